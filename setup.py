@@ -1,0 +1,60 @@
+"""Installs the three packages `t5x_like`, `models` and `tasks`, with the gin files as data."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+TEST = ["hypothesis", "pytest", "pytest-xdist", "ruff", "mypy"]
+NOTEBOOKS = ["ipykernel", "matplotlib", "nbclient", "nbformat"]
+# Bounds on torch and transformers are what the parity tests were run against.
+INTEROP = ["safetensors", "torch>=2.6", "transformers>=5"]
+
+setup(
+    name="t5x-like",
+    version="0.1.0",
+    description="Text-to-text and language-model research in JAX, from one core to a TPU pod.",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[
+        *find_packages(include=["t5x_like", "t5x_like.*", "models", "models.*", "tasks", "tasks.*"]),
+        "t5x_like.gin_configs",
+    ],
+    package_dir={"t5x_like.gin_configs": "gin_configs"},
+    package_data={"t5x_like.gin_configs": ["**/*.gin"]},
+    install_requires=[
+        "etils[epath]>=1.9",
+        "flax>=0.12",
+        "gin-config>=0.5.0",
+        "grain>=0.2.14",
+        "jax>=0.8",
+        "numpy>=2",
+        "optax>=0.2.6",
+        "orbax-checkpoint>=0.11.30",
+        "pandas>=2.2",
+        "protobuf>=5",
+        "pyarrow>=17",
+        "rich>=13",
+        "rouge-score>=0.1.2",
+        "sacrebleu>=2.4",
+        "sentencepiece>=0.2",
+        "seqio>=0.0.20",
+        "tensorboard>=2.18",
+        "tensorflow>=2.20",
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]>=0.8"],
+        "gpu": ["jax[cuda12]>=0.8"],
+        "test": TEST,
+        "notebooks": NOTEBOOKS,
+        "interop": INTEROP,
+        "tpu-compile": ["libtpu"],
+        # Beam wants protobuf below 7, which sentencepiece 0.2.3 cannot import.
+        "beam": ["apache-beam>=2.60", "sentencepiece==0.2.2"],
+        "wandb": ["wandb"],
+    },
+    entry_points={"console_scripts": ["t5x-like = t5x_like.__main__:main"]},
+)

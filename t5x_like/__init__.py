@@ -1,0 +1,1 @@
+"""The engine: programs, training, data plumbing, partitioning, checkpoints."""

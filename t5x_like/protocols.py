@@ -1,0 +1,150 @@
+"""The two small contracts that join the engine to `models` and `tasks`.
+
+The three packages never import one another; whatever has these attributes fits.
+
+Shapes: `b` batch, `t` decoder positions, `s` encoder positions, `v` vocabulary.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+Array = Any  # jax.Array or np.ndarray; jax is not imported for a contract
+Params = Any  # a pytree of arrays
+Cache = Any  # a pytree of arrays, see LanguageModel.init_cache
+Batch = Mapping[str, Array]
+Example = dict[str, np.ndarray]
+Architecture = Literal["encoder_decoder", "decoder_only"]
+Metrics = dict[str, tuple[Array, Array]]  # name -> (sum, weight); the mean is their ratio
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A Linen module that also knows its loss, its size and how to decode.
+
+    A batch holds T5X's features, int32 `[b, t]` (`[b, s]` for the encoder's):
+    `encoder_input_tokens`, `decoder_input_tokens`, `decoder_target_tokens`,
+    `decoder_loss_weights`, and for packed rows `{encoder,decoder}_segment_ids` and
+    `{encoder,decoder}_positions`; a prefix language model adds
+    `decoder_causal_attention`, 1 where attention is bidirectional.
+    Token 0 pads.
+    """
+
+    architecture: ClassVar[Architecture]
+    vocab_size: int
+
+    def init(self, rng: Array, batch: Batch) -> dict[str, Params]:
+        """Fresh variables, `{"params": tree of float32 arrays}`."""
+
+    def apply(self, variables: Mapping[str, Params], **batch: Array) -> Array:
+        """Logits, float32 `[b, t, v]`."""
+
+    def logits(self, params: Params, batch: Batch) -> Array:
+        """Logits without dropout, float32 `[b, t, v]`."""
+
+    def loss(
+        self, params: Params, batch: Batch, rng: Array | None = None
+    ) -> tuple[Array, Metrics]:
+        """The loss *summed* over the target tokens, and summed metrics with their weights.
+
+        The engine divides by `metrics["loss"][1]`, the sum of the loss weights, counted
+        over the global batch. Without `rng` there is no dropout.
+        """
+
+    def init_cache(self, params: Params, batch: Batch, max_decode_length: int) -> Cache:
+        """The decoding state after the encoder and the prompt have been read.
+
+        `batch` holds `encoder_input_tokens` (encoder-decoder) and, optionally, a prompt
+        `decoder_input_tokens` `[b, p]`, padded **on the left**, with `decoder_positions`
+        and `decoder_segment_ids` (0 on the padding, 1 elsewhere). `max_decode_length`
+        counts the prompt. Every leaf of rank 1 or more has the batch as its first axis.
+        """
+
+    def decode_step(self, params: Params, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
+        """One more token a row: `tokens` int32 `[b]` to logits float32 `[b, v]`."""
+
+    def abstract_params(self) -> Params:
+        """The parameter tree as `nn.LogicallyPartitioned` boxes of `ShapeDtypeStruct`s."""
+
+    def parameter_count(self, *, embeddings: bool = True) -> int:
+        """How many parameters there are, with or without the vocabulary's and positions'."""
+
+    def step_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
+        """Model FLOPs of one training step (forward and backward) on these shapes.
+
+        Matrix products only, full attention counted, recomputation not.
+        """
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What a tokenized example is turned into afresh in every epoch, in pure NumPy."""
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example: ...
+
+
+class Vocabulary(Protocol):
+    """Text to ids and back, without TensorFlow. 0 pads."""
+
+    vocab_size: int  # with the extra (sentinel) ids, which are the highest
+    extra_ids: int
+    eos_id: int
+    unk_id: int
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+    def spec(self) -> dict[str, Any]:
+        """JSON for `task.json`: kind, sizes, ids, file and its SHA-256."""
+
+
+class Feature(Protocol):
+    """One output feature of a task."""
+
+    vocabulary: Vocabulary
+    add_eos: bool
+
+
+class Task(Protocol):
+    """What is learned from; `tasks` declares them, free of TensorFlow until asked.
+
+    Attributes:
+      name: as registered with seqio.
+      cache_name: folder under the cache directory; tasks that differ only in their
+        objective share it.
+      output_features: what a model is given, after the objective.
+      metric_fns: `(targets, predictions) -> {name: value}`.
+    """
+
+    name: str
+    cache_name: str
+    output_features: Mapping[str, Feature]
+    metric_fns: Sequence[Callable[[Sequence[Any], Sequence[Any]], Mapping[str, float]]]
+
+    def objective(self, vocabularies: Mapping[str, Mapping[str, Any]]) -> Objective | None:
+        """The objective for these vocabularies (specs as in `task.json`), if there is one.
+
+        Taking the specs and not the vocabularies, it needs no tokenizer installed.
+        """
+
+    def postprocess(self, text: str, example: Mapping[str, Any], is_target: bool) -> Any:
+        """Decoded text to what the metrics compare."""
+
+    def fingerprint(self) -> str:
+        """Hex digest of everything that decides the cache: source, vocabularies, preprocessing."""
+
+    @property
+    def source_is_local(self) -> bool:
+        """Whether `train` may build a missing cache by itself."""
+
+    def seqio(self) -> Any:
+        """The `seqio.Task`; imports seqio, and so TensorFlow."""
+
+
+class Mixture(Protocol):
+    """Tasks with the rates at which their examples are drawn."""
+
+    name: str
+    tasks: Sequence[tuple[Task, float]]
