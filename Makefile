@@ -1,0 +1,70 @@
+# Two commands matter: `make quickstart` and `make test`. Both make the virtual environment they need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN ?= runs/quickstart
+T5X_LIKE := $(BIN)/t5x-like
+# pytest-xdist workers: each compiles its own programs, so as many as there are cores.
+WORKERS ?= 2
+
+.PHONY: quickstart test test-slow lint types install install-test clean help
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python {sys.version.split()[0]} found, 3.11 or newer wanted: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: setup.py pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-test: setup.py pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-interop: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[interop]'
+	@touch $@
+
+install: $(VENV)/.installed
+install-test: $(VENV)/.installed-test
+install-interop: $(VENV)/.installed-interop
+
+## make quickstart   install, cache the standard library, train a T5 and a decoder, evaluate, generate
+quickstart: $(VENV)/.installed
+	@echo "== 1/5 the running interpreter's standard library, tokenized once"
+	$(T5X_LIKE) cache --gin_file=examples/quickstart_t5.gin --gin.CACHE_DIR=$(RUN)/cache
+	@echo "== 2/5 a T5, learning to fill in corrupted spans"
+	$(T5X_LIKE) train --gin_file=examples/quickstart_t5.gin --gin.MODEL_DIR=$(RUN)/t5 --gin.CACHE_DIR=$(RUN)/cache
+	@echo "== 3/5 a decoder-only language model"
+	$(T5X_LIKE) train --gin_file=examples/quickstart_lm.gin --gin.MODEL_DIR=$(RUN)/lm --gin.CACHE_DIR=$(RUN)/cache
+	@echo "== 4/5 both evaluated on the validation split"
+	$(T5X_LIKE) eval --gin_file=$(RUN)/t5/config.gin --gin_file=runs/eval.gin
+	$(T5X_LIKE) eval --gin_file=$(RUN)/lm/config.gin --gin_file=runs/eval.gin
+	@echo "== 5/5 the decoder goes on from three prompts"
+	printf 'def __init__(self\nimport \nclass Test\n' | $(T5X_LIKE) infer --gin_file=$(RUN)/lm/config.gin --gin_file=runs/infer.gin
+	@echo "Everything is under $(RUN):"
+	@echo "  cache/        the tokenized corpus, readable by seqio (use_cached=True)"
+	@echo "  t5/, lm/      config.gin, metrics.jsonl, tensorboard/, checkpoints/, eval/"
+	@echo "Next: README.md, 'Your own data in five lines'."
+
+## make test         the fast test suite, on two workers
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not slow and not interop'
+
+## make test-slow    the slow tests, and those against torch and transformers
+test-slow: $(VENV)/.installed-interop
+	$(BIN)/python -m pytest -q -m 'slow or interop'
+
+## make lint         ruff, and mypy on the engine
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info
