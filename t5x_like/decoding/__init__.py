@@ -1,0 +1,38 @@
+"""Decoding with a cache: prompts to continuations.
+
+`generate` takes token lists; `generate_batch` is the compiled program beneath it. How tokens
+are chosen is an object: `Greedy()`, `Sampling((Temperature(0.7), TopP(0.9)))`,
+`BeamSearch(beams=4)`.
+"""
+
+from t5x_like.decoding.beam import BeamSearch, length_penalty
+from t5x_like.decoding.filters import LogitsFilter, Temperature, TopK, TopP
+from t5x_like.decoding.generate import FILLER, Generation, generate, generate_batch
+from t5x_like.decoding.prompts import bucket_length, decoding_batch
+from t5x_like.decoding.strategies import (
+    Decoded,
+    Greedy,
+    Sampling,
+    Strategy,
+    sampling_strategy,
+)
+
+__all__ = [
+    "FILLER",
+    "BeamSearch",
+    "Decoded",
+    "Generation",
+    "Greedy",
+    "LogitsFilter",
+    "Sampling",
+    "Strategy",
+    "Temperature",
+    "TopK",
+    "TopP",
+    "bucket_length",
+    "decoding_batch",
+    "generate",
+    "generate_batch",
+    "length_penalty",
+    "sampling_strategy",
+]

@@ -1,0 +1,173 @@
+"""Beam search with a length penalty.
+
+Every step looks at the `2k` best continuations of the `k` running beams: at most `k` of
+them can end, so at least `k` go on. Finished hypotheses compete by their log-probability
+over `length_penalty`; the search of a row is over when no running beam can still beat the
+worst of its finished ones.
+
+Shapes: `b` rows, `k` beams, `c` = 2k candidates, `n` new tokens at most, `v` vocabulary.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from t5x_like.decoding.start import begin
+from t5x_like.decoding.strategies import Decoded
+from t5x_like.errors import UserError
+from t5x_like.protocols import Batch, LanguageModel
+
+Array = Any
+
+# Minus infinity would give NaN where two of them are subtracted or multiplied by 0.
+IMPOSSIBLE = -1.0e9
+
+
+def length_penalty(length: Array, alpha: float) -> Array:
+    """`((5 + length) / 6) ** alpha`, Wu et al. 2016, equation 14; 1 where alpha is 0."""
+    return ((5.0 + length) / 6.0) ** alpha
+
+
+@dataclasses.dataclass(frozen=True)
+class BeamSearch:
+    """The best finished hypothesis of a beam search; the best running one if none ended.
+
+    Attributes:
+      beams: hypotheses kept a row.
+      alpha: strength of the length penalty; 0 compares plain log-probabilities.
+    """
+
+    beams: int = 4
+    alpha: float = 0.6
+
+    def __post_init__(self):
+        if self.beams < 1:
+            raise UserError(f"BeamSearch.beams is {self.beams}; it must be at least 1")
+        if self.alpha < 0:
+            raise UserError(f"BeamSearch.alpha is {self.alpha}; it must be 0 or above")
+
+    def decode(
+        self,
+        model: LanguageModel,
+        params: Any,
+        batch: Batch,
+        *,
+        keys_b: Array,
+        ended_b: Array,
+        max_new_tokens: int,
+        eos_id: int | None,
+    ) -> Decoded:
+        """See `Strategy`; nothing is drawn, so `keys_b` is not used."""
+        del keys_b
+        tokens_bkn, scores_bk, lengths_bk = self.search(
+            model, params, batch, ended_b=ended_b, max_new_tokens=max_new_tokens, eos_id=eos_id
+        )
+        return Decoded(tokens_bkn[:, 0], scores_bk[:, 0], lengths_bk[:, 0])
+
+    def search(
+        self,
+        model: LanguageModel,
+        params: Any,
+        batch: Batch,
+        *,
+        ended_b: Array,
+        max_new_tokens: int,
+        eos_id: int | None,
+    ) -> tuple[Array, Array, Array]:
+        """All hypotheses, best first.
+
+        Returns:
+          tokens int32 `[b, k, n]`, scores float32 `[b, k]` (log-probability over the length
+          penalty; `IMPOSSIBLE` or below where a row has fewer than `k` finished), lengths
+          int32 `[b, k]`.
+        """
+        k, n = self.beams, max_new_tokens
+        rows = ended_b.shape[0]
+        start = begin(model, params, batch, n)
+
+        def spread(leaf):
+            """Each row `k` times over; scalars are shared by all rows."""
+            return jnp.repeat(leaf, k, axis=0) if jnp.ndim(leaf) else leaf
+
+        def consider(step, logits_bkv, state):
+            """Takes the best continuations; also says which beam each new beam came from."""
+            log_probs_bkv = jax.nn.log_softmax(logits_bkv, axis=-1)
+            vocabulary = log_probs_bkv.shape[-1]
+            totals_bkv = state["totals"][:, :, None] + log_probs_bkv
+            total_bc, flat_bc = jax.lax.top_k(totals_bkv.reshape(rows, k * vocabulary), 2 * k)
+            origin_bc, token_bc = flat_bc // vocabulary, flat_bc % vocabulary
+            ends_bc = jnp.zeros_like(token_bc, bool) if eos_id is None else token_bc == eos_id
+            tokens_bcn = jnp.take_along_axis(state["tokens"], origin_bc[:, :, None], axis=1)
+            tokens_bcn = tokens_bcn.at[:, :, step].set(token_bc)
+
+            running_bc = jnp.where(ends_bc, IMPOSSIBLE, total_bc)
+            totals_bk, kept_bk = jax.lax.top_k(running_bc, k)
+            length = step + 1
+            finished_bc = jnp.where(
+                ends_bc & (total_bc > IMPOSSIBLE / 2),
+                total_bc / length_penalty(length, self.alpha),
+                IMPOSSIBLE,
+            )
+            pool_scores = jnp.concatenate([state["done_scores"], finished_bc], axis=1)
+            pool_tokens = jnp.concatenate([state["done_tokens"], tokens_bcn], axis=1)
+            pool_lengths = jnp.concatenate(
+                [state["done_lengths"], jnp.full_like(token_bc, length)], axis=1
+            )
+            done_scores_bk, done_bk = jax.lax.top_k(pool_scores, k)
+            new_state = {
+                "tokens": jnp.take_along_axis(tokens_bcn, kept_bk[:, :, None], axis=1),
+                "last": jnp.take_along_axis(token_bc, kept_bk, axis=1),
+                "totals": totals_bk,
+                "done_tokens": jnp.take_along_axis(pool_tokens, done_bk[:, :, None], axis=1),
+                "done_scores": done_scores_bk,
+                "done_lengths": jnp.take_along_axis(pool_lengths, done_bk, axis=1),
+            }
+            return new_state, jnp.take_along_axis(origin_bc, kept_bk, axis=1)
+
+        def continues(carry):
+            step, _, state = carry
+            # Log-probabilities only fall, and the penalty is largest at full length: this
+            # is the most that a running beam can still reach.
+            reachable_b = state["totals"][:, 0] / length_penalty(n, self.alpha)
+            over_b = ended_b | (state["done_scores"][:, -1] >= reachable_b)
+            return (step < n) & ~jnp.all(over_b)
+
+        def advance(carry):
+            step, cache, state = carry
+            logits, cache = model.decode_step(params, cache, state["last"].reshape(rows * k))
+            state, origin_bk = consider(step, logits.reshape(rows, k, -1), state)
+            source = (jnp.arange(rows)[:, None] * k + origin_bk).reshape(rows * k)
+            cache = jax.tree.map(lambda leaf: leaf[source] if jnp.ndim(leaf) else leaf, cache)
+            return step + 1, cache, state
+
+        # All beams of a row start alike: only the first may be continued at first.
+        totals_bk = jnp.full((rows, k), IMPOSSIBLE).at[:, 0].set(0.0)
+        state = {
+            "tokens": jnp.zeros((rows, k, n), jnp.int32),
+            "last": jnp.repeat(start.tokens_b[:, None], k, axis=1),
+            "totals": totals_bk,
+            "done_tokens": jnp.zeros((rows, k, n), jnp.int32),
+            "done_scores": jnp.full((rows, k), IMPOSSIBLE),
+            "done_lengths": jnp.zeros((rows, k), jnp.int32),
+        }
+        cache = jax.tree.map(spread, start.cache)
+        first_step = 0
+        if start.logits_bv is not None:
+            # Every beam reads the same prompt, so where a beam came from does not matter yet.
+            logits_bkv = jnp.repeat(start.logits_bv[:, None], k, axis=1)
+            state, _ = consider(0, logits_bkv, state)
+            first_step = 1
+        steps, _, state = jax.lax.while_loop(
+            continues, advance, (jnp.int32(first_step), cache, state)
+        )
+
+        running_scores_bk = state["totals"] / length_penalty(steps, self.alpha)
+        none_done_b1 = state["done_scores"][:, :1] <= IMPOSSIBLE / 2
+        lengths_bk = jnp.where(none_done_b1, steps, state["done_lengths"])
+        return (
+            jnp.where(none_done_b1[:, :, None], state["tokens"], state["done_tokens"]),
+            jnp.where(none_done_b1, running_scores_bk, state["done_scores"]),
+            jnp.where(ended_b[:, None], 0, lengths_bk),
+        )

@@ -1,0 +1,160 @@
+"""Token ids in, token ids out: the compiled decoding program and the loop over batches.
+
+Shapes: `b` rows, `n` new tokens at most.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from t5x_like.decoding.prompts import Tokens, bucket_length, decoding_batch
+from t5x_like.decoding.strategies import Decoded, Greedy, Strategy
+from t5x_like.errors import UserError
+from t5x_like.protocols import Batch, LanguageModel
+
+# A row with this index only fills up the batch.
+FILLER = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """One continuation.
+
+    Attributes:
+      tokens: new token ids, without the end token.
+      score: see `strategies.Decoded.scores_b`; the end token counts.
+      finished: whether it ended by itself, not for want of room.
+    """
+
+    tokens: list[int]
+    score: float
+    finished: bool
+
+
+@functools.partial(jax.jit, static_argnames=("model", "strategy", "max_new_tokens", "eos_id"))
+def generate_batch(
+    model: LanguageModel,
+    params: Any,
+    batch: Batch,
+    row_indices_b: Any,
+    seed: Any = 0,
+    *,
+    strategy: Strategy,
+    max_new_tokens: int,
+    eos_id: int | None = 1,
+) -> Decoded:
+    """Continues every row of a batch; compiled once for each shape.
+
+    Args:
+      model: a `LanguageModel`, hashable.
+      params: its parameters, placed as they should stay.
+      batch: as `prompts.decoding_batch` makes it.
+      row_indices_b: int32 `[b]`; the random stream of a row is a function of `seed` and
+        this index alone. `FILLER` marks rows that nobody waits for.
+      seed: int32 scalar.
+      strategy: how tokens are chosen.
+      max_new_tokens: `n`.
+      eos_id: ends a row, None for none.
+    """
+    key = jax.random.key(seed)
+    return strategy.decode(
+        model,
+        params,
+        batch,
+        keys_b=jax.vmap(jax.random.fold_in, (None, 0))(key, row_indices_b),
+        ended_b=row_indices_b == FILLER,
+        max_new_tokens=max_new_tokens,
+        eos_id=eos_id,
+    )
+
+
+def generate(
+    model: LanguageModel,
+    params: Any,
+    prompts: Sequence[Tokens],
+    *,
+    max_new_tokens: int,
+    strategy: Strategy = Greedy(),  # noqa: B008 (frozen)
+    eos_id: int | None = 1,
+    bos_id: int | None = 0,
+    bidirectional_prompt: bool = False,
+    seed: int = 0,
+    batch_size: int = 8,
+    first_row: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> list[Generation]:
+    """Continues (decoder-only) or answers (encoder-decoder) every prompt.
+
+    Prompts of similar length share a batch; every batch has `batch_size` rows and a length
+    from `bucket_length`, so that few programs are compiled.
+
+    Args:
+      model: a `LanguageModel`.
+      params: its parameters.
+      prompts: token ids; for encoder-decoders the encoder's input, with the end token if
+        the model was trained with one there; otherwise the prefix without `bos_id`.
+      max_new_tokens: most tokens to generate, the end token included.
+      strategy: how tokens are chosen.
+      eos_id: ends a row, None for none.
+      bos_id: put before decoder prompts; None for models trained without one.
+      bidirectional_prompt: whether the decoder attends in both directions within a prompt,
+        as models trained by seqio's PrefixLM converter do.
+      seed: of the random streams.
+      batch_size: rows decoded together.
+      first_row: index of the first prompt; row i draws from the stream (seed, first_row + i).
+      progress: called with the number of prompts done after each batch.
+
+    Returns:
+      One `Generation` a prompt, in the order of the prompts.
+
+    Raises:
+      UserError: `max_new_tokens` or `batch_size` below 1, or an empty prompt without `bos_id`.
+    """
+    if max_new_tokens < 1 or batch_size < 1:
+        raise UserError(
+            f"max_new_tokens is {max_new_tokens} and batch_size {batch_size}; "
+            "both must be at least 1"
+        )
+    order = sorted(range(len(prompts)), key=lambda i: (bucket_length(len(prompts[i])), i))
+    generations: list[Any] = [None] * len(prompts)
+    for first in range(0, len(order), batch_size):
+        members = order[first : first + batch_size]
+        filled = members + members[:1] * (batch_size - len(members))
+        row_indices = np.full((batch_size,), FILLER, np.int32)
+        row_indices[: len(members)] = [first_row + i for i in members]
+        decoded = generate_batch(
+            model,
+            params,
+            decoding_batch(
+                model.architecture,
+                [prompts[i] for i in filled],
+                bos_id=bos_id,
+                bidirectional=bidirectional_prompt,
+            ),
+            row_indices,
+            jnp.int32(seed),
+            strategy=strategy,
+            max_new_tokens=max_new_tokens,
+            eos_id=eos_id,
+        )
+        for i, generation in zip(members, _generations(decoded, eos_id), strict=False):
+            generations[i] = generation
+        if progress is not None:
+            progress(len(members))
+    return generations
+
+
+def _generations(decoded: Decoded, eos_id: int | None) -> list[Generation]:
+    """Device arrays to lists, the end token cut off."""
+    tokens_bn, scores_b, lengths_b = (np.asarray(value) for value in decoded)
+    generations = []
+    for tokens_n, score, length in zip(tokens_bn, scores_b, lengths_b, strict=True):
+        tokens = tokens_n[:length].tolist()
+        finished = eos_id is not None and bool(tokens) and tokens[-1] == eos_id
+        generations.append(Generation(tokens[:-1] if finished else tokens, float(score), finished))
+    return generations

@@ -1,0 +1,49 @@
+"""The state in which a decoding loop begins: the prompt read, the first token to feed.
+
+Shapes: `b` rows, `p` prompt columns, `v` vocabulary.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from t5x_like.protocols import Batch, LanguageModel
+
+Array = Any
+
+
+class Start(NamedTuple):
+    """Where decoding begins.
+
+    Attributes:
+      cache: the model's, the prompt read.
+      tokens_b: int32 `[b]`, the token to feed first.
+      logits_bv: float32 `[b, v]` when the first new token's logits are known already, and
+        so nothing is to be fed first; None otherwise.
+    """
+
+    cache: Any
+    tokens_b: Array
+    logits_bv: Array | None
+
+
+def begin(model: LanguageModel, params: Any, batch: Batch, max_new_tokens: int) -> Start:
+    """Reads encoder inputs or prompt; `batch` is as `prompts.decoding_batch` makes it.
+
+    The last prompt column is left for the loop's first step, which is cheaper than a
+    prefill that returns logits. Only where the prompt attends in both directions must all
+    of it be read at once; its last logits then come from a plain forward pass.
+    """
+    if model.architecture == "encoder_decoder":
+        encoder = {k: v for k, v in batch.items() if k.startswith("encoder_")}
+        rows = encoder["encoder_input_tokens"].shape[0]
+        cache = model.init_cache(params, encoder, max_new_tokens)
+        return Start(cache, jnp.zeros((rows,), jnp.int32), None)
+
+    prompt_bp = batch["decoder_input_tokens"]
+    max_decode_length = prompt_bp.shape[1] + max_new_tokens - 1
+    if "decoder_causal_attention" in batch:
+        cache = model.init_cache(params, batch, max_decode_length)
+        return Start(cache, prompt_bp[:, -1], model.logits(params, batch)[:, -1])
+    read = {name: value_bp[:, :-1] for name, value_bp in batch.items()}
+    return Start(model.init_cache(params, read, max_decode_length), prompt_bp[:, -1], None)

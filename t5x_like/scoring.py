@@ -1,0 +1,145 @@
+"""How likely given texts are under a model.
+
+Shapes: `b` rows, `t` decoder positions, `s` encoder positions, `v` vocabulary.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from t5x_like.decoding.prompts import Tokens, bucket_length, right_padded
+from t5x_like.errors import UserError
+from t5x_like.protocols import Batch, LanguageModel
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Natural-log likelihood of one target.
+
+    Attributes:
+      total: sum over the target's tokens.
+      tokens: float32 `[len(target)]`, each token's log-probability given those before it.
+    """
+
+    total: float
+    tokens: np.ndarray
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def token_log_likelihoods(model: LanguageModel, params: Any, batch: Batch) -> jax.Array:
+    """Log-probability of each target token, float32 `[b, t]`, 0 where nothing is weighed.
+
+    Args:
+      model: a `LanguageModel`, hashable.
+      params: its parameters.
+      batch: as for training: `decoder_input_tokens`, `decoder_target_tokens`,
+        `decoder_loss_weights` (missing: every token that is not 0 counts) and the rest.
+    """
+    targets_bt = batch["decoder_target_tokens"]
+    weights_bt = batch.get("decoder_loss_weights")
+    counts_bt = targets_bt != 0 if weights_bt is None else weights_bt > 0
+    logits_btv = model.logits(params, batch)
+    chosen_bt = jnp.take_along_axis(logits_btv, targets_bt[:, :, None], axis=-1)[:, :, 0]
+    log_probs_bt = chosen_bt - jax.nn.logsumexp(logits_btv, axis=-1)
+    return jnp.where(counts_bt, log_probs_bt, 0.0)
+
+
+def score(
+    model: LanguageModel,
+    params: Any,
+    *,
+    targets: Sequence[Tokens],
+    inputs: Sequence[Tokens] | None = None,
+    bos_id: int | None = 0,
+    bidirectional_prompt: bool = False,
+    batch_size: int = 8,
+) -> list[Score]:
+    """Log-likelihood of every target, given its input.
+
+    Args:
+      model: a `LanguageModel`.
+      params: its parameters.
+      targets: token ids, with the end token where its probability should count.
+      inputs: token ids, as many as targets; None for a decoder-only model without prompts.
+      bos_id: put before the decoder's tokens; None (decoder-only) for models trained
+        without one, whose first token then has no probability: it gets 0.
+      bidirectional_prompt: see `decoding.generate`.
+      batch_size: rows scored together.
+
+    Returns:
+      One `Score` a target, in order.
+
+    Raises:
+      UserError: inputs missing for an encoder-decoder, or not as many as targets.
+    """
+    if inputs is None:
+        if model.architecture == "encoder_decoder":
+            raise UserError("score() got no inputs; an encoder-decoder model needs them")
+        inputs = [[]] * len(targets)
+    if len(inputs) != len(targets):
+        raise UserError(f"score() got {len(inputs)} inputs for {len(targets)} targets")
+    rows = list(zip(inputs, targets, strict=True))
+    order = sorted(range(len(rows)), key=lambda i: (_lengths(rows[i]), i))
+    scores: list[Any] = [None] * len(rows)
+    for first in range(0, len(order), batch_size):
+        members = order[first : first + batch_size]
+        filled = [rows[i] for i in members + members[:1] * (batch_size - len(members))]
+        if model.architecture == "encoder_decoder":
+            batch = _encoder_decoder_batch(filled, bos_id or 0)
+        else:
+            batch = _decoder_batch(filled, bos_id, bidirectional_prompt)
+        found_bt = np.asarray(token_log_likelihoods(model, params, batch))
+        for row, i in enumerate(members):
+            weighed = found_bt[row][batch["decoder_loss_weights"][row] > 0]
+            tokens = np.zeros((len(targets[i]),), np.float32)
+            tokens[len(tokens) - len(weighed) :] = weighed
+            scores[i] = Score(float(tokens.sum(dtype=np.float64)), tokens)
+    return scores
+
+
+def _lengths(row: tuple[Tokens, Tokens]) -> tuple[int, int]:
+    return bucket_length(len(row[0])), bucket_length(len(row[1]))
+
+
+def _encoder_decoder_batch(rows: Sequence[tuple[Tokens, Tokens]], bos_id: int) -> Batch:
+    """Inputs for the encoder; targets, and targets shifted right for the decoder."""
+    length = bucket_length(max(len(target) for _, target in rows))
+    return {
+        "encoder_input_tokens": right_padded(
+            [source for source, _ in rows], bucket_length(max(len(source) for source, _ in rows))
+        ),
+        "decoder_input_tokens": right_padded(
+            [[bos_id, *target[:-1]] for _, target in rows], length
+        ),
+        "decoder_target_tokens": right_padded([target for _, target in rows], length),
+        "decoder_loss_weights": right_padded([[1] * len(target) for _, target in rows], length),
+    }
+
+
+def _decoder_batch(
+    rows: Sequence[tuple[Tokens, Tokens]], bos_id: int | None, bidirectional: bool
+) -> Batch:
+    """Input and target in one row, of which only the target is weighed."""
+    start = [] if bos_id is None else [bos_id]
+    whole = [[*start, *source, *target] for source, target in rows]
+    length = bucket_length(max(len(row) for row in whole) - 1)
+    # Without a first token to follow, a row's own first token has no probability.
+    weights = [
+        [0] * (len(row) - 1 - len(target)) + [1] * min(len(target), len(row) - 1)
+        for row, (_, target) in zip(whole, rows, strict=True)
+    ]
+    batch = {
+        "decoder_input_tokens": right_padded([row[:-1] for row in whole], length),
+        "decoder_target_tokens": right_padded([row[1:] for row in whole], length),
+        "decoder_loss_weights": right_padded(weights, length),
+    }
+    if bidirectional:
+        batch["decoder_causal_attention"] = right_padded(
+            [[1] * min(len(start) + len(source), length) for source, _ in rows], length
+        )
+    return batch

@@ -1,0 +1,108 @@
+"""Beam search against the list of all continuations."""
+
+import itertools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t5x_like.decoding import BeamSearch, decoding_batch, generate, length_penalty
+from t5x_like.errors import UserError
+
+EOS = 1
+
+
+def all_finished(vocabulary, limit):
+    """Every continuation of at most `limit` tokens that ends with the end token."""
+    others = [token for token in range(vocabulary) if token != EOS]
+    for length in range(1, limit + 1):
+        for body in itertools.product(others, repeat=length - 1):
+            yield [*body, EOS]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+def test_a_beam_as_wide_as_the_tree_finds_the_best_of_all(bigram, log_probability, alpha):
+    vocabulary, limit = 3, 4
+    # 2 tokens that go on, 4 steps: no more than 2 ** 4 hypotheses run at a time.
+    search = BeamSearch(beams=16, alpha=alpha)
+    for seed in range(8):
+        model, table = bigram(seed, vocabulary)
+        prompt = [2, 0, 2]
+        scores = {
+            tuple(tokens): log_probability(table, prompt, tokens) / ((5 + len(tokens)) / 6) ** alpha
+            for tokens in all_finished(vocabulary, limit)
+        }
+        ranked = sorted(scores, key=scores.__getitem__, reverse=True)
+        tokens, found, lengths = search.search(
+            model,
+            jnp.asarray(table),
+            decoding_batch("decoder_only", [prompt]),
+            ended_b=jnp.zeros((1,), bool),
+            max_new_tokens=limit,
+            eos_id=EOS,
+        )
+        assert len(ranked) == 15  # 1 + 2 + 4 + 8
+        listed = [tuple(np.asarray(tokens[0, i, : lengths[0, i]]).tolist()) for i in range(15)]
+        # The search may stop once the 16 best are certain; here there are only 15.
+        assert listed == ranked
+        np.testing.assert_allclose(found[0, :15], [scores[r] for r in ranked], atol=1e-4)
+
+
+def reference_beam_search(step_log_probs, beams, alpha, limit):
+    """Plain Python: 2k candidates a step, the k best running, the k best finished."""
+    running, done = [(0.0, [])], []
+    for _ in range(limit):
+        candidates = []
+        for total, tokens in running:
+            for token, log_prob in enumerate(step_log_probs(tokens)):
+                candidates.append((total + log_prob, [*tokens, token]))
+        candidates = sorted(candidates, key=lambda c: -c[0])[: 2 * beams]
+        done += [
+            (total / ((5 + len(tokens)) / 6) ** alpha, tokens)
+            for total, tokens in candidates
+            if tokens[-1] == EOS
+        ]
+        done = sorted(done, key=lambda c: -c[0])[:beams]
+        running = [c for c in candidates if c[1][-1] != EOS][:beams]
+    best = max(running, key=lambda c: c[0])
+    return done[0] if done else (best[0] / ((5 + limit) / 6) ** alpha, best[1])
+
+
+@pytest.mark.parametrize("end_bias", [-0.5, -30.0])  # most hypotheses end; none does
+def test_rows_of_a_batch_are_searched_as_each_alone(bigram, log_probability, end_bias):
+    model, table = bigram(11, 9)
+    table[:, :, EOS] += end_bias
+    prompts = [[2, 3], [4], [5, 6, 7, 8], [8, 8, 2]]
+    found = generate(
+        model, table, prompts, max_new_tokens=6, strategy=BeamSearch(3, 0.6), batch_size=8
+    )
+    for prompt, generation in zip(prompts, found, strict=True):
+
+        def step_log_probs(tokens, prompt=prompt):
+            return [log_probability(table, prompt + tokens, [v]) for v in range(9)]
+
+        score, tokens = reference_beam_search(step_log_probs, 3, 0.6, 6)
+        assert generation.finished == (tokens[-1] == EOS)
+        assert generation.tokens == [token for token in tokens if token != EOS]
+        assert generation.score == pytest.approx(score, abs=1e-4)
+
+
+def test_one_beam_is_greedy_where_the_end_token_cannot_come(bigram):
+    model, table = bigram(12, 9)
+    arguments = dict(max_new_tokens=10, eos_id=None)
+    greedy = generate(model, table, [[2], [3, 4]], **arguments)
+    beam = generate(model, table, [[2], [3, 4]], strategy=BeamSearch(1, 0.0), **arguments)
+    assert [g.tokens for g in beam] == [g.tokens for g in greedy]
+    np.testing.assert_allclose([g.score for g in beam], [g.score for g in greedy], rtol=1e-5)
+
+
+def test_the_length_penalty_is_that_of_wu_et_al():
+    # Equation 14: ((5 + 1) / 6)^a = 1 for one token; (15 / 6)^0.6 = 2.5^0.6 for ten.
+    assert length_penalty(1, 0.6) == 1.0
+    assert length_penalty(10, 0.6) == pytest.approx(2.5**0.6)
+
+
+@pytest.mark.parametrize("arguments", [{"beams": 0}, {"alpha": -0.1}])
+def test_a_search_that_means_nothing_is_refused(arguments):
+    with pytest.raises(UserError, match=next(iter(arguments))):
+        BeamSearch(**arguments)
