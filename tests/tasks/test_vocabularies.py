@@ -1,0 +1,122 @@
+"""The ids of the vocabularies; `test_with_seqio.py` compares them with seqio's."""
+
+import copy
+import pickle
+
+import pytest
+
+from tasks import vocabularies
+from tasks.errors import SourceUnavailable, TaskError
+
+LINES = [f"The quick brown fox number {i} jumps over {i * 7} lazy dogs." for i in range(400)]
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("vocabulary") / "small.model"
+    vocabularies.train_sentencepiece(LINES, str(path), vocab_size=120)
+    return str(path)
+
+
+def test_byte_ids_are_utf8_plus_three():
+    # "é" is C3 A9 in UTF-8: 195 + 3 and 169 + 3.
+    vocabulary = vocabularies.ByteVocabulary()
+    assert vocabulary.encode("é\n") == [198, 172, 13]
+    assert vocabulary.decode([198, 172, 13]) == "é\n"
+
+
+def test_the_default_has_byt5s_384_ids_and_the_first_sentinel_is_the_last():
+    vocabulary = vocabularies.ByteVocabulary()
+    assert vocabulary.vocab_size == 384
+    assert vocabularies.sentinel_id(vocabulary.spec(), 0) == 383
+    assert vocabularies.sentinel_id(vocabulary.spec(), 124) == 259
+    with pytest.raises(TaskError, match=r"sentinel 125 .* extra_ids=125"):
+        vocabularies.sentinel_id(vocabulary.spec(), 125)
+
+
+def test_decoding_stops_at_eos_and_leaves_out_special_ids():
+    assert vocabularies.ByteVocabulary().decode([0, 2, 100, 383, 101, 1, 102]) == "ab"
+
+
+def test_broken_utf8_is_left_out():
+    # 0xC3 begins a character of two bytes that never comes.
+    assert vocabularies.ByteVocabulary().decode([100, 198, 101]) == "ab"
+
+
+def test_a_trained_model_has_t5s_special_ids_and_sentinels(model_file):
+    vocabulary = vocabularies.SentencePieceVocabulary(model_file, extra_ids=10)
+    assert (vocabulary.eos_id, vocabulary.unk_id, vocabulary.vocab_size) == (1, 2, 130)
+    ids = vocabulary.encode("lazy <extra_id_0> dogs <extra_id_9>")
+    assert vocabularies.sentinel_id(vocabulary.spec(), 0) == 129
+    assert 129 in ids and 120 in ids
+    assert vocabulary.decode([*vocabulary.encode("lazy dogs"), 1, 5]) == "lazy dogs"
+
+
+def test_own_sentinels_are_kept(model_file, tmp_path):
+    from sentencepiece import sentencepiece_model_pb2
+
+    with open(model_file, "rb") as f:
+        model = sentencepiece_model_pb2.ModelProto.FromString(f.read())
+    for i in reversed(range(7)):
+        model.pieces.add(piece=f"▁<extra_id_{i}>", score=0.0, type=4)
+    path = tmp_path / "own.model"
+    path.write_bytes(model.SerializeToString())
+    assert vocabularies.SentencePieceVocabulary(str(path), extra_ids=7).vocab_size == 127
+    with pytest.raises(TaskError, match="holds 7 sentinels: set extra_ids=7, not 100"):
+        _ = vocabularies.SentencePieceVocabulary(str(path)).vocab_size
+
+
+def test_byte_fallback_and_split_digits_are_palms(tmp_path):
+    vocabulary = vocabularies.train_sentencepiece(
+        LINES,
+        str(tmp_path / "palm.model"),
+        vocab_size=340,
+        model_type="bpe",
+        byte_fallback=True,
+        split_digits=True,
+    )
+    assert vocabulary.decode(vocabulary.encode("¿ 12345  €")) == "¿ 12345  €"
+    assert len(vocabulary.encode("12345")) >= 5
+    assert vocabulary.unk_id not in vocabulary.encode("漢")
+
+
+def test_a_spec_gives_the_vocabulary_back_and_notices_another_file(model_file, tmp_path):
+    vocabulary = vocabularies.SentencePieceVocabulary(model_file)
+    assert vocabularies.from_spec(vocabulary.spec()) == vocabulary
+    assert vocabularies.from_spec(vocabularies.ByteVocabulary(3).spec()).extra_ids == 3
+    other = tmp_path / "other.model"
+    vocabularies.train_sentencepiece(LINES, str(other), vocab_size=100)
+    with pytest.raises(SourceUnavailable, match="not the one that the cache was made with"):
+        vocabularies.from_spec({**vocabulary.spec(), "file": str(other)})
+
+
+def test_an_open_vocabulary_can_be_copied_and_pickled(model_file):
+    vocabulary = vocabularies.SentencePieceVocabulary(model_file)
+    ids = vocabulary.encode("fox")
+    assert copy.deepcopy(vocabulary).encode("fox") == ids
+    assert pickle.loads(pickle.dumps(vocabulary)).encode("fox") == ids
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", bytes(range(256)), b"\n\x00"])
+def test_a_file_that_is_no_model_is_one_clear_line(tmp_path, content):
+    path = tmp_path / "bad.model"
+    path.write_bytes(content)
+    with pytest.raises(TaskError, match=r"bad\.model.* is not a SentencePiece model") as raised:
+        vocabularies.SentencePieceVocabulary(str(path)).encode("a")
+    assert raised.value.exit_code == 2
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(SourceUnavailable, match=r"'nowhere/x\.model' not found"):
+        vocabularies.SentencePieceVocabulary("nowhere/x.model").encode("a")
+
+
+@pytest.mark.parametrize(
+    ("texts", "size", "words"),
+    [(["  ", "\n"], 100, "no text"), (["a b"], 5000, "vocab_size=5000")],
+)
+def test_a_vocabulary_that_cannot_be_trained_says_why(tmp_path, texts, size, words):
+    with pytest.raises(TaskError, match=words) as raised:
+        vocabularies.train_sentencepiece(texts, str(tmp_path / "x.model"), vocab_size=size)
+    assert "\n" not in str(raised.value)
