@@ -1,0 +1,363 @@
+"""Gin files in, checked bindings out.
+
+This is the only module beside the command line that knows gin. Everything it configures
+takes plain arguments and works without it.
+
+gin is used with dynamic registration: a file imports the Python it configures, and no
+function carries a decorator. Three things are added to what gin does:
+
+* files are found by their short names (`runs/pretrain.gin`) wherever the program starts;
+* every macro and argument that the program will need is known to be bound before anything
+  runs, and a missing one is named with its purpose;
+* an unknown name is answered with the nearest names that exist.
+"""
+
+import ast
+import contextlib
+import copy
+import difflib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+from gin import config as gin_state
+
+from t5x_like.errors import UserError
+
+PURPOSES = {
+    "MODEL": "the model, bound by a file under models/",
+    "MODEL_DIR": "directory that the run writes to and resumes from",
+    "MIXTURE_OR_TASK_NAME": "name of the task or mixture to learn, bound by a file under tasks/",
+    "TASK_FEATURE_LENGTHS": "tokens of each feature, such as {'inputs': 512, 'targets': 128}",
+    "TASK": "the task or mixture object",
+    "TRAIN_STEPS": "number of optimizer steps, counted from the beginning of the run",
+    "BATCH_SIZE": "examples in one global batch",
+    "DROPOUT_RATE": "dropout probability, 0 for none",
+    "INITIAL_CHECKPOINT_PATH": "MODEL_DIR or checkpoint whose parameters the run starts from",
+    "NUM_MICROBATCHES": "pieces that a batch is computed in, to save memory",
+    "CACHE_DIR": "directory of the tokenized tasks",
+    "OPTIMIZER": "the optimizer, bound by a file under optimizers/",
+    "LEARNING_RATE": "peak learning rate",
+    "WARMUP_STEPS": "steps over which the learning rate rises",
+    "SEED": "seed of initialization, dropout and data order",
+    "CHECKPOINT_PATH": "MODEL_DIR, or one checkpoint in it, to read parameters from",
+    "INPUT_PATH": "text or JSONL file to read, `-` for standard input",
+    "OUTPUT_PATH": "JSONL file to write, `-` for standard output",
+}
+
+DEFAULTS_FILE = "runs/defaults.gin"
+_DYNAMIC = "from __gin__ import dynamic_registration"
+
+
+def packaged_gin_configs() -> Path:
+    """The `gin_configs` directory: installed inside `t5x_like`, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "gin_configs"
+    return installed if installed.is_dir() else package.parent / "gin_configs"
+
+
+def find_gin_file(name: str, search_paths: Sequence[str] = ()) -> Path:
+    """The gin file called `name`.
+
+    Looked for as given (relative to the working directory), then below each of
+    `search_paths`, then below the packaged `gin_configs`.
+
+    Raises:
+      UserError: no such file; names the places searched and the nearest packaged files.
+    """
+    packaged = packaged_gin_configs()
+    for root in (Path(), *map(Path, search_paths), packaged, packaged.parent):
+        path = root / name
+        if path.is_file():
+            return path
+    known = sorted(str(path.relative_to(packaged)) for path in packaged.rglob("*.gin"))
+    searched = ", ".join(["the working directory", *search_paths, str(packaged)])
+    raise UserError(f"gin file '{name}' not found in {searched}.{_nearest(name, known)}")
+
+
+def parse(
+    gin_files: Sequence[str],
+    bindings: Sequence[tuple[str, str]] = (),
+    search_paths: Sequence[str] = (),
+    module_imports: Sequence[str] = (),
+) -> None:
+    """Replaces the current configuration by these files and bindings; the later ones win.
+
+    `runs/defaults.gin` is read before them, so that a file may rely on its macros in any
+    order of the command line.
+
+    Args:
+      gin_files: names for `find_gin_file`, in order.
+      bindings: `(name, value)` pairs as on the command line, `("TRAIN_STEPS", "20")`.
+      search_paths: more directories to look for files (and their includes) in.
+      module_imports: Python modules to import first (they register tasks, say); kept
+        in the saved configuration.
+
+    Raises:
+      UserError: anything wrong with a file or binding: what, and the file and line.
+    """
+    gin.clear_config()
+    gin_state._LOCATION_PREFIXES[:] = ["", *search_paths, str(packaged_gin_configs())]
+    for module in module_imports:
+        _parse_text(f"{_DYNAMIC}\nimport {module}", f"--module_import={module}")
+    for name in (DEFAULTS_FILE, *gin_files):
+        path = find_gin_file(name, search_paths)
+        with _explained(str(path)):
+            gin.parse_config_file(str(path.absolute()))
+    for name, value in bindings:
+        _parse_binding(name, value)
+
+
+def configured(program: Callable[..., Any]) -> Callable[..., Any]:
+    """`program` with its bindings applied, after `check`.
+
+    Raises:
+      UserError: no gin file configures the program, or something it needs is unbound.
+    """
+    check(program)
+    return gin.get_configurable(program)
+
+
+def check(program: Callable[..., Any]) -> None:
+    """Verifies that everything `program` will be called with is bound.
+
+    Follows references and macros from the program's own bindings; what it cannot reach
+    may stay unbound.
+
+    Raises:
+      UserError: the first missing macro or argument, with its purpose.
+    """
+    configurable = gin_state._inverse_lookup(program)
+    if configurable is None:
+        raise UserError(
+            f"no gin file configures {program.__module__}.{program.__name__}: "
+            "add a run, such as --gin_file=runs/pretrain.gin."
+        )
+    _check_reachable(configurable, (), set())
+
+
+def macro(name: str) -> Any:
+    """The value of a macro, built.
+
+    Raises:
+      UserError: the macro, or something that its value needs, is not bound.
+    """
+    bound = gin_state._CONFIG.get((name, "gin.macro"))
+    if bound is None:
+        raise UserError(_missing_macro(name))
+    for reference in gin_state.iterate_references(bound["value"]):
+        _check_reachable(reference.configurable, tuple(reference.scopes), set(), reference.evaluate)
+    return copy.deepcopy(bound["value"])
+
+
+def has_macro(name: str) -> bool:
+    """Whether a macro of this name is bound."""
+    return (name, "gin.macro") in gin_state._CONFIG
+
+
+def operative_text() -> str:
+    """The configuration that was used so far, as a gin file that reruns as it stands."""
+    return gin.operative_config_str()
+
+
+def full_text() -> str:
+    """All bindings, used or not, as a gin file."""
+    return gin.config_str()
+
+
+@contextlib.contextmanager
+def isolated() -> Iterator[None]:
+    """Lets the body parse and build from other gin files, then restores the present ones."""
+    config = dict(gin_state._CONFIG)
+    operative = dict(gin_state._OPERATIVE_CONFIG)
+    imports = set(gin_state._IMPORTS)
+    prefixes = list(gin_state._LOCATION_PREFIXES)
+    try:
+        yield
+    finally:
+        gin.clear_config()
+        gin_state._CONFIG.update(config)
+        gin_state._OPERATIVE_CONFIG.update(operative)
+        gin_state._IMPORTS.update(imports)
+        gin_state._LOCATION_PREFIXES[:] = prefixes
+
+
+def literal(value: str) -> str:
+    """A command line value as gin text.
+
+    Python literals, references (`@f()`), macros (`%NAME`) and containers stay as they
+    are; anything else becomes a quoted string.
+    """
+    try:
+        ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value if value[:1] in ("@", "%", "[", "(", "{") else repr(value)
+    return value
+
+
+def _parse_binding(name: str, value: str) -> None:
+    """Parses `--gin.NAME=VALUE` in the sight of every import that the files made."""
+    origin = f"--gin.{name}={value}"
+    if not re.fullmatch(r"[A-Za-z_][\w./]*", name):
+        raise UserError(f"{origin}: '{name}' is not a macro or a configurable's parameter.")
+    line = f"{name} = {literal(value)}"
+    by_name = {statement.bound_name(): statement for statement in gin_state._IMPORTS}
+    imports = [statement.format() for statement in by_name.values()]
+    try:
+        gin.parse_config("\n".join([_DYNAMIC, *imports, line]))
+        return
+    except (NameError, AttributeError):
+        pass  # not reachable by an import's name; gin may know it by a shorter one
+    except Exception as error:
+        raise _explanation(error, origin) from error
+    _parse_text(line, origin)
+
+
+def _parse_text(text: str, origin: str) -> None:
+    with _explained(origin):
+        gin.parse_config(text)
+
+
+@contextlib.contextmanager
+def _explained(origin: str) -> Iterator[None]:
+    """Turns what gin raises while parsing into one line."""
+    try:
+        yield
+    except Exception as error:
+        raise _explanation(error, origin) from error
+
+
+def _explanation(error: Exception, origin: str) -> Exception:
+    """A one-line `UserError` for an error met while parsing `origin`."""
+    message = str(error)
+    place = origin
+    if found := re.search(r'In file "([^"]+)", line (\d+)', message):
+        place = f"{found[1]}:{found[2]}"
+    if isinstance(error, SyntaxError):
+        if error.filename and error.lineno:
+            place = f"{error.filename}:{error.lineno}"
+        return UserError(f"{place}: gin syntax error: {_first_line(error.msg)}")
+    if isinstance(error, ImportError):
+        return UserError(f"{place}: import failed: {_first_line(message)}.")
+    if isinstance(error, UnicodeDecodeError):
+        return UserError(f"{place}: not UTF-8 text (byte {error.start}).")
+    if found := re.search(r"'([\w.]+)' was not provided by an import", message):
+        names = list(_imported_modules(place))
+        return UserError(
+            f"{place}: '{found[1]}' is not imported in this gin file.{_nearest(found[1], names)}"
+        )
+    if found := re.search(r"resolve selector ([\w.]+); .* has no attribute (\w+)", message):
+        names = _public_names(found[1], place)
+        return UserError(f"{place}: nothing is called '{found[1]}'.{_nearest(found[2], names)}")
+    if found := re.search(
+        r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", message
+    ):
+        names = _parameter_names(found[1])
+        return UserError(
+            f"{place}: '{found[1]}' has no parameter '{found[2]}'.{_nearest(found[2], names)}"
+        )
+    if found := re.search(r"No configurable matching (?:reference )?'@?([\w.]+)", message):
+        names = [key for key, _ in gin_state._REGISTRY.items()]
+        short = {name.split(".", 1)[-1] for name in names}
+        return UserError(
+            f"{place}: nothing configurable is called '{found[1]}'.{_nearest(found[1], short)}"
+        )
+    return UserError(f"{place}: {type(error).__name__}: {_first_line(message)}")
+
+
+def _imported_modules(place: str) -> dict[str, str]:
+    """Bound name to module for the import lines of the file in `place` (`FILE:LINE`)."""
+    pattern = r"^(?:from ([\w.]+) )?import ([\w.]+)(?: as (\w+))?\s*$"
+    modules = {s.bound_name(): s.module for s in gin_state._IMPORTS}
+    path = Path(place.rpartition(":")[0])
+    if path.is_file():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        for package, name, alias in re.findall(pattern, text, re.MULTILINE):
+            modules[alias or name.split(".")[0]] = f"{package}.{name}" if package else name
+    return modules
+
+
+def _public_names(selector: str, place: str) -> list[str]:
+    """What the module at the head of `selector` offers, for suggestions."""
+    module = sys.modules.get(_imported_modules(place).get(selector.split(".", 1)[0], ""))
+    return [name for name in vars(module) if not name.startswith("_")] if module else []
+
+
+def _parameter_names(selector: str) -> list[str]:
+    configurable = next(
+        (gin_state._REGISTRY[name] for name in gin_state._REGISTRY.matching_selectors(selector)),
+        None,
+    )
+    if configurable is None:
+        return []
+    return [name for name in _signature(configurable).parameters if name != "self"]
+
+
+def _signature(configurable: Any) -> inspect.Signature:
+    return inspect.signature(configurable.wrapped)
+
+
+def _nearest(name: str, known: Any) -> str:
+    """` Did you mean ...?`, or nothing when no known name is near."""
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def _first_line(text: str) -> str:
+    return text.strip().split("\n", 1)[0]
+
+
+def _missing_macro(name: str, needed_by: str = "") -> str:
+    purpose = PURPOSES.get(name, "")
+    described = f" ({purpose})" if purpose else ""
+    user = f", needed by {needed_by}" if needed_by else ""
+    known = [scope for scope, selector in gin_state._CONFIG if selector == "gin.macro"]
+    near = "" if name in PURPOSES else _nearest(name, known)
+    return f"{name}{described} is not set{user}: give --gin.{name}=VALUE.{near}"
+
+
+def _check_reachable(
+    configurable: Any, scopes: tuple[str, ...], seen: set[Any], called: bool = True
+) -> None:
+    """Walks what a call of `configurable` in `scopes` would evaluate.
+
+    Not `called` means that the function itself is passed on: its caller may give the
+    arguments that are not bound.
+    """
+    if (configurable.selector, scopes, called) in seen:
+        return
+    seen.add((configurable.selector, scopes, called))
+    bound: dict[str, Any] = {}
+    for depth in range(len(scopes) + 1):
+        key = ("/".join(scopes[:depth]), configurable.selector)
+        bound.update(gin_state._CONFIG.get(key, {}))
+    shown = "/".join([*scopes, configurable.selector])
+    if called:
+        _check_required(configurable, bound, shown)
+    for parameter, value in bound.items():
+        for reference in gin_state.iterate_references(value):
+            inner = tuple(reference.scopes) or scopes
+            name, selector = "/".join(inner), reference.configurable.selector
+            if selector == "gin.macro" and (name, selector) not in gin_state._CONFIG:
+                raise UserError(_missing_macro(name, f"{shown}.{parameter}"))
+            if selector == "gin.constant" and name == "gin.REQUIRED":
+                if configurable.selector == "gin.macro":
+                    raise UserError(_missing_macro("/".join(scopes)))
+                raise UserError(f"{shown}.{parameter} is required and not set.")
+            _check_reachable(reference.configurable, inner, seen, reference.evaluate)
+
+
+def _check_required(configurable: Any, bound: dict[str, Any], shown: str) -> None:
+    """Raises for an argument without default that no binding gives."""
+    if configurable.selector.startswith("gin."):
+        return
+    for name, parameter in _signature(configurable).parameters.items():
+        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if named and parameter.default is parameter.empty and name not in bound:
+            raise UserError(
+                f"{shown}.{name} is required and not set: give --gin.{shown}.{name}=VALUE."
+            )

@@ -1,0 +1,78 @@
+"""What a device could do at best: the denominators of MFU."""
+
+import dataclasses
+import time
+
+import jax
+import jax.numpy as jnp
+
+# Dense bfloat16 FLOP/s of one JAX device, by a part of `device_kind`; the first match counts.
+# TPUs: cloud.google.com/tpu/docs/system-architecture-tpu-vm and the page of each version (v2
+# and v3 list a chip of two cores, each a device). GPUs: NVIDIA's datasheets, without sparsity.
+BF16_PEAKS: tuple[tuple[str, float], ...] = (
+    ("TPU v2", 22.5e12),
+    ("TPU v3", 61.5e12),
+    ("TPU v4 lite", 138e12),
+    ("TPU v4", 275e12),
+    ("TPU v5 lite", 197e12),
+    ("TPU v5e", 197e12),
+    ("TPU v5p", 459e12),
+    ("TPU v5", 459e12),
+    ("TPU v6 lite", 918e12),
+    ("TPU v6e", 918e12),
+    ("TPU7x", 1153.5e12),
+    ("TPU v7", 1153.5e12),
+    ("B200", 2250e12),
+    ("H200", 989e12),
+    ("H100 PCIe", 756e12),
+    ("H100", 989e12),
+    ("A100", 312e12),
+    ("L40S", 362e12),
+    ("L4", 121e12),
+    ("T4", 65e12),
+    ("V100", 125e12),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Peak:
+    """The best rate of all devices together.
+
+    Attributes:
+      flops: per second; None when it is not known.
+      source: where the number is from.
+    """
+
+    flops: float | None
+    source: str
+
+
+def peak(devices: list[jax.Device] | None = None) -> Peak:
+    """The peak of these devices (all of the run's, by default) in matrix products.
+
+    Accelerators are looked up, in bfloat16 whatever the run computes in; a CPU is measured,
+    with a float32 product that takes a fraction of a second. Simulated CPU devices share one
+    host, which counts once a process.
+    """
+    devices = devices or jax.devices()
+    if devices[0].platform == "cpu":
+        return Peak(_measured_cpu_peak() * jax.process_count(), "measured float32 product")
+    kind = devices[0].device_kind
+    for name, flops in BF16_PEAKS:
+        if name.lower() in kind.lower():
+            return Peak(flops * len(devices), f"{kind} bfloat16 datasheet")
+    return Peak(None, f"{kind} is not in the table")
+
+
+def _measured_cpu_peak(size: int = 2048, seconds: float = 0.4) -> float:
+    """FLOP/s of float32 `size` x `size` products on the host's CPU, the best of several."""
+    device = jax.local_devices(backend="cpu")[0]
+    a = jax.device_put(jnp.ones((size, size), jnp.float32), device)
+    product = jax.jit(jnp.matmul)
+    product(a, a).block_until_ready()
+    best, start = float("inf"), time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        begun = time.perf_counter()
+        product(a, a).block_until_ready()
+        best = min(best, time.perf_counter() - begun)
+    return 2 * size**3 / best

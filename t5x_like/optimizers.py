@@ -1,0 +1,211 @@
+"""Optimizers: optax transformations that know the logical axes of the parameters.
+
+Which parameters decay, which are orthogonalized and which dimensions are stacked layers is
+read off the axis names, never off the parameters' names or ranks.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from optax import contrib
+
+from t5x_like.schedules import Schedule
+
+Axes = tuple[str | None, ...]
+
+# Axes that repeat a parameter and are no dimension of the matrix it is.
+STACKED_AXES = ("layers", "expert")
+# What multiplies a hidden state, beside `embed` itself.
+HIDDEN_AXES = ("mlp", "heads", "kv", "joined_kv")
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An update rule and its learning rate.
+
+    Attributes:
+      name: shown in the summary of a run.
+      schedule: learning rate for the number of updates made.
+      build: from the tree of the parameters' logical axes to the transformation, whose
+        updates are added to the parameters.
+    """
+
+    name: str
+    schedule: Schedule
+    build: Callable[[Any], optax.GradientTransformation]
+
+
+def decays(axes: Axes) -> bool:
+    """Whether weight decay applies: to matrices on `embed`, not to biases, norms and tables of
+    relative positions.
+    """
+    own = [axis for axis in axes if axis not in STACKED_AXES]
+    return len(own) >= 2 and "embed" in own
+
+
+def muon_dimensions(axes: Axes) -> Any:
+    """Which dimensions of a hidden matrix are its input and its output; None for the rest.
+
+    Attention kernels are taken as the matrices they are, `embed` by heads and head size
+    together; embeddings and the output head go to Adam, as Jordan 2024 advises.
+    """
+    if "embed" not in axes or not any(axis in axes for axis in HIDDEN_AXES):
+        return None
+    if len([axis for axis in axes if axis not in STACKED_AXES]) < 2:
+        return None
+    embed = (axes.index("embed"),)
+    others = tuple(i for i, axis in enumerate(axes) if axis in HIDDEN_AXES)
+    first, second = (embed, others) if embed[0] < others[0] else (others, embed)
+    return contrib.MuonDimensionNumbers(reduction_axis=first, output_axis=second)
+
+
+def adafactor(
+    schedule: Schedule,
+    decay_rate: float = 0.8,
+    clipping_threshold: float | None = 1.0,
+    multiply_by_parameter_scale: bool = True,
+    min_dim_size_to_factor: int = 128,
+    momentum: float | None = None,
+    weight_decay: float = 0.0,
+    global_norm: float | None = None,
+) -> Optimizer:
+    """Adafactor (Shazeer and Stern 2018), with T5's settings as defaults.
+
+    Args:
+      schedule: learning rate; with `multiply_by_parameter_scale` it is relative to
+        the root mean square of each parameter (algorithm 4).
+      decay_rate: exponent of the second moments' decay, `1 - n ** -decay_rate` (section 7.2).
+      clipping_threshold: root mean square above which an update is scaled down
+        (section 6).
+      multiply_by_parameter_scale: see `schedule`.
+      min_dim_size_to_factor: matrices with a smaller side keep whole second moments.
+      momentum: decay of the averaged update; None for none.
+      weight_decay: fraction of the weight taken off in each step, before the schedule.
+      global_norm: gradient norm above which all gradients are scaled down.
+    """
+
+    def build(axes: Any) -> optax.GradientTransformation:
+        return optax.chain(
+            *_clipping(global_norm),
+            optax.adafactor(
+                learning_rate=schedule,
+                decay_rate=decay_rate,
+                clipping_threshold=clipping_threshold,
+                multiply_by_parameter_scale=multiply_by_parameter_scale,
+                min_dim_size_to_factor=min_dim_size_to_factor,
+                momentum=momentum,
+                weight_decay_rate=weight_decay or None,
+                weight_decay_mask=_map(decays, axes),
+            ),
+        )
+
+    return Optimizer("Adafactor", schedule, build)
+
+
+def adamw(
+    schedule: Schedule,
+    b1: float = 0.9,
+    b2: float = 0.95,
+    eps: float = 1e-8,
+    weight_decay: float = 0.1,
+    global_norm: float | None = 1.0,
+) -> Optimizer:
+    """AdamW (Loshchilov and Hutter 2019, algorithm 2); decay is multiplied by the schedule.
+
+    Args:
+      schedule: learning rate.
+      b1: decay of the first moment.
+      b2: decay of the second moment.
+      eps: added to the root of the second moment.
+      weight_decay: strength, on matrices only.
+      global_norm: gradient norm above which all gradients are scaled down.
+    """
+
+    def build(axes: Any) -> optax.GradientTransformation:
+        mask = _map(decays, axes)
+        return optax.chain(
+            *_clipping(global_norm),
+            optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=mask),
+        )
+
+    return Optimizer("AdamW", schedule, build)
+
+
+def lion(
+    schedule: Schedule,
+    b1: float = 0.9,
+    b2: float = 0.99,
+    weight_decay: float = 1.0,
+    global_norm: float | None = 1.0,
+) -> Optimizer:
+    """Lion (Chen et al. 2023, algorithm 2): the sign of an interpolated momentum.
+
+    Args:
+      schedule: learning rate; 3 to 10 times smaller than AdamW's (section 5).
+      b1: interpolation for the update.
+      b2: decay of the momentum.
+      weight_decay: strength, on matrices only; 3 to 10 times AdamW's.
+      global_norm: gradient norm above which all gradients are scaled down.
+    """
+
+    def build(axes: Any) -> optax.GradientTransformation:
+        mask = _map(decays, axes)
+        return optax.chain(
+            *_clipping(global_norm),
+            optax.lion(schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=mask),
+        )
+
+    return Optimizer("Lion", schedule, build)
+
+
+def muon(
+    schedule: Schedule,
+    beta: float = 0.95,
+    weight_decay: float = 0.1,
+    b1: float = 0.9,
+    b2: float = 0.95,
+    global_norm: float | None = 1.0,
+) -> Optimizer:
+    """Muon (Jordan 2024) on hidden matrices, AdamW on everything else.
+
+    Updates have AdamW's root mean square (Liu et al. 2025, equation 4), so that one
+    schedule serves both.
+
+    Args:
+      schedule: learning rate of both.
+      beta: decay of the momentum that is orthogonalized.
+      weight_decay: strength, on matrices only.
+      b1: decay of Adam's first moment.
+      b2: decay of Adam's second moment.
+      global_norm: gradient norm above which all gradients are scaled down.
+    """
+
+    def build(axes: Any) -> optax.GradientTransformation:
+        dimensions = _map(muon_dimensions, axes)
+        return optax.chain(
+            *_clipping(global_norm),
+            contrib.muon(
+                schedule,
+                beta=beta,
+                weight_decay=weight_decay,
+                adam_b1=b1,
+                adam_b2=b2,
+                consistent_rms=0.2,
+                # A function, because optax takes a tree with None leaves for a prefix.
+                muon_weight_dimension_numbers=lambda params: dimensions,
+            ),
+        )
+
+    return Optimizer("Muon", schedule, build)
+
+
+def _clipping(global_norm: float | None) -> list[optax.GradientTransformation]:
+    return [] if global_norm is None else [optax.clip_by_global_norm(global_norm)]
+
+
+def _map(function: Callable[[Axes], Any], axes: Any) -> Any:
+    """`function` of every parameter's axes; a tuple of names is a leaf, not a subtree."""
+    return jax.tree.map(function, axes, is_leaf=lambda node: isinstance(node, tuple))

@@ -1,0 +1,166 @@
+"""Learning rates as functions of the step.
+
+A schedule is called with the number of updates already made (0 at the first), works under
+`jax.jit`, and knows the last step it is defined for, so that a run which would outlive it is
+refused at the start.
+"""
+
+import dataclasses
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from t5x_like.errors import UserError
+
+
+class Schedule(Protocol):
+    """The learning rate after `step` updates, a float32 scalar."""
+
+    @property
+    def last_step(self) -> int | None:
+        """The number of updates that the schedule is made for; None if any number."""
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        """The learning rate."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """`peak` throughout, after a linear rise over `warmup_steps`."""
+
+    peak: float
+    warmup_steps: int = 0
+    last_step: int | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.peak, self.warmup_steps, self.last_step)
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        """The learning rate."""
+        return self.peak * _rise(step, self.warmup_steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class RSqrt:
+    """Decay by the inverse square root of the step from `warmup_steps` on.
+
+    With `ramp`, the linear rise of Vaswani et al. 2017, equation 3 (its peak is
+    `(d_model * warmup_steps) ** -0.5`); without, T5's constant `peak` before the decay
+    (Raffel et al. 2020, section 3.1.2: `1 / sqrt(max(n, k))`, so `peak = k ** -0.5`, which
+    is 0.01 for k = 10,000).
+    """
+
+    peak: float
+    warmup_steps: int = 10_000
+    ramp: bool = False
+    last_step: int | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.peak, self.warmup_steps, self.last_step)
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        """The learning rate."""
+        warmup = max(self.warmup_steps, 1)
+        decay = jnp.sqrt(warmup / jnp.maximum(jnp.asarray(step, jnp.float32) + 1, warmup))
+        return self.peak * decay * (_rise(step, warmup) if self.ramp else 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cosine:
+    """A linear rise, then half a cosine down to `final_fraction * peak` at `total_steps`."""
+
+    peak: float
+    total_steps: int
+    warmup_steps: int = 0
+    final_fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check(self.peak, self.warmup_steps, self.total_steps)
+
+    @property
+    def last_step(self) -> int:
+        """`total_steps`."""
+        return self.total_steps
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        """The learning rate."""
+        done = _progress(step, self.warmup_steps, self.total_steps)
+        shape = 0.5 * (1 + jnp.cos(jnp.pi * done))
+        fraction = self.final_fraction + (1 - self.final_fraction) * shape
+        return self.peak * _rise(step, self.warmup_steps) * fraction
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear:
+    """A linear rise, then a straight line down to `final_fraction * peak` at `total_steps`."""
+
+    peak: float
+    total_steps: int
+    warmup_steps: int = 0
+    final_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.peak, self.warmup_steps, self.total_steps)
+
+    @property
+    def last_step(self) -> int:
+        """`total_steps`."""
+        return self.total_steps
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        """The learning rate."""
+        done = _progress(step, self.warmup_steps, self.total_steps)
+        fraction = 1 - (1 - self.final_fraction) * done
+        return self.peak * _rise(step, self.warmup_steps) * fraction
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmupStableDecay:
+    """A linear rise, a plateau, and a linear fall over the last `decay_steps`.
+
+    Source: Hu et al. 2024 (MiniCPM), section 4.2; with the linear fall of Hägele et al. 2024.
+    """
+
+    peak: float
+    total_steps: int
+    decay_steps: int
+    warmup_steps: int = 0
+    final_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.peak, self.warmup_steps + self.decay_steps, self.total_steps)
+
+    @property
+    def last_step(self) -> int:
+        """`total_steps`."""
+        return self.total_steps
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        """The learning rate."""
+        fallen = _progress(step, self.total_steps - self.decay_steps, self.total_steps)
+        fraction = 1 - (1 - self.final_fraction) * fallen
+        return self.peak * _rise(step, self.warmup_steps) * fraction
+
+
+def _rise(step: jax.Array | int, warmup_steps: int) -> jax.Array:
+    """1 / warmup at the first update, 1 from the last update of the warm-up on."""
+    return jnp.minimum(1.0, (jnp.asarray(step, jnp.float32) + 1) / max(warmup_steps, 1))
+
+
+def _progress(step: jax.Array | int, start: int, end: int) -> jax.Array:
+    """How much of the updates from `start` to `end` has been made, between 0 and 1."""
+    done = (jnp.asarray(step, jnp.float32) - start) / max(end - start, 1)
+    return jnp.clip(done, 0.0, 1.0)
+
+
+def _check(peak: float, warmup_steps: int, total_steps: int | None) -> None:
+    if not peak > 0:
+        raise UserError(f"learning rate {peak}: it must be above 0.")
+    if warmup_steps < 0:
+        raise UserError(f"warm-up of {warmup_steps} steps: it must be 0 or more.")
+    if total_steps is not None and warmup_steps > total_steps:
+        raise UserError(
+            f"a schedule of {total_steps} steps cannot hold {warmup_steps} steps of warm-up and "
+            f"decay: shorten them, or give it at least {warmup_steps} steps."
+        )
