@@ -1,0 +1,92 @@
+"""The contract of an objective, and its settings as JSON."""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from tasks.errors import TaskError
+
+Example = dict[str, np.ndarray]
+VocabularySpecs = Mapping[str, Mapping[str, Any]]
+
+
+class BoundObjective(Protocol):
+    """An objective that knows the ids it may write.
+
+    Attributes:
+      reads: features that it takes from the cached example, int32 `[t]` without EOS.
+      writes: features that it gives, int32 without EOS; nothing else is passed on.
+      document_eos: whether EOS closes every document *before* documents are
+        concatenated, and so none is appended to what the objective gives.
+    """
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    document_eos: bool
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        """A new example; the given one is left as it is. All randomness is `rng`'s."""
+
+    def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> int | None:
+        """Tokens of raw text in one example, or None where documents stay whole.
+
+        Not None asks the reader to concatenate documents and to cut the stream into
+        pieces of this length, so that what the objective gives fits
+        `task_feature_lengths` (which count EOS) with the least padding.
+
+        Raises:
+          TaskError: no length fits.
+        """
+
+
+class Objective(Protocol):
+    """The settings of an objective: a frozen dataclass of plain values."""
+
+    writes: tuple[str, ...]
+
+    def bind(self, specs: VocabularySpecs) -> BoundObjective:
+        """The objective for vocabularies given as `Vocabulary.spec()`, by feature name.
+
+        Raises:
+          TaskError: the vocabulary lacks what the objective needs.
+        """
+
+
+def to_json(objective: Objective) -> dict[str, Any]:
+    """The settings of an objective, with the class that holds them."""
+    kind = type(objective)
+    return {"class": f"{kind.__module__}.{kind.__qualname__}", **dataclasses.asdict(objective)}
+
+
+def from_json(settings: Mapping[str, Any]) -> Objective:
+    """The objective that `to_json` described.
+
+    Raises:
+      TaskError: its class cannot be imported.
+    """
+    module, _, name = settings["class"].rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        raise TaskError(
+            f"objective '{settings['class']}' of the cache cannot be imported."
+        ) from None
+    return kind(**{key: value for key, value in settings.items() if key != "class"})
+
+
+def feature_length(lengths: Mapping[str, int], name: str) -> int:
+    """The length that TASK_FEATURE_LENGTHS gives a feature.
+
+    Raises:
+      TaskError: none, or one that holds no token beside EOS.
+    """
+    if name not in lengths:
+        raise TaskError(
+            f"TASK_FEATURE_LENGTHS gives {sorted(lengths)}: a length of '{name}' is needed too."
+        )
+    if lengths[name] < 2:
+        raise TaskError(f"TASK_FEATURE_LENGTHS['{name}'] is {lengths[name]}: 2 or more is needed.")
+    return lengths[name]
