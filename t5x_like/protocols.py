@@ -43,13 +43,17 @@ class LanguageModel(Protocol):
     def logits(self, params: Params, batch: Batch) -> Array:
         """Logits without dropout, float32 `[b, t, v]`."""
 
-    def loss(
-        self, params: Params, batch: Batch, rng: Array | None = None
-    ) -> tuple[Array, Metrics]:
+    def loss(self, params: Params, batch: Batch, rng: Array | None = None) -> tuple[Array, Metrics]:
         """The loss *summed* over the target tokens, and summed metrics with their weights.
 
         The engine divides by `metrics["loss"][1]`, the sum of the loss weights, counted
         over the global batch. Without `rng` there is no dropout.
+        """
+
+    def decoding_params(self, params: Params) -> Params:
+        """The parameters laid out for decoding; `init_cache` and `decode_step` take both.
+
+        Called once before a decoding loop. A model with nothing to gain returns `params`.
         """
 
     def init_cache(self, params: Params, batch: Batch, max_decode_length: int) -> Cache:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5x_like.decoding.prompts import Tokens, bucket_length, right_padded
+from t5x_like.decoding.text import TextCodec
 from t5x_like.errors import UserError
 from t5x_like.protocols import Batch, LanguageModel
 
@@ -143,3 +144,23 @@ def _decoder_batch(
             [[1] * min(len(start) + len(source), length) for source, _ in rows], length
         )
     return batch
+
+
+def score_text(
+    model: LanguageModel,
+    params: Any,
+    codec: TextCodec,
+    *,
+    targets: Sequence[str],
+    inputs: Sequence[str] | None = None,
+    batch_size: int = 8,
+) -> list[Score]:
+    """Log-likelihood of every target text, its end token included, given its input text."""
+    return score(
+        model,
+        params,
+        targets=[codec.encode_target(text) for text in targets],
+        inputs=None if inputs is None else [codec.encode(text) for text in inputs],
+        bidirectional_prompt=codec.bidirectional_prompt and inputs is not None,
+        batch_size=batch_size,
+    )

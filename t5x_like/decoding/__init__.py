@@ -7,7 +7,7 @@ are chosen is an object: `Greedy()`, `Sampling((Temperature(0.7), TopP(0.9)))`,
 
 from t5x_like.decoding.beam import BeamSearch, length_penalty
 from t5x_like.decoding.filters import LogitsFilter, Temperature, TopK, TopP
-from t5x_like.decoding.generate import FILLER, Generation, generate, generate_batch
+from t5x_like.decoding.generate import FILLER, Generation, generate, generate_batch, prepare
 from t5x_like.decoding.prompts import bucket_length, decoding_batch
 from t5x_like.decoding.strategies import (
     Decoded,
@@ -16,6 +16,7 @@ from t5x_like.decoding.strategies import (
     Strategy,
     sampling_strategy,
 )
+from t5x_like.decoding.text import TextCodec, TextGeneration, generate_text
 
 __all__ = [
     "FILLER",
@@ -27,12 +28,16 @@ __all__ = [
     "Sampling",
     "Strategy",
     "Temperature",
+    "TextCodec",
+    "TextGeneration",
     "TopK",
     "TopP",
     "bucket_length",
     "decoding_batch",
     "generate",
     "generate_batch",
+    "generate_text",
     "length_penalty",
+    "prepare",
     "sampling_strategy",
 ]

@@ -14,10 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from t5x_like.decoding.start import begin
-from t5x_like.decoding.strategies import Decoded
+from t5x_like.decoding.start import Start
+from t5x_like.decoding.strategies import Decoded, Step
 from t5x_like.errors import UserError
-from t5x_like.protocols import Batch, LanguageModel
 
 Array = Any
 
@@ -50,9 +49,8 @@ class BeamSearch:
 
     def decode(
         self,
-        model: LanguageModel,
-        params: Any,
-        batch: Batch,
+        step: Step,
+        start: Start,
         *,
         keys_b: Array,
         ended_b: Array,
@@ -62,15 +60,14 @@ class BeamSearch:
         """See `Strategy`; nothing is drawn, so `keys_b` is not used."""
         del keys_b
         tokens_bkn, scores_bk, lengths_bk = self.search(
-            model, params, batch, ended_b=ended_b, max_new_tokens=max_new_tokens, eos_id=eos_id
+            step, start, ended_b=ended_b, max_new_tokens=max_new_tokens, eos_id=eos_id
         )
         return Decoded(tokens_bkn[:, 0], scores_bk[:, 0], lengths_bk[:, 0])
 
     def search(
         self,
-        model: LanguageModel,
-        params: Any,
-        batch: Batch,
+        decode_step: Step,
+        start: Start,
         *,
         ended_b: Array,
         max_new_tokens: int,
@@ -85,7 +82,6 @@ class BeamSearch:
         """
         k, n = self.beams, max_new_tokens
         rows = ended_b.shape[0]
-        start = begin(model, params, batch, n)
 
         def spread(leaf):
             """Each row `k` times over; scalars are shared by all rows."""
@@ -136,7 +132,7 @@ class BeamSearch:
 
         def advance(carry):
             step, cache, state = carry
-            logits, cache = model.decode_step(params, cache, state["last"].reshape(rows * k))
+            logits, cache = decode_step(cache, state["last"].reshape(rows * k))
             state, origin_bk = consider(step, logits.reshape(rows, k, -1), state)
             source = (jnp.arange(rows)[:, None] * k + origin_bk).reshape(rows * k)
             cache = jax.tree.map(lambda leaf: leaf[source] if jnp.ndim(leaf) else leaf, cache)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5x_like.decoding.prompts import Tokens, bucket_length, decoding_batch
+from t5x_like.decoding.start import begin
 from t5x_like.decoding.strategies import Decoded, Greedy, Strategy
 from t5x_like.errors import UserError
 from t5x_like.protocols import Batch, LanguageModel
@@ -36,10 +37,17 @@ class Generation:
     finished: bool
 
 
+@functools.partial(jax.jit, static_argnames="model")
+def prepare(model: LanguageModel, params: Any) -> Any:
+    """The parameters laid out for decoding, once for any number of batches."""
+    return model.decoding_params(params)
+
+
 @functools.partial(jax.jit, static_argnames=("model", "strategy", "max_new_tokens", "eos_id"))
 def generate_batch(
     model: LanguageModel,
     params: Any,
+    decoding_params: Any,
     batch: Batch,
     row_indices_b: Any,
     seed: Any = 0,
@@ -53,6 +61,7 @@ def generate_batch(
     Args:
       model: a `LanguageModel`, hashable.
       params: its parameters, placed as they should stay.
+      decoding_params: the same, from `prepare`.
       batch: as `prompts.decoding_batch` makes it.
       row_indices_b: int32 `[b]`; the random stream of a row is a function of `seed` and
         this index alone. `FILLER` marks rows that nobody waits for.
@@ -63,9 +72,8 @@ def generate_batch(
     """
     key = jax.random.key(seed)
     return strategy.decode(
-        model,
-        params,
-        batch,
+        functools.partial(model.decode_step, decoding_params),
+        begin(model, params, decoding_params, batch, max_new_tokens),
         keys_b=jax.vmap(jax.random.fold_in, (None, 0))(key, row_indices_b),
         ended_b=row_indices_b == FILLER,
         max_new_tokens=max_new_tokens,
@@ -120,6 +128,7 @@ def generate(
             f"max_new_tokens is {max_new_tokens} and batch_size {batch_size}; "
             "both must be at least 1"
         )
+    decoding_params = prepare(model, params)
     order = sorted(range(len(prompts)), key=lambda i: (bucket_length(len(prompts[i])), i))
     generations: list[Any] = [None] * len(prompts)
     for first in range(0, len(order), batch_size):
@@ -130,6 +139,7 @@ def generate(
         decoded = generate_batch(
             model,
             params,
+            decoding_params,
             decoding_batch(
                 model.architecture,
                 [prompts[i] for i in filled],

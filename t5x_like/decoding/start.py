@@ -27,8 +27,17 @@ class Start(NamedTuple):
     logits_bv: Array | None
 
 
-def begin(model: LanguageModel, params: Any, batch: Batch, max_new_tokens: int) -> Start:
-    """Reads encoder inputs or prompt; `batch` is as `prompts.decoding_batch` makes it.
+def begin(
+    model: LanguageModel, params: Any, decoding_params: Any, batch: Batch, max_new_tokens: int
+) -> Start:
+    """Reads encoder inputs or prompt.
+
+    Args:
+      model: gives `init_cache` and `logits`.
+      params: its parameters.
+      decoding_params: the same, from `model.decoding_params`.
+      batch: as `prompts.decoding_batch` makes it.
+      max_new_tokens: how many tokens may follow.
 
     The last prompt column is left for the loop's first step, which is cheaper than a
     prefill that returns logits. Only where the prompt attends in both directions must all
@@ -37,13 +46,13 @@ def begin(model: LanguageModel, params: Any, batch: Batch, max_new_tokens: int) 
     if model.architecture == "encoder_decoder":
         encoder = {k: v for k, v in batch.items() if k.startswith("encoder_")}
         rows = encoder["encoder_input_tokens"].shape[0]
-        cache = model.init_cache(params, encoder, max_new_tokens)
+        cache = model.init_cache(decoding_params, encoder, max_new_tokens)
         return Start(cache, jnp.zeros((rows,), jnp.int32), None)
 
     prompt_bp = batch["decoder_input_tokens"]
     max_decode_length = prompt_bp.shape[1] + max_new_tokens - 1
     if "decoder_causal_attention" in batch:
-        cache = model.init_cache(params, batch, max_decode_length)
+        cache = model.init_cache(decoding_params, batch, max_decode_length)
         return Start(cache, prompt_bp[:, -1], model.logits(params, batch)[:, -1])
     read = {name: value_bp[:, :-1] for name, value_bp in batch.items()}
-    return Start(model.init_cache(params, read, max_decode_length), prompt_bp[:, -1], None)
+    return Start(model.init_cache(decoding_params, read, max_decode_length), prompt_bp[:, -1], None)

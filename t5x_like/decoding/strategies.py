@@ -7,16 +7,18 @@ Shapes: `b` rows, `k` beams, `n` new tokens at most, `v` vocabulary.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from t5x_like.decoding.filters import LogitsFilter, Temperature, TopK, TopP
-from t5x_like.decoding.start import begin
-from t5x_like.protocols import Batch, LanguageModel
+from t5x_like.decoding.start import Start
 
 Array = Any
+# (cache, tokens int32 [b]) -> (logits float32 [b, v], cache)
+Step = Callable[[Any, Array], tuple[Array, Any]]
 
 
 class Decoded(NamedTuple):
@@ -40,9 +42,8 @@ class Strategy(Protocol):
 
     def decode(
         self,
-        model: LanguageModel,
-        params: Any,
-        batch: Batch,
+        step: Step,
+        start: Start,
         *,
         keys_b: Array,
         ended_b: Array,
@@ -52,9 +53,8 @@ class Strategy(Protocol):
         """Continues every row.
 
         Args:
-          model: gives `init_cache`, `decode_step` and `logits`.
-          params: its parameters.
-          batch: as `prompts.decoding_batch` makes it.
+          step: the model's, parameters given.
+          start: the prompt read.
           keys_b: one random key a row.
           ended_b: bool `[b]`, rows that only fill up the batch.
           max_new_tokens: `n`.
@@ -71,9 +71,9 @@ class Greedy:
         del keys_b
         return jnp.argmax(logits_bv, axis=-1).astype(jnp.int32)
 
-    def decode(self, model, params, batch, **arguments) -> Decoded:
+    def decode(self, step: Step, start: Start, **arguments: Any) -> Decoded:
         """See `Strategy`."""
-        return _follow_one_path(self.choose, model, params, batch, **arguments)
+        return _follow_one_path(self.choose, step, start, **arguments)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,9 +99,9 @@ class Sampling:
         drawn_b = jax.vmap(jax.random.categorical)(keys_b, self.filtered(logits_bv))
         return drawn_b.astype(jnp.int32)
 
-    def decode(self, model, params, batch, **arguments) -> Decoded:
+    def decode(self, step: Step, start: Start, **arguments: Any) -> Decoded:
         """See `Strategy`."""
-        return _follow_one_path(self.choose, model, params, batch, **arguments)
+        return _follow_one_path(self.choose, step, start, **arguments)
 
 
 def sampling_strategy(
@@ -119,10 +119,9 @@ def sampling_strategy(
 
 
 def _follow_one_path(
-    choose,
-    model: LanguageModel,
-    params: Any,
-    batch: Batch,
+    choose: Callable[[Array, Array], Array],
+    decode_step: Step,
+    start: Start,
     *,
     keys_b: Array,
     ended_b: Array,
@@ -130,7 +129,6 @@ def _follow_one_path(
     eos_id: int | None,
 ) -> Decoded:
     """One token a row and step, chosen by `choose(logits_bv, keys_b)`."""
-    start = begin(model, params, batch, max_new_tokens)
     rows = ended_b.shape[0]
 
     def record(step, logits_bv, state):
@@ -155,7 +153,7 @@ def _follow_one_path(
 
     def advance(carry):
         step, cache, state = carry
-        logits_bv, cache = model.decode_step(params, cache, state["last"])
+        logits_bv, cache = decode_step(cache, state["last"])
         return step + 1, cache, record(step, logits_bv, state)
 
     state = {

@@ -24,6 +24,9 @@ class BigramModel:
         before_bt = jnp.pad(tokens_bt, ((0, 0), (1, 0)))[:, :-1]
         return params[before_bt, tokens_bt]
 
+    def decoding_params(self, params):
+        return params
+
     def init_cache(self, params, batch, max_decode_length):
         del params, max_decode_length
         tokens_bt = batch["decoder_input_tokens"]

@@ -1,5 +1,6 @@
 """Beam search against the list of all continuations."""
 
+import functools
 import itertools
 
 import jax.numpy as jnp
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from t5x_like.decoding import BeamSearch, decoding_batch, generate, length_penalty
+from t5x_like.decoding.start import begin
 from t5x_like.errors import UserError
 
 EOS = 1
@@ -33,10 +35,10 @@ def test_a_beam_as_wide_as_the_tree_finds_the_best_of_all(bigram, log_probabilit
             for tokens in all_finished(vocabulary, limit)
         }
         ranked = sorted(scores, key=scores.__getitem__, reverse=True)
+        batch = decoding_batch("decoder_only", [prompt])
         tokens, found, lengths = search.search(
-            model,
-            jnp.asarray(table),
-            decoding_batch("decoder_only", [prompt]),
+            functools.partial(model.decode_step, jnp.asarray(table)),
+            begin(model, table, table, batch, limit),
             ended_b=jnp.zeros((1,), bool),
             max_new_tokens=limit,
             eos_id=EOS,

@@ -1,0 +1,127 @@
+"""Text in, text out: a task's vocabularies around `generate`."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from t5x_like.decoding.generate import generate
+from t5x_like.decoding.strategies import Greedy, Strategy
+from t5x_like.errors import UserError
+from t5x_like.protocols import Architecture, Feature, LanguageModel, Mixture, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class TextCodec:
+    """How a task's text becomes prompts, and generated ids become text.
+
+    Attributes:
+      inputs: the feature that prompts are written in; None where the task has only targets,
+        and a prompt is then the beginning of a target.
+      targets: the feature that is generated.
+      architecture: of the model.
+      input_length: longest prompt in tokens, end token included; longer ones lose their end
+        as in training; None: no bound.
+    """
+
+    inputs: Feature | None
+    targets: Feature
+    architecture: Architecture
+    input_length: int | None = None
+
+    @classmethod
+    def for_task(
+        cls,
+        task: Task | Mixture,
+        architecture: Architecture,
+        task_feature_lengths: Mapping[str, int] | None = None,
+    ) -> "TextCodec":
+        """The codec of a task; of a mixture, that of its first task (all must share features).
+
+        Raises:
+          UserError: the task has no `targets`, or no `inputs` for an encoder-decoder.
+        """
+        if hasattr(task, "tasks"):
+            task = task.tasks[0][0]
+        features = task.output_features
+        if "targets" not in features:
+            raise UserError(
+                f"task {task.name!r} has the features {sorted(features)}; "
+                "generating needs 'targets'"
+            )
+        if architecture == "encoder_decoder" and "inputs" not in features:
+            raise UserError(
+                f"task {task.name!r} has the features {sorted(features)}; an encoder-decoder "
+                "model needs 'inputs' as well"
+            )
+        inputs = features.get("inputs")
+        length = (task_feature_lengths or {}).get("inputs") if inputs is not None else None
+        return cls(inputs, features["targets"], architecture, length)
+
+    @property
+    def bidirectional_prompt(self) -> bool:
+        """Whether training showed a decoder the whole input at once (seqio's PrefixLM)."""
+        return self.architecture == "decoder_only" and self.inputs is not None
+
+    def encode(self, text: str) -> list[int]:
+        """A prompt's ids, with the end token where the task's inputs have one."""
+        if self.inputs is None:
+            return list(self.targets.vocabulary.encode(text))
+        return _encoded(text, self.inputs, self.input_length)
+
+    def encode_target(self, text: str) -> list[int]:
+        """A target's ids, with the end token where the task has one."""
+        return _encoded(text, self.targets, None)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Generated ids (without the end token) to text."""
+        return self.targets.vocabulary.decode(ids)
+
+
+def _encoded(text: str, feature: Feature, length: int | None) -> list[int]:
+    """Ids trimmed so that the end token still fits."""
+    ids = list(feature.vocabulary.encode(text))
+    end = [feature.vocabulary.eos_id] if feature.add_eos else []
+    return ids[: None if length is None else max(0, length - len(end))] + end
+
+
+@dataclasses.dataclass(frozen=True)
+class TextGeneration:
+    """One continuation as text; `tokens`, `score`, `finished` as in `Generation`."""
+
+    text: str
+    score: float
+    finished: bool
+    tokens: list[int]
+
+
+def generate_text(
+    model: LanguageModel,
+    params: Any,
+    codec: TextCodec,
+    texts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    strategy: Strategy = Greedy(),  # noqa: B008 (frozen)
+    batch_size: int = 8,
+    seed: int = 0,
+    first_row: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> list[TextGeneration]:
+    """Continues or answers every text, in order; the arguments are those of `generate`."""
+    found = generate(
+        model,
+        params,
+        [codec.encode(text) for text in texts],
+        max_new_tokens=max_new_tokens,
+        strategy=strategy,
+        eos_id=codec.targets.vocabulary.eos_id,
+        bidirectional_prompt=codec.bidirectional_prompt,
+        batch_size=batch_size,
+        seed=seed,
+        first_row=first_row,
+        progress=progress,
+    )
+    return [
+        TextGeneration(codec.decode(one.tokens), one.score, one.finished, one.tokens)
+        for one in found
+    ]
