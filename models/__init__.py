@@ -1,0 +1,1 @@
+"""Language models as pure functions: `layers`, then one file for each family."""

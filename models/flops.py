@@ -1,0 +1,47 @@
+"""Counting the multiplications of a model from its trace, whatever the family."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+# `layers.attention.attend` appears in a trace under this name.
+ATTENTION = "attend"
+
+
+def matmul_flops(function: Callable[..., Any], *args: Any) -> float:
+    """FLOPs of the matrix products in `function`, two for each multiplication.
+
+    Traces and allocates nothing. Attention is counted as if every query met every key,
+    whichever implementation was chosen, as papers and MFU figures count it.
+
+    Args:
+      function: what is traced.
+      *args: its arguments, arrays or `ShapeDtypeStruct`s.
+    """
+    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _count(jaxpr: Any) -> float:
+    return sum(_count_equation(equation) for equation in jaxpr.eqns)
+
+
+def _count_equation(equation: Any) -> float:
+    name = equation.primitive.name
+    if name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        left = equation.invars[0].aval.shape
+        inner = math.prod(left[axis] for axis in contracted)
+        return 2.0 * inner * math.prod(equation.outvars[0].aval.shape)
+    if name == "ragged_dot_general":
+        # Every row of the left meets one of the matrices on the right.
+        return 2.0 * math.prod(equation.invars[0].aval.shape) * equation.outvars[0].aval.shape[-1]
+    if equation.params.get("name") == ATTENTION:
+        b, h, t, d = equation.invars[0].aval.shape
+        s = equation.invars[1].aval.shape[2]
+        return 4.0 * b * h * t * s * d
+    inner = [_count(jaxpr) for jaxpr in jax.core.jaxprs_in_params(equation.params)]
+    if name == "scan":
+        return equation.params["length"] * sum(inner)
+    return max(inner, default=0.0) if name == "cond" else sum(inner)

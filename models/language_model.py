@@ -1,0 +1,198 @@
+"""What every family is: a Linen module that knows its loss, its size and how to decode."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from models import flops, losses
+from models.layers import embeddings, stack
+
+Array = jax.Array
+Batch = Mapping[str, Any]
+Cache = dict[str, Any]
+Params = Any
+
+
+class LanguageModel(nn.Module, kw_only=True):
+    """The base class of the families; fulfils `LanguageModel` of the engine's protocols.
+
+    A family writes `setup`, in which what decodes is named `decoder`, and four methods that
+    run inside the module: `hidden`, `output_kernel`, `start` and `extend`.
+
+    Batches hold T5X's features, int32 `[b, length]`: `decoder_input_tokens` and, as the
+    family needs them, `encoder_input_tokens`, `{encoder,decoder}_segment_ids`,
+    `{encoder,decoder}_positions` and `decoder_causal_attention`; the loss adds
+    `decoder_target_tokens` and `decoder_loss_weights`. Token 0 pads.
+
+    Attributes:
+      vocab_size: how many tokens, with the padding of the vocabulary's table.
+      dropout_rate: of every dropout in the model.
+      dtype: of the computation; parameters, norms, softmax, logits and loss are float32.
+      remat_policy: see `layers.stack.Stack`.
+      scan_unroll: see `layers.stack.Stack`.
+      z_loss: see `losses.summed_cross_entropy`.
+      label_smoothing: see `losses.summed_cross_entropy`.
+    """
+
+    architecture: ClassVar[Literal["encoder_decoder", "decoder_only"]]
+
+    vocab_size: int
+    dropout_rate: float = 0.0
+    dtype: str = "float32"
+    remat_policy: str = "full"
+    scan_unroll: int = 1
+    z_loss: float = 0.0
+    label_smoothing: float = 0.0
+
+    # What a family writes. These run inside `apply`.
+
+    def hidden(self, *, enable_dropout: bool = False, **features: Array) -> Array:
+        """The residual stream that the output reads, `[b, t, e]`, from a batch's features."""
+        raise NotImplementedError
+
+    def output_kernel(self) -> Array:
+        """The matrix from `hidden` to logits, float32 `[e, v]`."""
+        raise NotImplementedError
+
+    def start(self, batch: Batch, max_decode_length: int) -> Cache:
+        """See `init_cache`."""
+        raise NotImplementedError
+
+    def extend(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
+        """`hidden` of tokens that follow those in the cache, and the cache with them."""
+        raise NotImplementedError
+
+    # What a user calls.
+
+    def __call__(self, *, enable_dropout: bool = False, **features: Array) -> Array:
+        """Logits, float32 `[b, t, v]`; what the family does not read is left aside."""
+        x_bte = self.hidden(enable_dropout=enable_dropout, **features)
+        logits_btv = embeddings.logits(x_bte, self.output_kernel())
+        return nn.with_logical_constraint(logits_btv, ("batch", "length", "vocab"))
+
+    @nn.nowrap
+    def init(self, rng: Array, batch: Batch | None = None) -> dict[str, Params]:
+        """Fresh variables `{"params": tree of float32 arrays}`, the same for any batch."""
+        return nn.unbox(self._boxed_init(rng))
+
+    @nn.nowrap
+    def _boxed_init(self, rng: Array) -> dict[str, Params]:
+        # Shapes of parameters do not depend on the batch: one token of everything will do.
+        one = jnp.ones((1, 1), jnp.int32)
+        batch = {"decoder_input_tokens": one}
+        if self.architecture == "encoder_decoder":
+            batch["encoder_input_tokens"] = one
+        return super().init({"params": rng}, **batch)
+
+    @nn.nowrap
+    def logits(self, params: Params, batch: Batch) -> Array:
+        """Logits without dropout, float32 `[b, t, v]`."""
+        return self.apply({"params": params}, **batch)
+
+    @nn.nowrap
+    def loss(
+        self, params: Params, batch: Batch, rng: Array | None = None
+    ) -> tuple[Array, losses.Metrics]:
+        """The loss summed over the target tokens, and summed metrics with their weights.
+
+        Args:
+          params: as `init` makes them.
+          batch: without `decoder_loss_weights`, targets other than 0 count 1.
+          rng: for dropout, of which there is none without it.
+
+        Returns:
+          See `losses.summed_cross_entropy`.
+        """
+        targets_bt = batch["decoder_target_tokens"]
+        weights_bt = batch.get("decoder_loss_weights")
+        if weights_bt is None:
+            weights_bt = targets_bt != 0
+        logits_btv = self.apply(
+            {"params": params},
+            **batch,
+            enable_dropout=rng is not None,
+            rngs={} if rng is None else {"dropout": rng},
+        )
+        return losses.summed_cross_entropy(
+            logits_btv,
+            targets_bt,
+            weights_bt,
+            z_loss=self.z_loss,
+            label_smoothing=self.label_smoothing,
+        )
+
+    @nn.nowrap
+    def decoding_params(self, params: Params) -> Params:
+        """The parameters laid out for decoding; call it once, before the loop.
+
+        `init_cache` and `decode_step` take this or the trained tree; inside a loop the
+        latter costs a copy of every layer's parameters each step.
+        """
+        return {**params, "decoder": stack.unstack_layers(params["decoder"])}
+
+    @nn.nowrap
+    def init_cache(self, params: Params, batch: Batch, max_decode_length: int) -> Cache:
+        """The decoding state after the encoder and the prompt have been read.
+
+        Args:
+          params: as `init` or `decoding_params` gives them.
+          batch: `encoder_input_tokens` and its companions (encoder-decoder) and, optionally,
+            a prompt `decoder_input_tokens` `[b, p]`, padded on the left, with
+            `decoder_segment_ids` (0 on the padding; absent: no padding),
+            `decoder_positions` and `decoder_causal_attention`. A decoder-only model without
+            a prompt needs `decoder_input_tokens` of shape `[b, 0]`, for the batch's size.
+          max_decode_length: how many tokens will be held, the prompt included.
+
+        Returns:
+          A pytree whose leaves of rank 1 and more have the batch as their first axis.
+        """
+        return self.apply({"params": params}, batch, max_decode_length, method="start")
+
+    @nn.nowrap
+    def decode_step(self, params: Params, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
+        """One more token a row: int32 `[b]` to logits float32 `[b, v]`, and the new cache."""
+        logits_b1v, cache = self.apply(
+            {"params": params}, cache, tokens[:, None], method="_extended_logits"
+        )
+        return logits_b1v[:, 0], cache
+
+    def _extended_logits(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
+        x_bte, cache = self.extend(cache, tokens_bt)
+        return embeddings.logits(x_bte, self.output_kernel()), cache
+
+    @nn.nowrap
+    def abstract_params(self) -> Params:
+        """Boxes `nn.LogicallyPartitioned` of `ShapeDtypeStruct`s; allocates nothing."""
+        return jax.eval_shape(self._boxed_init, jax.random.key(0))["params"]
+
+    @nn.nowrap
+    def parameter_count(self, *, embeddings: bool = True) -> int:
+        """How many parameters; without `embeddings`, less those of tokens and positions."""
+        boxes = jax.tree.leaves(
+            self.abstract_params(), is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
+        )
+        return sum(
+            math.prod(box.value.shape)
+            for box in boxes
+            if embeddings or not {"vocab", "positions"} & set(box.names)
+        )
+
+    @nn.nowrap
+    def step_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
+        """Model FLOPs of one training step, forward and backward.
+
+        Matrix products only, attention in full, recomputation not counted; the backward
+        pass does each product of the forward pass twice.
+
+        Args:
+          batch_shapes: shape of each feature.
+        """
+        batch = {
+            name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in batch_shapes.items()
+        }
+        params = jax.eval_shape(self.init, jax.random.key(0))["params"]
+        return 3.0 * flops.matmul_flops(self.logits, params, batch)

@@ -1,0 +1,145 @@
+"""One layer of a Transformer: how norms, attention and MLP are wired to the residual stream."""
+
+from collections.abc import Callable
+
+import jax
+from flax import linen as nn
+from flax import struct
+
+from models.layers.attention import KeysValues
+from models.layers.dropout import NO_DROPOUT, Dropout
+from models.layers.masks import Mask
+
+ModuleFactory = Callable[..., nn.Module]
+"""Makes a fresh module; takes Linen's `name` and `parent`. Usually a `functools.partial`."""
+
+
+@struct.dataclass
+class Context:
+    """What all layers of a stack share.
+
+    Attributes:
+      mask: among the stack's own slots.
+      bias_bhts: added to the scores of self-attention.
+      positions_bt: positions in the text, for rotations; None stands for the slots.
+      memory_bse: what cross-attention attends to; None when decoding from a cache.
+      memory_mask: from the stack's slots to the memory's.
+      first_slot: where in the cache the given tokens stand.
+      enable_dropout: known at trace time.
+    """
+
+    mask: Mask
+    bias_bhts: jax.Array | None = None
+    positions_bt: jax.Array | None = None
+    memory_bse: jax.Array | None = None
+    memory_mask: Mask | None = None
+    first_slot: jax.Array | int = 0
+    enable_dropout: bool = struct.field(pytree_node=False, default=False)
+
+
+@struct.dataclass
+class LayerCache:
+    """One layer's part of the decoding state.
+
+    Attributes:
+      own: keys and values of the tokens so far, in buffers of `max_decode_length` slots.
+      memory: those of the memory, or None without cross-attention.
+    """
+
+    own: KeysValues
+    memory: KeysValues | None = None
+
+
+class Block(nn.Module):
+    """The branches of a layer; a subclass wires them.
+
+    Attributes:
+      make_norm: one norm.
+      make_attention: self-attention.
+      make_mlp: the MLP, or a mixture of experts.
+      make_cross_attention: attention to a memory, or None.
+      dropout: on what each branch adds to the residual stream.
+    """
+
+    make_norm: ModuleFactory
+    make_attention: ModuleFactory
+    make_mlp: ModuleFactory
+    make_cross_attention: ModuleFactory | None = None
+    dropout: Dropout = NO_DROPOUT
+
+    def setup(self) -> None:
+        """Makes the branches and one norm for each."""
+        self.self_attention_norm = self.make_norm()
+        self.self_attention = self.make_attention()
+        if self.make_cross_attention is not None:
+            self.cross_attention_norm = self.make_norm()
+            self.cross_attention = self.make_cross_attention()
+        self.mlp_norm = self.make_norm()
+        self.mlp = self.make_mlp()
+
+    def attend_self(
+        self, x_bte: jax.Array, context: Context, cache: LayerCache | None
+    ) -> tuple[jax.Array, LayerCache | None]:
+        """Self-attention, to `x` alone or to the cache after `x` is written to it."""
+        keys_values = self.self_attention.keys_values(x_bte, context.positions_bt)
+        if cache is not None:
+            keys_values = cache.own.written(keys_values, context.first_slot)
+            cache = cache.replace(own=keys_values)
+        y_bte = self.self_attention(
+            x_bte,
+            keys_values,
+            context.mask,
+            bias_bhts=context.bias_bhts,
+            positions_bt=context.positions_bt,
+            enable_dropout=context.enable_dropout,
+        )
+        return self._dropped(y_bte, context), cache
+
+    def attend_memory(
+        self, x_bte: jax.Array, context: Context, cache: LayerCache | None
+    ) -> jax.Array:
+        """Cross-attention, to `context.memory_bse` or to what the cache kept of it."""
+        keys_values = self.memory_keys_values(context.memory_bse) if cache is None else cache.memory
+        y_bte = self.cross_attention(
+            x_bte, keys_values, context.memory_mask, enable_dropout=context.enable_dropout
+        )
+        return self._dropped(y_bte, context)
+
+    def feed_forward(self, x_bte: jax.Array, context: Context) -> jax.Array:
+        """The MLP."""
+        y_bte = self.mlp(x_bte, enable_dropout=context.enable_dropout)
+        return self._dropped(y_bte, context)
+
+    def memory_keys_values(self, memory_bse: jax.Array) -> KeysValues | None:
+        """What this layer's cross-attention sees of a memory; None if it has none."""
+        if self.make_cross_attention is None:
+            return None
+        return self.cross_attention.keys_values(memory_bse)
+
+    def empty_cache(self, batch_size: int, length: int, memory_bse: jax.Array | None) -> LayerCache:
+        """The cache before the first token."""
+        attention = self.self_attention
+        shape = (batch_size, attention.kv_heads, length, attention.head_dim)
+        empty = jax.numpy.zeros(shape, attention.dtype)
+        memory = None if memory_bse is None else self.memory_keys_values(memory_bse)
+        return LayerCache(KeysValues(empty, empty), memory)
+
+    def _dropped(self, y_bte: jax.Array, context: Context) -> jax.Array:
+        key = self.make_rng("dropout") if context.enable_dropout and self.dropout.rate else None
+        y_bte = self.dropout(y_bte, key)
+        return nn.with_logical_constraint(y_bte, ("batch", "length", "embed"))
+
+
+class PreNormBlock(Block):
+    """`x + branch(norm(x))` for each branch in turn: T5, GPT-2 and most since."""
+
+    def __call__(
+        self, x_bte: jax.Array, context: Context, cache: LayerCache | None = None
+    ) -> tuple[jax.Array, LayerCache | None]:
+        """The residual stream after this layer, and its cache if one was given."""
+        y_bte, cache = self.attend_self(self.self_attention_norm(x_bte), context, cache)
+        x_bte += y_bte
+        if self.make_cross_attention is not None:
+            x_bte += self.attend_memory(self.cross_attention_norm(x_bte), context, cache)
+        x_bte += self.feed_forward(self.mlp_norm(x_bte), context)
+        return x_bte, cache

@@ -1,0 +1,76 @@
+"""The vocabulary's vectors: into the residual stream, and out of it to logits."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from models.layers.linear import Initializer, axis_names
+
+
+class Embed(nn.Module):
+    """A learned vector for each token.
+
+    Attributes:
+      vocab_size: how many tokens.
+      embed_dim: size of a vector.
+      embedding_init: initial values.
+      dtype: of the result.
+    """
+
+    vocab_size: int
+    embed_dim: int
+    embedding_init: Initializer
+    dtype: str = "float32"
+
+    def setup(self) -> None:
+        """Makes the table `[v, e]`."""
+        self.embedding = self.param(
+            "embedding",
+            axis_names(("vocab", "embed"), self.embedding_init),
+            (self.vocab_size, self.embed_dim),
+        )
+
+    def __call__(self, tokens_bt: jax.Array) -> jax.Array:
+        """Tokens, int `[b, t]`, to their vectors `[b, t, e]`."""
+        x_bte = jnp.take(self.embedding, tokens_bt, axis=0).astype(self.dtype)
+        return nn.with_logical_constraint(x_bte, ("batch", "length", "embed"))
+
+    def output_kernel(self) -> jax.Array:
+        """The table as the matrix `[e, v]` of a tied output."""
+        return self.embedding.T
+
+
+class OutputKernel(nn.Module):
+    """The matrix `[e, v]` of an output that is not tied to the embeddings.
+
+    Attributes:
+      vocab_size: how many tokens.
+      embed_dim: size of the residual stream.
+      kernel_init: initial values.
+    """
+
+    vocab_size: int
+    embed_dim: int
+    kernel_init: Initializer
+
+    @nn.compact
+    def __call__(self) -> jax.Array:
+        """The matrix, float32."""
+        return self.param(
+            "kernel",
+            axis_names(("embed", "vocab"), self.kernel_init),
+            (self.embed_dim, self.vocab_size),
+        )
+
+
+def logits(x_bte: jax.Array, kernel_ev: jax.Array) -> jax.Array:
+    """Scores of the vocabulary: products in the dtype of `x`, summed in float32.
+
+    Args:
+      x_bte: `[..., e]`, the residual stream after its last norm.
+      kernel_ev: `[e, v]`, float32.
+
+    Returns:
+      float32 `[..., v]`.
+    """
+    return jnp.matmul(x_bte, kernel_ev.astype(x_bte.dtype), preferred_element_type=jnp.float32)

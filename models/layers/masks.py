@@ -1,0 +1,55 @@
+"""Which keys a query may attend to, as a description that is made dense block by block."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+@struct.dataclass
+class Mask:
+    """A query attends to a key where every condition that is present allows it.
+
+    Slots are counted from 0 along an axis, whatever the positions in a packed row are.
+
+    Attributes:
+      causal: whether a key must not come after its query; known at trace time, so that an
+        implementation of attention may leave out what is always forbidden.
+      query_segments_bt: int `[b, t]`; with `key_segments_bs`, both must be equal.
+      key_segments_bs: int `[b, s]`.
+      key_valid_bs: bool `[b, s]`, keys that may be attended to at all.
+      prefix_bt: bool `[b, t]`, slots of a prefix within which attention is bidirectional,
+        although `causal` (a prefix language model).
+      first_query: slot of the first query, int32 scalar; not 0 when decoding.
+    """
+
+    causal: bool = struct.field(pytree_node=False, default=False)
+    query_segments_bt: jax.Array | None = None
+    key_segments_bs: jax.Array | None = None
+    key_valid_bs: jax.Array | None = None
+    prefix_bt: jax.Array | None = None
+    first_query: jax.Array | int = 0
+
+    def dense(self, queries: tuple[int, int], keys: tuple[int, int]) -> jax.Array | None:
+        """Allowed pairs among the slots `[first, last)` of queries and keys.
+
+        Args:
+          queries: first and one past the last query, counted from `first_query`.
+          keys: the same for keys.
+
+        Returns:
+          bool `[b or 1, 1, queries, keys]`, or None where everything is allowed.
+        """
+        (t0, t1), (s0, s1) = queries, keys
+        allowed = None
+        if self.causal:
+            t = jnp.arange(t0, t1)[:, None] + self.first_query
+            allowed = (jnp.arange(s0, s1)[None, :] <= t)[None]
+            if self.prefix_bt is not None:
+                allowed |= self.prefix_bt[:, t0:t1, None] & self.prefix_bt[:, None, s0:s1]
+        if self.query_segments_bt is not None and self.key_segments_bs is not None:
+            same = self.query_segments_bt[:, t0:t1, None] == self.key_segments_bs[:, None, s0:s1]
+            allowed = same if allowed is None else allowed & same
+        if self.key_valid_bs is not None:
+            valid = self.key_valid_bs[:, None, s0:s1]
+            allowed = valid if allowed is None else allowed & valid
+        return None if allowed is None else allowed[:, None]

@@ -1,0 +1,115 @@
+"""Equal layers, one after the other: scanned to train, unrolled to decode."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from models.errors import ModelError
+from models.layers.block import Context, LayerCache, ModuleFactory
+
+# What the backward pass finds stored; the rest it computes again.
+REMAT_POLICIES = {
+    "none": None,
+    "dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+LAYERS = "layers"
+
+
+class Stack(nn.Module):
+    """`num_layers` layers whose parameters are stacked on a first axis `layers`.
+
+    Scanned, so that compile time does not grow with depth. A family whose layers alternate
+    passes a block that holds one period of them.
+
+    Attributes:
+      make_block: one layer.
+      num_layers: how many.
+      remat_policy: "none" stores all activations; "dots" the results of products with
+        parameters; "full" only the residual stream between layers.
+      unroll: layers for each turn of the loop.
+    """
+
+    make_block: ModuleFactory
+    num_layers: int
+    remat_policy: str = "full"
+    unroll: int = 1
+
+    def setup(self) -> None:
+        """Makes the one block that is scanned."""
+        if self.remat_policy not in REMAT_POLICIES:
+            raise ModelError(
+                f"unknown remat_policy {self.remat_policy!r}: choose one of "
+                f"{', '.join(map(repr, REMAT_POLICIES))}."
+            )
+        self.layers = self.make_block()
+
+    def __call__(self, x_bte: jax.Array, context: Context) -> jax.Array:
+        """The residual stream after all layers."""
+
+        def layer(block: nn.Module, x_bte: jax.Array, context: Context) -> tuple[jax.Array, None]:
+            return block(x_bte, context)[0], None
+
+        if self.remat_policy != "none":
+            layer = nn.remat(layer, policy=REMAT_POLICIES[self.remat_policy], prevent_cse=False)
+        scanned = nn.scan(
+            layer,
+            variable_axes={"params": 0, "intermediates": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=nn.broadcast,
+            length=self.num_layers,
+            unroll=self.unroll,
+            metadata_params={nn.PARTITION_NAME: LAYERS},
+        )
+        return scanned(self.layers, x_bte, context)[0]
+
+    def empty_cache(
+        self, batch_size: int, length: int, memory_bse: jax.Array | None = None
+    ) -> list[LayerCache]:
+        """One cache a layer, each in buffers of its own.
+
+        Separate buffers, so that a decoding loop updates each of them in place.
+        """
+        return [
+            block.apply(variables, batch_size, length, memory_bse, method="empty_cache")
+            for block, variables in self._unrolled()
+        ]
+
+    def extend(
+        self, x_bte: jax.Array, context: Context, caches: list[LayerCache]
+    ) -> tuple[jax.Array, list[LayerCache]]:
+        """The residual stream of tokens that follow those in the caches, and the new caches."""
+        new = []
+        for (block, variables), cache in zip(self._unrolled(), caches, strict=True):
+            x_bte, cache = block.apply(variables, x_bte, context, cache)
+            new.append(cache)
+        return x_bte, new
+
+    def _unrolled(self) -> list[tuple[nn.Module, dict[str, Any]]]:
+        params = self.variables["params"]
+        if LAYERS in params:
+            params = unstack_layers(params)
+        # Outside of this module's scope: applied to each layer's own parameters.
+        block = self.make_block(parent=None)
+        return [(block, {"params": params[f"{LAYERS}_{i}"]}) for i in range(self.num_layers)]
+
+
+def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters with `layers` divided into `layers_0`, `layers_1`, …, at any depth.
+
+    A decoding loop wants this done once, before it: inside, every step would copy every
+    layer's parameters out of the stack.
+    """
+    divided = {}
+    for name, subtree in params.items():
+        if name == LAYERS:
+            for i in range(jax.tree.leaves(subtree)[0].shape[0]):
+                divided[f"{LAYERS}_{i}"] = jax.tree.map(lambda x, i=i: x[i], subtree)
+        elif isinstance(subtree, Mapping):
+            divided[name] = unstack_layers(subtree)
+        else:
+            divided[name] = subtree
+    return divided
