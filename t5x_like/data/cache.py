@@ -1,0 +1,191 @@
+"""The state of a task's cache, and building it.
+
+Only building imports seqio, and so TensorFlow, and does so in worker processes. What is written
+is seqio's own layout, so that `seqio` reads it with `use_cached=True`, and a cache that seqio's
+Beam tool wrote is read just as well.
+"""
+
+import enum
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from t5x_like.data import cache_layout, cache_writer
+from t5x_like.errors import UserError
+from t5x_like.protocols import Task
+
+
+class CacheStatus(enum.Enum):
+    """Whether a cache can be trained from."""
+
+    READY = "ready"
+    MISSING = "missing"
+    INCOMPLETE = "incomplete"
+    STALE = "stale"
+
+
+@dataclass(frozen=True)
+class CacheReport:
+    """What is known of a cache.
+
+    Attributes:
+      status: whether it can be used.
+      path: the task's folder.
+      reason: one line that says why, for people.
+    """
+
+    status: CacheStatus
+    path: Path
+    reason: str
+
+
+def cache_status(
+    task: Task,
+    cache_dir: str | os.PathLike[str],
+    split: str | None = None,
+    *,
+    verify_source: bool = True,
+) -> CacheReport:
+    """Whether a task's cache is there, whole, and made from what the task now declares.
+
+    The records themselves are verified when a split is opened.
+
+    Args:
+      task: the task.
+      cache_dir: the cache directory, which holds one folder for each task.
+      split: a split that must be there; None asks for any.
+      verify_source: whether a fingerprint that differs makes the cache stale.
+    """
+    folder = cache_layout.cache_path(cache_dir, task.cache_name)
+
+    def report(status: CacheStatus, reason: str) -> CacheReport:
+        return CacheReport(status, folder, reason)
+
+    if not folder.exists():
+        return report(CacheStatus.MISSING, f"there is no cache of {task.name!r} at {folder}")
+    if not (folder / cache_layout.COMPLETED).exists():
+        return report(
+            CacheStatus.INCOMPLETE, f"the cache at {folder} was not finished: it has no COMPLETED"
+        )
+    if verify_source and cache_layout.task_path(folder).exists():
+        recorded = cache_layout.read_json(cache_layout.task_path(folder)).get("fingerprint")
+        current = _fingerprint(task)
+        if current is not None and recorded != current:
+            return report(
+                CacheStatus.STALE,
+                f"the cache at {folder} was made from another source, vocabulary or "
+                f"preprocessing (fingerprint {str(recorded)[:12]}, now {current[:12]})",
+            )
+    found = cache_layout.splits(folder)
+    if split is not None and split not in found:
+        return report(
+            CacheStatus.MISSING,
+            f"the cache at {folder} has no split {split!r}; it has {', '.join(found) or 'none'}",
+        )
+    for name in found if split is None else [split]:
+        shards = cache_layout.read_info(folder, name).num_shards
+        for i in range(shards):
+            path = cache_layout.shard_path(folder, name, i, shards)
+            if not path.exists():
+                return report(CacheStatus.INCOMPLETE, f"{path} is missing")
+        if not cache_layout.stats_path(folder, name).exists():
+            path = cache_layout.stats_path(folder, name)
+            return report(CacheStatus.INCOMPLETE, f"{path} is missing")
+    return report(CacheStatus.READY, f"the cache at {folder} is whole")
+
+
+def _fingerprint(task: Task) -> str | None:
+    """The task's fingerprint, or None where its source cannot be seen from this host."""
+    try:
+        return task.fingerprint()
+    except (OSError, ImportError):
+        return None
+
+
+def require_cache(
+    task: Task, cache_dir: str | os.PathLike[str], split: str, *, verify_source: bool = True
+) -> Path:
+    """The folder of a cache that is ready.
+
+    Raises:
+      UserError: it is not; the message says why and what to do.
+    """
+    report = cache_status(task, cache_dir, split, verify_source=verify_source)
+    if report.status is not CacheStatus.READY:
+        raise UserError(
+            f"{report.reason}; run `t5x-like cache` for {task.name!r} with this cache directory "
+            f"({os.fspath(cache_dir)})"
+        )
+    return report.path
+
+
+@dataclass(frozen=True)
+class CacheCounts:
+    """What `cache_task` did.
+
+    Attributes:
+      path: the task's folder.
+      examples: of each split.
+      tokens: of each split, by feature, padding and EOS not counted.
+      written: shards written now; the others were there already.
+      seconds: how long it took.
+    """
+
+    path: Path
+    examples: dict[str, int] = field(default_factory=dict)
+    tokens: dict[str, dict[str, int]] = field(default_factory=dict)
+    written: int = 0
+    seconds: float = 0.0
+
+
+def cache_task(
+    task: Task,
+    cache_dir: str | os.PathLike[str],
+    splits: Sequence[str] | None = None,
+    *,
+    num_shards: int = 8,
+    num_workers: int | None = None,
+    progress: bool = True,
+) -> CacheCounts:
+    """Tokenizes a task into its cache, or does nothing where that is done.
+
+    What is finished is kept: after an interruption the shards that are there are not made
+    again. The bytes written depend on the task and `num_shards` only.
+
+    Args:
+      task: the task; a mixture's tasks are cached one by one.
+      cache_dir: the cache directory.
+      splits: names of splits; None takes all that the source has.
+      num_shards: files for each split.
+      num_workers: processes; None takes one for each core, up to `num_shards`. A task that
+        cannot be sent to another process is cached in this one.
+      progress: whether to show a bar on standard error, where that is a terminal.
+
+    Returns:
+      The counts of the splits that were asked for.
+
+    Raises:
+      UserError: a split is unknown or without examples, or the folder cannot be written.
+    """
+    if num_shards < 1:
+        raise UserError(f"num_shards is {num_shards}; it must be at least 1")
+    started = time.monotonic()
+    folder = cache_layout.cache_path(cache_dir, task.cache_name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with cache_writer.locked(folder):
+            written = cache_writer.build(task, folder, splits, num_shards, num_workers, progress)
+    except PermissionError as error:
+        raise UserError(f"the cache cannot be written: {error}") from None
+    counts = CacheCounts(folder, written=written, seconds=time.monotonic() - started)
+    for split in splits if splits is not None else cache_layout.splits(folder):
+        stats = cache_layout.read_json(cache_layout.stats_path(folder, split))
+        counts.examples[split] = int(stats["examples"])
+        counts.tokens[split] = {
+            name.removesuffix("_tokens"): int(value)
+            for name, value in stats.items()
+            if name.endswith("_tokens") and not name.endswith("_max_tokens")
+        }
+    return counts

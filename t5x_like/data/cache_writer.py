@@ -1,0 +1,386 @@
+"""Writing a cache shard by shard, in several processes, so that it can be interrupted anywhere.
+
+A shard is written under a temporary name and renamed; then a small `.part` file with its counts
+says that it is done. A split's `info` appears when all its shards are there, and `COMPLETED`
+when all the splits are. Nothing that is half-written ever has a final name.
+"""
+
+import concurrent.futures
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from t5x_like.data import cache_layout, records, token_stream
+from t5x_like.data.example_proto import encode_example
+from t5x_like.data.tfrecord import write_records
+from t5x_like.errors import UserError
+from t5x_like.protocols import Task
+
+_SEED = 0  # what stands before the cache should draw nothing; if it does, always the same
+_REPORT_EVERY = 64  # examples
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a cache folder for one writer; a second one waits, and then finds the work done."""
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _part_path(folder: Path, split: str, shard: int, shards: int) -> Path:
+    return folder / f".{split}.part-{shard:05d}-of-{shards:05d}.json"
+
+
+class _Worker:
+    """Writes shards of one task; lives in a worker process."""
+
+    def __init__(self, task: Task):
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        self.task = task
+        self.provider = task.seqio()
+
+    def splits(self) -> list[str]:
+        return list(self.provider.splits or ())
+
+    def dataset(self, split: str, shard: int, shards: int) -> Any:
+        import seqio
+
+        source = self.provider.source
+        if source.supports_arbitrary_sharding or len(source.list_shards(split)) >= shards:
+            info = seqio.ShardInfo(index=shard, num_shards=shards)
+            data = source.get_dataset(split=split, shuffle=False, seed=_SEED, shard_info=info)
+        else:
+            data = source.get_dataset(split=split, shuffle=False, seed=_SEED)
+            data = data.shard(shards, shard)
+        if self.provider.supports_caching:
+            return self.provider.preprocess_precache(data, seed=_SEED)
+        # No placeholder: all of the task is computed once.
+        return self.provider.preprocess_postcache(data, sequence_length=None, seed=_SEED)
+
+    def write(
+        self,
+        folder: Path,
+        split: str,
+        shard: int,
+        shards: int,
+        fingerprint: str,
+        report: Callable[[int], None],
+    ) -> None:
+        data = self.dataset(split, shard, shards)
+        counts: dict[str, int] = {"examples": 0}
+        path = cache_layout.shard_path(folder, split, shard, shards)
+        temporary = path.with_name(f".{path.name}.tmp")
+        write_records(temporary, self._records(data, counts, report))
+        temporary.replace(path)
+        part = {
+            "fingerprint": fingerprint,
+            "bytes": path.stat().st_size,
+            "stats": counts,
+            "features": _feature_info(data.element_spec),
+        }
+        file = records.RecordFile(
+            path, cache_layout.index_path(folder, split, "records", shard, shards)
+        )
+        if set(part["features"]) == {"targets"}:
+            # Text alone, which objectives read as one stream: index it while it is at hand.
+            token_stream.indexed(folder, split, "targets", shard, shards, file)
+        cache_layout.write_json(_part_path(folder, split, shard, shards), part)
+
+    def _records(
+        self, data: Any, counts: dict[str, int], report: Callable[[int], None]
+    ) -> Iterator[bytes]:
+        ignored = {
+            name: [
+                i for i in (feature.vocabulary.eos_id, feature.vocabulary.pad_id) if i is not None
+            ]
+            for name, feature in self.provider.output_features.items()
+        }
+        for example in data.as_numpy_iterator():
+            for name, ids in ignored.items():
+                value = example.get(name)
+                if isinstance(value, np.ndarray) and value.dtype.kind == "i":
+                    tokens = value.size - sum(int(np.count_nonzero(value == i)) for i in ids)
+                    counts[f"{name}_tokens"] = counts.get(f"{name}_tokens", 0) + tokens
+                    key = f"{name}_max_tokens"
+                    counts[key] = max(counts.get(key, 0), tokens)
+            counts["examples"] += 1
+            if counts["examples"] % _REPORT_EVERY == 0:
+                report(_REPORT_EVERY)
+            yield encode_example({k: _as_values(v) for k, v in example.items()})
+        report(counts["examples"] % _REPORT_EVERY)
+
+
+def _as_values(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return [item if isinstance(item, bytes) else item.encode() for item in value.ravel()]
+    return value if isinstance(value, (bytes, str)) else np.asarray(value)
+
+
+def _feature_info(spec: Any) -> dict[str, dict[str, Any]]:
+    info = {}
+    for name, feature in spec.items():
+        if not hasattr(feature, "shape") or type(feature).__name__ == "RaggedTensorSpec":
+            raise UserError(
+                f"feature {name!r} is a {type(feature).__name__}; a cache holds dense tensors"
+            )
+        shape = feature.shape.as_list()
+        info[name] = {"shape": [None, *shape[1:]] if shape else [], "dtype": feature.dtype.name}
+    return info
+
+
+_worker: _Worker | None = None
+_counter: Any = None
+
+
+def _start(pickled: bytes, counter: Any) -> None:
+    global _worker, _counter
+    _worker, _counter = _Worker(pickle.loads(pickled)), counter
+
+
+def _report(examples: int) -> None:
+    with _counter.get_lock():
+        _counter.value += examples
+
+
+def _splits_of() -> list[str]:
+    assert _worker is not None
+    return _worker.splits()
+
+
+def _write(folder: Path, split: str, shard: int, shards: int, fingerprint: str) -> None:
+    assert _worker is not None
+    _worker.write(folder, split, shard, shards, fingerprint, _report)
+
+
+def build(
+    task: Task,
+    folder: Path,
+    splits: Sequence[str] | None,
+    num_shards: int,
+    num_workers: int | None,
+    progress: bool,
+) -> int:
+    """Writes what is missing of a cache, see `cache.cache_task`; returns the shards written."""
+    fingerprint = task.fingerprint()
+    _clear_stale(folder, fingerprint)
+    wanted = list(splits) if splits is not None else None
+    if _is_done(folder, wanted):
+        return 0
+    workers = min(num_workers or os.cpu_count() or 1, num_shards)
+    pickled = _pickled(task)
+    if workers == 1 or pickled is None:
+        worker = _Worker(task)
+        names = _known(task, wanted, worker.splits())
+        todo = _todo(folder, names, num_shards, fingerprint)
+        with _bar(task.name, len(todo), progress) as update:
+            for split, shard in todo:
+                worker.write(folder, split, shard, num_shards, fingerprint, lambda n: update(0, n))
+                update(1, 0)
+    else:
+        context = multiprocessing.get_context("spawn")
+        counter = context.Value("q", 0)
+        with concurrent.futures.ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_start, initargs=(pickled, counter)
+        ) as pool:
+            names = _known(task, wanted, pool.submit(_splits_of).result())
+            todo = _todo(folder, names, num_shards, fingerprint)
+            with _bar(task.name, len(todo), progress) as update:
+                _run(pool, folder, todo, num_shards, fingerprint, counter, update)
+    for split in names:
+        _finish_split(folder, split, num_shards)
+    _describe(task, folder, fingerprint)
+    (folder / cache_layout.COMPLETED).touch()
+    for path in folder.glob(".*.part-*.json"):
+        path.unlink()
+    return len(todo)
+
+
+def _run(
+    pool: concurrent.futures.Executor,
+    folder: Path,
+    todo: Sequence[tuple[str, int]],
+    shards: int,
+    fingerprint: str,
+    counter: Any,
+    update: Callable[[int, int], None],
+) -> None:
+    waiting = {pool.submit(_write, folder, s, i, shards, fingerprint) for s, i in todo}
+    seen = 0
+    try:
+        while waiting:
+            done, waiting = concurrent.futures.wait(
+                waiting, 0.2, concurrent.futures.FIRST_COMPLETED
+            )
+            for future in done:
+                future.result()
+            update(len(done), counter.value - seen)
+            seen = counter.value
+    except BaseException:
+        for future in waiting:
+            future.cancel()
+        raise
+
+
+def _pickled(task: Task) -> bytes | None:
+    try:
+        return pickle.dumps(task)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return None  # lambdas and TensorFlow objects stay in this process
+
+
+def _known(task: Task, wanted: list[str] | None, available: list[str]) -> list[str]:
+    for split in wanted or ():
+        if split not in available:
+            raise UserError(
+                f"task {task.name!r} has no split {split!r}; it has {', '.join(available)}"
+            )
+    names = wanted if wanted is not None else available
+    if not names:
+        raise UserError(f"the source of task {task.name!r} has no splits")
+    return names
+
+
+def _clear_stale(folder: Path, fingerprint: str) -> None:
+    """Removes what an interrupted run left behind, and all of a cache made from something else."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
+    description = cache_layout.task_path(folder)
+    if not description.exists():
+        if (folder / cache_layout.COMPLETED).exists():
+            raise UserError(
+                f"{folder} holds a finished cache that another tool wrote (no task.json); it can "
+                "be read as it is; to build it anew, delete the folder"
+            )
+        return
+    if cache_layout.read_json(description).get("fingerprint") == fingerprint:
+        return
+    (folder / cache_layout.COMPLETED).unlink(missing_ok=True)
+    for split in cache_layout.splits(folder):
+        cache_layout.info_path(folder, split).unlink()
+        cache_layout.stats_path(folder, split).unlink(missing_ok=True)
+    for pattern in ("*.tfrecord-*-of-*", ".*.index-*-of-*", ".*.part-*.json"):
+        for path in folder.glob(pattern):
+            path.unlink()
+    description.unlink()
+
+
+def _is_done(folder: Path, wanted: list[str] | None) -> bool:
+    if not (folder / cache_layout.COMPLETED).exists():
+        return False
+    for split in wanted if wanted is not None else cache_layout.splits(folder):
+        if not cache_layout.info_path(folder, split).exists():
+            return False
+        shards = cache_layout.read_info(folder, split).num_shards
+        if not all(
+            cache_layout.shard_path(folder, split, i, shards).exists() for i in range(shards)
+        ):
+            return False
+    return True
+
+
+def _todo(
+    folder: Path, splits: Sequence[str], shards: int, fingerprint: str
+) -> list[tuple[str, int]]:
+    todo = []
+    for split in splits:
+        if cache_layout.info_path(folder, split).exists():
+            found = cache_layout.read_info(folder, split).num_shards
+            if all(cache_layout.shard_path(folder, split, i, found).exists() for i in range(found)):
+                continue
+            cache_layout.info_path(folder, split).unlink()
+        ours = {cache_layout.shard_path(folder, split, i, shards) for i in range(shards)}
+        for path in folder.glob(f"{split}.tfrecord-*-of-*"):
+            if path not in ours:  # of an interrupted run with another number of shards
+                path.unlink()
+        for shard in range(shards):
+            part = _part_path(folder, split, shard, shards)
+            path = cache_layout.shard_path(folder, split, shard, shards)
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                done = json.loads(part.read_text(encoding="utf-8"))
+                if done["fingerprint"] == fingerprint and done["bytes"] == path.stat().st_size:
+                    continue
+            todo.append((split, shard))
+    return todo
+
+
+def _finish_split(folder: Path, split: str, shards: int) -> None:
+    if cache_layout.info_path(folder, split).exists():
+        return
+    parts = [
+        cache_layout.read_json(_part_path(folder, split, shard, shards)) for shard in range(shards)
+    ]
+    stats: dict[str, int] = {}
+    for part in parts:
+        for name, value in part["stats"].items():
+            if name.endswith("_max_tokens"):
+                stats[name] = max(stats.get(name, 0), value)
+            else:
+                stats[name] = stats.get(name, 0) + value
+    if not stats["examples"]:
+        raise UserError(f"split {split!r} of the source has no examples (cache {folder})")
+    cache_layout.write_json(cache_layout.stats_path(folder, split), stats)
+    cache_layout.write_json(
+        cache_layout.info_path(folder, split),
+        {
+            "num_shards": shards,
+            "features": parts[0]["features"],
+            "seqio_version": importlib.metadata.version("seqio"),
+        },
+    )
+
+
+def _describe(task: Task, folder: Path, fingerprint: str) -> None:
+    """Writes `task.json`, from which a host without the vocabulary's library can train."""
+    features = {}
+    for name, feature in task.output_features.items():
+        features[name] = {
+            "dtype": "int32",
+            "rank": 1,
+            "add_eos": bool(feature.add_eos),
+            "vocabulary": dict(feature.vocabulary.spec()),
+        }
+    specs = {name: feature["vocabulary"] for name, feature in features.items()}
+    cache_layout.write_json(
+        cache_layout.task_path(folder),
+        {
+            "features": features,
+            "fingerprint": fingerprint,
+            "source": repr(getattr(task, "source", None)),
+            "objectives": {task.name: repr(task.objective(specs))},
+        },
+    )
+
+
+@contextlib.contextmanager
+def _bar(name: str, shards: int, show: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error: shards done, and examples so far."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("caching {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("shards, {task.fields[examples]:,} examples"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
+        task = bar.add_task(name, total=shards, examples=0)
+        examples = 0
+
+        def update(more_shards: int, more_examples: int) -> None:
+            nonlocal examples
+            examples += more_examples
+            bar.update(task, advance=more_shards, examples=examples)
+
+        yield update

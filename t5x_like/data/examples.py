@@ -1,0 +1,229 @@
+"""A task's examples as the model is to see them: pieces cut, objective drawn, trimmed, with EOS.
+
+Built of grain's map-style datasets, in which everything is a function of an index: which example
+stands at which place of which epoch, and the random numbers of its objective.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+
+from t5x_like.data import cache_layout
+from t5x_like.data.records import CachedExamples
+from t5x_like.data.token_stream import TokenStream
+from t5x_like.errors import UserError
+from t5x_like.protocols import Example, Objective, Task
+
+
+def derived_seed(seed: int, *names: str) -> int:
+    """A 32-bit seed for one purpose, the same on every machine."""
+    digest = hashlib.sha256("/".join([str(seed), *names]).encode("utf-8")).digest()
+    return int.from_bytes(digest[:4], "little")
+
+
+class Pieces(grain.MapDataset):
+    """A text corpus cut into pieces of equal length, anew in each epoch.
+
+    The documents stand one after the other in a ring, which each epoch cuts at another place;
+    so no document is always cut where it was before, and none is always left out at the end.
+    An index counts through the epochs, as grain's `repeat` and `shuffle` hand it down.
+    """
+
+    def __init__(self, stream: TokenStream, length: int, seed: int | None):
+        """Cuts a stream.
+
+        Args:
+          stream: the documents.
+          length: tokens in a piece; fewer only where the whole corpus is shorter.
+          seed: decides where the ring is cut; None starts at its beginning, does not close
+            it, and keeps the short piece at the end, as an evaluation wants it.
+        """
+        super().__init__()
+        self._stream, self._length, self._seed = stream, length, seed
+        whole, rest = divmod(len(stream), length)
+        self._pieces = whole + (rest > 0) if seed is None else max(1, whole)
+        self._rotation = functools.lru_cache(maxsize=2)(self._draw_rotation)
+
+    def __len__(self) -> int:
+        return self._pieces
+
+    def _draw_rotation(self, epoch: int) -> int:
+        rng = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, 0, epoch]))
+        return int(rng.integers(len(self._stream)))
+
+    def __getitem__(self, index: int) -> Example:
+        """`{"targets": int32 [length]}` of a piece."""
+        total = len(self._stream)
+        epoch, piece = divmod(index, self._pieces)
+        start = piece * self._length
+        if self._seed is None:
+            return {"targets": self._stream.read(start, min(start + self._length, total))}
+        start = (start + self._rotation(epoch)) % total
+        stop = start + min(self._length, total)
+        if stop <= total:
+            return {"targets": self._stream.read(start, stop)}
+        parts = self._stream.read(start, total), self._stream.read(0, stop - total)
+        return {"targets": np.concatenate(parts)}
+
+
+class Records(grain.MapDataset):
+    """The cached examples as they are."""
+
+    def __init__(self, examples: CachedExamples):
+        super().__init__()
+        self._examples = examples
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._examples[index % len(self._examples)]
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What is done to an example last: the objective, trimming, EOS.
+
+    As seqio's `append_eos_after_trim`, EOS takes the place of the last token where there is
+    no room for both.
+
+    Attributes:
+      objective: drawn afresh each time, or None.
+      lengths: longest length of each feature.
+      eos: the EOS id of each feature that ends with one.
+    """
+
+    objective: Objective | None
+    lengths: Mapping[str, int]
+    eos: Mapping[str, int]
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        """The features that a converter takes, int32, none longer than `lengths`."""
+        if self.objective is not None:
+            example = self.objective(example, rng)
+        finished = {}
+        for name, length in self.lengths.items():
+            ids = example[name]
+            eos = self.eos.get(name)
+            if eos is None:
+                finished[name] = ids[:length]
+            else:
+                ids = ids[: length - 1]
+                ended = np.empty(ids.size + 1, np.int32)
+                ended[:-1] = ids
+                ended[-1] = eos
+                finished[name] = ended
+        return finished
+
+
+@dataclass(frozen=True)
+class TaskExamples:
+    """One task's split, opened.
+
+    Attributes:
+      name: of the task.
+      source: what is indexed, before objective and shuffling.
+      finish: what is done to an example last.
+      chunked: whether all examples but the last have the same length.
+      raw: all cached features of example `i`, or None where pieces are cut.
+    """
+
+    name: str
+    source: grain.MapDataset
+    finish: Finish
+    chunked: bool
+    raw: Callable[[int], Mapping[str, Any]] | None
+
+    def training(self, seed: int, shuffle: bool) -> grain.MapDataset:
+        """Endless examples: shuffled as a whole in every epoch, the objective drawn anew."""
+        data = self.source
+        if shuffle:
+            data = data.shuffle(seed=derived_seed(seed, self.name, "shuffle"))
+        data = data.repeat()
+        return data.random_map(self.finish, seed=derived_seed(seed, self.name, "objective"))
+
+    def evaluation(self, seed: int) -> grain.MapDataset:
+        """Each example once, in order; its objective depends on the seed and its number."""
+        return self.source.random_map(self.finish, seed=derived_seed(seed, self.name, "objective"))
+
+
+def vocabulary_specs(task: Task, folder: Path) -> dict[str, Mapping[str, Any]]:
+    """The vocabulary spec of each feature, from `task.json` where it has it."""
+    path = cache_layout.task_path(folder)
+    recorded = cache_layout.read_json(path).get("features", {}) if path.exists() else {}
+    specs = {}
+    for name, feature in task.output_features.items():
+        if name in recorded:
+            specs[name] = recorded[name]["vocabulary"]
+        else:
+            specs[name] = feature.vocabulary.spec()
+    return specs
+
+
+def open_task(
+    task: Task,
+    folder: Path,
+    split: str,
+    lengths: Mapping[str, int],
+    *,
+    seed: int | None,
+) -> TaskExamples:
+    """Opens a cached split of a task.
+
+    Args:
+      task: the task.
+      folder: its folder in the cache.
+      split: name of the split.
+      lengths: longest length of each feature that the model is given.
+      seed: decides where pieces are cut; None for evaluation, in order.
+
+    Raises:
+      UserError: the split is empty, lacks a feature, or is damaged; a length is 0 or belongs
+        to no feature.
+    """
+    specs = vocabulary_specs(task, folder)
+    _check_lengths(task, lengths)
+    objective = task.objective(specs)
+    length = objective.chunk_length(lengths) if objective is not None else None
+    document_eos = length is not None and objective.document_eos
+    eos = {
+        name: specs[name]["eos_id"]
+        for name, feature in task.output_features.items()
+        if feature.add_eos and not document_eos
+    }
+    finish = Finish(objective, {name: lengths[name] for name in task.output_features}, eos)
+    if length is None:
+        features = objective.reads if objective is not None else tuple(task.output_features)
+        examples = CachedExamples(folder, split, features)
+        source: grain.MapDataset = Records(examples)
+        raw = examples.raw
+        size = len(examples)
+    else:
+        end = specs["targets"]["eos_id"] if document_eos else None
+        stream = TokenStream(folder, split, "targets", end)
+        size = len(stream)
+        source = Pieces(stream, length, None if seed is None else derived_seed(seed, task.name))
+        raw = None
+    if size == 0:
+        raise UserError(f"split {split!r} of task {task.name!r} is empty in the cache {folder}")
+    return TaskExamples(task.name, source, finish, length is not None, raw)
+
+
+def _check_lengths(task: Task, lengths: Mapping[str, int]) -> None:
+    wanted = sorted(task.output_features)
+    if sorted(lengths) != wanted:
+        raise UserError(
+            f"task_feature_lengths has {sorted(lengths)}, but task {task.name!r} has the features "
+            f"{wanted}; give a length for each of them"
+        )
+    for name, length in lengths.items():
+        if not isinstance(length, int) or length < 1:
+            raise UserError(
+                f"task_feature_lengths[{name!r}] is {length!r}; it must be a whole number above 0"
+            )

@@ -1,0 +1,205 @@
+"""From a task's features to a model's batch, equal to seqio's converters on the same rows.
+
+A converter first makes an example into an `Item`, the parts that fill a row; then it lays whole
+batches out at once, because NumPy's cost is in the call and not in the token. The feature names
+and conventions (token 0 pads, decoder inputs are the targets shifted right, segments count from
+1) are those of seqio's `feature_converters.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple, Protocol
+
+import numpy as np
+
+from t5x_like.errors import UserError
+from t5x_like.protocols import Architecture
+
+ModelBatch = dict[str, np.ndarray]
+
+
+class Item(NamedTuple):
+    """One example on its way into a row.
+
+    Attributes:
+      parts: int32 `[length]` for each run of tokens that a row has.
+      prefix: how many of the last part's tokens are inputs, seen in both directions.
+    """
+
+    parts: tuple[np.ndarray, ...]
+    prefix: int = 0
+
+
+Row = Sequence[Item]
+
+
+class FeatureConverter(Protocol):
+    """How an architecture is given a task's features."""
+
+    task_features: ClassVar[tuple[str, ...]]
+
+    def capacities(self, lengths: Mapping[str, int]) -> tuple[int, ...]:
+        """Length of each part of a row, for these lengths of the task's features."""
+
+    def item(self, example: Mapping[str, np.ndarray]) -> Item:
+        """The parts of one example, trimmed to the task's lengths and with EOS."""
+
+    def batch(self, rows: Sequence[Row], lengths: Mapping[str, int], pack: bool) -> ModelBatch:
+        """Lays rows out.
+
+        Args:
+          rows: the items of each row; without `pack`, one or none.
+          lengths: of the task's features.
+          pack: whether to add segment ids and positions.
+
+        Returns:
+          int32 `[len(rows), length]` for each of the model's features.
+        """
+
+
+class _Layout(NamedTuple):
+    tokens: np.ndarray  # all int32 [rows, length]
+    segment_ids: np.ndarray
+    positions: np.ndarray
+    filled: np.ndarray  # bool [rows, length]
+
+
+def _layout(rows: Sequence[Row], part: int, length: int) -> _Layout:
+    items = [item.parts[part][:length] for row in rows for item in row]
+    sizes = np.array([piece.size for piece in items], np.int64)
+    counts = np.array([len(row) for row in rows], np.int64)
+    used = np.zeros(len(rows), np.int64)
+    np.add.at(used, np.repeat(np.arange(len(rows)), counts), sizes)
+    if used.max(initial=0) > length:
+        raise ValueError(f"{used.max()} tokens do not fit a row of {length}")
+    shape = (len(rows), length)
+    filled = np.arange(length) < used[:, None]
+    tokens, segment_ids, positions = (np.zeros(shape, np.int32) for _ in range(3))
+    if items:
+        tokens[filled] = np.concatenate(items)
+        within = np.arange(len(items)) - np.repeat(np.cumsum(counts) - counts, counts)
+        segment_ids[filled] = np.repeat((within + 1).astype(np.int32), sizes)
+        total = int(sizes.sum())
+        starts = np.cumsum(sizes) - sizes
+        positions[filled] = np.arange(total, dtype=np.int32) - np.repeat(starts, sizes)
+    return _Layout(tokens, segment_ids, positions, filled)
+
+
+def _shift_right(layout: _Layout, pack: bool) -> np.ndarray:
+    shifted = np.zeros_like(layout.tokens)
+    shifted[:, 1:] = layout.tokens[:, :-1]
+    if pack:
+        # A segment begins with 0, not with the end of the one before it.
+        ids = layout.segment_ids
+        shifted[:, 1:] *= ids[:, 1:] == ids[:, :-1]
+    return shifted
+
+
+def _decoder(layout: _Layout, pack: bool) -> ModelBatch:
+    batch = {
+        "decoder_target_tokens": layout.tokens,
+        "decoder_input_tokens": _shift_right(layout, pack),
+        "decoder_loss_weights": (layout.tokens != 0).astype(np.int32),
+    }
+    if pack:
+        batch["decoder_segment_ids"] = layout.segment_ids
+        batch["decoder_positions"] = layout.positions
+    return batch
+
+
+class EncDec:
+    """Inputs to the encoder, targets to the decoder."""
+
+    task_features: ClassVar[tuple[str, ...]] = ("inputs", "targets")
+
+    def capacities(self, lengths: Mapping[str, int]) -> tuple[int, ...]:
+        """Encoder's and decoder's length."""
+        return lengths["inputs"], lengths["targets"]
+
+    def item(self, example: Mapping[str, np.ndarray]) -> Item:
+        """Parts: inputs, targets."""
+        return Item((example["inputs"], example["targets"]))
+
+    def batch(self, rows: Sequence[Row], lengths: Mapping[str, int], pack: bool) -> ModelBatch:
+        """`encoder_input_tokens` and the decoder's features, see `FeatureConverter.batch`."""
+        encoder = _layout(rows, 0, lengths["inputs"])
+        batch = {"encoder_input_tokens": encoder.tokens}
+        batch |= _decoder(_layout(rows, 1, lengths["targets"]), pack)
+        if pack:
+            batch["encoder_segment_ids"] = encoder.segment_ids
+            batch["encoder_positions"] = encoder.positions
+        return batch
+
+
+class LM:
+    """Targets alone, each token predicted from those before it."""
+
+    task_features: ClassVar[tuple[str, ...]] = ("targets",)
+
+    def capacities(self, lengths: Mapping[str, int]) -> tuple[int, ...]:
+        """The decoder's length."""
+        return (lengths["targets"],)
+
+    def item(self, example: Mapping[str, np.ndarray]) -> Item:
+        """One part: the targets."""
+        return Item((example["targets"],))
+
+    def batch(self, rows: Sequence[Row], lengths: Mapping[str, int], pack: bool) -> ModelBatch:
+        """The decoder's features, see `FeatureConverter.batch`."""
+        return _decoder(_layout(rows, 0, lengths["targets"]), pack)
+
+
+class PrefixLM:
+    """Inputs and targets as one sequence whose inputs are seen in both directions.
+
+    `decoder_causal_attention` is 1 on the inputs and on the position after them, which reads
+    the last input and predicts the first target; the loss counts targets only (Raffel et al.
+    2020, section 3.2.1).
+    """
+
+    task_features: ClassVar[tuple[str, ...]] = ("inputs", "targets")
+
+    def capacities(self, lengths: Mapping[str, int]) -> tuple[int, ...]:
+        """The decoder's length: inputs and targets together."""
+        return (lengths["inputs"] + lengths["targets"],)
+
+    def item(self, example: Mapping[str, np.ndarray]) -> Item:
+        """One part: inputs, then targets."""
+        inputs = example["inputs"]
+        return Item((np.concatenate([inputs, example["targets"]]),), inputs.size)
+
+    def batch(self, rows: Sequence[Row], lengths: Mapping[str, int], pack: bool) -> ModelBatch:
+        """The decoder's features with `decoder_causal_attention`."""
+        length = lengths["inputs"] + lengths["targets"]
+        layout = _layout(rows, 0, length)
+        prefix = np.zeros_like(layout.tokens)
+        items = [item for row in rows for item in row]
+        if items:
+            sizes = [min(item.parts[0].size, length) for item in items]
+            prefix[layout.filled] = np.repeat([item.prefix for item in items], sizes)
+        batch = _decoder(layout, pack)
+        inside = layout.filled & (layout.positions < prefix)
+        batch["decoder_loss_weights"] *= ~inside
+        batch["decoder_causal_attention"] = (layout.filled & (layout.positions <= prefix)).astype(
+            np.int32
+        )
+        return batch
+
+
+def converter_for(architecture: Architecture, features: Sequence[str]) -> FeatureConverter:
+    """The converter that joins an architecture to a task's features.
+
+    Raises:
+      UserError: the model needs a feature that the task does not have.
+    """
+    if "targets" not in features:
+        raise UserError(f"the task has the features {sorted(features)}, but not 'targets'")
+    if architecture == "encoder_decoder":
+        if "inputs" not in features:
+            raise UserError(
+                "an encoder-decoder model needs the feature 'inputs', which the task does not "
+                "have; choose a task with inputs (span corruption, say) or a decoder-only model"
+            )
+        return EncDec()
+    if architecture == "decoder_only":
+        return PrefixLM() if "inputs" in features else LM()
+    raise UserError(f"architecture {architecture!r} is neither encoder_decoder nor decoder_only")

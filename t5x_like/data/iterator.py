@@ -1,0 +1,291 @@
+"""Endless training batches with a small, exact state, made ahead in a background thread.
+
+Two ways to fill a batch. *Rows by number*: where every example is a row, row r of step s is
+example s * batch_size + r, and the state is the step. *Packed streams*: where a row holds as many
+examples as fit, a fixed number of virtual streams deal the examples out among themselves, and each
+packs its own; the state holds, for each stream, how far it has read and which examples stand in
+its open rows. In both, the batch of a step is the same for any number of processes.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from t5x_like.data.feature_converters import Item, ModelBatch, Row
+from t5x_like.data.packing import FirstFit
+from t5x_like.errors import UserError
+
+State = dict[str, Any]
+ItemAt = Callable[[int], Item]
+
+
+class RowSource(Protocol):
+    """Where the rows of consecutive batches come from."""
+
+    def next_rows(self) -> list[Row]:
+        """The rows of the next batch, this process's part."""
+
+    def get_state(self) -> State:
+        """Where it stands, as JSON."""
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state."""
+
+
+class NumberedRows:
+    """One example a row."""
+
+    def __init__(self, item_at: ItemAt, batch_size: int, shard_index: int, shard_count: int):
+        """Starts at step 0; the arguments are as in `open_dataset`."""
+        self._item_at, self._batch_size = item_at, batch_size
+        rows = batch_size // shard_count
+        self._mine = range(shard_index * rows, (shard_index + 1) * rows)
+        self._step = 0
+
+    def next_rows(self) -> list[Row]:
+        """See `RowSource`."""
+        first = self._step * self._batch_size
+        self._step += 1
+        return [(self._item_at(first + row),) for row in self._mine]
+
+    def get_state(self) -> State:
+        """See `RowSource`."""
+        return {"step": self._step}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """See `RowSource`."""
+        self._step = int(state["step"])
+
+
+class _Stream:
+    """Examples `number`, `number + streams`, ... packed into rows."""
+
+    def __init__(
+        self, item_at: ItemAt, capacities: Sequence[int], open_rows: int, number: int, streams: int
+    ):
+        self._item_at = item_at
+        self._capacities = capacities
+        self._number, self._streams = number, streams
+        self._packer = FirstFit(capacities, open_rows)
+        self._next = 0
+
+    def _read(self, ordinal: int) -> Item:
+        item = self._item_at(ordinal * self._streams + self._number)
+        # Padding inside an example would be taken for its end, as seqio takes it.
+        parts = tuple(part[: np.count_nonzero(part)] for part in item.parts)
+        return Item(parts, item.prefix)
+
+    def next_row(self) -> Row:
+        skipped = 0
+        while True:
+            ordinal = self._next
+            self._next += 1
+            item = self._read(ordinal)
+            if not all(part.size for part in item.parts):
+                # Nothing to read or nothing to predict; its segment could not be numbered.
+                skipped += 1
+                if skipped > 100_000:
+                    raise UserError(
+                        "100,000 examples in a row have an empty feature; nothing can be packed"
+                    )
+                continue
+            row = self._packer.add([part.size for part in item.parts], (ordinal, item))
+            if row is not None:
+                return [item for _, item in row]
+
+    def get_state(self) -> State:
+        return {
+            "next": self._next,
+            "open": [[ordinal for ordinal, _ in row] for row in self._packer.rows],
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        self._next = int(state["next"])
+        rows = [[(ordinal, self._read(ordinal)) for ordinal in row] for row in state["open"]]
+        self._packer.restore(
+            [[([p.size for p in item.parts], (o, item)) for o, item in row] for row in rows]
+        )
+
+
+class PackedRows:
+    """Several examples a row, dealt out to virtual streams."""
+
+    def __init__(
+        self,
+        item_at: ItemAt,
+        capacities: Sequence[int],
+        *,
+        batch_size: int,
+        streams: int,
+        open_rows: int,
+        shard_index: int,
+        shard_count: int,
+    ):
+        """Starts at the beginning; `streams` divides the batch, `shard_count` divides it."""
+        mine = streams // shard_count
+        self._streams = {
+            number: _Stream(item_at, capacities, open_rows, number, streams)
+            for number in range(shard_index * mine, (shard_index + 1) * mine)
+        }
+        self._rows = batch_size // streams
+        self._step = 0
+
+    def next_rows(self) -> list[Row]:
+        """See `RowSource`."""
+        self._step += 1
+        return [s.next_row() for s in self._streams.values() for _ in range(self._rows)]
+
+    def get_state(self) -> State:
+        """See `RowSource`; of several processes, each has its own streams only."""
+        streams = {str(number): s.get_state() for number, s in self._streams.items()}
+        return {"step": self._step, "streams": streams}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """See `RowSource`."""
+        for number, stream in self._streams.items():
+            if str(number) not in state["streams"]:
+                raise UserError(
+                    f"the data state lacks stream {number}: the states of all processes must be "
+                    "merged (merge_states) before they are saved"
+                )
+            stream.set_state(state["streams"][str(number)])
+        self._step = int(state["step"])
+
+
+def merge_states(states: Sequence[Mapping[str, Any]]) -> State:
+    """One state, for any number of processes, from those of all processes at the same step.
+
+    Raises:
+      ValueError: the states are not of the same step of the same data.
+    """
+    first = states[0]
+    for state in states:
+        if state["step"] != first["step"] or state["data"] != first["data"]:
+            raise ValueError("the data states of the processes belong to different steps")
+    merged = dict(first)
+    if "streams" in first:
+        streams = {k: v for state in states for k, v in state["streams"].items()}
+        merged["streams"] = dict(sorted(streams.items(), key=lambda pair: int(pair[0])))
+    return merged
+
+
+@dataclass(frozen=True)
+class _Ready:
+    batch: ModelBatch | None
+    state: State
+    error: BaseException | None = None
+
+
+class DataIterator:
+    """Batches of training data, with a state that can be saved between any two of them.
+
+    Iterating never ends. `close` (or leaving a `with` block) stops the background thread.
+    """
+
+    def __init__(
+        self,
+        rows: RowSource,
+        convert: Callable[[Sequence[Row]], ModelBatch],
+        identity: str,
+        prefetch: int,
+    ):
+        """Joins rows and their conversion.
+
+        Args:
+          rows: where rows come from.
+          convert: lays them out.
+          identity: what the data is; a state of other data is refused.
+          prefetch: batches made ahead; 0 makes each when it is asked for.
+        """
+        self._rows, self._convert = rows, convert
+        self._identity, self._prefetch = identity, prefetch
+        self._state = rows.get_state()
+        self._queue: queue.Queue[_Ready] = queue.Queue(max(prefetch, 1))
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def __iter__(self) -> Iterator[ModelBatch]:
+        return self
+
+    def __enter__(self) -> "DataIterator":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _make(self) -> _Ready:
+        rows = self._rows.next_rows()
+        return _Ready(self._convert(rows), self._rows.get_state())
+
+    def _fill(self, stop: threading.Event, ready: "queue.Queue[_Ready]") -> None:
+        while not stop.is_set():
+            try:
+                item = self._make()
+            except BaseException as error:
+                item = _Ready(None, {}, error)
+            while not stop.is_set():
+                try:
+                    ready.put(item, timeout=0.1)
+                    break
+                except queue.Full:
+                    continue
+            if item.error is not None:
+                return
+
+    def __next__(self) -> ModelBatch:
+        """The next batch, int32 `[rows of this process, length]` for each feature."""
+        if self._closed:
+            raise ValueError("this data iterator was closed")
+        if self._prefetch == 0:
+            item = self._make()
+        else:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._fill, args=(self._stop, self._queue), name="data", daemon=True
+                )
+                self._thread.start()
+            item = self._queue.get()
+        if item.error is not None:
+            self._halt()
+            raise item.error
+        self._state = item.state
+        assert item.batch is not None
+        return item.batch
+
+    def get_state(self) -> State:
+        """Where the next batch begins, as a JSON-serializable dict."""
+        return {"data": self._identity, **self._state}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continues exactly where `get_state` was called, whatever the number of processes.
+
+        Raises:
+          UserError: the state belongs to other data, or to another batch size or seed.
+        """
+        if state.get("data") != self._identity:
+            raise UserError(
+                "the saved data position belongs to other data: task, split, lengths, batch size, "
+                f"seed, packing or mixing differ (saved {str(state.get('data'))[:12]}, "
+                f"now {self._identity[:12]})"
+            )
+        self._halt()
+        self._rows.set_state(state)
+        self._state = self._rows.get_state()
+
+    def _halt(self) -> None:
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join()
+            self._thread = None
+        self._stop = threading.Event()
+        self._queue = queue.Queue(max(self._prefetch, 1))
+
+    def close(self) -> None:
+        """Stops the background thread; the iterator cannot be used afterwards."""
+        self._halt()
+        self._closed = True

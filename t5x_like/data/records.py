@@ -1,0 +1,80 @@
+"""The examples of one cached split, by number."""
+
+import bisect
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from t5x_like.data import cache_layout
+from t5x_like.data.example_proto import Values, parse_example
+from t5x_like.data.tfrecord import RecordFile
+from t5x_like.errors import UserError
+
+
+def open_shards(folder: Path, split: str) -> list[RecordFile]:
+    """All files of a split, verified; their order is the order of the examples.
+
+    Raises:
+      UserError: the split is unknown, or a file is missing, truncated or corrupt.
+    """
+    shards = cache_layout.read_info(folder, split).num_shards
+    return [
+        RecordFile(
+            cache_layout.shard_path(folder, split, i, shards),
+            cache_layout.index_path(folder, split, "records", i, shards),
+        )
+        for i in range(shards)
+    ]
+
+
+class CachedExamples:
+    """A split as a random-access source: `len(examples)`, `examples[i] -> dict`.
+
+    Integer features come as int32 arrays; what else the cache holds (text for the
+    metrics) only from `raw`.
+    """
+
+    def __init__(self, folder: Path, split: str, features: Sequence[str]):
+        """Opens a split.
+
+        Args:
+          folder: the task's folder in the cache.
+          split: name of the split.
+          features: integer features to read.
+
+        Raises:
+          UserError: a feature or the split is not there, or a file is damaged.
+        """
+        self._shards = open_shards(folder, split)
+        self._begins = [0, *itertools.accumulate(len(shard) for shard in self._shards)]
+        self._features = tuple(features)
+        self._info = cache_layout.read_info(folder, split)
+        for name in self._features:
+            found = self._info.dtypes.get(name)
+            if self._shards and found not in ("int32", "int64"):
+                raise UserError(
+                    f"the cache {folder} has no integer feature {name!r}; it has "
+                    + ", ".join(f"{k} ({v})" for k, v in sorted(self._info.dtypes.items()))
+                )
+
+    def __len__(self) -> int:
+        return self._begins[-1]
+
+    def _record(self, index: int) -> bytes:
+        shard = bisect.bisect_right(self._begins, index) - 1
+        return self._shards[shard][index - self._begins[shard]]
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        """The integer features of example `index`, int32 `[length]` each."""
+        parsed = parse_example(self._record(index), self._features)
+        return {name: np.asarray(parsed.get(name, ()), np.int32) for name in self._features}
+
+    def raw(self, index: int) -> dict[str, Values | bytes | int | float]:
+        """All features of example `index`; those without a length as plain values."""
+        example = {}
+        for name, value in parse_example(self._record(index)).items():
+            scalar = self._info.shapes.get(name) == []
+            example[name] = value[0] if scalar and len(value) else value
+        return example

@@ -1,0 +1,66 @@
+"""Small index files that stand beside a data file and are made again when it changes.
+
+A sidecar holds named int64 arrays and is memory-mapped, so that opening a corpus of many
+millions of records costs nothing. It is only ever a saving: whoever finds none, or one that
+belongs to another version of the data file, computes the arrays anew.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+_MAGIC = b"t5xlike-index-1\n"
+_HEADER = 4096  # bytes before the arrays
+
+
+def stamp(data_path: Path) -> list[int]:
+    """What tells one version of a local file from another: its size and modification time."""
+    status = data_path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def load(path: Path, data_path: Path) -> dict[str, np.ndarray] | None:
+    """The arrays of a sidecar, memory-mapped read-only, or None where there is none to trust."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEADER)
+        if not head.startswith(_MAGIC):
+            return None
+        header = json.loads(head[len(_MAGIC) :].rstrip(b"\0"))
+        words = sum(size for _, size in header["arrays"])
+        if header["stamp"] != stamp(data_path) or path.stat().st_size != _HEADER + 8 * words:
+            return None
+        # A plain view: slicing np.memmap objects one by one is several times slower.
+        values = np.zeros(0, np.int64)
+        if words:
+            values = np.asarray(np.memmap(path, "<i8", mode="r", offset=_HEADER))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    arrays, start = {}, 0
+    for name, size in header["arrays"]:
+        arrays[name] = values[start : start + size]
+        start += size
+    return arrays
+
+
+def save(path: Path, data_path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a sidecar whole or not at all; a read-only folder is no error."""
+    header = _MAGIC + json.dumps(
+        {"stamp": stamp(data_path), "arrays": [[name, a.size] for name, a in arrays.items()]}
+    ).encode("ascii")
+    if len(header) > _HEADER:
+        raise ValueError(f"index header of {path} is {len(header)} bytes, above {_HEADER}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(header.ljust(_HEADER, b"\0"))
+            for array in arrays.values():
+                file.write(np.ascontiguousarray(array, "<i8").tobytes())
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
