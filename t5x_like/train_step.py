@@ -59,7 +59,7 @@ def make_train_step(
         shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], pieces), key)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-        def add(total: tuple[Params, Metrics], piece: tuple[Batch, jax.Array]):  # noqa: ANN202
+        def add(total: tuple[Params, Metrics], piece: tuple[Batch, jax.Array]):
             return jax.tree.map(jnp.add, total, gradient(params, *piece)), None
 
         return jax.lax.scan(add, zeros, (pieces, keys))[0]

@@ -1,0 +1,48 @@
+"""`python -m t5x_like` and the console script: checks the ground, then hands over to the CLI."""
+
+import os
+import sys
+
+OLDEST_PYTHON = (3, 11)
+OLDEST_JAX = (0, 8)
+
+
+def ground_fault():
+    """What is too old to go on with, in one line; None if nothing is.
+
+    Written without annotations and new syntax, so that an old Python can run it.
+    """
+    if sys.version_info < OLDEST_PYTHON:
+        found = ".".join(map(str, sys.version_info[:3]))
+        return "Python " + found + " is too old: t5x-like needs 3.11 or newer."
+    from importlib import metadata
+
+    try:
+        found = metadata.version("jax")
+    except metadata.PackageNotFoundError:
+        return "JAX is not installed: `pip install t5x-like` brings it."
+    if tuple(int(part) for part in found.split(".")[:2]) < OLDEST_JAX:
+        return "JAX " + found + " is too old: t5x-like needs 0.8 or newer."
+    return None
+
+
+def user_directory_last():
+    """Moves the working directory to the end of the path, where it can shadow nothing."""
+    here = os.getcwd()
+    sys.path[:] = [p for p in sys.path if p and os.path.abspath(p) != here] + [here]
+
+
+def main():
+    """Runs the command line; returns its exit code."""
+    fault = ground_fault()
+    if fault is not None:
+        print("t5x-like: error: " + fault, file=sys.stderr)
+        return 2
+    user_directory_last()
+    from t5x_like import cli
+
+    return cli.main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

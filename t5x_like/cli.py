@@ -1,0 +1,293 @@
+"""The command line: the one place that may reach into engine, models and tasks.
+
+Everything heavy is imported by the subcommand that needs it.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from t5x_like.errors import UserError
+
+PROGRAM = "t5x-like"
+EXIT_DONE, EXIT_FAULT, EXIT_USER = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+      argv: the arguments after the program's name; those of the process when None.
+
+    Returns:
+      0 done, 2 the user's mistake (one line on standard error), 1 a fault of ours, 143
+      stopped by a signal after saving.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        options = _parse_arguments(arguments)
+        _check_wings()
+        return options.run(options) or EXIT_DONE
+    except SystemExit as end:  # argparse, after --help
+        return int(end.code or 0)
+    except Exception as error:
+        code = getattr(error, "exit_code", None)
+        if debug or code is None:
+            traceback.print_exc()
+        if code is not None:
+            # gin appends where the failing object was being built; one line is enough.
+            print(f"{PROGRAM}: error: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+        return EXIT_FAULT if code is None else int(code)
+
+
+def _check_wings() -> None:
+    """Stops when another package takes the place of `models` or `tasks`.
+
+    Raises:
+      UserError: names the package found instead.
+    """
+    ours = Path(__file__).resolve().parent.parent
+    for name in ("models", "tasks"):
+        spec = importlib.util.find_spec(name)
+        found = Path(spec.origin).resolve().parent if spec and spec.origin else None
+        if found != ours / name:
+            raise UserError(
+                f"package '{name}' is found at {found or 'no place'}, but t5x-like's own is "
+                f"{ours / name}: uninstall the other, or start where it is not on the path."
+            )
+
+
+# -- Arguments -------------------------------------------------------------------------------
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """Reports a wrong argument in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    bindings, rest = _split_gin_bindings(arguments)
+    common = _common_parser()
+    parser = _OneLineParser(prog=PROGRAM, description="Text-to-text and language models in JAX.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_OneLineParser)
+
+    def command(name: str, run: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text, parents=[common])
+        added.set_defaults(run=run)
+        return added
+
+    command("train", _train, "Train a gin file's model.")
+    command("eval", _eval, "Measure loss and task metrics of a trained model.")
+    command("infer", _infer, "Generate text for a file of inputs.")
+    cache = command("cache", _cache, "Tokenize a task or mixture into its cache.")
+    cache.add_argument("task", nargs="*", help="names; MIXTURE_OR_TASK_NAME when there is none")
+    cache.add_argument("--splits", help="comma-separated; all that the source has by default")
+    cache.add_argument("--num_shards", type=int, default=8, help="files for each split")
+    cache.add_argument("--num_workers", type=int, help="processes; one for each core by default")
+    vocab = command("vocab", _vocab, "Train a SentencePiece model on a task's text.")
+    vocab.add_argument("task", nargs="?", help="name; MIXTURE_OR_TASK_NAME by default")
+    vocab.add_argument("--out", required=True, metavar="FILE", help="the .model file to write")
+    vocab.add_argument("--vocab_size", type=int, default=32_000)
+    vocab.add_argument("--model_type", choices=("unigram", "bpe"), default="unigram")
+    vocab.add_argument("--byte_fallback", action="store_true", help="unknown characters as bytes")
+    vocab.add_argument("--split_digits", action="store_true", help="a token for each digit")
+    vocab.add_argument("--character_coverage", type=float, default=0.9995)
+    vocab.add_argument("--split", default="train", help="of the task")
+    vocab.add_argument("--max_examples", type=int, help="of the split; all by default")
+    inspect = command("inspect", _inspect, "Show a model's parameters, FLOPs and memory.")
+    inspect.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    options = parser.parse_args(rest)
+    if options.tfds_data_dir:
+        bindings.insert(0, ("TFDS_DATA_DIR", options.tfds_data_dir))
+    options.bindings = bindings
+    options.arguments = list(arguments)
+    return options
+
+
+def _common_parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    gin = common.add_argument_group("configuration")
+    gin.add_argument("--gin_file", action="append", default=[], help="repeatable; later ones win")
+    gin.add_argument("--gin_search_paths", default="", help="comma-separated directories")
+    gin.add_argument("--gin.NAME", metavar="VALUE", help="binds a macro or parameter")
+    gin.add_argument("--module_import", action="append", default=[], help="Python module to import")
+    gin.add_argument("--dry_run", action="store_true", help="check and print, run nothing")
+    gin.add_argument("--tfds_data_dir", help="directory of TensorFlow Datasets")
+    gin.add_argument("--debug", action="store_true", help="show tracebacks")
+    processes = common.add_argument_group("several processes")
+    processes.add_argument("--coordinator_address", help="host:port of process 0")
+    processes.add_argument("--process_count", type=int)
+    processes.add_argument("--process_index", type=int)
+    return common
+
+
+def _split_gin_bindings(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """`--gin.NAME=VALUE` and `--gin.NAME VALUE` as pairs, and everything else."""
+    bindings, rest = [], []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if not argument.startswith("--gin."):
+            rest.append(argument)
+            continue
+        name, equals, value = argument.removeprefix("--gin.").partition("=")
+        if not equals:
+            following = next(remaining, None)
+            if following is None:
+                raise UserError(f"{argument} needs a value: {argument}=VALUE.")
+            value = following
+        bindings.append((name, value))
+    return bindings, rest
+
+
+def _configure(options: argparse.Namespace, *gin_files: str) -> Any:
+    """Parses the gin files and bindings; returns the `config` module."""
+    from t5x_like import config
+
+    paths = [path for path in options.gin_search_paths.split(",") if path]
+    files = [*gin_files, *options.gin_file]
+    config.parse(files, options.bindings, paths, options.module_import)
+    return config
+
+
+def _run_program(options: argparse.Namespace, module: str, name: str, **arguments: Any) -> Any:
+    """Calls a program as gin configures it, or shows the configuration for `--dry_run`."""
+    config = _configure(options)
+    program = config.configured(getattr(importlib.import_module(module), name))
+    if options.dry_run:
+        print(config.full_text())
+        return None
+    return program(**arguments)
+
+
+# -- Commands --------------------------------------------------------------------------------
+
+
+def _train(options: argparse.Namespace) -> None:
+    from t5x_like import config, distributed, train
+
+    _configure(options)
+    program = config.configured(train.train)
+    if options.dry_run:
+        print(config.full_text())
+        return
+    distributed.initialize(
+        options.coordinator_address, options.process_count, options.process_index
+    )
+    _build_missing_caches(options, config)
+    program(config_text=config.operative_text)
+
+
+def _eval(options: argparse.Namespace) -> None:
+    _run_program(options, "t5x_like.evaluate", "evaluate")
+
+
+def _infer(options: argparse.Namespace) -> None:
+    _run_program(options, "t5x_like.infer", "infer")
+
+
+def _cache(options: argparse.Namespace) -> None:
+    from t5x_like.data import cache_task
+
+    config = _configure(options)
+    chosen = _tasks(options, config)
+    directory = config.macro("CACHE_DIR")
+    splits = options.splits.split(",") if options.splits else None
+    for task in chosen:
+        if options.dry_run:
+            print(f"{task.name} would be cached in {directory}")
+            continue
+        counts = cache_task(
+            task, directory, splits, num_shards=options.num_shards, num_workers=options.num_workers
+        )
+        for split, examples in counts.examples.items():
+            tokens = sum(counts.tokens[split].values())
+            print(f"{task.name} {split}: {examples:,} examples, {tokens:,} tokens")
+        print(f"{task.name}: {counts.path} in {counts.seconds:.1f} s")
+
+
+def _vocab(options: argparse.Namespace) -> None:
+    from tasks import vocabularies
+
+    options.task = [options.task] if options.task else []
+    config = _configure(options)
+    for task in _tasks(options, config)[:1]:
+        vocabulary = vocabularies.train_on_task(
+            task,
+            options.out,
+            split=options.split,
+            max_examples=options.max_examples,
+            vocab_size=options.vocab_size,
+            model_type=options.model_type,
+            byte_fallback=options.byte_fallback,
+            split_digits=options.split_digits,
+            character_coverage=options.character_coverage,
+        )
+        print(f"{options.out}: {vocabulary.vocab_size} tokens from {task.name} {options.split}")
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from t5x_like import inspection
+
+    config = _configure(options, "runs/inspect.gin")
+    report = config.configured(inspection.inspect)()
+    if options.json:
+        print(json.dumps(report))
+    else:
+        print(inspection.report_text(report))
+
+
+# -- Tasks -----------------------------------------------------------------------------------
+
+
+def _tasks(options: argparse.Namespace, config: Any) -> list[Any]:
+    """The tasks that the command names, or those of the configured task or mixture."""
+    import tasks
+
+    named = [tasks.get_mixture_or_task(name) for name in options.task]
+    members = []
+    for task in named or [config.macro("TASK")]:
+        members += [member for member, _ in task.tasks] if hasattr(task, "tasks") else [task]
+    return members
+
+
+def _build_missing_caches(options: argparse.Namespace, config: Any) -> None:
+    """Runs `t5x-like cache`, in a process of its own, for what is not ready to be read.
+
+    Tokenizing imports TensorFlow, which this process must not.
+    """
+    from t5x_like.data import CacheStatus, cache_status
+
+    options.task = []
+    directory = config.macro("CACHE_DIR")
+    for task in _tasks(options, config):
+        report = cache_status(task, directory)
+        if report.status is CacheStatus.READY or not task.source_is_local:
+            continue
+        print(f"{report.reason}: building it.", flush=True)
+        command = [sys.executable, "-m", "t5x_like", "cache", *_cache_arguments(options)]
+        root = str(Path(__file__).resolve().parent.parent)
+        path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False)
+        if done.returncode:
+            raise UserError(f"the cache of '{task.name}' could not be built (see above).")
+        return  # one call builds every task of a mixture
+
+
+def _cache_arguments(options: argparse.Namespace) -> list[str]:
+    """The command line's configuration, for another command."""
+    arguments = [f"--gin_file={name}" for name in options.gin_file]
+    arguments += [f"--gin.{name}={value}" for name, value in options.bindings]
+    arguments += [f"--module_import={name}" for name in options.module_import]
+    if options.gin_search_paths:
+        arguments.append(f"--gin_search_paths={options.gin_search_paths}")
+    return arguments

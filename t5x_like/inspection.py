@@ -1,0 +1,191 @@
+"""What a model is made of and what it will need, without allocating any of it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import Literal
+
+from t5x_like import train_state
+from t5x_like.errors import UserError
+from t5x_like.optimizers import Optimizer
+from t5x_like.partitioning import Partitioner, path_name, split_boxes
+from t5x_like.protocols import LanguageModel
+
+DEFAULT_LENGTH = 512  # of each feature where no task says
+
+
+def inspect(
+    *,
+    model: LanguageModel,
+    optimizer: Optimizer | None = None,
+    partitioner: Partitioner | None = None,
+    task_feature_lengths: Mapping[str, int] | None = None,
+    batch_size: int | None = None,
+) -> dict[str, Any]:
+    """Counts, FLOPs, memory and the parameter tree, as JSON.
+
+    Args:
+      model: what is looked at.
+      optimizer: whose state is counted.
+      partitioner: the mesh of the tree's `mesh_axes`; one device when None.
+      task_feature_lengths: tokens of each feature; `DEFAULT_LENGTH` each when None.
+      batch_size: rows whose activations are counted; 1 when None.
+
+    Returns:
+      `parameters`, `parameters_without_embeddings`, `active_parameters` (those that one
+      token meets), `flops_per_token` (forward and backward, a mean over all positions),
+      `parameter_bytes`, `optimizer_bytes`, `activation_bytes` (what the forward pass keeps
+      for the backward pass, before XLA's own savings), `batch` (feature to shape) and `tree`
+      (name to `shape`, `dtype`, `logical_axes`, `mesh_axes`).
+    """
+    partitioner = partitioner or Partitioner(data=1, devices=tuple(jax.devices()[:1]))
+    shapes = batch_shapes(model, task_feature_lengths, batch_size or 1)
+    positions = sum(
+        math.prod(shapes[name])
+        for name in ("encoder_input_tokens", "decoder_target_tokens")
+        if name in shapes
+    )
+    params, _ = split_boxes(model.abstract_params())
+    parameters = model.parameter_count()
+    report: dict[str, Any] = {
+        "model": type(model).__name__,
+        "parameters": parameters,
+        "parameters_without_embeddings": model.parameter_count(embeddings=False),
+        "active_parameters": getattr(model, "active_parameter_count", lambda: parameters)(),
+        "flops_per_token": model.step_flops(shapes) / positions,
+        "parameter_bytes": _bytes(params),
+        "optimizer_bytes": 0,
+        "activation_bytes": _activation_bytes(model, params, shapes),
+        "batch": {name: list(shape) for name, shape in shapes.items()},
+        "tree": parameter_tree(model, partitioner),
+    }
+    if optimizer is not None:
+        state = jax.eval_shape(train_state.transformation(model, optimizer).init, params)
+        report["optimizer"] = optimizer.name
+        report["optimizer_bytes"] = _bytes(state)
+    return report
+
+
+def parameter_tree(model: LanguageModel, partitioner: Partitioner) -> dict[str, dict[str, Any]]:
+    """Each parameter's `shape`, `dtype`, `logical_axes` and `mesh_axes`, by name."""
+    params, axes = split_boxes(model.abstract_params())
+    shardings = jax.tree.leaves(partitioner.param_shardings(model))
+    names = jax.tree.leaves(axes, is_leaf=lambda node: isinstance(node, tuple))
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {
+        path_name(path): {
+            "shape": list(leaf.shape),
+            "dtype": str(leaf.dtype),
+            "logical_axes": list(logical),
+            "mesh_axes": [
+                _used(entry, partitioner)
+                for entry in (*sharding.spec, *[None] * (leaf.ndim - len(sharding.spec)))
+            ],
+        }
+        for (path, leaf), logical, sharding in zip(leaves, names, shardings, strict=True)
+    }
+
+
+def parameter_table(tree: Mapping[str, Mapping[str, Any]]) -> str:
+    """The tree as aligned lines, for `model-info.txt` and the terminal."""
+    rows = [
+        (
+            name,
+            " x ".join(map(str, entry["shape"])),
+            ", ".join(map(str, entry["logical_axes"])),
+            ", ".join(str(axis or "-") for axis in entry["mesh_axes"]),
+            f"{math.prod(entry['shape']):,}",
+        )
+        for name, entry in tree.items()
+    ]
+    header = ("parameter", "shape", "logical axes", "mesh axes", "count")
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if i == len(header) - 1 else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (header, *rows)
+    )
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """What `inspect` prints without `--json`."""
+    batch = ", ".join(f"{name} {tuple(shape)}" for name, shape in report["batch"].items())
+    return "\n".join(
+        [
+            parameter_table(report["tree"]),
+            "",
+            f"parameters                     {report['parameters']:,}",
+            f"  without embeddings           {report['parameters_without_embeddings']:,}",
+            f"  active for one token         {report['active_parameters']:,}",
+            f"FLOPs per token (fwd and bwd)  {report['flops_per_token']:.4g}",
+            f"parameters in memory           {gibibytes(report['parameter_bytes'])}",
+            f"optimizer state                {gibibytes(report['optimizer_bytes'])}"
+            f"  {report.get('optimizer', '')}",
+            f"activations                    {gibibytes(report['activation_bytes'])}  for {batch}",
+        ]
+    )
+
+
+def gibibytes(count: int) -> str:
+    """`1.50 GiB` or `12.3 MiB`."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def batch_shapes(
+    model: LanguageModel, task_feature_lengths: Mapping[str, int] | None, batch_size: int
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of a training batch of this model.
+
+    Raises:
+      UserError: a length that the model needs is missing.
+    """
+    longest = min(DEFAULT_LENGTH, getattr(model, "max_length", DEFAULT_LENGTH))
+    lengths = task_feature_lengths or {"inputs": longest, "targets": longest}
+    needed = ("inputs", "targets") if model.architecture == "encoder_decoder" else ("targets",)
+    for name in needed:
+        if name not in lengths:
+            raise UserError(
+                f"TASK_FEATURE_LENGTHS has {', '.join(lengths)}, but the model needs '{name}'."
+            )
+    if model.architecture == "encoder_decoder":
+        decoder = lengths["targets"]
+        shapes = {"encoder_input_tokens": (batch_size, lengths["inputs"])}
+    else:
+        # A prefix language model reads its inputs in the decoder; without a task there are none.
+        decoder = sum(lengths.values()) if task_feature_lengths else longest
+        shapes = {}
+    for name in ("decoder_input_tokens", "decoder_target_tokens"):
+        shapes[name] = (batch_size, decoder)
+    return shapes
+
+
+def _activation_bytes(
+    model: LanguageModel, params: Any, shapes: Mapping[str, tuple[int, ...]]
+) -> int:
+    """Bytes that the backward pass reads beside the parameters and the batch."""
+    batch = {name: jax.ShapeDtypeStruct(shape, np.int32) for name, shape in shapes.items()}
+
+    def residuals(params: Any, batch: Mapping[str, jax.Array]) -> Any:
+        return jax.vjp(lambda p: model.loss(p, batch)[0], params)[1]
+
+    jaxpr = jax.make_jaxpr(residuals)(params, batch).jaxpr
+    variables = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
+    return _bytes([v.aval for v in variables - set(jaxpr.invars)])
+
+
+def _bytes(tree: Any) -> int:
+    return sum(
+        math.prod(leaf.shape) * jax.numpy.dtype(leaf.dtype).itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def _used(entry: Any, partitioner: Partitioner) -> str | None:
+    """The mesh axes of a dimension that really split it, joined by `*`."""
+    axes = (entry,) if isinstance(entry, str) else tuple(entry or ())
+    return "*".join(axis for axis in axes if partitioner.mesh.shape[axis] > 1) or None

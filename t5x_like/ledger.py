@@ -1,0 +1,123 @@
+"""The accounts of a run: steps in flight, sums since the last record, tokens and time."""
+
+import collections
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+
+from t5x_like.hardware import Peak
+from t5x_like.metrics_log import MetricsLog
+from t5x_like.progress import Progress
+from t5x_like.protocols import Metrics
+from t5x_like.validation import add_metrics, mean
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a number; the checkpoints are untouched."""
+
+    exit_code = 1
+
+
+class Ledger:
+    """Turns the metrics of each step into records, without making the device wait.
+
+    The metrics of a step are fetched when the next one has been dispatched.
+
+    Args:
+      train_steps: the last step.
+      log_period: steps between two records.
+      progress: where a person sees them.
+      log: where they are kept; None in every process but the first.
+      peak: of all devices, for MFU.
+      tokens: positions computed by earlier starts of the run.
+      seconds: time taken by them.
+
+    Attributes:
+      tokens: positions computed so far, padding included.
+    """
+
+    def __init__(
+        self,
+        *,
+        train_steps: int,
+        log_period: int,
+        progress: Progress,
+        log: MetricsLog | None,
+        peak: Peak,
+        tokens: int = 0,
+        seconds: float = 0.0,
+    ) -> None:
+        self.tokens = tokens
+        self._train_steps = train_steps
+        self._log_period = log_period
+        self._progress = progress
+        self._log = log
+        self._peak = peak
+        self._began = time.perf_counter() - seconds
+        self._in_flight: collections.deque[tuple[int, Metrics]] = collections.deque()
+        self._totals: dict[str, tuple[float, float]] = {}
+        self._tokens_per_step = 0
+        self._flops_per_step = 0.0
+        self._steps = 0
+        self._since = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the run began, earlier starts included."""
+        return time.perf_counter() - self._began
+
+    def set_work(self, tokens_per_step: int, flops_per_step: float) -> None:
+        """What one step computes: positions, and model FLOPs."""
+        self._tokens_per_step, self._flops_per_step = tokens_per_step, flops_per_step
+        self._since = time.perf_counter()
+
+    def add(self, step: int, metrics: Metrics) -> None:
+        """`step` has been dispatched; waits for the one before it."""
+        self._in_flight.append((step, metrics))
+        while len(self._in_flight) > 1:
+            self._collect()
+
+    def drain(self) -> None:
+        """Waits for every step that has been dispatched."""
+        while self._in_flight:
+            self._collect()
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Drains, and keeps the time of the body out of the rates."""
+        self.drain()
+        begun = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - begun
+
+    def _collect(self) -> None:
+        step, metrics = self._in_flight.popleft()
+        self._totals = add_metrics(self._totals, metrics)
+        self._steps += 1
+        self.tokens += self._tokens_per_step
+        self._progress.advance(step)
+        if not math.isfinite(self._totals["loss"][0]):
+            raise Diverged(f"the loss is {self._totals['loss'][0]} at step {step}")
+        if step % self._log_period == 0 or step == self._train_steps:
+            values = {
+                **mean(self._totals),
+                "tokens": self.tokens,
+                "seconds": self.seconds,
+                **self._rates(),
+            }
+            self._progress.record(step, values)
+            if self._log:
+                self._log.write(step, "train", values)
+            self._totals, self._steps, self._since = {}, 0, time.perf_counter()
+
+    def _rates(self) -> dict[str, float]:
+        seconds = max((time.perf_counter() - self._since) / self._steps, 1e-9)
+        rates = {
+            "step_seconds": seconds,
+            "tokens_per_second": self._tokens_per_step / seconds,
+            "model_tflops": self._flops_per_step / seconds / 1e12,
+        }
+        if self._peak.flops:
+            rates["mfu"] = self._flops_per_step / seconds / self._peak.flops
+        return rates

@@ -1,0 +1,139 @@
+"""Where a run's numbers go: `metrics.jsonl`, TensorBoard, Weights & Biases."""
+
+import json
+import os
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from t5x_like.data import crc32c
+from t5x_like.errors import UserError
+
+FILE = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Writes one record for each call to everything that was asked for.
+
+    Args:
+      model_dir: the run's directory.
+      resumed_step: records of later steps, which an interrupted run may have left,
+        are dropped, so that the file reads as one run.
+      tensorboard: whether to write `MODEL_DIR/tensorboard`.
+      wandb_project: the project to log to; the key is taken from Weights & Biases' own login.
+    """
+
+    def __init__(
+        self,
+        model_dir: str,
+        resumed_step: int = 0,
+        tensorboard: bool = True,
+        wandb_project: str | None = None,
+    ) -> None:
+        self._path = epath.Path(model_dir) / FILE
+        kept = [line for line in read_records(model_dir) if line["step"] <= resumed_step]
+        temporary = self._path.with_name(FILE + ".tmp")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        temporary.rename(self._path)
+        self._file = self._path.open("a")
+        self._events = EventFile(epath.Path(model_dir) / "tensorboard") if tensorboard else None
+        self._wandb = _start_wandb(wandb_project, model_dir) if wandb_project else None
+
+    def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """One record of `split` ('train', or the name of a validation split)."""
+        record = {"step": step, "split": split, **values}
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        named = {f"{split}/{name}": value for name, value in values.items()}
+        if self._events:
+            self._events.write(step, named)
+        if self._wandb:
+            self._wandb.log(named, step=step)
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._file.close()
+        if self._events:
+            self._events.close()
+        if self._wandb:
+            self._wandb.finish()
+
+
+def read_records(model_dir: str) -> list[dict[str, Any]]:
+    """The records of `metrics.jsonl`, without a last line that is still being written."""
+    path = epath.Path(model_dir) / FILE
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text().splitlines(keepends=True):
+        if line.endswith("\n") and line.strip():
+            records.append(json.loads(line))
+    return records
+
+
+class EventFile:
+    """A TensorBoard event file of scalars, written without TensorFlow.
+
+    The format is TFRecord framing around `Event` messages (tensorboard's
+    `compat/proto/event.proto`), of which scalars need five fields.
+    """
+
+    def __init__(self, directory: epath.Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        self._file = (directory / name).open("wb")
+        self._append(_double(1, time.time()) + _bytes(3, b"brain.Event:2"))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """One event with these scalars."""
+        summary = b"".join(
+            _bytes(1, _bytes(1, tag.encode()) + _tag(2, 5) + struct.pack("<f", value))
+            for tag, value in values.items()
+        )
+        self._append(_double(1, time.time()) + _tag(2, 0) + _varint(step) + _bytes(5, summary))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def _append(self, event: bytes) -> None:
+        length = struct.pack("<Q", len(event))
+        length_crc, event_crc = crc32c.masked_crc32c([length, event]).tolist()
+        frame = (length, struct.pack("<I", length_crc), event, struct.pack("<I", event_crc))
+        self._file.write(b"".join(frame))
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 127:
+        encoded.append(value & 127 | 128)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def _tag(field: int, wire_type: int) -> bytes:
+    return _varint(field << 3 | wire_type)
+
+
+def _bytes(field: int, value: bytes) -> bytes:
+    return _tag(field, 2) + _varint(len(value)) + value
+
+
+def _double(field: int, value: float) -> bytes:
+    return _tag(field, 1) + struct.pack("<d", value)
+
+
+def _start_wandb(project: str, model_dir: str) -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise UserError(
+            f"logging to the Weights & Biases project '{project}' needs `pip install wandb`."
+        ) from error
+    return wandb.init(project=project, name=epath.Path(model_dir).name, resume="allow")
