@@ -14,8 +14,6 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Protocol
 
-from etils import epath
-
 from tasks.errors import SourceUnavailable, TaskError
 
 PAD_ID = 0
@@ -129,6 +127,8 @@ class SentencePieceVocabulary:
 
     @functools.cached_property
     def _model_bytes(self) -> bytes:
+        from etils import epath
+
         try:
             return epath.Path(self.path).read_bytes()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -314,6 +314,7 @@ def train_sentencepiece(
         text can fill); its own words are passed on.
     """
     import sentencepiece
+    from etils import epath
 
     counted = 0
 

@@ -92,14 +92,14 @@ def test_inputs_and_targets_hold_every_token_once_and_in_order(length, density, 
     tokens = np.arange(10_000, 10_000 + length, dtype=np.int32)
     example = objective({"targets": tokens}, np.random.default_rng(seed))
     dropped = {}
-    for token in example["targets"]:
+    for token in example["targets"].tolist():
         if token in sentinel_range:
-            dropped[int(token)] = current = []
+            dropped[token] = current = []
         else:
-            current.append(int(token))
+            current.append(token)
     restored = []
-    for token in example["inputs"]:
-        restored.extend(dropped.pop(int(token)) if token in sentinel_range else [int(token)])
+    for token in example["inputs"].tolist():
+        restored.extend(dropped.pop(token) if token in sentinel_range else [token])
     assert restored == tokens.tolist()
     assert length == 1 or not dropped
 

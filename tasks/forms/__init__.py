@@ -1,0 +1,12 @@
+"""How a row of a source becomes text to read and text to write.
+
+A form is a frozen dataclass, called with one row: `{column: value}` to
+`{feature: text}`. It runs before the cache, in plain Python.
+"""
+
+from tasks.forms.form import Form, PlainText, text_of
+from tasks.forms.similarity import Similarity
+from tasks.forms.squad import Squad
+from tasks.forms.template import Template
+
+__all__ = ["Form", "PlainText", "Similarity", "Squad", "Template", "text_of"]

@@ -1,0 +1,88 @@
+"""Text-to-text by two templates."""
+
+import dataclasses
+import string
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from tasks.errors import TaskError
+from tasks.forms.form import text_of
+
+# What T5 writes where a test set has no label (Raffel et al. 2020's code, `glue`).
+_NO_LABEL = {"-1": "<unk>"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+    """Columns written into a text to read and a text to write.
+
+    `Template("translate English to German: {en}", "{de}")` is T5's translation (Raffel
+    et al. 2020, section 2.4).
+
+    Attributes:
+      inputs: text with columns in braces; braces of the text itself are doubled.
+      targets: the same for what the model should write.
+      words: for a column, its values and what stands for them in the text:
+        `{"label": {"0": "unacceptable", "1": "acceptable"}}`. A label of -1, as in test
+        sets, becomes `<unk>`.
+    """
+
+    inputs: str
+    targets: str
+    words: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+
+    features: ClassVar[tuple[str, ...]] = ("inputs", "targets")
+    kept: ClassVar[Mapping[str, str]] = {}
+
+    def __post_init__(self) -> None:
+        unused = set(self.words) - set(self.columns)
+        if unused:
+            raise TaskError(
+                f"Template.words names '{min(unused)}', which neither template uses: "
+                f"they use {', '.join(self.columns) or 'no column'}."
+            )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of both templates, in order.
+
+        Raises:
+          TaskError: a brace without its partner.
+        """
+        names: dict[str, None] = {}
+        for template in (self.inputs, self.targets):
+            try:
+                names.update((name, None) for _, name, _, _ in _parse(template) if name)
+            except ValueError as error:
+                raise TaskError(
+                    f"template '{template}': {error}; double a literal brace."
+                ) from None
+        return tuple(names)
+
+    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """`{"inputs": text, "targets": text}`."""
+        values = {column: self._word(column, row[column]) for column in self.columns}
+        return {"inputs": fill(self.inputs, values), "targets": fill(self.targets, values)}
+
+    def _word(self, column: str, value: Any) -> str:
+        text = text_of(value)
+        if column not in self.words:
+            return text
+        known = {**_NO_LABEL, **self.words[column]}
+        if text not in known:
+            raise TaskError(
+                f"column '{column}' is '{text}', which has no word: "
+                f"Template.words has {', '.join(self.words[column])}."
+            )
+        return known[text]
+
+
+def _parse(template: str) -> Any:
+    return string.Formatter().parse(template)
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """The template with its columns; what the values hold is not looked into."""
+    return "".join(
+        literal + ("" if name is None else values[name]) for literal, name, _, _ in _parse(template)
+    )

@@ -1,0 +1,28 @@
+"""Where text comes from. Every source is a frozen dataclass that a gin file can name.
+
+A source reads nothing until it is asked for examples. Local files need no TensorFlow;
+`seqio()` makes the same examples a `seqio.DataSource`.
+"""
+
+from tasks.sources.hold_out import HoldOut
+from tasks.sources.json_lines import JsonLines
+from tasks.sources.parallel_files import ParallelFiles
+from tasks.sources.parquet import ParquetFiles
+from tasks.sources.source import Source
+from tasks.sources.standard_library import StandardLibraryFunctions, StandardLibraryModules
+from tasks.sources.tab_separated import TabSeparated
+from tasks.sources.text_files import TextFiles
+from tasks.sources.tfds import Tfds
+
+__all__ = [
+    "HoldOut",
+    "JsonLines",
+    "ParallelFiles",
+    "ParquetFiles",
+    "Source",
+    "StandardLibraryFunctions",
+    "StandardLibraryModules",
+    "TabSeparated",
+    "TextFiles",
+    "Tfds",
+]

@@ -1,0 +1,198 @@
+"""Files named by globs, local or remote, plain or gzip, read as UTF-8."""
+
+import dataclasses
+import gzip
+import hashlib
+import logging
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any, Literal
+
+from tasks.errors import SourceUnavailable, TaskError
+from tasks.sources import source as source_lib
+
+Patterns = str | Sequence[str]
+# Beyond this, only both ends of a file go into its fingerprint.
+_HASHED_WHOLE = 64 * 1024 * 1024
+_HASHED_END = 1024 * 1024
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileSource:
+    """What the sources of one kind of file share; a subclass reads one file.
+
+    Attributes:
+      files: a glob, or several, for each split: `{"train": "data/*.txt"}`. Remote paths
+        (`gs://…`) are read through `etils.epath`.
+      undecodable: what to do about bytes that are not UTF-8: "error", or "replace" each
+        by U+FFFD and log how many.
+    """
+
+    files: Mapping[str, Patterns]
+    undecodable: Literal["error", "replace"] = "error"
+
+    columns = ()
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that have files."""
+        return tuple(self.files)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether no pattern is remote."""
+        return not any("://" in p for patterns in self.files.values() for p in listed(patterns))
+
+    def shards(self, split: str) -> Sequence[str]:
+        """The files of a split; see `source.Source`."""
+        source_lib.check_split(self, split)
+        return expand(self.files[split], f"{type(self).__name__}.files['{split}']")
+
+    def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
+        """The rows of the files; see `source.Source`."""
+        for path in self.shards(split) if shards is None else shards:
+            empty = True
+            for row in self.read(path):
+                empty = False
+                yield row
+            if empty:
+                raise TaskError(f"file '{path}' is empty: remove it from the '{split}' files.")
+
+    def read(self, path: str) -> Iterator[source_lib.Row]:
+        """The rows of one file."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """Of the settings, and of the files' names, sizes and contents."""
+        digest = hashlib.sha256(repr(self).encode())
+        for split in self.splits:
+            for path in self.shards(split):
+                update_with_file(digest, path)
+        return digest.hexdigest()
+
+    def seqio(self) -> Any:
+        """As a `seqio.DataSource` with one shard a file."""
+        return source_lib.seqio_source(self)
+
+
+def listed(patterns: Patterns) -> list[str]:
+    """One or several patterns as a list."""
+    return [patterns] if isinstance(patterns, str) else list(patterns)
+
+
+def expand(patterns: Patterns, where: str) -> list[str]:
+    """The files that globs name, in order.
+
+    Raises:
+      SourceUnavailable: a pattern that names no file; `where` says which setting.
+    """
+    from etils import epath
+
+    found: list[str] = []
+    for pattern in listed(patterns):
+        path = epath.Path(pattern)
+        wild = [i for i, part in enumerate(path.parts) if set(part) & set("*?[")]
+        if wild:
+            root = epath.Path(*path.parts[: wild[0]]) if wild[0] else epath.Path(".")
+            rest = "/".join(path.parts[wild[0] :])
+            matches = sorted(str(match) for match in root.glob(rest) if match.is_file())
+        else:
+            matches = [str(path)] if path.is_file() else []
+        if not matches:
+            raise SourceUnavailable(f"{where}: no file matches '{pattern}'.")
+        found.extend(matches)
+    return found
+
+
+def update_with_file(digest: Any, path: str) -> None:
+    """Adds a file's name, size and contents to a hash; of a large file, both ends.
+
+    Raises:
+      SourceUnavailable: the file is missing.
+    """
+    from etils import epath
+
+    remote = epath.Path(path)
+    try:
+        size = remote.stat().length
+        digest.update(f"{remote.name}\0{size}\0".encode())
+        with remote.open("rb") as f:
+            if size <= _HASHED_WHOLE:
+                while block := f.read(_HASHED_END):
+                    digest.update(block)
+            else:
+                digest.update(f.read(_HASHED_END))
+                f.seek(size - _HASHED_END)
+                digest.update(f.read(_HASHED_END))
+    except FileNotFoundError:
+        raise SourceUnavailable(f"file '{path}' not found.") from None
+
+
+def open_bytes(path: str) -> IO[bytes]:
+    """A file for reading, unpacked where its name ends in `.gz`.
+
+    Raises:
+      SourceUnavailable: the file is missing.
+    """
+    from etils import epath
+
+    try:
+        f = epath.Path(path).open("rb")
+    except FileNotFoundError:
+        raise SourceUnavailable(f"file '{path}' not found.") from None
+    return gzip.GzipFile(fileobj=f) if path.endswith(".gz") else f
+
+
+def lines(path: str, undecodable: str) -> Iterator[tuple[int, str]]:
+    """The lines of a file without their ends, numbered from 1.
+
+    Raises:
+      TaskError: not UTF-8 (file and byte offset), or broken gzip.
+    """
+    offset = replaced = 0
+    with open_bytes(path) as f:
+        for number, line in enumerate(_unpacked(f, path), start=1):
+            text = decode(line, path, offset, undecodable)
+            replaced += text.count("\ufffd") if undecodable == "replace" else 0
+            offset += len(line)
+            yield number, text.rstrip("\r\n")
+    if replaced:
+        logging.warning("%s: %d undecodable characters replaced.", path, replaced)
+
+
+def whole(path: str, undecodable: str) -> str:
+    """The text of a file.
+
+    Raises:
+      TaskError: not UTF-8 (file and byte offset), or broken gzip.
+    """
+    with open_bytes(path) as f:
+        text = decode(b"".join(_unpacked(f, path)), path, 0, undecodable)
+    if undecodable == "replace" and "\ufffd" in text:
+        logging.warning("%s: %d undecodable characters replaced.", path, text.count("\ufffd"))
+    return text
+
+
+def _unpacked(f: IO[bytes], path: str) -> Iterator[bytes]:
+    try:
+        yield from f
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise TaskError(f"file '{path}' is not whole gzip: {error}.") from None
+
+
+def decode(data: bytes, path: str, offset: int, undecodable: str) -> str:
+    """UTF-8 to text, without a byte-order mark at the beginning of the file.
+
+    Raises:
+      TaskError: not UTF-8; names the file and the offset of the byte.
+    """
+    mark = b"\xef\xbb\xbf"
+    if offset == 0 and data.startswith(mark):
+        data, offset = data[len(mark) :], len(mark)
+    try:
+        return data.decode("utf-8", "strict" if undecodable == "error" else "replace")
+    except UnicodeDecodeError as error:
+        raise TaskError(
+            f"file '{path}' is not UTF-8: byte 0x{data[error.start]:02x} at offset "
+            f"{offset + error.start}; convert it, or set undecodable='replace'."
+        ) from None

@@ -1,0 +1,84 @@
+"""Splits for a source that comes in one piece."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tasks.errors import TaskError
+from tasks.sources import source as source_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class HoldOut:
+    """Takes validation rows (and test rows) out of the `train` split.
+
+    A hash of the row's text decides, so that copies of a row stay together and adding
+    files moves no row from one split to another.
+
+    Attributes:
+      source: has a `train` split; its other splits are not used.
+      validation: share of the rows, 0 to 1.
+      test: share of the rows, 0 for no such split.
+    """
+
+    source: source_lib.Source
+    validation: float = 0.01
+    test: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.validation < 0 or self.test < 0 or not 0 < self.validation + self.test < 1:
+            raise TaskError(
+                f"HoldOut takes validation={self.validation} and test={self.test}: "
+                "shares that leave something to train on are needed."
+            )
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """`train` and the splits with a share."""
+        shares = {"validation": self.validation, "test": self.test}
+        return ("train", *(name for name, share in shares.items() if share))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """As the source's."""
+        return self.source.columns
+
+    @property
+    def is_local(self) -> bool:
+        """As the source."""
+        return self.source.is_local
+
+    def shards(self, split: str) -> Sequence[str]:
+        """The shards of `train`, whichever split is asked for."""
+        source_lib.check_split(self, split)
+        return self.source.shards("train")
+
+    def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
+        """The rows that the hash puts into this split."""
+        source_lib.check_split(self, split)
+        for row in self.source.rows("train", shards):
+            if self._split_of(row) == split:
+                yield row
+
+    def _split_of(self, row: source_lib.Row) -> str:
+        text = "\0".join(str(row[column]) for column in self.columns)
+        place = unit_hash(text)
+        if place < self.validation:
+            return "validation"
+        return "test" if place < self.validation + self.test else "train"
+
+    def fingerprint(self) -> str:
+        """Of the source and the shares."""
+        settings = f"{self.source.fingerprint()} {self.validation} {self.test}"
+        return hashlib.sha256(settings.encode()).hexdigest()
+
+    def seqio(self) -> Any:
+        """As a `seqio.DataSource`."""
+        return source_lib.seqio_source(self)
+
+
+def unit_hash(text: str) -> float:
+    """A number in [0, 1) that depends on the text alone."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,0 +1,48 @@
+"""JSONL files: one JSON object a line."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from tasks.errors import TaskError
+from tasks.sources import files
+from tasks.sources.source import Row
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JsonLines(files.FileSource):
+    """One JSON object a line.
+
+    Attributes:
+      columns: keys to read. What is not a string is written as JSON: `1`, `0.5`, `true`.
+    """
+
+    columns: tuple[str, ...] = ("text",)
+
+    def read(self, path: str) -> Iterator[Row]:
+        """The objects of one file; empty lines are left out."""
+        for number, line in files.lines(path, self.undecodable):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise TaskError(f"file '{path}', line {number} is not JSON: {error}.") from None
+            if not isinstance(value, dict):
+                raise TaskError(
+                    f"file '{path}', line {number} is a JSON {type(value).__name__}: "
+                    "an object is needed."
+                )
+            missing = [column for column in self.columns if column not in value]
+            if missing:
+                raise TaskError(
+                    f"file '{path}', line {number} has no key '{missing[0]}': "
+                    f"it has {', '.join(map(repr, value)) or 'none'}."
+                )
+            yield {column: as_text(value[column]) for column in self.columns}
+
+
+def as_text(value: Any) -> str:
+    """A string as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,99 @@
+"""The contract of a source, and any source as seqio sees it."""
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from tasks.errors import TaskError
+
+Row = dict[str, Any]  # column -> text
+
+
+class Source(Protocol):
+    """Rows of text columns, in splits.
+
+    Attributes:
+      splits: names of the splits.
+      columns: names of what each row holds.
+      is_local: whether reading needs nothing but this machine.
+    """
+
+    splits: tuple[str, ...]
+    columns: tuple[str, ...]
+    is_local: bool
+
+    def shards(self, split: str) -> Sequence[str]:
+        """Names of the parts that can be read apart, in order; files, mostly.
+
+        Raises:
+          TaskError: no such split, or its files are missing.
+        """
+
+    def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[Row]:
+        """The rows of some or all shards, always in the same order.
+
+        Raises:
+          TaskError: what is read is not what it should be; names the place.
+        """
+
+    def fingerprint(self) -> str:
+        """Hex digest that changes when the rows do.
+
+        Raises:
+          SourceUnavailable: what is read is not on this machine.
+        """
+
+    def seqio(self) -> Any:
+        """The same as a `seqio.DataSource`; imports seqio, and so TensorFlow."""
+
+
+def check_split(source: Source, split: str) -> None:
+    """Refuses a split that the source does not have.
+
+    Raises:
+      TaskError: lists those it has.
+    """
+    if split not in source.splits:
+        raise TaskError(
+            f"split '{split}' not found in {type(source).__name__}: "
+            f"it has {', '.join(sorted(source.splits))}."
+        )
+
+
+def seqio_source(source: Source) -> Any:
+    """A `seqio.DataSource` that reads `source` row by row, by shards where it is asked to."""
+    import seqio
+    import tensorflow as tf
+
+    class RowSource(seqio.DataSource):
+        @property
+        def supports_arbitrary_sharding(self) -> bool:
+            return False
+
+        def list_shards(self, split: str) -> Sequence[str]:
+            return list(source.shards(split))
+
+        def get_dataset(
+            self,
+            split: str = "train",
+            shuffle: bool = True,
+            seed: int | None = None,
+            shard_info: Any = None,
+            *,
+            sequence_length: Any = None,
+            use_cached: bool = False,
+            num_epochs: int | None = 1,
+        ) -> tf.data.Dataset:
+            shards = list(source.shards(split))
+            if shard_info is not None:
+                shards = shards[shard_info.index :: shard_info.num_shards]
+            if shuffle:
+                random.Random(seed).shuffle(shards)
+            return tf.data.Dataset.from_generator(
+                lambda: source.rows(split, shards),
+                output_signature={
+                    column: tf.TensorSpec((), tf.string) for column in source.columns
+                },
+            )
+
+    return RowSource(splits=source.splits)

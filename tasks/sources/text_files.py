@@ -1,0 +1,33 @@
+"""Plain text files."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import ClassVar
+
+from tasks.sources import files
+from tasks.sources.source import Row
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextFiles(files.FileSource):
+    r"""Plain text, column `text`.
+
+    Attributes:
+      separator: what stands between documents: None makes each file one document,
+        "\n" each line, "\n\n" each paragraph. Empty documents are left out.
+    """
+
+    separator: str | None = None
+
+    columns: ClassVar[tuple[str, ...]] = ("text",)
+
+    def read(self, path: str) -> Iterator[Row]:
+        """The documents of one file."""
+        if self.separator == "\n":
+            documents = (line for _, line in files.lines(path, self.undecodable))
+        else:
+            text = files.whole(path, self.undecodable).replace("\r\n", "\n")
+            documents = iter([text] if self.separator is None else text.split(self.separator))
+        for document in documents:
+            if document.strip():
+                yield {"text": document}

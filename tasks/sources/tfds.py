@@ -1,0 +1,126 @@
+"""Datasets of TensorFlow Datasets."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import SourceUnavailable, TaskError
+from tasks.sources import source as source_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Tfds:
+    """A TFDS dataset by name.
+
+    Attributes:
+      name: with configuration and version, `c4/en:3.1.0`.
+      columns: features to read; those of a nested feature as `answers/text`.
+      data_dir: where TFDS finds or prepares it, local or remote; None takes the
+        environment's `TFDS_DATA_DIR`, else TFDS's own default.
+      split_names: the dataset's split, or slice, for each of ours:
+        `{"train": "train[:99%]", "validation": "train[99%:]"}`; None takes the dataset's.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    data_dir: str | None = None
+    split_names: Mapping[str, str] | None = None
+
+    @property
+    def directory(self) -> str:
+        """The data directory that is used."""
+        default = os.path.join("~", "tensorflow_datasets")
+        given = self.data_dir or os.environ.get("TFDS_DATA_DIR") or default
+        return os.path.expanduser(given)
+
+    @property
+    def _prepared(self) -> Path | None:
+        """The dataset's own folder, where the directory is local and it is there."""
+        name, _, version = self.name.partition(":")
+        folder = Path(self.directory, name)
+        versions = [folder / version] if version else sorted(folder.glob("*.*.*"))
+        found = [path for path in versions if (path / "dataset_info.json").is_file()]
+        return found[-1] if found else None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is prepared on this machine: preparing may download gigabytes."""
+        return self._prepared is not None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Ours, or the dataset's (which imports TensorFlow)."""
+        return tuple(self.split_names or self._builder().info.splits)
+
+    def _builder(self) -> Any:
+        import tensorflow_datasets as tfds
+
+        try:
+            return tfds.builder(self.name, data_dir=self.directory)
+        except (
+            tfds.core.DatasetNotFoundError,
+            tfds.core.registered.PackageNotFoundError,
+            AssertionError,
+            ValueError,
+        ) as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise TaskError(f"TFDS dataset '{self.name}': {reason}") from None
+
+    def shards(self, split: str) -> Sequence[str]:
+        """The dataset's files."""
+        source_lib.check_split(self, split)
+        return self.seqio().list_shards(split)
+
+    def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
+        """The examples as NumPy and bytes, nested features flattened.
+
+        Raises:
+          TaskError: shards are asked for; seqio's own reader gives those.
+        """
+        if shards is not None:
+            raise TaskError(f"TFDS dataset '{self.name}' is read whole or through seqio.")
+        source_lib.check_split(self, split)
+        dataset = self.seqio().get_dataset(split, shuffle=False)
+        for example in dataset.as_numpy_iterator():
+            yield {column: pick(example, column) for column in self.columns}
+
+    def fingerprint(self) -> str:
+        """Of the name, and of what TFDS wrote about the dataset.
+
+        Raises:
+          SourceUnavailable: it is not prepared on this machine.
+        """
+        if self._prepared is None:
+            raise SourceUnavailable(
+                f"TFDS dataset '{self.name}' is not prepared in '{self.directory}': "
+                "give --tfds_data_dir, or run `t5x-like cache` where it may be downloaded."
+            )
+        settings = (self.name, self.columns, sorted((self.split_names or {}).items()))
+        digest = hashlib.sha256(repr(settings).encode())
+        digest.update((self._prepared / "dataset_info.json").read_bytes())
+        return digest.hexdigest()
+
+    def seqio(self) -> Any:
+        """The `seqio.TfdsDataSource`."""
+        import seqio
+
+        splits = dict(self.split_names) if self.split_names else None
+        return seqio.TfdsDataSource(self.name, tfds_data_dir=self.directory, splits=splits)
+
+
+def pick(example: Mapping[str, Any], column: str) -> Any:
+    """A feature of a nested example: `answers/text` is `example["answers"]["text"]`.
+
+    Raises:
+      TaskError: there is none.
+    """
+    value: Any = example
+    for part in column.split("/"):
+        if not isinstance(value, Mapping) or part not in value:
+            have = ", ".join(value) if isinstance(value, Mapping) else "no parts"
+            raise TaskError(f"the dataset has no feature '{column}': there is {have}.")
+        value = value[part]
+    return value
