@@ -1,7 +1,12 @@
 """Reading tokenized tasks into batches, without TensorFlow, and writing their caches with it."""
 
 from t5x_like.data.cache import CacheStatus, cache_status, cache_task
-from t5x_like.data.dataset import DatasetConfig, open_dataset, open_evaluation
+from t5x_like.data.dataset import (
+    DatasetConfig,
+    model_feature_shapes,
+    open_dataset,
+    open_evaluation,
+)
 from t5x_like.data.evaluation import EvaluationBatch, EvaluationDataset
 from t5x_like.data.iterator import DataIterator, merge_states
 from t5x_like.data.mixing import ExamplesProportional, GivenRates
@@ -17,6 +22,7 @@ __all__ = [
     "cache_status",
     "cache_task",
     "merge_states",
+    "model_feature_shapes",
     "open_dataset",
     "open_evaluation",
 ]

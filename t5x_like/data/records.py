@@ -17,16 +17,25 @@ def open_shards(folder: Path, split: str) -> list[RecordFile]:
     """All files of a split, verified; their order is the order of the examples.
 
     Raises:
-      UserError: the split is unknown, or a file is missing, truncated or corrupt.
+      UserError: the split is unknown, a file is missing, truncated or corrupt, or the number of
+        records is not the one recorded.
     """
     shards = cache_layout.read_info(folder, split).num_shards
-    return [
+    files = [
         RecordFile(
             cache_layout.shard_path(folder, split, i, shards),
             cache_layout.index_path(folder, split, "records", i, shards),
         )
         for i in range(shards)
     ]
+    counts = cache_layout.stats_path(folder, split)
+    wanted, found = cache_layout.read_json(counts).get("examples"), sum(len(f) for f in files)
+    if wanted != found:
+        raise UserError(
+            f"split {split!r} in {folder} has {found} examples, but {counts.name} says {wanted}; "
+            "build the cache again"
+        )
+    return files
 
 
 class CachedExamples:
@@ -53,7 +62,7 @@ class CachedExamples:
         self._info = cache_layout.read_info(folder, split)
         for name in self._features:
             found = self._info.dtypes.get(name)
-            if self._shards and found not in ("int32", "int64"):
+            if len(self) and found not in ("int32", "int64"):
                 raise UserError(
                     f"the cache {folder} has no integer feature {name!r}; it has "
                     + ", ".join(f"{k} ({v})" for k, v in sorted(self._info.dtypes.items()))

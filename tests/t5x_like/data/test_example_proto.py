@@ -74,4 +74,4 @@ def test_any_bytes_are_an_example_or_a_clear_error(data):
     try:
         parse_example(data)
     except UserError as error:
-        assert "no tf.train.Example" in str(error)  # noqa: PT017
+        assert "no tf.train.Example" in str(error)

@@ -1,0 +1,147 @@
+"""The converters give what seqio's give, and what its documentation shows."""
+
+import numpy as np
+import pytest
+
+from t5x_like.data.feature_converters import LM, EncDec, PrefixLM, converter_for
+from t5x_like.errors import UserError
+
+
+def ids(*values):
+    return np.array(values, np.int32)
+
+
+# The two examples of the docstrings in seqio's feature_converters.py.
+TWO = [
+    {"inputs": ids(7, 8, 5, 1), "targets": ids(3, 9, 1)},
+    {"inputs": ids(8, 4, 9, 3, 1), "targets": ids(4, 1)},
+]
+
+
+def one_row(converter, examples, lengths, pack=True):
+    batch = converter.batch([[converter.item(e) for e in examples]], lengths, pack)
+    return {name: array[0].tolist() for name, array in batch.items()}
+
+
+def test_enc_dec_packs_as_documented():
+    assert one_row(EncDec(), TWO, {"inputs": 10, "targets": 7}) == {
+        "encoder_input_tokens": [7, 8, 5, 1, 8, 4, 9, 3, 1, 0],
+        "encoder_segment_ids": [1, 1, 1, 1, 2, 2, 2, 2, 2, 0],
+        "encoder_positions": [0, 1, 2, 3, 0, 1, 2, 3, 4, 0],
+        "decoder_target_tokens": [3, 9, 1, 4, 1, 0, 0],
+        "decoder_input_tokens": [0, 3, 9, 0, 4, 0, 0],
+        "decoder_loss_weights": [1, 1, 1, 1, 1, 0, 0],
+        "decoder_segment_ids": [1, 1, 1, 2, 2, 0, 0],
+        "decoder_positions": [0, 1, 2, 0, 1, 0, 0],
+    }
+
+
+def test_lm_packs_as_documented():
+    assert one_row(LM(), TWO, {"targets": 6}) == {
+        "decoder_target_tokens": [3, 9, 1, 4, 1, 0],
+        "decoder_input_tokens": [0, 3, 9, 0, 4, 0],
+        "decoder_loss_weights": [1, 1, 1, 1, 1, 0],
+        "decoder_positions": [0, 1, 2, 0, 1, 0],
+        "decoder_segment_ids": [1, 1, 1, 2, 2, 0],
+    }
+
+
+def test_prefix_lm_packs_as_documented():
+    assert one_row(PrefixLM(), TWO, {"inputs": 7, "targets": 8}) == {
+        "decoder_target_tokens": [7, 8, 5, 1, 3, 9, 1, 8, 4, 9, 3, 1, 4, 1, 0],
+        "decoder_input_tokens": [0, 7, 8, 5, 1, 3, 9, 0, 8, 4, 9, 3, 1, 4, 0],
+        "decoder_loss_weights": [0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 1, 1, 0],
+        "decoder_positions": [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4, 5, 6, 0],
+        "decoder_segment_ids": [1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 0],
+        "decoder_causal_attention": [1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0],
+    }
+
+
+def test_prefix_lm_pads_as_documented():
+    example = {"inputs": ids(9, 4, 6, 1), "targets": ids(3, 9, 1)}
+    assert one_row(PrefixLM(), [example], {"inputs": 10, "targets": 4}, pack=False) == {
+        "decoder_target_tokens": [9, 4, 6, 1, 3, 9, 1, 0, 0, 0, 0, 0, 0, 0],
+        "decoder_input_tokens": [0, 9, 4, 6, 1, 3, 9, 1, 0, 0, 0, 0, 0, 0],
+        "decoder_loss_weights": [0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0],
+        "decoder_causal_attention": [1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    }
+
+
+def test_rows_without_an_example_are_all_zeros():
+    for converter in (EncDec(), LM(), PrefixLM()):
+        for pack in (False, True):
+            batch = converter.batch([(), ()], {"inputs": 4, "targets": 3}, pack)
+            assert all(array.shape[0] == 2 and not array.any() for array in batch.values())
+
+
+def test_an_example_longer_than_its_row_is_a_fault():
+    items = [EncDec().item(TWO[0])] * 3
+    with pytest.raises(ValueError, match="12 tokens do not fit a row of 10"):
+        EncDec().batch([items], {"inputs": 10, "targets": 20}, True)
+
+
+def sequentially(examples, sizes_of, capacities):
+    """seqio's own packing: a row is closed as soon as the next example does not fit.
+
+    seqio packs within batches of as many examples as the longest feature has tokens.
+    """
+    batch = max(capacities)
+    for first in range(0, len(examples), batch):
+        row, room = [], list(capacities)
+        for example in examples[first : first + batch]:
+            sizes = sizes_of(example)
+            if any(size > left for size, left in zip(sizes, room, strict=True)):
+                yield row
+                row, room = [], list(capacities)
+            row.append(example)
+            room = [left - size for size, left in zip(sizes, room, strict=True)]
+        yield row
+
+
+@pytest.mark.parametrize("pack", [False, True])
+@pytest.mark.parametrize("name", ["EncDec", "LM", "PrefixLM"])
+def test_equal_to_seqio_on_the_same_rows(name, pack):
+    seqio = pytest.importorskip("seqio")
+    tf = pytest.importorskip("tensorflow")
+    rng = np.random.default_rng(3)
+    lengths = {"inputs": 24, "targets": 17}
+    examples = [
+        {
+            k: rng.integers(1, 99, rng.integers(1, n + 1)).astype(np.int32)
+            for k, n in lengths.items()
+        }
+        for _ in range(100)
+    ]
+    if name == "LM":
+        lengths = {"targets": 17}
+        examples = [{"targets": e["targets"]} for e in examples]
+    converter = {"EncDec": EncDec(), "LM": LM(), "PrefixLM": PrefixLM()}[name]
+    spec = {k: tf.TensorSpec([None], tf.int32) for k in lengths}
+    source = tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=spec)
+    theirs = getattr(seqio, f"{name}FeatureConverter")(pack=pack)(source, lengths)
+    wanted = list(theirs.as_numpy_iterator())
+
+    items = [converter.item(e) for e in examples]
+    capacities = converter.capacities(lengths)
+    rows = (
+        list(sequentially(items, lambda item: [p.size for p in item.parts], capacities))
+        if pack
+        else [[item] for item in items]
+    )
+    batch = converter.batch(rows, lengths, pack)
+    assert len(rows) == len(wanted)
+    assert set(batch) == set(wanted[0])
+    for feature, array in batch.items():
+        assert array.dtype == np.int32
+        np.testing.assert_array_equal(array, np.stack([row[feature] for row in wanted]), feature)
+
+
+def test_the_converter_follows_from_architecture_and_features():
+    assert isinstance(converter_for("encoder_decoder", ("inputs", "targets")), EncDec)
+    assert isinstance(converter_for("decoder_only", ("inputs", "targets")), PrefixLM)
+    assert isinstance(converter_for("decoder_only", ("targets",)), LM)
+
+
+def test_a_model_that_needs_inputs_says_so():
+    with pytest.raises(UserError, match="needs the feature 'inputs'"):
+        converter_for("encoder_decoder", ("targets",))

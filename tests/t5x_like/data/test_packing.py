@@ -1,0 +1,69 @@
+import numpy as np
+
+from t5x_like.data.packing import FirstFit
+
+
+def test_an_example_goes_into_the_first_row_with_room():
+    # Rows of 10. 6 opens a row, 7 opens another, 4 fills the first, 3 the second.
+    packer = FirstFit([10], open_rows=4)
+    assert packer.add([6], "a") is None
+    assert packer.add([7], "b") is None
+    assert packer.add([4], "c") == ["a", "c"]
+    assert packer.add([3], "d") == ["b", "d"]
+
+
+def test_every_feature_needs_room():
+    packer = FirstFit([10, 4], open_rows=4)
+    packer.add([2, 3], "a")
+    packer.add([2, 2], "b")  # 5 tokens of the second feature do not fit 4
+    assert packer.rows == [["a"], ["b"]]
+
+
+def test_the_fullest_row_is_closed_when_no_more_may_be_open():
+    packer = FirstFit([10], open_rows=2)
+    packer.add([6], "a")
+    packer.add([8], "b")
+    assert packer.add([9], "c") == ["b"]
+    assert packer.rows == [["a"], ["c"]]
+
+
+def test_a_row_that_one_example_fills_is_closed_at_once():
+    packer = FirstFit([10], open_rows=2)
+    packer.add([6], "a")
+    assert packer.add([10], "b") == ["b"]
+    assert packer.rows == [["a"]]
+
+
+def test_nothing_is_lost_and_no_row_overflows():
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 60, (2000, 2))
+    packer = FirstFit([128, 100], open_rows=8)
+    closed = [r for i in range(2000) if (r := packer.add(sizes[i].tolist(), i))]
+    rows = closed + packer.rows
+    assert sorted(i for row in rows for i in row) == list(range(2000))
+    assert all((sizes[row].sum(0) <= [128, 100]).all() for row in rows)
+
+
+def test_it_wastes_less_than_packing_one_row_at_a_time():
+    rng = np.random.default_rng(0)
+    sizes = np.minimum(rng.geometric(1 / 90, 20_000), 512)
+
+    def share(open_rows):
+        packer = FirstFit([512], open_rows)
+        rows = [r for i in range(sizes.size) if (r := packer.add([int(sizes[i])], i))]
+        return sum(int(sizes[row].sum()) for row in rows) / (512 * len(rows))
+
+    assert share(16) > 0.97 > share(1) + 0.03
+
+
+def test_a_restored_packer_goes_on_as_the_first():
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(1, 70, 500).tolist()
+    first = FirstFit([128], 6)
+    for i in range(250):
+        first.add([sizes[i]], i)
+    second = FirstFit([128], 6)
+    second.restore([[([sizes[i]], i) for i in row] for row in first.rows])
+    assert [first.add([sizes[i]], i) for i in range(250, 500)] == [
+        second.add([sizes[i]], i) for i in range(250, 500)
+    ]
