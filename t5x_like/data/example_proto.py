@@ -192,7 +192,7 @@ def _delimited(number: int, content: bytes) -> bytes:
 
 
 def encode_example(features: Mapping[str, Values | bytes | str]) -> bytes:
-    """An Example, its features in the order of their names, as TensorFlow serializes it.
+    """A serialized Example, its features in the order of their names.
 
     Args:
       features: integers (or bools) and floats as arrays of any shape (flattened), text as

@@ -398,5 +398,5 @@ def test_records_and_counts_must_agree(kit, tmp_path, pairs):
     task = kit.task("pairs")
     folder = kit.write(task, tmp_path, pairs)
     cache_layout.write_json(cache_layout.stats_path(folder, "train"), {"examples": 241})
-    with pytest.raises(UserError, match="240 examples, but .* says 241"):
+    with pytest.raises(UserError, match=r"240 examples, but .* says 241"):
         data.open_dataset(config(task, tmp_path), architecture="encoder_decoder")

@@ -1,0 +1,244 @@
+"""Building caches with seqio, and telling good ones from bad."""
+
+import functools
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from t5x_like import data
+from t5x_like.data import cache_layout, cache_writer
+from t5x_like.data.records import CachedExamples
+from t5x_like.errors import UserError
+
+seqio = pytest.importorskip("seqio")
+
+LINES = [f"line {i}\t{'answer ' * (i % 5)}{i}" for i in range(150)]
+
+
+def provider(path, name):
+    """A seqio task on a TSV file, with a placeholder after tokenizing."""
+    import tensorflow as tf
+
+    vocabulary = seqio.ByteVocabulary(extra_ids=100)
+    features = {k: seqio.Feature(vocabulary, add_eos=True) for k in ("inputs", "targets")}
+
+    def split_columns(dataset):
+        def columns(line):
+            parts = tf.strings.split(line, "\t")
+            return {"inputs": parts[0], "targets": parts[1]}
+
+        return dataset.map(columns)
+
+    return seqio.Task(
+        name,
+        source=seqio.TextLineDataSource({"train": str(path), "test": str(path)}),
+        preprocessors=[
+            split_columns,
+            functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=True),
+            seqio.CacheDatasetPlaceholder(),
+            seqio.preprocessors.append_eos_after_trim,
+        ],
+        output_features=features,
+    )
+
+
+@pytest.fixture
+def task(kit, tmp_path):
+    path = tmp_path / "lines.tsv"
+    path.write_text("\n".join(LINES) + "\n", encoding="utf-8")
+    return kit.task("group:lines", provider=lambda: provider(path, "group:lines"))
+
+
+def files(folder: Path):
+    return {
+        p.name: p.read_bytes()
+        for p in sorted(folder.iterdir())
+        if p.is_file() and not p.name.startswith(".")
+    }
+
+
+def test_seqio_reads_what_is_written(task, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    counts = data.cache_task(task, cache, num_shards=3, num_workers=1, progress=False)
+    assert counts.examples == {"train": 150, "test": 150}
+    assert counts.path == cache / "group" / "lines"
+    # Bytes without EOS: the number of characters of each column.
+    assert counts.tokens["train"]["inputs"] == sum(len(x.split("\t")[0]) for x in LINES)
+    assert counts.tokens["train"]["targets"] == sum(len(x.split("\t")[1]) for x in LINES)
+
+    reader = task.seqio()
+    monkeypatch.setattr(seqio.utils, "_GLOBAL_CACHE_DIRECTORIES", [str(cache)])
+    assert reader.cache_dir == str(counts.path)
+    options = {"split": "train", "shuffle": False, "sequence_length": {"inputs": 12, "targets": 9}}
+    key = lambda example: example["inputs_pretokenized"]
+    cached = sorted(reader.get_dataset(use_cached=True, **options).as_numpy_iterator(), key=key)
+    fresh = sorted(reader.get_dataset(use_cached=False, **options).as_numpy_iterator(), key=key)
+    assert len(cached) == 150
+    for a, b in zip(cached, fresh, strict=True):
+        assert set(a) == set(b)
+        assert all(np.array_equal(a[k], b[k]) for k in a)
+    assert reader.get_cached_stats("train")["examples"] == 150
+
+
+def test_the_bytes_are_always_the_same(task, tmp_path):
+    for name in ("one", "two"):
+        data.cache_task(task, tmp_path / name, num_shards=2, num_workers=1, progress=False)
+    one, two = (files(tmp_path / name / "group" / "lines") for name in ("one", "two"))
+    assert one == two
+
+
+def test_the_records_are_those_that_seqio_would_write(task, tmp_path):
+    import tensorflow as tf
+
+    folder = data.cache_task(task, tmp_path, num_shards=2, num_workers=1, progress=False).path
+    records = tf.data.TFRecordDataset(str(folder / "train.tfrecord-00001-of-00002"))
+    ours = [tf.train.Example.FromString(r.numpy()) for r in records]
+    plain = task.seqio()
+    lines = plain.source.get_dataset("train", shuffle=False)
+    examples = list(plain.preprocess_precache(lines).as_numpy_iterator())
+    assert ours == [seqio.dict_to_tfexample(e) for e in examples[1::2]]
+
+
+def test_task_json_describes_the_features(task, tmp_path):
+    folder = data.cache_task(task, tmp_path, progress=False, num_workers=1, num_shards=1).path
+    description = json.loads((folder / "task.json").read_text())
+    assert description["fingerprint"] == task.fingerprint()
+    assert description["features"]["inputs"]["add_eos"] is True
+    assert description["features"]["targets"]["vocabulary"]["eos_id"] == 1
+
+
+def test_what_is_finished_is_kept_after_an_interruption(task, tmp_path, monkeypatch):
+    whole = data.cache_task(task, tmp_path / "a", num_shards=4, num_workers=1, progress=False)
+    assert whole.written == 8
+
+    write = cache_writer._Worker.write
+    calls = []
+
+    def interrupted(self, folder, split, shard, *rest):
+        calls.append((split, shard))
+        if len(calls) == 6:
+            (folder / f".{split}.tfrecord-{shard:05d}-of-00004.tmp").write_bytes(b"half a rec")
+            raise KeyboardInterrupt
+        write(self, folder, split, shard, *rest)
+
+    monkeypatch.setattr(cache_writer._Worker, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        data.cache_task(task, tmp_path / "b", num_shards=4, num_workers=1, progress=False)
+    monkeypatch.setattr(cache_writer._Worker, "write", write)
+    status = data.cache_status(task, tmp_path / "b")
+    assert status.status is data.CacheStatus.INCOMPLETE
+    again = data.cache_task(task, tmp_path / "b", num_shards=4, num_workers=1, progress=False)
+    assert again.written == 3
+    assert files(again.path) == files(whole.path)
+    assert not list(again.path.glob(".*.tmp")) + list(again.path.glob(".*.part-*"))
+    third = data.cache_task(task, tmp_path / "b", num_shards=4, num_workers=1, progress=False)
+    assert third.written == 0
+
+
+def test_a_stale_cache_is_noticed_and_built_anew(task, tmp_path):
+    data.cache_task(task, tmp_path, num_shards=3, num_workers=1, progress=False)
+    task.print_of_source = "1" * 64
+    report = data.cache_status(task, tmp_path, "train")
+    assert report.status is data.CacheStatus.STALE
+    assert "another source, vocabulary or preprocessing" in report.reason
+    counts = data.cache_task(task, tmp_path, num_shards=2, num_workers=1, progress=False)
+    assert counts.written == 4
+    names = sorted(p.name for p in counts.path.glob("train.tfrecord*"))
+    assert names == ["train.tfrecord-00000-of-00002", "train.tfrecord-00001-of-00002"]
+    assert data.cache_status(task, tmp_path, "train").status is data.CacheStatus.READY
+
+
+def test_a_split_can_be_added_later(task, tmp_path):
+    one = data.cache_task(task, tmp_path, ["test"], num_shards=1, num_workers=1, progress=False)
+    assert one.examples == {"test": 150}
+    assert data.cache_status(task, tmp_path, "train").status is data.CacheStatus.MISSING
+    assert (
+        data.cache_task(
+            task, tmp_path, ["train"], num_shards=1, num_workers=1, progress=False
+        ).written
+        == 1
+    )
+    assert data.cache_status(task, tmp_path).status is data.CacheStatus.READY
+
+
+def test_a_lost_shard_is_noticed_and_made_again(task, tmp_path):
+    folder = data.cache_task(task, tmp_path, num_shards=3, num_workers=1, progress=False).path
+    before = files(folder)
+    (folder / "train.tfrecord-00001-of-00003").unlink()
+    report = data.cache_status(task, tmp_path, "train")
+    assert report.status is data.CacheStatus.INCOMPLETE
+    assert "train.tfrecord-00001-of-00003 is missing" in report.reason
+    data.cache_task(task, tmp_path, num_shards=3, num_workers=1, progress=False)
+    assert files(folder) == before
+
+
+def test_training_from_no_cache_says_what_to_run(task, tmp_path):
+    config = data.DatasetConfig(task, {"inputs": 8, "targets": 8}, tmp_path)
+    with pytest.raises(UserError, match="there is no cache of 'group:lines'.*t5x-like cache"):
+        data.open_dataset(config, architecture="encoder_decoder")
+
+
+def test_a_truncated_shard_is_refused_before_the_first_step(task, tmp_path):
+    folder = data.cache_task(task, tmp_path, num_shards=1, num_workers=1, progress=False).path
+    shard = folder / "train.tfrecord-00000-of-00001"
+    os.truncate(shard, shard.stat().st_size - 7)
+    config = data.DatasetConfig(task, {"inputs": 8, "targets": 8}, tmp_path, batch_size=8)
+    with pytest.raises(UserError, match=r"train\.tfrecord-00000-of-00001 is corrupt at byte \d+"):
+        data.open_dataset(config, architecture="encoder_decoder")
+
+
+def test_an_unknown_or_empty_split_is_a_clear_error(kit, task, tmp_path):
+    with pytest.raises(UserError, match="no split 'dev'; it has .*train"):
+        data.cache_task(task, tmp_path, ["dev"], num_workers=1, progress=False)
+    empty = tmp_path / "empty.tsv"
+    empty.touch()
+    none = kit.task("none", provider=lambda: provider(empty, "none"))
+    with pytest.raises(UserError, match="has no examples"):
+        data.cache_task(none, tmp_path, ["train"], num_workers=1, progress=False)
+
+
+def test_a_cache_of_seqios_own_tool_is_read(task, tmp_path):
+    # Its Beam tool writes the same files, but no task.json, and Beam names no index.
+    ours = data.cache_task(task, tmp_path, num_shards=2, num_workers=1, progress=False).path
+    (ours / "task.json").unlink()
+    for path in ours.glob(".*"):
+        path.unlink()
+    assert data.cache_status(task, tmp_path, "train").status is data.CacheStatus.READY
+    config = data.DatasetConfig(task, {"inputs": 16, "targets": 16}, tmp_path, batch_size=8)
+    with data.open_dataset(config, architecture="encoder_decoder") as batches:
+        assert next(batches)["encoder_input_tokens"].shape == (8, 16)
+    with pytest.raises(UserError, match="another tool wrote"):
+        data.cache_task(task, tmp_path, num_shards=2, num_workers=1, progress=False)
+
+
+def test_a_read_only_cache_is_read(task, tmp_path):
+    folder = data.cache_task(task, tmp_path, num_shards=1, num_workers=1, progress=False).path
+    for path in folder.glob(".*.index-*"):
+        path.unlink()
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    copy.chmod(0o555)
+    assert len(CachedExamples(copy, "train", ("inputs",))) == 150
+
+
+def test_a_task_without_placeholder_is_cached_whole(kit, task, tmp_path):
+    def whole():
+        plain = task.seqio()
+        return plain.replace(
+            name="whole",
+            preprocessors=[
+                p for p in plain.preprocessors if not isinstance(p, seqio.CacheDatasetPlaceholder)
+            ],
+        )
+
+    whole_task = kit.task("whole", provider=whole)
+    folder = data.cache_task(
+        whole_task, tmp_path, ["train"], num_shards=1, num_workers=1, progress=False
+    ).path
+    first = CachedExamples(folder, "train", ("inputs",))[0]["inputs"]
+    assert first.tolist() == [b + 3 for b in b"line 0"] + [1]
+    assert cache_layout.read_info(folder, "train").dtypes["inputs_pretokenized"] == "string"
