@@ -1,1 +1,17 @@
 """The engine: programs, training, data plumbing, partitioning, checkpoints."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from t5x_like.runs import Run, load_run
+
+__all__ = ["Run", "load_run"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazily, so that importing a part of the engine does not import all of it.
+    if name in __all__:
+        from t5x_like import runs
+
+        return getattr(runs, name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

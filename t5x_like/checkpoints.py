@@ -63,7 +63,8 @@ class InitialCheckpoint:
 class Checkpointer:
     """Saves and restores the states of one run."""
 
-    def __init__(self, model_dir: str, policy: CheckpointPolicy) -> None:
+    def __init__(self, model_dir: str, policy: CheckpointPolicy | None = None) -> None:
+        policy = policy or CheckpointPolicy()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=policy.keep,
             keep_period=policy.keep_period,

@@ -44,7 +44,11 @@ PURPOSES = {
     "LEARNING_RATE": "peak learning rate",
     "WARMUP_STEPS": "steps over which the learning rate rises",
     "SEED": "seed of initialization, dropout and data order",
-    "CHECKPOINT_PATH": "MODEL_DIR, or one checkpoint in it, to read parameters from",
+    "SPLIT": "the split to evaluate",
+    "DECAY_STEPS": "steps over which the learning rate falls at the end",
+    "TFDS_DATA_DIR": "directory of TensorFlow Datasets",
+    "VOCABULARY": "the vocabulary, bound by a file under tasks/",
+    "SCHEDULE": "the learning rate schedule",
     "INPUT_PATH": "text or JSONL file to read, `-` for standard input",
     "OUTPUT_PATH": "JSONL file to write, `-` for standard output",
 }

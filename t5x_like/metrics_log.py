@@ -38,7 +38,7 @@ class MetricsLog:
         kept = [line for line in read_records(model_dir) if line["step"] <= resumed_step]
         temporary = self._path.with_name(FILE + ".tmp")
         temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        temporary.rename(self._path)
+        temporary.replace(self._path)
         self._file = self._path.open("a")
         self._events = EventFile(epath.Path(model_dir) / "tensorboard") if tensorboard else None
         self._wandb = _start_wandb(wandb_project, model_dir) if wandb_project else None

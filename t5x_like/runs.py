@@ -1,0 +1,157 @@
+"""A run, opened from its MODEL_DIR: numbers, model, parameters, text.
+
+```python
+run = load_run("runs/demo")
+run.metrics
+run.generate(["translate English to German: That is good."], temperature=0.0)
+```
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from etils import epath
+
+from t5x_like import checkpoints, config, metrics_log
+from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strategy
+from t5x_like.errors import UserError
+from t5x_like.protocols import LanguageModel, Mixture, Params, Task
+from t5x_like.scoring import score_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def load_run(model_dir: str, step: int | None = None) -> "Run":
+    """Opens a run, finished or still going.
+
+    Its `config.gin` is run, which imports and builds what it names: open your own runs, or
+    those of people you trust.
+
+    Args:
+      model_dir: where the run writes.
+      step: the checkpoint to use; None for the newest when first needed.
+
+    Raises:
+      UserError: there is no run.
+    """
+    path = epath.Path(model_dir) / "config.gin"
+    if not path.is_file():
+        raise UserError(f"no run in '{model_dir}': it has no config.gin.")
+    with config.isolated():
+        config.parse([str(path)])
+        model = config.macro("MODEL")
+        task = config.macro("TASK")
+        lengths = config.macro("TASK_FEATURE_LENGTHS")
+    return Run(model_dir, model, task, lengths, step)
+
+
+class Run:
+    """A run; made by `load_run`.
+
+    Attributes:
+      model_dir: where it writes.
+      model: the Linen module.
+      task: what it learns.
+      task_feature_lengths: tokens of each feature.
+    """
+
+    def __init__(
+        self,
+        model_dir: str,
+        model: LanguageModel,
+        task: Task | Mixture,
+        task_feature_lengths: Mapping[str, int],
+        step: int | None = None,
+    ) -> None:
+        self.model_dir = model_dir
+        self.model = model
+        self.task = task
+        self.task_feature_lengths = dict(task_feature_lengths)
+        self._wanted_step = step
+
+    def __repr__(self) -> str:
+        return f"Run({self.model_dir!r}, {type(self.model).__name__}, steps {self.steps})"
+
+    @property
+    def metrics(self) -> "pd.DataFrame":
+        """`metrics.jsonl` as it is now: a row for each record, a column for each value."""
+        import pandas as pd
+
+        return pd.DataFrame(metrics_log.read_records(self.model_dir))
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint."""
+        return checkpoints.checkpoint_steps(self.model_dir)
+
+    @property
+    def step(self) -> int:
+        """The step of `params`."""
+        return self._restored[1]
+
+    @property
+    def params(self) -> Params:
+        """The parameters, read when first asked for."""
+        return self._restored[0]
+
+    @functools.cached_property
+    def _restored(self) -> tuple[Params, int]:
+        return checkpoints.load_params(self.model_dir, self.model, step=self._wanted_step)
+
+    @functools.cached_property
+    def codec(self) -> TextCodec:
+        """From text to token ids and back, as the task has them."""
+        return TextCodec.for_task(self.task, self.model.architecture, self.task_feature_lengths)
+
+    def generate(
+        self,
+        texts: Sequence[str],
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        strategy: Strategy | None = None,
+        max_new_tokens: int | None = None,
+        batch_size: int = 8,
+        seed: int = 0,
+    ) -> list[str]:
+        """What the model answers to, or continues, each text with.
+
+        Args:
+          texts: inputs of the task, or for a task without inputs the beginnings.
+          temperature: 0 for the likeliest token each time.
+          top_k: draw from this many of the likeliest tokens only.
+          top_p: draw from the likeliest tokens that hold this probability only.
+          strategy: instead of the three above, `decoding.BeamSearch()` for example.
+          max_new_tokens: longest answer; None for the task's length of `targets`.
+          batch_size: texts decoded together.
+          seed: of what is drawn.
+        """
+        found = generate_text(
+            self.model,
+            self.params,
+            self.codec,
+            texts,
+            max_new_tokens=max_new_tokens or self.task_feature_lengths["targets"],
+            strategy=strategy or sampling_strategy(temperature, top_k, top_p),
+            batch_size=batch_size,
+            seed=seed,
+        )
+        return [one.text for one in found]
+
+    def score(
+        self, *, targets: Sequence[str], inputs: Sequence[str] | None = None, batch_size: int = 8
+    ) -> np.ndarray:
+        """The natural-log likelihood of each target given its input, float64 `[len(targets)]`."""
+        found: list[Any] = score_text(
+            self.model,
+            self.params,
+            self.codec,
+            targets=targets,
+            inputs=inputs,
+            batch_size=batch_size,
+        )
+        return np.array([one.total for one in found])

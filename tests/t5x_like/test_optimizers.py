@@ -1,0 +1,107 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from t5x_like import optimizers
+from t5x_like.schedules import Constant
+
+AXES = {
+    "kernel": ("layers", "embed", "mlp"),
+    "query_bias": ("layers", "heads", "kv"),
+    "scale": ("layers", "embed"),
+    "table": ("vocab", "embed"),
+    "relative": ("relpos_buckets", "heads"),
+}
+SHAPES = {
+    "kernel": (2, 6, 4),
+    "query_bias": (2, 3, 2),
+    "scale": (2, 6),
+    "table": (9, 6),
+    "relative": (5, 3),
+}
+
+
+def parameters(seed):
+    rng = np.random.default_rng(seed)
+    return {n: jnp.asarray(rng.normal(size=s), jnp.float32) for n, s in SHAPES.items()}
+
+
+def update(optimizer, gradients):
+    rule = optimizer.build(AXES)
+    params = parameters(0)
+    return rule.update(gradients, rule.init(params), params)[0]
+
+
+def test_weight_decay_takes_matrices_and_leaves_biases_norms_and_relative_positions():
+    decayed = {name for name, axes in AXES.items() if optimizers.decays(axes)}
+    assert decayed == {"kernel", "table"}
+
+
+def test_without_a_gradient_adamw_only_decays():
+    optimizer = optimizers.adamw(Constant(0.1), weight_decay=0.5)
+    updates = update(optimizer, jax.tree.map(jnp.zeros_like, parameters(0)))
+    # Loshchilov and Hutter 2019, algorithm 2, line 12: -rate * decay * weight.
+    np.testing.assert_allclose(updates["kernel"], -0.1 * 0.5 * parameters(0)["kernel"], rtol=1e-6)
+    np.testing.assert_array_equal(updates["query_bias"], np.zeros(SHAPES["query_bias"]))
+
+
+def test_lion_steps_by_the_sign():
+    optimizer = optimizers.lion(Constant(0.1), weight_decay=0.0, global_norm=None)
+    gradients = parameters(1)
+    updates = update(optimizer, gradients)
+    np.testing.assert_allclose(updates["kernel"], -0.1 * np.sign(gradients["kernel"]), rtol=1e-6)
+
+
+def test_gradients_above_the_global_norm_are_scaled_down_together():
+    optimizer = optimizers.Optimizer(
+        "clip", Constant(1.0), lambda axes: optax.chain(*optimizers._clipping(1.0))
+    )
+    gradients = parameters(1)
+    norm = np.sqrt(sum(np.sum(np.square(g)) for g in gradients.values()))
+    updates = update(optimizer, gradients)
+    np.testing.assert_allclose(updates["table"], gradients["table"] / norm, rtol=1e-5)
+
+
+def test_muon_orthogonalizes_each_layer_of_a_hidden_matrix():
+    optimizer = optimizers.muon(Constant(1.0), weight_decay=0.0, global_norm=None)
+    updates = update(optimizer, parameters(1))
+    # Liu et al. 2025, equation 4: an orthogonal matrix times 0.2 sqrt(max(fan in, fan out)); the
+    # Newton-Schulz iteration leaves singular values between 0.7 and 1.2 (Jordan 2024).
+    for layer in np.asarray(updates["kernel"]):
+        singular = np.linalg.svd(layer / (0.2 * np.sqrt(6)), compute_uv=False)
+        assert singular.min() > 0.6
+        assert singular.max() < 1.3
+
+
+@pytest.mark.parametrize(
+    ("axes", "expected"),
+    [
+        (("layers", "embed", "mlp"), ((1,), (2,))),
+        (("layers", "embed", "heads", "kv"), ((1,), (2, 3))),
+        (("layers", "heads", "kv", "embed"), ((1, 2), (3,))),
+        (("joined_kv", "embed"), ((0,), (1,))),
+        (("vocab", "embed"), None),
+        (("layers", "heads", "kv"), None),
+        (("layers", "embed"), None),
+        (("layers", "mlp"), None),
+    ],
+)
+def test_muon_takes_input_and_output_from_the_axes(axes, expected):
+    found = optimizers.muon_dimensions(axes)
+    assert (found if found is None else tuple(found)) == expected
+
+
+def test_muon_gives_everything_else_to_adam():
+    optimizer = optimizers.muon(Constant(0.1), weight_decay=0.0, global_norm=None)
+    updates = update(optimizer, parameters(1))
+    # Adam's first bias-corrected step with Nesterov's look-ahead keeps the gradient's sign.
+    np.testing.assert_array_equal(np.sign(updates["table"]), -np.sign(parameters(1)["table"]))
+
+
+def test_adafactor_keeps_one_row_and_one_column_of_second_moments():
+    rule = optimizers.adafactor(Constant(1.0), min_dim_size_to_factor=4).build(AXES)
+    shapes = {leaf.shape for leaf in jax.tree.leaves(rule.init(parameters(0)))}
+    assert {(2, 6), (2, 4)} <= shapes  # of the kernel, per layer
+    assert (2, 6, 4) not in shapes

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from t5x_like import schedules
+from t5x_like.errors import UserError
+
+
+def rates(schedule, *steps):
+    return [float(schedule(step)) for step in steps]
+
+
+def test_t5s_rsqrt_is_constant_and_then_one_over_the_root_of_the_step():
+    # Raffel et al. 2020, section 3.1.2: 1 / sqrt(max(n, k)), k = 10,000; n = step + 1.
+    schedule = schedules.RSqrt(peak=0.01, warmup_steps=10_000)
+    expected = [0.01, 0.01, 1 / np.sqrt(40_000)]
+    np.testing.assert_allclose(rates(schedule, 0, 9_999, 39_999), expected, rtol=1e-6)
+
+
+def test_vaswanis_rsqrt_is_their_equation_3():
+    d_model, warmup = 512, 4000
+    schedule = schedules.RSqrt(peak=(d_model * warmup) ** -0.5, warmup_steps=warmup, ramp=True)
+    for n in (1, 100, 4000, 20_000):
+        expected = d_model**-0.5 * min(n**-0.5, n * warmup**-1.5)
+        np.testing.assert_allclose(float(schedule(n - 1)), expected, rtol=1e-6)
+
+
+def test_cosine_rises_and_ends_at_its_final_fraction():
+    schedule = schedules.Cosine(peak=1.0, total_steps=110, warmup_steps=10, final_fraction=0.1)
+    # Half way between the end of the warm-up and the end: 0.1 + 0.9 * (1 + cos(pi / 2)) / 2.
+    expected = [0.1, 1.0, 0.55, 0.1]
+    np.testing.assert_allclose(rates(schedule, 0, 10, 60, 110), expected, rtol=1e-5)
+
+
+def test_linear_falls_in_a_straight_line():
+    schedule = schedules.Linear(peak=2.0, total_steps=100)
+    np.testing.assert_allclose(rates(schedule, 0, 25, 100), [2.0, 1.5, 0.0], atol=1e-6)
+
+
+def test_warmup_stable_decay_keeps_its_plateau_until_the_last_steps():
+    schedule = schedules.WarmupStableDecay(1.0, total_steps=100, decay_steps=20, warmup_steps=4)
+    expected = [0.25, 1.0, 1.0, 0.5, 0.0]
+    np.testing.assert_allclose(rates(schedule, 0, 4, 80, 90, 100), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("peak", [0.0, -1e-3, float("nan")])
+def test_a_learning_rate_of_zero_or_less_is_refused(peak):
+    with pytest.raises(UserError, match=r"learning rate .* above 0"):
+        schedules.Cosine(peak=peak, total_steps=10)
+
+
+def test_a_warmup_longer_than_the_schedule_is_refused():
+    with pytest.raises(UserError, match="10 steps cannot hold 11"):
+        schedules.WarmupStableDecay(1.0, total_steps=10, decay_steps=6, warmup_steps=5)
