@@ -1,0 +1,238 @@
+"""Evaluation from a real cache, with a real model and its checkpoints."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from models.t5 import T5_1_1
+from t5x_like import evaluate as evaluation
+from t5x_like.checkpoints import Checkpointer, CheckpointPolicy
+from t5x_like.data import DatasetConfig, cache_layout, open_evaluation
+from t5x_like.data.example_proto import encode_example
+from t5x_like.data.tfrecord import write_records
+from t5x_like.decoding import generate
+from t5x_like.errors import UserError
+from t5x_like.optimizers import adamw
+from t5x_like.partitioning import Partitioner
+from t5x_like.schedules import Constant
+from t5x_like.scoring import score
+from t5x_like.train_state import create_state
+
+
+class Letters:
+    """a, b, c, … are 3, 4, 5, …"""
+
+    vocab_size = 32
+    extra_ids = 0
+    eos_id = 1
+    unk_id = 2
+
+    def encode(self, text):
+        return [ord(letter) - ord("a") + 3 for letter in text]
+
+    def decode(self, ids):
+        return "".join(chr(i + ord("a") - 3) if i >= 3 else "?" for i in ids)
+
+    def spec(self):
+        return {"kind": "letters", "vocab_size": 32, "extra_ids": 0, "eos_id": 1, "unk_id": 2}
+
+
+@dataclasses.dataclass
+class Feature:
+    vocabulary: Letters = dataclasses.field(default_factory=Letters)
+    add_eos: bool = True
+
+
+def sequence_accuracy(targets, predictions):
+    same = [target == found for target, found in zip(targets, predictions, strict=True)]
+    return {"sequence_accuracy": 100 * np.mean(same), "count": len(same)}
+
+
+@dataclasses.dataclass
+class Copying:
+    """Text to text; postprocessing says which of the two it was given."""
+
+    name: str
+    metric_fns: tuple = (sequence_accuracy,)
+    source_is_local: bool = True
+    output_features: dict = dataclasses.field(
+        default_factory=lambda: {"inputs": Feature(), "targets": Feature()}
+    )
+
+    @property
+    def cache_name(self):
+        return self.name
+
+    def objective(self, specs):
+        return None
+
+    def postprocess(self, text, example, is_target):
+        assert example["idx"] >= 0
+        return text[:1] if is_target else text.split("?")[0][:1]
+
+    def fingerprint(self):
+        return "0" * 64
+
+
+@dataclasses.dataclass
+class Mixed:
+    name: str
+    tasks: tuple
+
+
+def cached(task, cache_dir, texts):
+    """The task's validation split, as seqio lays it out."""
+    letters = Letters()
+    folder = cache_layout.cache_path(cache_dir, task.cache_name)
+    folder.mkdir(parents=True)
+    examples = [
+        {
+            "inputs": np.array(letters.encode(text), np.int32),
+            "targets": np.array(letters.encode(text[::-1]), np.int32),
+            "targets_pretokenized": text[::-1],
+            "idx": np.array([i], np.int64),
+        }
+        for i, text in enumerate(texts)
+    ]
+    write_records(
+        cache_layout.shard_path(folder, "validation", 0, 1), map(encode_example, examples)
+    )
+    kinds = {
+        "inputs": {"shape": [None], "dtype": "int32"},
+        "targets": {"shape": [None], "dtype": "int32"},
+        "targets_pretokenized": {"shape": [], "dtype": "string"},
+        "idx": {"shape": [1], "dtype": "int64"},
+    }
+    info = {"num_shards": 1, "features": kinds, "seqio_version": "0.0.20"}
+    cache_layout.write_json(cache_layout.info_path(folder, "validation"), info)
+    cache_layout.write_json(
+        cache_layout.stats_path(folder, "validation"), {"examples": len(examples)}
+    )
+    features = {
+        name: {"dtype": "int32", "rank": 1, "add_eos": True, "vocabulary": letters.spec()}
+        for name in task.output_features
+    }
+    cache_layout.write_json(
+        cache_layout.task_path(folder), {"features": features, "fingerprint": task.fingerprint()}
+    )
+    (folder / cache_layout.COMPLETED).touch()
+    return task
+
+
+TEXTS = ["abc", "dd", "efghij", "k", "lmno", "pq", "rstuvw"]  # seven: the last batch has fillers
+
+
+@pytest.fixture(scope="module")
+def model():
+    return T5_1_1(
+        vocab_size=32, embed_dim=16, mlp_dim=16, num_heads=2, head_dim=8,
+        num_encoder_layers=1, num_decoder_layers=1,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run_dir(model, tmp_path_factory):
+    """A MODEL_DIR with checkpoints of steps 3 and 5, of different parameters."""
+    directory = tmp_path_factory.mktemp("run")
+    optimizer = adamw(Constant(1e-3))
+    checkpointer = Checkpointer(str(directory), CheckpointPolicy())
+    for step in (3, 5):
+        state = create_state(model, optimizer, Partitioner(), seed=step)
+        checkpointer.save(state, step, {}, {"seed": step})
+    checkpointer.close()
+    return directory
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    cache_dir = tmp_path_factory.mktemp("cache")
+    return DatasetConfig(
+        task=cached(Copying("copying"), cache_dir, TEXTS),
+        task_feature_lengths={"inputs": 8, "targets": 8},
+        cache_dir=str(cache_dir),
+        split="validation",
+        batch_size=4,
+    )
+
+
+def params_of(model, seed):
+    return create_state(model, adamw(Constant(1e-3)), Partitioner(), seed=seed).params
+
+
+def test_the_loss_counts_every_target_token_once(model, config):
+    params = params_of(model, 3)
+    (result,) = evaluation.evaluate_params(model, params, config, generate_predictions=False)
+    ids = [[*Letters().encode(text), 1] for text in TEXTS]
+    targets = [[*Letters().encode(text[::-1]), 1] for text in TEXTS]
+    scores = score(model, params, inputs=ids, targets=targets, batch_size=1)
+    total = -sum(one.total for one in scores)
+    weight = sum(map(len, targets))
+    assert result.values["loss"] == pytest.approx(total / weight, abs=1e-4)
+    assert result.predictions == []
+
+
+def test_predictions_are_those_of_each_example_and_are_written_in_order(model, run_dir, config):
+    values = evaluation.evaluate(model=model, model_dir=str(run_dir), dataset=config)
+    assert set(values) == {5}
+    assert values[5]["copying"]["count"] == len(TEXTS)
+
+    lines = (run_dir / "eval" / "copying" / "5.jsonl").read_text().splitlines()
+    written = [json.loads(line) for line in lines]
+    assert [set(line) for line in written] == [
+        {"inputs", "targets", "predictions", "scores"}
+    ] * len(TEXTS)
+    # The cache kept the targets' text; the inputs' is decoded from ids, their end included.
+    assert [line["targets"] for line in written] == [text[::-1] for text in TEXTS]
+    params = params_of(model, 5)
+    for text, line in zip(TEXTS, written, strict=True):
+        (alone,) = generate(
+            model, params, [[*Letters().encode(text), 1]], max_new_tokens=8, batch_size=1
+        )
+        assert line["predictions"] == Letters().decode(alone.tokens)
+        assert line["scores"] == pytest.approx(alone.score, abs=1e-3)
+
+
+def test_metrics_compare_postprocessed_predictions_with_targets(model, config):
+    examples = next(iter(open_evaluation(config, architecture="encoder_decoder"))).examples
+    predictions = [
+        evaluation.Prediction("", "cba", "c?", 0.0),  # first letters agree
+        evaluation.Prediction("", "dd", "xd", 0.0),
+        evaluation.Prediction("", "jihgfe", "jjj", 0.0),
+        evaluation.Prediction("", "k", "", 0.0),
+    ]
+    values = evaluation.task_metrics(config.task, examples, predictions)
+    assert values == {"sequence_accuracy": 50.0, "count": 4.0}
+
+
+def test_values_are_appended_to_the_runs_metrics(model, run_dir, config, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "split": "train", "loss": 9.0}\n')
+    evaluation.evaluate(
+        model=model, model_dir=str(run_dir), dataset=config, steps="all",
+        output_dir=str(tmp_path), tensorboard=False, generate_predictions=False,
+    )  # fmt: skip
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(r["step"], r["split"], r.get("task")) for r in records] == [
+        (1, "train", None),
+        (3, "validation", "copying"),
+        (5, "validation", "copying"),
+    ]
+    assert records[1]["loss"] != records[2]["loss"]
+    assert not (tmp_path / "eval").exists()
+
+
+def test_a_mixture_is_evaluated_task_by_task_with_the_mean(model, config):
+    other = cached(Copying("others"), config.cache_dir, ["zz", "yxw"])
+    mixture = dataclasses.replace(config, task=Mixed("both", ((config.task, 1.0), (other, 3.0))))
+    first, second, mean = evaluation.evaluate_params(model, params_of(model, 3), mixture)
+    assert [first.task, second.task, mean.task] == ["copying", "others", "both"]
+    assert (len(first.predictions), len(second.predictions)) == (len(TEXTS), 2)
+    assert mean.values["loss"] == pytest.approx((first.values["loss"] + second.values["loss"]) / 2)
+
+
+@pytest.mark.parametrize("steps", [4, [3, 4], "newest"])
+def test_a_step_that_is_not_there_is_refused(model, run_dir, config, steps):
+    with pytest.raises(UserError, match="step"):
+        evaluation.evaluate(model=model, model_dir=str(run_dir), dataset=config, steps=steps)
+    assert evaluation.chosen_steps(str(run_dir), "all") == [3, 5]
