@@ -1,0 +1,33 @@
+"""What is learned from: sources, vocabularies, objectives, metrics, tasks and mixtures.
+
+Importing this package declares the tasks that come with it and reads nothing; neither
+TensorFlow nor seqio nor sentencepiece is imported until something is tokenized.
+"""
+
+from tasks import corpora, generation, glue
+from tasks.registry import (
+    add_mixture,
+    add_task,
+    get_mixture_or_task,
+    names,
+    text_to_text,
+    unsupervised,
+)
+from tasks.task import Feature, Mixture, Task, proportional_rates
+
+corpora.declare()
+generation.declare()
+glue.declare()
+
+__all__ = [
+    "Feature",
+    "Mixture",
+    "Task",
+    "add_mixture",
+    "add_task",
+    "get_mixture_or_task",
+    "names",
+    "proportional_rates",
+    "text_to_text",
+    "unsupervised",
+]

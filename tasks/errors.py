@@ -11,9 +11,9 @@ class TaskError(ValueError):
     exit_code = 2
 
 
-class SourceUnavailable(TaskError):
+class SourceUnavailable(TaskError, OSError):
     """The text or vocabulary file that a task stands on is not on this machine.
 
     A cache made elsewhere can still be trained on, so whoever only compares
-    fingerprints may go on.
+    fingerprints may go on, as after any other `OSError`.
     """

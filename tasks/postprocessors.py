@@ -21,6 +21,9 @@ class Text:
         return text
 
 
+TEXT = Text()
+
+
 @dataclasses.dataclass(frozen=True)
 class LabelClass:
     """The number of a label, counted from 0; -1 for anything else, which is never right.

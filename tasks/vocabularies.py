@@ -157,7 +157,7 @@ class SentencePieceVocabulary:
             raise not_a_model("it does not parse") from None
         if not model.pieces:
             raise not_a_model("it has no pieces")
-        own = _own_sentinels([piece.piece for piece in model.pieces])
+        own = own_sentinels([piece.piece for piece in model.pieces])
         if own and own != self.extra_ids:
             raise TaskError(
                 f"vocabulary file '{self.path}' holds {own} sentinels: set extra_ids={own}, "
@@ -247,7 +247,8 @@ class SentencePieceVocabulary:
         return {"path": self.path, "extra_ids": self.extra_ids}
 
 
-def _own_sentinels(pieces: Sequence[str]) -> int:
+def own_sentinels(pieces: Sequence[str]) -> int:
+    """How many sentinels a list of pieces ends in."""
     return sum(1 for _ in itertools.takewhile(_SENTINEL_PIECE.fullmatch, reversed(pieces)))
 
 

@@ -1,0 +1,102 @@
+"""GLUE as text to text, in T5's own words (Raffel et al. 2020, section 2.4, appendix D).
+
+The columns follow the name of the task, sorted as T5's code sorts them.
+"""
+
+import dataclasses
+
+from tasks import metrics, postprocessors
+from tasks.forms import Form, Similarity, Template
+from tasks.registry import add_mixture, add_task, text_to_text
+from tasks.sources import Tfds
+from tasks.task import Metric
+
+_ENTAILMENT = ("entailment", "not_entailment")
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """One of GLUE's tasks with labels.
+
+    Attributes:
+      sentences: columns of text, in order.
+      labels: words for the labels 0, 1, …
+      metric_fns: those that GLUE reports.
+      examples: in the training split, which the mixture's rates are.
+    """
+
+    sentences: tuple[str, ...]
+    labels: tuple[str, ...]
+    metric_fns: tuple[Metric, ...]
+    examples: int
+
+    def form(self, name: str) -> Form:
+        """`NAME COLUMN: … COLUMN: …` to the label's word."""
+        text = " ".join(f"{column}: {{{column}}}" for column in self.sentences)
+        words = {str(i): label for i, label in enumerate(self.labels)}
+        return Template(f"{name} {text}", "{label}", words={"label": words})
+
+
+TASKS = {
+    "cola": Classification(
+        ("sentence",), ("unacceptable", "acceptable"), (metrics.matthews_corrcoef,), 8_551
+    ),
+    "sst2": Classification(("sentence",), ("negative", "positive"), (metrics.accuracy,), 67_349),
+    "mrpc": Classification(
+        ("sentence1", "sentence2"),
+        ("not_equivalent", "equivalent"),
+        (metrics.f1, metrics.accuracy),
+        3_668,
+    ),
+    "qqp": Classification(
+        ("question1", "question2"),
+        ("not_duplicate", "duplicate"),
+        (metrics.f1, metrics.accuracy),
+        363_849,
+    ),
+    "mnli": Classification(
+        ("hypothesis", "premise"),
+        ("entailment", "neutral", "contradiction"),
+        (metrics.accuracy,),
+        392_702,
+    ),
+    "qnli": Classification(("question", "sentence"), _ENTAILMENT, (metrics.accuracy,), 104_743),
+    "rte": Classification(("sentence1", "sentence2"), _ENTAILMENT, (metrics.accuracy,), 2_490),
+    "wnli": Classification(("sentence1", "sentence2"), _ENTAILMENT[::-1], (metrics.accuracy,), 635),
+}
+_STSB_EXAMPLES = 5_749
+
+
+def declare() -> None:
+    """Registers `glue_*`, and `glue`: all but WNLI, in proportion to their examples."""
+    for name, task in TASKS.items():
+        splits = None
+        if name == "mnli":
+            splits = {"train": "train", "validation": "validation_matched", "test": "test_matched"}
+        _add(name, task.form(name), task.metric_fns, task.labels, splits)
+    _add("stsb", Similarity(), (metrics.pearson_corrcoef, metrics.spearman_corrcoef))
+    _add(
+        "mnli_mismatched",
+        TASKS["mnli"].form("mnli"),
+        TASKS["mnli"].metric_fns,
+        TASKS["mnli"].labels,
+        {"validation": "validation", "test": "test"},
+    )
+    rates = {f"glue_{name}": float(task.examples) for name, task in TASKS.items()}
+    # T5 leaves WNLI out of training: its validation set contradicts its training set.
+    del rates["glue_wnli"]
+    add_mixture("glue", {**rates, "glue_stsb": float(_STSB_EXAMPLES)})
+
+
+def _add(
+    name: str,
+    form: Form,
+    metric_fns: tuple[Metric, ...],
+    labels: tuple[str, ...] = (),
+    splits: dict[str, str] | None = None,
+) -> None:
+    source = Tfds(f"glue/{name}:2.0.0", columns=form.columns, split_names=splits)
+    postprocessor = postprocessors.LabelClass(labels) if labels else postprocessors.Number()
+    add_task(
+        text_to_text(f"glue_{name}", source, form, postprocessor=postprocessor, metrics=metric_fns)
+    )

@@ -1,0 +1,167 @@
+"""Tasks and mixtures by name, and building them in one call."""
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks.errors import TaskError
+from tasks.forms import Form, PlainText
+from tasks.objectives import Objective
+from tasks.postprocessors import TEXT, Postprocessor
+from tasks.sources import Source, Tfds
+from tasks.task import Feature, Metric, Mixture, Task
+from tasks.vocabularies import ByteVocabulary, Vocabulary
+
+_REGISTERED: dict[str, Task | Mixture] = {}
+
+
+def unsupervised(
+    name: str,
+    source: Source,
+    *,
+    objective: Objective | None = None,
+    column: str = "text",
+    vocabulary: Vocabulary | None = None,
+    cache_name: str = "",
+) -> Task:
+    """A task on plain text.
+
+    Args:
+      name: of the task.
+      source: has the column of the text.
+      objective: what to learn from the text; None takes each document as targets.
+      column: the text's.
+      vocabulary: None takes bytes.
+      cache_name: shared by tasks that differ only in the objective; "" takes the name.
+    """
+    return Task(
+        name=name,
+        source=source,
+        form=PlainText(column),
+        output_features=_features(
+            ("targets",) if objective is None else objective.writes, vocabulary
+        ),
+        learned=objective,
+        cache_name=cache_name,
+    )
+
+
+def text_to_text(
+    name: str,
+    source: Source,
+    form: Form,
+    *,
+    vocabulary: Vocabulary | None = None,
+    postprocessor: Postprocessor = TEXT,
+    metrics: Sequence[Metric] = (),
+    cache_name: str = "",
+) -> Task:
+    """A task of inputs and targets.
+
+    Args:
+      name: of the task.
+      source: has the columns that the form uses.
+      form: makes the two texts of a row, such as `forms.Template`.
+      vocabulary: None takes bytes.
+      postprocessor: decoded text to what the metrics compare.
+      metrics: functions of targets and predictions, such as `metrics.bleu`.
+      cache_name: "" takes the name.
+    """
+    return Task(
+        name=name,
+        source=source,
+        form=form,
+        output_features=_features(form.features, vocabulary),
+        postprocessor=postprocessor,
+        metric_fns=tuple(metrics),
+        cache_name=cache_name,
+    )
+
+
+def _features(names: Sequence[str], vocabulary: Vocabulary | None) -> dict[str, Feature]:
+    return {name: Feature(vocabulary or ByteVocabulary()) for name in names}
+
+
+def add_task(task: Task) -> Task:
+    """Makes a task known by its name; a later one of the same name replaces it."""
+    _REGISTERED[task.name] = task
+    return task
+
+
+def add_mixture(name: str, rates: Mapping[str, float]) -> Mixture:
+    """Makes a mixture of registered tasks known by its name.
+
+    Args:
+      name: of the mixture.
+      rates: how often each task is drawn, by name; `task.proportional_rates` computes
+        them from numbers of examples.
+
+    Raises:
+      TaskError: an unknown task, or a rate that is not positive.
+    """
+    members = []
+    for member, rate in rates.items():
+        task = _find(member)
+        if isinstance(task, Mixture):
+            raise TaskError(f"mixture '{name}' holds the mixture '{member}': tasks are needed.")
+        members.append((task, rate))
+    mixture = Mixture(name, tuple(members))
+    _REGISTERED[name] = mixture
+    return mixture
+
+
+def names() -> list[str]:
+    """The names of all tasks and mixtures."""
+    return sorted(_REGISTERED)
+
+
+def get_mixture_or_task(
+    name: str,
+    vocabulary: Vocabulary | None = None,
+    tfds_data_dir: str | None = None,
+) -> Any:
+    """The task or mixture of this name.
+
+    What a user's module has registered with seqio is found as well, once that module
+    has been imported.
+
+    Args:
+      name: as registered.
+      vocabulary: replaces that of every feature; None leaves it.
+      tfds_data_dir: where TFDS finds the dataset; None leaves it to `TFDS_DATA_DIR`.
+
+    Raises:
+      TaskError: no such name; the nearest are given.
+    """
+    found = _find(name)
+    if vocabulary is not None:
+        found = found.with_vocabulary(vocabulary)
+    if tfds_data_dir is not None:
+        found = _with_data_dir(found, tfds_data_dir)
+    return found
+
+
+def _find(name: str) -> Any:
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    others: list[str] = []
+    if "seqio" in sys.modules:
+        from tasks import from_seqio
+
+        others = from_seqio.names()
+        if name in others:
+            return from_seqio.from_seqio(name)
+    near = difflib.get_close_matches(str(name), [*names(), *others], n=4, cutoff=0.5)
+    hint = f"nearest names: {', '.join(near)}" if near else f"known: {', '.join(names())}"
+    raise TaskError(f"no task or mixture is called '{name}'; {hint}.")
+
+
+def _with_data_dir(found: Task | Mixture, directory: str) -> Task | Mixture:
+    if isinstance(found, Mixture):
+        members = tuple((_with_data_dir(task, directory), rate) for task, rate in found.tasks)
+        return dataclasses.replace(found, tasks=members)
+    if not isinstance(getattr(found, "source", None), Tfds):
+        return found
+    return dataclasses.replace(found, source=dataclasses.replace(found.source, data_dir=directory))

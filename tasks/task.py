@@ -1,0 +1,201 @@
+"""A task: source, form, vocabulary, objective and metrics, declared and not yet read."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tasks.errors import TaskError
+from tasks.forms import Form
+from tasks.objectives import BoundObjective, Objective
+from tasks.objectives.objective import VocabularySpecs
+from tasks.postprocessors import TEXT, Postprocessor
+from tasks.sources import Source
+from tasks.vocabularies import Vocabulary
+
+Metric = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, float]]
+# seqio's rule, so that every task can be registered there.
+_NAME = re.compile(r"[\w.:]+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """One output feature of a task.
+
+    Attributes:
+      vocabulary: how its text becomes ids.
+      add_eos: whether EOS ends it, after the objective and after trimming.
+    """
+
+    vocabulary: Vocabulary
+    add_eos: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is learned from. Free of TensorFlow until `seqio()` is called.
+
+    The cache holds what the form writes, tokenized, without EOS; the objective, trimming
+    and EOS come after it.
+
+    Attributes:
+      name: letters, digits, `_`, `.` and `:`, as seqio takes it.
+      source: where rows come from.
+      form: what text is made of a row.
+      output_features: what a model is given, by name, after the objective.
+      learned: the objective, or None where the text itself is inputs and targets.
+      postprocessor: decoded text to what the metrics compare.
+      metric_fns: `(targets, predictions) -> {name: value}`.
+      cache_name: folder under the cache directory, shared by tasks that differ only in
+        what follows the cache; "" takes the name.
+    """
+
+    name: str
+    source: Source
+    form: Form
+    output_features: Mapping[str, Feature]
+    learned: Objective | None = None
+    postprocessor: Postprocessor = TEXT
+    metric_fns: Sequence[Metric] = ()
+    cache_name: str = ""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise TaskError(
+                f"task name '{self.name}': letters, digits, '_', '.' and ':' can be used."
+            )
+        if not self.cache_name:
+            object.__setattr__(self, "cache_name", self.name)
+        columns = self.source.columns
+        missing = [column for column in self.form.columns if columns and column not in columns]
+        if missing:
+            raise TaskError(
+                f"task '{self.name}' uses the column '{missing[0]}': "
+                f"its source has {', '.join(columns)}."
+            )
+
+    @property
+    def cached_features(self) -> tuple[str, ...]:
+        """The int32 features that the cache holds."""
+        return self.form.features
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The source's splits."""
+        return tuple(self.source.splits)
+
+    @property
+    def source_is_local(self) -> bool:
+        """Whether the cache can be built with nothing but this machine."""
+        return self.source.is_local
+
+    def examples(self, split: str) -> Iterator[dict[str, Any]]:
+        """The text of every example, before it is tokenized."""
+        return (self.form(row) for row in self.source.rows(split))
+
+    def objective(self, vocabularies: VocabularySpecs) -> BoundObjective | None:
+        """The objective for these vocabularies, specs by feature name."""
+        return None if self.learned is None else self.learned.bind(vocabularies)
+
+    def postprocess(self, text: str, example: Mapping[str, Any], is_target: bool) -> Any:
+        """Decoded text to what the metrics compare."""
+        return self.postprocessor(text, example, is_target)
+
+    def fingerprint(self) -> str:
+        """Hex digest of everything that decides the cache.
+
+        Raises:
+          SourceUnavailable: the source or a vocabulary's file is not on this machine.
+        """
+        decisive = {
+            "source": self.source.fingerprint(),
+            "form": repr(self.form),
+            "vocabularies": {
+                name: {
+                    key: value
+                    for key, value in self.output_features[name].vocabulary.spec().items()
+                    if key != "file"  # where it lies decides nothing, its SHA-256 does
+                }
+                for name in self.cached_features
+            },
+        }
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+    def with_vocabulary(self, vocabulary: Vocabulary) -> "Task":
+        """The same with another vocabulary, and so with a cache of its own."""
+        if all(feature.vocabulary == vocabulary for feature in self.output_features.values()):
+            return self
+        return dataclasses.replace(
+            self,
+            output_features={
+                name: dataclasses.replace(feature, vocabulary=vocabulary)
+                for name, feature in self.output_features.items()
+            },
+            cache_name=f"{self.cache_name}.{vocabulary.tag}",
+        )
+
+    def seqio(self) -> Any:
+        """The `seqio.Task`, registered; imports seqio, and so TensorFlow."""
+        from tasks import seqio_pipeline
+
+        return seqio_pipeline.register_task(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """Tasks with the rates at which their examples are drawn.
+
+    Attributes:
+      name: as registered.
+      tasks: each task with its rate, any positive number.
+    """
+
+    name: str
+    tasks: Sequence[tuple[Task, float]]
+
+    def __post_init__(self) -> None:
+        for task, rate in self.tasks:
+            if not 0 < rate < float("inf"):
+                raise TaskError(
+                    f"mixture '{self.name}' draws '{task.name}' at rate {rate}: "
+                    "a positive number is needed."
+                )
+        if not self.tasks:
+            raise TaskError(f"mixture '{self.name}' has no tasks.")
+
+    def with_vocabulary(self, vocabulary: Vocabulary) -> "Mixture":
+        """The same with another vocabulary in every task."""
+        tasks = tuple((task.with_vocabulary(vocabulary), rate) for task, rate in self.tasks)
+        return dataclasses.replace(self, tasks=tasks)
+
+    def seqio(self) -> Any:
+        """The `seqio.Mixture`, registered; imports seqio, and so TensorFlow."""
+        from tasks import seqio_pipeline
+
+        return seqio_pipeline.register_mixture(self)
+
+
+def proportional_rates(
+    examples: Mapping[str, int], limit: int | None = None, temperature: float = 1.0
+) -> dict[str, float]:
+    """Rates from numbers of examples (Raffel et al. 2020, section 3.5.2).
+
+    Args:
+      examples: how many each task has.
+      limit: the artificial data set size limit K; None for none.
+      temperature: rates are raised to the power of its inverse.
+
+    Returns:
+      `min(examples, limit) ** (1 / temperature)` by name.
+
+    Raises:
+      TaskError: a temperature of 0 or less.
+    """
+    if temperature <= 0:
+        raise TaskError(f"mixing temperature {temperature}: a positive number is needed.")
+    return {
+        name: (count if limit is None else min(count, limit)) ** (1 / temperature)
+        for name, count in examples.items()
+    }
