@@ -88,11 +88,8 @@ def infer(
     else:
         total = None
     done = 0 if output_path == STANDARD else resume(Path(output_path))
-    if total is not None and done > total:
-        raise UserError(
-            f"'{output_path}' already has {done} lines, but '{input_path}' has {total} prompts: "
-            "it was made from another input; give another output_path or delete it."
-        )
+    if total is not None:
+        _check_length(total, input_path, output_path, done)
     compilation_cache.enable()
     partitioner = partitioner or Partitioner()
     codec = TextCodec.for_task(task, model.architecture, task_feature_lengths)
@@ -145,7 +142,7 @@ def read_records(
     """
     for number, raw in enumerate(lines, start=1):
         try:
-            line = raw.decode("utf-8").rstrip("\r\n")
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise UserError(
                 f"{name}, line {number}: byte {error.start + 1} is not UTF-8; "
@@ -214,16 +211,25 @@ def _check_same_prompt(
     """
     if not done:
         return
-    *_, last = itertools.islice(records, done)
+    skipped = list(itertools.islice(records, done))
+    _check_length(len(skipped), input_path, str(output), done)
     with output.open("rb") as file:
         *_, raw = file
     try:
         written = json.loads(raw)[field]
     except (ValueError, KeyError, TypeError):
         written = None
-    if written != last[field]:
+    if written != skipped[-1][field]:
         raise UserError(
             f"line {done} of '{output}' is not the answer to prompt {done} of '{input_path}': "
+            "it was made from another input; give another output_path or delete it."
+        )
+
+
+def _check_length(prompts: int, input_path: str, output_path: str, done: int) -> None:
+    if done > prompts:
+        raise UserError(
+            f"'{output_path}' already has {done} lines, but '{input_path}' has {prompts} prompts: "
             "it was made from another input; give another output_path or delete it."
         )
 

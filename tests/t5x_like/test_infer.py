@@ -1,0 +1,181 @@
+"""Inference over files, with a real model and checkpoint."""
+
+import dataclasses
+import io
+import json
+import sys
+
+import pytest
+
+from models.gpt import GPT2
+from t5x_like import infer as inference
+from t5x_like.checkpoints import Checkpointer, CheckpointPolicy
+from t5x_like.decoding import Sampling, generate
+from t5x_like.errors import UserError
+from t5x_like.optimizers import adamw
+from t5x_like.partitioning import Partitioner
+from t5x_like.schedules import Constant
+from t5x_like.train_state import create_state
+
+
+class Letters:
+    """a, b, c, … are 3, 4, 5, …"""
+
+    vocab_size = 32
+    extra_ids = 0
+    eos_id = 1
+    unk_id = 2
+
+    def encode(self, text):
+        return [ord(letter) - ord("a") + 3 for letter in text]
+
+    def decode(self, ids):
+        return "".join(chr(i + ord("a") - 3) if i >= 3 else "é" for i in ids)
+
+    def spec(self):
+        return {}
+
+
+@dataclasses.dataclass
+class Feature:
+    vocabulary: Letters = dataclasses.field(default_factory=Letters)
+    add_eos: bool = True
+
+
+@dataclasses.dataclass
+class Continuing:
+    """Only targets: prompts are their beginnings."""
+
+    name: str = "continuing"
+    output_features: dict = dataclasses.field(default_factory=lambda: {"targets": Feature()})
+
+
+MODEL = GPT2(vocab_size=32, embed_dim=16, num_heads=2, num_layers=1, max_length=32)
+TEXTS = ["abc", "z", "", "hello", "qrstuvwxyz", "mn", "lo", "p", "k", "jih", "gfe"]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("run")
+    checkpointer = Checkpointer(str(directory), CheckpointPolicy())
+    state = create_state(MODEL, adamw(Constant(1e-3)), Partitioner(), seed=0)
+    checkpointer.save(state, 7, {}, {})
+    checkpointer.close()
+    return directory
+
+
+@pytest.fixture
+def infer(run_dir):
+    def run(**arguments):
+        return inference.infer(
+            **{
+                "model": MODEL, "model_dir": str(run_dir), "task": Continuing(),
+                "task_feature_lengths": {"targets": 6}, "batch_size": 2, **arguments,
+            }
+        )  # fmt: skip
+
+    return run
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_each_line_of_text_is_answered_in_order(infer, tmp_path):
+    source, out = tmp_path / "prompts.txt", tmp_path / "deep" / "out.jsonl"
+    source.write_text("\n".join(TEXTS) + "\n")
+    assert infer(input_path=str(source), output_path=str(out)) == len(TEXTS)
+    written = lines_of(out)
+    assert [line["inputs"] for line in written] == TEXTS
+    params = create_state(MODEL, adamw(Constant(1e-3)), Partitioner(), seed=0).params
+    for line in written:
+        prompt = Letters().encode(line["inputs"])
+        (alone,) = generate(MODEL, params, [prompt], max_new_tokens=6, batch_size=1)
+        assert line["predictions"] == Letters().decode(alone.tokens)
+        assert line["scores"] == pytest.approx(alone.score, abs=1e-3)
+
+
+def test_json_lines_keep_their_other_fields(infer, tmp_path):
+    source, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"id": 5, "question": "ab"}\n\n{"question": "ba", "id": "ü"}\n', "utf-8")
+    infer(input_path=str(source), output_path=str(out), field="question")
+    written = lines_of(out)
+    assert [(line["id"], line["question"]) for line in written] == [(5, "ab"), ("ü", "ba")]
+    assert all(isinstance(line["predictions"], str) for line in written)
+
+
+@pytest.mark.parametrize("cut", ["after a line", "inside a line"])
+def test_an_interrupted_run_goes_on_to_the_same_output(infer, tmp_path, monkeypatch, cut):
+    monkeypatch.setattr(inference, "BATCHES_AT_A_TIME", 2)
+    source, whole, out = (tmp_path / name for name in ("prompts.txt", "whole", "out"))
+    source.write_text("\n".join(TEXTS))
+    arguments = dict(input_path=str(source), strategy=Sampling(), seed=5)
+    infer(output_path=str(whole), **arguments)
+    lines = whole.read_bytes().splitlines(keepends=True)
+    begun = b"".join(lines[:5]) + (lines[5][:9] if cut == "inside a line" else b"")
+    out.write_bytes(begun)
+    assert infer(output_path=str(out), **arguments) == len(TEXTS) - 5
+    resumed = lines_of(out)
+    assert resumed[:5] == lines_of(whole)[:5]
+    assert [line["predictions"] for line in resumed] == [
+        line["predictions"] for line in lines_of(whole)
+    ]
+    assert infer(output_path=str(out), **arguments) == 0  # nothing is left to do
+    assert lines_of(out) == resumed
+
+
+def test_standard_input_and_output(infer, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"ab\ncd\n")))
+    assert infer() == 2
+    printed = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["inputs"] for line in printed] == ["ab", "cd"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"inputs": "a"}\n{"inputs": \n', "a.jsonl, line 2: not JSON"),
+        ("a.jsonl", b'{"inputs": "a"}\n\n["b"]\n', "a.jsonl, line 3: found list"),
+        ("a.jsonl", b'{"text": "a"}\n', r"line 1: no field 'inputs'; it has \['text'\]"),
+        ("a.jsonl", b'{"inputs": 3}\n', "line 1: the field 'inputs' is int"),
+        ("a.jsonl", b'{"inputs": "\\ud800"}\n', "line 1: an escape is half of a surrogate"),
+        ("a.txt", b"a\nb\n\xe9t\xe9\n", "a.txt, line 3: byte 1 is not UTF-8"),
+    ],
+)
+def test_a_bad_line_is_named_before_anything_is_generated(infer, tmp_path, name, content, message):
+    source = tmp_path / name
+    source.write_bytes(content)
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(UserError, match=message) as error:
+        infer(input_path=str(source), output_path=str(out))
+    assert "\n" not in str(error.value)
+    assert not out.exists()
+
+
+def test_an_output_of_another_input_is_not_continued(infer, tmp_path):
+    source, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
+    source.write_text("ab\ncd\nef\n")
+    out.write_text('{"inputs": "zz", "predictions": "", "scores": 0}\n')
+    with pytest.raises(UserError, match="made from another input"):
+        infer(input_path=str(source), output_path=str(out))
+    out.write_text("{}\n" * 4)
+    with pytest.raises(UserError, match=r"already has 4 lines, but .* has 3 prompts"):
+        infer(input_path=str(source), output_path=str(out))
+
+
+def test_standard_input_shorter_than_the_output_is_refused(infer, tmp_path, monkeypatch):
+    out = tmp_path / "out.jsonl"
+    out.write_text("{}\n" * 2)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"ab\n")))
+    with pytest.raises(UserError, match="already has 2 lines, but '-' has 1 prompts"):
+        infer(output_path=str(out))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_prompt():
+    (record,) = inference.read_records([b"\xef\xbb\xbfab\r\n"], "a.txt", "text", "inputs")
+    assert record == {"inputs": "ab"}
+
+
+def test_a_missing_input_is_one_line(infer, tmp_path):
+    with pytest.raises(UserError, match=r"nothing.txt' cannot be read: No such file"):
+        infer(input_path=str(tmp_path / "nothing.txt"))
