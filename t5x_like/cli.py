@@ -198,6 +198,7 @@ def _infer(options: argparse.Namespace) -> None:
 def _cache(options: argparse.Namespace) -> None:
     from t5x_like.data import cache_task
 
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings
     config = _configure(options)
     chosen = _tasks(options, config)
     directory = config.macro("CACHE_DIR")

@@ -209,7 +209,7 @@ def _parse_binding(name: str, value: str) -> None:
     if not re.fullmatch(r"[A-Za-z_][\w./]*", name):
         raise UserError(f"{origin}: '{name}' is not a macro or a configurable's parameter.")
     line = f"{name} = {literal(value)}"
-    by_name = {statement.bound_name(): statement for statement in gin_state._IMPORTS}
+    by_name = {statement.bound_name(): statement for statement in _imports()}
     imports = [statement.format() for statement in by_name.values()]
     try:
         gin.parse_config("\n".join([_DYNAMIC, *imports, line]))
@@ -273,10 +273,16 @@ def _explanation(error: Exception, origin: str) -> Exception:
     return UserError(f"{place}: {type(error).__name__}: {_first_line(message)}")
 
 
+def _imports() -> list[Any]:
+    """The import statements of all files parsed so far, in a stable order."""
+    found = [s for s in gin_state._IMPORTS if not s.module.startswith("__gin__")]
+    return sorted(found, key=lambda statement: statement.format())
+
+
 def _imported_modules(place: str) -> dict[str, str]:
     """Bound name to module for the import lines of the file in `place` (`FILE:LINE`)."""
     pattern = r"^(?:from ([\w.]+) )?import ([\w.]+)(?: as (\w+))?\s*$"
-    modules = {s.bound_name(): s.module for s in gin_state._IMPORTS}
+    modules = {statement.bound_name(): statement.module for statement in _imports()}
     path = Path(place.rpartition(":")[0])
     if path.is_file():
         text = path.read_text(encoding="utf-8", errors="replace")

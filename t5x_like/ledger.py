@@ -59,7 +59,7 @@ class Ledger:
         self._totals: dict[str, tuple[float, float]] = {}
         self._tokens_per_step = 0
         self._flops_per_step = 0.0
-        self._steps = 0
+        self._timed_steps = 0
         self._since = time.perf_counter()
 
     @property
@@ -78,6 +78,11 @@ class Ledger:
         while len(self._in_flight) > 1:
             self._collect()
 
+    def forget_compilation(self) -> None:
+        """Waits for the first step, and keeps the time it took out of the rates."""
+        self.drain()
+        self._timed_steps, self._since = 0, time.perf_counter()
+
     def drain(self) -> None:
         """Waits for every step that has been dispatched."""
         while self._in_flight:
@@ -94,7 +99,7 @@ class Ledger:
     def _collect(self) -> None:
         step, metrics = self._in_flight.popleft()
         self._totals = add_metrics(self._totals, metrics)
-        self._steps += 1
+        self._timed_steps += 1
         self.tokens += self._tokens_per_step
         self._progress.advance(step)
         if not math.isfinite(self._totals["loss"][0]):
@@ -109,10 +114,12 @@ class Ledger:
             self._progress.record(step, values)
             if self._log:
                 self._log.write(step, "train", values)
-            self._totals, self._steps, self._since = {}, 0, time.perf_counter()
+            self._totals, self._timed_steps, self._since = {}, 0, time.perf_counter()
 
     def _rates(self) -> dict[str, float]:
-        seconds = max((time.perf_counter() - self._since) / self._steps, 1e-9)
+        if not self._timed_steps:
+            return {}
+        seconds = (time.perf_counter() - self._since) / self._timed_steps
         rates = {
             "step_seconds": seconds,
             "tokens_per_second": self._tokens_per_step / seconds,

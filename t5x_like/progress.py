@@ -37,8 +37,9 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=step, numbers=text)
         elif self._shown:
-            left = (self._total - step) * values.get("step_seconds", 0.0)
-            print(f"step {step}/{self._total}  {text}  {duration(left)} left", flush=True)
+            if "step_seconds" in values and step < self._total:
+                text += f"  {duration((self._total - step) * values['step_seconds'])} left"
+            print(f"step {step}/{self._total}  {text}", flush=True)
 
     def close(self) -> None:
         """Leaves the bar as it is."""

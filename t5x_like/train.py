@@ -166,7 +166,7 @@ def train(
                 state, metrics = train_step(state, partitioner.shard_batch(batch))
                 ledger.add(step, metrics)
                 if step == start + 1:
-                    ledger.drain()
+                    ledger.forget_compilation()
                     progress.say(f"first step after {duration(ledger.seconds - seconds)}")
                 if step % checkpoint_policy.period == 0 or step == train_steps or stop:
                     save(step)
