@@ -3,7 +3,6 @@
 Imports seqio and TensorFlow: only what builds a cache or wants a `seqio.Task` comes here.
 """
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -41,11 +40,15 @@ class SharedCacheTask(seqio.Task):
         return None
 
 
-@dataclasses.dataclass(frozen=True)
 class ApplyForm:
-    """A preprocessor: rows of the source to the text of the features."""
+    """A preprocessor: rows of the source to the text of the features.
 
-    form: Form
+    Not a dataclass, nor the next: seqio would set their fields instead of passing
+    arguments.
+    """
+
+    def __init__(self, form: Form):
+        self.form = form
 
     def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """Maps the form, which is plain Python, over the dataset."""
@@ -75,7 +78,6 @@ def _encoded(value: Any) -> Any:
     return value.encode("utf-8") if isinstance(value, str) else [_encoded(v) for v in value]
 
 
-@dataclasses.dataclass(frozen=True)
 class ApplyObjective:
     """A preprocessor: an objective in NumPy, after `seqio.CacheDatasetPlaceholder`.
 
@@ -86,7 +88,8 @@ class ApplyObjective:
       objective: the objective's settings.
     """
 
-    objective: Objective
+    def __init__(self, objective: Objective):
+        self.objective = objective
 
     def __call__(
         self,

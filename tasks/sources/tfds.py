@@ -52,8 +52,12 @@ class Tfds:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Ours, or the dataset's (which imports TensorFlow)."""
+        """Ours, or the dataset's (which imports TensorFlow); none before it is prepared."""
         return tuple(self.split_names or self._builder().info.splits)
+
+    def _check_split(self, split: str) -> None:
+        if self.splits:
+            source_lib.check_split(self, split)
 
     def _builder(self) -> Any:
         import tensorflow_datasets as tfds
@@ -71,7 +75,7 @@ class Tfds:
 
     def shards(self, split: str) -> Sequence[str]:
         """The dataset's files."""
-        source_lib.check_split(self, split)
+        self._check_split(split)
         return self.seqio().list_shards(split)
 
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
@@ -82,7 +86,7 @@ class Tfds:
         """
         if shards is not None:
             raise TaskError(f"TFDS dataset '{self.name}' is read whole or through seqio.")
-        source_lib.check_split(self, split)
+        self._check_split(split)
         dataset = self.seqio().get_dataset(split, shuffle=False)
         for example in dataset.as_numpy_iterator():
             yield {column: pick(example, column) for column in self.columns}

@@ -158,7 +158,12 @@ def test_text_to_text_keeps_its_text_and_answers_beside_the_ids(tmp_path):
         dataset = (
             tasks.get_mixture_or_task("squad")
             .seqio()
-            .get_dataset({"inputs": 1000, "targets": 1000}, split="validation", shuffle=False)
+            .get_dataset(
+                {"inputs": 1000, "targets": 1000},
+                split="validation",
+                shuffle=False,
+                try_in_mem_cache=False,
+            )
         )
         example = next(dataset.as_numpy_iterator())
     text = example["inputs_pretokenized"].decode()
@@ -184,7 +189,9 @@ def test_declared_tfds_tasks_run_on_mock_data(name, begins):
     with tfds.testing.mock_data(num_examples=4):
         rows = list(task.examples("validation"))
         made = task.seqio()
-        dataset = made.get_dataset(LENGTHS, split="validation", shuffle=False)
+        dataset = made.get_dataset(
+            LENGTHS, split="validation", shuffle=False, try_in_mem_cache=False
+        )
         examples = list(dataset.as_numpy_iterator())
     assert len(rows) == len(examples) == 4
     for row, example in zip(rows, examples, strict=True):
