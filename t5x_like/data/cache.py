@@ -177,8 +177,10 @@ def cache_task(
         folder.mkdir(parents=True, exist_ok=True)
         with cache_writer.locked(folder):
             written = cache_writer.build(task, folder, splits, num_shards, num_workers, progress)
-    except PermissionError as error:
-        raise UserError(f"the cache cannot be written: {error}") from None
+    except OSError as error:
+        if hasattr(error, "exit_code"):
+            raise  # the task's own, about its source
+        raise UserError(f"the cache {folder} cannot be written: {error}") from None
     counts = CacheCounts(folder, written=written, seconds=time.monotonic() - started)
     for split in splits if splits is not None else cache_layout.splits(folder):
         stats = cache_layout.read_json(cache_layout.stats_path(folder, split))

@@ -80,8 +80,12 @@ class _Worker:
         counts: dict[str, int] = {"examples": 0}
         path = cache_layout.shard_path(folder, split, shard, shards)
         temporary = path.with_name(f".{path.name}.tmp")
-        write_records(temporary, self._records(data, counts, report))
-        temporary.replace(path)
+        try:
+            write_records(temporary, self._records(data, counts, report))
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)  # of use to nobody, least of all on a full disk
+            raise
         part = {
             "fingerprint": fingerprint,
             "bytes": path.stat().st_size,

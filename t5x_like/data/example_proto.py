@@ -109,7 +109,7 @@ def decode_varints(octets: np.ndarray) -> np.ndarray:
     if last.all():
         return octets.astype(np.int32)
     ends = np.flatnonzero(last)
-    longest = int(np.diff(ends, prepend=-1).max())
+    longest = max(int(ends[0]) + 1, int((ends[1:] - ends[:-1]).max(initial=1)))
     kind = np.int32 if longest <= 4 else np.uint64
     values = octets[ends].astype(kind)
     low = (octets & 127).astype(kind)

@@ -154,16 +154,23 @@ class TaskExamples:
 
 
 def vocabulary_specs(task: Task, folder: Path) -> dict[str, Mapping[str, Any]]:
-    """The vocabulary spec of each feature, from `task.json` where it has it."""
+    """The vocabulary spec of each feature, from `task.json` where it has it.
+
+    A cache that another task wrote may lack features; those that share a vocabulary with one it
+    has need no vocabulary file on this host either.
+    """
     path = cache_layout.task_path(folder)
     recorded = cache_layout.read_json(path).get("features", {}) if path.exists() else {}
-    specs = {}
-    for name, feature in task.output_features.items():
-        if name in recorded:
-            specs[name] = recorded[name]["vocabulary"]
-        else:
-            specs[name] = feature.vocabulary.spec()
-    return specs
+    features = task.output_features
+
+    def spec(name: str) -> Mapping[str, Any]:
+        vocabulary = features[name].vocabulary
+        for other in [name, *features]:
+            if other in recorded and features[other].vocabulary == vocabulary:
+                return recorded[other]["vocabulary"]
+        return vocabulary.spec()
+
+    return {name: spec(name) for name in features}
 
 
 def open_task(

@@ -74,7 +74,10 @@ def test_seqio_reads_what_is_written(task, tmp_path, monkeypatch):
     monkeypatch.setattr(seqio.utils, "_GLOBAL_CACHE_DIRECTORIES", [str(cache)])
     assert reader.cache_dir == str(counts.path)
     options = {"split": "train", "shuffle": False, "sequence_length": {"inputs": 12, "targets": 9}}
-    key = lambda example: example["inputs_pretokenized"]
+
+    def key(example):
+        return example["inputs_pretokenized"]
+
     cached = sorted(reader.get_dataset(use_cached=True, **options).as_numpy_iterator(), key=key)
     fresh = sorted(reader.get_dataset(use_cached=False, **options).as_numpy_iterator(), key=key)
     assert len(cached) == 150
@@ -176,9 +179,31 @@ def test_a_lost_shard_is_noticed_and_made_again(task, tmp_path):
     assert files(folder) == before
 
 
+@pytest.mark.slow
+def test_several_workers_write_the_same_bytes(tmp_path):
+    from tasks.objectives import SpanCorruption
+    from tasks.registry import unsupervised
+    from tasks.sources import TextFiles
+
+    for i in range(5):
+        (tmp_path / f"{i}.txt").write_text(f"document {i}\n" * (i + 1), encoding="utf-8")
+    source = TextFiles(files={"train": str(tmp_path / "*.txt")})
+    real = unsupervised("worked", source, objective=SpanCorruption())
+    one = data.cache_task(real, tmp_path / "1", num_shards=3, num_workers=1, progress=False)
+    two = data.cache_task(real, tmp_path / "2", num_shards=3, num_workers=2, progress=True)
+    assert one.examples == two.examples == {"train": 5}
+    assert files(one.path) == files(two.path)
+
+
+def test_a_folder_that_cannot_be_written_is_a_clear_error(task, tmp_path):
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    with pytest.raises(UserError, match=r"cache .*lines cannot be written"):
+        data.cache_task(task, tmp_path / "cache", num_workers=1, progress=False)
+
+
 def test_training_from_no_cache_says_what_to_run(task, tmp_path):
     config = data.DatasetConfig(task, {"inputs": 8, "targets": 8}, tmp_path)
-    with pytest.raises(UserError, match="there is no cache of 'group:lines'.*t5x-like cache"):
+    with pytest.raises(UserError, match=r"there is no cache of 'group:lines'.*t5x-like cache"):
         data.open_dataset(config, architecture="encoder_decoder")
 
 
@@ -192,7 +217,7 @@ def test_a_truncated_shard_is_refused_before_the_first_step(task, tmp_path):
 
 
 def test_an_unknown_or_empty_split_is_a_clear_error(kit, task, tmp_path):
-    with pytest.raises(UserError, match="no split 'dev'; it has .*train"):
+    with pytest.raises(UserError, match=r"no split 'dev'; it has .*train"):
         data.cache_task(task, tmp_path, ["dev"], num_workers=1, progress=False)
     empty = tmp_path / "empty.tsv"
     empty.touch()
