@@ -1,9 +1,11 @@
 """Files named by globs, local or remote, plain or gzip, read as UTF-8."""
 
 import dataclasses
+import glob
 import gzip
 import hashlib
 import logging
+import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, Literal
@@ -86,22 +88,33 @@ def expand(patterns: Patterns, where: str) -> list[str]:
     Raises:
       SourceUnavailable: a pattern that names no file; `where` says which setting.
     """
-    from etils import epath
-
     found: list[str] = []
     for pattern in listed(patterns):
-        path = epath.Path(pattern)
-        wild = [i for i, part in enumerate(path.parts) if set(part) & set("*?[")]
-        if wild:
-            root = epath.Path(*path.parts[: wild[0]]) if wild[0] else epath.Path(".")
-            rest = "/".join(path.parts[wild[0] :])
-            matches = sorted(str(match) for match in root.glob(rest) if match.is_file())
-        else:
-            matches = [str(path)] if path.is_file() else []
+        matches = _remote_matches(pattern) if "://" in pattern else _local_matches(pattern)
         if not matches:
             raise SourceUnavailable(f"{where}: no file matches '{pattern}'.")
         found.extend(matches)
     return found
+
+
+def _local_matches(pattern: str) -> list[str]:
+    matches = glob.glob(os.path.expanduser(pattern), recursive=True)
+    return sorted(match for match in matches if os.path.isfile(match))
+
+
+def _remote_matches(pattern: str) -> list[str]:
+    from etils import epath
+
+    path = epath.Path(pattern)
+    wild = [i for i, part in enumerate(path.parts) if set(part) & set("*?[")]
+    if not wild:
+        return [str(path)] if path.is_file() else []
+    root = epath.Path(*path.parts[: wild[0]])
+    try:
+        matches = list(root.glob("/".join(path.parts[wild[0] :])))
+    except NotImplementedError:
+        raise TaskError(f"pattern '{pattern}': `**` can be used for local files alone.") from None
+    return sorted(str(match) for match in matches if match.is_file())
 
 
 def update_with_file(digest: Any, path: str) -> None:
