@@ -119,8 +119,8 @@ class Checkpointer:
                 metadata=ocp.args.JsonRestore(),
             ),
         )
-        opt_state = jax.tree.unflatten(
-            jax.tree.structure(target.opt_state), jax.tree.leaves(restored["optimizer"])
+        opt_state = jax.tree_util.tree_map_with_path(
+            lambda path, _: restored["optimizer"][_flat_name(path)], target.opt_state
         )
         count = jax.device_put(jax.numpy.int32(step), target.step.sharding)
         state = TrainState(count, restored["params"], opt_state)
@@ -272,8 +272,7 @@ def check_parameters(
 
 
 def _stored_shapes(item: epath.Path) -> dict[str, tuple[int, ...]]:
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        metadata = reader.metadata(item.absolute()).item_metadata
+    metadata = ocp.PyTreeCheckpointHandler().metadata(item.absolute())
     return {
         path_name(path): tuple(leaf.shape)
         for path, leaf in jax.tree_util.tree_leaves_with_path(metadata.tree)
@@ -332,7 +331,8 @@ def _subtree(tree: Any, names: set[str], prefix: str = "") -> Any:
 
 def _named(opt_state: Any) -> dict[str, Any]:
     """The optimizer's arrays by name: a plain dictionary survives changes of optax's classes."""
-    return {
-        path_name(path).replace("/", "."): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(opt_state)
-    }
+    return {_flat_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(opt_state)}
+
+
+def _flat_name(path: Any) -> str:
+    return path_name(path).replace("/", ".")

@@ -164,8 +164,23 @@ def has_macro(name: str) -> bool:
 
 
 def operative_text() -> str:
-    """The configuration that was used so far, as a gin file that reruns as it stands."""
-    return gin.operative_config_str()
+    """The configuration that was used so far, as a gin file that reruns as it stands.
+
+    gin records what a macro's value was built with under the macro's name as scope
+    (`MODEL/t5.T5.dtype`). Where nothing contradicts it, the scope is taken off again, so that
+    a later `--gin.t5.T5.dtype=...` is not overruled by the file.
+    """
+    macros = {scope for scope, selector in gin_state._CONFIG if selector == "gin.macro"}
+    with gin_state._OPERATIVE_CONFIG_LOCK:
+        operative = {key: dict(values) for key, values in gin_state._OPERATIVE_CONFIG.items()}
+    for (scope, selector), values in list(operative.items()):
+        outer = "/".join(part for part in scope.split("/") if part not in macros)
+        plain = operative.get((outer, selector), {})
+        agrees = all(plain.get(name, value) == value for name, value in values.items())
+        if selector != "gin.macro" and outer != scope and agrees:
+            operative[outer, selector] = {**plain, **values}
+            del operative[scope, selector]
+    return gin_state._config_str(operative)
 
 
 def full_text() -> str:

@@ -105,8 +105,10 @@ class Ledger:
         if not math.isfinite(self._totals["loss"][0]):
             raise Diverged(f"the loss is {self._totals['loss'][0]} at step {step}")
         if step % self._log_period == 0 or step == self._train_steps:
+            means = mean(self._totals)
             values = {
-                **mean(self._totals),
+                "loss": means.pop("loss"),
+                **means,
                 "tokens": self.tokens,
                 "seconds": self.seconds,
                 **self._rates(),

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -19,6 +20,8 @@ def saved(model, partitioner, tmp_path_factory):
     checkpointer = Checkpointer(model_dir, CheckpointPolicy(keep=2))
     for step in (5, 10, 20):
         state = train_state.create_state(model, ADAMW, partitioner, seed=step)
+        marks = itertools.count(step)
+        state = jax.tree.map(lambda leaf: jax.numpy.full_like(leaf, next(marks)), state)
         state = state.replace(step=jax.numpy.int32(step))
         checkpointer.save(state, step, {"position": step}, {"seed": 3, "tokens": step * 96})
     checkpointer.close()
