@@ -1,0 +1,158 @@
+"""Every task file builds its task, from gin alone."""
+
+from pathlib import Path
+
+import gin
+import pytest
+
+import tasks
+from tasks import objectives, sources
+
+GIN_CONFIGS = Path(__file__).parents[2] / "gin_configs"
+INCLUDED = {"registered", "unsupervised", "text_to_text", "causal_lm"}
+FILES = sorted(p.stem for p in (GIN_CONFIGS / "tasks").glob("*.gin") if p.stem not in INCLUDED)
+
+EN, DE = "A house.\nTwo cats.\n", "Ein Haus.\nZwei Katzen.\n"
+COLA = "gj04\t1\t\tThey drank the pub dry.\ngj04\t0\t*\tThey drank the pub.\n"
+REQUIRED = {
+    "text_files": {"TRAIN_FILES": "one.txt"},
+    "jsonl": {"TRAIN_FILES": "x.jsonl", "VALIDATION_FILES": "x.jsonl"},
+    "parquet": {"TRAIN_FILES": "x.parquet", "VALIDATION_FILES": "x.parquet"},
+    "tfds": {"TFDS_NAME": "c4/en:3.1.0"},
+    "tsv": {
+        "TRAIN_FILES": "cola.tsv",
+        "VALIDATION_FILES": ["cola.tsv"],
+        "COLUMNS": ["a", "b", "c", "d"],
+        "INPUTS": "say {d}",
+        "TARGETS": "{b}",
+    },
+    "jsonl_text_to_text": {
+        "TRAIN_FILES": "x.jsonl",
+        "VALIDATION_FILES": "x.jsonl",
+        "COLUMNS": ["text"],
+        "INPUTS": "say {text}",
+        "TARGETS": "{text}",
+    },
+    "parquet_text_to_text": {
+        "TRAIN_FILES": "x.parquet",
+        "VALIDATION_FILES": "x.parquet",
+        "COLUMNS": ["text"],
+        "INPUTS": "say {text}",
+        "TARGETS": "{text}",
+    },
+    "parallel_text": {
+        "TRAIN_SOURCE": "x.en",
+        "TRAIN_TARGET": "x.de",
+        "VALIDATION_SOURCE": "x.en",
+        "VALIDATION_TARGET": "x.de",
+    },
+    "cola_tsv": {"TRAIN_FILES": "cola.tsv", "VALIDATION_FILES": "cola.tsv"},
+    "sst2_tsv": {"TRAIN_FILES": "sst2.tsv", "VALIDATION_FILES": "sst2.tsv"},
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    contents = {
+        "one.txt": "\n\n".join(f"paragraph {i}" for i in range(500)),
+        "x.jsonl": '{"text": "a"}\n{"text": "b"}\n',
+        "x.en": EN,
+        "x.de": DE,
+        "cola.tsv": COLA,
+        "sst2.tsv": "a fine film\t1\n",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    gin.clear_config()
+    gin.add_config_file_search_path(str(GIN_CONFIGS))
+    yield tmp_path
+    gin.clear_config()
+
+
+def build(name, *more, **macros):
+    """TASK and TASK_FEATURE_LENGTHS of a file, as runs/defaults.gin and the file bind them."""
+    default = "from __gin__ import dynamic_registration\nimport tasks\n"
+    gin.parse_config(default + "TASK = @tasks.get_mixture_or_task()\n")
+    for file in (name, *more):
+        gin.parse_config_file(str(GIN_CONFIGS / "tasks" / f"{file}.gin"))
+    for macro, value in {**REQUIRED.get(name, {}), **macros}.items():
+        gin.parse_config(f"{macro} = {value!r}")
+    return gin.query_parameter("TASK/gin.macro.value").scoped_configurable_fn(), (
+        gin.query_parameter("TASK_FEATURE_LENGTHS/gin.macro.value")
+    )
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_task_file_builds_its_task_and_fits_its_lengths(name, folder):
+    opening = (GIN_CONFIGS / "tasks" / f"{name}.gin").read_text(encoding="utf-8")
+    assert opening.startswith("# ") and f"--gin_file=tasks/{name}.gin" in opening
+    found, lengths = build(name)
+    assert found.name == name
+    for task in [t for t, _ in found.tasks] if isinstance(found, tasks.Mixture) else [found]:
+        assert set(lengths) == set(task.output_features)
+        specs = {n: f.vocabulary.spec() for n, f in task.output_features.items()}
+        objective = task.objective(specs)
+        if objective is not None:
+            objective.chunk_length(lengths)
+
+
+def test_text_files_hold_out_a_validation_split(folder):
+    task, _ = build("text_files")
+    assert isinstance(task.source, sources.HoldOut) and task.splits == ("train", "validation")
+    assert len(list(task.examples("train"))) + len(list(task.examples("validation"))) == 500
+    assert isinstance(task.learned, objectives.SpanCorruption)
+
+
+def test_causal_lm_replaces_span_corruption(folder):
+    task, lengths = build("jsonl", "causal_lm")
+    assert isinstance(task.learned, objectives.CausalLM)
+    assert set(lengths) == set(task.output_features) == {"targets"}
+    assert list(task.examples("train")) == [{"targets": "a"}, {"targets": "b"}]
+
+
+def test_parallel_text_is_translation(folder):
+    task, _ = build("parallel_text")
+    assert list(task.examples("train")) == [
+        {"inputs": "translate English to German: A house.", "targets": "Ein Haus."},
+        {"inputs": "translate English to German: Two cats.", "targets": "Zwei Katzen."},
+    ]
+
+
+def test_columns_of_a_tsv_become_a_translation_by_templates(folder):
+    (folder / "pairs.tsv").write_text("A house.\tEin Haus.\n")
+    task, _ = build(
+        "tsv",
+        TRAIN_FILES="pairs.tsv",
+        COLUMNS=["en", "de"],
+        INPUTS="translate English to German: {en}",
+        TARGETS="{de}",
+    )
+    assert list(task.examples("train")) == [
+        {"inputs": "translate English to German: A house.", "targets": "Ein Haus."}
+    ]
+
+
+def test_labels_are_mapped_and_scored_by_gin(folder):
+    task, _ = build("cola_tsv")
+    assert list(task.examples("train")) == [
+        {"inputs": "cola sentence: They drank the pub dry.", "targets": "acceptable"},
+        {"inputs": "cola sentence: They drank the pub.", "targets": "unacceptable"},
+    ]
+    targets = [task.postprocess(text, {}, True) for text in ("acceptable", "unacceptable")]
+    outputs = [task.postprocess(text, {}, False) for text in ("acceptable", "hello")]
+    assert task.metric_fns[1](targets, outputs) == {"accuracy": 50}
+
+
+def test_a_sentencepiece_file_replaces_the_bytes(folder):
+    from tasks import vocabularies
+
+    vocabularies.train_sentencepiece(["some text to train on"], "small.model", vocab_size=14)
+    task, _ = build(
+        "stdlib_span_corruption", "vocabularies/sentencepiece", VOCABULARY_PATH="small.model"
+    )
+    vocabulary = task.output_features["targets"].vocabulary
+    assert vocabulary.vocab_size == 114
+    assert task.cache_name == f"stdlib_text.{vocabulary.tag}"
+    task, _ = build("jsonl", "vocabularies/sentencepiece", VOCABULARY_PATH="small.model")
+    assert task.output_features["inputs"].vocabulary == vocabulary
