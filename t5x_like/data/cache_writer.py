@@ -45,7 +45,7 @@ class _Worker:
     """Writes shards of one task; lives in a worker process."""
 
     def __init__(self, task: Task):
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings
         self.task = task
         self.provider = task.seqio()
 
@@ -148,6 +148,7 @@ _counter: Any = None
 
 def _start(pickled: bytes, counter: Any) -> None:
     global _worker, _counter
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # tokenizing must not take an accelerator's memory
     _worker, _counter = _Worker(pickle.loads(pickled)), counter
 
 
@@ -196,7 +197,9 @@ def build(
         with concurrent.futures.ProcessPoolExecutor(
             workers, mp_context=context, initializer=_start, initargs=(pickled, counter)
         ) as pool:
-            names = _known(task, wanted, pool.submit(_splits_of).result())
+            # One question for each worker, so that all import TensorFlow at the same time.
+            answers = [pool.submit(_splits_of) for _ in range(workers)]
+            names = _known(task, wanted, answers[0].result())
             todo = _todo(folder, names, num_shards, fingerprint)
             with _bar(task.name, len(todo), progress) as update:
                 _run(pool, folder, todo, num_shards, fingerprint, counter, update)

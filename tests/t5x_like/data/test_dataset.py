@@ -375,7 +375,7 @@ def test_reading_needs_no_tensorflow_seqio_or_sentencepiece(kit, tmp_path, pairs
         from t5x_like import data
 
         class Feature:
-            add_eos = True
+            add_eos, vocabulary = True, None
 
         class Task:
             name = cache_name = "pairs"
