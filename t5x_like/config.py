@@ -19,6 +19,7 @@ import difflib
 import inspect
 import re
 import sys
+import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,8 @@ def check(program: Callable[..., Any]) -> None:
       UserError: the first missing macro or argument, with its purpose.
     """
     configurable = gin_state._inverse_lookup(program)
-    if configurable is None:
+    # A name that gin knows from an earlier configuration in this process has no bindings now.
+    if configurable is None or all(key[1] != configurable.selector for key in gin_state._CONFIG):
         raise UserError(
             f"no gin file configures {program.__module__}.{program.__name__}: "
             "add a run, such as --gin_file=runs/pretrain.gin."
@@ -260,6 +262,10 @@ def _explanation(error: Exception, origin: str) -> Exception:
         if error.filename and error.lineno:
             place = f"{error.filename}:{error.lineno}"
         return UserError(f"{place}: gin syntax error: {_first_line(error.msg)}")
+    if isinstance(error, tokenize.TokenError):
+        reason, (line, _) = error.args
+        place += "" if place.startswith("--") else f":{line}"
+        return UserError(f"{place}: gin syntax error: {reason}")
     if isinstance(error, ImportError):
         return UserError(f"{place}: import failed: {_first_line(message)}.")
     if isinstance(error, UnicodeDecodeError):

@@ -1,0 +1,150 @@
+"""The command line as a user meets it: exit codes, one-line errors, JSON."""
+
+import json
+import sys
+
+import pytest
+
+from t5x_like import cli
+
+SMALL_MODEL = """
+from __gin__ import dynamic_registration
+from models import t5
+MODEL = @t5.T5()
+t5.T5:
+  vocab_size = 96
+  embed_dim = 16
+  mlp_dim = 32
+  num_heads = 2
+  head_dim = 8
+  num_encoder_layers = 1
+  num_decoder_layers = 1
+"""
+
+
+@pytest.fixture
+def small_model(tmp_path):
+    path = tmp_path / "small.gin"
+    path.write_text(SMALL_MODEL)
+    return f"--gin_file={path}"
+
+
+def test_inspect_prints_one_json_object_and_nothing_else(small_model, capsys):
+    lengths = "--gin.TASK_FEATURE_LENGTHS={'inputs': 6, 'targets': 4}"
+    assert cli.main(["inspect", small_model, lengths, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    # By hand: d 16, ff 32, heads 2 x 8. Encoder: norms 2 d, attention 4 d d, MLP 2 d ff; decoder:
+    # norms 3 d, two attentions, MLP; two final norms; two tables of 32 buckets x 2 heads.
+    d, ff = 16, 32
+    inner = (2 * d + 4 * d * d + 2 * d * ff) + (3 * d + 8 * d * d + 2 * d * ff) + 2 * d + 2 * 64
+    assert report["parameters"] == 96 * d + inner
+    assert report["parameters_without_embeddings"] == inner
+    assert report["active_parameters"] == report["parameters"]
+    assert report["parameter_bytes"] == 4 * report["parameters"]
+    # Forward multiplications of one row: projections, attention of 6, 4 and 4 x 6 positions
+    # (query-key and attention-value products, d each), output. Twice two FLOPs backward.
+    encoder = 6 * (4 * d * d + 2 * d * ff) + 2 * 6 * 6 * d
+    self_attention = 4 * 4 * d * d + 2 * 4 * 4 * d
+    cross = (2 * 4 + 2 * 6) * d * d + 2 * 4 * 6 * d
+    decoder = self_attention + cross + 4 * 2 * d * ff + 4 * d * 96
+    assert report["flops_per_token"] == pytest.approx(3 * 2 * (encoder + decoder) / 10)
+    # Adafactor keeps whole second moments of matrices with a side below 128, and a counter.
+    assert report["optimizer_bytes"] >= report["parameter_bytes"]
+    assert report["activation_bytes"] > 0
+    assert report["tree"]["token_embedder/embedding"] == {
+        "shape": [96, 16],
+        "dtype": "float32",
+        "logical_axes": ["vocab", "embed"],
+        "mesh_axes": [None, None],
+    }
+
+
+def test_inspect_without_json_is_for_people(small_model, capsys):
+    assert cli.main(["inspect", small_model]) == 0
+    out = capsys.readouterr().out
+    assert "token_embedder/embedding" in out
+    assert "without embeddings" in out
+
+
+def test_dry_run_shows_the_configuration_and_writes_nothing(train_flags, tmp_path, capsys):
+    flags = [*train_flags, f"--gin.MODEL_DIR={tmp_path}/run", "--dry_run"]
+    assert cli.main(flags) == 0
+    assert "train.train.train_steps = %TRAIN_STEPS" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["trian"], "invalid choice: 'trian'"),
+        ([], "required: command"),
+        (["train", "--gin_fiel=x"], "unrecognized arguments: --gin_fiel=x"),
+        (["train"], "no gin file configures t5x_like.train.train: add a run"),
+        (["train", "--gin_file=runs/pretrain.gin"], "MODEL (the model, bound by a file"),
+        (["train", "--gin.SEED"], "--gin.SEED needs a value"),
+        (["inspect"], "MODEL (the model, bound by a file under models/) is not set"),
+        (["cache", "no_such_task"], "no task or mixture is called 'no_such_task'"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(flags, message, capsys):
+    assert cli.main(flags) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith("t5x-like: error: ")
+    assert message in line
+    assert captured.out == ""
+
+
+def test_debug_shows_the_traceback_of_a_users_mistake(capsys):
+    assert cli.main(["inspect", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_help_is_no_mistake(capsys):
+    assert cli.main(["train", "--help"]) == 0
+    assert "--gin_file" in capsys.readouterr().out
+
+
+def test_a_value_may_follow_its_flag(small_model, capsys):
+    assert cli.main(["inspect", small_model, "--gin.t5.T5.vocab_size", "48", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["tree"]["token_embedder/embedding"]["shape"] == [48, 16]
+
+
+def test_another_package_called_models_is_noticed(tmp_path, program):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").write_text("")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from t5x_like import cli; "
+        "sys.exit(cli.main(['inspect']))"
+    )
+    done = program("-c", code, str(tmp_path))
+    assert done.returncode == 2
+    assert f"package 'models' is found at {tmp_path}/models" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_users_directory_shadows_nothing(tmp_path, program):
+    for name in ("models", "tasks", "jax"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('shadowed')")
+    (tmp_path / "mine.py").write_text("print('imported mine')")
+    flags = ("train", "--module_import=mine", "--gin_file=runs/pretrain.gin")
+    done = program("-m", "t5x_like", *flags, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "imported mine" in done.stdout
+    assert "MODEL (the model" in done.stderr
+
+
+def test_old_versions_are_refused_in_one_line(monkeypatch, capsys):
+    from importlib import metadata
+
+    from t5x_like import __main__ as entry
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "version_info", (3, 10, 4))
+        assert entry.main() == 2
+        assert "Python 3.10.4 is too old: t5x-like needs 3.11" in capsys.readouterr().err
+    monkeypatch.setattr(metadata, "version", lambda name: "0.7.2")
+    assert entry.main() == 2
+    assert "JAX 0.7.2 is too old: t5x-like needs 0.8" in capsys.readouterr().err

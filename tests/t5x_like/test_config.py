@@ -1,0 +1,201 @@
+"""How gin files become a checked configuration. The configurables are the standard library's."""
+
+import statistics
+
+import pytest
+
+from t5x_like import config
+from t5x_like.errors import UserError
+
+HEAD = (
+    "from __gin__ import dynamic_registration\nimport statistics\nfrom t5x_like import schedules\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_over():
+    with config.isolated():
+        yield
+
+
+@pytest.fixture
+def gin_file(tmp_path):
+    def write(text, name="a.gin"):
+        path = tmp_path / name
+        path.write_text(HEAD + text)
+        return str(path)
+
+    return write
+
+
+def test_a_file_is_found_in_the_working_directory_then_the_search_paths_then_the_package(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    packaged = config.packaged_gin_configs() / "runs" / "pretrain.gin"
+    assert config.find_gin_file("runs/pretrain.gin") == packaged
+    (tmp_path / "elsewhere" / "runs").mkdir(parents=True)
+    other = tmp_path / "elsewhere" / "runs" / "pretrain.gin"
+    other.write_text(HEAD)
+    assert config.find_gin_file("runs/pretrain.gin", [str(tmp_path / "elsewhere")]) == other
+    (tmp_path / "runs" / "pretrain.gin").write_text(HEAD)
+    assert str(config.find_gin_file("runs/pretrain.gin")) == "runs/pretrain.gin"
+
+
+def test_a_missing_file_is_answered_with_the_nearest(tmp_path):
+    with pytest.raises(UserError, match=r"'runs/pretrian.gin' not found .* mean runs/pretrain.gin"):
+        config.parse(["runs/pretrian.gin"])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("20", "20"),
+        ("1e-3", "1e-3"),
+        ("None", "None"),
+        ("True", "True"),
+        ("runs/demo", "'runs/demo'"),
+        ("'quoted'", "'quoted'"),
+        ("True/demo", "'True/demo'"),
+        ("{'inputs': 64}", "{'inputs': 64}"),
+        ("@schedules.RSqrt()", "@schedules.RSqrt()"),
+        ("%OTHER", "%OTHER"),
+        ("it's", '"it\'s"'),
+        ("", "''"),
+    ],
+)
+def test_a_value_that_is_no_literal_is_a_string(value, text):
+    assert config.literal(value) == text
+
+
+def test_the_command_line_wins_over_files_and_later_files_over_earlier_ones(gin_file):
+    first = gin_file("SEED = 1\nBATCH_SIZE = 1\n", "first.gin")
+    second = gin_file("SEED = 2\nBATCH_SIZE = 2\n", "second.gin")
+    config.parse([first, second], [("SEED", "3")])
+    assert (config.macro("SEED"), config.macro("BATCH_SIZE")) == (3, 2)
+
+
+def test_a_run_file_may_stand_before_or_after_what_it_has_defaults_for(gin_file):
+    adamw = "optimizers/adamw.gin"
+    for files in (["runs/pretrain.gin", adamw], [adamw, "runs/pretrain.gin"]):
+        config.parse(files, [("TRAIN_STEPS", "2000")])
+        assert config.macro("OPTIMIZER").name == "AdamW"
+
+
+def test_a_binding_may_name_what_no_file_has_bound_yet(gin_file):
+    data = ("statistics.quantiles.data", "[1, 2, 3]")
+    config.parse(
+        [gin_file("")], [data, ("statistics.quantiles.n", "2"), ("R", "@schedules.RSqrt()")]
+    )
+    assert config.configured(statistics.quantiles)() == [2.0]
+    assert config.macro("R").peak == 0.01
+    # gin's shorter name will do as well, once the function has been named.
+    config.parse([gin_file("")], [data, ("quantiles.n", "4")])
+    assert config.configured(statistics.quantiles)() == [1.0, 2.0, 3.0]
+
+
+def test_the_operative_configuration_reruns_as_it_is(gin_file, tmp_path):
+    config.parse([gin_file("LEARNING_RATE = 0.5\n")], [("WARMUP_STEPS", "7")])
+    first = config.macro("OPTIMIZER").schedule
+    text = config.operative_text()
+    assert "OPTIMIZER/" not in text
+    (tmp_path / "operative.gin").write_text(text)
+    config.parse([str(tmp_path / "operative.gin")])
+    assert config.macro("OPTIMIZER").schedule == first
+    config.parse([str(tmp_path / "operative.gin")], [("schedules.RSqrt.warmup_steps", "9")])
+    assert config.macro("OPTIMIZER").schedule.warmup_steps == 9
+
+
+def test_a_required_macro_is_named_with_its_purpose_before_anything_runs():
+    from t5x_like import train
+
+    config.parse(["runs/pretrain.gin"])
+    with pytest.raises(UserError, match=r"MODEL \(the model, bound by a file under models/\)"):
+        config.configured(train.train)
+
+
+def test_an_unbound_macro_behind_another_is_found(gin_file):
+    config.parse([gin_file("OPTIMIZER = %MINE\nMINE = [%YOURS]\n")])
+    with pytest.raises(UserError, match=r"YOURS is not set"):
+        config.macro("OPTIMIZER")
+
+
+def test_an_argument_without_default_must_be_bound(gin_file):
+    config.parse([gin_file("S = @schedules.Cosine()\n")], [("TRAIN_STEPS", "20000")])
+    config.macro("S")
+    config.parse([gin_file("S = @mine/schedules.WarmupStableDecay()\n")], [("TRAIN_STEPS", "9")])
+    with pytest.raises(UserError, match=r"DECAY_STEPS .* is not set, needed by mine/"):
+        config.macro("S")
+
+
+def test_a_program_that_no_file_configures_asks_for_a_run():
+    from t5x_like import validation
+
+    config.parse([])
+    with pytest.raises(UserError, match=r"add a run, such as --gin_file=runs/pretrain.gin"):
+        config.configured(validation.mean)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("X = [1, 2", r"a.gin:\d+: gin syntax error"),
+        ("statistics.quantiles.n 4", r"a.gin:4: gin syntax error"),
+        (
+            "statistics.quantiles.methud = 4",
+            r"a.gin:4: 'statistics.quantiles' has no .* mean method",
+        ),
+        (
+            "statistics.quantils.n = 4",
+            r"a.gin:4: nothing is called 'statistics.quantils'. .* quantiles",
+        ),
+        ("statistic.quantiles.n = 4", r"a.gin:4: 'statistic' is not imported .* mean statistics"),
+        ("X = @schedules.Cosinus()", r"a.gin:4: nothing .* 'schedules.Cosinus'. .* mean Cosine"),
+        ("import no_such_module", r"a.gin:4: import failed: No module named 'no_such_module'"),
+        ("include 'no_such.gin'", r"a.gin:4: .*no_such.gin"),
+    ],
+)
+def test_a_mistake_in_a_file_is_one_line_with_its_place(gin_file, line, message):
+    with pytest.raises(UserError, match=message) as caught:
+        config.parse([gin_file(line + "\n")])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (
+            "statistics.quantiles.methud",
+            "4",
+            r"--gin.statistics.quantiles.methud=4: .* mean method",
+        ),
+        ("nothing.here", "4", "--gin.nothing.here=4: nothing configurable is called 'nothing'"),
+        ("SEED", "[1, 2", r"--gin.SEED=\[1, 2: gin syntax error"),
+        ("a b", "1", "'a b' is not a macro"),
+    ],
+)
+def test_a_mistake_on_the_command_line_names_the_flag(gin_file, name, value, message):
+    with pytest.raises(UserError, match=message) as caught:
+        config.parse([gin_file("")], [(name, value)])
+    assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "b.gin").write_bytes(b"SEED = \xff\n")
+    with pytest.raises(UserError, match=r"b.gin: not UTF-8"):
+        config.parse([str(tmp_path / "b.gin")])
+
+
+def test_isolation_restores_what_was_bound(gin_file):
+    config.parse([gin_file("SEED = 5\n")])
+    with config.isolated():
+        config.parse([gin_file("SEED = 6\n")])
+        assert config.macro("SEED") == 6
+    assert config.macro("SEED") == 5
+
+
+@pytest.mark.parametrize("path", sorted(config.packaged_gin_configs().rglob("*.gin")), ids=str)
+def test_every_packaged_file_parses_and_opens_with_a_comment(path):
+    assert path.read_text().startswith("# ")
+    config.parse([str(path)])
