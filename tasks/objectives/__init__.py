@@ -5,7 +5,7 @@ vocabularies' specs and gives a callable `(example, rng) -> example`; see `objec
 """
 
 from tasks.objectives.causal_lm import CausalLM
-from tasks.objectives.objective import BoundObjective, Example, Objective, from_json, to_json
+from tasks.objectives.objective import BoundObjective, Example, Objective
 from tasks.objectives.prefix_lm import PrefixLM
 from tasks.objectives.span_corruption import SpanCorruption
 
@@ -16,6 +16,4 @@ __all__ = [
     "Objective",
     "PrefixLM",
     "SpanCorruption",
-    "from_json",
-    "to_json",
 ]

@@ -1,7 +1,5 @@
-"""The contract of an objective, and its settings as JSON."""
+"""The contract of an objective."""
 
-import dataclasses
-import importlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -53,28 +51,6 @@ class Objective(Protocol):
         Raises:
           TaskError: the vocabulary lacks what the objective needs.
         """
-
-
-def to_json(objective: Objective) -> dict[str, Any]:
-    """The settings of an objective, with the class that holds them."""
-    kind = type(objective)
-    return {"class": f"{kind.__module__}.{kind.__qualname__}", **dataclasses.asdict(objective)}
-
-
-def from_json(settings: Mapping[str, Any]) -> Objective:
-    """The objective that `to_json` described.
-
-    Raises:
-      TaskError: its class cannot be imported.
-    """
-    module, _, name = settings["class"].rpartition(".")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
-        raise TaskError(
-            f"objective '{settings['class']}' of the cache cannot be imported."
-        ) from None
-    return kind(**{key: value for key, value in settings.items() if key != "class"})
 
 
 def feature_length(lengths: Mapping[str, int], name: str) -> int:

@@ -197,14 +197,3 @@ def test_the_generator_alone_decides(objective):
 def test_settings_out_of_range_are_refused(bad):
     with pytest.raises(TaskError, match="noise_density"):
         objectives.SpanCorruption(**bad)
-
-
-def test_settings_survive_json():
-    for objective in (
-        objectives.SpanCorruption(0.5, 20.0),
-        objectives.PrefixLM(False),
-        objectives.CausalLM(),
-    ):
-        assert objectives.from_json(objectives.to_json(objective)) == objective
-    with pytest.raises(TaskError, match=r"'tasks\.objectives\.Nothing' of the cache"):
-        objectives.from_json({"class": "tasks.objectives.Nothing"})

@@ -91,6 +91,8 @@ def test_parallel_files_go_line_by_line(tmp_path):
         {"en": "", "de": "zwei"},
         {"en": "three", "de": "drei"},
     ]
+    shards = source.shards("train")
+    assert list(source.rows("train", shards[2:3])) == [{"en": "three", "de": "drei"}]
     write(tmp_path / "x.de.gz", "eins\nzwei\n")
     with pytest.raises(TaskError, match=r"x\.de\.gz' ends after line 2, .*x\.en\.gz' does not"):
         list(source.rows("train"))
