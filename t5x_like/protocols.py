@@ -83,9 +83,23 @@ class LanguageModel(Protocol):
 
 @runtime_checkable
 class Objective(Protocol):
-    """What a tokenized example is turned into afresh in every epoch, in pure NumPy."""
+    """What a tokenized example is turned into afresh in every epoch, in pure NumPy.
+
+    Attributes:
+      reads: features that it takes from the cache.
+      writes: features that it gives, int32 `[length]` without EOS.
+      document_eos: whether EOS ends every document before documents are joined, and so
+        none ends the objective's features.
+    """
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    document_eos: bool
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example: ...
+
+    def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> int | None:
+        """Tokens of the pieces into which joined documents are cut; None keeps documents."""
 
 
 class Vocabulary(Protocol):

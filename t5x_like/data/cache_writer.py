@@ -77,7 +77,7 @@ class _Worker:
         report: Callable[[int], None],
     ) -> None:
         data = self.dataset(split, shard, shards)
-        counts: dict[str, int] = {"examples": 0}
+        counts = {"examples": 0}
         path = cache_layout.shard_path(folder, split, shard, shards)
         temporary = path.with_name(f".{path.name}.tmp")
         try:
@@ -86,16 +86,17 @@ class _Worker:
         except BaseException:
             temporary.unlink(missing_ok=True)  # of use to nobody, least of all on a full disk
             raise
+        features = _feature_info(data.element_spec)
         part = {
             "fingerprint": fingerprint,
             "bytes": path.stat().st_size,
             "stats": counts,
-            "features": _feature_info(data.element_spec),
+            "features": features,
         }
         file = records.RecordFile(
             path, cache_layout.index_path(folder, split, "records", shard, shards)
         )
-        if set(part["features"]) == {"targets"}:
+        if set(features) == {"targets"}:
             # Text alone, which objectives read as one stream: index it while it is at hand.
             token_stream.indexed(folder, split, "targets", shard, shards, file)
         cache_layout.write_json(_part_path(folder, split, shard, shards), part)
@@ -348,7 +349,7 @@ def _finish_split(folder: Path, split: str, shards: int) -> None:
 
 def _describe(task: Task, folder: Path, fingerprint: str) -> None:
     """Writes `task.json`, from which a host without the vocabulary's library can train."""
-    features = {}
+    features: dict[str, dict[str, Any]] = {}
     for name, feature in task.output_features.items():
         features[name] = {
             "dtype": "int32",

@@ -26,7 +26,7 @@ Buffer = bytes | bytearray | memoryview | np.ndarray
 @functools.cache
 def _byte_table() -> np.ndarray:
     """Register after one byte, `[256]` uint32."""
-    table = np.arange(256, dtype=np.uint32)
+    table: np.ndarray = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = (table >> 1) ^ (_POLYNOMIAL * (table & 1)).astype(np.uint32)
     return table

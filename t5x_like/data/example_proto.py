@@ -110,16 +110,18 @@ def decode_varints(octets: np.ndarray) -> np.ndarray:
         return octets.astype(np.int32)
     ends = np.flatnonzero(last)
     longest = max(int(ends[0]) + 1, int((ends[1:] - ends[:-1]).max(initial=1)))
-    kind = np.int32 if longest <= 4 else np.uint64
-    values = octets[ends].astype(kind)
-    low = (octets & 127).astype(kind)
+    short = longest <= 4
+    kind = np.int32 if short else np.uint64
+    values: np.ndarray = octets[ends].astype(kind)
+    low: np.ndarray = (octets & 127).astype(kind)
+    group = np.asarray(7, kind)
     # Horner's rule from the most significant byte, which is the last, downwards.
     more = np.ones(ends.size, bool)
     for back in range(1, longest):
         at = ends - back
         more &= ~last[at]  # at -1, before the first varint, stands the last octet, an end
-        values = np.where(more, (values << kind(7)) | low[at], values)
-    return values if kind is np.int32 else values.view(np.int64)
+        values = np.where(more, (values << group) | low[at], values)
+    return values if short else values.view(np.int64)
 
 
 def decode(record: bytes, span: tuple[int, int, int]) -> Values:

@@ -197,8 +197,8 @@ def open_task(
     specs = vocabulary_specs(task, folder)
     _check_lengths(task, lengths)
     objective = task.objective(specs)
-    length = objective.chunk_length(lengths) if objective is not None else None
-    document_eos = length is not None and objective.document_eos
+    length = None if objective is None else objective.chunk_length(lengths)
+    document_eos = objective is not None and length is not None and objective.document_eos
     eos = {
         name: specs[name]["eos_id"]
         for name, feature in task.output_features.items()

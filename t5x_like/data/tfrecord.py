@@ -43,10 +43,12 @@ def scan(path: Path, data: np.ndarray) -> np.ndarray:
       UserError: the file ends inside a record, or a checksum does not match; the message has
         the byte offset.
     """
-    view = memoryview(data)
+    view = data.data
     size = len(view)
     unpack = struct.Struct("<QI").unpack_from
-    offsets, length_crcs, data_crcs, start = [0], [], [], 0
+    offsets, start = [0], 0
+    length_crcs: list[int] = []
+    data_crcs: list[int] = []
 
     def check(first: int) -> None:
         # The records from `first` on, all of which lie inside the file.
@@ -119,7 +121,7 @@ class RecordFile:
                 sidecar.save(index_path, path, {"offsets": self.offsets})
         else:
             self.offsets = known["offsets"]
-        self._view = memoryview(self.data)
+        self._view = self.data.data
 
     def __len__(self) -> int:
         return self.offsets.size - 1

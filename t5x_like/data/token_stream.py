@@ -99,7 +99,7 @@ class TokenStream:
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Tokens `start` to `stop` of the stream, int32; `0 <= start <= stop <= len(stream)`."""
-        pieces = []
+        pieces: list[np.ndarray] = []
         while start < stop:
             shard = bisect.bisect_right(self._begins, start) - 1
             begin = self._begins[shard]
