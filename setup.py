@@ -20,7 +20,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=[
-        *find_packages(include=["t5x_like", "t5x_like.*", "models", "models.*", "tasks", "tasks.*"]),
+        *find_packages(
+            include=["t5x_like", "t5x_like.*", "models", "models.*", "tasks", "tasks.*"]
+        ),
         "t5x_like.gin_configs",
     ],
     package_dir={"t5x_like.gin_configs": "gin_configs"},
@@ -53,7 +55,7 @@ setup(
         "interop": INTEROP,
         "tpu-compile": ["libtpu"],
         # Beam wants protobuf below 7, which sentencepiece 0.2.3 cannot import.
-        "beam": ["apache-beam>=2.60", "sentencepiece==0.2.2"],
+        "beam": ["apache-beam>=2.60", "google-crc32c", "sentencepiece==0.2.2"],
         "wandb": ["wandb"],
     },
     entry_points={"console_scripts": ["t5x-like = t5x_like.__main__:main"]},

@@ -110,9 +110,11 @@ class Vocabulary(Protocol):
     eos_id: int
     unk_id: int
 
-    def encode(self, text: str) -> list[int]: ...
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without EOS."""
 
-    def decode(self, ids: Sequence[int]) -> str: ...
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, up to the first EOS."""
 
     def spec(self) -> dict[str, Any]:
         """JSON for `task.json`: kind, sizes, ids, file and its SHA-256."""
