@@ -96,7 +96,8 @@ class Objective(Protocol):
     writes: tuple[str, ...]
     document_eos: bool
 
-    def __call__(self, example: Example, rng: np.random.Generator) -> Example: ...
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        """What the model is shown; the same `rng` state gives the same."""
 
     def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> int | None:
         """Tokens of the pieces into which joined documents are cut; None keeps documents."""
