@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = _parse_arguments(arguments)
         _check_wings()
-        return options.run(options) or EXIT_DONE
+        options.run(options)
+        return EXIT_DONE
     except SystemExit as end:  # argparse, after --help
         return int(end.code or 0)
     except Exception as error:
@@ -81,7 +82,7 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _OneLineParser(prog=PROGRAM, description="Text-to-text and language models in JAX.")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_OneLineParser)
 
-    def command(name: str, run: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
+    def command(name: str, run: Callable[[Any], None], text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text, parents=[common])
         added.set_defaults(run=run)
         return added
@@ -114,8 +115,8 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _common_parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+def _common_parser() -> _OneLineParser:
+    common = _OneLineParser(add_help=False)
     gin = common.add_argument_group("configuration")
     gin.add_argument("--gin_file", action="append", default=[], help="repeatable; later ones win")
     gin.add_argument("--gin_search_paths", default="", help="comma-separated directories")
@@ -254,7 +255,10 @@ def _tasks(options: argparse.Namespace, config: Any) -> list[Any]:
     """The tasks that the command names, or those of the configured task or mixture."""
     import tasks
 
-    named = [tasks.get_mixture_or_task(name) for name in options.task]
+    settings = {"tfds_data_dir": config.macro("TFDS_DATA_DIR")}
+    if config.has_macro("VOCABULARY"):
+        settings["vocabulary"] = config.macro("VOCABULARY")
+    named = [tasks.get_mixture_or_task(name, **settings) for name in options.task]
     members = []
     for task in named or [config.macro("TASK")]:
         members += [member for member, _ in task.tasks] if hasattr(task, "tasks") else [task]

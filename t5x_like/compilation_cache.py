@@ -12,7 +12,7 @@ def enable() -> None:
     The place is `JAX_COMPILATION_CACHE_DIR`, or `t5x_like/jax` below `XDG_CACHE_HOME` or
     `~/.cache`; `JAX_ENABLE_COMPILATION_CACHE=false` turns it off.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(root) / "t5x_like" / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

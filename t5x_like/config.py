@@ -28,31 +28,7 @@ import gin
 from gin import config as gin_state
 
 from t5x_like.errors import UserError
-
-PURPOSES = {
-    "MODEL": "the model, bound by a file under models/",
-    "MODEL_DIR": "directory that the run writes to and resumes from",
-    "MIXTURE_OR_TASK_NAME": "name of the task or mixture to learn, bound by a file under tasks/",
-    "TASK_FEATURE_LENGTHS": "tokens of each feature, such as {'inputs': 512, 'targets': 128}",
-    "TASK": "the task or mixture object",
-    "TRAIN_STEPS": "number of optimizer steps, counted from the beginning of the run",
-    "BATCH_SIZE": "examples in one global batch",
-    "DROPOUT_RATE": "dropout probability, 0 for none",
-    "INITIAL_CHECKPOINT_PATH": "MODEL_DIR or checkpoint whose parameters the run starts from",
-    "NUM_MICROBATCHES": "pieces that a batch is computed in, to save memory",
-    "CACHE_DIR": "directory of the tokenized tasks",
-    "OPTIMIZER": "the optimizer, bound by a file under optimizers/",
-    "LEARNING_RATE": "peak learning rate",
-    "WARMUP_STEPS": "steps over which the learning rate rises",
-    "SEED": "seed of initialization, dropout and data order",
-    "SPLIT": "the split to evaluate",
-    "DECAY_STEPS": "steps over which the learning rate falls at the end",
-    "TFDS_DATA_DIR": "directory of TensorFlow Datasets",
-    "VOCABULARY": "the vocabulary, bound by a file under tasks/",
-    "SCHEDULE": "the learning rate schedule",
-    "INPUT_PATH": "text or JSONL file to read, `-` for standard input",
-    "OUTPUT_PATH": "JSONL file to write, `-` for standard output",
-}
+from t5x_like.macros import PURPOSES
 
 DEFAULTS_FILE = "runs/defaults.gin"
 _DYNAMIC = "from __gin__ import dynamic_registration"

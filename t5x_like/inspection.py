@@ -154,7 +154,9 @@ def batch_shapes(
             )
     if model.architecture == "encoder_decoder":
         decoder = lengths["targets"]
-        shapes = {"encoder_input_tokens": (batch_size, lengths["inputs"])}
+        shapes: dict[str, tuple[int, ...]] = {
+            "encoder_input_tokens": (batch_size, lengths["inputs"])
+        }
     else:
         # A prefix language model reads its inputs in the decoder; without a task there are none.
         decoder = sum(lengths.values()) if task_feature_lengths else longest

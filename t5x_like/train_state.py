@@ -22,7 +22,7 @@ class TrainState:
       opt_state: the optimizer's state.
     """
 
-    step: jax.Array
+    step: Any
     params: Params
     opt_state: Any
 

@@ -21,7 +21,9 @@ def saved(model, partitioner, tmp_path_factory):
     for step in (5, 10, 20):
         state = train_state.create_state(model, ADAMW, partitioner, seed=step)
         marks = itertools.count(step)
-        state = jax.tree.map(lambda leaf: jax.numpy.full_like(leaf, next(marks)), state)
+        state = jax.tree.map(
+            lambda leaf, marks=marks: jax.numpy.full_like(leaf, next(marks)), state
+        )
         state = state.replace(step=jax.numpy.int32(step))
         checkpointer.save(state, step, {"position": step}, {"seed": 3, "tokens": step * 96})
     checkpointer.close()
