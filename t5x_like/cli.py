@@ -94,6 +94,8 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     cache.add_argument("task", nargs="*", help="names; MIXTURE_OR_TASK_NAME when there is none")
     cache.add_argument("--splits", help="comma-separated; all that the source has by default")
     cache.add_argument("--num_shards", type=int, default=8, help="files for each split")
+    # What `train` asks of it, in a process of its own.
+    cache.add_argument("--declare", action="store_true", help=argparse.SUPPRESS)
     cache.add_argument("--num_workers", type=int, help="processes; one for each core by default")
     vocab = command("vocab", _vocab, "Train a SentencePiece model on a task's text.")
     vocab.add_argument("task", nargs="?", help="name; MIXTURE_OR_TASK_NAME by default")
@@ -176,6 +178,7 @@ def _run_program(options: argparse.Namespace, module: str, name: str, **argument
 def _train(options: argparse.Namespace) -> None:
     from t5x_like import config, distributed, train
 
+    _declare_foreign_tasks(options)
     _configure(options)
     program = config.configured(train.train)
     if options.dry_run:
@@ -204,7 +207,9 @@ def _cache(options: argparse.Namespace) -> None:
     chosen = _tasks(options, config)
     directory = config.macro("CACHE_DIR")
     splits = options.splits.split(",") if options.splits else None
-    for task in chosen:
+    if not options.task and not options.dry_run:
+        _write_declaration(config.macro("TASK"), directory)
+    for task in [] if options.declare else chosen:
         if options.dry_run:
             print(f"{task.name} would be cached in {directory}")
             continue
@@ -279,13 +284,61 @@ def _build_missing_caches(options: argparse.Namespace, config: Any) -> None:
         if report.status is CacheStatus.READY or not task.source_is_local:
             continue
         print(f"{report.reason}: building it.", flush=True)
-        command = [sys.executable, "-m", "t5x_like", "cache", *_cache_arguments(options)]
-        root = str(Path(__file__).resolve().parent.parent)
-        path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False)
-        if done.returncode:
+        if _run_cache(options):
             raise UserError(f"the cache of '{task.name}' could not be built (see above).")
         return  # one call builds every task of a mixture
+
+
+def _run_cache(options: argparse.Namespace, *flags: str) -> int:
+    """`t5x-like cache` with this command's configuration; its exit code."""
+    command = [sys.executable, "-m", "t5x_like", "cache", *_cache_arguments(options), *flags]
+    root = str(Path(__file__).resolve().parent.parent)
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False)
+    return done.returncode
+
+
+def _declaration_path(name: str, cache_dir: str) -> Path:
+    return Path(cache_dir).expanduser() / "declared" / f"{name.replace(':', '.')}.json"
+
+
+def _write_declaration(task: Any, cache_dir: str) -> None:
+    """Keeps what training must know of a user's seqio task beside its cache."""
+    from tasks import declared
+
+    path = _declaration_path(task.name, cache_dir)
+    declaration = declared.to_json(task)
+    if declaration is None:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(declaration, indent=2))
+
+
+def _declare_foreign_tasks(options: argparse.Namespace) -> None:
+    """Makes a user's seqio task known to this process without importing its module.
+
+    The module imports seqio, and so TensorFlow. It is imported in another process, which
+    writes the task's declaration; a run that goes on from its `config.gin`, or on a host
+    without seqio, finds the declaration that was written before.
+    """
+    import tasks
+    from t5x_like import config, train
+    from tasks import declared
+
+    modules, options.module_import = options.module_import, []
+    _configure(options)
+    config.check(train.train)
+    options.module_import = modules
+    if modules and importlib.util.find_spec("seqio") and _run_cache(options, "--declare"):
+        raise UserError("the modules of --module_import could not be read (see above).")
+    if not config.has_macro("MIXTURE_OR_TASK_NAME"):
+        return  # the task is built in gin
+    name = config.macro("MIXTURE_OR_TASK_NAME")
+    path = _declaration_path(str(name), config.macro("CACHE_DIR"))
+    if path.is_file() and name not in tasks.names():
+        tasks.add_task(declared.from_json(json.loads(path.read_text())))
+        options.module_import = []
 
 
 def _cache_arguments(options: argparse.Namespace) -> list[str]:

@@ -43,9 +43,8 @@ def load_run(model_dir: str, step: int | None = None) -> "Run":
     with config.isolated():
         config.parse([str(path)])
         model = config.macro("MODEL")
-        task = config.macro("TASK")
         lengths = config.macro("TASK_FEATURE_LENGTHS")
-    return Run(model_dir, model, task, lengths, step)
+    return Run(model_dir, model, lengths, step)
 
 
 class Run:
@@ -54,7 +53,6 @@ class Run:
     Attributes:
       model_dir: where it writes.
       model: the Linen module.
-      task: what it learns.
       task_feature_lengths: tokens of each feature.
     """
 
@@ -62,13 +60,11 @@ class Run:
         self,
         model_dir: str,
         model: LanguageModel,
-        task: Task | Mixture,
         task_feature_lengths: Mapping[str, int],
         step: int | None = None,
     ) -> None:
         self.model_dir = model_dir
         self.model = model
-        self.task = task
         self.task_feature_lengths = dict(task_feature_lengths)
         self._wanted_step = step
 
@@ -100,6 +96,13 @@ class Run:
     @functools.cached_property
     def _restored(self) -> tuple[Params, int]:
         return checkpoints.load_params(self.model_dir, self.model, step=self._wanted_step)
+
+    @functools.cached_property
+    def task(self) -> Task | Mixture:
+        """What it learns; a seqio task of your own is found once its module is imported."""
+        with config.isolated():
+            config.parse([str(epath.Path(self.model_dir) / "config.gin")])
+            return config.macro("TASK")
 
     @functools.cached_property
     def codec(self) -> TextCodec:

@@ -129,11 +129,10 @@ def test_the_users_directory_shadows_nothing(tmp_path, program):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('shadowed')")
     (tmp_path / "mine.py").write_text("print('imported mine')")
-    flags = ("train", "--module_import=mine", "--gin_file=runs/pretrain.gin")
-    done = program("-m", "t5x_like", *flags, cwd=tmp_path)
+    done = program("-m", "t5x_like", "cache", "--module_import=mine", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "imported mine" in done.stdout
-    assert "MODEL (the model" in done.stderr
+    assert "MIXTURE_OR_TASK_NAME (name of the task" in done.stderr
 
 
 def test_old_versions_are_refused_in_one_line(monkeypatch, capsys):

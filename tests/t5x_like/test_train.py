@@ -246,3 +246,70 @@ def test_metrics_lines_are_json(run_dir):
     with open(f"{run_dir}/metrics.jsonl") as file:
         for line in file:
             assert isinstance(json.loads(line)["loss"], float)
+
+
+SEQIO_MODULE = """
+import functools
+import seqio
+
+features = {
+    name: seqio.Feature(seqio.ByteVocabulary(extra_ids=125)) for name in ("inputs", "targets")
+}
+seqio.TaskRegistry.add(
+    "spelled_backwards",
+    source=seqio.FileDataSource(
+        lambda path: __import__("tensorflow").data.TextLineDataset(path).map(
+            lambda line: {"inputs": line, "targets": line}
+        ),
+        {"train": FILE, "validation": FILE},
+    ),
+    preprocessors=[
+        seqio.preprocessors.tokenize,
+        seqio.CacheDatasetPlaceholder(),
+        seqio.preprocessors.append_eos_after_trim,
+    ],
+    output_features=features,
+)
+"""
+
+
+@pytest.mark.slow
+def test_a_seqio_task_of_a_users_module_is_trained_without_tensorflow(tmp_path, program, corpus):
+    (tmp_path / "lines.txt").write_text("one\ntwo\nthree\nfour\nfive\nsix\n")
+    text = SEQIO_MODULE.replace("FILE", repr(str(tmp_path / "lines.txt")))
+    (tmp_path / "mine.py").write_text(text)
+    flags = [
+        corpus[0],
+        "--gin_file=runs/pretrain.gin",
+        "--gin.MIXTURE_OR_TASK_NAME=spelled_backwards",
+        "--gin.TASK_FEATURE_LENGTHS={'inputs': 8, 'targets': 8}",
+        "--gin.BATCH_SIZE=2",
+        "--gin.TRAIN_STEPS=2",
+        f"--gin.CACHE_DIR={tmp_path}/cache",
+        f"--gin.MODEL_DIR={tmp_path}/run",
+    ]
+    module = "--module_import=mine"
+    done = program("-m", "t5x_like", "cache", *flags, module, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    code = (
+        "import sys; from t5x_like import cli; code = cli.main(sys.argv[1:]); "
+        f"print('imported:', sorted(set(sys.modules) & set({ELSEWHERE}))); sys.exit(code)"
+    )
+    done = program("-c", code, "train", *flags, module, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "imported: []" in done.stdout
+    assert checkpoints.checkpoint_steps(f"{tmp_path}/run") == [2]
+    # The saved configuration reruns as it is, where neither the module nor seqio can be imported.
+    again = [f"--gin_file={tmp_path}/run/config.gin", f"--gin.MODEL_DIR={tmp_path}/again"]
+    done = program("-c", BLOCKED, "train", *again)
+    assert done.returncode == 0, done.stderr
+    assert_equal(params(f"{tmp_path}/again", 2), params(f"{tmp_path}/run", 2))
+
+
+def test_a_missing_cache_of_a_local_source_is_built_first(train_flags, tmp_path, program):
+    flags = [*train_flags, f"--gin.CACHE_DIR={tmp_path}/cache", f"--gin.MODEL_DIR={tmp_path}/run"]
+    done = program("-m", "t5x_like", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "building it" in done.stdout
+    assert (tmp_path / "cache" / "proverbs" / "COMPLETED").is_file()
+    assert checkpoints.checkpoint_steps(f"{tmp_path}/run") == [4, 8]
