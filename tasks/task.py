@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,6 +76,11 @@ class Task:
                 f"task '{self.name}' uses the column '{missing[0]}': "
                 f"its source has {', '.join(columns)}."
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # gin wraps the functions it hands over, and its bindings stay in this process.
+        functions = tuple(inspect.unwrap(function) for function in self.metric_fns)
+        return {**self.__dict__, "metric_fns": functions}
 
     @property
     def cached_features(self) -> tuple[str, ...]:

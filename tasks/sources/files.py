@@ -4,6 +4,7 @@ import dataclasses
 import glob
 import gzip
 import hashlib
+import json
 import logging
 import os
 import zlib
@@ -65,9 +66,10 @@ class FileSource:
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Of the settings, and of the files' names, sizes and contents."""
-        digest = hashlib.sha256(repr(self).encode())
+        """Of the settings, and of the files' names, sizes and contents, not of their folder."""
+        digest = hashlib.sha256(settings(self).encode())
         for split in self.splits:
+            digest.update(f"{split}\0".encode())
             for path in self.shards(split):
                 update_with_file(digest, path)
         return digest.hexdigest()
@@ -75,6 +77,13 @@ class FileSource:
     def seqio(self) -> Any:
         """As a `seqio.DataSource` with one shard a file."""
         return source_lib.seqio_source(self)
+
+
+def settings(source: Any) -> str:
+    """The fields of a source of files, but for the files, as JSON."""
+    fields = {f.name: getattr(source, f.name) for f in dataclasses.fields(source)}
+    del fields["files"]
+    return json.dumps([type(source).__name__, fields], sort_keys=True)
 
 
 def listed(patterns: Patterns) -> list[str]:

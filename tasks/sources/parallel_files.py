@@ -88,9 +88,10 @@ class ParallelFiles:
 
     def fingerprint(self) -> str:
         """Of the settings, and of the files' names, sizes and contents."""
-        digest = hashlib.sha256(repr(self).encode())
-        for columns in self.files.values():
-            for path in columns.values():
+        digest = hashlib.sha256(files.settings(self).encode())
+        for split, columns in self.files.items():
+            for column, path in columns.items():
+                digest.update(f"{split}\0{column}\0".encode())
                 files.update_with_file(digest, path)
         return digest.hexdigest()
 

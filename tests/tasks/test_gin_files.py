@@ -1,5 +1,6 @@
 """Every task file builds its task, from gin alone."""
 
+import pickle
 from pathlib import Path
 
 import gin
@@ -139,6 +140,8 @@ def test_labels_are_mapped_and_scored_by_gin(folder):
         {"inputs": "cola sentence: They drank the pub dry.", "targets": "acceptable"},
         {"inputs": "cola sentence: They drank the pub.", "targets": "unacceptable"},
     ]
+    # Caches are written by other processes, which the task is sent to.
+    assert pickle.loads(pickle.dumps(task)).fingerprint() == task.fingerprint()
     targets = [task.postprocess(text, {}, True) for text in ("acceptable", "unacceptable")]
     outputs = [task.postprocess(text, {}, False) for text in ("acceptable", "hello")]
     assert task.metric_fns[1](targets, outputs) == {"accuracy": 50}

@@ -120,6 +120,8 @@ def test_fingerprints_follow_contents_and_settings(tmp_path):
     source = sources.TextFiles(files={"train": path})
     first = source.fingerprint()
     assert source.fingerprint() == first
+    moved = write(tmp_path / "elsewhere" / "x.txt", "one")
+    assert sources.TextFiles(files={"train": [moved]}).fingerprint() == first
     assert dataclasses.replace(source, separator="\n").fingerprint() != first
     write(tmp_path / "x.txt", "two")
     assert source.fingerprint() != first
