@@ -45,20 +45,6 @@ class Vocabulary(Protocol):
         """The equal seqio vocabulary; imports seqio, and so TensorFlow."""
 
 
-def sentinel_id(spec: dict[str, Any], index: int) -> int:
-    """The id of sentinel `index`, from a vocabulary's spec.
-
-    Raises:
-      TaskError: the vocabulary has no such sentinel.
-    """
-    if not 0 <= index < spec["extra_ids"]:
-        raise TaskError(
-            f"sentinel {index} asked of a vocabulary with extra_ids={spec['extra_ids']}: "
-            f"{index + 1} or more are needed."
-        )
-    return spec["vocab_size"] - 1 - index
-
-
 @dataclasses.dataclass(frozen=True)
 class ByteVocabulary:
     """UTF-8 bytes: 0 pads, 1 ends, 2 is unknown, byte `b` is `b + 3`, then the sentinels.
@@ -255,29 +241,6 @@ def own_sentinels(pieces: Sequence[str]) -> int:
 def _until_eos(ids: Sequence[int], eos_id: int) -> list[int]:
     ids = [int(i) for i in ids]
     return ids[: ids.index(eos_id)] if eos_id in ids else ids
-
-
-def from_spec(spec: dict[str, Any]) -> Vocabulary:
-    """The vocabulary that a cache was written with.
-
-    Raises:
-      TaskError: a kind that only the task's own module can build.
-      SourceUnavailable: its file is not on this machine or has other contents.
-    """
-    if spec["kind"] == "bytes":
-        return ByteVocabulary(spec["extra_ids"])
-    if spec["kind"] == "sentencepiece":
-        vocabulary = SentencePieceVocabulary(spec["file"], spec["extra_ids"])
-        if vocabulary.spec()["sha256"] != spec["sha256"]:
-            raise SourceUnavailable(
-                f"vocabulary file '{spec['file']}' is not the one that the cache was made with "
-                f"(SHA-256 {vocabulary.spec()['sha256'][:12]}…, cache {spec['sha256'][:12]}…)."
-            )
-        return vocabulary
-    raise TaskError(
-        f"a vocabulary of kind '{spec['kind']}' cannot be made from a cache: "
-        "bytes and sentencepiece can; otherwise give --module_import."
-    )
 
 
 def train_sentencepiece(

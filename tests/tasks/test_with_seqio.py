@@ -14,7 +14,7 @@ import tensorflow as tf  # noqa: E402
 import tensorflow_datasets as tfds  # noqa: E402
 
 import tasks  # noqa: E402
-from tasks import forms, from_seqio, metrics, objectives, sources, vocabularies  # noqa: E402
+from tasks import declared, forms, from_seqio, metrics, objectives, sources, vocabularies  # noqa: E402
 from tasks.errors import TaskError  # noqa: E402
 from tasks.seqio_pipeline import ApplyObjective  # noqa: E402
 
@@ -260,6 +260,25 @@ def test_a_users_task_may_use_our_objective():
     specs = {name: f.vocabulary.spec() for name, f in task.output_features.items()}
     assert task.objective(specs).first_sentinel == 268
     assert task.cached_features == ("targets",)
+
+
+def test_a_declaration_says_what_training_needs_without_the_module():
+    task = add_user_task(
+        "user_declared",
+        functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
+        seqio.CacheDatasetPlaceholder(),
+        ApplyObjective(objectives.SpanCorruption(0.3, 5.0)),
+        seqio.preprocessors.append_eos_after_trim,
+        features=("targets",),
+    )
+    known = declared.from_json(json.loads(json.dumps(declared.to_json(task))))
+    assert known.name == known.cache_name == "user_declared"
+    assert dict(known.output_features) == dict(task.output_features)
+    assert known.fingerprint() == task.fingerprint()
+    assert known.learned == objectives.SpanCorruption(0.3, 5.0)
+    assert declared.to_json(tasks.get_mixture_or_task("stdlib_lm")) is None
+    with pytest.raises(TaskError, match="name it by --module_import"):
+        known.seqio()
 
 
 def test_a_task_without_placeholder_is_cached_whole_but_for_eos():
