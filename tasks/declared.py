@@ -116,7 +116,7 @@ def from_json(declaration: Mapping[str, Any]) -> DeclaredTask | Mixture:
 
 
 def _vocabulary(spec: Mapping[str, Any]) -> Vocabulary:
-    """Unlike `vocabularies.from_spec`, needs neither the file nor sentencepiece to be there."""
+    """Needs neither the file nor sentencepiece to be there."""
     if spec["kind"] == "bytes":
         return ByteVocabulary(spec["extra_ids"])
     return SentencePieceVocabulary(spec["file"], spec["extra_ids"])
