@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-# `layers.attention.attend` appears in a trace under this name.
+# `layers.softmax_attention.attend` appears in a trace under this name.
 ATTENTION = "attend"
 
 

@@ -43,7 +43,7 @@ class LanguageModel(nn.Module, kw_only=True):
     vocab_size: int
     dropout_rate: float = 0.0
     dtype: str = "float32"
-    remat_policy: str = "full"
+    remat_policy: str = "dots"
     scan_unroll: int = 1
     z_loss: float = 0.0
     label_smoothing: float = 0.0

@@ -6,119 +6,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax import struct
 
 from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.linear import Initializer, Linear
 from models.layers.masks import Mask
+from models.layers.softmax_attention import KeysValues, attend
 
 Rotation = Callable[[jax.Array, jax.Array | None], jax.Array]
 """`(x [b, heads, t, d], positions [b, t] or None) -> x`, for queries and for keys."""
-
-# Rows of queries handled at a time under a causal mask: what lies above the diagonal of
-# such blocks is never computed.
-QUERY_BLOCK = 128
-
-
-@struct.dataclass
-class KeysValues:
-    """What a sequence offers to be attended to.
-
-    Attributes:
-      keys_bgsd: `[b, g, s, d]`; each head's slots are contiguous, so that one query's
-        scores are matrix-vector products over contiguous memory.
-      values_bgsd: the same shape.
-    """
-
-    keys_bgsd: jax.Array
-    values_bgsd: jax.Array
-
-    def written(self, new: "KeysValues", first_slot: jax.Array | int) -> "KeysValues":
-        """A copy in which `new` stands at the slots from `first_slot` on."""
-        return jax.tree.map(
-            lambda buffer, part: jax.lax.dynamic_update_slice(
-                buffer, part.astype(buffer.dtype), (0, 0, first_slot, 0)
-            ),
-            self,
-            new,
-        )
-
-
-def query_blocks(num_queries: int, num_keys: int, mask: Mask) -> list[tuple[int, int, int]]:
-    """How to divide attention: the one place where an implementation is chosen.
-
-    Args:
-      num_queries: t.
-      num_keys: s.
-      mask: what is allowed.
-
-    Returns:
-      For each block its first query, one past its last query, and one past the last key
-      that any of them may see.
-    """
-    square = num_queries == num_keys and isinstance(mask.first_query, int)
-    if not (mask.causal and square) or mask.prefix_bt is not None:
-        return [(0, num_queries, num_keys)]
-    firsts = range(0, num_queries, QUERY_BLOCK)
-    lasts = (min(first + QUERY_BLOCK, num_queries) for first in firsts)
-    return [(first, last, last) for first, last in zip(firsts, lasts, strict=True)]
-
-
-@functools.partial(jax.jit, static_argnames="dropout")
-def attend(
-    q_bhtd: jax.Array,
-    keys_values: KeysValues,
-    mask: Mask,
-    bias_bhts: jax.Array | None = None,
-    dropout: Dropout = NO_DROPOUT,
-    dropout_key: jax.Array | None = None,
-) -> jax.Array:
-    """`softmax(q kᵀ + bias) v` over the allowed keys (Vaswani et al. 2017, eq. 1).
-
-    Scores and softmax are float32. A query that may attend to nothing gets the mean of the
-    values, never a NaN. `models.flops` knows this function by name.
-
-    Args:
-      q_bhtd: queries, already scaled.
-      keys_values: with `g` heads, where `g` divides `h`.
-      mask: which pairs are allowed.
-      bias_bhts: added to the scores, `[b or 1, h, t, s]`.
-      dropout: on the weights.
-      dropout_key: without it there is no dropout.
-
-    Returns:
-      `[b, h, t, d]` in the dtype of the queries.
-    """
-    outputs = []
-    for t0, t1, s1 in query_blocks(q_bhtd.shape[2], keys_values.keys_bgsd.shape[2], mask):
-        outputs.append(
-            _attend_rows(
-                q_bhtd[:, :, t0:t1],
-                keys_values.keys_bgsd[:, :, :s1],
-                keys_values.values_bgsd[:, :, :s1],
-                mask.dense((t0, t1), (0, s1)),
-                None if bias_bhts is None else bias_bhts[:, :, t0:t1, :s1],
-                dropout,
-                None if dropout_key is None else jax.random.fold_in(dropout_key, t0),
-            )
-        )
-    return outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs, axis=2)
-
-
-def _attend_rows(q_bhtd, k_bgsd, v_bgsd, allowed_b1ts, bias_bhts, dropout, dropout_key):
-    b, h, t, d = q_bhtd.shape
-    g, s = k_bgsd.shape[1:3]
-    # The query heads that share keys are rows of one product.
-    q_bgrd = q_bhtd.reshape(b, g, (h // g) * t, d)
-    scores = jnp.einsum("bgrd,bgsd->bgrs", q_bgrd, k_bgsd, preferred_element_type=jnp.float32)
-    scores = scores.reshape(b, h, t, s)
-    if bias_bhts is not None:
-        scores += bias_bhts
-    if allowed_b1ts is not None:
-        scores = jnp.where(allowed_b1ts, scores, jnp.finfo(jnp.float32).min)
-    weights = dropout(jax.nn.softmax(scores), dropout_key).astype(q_bhtd.dtype)
-    weights = weights.reshape(b, g, (h // g) * t, s)
-    return jnp.einsum("bgrs,bgsd->bgrd", weights, v_bgsd).reshape(b, h, t, d)
 
 
 class Attention(nn.Module):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from models.layers.linear import Initializer, axis_names
+from models.layers.linear import Initializer, axis_names, dense
 
 
 class Embed(nn.Module):
@@ -73,4 +73,4 @@ def logits(x_bte: jax.Array, kernel_ev: jax.Array) -> jax.Array:
     Returns:
       float32 `[..., v]`.
     """
-    return jnp.matmul(x_bte, kernel_ev.astype(x_bte.dtype), preferred_element_type=jnp.float32)
+    return dense(x_bte, kernel_ev.astype(x_bte.dtype), "float32")

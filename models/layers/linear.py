@@ -1,10 +1,12 @@
 """Matrix products with a learned matrix, and where their initial values come from."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 Initializer = Callable[..., jax.Array]
 """`(key, shape, dtype) -> array`."""
@@ -18,6 +20,50 @@ def normal(stddev: float) -> Initializer:
 def axis_names(names: Sequence[str], initializer: Initializer) -> Initializer:
     """The initializer with logical axis names attached to what it makes."""
     return nn.with_logical_partitioning(initializer, tuple(names))
+
+
+# What a layer stores for its backward pass under the remat policy "dots": every `Linear`'s
+# result carries this name.
+STORED_PRODUCT = "product"
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def dense(x: jax.Array, kernel: jax.Array, result_dtype: str | None = None) -> jax.Array:
+    """`x W` on the last axis, with its gradients in the order in which they are fastest.
+
+    The same products as autodiff's. Autodiff forms the transpose of W's gradient and
+    transposes it back, for which XLA on CPUs copies both factors when layers are scanned:
+    the step of a Transformer takes a quarter longer.
+
+    Args:
+      x: `[..., inputs]`.
+      kernel: `[inputs, outputs]`, in the dtype of `x`.
+      result_dtype: of the result, in which the products are summed; None is that of `x`.
+        Gradients are formed in the dtype of `x` in any case.
+
+    Returns:
+      `[..., outputs]`.
+    """
+    return jnp.matmul(x, kernel, preferred_element_type=result_dtype)
+
+
+def _dense_forward(x, kernel, result_dtype):
+    return dense(x, kernel, result_dtype), (x, kernel)
+
+
+def _dense_backward(result_dtype, residuals, dy):
+    x, kernel = residuals
+    dy = dy.astype(x.dtype)
+    rows = tuple(range(x.ndim - 1))
+    dx = jax.lax.dot_general(dy, kernel, (((x.ndim - 1,), (1,)), ((), ())))
+    if x.shape[-1] <= dy.shape[-1]:
+        return dx, jax.lax.dot_general(x, dy, ((rows, rows), ((), ())))
+    # The factor with more columns goes right; XLA would turn it round again without the barrier.
+    transposed = jax.lax.dot_general(dy, x, ((rows, rows), ((), ())))
+    return dx, jax.lax.optimization_barrier(transposed).T
+
+
+dense.defvjp(_dense_forward, _dense_backward)
 
 
 class Linear(nn.Module):
@@ -46,10 +92,10 @@ class Linear(nn.Module):
             (x.shape[-1], self.features),
             jnp.float32,
         )
-        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        y = dense(x.astype(self.dtype), kernel.astype(self.dtype))
         if self.use_bias:
             bias = self.param(
                 "bias", axis_names(self.axes[1:], nn.initializers.zeros), (self.features,)
             )
             y += bias.astype(self.dtype)
-        return y
+        return checkpoint_name(y, STORED_PRODUCT)

@@ -19,7 +19,7 @@ class Mask:
       key_valid_bs: bool `[b, s]`, keys that may be attended to at all.
       prefix_bt: bool `[b, t]`, slots of a prefix within which attention is bidirectional,
         although `causal` (a prefix language model).
-      first_query: slot of the first query, int32 scalar; not 0 when decoding.
+      first_query: slot of the first query, int32 scalar, when decoding; None stands for 0.
     """
 
     causal: bool = struct.field(pytree_node=False, default=False)
@@ -27,7 +27,7 @@ class Mask:
     key_segments_bs: jax.Array | None = None
     key_valid_bs: jax.Array | None = None
     prefix_bt: jax.Array | None = None
-    first_query: jax.Array | int = 0
+    first_query: jax.Array | None = None
 
     def dense(self, queries: tuple[int, int], keys: tuple[int, int]) -> jax.Array | None:
         """Allowed pairs among the slots `[first, last)` of queries and keys.
@@ -42,7 +42,9 @@ class Mask:
         (t0, t1), (s0, s1) = queries, keys
         allowed = None
         if self.causal:
-            t = jnp.arange(t0, t1)[:, None] + self.first_query
+            t = jnp.arange(t0, t1)[:, None]
+            if self.first_query is not None:
+                t += self.first_query
             allowed = (jnp.arange(s0, s1)[None, :] <= t)[None]
             if self.prefix_bt is not None:
                 allowed |= self.prefix_bt[:, t0:t1, None] & self.prefix_bt[:, None, s0:s1]

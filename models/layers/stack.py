@@ -8,11 +8,12 @@ from flax import linen as nn
 
 from models.errors import ModelError
 from models.layers.block import Context, LayerCache, ModuleFactory
+from models.layers.linear import STORED_PRODUCT
 
 # What the backward pass finds stored; the rest it computes again.
 REMAT_POLICIES = {
     "none": None,
-    "dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+    "dots": jax.checkpoint_policies.save_only_these_names(STORED_PRODUCT),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 
@@ -29,13 +30,13 @@ class Stack(nn.Module):
       make_block: one layer.
       num_layers: how many.
       remat_policy: "none" stores all activations; "dots" the results of products with
-        parameters; "full" only the residual stream between layers.
+        parameters and of attention; "full" only the residual stream between layers.
       unroll: layers for each turn of the loop.
     """
 
     make_block: ModuleFactory
     num_layers: int
-    remat_policy: str = "full"
+    remat_policy: str = "dots"
     unroll: int = 1
 
     def setup(self) -> None:

@@ -1,0 +1,135 @@
+"""Writes tiny random checkpoints of `transformers` with the logits that it computes.
+
+    python -m tests.models.hf.make_fixtures
+
+needs the extra [interop]. Each directory under `fixtures/` then holds `config.json` and
+`model.safetensors`, as `save_pretrained` writes them, and `expected.npz`: a batch with
+padding, its logits, and 20 tokens of greedy decoding.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import save_file
+
+FIXTURES = Path(__file__).parent / "fixtures"
+NEW_TOKENS = 20
+
+
+def t5_1_0() -> torch.nn.Module:
+    """T5 1.0: ReLU, tied output, scaled."""
+    return _random(_t5(feed_forward_proj="relu"))
+
+
+def t5_1_1() -> torch.nn.Module:
+    """T5 1.1: gated GELU and an output of its own.
+
+    Since transformers 5 the configuration ties the output whatever it is asked; the released
+    checkpoints of 1.1 have one of their own, so it is untied here by hand.
+    """
+    model = _t5(feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.shared.weight))
+    return _random(model)
+
+
+def gpt2() -> torch.nn.Module:
+    """GPT-2."""
+    config = transformers.GPT2Config(
+        vocab_size=80, n_positions=40, n_embd=28, n_layer=3, n_head=4,
+        bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    return _random(transformers.GPT2LMHeadModel(config))
+
+
+FAMILIES = {"t5_1_0": t5_1_0, "t5_1_1": t5_1_1, "gpt2": gpt2}
+
+
+# The embeddings' large, so that greedy decoding does not settle on one token at once; the
+# output's small, because float32 itself errs by 1e-5 of the logits here.
+SPREAD = {"shared.weight": 0.5, "transformer.wte.weight": 0.5, "lm_head.weight": 0.1}
+
+
+def _t5(**options: object) -> torch.nn.Module:
+    # Sizes that no two axes share, but for the two that must.
+    config = transformers.T5Config(
+        vocab_size=80, d_model=32, d_kv=6, d_ff=32, num_layers=3, num_decoder_layers=2,
+        num_heads=4, relative_attention_num_buckets=8, relative_attention_max_distance=12,
+        decoder_start_token_id=0, **options,
+    )  # fmt: skip
+    return transformers.T5ForConditionalGeneration(config)
+
+
+def _random(model: torch.nn.Module) -> torch.nn.Module:
+    """Every parameter far from its initial value, norms and biases too."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            mean = 1.0 if name.endswith(("layer_norm.weight", "ln_1.weight", "ln_f.weight")) else 0
+            spread = SPREAD.get(name, 0.3)
+            parameter.normal_(mean, spread, generator=generator)
+    return model.eval()
+
+
+def random_batch(model: torch.nn.Module, rows: int = 3, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random tokens, with padding at the end of the encoder's rows or before a prompt's."""
+    rng = np.random.default_rng(seed)
+    decoder = rng.integers(2, 80, (rows, 13))
+    if not model.config.is_encoder_decoder:
+        for row in range(rows):
+            decoder[row, : 2 * row] = 0
+        segments = decoder != 0
+        return {
+            "decoder_input_tokens": decoder,
+            "decoder_segment_ids": segments.astype(int),
+            "decoder_positions": np.maximum(segments.cumsum(axis=1) - 1, 0),
+        }
+    encoder = rng.integers(2, 80, (rows, 17))
+    for row in range(rows):
+        encoder[row, 17 - 3 * row :] = 0
+    decoder[:, 0] = 0
+    return {"encoder_input_tokens": encoder, "decoder_input_tokens": decoder}
+
+
+@torch.no_grad()
+def reference(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Logits and greedy continuations of `transformers`."""
+    decoder = torch.tensor(batch["decoder_input_tokens"])
+    greedy = {"do_sample": False, "max_new_tokens": NEW_TOKENS, "eos_token_id": None}
+    if model.config.is_encoder_decoder:
+        encoder = torch.tensor(batch["encoder_input_tokens"])
+        mask = (encoder != 0).long()
+        logits = model(input_ids=encoder, attention_mask=mask, decoder_input_ids=decoder).logits
+        tokens = model.generate(encoder, attention_mask=mask, pad_token_id=0, **greedy)[:, 1:]
+    else:
+        mask = torch.tensor(batch["decoder_segment_ids"])
+        positions = torch.tensor(batch["decoder_positions"])
+        logits = model(input_ids=decoder, attention_mask=mask, position_ids=positions).logits
+        tokens = model.generate(decoder, attention_mask=mask, pad_token_id=0, **greedy)
+        tokens = tokens[:, decoder.shape[1] :]
+    return {"logits": logits.numpy(), "tokens": tokens.numpy()}
+
+
+def write(model: torch.nn.Module, directory: Path) -> None:
+    """The checkpoint as a directory of Hugging Face's."""
+    directory.mkdir(parents=True, exist_ok=True)
+    model.config.save_pretrained(directory)
+    # What is shared is written once.
+    state = dict(model.named_parameters())
+    save_file({name: tensor.contiguous() for name, tensor in state.items()},
+              directory / "model.safetensors", metadata={"format": "pt"})  # fmt: skip
+
+
+def main() -> None:
+    """Writes all fixtures."""
+    for name, make in FAMILIES.items():
+        model = make()
+        write(model, FIXTURES / name)
+        batch = random_batch(model)
+        np.savez_compressed(FIXTURES / name / "expected.npz", **batch, **reference(model, batch))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The backward pass written by hand, against autodiff of the formula as it stands."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.layers import softmax_attention
+from models.layers.dropout import Dropout
+from models.layers.masks import Mask
+from models.layers.softmax_attention import KeysValues, attend
+
+B, H, T, D = 2, 4, 12, 8
+
+
+def formula(q_bhtd, k_bgsd, v_bgsd, bias_bhts, mask):
+    repeats = q_bhtd.shape[1] // k_bgsd.shape[1]
+    k_bhsd, v_bhsd = (jnp.repeat(x, repeats, axis=1) for x in (k_bgsd, v_bgsd))
+    scores = jnp.einsum("bhtd,bhsd->bhts", q_bhtd, k_bhsd) + bias_bhts
+    allowed = mask.dense((0, q_bhtd.shape[2]), (0, k_bgsd.shape[2]))
+    if allowed is not None:
+        scores = jnp.where(allowed, scores, -1e30)
+    return jnp.einsum("bhts,bhsd->bhtd", jax.nn.softmax(scores), v_bhsd)
+
+
+def arrays(kv_heads=H, slots=T, bias_rows=1):
+    keys = jax.random.split(jax.random.key(0), 5)
+    q = jax.random.normal(keys[0], (B, H, T, D))
+    k = jax.random.normal(keys[1], (B, kv_heads, slots, D))
+    v = jax.random.normal(keys[2], (B, kv_heads, slots, D))
+    bias = jax.random.normal(keys[3], (bias_rows, H, T, slots))
+    return (q, k, v, bias), jax.random.normal(keys[4], (B, H, T, D))
+
+
+# Two texts in a row of 12, and one with padding after it.
+SEGMENTS = jnp.array([[1] * 5 + [2] * 7, [1] * 9 + [0] * 3])
+PREFIX = jnp.arange(T)[None, :] < jnp.array([[4], [0]])
+
+
+@pytest.fixture(autouse=True)
+def several_blocks(monkeypatch):
+    """Blocks of 5 rows: two whole ones and one of 2."""
+    monkeypatch.setattr(softmax_attention, "QUERY_BLOCK", 5)
+    jax.clear_caches()
+
+
+def agree(ours, theirs, args, dy):
+    y, pull = jax.vjp(ours, *args)
+    y_expected, pull_expected = jax.vjp(theirs, *args)
+    np.testing.assert_allclose(y, y_expected, atol=1e-5)
+    for gradient, expected in zip(pull(dy), pull_expected(dy), strict=True):
+        np.testing.assert_allclose(gradient, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        Mask(),
+        Mask(causal=True),
+        Mask(causal=True, query_segments_bt=SEGMENTS, key_segments_bs=SEGMENTS),
+        Mask(causal=True, prefix_bt=PREFIX),
+        Mask(key_valid_bs=SEGMENTS != 0),
+    ],
+    ids=["full", "causal", "packed", "prefix", "padded"],
+)
+@pytest.mark.parametrize("kv_heads", [H, 2, 1])
+@pytest.mark.parametrize("bias_rows", [1, B])
+def test_values_and_gradients_are_those_of_the_formula(mask, kv_heads, bias_rows):
+    args, dy = arrays(kv_heads, bias_rows=bias_rows)
+    agree(
+        lambda q, k, v, bias: attend(q, KeysValues(k, v), mask, bias),
+        lambda *args: formula(*args, mask),
+        args,
+        dy,
+    )
+
+
+def test_cross_attention_to_fewer_slots():
+    args, dy = arrays(slots=7)
+    agree(
+        lambda q, k, v, bias: attend(q, KeysValues(k, v), Mask(), bias),
+        lambda *args: formula(*args, Mask()),
+        args,
+        dy,
+    )
+
+
+def test_without_a_bias():
+    (q, k, v, bias), dy = arrays()
+    mask = Mask(causal=True)
+    agree(
+        lambda q, k, v: attend(q, KeysValues(k, v), mask),
+        lambda q, k, v: formula(q, k, v, jnp.zeros_like(bias), mask),
+        (q, k, v),
+        dy,
+    )
+
+
+def test_dropout_has_the_gradient_of_what_it_computed():
+    """The output is linear in the values: its gradient must use the same draw."""
+    (q, k, v, _), dy = arrays()
+    dropout, key = Dropout(0.5), jax.random.key(3)
+
+    def ours(q, k, v):
+        return attend(q, KeysValues(k, v), Mask(causal=True), None, dropout, key)
+
+    y, pull = jax.vjp(ours, q, k, v)
+    dq, dk, dv = pull(dy)
+    np.testing.assert_allclose(jnp.vdot(dv, v), jnp.vdot(y, dy), rtol=1e-4)
+    step = 1e-3 * jax.random.normal(jax.random.key(4), q.shape)
+    change = (ours(q + step, k, v) - ours(q - step, k, v)) / 2
+    np.testing.assert_allclose(jnp.vdot(change, dy), jnp.vdot(dq, step), rtol=1e-2)
+    change = (ours(q, k + step, v) - ours(q, k - step, v)) / 2
+    np.testing.assert_allclose(jnp.vdot(change, dy), jnp.vdot(dk, step), rtol=1e-2)
+
+
+def test_a_query_that_may_attend_to_nothing_gets_the_mean_and_gives_no_gradient():
+    (q, k, v, _), dy = arrays()
+    nothing = Mask(key_valid_bs=jnp.array([[True] * T, [False] * T]))
+    y, pull = jax.vjp(lambda q, k, v: attend(q, KeysValues(k, v), nothing), q, k, v)
+    np.testing.assert_allclose(
+        y[1], jnp.broadcast_to(v[1].mean(1, keepdims=True), y[1].shape), atol=1e-6
+    )
+    for gradient in pull(dy):
+        assert np.all(np.asarray(gradient[1]) == 0)
+        assert np.any(np.asarray(gradient[0]) != 0)
+
+
+def test_bfloat16_scores_are_float32():
+    """Two scores, 256 and 257, are one number in bfloat16: softmax must tell them apart."""
+    q = jnp.ones((1, 1, 1, 2), jnp.bfloat16)
+    k = jnp.array([[256, 0], [256, 1]], jnp.bfloat16)[None, None]
+    v = jnp.array([[0], [1]], jnp.bfloat16)[None, None]
+    y = attend(q, KeysValues(k, v), Mask())
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(float(y[0, 0, 0, 0]), 1 / (1 + np.exp(-1)), atol=4e-3)
