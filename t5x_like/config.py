@@ -186,13 +186,16 @@ def isolated() -> Iterator[None]:
 def literal(value: str) -> str:
     """A command line value as gin text.
 
-    Python literals, references (`@f()`), macros (`%NAME`) and containers stay as they
-    are; anything else becomes a quoted string.
+    Python literals, references (`@f()`), macros (`%NAME`) and containers of these stay as
+    they are; anything else becomes a quoted string, a template such as `{text}` too.
     """
     try:
         ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except SyntaxError:
+        # A container with gin's own @ and % in it is no Python.
         return value if value[:1] in ("@", "%", "[", "(", "{") else repr(value)
+    except (ValueError, MemoryError, RecursionError):
+        return repr(value)
     return value
 
 

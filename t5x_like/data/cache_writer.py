@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,30 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _part_path(folder: Path, split: str, shard: int, shards: int) -> Path:
     return folder / f".{split}.part-{shard:05d}-of-{shards:05d}.json"
+
+
+def _examples(data: Any) -> Iterator[dict[str, Any]]:
+    """The examples of a `tf.data.Dataset`.
+
+    Raises:
+      UserError: what a source or preprocessor said of the user's file, which TensorFlow
+        passes on as text inside an error of its own.
+    """
+    import tensorflow as tf
+
+    try:
+        yield from data.as_numpy_iterator()
+    except tf.errors.OpError as error:
+        said = re.search(r"^tasks\.errors\.\w+: (.+)$", str(error), re.MULTILINE)
+        if said is None:
+            raise
+        raise UserError(said[1]) from None
+
+
+def _mute() -> None:
+    """Keeps TensorFlow's C++ from writing to this process's standard error from now on."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
 
 
 class _Worker:
@@ -110,7 +135,7 @@ class _Worker:
             ]
             for name, feature in self.provider.output_features.items()
         }
-        for example in data.as_numpy_iterator():
+        for example in _examples(data):
             for name, ids in ignored.items():
                 value = example.get(name)
                 if isinstance(value, np.ndarray) and value.dtype.kind == "i":
@@ -149,6 +174,7 @@ _counter: Any = None
 
 def _start(pickled: bytes, counter: Any) -> None:
     global _worker, _counter
+    _mute()  # what goes wrong reaches the user as an exception, through the pool
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # tokenizing must not take an accelerator's memory
     _worker, _counter = _Worker(pickle.loads(pickled)), counter
 

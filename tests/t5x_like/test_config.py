@@ -61,6 +61,8 @@ def test_a_missing_file_is_answered_with_the_nearest(tmp_path):
         ("{'inputs': 64}", "{'inputs': 64}"),
         ("@schedules.RSqrt()", "@schedules.RSqrt()"),
         ("%OTHER", "%OTHER"),
+        ("[@metrics.bleu]", "[@metrics.bleu]"),
+        ("{de}", "'{de}'"),
         ("it's", '"it\'s"'),
         ("", "''"),
     ],
