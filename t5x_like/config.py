@@ -17,6 +17,7 @@ import contextlib
 import copy
 import difflib
 import inspect
+import os
 import re
 import sys
 import tokenize
@@ -83,6 +84,9 @@ def parse(
     """
     gin.clear_config()
     gin_state._LOCATION_PREFIXES[:] = ["", *search_paths, str(packaged_gin_configs())]
+    # gin would also look for files inside Python packages, importing them, and report each
+    # place where a file is not.
+    gin_state._FILE_READERS[:] = [(open, os.path.isfile)]
     for module in module_imports:
         _parse_text(f"{_DYNAMIC}\nimport {module}", f"--module_import={module}")
     for name in (DEFAULTS_FILE, *gin_files):
