@@ -1,3 +1,6 @@
+import platform
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import jax
@@ -31,3 +34,21 @@ def test_simulated_cpu_devices_are_one_host():
     one, many = hardware.peak([device]).flops, hardware.peak([device] * 8).flops
     assert one > 1e9
     assert many < 4 * one
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_freed_memory_is_mapped_once():
+    """64 MB written three times: 16,384 new pages the first time, next to none after it."""
+    program = """
+import resource
+from t5x_like import hardware
+assert hardware.keep_freed_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(b"x" * 2**26)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults() + faults())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert int(done.stdout) < 1000
