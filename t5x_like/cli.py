@@ -337,7 +337,8 @@ def _declare_foreign_tasks(options: argparse.Namespace) -> None:
     name = config.macro("MIXTURE_OR_TASK_NAME")
     path = _declaration_path(str(name), config.macro("CACHE_DIR"))
     if path.is_file() and name not in tasks.names():
-        tasks.add_task(declared.from_json(json.loads(path.read_text())))
+        foreign: Any = declared.from_json(json.loads(path.read_text()))
+        tasks.add_task(foreign)
         options.module_import = []
 
 

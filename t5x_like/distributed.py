@@ -1,8 +1,12 @@
 """Several processes as one program."""
 
+import json
 import os
+from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from t5x_like.errors import UserError
 
@@ -39,6 +43,17 @@ def initialize(
         )
     elif "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
         jax.distributed.initialize()
+
+
+def gather_json(value: Any) -> list[Any]:
+    """The JSON values that all processes give, in the order of the processes; a collective."""
+    if jax.process_count() == 1:
+        return [value]
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.array(text.size)).reshape(-1)
+    padded = np.pad(text, (0, int(sizes.max()) - text.size))
+    rows = multihost_utils.process_allgather(padded).reshape(len(sizes), -1)
+    return [json.loads(bytes(row[:size])) for row, size in zip(rows, sizes, strict=True)]
 
 
 def _environment(name: str) -> int | None:

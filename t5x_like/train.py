@@ -9,7 +9,8 @@ from etils import epath
 
 from t5x_like import checkpoints, compilation_cache, hardware, inspection, train_state
 from t5x_like.checkpoints import Checkpointer, CheckpointPolicy, InitialCheckpoint
-from t5x_like.data import DatasetConfig, open_dataset, open_evaluation
+from t5x_like.data import DatasetConfig, merge_states, open_dataset, open_evaluation
+from t5x_like.distributed import gather_json
 from t5x_like.errors import UserError
 from t5x_like.hardware import Peak
 from t5x_like.ledger import Diverged, Ledger
@@ -74,6 +75,7 @@ def train(
       Diverged: the loss became infinite or not a number.
     """
     compilation_cache.enable()
+    hardware.keep_freed_memory()
     partitioner = partitioner or Partitioner()
     checkpoint_policy = checkpoint_policy or CheckpointPolicy()
     _check_plan(train_steps, log_period, validation_period, num_microbatches, dataset, optimizer)
@@ -141,7 +143,8 @@ def train(
                 "parameters": model.parameter_count(),
                 "jax": jax.__version__,
             }
-            checkpointer.save(state, step, iterator.get_state(), metadata)
+            position = merge_states(gather_json(iterator.get_state()))
+            checkpointer.save(state, step, position, metadata)
 
     def validate(step: int) -> None:
         with ledger.pause():
