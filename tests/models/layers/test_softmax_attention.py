@@ -54,18 +54,20 @@ def agree(ours, theirs, args, dy):
         np.testing.assert_allclose(ours_, theirs_, atol=2e-5)
 
 
+PACKED = Mask(causal=True, query_segments_bt=SEGMENTS, key_segments_bs=SEGMENTS)
+
+
 @pytest.mark.parametrize(
-    "mask",
+    ("mask", "kv_heads", "bias_rows"),
     [
-        Mask(),
-        Mask(causal=True),
-        Mask(causal=True, query_segments_bt=SEGMENTS, key_segments_bs=SEGMENTS),
-        Mask(causal=True, prefix_bt=PREFIX),
-        Mask(key_valid_bs=SEGMENTS != 0),
+        pytest.param(Mask(), H, 1, id="full"),
+        pytest.param(Mask(causal=True), 2, B, id="causal, grouped"),
+        pytest.param(PACKED, H, 1, id="packed"),
+        pytest.param(PACKED, 1, 1, id="packed, one head of keys"),
+        pytest.param(Mask(causal=True, prefix_bt=PREFIX), H, B, id="prefix"),
+        pytest.param(Mask(key_valid_bs=SEGMENTS != 0), 1, 1, id="padded"),
     ],
-    ids=["full", "causal", "packed", "prefix", "padded"],
 )
-@pytest.mark.parametrize(("kv_heads", "bias_rows"), [(H, 1), (2, B), (1, 1)])
 def test_values_and_gradients_are_those_of_the_formula(mask, kv_heads, bias_rows):
     args, dy = arrays(kv_heads, bias_rows=bias_rows)
     agree(
