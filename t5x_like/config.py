@@ -27,6 +27,7 @@ from typing import Any
 
 import gin
 from gin import config as gin_state
+from gin import config_parser
 
 from t5x_like.errors import UserError
 from t5x_like.macros import PURPOSES
@@ -187,20 +188,36 @@ def isolated() -> Iterator[None]:
         gin_state._LOCATION_PREFIXES[:] = prefixes
 
 
+class _AnyReference(config_parser.ParserDelegate):
+    """Accepts every reference: only the form of a value is in question."""
+
+    def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> None:
+        """Any will do."""
+
+    def macro(self, macro_name: str) -> None:
+        """Any will do."""
+
+
 def literal(value: str) -> str:
     """A command line value as gin text.
 
     Python literals, references (`@f()`), macros (`%NAME`) and containers of these stay as
-    they are; anything else becomes a quoted string, a template such as `{text}` too.
+    they are; anything else becomes a quoted string.
     """
     try:
         ast.literal_eval(value)
-    except SyntaxError:
-        # A container with gin's own @ and % in it is no Python.
-        return value if value[:1] in ("@", "%", "[", "(", "{") else repr(value)
-    except (ValueError, MemoryError, RecursionError):
-        return repr(value)
-    return value
+        return value
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        pass
+    if value[:1] in ("@", "%"):
+        return value
+    try:
+        parser = config_parser.ConfigParser(value, _AnyReference())
+        parser.parse_value()
+        whole = parser.current_token.type in (tokenize.NEWLINE, tokenize.ENDMARKER)
+    except (SyntaxError, tokenize.TokenError):
+        whole = False
+    return value if whole else repr(value)
 
 
 def _parse_binding(name: str, value: str) -> None:
