@@ -9,7 +9,7 @@ import itertools
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import numpy as np
@@ -204,7 +204,7 @@ def _evaluate_task(
     generate_predictions: bool,
     seed: int,
 ) -> TaskResult:
-    task = dataset.task
+    task = cast(Task, dataset.task)  # mixtures are taken apart by the caller
     index, count = partitioner.data_shard()
     mine = open_evaluation(
         dataset, architecture=model.architecture, shard_index=index, shard_count=count
@@ -244,6 +244,7 @@ def _evaluate_task(
 
 
 def _prediction(codec: TextCodec, example: Mapping[str, Any], generation: Generation) -> Prediction:
+    assert codec.inputs is not None  # only text-to-text tasks are predicted
     return Prediction(
         inputs=_text_of(example, "inputs", codec.inputs.vocabulary),
         targets=_text_of(example, "targets", codec.targets.vocabulary),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from t5x_like import data
-from t5x_like.data import cache_layout, cache_writer
+from t5x_like.data import cache_layout, cache_worker
 from t5x_like.data.records import CachedExamples
 from t5x_like.errors import UserError
 
@@ -118,7 +118,7 @@ def test_what_is_finished_is_kept_after_an_interruption(task, tmp_path, monkeypa
     whole = data.cache_task(task, tmp_path / "a", num_shards=4, num_workers=1, progress=False)
     assert whole.written == 8
 
-    write = cache_writer._Worker.write
+    write = cache_worker.Worker.write
     calls = []
 
     def interrupted(self, folder, split, shard, *rest):
@@ -128,10 +128,10 @@ def test_what_is_finished_is_kept_after_an_interruption(task, tmp_path, monkeypa
             raise KeyboardInterrupt
         write(self, folder, split, shard, *rest)
 
-    monkeypatch.setattr(cache_writer._Worker, "write", interrupted)
+    monkeypatch.setattr(cache_worker.Worker, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         data.cache_task(task, tmp_path / "b", num_shards=4, num_workers=1, progress=False)
-    monkeypatch.setattr(cache_writer._Worker, "write", write)
+    monkeypatch.setattr(cache_worker.Worker, "write", write)
     status = data.cache_status(task, tmp_path / "b")
     assert status.status is data.CacheStatus.INCOMPLETE
     again = data.cache_task(task, tmp_path / "b", num_shards=4, num_workers=1, progress=False)

@@ -1,0 +1,186 @@
+"""One process's share of writing a cache: seqio's examples into shards, TensorFlow inside.
+
+A shard is written under a temporary name and renamed; then a small `.part` file with its counts
+says that it is done.
+"""
+
+import os
+import pickle
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from t5x_like.data import cache_layout, records, token_stream
+from t5x_like.data.example_proto import encode_example
+from t5x_like.data.tfrecord import write_records
+from t5x_like.errors import UserError
+from t5x_like.protocols import Task
+
+_SEED = 0  # what stands before the cache should draw nothing; if it does, always the same
+_REPORT_EVERY = 64  # examples
+
+
+def part_path(folder: Path, split: str, shard: int, shards: int) -> Path:
+    """Where a finished shard's counts are kept until the whole cache is done."""
+    return folder / f".{split}.part-{shard:05d}-of-{shards:05d}.json"
+
+
+def _examples(data: Any) -> Iterator[dict[str, Any]]:
+    """The examples of a `tf.data.Dataset`.
+
+    Raises:
+      UserError: what a source or preprocessor said of the user's file, which TensorFlow
+        passes on as text inside an error of its own.
+    """
+    import tensorflow as tf
+
+    try:
+        yield from data.as_numpy_iterator()
+    except tf.errors.OpError as error:
+        said = re.search(r"^tasks\.errors\.\w+: (.+)$", str(error), re.MULTILINE)
+        if said is None:
+            raise
+        raise UserError(said[1]) from None
+
+
+def _mute() -> None:
+    """Keeps TensorFlow's C++ from writing to this process's standard error from now on."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+
+
+class Worker:
+    """Writes shards of one task; lives in a worker process."""
+
+    def __init__(self, task: Task):
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings
+        self.task = task
+        self.provider = task.seqio()
+
+    def splits(self) -> list[str]:
+        """Those that the source has."""
+        return list(self.provider.splits or ())
+
+    def dataset(self, split: str, shard: int, shards: int) -> Any:
+        """One shard of what stands before the cache, as a `tf.data.Dataset`."""
+        import seqio
+
+        source = self.provider.source
+        if source.supports_arbitrary_sharding or len(source.list_shards(split)) >= shards:
+            info = seqio.ShardInfo(index=shard, num_shards=shards)
+            data = source.get_dataset(split=split, shuffle=False, seed=_SEED, shard_info=info)
+        else:
+            data = source.get_dataset(split=split, shuffle=False, seed=_SEED)
+            data = data.shard(shards, shard)
+        if self.provider.supports_caching:
+            return self.provider.preprocess_precache(data, seed=_SEED)
+        # No placeholder: all of the task is computed once.
+        return self.provider.preprocess_postcache(data, sequence_length=None, seed=_SEED)
+
+    def write(
+        self,
+        folder: Path,
+        split: str,
+        shard: int,
+        shards: int,
+        fingerprint: str,
+        report: Callable[[int], None],
+    ) -> None:
+        """Writes one shard and its `.part` file; `report` hears of examples as they come."""
+        data = self.dataset(split, shard, shards)
+        counts = {"examples": 0}
+        path = cache_layout.shard_path(folder, split, shard, shards)
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            write_records(temporary, self._records(data, counts, report))
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)  # of use to nobody, least of all on a full disk
+            raise
+        features = _feature_info(data.element_spec)
+        part = {
+            "fingerprint": fingerprint,
+            "bytes": path.stat().st_size,
+            "stats": counts,
+            "features": features,
+        }
+        file = records.RecordFile(
+            path, cache_layout.index_path(folder, split, "records", shard, shards)
+        )
+        if set(features) == {"targets"}:
+            # Text alone, which objectives read as one stream: index it while it is at hand.
+            token_stream.indexed(folder, split, "targets", shard, shards, file)
+        cache_layout.write_json(part_path(folder, split, shard, shards), part)
+
+    def _records(
+        self, data: Any, counts: dict[str, int], report: Callable[[int], None]
+    ) -> Iterator[bytes]:
+        ignored = {
+            name: [
+                i for i in (feature.vocabulary.eos_id, feature.vocabulary.pad_id) if i is not None
+            ]
+            for name, feature in self.provider.output_features.items()
+        }
+        for example in _examples(data):
+            for name, ids in ignored.items():
+                value = example.get(name)
+                if isinstance(value, np.ndarray) and value.dtype.kind == "i":
+                    tokens = value.size - sum(int(np.count_nonzero(value == i)) for i in ids)
+                    counts[f"{name}_tokens"] = counts.get(f"{name}_tokens", 0) + tokens
+                    key = f"{name}_max_tokens"
+                    counts[key] = max(counts.get(key, 0), tokens)
+            counts["examples"] += 1
+            if counts["examples"] % _REPORT_EVERY == 0:
+                report(_REPORT_EVERY)
+            yield encode_example({k: _as_values(v) for k, v in example.items()})
+        report(counts["examples"] % _REPORT_EVERY)
+
+
+def _as_values(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return [item if isinstance(item, bytes) else item.encode() for item in value.ravel()]
+    return value if isinstance(value, (bytes, str)) else np.asarray(value)
+
+
+def _feature_info(spec: Any) -> dict[str, dict[str, Any]]:
+    info = {}
+    for name, feature in spec.items():
+        if not hasattr(feature, "shape") or type(feature).__name__ == "RaggedTensorSpec":
+            raise UserError(
+                f"feature {name!r} is a {type(feature).__name__}; a cache holds dense tensors"
+            )
+        shape = feature.shape.as_list()
+        info[name] = {"shape": [None, *shape[1:]] if shape else [], "dtype": feature.dtype.name}
+    return info
+
+
+_worker: Worker | None = None
+_counter: Any = None
+
+
+def start(pickled: bytes, counter: Any) -> None:
+    """Makes this process's worker, for the functions below."""
+    global _worker, _counter
+    _mute()  # what goes wrong reaches the user as an exception, through the pool
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # tokenizing must not take an accelerator's memory
+    _worker, _counter = Worker(pickle.loads(pickled)), counter
+
+
+def _report(examples: int) -> None:
+    with _counter.get_lock():
+        _counter.value += examples
+
+
+def splits_of() -> list[str]:
+    """`Worker.splits` of this process."""
+    assert _worker is not None
+    return _worker.splits()
+
+
+def write(folder: Path, split: str, shard: int, shards: int, fingerprint: str) -> None:
+    """`Worker.write` of this process, counted for the progress bar."""
+    assert _worker is not None
+    _worker.write(folder, split, shard, shards, fingerprint, _report)
