@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 
-# `layers.softmax_attention.attend` appears in a trace under this name.
+# `layers.softmax_attention.attend` appears in a trace under this name. Linen's scan also leaves
+# a trace of that part of it, the mask, which depends on no layer; it has fewer arguments.
 ATTENTION = "attend"
 
 
@@ -37,7 +38,7 @@ def _count_equation(equation: Any) -> float:
     if name == "ragged_dot_general":
         # Every row of the left meets one of the matrices on the right.
         return 2.0 * math.prod(equation.invars[0].aval.shape) * equation.outvars[0].aval.shape[-1]
-    if equation.params.get("name") == ATTENTION:
+    if equation.params.get("name") == ATTENTION and len(equation.invars) > 2:
         b, h, t, d = equation.invars[0].aval.shape
         s = equation.invars[1].aval.shape[2]
         return 4.0 * b * h * t * s * d

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from models.errors import ModelError
 from models.language_model import Batch, Cache, LanguageModel
 from models.layers.attention import Attention
 from models.layers.block import Context, PreNormBlock
@@ -49,6 +50,11 @@ class GPT2(LanguageModel):
 
     def setup(self) -> None:
         """Makes embeddings, positions, layers and the last norm."""
+        if self.embed_dim % self.num_heads:
+            raise ModelError(
+                f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}: "
+                "the heads divide it evenly among them."
+            )
         residual_init = normal(0.02 * (2 * self.num_layers) ** -0.5)
         dropout = Dropout(self.dropout_rate)
         norm = functools.partial(LayerNorm, epsilon=self.norm_epsilon, dtype=self.dtype)

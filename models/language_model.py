@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from models import flops, losses
+from models.errors import ModelError
 from models.layers import embeddings, stack
 
 Array = jax.Array
@@ -69,7 +70,19 @@ class LanguageModel(nn.Module, kw_only=True):
     # What a user calls.
 
     def __call__(self, *, enable_dropout: bool = False, **features: Array) -> Array:
-        """Logits, float32 `[b, t, v]`; what the family does not read is left aside."""
+        """Logits, float32 `[b, t, v]`; what the family does not read is left aside.
+
+        Raises:
+          ModelError: a feature is missing.
+        """
+        for side in (
+            ("encoder", "decoder") if self.architecture == "encoder_decoder" else ("decoder",)
+        ):
+            if f"{side}_input_tokens" not in features:
+                raise ModelError(
+                    f"the batch has {sorted(features)}, but {type(self).__name__} reads "
+                    f"{side}_input_tokens: is the task made for an {self.architecture} model?"
+                )
         x_bte = self.hidden(enable_dropout=enable_dropout, **features)
         logits_btv = embeddings.logits(x_bte, self.output_kernel())
         return nn.with_logical_constraint(logits_btv, ("batch", "length", "vocab"))

@@ -1,0 +1,54 @@
+"""Every gin file's model has the number of parameters that its first lines promise."""
+
+import re
+from pathlib import Path
+
+import gin
+import pytest
+
+ROOT = Path(__file__).parents[2] / "gin_configs"
+FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("models/*/*.gin"))
+
+# As published, in millions or billions: T5 1.0 in Raffel et al. 2020, section 3.7, with
+# "11B" and its kind rounded; GPT-2 as corrected by its authors.
+PUBLISHED = {
+    "models/t5_1_0/small.gin": 60.5e6,
+    "models/t5_1_0/base.gin": 220e6,
+    "models/t5_1_0/large.gin": 770e6,
+    "models/t5_1_0/3b.gin": 2.8e9,
+    "models/t5_1_0/11b.gin": 11e9,
+    "models/gpt2/124m.gin": 124.4e6,
+    "models/gpt2/355m.gin": 355e6,
+    "models/gpt2/774m.gin": 774e6,
+    "models/gpt2/1558m.gin": 1558e6,
+}
+
+
+def model_of(name):
+    gin.clear_config()
+    try:
+        gin.parse_config_file(str(ROOT / name))
+        return gin.query_parameter("MODEL/macro.value").__deepcopy__({})
+    finally:
+        gin.clear_config()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_count_and_command_are_as_the_file_says(name):
+    text = (ROOT / name).read_text()
+    assert f"t5x-like inspect --gin_file={name}\n" in text
+    promised = int(re.search(r"^# ([\d,]+) parameters", text, re.MULTILINE)[1].replace(",", ""))
+    assert model_of(name).parameter_count() == promised
+
+
+# 770M and 220M are printed for 737.7M and 222.9M.
+@pytest.mark.parametrize(("name", "count"), PUBLISHED.items())
+def test_count_is_the_published_one(name, count):
+    assert model_of(name).parameter_count() == pytest.approx(count, rel=0.045)
+
+
+def test_every_published_size_has_a_file():
+    assert set(PUBLISHED) <= set(FILES)
+    assert {f"models/t5_1_1/{x}.gin" for x in ("small", "base", "large", "xl", "xxl")} <= set(FILES)
+    tiny = [model_of(name).parameter_count() for name in FILES if name.endswith("/tiny.gin")]
+    assert tiny and max(tiny) < 1e6
