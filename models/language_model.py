@@ -10,12 +10,15 @@ from flax import linen as nn
 
 from models import flops, losses
 from models.errors import ModelError
-from models.layers import embeddings, stack
+from models.layers import attention, embeddings, joined, mlps, stack
 
 Array = jax.Array
 Batch = Mapping[str, Any]
 Cache = dict[str, Any]
 Params = Any
+
+# Where `decoding_params` keeps the matrix from the residual stream to logits.
+OUTPUT_KERNEL = "output_kernel"
 
 
 class LanguageModel(nn.Module, kw_only=True):
@@ -40,6 +43,8 @@ class LanguageModel(nn.Module, kw_only=True):
     """
 
     architecture: ClassVar[Literal["encoder_decoder", "decoder_only"]]
+    # Most tokens of a decoder row; families with a table of positions have a field instead.
+    max_length = None
 
     vocab_size: int
     dropout_rate: float = 0.0
@@ -145,7 +150,13 @@ class LanguageModel(nn.Module, kw_only=True):
         `init_cache` and `decode_step` take this or the trained tree; inside a loop the
         latter costs a copy of every layer's parameters each step.
         """
-        return {**params, "decoder": stack.unstack_layers(params["decoder"])}
+        decoder = joined.join(
+            stack.unstack_layers(params["decoder"]),
+            {"self_attention": attention.SELF_PROJECTIONS, "mlp": mlps.GATED_INPUTS},
+        )
+        # A tied output is the embeddings' transpose: written out once, it is read in order.
+        kernel_ev = self.apply({"params": params}, method="output_kernel")
+        return {**params, "decoder": decoder, OUTPUT_KERNEL: kernel_ev}
 
     @nn.nowrap
     def init_cache(self, params: Params, batch: Batch, max_decode_length: int) -> Cache:
@@ -175,7 +186,10 @@ class LanguageModel(nn.Module, kw_only=True):
 
     def _extended_logits(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
         x_bte, cache = self.extend(cache, tokens_bt)
-        return embeddings.logits(x_bte, self.output_kernel()), cache
+        kernel_ev = self.variables["params"].get(OUTPUT_KERNEL)
+        if kernel_ev is None:
+            kernel_ev = self.output_kernel()
+        return embeddings.logits(x_bte, kernel_ev), cache
 
     @nn.nowrap
     def abstract_params(self) -> Params:

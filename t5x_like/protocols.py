@@ -33,6 +33,7 @@ class LanguageModel(Protocol):
 
     architecture: ClassVar[Architecture]
     vocab_size: int
+    max_length: int | None  # most tokens of a decoder row; None for any number
 
     def init(self, rng: Array, batch: Batch) -> dict[str, Params]:
         """Fresh variables, `{"params": tree of float32 arrays}`."""

@@ -7,7 +7,7 @@ are chosen is an object: `Greedy()`, `Sampling((Temperature(0.7), TopP(0.9)))`,
 
 from t5x_like.decoding.beam import BeamSearch, length_penalty
 from t5x_like.decoding.filters import LogitsFilter, Temperature, TopK, TopP
-from t5x_like.decoding.generate import FILLER, Generation, generate, generate_batch, prepare
+from t5x_like.decoding.generate import Generation, generate, generate_batch, prepare
 from t5x_like.decoding.prompts import bucket_length, decoding_batch
 from t5x_like.decoding.strategies import (
     Decoded,
@@ -19,7 +19,6 @@ from t5x_like.decoding.strategies import (
 from t5x_like.decoding.text import TextCodec, TextGeneration, generate_text
 
 __all__ = [
-    "FILLER",
     "BeamSearch",
     "Decoded",
     "Generation",

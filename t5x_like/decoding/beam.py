@@ -53,14 +53,14 @@ class BeamSearch:
         start: Start,
         *,
         keys_b: Array,
-        ended_b: Array,
+        limits_b: Array,
         max_new_tokens: int,
         eos_id: int | None,
     ) -> Decoded:
         """See `Strategy`; nothing is drawn, so `keys_b` is not used."""
         del keys_b
         tokens_bkn, scores_bk, lengths_bk = self.search(
-            step, start, ended_b=ended_b, max_new_tokens=max_new_tokens, eos_id=eos_id
+            step, start, limits_b=limits_b, max_new_tokens=max_new_tokens, eos_id=eos_id
         )
         return Decoded(tokens_bkn[:, 0], scores_bk[:, 0], lengths_bk[:, 0])
 
@@ -69,7 +69,7 @@ class BeamSearch:
         decode_step: Step,
         start: Start,
         *,
-        ended_b: Array,
+        limits_b: Array,
         max_new_tokens: int,
         eos_id: int | None,
     ) -> tuple[Array, Array, Array]:
@@ -81,7 +81,7 @@ class BeamSearch:
           int32 `[b, k]`.
         """
         k, n = self.beams, max_new_tokens
-        rows = ended_b.shape[0]
+        rows = limits_b.shape[0]
 
         def spread(leaf):
             """Each row `k` times over; scalars are shared by all rows."""
@@ -120,15 +120,21 @@ class BeamSearch:
                 "done_scores": done_scores_bk,
                 "done_lengths": jnp.take_along_axis(pool_lengths, done_bk, axis=1),
             }
+            # A row at its limit stays as it is.
+            on_b = step < limits_b
+            new_state = {
+                name: jnp.where(on_b.reshape(rows, *[1] * (new.ndim - 1)), new, state[name])
+                for name, new in new_state.items()
+            }
             return new_state, jnp.take_along_axis(origin_bc, kept_bk, axis=1)
 
         def continues(carry):
             step, _, state = carry
             # Log-probabilities only fall, and the penalty is largest at full length: this
             # is the most that a running beam can still reach.
-            reachable_b = state["totals"][:, 0] / length_penalty(n, self.alpha)
-            over_b = ended_b | (state["done_scores"][:, -1] >= reachable_b)
-            return (step < n) & ~jnp.all(over_b)
+            reachable_b = state["totals"][:, 0] / length_penalty(limits_b, self.alpha)
+            over_b = (step >= limits_b) | (state["done_scores"][:, -1] >= reachable_b)
+            return ~jnp.all(over_b)
 
         def advance(carry):
             step, cache, state = carry
@@ -159,11 +165,12 @@ class BeamSearch:
             continues, advance, (jnp.int32(first_step), cache, state)
         )
 
-        running_scores_bk = state["totals"] / length_penalty(steps, self.alpha)
+        steps_b1 = jnp.minimum(steps, limits_b)[:, None]
+        running_scores_bk = state["totals"] / length_penalty(steps_b1, self.alpha)
         none_done_b1 = state["done_scores"][:, :1] <= IMPOSSIBLE / 2
-        lengths_bk = jnp.where(none_done_b1, steps, state["done_lengths"])
+        lengths_bk = jnp.where(none_done_b1, steps_b1, state["done_lengths"])
         return (
             jnp.where(none_done_b1[:, :, None], state["tokens"], state["done_tokens"]),
             jnp.where(none_done_b1, running_scores_bk, state["done_scores"]),
-            jnp.where(ended_b[:, None], 0, lengths_bk),
+            jnp.where(limits_b[:, None] <= 0, 0, lengths_bk),
         )

@@ -18,9 +18,6 @@ from t5x_like.decoding.strategies import Decoded, Greedy, Strategy
 from t5x_like.errors import UserError
 from t5x_like.protocols import Batch, LanguageModel
 
-# A row with this index only fills up the batch.
-FILLER = -1
-
 
 @dataclasses.dataclass(frozen=True)
 class Generation:
@@ -50,6 +47,7 @@ def generate_batch(
     decoding_params: Any,
     batch: Batch,
     row_indices_b: Any,
+    limits_b: Any,
     seed: Any = 0,
     *,
     strategy: Strategy,
@@ -64,7 +62,8 @@ def generate_batch(
       decoding_params: the same, from `prepare`.
       batch: as `prompts.decoding_batch` makes it.
       row_indices_b: int32 `[b]`; the random stream of a row is a function of `seed` and
-        this index alone. `FILLER` marks rows that nobody waits for.
+        this index alone.
+      limits_b: int32 `[b]`, most new tokens of each row; 0 for rows that nobody waits for.
       seed: int32 scalar.
       strategy: how tokens are chosen.
       max_new_tokens: `n`.
@@ -75,7 +74,7 @@ def generate_batch(
         functools.partial(model.decode_step, decoding_params),
         begin(model, params, decoding_params, batch, max_new_tokens),
         keys_b=jax.vmap(jax.random.fold_in, (None, 0))(key, row_indices_b),
-        ended_b=row_indices_b == FILLER,
+        limits_b=limits_b,
         max_new_tokens=max_new_tokens,
         eos_id=eos_id,
     )
@@ -106,7 +105,8 @@ def generate(
       params: its parameters.
       prompts: token ids; for encoder-decoders the encoder's input, with the end token if
         the model was trained with one there; otherwise the prefix without `bos_id`.
-      max_new_tokens: most tokens to generate, the end token included.
+      max_new_tokens: most tokens to generate, the end token included; fewer where the
+        model's `max_length` leaves no room for them.
       strategy: how tokens are chosen.
       eos_id: ends a row, None for none.
       bos_id: put before decoder prompts; None for models trained without one.
@@ -121,21 +121,27 @@ def generate(
       One `Generation` a prompt, in the order of the prompts.
 
     Raises:
-      UserError: `max_new_tokens` or `batch_size` below 1, or an empty prompt without `bos_id`.
+      UserError: `max_new_tokens` or `batch_size` below 1, an empty prompt without `bos_id`, or
+        a prompt longer than the model's `max_length`.
     """
     if max_new_tokens < 1 or batch_size < 1:
         raise UserError(
             f"max_new_tokens is {max_new_tokens} and batch_size {batch_size}; "
             "both must be at least 1"
         )
+    limits = [
+        _limit(model, len(prompt) + (bos_id is not None), max_new_tokens) for prompt in prompts
+    ]
     decoding_params = prepare(model, params)
     order = sorted(range(len(prompts)), key=lambda i: (bucket_length(len(prompts[i])), i))
     generations: list[Any] = [None] * len(prompts)
     for first in range(0, len(order), batch_size):
         members = order[first : first + batch_size]
         filled = members + members[:1] * (batch_size - len(members))
-        row_indices = np.full((batch_size,), FILLER, np.int32)
+        row_indices = np.zeros((batch_size,), np.int32)
         row_indices[: len(members)] = [first_row + i for i in members]
+        batch_limits = np.zeros((batch_size,), np.int32)
+        batch_limits[: len(members)] = [limits[i] for i in members]
         decoded = generate_batch(
             model,
             params,
@@ -147,6 +153,7 @@ def generate(
                 bidirectional=bidirectional_prompt,
             ),
             row_indices,
+            batch_limits,
             jnp.int32(seed),
             strategy=strategy,
             max_new_tokens=max_new_tokens,
@@ -157,6 +164,20 @@ def generate(
         if progress is not None:
             progress(len(members))
     return generations
+
+
+def _limit(model: LanguageModel, prompt_length: int, max_new_tokens: int) -> int:
+    """How many tokens may follow a prompt; the last of them is never read."""
+    if model.architecture == "encoder_decoder":
+        prompt_length = 1
+    if model.max_length is None:
+        return max_new_tokens
+    if prompt_length > model.max_length:
+        raise UserError(
+            f"a prompt of {prompt_length} tokens, but the model's max_length is "
+            f"{model.max_length}: shorten it."
+        )
+    return min(max_new_tokens, model.max_length - prompt_length + 1)
 
 
 def _generations(decoded: Decoded, eos_id: int | None) -> list[Generation]:

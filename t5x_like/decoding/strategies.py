@@ -46,7 +46,7 @@ class Strategy(Protocol):
         start: Start,
         *,
         keys_b: Array,
-        ended_b: Array,
+        limits_b: Array,
         max_new_tokens: int,
         eos_id: int | None,
     ) -> Decoded:
@@ -56,9 +56,10 @@ class Strategy(Protocol):
           step: the model's, parameters given.
           start: the prompt read.
           keys_b: one random key a row.
-          ended_b: bool `[b]`, rows that only fill up the batch.
+          limits_b: int32 `[b]`, most tokens of each row, `n` at most; 0 for rows that only
+            fill up the batch.
           max_new_tokens: `n`.
-          eos_id: ends a row; None: every row runs to `n`.
+          eos_id: ends a row; None: every row runs to its limit.
         """
 
 
@@ -124,12 +125,12 @@ def _follow_one_path(
     start: Start,
     *,
     keys_b: Array,
-    ended_b: Array,
+    limits_b: Array,
     max_new_tokens: int,
     eos_id: int | None,
 ) -> Decoded:
     """One token a row and step, chosen by `choose(logits_bv, keys_b)`."""
-    rows = ended_b.shape[0]
+    rows = limits_b.shape[0]
 
     def record(step, logits_bv, state):
         token_b = choose(logits_bv, jax.vmap(jax.random.fold_in, (0, None))(keys_b, step))
@@ -137,7 +138,9 @@ def _follow_one_path(
         score_b = chosen_b - jax.nn.logsumexp(logits_bv, axis=-1)
         running_b = ~state["ended"]
         token_b = jnp.where(running_b, token_b, 0)
-        ended_b = state["ended"] if eos_id is None else state["ended"] | (token_b == eos_id)
+        ended_b = state["ended"] | (step + 1 >= limits_b)
+        if eos_id is not None:
+            ended_b |= token_b == eos_id
         column = jax.lax.dynamic_update_slice_in_dim(state["tokens"], token_b[None], step, 0)
         return {
             "last": token_b,
@@ -162,7 +165,7 @@ def _follow_one_path(
         "tokens": jnp.zeros((max_new_tokens, rows), jnp.int32),
         "scores": jnp.zeros((rows,), jnp.float32),
         "lengths": jnp.zeros((rows,), jnp.int32),
-        "ended": ended_b,
+        "ended": limits_b <= 0,
     }
     first_step = 0
     if start.logits_bv is not None:

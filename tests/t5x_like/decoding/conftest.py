@@ -17,6 +17,7 @@ class BigramModel:
     """`params` is a float32 `[v, v, v]` table: logits by (token before last, last token)."""
 
     vocab_size: int
+    max_length = None
     architecture: ClassVar[str] = "decoder_only"
 
     def logits(self, params, batch):

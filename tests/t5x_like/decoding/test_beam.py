@@ -39,7 +39,7 @@ def test_a_beam_as_wide_as_the_tree_finds_the_best_of_all(bigram, log_probabilit
         tokens, found, lengths = search.search(
             functools.partial(model.decode_step, jnp.asarray(table)),
             begin(model, table, table, batch, limit),
-            ended_b=jnp.zeros((1,), bool),
+            limits_b=jnp.full((1,), limit),
             max_new_tokens=limit,
             eos_id=EOS,
         )

@@ -6,7 +6,8 @@ import pytest
 
 from models.gpt import GPT2
 from models.t5 import T5_1_1
-from t5x_like.decoding import BeamSearch, Sampling, generate
+from t5x_like.decoding import BeamSearch, Greedy, Sampling, generate
+from t5x_like.errors import UserError
 from t5x_like.scoring import score
 
 EOS = 1
@@ -161,3 +162,28 @@ def test_compilations_are_shared_by_prompts_of_a_bucket(gpt):
     before = generate_batch._cache_size()
     generate(model, params, some_prompts(4, 7, 1, 6, 2), **arguments)
     assert generate_batch._cache_size() == before
+
+
+@pytest.mark.parametrize("strategy", [Greedy(), BeamSearch(beams=2)])
+def test_a_row_ends_where_the_model_has_no_more_positions(gpt, strategy):
+    model, params = gpt
+    # 64 positions: 0 and a prompt of 50 take 51; 13 new tokens are read, and a 14th is not.
+    prompts = some_prompts(50, 60)
+    together = generate(
+        model, params, prompts, strategy=strategy, max_new_tokens=30, eos_id=None, batch_size=2
+    )
+    assert [len(generation.tokens) for generation in together] == [14, 4]
+    for prompt, room, generation in zip(prompts, [14, 4], together, strict=True):
+        (alone,) = generate(
+            model,
+            params,
+            [prompt],
+            strategy=strategy,
+            max_new_tokens=room,
+            eos_id=None,
+            batch_size=2,
+        )
+        assert alone.tokens == generation.tokens
+        np.testing.assert_allclose(alone.score, generation.score, rtol=1e-4)
+    with pytest.raises(UserError, match="max_length is 64"):
+        generate(model, params, some_prompts(64), max_new_tokens=1)
