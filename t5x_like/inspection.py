@@ -144,7 +144,7 @@ def batch_shapes(
     Raises:
       UserError: a length that the model needs is missing.
     """
-    longest = min(DEFAULT_LENGTH, getattr(model, "max_length", DEFAULT_LENGTH))
+    longest = min(DEFAULT_LENGTH, model.max_length or DEFAULT_LENGTH)
     lengths = task_feature_lengths or {"inputs": longest, "targets": longest}
     needed = ("inputs", "targets") if model.architecture == "encoder_decoder" else ("targets",)
     for name in needed:
