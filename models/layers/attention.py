@@ -8,12 +8,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from models.layers.dropout import NO_DROPOUT, Dropout
+from models.layers.joined import part_of_joined
 from models.layers.linear import Initializer, Linear
 from models.layers.masks import Mask
 from models.layers.softmax_attention import KeysValues, attend
 
 Rotation = Callable[[jax.Array, jax.Array | None], jax.Array]
 """`(x [b, heads, t, d], positions [b, t] or None) -> x`, for queries and for keys."""
+
+
+# What self-attention makes of one input, and decoding may compute as one product.
+SELF_PROJECTIONS = ("query", "key", "value")
 
 
 class Attention(nn.Module):
@@ -69,10 +74,10 @@ class Attention(nn.Module):
 
     def keys_values(self, x_bse: jax.Array, positions_bs: jax.Array | None = None) -> KeysValues:
         """What `x` offers to be attended to."""
-        k_bgsd = self._heads(self.key(x_bse), self.kv_heads)
+        k_bgsd = self._heads(self._projected(x_bse, "key"), self.kv_heads)
         if self.rotation is not None:
             k_bgsd = self.rotation(k_bgsd, positions_bs)
-        return KeysValues(k_bgsd, self._heads(self.value(x_bse), self.kv_heads))
+        return KeysValues(k_bgsd, self._heads(self._projected(x_bse, "value"), self.kv_heads))
 
     def __call__(
         self,
@@ -85,7 +90,7 @@ class Attention(nn.Module):
         enable_dropout: bool = False,
     ) -> jax.Array:
         """What `x` finds when it attends to `keys_values`, `[b, t, e]`."""
-        q_bhtd = self._heads(self.query(x_bte), self.num_heads)
+        q_bhtd = self._heads(self._projected(x_bte, "query"), self.num_heads)
         if self.rotation is not None:
             q_bhtd = self.rotation(q_bhtd, positions_bt)
         key = self.make_rng("dropout") if enable_dropout and self.dropout.rate else None
@@ -99,6 +104,10 @@ class Attention(nn.Module):
         )
         b, h, t, d = y_bhtd.shape
         return self.out(y_bhtd.transpose(0, 2, 1, 3).reshape(b, t, h * d))
+
+    def _projected(self, x_bte: jax.Array, name: str) -> jax.Array:
+        y_bte = part_of_joined(self, x_bte, SELF_PROJECTIONS.index(name), self.dtype)
+        return getattr(self, name)(x_bte) if y_bte is None else y_bte
 
     def _heads(self, x_bte: jax.Array, num_heads: int) -> jax.Array:
         b, t, _ = x_bte.shape

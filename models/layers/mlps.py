@@ -6,6 +6,7 @@ import jax
 from flax import linen as nn
 
 from models.layers.dropout import NO_DROPOUT, Dropout
+from models.layers.joined import part_of_joined
 from models.layers.linear import Initializer, Linear
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -51,11 +52,20 @@ class MLP(nn.Module):
         )(y_btf)
 
 
+# What a gated layer makes of one input, and decoding may compute as one product.
+GATED_INPUTS = ("wi_0", "wi_1")
+
+
 class GatedMLP(MLP):
     """`W_o (φ(W_0 x) ⊙ W_1 x)`: GEGLU, SwiGLU and their kind (Shazeer 2020, eq. 6)."""
 
     @nn.compact
     def __call__(self, x_bte: jax.Array, *, enable_dropout: bool = False) -> jax.Array:
         """`[b, t, e]` to the same shape."""
-        y_btf = self.activation(self._input("wi_0")(x_bte)) * self._input("wi_1")(x_bte)
+        gate_btf, value_btf = (self._gated_input(x_bte, name) for name in GATED_INPUTS)
+        y_btf = self.activation(gate_btf) * value_btf
         return self._output(y_btf, x_bte.shape[-1], enable_dropout)
+
+    def _gated_input(self, x_bte: jax.Array, name: str) -> jax.Array:
+        y_btf = part_of_joined(self, x_bte, GATED_INPUTS.index(name), self.dtype)
+        return self._input(name)(x_bte) if y_btf is None else y_btf
