@@ -46,7 +46,7 @@ def keep_freed_memory() -> bool:
     XLA on a CPU allocates an execution's temporary memory anew each time. glibc takes blocks
     from 32 MB up from the system and gives them back at once, and so every step pays for
     clearing and mapping the same pages again: a tenth of it, or more. Memory once used stays
-    with the process instead, up to 2 GiB at a time. Accelerators have allocators of their own
+    with the process instead. Accelerators have allocators of their own
     and gain nothing.
 
     Returns:
@@ -59,7 +59,7 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     # No blocks of their own; one heap, as only the main one grows without limit.
-    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1))
+    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_ARENA_MAX, 1))
     return all([mallopt(name, value) == 1 for name, value in settings])
 
 
