@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 
-TEST = ["hypothesis", "pytest", "pytest-xdist", "ruff", "mypy"]
+TEST = ["hypothesis", "pytest", "pytest-xdist", "ruff", "mypy", "scikit-learn"]
 NOTEBOOKS = ["ipykernel", "matplotlib", "nbclient", "nbformat"]
 # Bounds on torch and transformers are what the parity tests were run against.
 INTEROP = ["safetensors", "torch>=2.6", "transformers>=5"]

@@ -103,7 +103,9 @@ def test_the_saved_configuration_reruns_as_it_is(run_dir, tmp_path):
     assert cli.main(["train", *flags]) == 0
     assert_equal(params(str(tmp_path), 8), params(run_dir, 8))
     with open(f"{run_dir}/config.gin") as first, open(tmp_path / "config.gin") as second:
-        assert first.read().replace(run_dir, str(tmp_path)) == second.read()
+        # gin breaks a line when the path on it is long.
+        texts = [file.read().replace("\\\n    ", "") for file in (first, second)]
+    assert texts[0].replace(run_dir, str(tmp_path)) == texts[1]
 
 
 def test_a_finished_run_has_nothing_left_to_do(run_dir, train_flags, capsys):
