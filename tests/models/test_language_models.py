@@ -33,12 +33,17 @@ def gpt2(**options):
 FAMILIES = {"t5_1_1": functools.partial(t5, T5_1_1), "gpt2": gpt2}
 
 
+@functools.cache
+def initial(model):
+    return jax.jit(model.init)(jax.random.key(0))["params"]
+
+
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request):
     """Constructor, model and parameters, drawn large enough for attention to matter."""
     make = FAMILIES[request.param]
     model = make()
-    params = jax.jit(model.init)(jax.random.key(0))["params"]
+    params = initial(model)
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
     leaves = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
@@ -145,7 +150,7 @@ def test_packed_rows_give_what_each_text_gives_alone(family):
 
 def test_padding_of_the_encoder_changes_nothing():
     model = t5(T5)
-    params = model.init(jax.random.key(0))["params"]
+    params = initial(model)
     batch = batch_for(model)
     padded = jnp.pad(batch["encoder_input_tokens"], ((0, 0), (0, 4)))
     np.testing.assert_allclose(
@@ -157,7 +162,7 @@ def test_padding_of_the_encoder_changes_nothing():
 
 def test_a_prefix_is_read_in_both_directions():
     model = gpt2()
-    params = model.init(jax.random.key(0))["params"]
+    params = initial(model)
     batch = batch_for(model) | {"decoder_causal_attention": jnp.array([[1] * 4 + [0] * 6] * 2)}
     changed = batch | {"decoder_input_tokens": batch["decoder_input_tokens"].at[:, 3].set(9)}
     difference = np.abs(logits_of(model, params, batch) - logits_of(model, params, changed)).max(
@@ -202,7 +207,7 @@ def test_prompts_padded_on_the_left_decode_as_if_they_were_not(family):
 
 def test_a_prompt_of_padding_alone_gives_the_first_step_and_no_nan():
     model = gpt2()
-    params = model.init(jax.random.key(0))["params"]
+    params = initial(model)
     batch = batch_for(model, rows=1, length=1)
     nothing = jnp.zeros((1, 4), jnp.int32)
     cache = model.init_cache(
@@ -214,7 +219,7 @@ def test_a_prompt_of_padding_alone_gives_the_first_step_and_no_nan():
 
 def test_a_bidirectional_prompt_is_decoded_as_it_was_trained():
     model = gpt2()
-    params = model.init(jax.random.key(0))["params"]
+    params = initial(model)
     batch = batch_for(model) | {"decoder_causal_attention": jnp.array([[1] * 4 + [0] * 6] * 2)}
     logits = logits_of(model, params, batch)
     prompt = {
@@ -271,8 +276,8 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_at_the_ends(family):
     make, model, params = family
     half = make(dtype="bfloat16")
     batch = batch_for(model)
-    x = half.apply({"params": params}, **batch, method="hidden")
-    assert x.dtype == jnp.bfloat16
+    hidden = functools.partial(half.apply, {"params": params}, method="hidden")
+    assert jax.eval_shape(lambda: hidden(**batch)).dtype == jnp.bfloat16
     logits = logits_of(half, params, batch)
     assert logits.dtype == jnp.float32
     whole = logits_of(model, params, batch)
@@ -281,8 +286,8 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_at_the_ends(family):
 
 def test_initial_values_are_the_papers():
     # Mesh TensorFlow's for T5: q (e d)^-1/2, k v e^-1/2, o (h d)^-1/2, wi e^-1/2, wo f^-1/2.
-    params = t5(T5, embed_dim=128, head_dim=64, num_heads=3, mlp_dim=256).init(jax.random.key(0))
-    layers = params["params"]["encoder"]["stack"]["layers"]
+    params = initial(t5(T5, embed_dim=128, head_dim=64, num_heads=3, mlp_dim=256))
+    layers = params["encoder"]["stack"]["layers"]
     deviations = jax.tree.map(np.std, layers)
     attention, mlp = deviations["self_attention"], deviations["mlp"]
     assert attention["query"]["kernel"] == pytest.approx((128 * 64) ** -0.5, rel=0.03)
@@ -291,7 +296,7 @@ def test_initial_values_are_the_papers():
     assert mlp["wi"]["kernel"] == pytest.approx(128**-0.5, rel=0.03)
     assert mlp["wo"]["kernel"] == pytest.approx(256**-0.5, rel=0.03)
     # GPT-2: 0.02, and 0.02 / sqrt(residual layers) where a branch joins the stream.
-    params = gpt2(embed_dim=96, num_layers=3).init(jax.random.key(0))["params"]
+    params = initial(gpt2(embed_dim=96, num_layers=3))
     layers = jax.tree.map(np.std, params["decoder"]["layers"])
     assert layers["mlp"]["wi"]["kernel"] == pytest.approx(0.02, rel=0.03)
     assert layers["mlp"]["wo"]["kernel"] == pytest.approx(0.02 / 6**0.5, rel=0.03)
@@ -301,7 +306,7 @@ def test_initial_values_are_the_papers():
 def test_mistakes_are_told_in_one_line():
     with pytest.raises(ModelError, match=r"33 tokens .* max_length is 32"):
         gpt2().logits(
-            gpt2().init(jax.random.key(0))["params"],
+            initial(gpt2()),
             {"decoder_input_tokens": jnp.zeros((1, 33), jnp.int32)},
         )
     with pytest.raises(ModelError, match=r"'half'.*'none', 'dots', 'full'"):
