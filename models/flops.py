@@ -1,7 +1,7 @@
 """Counting the multiplications of a model from its trace, whatever the family."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -42,7 +42,17 @@ def _count_equation(equation: Any) -> float:
         b, h, t, d = equation.invars[0].aval.shape
         s = equation.invars[1].aval.shape[2]
         return 4.0 * b * h * t * s * d
-    inner = [_count(jaxpr) for jaxpr in jax.core.jaxprs_in_params(equation.params)]
+    inner = [_count(jaxpr) for jaxpr in _inner_jaxprs(equation.params)]
     if name == "scan":
         return equation.params["length"] * sum(inner)
     return max(inner, default=0.0) if name == "cond" else sum(inner)
+
+
+def _inner_jaxprs(params: Mapping[str, Any]) -> Iterator[Any]:
+    """The programs inside an equation: bodies, branches, called functions."""
+    for value in params.values():
+        for part in value if isinstance(value, tuple | list) else (value,):
+            # Some come with their constants, as ClosedJaxpr, and some without.
+            part = getattr(part, "jaxpr", part)
+            if hasattr(part, "eqns"):
+                yield part
