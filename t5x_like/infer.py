@@ -13,7 +13,7 @@ from typing import Any, Literal, TextIO
 import jax
 
 from t5x_like import checkpoints, compilation_cache
-from t5x_like.decoding import Greedy, Strategy, TextCodec, generate_text
+from t5x_like.decoding import Greedy, Strategy, TextCodec, generate_text, prepare
 from t5x_like.decoding.tally import Tally
 from t5x_like.errors import UserError
 from t5x_like.partitioning import Partitioner
@@ -104,6 +104,7 @@ def infer(
     tally = Tally("prompts", total, shown=primary and not interactive, done=done)
     first = done
     with partitioner.activate(), _opened(output_path, primary) as out:
+        decoding_params = prepare(model, params)
         while chunk := list(itertools.islice(records, at_a_time)):
             found = generate_text(
                 model,
@@ -115,6 +116,7 @@ def infer(
                 batch_size=batch_size,
                 seed=seed,
                 first_row=first,
+                decoding_params=decoding_params,
                 progress=tally.add,
             )
             for record, one in zip(chunk, found, strict=True):

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from t5x_like.decoding.compilation import compiler_options
 from t5x_like.decoding.prompts import Tokens, bucket_length, decoding_batch
 from t5x_like.decoding.start import begin
 from t5x_like.decoding.strategies import Decoded, Greedy, Strategy
@@ -40,7 +41,6 @@ def prepare(model: LanguageModel, params: Any) -> Any:
     return model.decoding_params(params)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "strategy", "max_new_tokens", "eos_id"))
 def generate_batch(
     model: LanguageModel,
     params: Any,
@@ -69,6 +69,43 @@ def generate_batch(
       max_new_tokens: `n`.
       eos_id: ends a row, None for none.
     """
+    return decoding_program()(
+        model,
+        params,
+        decoding_params,
+        batch,
+        row_indices_b,
+        limits_b,
+        jnp.asarray(seed, jnp.int32),
+        strategy=strategy,
+        max_new_tokens=max_new_tokens,
+        eos_id=eos_id,
+    )
+
+
+@functools.cache
+def decoding_program() -> Any:
+    """The jitted program behind `generate_batch`, made when the backend is known."""
+    return jax.jit(
+        _decode,
+        static_argnames=("model", "strategy", "max_new_tokens", "eos_id"),
+        compiler_options=compiler_options(),
+    )
+
+
+def _decode(
+    model: LanguageModel,
+    params: Any,
+    decoding_params: Any,
+    batch: Batch,
+    row_indices_b: Any,
+    limits_b: Any,
+    seed: Any,
+    *,
+    strategy: Strategy,
+    max_new_tokens: int,
+    eos_id: int | None,
+) -> Decoded:
     key = jax.random.key(seed)
     return strategy.decode(
         functools.partial(model.decode_step, decoding_params),
@@ -93,6 +130,7 @@ def generate(
     seed: int = 0,
     batch_size: int = 8,
     first_row: int = 0,
+    decoding_params: Any = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Generation]:
     """Continues (decoder-only) or answers (encoder-decoder) every prompt.
@@ -115,6 +153,8 @@ def generate(
       seed: of the random streams.
       batch_size: rows decoded together.
       first_row: index of the first prompt; row i draws from the stream (seed, first_row + i).
+      decoding_params: what `prepare` made of `params`, for callers that generate again and
+        again; None makes it anew.
       progress: called with the number of prompts done after each batch.
 
     Returns:
@@ -132,7 +172,8 @@ def generate(
     limits = [
         _limit(model, len(prompt) + (bos_id is not None), max_new_tokens) for prompt in prompts
     ]
-    decoding_params = prepare(model, params)
+    if decoding_params is None:
+        decoding_params = prepare(model, params)
     order = sorted(range(len(prompts)), key=lambda i: (bucket_length(len(prompts[i])), i))
     generations: list[Any] = [None] * len(prompts)
     for first in range(0, len(order), batch_size):
@@ -154,7 +195,7 @@ def generate(
             ),
             row_indices,
             batch_limits,
-            jnp.int32(seed),
+            seed,
             strategy=strategy,
             max_new_tokens=max_new_tokens,
             eos_id=eos_id,

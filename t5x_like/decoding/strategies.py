@@ -70,7 +70,10 @@ class Greedy:
     def choose(self, logits_bv: Array, keys_b: Array) -> Array:
         """int32 `[b]`; of equals, the lowest id."""
         del keys_b
-        return jnp.argmax(logits_bv, axis=-1).astype(jnp.int32)
+        # Two plain reductions: XLA's argmax on CPUs is one that is not vectorized.
+        highest_b1 = jnp.max(logits_bv, axis=-1, keepdims=True)
+        ids_v = jnp.arange(logits_bv.shape[-1], dtype=jnp.int32)
+        return jnp.min(jnp.where(logits_bv == highest_b1, ids_v, ids_v[-1]), axis=-1)
 
     def decode(self, step: Step, start: Start, **arguments: Any) -> Decoded:
         """See `Strategy`."""

@@ -105,6 +105,7 @@ def generate_text(
     batch_size: int = 8,
     seed: int = 0,
     first_row: int = 0,
+    decoding_params: Any = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[TextGeneration]:
     """Continues or answers every text, in order; the arguments are those of `generate`."""
@@ -119,6 +120,7 @@ def generate_text(
         batch_size=batch_size,
         seed=seed,
         first_row=first_row,
+        decoding_params=decoding_params,
         progress=progress,
     )
     return [

@@ -7,6 +7,7 @@ import pytest
 from models.gpt import GPT2
 from models.t5 import T5_1_1
 from t5x_like.decoding import BeamSearch, Greedy, Sampling, generate
+from t5x_like.decoding.generate import decoding_program
 from t5x_like.errors import UserError
 from t5x_like.scoring import score
 
@@ -154,14 +155,12 @@ def test_beam_search_scores_are_likelihoods_over_the_penalty(t5):
 
 
 def test_compilations_are_shared_by_prompts_of_a_bucket(gpt):
-    from t5x_like.decoding import generate_batch
-
     model, params = gpt
     arguments = dict(max_new_tokens=5, batch_size=2)
     generate(model, params, some_prompts(2, 3), **arguments)
-    before = generate_batch._cache_size()
+    before = decoding_program()._cache_size()
     generate(model, params, some_prompts(4, 7, 1, 6, 2), **arguments)
-    assert generate_batch._cache_size() == before
+    assert decoding_program()._cache_size() == before
 
 
 @pytest.mark.parametrize("strategy", [Greedy(), BeamSearch(beams=2)])
