@@ -12,7 +12,7 @@ def compiler_options() -> dict[str, str] | None:
     On CPUs a step's time is that of products of a few rows with every matrix of the model.
     XLA's default library for them (YNNPACK) shares each one, and each small reduction, among
     threads, which costs more than the reductions themselves; without it, Eigen does the
-    products and loops the rest, a tenth faster (docs/performance_decode.md).
+    products and loops the rest, a tenth faster (docs/performance.md).
     """
     if jax.default_backend() != "cpu":
         return None
