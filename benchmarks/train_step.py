@@ -226,6 +226,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no contender stays behind
     results = []
     for name in ON_CPU if arguments.shape == "all" else [arguments.shape]:
         shape = SHAPES[name]
