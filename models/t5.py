@@ -6,19 +6,17 @@ anywhere; no 1/sqrt(d) in attention, because the initial queries are that much s
 """
 
 import functools
-from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
-from models.language_model import Batch, Cache, LanguageModel
+from models.encoder_decoder import EncoderDecoder
 from models.layers.attention import Attention
-from models.layers.block import Context, ModuleFactory, PreNormBlock
+from models.layers.biased_stack import BiasedStack
+from models.layers.block import PreNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed, OutputKernel
 from models.layers.linear import normal
-from models.layers.masks import Mask
 from models.layers.mlps import MLP, Activation, GatedMLP
 from models.layers.norms import RMSNorm
 from models.layers.positions import RelativePositionBias
@@ -27,51 +25,7 @@ from models.layers.stack import Stack
 Array = jax.Array
 
 
-class T5Side(nn.Module):
-    """The encoder or the decoder: relative bias, layers, last norm.
-
-    Attributes:
-      relative_bias: makes the bias of this side.
-      layers: makes its stack.
-      norm: makes its last norm.
-      dropout: on what comes in and what goes out.
-    """
-
-    relative_bias: ModuleFactory
-    layers: ModuleFactory
-    norm: ModuleFactory
-    dropout: Dropout
-
-    def setup(self) -> None:
-        """Makes the three parts."""
-        self.relative_position_bias = self.relative_bias()
-        self.stack = self.layers()
-        self.final_norm = self.norm()
-
-    def __call__(self, x_bte: Array, context: Context) -> Array:
-        """From embeddings to the last norm, `[b, t, e]`."""
-        length = x_bte.shape[1]
-        context = context.replace(bias_bhts=self.relative_position_bias(length, length))
-        x_bte = self._drop(x_bte, context)
-        return self._drop(self.final_norm(self.stack(x_bte, context)), context)
-
-    def empty_cache(self, memory_bse: Array, max_length: int) -> list[Any]:
-        """The layers' caches before the first token."""
-        return self.stack.empty_cache(memory_bse.shape[0], max_length, memory_bse)
-
-    def extend(self, x_bte: Array, context: Context, caches: list[Any]) -> tuple[Array, list[Any]]:
-        """The same as a call, for tokens that follow those in the caches."""
-        slots = caches[0].own.keys_bgsd.shape[2]
-        bias_bhts = self.relative_position_bias(x_bte.shape[1], slots, context.first_slot)
-        x_bte, caches = self.stack.extend(x_bte, context.replace(bias_bhts=bias_bhts), caches)
-        return self.final_norm(x_bte), caches
-
-    def _drop(self, x_bte: Array, context: Context) -> Array:
-        draw = context.enable_dropout and self.dropout.rate
-        return self.dropout(x_bte, self.make_rng("dropout") if draw else None)
-
-
-class T5(LanguageModel):
+class T5(EncoderDecoder):
     """T5 1.0: ReLU, and an output tied to the embeddings.
 
     Initial values are Mesh TensorFlow's, in which the paper's models were made.
@@ -90,8 +44,6 @@ class T5(LanguageModel):
       tied_output: whether the output matrix is the embeddings'.
       norm_epsilon: of every norm.
     """
-
-    architecture: ClassVar = "encoder_decoder"
 
     embed_dim: int = 512
     mlp_dim: int = 2048
@@ -116,10 +68,9 @@ class T5(LanguageModel):
                 self.vocab_size, self.embed_dim, normal(self.embed_dim**-0.5)
             )
 
-    def _side(self, num_layers: int, *, is_decoder: bool) -> T5Side:
+    def _side(self, num_layers: int, *, is_decoder: bool) -> BiasedStack:
         inner_dim = self.num_heads * self.head_dim
-        # One draw for all positions of a row, as Mesh TensorFlow's noise_shape had it.
-        dropout = Dropout(self.dropout_rate, shared_axes=(-2,))
+        dropout = self.embedding_dropout()
         norm = functools.partial(RMSNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
         attention = functools.partial(
             Attention,
@@ -144,8 +95,8 @@ class T5(LanguageModel):
         block = functools.partial(
             PreNormBlock, norm, attention, mlp, attention if is_decoder else None, dropout
         )
-        return T5Side(
-            relative_bias=functools.partial(
+        return BiasedStack(
+            make_relative_bias=functools.partial(
                 RelativePositionBias,
                 self.num_heads,
                 bidirectional=not is_decoder,
@@ -153,86 +104,24 @@ class T5(LanguageModel):
                 num_buckets=self.num_buckets,
                 max_distance=self.max_distance,
             ),
-            layers=functools.partial(Stack, block, num_layers, self.remat_policy, self.scan_unroll),
-            norm=norm,
+            make_stack=functools.partial(
+                Stack, block, num_layers, self.remat_policy, self.scan_unroll
+            ),
+            make_norm=norm,
             dropout=dropout,
         )
 
-    def hidden(
-        self,
-        *,
-        encoder_input_tokens: Array,
-        decoder_input_tokens: Array,
-        encoder_segment_ids: Array | None = None,
-        decoder_segment_ids: Array | None = None,
-        enable_dropout: bool = False,
-        **_: Array,
-    ) -> Array:
-        """The decoder's residual stream, `[b, t, e]`."""
-        memory_bse = self._encode(encoder_input_tokens, encoder_segment_ids, enable_dropout)
-        context = Context(
-            mask=Mask(
-                causal=True,
-                query_segments_bt=decoder_segment_ids,
-                key_segments_bs=decoder_segment_ids,
-            ),
-            memory_bse=memory_bse,
-            memory_mask=_memory_mask(
-                encoder_input_tokens, encoder_segment_ids, decoder_segment_ids
-            ),
-            enable_dropout=enable_dropout,
-        )
-        return self._scaled(self.decoder(self.token_embedder(decoder_input_tokens), context))
+    def embedding_dropout(self) -> Dropout:
+        """One draw for all positions of a row, as Mesh TensorFlow's noise_shape had it."""
+        return Dropout(self.dropout_rate, shared_axes=(-2,))
+
+    def finish(self, x_bte: Array) -> Array:
+        """The embeddings' variance is 1; a tied output must bring the logits back to it."""
+        return x_bte * self.embed_dim**-0.5 if self.tied_output else x_bte
 
     def output_kernel(self) -> Array:
         """The matrix from `hidden` to logits, `[e, v]`."""
         return self.token_embedder.output_kernel() if self.tied_output else self.output()
-
-    def start(self, batch: Batch, max_decode_length: int) -> Cache:
-        """Reads the encoder's input and the prompt, if there is one."""
-        tokens_bs = batch["encoder_input_tokens"]
-        memory_bse = self._encode(tokens_bs, batch.get("encoder_segment_ids"), False)
-        cache = {
-            "layers": self.decoder.empty_cache(memory_bse, max_decode_length),
-            "next_slot": jnp.zeros((), jnp.int32),
-            "memory_valid": _valid(tokens_bs, batch.get("encoder_segment_ids")),
-            "valid": None,
-        }
-        prompt_bp = batch.get("decoder_input_tokens")
-        if prompt_bp is None or not prompt_bp.shape[1]:
-            return cache
-        segments_bp = batch.get("decoder_segment_ids")
-        if segments_bp is not None:
-            new = ((0, 0), (0, max_decode_length - prompt_bp.shape[1]))
-            cache["valid"] = jnp.pad(segments_bp != 0, new, constant_values=True)
-        return self.extend(cache, prompt_bp)[1]
-
-    def extend(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
-        """The decoder's residual stream of the next tokens, and the cache with them."""
-        slot = cache["next_slot"]
-        context = Context(
-            mask=Mask(causal=True, key_valid_bs=cache["valid"], first_query=slot),
-            memory_mask=Mask(key_valid_bs=cache["memory_valid"]),
-            first_slot=slot,
-        )
-        x_bte = self.token_embedder(tokens_bt)
-        x_bte, layers = self.decoder.extend(x_bte, context, cache["layers"])
-        return self._scaled(x_bte), cache | {
-            "layers": layers,
-            "next_slot": slot + tokens_bt.shape[1],
-        }
-
-    def _encode(self, tokens_bs: Array, segments_bs: Array | None, enable_dropout: bool) -> Array:
-        if segments_bs is None:
-            mask = Mask(key_valid_bs=_valid(tokens_bs, None))
-        else:
-            mask = Mask(query_segments_bt=segments_bs, key_segments_bs=segments_bs)
-        context = Context(mask=mask, enable_dropout=enable_dropout)
-        return self.encoder(self.token_embedder(tokens_bs), context)
-
-    def _scaled(self, x_bte: Array) -> Array:
-        # The embeddings' variance is 1; a tied output must bring the logits back to it.
-        return x_bte * self.embed_dim**-0.5 if self.tied_output else x_bte
 
 
 class T5_1_1(T5):
@@ -241,15 +130,3 @@ class T5_1_1(T5):
     mlp: type[MLP] = GatedMLP
     activation: Activation = nn.gelu
     tied_output: bool = False
-
-
-def _valid(tokens_bs: Array, segments_bs: Array | None) -> Array:
-    return (tokens_bs if segments_bs is None else segments_bs) != 0
-
-
-def _memory_mask(
-    tokens_bs: Array, encoder_segments_bs: Array | None, decoder_segments_bt: Array | None
-) -> Mask:
-    if encoder_segments_bs is None or decoder_segments_bt is None:
-        return Mask(key_valid_bs=_valid(tokens_bs, encoder_segments_bs))
-    return Mask(query_segments_bt=decoder_segments_bt, key_segments_bs=encoder_segments_bs)

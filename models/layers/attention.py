@@ -37,6 +37,9 @@ class Attention(nn.Module):
         multi-query (Shazeer 2019), between is grouped-query (Ainslie et al. 2023).
       scale: multiplies the queries; `head_dim ** -0.5` in most families, 1 in T5.
       rotation: turns queries and keys according to their positions (rotary embeddings).
+      make_relative: lets each query score distances, `RelativePositionScores`.
+      window: how many keys a query of causal self-attention sees at most, itself the last;
+        None is all.
       use_bias: whether the four projections add a bias.
       dropout: on the attention weights.
       dtype: of the computation; scores are float32.
@@ -51,12 +54,14 @@ class Attention(nn.Module):
     num_kv_heads: int | None = None
     scale: float = 1.0
     rotation: Rotation | None = None
+    make_relative: Callable[..., nn.Module] | None = None
+    window: int | None = None
     use_bias: bool = False
     dropout: Dropout = NO_DROPOUT
     dtype: str = "float32"
 
     def setup(self) -> None:
-        """Makes the four projections."""
+        """Makes the projections."""
         projection = functools.partial(Linear, use_bias=self.use_bias, dtype=self.dtype)
         joined = ("embed", "joined_kv")
         # One shared head cannot be divided among devices.
@@ -65,6 +70,8 @@ class Attention(nn.Module):
         self.query = projection(self.num_heads * self.head_dim, joined, self.query_init)
         self.key = projection(kv_dim, shared, self.key_value_init)
         self.value = projection(kv_dim, shared, self.key_value_init)
+        if self.make_relative is not None:
+            self.relative = self.make_relative()
         self.out = projection(self.embed_dim, ("joined_kv", "embed"), self.output_init)
 
     @property
@@ -93,15 +100,15 @@ class Attention(nn.Module):
         q_bhtd = self._heads(self._projected(x_bte, "query"), self.num_heads)
         if self.rotation is not None:
             q_bhtd = self.rotation(q_bhtd, positions_bt)
+        if self.make_relative is not None:
+            num_keys, first = keys_values.keys_bgsd.shape[2], mask.first_query
+            bias_bhts = self.relative(q_bhtd, num_keys, 0 if first is None else first) * self.scale
+            q_bhtd = self.relative.queries(q_bhtd)
         key = self.make_rng("dropout") if enable_dropout and self.dropout.rate else None
-        y_bhtd = attend(
-            q_bhtd * jnp.asarray(self.scale, q_bhtd.dtype),
-            keys_values,
-            mask,
-            bias_bhts,
-            self.dropout,
-            key,
-        )
+        if self.window is not None:
+            mask = mask.replace(window=self.window)
+        q_bhtd *= jnp.asarray(self.scale, q_bhtd.dtype)
+        y_bhtd = attend(q_bhtd, keys_values, mask, bias_bhts, self.dropout, key)
         b, h, t, d = y_bhtd.shape
         return self.out(y_bhtd.transpose(0, 2, 1, 3).reshape(b, t, h * d))
 

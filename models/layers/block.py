@@ -1,6 +1,7 @@
 """One layer of a Transformer: how norms, attention and MLP are wired to the residual stream."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -50,6 +51,12 @@ class LayerCache:
     memory: KeysValues | None = None
 
 
+def num_slots(cache: Any) -> int:
+    """How many tokens the cache of a layer, or of a period of layers, can hold."""
+    own = jax.tree.leaves(cache, is_leaf=lambda node: isinstance(node, LayerCache))[0].own
+    return own.keys_bgsd.shape[2]
+
+
 class Block(nn.Module):
     """The branches of a layer; a subclass wires them.
 
@@ -68,14 +75,19 @@ class Block(nn.Module):
     dropout: Dropout = NO_DROPOUT
 
     def setup(self) -> None:
-        """Makes the branches and one norm for each."""
-        self.self_attention_norm = self.make_norm()
+        """Makes the branches and their norms."""
         self.self_attention = self.make_attention()
         if self.make_cross_attention is not None:
-            self.cross_attention_norm = self.make_norm()
             self.cross_attention = self.make_cross_attention()
-        self.mlp_norm = self.make_norm()
         self.mlp = self.make_mlp()
+        self.setup_norms()
+
+    def setup_norms(self) -> None:
+        """One norm for each branch."""
+        self.self_attention_norm = self.make_norm()
+        if self.make_cross_attention is not None:
+            self.cross_attention_norm = self.make_norm()
+        self.mlp_norm = self.make_norm()
 
     def attend_self(
         self, x_bte: jax.Array, context: Context, cache: LayerCache | None
@@ -143,3 +155,36 @@ class PreNormBlock(Block):
             x_bte += self.attend_memory(self.cross_attention_norm(x_bte), context, cache)
         x_bte += self.feed_forward(self.mlp_norm(x_bte), context)
         return x_bte, cache
+
+
+class PostNormBlock(Block):
+    """`norm(x + branch(x))` for each branch in turn (Vaswani et al. 2017, section 3.1)."""
+
+    def __call__(
+        self, x_bte: jax.Array, context: Context, cache: LayerCache | None = None
+    ) -> tuple[jax.Array, LayerCache | None]:
+        """The residual stream after this layer, and its cache if one was given."""
+        y_bte, cache = self.attend_self(x_bte, context, cache)
+        x_bte = self.self_attention_norm(x_bte + y_bte)
+        if self.make_cross_attention is not None:
+            x_bte = self.cross_attention_norm(x_bte + self.attend_memory(x_bte, context, cache))
+        return self.mlp_norm(x_bte + self.feed_forward(x_bte, context)), cache
+
+
+class ParallelBlock(Block):
+    """`x + attention(norm(x)) + mlp(norm(x))` with one norm (Chowdhery et al. 2022, section 2).
+
+    Without cross-attention: no family of decoders with a memory is wired so.
+    """
+
+    def setup_norms(self) -> None:
+        """The one norm."""
+        self.norm = self.make_norm()
+
+    def __call__(
+        self, x_bte: jax.Array, context: Context, cache: LayerCache | None = None
+    ) -> tuple[jax.Array, LayerCache | None]:
+        """The residual stream after this layer, and its cache if one was given."""
+        h_bte = self.norm(x_bte)
+        y_bte, cache = self.attend_self(h_bte, context, cache)
+        return x_bte + y_bte + self.feed_forward(h_bte, context), cache

@@ -14,6 +14,8 @@ class Mask:
     Attributes:
       causal: whether a key must not come after its query; known at trace time, so that an
         implementation of attention may leave out what is always forbidden.
+      window: with `causal`, how many keys a query sees at most: itself and those right before
+        it; None is all. Known at trace time for the same reason.
       query_segments_bt: int `[b, t]`; with `key_segments_bs`, both must be equal.
       key_segments_bs: int `[b, s]`.
       key_valid_bs: bool `[b, s]`, keys that may be attended to at all.
@@ -23,6 +25,7 @@ class Mask:
     """
 
     causal: bool = struct.field(pytree_node=False, default=False)
+    window: int | None = struct.field(pytree_node=False, default=None)
     query_segments_bt: jax.Array | None = None
     key_segments_bs: jax.Array | None = None
     key_valid_bs: jax.Array | None = None
@@ -45,7 +48,10 @@ class Mask:
             t = jnp.arange(t0, t1)[:, None]
             if self.first_query is not None:
                 t += self.first_query
-            allowed = (jnp.arange(s0, s1)[None, :] <= t)[None]
+            s = jnp.arange(s0, s1)[None, :]
+            allowed = (s <= t)[None]
+            if self.window is not None:
+                allowed &= s > t - self.window
             if self.prefix_bt is not None:
                 allowed |= self.prefix_bt[:, t0:t1, None] & self.prefix_bt[:, None, s0:s1]
         if self.query_segments_bt is not None and self.key_segments_bs is not None:

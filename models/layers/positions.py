@@ -1,10 +1,12 @@
-"""Where a token stands: T5's relative buckets, learned tables.
+"""Where a token stands: learned tables, sinusoids, rotations, relative distances.
 
-A position scheme acts in one of three places and is an object given to that place: it adds
-to the embeddings (`LearnedPositions`), adds a bias to the attention scores
-(`RelativePositionBias`), or turns queries and keys (`Attention.rotation`).
+A position scheme acts in one of four places and is an object given to that place: it adds
+to the embeddings (`LearnedPositions`, `add_sinusoids`), adds a bias to the scores of all
+layers (`RelativePositionBias`), turns queries and keys (`Rotary`, as `Attention.rotation`),
+or lets each query score distances (`RelativePositionScores`, as `Attention.relative`).
 """
 
+import dataclasses
 import math
 
 import jax
@@ -13,6 +15,8 @@ from flax import linen as nn
 
 from models.errors import ModelError
 from models.layers.linear import Initializer, axis_names
+
+_IN_FLOAT32 = {"preferred_element_type": jnp.float32}
 
 
 def relative_position_bucket(
@@ -65,11 +69,25 @@ def spread_diagonals(values_hn: jax.Array, num_queries: int, num_keys: int) -> j
       `[h, queries, keys]`, whose element (t, s) is `values[s - t + queries - 1]`.
     """
     h, n = values_hn.shape
+    return align_distances(jnp.broadcast_to(values_hn[:, None], (h, num_queries, n)), num_keys)
+
+
+def align_distances(values_tn: jax.Array, num_keys: int) -> jax.Array:
+    """From a column for each distance to a column for each key.
+
+    Args:
+      values_tn: `[..., queries, queries + keys - 1]`, for each query a value of each of the
+        distances `-(queries - 1) .. keys - 1` from a query to a key.
+      num_keys: columns of the result.
+
+    Returns:
+      `[..., queries, keys]`, whose element (t, s) is `values[t, s - t + queries - 1]`.
+    """
+    *rest, t, n = values_tn.shape
     # Rows of n + 1 read as rows of n move each one a step further to the right.
-    rows = jnp.pad(values_hn, ((0, 0), (0, 1)))
-    rows = jnp.broadcast_to(rows[:, None], (h, num_queries, n + 1)).reshape(h, -1)
-    skewed = rows[:, : num_queries * n].reshape(h, num_queries, n)
-    return skewed[:, :, num_queries - 1 : num_queries - 1 + num_keys]
+    rows = jnp.pad(values_tn, [(0, 0)] * (len(rest) + 1) + [(0, 1)]).reshape(*rest, -1)
+    skewed = rows[..., : t * n].reshape(*rest, t, n)
+    return skewed[..., t - 1 : t - 1 + num_keys]
 
 
 class RelativePositionBias(nn.Module):
@@ -156,3 +174,112 @@ class LearnedPositions(nn.Module):
                 f"use rows of at most {self.max_length} tokens or raise max_length."
             )
         return x_bte + table_ne[None, :length].astype(self.dtype)
+
+
+def sinusoids(positions: jax.Array, features: int, base: float = 10000.0) -> jax.Array:
+    """Sines and cosines of geometrically growing periods (Vaswani et al. 2017, section 3.5).
+
+    Args:
+      positions: any shape; may be negative.
+      features: how many, even.
+      base: the longest period is almost `2π base`.
+
+    Returns:
+      float32 `[..., features]`: `sin(p / base^(2i / features))` at 2i, its cosine at 2i + 1.
+    """
+    angles = positions[..., None] * _frequencies(features, base)
+    pairs = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    return pairs.reshape(*positions.shape, features)
+
+
+def add_sinusoids(x_bte: jax.Array, positions_bt: jax.Array | None) -> jax.Array:
+    """Embeddings with the sinusoids of their positions; None stands for 0, 1, 2, … in every row."""
+    if positions_bt is None:
+        positions_bt = jnp.arange(x_bte.shape[1])[None]
+    return x_bte + sinusoids(positions_bt, x_bte.shape[-1]).astype(x_bte.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rotary:
+    """Turns pairs of units by angles proportional to the position (Su et al. 2021, eq. 34).
+
+    The score of a query and a key then depends on their distance alone. Unit i is paired with
+    unit i + d/2, as in the released LLaMA weights' Hugging Face form and in GPT-NeoX; the paper
+    pairs neighbours, which is the same up to a permutation of the units.
+
+    Attributes:
+      base: the longest period is almost `2π base`.
+    """
+
+    base: float = 10000.0
+
+    def __call__(self, x_bhtd: jax.Array, positions_bt: jax.Array | None) -> jax.Array:
+        """Queries or keys, turned in float32; positions None are 0, 1, 2, … in every row."""
+        *_, t, d = x_bhtd.shape
+        positions_bt = jnp.arange(t)[None] if positions_bt is None else positions_bt
+        angles_b1td = positions_bt[:, None, :, None] * _frequencies(d, self.base)
+        cos, sin = jnp.cos(angles_b1td), jnp.sin(angles_b1td)
+        first, second = jnp.split(x_bhtd.astype(jnp.float32), 2, axis=-1)
+        turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+        return turned.astype(x_bhtd.dtype)
+
+
+class RelativePositionScores(nn.Module):
+    """Scores of distances by each query (Dai et al. 2019, section 3.3, terms b, c and d).
+
+    `(q + u)ᵀ k + (q + v)ᵀ W r`, where r are the sinusoids of the distance and W, u and v are
+    learned in each layer. W is `[e, h d]`, as large as the projection of the keys.
+
+    Attributes:
+      embed_dim: features of r.
+      num_heads: heads.
+      head_dim: units of one head.
+      kernel_init: initial values of W; those of u and v are 0.
+      dtype: of the computation.
+    """
+
+    embed_dim: int
+    num_heads: int
+    head_dim: int
+    kernel_init: Initializer
+    dtype: str = "float32"
+
+    def setup(self) -> None:
+        """Makes W, u and v."""
+        shape = (self.embed_dim, self.num_heads * self.head_dim)
+        self.kernel = self.param(
+            "kernel", axis_names(("embed", "joined_kv"), self.kernel_init), shape
+        )
+        vector = axis_names(("heads", "kv"), nn.initializers.zeros)
+        self.content_bias = self.param("content_bias", vector, (self.num_heads, self.head_dim))
+        self.distance_bias = self.param("distance_bias", vector, (self.num_heads, self.head_dim))
+
+    def queries(self, q_bhtd: jax.Array) -> jax.Array:
+        """`q + u`, which is what meets the keys."""
+        return q_bhtd + self.content_bias[:, None].astype(q_bhtd.dtype)
+
+    def __call__(
+        self, q_bhtd: jax.Array, num_keys: int, first_query: jax.Array | int = 0
+    ) -> jax.Array:
+        """`(q + v)ᵀ W r` of queries from slot `first_query` on and keys from 0 on, `[b, h, t, s]`.
+
+        Packed rows need no more, for the reason given in `RelativePositionBias`.
+        """
+        b, h, t, d = q_bhtd.shape
+        q_bhtd += self.distance_bias[:, None].astype(q_bhtd.dtype)
+        # The paper counts from the key to the query.
+        distances_n = first_query - jnp.arange(1 - t, num_keys)
+        r_ne = sinusoids(distances_n, self.embed_dim).astype(self.dtype)
+        w_ehd = self.kernel.astype(self.dtype).reshape(self.embed_dim, h, d)
+        if b * t < d:
+            # Decoding: fewer queries than units, so W meets the queries and not the distances.
+            queries_bhte = jnp.einsum("bhtd,ehd->bhte", q_bhtd, w_ehd)
+            scores_bhtn = jnp.einsum("bhte,ne->bhtn", queries_bhte, r_ne, **_IN_FLOAT32)
+        else:
+            distances_nhd = jnp.einsum("ne,ehd->nhd", r_ne, w_ehd)
+            scores_bhtn = jnp.einsum("bhtd,nhd->bhtn", q_bhtd, distances_nhd, **_IN_FLOAT32)
+        return align_distances(scores_bhtn, num_keys)
+
+
+def _frequencies(features: int, base: float) -> jax.Array:
+    return base ** (-jnp.arange(0, features, 2, dtype=jnp.float32) / features)

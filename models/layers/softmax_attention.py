@@ -1,6 +1,7 @@
 """Softmax attention over given queries, keys and values, with its own backward pass."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from models.layers.linear import STORED_PRODUCT
 from models.layers.masks import Mask
 
 # Rows of queries handled at a time under a causal mask: what lies above the diagonal of
-# such blocks is never computed.
+# such blocks, or before the window of all their queries, is never computed.
 QUERY_BLOCK = 128
 
 
@@ -40,7 +41,7 @@ class KeysValues:
         )
 
 
-def query_blocks(num_queries: int, num_keys: int, mask: Mask) -> list[tuple[int, int, int]]:
+def query_blocks(num_queries: int, num_keys: int, mask: Mask) -> list[tuple[int, int, int, int]]:
     """How to divide attention: the one place where an implementation is chosen.
 
     Args:
@@ -49,15 +50,18 @@ def query_blocks(num_queries: int, num_keys: int, mask: Mask) -> list[tuple[int,
       mask: what is allowed.
 
     Returns:
-      For each block its first query, one past its last query, and one past the last key
-      that any of them may see.
+      For each block its first query and one past its last, then the first key that any of
+      them may see and one past the last.
     """
     square = num_queries == num_keys and mask.first_query is None
     if not (mask.causal and square) or mask.prefix_bt is not None:
-        return [(0, num_queries, num_keys)]
-    firsts = range(0, num_queries, QUERY_BLOCK)
-    lasts = (min(first + QUERY_BLOCK, num_queries) for first in firsts)
-    return [(first, last, last) for first, last in zip(firsts, lasts, strict=True)]
+        return [(0, num_queries, 0, num_keys)]
+    window = num_keys if mask.window is None else mask.window
+    blocks = []
+    for first in range(0, num_queries, QUERY_BLOCK):
+        last = min(first + QUERY_BLOCK, num_queries)
+        blocks.append((first, last, max(first + 1 - window, 0), last))
+    return blocks
 
 
 @functools.partial(jax.jit, static_argnames="dropout")
@@ -101,15 +105,16 @@ def _attend(q_bhtd, k_bgsd, v_bgsd, bias_bhts, mask, dropout_key, dropout):
 
 def _forward(q_bhtd, k_bgsd, v_bgsd, bias_bhts, mask, dropout_key, dropout):
     outputs, normalisers = [], []
-    for t0, t1, s1 in query_blocks(q_bhtd.shape[2], k_bgsd.shape[2], mask):
-        scores, allowed = _scores(q_bhtd, k_bgsd, bias_bhts, mask, (t0, t1, s1))
+    for block in query_blocks(q_bhtd.shape[2], k_bgsd.shape[2], mask):
+        t0, _, s0, s1 = block
+        scores, allowed = _scores(q_bhtd, k_bgsd, bias_bhts, mask, block)
         if allowed is not None:
             scores = jnp.where(allowed, scores, jnp.finfo(jnp.float32).min)
         top = scores.max(axis=-1, keepdims=True)
         weights = jnp.exp(scores - top)
         total = weights.sum(axis=-1, keepdims=True)
         weights = dropout(weights, _block_key(dropout_key, t0)).astype(q_bhtd.dtype)
-        outputs.append(_weighted_sums(weights, v_bgsd[:, :, :s1]) / total.astype(q_bhtd.dtype))
+        outputs.append(_weighted_sums(weights, v_bgsd[:, :, s0:s1]) / total.astype(q_bhtd.dtype))
         normalisers.append(top + jnp.log(total))
     y_bhtd, log_z_bht1 = (jnp.concatenate(parts, axis=2) for parts in (outputs, normalisers))
     arrays = (q_bhtd, k_bgsd, v_bgsd, y_bhtd, log_z_bht1)
@@ -122,25 +127,28 @@ def _backward(dropout, residuals, dy_bhtd):
     g, s = k_bgsd.shape[1:3]
     shift_bht1 = jnp.sum(dy_bhtd * y_bhtd, axis=-1, keepdims=True, dtype=jnp.float32)
     dq, dk, dv, dbias = [], [], [], []
-    for t0, t1, s1 in query_blocks(q_bhtd.shape[2], s, mask):
+    blocks = query_blocks(q_bhtd.shape[2], s, mask)
+    for t0, t1, s0, s1 in blocks:
         key = _block_key(dropout_key, t0)
-        scores, allowed = _scores(q_bhtd, k_bgsd, bias_bhts, mask, (t0, t1, s1))
+        scores, allowed = _scores(q_bhtd, k_bgsd, bias_bhts, mask, (t0, t1, s0, s1))
         logs = scores - log_z_bht1[:, :, t0:t1]
         weights = jnp.exp(logs if allowed is None else jnp.where(allowed, logs, -jnp.inf))
         dy = dy_bhtd[:, :, t0:t1]
-        dweights = dropout(_products(dy, v_bgsd[:, :, :s1]), key)
+        dweights = dropout(_products(dy, v_bgsd[:, :, s0:s1]), key)
         dscores = weights * (dweights - shift_bht1[:, :, t0:t1])
         if bias_bhts is not None:
             rows = dscores if bias_bhts.shape[0] > 1 else _sum_over_batch(dscores)
-            dbias.append(jnp.pad(rows, ((0, 0), (0, 0), (0, 0), (0, s - s1))))
+            dbias.append(jnp.pad(rows, ((0, 0), (0, 0), (0, 0), (s0, s - s1))))
         weights = dropout(weights, key).astype(dy.dtype)
         # Each is read by several products, none of which should compute it again.
         weights, dscores = jax.lax.optimization_barrier((weights, dscores.astype(dy.dtype)))
-        dq.append(_weighted_sums(dscores, k_bgsd[:, :, :s1]))
+        dq.append(_weighted_sums(dscores, k_bgsd[:, :, s0:s1]))
         dk.append(_column_sums(q_bhtd[:, :, t0:t1], dscores, g))
         dv.append(_column_sums(dy, weights, g))
     dbias = None if bias_bhts is None else jnp.concatenate(dbias, axis=2).astype(bias_bhts.dtype)
-    return jnp.concatenate(dq, axis=2), _stacked(dk), _stacked(dv), dbias, None, None
+    columns = [block[2:] for block in blocks]
+    dk, dv = _overlaid(dk, columns), _overlaid(dv, columns)
+    return jnp.concatenate(dq, axis=2), dk, dv, dbias, None, None
 
 
 _attend.defvjp(_forward, _backward)
@@ -152,11 +160,11 @@ def _block_key(dropout_key, first_query):
 
 def _scores(q_bhtd, k_bgsd, bias_bhts, mask, block):
     """Scores of a block in float32, and which of them count; None is all."""
-    t0, t1, s1 = block
-    scores = _products(q_bhtd[:, :, t0:t1], k_bgsd[:, :, :s1])
+    t0, t1, s0, s1 = block
+    scores = _products(q_bhtd[:, :, t0:t1], k_bgsd[:, :, s0:s1])
     if bias_bhts is not None:
-        scores += bias_bhts[:, :, t0:t1, :s1]
-    return scores, mask.dense((t0, t1), (0, s1))
+        scores += bias_bhts[:, :, t0:t1, s0:s1]
+    return scores, mask.dense((t0, t1), (s0, s1))
 
 
 def _grouped(x_bhtz, g):
@@ -193,13 +201,17 @@ def _sum_over_batch(x_bhts):
     return jnp.einsum("b,bhts->hts", jnp.ones(x_bhts.shape[0], x_bhts.dtype), x_bhts)[None]
 
 
-def _stacked(parts_bgds):
-    """The sum of matrices of growing width, all from column 0 on, as `[b, g, s, d]`."""
+def _overlaid(parts_bgds, columns):
+    """The sum of matrices that each fill the columns from one to another, as `[b, g, s, d]`."""
     # Without the barrier XLA would compute the transpose of a single one after all.
     parts_bgds = jax.lax.optimization_barrier(parts_bgds)
-    widths = [part.shape[-1] for part in parts_bgds]
-    columns, first = [], 0
-    for i, last in enumerate(widths):
-        columns.append(sum(part[..., first:last] for part in parts_bgds[i:]))
-        first = last
-    return jnp.concatenate(columns, axis=-1).swapaxes(2, 3)
+    edges = sorted({edge for pair in columns for edge in pair})
+    pieces = [
+        sum(
+            part[..., left - s0 : right - s0]
+            for part, (s0, s1) in zip(parts_bgds, columns, strict=True)
+            if s0 <= left and right <= s1
+        )
+        for left, right in itertools.pairwise(edges)
+    ]
+    return jnp.concatenate(pieces, axis=-1).swapaxes(2, 3)

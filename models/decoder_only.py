@@ -1,0 +1,105 @@
+"""What all decoder-only families share: one stack that reads a row and goes on writing it."""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from models.language_model import Batch, Cache, LanguageModel
+from models.layers.block import Context
+from models.layers.dropout import Dropout
+from models.layers.masks import Mask
+
+Array = jax.Array
+
+
+class DecoderOnly(LanguageModel):
+    """The base class of decoder-only families.
+
+    A family's `setup` makes `token_embedder`, `decoder` (a `Stack` or what is called like one)
+    and, unless it overrides `finish`, `final_norm`. It overrides `embed`, `finish` and
+    `output_kernel` where its own differ.
+    """
+
+    architecture: ClassVar = "decoder_only"
+
+    def embed(self, tokens_bt: Array, positions_bt: Array | None) -> Array:
+        """What enters the stack, `[b, t, e]`; positions None are 0, 1, 2, … in every row."""
+        return self.token_embedder(tokens_bt)
+
+    def finish(self, x_bte: Array) -> Array:
+        """What the output reads, from what leaves the stack."""
+        return self.final_norm(x_bte)
+
+    def output_kernel(self) -> Array:
+        """The matrix from `hidden` to logits, `[e, v]`: the embeddings, transposed."""
+        return self.token_embedder.output_kernel()
+
+    def hidden(
+        self,
+        *,
+        decoder_input_tokens: Array,
+        decoder_segment_ids: Array | None = None,
+        decoder_positions: Array | None = None,
+        decoder_causal_attention: Array | None = None,
+        enable_dropout: bool = False,
+        **_: Array,
+    ) -> Array:
+        """The residual stream that the output reads, `[b, t, e]`."""
+        x_bte = self.embed(decoder_input_tokens, decoder_positions)
+        if enable_dropout and self.dropout_rate:
+            x_bte = Dropout(self.dropout_rate)(x_bte, self.make_rng("dropout"))
+        mask = Mask(
+            causal=True,
+            query_segments_bt=decoder_segment_ids,
+            key_segments_bs=decoder_segment_ids,
+            prefix_bt=_prefix(decoder_causal_attention),
+        )
+        context = Context(mask, positions_bt=decoder_positions, enable_dropout=enable_dropout)
+        return self.finish(self.decoder(x_bte, context))
+
+    def start(self, batch: Batch, max_decode_length: int) -> Cache:
+        """Reads the prompt."""
+        prompt_bp = batch["decoder_input_tokens"]
+        b, p = prompt_bp.shape
+        segments_bp = batch.get("decoder_segment_ids")
+        positions_bp = batch.get("decoder_positions")
+        valid_bp = jnp.ones((b, p), bool) if segments_bp is None else segments_bp != 0
+        if positions_bp is None:
+            positions_bp = jnp.maximum(jnp.cumsum(valid_bp, axis=1) - 1, 0)
+        new = ((0, 0), (0, max_decode_length - p))
+        prefix_bp = _prefix(batch.get("decoder_causal_attention"))
+        cache = {
+            "layers": self.decoder.empty_cache(b, max_decode_length),
+            "next_slot": jnp.zeros((), jnp.int32),
+            "next_position": jnp.zeros((b,), jnp.int32),
+            "valid": jnp.pad(valid_bp, new, constant_values=True),
+        }
+        if not p:
+            return cache
+        prefix_bs = None if prefix_bp is None else jnp.pad(prefix_bp, new)
+        cache = self._extend(cache, prompt_bp, positions_bp, prefix_bs)[1]
+        return cache | {"next_position": jnp.where(valid_bp[:, -1], positions_bp[:, -1] + 1, 0)}
+
+    def extend(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
+        """The residual stream of the next tokens, and the cache with them."""
+        positions_bt = cache["next_position"][:, None] + jnp.arange(tokens_bt.shape[1])
+        return self._extend(cache, tokens_bt, positions_bt, None)
+
+    def _extend(
+        self, cache: Cache, tokens_bt: Array, positions_bt: Array, prefix_bs: Array | None
+    ) -> tuple[Array, Cache]:
+        slot = cache["next_slot"]
+        mask = Mask(causal=True, key_valid_bs=cache["valid"], prefix_bt=prefix_bs, first_query=slot)
+        context = Context(mask, positions_bt=positions_bt, first_slot=slot)
+        x_bte = self.embed(tokens_bt, positions_bt)
+        x_bte, layers = self.decoder.extend(x_bte, context, cache["layers"])
+        return self.finish(x_bte), cache | {
+            "layers": layers,
+            "next_slot": slot + tokens_bt.shape[1],
+            "next_position": positions_bt[:, -1] + 1,
+        }
+
+
+def _prefix(causal_attention_bt: Array | None) -> Array | None:
+    return None if causal_attention_bt is None else causal_attention_bt != 0

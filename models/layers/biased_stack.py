@@ -1,0 +1,56 @@
+"""A stack whose layers share one bias for relative distances."""
+
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from models.layers.block import Context, ModuleFactory, num_slots
+from models.layers.dropout import NO_DROPOUT, Dropout
+
+
+class BiasedStack(nn.Module):
+    """The encoder or the decoder of T5: a relative bias, layers, and the last norm.
+
+    Called like a `Stack`.
+
+    Attributes:
+      make_relative_bias: the bias (Raffel et al. 2020, section 2.1).
+      make_stack: the layers.
+      make_norm: the last norm.
+      dropout: on what goes out.
+    """
+
+    make_relative_bias: ModuleFactory
+    make_stack: ModuleFactory
+    make_norm: ModuleFactory
+    dropout: Dropout = NO_DROPOUT
+
+    def setup(self) -> None:
+        """Makes the three parts."""
+        self.relative_position_bias = self.make_relative_bias()
+        self.stack = self.make_stack()
+        self.final_norm = self.make_norm()
+
+    def __call__(self, x_bte: jax.Array, context: Context) -> jax.Array:
+        """From embeddings to the last norm, `[b, t, e]`."""
+        length = x_bte.shape[1]
+        context = context.replace(bias_bhts=self.relative_position_bias(length, length))
+        x_bte = self.final_norm(self.stack(x_bte, context))
+        draw = context.enable_dropout and self.dropout.rate
+        return self.dropout(x_bte, self.make_rng("dropout") if draw else None)
+
+    def empty_cache(
+        self, batch_size: int, length: int, memory_bse: jax.Array | None = None
+    ) -> list[Any]:
+        """The layers' caches before the first token."""
+        return self.stack.empty_cache(batch_size, length, memory_bse)
+
+    def extend(
+        self, x_bte: jax.Array, context: Context, caches: list[Any]
+    ) -> tuple[jax.Array, list[Any]]:
+        """The same as a call, for tokens that follow those in the caches."""
+        slots = num_slots(caches[0])
+        bias_bhts = self.relative_position_bias(x_bte.shape[1], slots, context.first_slot)
+        x_bte, caches = self.stack.extend(x_bte, context.replace(bias_bhts=bias_bhts), caches)
+        return self.final_norm(x_bte), caches
