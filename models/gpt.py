@@ -1,6 +1,11 @@
-"""GPT-2 (Radford et al. 2019): a decoder of pre-norm layers with learned positions."""
+"""GPT-1, GPT-2 and GPT-3 (Radford et al. 2018, Radford et al. 2019, Brown et al. 2020).
+
+Decoders with learned positions, GELU, biases and a tied output. Each paper describes its model
+as the one before with a few changes, and so do the classes.
+"""
 
 import functools
+from typing import ClassVar
 
 import jax
 from flax import linen as nn
@@ -8,52 +13,78 @@ from flax import linen as nn
 from models.decoder_only import DecoderOnly
 from models.errors import ModelError
 from models.layers.attention import Attention
-from models.layers.block import PreNormBlock
+from models.layers.block import Block, ModuleFactory, PostNormBlock, PreNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
 from models.layers.linear import normal
 from models.layers.mlps import MLP
 from models.layers.norms import LayerNorm
+from models.layers.period import Period
 from models.layers.positions import LearnedPositions
 from models.layers.stack import Stack
 
 Array = jax.Array
 
 
-class GPT2(DecoderOnly):
-    """GPT-2: a norm before each branch and one at the end, GELU, biases, a tied output.
+class GPT1(DecoderOnly):
+    """GPT-1: a norm after each branch, and so none at the end (section 4.1).
 
-    "We scale the weights of residual layers at initialization by a factor of 1/sqrt(N) where
-    N is the number of residual layers" (section 2.3): two in each of our layers. The other
-    initial values are the released code's.
+    "A simple weight initialization of N(0, 0.02) was sufficient." The paper's dropout rate
+    is 0.1. GELU is the tanh approximation, as in the released code.
 
     Attributes:
       embed_dim: d_model.
-      num_heads: attention heads; they divide `embed_dim` among them.
+      num_heads: attention heads.
       num_layers: layers.
       max_length: longest row, the number of learned positions.
+      head_dim: units of one head; None divides `embed_dim` evenly among the heads.
       mlp_dim: hidden units of the MLP; None is four times `embed_dim`.
       norm_epsilon: of every norm.
     """
 
+    block: ClassVar[type[Block]] = PostNormBlock
+    position_stddev: ClassVar[float] = 0.02
+
     embed_dim: int = 768
     num_heads: int = 12
     num_layers: int = 12
-    max_length: int = 1024
+    max_length: int = 512
+    head_dim: int | None = None
     mlp_dim: int | None = None
     norm_epsilon: float = 1e-5
 
     def setup(self) -> None:
-        """Makes embeddings, positions, layers and the last norm."""
-        if self.embed_dim % self.num_heads:
+        """Makes embeddings, positions and layers."""
+        if self.head_dim is None and self.embed_dim % self.num_heads:
             raise ModelError(
                 f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}: "
-                "the heads divide it evenly among them."
+                "the heads divide it evenly among them, unless head_dim says otherwise."
             )
-        residual_init = normal(0.02 * (2 * self.num_layers) ** -0.5)
+        self.token_embedder = Embed(self.vocab_size, self.embed_dim, normal(0.02), self.dtype)
+        self.position_embedder = LearnedPositions(
+            self.max_length, normal(self.position_stddev), self.dtype
+        )
+        self.decoder = self._stack()
+
+    def embed(self, tokens_bt: Array, positions_bt: Array | None) -> Array:
+        """The token's vector and its position's."""
+        return self.position_embedder(self.token_embedder(tokens_bt), positions_bt)
+
+    def finish(self, x_bte: Array) -> Array:
+        """The last layer ends with a norm."""
+        return x_bte
+
+    @property
+    def residual_stddev(self) -> float:
+        """Of the initial matrices whose products are added to the residual stream."""
+        return 0.02
+
+    def _stack(self) -> nn.Module:
+        return Stack(self._layer(), self.num_layers, self.remat_policy, self.scan_unroll)
+
+    def _layer(self, window: int | None = None) -> ModuleFactory:
+        head_dim = self.head_dim or self.embed_dim // self.num_heads
         dropout = Dropout(self.dropout_rate)
-        norm = functools.partial(LayerNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
-        head_dim = self.embed_dim // self.num_heads
         attention = functools.partial(
             Attention,
             self.embed_dim,
@@ -61,8 +92,9 @@ class GPT2(DecoderOnly):
             head_dim,
             query_init=normal(0.02),
             key_value_init=normal(0.02),
-            output_init=residual_init,
+            output_init=normal(self.residual_stddev),
             scale=head_dim**-0.5,
+            window=window,
             use_bias=True,
             dropout=dropout,
             dtype=self.dtype,
@@ -72,16 +104,63 @@ class GPT2(DecoderOnly):
             self.mlp_dim or 4 * self.embed_dim,
             nn.gelu,
             input_init=normal(0.02),
-            output_init=residual_init,
+            output_init=normal(self.residual_stddev),
             use_bias=True,
             dtype=self.dtype,
         )
-        block = functools.partial(PreNormBlock, norm, attention, mlp, dropout=dropout)
-        self.token_embedder = Embed(self.vocab_size, self.embed_dim, normal(0.02), self.dtype)
-        self.position_embedder = LearnedPositions(self.max_length, normal(0.01), self.dtype)
-        self.decoder = Stack(block, self.num_layers, self.remat_policy, self.scan_unroll)
-        self.final_norm = norm()
+        return functools.partial(self.block, self._norm(), attention, mlp, dropout=dropout)
 
-    def embed(self, tokens_bt: Array, positions_bt: Array | None) -> Array:
-        """The token's vector and its position's."""
-        return self.position_embedder(self.token_embedder(tokens_bt), positions_bt)
+    def _norm(self) -> ModuleFactory:
+        return functools.partial(LayerNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
+
+
+class GPT2(GPT1):
+    """GPT-2: the norms stand before the branches, and one at the end (section 2.3).
+
+    "We scale the weights of residual layers at initialization by a factor of 1/sqrt(N) where
+    N is the number of residual layers": two in each of our layers. The other initial values
+    are the released code's.
+    """
+
+    block: ClassVar[type[Block]] = PreNormBlock
+    position_stddev: ClassVar[float] = 0.01
+
+    max_length: int = 1024
+
+    def setup(self) -> None:
+        """Makes embeddings, positions, layers and the last norm."""
+        super().setup()
+        self.final_norm = self._norm()()
+
+    def finish(self, x_bte: Array) -> Array:
+        """The last norm."""
+        return self.final_norm(x_bte)
+
+    @property
+    def residual_stddev(self) -> float:
+        """GPT-1's over the square root of the number of branches."""
+        return 0.02 * (2 * self.num_layers) ** -0.5
+
+
+class GPT3(GPT2):
+    """GPT-3: every second layer attends within a band only (section 2.1).
+
+    "Alternating dense and locally banded sparse attention patterns", of which the paper says
+    no more. Here the first layer is dense, and a query in a banded layer sees 256 keys, as in
+    GPT-Neo, the first public model of this kind (EleutherAI 2021).
+
+    Attributes:
+      band: how many keys a query of a banded layer sees at most, itself the last.
+    """
+
+    max_length: int = 2048
+    band: int = 256
+
+    def _stack(self) -> nn.Module:
+        if self.num_layers % 2:
+            raise ModelError(
+                f"num_layers {self.num_layers} is odd: GPT-3's layers are dense and banded in "
+                "turn, so it takes an even number."
+            )
+        pair = functools.partial(Period, (self._layer(), self._layer(window=self.band)))
+        return Stack(pair, self.num_layers // 2, self.remat_policy, self.scan_unroll)
