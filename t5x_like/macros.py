@@ -20,6 +20,7 @@ PURPOSES = {
     "DECAY_STEPS": "steps over which the learning rate falls at the end",
     "TFDS_DATA_DIR": "directory of TensorFlow Datasets",
     "SCHEDULE": "the learning rate schedule",
+    "VOCAB_SIZE": "rows of the model's embeddings",
     "INPUT_PATH": "text or JSONL file to read, `-` for standard input",
     "OUTPUT_PATH": "JSONL file to write, `-` for standard output",
     "MAX_NEW_TOKENS": "most tokens to generate for an input",

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from models.errors import ModelError
 from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.joined import part_of_joined
 from models.layers.linear import Initializer, Linear
@@ -19,6 +20,20 @@ Rotation = Callable[[jax.Array, jax.Array | None], jax.Array]
 
 # What self-attention makes of one input, and decoding may compute as one product.
 SELF_PROJECTIONS = ("query", "key", "value")
+
+
+def even_head_dim(embed_dim: int, num_heads: int) -> int:
+    """Units of a head where the heads divide the residual stream among them.
+
+    Raises:
+      ModelError: they cannot.
+    """
+    if embed_dim % num_heads:
+        raise ModelError(
+            f"embed_dim {embed_dim} is not a multiple of num_heads {num_heads}: "
+            "the heads divide it evenly among them."
+        )
+    return embed_dim // num_heads
 
 
 class Attention(nn.Module):

@@ -12,6 +12,11 @@ from models.layers.linear import Initializer, Linear
 Activation = Callable[[jax.Array], jax.Array]
 
 
+def exact_gelu(x: jax.Array) -> jax.Array:
+    """`x Φ(x)` by the error function, where `nn.gelu` takes its approximation by tanh."""
+    return nn.gelu(x, approximate=False)
+
+
 class MLP(nn.Module):
     """`W_o φ(W_i x)` (Vaswani et al. 2017, eq. 2).
 

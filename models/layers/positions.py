@@ -143,11 +143,13 @@ class LearnedPositions(nn.Module):
       max_length: how many positions have a vector.
       embedding_init: initial values.
       dtype: of the result.
+      offset: row of position 0; BART's tables begin with rows that are never read.
     """
 
     max_length: int
     embedding_init: Initializer
     dtype: str = "float32"
+    offset: int = 0
 
     @nn.compact
     def __call__(self, x_bte: jax.Array, positions_bt: jax.Array | None) -> jax.Array:
@@ -163,8 +165,9 @@ class LearnedPositions(nn.Module):
         table_ne = self.param(
             "embedding",
             axis_names(("positions", "embed"), self.embedding_init),
-            (self.max_length, x_bte.shape[-1]),
+            (self.offset + self.max_length, x_bte.shape[-1]),
         )
+        table_ne = table_ne[self.offset :]
         length = x_bte.shape[1]
         if positions_bt is not None:
             return x_bte + jnp.take(table_ne, positions_bt, axis=0).astype(self.dtype)
