@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from models.decoder_only import DecoderOnly
 from models.errors import ModelError
-from models.layers.attention import Attention
+from models.layers.attention import Attention, even_head_dim
 from models.layers.block import Block, ModuleFactory, PostNormBlock, PreNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
@@ -55,11 +55,6 @@ class GPT1(DecoderOnly):
 
     def setup(self) -> None:
         """Makes embeddings, positions and layers."""
-        if self.head_dim is None and self.embed_dim % self.num_heads:
-            raise ModelError(
-                f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}: "
-                "the heads divide it evenly among them, unless head_dim says otherwise."
-            )
         self.token_embedder = Embed(self.vocab_size, self.embed_dim, normal(0.02), self.dtype)
         self.position_embedder = LearnedPositions(
             self.max_length, normal(self.position_stddev), self.dtype
@@ -83,7 +78,7 @@ class GPT1(DecoderOnly):
         return Stack(self._layer(), self.num_layers, self.remat_policy, self.scan_unroll)
 
     def _layer(self, window: int | None = None) -> ModuleFactory:
-        head_dim = self.head_dim or self.embed_dim // self.num_heads
+        head_dim = self.head_dim or even_head_dim(self.embed_dim, self.num_heads)
         dropout = Dropout(self.dropout_rate)
         attention = functools.partial(
             Attention,

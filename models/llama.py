@@ -6,8 +6,7 @@ import jax
 from flax import linen as nn
 
 from models.decoder_only import DecoderOnly
-from models.errors import ModelError
-from models.layers.attention import Attention
+from models.layers.attention import Attention, even_head_dim
 from models.layers.block import PreNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed, OutputKernel
@@ -59,16 +58,10 @@ class LLaMA(DecoderOnly):
 
     def setup(self) -> None:
         """Makes embeddings, layers, the last norm and the output."""
-        if self.embed_dim % (2 * self.num_heads):
-            raise ModelError(
-                f"embed_dim {self.embed_dim} is not a multiple of twice num_heads "
-                f"{self.num_heads}: the heads divide it among them, and rotary positions turn "
-                "pairs of units."
-            )
         residual_init = normal(0.02 * (2 * self.num_layers) ** -0.5)
         dropout = Dropout(self.dropout_rate)
         norm = functools.partial(RMSNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
-        head_dim = self.embed_dim // self.num_heads
+        head_dim = even_head_dim(self.embed_dim, self.num_heads)
         attention = functools.partial(
             Attention,
             self.embed_dim,

@@ -34,18 +34,22 @@ class LayerNorm(nn.Module):
 
     Attributes:
       epsilon: keeps the root away from zero.
+      use_bias: whether there is a bias; PaLM has none.
       dtype: of the result.
     """
 
     epsilon: float = 1e-5
+    use_bias: bool = True
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[..., e]` to the same shape."""
         scale = self.param("scale", axis_names(("embed",), nn.initializers.ones), x.shape[-1:])
-        bias = self.param("bias", axis_names(("embed",), nn.initializers.zeros), x.shape[-1:])
         x = x.astype(jnp.float32)
         x -= jnp.mean(x, axis=-1, keepdims=True)
         variance = jnp.mean(jax.lax.square(x), axis=-1, keepdims=True)
-        return (x * jax.lax.rsqrt(variance + self.epsilon) * scale + bias).astype(self.dtype)
+        x = x * jax.lax.rsqrt(variance + self.epsilon) * scale
+        if self.use_bias:
+            x += self.param("bias", axis_names(("embed",), nn.initializers.zeros), x.shape[-1:])
+        return x.astype(self.dtype)

@@ -217,8 +217,17 @@ class Rotary:
     base: float = 10000.0
 
     def __call__(self, x_bhtd: jax.Array, positions_bt: jax.Array | None) -> jax.Array:
-        """Queries or keys, turned in float32; positions None are 0, 1, 2, … in every row."""
+        """Queries or keys, turned in float32; positions None are 0, 1, 2, … in every row.
+
+        Raises:
+          ModelError: the head has an odd number of units.
+        """
         *_, t, d = x_bhtd.shape
+        if d % 2:
+            raise ModelError(
+                f"heads of {d} units, but rotary positions turn pairs of units: use an even head "
+                "size."
+            )
         positions_bt = jnp.arange(t)[None] if positions_bt is None else positions_bt
         angles_b1td = positions_bt[:, None, :, None] * _frequencies(d, self.base)
         cos, sin = jnp.cos(angles_b1td), jnp.sin(angles_b1td)

@@ -1,0 +1,93 @@
+"""LaMDA (Thoppilan et al. 2022): a decoder alone, made of T5's parts.
+
+"Relative attention as described in T5, and gated-GELU activation as described in Raffel et al."
+(section 3). The paper names no other part; norms, initial values and the output tied to the
+embeddings are T5's (Raffel et al. 2020).
+"""
+
+import functools
+
+import jax
+from flax import linen as nn
+
+from models.decoder_only import DecoderOnly
+from models.layers.attention import Attention
+from models.layers.biased_stack import BiasedStack
+from models.layers.block import PreNormBlock
+from models.layers.dropout import Dropout
+from models.layers.embeddings import Embed
+from models.layers.linear import normal
+from models.layers.mlps import GatedMLP
+from models.layers.norms import RMSNorm
+from models.layers.positions import RelativePositionBias
+from models.layers.stack import Stack
+
+
+class LaMDA(DecoderOnly):
+    """LaMDA: one relative bias for all layers, pre-norm, GEGLU, no other bias.
+
+    Rows may be of any length: no parameter depends on it.
+
+    Attributes:
+      embed_dim: d_model.
+      mlp_dim: d_ff, the units of each of the two halves of the gated layer.
+      num_heads: attention heads.
+      head_dim: d_k and d_v.
+      num_layers: layers.
+      num_buckets: of relative distance.
+      max_distance: from which on all distances share a bucket.
+      norm_epsilon: of every norm.
+    """
+
+    embed_dim: int = 8192
+    mlp_dim: int = 65536
+    num_heads: int = 128
+    head_dim: int = 128
+    num_layers: int = 64
+    num_buckets: int = 32
+    max_distance: int = 128
+    norm_epsilon: float = 1e-6
+
+    def setup(self) -> None:
+        """Makes embeddings and layers with their bias and last norm."""
+        dropout = Dropout(self.dropout_rate)
+        norm = functools.partial(RMSNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
+        attention = functools.partial(
+            Attention,
+            self.embed_dim,
+            self.num_heads,
+            self.head_dim,
+            # T5 starts with smaller queries instead of dividing scores by sqrt(d).
+            query_init=normal((self.embed_dim * self.head_dim) ** -0.5),
+            key_value_init=normal(self.embed_dim**-0.5),
+            output_init=normal((self.num_heads * self.head_dim) ** -0.5),
+            dropout=dropout,
+            dtype=self.dtype,
+        )
+        mlp = functools.partial(
+            GatedMLP,
+            self.mlp_dim,
+            nn.gelu,
+            input_init=normal(self.embed_dim**-0.5),
+            output_init=normal(self.mlp_dim**-0.5),
+            dropout=dropout,
+            dtype=self.dtype,
+        )
+        block = functools.partial(PreNormBlock, norm, attention, mlp, dropout=dropout)
+        bias = functools.partial(
+            RelativePositionBias,
+            self.num_heads,
+            bidirectional=False,
+            embedding_init=normal(self.embed_dim**-0.5),
+            num_buckets=self.num_buckets,
+            max_distance=self.max_distance,
+        )
+        stack = functools.partial(
+            Stack, block, self.num_layers, self.remat_policy, self.scan_unroll
+        )
+        self.token_embedder = Embed(self.vocab_size, self.embed_dim, normal(1.0), self.dtype)
+        self.decoder = BiasedStack(bias, stack, norm, dropout)
+
+    def finish(self, x_bte: jax.Array) -> jax.Array:
+        """The embeddings' variance is 1; a tied output must bring the logits back to it."""
+        return x_bte * self.embed_dim**-0.5

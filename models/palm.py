@@ -1,0 +1,89 @@
+"""PaLM (Chowdhery et al. 2022): parallel layers, SwiGLU, multi-query attention, RoPE, no biases."""
+
+import functools
+
+import jax
+from flax import linen as nn
+
+from models.decoder_only import DecoderOnly
+from models.layers.attention import Attention
+from models.layers.block import Block, ParallelBlock
+from models.layers.dropout import Dropout
+from models.layers.embeddings import Embed
+from models.layers.linear import normal
+from models.layers.mlps import GatedMLP
+from models.layers.norms import LayerNorm
+from models.layers.positions import Rotary
+from models.layers.stack import Stack
+
+
+class PaLM(DecoderOnly):
+    """PaLM (section 2), with the initial values and the z-loss of section 5.
+
+    The wiring of a layer and the number of heads of keys and values are fields, to compare.
+
+    Attributes:
+      embed_dim: d_model.
+      num_heads: attention heads.
+      num_layers: layers.
+      head_dim: units of one head, even.
+      num_kv_heads: heads of keys and values: 1 is multi-query attention, None multi-head.
+      block: `ParallelBlock`, or `PreNormBlock` for serial layers.
+      mlp_dim: hidden units of the gated layer; None is four times `embed_dim`.
+      max_length: longest row; what the model was made for, since no parameter depends on it.
+      rope_base: see `Rotary`.
+      norm_epsilon: of every norm; not published.
+      z_loss: see `losses.summed_cross_entropy`.
+    """
+
+    embed_dim: int = 18432
+    num_heads: int = 48
+    num_layers: int = 118
+    head_dim: int = 256
+    num_kv_heads: int | None = 1
+    block: type[Block] = ParallelBlock
+    mlp_dim: int | None = None
+    max_length: int = 2048
+    rope_base: float = 10000.0
+    norm_epsilon: float = 1e-6
+    z_loss: float = 1e-4
+
+    def setup(self) -> None:
+        """Makes embeddings, layers and the last norm."""
+        inner_dim = self.num_heads * self.head_dim
+        mlp_dim = self.mlp_dim or 4 * self.embed_dim
+        dropout = Dropout(self.dropout_rate)
+        norm = functools.partial(
+            LayerNorm, epsilon=self.norm_epsilon, use_bias=False, dtype=self.dtype
+        )
+        # "Fan-in variance scaling, i.e., W ~ N(0, 1/sqrt(n_in))."
+        attention = functools.partial(
+            Attention,
+            self.embed_dim,
+            self.num_heads,
+            self.head_dim,
+            query_init=normal(self.embed_dim**-0.5),
+            key_value_init=normal(self.embed_dim**-0.5),
+            output_init=normal(inner_dim**-0.5),
+            num_kv_heads=self.num_kv_heads,
+            scale=self.head_dim**-0.5,
+            rotation=Rotary(self.rope_base),
+            dropout=dropout,
+            dtype=self.dtype,
+        )
+        mlp = functools.partial(
+            GatedMLP,
+            mlp_dim,
+            nn.silu,
+            input_init=normal(self.embed_dim**-0.5),
+            output_init=normal(mlp_dim**-0.5),
+            dtype=self.dtype,
+        )
+        block = functools.partial(self.block, norm, attention, mlp, dropout=dropout)
+        self.token_embedder = Embed(self.vocab_size, self.embed_dim, normal(1.0), self.dtype)
+        self.decoder = Stack(block, self.num_layers, self.remat_policy, self.scan_unroll)
+        self.final_norm = norm()
+
+    def finish(self, x_bte: jax.Array) -> jax.Array:
+        """The last norm; the tied output, N(0, 1), wants its logits scaled by 1/sqrt(n)."""
+        return super().finish(x_bte) * self.embed_dim**-0.5
