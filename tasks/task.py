@@ -19,6 +19,9 @@ from tasks.vocabularies import Vocabulary
 Metric = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, float]]
 # seqio's rule, so that every task can be registered there.
 _NAME = re.compile(r"[\w.:]+")
+# Where a vocabulary's file lies decides nothing, its SHA-256 does; nor do ids that objectives,
+# which come after the cache, look for.
+_UNDECISIVE = ("file", "full_stop_ids", "mask_id", "special_ids")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +100,11 @@ class Task:
         """Whether the cache can be built with nothing but this machine."""
         return self.source.is_local
 
+    @property
+    def positioned(self) -> tuple[str, ...]:
+        """Features whose tokens come with their places in a longer text."""
+        return getattr(self.learned, "positioned", ())
+
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
         """The text of every example, before it is tokenized."""
         return (self.form(row) for row in self.source.rows(split))
@@ -122,7 +130,7 @@ class Task:
                 name: {
                     key: value
                     for key, value in self.output_features[name].vocabulary.spec().items()
-                    if key != "file"  # where it lies decides nothing, its SHA-256 does
+                    if key not in _UNDECISIVE
                 }
                 for name in self.cached_features
             },

@@ -21,6 +21,8 @@ PAD_ID = 0
 BYTE_SENTINELS = 125
 # SentencePiece's own way to write a sentinel; the first character is its word boundary.
 _SENTINEL_PIECE = re.compile("▁?<extra_id_([0-9]+)>")
+# With a space before them as SentencePiece or byte-level BPE writes it.
+_FULL_STOPS = re.compile("[▁Ġ]?[.]+")
 
 
 class Vocabulary(Protocol):
@@ -39,7 +41,10 @@ class Vocabulary(Protocol):
         """The text of ids up to the first EOS."""
 
     def spec(self) -> dict[str, Any]:
-        """What decides the ids, as JSON."""
+        """What decides the ids, as JSON, and some of them by what they are for.
+
+        `full_stop_ids`, tokens of full stops alone; `mask_id`, where there is one.
+        """
 
     def seqio(self) -> Any:
         """The equal seqio vocabulary; imports seqio, and so TensorFlow."""
@@ -86,6 +91,7 @@ class ByteVocabulary:
             "pad_id": PAD_ID,
             "eos_id": self.eos_id,
             "unk_id": self.unk_id,
+            "full_stop_ids": self.encode("."),
         }
 
     def seqio(self) -> Any:
@@ -211,6 +217,7 @@ class SentencePieceVocabulary:
             "pad_id": PAD_ID,
             "eos_id": self.eos_id,
             "unk_id": self.unk_id,
+            "full_stop_ids": self._full_stop_ids,
             "file": str(self.path),
             "sha256": self._sha256,
         }
@@ -223,6 +230,11 @@ class SentencePieceVocabulary:
         return seqio.SentencePieceVocabulary(str(self.path), extra_ids=added)
 
     @functools.cached_property
+    def _full_stop_ids(self) -> list[int]:
+        pieces = [self._processor.IdToPiece(i) for i in range(self.vocab_size)]
+        return full_stops(pieces)
+
+    @functools.cached_property
     def _pieces_in_file(self) -> int:
         from sentencepiece import sentencepiece_model_pb2
 
@@ -231,6 +243,11 @@ class SentencePieceVocabulary:
     def __getstate__(self) -> dict[str, Any]:
         # What is loaded from the file stays behind: gin copies and processes pickle this.
         return {"path": self.path, "extra_ids": self.extra_ids}
+
+
+def full_stops(pieces: Sequence[str]) -> list[int]:
+    """The places of those pieces that are full stops and nothing else, but for a space."""
+    return [i for i, piece in enumerate(pieces) if _FULL_STOPS.fullmatch(piece)]
 
 
 def own_sentinels(pieces: Sequence[str]) -> int:

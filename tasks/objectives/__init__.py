@@ -5,6 +5,19 @@ vocabularies' specs and gives a callable `(example, rng) -> example`; see `objec
 """
 
 from tasks.objectives.causal_lm import CausalLM
+from tasks.objectives.corruptions import (
+    Corruption,
+    Deshuffling,
+    DocumentRotation,
+    SentencePermutation,
+    TextInfilling,
+    TokenDeletion,
+    TokenMasking,
+)
+from tasks.objectives.denoising import Denoising
+from tasks.objectives.drop_tokens import DropTokens
+from tasks.objectives.iid_span_corruption import IIDSpanCorruption
+from tasks.objectives.mass import MaskedSpan
 from tasks.objectives.objective import BoundObjective, Example, Objective
 from tasks.objectives.prefix_lm import PrefixLM
 from tasks.objectives.span_corruption import SpanCorruption
@@ -12,8 +25,19 @@ from tasks.objectives.span_corruption import SpanCorruption
 __all__ = [
     "BoundObjective",
     "CausalLM",
+    "Corruption",
+    "Denoising",
+    "Deshuffling",
+    "DocumentRotation",
+    "DropTokens",
     "Example",
+    "IIDSpanCorruption",
+    "MaskedSpan",
     "Objective",
     "PrefixLM",
+    "SentencePermutation",
     "SpanCorruption",
+    "TextInfilling",
+    "TokenDeletion",
+    "TokenMasking",
 ]

@@ -19,6 +19,9 @@ class BoundObjective(Protocol):
       writes: features that it gives, int32 without EOS; nothing else is passed on.
       document_eos: whether EOS closes every document *before* documents are
         concatenated, and so none is appended to what the objective gives.
+
+    An objective whose targets do not stand at 0, 1, 2, … also has `positioned`, the names of
+    those of its features, and gives `NAME_positions` for each, int32 of the same length.
     """
 
     reads: tuple[str, ...]
@@ -41,7 +44,10 @@ class BoundObjective(Protocol):
 
 
 class Objective(Protocol):
-    """The settings of an objective: a frozen dataclass of plain values."""
+    """The settings of an objective: a frozen dataclass of plain values, or of such again.
+
+    It has `positioned` where what it binds to has.
+    """
 
     writes: tuple[str, ...]
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from tasks.errors import TaskError
 from tasks.objectives.objective import Example, VocabularySpecs, feature_length
+from tasks.objectives.special_tokens import random_places, share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +31,7 @@ class SpanCorruption:
     writes: ClassVar[tuple[str, ...]] = ("inputs", "targets")
 
     def __post_init__(self) -> None:
-        if not 0 < self.noise_density < 1:
-            raise TaskError(
-                f"SpanCorruption.noise_density is {self.noise_density}: between 0 and 1 is needed."
-            )
+        share(self.noise_density, "SpanCorruption.noise_density")
         if self.mean_span_length < 1:
             raise TaskError(
                 f"SpanCorruption.mean_span_length is {self.mean_span_length}: 1 or more is needed."
@@ -168,9 +166,7 @@ def _random_ends(items: int, segments: int, rng: np.random.Generator) -> np.ndar
     ends = np.empty(segments, np.intp)
     ends[-1] = items
     if segments > 1:
-        # The places of the smallest of as many random numbers are a random subset, at a
-        # third of the cost of a permutation.
-        cuts = rng.random(items - 1, dtype=np.float32).argpartition(segments - 2)[: segments - 1]
+        cuts = random_places(items - 1, segments - 1, rng)
         cuts.sort()
         ends[:-1] = cuts + 1
     return ends
@@ -195,16 +191,21 @@ def corrupt(tokens: np.ndarray, in_span: np.ndarray, first_sentinel: int) -> Exa
       first_sentinel: id of the first sentinel; the next is one lower.
 
     Returns:
-      `inputs`, every span replaced by one sentinel, and `targets`, everything between
-      the spans replaced by one sentinel, so that a text that ends outside a span closes
-      its targets with a last sentinel (Raffel et al. 2020, figure 2).
+      `inputs`, every span replaced by one sentinel, and `targets`, the spans, each after its
+      sentinel, and a last sentinel where the text ends outside a span (Raffel et al. 2020,
+      figure 2).
     """
 
-    def replace(where: np.ndarray) -> np.ndarray:
+    def replace(tokens: np.ndarray, where: np.ndarray) -> np.ndarray:
         begins = where & ~np.concatenate(([False], where[:-1]))
         (places,) = np.nonzero(begins)
         sentinels = first_sentinel - np.arange(places.size, dtype=np.int32)
         return _with_sentinels(tokens, ~where, places, sentinels)
 
     in_span = np.asarray(in_span, np.bool_)
-    return {"inputs": replace(in_span), "targets": replace(~in_span)}
+    kept, all_tokens = ~in_span, tokens
+    if in_span[:1].any():
+        # The sentinel of a span takes the place of what is kept before it: here, nothing is.
+        kept = np.concatenate(([True], kept))
+        all_tokens = np.concatenate((tokens[:1], tokens))
+    return {"inputs": replace(tokens, in_span), "targets": replace(all_tokens, kept)}

@@ -1,0 +1,147 @@
+"""The ids of a vocabulary that corruptions write or look for, and putting them in place."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tasks.errors import TaskError
+
+
+def share(value: float, name: str) -> None:
+    """Checks a setting that is a share of the tokens.
+
+    Raises:
+      TaskError: it is not between 0 and 1, both excluded.
+    """
+    if not 0 < value < 1:
+        raise TaskError(f"{name} is {value}: between 0 and 1 is needed.")
+
+
+def find_mask_id(spec: Mapping[str, Any], given: int | None, name: str) -> int:
+    """The id that stands for a masked token.
+
+    Args:
+      spec: of the vocabulary.
+      given: the setting `mask_id`; None takes the vocabulary's own mask token, as BART's and
+        BERT's have, or else its first sentinel, as T5 does (Raffel et al. 2020, section 3.3.1).
+      name: of who asks, for errors.
+
+    Raises:
+      TaskError: the vocabulary has neither, or `given` is none of its ids.
+    """
+    size = spec["vocab_size"]
+    if given is not None:
+        if not 0 <= given < size:
+            raise TaskError(f"{name}.mask_id is {given}: an id below vocab_size {size} is needed.")
+        return given
+    if spec.get("mask_id") is not None:
+        return int(spec["mask_id"])
+    if not spec["extra_ids"]:
+        raise TaskError(
+            f"{name} needs a mask token: the vocabulary has none and extra_ids=0; set "
+            f"{name}.mask_id, or give the vocabulary a sentinel (extra_ids=1)."
+        )
+    return size - 1
+
+
+def find_full_stop_ids(
+    spec: Mapping[str, Any], given: Sequence[int] | None, name: str
+) -> tuple[int, ...]:
+    """The ids that end sentences.
+
+    Args:
+      spec: of the vocabulary.
+      given: the setting `full_stop_ids`; None takes the vocabulary's tokens that consist of
+        full stops alone.
+      name: of who asks, for errors.
+
+    Raises:
+      TaskError: there is none.
+    """
+    found = spec.get("full_stop_ids") if given is None else given
+    if not found:
+        raise TaskError(
+            f"{name} needs to know where sentences end: the vocabulary names no token that is a "
+            f"full stop; set {name}.full_stop_ids."
+        )
+    return tuple(found)
+
+
+def ordinary_ids(spec: Mapping[str, Any]) -> np.ndarray:
+    """All ids but sentinels and those with a special meaning, int32, ascending."""
+    special = [spec.get("pad_id"), spec["eos_id"], spec.get("unk_id"), spec.get("mask_id")]
+    special += spec.get("special_ids", ())
+    ids = np.arange(spec["vocab_size"] - spec["extra_ids"], dtype=np.int32)
+    return np.setdiff1d(ids, [i for i in special if i is not None])
+
+
+def random_places(length: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` different places below `length`, any set equally likely, in no certain order."""
+    if not count:
+        return np.zeros(0, np.intp)
+    # The places of the smallest of as many random numbers are a random subset, at a third
+    # of the cost of a permutation.
+    return rng.random(length, dtype=np.float32).argpartition(count - 1)[:count]
+
+
+@dataclasses.dataclass(frozen=True)
+class Replacer:
+    """Writes masks and random tokens over chosen tokens; the rest of those stay unchanged.
+
+    Attributes:
+      mask_share: share of the chosen tokens that become the mask.
+      random_share: share that become any ordinary token.
+      mask_id: of the mask.
+      ordinary: int32, the tokens to draw from.
+    """
+
+    mask_share: float
+    random_share: float
+    mask_id: int
+    ordinary: np.ndarray
+
+    @classmethod
+    def for_vocabulary(
+        cls,
+        spec: Mapping[str, Any],
+        mask_share: float,
+        random_share: float,
+        mask_id: int | None,
+        name: str,
+    ) -> "Replacer":
+        """The replacer for the ids of a vocabulary; `name` asks for it.
+
+        Raises:
+          TaskError: there is no mask token.
+        """
+        found = find_mask_id(spec, mask_id, name)
+        return cls(mask_share, random_share, found, ordinary_ids(spec))
+
+    def __call__(
+        self, tokens: np.ndarray, places: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """A copy of `tokens`, int32 `[t]`, replaced at `places`, int `[n]`."""
+        replaced = tokens.copy()
+        if self.mask_share == 1:
+            replaced[places] = self.mask_id
+            return replaced
+        fate = rng.random(places.size)
+        replaced[places[fate < self.mask_share]] = self.mask_id
+        random = places[(fate >= self.mask_share) & (fate < self.mask_share + self.random_share)]
+        replaced[random] = self.ordinary[rng.integers(self.ordinary.size, size=random.size)]
+        return replaced
+
+
+def check_shares(mask_share: float, random_share: float, name: str) -> None:
+    """Checks the shares of a `Replacer`.
+
+    Raises:
+      TaskError: one is negative, or together they exceed 1.
+    """
+    if min(mask_share, random_share) < 0 or mask_share + random_share > 1 + 1e-9:
+        raise TaskError(
+            f"{name}.mask_share is {mask_share} and random_share {random_share}: neither may be "
+            "negative, and together they may be 1 at most."
+        )
