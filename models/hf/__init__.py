@@ -1,20 +1,38 @@
-"""Hugging Face checkpoints: directories with `config.json` and safetensors."""
+"""Hugging Face checkpoints: directories with `config.json` and safetensors, in and out."""
 
 import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from models.errors import ModelError
-from models.hf import gpt2, t5
-from models.hf.mapping import filled
-from models.hf.tensor_files import TensorFiles
+from models.hf.bart import BARTFamily
+from models.hf.family import CONFIG, Family
+from models.hf.gpt2 import GPT2Family
+from models.hf.llama import LLaMAFamily
+from models.hf.mapping import Written, filled
+from models.hf.openai_gpt import GPT1Family
+from models.hf.t5 import T5Family
+from models.hf.tensor_files import MAX_FILE_BYTES, WRITTEN_DTYPES, TensorFiles, write_tensors
 from models.language_model import LanguageModel
 
-MODEL_TYPES = {"gpt2": gpt2, "t5": t5}
+FAMILIES: tuple[Family, ...] = (
+    GPT1Family(),
+    GPT2Family(),
+    T5Family(),
+    BARTFamily(),
+    LLaMAFamily(),
+)
 
 
 def load_hf(path: str | Path) -> tuple[LanguageModel, dict[str, Any]]:
     """A model and its float32 parameters from a Hugging Face directory.
+
+    One tensor at a time is read: memory holds the parameters and the tensor in turn.
 
     Args:
       path: a directory with `config.json` and safetensors, in one file or several.
@@ -28,20 +46,90 @@ def load_hf(path: str | Path) -> tuple[LanguageModel, dict[str, Any]]:
         misshapen; no safetensors.
     """
     directory = Path(path)
+    place = directory / CONFIG
     try:
-        config = json.loads((directory / "config.json").read_text("utf-8"))
-        family = MODEL_TYPES[config["model_type"]]
+        config = json.loads(place.read_text("utf-8"))
+        model_type = config["model_type"]
     except (OSError, ValueError) as error:
-        raise ModelError(f"{directory / 'config.json'} cannot be read as JSON.") from error
-    except (KeyError, TypeError) as error:
-        raise ModelError(
-            f"{directory / 'config.json'}: model_type must be one of "
-            f"{', '.join(map(repr, MODEL_TYPES))}."
-        ) from error
+        raise ModelError(f"{place} cannot be read as JSON.") from error
+    except (KeyError, TypeError):
+        model_type = None
+    family = next((family for family in FAMILIES if family.model_type == model_type), None)
+    if family is None:
+        known = ", ".join(repr(family.model_type) for family in FAMILIES)
+        raise ModelError(f"{place}: model_type must be one of {known}, not {model_type!r}.")
     tensors = TensorFiles(directory)
+    model = family.build(config, str(directory))
+    family.prepare(model, tensors, str(directory))
+    return model, filled(model, family.weights(model), tensors, str(directory))
+
+
+def save_hf(
+    model: LanguageModel,
+    params: Any,
+    path: str | Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    files: Mapping[str, str | Path] | None = None,
+    dtype: str = "float32",
+    max_file_bytes: int = MAX_FILE_BYTES,
+) -> None:
+    """Writes a Hugging Face directory that `transformers` loads.
+
+    One tensor at a time is converted. The directory appears when it is whole.
+
+    Args:
+      model: of a family that Hugging Face has.
+      params: its parameters, NumPy or JAX arrays.
+      path: the directory to make; it may be there if it is empty.
+      options: further options of `config.json` that change nothing that is computed, such as
+        `eos_token_id`.
+      files: files to copy into it, by their names there: a tokenizer's.
+      dtype: "float32", "bfloat16" or "float16".
+      max_file_bytes: tensors beyond this go into further files, with an index.
+
+    Raises:
+      ModelError: a model or a field that Hugging Face has no type for, parameters that are not
+        the model's, a directory that is not empty.
+    """
+    family = next((family for family in FAMILIES if type(model) in family.models), None)
+    if family is None:
+        kinds = ", ".join(kind.__name__ for family in FAMILIES for kind in family.models)
+        raise ModelError(
+            f"{type(model).__name__} has no model type of Hugging Face; those that have: {kinds}."
+        )
+    if dtype not in WRITTEN_DTYPES:
+        raise ModelError(f"dtype {dtype!r}: one of {', '.join(WRITTEN_DTYPES)} can be written.")
+    config = family.config(model)
+    for name, value in (options or {}).items():
+        if name in config and name not in family.tokens:
+            raise ModelError(
+                f"the option {name} of config.json is the model's own: {config[name]!r}."
+            )
+        config[name] = value
+    written = Written(model, family.weights(model), params)
+    with _whole_directory(Path(path)) as directory:
+        text = json.dumps({**config, "dtype": dtype}, indent=2, sort_keys=True)
+        (directory / CONFIG).write_text(text + "\n", "utf-8")
+        write_tensors(directory, written.shapes, written.tensor, dtype, max_file_bytes)
+        for name, file in (files or {}).items():
+            shutil.copyfile(file, directory / name)
+
+
+@contextmanager
+def _whole_directory(path: Path) -> Iterator[Path]:
+    """A directory to write to, which takes its name at the end, or is gone after an error."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ModelError(f"{path} is there already: give a new or an empty directory.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        model = family.build(config, tensors, str(directory))
-    except KeyError as error:
-        raise ModelError(f"{directory / 'config.json'} lacks the option {error}.") from error
-    table = family.weights(model, tensors)
-    return model, filled(model, table, tensors, family.IGNORED, str(directory))
+        yield temporary
+        # What mkdtemp makes is its owner's alone.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o777 & ~mask)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise

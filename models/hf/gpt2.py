@@ -1,60 +1,73 @@
 """GPT-2 in Hugging Face's form, `model_type` "gpt2"."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
-
-from models.errors import ModelError
-from models.gpt import GPT2
-from models.hf.mapping import Weight
-
-# The causal masks that older files keep, and copies of the embeddings.
-IGNORED = r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias|lm_head\.weight"
-
-# Options that change what is computed, with the only value that GPT-2 itself has.
-_REQUIRED = {
-    "activation_function": "gelu_new",
-    "scale_attn_weights": True,
-    "scale_attn_by_inverse_layer_idx": False,
-    "add_cross_attention": False,
-    "tie_word_embeddings": True,
-}
+from models.gpt import GPT1, GPT2
+from models.hf.family import Family, Option
+from models.hf.mapping import Table, Weight, layer_norm
 
 
-def build(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], source: str) -> GPT2:
-    """The model that `config.json` describes.
+class GPT2Family(Family):
+    """GPT-2."""
 
-    Raises:
-      ModelError: an option that GPT-2 does not have.
-    """
-    for option, value in _REQUIRED.items():
-        if config.get(option, value) != value:
-            raise ModelError(
-                f"{source}: {option} {config[option]!r} is not supported: only {value!r} is."
-            )
-    return GPT2(
-        vocab_size=config["vocab_size"],
-        embed_dim=config["n_embd"],
-        num_heads=config["n_head"],
-        num_layers=config["n_layer"],
-        max_length=config["n_positions"],
-        mlp_dim=config.get("n_inner"),
-        norm_epsilon=config.get("layer_norm_epsilon", 1e-5),
-        dropout_rate=config.get("resid_pdrop", 0.1),
+    model_type = "gpt2"
+    architecture = "GPT2LMHeadModel"
+    prefix = "transformer."
+    models = (GPT2,)
+    options = (
+        Option("vocab_size", "vocab_size"),
+        Option("n_embd", "embed_dim"),
+        Option("n_head", "num_heads"),
+        Option("n_layer", "num_layers"),
+        Option("n_positions", "max_length", 1024),
+        Option("n_inner", "mlp_dim", None),
+        Option("layer_norm_epsilon", "norm_epsilon", 1e-5),
+        Option("resid_pdrop", "dropout_rate", 0.1, also=("embd_pdrop", "attn_pdrop")),
     )
+    fixed: ClassVar = {
+        "activation_function": "gelu_new",
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "add_cross_attention": False,
+        "tie_word_embeddings": True,
+    }
+    neutral = r"n_ctx|summary_\w+|reorder_and_upcast_attn"
+    tokens: ClassVar = {"bos_token_id": 50256, "eos_token_id": 50256}
+    # The causal masks that older files keep.
+    ignored = r"transformer\.h\.\d+\.attn\.(masked_)?bias"
+
+    def explicit(self, model: GPT2) -> dict[str, Any]:
+        """Fields in which None stands for a value."""
+        return explicit(model)
+
+    def copies(self, model: GPT2) -> dict[str, str]:
+        """The output is the embeddings."""
+        return {"lm_head.weight": "transformer.wte.weight"}
+
+    def weights(self, model: GPT2) -> Table:
+        """Where each parameter is."""
+        layer, ours = "transformer.h.{i}", "decoder/layers"
+        return [
+            Weight("token_embedder/embedding", "transformer.wte.weight"),
+            Weight("position_embedder/embedding", "transformer.wpe.weight"),
+            *layer_norm("final_norm", "transformer.ln_f"),
+            *layer_norm(f"{ours}/self_attention_norm", f"{layer}.ln_1"),
+            *layer_norm(f"{ours}/mlp_norm", f"{layer}.ln_2"),
+            *attention_and_mlp(ours, layer),
+        ]
 
 
-def weights(model: GPT2, tensors: Mapping[str, np.ndarray]) -> list[Weight]:
-    """Where each parameter is; the first published files have no prefix `transformer.`."""
-    prefix = "transformer." if "transformer.wte.weight" in tensors else ""
-    layer, ours = f"{prefix}h.{{i}}", "decoder/layers"
+def explicit(model: GPT1) -> dict[str, Any]:
+    """The head's and the MLP's size, which are of the model's when they are None."""
+    return {
+        "head_dim": model.head_dim or model.embed_dim // model.num_heads,
+        "mlp_dim": model.mlp_dim or 4 * model.embed_dim,
+    }
+
+
+def attention_and_mlp(ours: str, layer: str) -> list[Weight]:
+    """The matrices of a layer, with queries, keys and values side by side in one of theirs."""
     table = [
-        Weight("token_embedder/embedding", f"{prefix}wte.weight"),
-        Weight("position_embedder/embedding", f"{prefix}wpe.weight"),
-        *_norm("final_norm", f"{prefix}ln_f"),
-        *_norm(f"{ours}/self_attention_norm", f"{layer}.ln_1"),
-        *_norm(f"{ours}/mlp_norm", f"{layer}.ln_2"),
         *_dense(f"{ours}/self_attention/out", f"{layer}.attn.c_proj"),
         *_dense(f"{ours}/mlp/wi", f"{layer}.mlp.c_fc"),
         *_dense(f"{ours}/mlp/wo", f"{layer}.mlp.c_proj"),
@@ -64,12 +77,8 @@ def weights(model: GPT2, tensors: Mapping[str, np.ndarray]) -> list[Weight]:
     return table
 
 
-def _norm(ours: str, theirs: str) -> list[Weight]:
-    return [Weight(f"{ours}/scale", f"{theirs}.weight"), Weight(f"{ours}/bias", f"{theirs}.bias")]
-
-
 def _dense(ours: str, theirs: str, part: tuple[int, int] | None = None) -> list[Weight]:
-    # GPT-2's `Conv1D` keeps its matrix as [inputs, outputs], as we do.
+    # Their `Conv1D` keeps its matrix as [inputs, outputs], as we do.
     return [
         Weight(f"{ours}/kernel", f"{theirs}.weight", part=part),
         Weight(f"{ours}/bias", f"{theirs}.bias", part=part),

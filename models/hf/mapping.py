@@ -1,7 +1,7 @@
-"""From one checkpoint's tensors to one model's parameters, as a table of correspondences."""
+"""Between one checkpoint's tensors and one model's parameters: one table, read both ways."""
 
 import dataclasses
-import re
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +9,10 @@ import jax
 import numpy as np
 
 from models.errors import ModelError
+from models.hf.tensor_files import TensorFiles
 from models.language_model import LanguageModel
+
+Shape = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,91 +21,197 @@ class Weight:
 
     Attributes:
       ours: path in our tree, joined by "/".
-      theirs: name of the tensor; `{i}` stands for the layer, and says that ours is stacked.
+      theirs: name of the tensor; `{i}` stands for the layer, and says that the first axis of
+        ours is layers; `{j}` for the expert, and the next axis is experts.
       transposed: whether theirs is `[outputs, inputs]` and ours `[inputs, outputs]`.
       part: (k, n) if ours is the k-th of n equal parts of the last axis of theirs.
+      first: the layer that our first one is.
+      step: layers from one of ours to the next, where ours hold only some of theirs.
     """
 
     ours: str
     theirs: str
     transposed: bool = False
     part: tuple[int, int] | None = None
+    first: int = 0
+    step: int = 1
 
-    def names(self, num_layers: int) -> Iterator[str]:
-        """The tensors that ours is made of."""
-        if "{i}" not in self.theirs:
-            return iter([self.theirs])
-        return (self.theirs.format(i=i) for i in range(num_layers))
+    @property
+    def stacked_axes(self) -> int:
+        """How many of our axes count tensors."""
+        return ("{i}" in self.theirs) + ("{j}" in self.theirs)
 
-    def their_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the tensor that one layer of ours comes from."""
+    def places(self, shape: Shape) -> Iterator[tuple[Shape, str]]:
+        """Index into ours, of this shape, and the name of the tensor that is there."""
+        for index in np.ndindex(*shape[: self.stacked_axes]):
+            numbers = dict(zip("ij", index, strict=False))
+            if "i" in numbers:
+                numbers["i"] = self.first + self.step * numbers["i"]
+            yield index, self.theirs.format(**numbers)
+
+    def their_shape(self, shape: Shape) -> Shape:
+        """The shape of one tensor of theirs, from ours."""
+        shape = shape[self.stacked_axes :]
         if self.transposed:
             shape = shape[::-1]
         return shape if self.part is None else (*shape[:-1], shape[-1] * self.part[1])
 
-    def converted(self, tensor: np.ndarray) -> np.ndarray:
-        """Theirs in our form."""
-        if self.part is not None:
-            k, n = self.part
-            tensor = np.split(tensor, n, axis=-1)[k]
-        return tensor.T if self.transposed else tensor
+    def read(self, tensor: np.ndarray, target: np.ndarray) -> None:
+        """Writes theirs, in our form, to what `places` indexes of ours."""
+        tensor = self._own_part(tensor)
+        target[...] = tensor.T if self.transposed else tensor
+
+    def write(self, source: np.ndarray, target: np.ndarray) -> None:
+        """Writes what `places` indexes of ours, in their form, to theirs or its part."""
+        self._own_part(target)[...] = source.T if self.transposed else source
+
+    def _own_part(self, tensor: np.ndarray) -> np.ndarray:
+        if self.part is None:
+            return tensor
+        k, n = self.part
+        return np.split(tensor, n, axis=-1)[k]
 
 
-def linear(ours: str, theirs: str) -> Weight:
+@dataclasses.dataclass(frozen=True)
+class Zeros:
+    """A tensor of theirs that we have no parameter for, and that is zero where it is at all.
+
+    Attributes:
+      theirs: its name.
+      shape: its shape.
+    """
+
+    theirs: str
+    shape: Shape
+
+
+Table = Sequence[Weight | Zeros]
+
+
+def linear(ours: str, theirs: str, **layers: int) -> Weight:
     """A torch `Linear` without bias, whose matrix is `[outputs, inputs]`."""
-    return Weight(f"{ours}/kernel", f"{theirs}.weight", transposed=True)
+    return Weight(f"{ours}/kernel", f"{theirs}.weight", transposed=True, **layers)
 
 
-def filled(
-    model: LanguageModel,
-    weights: Sequence[Weight],
-    tensors: Mapping[str, np.ndarray],
-    ignored: str,
-    source: str,
-) -> dict[str, Any]:
+def biased_linear(ours: str, theirs: str) -> list[Weight]:
+    """A torch `Linear` with bias."""
+    return [linear(ours, theirs), Weight(f"{ours}/bias", f"{theirs}.bias")]
+
+
+def layer_norm(ours: str, theirs: str) -> list[Weight]:
+    """A torch `LayerNorm`."""
+    return [Weight(f"{ours}/scale", f"{theirs}.weight"), Weight(f"{ours}/bias", f"{theirs}.bias")]
+
+
+def filled(model: LanguageModel, table: Table, tensors: TensorFiles, source: str) -> dict[str, Any]:
     """The model's parameters out of the tensors, one tensor at a time.
 
     Args:
       model: whose parameters are wanted.
-      weights: the table; must name every parameter once.
-      tensors: theirs by name.
-      ignored: regular expression of tensors that say nothing new: copies, constants.
+      table: names every parameter once.
+      tensors: theirs.
       source: where the tensors come from, for errors.
 
     Returns:
       The tree, float32.
 
     Raises:
-      ModelError: a tensor is missing, is left over, or has the wrong shape.
+      ModelError: a tensor is missing, is left over, has the wrong shape, or is not zero where
+        it must be.
     """
-    shapes = _shapes(model)
-    expected = {name for weight in weights for name in weight.names(shapes[weight.ours][0])}
-    extra = sorted(name for name in set(tensors) - expected if not re.fullmatch(ignored, name))
-    if extra:
+    shapes = parameter_shapes(model)
+    wanted = their_shapes(table, shapes)
+    if extra := sorted(set(tensors) - set(wanted)):
         raise ModelError(f"{source}: tensor {extra[0]!r} has no place in this model.")
+    zeros = {entry.theirs for entry in table if isinstance(entry, Zeros)}
+    for name, shape in wanted.items():
+        if name not in tensors and name in zeros:
+            continue
+        if name not in tensors:
+            raise ModelError(f"{source}: tensor {name!r} is missing.")
+        if tensors.shape(name) != shape:
+            raise ModelError(
+                f"{source}: tensor {name!r} has shape {tensors.shape(name)}, where config.json "
+                f"asks for {shape}."
+            )
+        if name in zeros and np.any(tensors[name]):
+            raise ModelError(f"{source}: tensor {name!r} is not zero: only zero is read.")
     params: dict[str, Any] = {}
+    # The largest tensor first: while it is mapped, little else is in memory.
+    weights = [entry for entry in table if isinstance(entry, Weight)]
+    weights.sort(key=lambda weight: -math.prod(weight.their_shape(shapes[weight.ours])))
     for weight in weights:
         target = np.empty(shapes[weight.ours], np.float32)
-        stacked = "{i}" in weight.theirs
-        for i, name in enumerate(weight.names(len(target))):
-            if name not in tensors:
-                raise ModelError(f"{source}: tensor {name!r} is missing.")
-            row = target[i] if stacked else target
-            wanted = weight.their_shape(row.shape)
-            if tensors[name].shape != wanted:
-                raise ModelError(
-                    f"{source}: tensor {name!r} has shape {tensors[name].shape}, where "
-                    f"config.json asks for {wanted}."
-                )
-            row[...] = weight.converted(tensors[name])
+        for index, name in weight.places(target.shape):
+            weight.read(tensors[name], target[index])
         _put(params, weight.ours.split("/"), target)
     return params
 
 
-def _shapes(model: LanguageModel) -> dict[str, tuple[int, ...]]:
+class Written:
+    """A model's parameters as tensors of theirs, each made when it is asked for."""
+
+    def __init__(self, model: LanguageModel, table: Table, params: Any) -> None:
+        """Compares the parameters with the model.
+
+        Args:
+          model: whose parameters these are.
+          table: names every parameter once.
+          params: the tree; NumPy or JAX arrays.
+
+        Raises:
+          ModelError: a parameter is missing, is left over, or has the wrong shape.
+        """
+        wanted = parameter_shapes(model)
+        self._arrays = _named_leaves(params)
+        kind = type(model).__name__
+        for name, shape in wanted.items():
+            if name not in self._arrays:
+                raise ModelError(f"the parameters lack {name!r}, which {kind} has.")
+            if self._arrays[name].shape != shape:
+                raise ModelError(
+                    f"parameter {name!r} has shape {self._arrays[name].shape}, where {kind} has "
+                    f"{shape}."
+                )
+        if extra := sorted(set(self._arrays) - set(wanted)):
+            raise ModelError(f"parameter {extra[0]!r} is none of {kind}'s.")
+        self.shapes = dict(sorted(their_shapes(table, wanted).items()))
+        self._sources: dict[str, list[tuple[Weight, Shape]]] = {}
+        for entry in table:
+            if isinstance(entry, Weight):
+                for index, name in entry.places(wanted[entry.ours]):
+                    self._sources.setdefault(name, []).append((entry, index))
+
+    def tensor(self, name: str) -> np.ndarray:
+        """One tensor, float32, laid out as theirs."""
+        tensor = np.zeros(self.shapes[name], np.float32)
+        for weight, index in self._sources.get(name, ()):
+            weight.write(np.asarray(self._arrays[weight.ours])[index], tensor)
+        return tensor
+
+
+def their_shapes(table: Table, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The shape of every tensor that a table names, from those of our parameters."""
+    wanted: dict[str, Shape] = {}
+    for entry in table:
+        if isinstance(entry, Zeros):
+            wanted[entry.theirs] = entry.shape
+            continue
+        shape = shapes[entry.ours]
+        for _, name in entry.places(shape):
+            wanted[name] = entry.their_shape(shape)
+    return wanted
+
+
+def parameter_shapes(model: LanguageModel) -> dict[str, Shape]:
+    """The shape of each parameter by its path."""
     params = jax.eval_shape(model.init, jax.random.key(0))["params"]
+    return {name: leaf.shape for name, leaf in _named_leaves(params).items()}
+
+
+def _named_leaves(params: Any) -> dict[str, Any]:
     return {
-        "/".join(key.key for key in path): leaf.shape
+        "/".join(str(getattr(key, "key", key)) for key in path): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
 

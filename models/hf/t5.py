@@ -1,94 +1,145 @@
 """T5 1.0 and 1.1 in Hugging Face's form, `model_type` "t5"."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
-
-from models.errors import ModelError
-from models.hf.mapping import Weight, linear
+from models.hf.family import Config, Family, Option, unsupported
+from models.hf.mapping import Table, Weight, linear
+from models.hf.tensor_files import TensorFiles
 from models.layers.mlps import GatedMLP
 from models.t5 import T5, T5_1_1
 
-# Copies of the embeddings, and a table of cross-attention that was never used.
-IGNORED = (
-    r"(en|de)coder\.embed_tokens\.weight|lm_head\.weight"
-    r"|decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight"
+OPTIONS = (
+    Option("vocab_size", "vocab_size"),
+    Option("d_model", "embed_dim"),
+    Option("d_ff", "mlp_dim"),
+    Option("num_heads", "num_heads"),
+    Option("d_kv", "head_dim"),
+    Option("num_layers", "num_encoder_layers"),
+    Option("relative_attention_num_buckets", "num_buckets", 32),
+    Option("relative_attention_max_distance", "max_distance", 128),
+    Option("layer_norm_epsilon", "norm_epsilon", 1e-6),
+    Option("dropout_rate", "dropout_rate", 0.1),
 )
+TOKENS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+# A table of cross-attention that was never used.
+UNUSED = r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight"
+# feed_forward_proj: our class, and the activation that transformers derives from it. Its "gelu"
+# after "gated-" is the approximation by tanh.
+_MLPS: dict[str, tuple[type[T5], str]] = {"relu": (T5, "relu"), "gated-gelu": (T5_1_1, "gelu_new")}
 
 
-def build(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], source: str) -> T5:
-    """The model that `config.json` and the presence of an output matrix describe.
+class T5Family(Family):
+    """T5 1.0 and 1.1."""
 
-    Raises:
-      ModelError: an MLP that is neither T5 1.0's nor 1.1's.
-    """
-    families = {"relu": T5, "gated-gelu": T5_1_1}
-    mlp = config.get("feed_forward_proj", "relu")
-    if mlp not in families:
-        raise ModelError(
-            f"{source}: feed_forward_proj {mlp!r} is not supported: "
-            f"one of {', '.join(map(repr, families))} is."
-        )
-    # Until transformers 5 the one option said both: whether to share and whether to scale.
-    scaled = config.get("scale_decoder_outputs", config.get("tie_word_embeddings") is not False)
-    if scaled and has_output(tensors):
-        raise ModelError(
-            f"{source}: an output matrix lm_head.weight of its own together with scaled "
-            "decoder outputs is not supported: T5 1.0 has neither the one nor 1.1 the other."
-        )
-    return families[mlp](
-        vocab_size=config["vocab_size"],
-        embed_dim=config["d_model"],
-        mlp_dim=config["d_ff"],
-        num_heads=config["num_heads"],
-        head_dim=config["d_kv"],
-        num_encoder_layers=config["num_layers"],
-        num_decoder_layers=config.get("num_decoder_layers") or config["num_layers"],
-        num_buckets=config.get("relative_attention_num_buckets", 32),
-        max_distance=config.get("relative_attention_max_distance", 128),
-        norm_epsilon=config.get("layer_norm_epsilon", 1e-6),
-        dropout_rate=config.get("dropout_rate", 0.1),
-        tied_output=scaled,
-    )
+    model_type = "t5"
+    architecture = "T5ForConditionalGeneration"
+    models = (T5, T5_1_1)
+    options = OPTIONS
+    fixed: ClassVar = {"is_encoder_decoder": True}
+    derived_options = (
+        "num_decoder_layers", "feed_forward_proj", "dense_act_fn", "is_gated_act",
+        "scale_decoder_outputs", "tie_word_embeddings",
+    )  # fmt: skip
+    neutral = "n_positions"
+    tokens = TOKENS
+    ignored = UNUSED
 
+    def model_class(self, config: Config) -> type[T5]:
+        """T5 1.0 or 1.1, as the MLP says."""
+        return _MLPS[config.get("feed_forward_proj", "relu")][0]
 
-def has_output(tensors: Mapping[str, np.ndarray]) -> bool:
-    """Whether there is an output matrix that is not a copy of the embeddings."""
-    return "lm_head.weight" in tensors and not np.array_equal(
-        tensors["lm_head.weight"], tensors.get("shared.weight")
-    )
+    def fields(self, config: Config) -> dict[str, Any]:
+        """Our fields; until transformers 5 one option said whether to share and to scale."""
+        scaled = config.get("scale_decoder_outputs", config.get("tie_word_embeddings") is not False)
+        return super().fields(config) | {
+            "num_decoder_layers": config.get("num_decoder_layers") or config["num_layers"],
+            "tied_output": scaled,
+        }
 
+    def check(self, config: Config, source: str) -> None:
+        """The MLP is one of the two."""
+        name = config.get("feed_forward_proj", "relu")
+        if name not in _MLPS:
+            raise unsupported(source, "feed_forward_proj", name, " or ".join(map(repr, _MLPS)))
+        activation = _MLPS[name][1]
+        if config.get("dense_act_fn", activation) != activation:
+            raise unsupported(source, "dense_act_fn", config["dense_act_fn"], repr(activation))
 
-def weights(model: T5, tensors: Mapping[str, np.ndarray]) -> list[Weight]:
-    """Where each parameter is."""
-    table = [Weight("token_embedder/embedding", "shared.weight")]
-    if not model.tied_output:
-        output = "lm_head" if has_output(tensors) else "shared"
-        table.append(linear("output", output))
-    for side, num_branches in (("encoder", 2), ("decoder", 3)):
-        block, ours = f"{side}.block.{{i}}.layer", f"{side}/stack/layers"
-        table += [
-            Weight(
-                f"{side}/relative_position_bias/embedding",
-                f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+    def derived(self, model: T5) -> dict[str, Any]:
+        """Options that are not one field each."""
+        name = next(
+            (
+                name
+                for name, (kind, _) in _MLPS.items()
+                if (kind.mlp, kind.activation) == (model.mlp, model.activation)
             ),
-            Weight(f"{side}/final_norm/scale", f"{side}.final_layer_norm.weight"),
-            *_attention(f"{ours}/self_attention", f"{block}.0", "SelfAttention"),
-        ]
-        if num_branches == 3:
-            table += _attention(f"{ours}/cross_attention", f"{block}.1", "EncDecAttention")
-        dense = f"{block}.{num_branches - 1}"
-        table.append(Weight(f"{ours}/mlp_norm/scale", f"{dense}.layer_norm.weight"))
+            "relu",
+        )
+        return {
+            "num_decoder_layers": model.num_decoder_layers,
+            "feed_forward_proj": name,
+            "dense_act_fn": _MLPS[name][1],
+            "is_gated_act": name.startswith("gated-"),
+            "scale_decoder_outputs": model.tied_output,
+            "tie_word_embeddings": model.tied_output,
+        }
+
+    def prepare(self, model: T5, tensors: TensorFiles, source: str) -> None:
+        """As for all; a file may leave out an output that is a copy and yet not scaled."""
+        if not model.tied_output and "lm_head.weight" not in tensors and "shared.weight" in tensors:
+            tensors.alias("shared.weight", "lm_head.weight")
+        super().prepare(model, tensors, source)
+
+    def copies(self, model: T5) -> dict[str, str]:
+        """The embeddings of both sides, and T5 1.0's output."""
+        return copies(model.tied_output)
+
+    def weights(self, model: T5) -> Table:
+        """Where each parameter is."""
+        table = [Weight("token_embedder/embedding", "shared.weight")]
+        if not model.tied_output:
+            table.append(linear("output", "lm_head"))
         inputs = ("wi_0", "wi_1") if model.mlp is GatedMLP else ("wi",)
-        for name in (*inputs, "wo"):
-            table.append(linear(f"{ours}/mlp/{name}", f"{dense}.DenseReluDense.{name}"))
+        for side in ("encoder", "decoder"):
+            table += side_weights(side)
+            ours, theirs = f"{side}/stack/layers", f"{side}.block.{{i}}.layer"
+            table += attentions(side, ours, theirs)
+            dense = f"{theirs}.{last_branch(side)}"
+            table.append(Weight(f"{ours}/mlp_norm/scale", f"{dense}.layer_norm.weight"))
+            for name in (*inputs, "wo"):
+                table.append(linear(f"{ours}/mlp/{name}", f"{dense}.DenseReluDense.{name}"))
+        return table
+
+
+def copies(tied_output: bool) -> dict[str, str]:
+    """Tensors that are the shared embeddings once more."""
+    names = [f"{side}.embed_tokens.weight" for side in ("encoder", "decoder")]
+    return dict.fromkeys(names + ["lm_head.weight"] * tied_output, "shared.weight")
+
+
+def side_weights(side: str) -> list[Weight]:
+    """What is beside the layers: the relative bias, which the first layer holds, and the norm."""
+    return [
+        Weight(
+            f"{side}/relative_position_bias/embedding",
+            f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+        ),
+        Weight(f"{side}/final_norm/scale", f"{side}.final_layer_norm.weight"),
+    ]
+
+
+def attentions(side: str, ours: str, theirs: str, **layers: int) -> list[Weight]:
+    """Self-attention and, in the decoder, cross-attention of layers."""
+    kinds = [("self_attention", "0.SelfAttention"), ("cross_attention", "1.EncDecAttention")]
+    table = []
+    for name, place in kinds[: last_branch(side)]:
+        norm = f"{theirs}.{place[0]}.layer_norm.weight"
+        table.append(Weight(f"{ours}/{name}_norm/scale", norm, **layers))
+        for matrix, short in {"query": "q", "key": "k", "value": "v", "out": "o"}.items():
+            table.append(linear(f"{ours}/{name}/{matrix}", f"{theirs}.{place}.{short}", **layers))
     return table
 
 
-def _attention(ours: str, layer: str, kind: str) -> list[Weight]:
-    names = {"query": "q", "key": "k", "value": "v", "out": "o"}
-    return [
-        Weight(f"{ours}_norm/scale", f"{layer}.layer_norm.weight"),
-        *(linear(f"{ours}/{name}", f"{layer}.{kind}.{short}") for name, short in names.items()),
-    ]
+def last_branch(side: str) -> int:
+    """The number of the MLP among the branches of a layer."""
+    return 1 if side == "encoder" else 2

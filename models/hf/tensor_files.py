@@ -1,9 +1,16 @@
-"""Reading safetensors files, tensor by tensor and without any pickle."""
+"""Safetensors files, read and written tensor by tensor and without any pickle.
 
+The format: eight bytes with the header's length, a JSON header that gives each tensor's
+dtype, shape and place, then the data (huggingface.co/docs/safetensors).
+"""
+
+import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -12,14 +19,28 @@ from models.errors import ModelError
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+# What `save_pretrained` takes as the largest file since transformers 4.
+MAX_FILE_BYTES = 5_000_000_000
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
+_CODES = {np.dtype(dtype): code for code, dtype in _DTYPES.items()}
+WRITTEN_DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where one tensor lies."""
+
+    path: Path
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
 
 
 class TensorFiles(Mapping[str, np.ndarray]):
-    """The tensors of a Hugging Face directory, memory-mapped: reading one costs only itself.
+    """The tensors of a Hugging Face directory.
 
-    The format: eight bytes with the header's length, a JSON header that gives each tensor's
-    dtype, shape and place, then the data (huggingface.co/docs/safetensors).
+    Each is mapped into memory when it is asked for and unmapped when its array is dropped, so
+    that reading all in turn costs the largest of them.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -32,18 +53,37 @@ class TensorFiles(Mapping[str, np.ndarray]):
         Raises:
           ModelError: there is neither, or a file is not what it should be.
         """
-        self._tensors: dict[str, np.ndarray] = {}
+        self._places: dict[str, _Place] = {}
         for path in _files(Path(directory)):
-            self._tensors |= _mapped(path)
+            self._places |= _places(path)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._tensors[name]
+        place = self._places[name]
+        if not math.prod(place.shape):
+            return np.empty(place.shape, place.dtype)
+        return np.memmap(place.path, place.dtype, "r", place.offset, place.shape)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._tensors)
+        return len(self._places)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, without mapping it."""
+        return self._places[name].shape
+
+    def rename(self, old: str, new: str) -> None:
+        """Lets a tensor be known by another name."""
+        self._places[new] = self._places.pop(old)
+
+    def alias(self, name: str, other: str) -> None:
+        """Lets a tensor be known by a second name as well."""
+        self._places[other] = self._places[name]
+
+    def drop(self, name: str) -> None:
+        """Forgets a tensor."""
+        del self._places[name]
 
 
 def _files(directory: Path) -> list[Path]:
@@ -56,7 +96,11 @@ def _files(directory: Path) -> list[Path]:
                 "convert it with transformers' save_pretrained, which writes safetensors."
             )
         raise ModelError(f"{directory} has neither {SINGLE} nor {INDEX}.")
-    names = sorted(set(json.loads((directory / INDEX).read_text("utf-8"))["weight_map"].values()))
+    try:
+        index = json.loads((directory / INDEX).read_text("utf-8"))["weight_map"]
+        names = sorted(set(index.values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{directory / INDEX} is not an index: weight_map is needed.") from error
     for name in names:
         if Path(name).name != name:
             raise ModelError(f"{directory / INDEX} names {name!r}: only plain file names are read.")
@@ -65,23 +109,99 @@ def _files(directory: Path) -> list[Path]:
     return [directory / name for name in names]
 
 
-def _mapped(path: Path) -> dict[str, np.ndarray]:
+def _places(path: Path) -> dict[str, _Place]:
     try:
-        data = np.memmap(path, np.uint8, "r")
-        start = 8 + int(data[:8].view("<u8")[0])
-        header = json.loads(bytes(data[8:start]))
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > size:
+                raise ValueError("a header beyond the end of the file")
+            header = json.loads(file.read(length))
         header.pop("__metadata__", None)
-        return {name: _tensor(data[start:], entry) for name, entry in header.items()}
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        return {name: _place(path, 8 + length, size, entry) for name, entry in header.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, struct.error) as error:
         raise ModelError(f"{path} is not a safetensors file of floating-point tensors.") from error
 
 
-def _tensor(data: np.ndarray, entry: Mapping[str, object]) -> np.ndarray:
+def _place(path: Path, start: int, size: int, entry: Mapping[str, Any]) -> _Place:
     first, last = entry["data_offsets"]
     dtype = np.dtype(_DTYPES[entry["dtype"]])
-    if not 0 <= first <= last <= data.size:
+    if not 0 <= first <= last <= size - start:
         raise ValueError("a tensor beyond the end of the file")
     if last - first != math.prod(entry["shape"]) * dtype.itemsize:
         raise ValueError("a tensor whose place and shape disagree")
-    # The format does not promise alignment; `frombuffer` does not need it.
-    return np.frombuffer(data[first:last], dtype).reshape(entry["shape"])
+    return _Place(path, start + first, dtype, tuple(entry["shape"]))
+
+
+def write_tensors(
+    directory: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    tensor: Callable[[str], np.ndarray],
+    dtype: str,
+    max_file_bytes: int,
+) -> None:
+    """Writes one safetensors file, or several and their index.
+
+    Args:
+      directory: where to; it exists.
+      shapes: of each tensor, by name, in the order of the files.
+      tensor: makes one tensor; called once for each, when its turn comes.
+      dtype: one of `WRITTEN_DTYPES`.
+      max_file_bytes: from which size on there is more than one file; a tensor that is larger
+        has a file of its own.
+    """
+    itemsize = np.dtype(_dtype(dtype)).itemsize
+    groups: list[list[str]] = [[]]
+    filled = 0
+    for name, shape in shapes.items():
+        size = math.prod(shape) * itemsize
+        if groups[-1] and filled + size > max_file_bytes:
+            groups.append([])
+            filled = 0
+        groups[-1].append(name)
+        filled += size
+    if len(groups) == 1:
+        _write_file(directory / SINGLE, groups[0], shapes, tensor, dtype)
+        return
+    index: dict[str, str] = {}
+    for number, names in enumerate(groups, start=1):
+        file = f"model-{number:05}-of-{len(groups):05}.safetensors"
+        _write_file(directory / file, names, shapes, tensor, dtype)
+        index |= dict.fromkeys(names, file)
+    total = sum(math.prod(shape) for shape in shapes.values()) * itemsize
+    described = {"metadata": {"total_size": total}, "weight_map": index}
+    (directory / INDEX).write_text(json.dumps(described, indent=2) + "\n", "utf-8")
+
+
+def _write_file(
+    path: Path,
+    names: Sequence[str],
+    shapes: Mapping[str, tuple[int, ...]],
+    tensor: Callable[[str], np.ndarray],
+    dtype: str,
+) -> None:
+    kept = np.dtype(_dtype(dtype))
+    # transformers asks for the framework that wrote the file, "pt" for its own layout.
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in names:
+        start, end = end, end + math.prod(shapes[name]) * kept.itemsize
+        header[name] = {
+            "dtype": _CODES[kept],
+            "shape": list(shapes[name]),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    # Data that starts at a multiple of eight is aligned for every dtype.
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)))
+        file.write(text)
+        for name in names:
+            array = np.ascontiguousarray(tensor(name), dtype=kept)
+            # A view as bytes, because Python's buffers know no bfloat16.
+            file.write(array.reshape(-1).view(np.uint8).data)
+
+
+def _dtype(name: str) -> Any:
+    return ml_dtypes.bfloat16 if name == "bfloat16" else name

@@ -7,6 +7,7 @@ needs the extra [interop]. Each directory under `fixtures/` then holds `config.j
 padding, its logits, and 20 tokens of greedy decoding.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -44,22 +45,63 @@ def gpt2() -> torch.nn.Module:
     return _random(transformers.GPT2LMHeadModel(config))
 
 
-FAMILIES = {"t5_1_0": t5_1_0, "t5_1_1": t5_1_1, "gpt2": gpt2}
+def openai_gpt() -> torch.nn.Module:
+    """GPT-1."""
+    config = transformers.OpenAIGPTConfig(
+        vocab_size=80, n_positions=40, n_embd=28, n_layer=3, n_head=4
+    )
+    return _random(transformers.OpenAIGPTLMHeadModel(config))
+
+
+def llama() -> torch.nn.Module:
+    """LLaMA with grouped-query attention and an output of its own."""
+    return _random(_llama(tie_word_embeddings=False, num_key_value_heads=2, rope_theta=500.0))
+
+
+def llama_tied() -> torch.nn.Module:
+    """LLaMA with a head of keys and values for each of queries, and a tied output."""
+    return _random(_llama(tie_word_embeddings=True))
+
+
+def bart() -> torch.nn.Module:
+    """BART."""
+    config = transformers.BartConfig(
+        vocab_size=80, d_model=24, encoder_layers=3, decoder_layers=2, encoder_ffn_dim=44,
+        decoder_ffn_dim=44, encoder_attention_heads=4, decoder_attention_heads=4,
+        max_position_embeddings=40,
+    )  # fmt: skip
+    return _random(transformers.BartForConditionalGeneration(config))
+
+
+MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, bart)
+FAMILIES = {make.__name__: make for make in MAKERS}
 
 
 # The embeddings' large, so that greedy decoding does not settle on one token at once; the
 # output's small, because float32 itself errs by 1e-5 of the logits here.
-SPREAD = {"shared.weight": 0.5, "transformer.wte.weight": 0.5, "lm_head.weight": 0.1}
+SPREADS = {
+    r".*(shared|wte|tokens_embed|embed_tokens)\.weight": 0.5,
+    r"lm_head\.weight": 0.1,
+    ".*": 0.3,
+}
 
 
 def _t5(**options: object) -> torch.nn.Module:
     # Sizes that no two axes share, but for the two that must.
     config = transformers.T5Config(
-        vocab_size=80, d_model=32, d_kv=6, d_ff=32, num_layers=3, num_decoder_layers=2,
+        vocab_size=80, d_model=28, d_kv=6, d_ff=28, num_layers=3, num_decoder_layers=2,
         num_heads=4, relative_attention_num_buckets=8, relative_attention_max_distance=12,
         decoder_start_token_id=0, **options,
     )  # fmt: skip
     return transformers.T5ForConditionalGeneration(config)
+
+
+def _llama(**options: object) -> torch.nn.Module:
+    config = transformers.LlamaConfig(
+        vocab_size=80, hidden_size=32, intermediate_size=44, num_hidden_layers=3,
+        num_attention_heads=4, max_position_embeddings=40, **options,
+    )  # fmt: skip
+    return transformers.LlamaForCausalLM(config)
 
 
 def _random(model: torch.nn.Module) -> torch.nn.Module:
@@ -67,8 +109,8 @@ def _random(model: torch.nn.Module) -> torch.nn.Module:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            mean = 1.0 if name.endswith(("layer_norm.weight", "ln_1.weight", "ln_f.weight")) else 0
-            spread = SPREAD.get(name, 0.3)
+            mean = 1.0 if re.search(r"(norm|ln_)\w*\.weight", name) else 0.0
+            spread = next(s for pattern, s in SPREADS.items() if re.fullmatch(pattern, name))
             parameter.normal_(mean, spread, generator=generator)
     return model.eval()
 
@@ -89,7 +131,7 @@ def random_batch(model: torch.nn.Module, rows: int = 3, seed: int = 0) -> dict[s
     encoder = rng.integers(2, 80, (rows, 17))
     for row in range(rows):
         encoder[row, 17 - 3 * row :] = 0
-    decoder[:, 0] = 0
+    decoder[:, 0] = model.config.decoder_start_token_id
     return {"encoder_input_tokens": encoder, "decoder_input_tokens": decoder}
 
 
@@ -97,7 +139,9 @@ def random_batch(model: torch.nn.Module, rows: int = 3, seed: int = 0) -> dict[s
 def reference(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Logits and greedy continuations of `transformers`."""
     decoder = torch.tensor(batch["decoder_input_tokens"])
-    greedy = {"do_sample": False, "max_new_tokens": NEW_TOKENS, "eos_token_id": None}
+    greedy = {"do_sample": False, "max_new_tokens": NEW_TOKENS}
+    # Nothing ends early.
+    model.generation_config.eos_token_id = model.generation_config.forced_eos_token_id = None
     if model.config.is_encoder_decoder:
         encoder = torch.tensor(batch["encoder_input_tokens"])
         mask = (encoder != 0).long()
@@ -117,7 +161,8 @@ def write(model: torch.nn.Module, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(directory)
     # What is shared is written once.
-    state = dict(model.named_parameters())
+    buffers = model.state_dict().keys() & dict(model.named_buffers()).keys()
+    state = dict(model.named_parameters()) | {name: model.get_buffer(name) for name in buffers}
     save_file({name: tensor.contiguous() for name, tensor in state.items()},
               directory / "model.safetensors", metadata={"format": "pt"})  # fmt: skip
 

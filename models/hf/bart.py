@@ -1,0 +1,86 @@
+"""BART in Hugging Face's form, `model_type` "bart"."""
+
+from typing import ClassVar
+
+from models.bart import BART
+from models.hf.family import Config, Family, Option, unsupported
+from models.hf.mapping import Table, Weight, Zeros, biased_linear, layer_norm
+
+
+class BARTFamily(Family):
+    """BART."""
+
+    model_type = "bart"
+    architecture = "BartForConditionalGeneration"
+    prefix = "model."
+    head = r"lm_head\..*|final_logits_bias"
+    models = (BART,)
+    options = (
+        Option("vocab_size", "vocab_size"),
+        Option("d_model", "embed_dim"),
+        Option("encoder_ffn_dim", "mlp_dim", also=("decoder_ffn_dim",)),
+        Option(
+            "encoder_attention_heads", "num_heads",
+            also=("decoder_attention_heads", "num_attention_heads"),
+        ),
+        Option("encoder_layers", "num_encoder_layers", also=("num_hidden_layers",)),
+        Option("decoder_layers", "num_decoder_layers"),
+        Option("max_position_embeddings", "max_length", 1024),
+        Option("dropout", "dropout_rate", 0.1),
+    )  # fmt: skip
+    fixed: ClassVar = {
+        "activation_function": "gelu",
+        "scale_embedding": False,
+        "is_encoder_decoder": True,
+        "tie_word_embeddings": True,
+    }
+    # Dropout of more places than ours, what is only drawn in training, and options that today's
+    # transformers does not read.
+    neutral = (
+        r"(attention|activation)_dropout|(en|de)coder_layerdrop|extra_pos_embeddings"
+        r"|normalize_embedding"
+    )
+    tokens: ClassVar = {
+        "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2,
+        "forced_eos_token_id": 2,
+    }  # fmt: skip
+    ignored = r"model\.(en|de)coder\.version"
+
+    def check(self, config: Config, source: str) -> None:
+        """Both sides have equal layers."""
+        for name in ("ffn_dim", "attention_heads"):
+            ours, theirs = config.get(f"encoder_{name}"), config.get(f"decoder_{name}")
+            if ours != theirs:
+                raise unsupported(source, f"decoder_{name}", theirs, f"the encoder's, {ours},")
+
+    def copies(self, model: BART) -> dict[str, str]:
+        """The embeddings of both sides, and the output."""
+        names = ("model.encoder.embed_tokens", "model.decoder.embed_tokens", "lm_head")
+        return dict.fromkeys((f"{name}.weight" for name in names), "model.shared.weight")
+
+    def weights(self, model: BART) -> Table:
+        """Where each parameter is."""
+        table: list[Weight | Zeros] = [
+            Weight("token_embedder/embedding", "model.shared.weight"),
+            Zeros("final_logits_bias", (1, model.vocab_size)),
+        ]
+        for side in ("encoder", "decoder"):
+            theirs, ours = f"model.{side}.layers.{{i}}", f"{side}/layers"
+            table += [
+                Weight(f"{side}_positions/embedding", f"model.{side}.embed_positions.weight"),
+                *layer_norm(f"{side}_embedding_norm", f"model.{side}.layernorm_embedding"),
+                *layer_norm(f"{ours}/mlp_norm", f"{theirs}.final_layer_norm"),
+                *biased_linear(f"{ours}/mlp/wi", f"{theirs}.fc1"),
+                *biased_linear(f"{ours}/mlp/wo", f"{theirs}.fc2"),
+                *_attention(f"{ours}/self_attention", f"{theirs}.self_attn"),
+            ]
+            if side == "decoder":
+                table += _attention(f"{ours}/cross_attention", f"{theirs}.encoder_attn")
+        return table
+
+
+def _attention(ours: str, theirs: str) -> list[Weight]:
+    table = layer_norm(f"{ours}_norm", f"{theirs}_layer_norm")
+    for name, short in {"query": "q", "key": "k", "value": "v", "out": "out"}.items():
+        table += biased_linear(f"{ours}/{name}", f"{theirs}.{short}_proj")
+    return table

@@ -1,0 +1,236 @@
+"""What one model type of Hugging Face is: its options and its tensors, each stated once.
+
+`load_hf` reads the statements one way and `save_hf` the other.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from models.errors import ModelError
+from models.hf.mapping import Table
+from models.hf.tensor_files import TensorFiles
+from models.language_model import LanguageModel
+
+Config = Mapping[str, Any]
+
+CONFIG = "config.json"
+_NEEDED: Any = object()
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One option of `config.json` that is one field of ours.
+
+    Attributes:
+      theirs: its name.
+      ours: the field's.
+      default: the value where it is absent; it must be there if there is none.
+      also: further options that are written with the same value and not read.
+    """
+
+    theirs: str
+    ours: str
+    default: Any = _NEEDED
+    also: tuple[str, ...] = ()
+
+    def value(self, config: Config) -> Any:
+        """The field's value.
+
+        Raises:
+          KeyError: the option is needed and absent.
+        """
+        if self.default is _NEEDED:
+            return config[self.theirs]
+        return config.get(self.theirs, self.default)
+
+
+# Options of every type that do not change what a model computes: descriptions, initial values,
+# how text is generated.
+_NEUTRAL = (
+    r"_.*|architectures|model_type|transformers_version|torch_dtype|dtype|use_cache|return_dict"
+    r"|use_return_dict|output_\w+|torchscript|use_bfloat16|gradient_checkpointing|tokenizer_class"
+    r"|prefix|name_or_path|id2label|label2id|num_labels|problem_type|finetuning_task"
+    r"|task_specific_params|chunk_size_feed_forward|init\w+|classifier_dropout|classif_dropout"
+    r"|is_encoder_decoder|(pad|bos|eos|sep|unk|mask|decoder_start|forced_[be]os)_token_id"
+    r"|(min|max)_(new_tokens|length)|do_sample|early_stopping|num_beams|num_beam_groups|temperature"
+    r"|top_k|top_p|typical_p|(repetition|length|diversity)_penalty|bad_words_ids"
+    r"|(encoder_)?no_repeat_ngram_size|num_return_sequences|return_dict_in_generate"
+    r"|remove_invalid_values|exponential_decay_length_penalty|(begin_)?suppress_tokens"
+)
+
+# Fields that do not change the logits: how they are computed, and the loss.
+_OWN_FIELDS = {
+    "dtype", "remat_policy", "scan_unroll", "z_loss", "label_smoothing", "name", "parent",
+}  # fmt: skip
+
+
+class Family:
+    """One model type; a subclass states what is particular to it.
+
+    Attributes:
+      model_type: its name in `config.json`.
+      architecture: the class of `transformers`.
+      prefix: of every tensor but the head's; older files lack it.
+      head: regular expression of the head's tensors, which never have the prefix.
+      models: our classes that are written as this type.
+      options: the options that are fields.
+      fixed: options that change what is computed, with the only value that is supported;
+        `transformers` takes the same where they are absent.
+      neutral: regular expression of further options that change nothing.
+      tokens: ids with a meaning in the published vocabulary; written, and not read.
+      ignored: regular expression of tensors that say nothing: constants, what is never used.
+      own_fields: fields that do not change the logits, besides those of every model.
+      derived_options: names of the options that `derived` gives.
+    """
+
+    model_type: ClassVar[str]
+    architecture: ClassVar[str]
+    prefix: ClassVar[str] = ""
+    head: ClassVar[str] = r"lm_head\..*"
+    models: ClassVar[tuple[type[LanguageModel], ...]]
+    options: ClassVar[tuple[Option, ...]]
+    fixed: ClassVar[Mapping[str, Any]] = {}
+    neutral: ClassVar[str] = ""
+    tokens: ClassVar[Mapping[str, int]] = {}
+    ignored: ClassVar[str] = ""
+    own_fields: ClassVar[frozenset[str]] = frozenset()
+    derived_options: ClassVar[tuple[str, ...]] = ()
+
+    # What a subclass may say otherwise.
+
+    def model_class(self, config: Config) -> type[LanguageModel]:
+        """Our class for these options."""
+        return self.models[0]
+
+    def fields(self, config: Config) -> dict[str, Any]:
+        """Our fields.
+
+        Raises:
+          KeyError: an option that is needed is absent.
+        """
+        return {option.ours: option.value(config) for option in self.options}
+
+    def check(self, config: Config, source: str) -> None:
+        """Raises `ModelError` for a value that `fixed` cannot state."""
+
+    def explicit(self, model: Any) -> dict[str, Any]:
+        """Fields in which None stands for a value, with that value."""
+        return {}
+
+    def derived(self, model: Any) -> dict[str, Any]:
+        """Options that are not one field each."""
+        return {}
+
+    def copies(self, model: Any) -> Mapping[str, str]:
+        """Tensors that may be there and must then equal another: name to the other's name."""
+        return {}
+
+    def weights(self, model: Any) -> Table:
+        """Where each parameter is."""
+        raise NotImplementedError
+
+    # What holds for all.
+
+    def build(self, config: Config, source: str) -> LanguageModel:
+        """The model that `config.json` describes.
+
+        Raises:
+          ModelError: names an option that is missing, unknown, or has a value that is not
+            supported.
+        """
+        for option, value in self.fixed.items():
+            if config.get(option, value) != value:
+                raise unsupported(source, option, config[option], repr(value))
+        self.check(config, source)
+        known = {name for option in self.options for name in (option.theirs, *option.also)}
+        known |= set(self.fixed) | set(self.derived_options)
+        for option, value in config.items():
+            if value and option not in known and not self.is_neutral(option):
+                raise ModelError(
+                    f"{source}: the option {option} {value!r} of config.json is not supported for "
+                    f"model type {self.model_type!r}; take it out if it changes nothing that the "
+                    "model computes."
+                )
+        try:
+            return self.model_class(config)(**self.fields(config))
+        except KeyError as error:
+            raise ModelError(f"{source}: config.json lacks the option {error}.") from error
+
+    def config(self, model: LanguageModel) -> dict[str, Any]:
+        """`config.json` of a model.
+
+        Raises:
+          ModelError: names a field whose value this type cannot express.
+        """
+        config: dict[str, Any] = {
+            "architectures": [self.architecture],
+            "model_type": self.model_type,
+            **self.fixed,
+        }
+        for option in self.options:
+            for name in (option.theirs, *option.also):
+                config[name] = getattr(model, option.ours)
+        config |= self.derived(model)
+        for name, token in self.tokens.items():
+            config[name] = token if token < model.vocab_size else None
+        self._check_expressed(model, self.build(config, CONFIG))
+        return config
+
+    def _check_expressed(self, model: LanguageModel, read: LanguageModel) -> None:
+        """Compares a model with what its `config.json` is read as."""
+        fields = {**_fields(model), **self.explicit(model)}
+        read_fields = {**_fields(read), **self.explicit(read)}
+        for name in sorted(fields.keys() - _OWN_FIELDS - self.own_fields):
+            if fields[name] != read_fields[name]:
+                raise ModelError(
+                    f"{type(model).__name__}.{name} = {_shown(fields[name])} cannot be expressed "
+                    f"as Hugging Face's model type {self.model_type!r}, which has "
+                    f"{_shown(read_fields[name])}."
+                )
+
+    def prepare(self, model: LanguageModel, tensors: TensorFiles, source: str) -> None:
+        """Brings a file's tensors to the names that `weights` has, and drops what says nothing.
+
+        Raises:
+          ModelError: a copy that differs from what it should be a copy of.
+        """
+        if self.prefix and not any(name.startswith(self.prefix) for name in tensors):
+            for name in list(tensors):
+                if not re.fullmatch(self.head, name):
+                    tensors.rename(name, self.prefix + name)
+        for name in list(tensors):
+            if self.ignored and re.fullmatch(self.ignored, name):
+                tensors.drop(name)
+        for copy, original in self.copies(model).items():
+            if copy not in tensors:
+                continue
+            if original not in tensors:
+                tensors.rename(copy, original)
+                continue
+            if not np.array_equal(tensors[copy], tensors[original]):
+                raise ModelError(
+                    f"{source}: tensor {copy!r} differs from {original!r}, with which config.json "
+                    "says that it is tied."
+                )
+            tensors.drop(copy)
+
+    def is_neutral(self, option: str) -> bool:
+        """Whether an option changes nothing that a model computes."""
+        return bool(re.fullmatch(f"{_NEUTRAL}|{self.neutral}", option))
+
+
+def unsupported(source: str, option: str, value: Any, accepted: str) -> ModelError:
+    """The error about an option's value."""
+    return ModelError(f"{source}: {option} {value!r} is not supported: only {accepted} is.")
+
+
+def _fields(model: LanguageModel) -> dict[str, Any]:
+    return {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+
+
+def _shown(value: Any) -> str:
+    return str(getattr(value, "__name__", None) or repr(value))
