@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from models import flops, losses
 from models.errors import ModelError
-from models.layers import attention, embeddings, joined, mlps, stack
+from models.layers import attention, auxiliary, embeddings, joined, mlps, stack
 
 Array = jax.Array
 Batch = Mapping[str, Any]
@@ -104,7 +104,7 @@ class LanguageModel(nn.Module, kw_only=True):
         batch = {"decoder_input_tokens": one}
         if self.architecture == "encoder_decoder":
             batch["encoder_input_tokens"] = one
-        return super().init({"params": rng}, **batch)
+        return super().init({"params": rng}, mutable=["params"], **batch)
 
     @nn.nowrap
     def logits(self, params: Params, batch: Batch) -> Array:
@@ -117,31 +117,36 @@ class LanguageModel(nn.Module, kw_only=True):
     ) -> tuple[Array, losses.Metrics]:
         """The loss summed over the target tokens, and summed metrics with their weights.
 
+        What layers add to the loss (`layers.auxiliary`) is a mean over tokens; here it is
+        multiplied by the sum of the weights, by which the engine will divide.
+
         Args:
           params: as `init` makes them.
           batch: without `decoder_loss_weights`, targets other than 0 count 1.
           rng: for dropout, of which there is none without it.
 
         Returns:
-          See `losses.summed_cross_entropy`.
+          See `losses.summed_cross_entropy`; and the layers' own metrics.
         """
         targets_bt = batch["decoder_target_tokens"]
         weights_bt = batch.get("decoder_loss_weights")
         if weights_bt is None:
             weights_bt = targets_bt != 0
-        logits_btv = self.apply(
+        logits_btv, reported = self.apply(
             {"params": params},
             **batch,
             enable_dropout=rng is not None,
             rngs={} if rng is None else {"dropout": rng},
+            mutable=[auxiliary.AUXILIARY],
         )
-        return losses.summed_cross_entropy(
+        loss, metrics = losses.summed_cross_entropy(
             logits_btv,
             targets_bt,
             weights_bt,
             z_loss=self.z_loss,
             label_smoothing=self.label_smoothing,
         )
+        return losses.with_auxiliary(loss, metrics, *auxiliary.collect(reported))
 
     @nn.nowrap
     def decoding_params(self, params: Params) -> Params:
@@ -197,6 +202,12 @@ class LanguageModel(nn.Module, kw_only=True):
         return jax.eval_shape(self._boxed_init, jax.random.key(0))["params"]
 
     @nn.nowrap
+    def axis_blocks(self) -> dict[str, int]:
+        """Units that a logical axis of parameters holds together: those of one head."""
+        head_dim = getattr(self, "head_dim", None) or self.embed_dim // self.num_heads
+        return {"joined_kv": head_dim}
+
+    @nn.nowrap
     def parameter_count(self, *, embeddings: bool = True) -> int:
         """How many parameters; without `embeddings`, less those of tokens and positions."""
         boxes = jax.tree.leaves(
@@ -213,7 +224,8 @@ class LanguageModel(nn.Module, kw_only=True):
         """Model FLOPs of one training step, forward and backward.
 
         Matrix products only, attention in full, recomputation not counted; the backward
-        pass does each product of the forward pass twice.
+        pass does each product of the forward pass twice. Experts are counted by the rows
+        that they compute in training, empty slots included.
 
         Args:
           batch_shapes: shape of each feature.
@@ -222,4 +234,10 @@ class LanguageModel(nn.Module, kw_only=True):
             name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in batch_shapes.items()
         }
         params = jax.eval_shape(self.init, jax.random.key(0))["params"]
-        return 3.0 * flops.matmul_flops(self.logits, params, batch)
+
+        def forward(params: Params, batch: Batch, rng: Array) -> Array:
+            return self.apply(
+                {"params": params}, **batch, enable_dropout=True, rngs={"dropout": rng}
+            )
+
+        return 3.0 * flops.matmul_flops(forward, params, batch, jax.random.key(0))

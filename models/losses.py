@@ -1,6 +1,7 @@
 """Losses, summed over the target tokens; the engine divides by the sum of the weights."""
 
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -61,3 +62,20 @@ def summed_cross_entropy(
         "accuracy": ((right_bt * weights_bt).sum(), weight),
     }
     return loss, metrics
+
+
+def with_auxiliary(
+    loss: jax.Array, metrics: Metrics, means: Mapping[str, jax.Array], extra: Metrics
+) -> tuple[jax.Array, Metrics]:
+    """A summed loss and its metrics, with what layers add.
+
+    Args:
+      loss: the sum over target tokens.
+      metrics: with `loss`.
+      means: name to a scalar that is added to the mean loss, and to the metrics.
+      extra: metrics that are only logged.
+    """
+    weight = metrics["loss"][1]
+    added = {name: (value * weight, weight) for name, value in means.items()}
+    loss = sum((value for value, _ in added.values()), loss)
+    return loss, {**metrics, **added, **extra, "loss": (loss, weight)}

@@ -13,10 +13,10 @@ from flax import linen as nn
 from models.encoder_decoder import EncoderDecoder
 from models.layers.attention import Attention
 from models.layers.biased_stack import BiasedStack
-from models.layers.block import PreNormBlock
+from models.layers.block import ModuleFactory, PreNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed, OutputKernel
-from models.layers.linear import normal
+from models.layers.linear import Initializer, normal
 from models.layers.mlps import MLP, Activation, GatedMLP
 from models.layers.norms import RMSNorm
 from models.layers.positions import RelativePositionBias
@@ -65,11 +65,10 @@ class T5(EncoderDecoder):
         self.decoder = self._side(self.num_decoder_layers, is_decoder=True)
         if not self.tied_output:
             self.output = OutputKernel(
-                self.vocab_size, self.embed_dim, normal(self.embed_dim**-0.5)
+                self.vocab_size, self.embed_dim, self.matrix_init(self.embed_dim)
             )
 
     def _side(self, num_layers: int, *, is_decoder: bool) -> BiasedStack:
-        inner_dim = self.num_heads * self.head_dim
         dropout = self.embedding_dropout()
         norm = functools.partial(RMSNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
         attention = functools.partial(
@@ -77,9 +76,9 @@ class T5(EncoderDecoder):
             self.embed_dim,
             self.num_heads,
             self.head_dim,
-            query_init=normal((self.embed_dim * self.head_dim) ** -0.5),
-            key_value_init=normal(self.embed_dim**-0.5),
-            output_init=normal(inner_dim**-0.5),
+            query_init=self.matrix_init(self.embed_dim * self.head_dim),
+            key_value_init=self.matrix_init(self.embed_dim),
+            output_init=self.matrix_init(self.num_heads * self.head_dim),
             dropout=dropout,
             dtype=self.dtype,
         )
@@ -87,13 +86,17 @@ class T5(EncoderDecoder):
             self.mlp,
             self.mlp_dim,
             self.activation,
-            input_init=normal(self.embed_dim**-0.5),
-            output_init=normal(self.mlp_dim**-0.5),
+            input_init=self.matrix_init(self.embed_dim),
+            output_init=self.matrix_init(self.mlp_dim),
             dropout=dropout,
             dtype=self.dtype,
         )
         block = functools.partial(
-            PreNormBlock, norm, attention, mlp, attention if is_decoder else None, dropout
+            PreNormBlock,
+            norm,
+            attention,
+            make_cross_attention=attention if is_decoder else None,
+            dropout=dropout,
         )
         return BiasedStack(
             make_relative_bias=functools.partial(
@@ -104,12 +107,19 @@ class T5(EncoderDecoder):
                 num_buckets=self.num_buckets,
                 max_distance=self.max_distance,
             ),
-            make_stack=functools.partial(
-                Stack, block, num_layers, self.remat_policy, self.scan_unroll
-            ),
+            make_stack=self.layers(block, mlp, num_layers),
             make_norm=norm,
             dropout=dropout,
         )
+
+    def layers(self, block: ModuleFactory, mlp: ModuleFactory, num_layers: int) -> ModuleFactory:
+        """The layers of one side, from a layer that still wants its `make_mlp`."""
+        block = functools.partial(block, make_mlp=mlp)
+        return functools.partial(Stack, block, num_layers, self.remat_policy, self.scan_unroll)
+
+    def matrix_init(self, fan_in: int) -> Initializer:
+        """Initial values of a matrix whose results are sums of `fan_in` products."""
+        return normal(fan_in**-0.5)
 
     def embedding_dropout(self) -> Dropout:
         """One draw for all positions of a row, as Mesh TensorFlow's noise_shape had it."""
