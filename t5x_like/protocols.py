@@ -72,6 +72,9 @@ class LanguageModel(Protocol):
     def abstract_params(self) -> Params:
         """The parameter tree as `nn.LogicallyPartitioned` boxes of `ShapeDtypeStruct`s."""
 
+    def axis_blocks(self) -> Mapping[str, int]:
+        """Units that a logical axis of parameters holds together, such as those of one head."""
+
     def parameter_count(self, *, embeddings: bool = True) -> int:
         """How many parameters there are, with or without the vocabulary's and positions'."""
 
@@ -91,6 +94,9 @@ class Objective(Protocol):
       writes: features that it gives, int32 `[length]` without EOS.
       document_eos: whether EOS ends every document before documents are joined, and so
         none ends the objective's features.
+
+    Where the tokens of a feature do not stand at 0, 1, 2, … its name is in `positioned`, a
+    tuple that other objectives need not have, and the objective gives `NAME_positions` too.
     """
 
     reads: tuple[str, ...]
@@ -105,12 +111,16 @@ class Objective(Protocol):
 
 
 class Vocabulary(Protocol):
-    """Text to ids and back, without TensorFlow. 0 pads."""
+    """Text to ids and back, without TensorFlow.
+
+    0 pads. A vocabulary in which 0 is a token all the same has `zero_is_token = True`, and
+    batches then tell tokens from padding by loss weights and segment ids, not by value.
+    """
 
     vocab_size: int  # with the extra (sentinel) ids, which are the highest
     extra_ids: int
     eos_id: int
-    unk_id: int
+    unk_id: int | None
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without EOS."""
@@ -138,6 +148,8 @@ class Task(Protocol):
         objective share it.
       output_features: what a model is given, after the objective.
       metric_fns: `(targets, predictions) -> {name: value}`.
+
+    A task whose objective has `positioned` has the same, known without vocabularies.
     """
 
     name: str

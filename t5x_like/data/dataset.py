@@ -104,7 +104,17 @@ def model_feature_shapes(
 def _conversion(
     config: DatasetConfig, architecture: Architecture, pack: bool
 ) -> tuple[Callable[[Sequence[Row]], ModelBatch], FeatureConverter]:
-    converter = converter_for(architecture, feature_names(config.task))
+    members = [task for task, _ in tasks_of(config.task)]
+    converter = converter_for(
+        architecture,
+        feature_names(config.task),
+        zero_is_token=any(
+            getattr(feature.vocabulary, "zero_is_token", False)
+            for task in members
+            for feature in task.output_features.values()
+        ),
+        positioned=any("targets" in getattr(task, "positioned", ()) for task in members),
+    )
     lengths = dict(config.task_feature_lengths)
 
     def convert(rows: Sequence[Row]) -> ModelBatch:
@@ -182,12 +192,16 @@ def open_dataset(
     def item_at(index: int) -> Item:
         return converter.item(data[index])
 
+    def packable_at(index: int) -> Item:
+        item = item_at(index)
+        return item if converter.zero_is_token else item.before_padding()
+
     streams = 0
     rows: RowSource
     if config.pack and not all(task.chunked for task in opened):
         streams = _streams(config, shard_count)
         rows = PackedRows(
-            item_at,
+            packable_at,
             converter.capacities(config.task_feature_lengths),
             batch_size=config.batch_size,
             streams=streams,

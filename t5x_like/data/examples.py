@@ -97,11 +97,13 @@ class Finish:
       objective: drawn afresh each time, or None.
       lengths: longest length of each feature.
       eos: the EOS id of each feature that ends with one.
+      positioned: features that come with `NAME_positions`; EOS stands after the last of them.
     """
 
     objective: Objective | None
     lengths: Mapping[str, int]
     eos: Mapping[str, int]
+    positioned: tuple[str, ...] = ()
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         """The features that a converter takes, int32, none longer than `lengths`."""
@@ -119,7 +121,18 @@ class Finish:
                 ended[:-1] = ids
                 ended[-1] = eos
                 finished[name] = ended
+        for name in self.positioned:
+            key = f"{name}_positions"
+            finished[key] = _extended(example[key], finished[name].size)
         return finished
+
+
+def _extended(positions: np.ndarray, size: int) -> np.ndarray:
+    """So many positions: the first of those given, or all and one more for the EOS."""
+    if positions.size >= size:
+        return positions[:size]
+    end = positions[-1] + 1 if positions.size else 0
+    return np.append(positions, np.int32(end))
 
 
 @dataclass(frozen=True)
@@ -204,7 +217,10 @@ def open_task(
         for name, feature in task.output_features.items()
         if feature.add_eos and not document_eos
     }
-    finish = Finish(objective, {name: lengths[name] for name in task.output_features}, eos)
+    positioned = getattr(objective, "positioned", ())
+    finish = Finish(
+        objective, {name: lengths[name] for name in task.output_features}, eos, positioned
+    )
     if length is None:
         features = objective.reads if objective is not None else tuple(task.output_features)
         examples = CachedExamples(folder, split, features)

@@ -7,6 +7,7 @@ and conventions (token 0 pads, decoder inputs are the targets shifted right, seg
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -23,19 +24,36 @@ class Item(NamedTuple):
     Attributes:
       parts: int32 `[length]` for each run of tokens that a row has.
       prefix: how many of the last part's tokens are inputs, seen in both directions.
+      positions: int32 `[length]`, those of the last part's tokens; None for 0, 1, 2, …
     """
 
     parts: tuple[np.ndarray, ...]
     prefix: int = 0
+    positions: np.ndarray | None = None
+
+    def before_padding(self) -> "Item":
+        """Each part up to where padding begins, which is where seqio takes it to end."""
+        parts = tuple(part[: np.count_nonzero(part)] for part in self.parts)
+        return self._replace(parts=parts)
 
 
 Row = Sequence[Item]
 
 
 class FeatureConverter(Protocol):
-    """How an architecture is given a task's features."""
+    """How an architecture is given a task's features.
+
+    Attributes:
+      task_features: what it needs.
+      zero_is_token: whether id 0 is a token of the vocabulary like any other, so that only
+        lengths tell tokens from padding.
+    """
 
     task_features: ClassVar[tuple[str, ...]]
+
+    @property
+    def zero_is_token(self) -> bool:
+        """See above."""
 
     def capacities(self, lengths: Mapping[str, int]) -> tuple[int, ...]:
         """Length of each part of a row, for these lengths of the task's features."""
@@ -94,11 +112,12 @@ def _shift_right(layout: _Layout, pack: bool) -> np.ndarray:
     return shifted
 
 
-def _decoder(layout: _Layout, pack: bool) -> ModelBatch:
+def _decoder(layout: _Layout, pack: bool, zero_is_token: bool) -> ModelBatch:
+    counted = layout.filled if zero_is_token else layout.tokens != 0
     batch = {
         "decoder_target_tokens": layout.tokens,
         "decoder_input_tokens": _shift_right(layout, pack),
-        "decoder_loss_weights": (layout.tokens != 0).astype(np.int32),
+        "decoder_loss_weights": counted.astype(np.int32),
     }
     if pack:
         batch["decoder_segment_ids"] = layout.segment_ids
@@ -106,8 +125,33 @@ def _decoder(layout: _Layout, pack: bool) -> ModelBatch:
     return batch
 
 
+def _given_positions(rows: Sequence[Row], layout: _Layout) -> np.ndarray:
+    """The layout's positions, with those that items bring along in their place."""
+    positions = layout.positions.copy()
+    items = [(item.parts[-1].size, item.positions) for row in rows for item in row]
+    if items:
+        positions[layout.filled] = np.concatenate(
+            [
+                np.arange(size, dtype=np.int32) if given is None else given[:size]
+                for size, given in items
+            ]
+        )
+    return positions
+
+
+@dataclass(frozen=True)
 class EncDec:
-    """Inputs to the encoder, targets to the decoder."""
+    """Inputs to the encoder, targets to the decoder.
+
+    Attributes:
+      zero_is_token: see `FeatureConverter`. Rows that are not packed then have
+        `encoder_segment_ids` too, 1 on the tokens.
+      positioned: whether examples bring `targets_positions`, which become `decoder_positions`,
+        packed or not; those that do not are counted from 0.
+    """
+
+    zero_is_token: bool = False
+    positioned: bool = False
 
     task_features: ClassVar[tuple[str, ...]] = ("inputs", "targets")
 
@@ -117,21 +161,29 @@ class EncDec:
 
     def item(self, example: Mapping[str, np.ndarray]) -> Item:
         """Parts: inputs, targets."""
-        return Item((example["inputs"], example["targets"]))
+        positions = example.get("targets_positions") if self.positioned else None
+        return Item((example["inputs"], example["targets"]), positions=positions)
 
     def batch(self, rows: Sequence[Row], lengths: Mapping[str, int], pack: bool) -> ModelBatch:
         """`encoder_input_tokens` and the decoder's features, see `FeatureConverter.batch`."""
         encoder = _layout(rows, 0, lengths["inputs"])
+        decoder = _layout(rows, 1, lengths["targets"])
         batch = {"encoder_input_tokens": encoder.tokens}
-        batch |= _decoder(_layout(rows, 1, lengths["targets"]), pack)
-        if pack:
+        batch |= _decoder(decoder, pack, self.zero_is_token)
+        if pack or self.zero_is_token:
             batch["encoder_segment_ids"] = encoder.segment_ids
+        if pack:
             batch["encoder_positions"] = encoder.positions
+        if self.positioned:
+            batch["decoder_positions"] = _given_positions(rows, decoder)
         return batch
 
 
+@dataclass(frozen=True)
 class LM:
-    """Targets alone, each token predicted from those before it."""
+    """Targets alone, each token predicted from those before it; see `FeatureConverter`."""
+
+    zero_is_token: bool = False
 
     task_features: ClassVar[tuple[str, ...]] = ("targets",)
 
@@ -145,16 +197,19 @@ class LM:
 
     def batch(self, rows: Sequence[Row], lengths: Mapping[str, int], pack: bool) -> ModelBatch:
         """The decoder's features, see `FeatureConverter.batch`."""
-        return _decoder(_layout(rows, 0, lengths["targets"]), pack)
+        return _decoder(_layout(rows, 0, lengths["targets"]), pack, self.zero_is_token)
 
 
+@dataclass(frozen=True)
 class PrefixLM:
     """Inputs and targets as one sequence whose inputs are seen in both directions.
 
     `decoder_causal_attention` is 1 on the inputs and on the position after them, which reads
     the last input and predicts the first target; the loss counts targets only (Raffel et al.
-    2020, section 3.2.1).
+    2020, section 3.2.1). `zero_is_token` is as in `FeatureConverter`.
     """
+
+    zero_is_token: bool = False
 
     task_features: ClassVar[tuple[str, ...]] = ("inputs", "targets")
 
@@ -176,7 +231,7 @@ class PrefixLM:
         if items:
             sizes = [min(item.parts[0].size, length) for item in items]
             prefix[layout.filled] = np.repeat([item.prefix for item in items], sizes)
-        batch = _decoder(layout, pack)
+        batch = _decoder(layout, pack, self.zero_is_token)
         inside = layout.filled & (layout.positions < prefix)
         batch["decoder_loss_weights"] *= ~inside
         batch["decoder_causal_attention"] = (layout.filled & (layout.positions <= prefix)).astype(
@@ -185,8 +240,21 @@ class PrefixLM:
         return batch
 
 
-def converter_for(architecture: Architecture, features: Sequence[str]) -> FeatureConverter:
+def converter_for(
+    architecture: Architecture,
+    features: Sequence[str],
+    *,
+    zero_is_token: bool = False,
+    positioned: bool = False,
+) -> FeatureConverter:
     """The converter that joins an architecture to a task's features.
+
+    Args:
+      architecture: of the model.
+      features: of the task.
+      zero_is_token: whether id 0 is a token of the vocabulary like any other.
+      positioned: whether `targets` come with `targets_positions`, of which encoder-decoders
+        take notice; in a prefix language model they follow the inputs as ever.
 
     Raises:
       UserError: the model needs a feature that the task does not have.
@@ -199,7 +267,7 @@ def converter_for(architecture: Architecture, features: Sequence[str]) -> Featur
                 "an encoder-decoder model needs the feature 'inputs', which the task does not "
                 "have; choose a task with inputs (span corruption, say) or a decoder-only model"
             )
-        return EncDec()
+        return EncDec(zero_is_token, positioned)
     if architecture == "decoder_only":
-        return PrefixLM() if "inputs" in features else LM()
+        return PrefixLM(zero_is_token) if "inputs" in features else LM(zero_is_token)
     raise UserError(f"architecture {architecture!r} is neither encoder_decoder nor decoder_only")

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
 from t5x_like.data.feature_converters import Item, ModelBatch, Row
 from t5x_like.data.packing import FirstFit
 from t5x_like.errors import UserError
@@ -74,10 +72,7 @@ class _Stream:
         self._next = 0
 
     def _read(self, ordinal: int) -> Item:
-        item = self._item_at(ordinal * self._streams + self._number)
-        # Padding inside an example would be taken for its end, as seqio takes it.
-        parts = tuple(part[: np.count_nonzero(part)] for part in item.parts)
-        return Item(parts, item.prefix)
+        return self._item_at(ordinal * self._streams + self._number)
 
     def next_row(self) -> Row:
         skipped = 0

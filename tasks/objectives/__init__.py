@@ -17,12 +17,13 @@ from tasks.objectives.corruptions import (
 from tasks.objectives.denoising import Denoising
 from tasks.objectives.drop_tokens import DropTokens
 from tasks.objectives.iid_span_corruption import IIDSpanCorruption
-from tasks.objectives.mass import MaskedSpan
+from tasks.objectives.mass import MASS
 from tasks.objectives.objective import BoundObjective, Example, Objective
 from tasks.objectives.prefix_lm import PrefixLM
 from tasks.objectives.span_corruption import SpanCorruption
 
 __all__ = [
+    "MASS",
     "BoundObjective",
     "CausalLM",
     "Corruption",
@@ -32,7 +33,6 @@ __all__ = [
     "DropTokens",
     "Example",
     "IIDSpanCorruption",
-    "MaskedSpan",
     "Objective",
     "PrefixLM",
     "SentencePermutation",

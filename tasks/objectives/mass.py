@@ -12,7 +12,7 @@ from tasks.objectives.special_tokens import Replacer, check_shares, share
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedSpan:
+class MASS:
     """Masked sequence to sequence pre-training (Song et al. 2019).
 
     `inputs` are the whole text with a contiguous span masked; `targets` are that span. The
@@ -38,8 +38,8 @@ class MaskedSpan:
     positioned: ClassVar[tuple[str, ...]] = ("targets",)
 
     def __post_init__(self) -> None:
-        share(self.span_share, "MaskedSpan.span_share")
-        check_shares(self.mask_share, self.random_share, "MaskedSpan")
+        share(self.span_share, "MASS.span_share")
+        check_shares(self.mask_share, self.random_share, "MASS")
 
     def bind(self, specs: VocabularySpecs) -> "SpanMasker":
         """With the mask and the ordinary tokens of the vocabulary of `targets`.
@@ -48,14 +48,14 @@ class MaskedSpan:
           TaskError: it has no mask token.
         """
         replacer = Replacer.for_vocabulary(
-            specs["targets"], self.mask_share, self.random_share, self.mask_id, "MaskedSpan"
+            specs["targets"], self.mask_share, self.random_share, self.mask_id, "MASS"
         )
         return SpanMasker(self.span_share, replacer, self.concatenate)
 
 
 @dataclasses.dataclass(frozen=True)
 class SpanMasker:
-    """MASS with ids; made by `MaskedSpan.bind`.
+    """MASS with ids; made by `MASS.bind`.
 
     Attributes:
       span_share: share of the text that is masked.

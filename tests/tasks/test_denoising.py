@@ -161,7 +161,7 @@ def test_barts_permutation_and_infilling_in_a_chain():
 KEEPING = {
     "iid": objectives.IIDSpanCorruption(),
     "drop": objectives.DropTokens(),
-    "mass": objectives.MaskedSpan(mask_share=1.0, random_share=0.0),
+    "mass": objectives.MASS(mask_share=1.0, random_share=0.0),
 }
 ORIGINAL = {
     "bert": objectives.Denoising(),
@@ -284,7 +284,7 @@ def test_bert_style_shares():
 
 @pytest.mark.parametrize(("share", "random"), [(0.8, 0.1), (1.0, 0.0)])
 def test_mass_masks_half_of_which_a_tenth_is_random_and_a_tenth_unchanged(share, random):
-    bound = objectives.MaskedSpan(mask_share=share, random_share=random).bind(LONG)
+    bound = objectives.MASS(mask_share=share, random_share=random).bind(LONG)
     rng, tokens = np.random.default_rng(1), text_of(100)
     examples = [bound({"targets": tokens}, rng) for _ in range(10_000)]
     inputs = np.stack([e["inputs"] for e in examples])
@@ -342,7 +342,7 @@ def test_every_order_of_three_sentences_is_as_likely():
         # 90 of 601 dropped: 511 and EOS, 90 and EOS.
         (objectives.DropTokens(), 512, 91, 601),
         # 511 tokens and EOS; half of them, 255.5, is rounded to even.
-        (objectives.MaskedSpan(), 512, 257, 511),
+        (objectives.MASS(), 512, 257, 511),
         (objectives.Denoising(), 512, 512, 511),
         # 153 of 511 masked by 51 spans: 511 - 153 + 51 + 1 = 410.
         (ORIGINAL["infilling"], 410, 512, 511),
@@ -385,7 +385,7 @@ def test_iid_noise_hardly_ever_outgrows_its_targets():
     ("objective", "lengths", "said"),
     [
         (objectives.DropTokens(), {"inputs": 512, "targets": 90}, "is 90: .* 512 inputs gives 91"),
-        (objectives.MaskedSpan(), {"inputs": 512, "targets": 200}, "is 200: .* gives 257 targets"),
+        (objectives.MASS(), {"inputs": 512, "targets": 200}, "is 200: .* gives 257 targets"),
         (objectives.IIDSpanCorruption(), {"inputs": 512, "targets": 114}, "gives up to 1"),
         (objectives.IIDSpanCorruption(), {"inputs": 4096, "targets": 4096}, "has 200 sentinels"),
         (objectives.Denoising(), {"targets": 512}, "a length of 'inputs' is needed"),
@@ -418,8 +418,8 @@ def test_the_mask_is_the_setting_or_the_vocabularys_or_the_first_sentinel():
         mask_of(plain)
     with pytest.raises(TaskError, match="mask_id is 18: an id below vocab_size 18"):
         mask_of(SPEC, mask_id=18)
-    with pytest.raises(TaskError, match=r"MaskedSpan needs a mask token"):
-        objectives.MaskedSpan().bind({"targets": plain})
+    with pytest.raises(TaskError, match=r"MASS needs a mask token"):
+        objectives.MASS().bind({"targets": plain})
 
 
 def test_a_run_of_full_stops_ends_one_sentence():
@@ -443,7 +443,7 @@ def test_full_stops_are_the_vocabularys_unless_given():
         (lambda: objectives.TokenDeletion(rate=1.5), "TokenDeletion.rate is 1.5"),
         (lambda: objectives.TextInfilling(mean_span_length=0), "mean_span_length is 0"),
         (lambda: objectives.TokenMasking(mask_share=0.9, random_share=0.2), "may be 1 at most"),
-        (lambda: objectives.MaskedSpan(random_share=-0.1), "neither may be negative"),
+        (lambda: objectives.MASS(random_share=-0.1), "neither may be negative"),
         (lambda: objectives.Denoising(()), "corruptions is empty"),
         (lambda: objectives.IIDSpanCorruption().bind({"targets": SPEC | {"extra_ids": 1}}), "=1"),
     ],

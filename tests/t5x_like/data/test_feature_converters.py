@@ -67,8 +67,46 @@ def test_prefix_lm_pads_as_documented():
     }
 
 
+# Of x1 to x8, the decoder predicts x3 to x6, and EOS after them (Song et al. 2019, figure 1).
+SPAN = {
+    "inputs": ids(11, 12, 9, 9, 9, 9, 17, 18, 1),
+    "targets": ids(13, 14, 15, 16, 1),
+    "targets_positions": ids(2, 3, 4, 5, 6),
+}
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_targets_keep_the_positions_that_they_bring(pack):
+    # Beside the second example, which brings none.
+    examples = [SPAN, TWO[0]] if pack else [SPAN]
+    lengths = {"inputs": 14, "targets": 9}
+    batch = one_row(EncDec(positioned=True), examples, lengths, pack)
+    assert batch["decoder_positions"] == [2, 3, 4, 5, 6, *([0, 1, 2] if pack else [0] * 3), 0]
+    without = one_row(EncDec(), examples, lengths, pack)
+    if pack:
+        assert without.pop("decoder_positions") == [0, 1, 2, 3, 4, 0, 1, 2, 0]
+    del batch["decoder_positions"]
+    assert batch == without
+
+
+@pytest.mark.parametrize("converter", [EncDec(True), LM(True), PrefixLM(True)])
+@pytest.mark.parametrize("pack", [False, True])
+def test_where_zero_is_a_token_only_lengths_tell_it_from_padding(converter, pack):
+    example = {"inputs": ids(0, 7, 0), "targets": ids(5, 0, 1)}
+    batch = one_row(converter, [example], {"inputs": 5, "targets": 5}, pack)
+    start = 3 if isinstance(converter, PrefixLM) else 0
+    loss_weights = batch["decoder_loss_weights"]
+    assert loss_weights[: start + 3] == [0] * start + [1, 1, 1] and sum(loss_weights) == 3
+    assert batch["decoder_target_tokens"][start : start + 3] == [5, 0, 1]
+    assert batch["decoder_input_tokens"][start : start + 4] == [0, 5, 0, 0 if pack else 1]
+    if isinstance(converter, EncDec):
+        assert batch["encoder_input_tokens"] == [0, 7, 0, 0, 0]
+        assert batch["encoder_segment_ids"] == [1, 1, 1, 0, 0]
+        assert ("decoder_segment_ids" in batch) == pack
+
+
 def test_rows_without_an_example_are_all_zeros():
-    for converter in (EncDec(), LM(), PrefixLM()):
+    for converter in (EncDec(), EncDec(True, True), LM(), PrefixLM()):
         for pack in (False, True):
             batch = converter.batch([(), ()], {"inputs": 4, "targets": 3}, pack)
             assert all(array.shape[0] == 2 and not array.any() for array in batch.values())
@@ -140,6 +178,10 @@ def test_the_converter_follows_from_architecture_and_features():
     assert isinstance(converter_for("encoder_decoder", ("inputs", "targets")), EncDec)
     assert isinstance(converter_for("decoder_only", ("inputs", "targets")), PrefixLM)
     assert isinstance(converter_for("decoder_only", ("targets",)), LM)
+    both = converter_for(
+        "encoder_decoder", ("inputs", "targets"), zero_is_token=True, positioned=True
+    )
+    assert both == EncDec(zero_is_token=True, positioned=True)
 
 
 def test_a_model_that_needs_inputs_says_so():
