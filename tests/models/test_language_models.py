@@ -10,7 +10,11 @@ from flax import linen as nn
 
 from models.bart import BART
 from models.errors import ModelError
-from models.gpt import GPT2
+from models.gopher import Gopher
+from models.gpt import GPT2, GPT3
+from models.lamda import LaMDA
+from models.llama import LLaMA
+from models.palm import PaLM
 from models.t5 import T5, T5_1_1
 from models.transformer import Transformer
 from t5x_like import protocols
@@ -26,9 +30,12 @@ def t5(cls, **options):
     return cls(**(sizes | options))
 
 
-def gpt2(**options):
-    sizes = dict(vocab_size=V, embed_dim=24, num_heads=3, num_layers=2, max_length=32)
-    return GPT2(**(sizes | options))
+def decoder(cls, **options):
+    sizes = dict(vocab_size=V, embed_dim=24, num_heads=3, num_layers=2)
+    return cls(**(sizes | options))
+
+
+gpt2 = functools.partial(decoder, GPT2, max_length=32)
 
 
 def encoder_decoder(cls, **options):
@@ -39,10 +46,17 @@ def encoder_decoder(cls, **options):
     return cls(**(sizes | options))
 
 
-# T5 1.0 has the parts of 1.1 and a simpler MLP; `hf/test_parity.py` runs it.
+# T5 1.0 has the parts of 1.1 and a simpler MLP, GPT-1 those of BART's decoder and of GPT-2.
 FAMILIES = {
     "t5_1_1": functools.partial(t5, T5_1_1),
     "gpt2": gpt2,
+    "gpt3": functools.partial(decoder, GPT3, max_length=32, num_layers=4, band=3),
+    "gopher": functools.partial(decoder, Gopher, head_dim=8),
+    "lamda": functools.partial(
+        decoder, LaMDA, mlp_dim=40, head_dim=8, num_buckets=8, max_distance=9
+    ),
+    "palm": functools.partial(decoder, PaLM, head_dim=8, z_loss=0.0),
+    "llama": functools.partial(decoder, LLaMA, num_heads=6, num_kv_heads=2, mlp_dim=40),
     "transformer": functools.partial(encoder_decoder, Transformer, label_smoothing=0.0),
     "bart": functools.partial(encoder_decoder, BART, max_length=32),
 }
@@ -58,16 +72,30 @@ def family(request):
     """Constructor, model and parameters, drawn large enough for attention to matter."""
     make = FAMILIES[request.param]
     model = make()
-    params = initial(model)
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    leaves = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    return make, model, jax.tree.unflatten(tree, leaves)
+    rng = np.random.default_rng(1)
+
+    def draw(path, shape):
+        mean = 1.0 if path[-1].key == "scale" else 0.0
+        return jnp.asarray(mean + 0.3 * rng.standard_normal(shape.shape), shape.dtype)
+
+    shapes = jax.eval_shape(model.init, jax.random.key(0))["params"]
+    return make, model, jax.tree_util.tree_map_with_path(draw, shapes)
 
 
+# Compiled once for each model and shape, whichever tests call them.
 @functools.partial(jax.jit, static_argnums=0)
 def logits_of(model, params, batch):
     return model.logits(params, batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss_of(model, params, batch, key=None):
+    return model.loss(params, batch, key)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def decode_step(model, params, cache, tokens):
+    return model.decode_step(params, cache, tokens)
 
 
 def batch_for(model, rows=2, length=10, seed=0):
@@ -92,7 +120,8 @@ def test_every_parameter_names_its_axes(family):
     boxes = jax.tree.leaves(
         model.abstract_params(), is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
     )
-    known = {"embed", "mlp", "joined_kv", "heads", "vocab", "relpos_buckets", "positions", "layers"}
+    known = {"embed", "mlp", "joined_kv", "heads", "kv", "vocab", "relpos_buckets", "positions"}
+    known |= {"layers"}
     for box in boxes:
         assert len(box.names) == len(box.value.shape)
         assert set(box.names) <= known
@@ -200,23 +229,22 @@ def test_decoding_step_by_step_gives_the_same_logits(family, prompt, unstacked):
     laid_out = model.decoding_params(params) if unstacked else params
     cache = model.init_cache(laid_out, batch | {"decoder_input_tokens": tokens[:, :prompt]}, 10)
     assert all(x.ndim == 0 or x.shape[0] == 2 for x in jax.tree.leaves(cache))
-    step = jax.jit(model.decode_step)
     for i in range(prompt, 10):
-        step_logits, cache = step(laid_out, cache, tokens[:, i])
+        step_logits, cache = decode_step(model, laid_out, cache, tokens[:, i])
         np.testing.assert_allclose(step_logits, logits[:, i], atol=2e-5)
 
 
 def test_prompts_padded_on_the_left_decode_as_if_they_were_not(family):
     _, model, params = family
-    batch = batch_for(model, rows=1)
+    batch = batch_for(model)
     tokens = batch["decoder_input_tokens"]
-    padding = jnp.zeros((1, 3), jnp.int32)
+    padding = jnp.zeros((2, 3), jnp.int32)
     prompt = {
         "decoder_input_tokens": jnp.concatenate([padding, tokens[:, :5]], axis=1),
-        "decoder_segment_ids": jnp.concatenate([padding, jnp.ones((1, 5), int)], axis=1),
+        "decoder_segment_ids": jnp.concatenate([padding, jnp.ones((2, 5), int)], axis=1),
     }
-    cache = model.init_cache(params, batch | prompt, 13)
-    logits, _ = model.decode_step(params, cache, tokens[:, 5])
+    cache = model.init_cache(params, batch | prompt, 10)
+    logits, _ = decode_step(model, params, cache, tokens[:, 5])
     np.testing.assert_allclose(logits, logits_of(model, params, batch)[:, 5], atol=2e-5)
 
 
@@ -250,41 +278,48 @@ def test_dropout_depends_on_the_key_alone(family):
     make, _, params = family
     model = make(dropout_rate=0.2)
     batch = batch_for(model)
-    loss = jax.jit(lambda key: model.loss(params, batch, key)[0])
+    loss = lambda key: loss_of(model, params, batch, key)[0]  # noqa: E731
     assert loss(jax.random.key(1)) == loss(jax.random.key(1))
     assert loss(jax.random.key(1)) != loss(jax.random.key(2))
-    assert loss(None) == pytest.approx(float(jax.jit(make().loss)(params, batch)[0]), rel=1e-6)
+    assert loss(None) == pytest.approx(float(loss_of(make(), params, batch)[0]), rel=1e-6)
 
 
 def test_the_loss_is_summed_over_targets_that_are_not_padding(family):
     _, model, params = family
     batch = batch_for(model)
     batch["decoder_target_tokens"] = batch["decoder_target_tokens"].at[:, 8:].set(0)
-    loss, metrics = jax.jit(model.loss)(params, batch)
+    loss, metrics = loss_of(model, params, batch)
     log_p = jax.nn.log_softmax(logits_of(model, params, batch))
     picked = jnp.take_along_axis(log_p, batch["decoder_target_tokens"][..., None], -1)[..., 0]
     assert loss == pytest.approx(float(-picked[:, :8].sum()), rel=1e-5)
     assert metrics["loss"][1] == 16
     weights = jnp.zeros((2, 10)).at[0, 3].set(2.0)
-    loss, metrics = jax.jit(model.loss)(params, batch | {"decoder_loss_weights": weights})
+    loss, metrics = loss_of(model, params, batch | {"decoder_loss_weights": weights})
     assert loss == pytest.approx(float(-2 * picked[0, 3]), rel=1e-5)
 
 
 def test_remat_and_unrolling_change_no_gradient(family):
-    make, model, params = family
-    batch = batch_for(model)
+    make, _, params = family
+    check_gradients(make, params, "dots")
+
+
+def test_full_remat_changes_no_gradient():
+    check_gradients(gpt2, initial(gpt2()), "full")
+
+
+def check_gradients(make, params, remat_policy):
+    batch = batch_for(make())
 
     def gradient(**options):
         loss = lambda params: make(**options).loss(params, batch)[0]  # noqa: E731
         return jax.jit(jax.grad(loss))(params)
 
     plain = gradient(remat_policy="none", scan_unroll=2)
-    for policy in ("dots", "full"):
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3),
-            plain,
-            gradient(remat_policy=policy),
-        )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3),
+        plain,
+        gradient(remat_policy=remat_policy),
+    )
 
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_at_the_ends(family):
