@@ -67,9 +67,9 @@ def adafactor(
     decay_rate: float = 0.8,
     clipping_threshold: float | None = 1.0,
     multiply_by_parameter_scale: bool = True,
-    min_dim_size_to_factor: int = 128,
+    min_dim_size_to_factor: int | None = 128,
     momentum: float | None = None,
-    weight_decay: float = 0.0,
+    weight_decay: float | Schedule = 0.0,
     global_norm: float | None = None,
 ) -> Optimizer:
     """Adafactor (Shazeer and Stern 2018), with T5's settings as defaults.
@@ -81,9 +81,11 @@ def adafactor(
       clipping_threshold: root mean square above which an update is scaled down
         (section 6).
       multiply_by_parameter_scale: see `schedule`.
-      min_dim_size_to_factor: matrices with a smaller side keep whole second moments.
+      min_dim_size_to_factor: matrices with a smaller side keep whole second moments; None
+        keeps those of all.
       momentum: decay of the averaged update; None for none.
-      weight_decay: fraction of the weight taken off in each step, before the schedule.
+      weight_decay: fraction of the weight taken off in each step, whatever the learning
+        rate: a number, or a schedule of its own.
       global_norm: gradient norm above which all gradients are scaled down.
     """
 
@@ -95,7 +97,8 @@ def adafactor(
                 decay_rate=decay_rate,
                 clipping_threshold=clipping_threshold,
                 multiply_by_parameter_scale=multiply_by_parameter_scale,
-                min_dim_size_to_factor=min_dim_size_to_factor,
+                factored=min_dim_size_to_factor is not None,
+                min_dim_size_to_factor=min_dim_size_to_factor or 0,
                 momentum=momentum,
                 weight_decay_rate=weight_decay or None,
                 weight_decay_mask=_map(decays, axes),

@@ -143,6 +143,22 @@ class WarmupStableDecay:
         return self.peak * _rise(step, self.warmup_steps) * fraction
 
 
+@dataclasses.dataclass(frozen=True)
+class Squared:
+    """The square of another schedule: PaLM's weight decay (Chowdhery et al. 2022, section 5)."""
+
+    schedule: Schedule
+
+    @property
+    def last_step(self) -> int | None:
+        """That of `schedule`."""
+        return self.schedule.last_step
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        """The square of the learning rate."""
+        return jnp.square(self.schedule(step))
+
+
 def _rise(step: jax.Array | int, warmup_steps: int) -> jax.Array:
     """1 / warmup at the first update, 1 from the last update of the warm-up on."""
     return jnp.minimum(1.0, (jnp.asarray(step, jnp.float32) + 1) / max(warmup_steps, 1))

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from t5x_like import optimizers
-from t5x_like.schedules import Constant
+from t5x_like.schedules import Constant, Linear, Squared
 
 AXES = {
     "kernel": ("layers", "embed", "mlp"),
@@ -45,6 +45,24 @@ def test_without_a_gradient_adamw_only_decays():
     # Loshchilov and Hutter 2019, algorithm 2, line 12: -rate * decay * weight.
     np.testing.assert_allclose(updates["kernel"], -0.1 * 0.5 * parameters(0)["kernel"], rtol=1e-6)
     np.testing.assert_array_equal(updates["query_bias"], np.zeros(SHAPES["query_bias"]))
+
+
+def test_palms_adafactor_decays_by_the_squared_rate_and_keeps_whole_moments():
+    rate = Linear(peak=0.1, total_steps=10)
+    optimizer = optimizers.adafactor(
+        rate, min_dim_size_to_factor=None, momentum=0.9, weight_decay=Squared(rate)
+    )
+    params = parameters(0)
+    rule = optimizer.build(AXES)
+    state = rule.init(params)
+    moments = [x.shape for x in jax.tree.leaves(state) if x.ndim > 1]
+    # Momentum and second moment of each parameter, none of them divided into rows and columns.
+    assert sorted(moments) == sorted(2 * list(SHAPES.values()))
+    nothing = jax.tree.map(jnp.zeros_like, params)
+    for rate_ in (0.1, 0.09):
+        updates, state = rule.update(nothing, state, params)
+        np.testing.assert_allclose(updates["kernel"], -(rate_**2) * params["kernel"], rtol=1e-5)
+        np.testing.assert_array_equal(updates["scale"], np.zeros(SHAPES["scale"]))
 
 
 def test_lion_steps_by_the_sign():

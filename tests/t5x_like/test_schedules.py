@@ -51,3 +51,11 @@ def test_a_learning_rate_of_zero_or_less_is_refused(peak):
 def test_a_warmup_longer_than_the_schedule_is_refused():
     with pytest.raises(UserError, match="10 steps cannot hold 11"):
         schedules.WarmupStableDecay(1.0, total_steps=10, decay_steps=6, warmup_steps=5)
+
+
+def test_a_squared_schedule_follows_the_other():
+    # PaLM's decay: 0.01² until step 10,000, then 1/k.
+    schedule = schedules.Squared(schedules.RSqrt(peak=0.01, warmup_steps=10_000))
+    np.testing.assert_allclose(rates(schedule, 0, 9_999, 39_999), [1e-4, 1e-4, 1 / 40_000])
+    assert schedule.last_step is None
+    assert schedules.Squared(schedules.Linear(peak=1.0, total_steps=9)).last_step == 9
