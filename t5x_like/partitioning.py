@@ -14,32 +14,42 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from t5x_like.errors import UserError
+from t5x_like.mesh import MESH_AXES, make_mesh
 from t5x_like.protocols import LanguageModel
 
-MESH_AXES = ("data", "fsdp", "expert", "sequence", "tensor")
 BATCH_AXES = ("data", "fsdp", "expert")  # the mesh axes that the rows of a batch are split over
 
 Rules = Sequence[tuple[str, str | tuple[str, ...] | None]]
 
-# An earlier rule takes its mesh axis first: on activations `batch` leaves none of `fsdp` to
-# `embed`, on parameters, which have no batch, `embed` takes it.
-STANDARD_RULES: Rules = (
-    ("batch", BATCH_AXES),
-    ("expert", "expert"),
-    ("length", "sequence"),
-    ("vocab", "tensor"),
-    ("mlp", "tensor"),
-    ("heads", "tensor"),
-    ("joined_kv", "tensor"),
-    ("embed", "fsdp"),
-    ("kv", None),
-    ("relpos_buckets", None),
-    ("layers", None),
-)
+# A rule takes its mesh axis from those that follow: on activations `batch` leaves none of `fsdp`
+# to `embed`; on parameters, which have no batch, `embed` takes it.
+_BATCH: Rules = (("batch", BATCH_AXES),)
+_TENSOR: Rules = tuple((axis, "tensor") for axis in ("vocab", "mlp", "heads", "joined_kv"))
+_FSDP: Rules = (("embed", "fsdp"),)
+_EXPERT: Rules = (("expert", "expert"),)
+_LENGTH: Rules = (("length", ("sequence", "tensor")), ("length", "sequence"))
+
+RULE_SETS: Mapping[str, Rules] = {
+    # Every device has all parameters and its share of the rows.
+    "data_parallel": _BATCH,
+    # Parameters and optimizer state are split too, and gathered layer by layer: ZeRO-3
+    # (Rajbhandari et al. 2020).
+    "fsdp": (*_BATCH, *_FSDP),
+    # Heads, hidden units and vocabulary are divided: Megatron (Shoeybi et al. 2019).
+    "tensor_parallel": (*_BATCH, *_TENSOR),
+    # Both, as PaLM (Chowdhery et al. 2022, section 4).
+    "fsdp_tensor": (*_BATCH, *_TENSOR, *_FSDP),
+    # Experts are divided, and tokens travel to them and back (Lepikhin et al. 2020, section 3).
+    "expert_parallel": (*_BATCH, *_EXPERT, *_TENSOR, *_FSDP),
+    # Between the products the length is divided over `tensor`, where nothing else is
+    # (Korthikanti et al. 2022, section 4.2.2), and over `sequence` everywhere.
+    "sequence_parallel": (*_BATCH, *_EXPERT, *_TENSOR, *_FSDP, *_LENGTH),
+    # All of them: an axis of size 1 changes nothing.
+    "standard": (*_BATCH, *_EXPERT, ("length", "sequence"), *_TENSOR, *_FSDP),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +59,21 @@ class Partitioner:
     Attributes:
       data: copies of the model, each with its share of the batch.
       fsdp: shares of the batch whose parameters are split too (ZeRO-3).
-      expert: groups of experts.
+      expert: groups of experts, which also share the batch.
       sequence: parts of the length axis of activations.
       tensor: parts of the heads, MLP and vocabulary axes (Megatron).
-        At most one of these sizes is -1 and takes the devices that are left.
-      rules: logical axis to mesh axes, in order of precedence.
+        At most one of these sizes, which are those within a slice, is -1 and takes the
+        devices that are left.
+      dcn_data: the same across slices, joined by the slower network; takes what is left.
+      dcn_fsdp: see `dcn_data`.
+      dcn_expert: see `dcn_data`.
+      dcn_sequence: see `dcn_data`.
+      dcn_tensor: see `dcn_data`.
+      num_partitions: T5X's name of `tensor`.
+      model_parallel_submesh: T5X's block of chips that one `tensor` group occupies: `(x, y, z,
+        cores)` of a TPU, `(processes, local devices)` elsewhere; implies `tensor`.
+      rules: one of `RULE_SETS`, or logical axis to mesh axes, in order of precedence.
+      replicate_below: parameters of fewer elements are not divided.
       devices: the devices to use; all of them when None.
     """
 
@@ -62,7 +82,15 @@ class Partitioner:
     expert: int = 1
     sequence: int = 1
     tensor: int = 1
-    rules: Rules = STANDARD_RULES
+    dcn_data: int = -1
+    dcn_fsdp: int = 1
+    dcn_expert: int = 1
+    dcn_sequence: int = 1
+    dcn_tensor: int = 1
+    num_partitions: int | None = None
+    model_parallel_submesh: Sequence[int] | None = None
+    rules: str | Rules = "standard"
+    replicate_below: int = 2**15
     devices: Sequence[Any] | None = None
 
     @functools.cached_property
@@ -70,21 +98,55 @@ class Partitioner:
         """The mesh.
 
         Raises:
-          UserError: the sizes do not multiply to the number of devices.
+          UserError: the sizes do not multiply to the number of devices, contradict one
+            another, or give an axis that no rule uses.
         """
         devices = list(jax.devices() if self.devices is None else self.devices)
-        sizes = axis_sizes({name: getattr(self, name) for name in MESH_AXES}, len(devices))
-        shape = tuple(sizes.values())
-        if len(devices) == 1:
-            layout = np.array(devices).reshape(shape)
-        else:
-            layout = mesh_utils.create_device_mesh(shape, devices=devices)
-        return Mesh(layout, MESH_AXES)
+        within = {name: getattr(self, name) for name in MESH_AXES}
+        within["tensor"] = self._tensor_size()
+        across = {name: getattr(self, f"dcn_{name}") for name in MESH_AXES}
+        mesh = make_mesh(within, across, devices, self.model_parallel_submesh)
+        used = {axis for _, target in self.axis_rules for axis in _axes(target)}
+        for axis, size in mesh.shape.items():
+            if size > 1 and axis not in used:
+                raise UserError(
+                    f"mesh axis {axis}={size} is used by no rule of '{self.rules}': choose other "
+                    f"rules, such as 'standard', or {axis}=1."
+                )
+        return mesh
+
+    def _tensor_size(self) -> int:
+        asked = {
+            "tensor": self.tensor if self.tensor != 1 else None,
+            "num_partitions": self.num_partitions,
+            "model_parallel_submesh": self.model_parallel_submesh
+            and math.prod(self.model_parallel_submesh),
+        }
+        given = {name: size for name, size in asked.items() if size is not None}
+        if len(set(given.values())) > 1:
+            shown = ", ".join(f"{name} {size}" for name, size in given.items())
+            raise UserError(f"Partitioner: {shown} say different sizes of one axis.")
+        return next(iter(given.values()), 1)
+
+    @property
+    def axis_rules(self) -> Rules:
+        """Logical axis to mesh axes, in order of precedence.
+
+        Raises:
+          UserError: an unknown name.
+        """
+        if not isinstance(self.rules, str):
+            return self.rules
+        if self.rules not in RULE_SETS:
+            raise UserError(
+                f"Partitioner.rules '{self.rules}' is unknown: one of {', '.join(RULE_SETS)}."
+            )
+        return RULE_SETS[self.rules]
 
     @contextlib.contextmanager
     def activate(self) -> Iterator[None]:
         """Makes the mesh and the rules ambient, for tracing and running a model."""
-        with self.mesh, nn.logical_axis_rules(self.rules):
+        with jax.set_mesh(self.mesh), nn.logical_axis_rules(self.axis_rules):
             yield
 
     @property
@@ -97,41 +159,69 @@ class Partitioner:
         """The sharding of a batch's features, `[b, ...]`."""
         return NamedSharding(self.mesh, PartitionSpec(BATCH_AXES))
 
-    def spec(self, axes: Sequence[str | None], shape: Sequence[int], name: str) -> PartitionSpec:
+    def spec(
+        self,
+        axes: Sequence[str | None],
+        shape: Sequence[int],
+        name: str,
+        blocks: Mapping[str, int] | None = None,
+    ) -> PartitionSpec:
         """Where an array with these logical axes lies.
 
         Args:
           axes: logical axis of each dimension.
           shape: its size.
-          name: the parameter, for the error.
+          name: the array, for the error.
+          blocks: units that a logical axis holds together, such as those of one head.
 
         Raises:
           UserError: a dimension does not divide by its mesh axis.
         """
         taken: set[str] = set()
-        assigned: list[tuple[str, ...] | str | None] = [None] * len(axes)
-        for logical, target in self.rules:
-            wanted = (target,) if isinstance(target, str) else tuple(target or ())
+        assigned: dict[int, tuple[str, ...]] = {}
+        for logical, target in self.axis_rules:
+            wanted = _axes(target)
             if not wanted or logical not in axes or taken & set(wanted):
                 continue
             dimension = list(axes).index(logical)
-            parts = math.prod(self.mesh.shape[axis] for axis in wanted)
-            if shape[dimension] % parts:
-                raise UserError(
-                    f"parameter {name} has {shape[dimension]} along '{logical}', which does not "
-                    f"divide over mesh axis {'*'.join(wanted)}={parts}; choose a divisor of "
-                    f"{shape[dimension]}."
-                )
+            if dimension in assigned:
+                continue
+            self._check_division(name, logical, shape[dimension], wanted, (blocks or {}))
             taken |= set(wanted)
-            assigned[dimension] = wanted if len(wanted) > 1 else wanted[0]
-        return PartitionSpec(*assigned)
+            assigned[dimension] = wanted
+        entries = (assigned.get(dimension, ()) for dimension in range(len(axes)))
+        return PartitionSpec(*(e if len(e) > 1 else e[0] if e else None for e in entries))
+
+    def _check_division(
+        self, name: str, logical: str, size: int, wanted: Sequence[str], blocks: Mapping[str, int]
+    ) -> None:
+        parts = math.prod(self.mesh.shape[axis] for axis in wanted)
+        block = blocks.get(logical, 1)
+        units = size // block
+        if units % parts == 0:
+            return
+        held = f" in {units} blocks of {block}" if block > 1 else ""
+        raise UserError(
+            f"parameter {name} has {size} along '{logical}'{held}, which does not divide over "
+            f"mesh axis {'*'.join(wanted)}={parts}: choose {_nearest_divisors(units, parts)}, or "
+            f"a model with {_nearest_multiples(units, parts)} there."
+        )
 
     def param_shardings(self, model: LanguageModel) -> Any:
-        """A tree of shardings, one for each of the model's parameters."""
+        """A tree of shardings, one for each of the model's parameters.
+
+        Raises:
+          UserError: a parameter does not divide over its mesh axes.
+        """
         shapes, axes = split_boxes(model.abstract_params())
+        blocks = model.axis_blocks()
 
         def sharding(path: Any, leaf: Any, names: tuple[str | None, ...]) -> NamedSharding:
-            return NamedSharding(self.mesh, self.spec(names, leaf.shape, path_name(path)))
+            # Layers are scanned one by one: what counts is the size of one layer's parameter.
+            stacked = zip(names, leaf.shape, strict=True)
+            if math.prod(n for axis, n in stacked if axis != "layers") < self.replicate_below:
+                return self.replicated
+            return NamedSharding(self.mesh, self.spec(names, leaf.shape, path_name(path), blocks))
 
         # A tuple of names is a whole leaf here: `shapes` decides the structure.
         return jax.tree_util.tree_map_with_path(sharding, shapes, axes)
@@ -203,25 +293,6 @@ class Partitioner:
         }
 
 
-def axis_sizes(requested: Mapping[str, int], devices: int) -> dict[str, int]:
-    """The sizes with -1 replaced by what is left of `devices`.
-
-    Raises:
-      UserError: more than one -1, a size below 1, or a product other than `devices`.
-    """
-    free = [name for name, size in requested.items() if size == -1]
-    fixed = math.prod(size for size in requested.values() if size != -1)
-    shown = ", ".join(f"{name}={size}" for name, size in requested.items() if size != 1)
-    if len(free) > 1 or any(size < 1 and size != -1 for size in requested.values()):
-        raise UserError(f"mesh {shown}: sizes are positive, and at most one is -1.")
-    if devices % fixed or (not free and fixed != devices):
-        raise UserError(
-            f"mesh {shown or 'of size 1'} does not fit {devices} devices: the sizes must "
-            f"multiply to {devices}, or divide it with one of them -1."
-        )
-    return {name: devices // fixed if size == -1 else size for name, size in requested.items()}
-
-
 def split_boxes(boxed: Any) -> tuple[Any, Any]:
     """A tree of `nn.LogicallyPartitioned` as two: the values, and their logical axes.
 
@@ -237,6 +308,23 @@ def split_boxes(boxed: Any) -> tuple[Any, Any]:
 
     values = jax.tree.map(nn.meta.unbox, boxed, is_leaf=is_box)
     return values, jax.tree.map(axes, boxed, is_leaf=is_box)
+
+
+def _axes(target: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (target,) if isinstance(target, str) else tuple(target or ())
+
+
+def _nearest_divisors(units: int, parts: int) -> str:
+    """The divisors of `units` next to `parts`, as words."""
+    divisors = [n for n in range(1, units + 1) if units % n == 0]
+    below = max((n for n in divisors if n < parts), default=None)
+    above = min((n for n in divisors if n > parts), default=None)
+    return " or ".join(str(n) for n in (below, above) if n is not None)
+
+
+def _nearest_multiples(units: int, parts: int) -> str:
+    below = units // parts * parts
+    return f"{below} or {below + parts}" if below else str(parts)
 
 
 def path_keys(path: Any) -> tuple[str, ...]:

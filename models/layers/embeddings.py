@@ -32,7 +32,10 @@ class Embed(nn.Module):
 
     def __call__(self, tokens_bt: jax.Array) -> jax.Array:
         """Tokens, int `[b, t]`, to their vectors `[b, t, e]`."""
-        x_bte = jnp.take(self.embedding, tokens_bt, axis=0).astype(self.dtype)
+        # Gathered like any other parameter where FSDP divides `embed`; else the compiler would
+        # divide the result's `embed` too, and exchange activations.
+        table_ve = nn.with_logical_constraint(self.embedding, ("vocab", None))
+        x_bte = jnp.take(table_ve, tokens_bt, axis=0).astype(self.dtype)
         return nn.with_logical_constraint(x_bte, ("batch", "length", "embed"))
 
     def output_kernel(self) -> jax.Array:

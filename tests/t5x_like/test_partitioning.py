@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from t5x_like import partitioning
+from t5x_like import mesh as meshes
 from t5x_like.errors import UserError
-from t5x_like.partitioning import Partitioner, axis_sizes
+from t5x_like.mesh import axis_sizes
+from t5x_like.partitioning import Partitioner
 
 
 class OneMatrix:
@@ -19,11 +20,14 @@ class OneMatrix:
         kernel = jax.ShapeDtypeStruct((2, 8, 6), np.float32)
         return {"mlp": {"wi": nn.LogicallyPartitioned(kernel, ("layers", "embed", "mlp"))}}
 
+    def axis_blocks(self):
+        return {}
+
 
 def fake_mesh(partitioner, **sizes):
     """Gives a partitioner a mesh of shapes only, for rules need no devices."""
-    shape = tuple(sizes.get(name, 1) for name in partitioning.MESH_AXES)
-    mesh = jax.sharding.AbstractMesh(shape, partitioning.MESH_AXES)
+    shape = tuple(sizes.get(name, 1) for name in meshes.MESH_AXES)
+    mesh = jax.sharding.AbstractMesh(shape, meshes.MESH_AXES)
     partitioner.__dict__["mesh"] = mesh
     return partitioner
 
@@ -50,29 +54,29 @@ def test_sizes_that_cannot_be_are_refused(sizes, message):
 
 def test_one_device_is_a_mesh_with_every_axis():
     mesh = Partitioner(devices=tuple(jax.devices()[:1])).mesh
-    assert dict(mesh.shape) == dict.fromkeys(partitioning.MESH_AXES, 1)
+    assert dict(mesh.shape) == dict.fromkeys(meshes.MESH_AXES, 1)
 
 
 def test_parameters_follow_the_rules():
-    partitioner = fake_mesh(Partitioner(), fsdp=2, tensor=3)
+    partitioner = fake_mesh(Partitioner(replicate_below=0), fsdp=2, tensor=3)
     shardings = partitioner.param_shardings(OneMatrix())
     assert shardings["mlp"]["wi"].spec == PartitionSpec(None, "fsdp", "tensor")
 
 
 def test_a_dimension_that_does_not_divide_is_named():
-    partitioner = fake_mesh(Partitioner(), tensor=4)
+    partitioner = fake_mesh(Partitioner(replicate_below=0), tensor=4)
     with pytest.raises(UserError, match=r"mlp/wi has 6 along 'mlp'.*tensor=4"):
         partitioner.param_shardings(OneMatrix())
 
 
 def test_activations_give_the_batch_precedence_over_embed():
-    partitioner = fake_mesh(Partitioner(), data=2, fsdp=2)
+    partitioner = fake_mesh(Partitioner(replicate_below=0), data=2, fsdp=2)
     spec = partitioner.spec(("batch", "length", "embed"), (8, 4, 8), "x")
     assert spec == PartitionSpec(("data", "fsdp", "expert"), "sequence", None)
 
 
 def test_optimizer_state_lies_where_its_parameter_does():
-    partitioner = fake_mesh(Partitioner(), fsdp=2, tensor=3)
+    partitioner = fake_mesh(Partitioner(replicate_below=0), fsdp=2, tensor=3)
 
     def leaf(*shape):
         return jax.ShapeDtypeStruct(shape, np.float32)
