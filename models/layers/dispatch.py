@@ -29,6 +29,9 @@ from jax.ad_checkpoint import checkpoint_name
 from models.layers.grouped import batched_dot, grouped_dot
 from models.layers.linear import STORED_PRODUCT
 
+# Left to the compiler: the groups stay divided as the batch is, except along the experts' axis.
+GROUPS = jax.sharding.PartitionSpec.UNCONSTRAINED
+
 Product = Callable[[jax.Array, jax.Array], jax.Array]
 """Rows and an expert's matrix each, `[x, e, f]`, to rows."""
 
@@ -101,7 +104,8 @@ class Capacity:
     end of rows, it comes last.
 
     A group is as many whole rows as make `group_size` tokens or fewer, and divide the batch: so
-    groups depend on the shape of the batch and not on the devices. A single position is a step
+    groups depend on the shape of the batch and not on the devices. Where devices share the
+    batch, a group should not be larger than a device's part of it. A single position is a step
     of decoding; then every token is served, so that a row's text does not depend on its
     neighbours'.
 
@@ -132,15 +136,15 @@ class Capacity:
         )
         routes = jax.tree.map(lambda x: checkpoint_name(x, STORED_PRODUCT), routes)
         x_pme = x_bte.reshape(groups, tokens, e)
-        rows_pse = _constrained(gather_rows(x_pme, routes), ("batch", None, None))
+        rows_pse = nn.with_logical_constraint(gather_rows(x_pme, routes), ("batch", None, None))
         # Groups are divided among devices, then experts are: here is the all-to-all.
         rows_xpce = rows_pse.reshape(groups, num_experts, capacity, e).swapaxes(0, 1)
-        rows_xpce = _constrained(rows_xpce, ("expert", "expert_group", None, None))
+        rows_xpce = nn.with_logical_constraint(rows_xpce, ("expert", GROUPS, None, None))
         rows_xne = experts(rows_xpce.reshape(num_experts, groups * capacity, e), _batched_product)
         rows_xpce = rows_xne.reshape(num_experts, groups, capacity, e)
-        rows_xpce = _constrained(rows_xpce, ("expert", "expert_group", None, None))
+        rows_xpce = nn.with_logical_constraint(rows_xpce, ("expert", GROUPS, None, None))
         rows_pse = rows_xpce.swapaxes(0, 1).reshape(groups, num_experts * capacity, e)
-        rows_pse = _constrained(rows_pse, ("batch", None, None))
+        rows_pse = nn.with_logical_constraint(rows_pse, ("batch", None, None))
         gates_pmk = choices.gates_btk.reshape(groups, tokens, k)
         y_bte = combine_rows(rows_pse, gates_pmk, routes).reshape(b, t, e)
         return y_bte, served_pmk.reshape(b, t, k)
@@ -276,13 +280,9 @@ def _load(expert: jax.Array, num_experts: int) -> jax.Array:
     return (expert[..., None] == jnp.arange(num_experts)).sum(-2, dtype=jnp.int32)
 
 
-def _constrained(x: jax.Array, names: tuple[str | None, ...]) -> jax.Array:
-    return nn.with_logical_constraint(x, names)
-
-
 def _batched_product(x_xne: jax.Array, kernel_xef: jax.Array) -> jax.Array:
     y_xnf = batched_dot(x_xne, kernel_xef)
-    return nn.with_logical_constraint(y_xnf, ("expert", "expert_group", "mlp"))
+    return nn.with_logical_constraint(y_xnf, ("expert", GROUPS, "mlp"))
 
 
 def _product_of_parts(x_ne: jax.Array, kernel_xef: jax.Array, *, sizes_x: jax.Array) -> jax.Array:
