@@ -6,7 +6,8 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 
-TEST = ["hypothesis", "pytest", "pytest-xdist", "ruff", "mypy", "scikit-learn"]
+TOKENIZERS = ["tokenizers>=0.21"]
+TEST = ["hypothesis", "pytest", "pytest-xdist", "ruff", "mypy", "scikit-learn", *TOKENIZERS]
 NOTEBOOKS = ["ipykernel", "matplotlib", "nbclient", "nbformat"]
 # Bounds on torch and transformers are what the parity tests were run against.
 INTEROP = ["safetensors", "torch>=2.6", "transformers>=5"]
@@ -53,6 +54,7 @@ setup(
         "test": TEST,
         "notebooks": NOTEBOOKS,
         "interop": INTEROP,
+        "tokenizers": TOKENIZERS,
         "tpu-compile": ["libtpu"],
         # Beam wants protobuf below 7, which sentencepiece 0.2.3 cannot import.
         "beam": ["apache-beam>=2.60", "google-crc32c", "sentencepiece==0.2.2"],

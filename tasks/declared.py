@@ -13,6 +13,7 @@ from tasks.errors import TaskError
 from tasks.objectives import BoundObjective, Objective
 from tasks.objectives.objective import VocabularySpecs
 from tasks.task import Feature, Mixture
+from tasks.tokenizer_json import TokenizerVocabulary
 from tasks.vocabularies import ByteVocabulary, SentencePieceVocabulary, Vocabulary
 
 
@@ -34,6 +35,11 @@ class DeclaredTask:
     learned: Objective | None
     recorded_fingerprint: str
     metric_fns: Sequence[Callable[..., Any]] = ()
+
+    @property
+    def positioned(self) -> tuple[str, ...]:
+        """Features whose tokens come with their places in a longer text."""
+        return getattr(self.learned, "positioned", ())
 
     @property
     def source_is_local(self) -> bool:
@@ -80,9 +86,9 @@ def to_json(task: Any) -> dict[str, Any] | None:
     if not hasattr(task, "provider"):
         return None
     specs = {name: f.vocabulary.spec() for name, f in task.output_features.items()}
-    learned = task.learned
-    ours = learned is None or getattr(objectives, type(learned).__name__, None) is type(learned)
-    if not ours or any(spec["kind"] not in ("bytes", "sentencepiece") for spec in specs.values()):
+    settings = _settings_to_json(task.learned)
+    known = all(spec["kind"] in _VOCABULARIES for spec in specs.values())
+    if not known or (task.learned is not None and settings is None):
         return None
     return {
         "name": task.name,
@@ -92,8 +98,7 @@ def to_json(task: Any) -> dict[str, Any] | None:
             name: {"add_eos": feature.add_eos, "vocabulary": specs[name]}
             for name, feature in task.output_features.items()
         },
-        "objective": learned
-        and {"name": type(learned).__name__, "settings": dataclasses.asdict(learned)},
+        "objective": settings,
     }
 
 
@@ -102,7 +107,6 @@ def from_json(declaration: Mapping[str, Any]) -> DeclaredTask | Mixture:
     if "tasks" in declaration:
         members = tuple((from_json(member), rate) for member, rate in declaration["tasks"])
         return Mixture(declaration["name"], members)
-    objective = declaration["objective"]
     return DeclaredTask(
         name=declaration["name"],
         cache_name=declaration["cache_name"],
@@ -110,13 +114,59 @@ def from_json(declaration: Mapping[str, Any]) -> DeclaredTask | Mixture:
             name: Feature(_vocabulary(feature["vocabulary"]), feature["add_eos"])
             for name, feature in declaration["features"].items()
         },
-        learned=objective and getattr(objectives, objective["name"])(**objective["settings"]),
+        learned=_settings_from_json(declaration["objective"]),
         recorded_fingerprint=declaration["fingerprint"],
     )
 
 
-def _vocabulary(spec: Mapping[str, Any]) -> Vocabulary:
-    """Needs neither the file nor sentencepiece to be there."""
-    if spec["kind"] == "bytes":
-        return ByteVocabulary(spec["extra_ids"])
+def _settings_to_json(settings: Any) -> dict[str, Any] | None:
+    """An objective, or what one is made of, or None where it is not of this package."""
+    if getattr(objectives, type(settings).__name__, None) is not type(settings):
+        return None
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
+            value = [_settings_to_json(one) for one in value]
+            if None in value:
+                return None
+        values[field.name] = value
+    return {"name": type(settings).__name__, "settings": values}
+
+
+def _settings_from_json(described: Any) -> Any:
+    if described is None:
+        return None
+    values = {
+        name: tuple(_settings_from_json(one) if isinstance(one, dict) else one for one in value)
+        if isinstance(value, list)
+        else value
+        for name, value in described["settings"].items()
+    }
+    return getattr(objectives, described["name"])(**values)
+
+
+def _bytes(spec: Mapping[str, Any]) -> Vocabulary:
+    return ByteVocabulary(spec["extra_ids"])
+
+
+def _sentencepiece(spec: Mapping[str, Any]) -> Vocabulary:
     return SentencePieceVocabulary(spec["file"], spec["extra_ids"])
+
+
+def _tokenizer_json(spec: Mapping[str, Any]) -> Vocabulary:
+    return TokenizerVocabulary(
+        spec["file"], spec["extra_ids"], spec["eos_token"], spec["mask_token"]
+    )
+
+
+# From its spec; needs neither the file nor the tokenizer's library to be there.
+_VOCABULARIES: Mapping[str, Callable[[Mapping[str, Any]], Vocabulary]] = {
+    "bytes": _bytes,
+    "sentencepiece": _sentencepiece,
+    "tokenizer.json": _tokenizer_json,
+}
+
+
+def _vocabulary(spec: Mapping[str, Any]) -> Vocabulary:
+    return _VOCABULARIES[spec["kind"]](spec)

@@ -16,6 +16,7 @@ import seqio
 from tasks.errors import TaskError
 from tasks.objectives import BoundObjective, Objective
 from tasks.objectives.objective import VocabularySpecs
+from tasks.seqio_vocabulary import SeqioTokenizer
 from tasks.task import Feature, Mixture
 from tasks.vocabularies import ByteVocabulary, SentencePieceVocabulary, own_sentinels
 
@@ -48,7 +49,7 @@ class OtherVocabulary:
         return self.wrapped.eos_id
 
     @property
-    def unk_id(self) -> int:
+    def unk_id(self) -> int | None:
         """The id of the unknown."""
         return self.wrapped.unk_id
 
@@ -92,6 +93,8 @@ def vocabulary_from_seqio(vocabulary: seqio.Vocabulary) -> Any:
         return SentencePieceVocabulary(
             vocabulary.sentencepiece_model_file, extra_ids=own_sentinels(pieces)
         )
+    if isinstance(vocabulary, SeqioTokenizer):
+        return vocabulary.wrapped
     return OtherVocabulary(vocabulary)
 
 
@@ -130,6 +133,11 @@ class SeqioTask:
     def metric_fns(self) -> Sequence[Callable[..., Any]]:
         """Those of predicted text; metrics of scores are seqio's own."""
         return tuple(self.provider.predict_metric_fns)
+
+    @property
+    def positioned(self) -> tuple[str, ...]:
+        """Features whose tokens come with their places in a longer text."""
+        return getattr(self.learned, "positioned", ())
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -98,10 +98,7 @@ class ApplyObjective:
         sequence_length: Mapping[str, int] | None = None,
     ) -> tf.data.Dataset:
         """Tokenized documents to examples of the objective."""
-        specs = {
-            name: {"vocab_size": v.vocab_size, "extra_ids": _sentinels(v), "eos_id": v.eos_id}
-            for name, v in ((n, f.vocabulary) for n, f in output_features.items())
-        }
+        specs = {name: _spec(feature.vocabulary) for name, feature in output_features.items()}
         bound = self.objective.bind(specs)
         length = bound.chunk_length(sequence_length) if sequence_length else None
         if bound.document_eos:
@@ -111,10 +108,10 @@ class ApplyObjective:
         return _map_objective(dataset, bound)
 
 
-def _sentinels(vocabulary: seqio.Vocabulary) -> int:
+def _spec(vocabulary: seqio.Vocabulary) -> dict[str, Any]:
     from tasks.from_seqio import vocabulary_from_seqio
 
-    return vocabulary_from_seqio(vocabulary).extra_ids
+    return vocabulary_from_seqio(vocabulary).spec()
 
 
 def concatenate_and_split(dataset: tf.data.Dataset, feature: str, length: int) -> tf.data.Dataset:
@@ -128,18 +125,23 @@ def concatenate_and_split(dataset: tf.data.Dataset, feature: str, length: int) -
 
 
 def _map_objective(dataset: tf.data.Dataset, objective: BoundObjective) -> tf.data.Dataset:
+    # seqio's converters leave what they do not know aside; a converter of the user's may not.
+    written = [
+        *objective.writes,
+        *(f"{name}_positions" for name in getattr(objective, "positioned", ())),
+    ]
+
     def plain(seed: np.ndarray, *features: np.ndarray) -> list[np.ndarray]:
         rng = np.random.default_rng([int(s) & 0xFFFFFFFF for s in seed])
         example = objective(dict(zip(objective.reads, features, strict=True)), rng)
-        return [np.asarray(example[name], np.int32) for name in objective.writes]
+        return [np.asarray(example[name], np.int32) for name in written]
 
     @seqio.map_over_dataset(num_seeds=1)
     def mapped(example: Mapping[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
         features = [example[name] for name in objective.reads]
-        made = tf.numpy_function(plain, [seed, *features], [tf.int32] * len(objective.writes))
+        made = tf.numpy_function(plain, [seed, *features], [tf.int32] * len(written))
         return {
-            name: tf.ensure_shape(value, [None])
-            for name, value in zip(objective.writes, made, strict=True)
+            name: tf.ensure_shape(value, [None]) for name, value in zip(written, made, strict=True)
         }
 
     return mapped(dataset)

@@ -21,7 +21,7 @@ Metric = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, float]]
 _NAME = re.compile(r"[\w.:]+")
 # Where a vocabulary's file lies decides nothing, its SHA-256 does; nor do ids that objectives,
 # which come after the cache, look for.
-_UNDECISIVE = ("file", "full_stop_ids", "mask_id", "special_ids")
+_UNDECISIVE = ("file", "full_stop_ids", "mask_id", "mask_token", "special_ids", "eos_token")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 Id 0 pads. Sentinels (`extra_ids`) are the highest ids, the first of them the very last:
 sentinel `i` is `vocab_size - 1 - i`, as in T5 (Raffel et al. 2020, section 3.1.4).
+`tokenizer_json.py` has the vocabularies of Hugging Face's `tokenizer.json`.
 Nothing here imports TensorFlow, and `sentencepiece` is imported when a model is opened.
 """
 
@@ -31,7 +32,7 @@ class Vocabulary(Protocol):
     vocab_size: int
     extra_ids: int
     eos_id: int
-    unk_id: int
+    unk_id: int | None
     tag: str  # short name for folders, different where the ids differ
 
     def encode(self, text: str) -> list[int]:
@@ -80,7 +81,7 @@ class ByteVocabulary:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids up to the first EOS; special ids and broken UTF-8 are left out."""
-        return bytes(i - 3 for i in _until_eos(ids, 1) if 3 <= i < 259).decode("utf-8", "ignore")
+        return bytes(i - 3 for i in until_eos(ids, 1) if 3 <= i < 259).decode("utf-8", "ignore")
 
     def spec(self) -> dict[str, Any]:
         """What decides the ids, as JSON."""
@@ -166,11 +167,15 @@ class SentencePieceVocabulary:
             processor.LoadFromSerializedProto(model.SerializeToString())
         except RuntimeError as error:
             raise not_a_model(str(error).strip().splitlines()[-1]) from None
-        if processor.pad_id() != PAD_ID or processor.eos_id() < 0:
+        # LLaMA's has no padding, and an unknown token 0 that is never written.
+        free = processor.pad_id() < 0 and processor.unk_id() == PAD_ID
+        pads = processor.pad_id() == PAD_ID or (free and model.trainer_spec.byte_fallback)
+        if not pads or processor.eos_id() < 0:
             raise TaskError(
                 f"vocabulary file '{self.path}' has pad_id {processor.pad_id()} and eos_id "
-                f"{processor.eos_id()}: pad_id 0 and an EOS are needed "
-                "(spm_train --pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1)."
+                f"{processor.eos_id()}: pad_id 0 (or none, an unk_id 0 and byte fallback, as "
+                "LLaMA's) and an EOS are needed (spm_train --pad_id=0 --eos_id=1 --unk_id=2 "
+                "--bos_id=-1)."
             )
         return processor
 
@@ -205,7 +210,7 @@ class SentencePieceVocabulary:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids up to the first EOS; ids above the vocabulary are unknown."""
         size, unk = self.vocab_size, self.unk_id
-        kept = _until_eos(ids, self.eos_id)
+        kept = until_eos(ids, self.eos_id)
         return self._processor.DecodeIds([i if i < size else unk for i in kept])
 
     def spec(self) -> dict[str, Any]:
@@ -255,7 +260,8 @@ def own_sentinels(pieces: Sequence[str]) -> int:
     return sum(1 for _ in itertools.takewhile(_SENTINEL_PIECE.fullmatch, reversed(pieces)))
 
 
-def _until_eos(ids: Sequence[int], eos_id: int) -> list[int]:
+def until_eos(ids: Sequence[int], eos_id: int) -> list[int]:
+    """The ids before the first EOS."""
     ids = [int(i) for i in ids]
     return ids[: ids.index(eos_id)] if eos_id in ids else ids
 

@@ -159,3 +159,23 @@ def test_a_sentencepiece_file_replaces_the_bytes(folder):
     assert task.cache_name == f"stdlib_text.{vocabulary.tag}"
     task, _ = build("jsonl", "vocabularies/sentencepiece", VOCABULARY_PATH="small.model")
     assert task.output_features["inputs"].vocabulary == vocabulary
+
+
+def test_a_tokenizer_file_replaces_the_bytes_and_its_mask_is_barts(folder):
+    tokenizers = pytest.importorskip("tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.BPE())
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trainer = tokenizers.trainers.BpeTrainer(
+        initial_alphabet=alphabet, special_tokens=special, show_progress=False
+    )
+    made.train_from_iterator(["a b"], trainer)
+    made.save("tokenizer.json")
+    task, _ = build("stdlib_bart", "vocabularies/tokenizer", VOCABULARY_PATH="tokenizer.json")
+    vocabulary = task.output_features["inputs"].vocabulary
+    assert vocabulary.eos_id == 2 and vocabulary.zero_is_token
+    permutation, infilling = task.learned.corruptions
+    assert infilling.bind(vocabulary.spec()).mask_id == 4
+    assert permutation.bind(vocabulary.spec()).full_stop_ids == tuple(vocabulary.encode("."))
+    assert pickle.loads(pickle.dumps(task)) == task

@@ -14,9 +14,11 @@ import tensorflow as tf  # noqa: E402
 import tensorflow_datasets as tfds  # noqa: E402
 
 import tasks  # noqa: E402
+from t5x_like import data  # noqa: E402
 from tasks import declared, forms, from_seqio, metrics, objectives, sources, vocabularies  # noqa: E402
 from tasks.errors import TaskError  # noqa: E402
 from tasks.seqio_pipeline import ApplyObjective  # noqa: E402
+from tasks.tokenizer_json import TokenizerVocabulary  # noqa: E402
 
 TEXTS = ["def f(x):\n    return x", "Größe <extra_id_0> und 12.5 €", "", "tab\tand  spaces  "]
 LENGTHS = {"inputs": 64, "targets": 32}
@@ -109,6 +111,106 @@ def test_span_corruption_through_seqio_fills_its_lengths_and_follows_the_seed(tm
         assert len(inputs) == 64 and inputs[-1] == 1 and inputs.count(383) == 1
         assert len(targets) == bound.result_lengths(raw)[1] and targets[0] == 383
     assert first[0] != first[1]
+
+
+BART = objectives.Denoising((objectives.SentencePermutation(), objectives.TextInfilling()))
+
+
+@pytest.mark.parametrize(
+    ("objective", "lengths"),
+    [
+        (objectives.IIDSpanCorruption(), {"inputs": 64, "targets": 40}),
+        (objectives.DropTokens(), {"inputs": 64, "targets": 12}),
+        (objectives.MASS(), {"inputs": 64, "targets": 33}),
+        (objectives.Denoising(), {"inputs": 64, "targets": 64}),
+        (BART, {"inputs": 64, "targets": 80}),
+    ],
+)
+def test_every_objective_gives_rows_through_seqio(tmp_path, objective, lengths):
+    documents = [f"A sentence of {n} words. And one of {n + 1}. And so on." for n in range(40)]
+    task = texts_task(tmp_path, "seqio_objective", documents, objective=objective)
+    made = task.seqio()
+    dataset = made.get_dataset(lengths, split="train", shuffle=False, seed=3)
+    rows = list(dataset.as_numpy_iterator())
+    bound = task.objective({"targets": vocabularies.ByteVocabulary().spec()})
+    raw = bound.chunk_length(lengths)
+    assert len(rows) == -(-sum(map(len, documents)) // raw)
+    for row in rows:
+        assert row["inputs"][-1] == row["targets"][-1] == 1
+        assert len(row["inputs"]) <= lengths["inputs"]
+        assert len(row["targets"]) <= lengths["targets"]
+    model_rows = seqio.EncDecFeatureConverter(pack=False)(dataset, lengths)
+    assert next(model_rows.as_numpy_iterator())["encoder_input_tokens"].shape == (64,)
+    # The positions of MASS are there for whoever reads them, without that of the EOS.
+    assert ("targets_positions" in rows[0]) == isinstance(objective, objectives.MASS)
+    if "targets_positions" in rows[0]:
+        places = rows[0]["targets_positions"]
+        assert len(places) + 1 == len(rows[0]["targets"]) and (np.diff(places) == 1).all()
+
+
+@pytest.fixture(scope="module")
+def gpt2_file(tmp_path_factory):
+    """A byte-level BPE whose ids begin with "!" and end with EOS, as GPT-2's."""
+    tokenizers = pytest.importorskip("tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.BPE())
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=280, initial_alphabet=alphabet, show_progress=False
+    )
+    made.train_from_iterator(TEXTS, trainer)
+    made.add_special_tokens(["<|endoftext|>"])
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    made.save(str(path))
+    return str(path)
+
+
+def test_a_tokenizer_json_is_a_seqio_vocabulary(gpt2_file):
+    ours = TokenizerVocabulary(gpt2_file, extra_ids=4)
+    theirs = ours.seqio()
+    size = ours.vocab_size
+    assert isinstance(theirs, seqio.Vocabulary)
+    assert theirs == TokenizerVocabulary(gpt2_file, extra_ids=4).seqio()
+    assert (theirs.vocab_size, theirs.extra_ids, theirs.eos_id) == (size, 4, size - 5)
+    assert from_seqio.vocabulary_from_seqio(theirs) == ours
+    for text in [*TEXTS, "Oh!"]:
+        ids = ours.encode(text)
+        assert theirs.encode(text) == ids
+        assert theirs.encode_tf(tf.constant(text)).numpy().tolist() == ids
+        if "<extra" not in text:
+            rows = np.array([[*ids, size - 5, 7], [*ids, size - 5, 0]], np.int32)
+            texts = theirs.decode_tf(tf.constant(rows)).numpy()
+            assert [t.decode() for t in texts] == [theirs.decode(row) for row in rows] == [text] * 2
+
+
+@pytest.mark.parametrize(
+    "objective", [None, BART, objectives.MASS(mask_share=0.0, random_share=0.0)]
+)
+def test_an_exclamation_mark_survives_from_text_to_batch_and_back(tmp_path, gpt2_file, objective):
+    vocabulary = TokenizerVocabulary(gpt2_file, extra_ids=4)
+    text = "!Oh! no!! Wait!"
+    task = texts_task(tmp_path, "seqio_exclaiming", [text], objective=objective)
+    task = task.with_vocabulary(vocabulary)
+    cache = data.cache_task(task, tmp_path / "cache", num_shards=1, num_workers=1, progress=False)
+    ids = vocabulary.encode(text)
+    assert 0 in ids and vocabulary.decode(ids) == text
+    assert cache.tokens["train"] == {"targets": len(ids)}
+    architecture = "decoder_only" if objective is None else "encoder_decoder"
+    config = data.DatasetConfig(
+        task, {name: 40 for name in task.output_features}, tmp_path / "cache", batch_size=1
+    )
+    (found,) = data.open_evaluation(config, architecture=architecture)
+    batch = {name: rows[0] for name, rows in found.batch.items()}
+    *targets, end = batch["decoder_target_tokens"][batch["decoder_loss_weights"] == 1].tolist()
+    assert end == vocabulary.eos_id
+    if isinstance(objective, objectives.MASS):
+        # Nothing is masked here, so the encoder reads the text.
+        *inputs, end = batch["encoder_input_tokens"][batch["encoder_segment_ids"] == 1].tolist()
+        assert end == vocabulary.eos_id and vocabulary.decode(inputs) == text
+        assert targets == [inputs[i] for i in batch["decoder_positions"][: len(targets)]]
+    else:
+        assert vocabulary.decode(targets) == text
 
 
 def write_cache(task, root):
@@ -279,6 +381,24 @@ def test_a_declaration_says_what_training_needs_without_the_module():
     assert declared.to_json(tasks.get_mixture_or_task("stdlib_lm")) is None
     with pytest.raises(TaskError, match="name it by --module_import"):
         known.seqio()
+
+
+@pytest.mark.parametrize(
+    "objective", [BART, objectives.MASS(span_share=0.4), objectives.CausalLM()]
+)
+def test_a_declaration_keeps_what_an_objective_is_made_of(objective):
+    name = f"user_{type(objective).__name__}"
+    task = add_user_task(
+        name,
+        functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
+        seqio.CacheDatasetPlaceholder(),
+        ApplyObjective(objective),
+        seqio.preprocessors.append_eos_after_trim,
+        features=("targets",),
+    )
+    known = declared.from_json(json.loads(json.dumps(declared.to_json(task))))
+    assert known.learned == objective
+    assert known.positioned == task.positioned == getattr(objective, "positioned", ())
 
 
 def test_a_task_without_placeholder_is_cached_whole_but_for_eos():

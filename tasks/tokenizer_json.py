@@ -1,0 +1,233 @@
+"""Vocabularies in Hugging Face's `tokenizer.json`: GPT-2's byte-level BPE, BART's, LLaMA 3's.
+
+Read by the `tokenizers` library (the extra `[tokenizers]`), which is imported when a file is
+opened; `transformers` is not needed.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from tasks.errors import SourceUnavailable, TaskError
+from tasks.vocabularies import full_stops, own_sentinels, until_eos
+
+_FILE = "tokenizer.json"
+# Where the names of special tokens stand, the first that has one wins.
+_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
+# What they are called where no file beside the tokenizer says so.
+_USUAL = {
+    "eos_token": ("</s>", "<|endoftext|>", "<|end_of_text|>", "[SEP]"),
+    "mask_token": ("<mask>", "[MASK]"),
+    "unk_token": ("<unk>", "[UNK]"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerVocabulary:
+    """A `tokenizer.json` with exactly its own ids, so that published weights fit as they are.
+
+    Id 0 is a token here (GPT-2's "!", BART's `<s>`), although rows are padded with 0. Moving
+    it to another id would move a row of the embeddings, and logits would no longer stand in the
+    order in which other programs have them. So `zero_is_token` tells the reader of the data to go
+    by lengths: loss weights and segment ids say what is text, and no value says that it is not.
+    The tokenizer's own padding token is never written. Rows of a decoder begin with 0, as in
+    all other vocabularies.
+
+    Nothing is put before or after a text, whatever the file's post-processor does; EOS is the
+    feature's. Special tokens that are spelt out in a text are read as such, as
+    `transformers` reads them.
+
+    Attributes:
+      path: the file, or the directory that holds it as `tokenizer.json`, local or remote.
+      extra_ids: sentinels. A file that ends in `<extra_id_*>` has its own; else so many are
+        added after its last id, for which published weights have no rows.
+      eos_token: ends a sequence; None takes what `tokenizer_config.json` or
+        `special_tokens_map.json` beside the file says, or else a usual name.
+      mask_token: stands for masked text, found in the same way; there may be none.
+    """
+
+    path: str
+    extra_ids: int = 0
+    eos_token: str | None = None
+    mask_token: str | None = None
+
+    zero_is_token: ClassVar[bool] = True
+
+    @functools.cached_property
+    def _file(self) -> Any:
+        from etils import epath
+
+        path = epath.Path(self.path)
+        return path / _FILE if path.is_dir() else path
+
+    @functools.cached_property
+    def _octets(self) -> bytes:
+        try:
+            return self._file.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise SourceUnavailable(
+                f"vocabulary file '{self._file}' not found: a tokenizer.json is needed, as the "
+                "`tokenizers` library saves it."
+            ) from None
+        except OSError as error:
+            raise SourceUnavailable(f"vocabulary file '{self._file}': {error}.") from None
+
+    @functools.cached_property
+    def _tokenizer(self) -> Any:
+        try:
+            import tokenizers
+        except ImportError:
+            raise TaskError(
+                f"reading '{self._file}' needs the package tokenizers: "
+                'pip install "t5x-like[tokenizers]".'
+            ) from None
+        octets = self._octets
+        try:
+            tokenizer = tokenizers.Tokenizer.from_str(octets.decode("utf-8"))
+        except Exception as error:  # the library raises Exception itself
+            raise TaskError(
+                f"vocabulary file '{self._file}' is not a tokenizer.json "
+                f"({str(error).strip().splitlines()[0]})."
+            ) from None
+        # What a file asks for of either would cut or fill up texts unasked.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        own = own_sentinels(_pieces(tokenizer))
+        if own and own != self.extra_ids:
+            raise TaskError(
+                f"vocabulary file '{self._file}' holds {own} sentinels: set extra_ids={own}, "
+                f"not {self.extra_ids}."
+            )
+        first = len(_pieces(tokenizer))
+        names = [f"<extra_id_{i}>" for i in reversed(range(0 if own else self.extra_ids))]
+        tokenizer.add_tokens([tokenizers.AddedToken(name, normalized=False) for name in names])
+        ids = [tokenizer.token_to_id(name) for name in names]
+        if ids != list(range(first, first + len(names))):
+            raise TaskError(
+                f"vocabulary file '{self._file}' leaves no room for sentinels after its last id "
+                f"{first - 1}: it has some of them, or ids without a token; set extra_ids=0."
+            )
+        return tokenizer
+
+    @functools.cached_property
+    def vocab_size(self) -> int:
+        """All ids, the sentinels included."""
+        return len(_pieces(self._tokenizer))
+
+    @functools.cached_property
+    def _named(self) -> Mapping[str, str]:
+        """The names of special tokens in the files beside the tokenizer's."""
+        found: dict[str, str] = {}
+        for name in _CONFIGS:
+            path = self._file.parent / name
+            if not path.exists():
+                continue
+            try:
+                tokens = json.loads(path.read_text("utf-8"))
+                for role in _USUAL:
+                    token = tokens.get(role)
+                    token = token["content"] if isinstance(token, dict) else token
+                    if isinstance(token, str):
+                        found.setdefault(role, token)
+            except (ValueError, KeyError, AttributeError) as error:
+                raise TaskError(f"file '{path}' is not a tokenizer's: {error}.") from None
+        return found
+
+    def _special(self, role: str, given: str | None = None) -> int | None:
+        """The id of the token that is given, is named beside the file, or has a usual name."""
+        if given is not None:
+            found = self._tokenizer.token_to_id(given)
+            if found is None:
+                raise TaskError(f"vocabulary file '{self._file}' has no token '{given}' ({role}).")
+            return found
+        names = [self._named[role]] if role in self._named else _USUAL[role]
+        ids = (self._tokenizer.token_to_id(name) for name in names)
+        return next((i for i in ids if i is not None), None)
+
+    @functools.cached_property
+    def eos_id(self) -> int:
+        """The id that ends a sequence.
+
+        Raises:
+          TaskError: nothing says which.
+        """
+        found = self._special("eos_token", self.eos_token)
+        if found is None:
+            raise TaskError(
+                f"vocabulary file '{self._file}' does not say which token ends a sequence: set "
+                "TokenizerVocabulary.eos_token."
+            )
+        return found
+
+    @functools.cached_property
+    def unk_id(self) -> int | None:
+        """The id of what cannot be written; byte-level vocabularies need none."""
+        return self._special("unk_token")
+
+    @functools.cached_property
+    def mask_id(self) -> int | None:
+        """The id that stands for masked text, or None."""
+        return self._special("mask_token", self.mask_token)
+
+    @functools.cached_property
+    def _sha256(self) -> str:
+        return hashlib.sha256(self._octets).hexdigest()
+
+    @property
+    def tag(self) -> str:
+        """Short name for folders."""
+        return f"tokenizer-{self._sha256[:8]}-{self.extra_ids}"
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without EOS."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids up to the first EOS; special tokens and ids of none are left out."""
+        kept = [i for i in until_eos(ids, self.eos_id) if 0 <= i < self.vocab_size]
+        return self._tokenizer.decode(kept, skip_special_tokens=True)
+
+    def spec(self) -> dict[str, Any]:
+        """What decides the ids, as JSON; `sha256` is of the file's bytes. Nothing pads."""
+        return {
+            "kind": "tokenizer.json",
+            "vocab_size": self.vocab_size,
+            "extra_ids": self.extra_ids,
+            "pad_id": None,
+            "eos_id": self.eos_id,
+            "unk_id": self.unk_id,
+            "mask_id": self.mask_id,
+            "special_ids": self._special_ids,
+            "full_stop_ids": full_stops(_pieces(self._tokenizer)),
+            "file": str(self.path),
+            "sha256": self._sha256,
+            "eos_token": self.eos_token,
+            "mask_token": self.mask_token,
+        }
+
+    @functools.cached_property
+    def _special_ids(self) -> list[int]:
+        added = self._tokenizer.get_added_tokens_decoder()
+        return sorted(i for i, token in added.items() if token.special)
+
+    def seqio(self) -> Any:
+        """The equal `seqio.Vocabulary`."""
+        from tasks.seqio_vocabulary import SeqioTokenizer
+
+        return SeqioTokenizer(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is loaded from the file stays behind: gin copies and processes pickle this.
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+def _pieces(tokenizer: Any) -> list[str]:
+    """The token of each id; "" where an id has none."""
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    pieces = [""] * (max(ids.values(), default=-1) + 1)
+    for piece, i in ids.items():
+        pieces[i] = piece
+    return pieces
