@@ -40,6 +40,7 @@ class LanguageModel(nn.Module, kw_only=True):
       scan_unroll: see `layers.stack.Stack`.
       z_loss: see `losses.summed_cross_entropy`.
       label_smoothing: see `losses.summed_cross_entropy`.
+      logit_chunks: see `losses.output_cross_entropy`.
     """
 
     architecture: ClassVar[Literal["encoder_decoder", "decoder_only"]]
@@ -53,6 +54,7 @@ class LanguageModel(nn.Module, kw_only=True):
     scan_unroll: int = 1
     z_loss: float = 0.0
     label_smoothing: float = 0.0
+    logit_chunks: int | None = None
 
     # What a family writes. These run inside `apply`.
 
@@ -74,12 +76,17 @@ class LanguageModel(nn.Module, kw_only=True):
 
     # What a user calls.
 
-    def __call__(self, *, enable_dropout: bool = False, **features: Array) -> Array:
+    def __call__(self, **features: Any) -> Array:
         """Logits, float32 `[b, t, v]`; what the family does not read is left aside.
 
         Raises:
           ModelError: a feature is missing.
         """
+        logits_btv = embeddings.logits(*self._output_factors(**features))
+        return nn.with_logical_constraint(logits_btv, ("batch", "length", "vocab"))
+
+    def _output_factors(self, **features: Any) -> tuple[Array, Array]:
+        """What the logits are the product of: `hidden` and `output_kernel`."""
         for side in (
             ("encoder", "decoder") if self.architecture == "encoder_decoder" else ("decoder",)
         ):
@@ -88,9 +95,7 @@ class LanguageModel(nn.Module, kw_only=True):
                     f"the batch has {sorted(features)}, but {type(self).__name__} reads "
                     f"{side}_input_tokens: is the task made for an {self.architecture} model?"
                 )
-        x_bte = self.hidden(enable_dropout=enable_dropout, **features)
-        logits_btv = embeddings.logits(x_bte, self.output_kernel())
-        return nn.with_logical_constraint(logits_btv, ("batch", "length", "vocab"))
+        return self.hidden(**features), self.output_kernel()
 
     @nn.nowrap
     def init(self, rng: Array, batch: Batch | None = None) -> dict[str, Params]:
@@ -132,19 +137,22 @@ class LanguageModel(nn.Module, kw_only=True):
         weights_bt = batch.get("decoder_loss_weights")
         if weights_bt is None:
             weights_bt = targets_bt != 0
-        logits_btv, reported = self.apply(
+        (x_bte, kernel_ev), reported = self.apply(
             {"params": params},
             **batch,
             enable_dropout=rng is not None,
             rngs={} if rng is None else {"dropout": rng},
             mutable=[auxiliary.AUXILIARY],
+            method="_output_factors",
         )
-        loss, metrics = losses.summed_cross_entropy(
-            logits_btv,
+        loss, metrics = losses.output_cross_entropy(
+            x_bte,
+            kernel_ev,
             targets_bt,
             weights_bt,
             z_loss=self.z_loss,
             label_smoothing=self.label_smoothing,
+            num_chunks=self.logit_chunks,
         )
         return losses.with_auxiliary(loss, metrics, *auxiliary.collect(reported))
 

@@ -1,13 +1,142 @@
 """Losses, summed over the target tokens; the engine divides by the sum of the weights."""
 
+import functools
 import math
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
+
+from models.errors import ModelError
+from models.layers import ambient, embeddings
 
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 """Name to (sum, weight)."""
+
+# Float32 logits that one device may hold at once, unless it is told otherwise: 256 MiB.
+LOGITS_AT_ONCE = 2**26
+
+
+def output_cross_entropy(
+    x_bte: jax.Array,
+    kernel_ev: jax.Array,
+    targets_bt: jax.Array,
+    weights_bt: jax.Array,
+    *,
+    z_loss: float = 0.0,
+    label_smoothing: float = 0.0,
+    num_chunks: int | None = None,
+) -> tuple[jax.Array, Metrics]:
+    """`summed_cross_entropy` of the output's logits, which need not exist all at once.
+
+    In chunks of positions, each chunk's loss is computed together with its gradients, which are
+    kept in place of its logits: exact, and with no product more than the plain computation.
+
+    Args:
+      x_bte: what the output reads.
+      kernel_ev: the output's matrix, float32.
+      targets_bt: int `[b, t]`.
+      weights_bt: `[b, t]`.
+      z_loss: see `summed_cross_entropy`.
+      label_smoothing: see `summed_cross_entropy`.
+      num_chunks: a divisor of t; None is the least with which one device holds no more than
+        `LOGITS_AT_ONCE`.
+
+    Returns:
+      See `summed_cross_entropy`.
+
+    Raises:
+      ModelError: the chunks do not divide the positions.
+    """
+    b, t, _ = x_bte.shape
+    if num_chunks is None:
+        shards = math.prod(map(ambient.shard_count, ("batch", "length", "vocab")))
+        at_once = b * t * kernel_ev.shape[1] / shards
+        divisors = (n for n in range(1, t + 1) if t % n == 0)
+        num_chunks = next((n for n in divisors if at_once / n <= LOGITS_AT_ONCE), t)
+    if t % num_chunks:
+        raise ModelError(f"logit_chunks {num_chunks} does not divide the row's {t} tokens.")
+    options = (("z_loss", z_loss), ("label_smoothing", label_smoothing))
+    if num_chunks == 1:
+        return _plain(x_bte, kernel_ev, targets_bt, weights_bt, options)
+    return _chunked(x_bte, kernel_ev, targets_bt, weights_bt, num_chunks, options)
+
+
+def _plain(x_bte, kernel_ev, targets_bt, weights_bt, options, rows="batch"):
+    logits_btv = embeddings.logits(x_bte, kernel_ev)
+    logits_btv = nn.with_logical_constraint(logits_btv, (rows, "length", "vocab"))
+    return summed_cross_entropy(logits_btv, targets_bt, weights_bt, **dict(options))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _chunked(x_bte, kernel_ev, targets_bt, weights_bt, num_chunks, options):
+    def add(total, chunk):
+        x, targets, weights = chunk
+        part = _plain(x, kernel_ev, targets, weights, options)
+        return jax.tree.map(jnp.add, total, part), None
+
+    chunks = [_chunks(a, num_chunks) for a in (x_bte, targets_bt, weights_bt)]
+    return jax.lax.scan(add, _zero_loss(chunks, kernel_ev, options), chunks)[0]
+
+
+def _chunked_forward(x_bte, kernel_ev, targets_bt, weights_bt, num_chunks, options):
+    shards = math.gcd(ambient.shard_count("batch"), x_bte.shape[0])
+    # Gathered once, where FSDP divides it, and not for each chunk.
+    kernel_ev = nn.with_logical_constraint(kernel_ev, (None, "vocab"))
+    loss = functools.partial(_plain, options=options, rows=None)
+    gradient = jax.vmap(
+        jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), in_axes=(0, None, 0, 0)
+    )
+
+    def add(carry, chunk):
+        total, dkernel_sev = carry
+        x, targets, weights = (_by_shard(a, shards) for a in chunk)
+        # Each shard of the batch sums its own gradient of the matrix: devices exchange it once,
+        # after the last chunk.
+        part, (dx_sbte, dkernel) = gradient(x, kernel_ev, targets, weights)
+        total = jax.tree.map(lambda a, b: a + b.sum(axis=0), total, part)
+        dkernel_sev = nn.with_logical_constraint(dkernel_sev + dkernel, ("batch", None, "vocab"))
+        return (total, dkernel_sev), dx_sbte.reshape(chunk[0].shape)
+
+    chunks = [_chunks(a, num_chunks) for a in (x_bte, targets_bt, weights_bt)]
+    zeros = (
+        _zero_loss(chunks, kernel_ev, options),
+        jnp.zeros((shards, *kernel_ev.shape), jnp.float32),
+    )
+    (total, dkernel_sev), dx_cbte = jax.lax.scan(add, zeros, chunks)
+    dx_bte = jnp.moveaxis(dx_cbte, 0, 2).reshape(x_bte.shape)
+    return total, (dx_bte, dkernel_sev.sum(axis=0))
+
+
+def _chunked_backward(num_chunks, options, residuals, cotangents):
+    dx_bte, dkernel_ev = residuals
+    # Of the results only the loss is differentiated; metrics are for the log.
+    scale = cotangents[0]
+    return (dx_bte * scale).astype(dx_bte.dtype), dkernel_ev * scale, None, None
+
+
+_chunked.defvjp(_chunked_forward, _chunked_backward)
+
+
+def _chunks(a_bt, num_chunks):
+    """`[b, t, ...]` as `[chunks, b, t / chunks, ...]`.
+
+    Each takes positions from all over the rows, so that every device has its share where the
+    length is divided among devices.
+    """
+    b, t, *rest = a_bt.shape
+    return jnp.moveaxis(a_bt.reshape(b, t // num_chunks, num_chunks, *rest), 2, 0)
+
+
+def _by_shard(a_bt, shards):
+    return a_bt.reshape(shards, a_bt.shape[0] // shards, *a_bt.shape[1:])
+
+
+def _zero_loss(chunks, kernel_ev, options):
+    x, targets, weights = (a[0] for a in chunks)
+    shapes = jax.eval_shape(lambda kernel: _plain(x, kernel, targets, weights, options), kernel_ev)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def summed_cross_entropy(

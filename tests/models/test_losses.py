@@ -3,7 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.losses import summed_cross_entropy
+from models import losses
+from models.errors import ModelError
+from models.losses import output_cross_entropy, summed_cross_entropy
 
 # softmax of (log 1, log 2, log 5) is (1/8, 2/8, 5/8), and Z = 8.
 LOGITS = jnp.log(jnp.array([[[1.0, 2, 5], [1, 2, 5]]]))
@@ -51,3 +53,54 @@ def test_gradient_is_softmax_less_target():
 def test_large_logits_do_not_overflow():
     loss, _ = summed_cross_entropy(LOGITS + 1e4, TARGETS, jnp.array([[1, 1]]))
     assert loss == pytest.approx(np.log(8 / 5) + np.log(8 / 2), abs=5e-3)
+
+
+@pytest.mark.parametrize("num_chunks", [2, 3, 12])
+def test_chunks_change_neither_the_loss_nor_a_gradient(num_chunks):
+    rng = np.random.default_rng(0)
+    x_bte = jnp.asarray(rng.normal(size=(4, 12, 8)), jnp.float32)
+    kernel_ev = jnp.asarray(rng.normal(size=(8, 30)), jnp.float32)
+    targets, weights = (jnp.asarray(rng.integers(0, n, (4, 12))) for n in (30, 2))
+
+    def loss(x, kernel, chunks):
+        loss, metrics = output_cross_entropy(
+            x, kernel, targets, weights, z_loss=0.01, label_smoothing=0.1, num_chunks=chunks
+        )
+        return 0.5 * loss, metrics
+
+    def run(chunks):
+        compute = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+        values = [jax.jit(loss, static_argnums=2), jax.jit(compute, static_argnums=2)]
+        return [value(x_bte, kernel_ev, chunks) for value in values]
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+        run(1),
+        run(num_chunks),
+    )
+
+
+def test_chunked_logits_never_exist_all_at_once():
+    b, t, e, v = 2, 64, 8, 4096
+    floats = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((b, t, e), (e, v))]
+    shapes = floats + [jax.ShapeDtypeStruct((b, t), jnp.int32)] * 2
+
+    def temporaries(chunks):
+        loss = lambda x, k, *rest: output_cross_entropy(x, k, *rest, num_chunks=chunks)[0]  # noqa: E731
+        compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(*shapes).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(1) > 4 * b * t * v
+    assert temporaries(16) < 4 * b * t * v / 4
+
+
+def test_the_number_of_chunks_follows_from_the_memory(monkeypatch):
+    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 2 * 12 * 30 // 4)
+    shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2, 12, 8), (8, 30))]
+    ints = [jax.ShapeDtypeStruct((2, 12), jnp.int32)] * 2
+    jaxpr = jax.make_jaxpr(lambda *args: output_cross_entropy(*args)[0])(*shapes, *ints)
+    assert "f32[2,3,30]" in str(jaxpr) and "f32[2,12,30]" not in str(jaxpr)
+    with pytest.raises(ModelError, match="logit_chunks 5 does not divide the row's 12 tokens"):
+        output_cross_entropy(
+            jnp.ones((2, 12, 8)), jnp.ones((8, 30)), *[jnp.ones((2, 12), int)] * 2, num_chunks=5
+        )
