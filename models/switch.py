@@ -17,7 +17,8 @@ from models.layers.block import ModuleFactory
 from models.layers.dispatch import Capacity, Dispatch
 from models.layers.dropout import Dropout
 from models.layers.linear import Initializer
-from models.layers.moe import SWITCH, Experts, GatedExperts, MixtureOfExperts, Router, TopK
+from models.layers.mlps import MLP, Activation
+from models.layers.moe import GSHARD, SWITCH, Experts, GatedExperts, MixtureOfExperts, Router, TopK
 from models.layers.period import Period
 from models.layers.stack import Stack
 from models.t5 import T5_1_1
@@ -119,3 +120,18 @@ class Switch(T5_1_1):
         in_experts = sum(math.prod(x.value.shape) for x in boxes if "expert" in x.names)
         idle = in_experts // self.num_experts * (self.num_experts - self.choose.k)
         return self.parameter_count() - idle
+
+
+class SwitchC(Switch):
+    """Switch-C: plain MLPs, and experts in every layer (table 9)."""
+
+    mlp: type[MLP] = MLP
+    experts: type[Experts] = Experts
+    activation: Activation = nn.relu
+    expert_every: int = 1
+
+
+class MoE(Switch):
+    """The paper's baseline: a token meets two experts (section 2; Lepikhin et al. 2020)."""
+
+    choose: TopK = GSHARD

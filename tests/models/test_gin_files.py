@@ -49,6 +49,11 @@ PUBLISHED = {
     "models/llama/13.0b.gin": 13.0e9,
     "models/llama/32.5b.gin": 32.5e9,
     "models/llama/65.2b.gin": 65.2e9,
+    "models/switch/base.gin": 7.4e9,
+    "models/switch/large.gin": 26e9,
+    "models/switch/xxl.gin": 395e9,
+    "models/switch/c.gin": 1571e9,
+    "models/switch/moe_base.gin": 7.4e9,
 }
 
 
