@@ -4,12 +4,14 @@ import pickle
 from pathlib import Path
 
 import gin
+import numpy as np
 import pytest
 
 import tasks
 from tasks import objectives, sources
 
 GIN_CONFIGS = Path(__file__).parents[2] / "gin_configs"
+OBJECTIVES = sorted(p.stem for p in (GIN_CONFIGS / "tasks/objectives").glob("*.gin"))
 INCLUDED = {"registered", "unsupervised", "text_to_text", "causal_lm"}
 FILES = sorted(p.stem for p in (GIN_CONFIGS / "tasks").glob("*.gin") if p.stem not in INCLUDED)
 
@@ -110,6 +112,24 @@ def test_causal_lm_replaces_span_corruption(folder):
     assert isinstance(task.learned, objectives.CausalLM)
     assert set(lengths) == set(task.output_features) == {"targets"}
     assert list(task.examples("train")) == [{"targets": "a"}, {"targets": "b"}]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_of_its_own_replaces_span_corruption_of_any_text(name, folder):
+    opening = (GIN_CONFIGS / "tasks/objectives" / f"{name}.gin").read_text(encoding="utf-8")
+    assert opening.startswith("# ") and f"--gin_file=tasks/objectives/{name}.gin" in opening
+    task, lengths = build("text_files", f"objectives/{name}")
+    stdlib, same_lengths = build(f"stdlib_{name}")
+    assert task.learned == stdlib.learned and lengths == same_lengths
+    assert not isinstance(task.learned, objectives.SpanCorruption)
+    assert stdlib.cache_name == "stdlib_text"
+    bound = task.objective({"targets": task.output_features["targets"].vocabulary.spec()})
+    example = {"targets": np.arange(3, 3 + bound.chunk_length(lengths), dtype=np.int32) % 250}
+    made = bound(example, np.random.default_rng(0))
+    sizes = {feature: made[feature].size + 1 for feature in lengths}
+    assert all(sizes[feature] <= length for feature, length in lengths.items())
+    # Nothing is wasted on inputs but what i.i.d. noise varies by.
+    assert sizes["inputs"] > 0.96 * lengths["inputs"]
 
 
 def test_parallel_text_is_translation(folder):
