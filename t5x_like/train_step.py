@@ -43,8 +43,58 @@ def make_train_step(
     Raises:
       UserError: when first called, if the pieces do not divide the batch.
     """
+    compiled = _jitted(model, optimizer, partitioner, seed, num_microbatches)
+
+    def run(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
+        with partitioner.activate():
+            return compiled(state, dict(batch))
+
+    return run
+
+
+def lower_train_step(
+    model: LanguageModel,
+    optimizer: Optimizer,
+    partitioner: Partitioner,
+    batch_shapes: Mapping[str, tuple[int, ...]],
+    *,
+    seed: int = 0,
+    num_microbatches: int = 1,
+) -> jax.stages.Lowered:
+    """The program of `make_train_step` for batches of these shapes, ready to be compiled.
+
+    Allocates nothing, so the partitioner's devices need not exist.
+
+    Args:
+      model: see `make_train_step`.
+      optimizer: see `make_train_step`.
+      partitioner: see `make_train_step`.
+      batch_shapes: of each feature, int32, the rows of all devices together.
+      seed: see `make_train_step`.
+      num_microbatches: see `make_train_step`.
+
+    Raises:
+      UserError: the pieces do not divide the batch.
+    """
+    state = train_state.abstract_state(model, optimizer, partitioner)
+    sharding = partitioner.batch_sharding
+    batch = {
+        name: jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding)
+        for name, shape in batch_shapes.items()
+    }
+    jitted = _jitted(model, optimizer, partitioner, seed, num_microbatches)
+    with partitioner.activate():
+        return jitted.lower(state, batch)
+
+
+def _jitted(
+    model: LanguageModel,
+    optimizer: Optimizer,
+    partitioner: Partitioner,
+    seed: int,
+    num_microbatches: int,
+) -> jax.stages.Wrapped:
     update_rule = train_state.transformation(model, optimizer)
-    root = jax.random.key(seed)
 
     def sum_loss(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
         return model.loss(params, batch, key)
@@ -65,7 +115,7 @@ def make_train_step(
         return jax.lax.scan(add, zeros, (pieces, keys))[0]
 
     def step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(root, state.step)
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
         gradients, metrics = accumulate(state.params, batch, key)
         # A batch without a single target has no gradient; 0 / 0 would poison the parameters.
         weight = jnp.maximum(metrics["loss"][1], 1e-9)
@@ -82,18 +132,12 @@ def make_train_step(
         return TrainState(state.step + 1, params, opt_state), metrics
 
     placed = train_state.shardings(train_state.abstract_state(model, optimizer, partitioner))
-    compiled = jax.jit(
+    return jax.jit(
         step,
         in_shardings=(placed, partitioner.batch_sharding),
         out_shardings=(placed, partitioner.replicated),
         donate_argnums=0,
     )
-
-    def run(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
-        with partitioner.activate():
-            return compiled(state, dict(batch))
-
-    return run
 
 
 def split_microbatches(batch: Batch, pieces: int) -> dict[str, jax.Array]:
