@@ -3,8 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models.errors import ModelError
 from models.layers.positions import (
     RelativePositionBias,
+    RelativePositionScores,
+    Rotary,
+    align_distances,
     relative_position_bucket,
     spread_diagonals,
 )
@@ -59,3 +63,64 @@ def test_bias_is_the_table_at_the_bucket_of_each_distance(bidirectional):
     np.testing.assert_array_equal(whole[0], jnp.moveaxis(table[buckets], -1, 0))
     # A single query, as decoding asks for it, sees its own row.
     np.testing.assert_array_equal(bias.apply(variables, 1, 7, 3), whole[:, :, 3:4])
+
+
+def test_align_distances_moves_each_rows_distance_0_to_its_own_slot():
+    # Two queries, three keys; distances -1 .. 2 of each query.
+    values = jnp.array([[10, 20, 30, 40], [50, 60, 70, 80]])
+    np.testing.assert_array_equal(align_distances(values, 3), [[20, 30, 40], [50, 60, 70]])
+
+
+def test_a_rotation_turns_pairs_by_the_position_over_the_period():
+    # d = 4: units (0, 2) turn by p, units (1, 3) by p / 100 (Su et al. 2021, section 3.2.2).
+    x = jnp.array([1.0, 1.0, 0.0, 0.0])
+    y = Rotary()(jnp.broadcast_to(x, (1, 1, 3, 4)), jnp.array([[0, 1, 50]]))
+    for p, turned in zip((0, 1, 50), y[0, 0], strict=True):
+        expected = [np.cos(p), np.cos(p / 100), np.sin(p), np.sin(p / 100)]
+        np.testing.assert_allclose(turned, expected, atol=1e-6)
+    # Without positions they are the slots; another base has other periods.
+    y = Rotary(base=4.0)(jnp.broadcast_to(x, (1, 1, 3, 4)), None)
+    expected = [np.cos(2), np.cos(2 / 2), np.sin(2), np.sin(2 / 2)]
+    np.testing.assert_allclose(y[0, 0, 2], expected, atol=1e-6)
+
+
+def test_scores_of_rotated_vectors_depend_on_their_distance_alone():
+    q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 8))
+    rotary = Rotary()
+
+    def score(i, j):
+        return jnp.vdot(rotary(q, jnp.array([[i]])), rotary(k, jnp.array([[j]])))
+
+    np.testing.assert_allclose(score(7, 4), score(1003, 1000), rtol=1e-4)
+    assert abs(score(7, 4) - score(7, 5)) > 1e-2
+
+
+def test_rotation_needs_pairs():
+    with pytest.raises(ModelError, match="heads of 5 units"):
+        Rotary()(jnp.ones((1, 1, 2, 5)), None)
+
+
+@pytest.mark.parametrize("rows", [2, 5])
+def test_relative_scores_are_transformer_xls(rows):
+    """Terms b and d of Dai et al. 2019, section 3.3, and the query that makes a and c.
+
+    Few queries take the way that decoding takes, where W meets the queries first.
+    """
+    embed, heads, units, keys = 6, 2, 8, 7
+    module = RelativePositionScores(embed, heads, units, jax.nn.initializers.normal(1.0))
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(embed, heads * units))
+    u, v = rng.normal(size=(2, heads, units))
+    params = {"kernel": w, "content_bias": u, "distance_bias": v}
+    q = rng.normal(size=(2, heads, rows, units))
+    first = 3
+    scores = module.apply({"params": params}, jnp.asarray(q, jnp.float32), keys, first)
+    for t in range(rows):
+        for s in range(keys):
+            angles = (first + t - s) / 10000 ** (np.array([0, 2, 4]) / embed)
+            r = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(-1)
+            projected = (r @ w).reshape(heads, units)
+            expected = np.einsum("bhd,hd->bh", q[:, :, t] + v, projected)
+            np.testing.assert_allclose(scores[:, :, t, s], expected, atol=1e-4)
+    content = module.apply({"params": params}, jnp.asarray(q, jnp.float32), method="queries")
+    np.testing.assert_allclose(content, q + u[:, None], rtol=1e-5)

@@ -78,6 +78,46 @@ def test_values_and_gradients_are_those_of_the_formula(mask, kv_heads, bias_rows
     )
 
 
+# Blocks have 5 rows: a window smaller than a block and one larger.
+@pytest.mark.parametrize(
+    ("window", "mask", "kv_heads"),
+    [
+        pytest.param(3, Mask(causal=True), 2, id="3, grouped"),
+        pytest.param(8, PACKED, H, id="8, packed"),
+    ],
+)
+def test_a_window_is_the_keys_right_before_the_query(window, mask, kv_heads):
+    args, dy = arrays(kv_heads)
+    behind = np.arange(T)[:, None] - np.arange(T)[None, :]
+    in_window = jnp.asarray((behind >= 0) & (behind < window))
+
+    def theirs(q, k, v, bias):
+        return formula(q, k, v, jnp.where(in_window, bias, -1e30), mask)
+
+    agree(
+        lambda q, k, v, bias: attend(q, KeysValues(k, v), mask.replace(window=window), bias),
+        theirs,
+        args,
+        dy,
+    )
+
+
+def test_keys_before_every_querys_window_are_not_computed():
+    """Blocks of 5 queries and a window of 3: the second block starts 2 keys before its first."""
+    mask = Mask(causal=True, window=3)
+    blocks = softmax_attention.query_blocks(T, T, mask)
+    assert blocks == [(0, 5, 0, 5), (5, 10, 3, 10), (10, 12, 8, 12)]
+    longer = Mask(causal=True, window=30)
+    assert softmax_attention.query_blocks(T, T, longer) == [
+        (0, 5, 0, 5),
+        (5, 10, 0, 10),
+        (10, 12, 0, 12),
+    ]
+    # Decoding, the mask alone says so: the query of slot 6 sees slots 4, 5 and 6.
+    seen = mask.replace(first_query=jnp.int32(6)).dense((0, 1), (0, 9))
+    assert np.flatnonzero(seen).tolist() == [4, 5, 6]
+
+
 def test_cross_attention_to_fewer_slots():
     args, dy = arrays(slots=7)
     agree(
