@@ -196,6 +196,13 @@ def test_reordering_loses_nothing(name, length, seed):
     assert sorted(example["inputs"].tolist()) == sorted(tokens.tolist())
 
 
+def test_a_rotated_document_begins_anywhere_and_keeps_its_order():
+    bound = ORIGINAL["rotation"].bind(LONG)
+    rotated = [drawn(bound, 20, seed)["inputs"] for seed in range(300)]
+    assert all(((np.diff(row) - 1) % 20 == 0).all() for row in rotated)
+    assert {row[0] for row in rotated} == set(range(1000, 1020))
+
+
 @settings(max_examples=100, deadline=None)
 @given(length=st.integers(0, 700), density=st.floats(0.02, 0.95), seed=st.integers(0, 2**32))
 def test_the_spans_of_iid_noise_put_back_are_the_text(length, density, seed):
