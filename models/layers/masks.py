@@ -32,32 +32,42 @@ class Mask:
     prefix_bt: jax.Array | None = None
     first_query: jax.Array | None = None
 
-    def dense(self, queries: tuple[int, int], keys: tuple[int, int]) -> jax.Array | None:
-        """Allowed pairs among the slots `[first, last)` of queries and keys.
+    def dense(
+        self, queries: tuple[jax.Array | int, int], keys: tuple[int, int]
+    ) -> jax.Array | None:
+        """Allowed pairs among some of the queries and some of the keys.
 
         Args:
-          queries: first and one past the last query, counted from `first_query`.
-          keys: the same for keys.
+          queries: slot of the first, counted from `first_query`, and how many.
+          keys: slot of the first, and how many.
 
         Returns:
           bool `[b or 1, 1, queries, keys]`, or None where everything is allowed.
         """
-        (t0, t1), (s0, s1) = queries, keys
         allowed = None
         if self.causal:
-            t = jnp.arange(t0, t1)[:, None]
+            t = queries[0] + jnp.arange(queries[1])[:, None]
             if self.first_query is not None:
                 t += self.first_query
-            s = jnp.arange(s0, s1)[None, :]
+            s = keys[0] + jnp.arange(keys[1])[None, :]
             allowed = (s <= t)[None]
             if self.window is not None:
                 allowed &= s > t - self.window
             if self.prefix_bt is not None:
-                allowed |= self.prefix_bt[:, t0:t1, None] & self.prefix_bt[:, None, s0:s1]
+                of_queries, of_keys = (part(self.prefix_bt, *range_) for range_ in (queries, keys))
+                allowed |= of_queries[:, :, None] & of_keys[:, None, :]
         if self.query_segments_bt is not None and self.key_segments_bs is not None:
-            same = self.query_segments_bt[:, t0:t1, None] == self.key_segments_bs[:, None, s0:s1]
+            of_queries = part(self.query_segments_bt, *queries)
+            same = of_queries[:, :, None] == part(self.key_segments_bs, *keys)[:, None, :]
             allowed = same if allowed is None else allowed & same
         if self.key_valid_bs is not None:
-            valid = self.key_valid_bs[:, None, s0:s1]
+            valid = part(self.key_valid_bs, *keys)[:, None, :]
             allowed = valid if allowed is None else allowed & valid
         return None if allowed is None else allowed[:, None]
+
+
+def part(x: jax.Array, first: jax.Array | int, count: int, axis: int = 1) -> jax.Array:
+    """`count` elements of an axis, from one that may be known only at run time."""
+    if isinstance(first, int):
+        return jax.lax.slice_in_dim(x, first, first + count, axis=axis)
+    return jax.lax.dynamic_slice_in_dim(x, first, count, axis)

@@ -10,11 +10,16 @@ from jax.ad_checkpoint import checkpoint_name
 
 from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.linear import STORED_PRODUCT
-from models.layers.masks import Mask
+from models.layers.masks import Mask, part
 
 # Rows of queries handled at a time under a causal mask: what lies above the diagonal of
 # such blocks, or before the window of all their queries, is never computed.
 QUERY_BLOCK = 128
+# Most blocks that are written out one by one, each with a program of its own. A longer row has
+# blocks of more queries, which are handled `QUERY_BLOCK` at a time in a loop.
+MAX_BLOCKS = 16
+# Rows of queries up to which a block without a causal mask is handled at once.
+LONG_ROW = 1024
 
 
 @struct.dataclass
@@ -57,11 +62,20 @@ def query_blocks(num_queries: int, num_keys: int, mask: Mask) -> list[tuple[int,
     if not (mask.causal and square) or mask.prefix_bt is not None:
         return [(0, num_queries, 0, num_keys)]
     window = num_keys if mask.window is None else mask.window
+    rows = QUERY_BLOCK * -(-num_queries // (QUERY_BLOCK * MAX_BLOCKS))
     blocks = []
-    for first in range(0, num_queries, QUERY_BLOCK):
-        last = min(first + QUERY_BLOCK, num_queries)
+    for first in range(0, num_queries, rows):
+        last = min(first + rows, num_queries)
         blocks.append((first, last, max(first + 1 - window, 0), last))
     return blocks
+
+
+def rows_at_once(num_queries: int, mask: Mask) -> int:
+    """How many queries of a block are handled at a time; it divides `num_queries`."""
+    most = QUERY_BLOCK if mask.causal and mask.first_query is None else LONG_ROW
+    if num_queries <= most or num_queries % QUERY_BLOCK:
+        return num_queries
+    return QUERY_BLOCK
 
 
 @functools.partial(jax.jit, static_argnames="dropout")
@@ -105,17 +119,23 @@ def _attend(q_bhtd, k_bgsd, v_bgsd, bias_bhts, mask, dropout_key, dropout):
 
 def _forward(q_bhtd, k_bgsd, v_bgsd, bias_bhts, mask, dropout_key, dropout):
     outputs, normalisers = [], []
-    for block in query_blocks(q_bhtd.shape[2], k_bgsd.shape[2], mask):
-        t0, _, s0, s1 = block
-        scores, allowed = _scores(q_bhtd, k_bgsd, bias_bhts, mask, block)
-        if allowed is not None:
-            scores = jnp.where(allowed, scores, jnp.finfo(jnp.float32).min)
-        top = scores.max(axis=-1, keepdims=True)
-        weights = jnp.exp(scores - top)
-        total = weights.sum(axis=-1, keepdims=True)
-        weights = dropout(weights, _block_key(dropout_key, t0)).astype(q_bhtd.dtype)
-        outputs.append(_weighted_sums(weights, v_bgsd[:, :, s0:s1]) / total.astype(q_bhtd.dtype))
-        normalisers.append(top + jnp.log(total))
+    for t0, t1, s0, s1 in query_blocks(q_bhtd.shape[2], k_bgsd.shape[2], mask):
+        keys = (s0, s1 - s0)
+
+        def attend_rows(first, count, keys=keys):
+            scores, allowed = _scores(q_bhtd, k_bgsd, bias_bhts, mask, (first, count), keys)
+            if allowed is not None:
+                scores = jnp.where(allowed, scores, jnp.finfo(jnp.float32).min)
+            top = scores.max(axis=-1, keepdims=True)
+            weights = jnp.exp(scores - top)
+            total = weights.sum(axis=-1, keepdims=True)
+            weights = dropout(weights, _rows_key(dropout_key, first)).astype(q_bhtd.dtype)
+            y = _weighted_sums(weights, part(v_bgsd, *keys, axis=2))
+            return (y / total.astype(q_bhtd.dtype), top + jnp.log(total)), ()
+
+        (y, log_z), _ = _over_rows(attend_rows, t0, t1, mask)
+        outputs.append(y)
+        normalisers.append(log_z)
     y_bhtd, log_z_bht1 = (jnp.concatenate(parts, axis=2) for parts in (outputs, normalisers))
     arrays = (q_bhtd, k_bgsd, v_bgsd, y_bhtd, log_z_bht1)
     arrays = tuple(checkpoint_name(x, STORED_PRODUCT) for x in arrays)
@@ -129,22 +149,34 @@ def _backward(dropout, residuals, dy_bhtd):
     dq, dk, dv, dbias = [], [], [], []
     blocks = query_blocks(q_bhtd.shape[2], s, mask)
     for t0, t1, s0, s1 in blocks:
-        key = _block_key(dropout_key, t0)
-        scores, allowed = _scores(q_bhtd, k_bgsd, bias_bhts, mask, (t0, t1, s0, s1))
-        logs = scores - log_z_bht1[:, :, t0:t1]
-        weights = jnp.exp(logs if allowed is None else jnp.where(allowed, logs, -jnp.inf))
-        dy = dy_bhtd[:, :, t0:t1]
-        dweights = dropout(_products(dy, v_bgsd[:, :, s0:s1]), key)
-        dscores = weights * (dweights - shift_bht1[:, :, t0:t1])
+        keys = (s0, s1 - s0)
+
+        def attend_rows(first, count, keys=keys):
+            """Gradients of some queries, and their share in those of the block's keys."""
+            rows = functools.partial(part, first=first, count=count, axis=2)
+            key = _rows_key(dropout_key, first)
+            scores, allowed = _scores(q_bhtd, k_bgsd, bias_bhts, mask, (first, count), keys)
+            logs = scores - rows(log_z_bht1)
+            weights = jnp.exp(logs if allowed is None else jnp.where(allowed, logs, -jnp.inf))
+            dy = rows(dy_bhtd)
+            dweights = dropout(_products(dy, part(v_bgsd, *keys, axis=2)), key)
+            dscores = weights * (dweights - rows(shift_bht1))
+            dbias = None
+            if bias_bhts is not None:
+                dbias = dscores if bias_bhts.shape[0] > 1 else _sum_over_batch(dscores)
+            weights = dropout(weights, key).astype(dy.dtype)
+            # Each is read by several products, none of which should compute it again.
+            weights, dscores = jax.lax.optimization_barrier((weights, dscores.astype(dy.dtype)))
+            dq = _weighted_sums(dscores, part(k_bgsd, *keys, axis=2))
+            of_keys = _column_sums(rows(q_bhtd), dscores, g), _column_sums(dy, weights, g)
+            return (dq, dbias), of_keys
+
+        (dq_rows, dbias_rows), (dk_keys, dv_keys) = _over_rows(attend_rows, t0, t1, mask)
+        dq.append(dq_rows)
+        dk.append(dk_keys)
+        dv.append(dv_keys)
         if bias_bhts is not None:
-            rows = dscores if bias_bhts.shape[0] > 1 else _sum_over_batch(dscores)
-            dbias.append(jnp.pad(rows, ((0, 0), (0, 0), (0, 0), (s0, s - s1))))
-        weights = dropout(weights, key).astype(dy.dtype)
-        # Each is read by several products, none of which should compute it again.
-        weights, dscores = jax.lax.optimization_barrier((weights, dscores.astype(dy.dtype)))
-        dq.append(_weighted_sums(dscores, k_bgsd[:, :, s0:s1]))
-        dk.append(_column_sums(q_bhtd[:, :, t0:t1], dscores, g))
-        dv.append(_column_sums(dy, weights, g))
+            dbias.append(jnp.pad(dbias_rows, ((0, 0), (0, 0), (0, 0), (s0, s - s1))))
     dbias = None if bias_bhts is None else jnp.concatenate(dbias, axis=2).astype(bias_bhts.dtype)
     columns = [block[2:] for block in blocks]
     dk, dv = _overlaid(dk, columns), _overlaid(dv, columns)
@@ -154,17 +186,40 @@ def _backward(dropout, residuals, dy_bhtd):
 _attend.defvjp(_forward, _backward)
 
 
-def _block_key(dropout_key, first_query):
+def _rows_key(dropout_key, first_query):
     return None if dropout_key is None else jax.random.fold_in(dropout_key, first_query)
 
 
-def _scores(q_bhtd, k_bgsd, bias_bhts, mask, block):
-    """Scores of a block in float32, and which of them count; None is all."""
-    t0, t1, s0, s1 = block
-    scores = _products(q_bhtd[:, :, t0:t1], k_bgsd[:, :, s0:s1])
+def _over_rows(attend_rows, t0, t1, mask):
+    """`attend_rows(first, count)` of the queries from t0 to t1, in a loop if they are many.
+
+    It gives a tree `[b, h, count, d]` of the rows, and a tree that is summed over the rows.
+    """
+    count = rows_at_once(t1 - t0, mask)
+    if count == t1 - t0:
+        return attend_rows(t0, count)
+
+    def add(total, first):
+        of_rows, of_keys = attend_rows(first, count)
+        return jax.tree.map(jnp.add, total, of_keys), of_rows
+
+    shapes = jax.eval_shape(lambda: attend_rows(t0, count)[1])
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    of_keys, of_rows = jax.lax.scan(add, zeros, jnp.arange(t0, t1, count))
+    return jax.tree.map(_rows_joined, of_rows), of_keys
+
+
+def _rows_joined(x_nbhtd):
+    n, b, h, t, d = x_nbhtd.shape
+    return jnp.moveaxis(x_nbhtd, 0, 2).reshape(b, h, n * t, d)
+
+
+def _scores(q_bhtd, k_bgsd, bias_bhts, mask, queries, keys):
+    """Scores of some queries and keys in float32, and which of them count; None is all."""
+    scores = _products(part(q_bhtd, *queries, axis=2), part(k_bgsd, *keys, axis=2))
     if bias_bhts is not None:
-        scores += bias_bhts[:, :, t0:t1, s0:s1]
-    return scores, mask.dense((t0, t1), (s0, s1))
+        scores += part(part(bias_bhts, *queries, axis=2), *keys, axis=3)
+    return scores, mask.dense(queries, keys)
 
 
 def _grouped(x_bhtz, g):

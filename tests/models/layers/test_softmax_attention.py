@@ -102,6 +102,28 @@ def test_a_window_is_the_keys_right_before_the_query(window, mask, kv_heads):
     )
 
 
+@pytest.mark.parametrize(
+    "mask", [Mask(), Mask(causal=True, window=7), PACKED], ids=["full", "window", "packed"]
+)
+def test_many_rows_are_handled_in_a_loop(mask, monkeypatch):
+    """Two blocks of 6 queries under a causal mask, one of 12 without; 3 at a time."""
+    monkeypatch.setattr(softmax_attention, "QUERY_BLOCK", 3)
+    monkeypatch.setattr(softmax_attention, "MAX_BLOCKS", 2)
+    monkeypatch.setattr(softmax_attention, "LONG_ROW", 3)
+    args, dy = arrays(2)
+    ours = lambda q, k, v, bias: attend(q, KeysValues(k, v), mask, bias)  # noqa: E731
+    behind = np.arange(T)[:, None] - np.arange(T)[None, :]
+    outside = jnp.asarray(behind >= (mask.window or T))
+    agree(
+        ours,
+        lambda q, k, v, bias: formula(q, k, v, jnp.where(outside, -1e30, bias), mask),
+        args,
+        dy,
+    )
+    program = str(jax.make_jaxpr(lambda q, k, v: ours(q, k, v, None))(*args[:3]))
+    assert "scan[" in program and f"{T},{T}]" not in program
+
+
 def test_keys_before_every_querys_window_are_not_computed():
     """Blocks of 5 queries and a window of 3: the second block starts 2 keys before its first."""
     mask = Mask(causal=True, window=3)
