@@ -16,6 +16,7 @@ from models.hf.gpt2 import GPT2Family
 from models.hf.llama import LLaMAFamily
 from models.hf.mapping import Written, filled
 from models.hf.openai_gpt import GPT1Family
+from models.hf.switch import SwitchFamily
 from models.hf.t5 import T5Family
 from models.hf.tensor_files import MAX_FILE_BYTES, WRITTEN_DTYPES, TensorFiles, write_tensors
 from models.language_model import LanguageModel
@@ -24,6 +25,7 @@ FAMILIES: tuple[Family, ...] = (
     GPT1Family(),
     GPT2Family(),
     T5Family(),
+    SwitchFamily(),
     BARTFamily(),
     LLaMAFamily(),
 )
@@ -76,7 +78,7 @@ def save_hf(
 ) -> None:
     """Writes a Hugging Face directory that `transformers` loads.
 
-    One tensor at a time is converted. The directory appears when it is whole.
+    Blocks of a tensor are converted at a time. The directory appears when it is whole.
 
     Args:
       model: of a family that Hugging Face has.
@@ -111,7 +113,7 @@ def save_hf(
     with _whole_directory(Path(path)) as directory:
         text = json.dumps({**config, "dtype": dtype}, indent=2, sort_keys=True)
         (directory / CONFIG).write_text(text + "\n", "utf-8")
-        write_tensors(directory, written.shapes, written.tensor, dtype, max_file_bytes)
+        write_tensors(directory, written.shapes, written.blocks, dtype, max_file_bytes)
         for name, file in (files or {}).items():
             shutil.copyfile(file, directory / name)
 

@@ -14,6 +14,11 @@ from models.language_model import LanguageModel
 
 Shape = tuple[int, ...]
 
+# Numbers that are converted at once, so that writing takes little memory beside the parameters.
+BLOCK = 4_000_000
+# Bytes; of XLA's arrays on CPUs.
+_ALIGNMENT = 64
+
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
@@ -27,6 +32,7 @@ class Weight:
       part: (k, n) if ours is the k-th of n equal parts of the last axis of theirs.
       first: the layer that our first one is.
       step: layers from one of ours to the next, where ours hold only some of theirs.
+      copy: whether theirs only repeats another tensor: it is written, and not read.
     """
 
     ours: str
@@ -35,6 +41,7 @@ class Weight:
     part: tuple[int, int] | None = None
     first: int = 0
     step: int = 1
+    copy: bool = False
 
     @property
     def stacked_axes(self) -> int:
@@ -120,6 +127,7 @@ def filled(model: LanguageModel, table: Table, tensors: TensorFiles, source: str
         it must be.
     """
     shapes = parameter_shapes(model)
+    table = [entry for entry in table if isinstance(entry, Zeros) or not entry.copy]
     wanted = their_shapes(table, shapes)
     if extra := sorted(set(tensors) - set(wanted)):
         raise ModelError(f"{source}: tensor {extra[0]!r} has no place in this model.")
@@ -141,15 +149,23 @@ def filled(model: LanguageModel, table: Table, tensors: TensorFiles, source: str
     weights = [entry for entry in table if isinstance(entry, Weight)]
     weights.sort(key=lambda weight: -math.prod(weight.their_shape(shapes[weight.ours])))
     for weight in weights:
-        target = np.empty(shapes[weight.ours], np.float32)
+        target = _aligned_empty(shapes[weight.ours])
         for index, name in weight.places(target.shape):
             weight.read(tensors[name], target[index])
         _put(params, weight.ours.split("/"), target)
     return params
 
 
+def _aligned_empty(shape: Shape) -> np.ndarray:
+    """Float32 that begins where XLA's own arrays do: on CPUs it is then used without a copy."""
+    size = 4 * math.prod(shape)
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    first = -memory.ctypes.data % _ALIGNMENT
+    return memory[first : first + size].view(np.float32).reshape(shape)
+
+
 class Written:
-    """A model's parameters as tensors of theirs, each made when it is asked for."""
+    """A model's parameters as tensors of theirs, made block by block when they are asked for."""
 
     def __init__(self, model: LanguageModel, table: Table, params: Any) -> None:
         """Compares the parameters with the model.
@@ -182,12 +198,17 @@ class Written:
                 for index, name in entry.places(wanted[entry.ours]):
                     self._sources.setdefault(name, []).append((entry, index))
 
-    def tensor(self, name: str) -> np.ndarray:
-        """One tensor, float32, laid out as theirs."""
-        tensor = np.zeros(self.shapes[name], np.float32)
-        for weight, index in self._sources.get(name, ()):
-            weight.write(np.asarray(self._arrays[weight.ours])[index], tensor)
-        return tensor
+    def blocks(self, name: str) -> Iterator[np.ndarray]:
+        """One tensor, float32 and laid out as theirs, in blocks of rows of `BLOCK` numbers."""
+        shape = self.shapes[name]
+        rows = shape[0] if len(shape) < 2 else max(1, BLOCK // math.prod(shape[1:]))
+        for first in range(0, shape[0], rows):
+            own = slice(first, min(first + rows, shape[0]))
+            block = np.zeros((own.stop - first, *shape[1:]), np.float32)
+            for weight, index in self._sources.get(name, ()):
+                source = np.asarray(self._arrays[weight.ours])[index]
+                weight.write(source[:, own] if weight.transposed else source[own], block)
+            yield block
 
 
 def their_shapes(table: Table, shapes: Mapping[str, Shape]) -> dict[str, Shape]:

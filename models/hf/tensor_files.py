@@ -8,7 +8,7 @@ import dataclasses
 import json
 import math
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,7 @@ def _place(path: Path, start: int, size: int, entry: Mapping[str, Any]) -> _Plac
 def write_tensors(
     directory: Path,
     shapes: Mapping[str, tuple[int, ...]],
-    tensor: Callable[[str], np.ndarray],
+    blocks: Callable[[str], Iterable[np.ndarray]],
     dtype: str,
     max_file_bytes: int,
 ) -> None:
@@ -145,7 +145,7 @@ def write_tensors(
     Args:
       directory: where to; it exists.
       shapes: of each tensor, by name, in the order of the files.
-      tensor: makes one tensor; called once for each, when its turn comes.
+      blocks: makes one tensor, in consecutive blocks of rows; called when its turn comes.
       dtype: one of `WRITTEN_DTYPES`.
       max_file_bytes: from which size on there is more than one file; a tensor that is larger
         has a file of its own.
@@ -161,12 +161,12 @@ def write_tensors(
         groups[-1].append(name)
         filled += size
     if len(groups) == 1:
-        _write_file(directory / SINGLE, groups[0], shapes, tensor, dtype)
+        _write_file(directory / SINGLE, groups[0], shapes, blocks, dtype)
         return
     index: dict[str, str] = {}
     for number, names in enumerate(groups, start=1):
         file = f"model-{number:05}-of-{len(groups):05}.safetensors"
-        _write_file(directory / file, names, shapes, tensor, dtype)
+        _write_file(directory / file, names, shapes, blocks, dtype)
         index |= dict.fromkeys(names, file)
     total = sum(math.prod(shape) for shape in shapes.values()) * itemsize
     described = {"metadata": {"total_size": total}, "weight_map": index}
@@ -177,7 +177,7 @@ def _write_file(
     path: Path,
     names: Sequence[str],
     shapes: Mapping[str, tuple[int, ...]],
-    tensor: Callable[[str], np.ndarray],
+    blocks: Callable[[str], Iterable[np.ndarray]],
     dtype: str,
 ) -> None:
     kept = np.dtype(_dtype(dtype))
@@ -198,9 +198,10 @@ def _write_file(
         file.write(struct.pack("<Q", len(text)))
         file.write(text)
         for name in names:
-            array = np.ascontiguousarray(tensor(name), dtype=kept)
-            # A view as bytes, because Python's buffers know no bfloat16.
-            file.write(array.reshape(-1).view(np.uint8).data)
+            for block in blocks(name):
+                array = np.ascontiguousarray(block, dtype=kept)
+                # A view as bytes, because Python's buffers know no bfloat16.
+                file.write(array.reshape(-1).view(np.uint8).data)
 
 
 def _dtype(name: str) -> Any:

@@ -92,32 +92,17 @@ class Dropless:
         return y_bte, jnp.ones(choices.experts_btk.shape, bool)
 
 
-@dataclasses.dataclass(frozen=True)
-class Capacity:
-    """An expert takes a fixed number of a group's tokens: Switch and GShard.
+class Slots:
+    """An expert takes so many of a group's tokens; a subclass says how many, and what a group is.
 
-    The number is tokens / experts × factor, times the choices of a token, rounded up (Fedus et
-    al. 2021, eq. 3). The tokens of a group are served by position: the first tokens of its
-    rows, then the second ones. All first choices come before all second ones (Lepikhin et al.
-    2020, algorithm 1), so with two choices what a decoder drops may depend on later tokens.
-    Padding has a position and takes its turn like any token, as in the authors' code; at the
-    end of rows, it comes last.
+    The tokens of a group are served by position: the first tokens of its rows, then the second
+    ones. All first choices come before all second ones (Lepikhin et al. 2020, algorithm 1), so
+    with two choices what a decoder drops may depend on later tokens. Padding has a position and
+    takes its turn like any token, as in the authors' code; at the end of rows, it comes last.
 
-    A group is as many whole rows as make `group_size` tokens or fewer, and divide the batch: so
-    groups depend on the shape of the batch and not on the devices. Where devices share the
-    batch, a group should not be larger than a device's part of it. A single position is a step
-    of decoding; then every token is served, so that a row's text does not depend on its
-    neighbours'.
-
-    Attributes:
-      train_factor: the factor in training.
-      eval_factor: elsewhere.
-      group_size: most tokens of a group; a longer row is a group of its own.
+    A single position is a step of decoding; then every token is served, so that a row's text does
+    not depend on its neighbours'.
     """
-
-    train_factor: float = 1.25
-    eval_factor: float = 2.0
-    group_size: int = 4096
 
     def __call__(
         self, x_bte: jax.Array, choices: Choices, experts: Experts, *, training: bool
@@ -151,6 +136,36 @@ class Capacity:
 
     def rows_of_a_group(self, b: int, t: int) -> int:
         """How many of `b` rows of `t` tokens are routed together."""
+        raise NotImplementedError
+
+    def slots_of_an_expert(self, choices: int, num_experts: int, *, training: bool) -> int:
+        """How many of a group's choices an expert takes."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Capacity(Slots):
+    """An expert takes a part of a group's tokens: Switch and GShard.
+
+    The number is tokens / experts × factor, times the choices of a token, rounded up (Fedus et
+    al. 2021, eq. 3).
+
+    A group is as many whole rows as make `group_size` tokens or fewer, and divide the batch: so
+    groups depend on the shape of the batch and not on the devices. Where devices share the
+    batch, a group should not be larger than a device's part of it.
+
+    Attributes:
+      train_factor: the factor in training.
+      eval_factor: elsewhere.
+      group_size: most tokens of a group; a longer row is a group of its own.
+    """
+
+    train_factor: float = 1.25
+    eval_factor: float = 2.0
+    group_size: int = 4096
+
+    def rows_of_a_group(self, b: int, t: int) -> int:
+        """How many of `b` rows of `t` tokens are routed together."""
         return max(
             n for n in range(1, b + 1) if b % n == 0 and (n == 1 or n * t <= self.group_size)
         )
@@ -160,6 +175,27 @@ class Capacity:
         factor = self.train_factor if training else self.eval_factor
         # Rounded before, lest 1.1 × 10 / 1 become 12.
         return math.ceil(round(choices * factor / num_experts, 6))
+
+
+@dataclasses.dataclass(frozen=True)
+class RowCapacity(Slots):
+    """An expert takes the same number of tokens of each row, however long the row is.
+
+    This is how `transformers` has it (`expert_capacity`).
+
+    Attributes:
+      slots: the number.
+    """
+
+    slots: int
+
+    def rows_of_a_group(self, b: int, t: int) -> int:
+        """One."""
+        return 1
+
+    def slots_of_an_expert(self, choices: int, num_experts: int, *, training: bool) -> int:
+        """The same for every length."""
+        return self.slots
 
 
 @struct.dataclass

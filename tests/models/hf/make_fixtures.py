@@ -73,7 +73,26 @@ def bart() -> torch.nn.Module:
     return _random(transformers.BartForConditionalGeneration(config))
 
 
-MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, bart)
+def switch() -> torch.nn.Module:
+    """Switch with experts in every second layer, of which some overflow."""
+    return _random(_switch(num_sparse_encoder_layers=2, num_sparse_decoder_layers=1,
+                           expert_capacity=5))  # fmt: skip
+
+
+def switch_every() -> torch.nn.Module:
+    """Switch with experts in every layer, and an output of its own.
+
+    transformers then gives each side embeddings of its own as well, which the paper's models
+    share: they are made equal here.
+    """
+    model = _random(_switch(num_layers=2, num_sparse_encoder_layers=2, num_sparse_decoder_layers=2,
+                            tie_word_embeddings=False))  # fmt: skip
+    for side in (model.encoder, model.decoder):
+        side.embed_tokens.load_state_dict(model.shared.state_dict())
+    return model
+
+
+MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, bart, switch, switch_every)
 FAMILIES = {make.__name__: make for make in MAKERS}
 
 
@@ -102,6 +121,15 @@ def _llama(**options: object) -> torch.nn.Module:
         num_attention_heads=4, max_position_embeddings=40, **options,
     )  # fmt: skip
     return transformers.LlamaForCausalLM(config)
+
+
+def _switch(*, num_layers: int = 4, **options: object) -> torch.nn.Module:
+    config = transformers.SwitchTransformersConfig(
+        vocab_size=80, d_model=24, d_kv=6, d_ff=20, num_layers=num_layers, num_decoder_layers=2,
+        num_heads=4, num_experts=3, relative_attention_num_buckets=8,
+        relative_attention_max_distance=12, decoder_start_token_id=0, **options,
+    )  # fmt: skip
+    return transformers.SwitchTransformersForConditionalGeneration(config)
 
 
 def _random(model: torch.nn.Module) -> torch.nn.Module:

@@ -15,9 +15,11 @@ import pytest
 
 from models.errors import ModelError
 from models.gpt import GPT2
-from models.hf import FAMILIES, load_hf, save_hf
+from models.hf import FAMILIES, load_hf, mapping, save_hf
 from models.hf.tensor_files import TensorFiles, write_tensors
+from models.layers.dispatch import Capacity
 from models.layers.mlps import GatedMLP
+from models.switch import Switch, SwitchC
 from models.t5 import T5
 
 HERE = Path(__file__).parent
@@ -91,6 +93,14 @@ def test_large_models_are_written_in_shards_with_an_index(tmp_path):
     assert tensors(tmp_path / "out") == tensors(HERE / "fixtures" / "gpt2")
 
 
+@pytest.mark.parametrize("name", FIXTURES)
+def test_blocks_of_rows_make_the_same_tensors(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(mapping, "BLOCK", 100)
+    model, params = load_hf(HERE / "fixtures" / name)
+    save_hf(model, params, tmp_path / "out")
+    assert tensors(tmp_path / "out") == tensors(HERE / "fixtures" / name)
+
+
 def test_other_dtypes_round_to_the_nearest(tmp_path):
     model, params = load_hf(HERE / "fixtures" / "gpt2")
     save_hf(model, jax.tree.map(jnp.asarray, params), tmp_path / "out", dtype="bfloat16")
@@ -120,7 +130,10 @@ def test_what_hugging_face_cannot_express_is_named(tmp_path):
 
     sizes = dict(vocab_size=8, embed_dim=8, num_heads=2)
     gated = T5(mlp=GatedMLP, num_encoder_layers=1, num_decoder_layers=1, mlp_dim=8, **sizes)
+    switch = Switch(dispatch=Capacity(), num_encoder_layers=2, num_decoder_layers=2, **sizes)
     for model, message in (
+        (switch, r"Switch.(activation|dispatch|experts|mlp) = "),
+        (SwitchC(num_encoder_layers=2, num_decoder_layers=2, **sizes), r"SwitchC.dispatch = Cap"),
         (Own(num_layers=1, **sizes), "Own has no model type of Hugging Face"),
         (gated, r"T5.mlp = GatedMLP cannot be expressed .* 't5', which has MLP"),
     ):
@@ -185,6 +198,10 @@ def test_errors_name_the_tensor_or_the_option(tmp_path):
         ("bart", "scale_embedding", True),
         ("bart", "decoder_ffn_dim", 20),
         ("bart", "normalize_before", True),
+        ("switch", "num_sparse_encoder_layers", 3),
+        ("switch", "num_sparse_decoder_layers", 2),
+        ("switch", "dense_act_fn", "gelu_new"),
+        ("switch", "router_bias", True),
         ("llama", "rope_scaling", {"type": "linear", "factor": 2.0}),
         ("llama", "rope_parameters", {"rope_type": "yarn", "rope_theta": 500.0, "factor": 2.0}),
         ("llama", "hidden_act", "gelu"),
@@ -213,7 +230,7 @@ def rewritten(directory, change):
     files = TensorFiles(directory)
     changed = change({name: np.array(files[name]) for name in files})
     shapes = {name: x.shape for name, x in changed.items()}
-    write_tensors(directory, shapes, changed.__getitem__, "float32", 10**9)
+    write_tensors(directory, shapes, lambda name: [changed[name]], "float32", 10**9)
 
 
 def test_names_without_prefix_and_copies_are_read(tmp_path):
