@@ -206,9 +206,13 @@ def test_a_rotated_document_begins_anywhere_and_keeps_its_order():
 @settings(max_examples=100, deadline=None)
 @given(length=st.integers(0, 700), density=st.floats(0.02, 0.95), seed=st.integers(0, 2**32))
 def test_the_spans_of_iid_noise_put_back_are_the_text(length, density, seed):
-    # So many sentinels only: what has no sentinel any more is kept.
-    bound = objectives.IIDSpanCorruption(density).bind(LONG)
+    # A text may have more spans than there are sentinels: what finds none is kept.
+    bound = objectives.IIDSpanCorruption(density).bind(
+        {"targets": LONG["targets"] | {"extra_ids": 50}}
+    )
     example = drawn(bound, length, seed)
+    assert example["inputs"].max(initial=0) <= FIRST_SENTINEL
+    assert example["targets"][example["targets"] >= 10_000].min(initial=20_000) > 19_949
     spans, current = {}, None
     for token in example["targets"].tolist():
         if token >= 10_000:

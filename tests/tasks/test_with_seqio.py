@@ -320,7 +320,7 @@ def test_the_glue_mixture_is_a_seqio_mixture():
 BYTES = seqio.ByteVocabulary(extra_ids=10)
 
 
-def add_user_task(name, *preprocessors, features=("inputs", "targets")):
+def add_user_task(name, *preprocessors, features=("inputs", "targets"), vocabulary=BYTES):
     def rows(split, shuffle_files, seed=None):
         rows = {"inputs": ["reverse ab", "reverse xyz"], "targets": ["ba", "zyx"]}
         return tf.data.Dataset.from_tensor_slices({key: rows[key] for key in features})
@@ -328,7 +328,7 @@ def add_user_task(name, *preprocessors, features=("inputs", "targets")):
     seqio.TaskRegistry.add(
         name,
         source=seqio.FunctionDataSource(rows, splits=["train"]),
-        output_features={key: seqio.Feature(BYTES) for key in ("inputs", "targets")},
+        output_features={key: seqio.Feature(vocabulary) for key in ("inputs", "targets")},
         preprocessors=list(preprocessors),
         metric_fns=[metrics.exact_match],
     )
@@ -399,6 +399,22 @@ def test_a_declaration_keeps_what_an_objective_is_made_of(objective):
     known = declared.from_json(json.loads(json.dumps(declared.to_json(task))))
     assert known.learned == objective
     assert known.positioned == task.positioned == getattr(objective, "positioned", ())
+
+
+def test_a_declaration_keeps_a_tokenizer_json(gpt2_file):
+    vocabulary = TokenizerVocabulary(gpt2_file, extra_ids=4, mask_token="e")
+    task = add_user_task(
+        "user_tokenizer",
+        functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
+        seqio.CacheDatasetPlaceholder(),
+        ApplyObjective(BART),
+        seqio.preprocessors.append_eos_after_trim,
+        features=("targets",),
+        vocabulary=vocabulary.seqio(),
+    )
+    assert task.output_features["targets"].vocabulary == vocabulary
+    known = declared.from_json(json.loads(json.dumps(declared.to_json(task))))
+    assert known.output_features["targets"].vocabulary == vocabulary
 
 
 def test_a_task_without_placeholder_is_cached_whole_but_for_eos():
