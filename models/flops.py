@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-# `layers.softmax_attention.attend` appears in a trace under this name. Linen's scan also leaves
+# `layers.attention_kernels.attend` appears in a trace under this name. Linen's scan also leaves
 # a trace of that part of it, the mask, which depends on no layer; it has fewer arguments.
 ATTENTION = "attend"
 

@@ -4,9 +4,12 @@ Almost no layer needs to know. Those that do ask here, and get 1 where there is 
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from flax import linen as nn
+from jax.sharding import PartitionSpec
 
 
 def shard_count(axis: str) -> int:
@@ -17,3 +20,35 @@ def shard_count(axis: str) -> int:
     (target,) = nn.logical_to_mesh_axes((axis,))
     names = (target,) if isinstance(target, str) else tuple(target or ())
     return math.prod(mesh.shape[name] for name in names)
+
+
+def platform() -> str:
+    """Of the devices that the program is for: "cpu", "gpu" or "tpu"."""
+    # A mesh may be of devices that are only compiled for.
+    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+    if device is not None and device.device_kind.lower().startswith("tpu"):
+        return "tpu"
+    return jax.default_backend()
+
+
+def per_shard(
+    function: Callable[..., Any], axes: Any, result_axes: tuple[str | None, ...]
+) -> Callable[..., Any]:
+    """`function` on each device's part of its arguments, which it must not need more than.
+
+    Args:
+      function: of arrays.
+      axes: for each argument the logical axes of its dimensions, in a tree of tuples.
+      result_axes: those of the result.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return function
+
+    def spec(names: tuple[str | None, ...]) -> PartitionSpec:
+        return nn.logical_to_mesh_axes(names)
+
+    def is_names(node: Any) -> bool:
+        return isinstance(node, tuple) and all(n is None or isinstance(n, str) for n in node)
+
+    in_specs = jax.tree.map(spec, axes, is_leaf=is_names)
+    return jax.shard_map(function, in_specs=in_specs, out_specs=spec(result_axes), check_vma=False)

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from models.errors import ModelError
+from models.layers.attention_kernels import attend
 from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.joined import part_of_joined
 from models.layers.linear import Initializer, Linear
 from models.layers.masks import Mask
-from models.layers.softmax_attention import KeysValues, attend
+from models.layers.softmax_attention import KeysValues
 
 Rotation = Callable[[jax.Array, jax.Array | None], jax.Array]
 """`(x [b, heads, t, d], positions [b, t] or None) -> x`, for queries and for keys."""

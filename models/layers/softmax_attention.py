@@ -90,8 +90,7 @@ def attend(
     """`softmax(q kᵀ + bias) v` over the allowed keys (Vaswani et al. 2017, eq. 1).
 
     Scores and softmax are float32. A query that may attend to nothing gets the mean of the
-    values, never a NaN, and passes no gradient to keys and values. `models.flops` knows this
-    function by name.
+    values, never a NaN, and passes no gradient to keys and values.
 
     The backward pass computes the weights again from the scores' log-normalisers, as
     FlashAttention does (Dao et al. 2022, algorithm 4), so that no `[b, h, t, s]` outlives

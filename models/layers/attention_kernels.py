@@ -1,0 +1,200 @@
+"""Which implementation of attention runs where: one choice, made while tracing, and logged.
+
+`attend` is what layers call. It chooses by platform, shape, dtype and by what the mask and the
+model need; what a kernel lacks is a reason, in words, not to take it.
+"""
+
+import functools
+import logging
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from models.layers import ambient, softmax_attention
+from models.layers.dropout import NO_DROPOUT, Dropout
+from models.layers.linear import STORED_PRODUCT
+from models.layers.masks import Mask
+from models.layers.softmax_attention import KeysValues
+
+LOG = logging.getLogger(__name__)
+
+Kernel = Callable[[jax.Array, KeysValues, Mask], jax.Array]
+
+# A TPU's vector lanes: splash attention's blocks are multiples of it.
+LANES = 128
+# Queries and keys of one block of splash attention, where the row is long enough.
+SPLASH_BLOCK = 512
+
+
+@functools.partial(jax.jit, static_argnames="dropout")
+def attend(
+    q_bhtd: jax.Array,
+    keys_values: KeysValues,
+    mask: Mask,
+    bias_bhts: jax.Array | None = None,
+    dropout: Dropout = NO_DROPOUT,
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
+    """`softmax(q kᵀ + bias) v` over the allowed keys, see `softmax_attention.attend`.
+
+    `models.flops` knows this function by name.
+    """
+    kernel, reason = choose(
+        q_bhtd,
+        keys_values,
+        mask,
+        has_bias=bias_bhts is not None,
+        has_dropout=dropout_key is not None,
+    )
+    if q_bhtd.shape[2] > 1:
+        _say(f"attention {q_bhtd.shape} {q_bhtd.dtype}: {reason}")
+    if kernel is None:
+        return softmax_attention.attend(q_bhtd, keys_values, mask, bias_bhts, dropout, dropout_key)
+    return kernel(q_bhtd, keys_values, mask)
+
+
+def choose(
+    q_bhtd: jax.Array, keys_values: KeysValues, mask: Mask, *, has_bias: bool, has_dropout: bool
+) -> tuple[Kernel | None, str]:
+    """The kernel for these arrays, None for our own blocks, and why.
+
+    Args:
+      q_bhtd: queries, or their shape and dtype.
+      keys_values: with `g` heads.
+      mask: what is allowed.
+      has_bias: whether something is added to the scores.
+      has_dropout: whether weights are dropped.
+    """
+    platform = ambient.platform()
+    if platform not in _KERNELS:
+        return None, f"in blocks, on {platform}"
+    name, kernel, lacks = _KERNELS[platform]
+    needs = [
+        (has_bias, "bias on the scores"),
+        (has_dropout, "dropout of the weights"),
+        (mask.first_query is not None, "keys from a cache"),
+        (mask.prefix_bt is not None, "prefixes seen in both directions"),
+        *lacks(q_bhtd, keys_values, mask),
+    ]
+    missing = [what for needed, what in needs if needed]
+    if missing:
+        return None, f"in blocks, because {name} has no {missing[0]}"
+    return kernel, f"{name}, on {platform}"
+
+
+@functools.cache
+def _say(line: str) -> None:
+    LOG.info(line)
+
+
+# -- Pallas splash attention, on TPUs ------------------------------------------------------------
+
+
+def _splash_lacks(q_bhtd, keys_values, mask):
+    t, d = q_bhtd.shape[2:]
+    s = keys_values.keys_bgsd.shape[2]
+    yield t % LANES or s % LANES, f"rows of {t} and {s}, only multiples of {LANES}"
+    yield d % LANES != 0 and d != 64, f"heads of {d} units, only 64 and multiples of {LANES}"
+    yield mask.causal and t != s, "causal mask of unequal sides"
+    both = mask.query_segments_bt is not None and mask.key_valid_bs is not None
+    yield both, "segments together with padding"
+    yield ambient.shard_count("length") > 1, "length divided among devices"
+
+
+def splash(
+    q_bhtd: jax.Array, keys_values: KeysValues, mask: Mask, *, interpret: bool = False
+) -> jax.Array:
+    """Attention by `jax.experimental.pallas.ops.tpu.splash_attention`.
+
+    Args:
+      q_bhtd: queries, already scaled.
+      keys_values: with `g` heads, where `g` divides `h`.
+      mask: what `choose` lets pass.
+      interpret: runs the kernel's program without a TPU, for tests.
+    """
+
+    def local(q_bhtd, keys_values, segments):
+        kernel = _splash_kernel(q_bhtd.shape, keys_values.keys_bgsd.shape, mask, interpret)
+        return jax.vmap(kernel)(q_bhtd, keys_values.keys_bgsd, keys_values.values_bgsd, segments)
+
+    g = keys_values.keys_bgsd.shape[1]
+    queries = ("batch", "heads", None, None)
+    keys = ("batch", "heads" if g > 1 else None, None, None)
+    segments = _splash_segments(q_bhtd, mask)
+    axes = (queries, KeysValues(keys, keys), jax.tree.map(lambda _: ("batch", None), segments))
+    return ambient.per_shard(local, axes, queries)(q_bhtd, keys_values, segments)
+
+
+def _splash_segments(q_bhtd, mask):
+    """Which queries may see which keys: those of the same number."""
+    from jax.experimental.pallas.ops.tpu import splash_attention as library
+
+    if mask.query_segments_bt is not None:
+        return library.SegmentIds(mask.query_segments_bt, mask.key_segments_bs)
+    if mask.key_valid_bs is not None:
+        ones = jnp.ones(q_bhtd.shape[::2], jnp.int32)
+        return library.SegmentIds(ones, mask.key_valid_bs.astype(jnp.int32))
+    return None
+
+
+def _splash_kernel(q_shape, k_shape, mask, interpret):
+    from jax.experimental.pallas.ops.tpu import splash_attention as library
+
+    (_, h, t, _), s = q_shape, k_shape[2]
+    if mask.window is not None:
+        one_head = library.LocalMask((t, s), (mask.window - 1, 0), 0)
+    elif mask.causal:
+        one_head = library.CausalMask((t, s))
+    else:
+        one_head = library.FullMask((t, s))
+    bq, bk = (max(n for n in (LANES, 256, SPLASH_BLOCK) if size % n == 0) for size in (t, s))
+    return library.make_splash_mha_single_device(
+        library.MultiHeadMask([one_head] * h),
+        block_sizes=library.BlockSizes(
+            block_q=bq, block_kv=bk, block_q_dkv=bq, block_kv_dkv=bk, block_q_dq=bq, block_kv_dq=bk
+        ),
+        residual_checkpoint_name=STORED_PRODUCT,
+        interpret=interpret,
+    )
+
+
+# -- cuDNN's flash attention, on GPUs ------------------------------------------------------------
+
+
+def _cudnn_lacks(q_bhtd, keys_values, mask):
+    d = q_bhtd.shape[3]
+    yield q_bhtd.dtype not in (jnp.bfloat16, jnp.float16), f"products of {q_bhtd.dtype}"
+    yield d % 8 != 0 or d > 128, f"heads of {d} units, only multiples of 8 up to 128"
+    yield mask.query_segments_bt is not None, "packed segments"
+    yield mask.key_valid_bs is not None, "padding that is known at run time only"
+    yield ambient.shard_count("length") > 1, "length divided among devices"
+
+
+def cudnn(
+    q_bhtd: jax.Array, keys_values: KeysValues, mask: Mask, *, implementation: str = "cudnn"
+) -> jax.Array:
+    """Attention by `jax.nn.dot_product_attention`.
+
+    Args:
+      q_bhtd: queries, already scaled.
+      keys_values: with `g` heads, where `g` divides `h`.
+      mask: what `choose` lets pass.
+      implementation: "xla" computes the same anywhere, for tests.
+    """
+    arrays = (q_bhtd, keys_values.keys_bgsd, keys_values.values_bgsd)
+    y_bthd = jax.nn.dot_product_attention(
+        *(x.swapaxes(1, 2) for x in arrays),
+        scale=1.0,
+        is_causal=mask.causal,
+        local_window_size=None if mask.window is None else (mask.window - 1, 0),
+        implementation=implementation,
+    )
+    return y_bthd.swapaxes(1, 2)
+
+
+# Platform to a kernel's name, itself, and what it lacks: pairs of whether and, in words, what.
+_KERNELS = {
+    "tpu": ("splash attention", splash, _splash_lacks),
+    "gpu": ("cuDNN's attention", cudnn, _cudnn_lacks),
+}
