@@ -49,10 +49,10 @@ class Corruption(Protocol):
 class TokenMasking:
     """Some tokens, each chosen independently, become the mask token.
 
-    As it stands this is BART's (Lewis et al. 2020, section 2.2) and T5's "MASS-style";
-    `mask_share=0.9, random_share=0.1` is T5's "BERT-style" (Raffel et al. 2020, section 3.3.1)
-    and 0.8 and 0.1 BERT's own (Devlin et al. 2019, section 3.1). What is neither masked nor
-    random of the chosen tokens stays as it is.
+    As it stands this is BART's (Lewis et al. 2020, section 2.2) and T5's "MASS-style" (Raffel
+    et al. 2020, section 3.3.2); `mask_share=0.9, random_share=0.1` is T5's "BERT-style" (section
+    3.3.1) and 0.8 and 0.1 BERT's own (Devlin et al. 2019, section 3.1). What is neither masked
+    nor random of the chosen tokens stays as it is.
 
     Attributes:
       rate: share of the tokens that are chosen.
@@ -133,7 +133,7 @@ class TextInfilling:
     falling to any span. All orders of spans and kept tokens are equally likely.
 
     Attributes:
-      rate: share of the tokens that are masked; BART's is 0.3 (section 4).
+      rate: share of the tokens that are masked; BART's is 0.3 (section 5.1).
       mean_span_length: the Poisson distribution's mean.
       mask_id: the mask; None takes the vocabulary's, or else its first sentinel.
     """

@@ -15,7 +15,7 @@ from tasks.objectives.objective import Example, VocabularySpecs, feature_length
 class Denoising:
     """The text, corrupted in one or several ways, as `inputs`; as it was, as `targets`.
 
-    BART (Lewis et al. 2020, section 4) is `(SentencePermutation(), TextInfilling())`, which
+    BART (Lewis et al. 2020, section 5.1) is `(SentencePermutation(), TextInfilling())`, which
     permutes first so that masks are not taken for parts of sentences; T5's BERT-style,
     MASS-style and deshuffling objectives (Raffel et al. 2020, table 3) are `TokenMasking` and
     `Deshuffling` alone.

@@ -22,7 +22,8 @@ class IIDSpanCorruption:
 
     T5's "i.i.d. noise, replace spans", the baseline of its comparisons. `targets` are the
     dropped spans, each after its sentinel, and a last sentinel unless the text ends with a
-    dropped token.
+    dropped token. (T5's code gives the first sentinel of the targets to the first kept text, and
+    so is one off where a text begins with a dropped token.)
 
     Attributes:
       noise_density: chance of each token to be dropped.

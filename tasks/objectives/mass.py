@@ -18,7 +18,8 @@ class MASS:
     `inputs` are the whole text with a contiguous span masked; `targets` are that span. The
     decoder is given and predicts nothing but the span, "but keep the positional embedding of
     the unmasked tokens unchanged" (section 4.1): `targets_positions` are the places of the
-    targets in the text, from 0.
+    targets in the text, from 0. The decoder begins with the token 0, as all do here, where the
+    paper's figure 1 has one more mask.
 
     Attributes:
       span_share: share of the text that is masked (section 4.1: about half).
