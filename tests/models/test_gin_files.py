@@ -6,6 +6,8 @@ from pathlib import Path
 import gin
 import pytest
 
+from t5x_like import config
+
 ROOT = Path(__file__).parents[2] / "gin_configs"
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("models/*/*.gin"))
 
@@ -85,3 +87,31 @@ def test_every_published_size_has_a_file():
     assert {f"models/t5_1_1/{x}.gin" for x in ("small", "base", "large", "xl", "xxl")} <= set(FILES)
     tiny = [model_of(name).parameter_count() for name in FILES if name.endswith("/tiny.gin")]
     assert tiny and max(tiny) < 1e6
+
+
+# Brown et al. 2020, table 2.1: batch in tokens, learning rate.
+GPT3 = {
+    "125m": (0.5e6, 6e-4),
+    "350m": (0.5e6, 3e-4),
+    "760m": (0.5e6, 2.5e-4),
+    "1.3b": (1e6, 2e-4),
+    "2.7b": (1e6, 1.6e-4),
+    "6.7b": (2e6, 1.2e-4),
+    "13b": (2e6, 1e-4),
+    "175b": (3.2e6, 0.6e-4),
+}
+
+
+@pytest.mark.parametrize(("size", "published"), GPT3.items())
+def test_gpt3s_published_batch_and_rate_hold_after_the_optimizers_file(size, published):
+    """Rows of 2,048 tokens, a number that devices divide; millions are printed for 2^20."""
+    tokens, rate = published
+    name = f"models/gpt3/{size}.gin"
+    assert f"--gin_file=optimizers/adamw.gin --gin_file={name} " in (ROOT / name).read_text()
+    with config.isolated():
+        config.parse(["optimizers/adamw.gin", name])
+        assert config.macro("LEARNING_RATE") == rate
+        rows = config.macro("BATCH_SIZE")
+        assert config.macro("WARMUP_STEPS") == pytest.approx(375e6 / (rows * 2048), rel=0.005)
+    assert rows * 2048 == pytest.approx(tokens, rel=0.05)
+    assert rows % 256 == 0

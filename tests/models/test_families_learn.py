@@ -1,0 +1,88 @@
+"""Every family's `tiny.gin` learns, by the command line, what bytes of source code look like."""
+
+import json
+import os
+from pathlib import Path
+
+import gin
+import numpy as np
+import pytest
+
+from t5x_like import cli
+
+ROOT = Path(__file__).parents[2] / "gin_configs"
+FAMILIES = sorted(path.parent.name for path in ROOT.glob("models/*/tiny.gin"))
+
+# The quickest; the others take minutes together.
+FAST = ("llama",)
+
+# Of the unigram entropy; what is below this share of it is clearly below.
+SHARE = 0.85
+
+RUN = [
+    "--gin_file=optimizers/muon.gin",
+    "--gin_file=runs/pretrain.gin",
+    "--gin.BATCH_SIZE=8",
+    "--gin.LEARNING_RATE=0.01",
+    "--gin.WARMUP_STEPS=15",
+    "--gin.train.train.tensorboard=False",
+    "--gin.train.train.validation_batches=8",
+]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Flags of a task on the first modules of the standard library, and their bytes."""
+    library = Path(os.__file__).parent
+    flags = [
+        "--gin_file=tasks/text_files.gin",
+        f"--gin.TRAIN_FILES={library}/[a-d]*.py",
+        "--gin.SEPARATOR=None",
+        "--gin.HELD_OUT=0.1",
+        f"--gin.CACHE_DIR={tmp_path_factory.mktemp('cache')}",
+    ]
+    # In this process: workers would each import TensorFlow.
+    assert cli.main(["cache", *flags, "--num_shards=1", "--num_workers=1"]) == 0
+    return flags, b"".join(path.read_bytes() for path in sorted(library.glob("[a-d]*.py")))
+
+
+def unigram_entropy(text):
+    """Nats a byte, for a model that knows the bytes' frequencies and nothing else."""
+    counts = np.bincount(np.frombuffer(text, np.uint8))
+    p = counts[counts > 0] / counts.sum()
+    return -(p * np.log(p)).sum()
+
+
+def objective(family):
+    """Flags of what the family learns: the next byte, or spans of 20 that were cut out."""
+    gin.clear_config()
+    try:
+        gin.parse_config_file(str(ROOT / f"models/{family}/tiny.gin"))
+        model = gin.query_parameter("MODEL/macro.value").__deepcopy__({})
+    finally:
+        gin.clear_config()
+    if model.architecture == "decoder_only":
+        return [
+            "--gin_file=tasks/causal_lm.gin",
+            "--gin.TASK_FEATURE_LENGTHS={'targets': 128}",
+            "--gin.TRAIN_STEPS=120",
+        ]
+    return [
+        "--gin.objectives.SpanCorruption.mean_span_length=20.0",
+        "--gin.TASK_FEATURE_LENGTHS={'inputs': 256, 'targets': 64}",
+        "--gin.TRAIN_STEPS=300",
+    ]
+
+
+@pytest.mark.parametrize(
+    "family",
+    [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES],
+)
+def test_ends_clearly_below_the_unigram_entropy(family, corpus, tmp_path):
+    flags, text = corpus
+    model = f"--gin_file=models/{family}/tiny.gin"
+    run = [*RUN, *objective(family), f"--gin.MODEL_DIR={tmp_path}"]
+    assert cli.main(["train", model, *flags, *run]) == 0
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    losses = [x["loss"] for x in map(json.loads, lines) if x["split"] == "validation"]
+    assert losses[-1] < SHARE * unigram_entropy(text)
