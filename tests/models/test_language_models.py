@@ -13,8 +13,10 @@ from models.errors import ModelError
 from models.gopher import Gopher
 from models.gpt import GPT2, GPT3
 from models.lamda import LaMDA
+from models.layers.dispatch import Capacity
 from models.llama import LLaMA
 from models.palm import PaLM
+from models.switch import Switch
 from models.t5 import T5, T5_1_1
 from models.transformer import Transformer
 from t5x_like import protocols
@@ -59,6 +61,10 @@ FAMILIES = {
     "llama": functools.partial(decoder, LLaMA, num_heads=6, num_kv_heads=2, mlp_dim=40),
     "transformer": functools.partial(encoder_decoder, Transformer, label_smoothing=0.0),
     "bart": functools.partial(encoder_decoder, BART, max_length=32),
+    # Nothing dropped, and no loss but that of the targets: what is Switch's own is tested apart.
+    "switch": functools.partial(
+        t5, Switch, num_experts=4, dispatch=Capacity(4.0, 4.0), load_balance=0.0
+    ),
 }
 
 
@@ -121,7 +127,7 @@ def test_every_parameter_names_its_axes(family):
         model.abstract_params(), is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
     )
     known = {"embed", "mlp", "joined_kv", "heads", "kv", "vocab", "relpos_buckets", "positions"}
-    known |= {"layers"}
+    known |= {"layers", "expert", None}
     for box in boxes:
         assert len(box.names) == len(box.value.shape)
         assert set(box.names) <= known
