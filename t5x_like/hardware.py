@@ -8,33 +8,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-# Dense bfloat16 FLOP/s of one JAX device, by a part of `device_kind`; the first match counts.
-# TPUs: cloud.google.com/tpu/docs/system-architecture-tpu-vm and the page of each version (v2
-# and v3 list a chip of two cores, each a device). GPUs: NVIDIA's datasheets, without sparsity.
-BF16_PEAKS: tuple[tuple[str, float], ...] = (
-    ("TPU v2", 22.5e12),
-    ("TPU v3", 61.5e12),
-    ("TPU v4 lite", 138e12),
-    ("TPU v4", 275e12),
-    ("TPU v5 lite", 197e12),
-    ("TPU v5e", 197e12),
-    ("TPU v5p", 459e12),
-    ("TPU v5", 459e12),
-    ("TPU v6 lite", 918e12),
-    ("TPU v6e", 918e12),
-    ("TPU7x", 1153.5e12),
-    ("TPU v7", 1153.5e12),
-    ("B200", 2250e12),
-    ("H200", 989e12),
-    ("H100 PCIe", 756e12),
-    ("H100", 989e12),
-    ("A100", 312e12),
-    ("L40S", 362e12),
-    ("L4", 121e12),
-    ("T4", 65e12),
-    ("V100", 125e12),
-)
-
+from t5x_like.chips import chip_of
 
 # glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
@@ -87,10 +61,10 @@ def peak(devices: list[jax.Device] | None = None) -> Peak:
     if devices[0].platform == "cpu":
         return Peak(_measured_cpu_peak() * jax.process_count(), "measured float32 product")
     kind = devices[0].device_kind
-    for name, flops in BF16_PEAKS:
-        if name.lower() in kind.lower():
-            return Peak(flops * len(devices), f"{kind} bfloat16 datasheet")
-    return Peak(None, f"{kind} is not in the table")
+    chip = chip_of(kind)
+    if chip is None:
+        return Peak(None, f"{kind} is not in the table")
+    return Peak(chip.bf16_flops / chip.cores * len(devices), f"{kind} bfloat16, {chip.source}")
 
 
 def _measured_cpu_peak(size: int = 2048, seconds: float = 0.4) -> float:

@@ -41,4 +41,6 @@ PURPOSES = {
     "TARGETS": "template of the targets, columns in braces",
     "TFDS_NAME": "name of a TFDS dataset, such as c4/en:3.1.0",
     "OBJECTIVE": "what is learned from the text",
+    "TOPOLOGY": "slice to compile for, such as v5p:8x16x16 or cpu:8; --topology says the same",
+    "NUM_SLICES": "how many slices to compile for, joined by the data centre's network",
 }

@@ -1,0 +1,156 @@
+"""A compiled step's report: shown, kept, and compared with one that was kept."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from t5x_like.errors import UserError
+from t5x_like.inspection import gibibytes
+
+
+def show(
+    report: Mapping[str, Any],
+    *,
+    as_json: bool = False,
+    save: str | None = None,
+    saved: Mapping[str, Any] | None = None,
+) -> None:
+    """Prints a report of `aot.compile_step`.
+
+    Args:
+      report: what to print.
+      as_json: one object and nothing else on standard output.
+      save: file to keep it in, as JSON.
+      saved: an earlier report; what changed is printed after the new one, or, with `as_json`,
+        on standard error.
+    """
+    if save:
+        Path(save).write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report) if as_json else report_text(report))
+    if saved is not None:
+        out = sys.stderr if as_json else sys.stdout
+        print("", compare_text(saved, report), sep="\n", file=out)
+
+
+def read(path: str) -> dict[str, Any]:
+    """A report that `show` kept.
+
+    Raises:
+      UserError: there is none.
+    """
+    try:
+        report = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no kept result of `compile`: {error}.") from error
+    if not isinstance(report, dict) or "argument_bytes" not in report:
+        raise UserError(f"{path} is no kept result of `compile`: it has no argument_bytes.")
+    return report
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """What `compile` prints without `--json`."""
+    mesh = ", ".join(f"{axis} {size}" for axis, size in report["mesh"].items() if size > 1)
+    slices = f" x {report['num_slices']}" if report["num_slices"] > 1 else ""
+    batch = ", ".join(f"{name} {tuple(shape)}" for name, shape in report["batch"].items())
+    lines = [
+        f"{report['topology']}{slices}: {report['devices']:,} devices, mesh {mesh or 'of one'}",
+        f"{report['parameters']:,} parameters; {batch}; {report['num_microbatches']} microbatches",
+        "",
+        "memory of a device",
+        *(
+            f"  {label:<24}{gibibytes(report[key]):>12}"
+            for label, key in (
+                ("arguments", "argument_bytes"),
+                ("temporaries", "temporary_bytes"),
+                ("outputs", "output_bytes"),
+                ("  of which donated", "donated_bytes"),
+                ("program", "program_bytes"),
+                ("in all", "used_bytes"),
+            )
+            if report[key] is not None
+        ),
+        f"  {_verdict(report)}",
+    ]
+    if report["flops"] is None:
+        return "\n".join(lines)
+    lines += [
+        "",
+        "a step of a device",
+        f"  FLOPs                   {report['flops']:12.4g}  of the program",
+        f"                          {report['model_flops']:12.4g}  of the model, nothing repeated",
+        f"  HBM traffic             {gibibytes(int(report['bytes_accessed'])):>12}",
+    ]
+    for kind, total in report["collectives"].items():
+        for axes, part in total["axes"].items():
+            size = gibibytes(part["bytes"])
+            lines.append(f"  {kind:<24}{size:>12}  {part['count']:,} times along {axes}")
+    if report["seconds"]:
+        each = ", ".join(f"{name} {value:.3g}" for name, value in report["seconds"].items())
+        best, worst = report["step_seconds"]
+        high, low = report["mfu"]
+        lines += [
+            f"  seconds                 {each}",
+            f"  step                    {best:.3g} s to {worst:.3g} s: from all at once to one "
+            "after the other",
+            f"  MFU                     {high:.1%} to {low:.1%}",
+        ]
+    lines += [
+        "",
+        f"{report['instructions']:,} instructions, lowered in {report['lower_seconds']:.1f} s, "
+        f"compiled in {report['compile_seconds']:.1f} s",
+    ]
+    return "\n".join(lines)
+
+
+def _verdict(report: Mapping[str, Any]) -> str:
+    available, used = report["hbm_bytes"], report["used_bytes"]
+    if available is None:
+        return "simulated devices: no limit"
+    if used is None:
+        return f"does not fit {gibibytes(available)}"
+    left = available - used
+    size = f"{gibibytes(abs(left))} of {gibibytes(available)}"
+    return f"fits: {size} left" if report["fits"] else f"does not fit: {size} too much"
+
+
+def compare_text(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What changed between two reports: old, new and their ratio, one value a line."""
+    before, after = _flat(old), _flat(new)
+    rows = [("", "old", "new", "new / old")]
+    for name in dict.fromkeys([*after, *before]):
+        a, b = before.get(name), after.get(name)
+        if a == b:
+            continue
+        numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (a, b))
+        ratio = f"{b / a:.3f}" if numbers and a else ""
+        rows.append((name, _shown(a), _shown(b), ratio))
+    if len(rows) == 1:
+        return "nothing changed"
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested values by dotted names."""
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list) and name.rpartition(".")[2] in ("step_seconds", "mfu"):
+        items = zip(("best", "worst"), value, strict=True)
+    else:
+        return {name: value}
+    parts = (_flat(inner, f"{name}.{key}" if name else str(key)) for key, inner in items)
+    return {key: inner for part in parts for key, inner in part.items()}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

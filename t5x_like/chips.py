@@ -1,0 +1,86 @@
+"""What accelerators can do: one table for MFU, for predictions and for what fits."""
+
+import dataclasses
+
+GIB, GB = 2**30, 1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """Figures of one chip, which is one JAX device or, where it says so, two.
+
+    Attributes:
+      name: as in a topology's name, `v5p`.
+      kinds: parts of `device_kind`, in lower case.
+      bf16_flops: dense bfloat16 FLOP/s.
+      cores: JAX devices of the chip.
+      hbm: memory that the compiler leaves to a program, bytes of a *device*: the datasheet's,
+        less what libtpu keeps for itself. None where it was not measured.
+      hbm_bandwidth: bytes/s.
+      ici_bandwidth: bytes/s that all links to the other chips of a slice send together; half
+        of what is quoted as bidirectional.
+      torus: dimensions of the network of these links.
+      dcn_bandwidth: bytes/s between slices, the chip's share of its host's.
+      pod: most chips along each dimension of the torus, sorted.
+      source: where the numbers are from.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    bf16_flops: float
+    cores: int = 1
+    hbm: float | None = None
+    hbm_bandwidth: float | None = None
+    ici_bandwidth: float | None = None
+    torus: int = 0
+    dcn_bandwidth: float | None = None
+    pod: tuple[int, ...] = ()
+    source: str = "NVIDIA's datasheet, without sparsity"
+
+
+# TPUs: the page of each version in Cloud TPU's documentation (docs/v5p, docs/v6e, docs/tpu7x; the
+# memory bandwidths as rounded there), and Jouppi et al. 2023 ("TPU v4", table 4), which gives v3
+# four links of 70 GB/s and v4 six of 50 GB/s. DCN: the page of v5p gives 50 Gbit/s a chip, those of
+# v5e and v6e 6.4 and 25.6 Tbit/s a pod of 256, that of TPU7x 100 Gbit/s; v4 is what PaLM's two pods
+# reached (Chowdhery et al. 2022, section 4): 81 Tbit/s over 6,144 chips. None is published for v2
+# and v3, for which v4's is taken. `hbm` is what the compiler of libtpu 0.0.42.1 says is available.
+_CLOUD = "Cloud TPU documentation"
+_PALM_DCN = 81e12 / 8 / 6144
+
+CHIPS: tuple[Chip, ...] = (
+    Chip("v2", ("tpu v2",), 45e12, 2, 7.48 * GIB, 700 * GB, 4 * 62 * GB, 2, _PALM_DCN, (16, 16),
+         "Jouppi et al. 2020, table 3"),
+    Chip("v3", ("tpu v3",), 123e12, 2, 15.48 * GIB, 900 * GB, 4 * 70 * GB, 2, _PALM_DCN, (32, 32),
+         "Jouppi et al. 2023, table 4"),
+    Chip("v4i", ("tpu v4 lite",), 138e12, source="Jouppi et al. 2021, table 1"),
+    Chip("v4", ("tpu v4",), 275e12, 1, 30.75 * GIB, 1200 * GB, 6 * 50 * GB, 3, _PALM_DCN,
+         (16, 16, 16), "Jouppi et al. 2023, table 4"),
+    Chip("v5e", ("tpu v5 lite", "tpu v5e"), 197e12, 1, 15.75 * GIB, 800 * GB, 200 * GB, 2,
+         6.4e12 / 8 / 256, (16, 16), _CLOUD),
+    Chip("v5p", ("tpu v5p", "tpu v5"), 459e12, 1, 95.74 * GIB, 2765 * GB, 600 * GB, 3, 50e9 / 8,
+         (16, 16, 24), _CLOUD),
+    Chip("v6e", ("tpu v6 lite", "tpu v6e"), 918e12, 1, 31.25 * GIB, 1600 * GB, 400 * GB, 2,
+         25.6e12 / 8 / 256, (16, 16), _CLOUD),
+    Chip("tpu7x", ("tpu7x", "tpu v7"), 2307e12, 2, 94.75 * GIB, 7380 * GB, 600 * GB, 3, 100e9 / 8,
+         (16, 16, 36), _CLOUD),
+    Chip("B200", ("b200",), 2250e12),
+    Chip("H200", ("h200",), 989e12),
+    Chip("H100 PCIe", ("h100 pcie",), 756e12),
+    Chip("H100", ("h100",), 989e12),
+    Chip("A100", ("a100",), 312e12),
+    Chip("L40S", ("l40s",), 362e12),
+    Chip("L4", ("l4",), 121e12),
+    Chip("T4", ("t4",), 65e12),
+    Chip("V100", ("v100",), 125e12),
+)  # fmt: skip
+
+
+def chip_of(device_kind: str) -> Chip | None:
+    """The first chip that the kind of a JAX device names, if the table has it."""
+    kind = device_kind.lower()
+    return next((chip for chip in CHIPS if any(part in kind for part in chip.kinds)), None)
+
+
+def chip_named(name: str) -> Chip | None:
+    """The TPU of a topology's name, if the table has it."""
+    return next((chip for chip in CHIPS if chip.name == name and chip.pod), None)

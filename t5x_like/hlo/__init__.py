@@ -1,0 +1,16 @@
+"""Reading what XLA compiled: the program's text, its collectives and its costs."""
+
+from t5x_like.hlo.collectives import Collective, collectives
+from t5x_like.hlo.costs import bytes_accessed, matmul_flops
+from t5x_like.hlo.module import Computation, Instruction, Module, parse
+
+__all__ = [
+    "Collective",
+    "Computation",
+    "Instruction",
+    "Module",
+    "bytes_accessed",
+    "collectives",
+    "matmul_flops",
+    "parse",
+]

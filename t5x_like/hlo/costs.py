@@ -1,0 +1,187 @@
+"""FLOPs and memory traffic of a compiled program, loops counted as often as they turn."""
+
+import functools
+import math
+import re
+
+import numpy as np
+
+from t5x_like.hlo.module import Array, Instruction, Module
+
+_WINDOW = re.compile(r"(\w+)=([\d_x\-]+)")
+_DIM_LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
+_COST_ESTIMATE = re.compile(r'"cost_estimate":\s*\{[^}]*?"flops":\s*"?(\d+)')
+
+# What moves nothing: names, views, control, and the ends of what was counted at its start.
+_FREE = {
+    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional",
+    "call", "after-all", "partition-id", "replica-id", "iota", "opt-barrier", "add-dependency",
+    "async-start", "async-update", "async-done",
+}  # fmt: skip
+
+
+def matmul_flops(module: Module) -> float:
+    """FLOPs of the matrix products of one run on one device, two for each multiplication.
+
+    Recomputation and what every device does again are in it. TPU programs hold products as
+    convolutions; kernels written by hand count what they declare.
+    """
+    return sum(
+        times * _flops(module, computation, instruction)
+        for computation, instruction, times in module.executed_inside()
+    )
+
+
+def bytes_accessed(module: Module) -> float:
+    """Bytes read from and written to HBM by one run on one device.
+
+    What an instruction takes and gives; of an array of which a fusion or a slice touches a
+    part, that part. What lies in the chip's own memory costs nothing. On other devices than TPUs
+    this is traffic before caches.
+    """
+    return float(
+        sum(
+            times * _traffic(module, computation, instruction)
+            for computation, instruction, times in module.executed()
+        )
+    )
+
+
+# -- Products --------------------------------------------------------------------------------
+
+
+def _flops(module: Module, computation: str, instruction: Instruction) -> float:
+    if instruction.opcode == "dot":
+        left = module.operand_arrays(computation, instruction)[0]
+        found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.attributes)
+        contracted = [int(n) for n in found[1].split(",") if n] if found else []
+        inner = math.prod(left.sizes[axis] for axis in contracted)
+        return 2.0 * inner * math.prod(instruction.arrays[0].sizes)
+    if instruction.opcode == "convolution":
+        left, right = module.operand_arrays(computation, instruction)[:2]
+        return _convolution_flops(instruction, left, right)
+    if instruction.opcode == "custom-call":
+        found = _COST_ESTIMATE.search(instruction.attributes)
+        return float(found[1]) if found else 0.0
+    return 0.0
+
+
+def _convolution_flops(instruction: Instruction, left: Array, right: Array) -> float:
+    """Multiplications with an element of the input, not with padding or between dilated ones."""
+    labels = _DIM_LABELS.search(instruction.attributes)
+    if labels is None:
+        return 0.0
+    lhs, rhs, out = labels.groups()
+    result = instruction.arrays[0].sizes
+    window = dict(_WINDOW.findall(_braces(instruction.attributes, "window")))
+    valid = 1
+    for axis in range(len(lhs) - 2):
+        low, _, _ = _at(window.get("pad"), axis, "0_0").partition("_")
+        valid *= _valid_positions(
+            left.sizes[lhs.index(str(axis))],
+            right.sizes[rhs.index(str(axis))],
+            result[out.index(str(axis))],
+            int(_at(window.get("stride"), axis, "1")),
+            int(low),
+            int(_at(window.get("lhs_dilate"), axis, "1")),
+            int(_at(window.get("rhs_dilate"), axis, "1")),
+        )
+    features = result[out.index("f")] * right.sizes[rhs.index("i")]
+    return 2.0 * result[out.index("b")] * features * valid
+
+
+@functools.lru_cache(maxsize=4096)
+def _valid_positions(
+    size: int, kernel: int, result: int, stride: int, low: int, lhs_dilate: int, rhs_dilate: int
+) -> int:
+    """Pairs of a result and a kernel element that meet an element of the input."""
+    place = np.arange(result)[:, None] * stride + np.arange(kernel) * rhs_dilate - low
+    inside = (place >= 0) & (place <= (size - 1) * lhs_dilate) & (place % lhs_dilate == 0)
+    return int(inside.sum())
+
+
+def _braces(attributes: str, name: str) -> str:
+    found = re.search(rf"\b{name}=\{{([^}}]*)\}}", attributes)
+    return found[1] if found else ""
+
+
+def _at(values: str | None, axis: int, default: str) -> str:
+    return values.split("x")[axis] if values else default
+
+
+# -- Traffic ---------------------------------------------------------------------------------
+
+
+def _traffic(module: Module, computation: str, instruction: Instruction) -> float:
+    opcode = instruction.opcode
+    if opcode in _FREE or opcode.endswith("-done"):
+        return 0
+    if opcode in ("copy-start", "slice-start", "dynamic-slice-start"):
+        # Between HBM and the chip's own memory: the result holds source, target and a token.
+        parts = instruction.arrays[-2:-1] if opcode != "copy-start" else instruction.arrays[:2]
+        moved = _in_hbm(parts)
+        return moved if opcode == "copy-start" else moved + sum(part.bytes for part in parts)
+    if opcode == "fusion" and (inner := instruction.called("calls")) in module.computations:
+        return _fusion_traffic(module, computation, instruction, str(inner))
+    if opcode in ("slice", "dynamic-slice", "gather"):
+        return 2 * _in_hbm(instruction.arrays)
+    operands = module.operand_arrays(computation, instruction)
+    if opcode == "dynamic-update-slice":
+        return 2 * _in_hbm(operands[1:2])
+    if opcode.endswith("-start"):
+        return 2 * _in_hbm(operands)
+    return _in_hbm(instruction.arrays) + _in_hbm(operands)
+
+
+def _fusion_traffic(
+    module: Module, computation: str, instruction: Instruction, inner: str
+) -> float:
+    body = module.computations[inner]
+    outer = module.computations[computation]
+    total = 0.0
+    for index, name in enumerate(instruction.operands):
+        if name not in outer or not _in_hbm(outer[name].arrays):
+            continue
+        read = _read_inside(module, inner, index)
+        total += _in_hbm(outer[name].arrays) if read is None else read
+    roots = [i for i in body.values() if i.is_root]
+    parts = roots
+    if roots and roots[0].opcode == "tuple":
+        parts = [body[name] for name in roots[0].operands if name in body]
+    if len(parts) != len(instruction.arrays):
+        return total + _in_hbm(instruction.arrays)
+    for part, array in zip(parts, instruction.arrays, strict=True):
+        total += _written(module, inner, part) if array.in_hbm else 0
+    return total
+
+
+def _read_inside(module: Module, computation: str, index: int) -> float | None:
+    """Bytes of its operand `index` that a fusion reads; None is all of it."""
+    body = module.computations[computation]
+    names = {i.name for i in body.values() if i.opcode == "parameter" and i.arguments == str(index)}
+    total = 0.0
+    for user in body.values():
+        if not names & set(user.operands):
+            continue
+        if user.opcode in ("bitcast", "reshape"):
+            names.add(user.name)
+        elif user.opcode in ("slice", "dynamic-slice", "gather") and user.operands[0] in names:
+            total += sum(array.bytes for array in user.arrays)
+        elif user.opcode == "dynamic-update-slice" and user.operands[0] in names:
+            continue  # written in place
+        else:
+            return None
+    return total
+
+
+def _written(module: Module, computation: str, part: Instruction) -> float:
+    body = module.computations[computation]
+    while part.opcode == "bitcast" and part.operands[0] in body:
+        part = body[part.operands[0]]
+    if part.opcode == "dynamic-update-slice":
+        return sum(array.bytes for array in module.operand_arrays(computation, part)[1:2])
+    return sum(array.bytes for array in part.arrays)
+
+
+def _in_hbm(arrays: tuple[Array, ...]) -> float:
+    return sum(array.bytes for array in arrays if array.in_hbm)

@@ -1,0 +1,294 @@
+"""An HLO module's text as computations, and how often each of them runs.
+
+XLA's own cost analysis counts the body of a loop once. Here a loop counts as often as it turns:
+`known_trip_count` where XLA wrote it down, and otherwise what the loop's condition compares its
+counter with.
+"""
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Iterator, Mapping
+
+_HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
+_NAME = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = ")
+_OPCODE = re.compile(r" ?([a-z][a-z0-9\-]*)\(")
+_OPERAND = re.compile(r"%([\w.\-]+)")
+_ARRAY = re.compile(r"\b([a-z][a-z0-9]*)\[([\d,]*)\](\{[^}]*\})?")
+_SPACE = re.compile(r"S\((\d+)\)")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_PARENTHESIS = re.compile(r"[()]")
+
+_BITS = {"pred": 8, "s4": 4, "u4": 4, "s2": 2, "u2": 2, "token": 0, "opaque": 0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Array:
+    """One array of a shape.
+
+    Attributes:
+      dtype: XLA's name, `bf16`.
+      sizes: of the dimensions.
+      in_hbm: False for what lies in the chip's own memory (VMEM, CMEM, SMEM).
+    """
+
+    dtype: str
+    sizes: tuple[int, ...]
+    in_hbm: bool
+
+    @property
+    def bytes(self) -> int:
+        """Its size, without padding."""
+        bits = _BITS.get(self.dtype)
+        if bits is None:
+            # f32, bf16, f8e4m3fn, c64: the first number is the width.
+            found = re.search(r"\d+", self.dtype)
+            bits = int(found[0]) if found else 0
+        return math.prod(self.sizes) * bits // 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One line of a computation.
+
+    Attributes:
+      name: without `%`.
+      opcode: `all-reduce`, `fusion`, ….
+      shape: the result's type, as written.
+      operands: names.
+      arguments: what stands between the parentheses.
+      attributes: what follows them.
+      is_root: whether it is the computation's result.
+    """
+
+    name: str
+    opcode: str
+    shape: str
+    operands: tuple[str, ...]
+    arguments: str
+    attributes: str
+    is_root: bool
+
+    @functools.cached_property
+    def arrays(self) -> tuple[Array, ...]:
+        """The arrays of the result, a tuple's in order."""
+        return arrays_of(self.shape)
+
+    def called(self, attribute: str) -> str | None:
+        """The computation that an attribute (`calls`, `body`) names."""
+        found = re.search(rf"\b{attribute}=%?([\w.\-]+)", self.attributes)
+        return found[1] if found else None
+
+
+Computation = Mapping[str, Instruction]
+"""Name to instruction, in the order of the text."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Module:
+    """A compiled program.
+
+    Attributes:
+      computations: by name.
+      entry: the name of the first to run.
+    """
+
+    computations: Mapping[str, Computation]
+    entry: str
+
+    @functools.cached_property
+    def runs(self) -> dict[str, float]:
+        """How often each computation runs in one run of the program.
+
+        Of those that are a program of their own: the entry, bodies and conditions of loops,
+        branches (each counted as if taken), called and asynchronous ones. Not those inside a
+        fusion or a reduction.
+        """
+        counts: dict[str, float] = {}
+
+        def visit(name: str, times: float) -> None:
+            counts[name] = counts.get(name, 0) + times
+            for instruction in self.computations[name].values():
+                for inner, turns in self._control(instruction, name):
+                    visit(inner, times * turns)
+
+        visit(self.entry, 1)
+        return counts
+
+    @functools.cached_property
+    def num_instructions(self) -> int:
+        """Lines of the program, all computations."""
+        return sum(len(body) for body in self.computations.values())
+
+    def executed(self) -> Iterator[tuple[str, Instruction, float]]:
+        """Computation, instruction and how often it runs, fusions as one instruction."""
+        for name, times in self.runs.items():
+            for instruction in self.computations[name].values():
+                yield name, instruction, times
+
+    def executed_inside(self) -> Iterator[tuple[str, Instruction, float]]:
+        """The same with the instructions inside of fusions in the place of the fusions."""
+
+        def visit(name: str, times: float) -> Iterator[tuple[str, Instruction, float]]:
+            for instruction in self.computations[name].values():
+                inner = instruction.called("calls") if instruction.opcode == "fusion" else None
+                if inner in self.computations:
+                    yield from visit(str(inner), times)
+                else:
+                    yield name, instruction, times
+
+        for name, times in self.runs.items():
+            yield from visit(name, times)
+
+    def operand_arrays(self, computation: str, instruction: Instruction) -> tuple[Array, ...]:
+        """The arrays of all operands, in order."""
+        body = self.computations[computation]
+        written = arrays_of(instruction.arguments)
+        if written:
+            return written  # some printers give the type of each operand
+        found = (body[name].arrays for name in instruction.operands if name in body)
+        return tuple(array for arrays in found for array in arrays)
+
+    def _control(self, instruction: Instruction, name: str) -> Iterator[tuple[str, float]]:
+        if instruction.opcode == "while":
+            turns = self._trips(instruction, name)
+            for part, times in (("body", turns), ("condition", turns + 1)):
+                if (inner := instruction.called(part)) in self.computations:
+                    yield str(inner), times
+        elif instruction.opcode in ("call", "async-start"):
+            part = "to_apply" if instruction.opcode == "call" else "calls"
+            if (inner := instruction.called(part)) in self.computations:
+                yield str(inner), 1
+        elif instruction.opcode == "conditional":
+            listed = re.search(r"branch_computations=\{([^}]*)\}", instruction.attributes)
+            branches = _OPERAND.findall(listed[1]) if listed else []
+            both = [instruction.called(f"{value}_computation") for value in ("true", "false")]
+            for inner in (*branches, *both):
+                if inner in self.computations:
+                    yield str(inner), 1
+
+    def _trips(self, loop: Instruction, name: str) -> int:
+        """Turns of a loop; 1 where nothing tells."""
+        if found := _TRIPS.search(loop.attributes):
+            return int(found[1])
+        condition = self.computations.get(loop.called("condition") or "", {})
+        limits = [
+            int(instruction.arguments)
+            for instruction in condition.values()
+            if instruction.opcode == "constant" and re.fullmatch(r"\d+", instruction.arguments)
+        ]
+        if len(limits) != 1:
+            return 1
+        counter = self._counter(condition)
+        if counter is None:
+            return max(limits[0], 1)
+        first = self._first_count(loop, counter, name)
+        step = self._step(self.computations.get(loop.called("body") or "", {}), counter)
+        return max(math.ceil((limits[0] - first) / step), 1)
+
+    def _counter(self, condition: Computation) -> int | None:
+        """Where in the loop's tuple the counter stands that the condition compares."""
+        places = [
+            int(found[1])
+            for instruction in condition.values()
+            if instruction.opcode == "get-tuple-element"
+            and (found := re.search(r"index=(\d+)", instruction.attributes))
+        ]
+        return places[0] if len(places) == 1 else None
+
+    def _first_count(self, loop: Instruction, counter: int, name: str) -> int:
+        """The counter's first value; 0, as JAX begins, where it is not a constant."""
+        body = self.computations[name]
+        start = body.get(loop.operands[0]) if loop.operands else None
+        if start is None or start.opcode != "tuple":
+            return 0
+        return _constant(body, start.operands[counter]) or 0
+
+    def _step(self, body: Computation, counter: int) -> int:
+        """What a turn adds to the counter: 2 where XLA does two turns in one; else 1."""
+        root = next((i for i in body.values() if i.is_root and i.opcode == "tuple"), None)
+        value = body.get(root.operands[counter]) if root else None
+        step = 0
+        while value is not None and value.opcode in ("add", "copy", "bitcast"):
+            constants = [_constant(body, name) for name in value.operands]
+            step += sum(number for number in constants if number is not None)
+            rest = [n for n, c in zip(value.operands, constants, strict=True) if c is None]
+            value = body.get(rest[0]) if len(rest) == 1 else None
+        return max(step, 1)
+
+
+def parse(text: str) -> Module:
+    """The module that `compiled.as_text()` prints.
+
+    Raises:
+      ValueError: no entry computation is there.
+    """
+    computations: dict[str, dict[str, Instruction]] = {}
+    entry, body = "", None
+    for line in text.splitlines():
+        if line.startswith("}"):
+            body = None
+        elif body is None:
+            if header := _HEADER.match(line):
+                body = computations.setdefault(header[2], {})
+                entry = header[2] if header[1] else entry
+        elif (instruction := _instruction(line)) is not None:
+            body[instruction.name] = instruction
+    if not entry:
+        raise ValueError("the text has no ENTRY computation: is it an HLO module?")
+    return Module(computations, entry)
+
+
+def _constant(body: Computation, name: str) -> int | None:
+    """The number that an instruction is, if it is one."""
+    value = body.get(name)
+    while value is not None and value.opcode in ("copy", "bitcast", "convert"):
+        value = body.get(value.operands[0])
+    if value is None or value.opcode != "constant" or not value.arguments.isdecimal():
+        return None
+    return int(value.arguments)
+
+
+def _instruction(line: str) -> Instruction | None:
+    name = _NAME.match(line)
+    if name is None:
+        return None
+    start = name.end()
+    end = _closing(line, start) if line[start] == "(" else line.index(" ", start)
+    opcode = _OPCODE.match(line, end)
+    if opcode is None:
+        return None
+    close = _closing(line, opcode.end() - 1)
+    arguments = line[opcode.end() : close - 1]
+    return Instruction(
+        name=name[1],
+        opcode=opcode[1],
+        shape=line[start:end],
+        operands=tuple(_OPERAND.findall(arguments)),
+        arguments=arguments,
+        attributes=line[close:],
+        is_root=line.lstrip().startswith("ROOT "),
+    )
+
+
+def _closing(line: str, start: int) -> int:
+    """One past the parenthesis that closes the one at `start`."""
+    depth = 0
+    for found in _PARENTHESIS.finditer(line, start):
+        depth += 1 if found[0] == "(" else -1
+        if not depth:
+            return found.end()
+    return len(line)
+
+
+@functools.cache
+def arrays_of(shape: str) -> tuple[Array, ...]:
+    """The arrays of a type, `(f32[8,4]{1,0}, bf16[2]{0:T(256)S(1)})`."""
+
+    def array(found: re.Match[str]) -> Array:
+        space = _SPACE.search(found[3] or "")
+        sizes = tuple(int(n) for n in found[2].split(",") if n)
+        return Array(found[1], sizes, space is None or space[1] == "0")
+
+    return tuple(array(found) for found in _ARRAY.finditer(shape))
