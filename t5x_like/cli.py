@@ -109,6 +109,12 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     vocab.add_argument("--max_examples", type=int, help="of the split; all by default")
     inspect = command("inspect", _inspect, "Show a model's parameters, FLOPs and memory.")
     inspect.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    ahead = command("compile", _compile, "Compile the training step for devices not here.")
+    ahead.add_argument("--topology", help="a TPU slice, v5p:8x16x16, or simulated devices, cpu:8")
+    ahead.add_argument("--num_slices", type=int, help="slices joined by the network; 1 by default")
+    ahead.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    ahead.add_argument("--save", metavar="FILE", help="keep the result, as JSON")
+    ahead.add_argument("--compare", metavar="FILE", help="show what changed since a kept result")
     options = parser.parse_args(rest)
     if options.tfds_data_dir:
         bindings.insert(0, ("TFDS_DATA_DIR", options.tfds_data_dir))
@@ -251,6 +257,22 @@ def _inspect(options: argparse.Namespace) -> None:
         print(json.dumps(report))
     else:
         print(inspection.report_text(report))
+
+
+def _compile(options: argparse.Namespace) -> None:
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # JAX would look for a TPU that is not there
+    from t5x_like import aot, aot_report
+
+    for name in ("topology", "num_slices"):
+        if (value := getattr(options, name)) is not None:
+            options.bindings.append((name.upper(), str(value)))
+    saved = aot_report.read(options.compare) if options.compare else None
+    config = _configure(options, "runs/compile.gin")
+    program = config.configured(aot.compile_step)
+    if options.dry_run:
+        print(config.full_text())
+        return
+    aot_report.show(program(), as_json=options.json, save=options.save, saved=saved)
 
 
 # -- Tasks -----------------------------------------------------------------------------------
