@@ -3,7 +3,7 @@
 A position scheme acts in one of four places and is an object given to that place: it adds
 to the embeddings (`LearnedPositions`, `add_sinusoids`), adds a bias to the scores of all
 layers (`RelativePositionBias`), turns queries and keys (`Rotary`, as `Attention.rotation`),
-or lets each query score distances (`RelativePositionScores`, as `Attention.relative`).
+or lets each query score distances (`RelativePositionScores`, by `Attention.make_relative`).
 """
 
 import dataclasses

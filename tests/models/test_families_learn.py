@@ -65,7 +65,7 @@ def objective(family):
         return [
             "--gin_file=tasks/causal_lm.gin",
             "--gin.TASK_FEATURE_LENGTHS={'targets': 128}",
-            "--gin.TRAIN_STEPS=120",
+            "--gin.TRAIN_STEPS=180",
         ]
     return [
         "--gin.objectives.SpanCorruption.mean_span_length=20.0",
