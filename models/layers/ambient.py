@@ -12,14 +12,14 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec
 
 
-def shard_count(axis: str) -> int:
-    """How many parts the logical axis is divided into, on an array that has no other axis."""
+def shard_counts(axes: tuple[str | None, ...]) -> tuple[int, ...]:
+    """How many parts each dimension of an array with these logical axes is divided into."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
-        return 1
-    (target,) = nn.logical_to_mesh_axes((axis,))
-    names = (target,) if isinstance(target, str) else tuple(target or ())
-    return math.prod(mesh.shape[name] for name in names)
+        return (1,) * len(axes)
+    targets = nn.logical_to_mesh_axes(axes)
+    names = ((target,) if isinstance(target, str) else tuple(target or ()) for target in targets)
+    return tuple(math.prod(mesh.shape[name] for name in group) for group in names)
 
 
 def platform() -> str:

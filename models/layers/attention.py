@@ -13,7 +13,7 @@ from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.joined import part_of_joined
 from models.layers.linear import Initializer, Linear
 from models.layers.masks import Mask
-from models.layers.softmax_attention import KeysValues
+from models.layers.softmax_attention import KEY_AXES, QUERY_AXES, KeysValues
 
 Rotation = Callable[[jax.Array, jax.Array | None], jax.Array]
 """`(x [b, heads, t, d], positions [b, t] or None) -> x`, for queries and for keys."""
@@ -97,10 +97,11 @@ class Attention(nn.Module):
 
     def keys_values(self, x_bse: jax.Array, positions_bs: jax.Array | None = None) -> KeysValues:
         """What `x` offers to be attended to."""
-        k_bgsd = self._heads(self._projected(x_bse, "key"), self.kv_heads)
+        k_bgsd = self._heads(self._projected(x_bse, "key"), self.kv_heads, KEY_AXES)
         if self.rotation is not None:
             k_bgsd = self.rotation(k_bgsd, positions_bs)
-        return KeysValues(k_bgsd, self._heads(self._projected(x_bse, "value"), self.kv_heads))
+        v_bgsd = self._heads(self._projected(x_bse, "value"), self.kv_heads, KEY_AXES)
+        return KeysValues(k_bgsd, v_bgsd)
 
     def __call__(
         self,
@@ -113,7 +114,7 @@ class Attention(nn.Module):
         enable_dropout: bool = False,
     ) -> jax.Array:
         """What `x` finds when it attends to `keys_values`, `[b, t, e]`."""
-        q_bhtd = self._heads(self._projected(x_bte, "query"), self.num_heads)
+        q_bhtd = self._heads(self._projected(x_bte, "query"), self.num_heads, QUERY_AXES)
         if self.rotation is not None:
             q_bhtd = self.rotation(q_bhtd, positions_bt)
         if self.make_relative is not None:
@@ -125,6 +126,7 @@ class Attention(nn.Module):
             mask = mask.replace(window=self.window)
         q_bhtd *= jnp.asarray(self.scale, q_bhtd.dtype)
         y_bhtd = attend(q_bhtd, keys_values, mask, bias_bhts, self.dropout, key)
+        y_bhtd = nn.with_logical_constraint(y_bhtd, QUERY_AXES)
         b, h, t, d = y_bhtd.shape
         return self.out(y_bhtd.transpose(0, 2, 1, 3).reshape(b, t, h * d))
 
@@ -132,9 +134,9 @@ class Attention(nn.Module):
         y_bte = part_of_joined(self, x_bte, SELF_PROJECTIONS.index(name), self.dtype)
         return getattr(self, name)(x_bte) if y_bte is None else y_bte
 
-    def _heads(self, x_bte: jax.Array, num_heads: int) -> jax.Array:
+    def _heads(self, x_bte: jax.Array, num_heads: int, axes: tuple[str | None, ...]) -> jax.Array:
         b, t, _ = x_bte.shape
         x_bhtd = x_bte.reshape(b, t, num_heads, self.head_dim).transpose(0, 2, 1, 3)
-        return nn.with_logical_constraint(
-            x_bhtd, ("batch", "heads" if num_heads > 1 else None, "length", "kv")
-        )
+        # One shared head cannot be divided among devices.
+        axes = axes if num_heads > 1 else (axes[0], None, *axes[2:])
+        return nn.with_logical_constraint(x_bhtd, axes)

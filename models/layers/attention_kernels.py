@@ -15,7 +15,7 @@ from models.layers import ambient, softmax_attention
 from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.linear import STORED_PRODUCT
 from models.layers.masks import Mask
-from models.layers.softmax_attention import KeysValues
+from models.layers.softmax_attention import KEY_AXES, QUERY_AXES, KeysValues
 
 LOG = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def _splash_lacks(q_bhtd, keys_values, mask):
     yield mask.causal and t != s, "causal mask of unequal sides"
     both = mask.query_segments_bt is not None and mask.key_valid_bs is not None
     yield both, "segments together with padding"
-    yield ambient.shard_count("length") > 1, "length divided among devices"
+    yield softmax_attention.length_is_divided(), "length divided among devices"
 
 
 def splash(
@@ -119,8 +119,8 @@ def splash(
         return jax.vmap(kernel)(q_bhtd, keys_values.keys_bgsd, keys_values.values_bgsd, segments)
 
     g = keys_values.keys_bgsd.shape[1]
-    queries = ("batch", "heads", None, None)
-    keys = ("batch", "heads" if g > 1 else None, None, None)
+    queries = QUERY_AXES
+    keys = KEY_AXES if g > 1 else ("batch", None, None, None)
     segments = _splash_segments(q_bhtd, mask)
     axes = (queries, KeysValues(keys, keys), jax.tree.map(lambda _: ("batch", None), segments))
     return ambient.per_shard(local, axes, queries)(q_bhtd, keys_values, segments)
@@ -168,7 +168,7 @@ def _cudnn_lacks(q_bhtd, keys_values, mask):
     yield d % 8 != 0 or d > 128, f"heads of {d} units, only multiples of 8 up to 128"
     yield mask.query_segments_bt is not None, "packed segments"
     yield mask.key_valid_bs is not None, "padding that is known at run time only"
-    yield ambient.shard_count("length") > 1, "length divided among devices"
+    yield softmax_attention.length_is_divided(), "length divided among devices"
 
 
 def cudnn(

@@ -36,6 +36,9 @@ class Embed(nn.Module):
         # divide the result's `embed` too, and exchange activations.
         table_ve = nn.with_logical_constraint(self.embedding, ("vocab", None))
         x_bte = jnp.take(table_ve, tokens_bt, axis=0).astype(self.dtype)
+        # Every token first: else a table that is divided by tokens would be gathered too, where
+        # the length is divided over the same devices.
+        x_bte = nn.with_logical_constraint(x_bte, ("batch", None, "embed"))
         return nn.with_logical_constraint(x_bte, ("batch", "length", "embed"))
 
     def output_kernel(self) -> jax.Array:

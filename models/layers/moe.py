@@ -36,10 +36,18 @@ class TopK:
     def __call__(self, probabilities_btx: jax.Array) -> Choices:
         """Float32 `[b, t, x]` to the choices."""
         num_experts = probabilities_btx.shape[-1]
-        _, experts_btk = jax.lax.top_k(jax.lax.stop_gradient(probabilities_btx), self.k)
-        # A masked sum and not a gather, whose gradient would be a scatter.
-        chosen_btkx = experts_btk[..., None] == jnp.arange(num_experts)
-        gates_btk = jnp.where(chosen_btkx, probabilities_btx[:, :, None], 0).sum(-1)
+        index_x = jnp.arange(num_experts)
+        left_btx = jax.lax.stop_gradient(probabilities_btx)
+        experts, gates = [], []
+        # `jax.lax.top_k` would gather the probabilities of all devices on each of them.
+        for _ in range(self.k):
+            expert_bt = jnp.argmax(left_btx, axis=-1).astype(jnp.int32)
+            chosen_btx = expert_bt[..., None] == index_x
+            left_btx = jnp.where(chosen_btx, -1.0, left_btx)
+            experts.append(expert_bt)
+            # A masked sum and not a gather, whose gradient would be a scatter.
+            gates.append(jnp.where(chosen_btx, probabilities_btx, 0).sum(-1))
+        experts_btk, gates_btk = jnp.stack(experts, -1), jnp.stack(gates, -1)
         if self.normalize:
             gates_btk /= gates_btk.sum(-1, keepdims=True)
         return Choices(experts_btk, gates_btk, num_experts)

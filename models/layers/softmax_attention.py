@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
+from models.layers import ambient
 from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.linear import STORED_PRODUCT
 from models.layers.masks import Mask, part
@@ -20,6 +21,12 @@ QUERY_BLOCK = 128
 MAX_BLOCKS = 16
 # Rows of queries up to which a block without a causal mask is handled at once.
 LONG_ROW = 1024
+
+
+# Logical axes of queries and of results; every query may need any key, so keys and values are
+# divided by heads alone.
+QUERY_AXES = ("batch", "heads", "length", "kv")
+KEY_AXES = ("batch", "heads", None, "kv")
 
 
 @struct.dataclass
@@ -59,7 +66,7 @@ def query_blocks(num_queries: int, num_keys: int, mask: Mask) -> list[tuple[int,
       them may see and one past the last.
     """
     square = num_queries == num_keys and mask.first_query is None
-    if not (mask.causal and square) or mask.prefix_bt is not None:
+    if not (mask.causal and square) or mask.prefix_bt is not None or length_is_divided():
         return [(0, num_queries, 0, num_keys)]
     window = num_keys if mask.window is None else mask.window
     rows = QUERY_BLOCK * -(-num_queries // (QUERY_BLOCK * MAX_BLOCKS))
@@ -70,8 +77,15 @@ def query_blocks(num_queries: int, num_keys: int, mask: Mask) -> list[tuple[int,
     return blocks
 
 
+def length_is_divided() -> bool:
+    """Whether each device has some of the queries only, so that blocks of them would travel."""
+    return ambient.shard_counts(QUERY_AXES)[2] > 1
+
+
 def rows_at_once(num_queries: int, mask: Mask) -> int:
     """How many queries of a block are handled at a time; it divides `num_queries`."""
+    if length_is_divided():
+        return num_queries
     most = QUERY_BLOCK if mask.causal and mask.first_query is None else LONG_ROW
     if num_queries <= most or num_queries % QUERY_BLOCK:
         return num_queries
@@ -222,22 +236,22 @@ def _scores(q_bhtd, k_bgsd, bias_bhts, mask, queries, keys):
 
 
 def _grouped(x_bhtz, g):
-    """The query heads that share keys as rows of one matrix, `[b, g, r t, z]`."""
+    """The query heads that share keys apart, `[b, g, r, t, z]`."""
     b, h, t, z = x_bhtz.shape
-    return x_bhtz.reshape(b, g, (h // g) * t, z)
+    return x_bhtz.reshape(b, g, h // g, t, z)
 
 
 def _products(x_bhtd, y_bgsd):
     """`x yᵀ` of each head, float32 `[b, h, t, s]`."""
     x = _grouped(x_bhtd, y_bgsd.shape[1])
-    z = jnp.einsum("bgrd,bgsd->bgrs", x, y_bgsd, preferred_element_type=jnp.float32)
+    z = jnp.einsum("bgrtd,bgsd->bgrts", x, y_bgsd, preferred_element_type=jnp.float32)
     return z.reshape(*x_bhtd.shape[:3], y_bgsd.shape[2])
 
 
 def _weighted_sums(weights_bhts, y_bgsd):
     """`w y` of each head, `[b, h, t, d]`."""
     weights = _grouped(weights_bhts, y_bgsd.shape[1])
-    z = jnp.einsum("bgrs,bgsd->bgrd", weights, y_bgsd)
+    z = jnp.einsum("bgrts,bgsd->bgrtd", weights, y_bgsd)
     return z.reshape(*weights_bhts.shape[:3], y_bgsd.shape[3])
 
 
@@ -247,7 +261,7 @@ def _column_sums(x_bhtd, weights_bhts, g):
     Not its transpose `wᵀ x`, which XLA's CPU kernels compute at a third of the rate: its rows
     are too short.
     """
-    return jnp.einsum("bgrd,bgrs->bgds", _grouped(x_bhtd, g), _grouped(weights_bhts, g))
+    return jnp.einsum("bgrtd,bgrts->bgds", _grouped(x_bhtd, g), _grouped(weights_bhts, g))
 
 
 def _sum_over_batch(x_bhts):

@@ -1,0 +1,43 @@
+"""The same numbers on every mesh and with every rule set, to rounding."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MESHES = ([8, 1], [4, 2], [2, 4], [1, 8], [2, 2, 2])
+RULES = (
+    "data_parallel", "fsdp", "tensor_parallel", "fsdp_tensor", "expert_parallel",
+    "sequence_parallel", "standard",
+)  # fmt: skip
+TOLERANCE = 1e-5
+
+
+def differences(cases):
+    """From one device after five steps, in a process with eight."""
+    command = [sys.executable, "-m", "tests.t5x_like.mesh_worker", json.dumps(cases)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    reports = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [report["case"] for report in reports] == [list(case) for case in cases]
+    return reports
+
+
+def check(cases):
+    for report in differences(cases):
+        for what in ("losses", "gradient_norms", "params"):
+            assert report[what] <= TOLERANCE, report
+
+
+def test_five_steps_are_the_same_on_one_device_and_on_eight():
+    check([["palm", "fsdp_tensor", [2, 2, 2]], ["palm", "sequence_parallel", [2, 1, 4]]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize("model", ["t5", "palm", "switch"])
+def test_every_rule_set_gives_the_same_numbers_on_every_mesh(model, rules):
+    check([[model, rules, sizes] for sizes in MESHES])
