@@ -289,3 +289,19 @@ def test_a_notebook_can_see_the_load_of_each_expert():
     apply = functools.partial(module.apply, mutable=["intermediates"])
     _, seen = jax.jit(apply)({"params": params}, x_bte)
     assert seen["intermediates"]["expert_load"][0].tolist() == [0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_accelerators_use_the_compilers_ragged_product(platform):
+    x_ne, kernel_xef = jnp.ones((8, 5)), jnp.ones((3, 5, 7))
+
+    def both(x_ne, kernel_xef):
+        y_nf, pull = jax.vjp(
+            functools.partial(grouped_dot, sizes_x=jnp.array([1, 7, 0])), x_ne, kernel_xef
+        )
+        return pull(y_nf)
+
+    lowered = jax.jit(both).trace(x_ne, kernel_xef).lower(lowering_platforms=(platform,))
+    # Forward, and the gradients of rows and of matrices.
+    assert lowered.as_text().count('"chlo.ragged_dot"(') == 3
+    assert "stablehlo.while" not in lowered.as_text()
