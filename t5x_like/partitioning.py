@@ -116,11 +116,11 @@ class Partitioner:
         return mesh
 
     def _tensor_size(self) -> int:
+        submesh = self.model_parallel_submesh
         asked = {
             "tensor": self.tensor if self.tensor != 1 else None,
             "num_partitions": self.num_partitions,
-            "model_parallel_submesh": self.model_parallel_submesh
-            and math.prod(self.model_parallel_submesh),
+            "model_parallel_submesh": None if submesh is None else math.prod(submesh),
         }
         given = {name: size for name, size in asked.items() if size is not None}
         if len(set(given.values())) > 1:

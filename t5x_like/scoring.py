@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t5x_like.decoding.prompts import Tokens, bucket_length, right_padded
+from t5x_like.decoding.prompts import Tokens, bucket_length, encoder_batch, right_padded
 from t5x_like.decoding.text import TextCodec
 from t5x_like.errors import UserError
 from t5x_like.protocols import Batch, LanguageModel
@@ -111,9 +111,7 @@ def _encoder_decoder_batch(rows: Sequence[tuple[Tokens, Tokens]], bos_id: int) -
     """Inputs for the encoder; targets, and targets shifted right for the decoder."""
     length = bucket_length(max(len(target) for _, target in rows))
     return {
-        "encoder_input_tokens": right_padded(
-            [source for source, _ in rows], bucket_length(max(len(source) for source, _ in rows))
-        ),
+        **encoder_batch([source for source, _ in rows]),
         "decoder_input_tokens": right_padded(
             [[bos_id, *target[:-1]] for _, target in rows], length
         ),

@@ -58,6 +58,19 @@ def right_padded(rows: Sequence[Tokens], length: int) -> np.ndarray:
     return padded
 
 
+def encoder_batch(rows: Sequence[Tokens]) -> dict[str, np.ndarray]:
+    """Encoder inputs, padded to a bucket of lengths; 0 may be one of their tokens.
+
+    Returns:
+      int32 `[b, s]`: `encoder_input_tokens`, and `encoder_segment_ids`, 1 on the tokens.
+    """
+    length = bucket_length(max(len(row) for row in rows))
+    return {
+        "encoder_input_tokens": right_padded(rows, length),
+        "encoder_segment_ids": right_padded([[1] * len(row) for row in rows], length),
+    }
+
+
 def decoding_batch(
     architecture: Architecture,
     prompts: Sequence[Tokens],
@@ -79,8 +92,7 @@ def decoding_batch(
       UserError: an empty decoder prompt and no `bos_id`: there is nothing to start from.
     """
     if architecture == "encoder_decoder":
-        longest = max(len(prompt) for prompt in prompts)
-        return {"encoder_input_tokens": right_padded(prompts, bucket_length(longest))}
+        return encoder_batch(prompts)
     start = [] if bos_id is None else [bos_id]
     rows = [[*start, *prompt] for prompt in prompts]
     if not all(rows):
