@@ -2,7 +2,8 @@
 
 `MODEL_DIR/checkpoints/STEP/` holds four items: `params` and `optimizer` (arrays), `data` (the
 position in the data, JSON that does not depend on the number of processes) and `metadata`
-(step, seed, tokens and seconds so far, versions). A directory is renamed into place only when
+(step, seed, tokens and seconds so far, versions); those of a model that was imported, `params`
+and `metadata` alone. A directory is renamed into place only when
 it is whole.
 """
 
@@ -108,6 +109,11 @@ class Checkpointer:
           UserError: the checkpoint is of another architecture or optimizer.
         """
         directory = epath.Path(self._manager.directory) / str(step)
+        if not (directory / "optimizer").is_dir():
+            raise UserError(
+                f"checkpoint '{directory}' holds parameters alone: start from it with "
+                "INITIAL_CHECKPOINT_PATH and another MODEL_DIR."
+            )
         check_parameters(target.params, directory)
         check_parameters(_named(target.opt_state), directory, item="optimizer")
         restored = self._manager.restore(

@@ -12,8 +12,9 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from t5x_like.arguments import OneLineParser, common_parser, split_gin_bindings
 from t5x_like.errors import UserError
 
 PROGRAM = "t5x-like"
@@ -69,18 +70,11 @@ def _check_wings() -> None:
 # -- Arguments -------------------------------------------------------------------------------
 
 
-class _OneLineParser(argparse.ArgumentParser):
-    """Reports a wrong argument in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
-
-
 def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    bindings, rest = _split_gin_bindings(arguments)
-    common = _common_parser()
-    parser = _OneLineParser(prog=PROGRAM, description="Text-to-text and language models in JAX.")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_OneLineParser)
+    bindings, rest = split_gin_bindings(arguments)
+    common = common_parser()
+    parser = OneLineParser(prog=PROGRAM, description="Text-to-text and language models in JAX.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=OneLineParser)
 
     def command(name: str, run: Callable[[Any], None], text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text, parents=[common])
@@ -115,47 +109,24 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     ahead.add_argument("--json", action="store_true", help="one JSON object on standard output")
     ahead.add_argument("--save", metavar="FILE", help="keep the result, as JSON")
     ahead.add_argument("--compare", metavar="FILE", help="show what changed since a kept result")
+    import_hf = command("import-hf", _import_hf, "Make a MODEL_DIR of a Hugging Face directory.")
+    import_hf.add_argument("directory", help="with config.json and safetensors")
+    import_hf.add_argument("--out", required=True, metavar="MODEL_DIR", help="to make")
+    export_hf = command("export-hf", _export_hf, "Write a Hugging Face directory of a MODEL_DIR.")
+    export_hf.add_argument("model_dir", metavar="MODEL_DIR", help="a run's")
+    export_hf.add_argument("--out", required=True, metavar="DIR", help="the directory to make")
+    export_hf.add_argument("--step", type=int, help="the checkpoint; the newest by default")
+    export_hf.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    for exchange in (import_hf, export_hf):
+        exchange.add_argument(
+            "--json", action="store_true", help="one JSON object on standard output"
+        )
     options = parser.parse_args(rest)
     if options.tfds_data_dir:
         bindings.insert(0, ("TFDS_DATA_DIR", options.tfds_data_dir))
     options.bindings = bindings
     options.arguments = list(arguments)
     return options
-
-
-def _common_parser() -> _OneLineParser:
-    common = _OneLineParser(add_help=False)
-    gin = common.add_argument_group("configuration")
-    gin.add_argument("--gin_file", action="append", default=[], help="repeatable; later ones win")
-    gin.add_argument("--gin_search_paths", default="", help="comma-separated directories")
-    gin.add_argument("--gin.NAME", metavar="VALUE", help="binds a macro or parameter")
-    gin.add_argument("--module_import", action="append", default=[], help="Python module to import")
-    gin.add_argument("--dry_run", action="store_true", help="check and print, run nothing")
-    gin.add_argument("--tfds_data_dir", help="directory of TensorFlow Datasets")
-    gin.add_argument("--debug", action="store_true", help="show tracebacks")
-    processes = common.add_argument_group("several processes")
-    processes.add_argument("--coordinator_address", help="host:port of process 0")
-    processes.add_argument("--process_count", type=int)
-    processes.add_argument("--process_index", type=int)
-    return common
-
-
-def _split_gin_bindings(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """`--gin.NAME=VALUE` and `--gin.NAME VALUE` as pairs, and everything else."""
-    bindings, rest = [], []
-    remaining = iter(arguments)
-    for argument in remaining:
-        if not argument.startswith("--gin."):
-            rest.append(argument)
-            continue
-        name, equals, value = argument.removeprefix("--gin.").partition("=")
-        if not equals:
-            following = next(remaining, None)
-            if following is None:
-                raise UserError(f"{argument} needs a value: {argument}=VALUE.")
-            value = following
-        bindings.append((name, value))
-    return bindings, rest
 
 
 def _configure(options: argparse.Namespace, *gin_files: str) -> Any:
@@ -273,6 +244,39 @@ def _compile(options: argparse.Namespace) -> None:
         print(config.full_text())
         return
     aot_report.show(program(), as_json=options.json, save=options.save, saved=saved)
+
+
+def _import_hf(options: argparse.Namespace) -> None:
+    from models import hf
+    from t5x_like import exchange
+    from tasks import tokenizer_files
+
+    load: Any = hf.load_hf
+    find: Any = tokenizer_files.vocabulary_in
+    report = exchange.import_model(options.directory, options.out, load=load, find_vocabulary=find)
+    _print_exchange(options, report)
+
+
+def _export_hf(options: argparse.Namespace) -> None:
+    from models import hf
+    from t5x_like import exchange
+
+    save: Any = hf.save_hf
+    report = exchange.export_model(
+        options.model_dir,
+        options.out,
+        save=save,
+        step=options.step,
+        dtype=options.dtype,
+        bindings=options.bindings,
+    )
+    _print_exchange(options, report)
+
+
+def _print_exchange(options: argparse.Namespace, report: Any) -> None:
+    tokenizer = report["vocabulary"] or "no tokenizer"
+    line = f"{options.out}: {report['model']}, {report['parameters']:,} parameters, {tokenizer}"
+    print(json.dumps(report) if options.json else line)
 
 
 # -- Tasks -----------------------------------------------------------------------------------

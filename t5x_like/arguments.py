@@ -1,0 +1,51 @@
+"""The arguments that all subcommands share."""
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from t5x_like.errors import UserError
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Reports a wrong argument in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises `UserError`, where argparse would print its usage and exit."""
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def common_parser() -> OneLineParser:
+    """The arguments of every subcommand, as a parent of its parser."""
+    common = OneLineParser(add_help=False)
+    gin = common.add_argument_group("configuration")
+    gin.add_argument("--gin_file", action="append", default=[], help="repeatable; later ones win")
+    gin.add_argument("--gin_search_paths", default="", help="comma-separated directories")
+    gin.add_argument("--gin.NAME", metavar="VALUE", help="binds a macro or parameter")
+    gin.add_argument("--module_import", action="append", default=[], help="Python module to import")
+    gin.add_argument("--dry_run", action="store_true", help="check and print, run nothing")
+    gin.add_argument("--tfds_data_dir", help="directory of TensorFlow Datasets")
+    gin.add_argument("--debug", action="store_true", help="show tracebacks")
+    processes = common.add_argument_group("several processes")
+    processes.add_argument("--coordinator_address", help="host:port of process 0")
+    processes.add_argument("--process_count", type=int)
+    processes.add_argument("--process_index", type=int)
+    return common
+
+
+def split_gin_bindings(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """`--gin.NAME=VALUE` and `--gin.NAME VALUE` as pairs, and everything else."""
+    bindings, rest = [], []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if not argument.startswith("--gin."):
+            rest.append(argument)
+            continue
+        name, equals, value = argument.removeprefix("--gin.").partition("=")
+        if not equals:
+            following = next(remaining, None)
+            if following is None:
+                raise UserError(f"{argument} needs a value: {argument}=VALUE.")
+            value = following
+        bindings.append((name, value))
+    return bindings, rest

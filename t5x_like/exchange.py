@@ -1,0 +1,311 @@
+"""Models of other projects as runs of ours, and back.
+
+What reads and writes the other project's files is passed in; here are the MODEL_DIR's own.
+"""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+
+from t5x_like import config, host_params, inspection
+from t5x_like.decoding import TextCodec
+from t5x_like.errors import UserError
+from t5x_like.partitioning import Partitioner
+from t5x_like.protocols import LanguageModel, Params, Vocabulary
+
+Report = dict[str, Any]
+Load = Callable[[Path], tuple[LanguageModel, Params]]
+
+# Every file in which a tokenizer of transformers keeps something.
+TOKENIZER_FILES = (
+    "spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "tokenizer.json", "vocab.json",
+    "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
+
+# Lengths of an imported model's features, where its own positions allow as many.
+_LENGTHS = {"inputs": 512, "targets": 128}
+_TEXT_LENGTH = 512
+
+# The data of an imported run, for `eval` and training: files of the working directory unless the
+# command line names others.
+_TASKS = {
+    "encoder_decoder": """
+include 'tasks/jsonl_text_to_text.gin'
+
+COLUMNS = ['inputs', 'targets']
+INPUTS = '{inputs}'
+TARGETS = '{targets}'
+""",
+    "decoder_only": """
+include 'tasks/jsonl.gin'
+include 'tasks/causal_lm.gin'
+""",
+}
+_FILES = """
+TRAIN_FILES = 'train.jsonl'
+VALIDATION_FILES = 'validation.jsonl'
+"""
+
+
+class Save(Protocol):
+    """Writes a model to a directory that does not exist; `models.hf.save_hf` is one."""
+
+    def __call__(
+        self,
+        model: LanguageModel,
+        params: Params,
+        path: str,
+        *,
+        options: Mapping[str, Any],
+        files: Mapping[str, Path],
+        dtype: str,
+    ) -> None:
+        """Options of its configuration, and files to copy in by their names there."""
+
+
+def import_model(
+    source: str,
+    model_dir: str,
+    *,
+    load: Load,
+    find_vocabulary: Callable[[Path], Vocabulary | None],
+) -> Report:
+    """Makes a MODEL_DIR of another project's directory, as if it had been trained to step 0.
+
+    It holds `checkpoints/0` (parameters alone), `config.gin`, `model-info.txt`, the tokenizer's
+    files, and `model.gin`: the model and its vocabulary, to be given after a task's gin file.
+
+    Args:
+      source: the directory.
+      model_dir: the MODEL_DIR to make; it may be there if it is empty.
+      load: reads model and parameters.
+      find_vocabulary: finds the vocabulary in a directory; None where there is none.
+
+    Returns:
+      `model`, `parameters`, `model_dir`, and `vocabulary`: the file's name, or None.
+
+    Raises:
+      UserError: the MODEL_DIR is not empty; what `load` and `find_vocabulary` raise.
+    """
+    host_params.give_back_freed_memory()
+    with _whole_directory(model_dir) as directory:
+        vocabulary = find_vocabulary(Path(source))
+        model, params = load(Path(source))
+        _check_size(model, vocabulary)
+        for name in TOKENIZER_FILES:
+            if (Path(source) / name).is_file():
+                shutil.copyfile(Path(source) / name, directory / name)
+        final = Path(model_dir).absolute()
+        text = _model_text(model, vocabulary, final)
+        (directory / "model.gin").write_text(f"{_header(source, 'model.gin')}{text}", "utf-8")
+        run_text = text + _run_text(model, vocabulary, str(model_dir))
+        (directory / "config.gin").write_text(f"{_header(source, 'config.gin')}{run_text}", "utf-8")
+        table = inspection.parameter_table(inspection.parameter_tree(model, _one_cpu()))
+        count = model.parameter_count()
+        (directory / "model-info.txt").write_text(
+            f"{type(model).__name__}, {count:,} parameters, from {source}\n\n{table}\n", "utf-8"
+        )
+        metadata = {"parameters": count, "tokens": 0, "seconds": 0.0, "jax": jax.__version__}
+        host_params.write_params(str(directory), params, 0, metadata)
+    return {
+        "model": type(model).__name__,
+        "parameters": count,
+        "model_dir": str(model_dir),
+        "vocabulary": None if vocabulary is None else _file_of(vocabulary).name,
+    }
+
+
+def export_model(
+    model_dir: str,
+    out: str,
+    *,
+    save: Save,
+    step: int | None = None,
+    dtype: str = "float32",
+    bindings: Sequence[tuple[str, str]] = (),
+) -> Report:
+    """Writes a run's model to another project's directory; the optimizer is not read.
+
+    Args:
+      model_dir: the run.
+      out: the directory to make.
+      save: writes model, parameters and the tokenizer's files.
+      step: the checkpoint; None for the newest.
+      dtype: of the parameters there.
+      bindings: gin bindings after the run's own, for a field that cannot be expressed there.
+
+    Returns:
+      `model`, `parameters`, `step`, `out`, and `vocabulary`: the file's name, or None.
+
+    Raises:
+      UserError: no run, no such checkpoint; what `save` raises.
+    """
+    path = Path(model_dir) / "config.gin"
+    if not path.is_file():
+        raise UserError(f"no run in '{model_dir}': it has no config.gin.")
+    with config.isolated():
+        config.parse([str(path)], bindings)
+        model: LanguageModel = config.macro("MODEL")
+        vocabulary = _configured_vocabulary(model)
+    files = {} if vocabulary is None else _tokenizer_files(vocabulary, model)
+    options = {} if vocabulary is None else {"eos_token_id": vocabulary.eos_id}
+    params, found = host_params.read_params(model_dir, model, step)
+    save(model, params, out, options=options, files=files, dtype=dtype)
+    return {
+        "model": type(model).__name__,
+        "parameters": model.parameter_count(),
+        "step": found,
+        "out": str(out),
+        "vocabulary": next(iter(files), None),
+    }
+
+
+# -- Directories -----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _whole_directory(name: str) -> Iterator[Path]:
+    """A directory to write to, which takes its name at the end, or is gone after an error."""
+    if "://" in str(name):
+        raise UserError(f"'{name}' is remote: give a local directory and copy it afterwards.")
+    path = Path(name)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"'{name}' is there already: give a new or an empty directory.")
+    path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.absolute().parent))
+    try:
+        yield temporary
+        # What mkdtemp makes is its owner's alone.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o777 & ~mask)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _one_cpu() -> Partitioner:
+    # Neither an accelerator nor a mesh is needed to copy arrays.
+    return Partitioner(devices=(jax.devices("cpu")[0],))
+
+
+# -- Vocabularies ----------------------------------------------------------------------------
+
+
+def _check_size(model: LanguageModel, vocabulary: Vocabulary | None) -> None:
+    if vocabulary is not None and vocabulary.vocab_size > model.vocab_size:
+        raise UserError(
+            f"the vocabulary '{_file_of(vocabulary)}' has {vocabulary.vocab_size} ids, but the "
+            f"model has {model.vocab_size}: the file is not this model's."
+        )
+
+
+def _file_of(vocabulary: Vocabulary) -> Path:
+    return Path(vocabulary.path)  # type: ignore[attr-defined]
+
+
+def _configured_vocabulary(model: LanguageModel) -> Vocabulary | None:
+    """The vocabulary of the configured task's targets if a file holds it."""
+    try:
+        codec = TextCodec.for_task(config.macro("TASK"), model.architecture)
+    except Exception as error:
+        # Without a task, or with one that this machine cannot build, the model is exported alone.
+        if not hasattr(error, "exit_code"):
+            raise
+        return None
+    vocabulary = codec.targets.vocabulary
+    return vocabulary if hasattr(vocabulary, "path") else None
+
+
+def _tokenizer_files(vocabulary: Vocabulary, model: LanguageModel) -> dict[str, Path]:
+    """What is copied beside the model, the vocabulary's own file first."""
+    file = _file_of(vocabulary)
+    if file.name in TOKENIZER_FILES:
+        companions = [name for name in TOKENIZER_FILES if (file.parent / name).is_file()]
+        return {name: file.parent / name for name in (file.name, *companions)}
+    # The names by which transformers knows T5's and LLaMA's SentencePiece models.
+    named = {"encoder_decoder": "spiece.model", "decoder_only": "tokenizer.model"}
+    return {named[model.architecture]: file}
+
+
+# -- Gin files -------------------------------------------------------------------------------
+
+
+def _header(source: str, name: str) -> str:
+    use = {
+        "model.gin": "give it after a task's file, and runs/finetune.gin with "
+        "INITIAL_CHECKPOINT_PATH.",
+        "config.gin": "as a run's; its data are JSON lines, TRAIN_FILES and VALIDATION_FILES.",
+    }
+    return (
+        f"# Imported from {source}.\n# {name}: {use[name]}\n"
+        "from __gin__ import dynamic_registration\n"
+    )
+
+
+def _model_text(model: LanguageModel, vocabulary: Vocabulary | None, directory: Path) -> str:
+    """Bindings of MODEL, and of VOCABULARY where there is one."""
+    text = _bindings("MODEL", model, {"dropout_rate": "%DROPOUT_RATE"})
+    text += f"DROPOUT_RATE = {model.dropout_rate!r}\n"  # type: ignore[attr-defined]
+    if vocabulary is not None:
+        path = str(directory / _file_of(vocabulary).name)
+        text += _bindings("VOCABULARY", vocabulary, {"path": repr(path)})
+    return text
+
+
+def _bindings(macro: str, value: Any, replaced: Mapping[str, str]) -> str:
+    """Gin that makes a dataclass again.
+
+    Args:
+      macro: what to bind it to: a macro, or the field of another.
+      value: the dataclass, of a module that can be imported.
+      replaced: text of fields that are written otherwise.
+
+    Raises:
+      UserError: a field is neither plain nor the class's own value.
+    """
+    kind = type(value)
+    package, _, module = kind.__module__.rpartition(".")
+    selector = f"{module}.{kind.__name__}"
+    lines = ["", f"from {package} import {module}", "", f"{macro} = @{selector}()"]
+    inner = []
+    for field in dataclasses.fields(value):
+        found = getattr(value, field.name)
+        if not field.init or field.name in ("parent", "name"):
+            continue
+        if field.name in replaced or _is_plain(found):
+            lines.append(f"{selector}.{field.name} = {replaced.get(field.name, repr(found))}")
+        elif found != field.default:
+            if not dataclasses.is_dataclass(found):
+                raise UserError(
+                    f"{kind.__name__}.{field.name} = {found} cannot be written to a gin file."
+                )
+            inner.append(_bindings(f"{selector}.{field.name}", found, {}))
+    return "\n".join(lines) + "\n" + "".join(inner)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _run_text(model: LanguageModel, vocabulary: Vocabulary | None, model_dir: str) -> str:
+    """Bindings of the run: where it is, and a task, where there is a vocabulary for one."""
+    longest = model.max_length
+    if model.architecture == "encoder_decoder":
+        lengths = {name: min(n, longest or n) for name, n in _LENGTHS.items()}
+    else:
+        lengths = {"targets": min(_TEXT_LENGTH, longest or _TEXT_LENGTH)}
+    task = ""
+    if vocabulary is not None:
+        # The task's file binds a vocabulary of its own, so ours comes after it.
+        selector = f"{type(vocabulary).__module__.rpartition('.')[2]}.{type(vocabulary).__name__}"
+        task = _TASKS[model.architecture] + _FILES + f"VOCABULARY = @{selector}()\n"
+    return f"{task}\nTASK_FEATURE_LENGTHS = {lengths!r}\nMODEL_DIR = {model_dir!r}\n"

@@ -1,0 +1,109 @@
+"""Parameters alone, between a checkpoint and the host's memory, of which little else is taken."""
+
+import contextlib
+import ctypes
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from t5x_like.checkpoints import DIRECTORY, check_parameters, find_checkpoint, load_metadata
+from t5x_like.partitioning import split_boxes
+from t5x_like.protocols import LanguageModel, Params
+
+# Bytes of an array that are written together, at least; there are as many pieces at most.
+_PIECE, _PIECES = 2**20, 4096
+# glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+
+
+def give_back_freed_memory() -> None:
+    """Makes glibc give large blocks back when they are freed, for this process.
+
+    Buffers of pieces, freed by one of many threads, would otherwise stay in that thread's heap.
+    """
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        for name, value in (
+            (_M_TRIM_THRESHOLD, 2**20), (_M_MMAP_THRESHOLD, 2**20), (_M_ARENA_MAX, 1),
+        ):  # fmt: skip
+            mallopt(name, value)
+
+
+def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[str, Any]) -> None:
+    """Writes a checkpoint of parameters alone, from which a run can start but not go on.
+
+    Takes little memory beside the parameters: they are written in pieces and not all at once.
+
+    Args:
+      model_dir: the MODEL_DIR.
+      params: NumPy arrays.
+      step: the checkpoint's step.
+      metadata: kept beside `step`.
+    """
+    device = jax.devices("cpu")[0]
+    arrays = jax.tree.map(lambda x: jax.device_put(x, device, may_alias=True), params)
+    # Orbax refuses an array that is as large as what may be on its way.
+    at_once = (1 + max(x.nbytes for x in jax.tree.leaves(arrays))) / 1e9
+    handlers = {
+        "params": ocp.PyTreeCheckpointHandler(
+            save_concurrent_gb=at_once, save_device_host_concurrent_gb=at_once
+        ),
+        "metadata": ocp.JsonCheckpointHandler(),
+    }
+    piece = max(_PIECE, sum(x.nbytes for x in jax.tree.leaves(arrays)) // _PIECES)
+    pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=piece), arrays)
+    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+    directory = epath.Path(model_dir).absolute() / DIRECTORY
+    with ocp.CheckpointManager(directory, item_handlers=handlers, options=options) as manager:
+        manager.save(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.PyTreeSave(
+                    arrays, save_args=pieces, ocdbt_target_data_file_size=64 * piece
+                ),
+                metadata=ocp.args.JsonSave({"step": step, **metadata}),
+            ),
+        )
+
+
+def read_params(path: str, model: LanguageModel, step: int | None = None) -> tuple[Params, int]:
+    """The parameters of a checkpoint as NumPy arrays, whatever devices there are, and its step.
+
+    Args:
+      path: as for `checkpoints.find_checkpoint`.
+      model: whose parameters these are.
+      step: as for `checkpoints.find_checkpoint`.
+
+    Raises:
+      UserError: no checkpoint, or one of another architecture.
+    """
+    directory = find_checkpoint(path, step)
+    target, _ = split_boxes(model.abstract_params())
+    check_parameters(target, directory)
+    as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+    # One array at a time: what Orbax holds beside it is then a part of the model only.
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+
+        def read(path: Any, _: Any) -> np.ndarray:
+            alone = jax.tree_util.tree_map_with_path(
+                lambda other, leaf: leaf if other == path else None, target
+            )
+            restored = reader.restore(
+                (directory / "params").absolute(),
+                args=ocp.args.PyTreeRestore(
+                    item=alone,
+                    restore_args=jax.tree.map(lambda _: as_numpy, alone),
+                    partial_restore=True,
+                ),
+            )
+            return jax.tree.leaves(restored)[0]
+
+        params = jax.tree_util.tree_map_with_path(read, target)
+    return params, int(load_metadata(str(directory)).get("step", 0))

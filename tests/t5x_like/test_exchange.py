@@ -1,0 +1,149 @@
+"""`import-hf` and `export-hf` as a user meets them, and what the other programs make of it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from models.gpt import GPT2
+from models.hf import load_hf, save_hf
+from models.hf.tensor_files import TensorFiles
+from t5x_like import cli, load_run
+from tasks.vocabularies import train_sentencepiece
+
+FIXTURES = Path(__file__).parent.parent / "models" / "hf" / "fixtures"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A T5 of Hugging Face with a SentencePiece model of its own."""
+    directory = tmp_path_factory.mktemp("hub") / "t5"
+    shutil.copytree(FIXTURES / "t5_1_1", directory, ignore=shutil.ignore_patterns("*.npz"))
+    texts = ["many hands make light work", "still waters run deep"] * 20
+    train_sentencepiece(texts, str(directory / "spiece.model"), vocab_size=26)
+    (directory / "tokenizer_config.json").write_text('{"extra_ids": 10}')
+    return directory
+
+
+@pytest.fixture(scope="module")
+def imported(source, tmp_path_factory):
+    model_dir = tmp_path_factory.mktemp("runs") / "t5"
+    assert cli.main(["import-hf", str(source), f"--out={model_dir}"]) == 0
+    return model_dir
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_an_imported_model_is_a_run_of_step_0(imported, source):
+    run = load_run(str(imported))
+    model, params = load_hf(source)
+    assert run.steps == [0]
+    assert type(run.model) is type(model)
+    # Gin binds every field; the macro DROPOUT_RATE keeps its value.
+    assert run.model == model
+    same(run.params, params)
+    vocabulary = run.codec.targets.vocabulary
+    assert vocabulary.path == str(imported / "spiece.model")
+    assert vocabulary.vocab_size == 36
+    assert (imported / "model-info.txt").read_text().startswith("T5_1_1, ")
+    assert not [path for path in imported.parent.iterdir() if path != imported]
+
+
+def test_infer_reads_it(imported, tmp_path):
+    (tmp_path / "in.txt").write_text("light work\n")
+    flags = [f"--gin_file={imported}/config.gin", "--gin_file=runs/infer.gin"]
+    flags += [f"--gin.INPUT_PATH={tmp_path}/in.txt", f"--gin.OUTPUT_PATH={tmp_path}/out.jsonl"]
+    assert cli.main(["infer", *flags, "--gin.MAX_NEW_TOKENS=4"]) == 0
+    (line,) = (tmp_path / "out.jsonl").read_text().splitlines()
+    run = load_run(str(imported))
+    assert (
+        json.loads(line)["predictions"]
+        == run.generate(["light work"], temperature=0.0, max_new_tokens=4)[0]
+    )
+
+
+def test_it_is_exported_as_it_came(imported, source, tmp_path, capsys):
+    capsys.readouterr()
+    assert cli.main(["export-hf", str(imported), f"--out={tmp_path}/out", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["step"] == 0
+    assert report["vocabulary"] == "spiece.model"
+    before, after = TensorFiles(source), TensorFiles(tmp_path / "out")
+    assert set(before) == set(after)
+    for name in before:
+        np.testing.assert_array_equal(before[name], after[name], strict=True)
+    for name in ("spiece.model", "tokenizer_config.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (source / name).read_bytes()
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["eos_token_id"] == 1
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.iterdir()))
+def test_every_model_type_comes_back_from_its_gin_file(name, tmp_path):
+    out = tmp_path / "run"
+    assert cli.main(["import-hf", str(FIXTURES / name), f"--out={out}"]) == 0
+    assert load_run(str(out)).model == load_hf(FIXTURES / name)[0]
+
+
+def test_training_starts_from_it_and_its_result_is_exported(corpus, tmp_path):
+    model = GPT2(vocab_size=384, embed_dim=16, num_heads=2, num_layers=2, max_length=32)
+    params = jax.tree.map(np.asarray, model.init(jax.random.key(5))["params"])
+    save_hf(model, params, tmp_path / "hub")
+    imported, tuned = tmp_path / "gpt2", tmp_path / "tuned"
+    assert cli.main(["import-hf", str(tmp_path / "hub"), f"--out={imported}"]) == 0
+    flags = [
+        "train", corpus[1], f"--gin_file={imported}/model.gin", "--gin_file=runs/finetune.gin",
+        f"--gin.INITIAL_CHECKPOINT_PATH={imported}", f"--gin.MODEL_DIR={tuned}",
+        "--gin.TRAIN_STEPS=2", "--gin.WARMUP_STEPS=1", "--gin.DROPOUT_RATE=0.0",
+        # So small that no parameter moves.
+        "--gin.LEARNING_RATE=1e-30",
+    ]  # fmt: skip
+    assert cli.main(flags) == 0
+    assert cli.main(["export-hf", str(tuned), f"--out={tmp_path}/out", "--step=2"]) == 0
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-20),
+        load_hf(tmp_path / "out")[1],
+        params,
+    )
+
+
+def test_a_run_does_not_go_on_from_parameters_alone(corpus, tmp_path, capsys):
+    out = tmp_path / "gpt2"
+    assert cli.main(["import-hf", str(FIXTURES / "gpt2"), f"--out={out}"]) == 0
+    (out / "checkpoints" / "0").rename(out / "checkpoints" / "3")
+    flags = [corpus[1], f"--gin_file={out}/model.gin", "--gin_file=runs/pretrain.gin"]
+    flags += ["--gin.TRAIN_STEPS=5", f"--gin.MODEL_DIR={out}"]
+    assert cli.main(["train", *flags]) == 2
+    assert "holds parameters alone: start from it with INITIAL_CHECKPOINT_PATH" in (
+        capsys.readouterr().err
+    )
+
+
+def test_mistakes_are_one_line_and_leave_nothing(imported, source, tmp_path, capsys):
+    broken = tmp_path / "broken"
+    shutil.copytree(source, broken)
+    config = json.loads((broken / "config.json").read_text()) | {"num_layers": 7}
+    (broken / "config.json").write_text(json.dumps(config))
+    small = tmp_path / "small"
+    shutil.copytree(source, small)
+    (small / "tokenizer_config.json").write_text('{"extra_ids": 100}')
+    new = f"--out={tmp_path}/new"
+    for flags, message in (
+        (["import-hf", str(tmp_path / "nothing"), new], "config.json cannot be read"),
+        (["import-hf", str(broken), new], "is missing"),
+        (["import-hf", str(small), new], "has 126 ids, but the model has 80"),
+        (["import-hf", str(source), f"--out={imported}"], "is there already"),
+        (["import-hf", str(source), "--out=gs://bucket/run"], "is remote"),
+        (["export-hf", str(tmp_path / "nothing"), new], "no run in"),
+        (["export-hf", str(imported), new, "--step=4"], "has no checkpoint of step 4; it has 0"),
+        (["export-hf", str(imported), f"--out={source}"], "is there already"),
+    ):
+        capsys.readouterr()
+        assert cli.main(flags) == 2, flags
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+    assert {path.name for path in tmp_path.iterdir()} == {"broken", "small"}
