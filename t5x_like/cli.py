@@ -146,14 +146,22 @@ def _run_program(options: argparse.Namespace, module: str, name: str, **argument
     if options.dry_run:
         print(config.full_text())
         return None
-    return program(**arguments)
+    with _joined(options, config):
+        return program(**arguments)
+
+
+def _joined(options: argparse.Namespace, config: Any) -> Any:
+    from t5x_like.distributed import joined
+
+    place = options.coordinator_address, options.process_count, options.process_index
+    return joined(config.full_text(), *place)
 
 
 # -- Commands --------------------------------------------------------------------------------
 
 
 def _train(options: argparse.Namespace) -> None:
-    from t5x_like import config, distributed, train
+    from t5x_like import config, train
 
     _declare_foreign_tasks(options)
     _configure(options)
@@ -161,11 +169,9 @@ def _train(options: argparse.Namespace) -> None:
     if options.dry_run:
         print(config.full_text())
         return
-    distributed.initialize(
-        options.coordinator_address, options.process_count, options.process_index
-    )
-    _build_missing_caches(options, config)
-    program(config_text=config.operative_text)
+    with _joined(options, config):
+        _build_missing_caches(options, config)
+        program(config_text=config.operative_text)
 
 
 def _eval(options: argparse.Namespace) -> None:

@@ -1,14 +1,57 @@
-"""Several processes as one program."""
+"""Several processes as one program: finding each other, agreeing, ending together."""
 
+import contextlib
+import importlib.util
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
+from jax._src import cloud_tpu_init
+from jax._src import distributed as jax_distributed
 from jax.experimental import multihost_utils
 
+from t5x_like import agreement, peers
 from t5x_like.errors import UserError
+
+
+@contextlib.contextmanager
+def joined(
+    configuration: str,
+    coordinator_address: str | None = None,
+    process_count: int | None = None,
+    process_index: int | None = None,
+) -> Iterator[None]:
+    """Joins the other processes of this run, if there are any, for the body.
+
+    They are compared with each other before the body runs. When one of them dies during it,
+    this process ends with exit code 1 and a line that says which, see `peers`.
+
+    Args:
+      configuration: all bindings, as gin text.
+      coordinator_address: see `initialize`.
+      process_count: see `initialize`.
+      process_index: see `initialize`.
+
+    Raises:
+      UserError: as `initialize`; or the processes disagree, see `agreement.check`.
+    """
+    initialize(coordinator_address, process_count, process_index)
+    state = jax_distributed.global_state
+    if state.client is None or state.num_processes == 1:
+        yield
+        return
+    assert state.coordinator_address is not None
+    watch = peers.Watch(
+        state.client, state.process_id, state.num_processes, state.coordinator_address
+    )
+    with watch:
+        agreement.check(
+            state.client, state.process_id, state.num_processes, agreement.facts(configuration)
+        )
+        yield
 
 
 def initialize(
@@ -19,8 +62,8 @@ def initialize(
     """Joins the other processes of this run, if there are any.
 
     Explicit arguments win; then the environment (`JAX_COORDINATOR_ADDRESS`,
-    `JAX_PROCESS_COUNT`, `JAX_PROCESS_INDEX`); then, on a TPU pod slice, JAX's own
-    detection. Without any of these the process is alone.
+    `JAX_PROCESS_COUNT`, `JAX_PROCESS_INDEX`); then JAX's own detection, where there is a
+    cluster to detect. Without any of these the process is alone.
 
     Args:
       coordinator_address: `host:port` of process 0.
@@ -28,21 +71,58 @@ def initialize(
       process_index: which one this is.
 
     Raises:
-      UserError: only some of the three are given.
+      UserError: only some of the three are given, or they do not fit together.
     """
     address = coordinator_address or os.environ.get("JAX_COORDINATOR_ADDRESS")
     count = process_count if process_count is not None else _environment("JAX_PROCESS_COUNT")
     index = process_index if process_index is not None else _environment("JAX_PROCESS_INDEX")
     given = (address, count, index)
-    if all(value is not None for value in given):
-        jax.distributed.initialize(address, num_processes=count, process_id=index)
+    heartbeat = peers.TIMEOUT_SECONDS
+
+    def explain() -> None:
+        if jax_distributed.global_state.preemption_sync_manager is None:  # still joining
+            peers.end(f"process {index} of {count} did not find the others at {address}.")
+
+    if address is not None and count is not None and index is not None:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 0 <= index < count:
+            raise UserError(
+                f"process {index} of {count} with coordinator '{address}': the index counts "
+                "from 0 and is below the count, and the coordinator is host:port."
+            )
+        peers.on_abort(explain)
+        jax.distributed.initialize(
+            address, count, index, _visible_devices(), heartbeat_timeout_seconds=heartbeat
+        )
     elif any(value is not None for value in given):
         raise UserError(
             "several processes need coordinator_address, process_count and process_index; "
             f"found {address}, {count} and {index}."
         )
-    elif "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
-        jax.distributed.initialize()
+    elif in_cluster():
+        try:
+            jax.distributed.initialize(heartbeat_timeout_seconds=heartbeat)
+        except ValueError as error:
+            if "should be defined" not in str(error) and "must be defined" not in str(error):
+                raise
+            # TPU chips without a service that knows of other hosts: a machine of its own.
+
+
+def in_cluster() -> bool:
+    """Whether this process is one of several that JAX can find by itself.
+
+    JAX waits for the others, so that it may be asked only where there are some: on the host of
+    a TPU; in a Slurm step or an Open MPI job of several tasks; in an indexed Job of Kubernetes,
+    if the package `kubernetes` is there to look it up.
+    """
+    environment = os.environ
+    tasks = (_environment("SLURM_STEP_NUM_TASKS"), _environment("OMPI_COMM_WORLD_SIZE"))
+    indexed = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= environment.keys()
+    return (
+        cloud_tpu_init.running_in_cloud_tpu_vm
+        or any(count is not None and count > 1 for count in tasks)
+        or (indexed and importlib.util.find_spec("kubernetes") is not None)
+    )
 
 
 def gather_json(value: Any) -> list[Any]:
@@ -54,6 +134,13 @@ def gather_json(value: Any) -> list[Any]:
     padded = np.pad(text, (0, int(sizes.max()) - text.size))
     rows = multihost_utils.process_allgather(padded).reshape(len(sizes), -1)
     return [json.loads(bytes(row[:size])) for row, size in zip(rows, sizes, strict=True)]
+
+
+def _visible_devices() -> list[int] | None:
+    """Which of the host's GPUs are this process's: JAX would take one alone under Slurm."""
+    if os.environ.get("JAX_LOCAL_DEVICE_IDS"):
+        return None  # JAX reads it
+    return []
 
 
 def _environment(name: str) -> int | None:

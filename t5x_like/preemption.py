@@ -7,6 +7,9 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+import jax
+from jax.experimental import multihost_utils
+
 EXIT_CODE = 143  # as a shell reports a process that SIGTERM ended
 
 
@@ -22,7 +25,13 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal_name: str | None = None
 
-    def __bool__(self) -> bool:
+    def after(self, step: int) -> bool:
+        """Whether the run ends after this step; asked once in each, by every process.
+
+        One process that is asked to stop stops all of them, after the same step.
+        """
+        if jax.distributed.is_initialized():
+            return multihost_utils.reached_preemption_sync_point(step)
         return self.signal_name is not None
 
 
@@ -30,7 +39,8 @@ class StopRequest:
 def stop_on_signal() -> Iterator[StopRequest]:
     """Turns the first SIGTERM or SIGINT into a request; a second one exits at once.
 
-    Outside the main thread, where Python delivers no signals, nothing changes.
+    Outside the main thread, where Python delivers no signals, nothing changes. With several
+    processes JAX's preemption service waits for SIGTERM, and SIGINT is passed on to it.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -38,11 +48,16 @@ def stop_on_signal() -> Iterator[StopRequest]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if request:
+        if request.signal_name is not None:
             os._exit(EXIT_CODE)
         request.signal_name = signal.Signals(number).name
+        if jax.distributed.is_initialized():
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGINT]
+    if not jax.distributed.is_initialized():
+        numbers.append(signal.SIGTERM)
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield request
     finally:

@@ -171,10 +171,11 @@ def train(
                 if step == start + 1:
                     ledger.forget_compilation()
                     progress.say(f"first step after {duration(ledger.seconds - seconds)}")
-                if step % checkpoint_policy.period == 0 or step == train_steps or stop:
+                stopping = stop.after(step)
+                if step % checkpoint_policy.period == 0 or step == train_steps or stopping:
                     save(step)
-                if stop and step < train_steps:
-                    raise Preempted(f"{stop.signal_name} received: saved step {step}")
+                if stopping and step < train_steps:
+                    raise Preempted(f"{stop.signal_name or 'SIGTERM'} received: saved step {step}")
                 if validation and (step % validation_period == 0 or step == train_steps):
                     validate(step)
         except Diverged as error:
@@ -235,7 +236,7 @@ def _check_plan(
 def _make_directory(directory: epath.Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / ".writable"
+        probe = directory / f".writable-{jax.process_index()}"
         probe.write_text("")
         probe.unlink()
     except OSError as error:

@@ -1,0 +1,103 @@
+"""Whether the processes of a run are set up alike, asked before they compute together.
+
+Programs that differ wait for each other forever at the first collective, or compute something
+that neither was asked for. Here each process tells what it is made of through the key-value
+store of JAX's coordination service, which waits no longer than it is told to.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from t5x_like.errors import UserError
+
+TIMEOUT_SECONDS = 120
+PACKAGES = ("t5x_like", "models", "tasks")
+DISTRIBUTIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+_PLACE = "t5x_like/agreement"
+
+
+def facts(configuration: str) -> dict[str, str]:
+    """What must be the same everywhere: bindings, versions, and a hash of each package.
+
+    Args:
+      configuration: gin text, as gin writes it.
+    """
+    versions = {name: metadata.version(name) for name in DISTRIBUTIONS}
+    sources = {f"the source of {name}": source_hash(name) for name in PACKAGES}
+    return {**versions, **sources, **bindings(configuration)}
+
+
+def bindings(configuration: str) -> dict[str, str]:
+    """Name to value of each binding in gin text, as gin writes it, one a line."""
+    lines: list[str] = []
+    for line in configuration.splitlines():
+        if line[:1].isspace() and lines:
+            lines[-1] = f"{lines[-1].rstrip(chr(92)).rstrip()} {line.strip()}"
+        elif line and not line.startswith("#") and " = " in f"{line} ":
+            lines.append(line)
+    pairs = (line.partition(" = ") for line in lines)
+    return {name.strip(): value.strip().rstrip("\\").strip() for name, _, value in pairs}
+
+
+def source_hash(package: str) -> str:
+    """Twelve hexadecimal digits that change with any Python file of a package of ours."""
+    root = Path(__file__).resolve().parent.parent / package
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def differences(mine: Mapping[str, str], first: Mapping[str, str], limit: int = 3) -> str:
+    """Where `mine` is not what `first` says, as words; empty where nothing differs."""
+    unequal = [name for name in {**first, **mine} if mine.get(name) != first.get(name)]
+    found = [
+        f"{name} is {mine.get(name, 'not set')} (process 0: {first.get(name, 'not set')})"
+        for name in unequal[:limit]
+    ]
+    more = [f"and {len(unequal) - limit} more"] if len(unequal) > limit else []
+    return ", ".join(found + more)
+
+
+def check(client: Any, index: int, count: int, mine: Mapping[str, str]) -> None:
+    """Compares all processes with process 0; all of them return, or all raise.
+
+    Args:
+      client: of JAX's coordination service.
+      index: of this process.
+      count: of processes.
+      mine: what this process is made of.
+
+    Raises:
+      UserError: which processes differ and in what; or which did not answer in time.
+    """
+    milliseconds = TIMEOUT_SECONDS * 1000
+    try:
+        if index == 0:
+            client.key_value_set(f"{_PLACE}/first", json.dumps(dict(mine)))
+        first = json.loads(client.blocking_key_value_get(f"{_PLACE}/first", milliseconds))
+        client.key_value_set(f"{_PLACE}/answers/{index}", differences(mine, first) or "alike")
+        client.wait_at_barrier(f"{_PLACE}/answered", milliseconds)
+    except jax.errors.JaxRuntimeError as error:
+        answered = {_last(key) for key, _ in client.key_value_dir_get(f"{_PLACE}/answers/")}
+        silent = ", ".join(str(i) for i in range(count) if i not in answered) or "one"
+        raise UserError(
+            f"waited {TIMEOUT_SECONDS} s for the configuration of process {silent} of {count}: "
+            "look at its log."
+        ) from error
+    answers = {_last(k): text for k, text in client.key_value_dir_get(f"{_PLACE}/answers/")}
+    unlike = {i: text for i, text in sorted(answers.items()) if text != "alike"}
+    if unlike:
+        shown = "; ".join(f"in process {i} {text}" for i, text in list(unlike.items())[:3])
+        more = f"; and {len(unlike) - 3} more processes" if len(unlike) > 3 else ""
+        raise UserError(f"the processes of this run are not set up alike: {shown}{more}.")
+
+
+def _last(key: str) -> int:
+    return int(key.rpartition("/")[2])

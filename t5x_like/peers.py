@@ -1,0 +1,180 @@
+"""Noticing that another process of the run is gone, and ending with it.
+
+JAX's coordination service hears the heartbeats of all processes, from threads that Python
+cannot hold up. When one stops, or the service itself, JAX aborts the others after
+`TIMEOUT_SECONDS`; whatever collective they wait in. That is what makes a run end. What is
+added here is who was missed, in one line, and exit code 1 instead of a core dump.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, NoReturn
+
+import jax
+
+TIMEOUT_SECONDS = 60  # without a heartbeat, a process counts as dead
+BEAT_SECONDS = 4
+SILENT_SECONDS = 16  # after a failure, a peer that was silent for this long is to blame
+LEAVE_SECONDS = 10  # how long a failing process waits for the others to fail like it
+EXIT_FAULT = 1
+_PLACE = "t5x_like/peers"
+
+_kept: list[Any] = []  # what C holds a pointer to must not be collected
+
+
+class Watch:
+    """Keeps an eye on the peers of this process while its `with` body runs.
+
+    Args:
+      client: of JAX's coordination service.
+      index: of this process.
+      count: of processes.
+      coordinator_address: `host:port` of process 0.
+    """
+
+    def __init__(self, client: Any, index: int, count: int, coordinator_address: str) -> None:
+        self._client = client
+        self._index = index
+        self._peers = [i for i in range(count) if i != index]
+        host, _, port = coordinator_address.rpartition(":")
+        self._coordinator = (host.strip("[]"), int(port))
+        self._beats: dict[int, str] = {}
+        self._heard = dict.fromkeys(self._peers, time.monotonic())
+        self._failed: dict[int, str] = {}
+        self._failure_seen: float | None = None
+        self._leaving = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="peers", daemon=True)
+
+    def __enter__(self) -> "Watch":
+        on_abort(self._explain_abort)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception):
+            code = getattr(error, "exit_code", None)
+            if isinstance(error, jax.errors.JaxRuntimeError):
+                self._end_with_a_lost_peer()  # which may be all that went wrong
+            self._leave(f"{kind.__name__ if kind else ''}: {error}", code)
+        self._stop.set()
+        self._thread.join(timeout=2 * BEAT_SECONDS)
+
+    def lost(self) -> str | None:
+        """Which peers are gone, as the beginning of a sentence; None if all are there."""
+        if self._failed:
+            return _named(f"process {i} ({text})" for i, text in sorted(self._failed.items()))
+        if self._index != 0 and not self._coordinator_answers():
+            return "process 0"
+        now = time.monotonic()
+        silent = [i for i, heard in self._heard.items() if now - heard > SILENT_SECONDS]
+        return _named(f"process {i}" for i in silent) if silent else None
+
+    def _run(self) -> None:
+        count = 0
+        while not self._stop.wait(BEAT_SECONDS):
+            count += 1
+            # The service is gone when process 0 is; JAX will notice.
+            with contextlib.suppress(jax.errors.JaxRuntimeError):
+                self._client.key_value_set(
+                    f"{_PLACE}/beats/{self._index}", str(count), allow_overwrite=True
+                )
+                self._listen()
+            seen = self._failure_seen
+            if seen and not self._leaving and time.monotonic() - seen > LEAVE_SECONDS:
+                self._end()
+
+    def _listen(self) -> None:
+        now = time.monotonic()
+        for key, value in self._client.key_value_dir_get(f"{_PLACE}/"):
+            what, _, place = key.removeprefix(f"{_PLACE}/").partition("/")
+            peer = int(place)
+            if peer == self._index:
+                continue
+            if what == "failed":
+                self._failed[peer] = value
+                self._failure_seen = self._failure_seen or now
+            elif self._beats.get(peer) != value:
+                self._beats[peer] = value
+                self._heard[peer] = now
+
+    def _coordinator_answers(self) -> bool:
+        try:
+            with socket.create_connection(self._coordinator, timeout=3):
+                return True
+        except OSError:
+            return False
+
+    def _end_with_a_lost_peer(self) -> None:
+        """Ends the process if a peer proves to be gone; returns if none does."""
+        deadline = time.monotonic() + SILENT_SECONDS + 2 * BEAT_SECONDS
+        while time.monotonic() < deadline:
+            if self.lost():
+                self._end()
+            time.sleep(1)
+
+    def _leave(self, reason: str, code: int | None) -> None:
+        """Tells the peers why, and sees that the exit does not wait for them.
+
+        Where all fail alike, each is given the time to say so with its own exit code.
+        """
+        self._leaving = True
+        line = (reason.strip().splitlines() or [""])[0][:300]
+        try:
+            self._client.key_value_set(f"{_PLACE}/failed/{self._index}", line)
+            self._client.wait_at_barrier(f"{_PLACE}/leaving", LEAVE_SECONDS * 1000)
+        except jax.errors.JaxRuntimeError:
+            # Before JAX's own hook, which would wait for processes that wait for this one.
+            atexit.register(_exit, EXIT_FAULT if code is None else code)
+
+    def _end(self) -> None:
+        end(f"process {self._index} ends, because {self.lost()} is gone.")
+
+    def _explain_abort(self) -> None:
+        if self.lost():
+            self._end()
+
+
+def end(reason: str) -> NoReturn:
+    """Ends this process at once, with one line on standard error and exit code 1."""
+    sys.stdout.flush()
+    os.write(2, f"t5x-like: error: {reason}\n".encode())
+    os._exit(EXIT_FAULT)
+
+
+def on_abort(explain: Callable[[], None]) -> None:
+    """Calls `explain` when C code aborts this process, in the thread that does so.
+
+    Where it returns, the abort goes on. The last one given counts.
+    """
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)
+    hook = handler(lambda number: explain())
+    _kept.append(hook)
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes = [ctypes.c_int, handler]
+    libc.signal.restype = ctypes.c_void_p
+    libc.signal(int(signal.SIGABRT), hook)
+
+
+def _named(names: Iterable[str]) -> str:
+    return " and ".join(names)
+
+
+def _exit(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
