@@ -14,7 +14,7 @@ GIN = {"t5x_like/config.py", "t5x_like/cli.py"}
 FLOORS = (
     ("errors", "protocols", "macros", "arguments", "chips", "hlo"),
     ("mesh", "partitioning", "schedules", "optimizers", "hardware", "preemption",
-     "compilation_cache", "distributed", "agreement", "peers", "agreement", "peers", "config", "topologies", "roofline"),
+     "compilation_cache", "distributed", "agreement", "peers", "config", "topologies", "roofline"),
     ("data", "train_state", "train_step", "validation", "checkpoints", "host_params", "metrics_log",
      "progress", "ledger", "decoding", "scoring", "inspection"),
     ("train", "evaluate", "infer", "runs", "aot", "aot_report"),
