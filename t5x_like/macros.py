@@ -29,7 +29,7 @@ PURPOSES = {
     "TOP_K": "how many of the likeliest tokens may be drawn",
     "TOP_P": "share of probability within which the likeliest tokens may be drawn",
     "VOCABULARY": "the vocabulary, bytes unless a file under tasks/vocabularies/ is given",
-    "VOCABULARY_PATH": "a SentencePiece .model file",
+    "VOCABULARY_PATH": "a SentencePiece .model file or a tokenizer.json",
     "TRAIN_FILES": "glob, or list of globs, of the training files",
     "VALIDATION_FILES": "glob, or list of globs, of the validation files",
     "TRAIN_SOURCE": "file of the training inputs, one a line",

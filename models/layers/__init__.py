@@ -17,6 +17,10 @@ an axis:
 | `v` | vocabulary | `vocab` |
 | `n` | rows of a table: buckets, positions | `relpos_buckets`, `positions` |
 | `l` | layers of a scanned stack, always the first axis | `layers` |
+| `x` | experts | `expert` |
+| `k` | experts that a token chooses, the best first | |
+| `p`, `m` | groups of tokens with a capacity of their own; tokens of a group | |
+| `c` | slots of an expert | |
 
 `joined_kv` is the axis `h d` of a projection to or from all heads.
 """
