@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tasks.errors import TaskError
 from tasks.tokenizer_json import TokenizerVocabulary
-from tasks.vocabularies import SentencePieceVocabulary, Vocabulary
+from tasks.vocabularies import SentencePieceVocabulary, Vocabulary, own_sentinels
 
 # T5's model has 32,000 pieces, after which its tokenizer adds the sentinels.
 _SENTENCEPIECE = {"spiece.model": 100, "tokenizer.model": 0}
@@ -28,14 +28,30 @@ def vocabulary_in(directory: Path) -> Vocabulary | None:
         if path.is_file():
             return SentencePieceVocabulary(str(path), _sentinels(directory, sentinels))
     path = directory / _TOKENIZER
-    return TokenizerVocabulary(str(path)) if path.is_file() else None
+    if not path.is_file():
+        return None
+    return TokenizerVocabulary(str(path), _own_sentinels(path))
 
 
 def _sentinels(directory: Path, usual: int) -> int:
-    try:
-        config = json.loads((directory / _CONFIG).read_text("utf-8"))
-        return int(config.get("extra_ids", usual))
-    except FileNotFoundError:
+    """How many the tokenizer adds to a SentencePiece model."""
+    path = directory / _CONFIG
+    if not path.is_file():
         return usual
+    try:
+        return int(json.loads(path.read_text("utf-8")).get("extra_ids", usual))
     except (ValueError, AttributeError, TypeError) as error:
-        raise TaskError(f"file '{directory / _CONFIG}' is not a tokenizer's: {error}.") from None
+        raise _not_a_tokenizer(path, error) from None
+
+
+def _own_sentinels(path: Path) -> int:
+    """How many a tokenizer.json ends in."""
+    try:
+        added = json.loads(path.read_text("utf-8"))["added_tokens"]
+        return own_sentinels([token["content"] for token in sorted(added, key=lambda t: t["id"])])
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise _not_a_tokenizer(path, error) from None
+
+
+def _not_a_tokenizer(path: Path, error: Exception) -> TaskError:
+    return TaskError(f"file '{path}' is not a tokenizer's: {type(error).__name__} {error}.")

@@ -82,6 +82,23 @@ def test_it_is_exported_as_it_came(imported, source, tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["eos_token_id"] == 1
 
 
+def test_a_tokenizer_json_is_the_vocabulary(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    source, out = tmp_path / "gpt2", tmp_path / "run"
+    shutil.copytree(FIXTURES / "gpt2", source)
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 1, "?": 2}, "?"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["</s>", "<extra_id_1>", "<extra_id_0>"])
+    tokenizer.save(str(source / "tokenizer.json"))
+    assert cli.main(["import-hf", str(source), f"--out={out}"]) == 0
+    vocabulary = load_run(str(out)).codec.targets.vocabulary
+    assert vocabulary.path == str(out / "tokenizer.json")
+    assert (vocabulary.encode("b a"), vocabulary.eos_id, vocabulary.extra_ids) == ([1, 0], 3, 2)
+    assert cli.main(["export-hf", str(out), f"--out={tmp_path}/again"]) == 0
+    assert (tmp_path / "again" / "tokenizer.json").is_file()
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["eos_token_id"] == 3
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.iterdir()))
 def test_every_model_type_comes_back_from_its_gin_file(name, tmp_path):
     out = tmp_path / "run"
@@ -132,7 +149,11 @@ def test_mistakes_are_one_line_and_leave_nothing(imported, source, tmp_path, cap
     shutil.copytree(source, small)
     (small / "tokenizer_config.json").write_text('{"extra_ids": 100}')
     new = f"--out={tmp_path}/new"
+    other = tmp_path / "other"
+    shutil.copytree(FIXTURES / "gpt2", other)
+    (other / "tokenizer.json").write_text("[]")
     for flags, message in (
+        (["import-hf", str(other), new], "tokenizer.json' is not a tokenizer's: TypeError"),
         (["import-hf", str(tmp_path / "nothing"), new], "config.json cannot be read"),
         (["import-hf", str(broken), new], "is missing"),
         (["import-hf", str(small), new], "has 126 ids, but the model has 80"),
@@ -146,4 +167,4 @@ def test_mistakes_are_one_line_and_leave_nothing(imported, source, tmp_path, cap
         assert cli.main(flags) == 2, flags
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
-    assert {path.name for path in tmp_path.iterdir()} == {"broken", "small"}
+    assert {path.name for path in tmp_path.iterdir()} == {"broken", "small", "other"}
