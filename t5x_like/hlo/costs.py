@@ -12,6 +12,10 @@ _WINDOW = re.compile(r"(\w+)=([\d_x\-]+)")
 _DIM_LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
 _COST_ESTIMATE = re.compile(r'"cost_estimate":\s*\{[^}]*?"flops":\s*"?(\d+)')
 
+# Products of scores' size: scores and values; again, with three gradients; again, with one more.
+_SPLASH_PRODUCTS = (("mha_fwd", 2), ("mha_dkv", 4), ("mha_dq", 3), ("mqa_fwd", 2), ("mqa_dkv", 4),
+                    ("mqa_dq", 3))  # fmt: skip
+
 # What moves nothing: names, views, control, and the ends of what was counted at its start.
 _FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional",
@@ -24,7 +28,8 @@ def matmul_flops(module: Module) -> float:
     """FLOPs of the matrix products of one run on one device, two for each multiplication.
 
     Recomputation and what every device does again are in it. TPU programs hold products as
-    convolutions; kernels written by hand count what they declare.
+    convolutions; kernels written by hand count what they declare, and splash attention as if
+    nothing were masked.
     """
     return sum(
         times * _flops(module, computation, instruction)
@@ -61,9 +66,23 @@ def _flops(module: Module, computation: str, instruction: Instruction) -> float:
         left, right = module.operand_arrays(computation, instruction)[:2]
         return _convolution_flops(instruction, left, right)
     if instruction.opcode == "custom-call":
-        found = _COST_ESTIMATE.search(instruction.attributes)
-        return float(found[1]) if found else 0.0
+        if found := _COST_ESTIMATE.search(instruction.attributes):
+            return float(found[1])
+        return _splash_flops(module, computation, instruction)
     return 0.0
+
+
+def _splash_flops(module: Module, computation: str, instruction: Instruction) -> float:
+    """Of JAX's splash attention, which declares nothing: every query meets every key."""
+    products = next(
+        (n for part, n in _SPLASH_PRODUCTS if f"splash_{part}" in instruction.attributes), 0
+    )
+    operands = module.operand_arrays(computation, instruction)
+    heads = [array.sizes for array in operands if len(array.sizes) > 2 and array.dtype != "s8"]
+    if not products or len(heads) < 2:
+        return 0.0
+    queries, keys = heads[:2]
+    return 2.0 * products * math.prod(queries) * keys[-2]
 
 
 def _convolution_flops(instruction: Instruction, left: Array, right: Array) -> float:

@@ -226,8 +226,8 @@ def parse(text: str) -> Module:
     """
     computations: dict[str, dict[str, Instruction]] = {}
     entry, body = "", None
-    for line in text.splitlines():
-        if line.startswith("}"):
+    for line in _whole_lines(text):
+        if line == "}":
             body = None
         elif body is None:
             if header := _HEADER.match(line):
@@ -238,6 +238,22 @@ def parse(text: str) -> Module:
     if not entry:
         raise ValueError("the text has no ENTRY computation: is it an HLO module?")
     return Module(computations, entry)
+
+
+def _whole_lines(text: str) -> Iterator[str]:
+    """Lines of the text; attributes that kernels wrote over several are one with theirs."""
+    pending = ""
+    for line in text.splitlines():
+        if pending and line != "}" and not _NAME.match(line):
+            pending += line
+            continue
+        if pending:
+            yield pending
+        pending = line if _NAME.match(line) else ""
+        if not pending:
+            yield line
+    if pending:
+        yield pending
 
 
 def _constant(body: Computation, name: str) -> int | None:

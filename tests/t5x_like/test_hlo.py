@@ -1,0 +1,199 @@
+"""Programs' text: lines as XLA's TPU and CPU compilers print them (metadata left out)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t5x_like import hlo
+from t5x_like.hlo.collectives import replica_groups
+
+MESH = {"data": 1, "fsdp": 4, "tensor": 2}  # devices 0 1 | 2 3 | 4 5 | 6 7: tensor is inner
+
+
+@pytest.mark.parametrize(
+    ("written", "groups"),
+    [
+        ("replica_groups={{0,2,4,6},{1,3,5,7}}", [[0, 2, 4, 6], [1, 3, 5, 7]]),
+        ("replica_groups=[2,4]<=[4,2]T(1,0)", [[0, 2, 4, 6], [1, 3, 5, 7]]),
+        ("replica_groups=[4,2]<=[8]", [[0, 1], [2, 3], [4, 5], [6, 7]]),
+        ("replica_groups=mesh['axis_0'=4,'axis_1'=1,'axis_2'=2] {'axis_0'}",
+         [[0, 2, 4, 6], [1, 3, 5, 7]]),
+        ("replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_1'}", [[0, 1], [2, 3], [4, 5], [6, 7]]),
+        ("replica_groups=mesh['a'=8] {'a':(2)2}", [[0, 2], [1, 3], [4, 6], [5, 7]]),
+        ("replica_groups=mesh['a'=2,'b'=4] {'a','b'}", [[0, 1, 2, 3, 4, 5, 6, 7]]),
+        ("replica_groups={}, to_apply=%add", [[0, 1, 2, 3, 4, 5, 6, 7]]),
+        ("source_target_pairs={{0,6},{2,0},{4,2},{6,4}}", [[0, 6], [2, 0], [4, 2], [6, 4]]),
+    ],
+)  # fmt: skip
+def test_all_ways_of_writing_who_exchanges_with_whom(written, groups):
+    found = replica_groups(f", channel_id=1, {written}, use_global_device_ids=true", 8)
+    assert found.tolist() == groups
+
+
+def exchanges(*lines, before=""):
+    text = "\n".join(
+        ["HloModule jit_step", before, "ENTRY %main (p: f32[8]) -> f32[8] {", *lines, "}"]
+    )
+    return hlo.collectives(hlo.parse(text), 8)
+
+
+def test_a_combined_all_reduce_counts_all_its_arrays():
+    (found,) = exchanges(
+        "  %fusion.699 = bf16[4,1024,1024]{2,1,0:T(8,128)(2,1)S(3)} fusion(), calls=%f",
+        "  %fusion.726 = bf16[4,1024,1024]{2,1,0:T(8,128)(2,1)S(3)} fusion(), calls=%f",
+        "  %all-reduce.153 = (bf16[4,1024,1024]{2,1,0:T(8,128)(2,1)S(3)}, "
+        "bf16[4,1024,1024]{2,1,0:T(8,128)(2,1)S(3)}) all-reduce(%fusion.699, %fusion.726), "
+        "channel_id=12, replica_groups=[4,2]<=[8], use_global_device_ids=true, to_apply=%add",
+    )
+    assert (found.kind, found.bytes) == ("all-reduce", 2 * 4 * 1024 * 1024 * 2)
+    assert found.axes(MESH) == ("tensor",)
+
+
+def test_an_asynchronous_all_gather_counts_once_and_what_is_gathered():
+    (found,) = exchanges(
+        "  %p = bf16[256,128]{1,0} parameter(0)",
+        "  %all-gather-start.1 = (bf16[256,128]{1,0}, bf16[1024,128]{1,0}) "
+        "all-gather-start(%p), channel_id=2, replica_groups={{0,2,4,6},{1,3,5,7}}, dimensions={0}",
+        "  ROOT %all-gather-done.1 = bf16[1024,128]{1,0} all-gather-done(%all-gather-start.1)",
+    )
+    assert (found.kind, found.bytes) == ("all-gather", 1024 * 128 * 2)
+    assert found.axes(MESH) == ("fsdp",)
+
+
+def test_a_wrapped_collective_counts_once():
+    wrapped = (
+        "%async_computation (param: f32[1024]) -> f32[256] {\n"
+        "  %param = f32[1024]{0} parameter(0)\n"
+        "  ROOT %reduce-scatter.2 = f32[256]{0} reduce-scatter(%param), channel_id=3, "
+        "replica_groups=[2,4]<=[4,2]T(1,0), dimensions={0}, to_apply=%add\n"
+        "}\n"
+    )
+    (found,) = exchanges(
+        "  %p = f32[1024]{0} parameter(0)",
+        "  %s = ((f32[1024]{0}), f32[256]{0}) async-start(%p), calls=%async_computation",
+        "  ROOT %d = f32[256]{0} async-done(%s), calls=%async_computation",
+        before=wrapped,
+    )
+    assert (found.kind, found.bytes) == ("reduce-scatter", 4096)
+
+
+def test_an_all_reduce_of_which_each_device_keeps_a_part_is_a_reduce_scatter():
+    """The TPU compiler fuses the two: a fusion that calls `all-reduce-scatter`."""
+    inner = (
+        "%all-reduce-scatter.1.clone.1 (input.12: bf16[1024,2048]) -> bf16[256,2048] {\n"
+        "  %input.12 = bf16[1024,2048]{1,0:T(8,128)(2,1)} parameter(0)\n"
+        "  %all-reduce.150 = bf16[1024,2048]{1,0:T(8,128)(2,1)} all-reduce(%input.12), "
+        "channel_id=44, replica_groups={{0,2,4,6},{1,3,5,7}}, to_apply=%add.24.clone\n"
+        "  ROOT %dynamic-slice.608 = bf16[256,2048]{1,0} dynamic-slice(%all-reduce.150, %m, %c)\n"
+        "}\n"
+    )
+    (found,) = exchanges(
+        "  %fusion.669 = bf16[1024,2048]{1,0:T(8,128)(2,1)} fusion(), calls=%f",
+        "  %fusion.670 = bf16[256,2048]{1,0:T(8,128)(2,1)S(3)} fusion(%fusion.669), kind=kCustom, "
+        "calls=%all-reduce-scatter.1.clone.1",
+        before=inner,
+    )
+    assert (found.kind, found.bytes) == ("reduce-scatter", 1024 * 2048 * 2)
+
+
+LOOP = """
+%body (p: (bf16[4,256], u32[])) -> (bf16[4,256], u32[]) {
+  %p = (bf16[4,256]{1,0}, u32[]) parameter(0)
+  %x = bf16[4,256]{1,0} get-tuple-element(%p), index=0
+  %i = u32[]{:T(128)} get-tuple-element(%p), index=1
+  %collective-permute-start.40 = (bf16[4,256]{1,0}, bf16[4,256]{1,0}, u32[]{:S(2)}, u32[]{:S(2)}) \
+collective-permute-start(%x), channel_id=19, source_target_pairs={{0,6},{2,0},{4,2},{6,4}}
+  %y = bf16[4,256]{1,0} collective-permute-done(%collective-permute-start.40)
+  %two = u32[]{:T(128)} constant(2)
+  %next = u32[]{:T(128)} add(%i, %two)
+  ROOT %t = (bf16[4,256]{1,0}, u32[]) tuple(%y, %next)
+}
+%condition (p.1: (bf16[4,256], u32[])) -> pred[] {
+  %eight = u32[]{:T(128)} constant(8)
+  %p.1 = (bf16[4,256]{1,0}, u32[]) parameter(0)
+  %i.1 = u32[]{:T(128)} get-tuple-element(%p.1), index=1
+  ROOT %compare = pred[]{:T(512)} compare(%i.1, %eight), direction=LT
+}
+"""
+
+
+@pytest.mark.parametrize(("first", "times"), [(0, 4), (2, 3), (7, 1)])
+def test_a_loop_counts_as_often_as_it_turns(first, times):
+    """From `first` in steps of 2 up to 8: the TPU compiler does two turns in one."""
+    (found,) = exchanges(
+        "  %p = bf16[4,256]{1,0} parameter(0)",
+        f"  %zero = u32[]{{:T(128)}} constant({first})",
+        "  %start = (bf16[4,256]{1,0}, u32[]) tuple(%p, %zero)",
+        "  %while.1 = (bf16[4,256]{1,0}, u32[]) while(%start), condition=%condition, body=%body",
+        before=LOOP,
+    )
+    assert (found.kind, found.bytes, found.count) == ("collective-permute", 2048, times)
+    assert found.axes(MESH) == ("fsdp",)
+
+
+def test_a_known_trip_count_needs_no_condition():
+    (found,) = exchanges(
+        "  %w = (bf16[4,256]{1,0}, u32[]) while(%s), condition=%unreadable, body=%body, "
+        'backend_config={"known_trip_count":{"n":"118"},"known_init_step":{"init":"0","step":"1"}}',
+        before=LOOP,
+    )
+    assert found.count == 118
+
+
+def test_attributes_of_several_lines_do_not_end_a_computation():
+    """As of Pallas kernels on TPUs."""
+    found = exchanges(
+        "  %k = bf16[8,128]{1,0} custom-call(%p), custom_call_target=\"tpu_custom_call\", "
+        "frontend_attributes={kernel_metadata={",
+        '"xprof_metadata":"{}"',
+        "}}, backend_config={}",
+        "  %all-to-all.1 = bf16[8,128]{1,0} all-to-all(%k), replica_groups=[4,2]<=[8]",
+    )  # fmt: skip
+    assert [(one.kind, one.bytes) for one in found] == [("all-to-all", 2048)]
+
+
+def test_a_device_alone_exchanges_nothing():
+    assert not exchanges(
+        "  %p = f32[8]{0} parameter(0)",
+        "  %r = f32[8]{0} all-reduce(%p), replica_groups=[8,1]<=[8], to_apply=%add",
+    )
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "line", "flops"),
+    [
+        # [16384, 512] by [512, 4096], as a convolution over two halves of the 512.
+        ("bf16[1,16384,2,256]", "bf16[2,256,4096,1]",
+         "bf16[1,16384,4096,1] convolution(%l, %r), window={size=2x1}, "
+         "dim_labels=1b0f_0io1->1bf0", 2 * 16384 * 4096 * 512),
+        # A batch of 8 products [512, 128] by [128, 256]: dilation keeps the others apart.
+        ("bf16[8,512,128]", "bf16[8,128,256]",
+         "bf16[8,512,256] convolution(%l, %r), window={size=8 stride=7 lhs_dilate=8}, "
+         "dim_labels=0bf_0io->0bf", 2 * 8 * 512 * 128 * 256),
+        ("f32[64,32]", "f32[32,16]",
+         "f32[64,16] dot(%l, %r), lhs_contracting_dims={1}, rhs_contracting_dims={0}",
+         2 * 64 * 32 * 16),
+    ],
+)  # fmt: skip
+def test_products_on_tpus_are_convolutions(left, right, line, flops):
+    text = f"ENTRY %main () -> f32[] {{\n  %l = {left} parameter(0)\n  %r = {right} parameter(1)\n"
+    module = hlo.parse(f"{text}  ROOT %o = {line}\n}}")
+    assert hlo.matmul_flops(module) == flops
+
+
+def test_xla_counts_a_loop_once_and_we_do_not():
+    """Seven products of [32, 32] in a scan, and one outside."""
+
+    @jax.jit
+    def program(x, ws):
+        return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, ws)[0] @ ws[0]
+
+    compiled = program.lower(np.ones((32, 32), np.float32), np.ones((7, 32, 32), np.float32))
+    compiled = compiled.compile()
+    module = hlo.parse(compiled.as_text())
+    assert hlo.matmul_flops(module) == 8 * 2 * 32**3
+    assert compiled.cost_analysis()["flops"] < 3 * 2 * 32**3
+    # Each turn reads x and its own w, and writes x.
+    arrays = hlo.bytes_accessed(module) / (32 * 32 * 4)
+    assert 8 * 3 <= arrays <= 8 * 3 * 3
