@@ -62,10 +62,11 @@ _NEUTRAL = (
     r"|remove_invalid_values|exponential_decay_length_penalty|(begin_)?suppress_tokens"
 )
 
-# Fields that do not change the logits: how they are computed, and the loss.
-_OWN_FIELDS = {
-    "dtype", "remat_policy", "scan_unroll", "z_loss", "label_smoothing", "name", "parent",
-}  # fmt: skip
+# Fields of every model that do not change the logits: how they are computed, and the loss.
+_OWN_FIELDS = {field.name for field in dataclasses.fields(LanguageModel)} - {
+    "vocab_size",
+    "dropout_rate",
+}
 
 
 class Family:

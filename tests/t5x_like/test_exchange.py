@@ -1,7 +1,10 @@
 """`import-hf` and `export-hf` as a user meets them, and what the other programs make of it."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -14,7 +17,8 @@ from models.hf.tensor_files import TensorFiles
 from t5x_like import cli, load_run
 from tasks.vocabularies import train_sentencepiece
 
-FIXTURES = Path(__file__).parent.parent / "models" / "hf" / "fixtures"
+ROOT = Path(__file__).parent.parent.parent
+FIXTURES = ROOT / "tests" / "models" / "hf" / "fixtures"
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +172,30 @@ def test_mistakes_are_one_line_and_leave_nothing(imported, source, tmp_path, cap
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
     assert {path.name for path in tmp_path.iterdir()} == {"broken", "small", "other"}
+
+
+def peak_of(*arguments):
+    """Bytes of memory that a `t5x-like` of its own took at most."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "t5x_like", *map(str, arguments)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    assert status == 0
+    return 1024 * used.ru_maxrss
+
+
+@pytest.mark.slow
+def test_memory_stays_below_1_3_models(tmp_path):
+    model = GPT2(vocab_size=32_000, num_layers=12, max_length=512)  # 440 MB
+    shapes = jax.eval_shape(model.init, jax.random.key(0))["params"]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), shapes)
+    size = sum(x.nbytes for x in jax.tree.leaves(params))
+    save_hf(model, params, tmp_path / "hub")
+    del params
+    # The program itself, with a model of 130 kB.
+    small = FIXTURES / "gpt2"
+    program = peak_of("import-hf", small, "--out", tmp_path / "small")
+    assert peak_of("import-hf", tmp_path / "hub", "--out", tmp_path / "run") < program + 1.3 * size
+    program = peak_of("export-hf", tmp_path / "small", "--out", tmp_path / "small_out")
+    assert peak_of("export-hf", tmp_path / "run", "--out", tmp_path / "out") < program + 1.3 * size
