@@ -209,7 +209,9 @@ def _program(
         after = ("seconds", "step_seconds", "mfu")
         return dict.fromkeys(unknown) | {"model_flops": model_flops} | dict.fromkeys(after)
     module = hlo.parse(compiled.as_text())
-    exchanges = hlo.collectives(module, partitioner.mesh.size)
+    devices = list(partitioner.mesh.devices.flat)
+    slices = [getattr(device, "slice_index", 0) or 0 for device in devices]
+    exchanges = hlo.collectives(module, slices)
     flops, accessed = hlo.matmul_flops(module), hlo.bytes_accessed(module)
     report: dict[str, Any] = {
         "flops": flops,
@@ -222,9 +224,7 @@ def _program(
         "mfu": None,
     }
     if chip is not None and chip.hbm_bandwidth:
-        seconds = roofline.seconds(
-            chip, flops, accessed, exchanges, list(partitioner.mesh.devices.flat)
-        )
+        seconds = roofline.seconds(chip, flops, accessed, exchanges, devices)
         best, worst = max(seconds.values()), sum(seconds.values())
         ideal = model_flops / (chip.bf16_flops / chip.cores)
         report |= {

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ _MESH = re.compile(
     r" ?\{([^}]*)\}"
 )
 _PAIRS = re.compile(r"source_target_pairs=\{([\d,{}]*)\}")
+_MEGASCALE = re.compile(
+    r'_xla_megascale_target="([^"]*)".*_xla_megascale_transfer_type="([A-Z_]+)"'
+)
 _AXIS = re.compile(r"'([^']+)'=(\d+)")
 _USED_AXIS = re.compile(r"'([^']+)'(?::\((\d+)\)(\d+))?")
 
@@ -57,32 +61,46 @@ class Collective:
         return tuple(axis for axis, differs in zip(mesh_shape, differ, strict=True) if differs)
 
 
-def collectives(module: Module, num_devices: int) -> list[Collective]:
+def collectives(module: Module, slices: Sequence[int]) -> list[Collective]:
     """All exchanges of a program, but those of a device with itself.
 
     Asynchronous pairs count once, at their start. A fusion named `all-reduce-scatter`, the form
-    in which TPU programs hold it, is a reduce-scatter.
+    in which TPU programs hold it, is a reduce-scatter. Between TPU slices a program sends to the
+    host, which does the rest; the send says what that is.
 
     Args:
       module: the program.
-      num_devices: of the mesh.
+      slices: of each device of the mesh, in its flat order, the slice that it belongs to.
     """
     found = []
     for computation, instruction, times in module.executed_inside():
         kind = instruction.opcode.removesuffix("-start")
         kind = _ALIASES.get(kind, kind)
-        if kind not in KINDS:
+        if kind == "send" and (between := _MEGASCALE.search(instruction.attributes)):
+            kind = between[2].lower().replace("_", "-")
+            kind = kind if kind in KINDS else "collective-permute"
+            groups = _between_slices(between[1], slices)
+            data = sum(a.bytes for a in module.operand_arrays(computation, instruction))
+        elif kind in KINDS:
+            groups = replica_groups(instruction.attributes, len(slices))
+            data = sum(a.bytes for a in module.operand_arrays(computation, instruction))
+            if kind == "all-gather":
+                data *= groups.shape[1]
+            if computation.startswith("all-reduce-scatter"):
+                kind = "reduce-scatter"
+        else:
             continue
-        groups = replica_groups(instruction.attributes, num_devices)
-        if groups.shape[1] < 2:
-            continue
-        data = sum(array.bytes for array in module.operand_arrays(computation, instruction))
-        if kind == "all-gather":
-            data *= groups.shape[1]
-        if computation.startswith("all-reduce-scatter"):
-            kind = "reduce-scatter"
-        found.append(Collective(kind, instruction.name, data, times, groups, _origin(instruction)))
+        if groups.shape[1] > 1:
+            origin = _origin(instruction)
+            found.append(Collective(kind, instruction.name, data, times, groups, origin))
     return found
+
+
+def _between_slices(target: str, slices: Sequence[int]) -> np.ndarray:
+    """`{1,2}x{0:3071}`: devices in the same place of slices that are counted from 1."""
+    names = sorted(set(slices))
+    chosen = [names[int(n) - 1] for n in re.findall(r"\d+", target.partition("}")[0])]
+    return np.stack([np.flatnonzero(np.asarray(slices) == name) for name in chosen], axis=1)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -31,11 +31,11 @@ def test_all_ways_of_writing_who_exchanges_with_whom(written, groups):
     assert found.tolist() == groups
 
 
-def exchanges(*lines, before=""):
+def exchanges(*lines, before="", slices=(0,) * 8):
     text = "\n".join(
         ["HloModule jit_step", before, "ENTRY %main (p: f32[8]) -> f32[8] {", *lines, "}"]
     )
-    return hlo.collectives(hlo.parse(text), 8)
+    return hlo.collectives(hlo.parse(text), slices)
 
 
 def test_a_combined_all_reduce_counts_all_its_arrays():
@@ -95,6 +95,22 @@ def test_an_all_reduce_of_which_each_device_keeps_a_part_is_a_reduce_scatter():
         before=inner,
     )
     assert (found.kind, found.bytes) == ("reduce-scatter", 1024 * 2048 * 2)
+
+
+def test_what_slices_exchange_is_sent_by_way_of_the_host():
+    (found,) = exchanges(
+        "  %bitcast.1114 = bf16[432,8,128]{2,1,0:T(8,128)(2,1)} bitcast(%p)",
+        "  %after-all.28 = token[] after-all()",
+        "  %send.28 = (bf16[432,8,128]{2,1,0:T(8,128)(2,1)}, u32[], token[]) "
+        "send(%bitcast.1114, %after-all.28), channel_id=2, is_host_transfer=true, "
+        'frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",'
+        '_xla_host_transfer_rendezvous="all-reduce.141_0",_xla_megascale_reduce_operation="SUM",'
+        '_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}',
+        slices=(0, 0, 0, 0, 1, 1, 1, 1),
+    )
+    assert (found.kind, found.bytes) == ("all-reduce", 432 * 8 * 128 * 2)
+    assert found.groups.tolist() == [[0, 4], [1, 5], [2, 6], [3, 7]]
+    assert found.axes({"data": 2, "fsdp": 2, "tensor": 2}) == ("data",)
 
 
 LOOP = """

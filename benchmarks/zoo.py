@@ -1,0 +1,160 @@
+"""Compiles every published size above 1B that was trained on TPUs, on its own topology.
+
+    python -m benchmarks.zoo [--only NAME ...] [--out DIR]
+
+writes `docs/zoo.md` from the results in DIR, one JSON file a model; those that are there already
+are compiled again only if `--only` names them. Needs the extra [tpu-compile], and no TPU.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A model of the zoo.
+
+    Attributes:
+      name: of its file under `gin_configs/hardware/zoo`.
+      title: for the table.
+      model: file under `gin_configs/models`.
+      optimizer: file under `gin_configs/optimizers`.
+      published: its MFU as published, with the source.
+      note: what differs from the paper, for the text below the table.
+    """
+
+    name: str
+    title: str
+    model: str
+    optimizer: str
+    published: str = "–"
+    note: str = ""
+
+
+ZOO = (
+    Entry("t5_11b", "T5 11B", "t5_1_0/11b", "adafactor",
+          note="1,024 TPU v3 chips, as in the paper (section 2.1.2)"),
+    Entry("lamda_137b", "LaMDA 137B", "lamda/137b", "adafactor", "56.5%",
+          note="1,024 TPU v3 chips, as in the paper (section 3); optimizer and length of rows are "
+          "not published"),
+    Entry("gopher_280b", "Gopher 280B", "gopher/280b", "gopher_adam", "32.5%",
+          note="four TPU v3 pods, as in the paper, which has a pipeline between them; here they "
+          "share the batch. MFU from Chowdhery et al. 2022, table 3"),
+    Entry("chinchilla_70b", "Chinchilla 70B", "chinchilla/70b", "chinchilla_adamw",
+          note="the paper gives no number of chips"),
+    Entry("palm_8b", "PaLM 8B", "palm/8b", "palm_adafactor",
+          note="the paper gives the chips of 540B only"),
+    Entry("palm_62b", "PaLM 62B", "palm/62b", "palm_adafactor",
+          note="the paper gives the chips of 540B only"),
+    Entry("palm_540b", "PaLM 540B", "palm/540b", "palm_adafactor", "46.2%",
+          note="two TPU v4 pods of 3,072 chips, as in the paper; its tensor axis of 12 and batch "
+          "of 2,048 become 16 and 1,920, because the compiler wants powers of two"),
+    Entry("switch_xxl", "Switch-XXL", "switch/xxl", "adafactor",
+          note="the paper gives no number of chips"),
+    Entry("switch_c", "Switch-C", "switch/c", "adafactor",
+          note="the paper gives no number of chips; an expert for each core"),
+)  # fmt: skip
+
+HEAD = """# The zoo, compiled
+
+Every published size above 1B whose paper names TPUs, compiled on a machine without one: its
+training step, with its batch, optimizer and mesh, by `python -m benchmarks.zoo` (`pip install
+'t5x-like[tpu-compile]'`). A gin file for each is under `gin_configs/hardware/zoo/`.
+
+* *HBM* is what a device needs of what the compiler leaves to a program: parameters, optimizer
+  state, gradients and activations; the margin is what is left. A device is a chip, on TPU v3 half
+  of one.
+* *Step* and *MFU* are what the chip's figures allow, from everything at the same time to one thing
+  after the other (`t5x_like/roofline.py`). They know nothing of latency, of units that are not full
+  and of the vector unit: a measured MFU below the range is no contradiction, one above it is.
+* *Compile* is seconds on {cores} CPU cores, shared with other work where not said otherwise.
+
+"""
+
+
+def main() -> int:
+    """Compiles and writes; returns how many failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", default=[], help="compile these anew")
+    parser.add_argument("--out", default="runs/zoo", help="where results are kept")
+    options = parser.parse_args()
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for entry in ZOO:
+        path = out / f"{entry.name}.json"
+        if (options.only and entry.name not in options.only) or (
+            path.exists() and not options.only
+        ):
+            continue
+        failed += not compiled(entry, path)
+    results = {
+        entry.name: json.loads((out / f"{entry.name}.json").read_text())
+        for entry in ZOO
+        if (out / f"{entry.name}.json").exists()
+    }
+    (ROOT / "docs" / "zoo.md").write_text(page(results))
+    return failed
+
+
+def compiled(entry: Entry, path: Path) -> bool:
+    """Runs `t5x-like compile` in a process of its own; whether it ended well."""
+    command = [
+        sys.executable, "-m", "t5x_like", "compile",
+        f"--gin_file=optimizers/{entry.optimizer}.gin", f"--gin_file=models/{entry.model}.gin",
+        f"--gin_file=hardware/zoo/{entry.name}.gin", f"--save={path}",
+    ]  # fmt: skip
+    print(f"== {entry.title}", flush=True)
+    search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    return not subprocess.run(command, env={**os.environ, "PYTHONPATH": search}).returncode
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """The document."""
+    header = ("model", "topology", "mesh", "batch", "HBM", "margin", "step, s", "MFU", "published",
+              "compile, s")  # fmt: skip
+    rows = [row(entry, results[entry.name]) for entry in ZOO if entry.name in results]
+    table = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
+    notes = [f"* {entry.title}: {entry.note}." for entry in ZOO if entry.name in results]
+    versions = sorted({(r["date"], r["libtpu"], r["jax"]) for r in results.values()})
+    made = [f"Compiled on {d} with libtpu {t} and JAX {j}." for d, t, j in versions]
+    head = HEAD.format(cores=os.cpu_count())
+    return head + "\n".join([*table, "", *notes, "", *made]) + "\n"
+
+
+def row(entry: Entry, result: dict[str, Any]) -> list[str]:
+    """One line of the table."""
+    slices = f"{result['num_slices']} × " if result["num_slices"] > 1 else ""
+    mesh = ", ".join(f"{axis} {size}" for axis, size in result["mesh"].items() if size > 1)
+    batch = " + ".join(
+        f"{shape[0]:,} × {shape[1]:,}"
+        for name, shape in result["batch"].items()
+        if name in ("encoder_input_tokens", "decoder_target_tokens")
+    )
+    used, available = (result[key] / 2**30 for key in ("used_bytes", "hbm_bytes"))
+    left = f"{1 - used / available:.0%}" if result["fits"] else "does not fit"
+    step, mfu = result["step_seconds"], result["mfu"]
+    return [
+        entry.title,
+        f"{slices}{result['topology']}, {result['devices']:,} devices",
+        mesh,
+        batch,
+        f"{used:.1f} of {available:.1f} GiB",
+        left,
+        f"{step[0]:.2f} to {step[1]:.2f}" if step else "–",
+        f"{mfu[1]:.0%} to {mfu[0]:.0%}" if mfu else "–",
+        entry.published,
+        f"{result['compile_seconds']:.0f}",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+import json
+import math
+
+import pytest
+
+from models.palm import PaLM
+from t5x_like import aot, aot_report, cli, optimizers, schedules
+from t5x_like.errors import UserError
+from t5x_like.partitioning import Partitioner
+
+FLAGS = ["--gin_file=models/palm/tiny.gin", "--gin.TASK_FEATURE_LENGTHS={'targets': 64}"]
+
+
+@pytest.fixture(scope="module")
+def saved(program, tmp_path_factory):
+    """PaLM tiny on 8 simulated devices, by the command line; the result and its file."""
+    path = tmp_path_factory.mktemp("aot") / "step.json"
+    done = program(
+        "-m", "t5x_like", "compile", *FLAGS, "--topology=cpu:8", "--gin.BATCH_SIZE=16", "--json",
+        "--gin.partitioning.Partitioner.data=4", "--gin.partitioning.Partitioner.tensor=2",
+        "--gin.partitioning.Partitioner.replicate_below=0",
+        f"--save={path}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), path
+
+
+def test_the_result_of_a_mesh_of_simulated_devices(saved):
+    report, path = saved
+    assert report == json.loads(path.read_text())
+    assert report["devices"] == 8
+    assert report["mesh"] == {"data": 4, "fsdp": 1, "expert": 1, "sequence": 1, "tensor": 2}
+    assert report["batch"]["decoder_input_tokens"] == [16, 64]
+    assert set(report["collectives"]) == {"all-reduce"}
+    assert {axes for axes in report["collectives"]["all-reduce"]["axes"]} == {"data", "tensor"}
+    # What CPUs do not tell.
+    assert report["hbm_bytes"] is report["fits"] is report["step_seconds"] is report["mfu"] is None
+
+
+def test_donated_arguments_are_counted_once(saved):
+    """Parameters and Adafactor's state come back in their own place; metrics are new."""
+    report, _ = saved
+    new = report["output_bytes"] - report["donated_bytes"]
+    assert 0 < new < 1000
+    assert report["used_bytes"] == (
+        report["argument_bytes"] + report["temporary_bytes"] + report["program_bytes"] + new
+    )
+
+
+def test_flops_are_those_of_all_layers(saved):
+    """Within what causal blocks leave out and rematerialization adds."""
+    report, _ = saved
+    assert 0.9 < report["flops"] / report["model_flops"] < 1.3
+
+
+def test_compare_shows_old_new_and_ratio(saved):
+    report, path = saved
+    assert aot_report.compare_text(report, report) == "nothing changed"
+    newer = report | {"flops": 2 * report["flops"], "mfu": [0.5, 0.25]}
+    lines = aot_report.compare_text(aot_report.read(str(path)), newer).splitlines()
+    assert lines[0].split() == ["old", "new", "new", "/", "old"]
+    assert [line.split()[0] for line in lines[1:]] == ["flops", "mfu.best", "mfu.worst"]
+    assert lines[1].endswith("2.000")
+
+
+def test_the_text_names_every_exchange(saved):
+    report, _ = saved
+    text = aot_report.report_text(report)
+    assert "8 devices, mesh data 4, tensor 2" in text
+    assert "along tensor" in text
+    assert "simulated devices: no limit" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--topology=v5p:5x5x5"], "topology 'v5p:5x5x5' does not exist"),
+        (["--topology=cpu:1", "--compare=nowhere.json"], "nowhere.json is no kept result"),
+        ([], "TOPOLOGY (slice to compile for"),
+        (["--topology=cpu:1", "--gin.partitioning.Partitioner.tensor=3"], "mesh data=-1, tensor=3"),
+    ],
+)
+def test_mistakes_are_one_line(flags, says, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["compile", *FLAGS, *flags]) == 2
+    printed = capsys.readouterr()
+    assert says in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+    assert not printed.out
+
+
+def tiny(num_layers):
+    return PaLM(vocab_size=128, embed_dim=32, num_heads=2, head_dim=16, num_layers=num_layers)
+
+
+def compiled(model, **options):
+    return aot.compile_step(
+        model=model,
+        optimizer=optimizers.adafactor(schedules.Constant(0.01)),
+        topology="cpu:1",
+        task_feature_lengths={"targets": 32},
+        batch_size=8,
+        **options,
+    )
+
+
+def test_the_program_does_not_grow_with_depth():
+    shallow, deep = compiled(tiny(12)), compiled(tiny(118))
+    assert deep["instructions"] / shallow["instructions"] < 1.05
+    assert deep["flops"] / shallow["flops"] == pytest.approx(118 / 12, rel=0.1)
+
+
+def test_packed_rows_have_segments_and_positions():
+    report = compiled(tiny(1), packed=True, num_microbatches=2)
+    names = {"decoder_input_tokens", "decoder_target_tokens", "decoder_segment_ids"}
+    assert set(report["batch"]) == names | {"decoder_positions"}
+
+
+def test_a_batch_must_divide_over_the_data_shards():
+    with pytest.raises(UserError, match="choose a divisor"):
+        compiled(tiny(1), num_microbatches=3)
+
+
+def test_what_the_compiler_says_of_its_limits():
+    """As libtpu 0.0.42.1 words it."""
+    lowered = type("Lowered", (), {"args_info": ()})
+    full = aot._exhausted(
+        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
+        "temporaries (35.12G) exceeds available HBM (30.75G).",
+        lowered,
+    )
+    assert full["used_bytes"] == pytest.approx(35.12 * 2**30)
+    report = {"hbm_bytes": math.floor(30.75 * 2**30), "fits": False, **full}
+    assert aot_report._verdict(report) == "does not fit: 4.37 GiB of 30.75 GiB too much"
+    with pytest.raises(UserError, match=r"groups of 3, .*16 rather than 12"):
+        aot._exhausted("INTERNAL: AllReduce fusion with 3 sized replica_groups", lowered)
+
+
+def test_a_partitioner_keeps_its_rules_on_other_devices():
+    with pytest.raises(UserError, match="does not fit 1 devices of a slice"):
+        compiled(tiny(1), partitioner=Partitioner(fsdp=2, data=1))
