@@ -58,6 +58,7 @@ setup(
         "tpu-compile": ["libtpu"],
         # Beam wants protobuf below 7, which sentencepiece 0.2.3 cannot import.
         "beam": ["apache-beam>=2.60", "google-crc32c", "sentencepiece==0.2.2"],
+        "gcs": ["gcsfs"],
         "wandb": ["wandb"],
     },
     entry_points={"console_scripts": ["t5x-like = t5x_like.__main__:main"]},

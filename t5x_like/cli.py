@@ -131,11 +131,13 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _configure(options: argparse.Namespace, *gin_files: str) -> Any:
     """Parses the gin files and bindings; returns the `config` module."""
-    from t5x_like import config
+    from t5x_like import config, xla_flags
 
     paths = [path for path in options.gin_search_paths.split(",") if path]
     files = [*gin_files, *options.gin_file]
     config.parse(files, options.bindings, paths, options.module_import)
+    bound = [name for name in xla_flags.VARIABLES if config.has_macro(name)]
+    xla_flags.apply({name: config.macro(name) for name in bound})
     return config
 
 

@@ -30,6 +30,7 @@ from gin import config as gin_state
 from gin import config_parser
 
 from t5x_like.errors import UserError
+from t5x_like.inheritance import inherited
 from t5x_like.macros import PURPOSES
 
 DEFAULTS_FILE = "runs/defaults.gin"
@@ -71,7 +72,7 @@ def parse(
     """Replaces the current configuration by these files and bindings; the later ones win.
 
     `runs/defaults.gin` is read before them, so that a file may rely on its macros in any
-    order of the command line.
+    order of the command line. A binding on a base class holds for the classes derived from it.
 
     Args:
       gin_files: names for `find_gin_file`, in order.
@@ -96,6 +97,10 @@ def parse(
             gin.parse_config_file(str(path.absolute()))
     for name, value in bindings:
         _parse_binding(name, value)
+    wrapped = {name: item.wrapped for name, item in gin_state._REGISTRY.items()}
+    classes = {name: found for name, found in wrapped.items() if inspect.isclass(found)}
+    for key, values in inherited(gin_state._CONFIG, classes).items():
+        gin_state._CONFIG.setdefault(key, {}).update(values)
 
 
 def configured(program: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,6 +20,8 @@ PURPOSES = {
     "DECAY_STEPS": "steps over which the learning rate falls at the end",
     "TFDS_DATA_DIR": "directory of TensorFlow Datasets",
     "SCHEDULE": "the learning rate schedule",
+    "XLA_FLAGS": "list of XLA's flags for CPUs and GPUs, bound by a file under hardware/",
+    "LIBTPU_INIT_ARGS": "list of XLA's flags for TPUs, bound by a file under hardware/",
     "VOCAB_SIZE": "rows of the model's embeddings",
     "INPUT_PATH": "text or JSONL file to read, `-` for standard input",
     "OUTPUT_PATH": "JSONL file to write, `-` for standard output",
