@@ -188,3 +188,17 @@ class ParallelBlock(Block):
         h_bte = self.norm(x_bte)
         y_bte, cache = self.attend_self(h_bte, context, cache)
         return x_bte + y_bte + self.feed_forward(h_bte, context), cache
+
+
+class TwoNormParallelBlock(Block):
+    """`x + attention(norm_1(x)) + mlp(norm_2(x))` (Black et al. 2022, section 2.1).
+
+    Without cross-attention, like `ParallelBlock`.
+    """
+
+    def __call__(
+        self, x_bte: jax.Array, context: Context, cache: LayerCache | None = None
+    ) -> tuple[jax.Array, LayerCache | None]:
+        """The residual stream after this layer, and its cache if one was given."""
+        y_bte, cache = self.attend_self(self.self_attention_norm(x_bte), context, cache)
+        return x_bte + y_bte + self.feed_forward(self.mlp_norm(x_bte), context), cache

@@ -212,28 +212,31 @@ class Rotary:
 
     Attributes:
       base: the longest period is almost `2π base`.
+      units: how many of a head's units turn, the first ones; None is all.
     """
 
     base: float = 10000.0
+    units: int | None = None
 
     def __call__(self, x_bhtd: jax.Array, positions_bt: jax.Array | None) -> jax.Array:
         """Queries or keys, turned in float32; positions None are 0, 1, 2, … in every row.
 
         Raises:
-          ModelError: the head has an odd number of units.
+          ModelError: an odd number of units would turn, or more than there are.
         """
-        *_, t, d = x_bhtd.shape
-        if d % 2:
+        *_, t, head_dim = x_bhtd.shape
+        d = head_dim if self.units is None else self.units
+        if d % 2 or d > head_dim:
             raise ModelError(
-                f"heads of {d} units, but rotary positions turn pairs of units: use an even head "
-                "size."
+                f"heads of {head_dim} units, of which {d} turn, but rotary positions turn pairs of "
+                "units: use an even head size, of which an even number turns."
             )
         positions_bt = jnp.arange(t)[None] if positions_bt is None else positions_bt
         angles_b1td = positions_bt[:, None, :, None] * _frequencies(d, self.base)
         cos, sin = jnp.cos(angles_b1td), jnp.sin(angles_b1td)
-        first, second = jnp.split(x_bhtd.astype(jnp.float32), 2, axis=-1)
-        turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-        return turned.astype(x_bhtd.dtype)
+        first, second, rest = jnp.split(x_bhtd.astype(jnp.float32), (d // 2, d), axis=-1)
+        turned = [first * cos - second * sin, second * cos + first * sin, rest]
+        return jnp.concatenate(turned, axis=-1).astype(x_bhtd.dtype)
 
 
 class RelativePositionScores(nn.Module):

@@ -10,6 +10,7 @@ import pytest
 from models.errors import ModelError
 from models.gopher import Gopher
 from models.gpt import GPT1, GPT3
+from models.gpt_neox import GPTNeoX
 from models.lamda import LaMDA
 from models.layers.block import PreNormBlock
 from models.llama import LLaMA, swiglu_dim
@@ -167,6 +168,14 @@ def test_initial_values_are_the_papers():
         assert kernel == pytest.approx(fan_in**-0.5, rel=0.05)
     for part, fan_in in [("wi_0", 64), ("wi_1", 64), ("wo", 256)]:
         assert layers["mlp"][part]["kernel"] == pytest.approx(fan_in**-0.5, rel=0.05)
+    # Black et al. 2022, section 2.1: sqrt(2 / (d + 4d)), and 2 / (L sqrt(d)) for outputs.
+    model = GPTNeoX(vocab_size=300, embed_dim=64, num_heads=4, num_layers=3)
+    params = jax.jit(model.init)(jax.random.key(0))["params"]
+    for path, x in jax.tree_util.tree_leaves_with_path(params):
+        if path[-1].key in ("kernel", "embedding"):
+            joins = path[-2].key in ("out", "wo")
+            expected = 2 / (3 * 64**0.5) if joins else (2 / (5 * 64)) ** 0.5
+            assert np.std(x) == pytest.approx(expected, rel=0.05)
     # Radford et al. 2018, section 4.1: N(0, 0.02) throughout.
     model = GPT1(vocab_size=300, embed_dim=64, num_heads=4, num_layers=2, max_length=128)
     params = jax.jit(model.init)(jax.random.key(0))["params"]

@@ -12,6 +12,7 @@ from models.bart import BART
 from models.errors import ModelError
 from models.gopher import Gopher
 from models.gpt import GPT2, GPT3
+from models.gpt_neox import GPTNeoX
 from models.lamda import LaMDA
 from models.layers.dispatch import Capacity
 from models.llama import LLaMA
@@ -59,6 +60,7 @@ FAMILIES = {
     ),
     "palm": functools.partial(decoder, PaLM, head_dim=8, z_loss=0.0),
     "llama": functools.partial(decoder, LLaMA, num_heads=6, num_kv_heads=2, mlp_dim=40),
+    "gpt_neox": functools.partial(decoder, GPTNeoX, rotary_pct=0.5),
     "transformer": functools.partial(encoder_decoder, Transformer, label_smoothing=0.0),
     "bart": functools.partial(encoder_decoder, BART, max_length=32),
     # Nothing dropped, and no loss but that of the targets: what is Switch's own is tested apart.

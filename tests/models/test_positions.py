@@ -84,6 +84,14 @@ def test_a_rotation_turns_pairs_by_the_position_over_the_period():
     np.testing.assert_allclose(y[0, 0, 2], expected, atol=1e-6)
 
 
+def test_a_rotation_may_turn_the_first_units_alone():
+    # Black et al. 2022, section 2.1: the units that turn have the periods of a head of their size.
+    x = jax.random.normal(jax.random.key(0), (1, 1, 3, 16))
+    y = Rotary(units=4)(x, None)
+    np.testing.assert_array_equal(y[..., 4:], x[..., 4:])
+    np.testing.assert_array_equal(y[..., :4], Rotary()(x[..., :4], None))
+
+
 def test_scores_of_rotated_vectors_depend_on_their_distance_alone():
     q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 8))
     rotary = Rotary()
@@ -98,6 +106,8 @@ def test_scores_of_rotated_vectors_depend_on_their_distance_alone():
 def test_rotation_needs_pairs():
     with pytest.raises(ModelError, match="heads of 5 units"):
         Rotary()(jnp.ones((1, 1, 2, 5)), None)
+    with pytest.raises(ModelError, match="heads of 20 units, of which 5 turn"):
+        Rotary(units=5)(jnp.ones((1, 1, 2, 20)), None)
 
 
 @pytest.mark.parametrize("rows", [2, 5])

@@ -9,7 +9,13 @@ import pytest
 from flax import linen as nn
 
 from models.layers.attention import Attention
-from models.layers.block import Context, ParallelBlock, PostNormBlock, PreNormBlock
+from models.layers.block import (
+    Context,
+    ParallelBlock,
+    PostNormBlock,
+    PreNormBlock,
+    TwoNormParallelBlock,
+)
 from models.layers.dropout import Dropout
 from models.layers.linear import normal
 from models.layers.masks import Mask
@@ -55,6 +61,7 @@ class Sum(nn.Module):
         (PostNormBlock, [(2 + 4) / 2, (5 + 25) / 2]),
         # The norm gives 1, 2: sums 1, 3 and squares 1, 4 are both added to x.
         (ParallelBlock, [2 + 1 + 1, 4 + 3 + 4]),
+        (TwoNormParallelBlock, [2 + 1 + 1, 4 + 3 + 4]),
     ],
 )
 def test_branches_join_the_residual_stream_as_the_paper_says(block, expected):
