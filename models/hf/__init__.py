@@ -13,6 +13,7 @@ from models.errors import ModelError
 from models.hf.bart import BARTFamily
 from models.hf.family import CONFIG, Family
 from models.hf.gpt2 import GPT2Family
+from models.hf.gpt_neox import GPTNeoXFamily
 from models.hf.llama import LLaMAFamily
 from models.hf.mapping import Written, filled
 from models.hf.openai_gpt import GPT1Family
@@ -28,6 +29,7 @@ FAMILIES: tuple[Family, ...] = (
     SwitchFamily(),
     BARTFamily(),
     LLaMAFamily(),
+    GPTNeoXFamily(),
 )
 
 

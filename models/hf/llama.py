@@ -1,6 +1,6 @@
 """LLaMA in Hugging Face's form, `model_type` "llama"."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from models.errors import ModelError
@@ -43,7 +43,7 @@ class LLaMAFamily(Family):
     def check(self, config: Config, source: str) -> None:
         """The rotation is the plain one, of whole heads that divide the model evenly."""
         for option in ("rope_scaling", "rope_parameters"):
-            _check_rope(config.get(option), option, source)
+            check_rope(config.get(option), option, source)
         if "hidden_size" in config and "num_attention_heads" in config:
             even = config["hidden_size"] // config["num_attention_heads"]
             if config.get("head_dim") not in (None, even):
@@ -94,12 +94,20 @@ class LLaMAFamily(Family):
         return table if model.tied_output else [*table, linear("output", "lm_head")]
 
 
-def _check_rope(found: Any, option: str, source: str) -> None:
+def check_rope(found: Any, option: str, source: str, also: Collection[str] = ()) -> None:
+    """Raises `ModelError` for a rotation that is not the plain one.
+
+    Args:
+      found: the option's value.
+      option: its name.
+      source: where it comes from, for errors.
+      also: keys that the family reads besides the base.
+    """
     if found is None:
         return
     if not isinstance(found, Mapping):
         raise ModelError(f"{source}: {option} {found!r} is not an object.")
     kind = found.get("rope_type", found.get("type", "default"))
-    more = set(found) - {"rope_type", "type", "rope_theta"}
+    more = set(found) - {"rope_type", "type", "rope_theta", *also}
     if kind != "default" or any(found[name] for name in more):
         raise unsupported(source, option, dict(found), "the type 'default', with a rope_theta,")

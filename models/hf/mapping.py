@@ -29,7 +29,10 @@ class Weight:
       theirs: name of the tensor; `{i}` stands for the layer, and says that the first axis of
         ours is layers; `{j}` for the expert, and the next axis is experts.
       transposed: whether theirs is `[outputs, inputs]` and ours `[inputs, outputs]`.
-      part: (k, n) if ours is the k-th of n equal parts of the last axis of theirs.
+      part: (k, n) if ours is the k-th of n equal parts of the outputs of theirs, which are its
+        last axis, or its first one if transposed.
+      groups: equal groups that the outputs of theirs are first divided into, each of which has
+        the n parts: the heads, where theirs keeps each head's query, key and value together.
       first: the layer that our first one is.
       step: layers from one of ours to the next, where ours hold only some of theirs.
       copy: whether theirs only repeats another tensor: it is written, and not read.
@@ -39,6 +42,7 @@ class Weight:
     theirs: str
     transposed: bool = False
     part: tuple[int, int] | None = None
+    groups: int = 1
     first: int = 0
     step: int = 1
     copy: bool = False
@@ -59,24 +63,42 @@ class Weight:
     def their_shape(self, shape: Shape) -> Shape:
         """The shape of one tensor of theirs, from ours."""
         shape = shape[self.stacked_axes :]
-        if self.transposed:
-            shape = shape[::-1]
-        return shape if self.part is None else (*shape[:-1], shape[-1] * self.part[1])
+        if self.part is not None:
+            shape = (*shape[:-1], shape[-1] * self.part[1])
+        return shape[::-1] if self.transposed else shape
 
     def read(self, tensor: np.ndarray, target: np.ndarray) -> None:
         """Writes theirs, in our form, to what `places` indexes of ours."""
-        tensor = self._own_part(tensor)
-        target[...] = tensor.T if self.transposed else tensor
+        own = self._own_part(tensor.T if self.transposed else tensor)
+        target.reshape(own.shape)[...] = own
 
-    def write(self, source: np.ndarray, target: np.ndarray) -> None:
-        """Writes what `places` indexes of ours, in their form, to theirs or its part."""
-        self._own_part(target)[...] = source.T if self.transposed else source
+    def write(self, source: np.ndarray, rows: slice, target: np.ndarray) -> None:
+        """Writes what is ours of some rows of theirs.
+
+        Args:
+          source: what `places` indexes of ours, whole.
+          rows: which of theirs.
+          target: these rows, as many.
+        """
+        if self.transposed:
+            # Their rows are our columns, in the same order, with others' between them.
+            columns = self._own_part(np.arange(source.shape[-1] * self._num_parts)).reshape(-1)
+            own = slice(*np.searchsorted(columns, (rows.start, rows.stop)))
+            target[columns[own] - rows.start] = source[:, own].T
+        else:
+            own_target = self._own_part(target)
+            own_target[...] = source[rows].reshape(own_target.shape)
+
+    @property
+    def _num_parts(self) -> int:
+        return 1 if self.part is None else self.part[1]
 
     def _own_part(self, tensor: np.ndarray) -> np.ndarray:
+        """A view of our part of the last axis, which becomes two: groups, and units of one."""
         if self.part is None:
             return tensor
         k, n = self.part
-        return np.split(tensor, n, axis=-1)[k]
+        return tensor.reshape(*tensor.shape[:-1], self.groups, n, -1)[..., k, :]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,14 +117,14 @@ class Zeros:
 Table = Sequence[Weight | Zeros]
 
 
-def linear(ours: str, theirs: str, **layers: int) -> Weight:
-    """A torch `Linear` without bias, whose matrix is `[outputs, inputs]`."""
-    return Weight(f"{ours}/kernel", f"{theirs}.weight", transposed=True, **layers)
+def linear(ours: str, theirs: str, **place: Any) -> Weight:
+    """A torch `Linear` without bias, whose matrix is `[outputs, inputs]`; more as of `Weight`."""
+    return Weight(f"{ours}/kernel", f"{theirs}.weight", transposed=True, **place)
 
 
-def biased_linear(ours: str, theirs: str) -> list[Weight]:
+def biased_linear(ours: str, theirs: str, **place: Any) -> list[Weight]:
     """A torch `Linear` with bias."""
-    return [linear(ours, theirs), Weight(f"{ours}/bias", f"{theirs}.bias")]
+    return [linear(ours, theirs, **place), Weight(f"{ours}/bias", f"{theirs}.bias", **place)]
 
 
 def layer_norm(ours: str, theirs: str) -> list[Weight]:
@@ -207,7 +229,7 @@ class Written:
             block = np.zeros((own.stop - first, *shape[1:]), np.float32)
             for weight, index in self._sources.get(name, ()):
                 source = np.asarray(self._arrays[weight.ours])[index]
-                weight.write(source[:, own] if weight.transposed else source[own], block)
+                weight.write(source, own, block)
             yield block
 
 

@@ -22,6 +22,8 @@ INDEX = "model.safetensors.index.json"
 # What `save_pretrained` takes as the largest file since transformers 4.
 MAX_FILE_BYTES = 5_000_000_000
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
+# Causal masks, which older files keep and nobody reads.
+_MASK_DTYPES = {"BOOL": np.bool_, "U8": np.uint8}
 _CODES = {np.dtype(dtype): code for code, dtype in _DTYPES.items()}
 WRITTEN_DTYPES = ("float32", "bfloat16", "float16")
 
@@ -125,7 +127,7 @@ def _places(path: Path) -> dict[str, _Place]:
 
 def _place(path: Path, start: int, size: int, entry: Mapping[str, Any]) -> _Place:
     first, last = entry["data_offsets"]
-    dtype = np.dtype(_DTYPES[entry["dtype"]])
+    dtype = np.dtype({**_DTYPES, **_MASK_DTYPES}[entry["dtype"]])
     if not 0 <= first <= last <= size - start:
         raise ValueError("a tensor beyond the end of the file")
     if last - first != math.prod(entry["shape"]) * dtype.itemsize:

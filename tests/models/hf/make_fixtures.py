@@ -1,13 +1,15 @@
 """Writes tiny random checkpoints of `transformers` with the logits that it computes.
 
-    python -m tests.models.hf.make_fixtures
+    python -m tests.models.hf.make_fixtures [NAME...]
 
-needs the extra [interop]. Each directory under `fixtures/` then holds `config.json` and
-`model.safetensors`, as `save_pretrained` writes them, and `expected.npz`: a batch with
-padding, its logits, and 20 tokens of greedy decoding.
+needs the extra [interop]; without names it writes all. Each directory under `fixtures/` then
+holds `config.json` and `model.safetensors`, as `save_pretrained` writes them, and `expected.npz`:
+a batch with padding, its logits, and 20 tokens of greedy decoding.
 """
 
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,16 @@ def llama_tied() -> torch.nn.Module:
     return _random(_llama(tie_word_embeddings=True))
 
 
+def gpt_neox() -> torch.nn.Module:
+    """GPT-NeoX: parallel branches, positions that turn a half of each head."""
+    return _random(_gpt_neox(hidden_act="gelu", rotary_pct=0.5, rotary_emb_base=500.0))
+
+
+def gpt_neox_serial() -> torch.nn.Module:
+    """GPT-NeoX with its branches in turn and the approximate GELU of the 20B."""
+    return _random(_gpt_neox(hidden_act="gelu_fast", rotary_pct=1.0, use_parallel_residual=False))
+
+
 def bart() -> torch.nn.Module:
     """BART."""
     config = transformers.BartConfig(
@@ -92,14 +104,15 @@ def switch_every() -> torch.nn.Module:
     return model
 
 
-MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, bart, switch, switch_every)
+MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, gpt_neox, gpt_neox_serial, bart,
+          switch, switch_every)  # fmt: skip
 FAMILIES = {make.__name__: make for make in MAKERS}
 
 
 # The embeddings' large, so that greedy decoding does not settle on one token at once; the
 # output's small, because float32 itself errs by 1e-5 of the logits here.
 SPREADS = {
-    r".*(shared|wte|tokens_embed|embed_tokens)\.weight": 0.5,
+    r".*(shared|wte|tokens_embed|embed_tokens|embed_in)\.weight": 0.5,
     r"lm_head\.weight": 0.1,
     ".*": 0.3,
 }
@@ -121,6 +134,14 @@ def _llama(**options: object) -> torch.nn.Module:
         num_attention_heads=4, max_position_embeddings=40, **options,
     )  # fmt: skip
     return transformers.LlamaForCausalLM(config)
+
+
+def _gpt_neox(**options: object) -> torch.nn.Module:
+    config = transformers.GPTNeoXConfig(
+        vocab_size=80, hidden_size=32, intermediate_size=44, num_hidden_layers=3,
+        num_attention_heads=4, max_position_embeddings=40, **options,
+    )  # fmt: skip
+    return transformers.GPTNeoXForCausalLM(config)
 
 
 def _switch(*, num_layers: int = 4, **options: object) -> torch.nn.Module:
@@ -184,6 +205,10 @@ def reference(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str,
     return {"logits": logits.numpy(), "tokens": tokens.numpy()}
 
 
+# Names in files, where transformers has others for what it has loaded.
+PUBLISHED_NAMES = {"gpt_neox": {"lm_head.weight": "embed_out.weight"}}
+
+
 def write(model: torch.nn.Module, directory: Path) -> None:
     """The checkpoint as a directory of Hugging Face's."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -191,18 +216,19 @@ def write(model: torch.nn.Module, directory: Path) -> None:
     # What is shared is written once.
     buffers = model.state_dict().keys() & dict(model.named_buffers()).keys()
     state = dict(model.named_parameters()) | {name: model.get_buffer(name) for name in buffers}
-    save_file({name: tensor.contiguous() for name, tensor in state.items()},
+    names = PUBLISHED_NAMES.get(model.config.model_type, {})
+    save_file({names.get(name, name): tensor.contiguous() for name, tensor in state.items()},
               directory / "model.safetensors", metadata={"format": "pt"})  # fmt: skip
 
 
-def main() -> None:
-    """Writes all fixtures."""
-    for name, make in FAMILIES.items():
-        model = make()
+def main(names: Sequence[str]) -> None:
+    """Writes these fixtures, or all."""
+    for name in names or FAMILIES:
+        model = FAMILIES[name]()
         write(model, FIXTURES / name)
         batch = random_batch(model)
         np.savez_compressed(FIXTURES / name / "expected.npz", **batch, **reference(model, batch))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -209,6 +209,9 @@ def test_errors_name_the_tensor_or_the_option(tmp_path):
         ("llama", "mlp_bias", True),
         ("llama", "head_dim", 16),
         ("llama", "sliding_window", 8),
+        ("gpt_neox", "hidden_act", "relu"),
+        ("gpt_neox", "rope_scaling", {"type": "linear", "factor": 2.0}),
+        ("gpt_neox", "attention_bias", False),
     ],
 )
 def test_an_option_that_is_not_supported_is_named(tmp_path, family, option, value):
@@ -247,6 +250,28 @@ def test_names_without_prefix_and_copies_are_read(tmp_path):
     rewritten(directory, lambda found: found | {"lm_head.weight": found["lm_head.weight"] + 1})
     with pytest.raises(ModelError, match=r"'lm_head.weight' differs from 'transformer.wte.weight'"):
         load_hf(directory)
+
+
+def test_masks_and_options_of_gpt_neoxs_older_files_are_read(tmp_path):
+    """As Pythia's were published: a mask of booleans, and the rotation as options of their own."""
+    source = HERE / "fixtures" / "gpt_neox"
+    rotation = {"rotary_pct": 0.5, "rotary_emb_base": 500}
+    directory = copied(tmp_path, "gpt_neox", rope_parameters=None, **rotation)
+    whole = (directory / "model.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", whole[:8])
+    header, data = json.loads(whole[8 : 8 + length]), whole[8 + length :]
+    for name, dtype in (("bias", "BOOL"), ("masked_bias", "U8")):
+        place = [len(data), len(data) + 9]
+        described = {"dtype": dtype, "shape": [1, 1, 3, 3], "data_offsets": place}
+        header[f"gpt_neox.layers.0.attention.{name}"] = described
+        data += bytes(9)
+    text = json.dumps(header).encode()
+    whole = struct.pack("<Q", len(text)) + text + data
+    (directory / "model.safetensors").write_bytes(whole)
+    model, params = load_hf(directory)
+    expected_model, expected = load_hf(source)
+    assert model == expected_model
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
 
 
 def test_an_output_that_is_a_copy_may_be_left_out_and_is_not_scaled(tmp_path):
