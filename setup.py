@@ -55,7 +55,8 @@ setup(
         "notebooks": NOTEBOOKS,
         "interop": INTEROP,
         "tokenizers": TOKENIZERS,
-        "tpu-compile": ["libtpu"],
+        # Through JAX, which knows the libtpu that it works with.
+        "tpu-compile": ["jax[tpu]>=0.8"],
         # Beam wants protobuf below 7, which sentencepiece 0.2.3 cannot import.
         "beam": ["apache-beam>=2.60", "google-crc32c", "sentencepiece==0.2.2"],
         "gcs": ["gcsfs"],

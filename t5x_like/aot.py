@@ -22,6 +22,7 @@ from t5x_like.hlo import Collective
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import BATCH_AXES, Partitioner
 from t5x_like.protocols import LanguageModel
+from t5x_like.train_state import abstract_state
 from t5x_like.train_step import lower_train_step
 
 _GIB = 2**30
@@ -101,7 +102,7 @@ def compile_step(
         compiled: Any = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         compiled = None
-        memory = _exhausted(str(error), lowered)
+        memory = _exhausted(str(error), _state_bytes(model, optimizer, partitioner))
     else:
         memory = _memory(compiled)
     compile_seconds = time.perf_counter() - started
@@ -153,14 +154,27 @@ def _memory(compiled: Any) -> dict[str, int | None]:
     return memory | {"used_bytes": used}
 
 
+def _state_bytes(model: LanguageModel, optimizer: Optimizer, partitioner: Partitioner) -> int:
+    """Of one device's part of parameters and optimizer state; the batch is next to nothing."""
+    state = abstract_state(model, optimizer, partitioner)
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(state)
+    )
+
+
 def _fits(report: Mapping[str, Any], compiled: bool) -> bool | None:
     if not compiled:
         return False
     return report["used_bytes"] <= report["hbm_bytes"] if report["hbm_bytes"] else None
 
 
-def _exhausted(message: str, lowered: Any) -> dict[str, int | None]:
+def _exhausted(message: str, arguments: int) -> dict[str, int | None]:
     """What the compiler says of a program that does not fit.
+
+    Args:
+      message: the compiler's.
+      arguments: bytes of parameters and optimizer state.
 
     Raises:
       UserError: it failed for another reason that the user can do something about.
@@ -173,14 +187,6 @@ def _exhausted(message: str, lowered: Any) -> dict[str, int | None]:
         )
     if "RESOURCE_EXHAUSTED" not in message:
         raise jax.errors.JaxRuntimeError(message)
-    arguments = (
-        sum(
-            math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-            for leaf in jax.tree.leaves(lowered.args_info)
-            if getattr(leaf, "sharding", None) is not None
-        )
-        or None
-    )
     needed = re.search(r"temporaries \(([\d.]+)([KMGT])\)", message)
     used = re.search(r"Used ([\d.]+)([KMGT]) of", message)
     return {

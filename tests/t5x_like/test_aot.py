@@ -123,17 +123,17 @@ def test_a_batch_must_divide_over_the_data_shards():
 
 def test_what_the_compiler_says_of_its_limits():
     """As libtpu 0.0.42.1 words it."""
-    lowered = type("Lowered", (), {"args_info": ()})
     full = aot._exhausted(
         "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
         "temporaries (35.12G) exceeds available HBM (30.75G).",
-        lowered,
+        1000,
     )
+    assert full["argument_bytes"] == 1000
     assert full["used_bytes"] == pytest.approx(35.12 * 2**30)
     report = {"hbm_bytes": math.floor(30.75 * 2**30), "fits": False, **full}
     assert aot_report._verdict(report) == "does not fit: 4.37 GiB of 30.75 GiB too much"
     with pytest.raises(UserError, match=r"groups of 3, .*16 rather than 12"):
-        aot._exhausted("INTERNAL: AllReduce fusion with 3 sized replica_groups", lowered)
+        aot._exhausted("INTERNAL: AllReduce fusion with 3 sized replica_groups", 1000)
 
 
 def test_a_partitioner_keeps_its_rules_on_other_devices():
