@@ -229,6 +229,7 @@ def _evaluate_task(
             max_new_tokens=max_new_tokens,
             strategy=strategy,
             eos_id=codec.targets.vocabulary.eos_id,
+            bos_id=codec.start_id,
             bidirectional_prompt=codec.bidirectional_prompt,
             batch_size=dataset.batch_size,
             seed=seed,

@@ -155,7 +155,7 @@ def export_model(
         model: LanguageModel = config.macro("MODEL")
         vocabulary = _configured_vocabulary(model)
     files = {} if vocabulary is None else _tokenizer_files(vocabulary, model)
-    options = {} if vocabulary is None else {"eos_token_id": vocabulary.eos_id}
+    options = {} if vocabulary is None else _special_tokens(vocabulary, model)
     params, found = host_params.read_params(model_dir, model, step)
     save(model, params, out, options=options, files=files, dtype=dtype)
     return {
@@ -234,6 +234,13 @@ def _tokenizer_files(vocabulary: Vocabulary, model: LanguageModel) -> dict[str, 
     # The names by which transformers knows T5's and LLaMA's SentencePiece models.
     named = {"encoder_decoder": "spiece.model", "decoder_only": "tokenizer.model"}
     return {named[model.architecture]: file}
+
+
+def _special_tokens(vocabulary: Vocabulary, model: LanguageModel) -> dict[str, int]:
+    """The ids that transformers needs to generate."""
+    start = {"encoder_decoder": "decoder_start_token_id", "decoder_only": "bos_token_id"}
+    start_id = getattr(vocabulary, "start_id", 0)
+    return {"eos_token_id": vocabulary.eos_id, start[model.architecture]: start_id}
 
 
 # -- Gin files -------------------------------------------------------------------------------

@@ -115,6 +115,9 @@ class Vocabulary(Protocol):
 
     0 pads. A vocabulary in which 0 is a token all the same has `zero_is_token = True`, and
     batches then tell tokens from padding by loss weights and segment ids, not by value.
+
+    A decoder's rows, and every segment of packed rows, begin with `start_id`; 0 where a
+    vocabulary has no such attribute.
     """
 
     vocab_size: int  # with the extra (sentinel) ids, which are the highest
@@ -129,7 +132,11 @@ class Vocabulary(Protocol):
         """The text of ids, up to the first EOS."""
 
     def spec(self) -> dict[str, Any]:
-        """JSON for `task.json`: kind, sizes, ids, file and its SHA-256."""
+        """JSON for `task.json`: kind, sizes, ids, file and its SHA-256.
+
+        `start_id` is among the ids where the vocabulary has one, and its `start_token`, the
+        setting that names it, beside it.
+        """
 
 
 class Feature(Protocol):

@@ -159,6 +159,7 @@ def score_text(
         params,
         targets=[codec.encode_target(text) for text in targets],
         inputs=None if inputs is None else [codec.encode(text) for text in inputs],
+        bos_id=codec.start_id,
         bidirectional_prompt=codec.bidirectional_prompt and inputs is not None,
         batch_size=batch_size,
     )

@@ -151,12 +151,16 @@ def _bytes(spec: Mapping[str, Any]) -> Vocabulary:
 
 
 def _sentencepiece(spec: Mapping[str, Any]) -> Vocabulary:
-    return SentencePieceVocabulary(spec["file"], spec["extra_ids"])
+    return SentencePieceVocabulary(spec["file"], spec["extra_ids"], spec.get("start_token"))
 
 
 def _tokenizer_json(spec: Mapping[str, Any]) -> Vocabulary:
     return TokenizerVocabulary(
-        spec["file"], spec["extra_ids"], spec["eos_token"], spec["mask_token"]
+        spec["file"],
+        spec["extra_ids"],
+        spec["eos_token"],
+        spec["mask_token"],
+        spec.get("start_token"),
     )
 
 

@@ -16,11 +16,15 @@ import seqio
 from tasks.errors import TaskError
 from tasks.objectives import BoundObjective, Objective
 from tasks.objectives.objective import VocabularySpecs
+from tasks.pieces import own_sentinels
 from tasks.seqio_vocabulary import SeqioTokenizer
 from tasks.task import Feature, Mixture
-from tasks.vocabularies import ByteVocabulary, SentencePieceVocabulary, own_sentinels
+from tasks.vocabularies import ByteVocabulary, SentencePieceVocabulary
 
 _EOS = (seqio.preprocessors.append_eos, seqio.preprocessors.append_eos_after_trim)
+
+# Of a vocabulary's spec, what only those look for who lay out batches.
+_AFTER_THE_CACHE = ("start_id", "start_token")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +58,11 @@ class OtherVocabulary:
         return self.wrapped.unk_id
 
     @property
+    def start_id(self) -> int:
+        """0, with which seqio's converters begin."""
+        return 0
+
+    @property
     def tag(self) -> str:
         """Short name for folders."""
         return hashlib.sha256(str(self.wrapped).encode()).hexdigest()[:8]
@@ -75,6 +84,7 @@ class OtherVocabulary:
             "pad_id": 0,
             "eos_id": self.eos_id,
             "unk_id": self.unk_id,
+            "start_id": self.start_id,
             "described": str(self.wrapped),
         }
 
@@ -171,7 +181,11 @@ class SeqioTask:
     def fingerprint(self) -> str:
         """Of the declaration: what seqio does not show of a source is not in it."""
         names = [_name(step) for step in self.provider.preprocessors]
-        parts = (self.name, str(self.provider.source), names, self._specs())
+        specs = {
+            name: {key: value for key, value in spec.items() if key not in _AFTER_THE_CACHE}
+            for name, spec in self._specs().items()
+        }
+        parts = (self.name, str(self.provider.source), names, specs)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def with_vocabulary(self, vocabulary: Any) -> "SeqioTask":

@@ -19,9 +19,12 @@ from tasks.vocabularies import Vocabulary
 Metric = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, float]]
 # seqio's rule, so that every task can be registered there.
 _NAME = re.compile(r"[\w.:]+")
-# Where a vocabulary's file lies decides nothing, its SHA-256 does; nor do ids that objectives,
-# which come after the cache, look for.
-_UNDECISIVE = ("file", "full_stop_ids", "mask_id", "mask_token", "special_ids", "eos_token")
+# Where a vocabulary's file lies decides nothing, its SHA-256 does; nor do ids that objectives and
+# converters, which come after the cache, look for.
+_UNDECISIVE = (
+    "file", "full_stop_ids", "mask_id", "mask_token", "special_ids", "eos_token",
+    "start_id", "start_token",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tasks.errors import SourceUnavailable, TaskError
-from tasks.vocabularies import full_stops, own_sentinels, until_eos
+from tasks.pieces import full_stops, own_sentinels
+from tasks.vocabularies import until_eos
 
 _FILE = "tokenizer.json"
 # Where the names of special tokens stand, the first that has one wins.
@@ -23,6 +24,8 @@ _USUAL = {
     "mask_token": ("<mask>", "[MASK]"),
     "unk_token": ("<unk>", "[UNK]"),
 }
+# Both the end of a text and what GPT-2 has read before the next begins.
+_GPT2_END = "<|endoftext|>"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +36,11 @@ class TokenizerVocabulary:
     it to another id would move a row of the embeddings, and logits would no longer stand in the
     order in which other programs have them. So `zero_is_token` tells the reader of the data to go
     by lengths: loss weights and segment ids say what is text, and no value says that it is not.
-    The tokenizer's own padding token is never written. Rows of a decoder begin with 0, as in
-    all other vocabularies.
+    The tokenizer's own padding token is never written.
 
     Nothing is put before or after a text, whatever the file's post-processor does; EOS is the
-    feature's. Special tokens that are spelt out in a text are read as such, as
-    `transformers` reads them.
+    feature's, and `start_id` the decoder's alone. Special tokens that are spelt out in a text are
+    read as such, as `transformers` reads them.
 
     Attributes:
       path: the file, or the directory that holds it as `tokenizer.json`, local or remote.
@@ -47,12 +49,17 @@ class TokenizerVocabulary:
       eos_token: ends a sequence; None takes what `tokenizer_config.json` or
         `special_tokens_map.json` beside the file says, or else a usual name.
       mask_token: stands for masked text, found in the same way; there may be none.
+      start_token: what a decoder begins with; None takes the token that the file's
+        post-processor puts before a text (LLaMA's `<s>`), or else GPT-2's `<|endoftext|>`
+        where that is the EOS, or else token 0. BART's decoder begins with its EOS, `</s>`,
+        of which the file says nothing.
     """
 
     path: str
     extra_ids: int = 0
     eos_token: str | None = None
     mask_token: str | None = None
+    start_token: str | None = None
 
     zero_is_token: ClassVar[bool] = True
 
@@ -173,6 +180,28 @@ class TokenizerVocabulary:
         return self._special("mask_token", self.mask_token)
 
     @functools.cached_property
+    def start_id(self) -> int:
+        """The id that a decoder begins with.
+
+        Raises:
+          TaskError: the file has no token `start_token`.
+        """
+        token = self.start_token
+        if token is None:
+            token = _put_before(json.loads(self._octets).get("post_processor") or {})
+        if token is None and self._tokenizer.token_to_id(_GPT2_END) == self.eos_id:
+            return self.eos_id
+        found = 0 if token is None else self._special("start_token", token)
+        assert found is not None  # a token that is named is found or refused
+        return found
+
+    def starting_with(self, start_id: int) -> "TokenizerVocabulary":
+        """The same, for a decoder that begins with an id below `vocab_size`."""
+        if start_id == self.start_id:
+            return self
+        return dataclasses.replace(self, start_token=self._tokenizer.id_to_token(start_id))
+
+    @functools.cached_property
     def _sha256(self) -> str:
         return hashlib.sha256(self._octets).hexdigest()
 
@@ -200,12 +229,14 @@ class TokenizerVocabulary:
             "eos_id": self.eos_id,
             "unk_id": self.unk_id,
             "mask_id": self.mask_id,
+            "start_id": self.start_id,
             "special_ids": self._special_ids,
             "full_stop_ids": full_stops(_pieces(self._tokenizer)),
             "file": str(self.path),
             "sha256": self._sha256,
             "eos_token": self.eos_token,
             "mask_token": self.mask_token,
+            "start_token": self.start_token,
         }
 
     @functools.cached_property
@@ -222,6 +253,20 @@ class TokenizerVocabulary:
     def __getstate__(self) -> dict[str, Any]:
         # What is loaded from the file stays behind: gin copies and processes pickle this.
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+def _put_before(processor: Mapping[str, Any]) -> str | None:
+    """The token that a post-processor, as a file describes it, puts before a single text."""
+    match processor.get("type"):
+        case "Sequence":
+            found = (_put_before(one) for one in processor["processors"])
+            return next((token for token in found if token is not None), None)
+        case "TemplateProcessing":
+            first = next(iter(processor["single"]), {})
+            return first.get("SpecialToken", {}).get("id")
+        case "BertProcessing" | "RobertaProcessing":
+            return processor["cls"][0]
+    return None
 
 
 def _pieces(tokenizer: Any) -> list[str]:

@@ -10,20 +10,15 @@ import dataclasses
 import functools
 import hashlib
 import io
-import itertools
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Protocol
 
 from tasks.errors import SourceUnavailable, TaskError
+from tasks.pieces import full_stops, own_sentinels
 
 PAD_ID = 0
 # ByT5's 125 sentinels make 384 ids, a multiple of 128 (Xue et al. 2022, section 3.1).
 BYTE_SENTINELS = 125
-# SentencePiece's own way to write a sentinel; the first character is its word boundary.
-_SENTINEL_PIECE = re.compile("▁?<extra_id_([0-9]+)>")
-# With a space before them as SentencePiece or byte-level BPE writes it.
-_FULL_STOPS = re.compile("[▁Ġ]?[.]+")
 
 
 class Vocabulary(Protocol):
@@ -33,6 +28,7 @@ class Vocabulary(Protocol):
     extra_ids: int
     eos_id: int
     unk_id: int | None
+    start_id: int  # what a decoder reads before the first token
     tag: str  # short name for folders, different where the ids differ
 
     def encode(self, text: str) -> list[int]:
@@ -64,6 +60,7 @@ class ByteVocabulary:
     extra_ids: int = BYTE_SENTINELS
     eos_id: int = dataclasses.field(default=1, init=False)
     unk_id: int = dataclasses.field(default=2, init=False)
+    start_id: int = dataclasses.field(default=PAD_ID, init=False)
 
     @property
     def vocab_size(self) -> int:
@@ -92,6 +89,7 @@ class ByteVocabulary:
             "pad_id": PAD_ID,
             "eos_id": self.eos_id,
             "unk_id": self.unk_id,
+            "start_id": self.start_id,
             "full_stop_ids": self.encode("."),
         }
 
@@ -113,10 +111,13 @@ class SentencePieceVocabulary:
     Attributes:
       path: the `.model` file, local or remote.
       extra_ids: sentinels that the vocabulary has, its own or else added.
+      start_token: the piece that a decoder begins with; None takes the model's own beginning
+        where it has no padding, as LLaMA's `<s>`, and else the padding, as T5.
     """
 
     path: str
     extra_ids: int = 100
+    start_token: str | None = None
 
     @functools.cached_property
     def _model_bytes(self) -> bytes:
@@ -195,6 +196,29 @@ class SentencePieceVocabulary:
         return self._processor.unk_id()
 
     @functools.cached_property
+    def start_id(self) -> int:
+        """The id that a decoder begins with.
+
+        Raises:
+          TaskError: the model has no piece `start_token`.
+        """
+        processor = self._processor
+        if self.start_token is None:
+            return processor.bos_id() if processor.pad_id() < 0 <= processor.bos_id() else PAD_ID
+        found = processor.PieceToId(self.start_token)
+        if processor.IdToPiece(found) != self.start_token:  # the unknown's id
+            raise TaskError(
+                f"vocabulary file '{self.path}' has no piece '{self.start_token}' (start_token)."
+            )
+        return found
+
+    def starting_with(self, start_id: int) -> "SentencePieceVocabulary":
+        """The same, for a decoder that begins with an id below `vocab_size`."""
+        if start_id == self.start_id:
+            return self
+        return dataclasses.replace(self, start_token=self._processor.IdToPiece(start_id))
+
+    @functools.cached_property
     def _sha256(self) -> str:
         return hashlib.sha256(self._model_bytes).hexdigest()
 
@@ -222,9 +246,11 @@ class SentencePieceVocabulary:
             "pad_id": PAD_ID,
             "eos_id": self.eos_id,
             "unk_id": self.unk_id,
+            "start_id": self.start_id,
             "full_stop_ids": self._full_stop_ids,
             "file": str(self.path),
             "sha256": self._sha256,
+            "start_token": self.start_token,
         }
 
     def seqio(self) -> Any:
@@ -247,17 +273,7 @@ class SentencePieceVocabulary:
 
     def __getstate__(self) -> dict[str, Any]:
         # What is loaded from the file stays behind: gin copies and processes pickle this.
-        return {"path": self.path, "extra_ids": self.extra_ids}
-
-
-def full_stops(pieces: Sequence[str]) -> list[int]:
-    """The places of those pieces that are full stops and nothing else, but for a space."""
-    return [i for i, piece in enumerate(pieces) if _FULL_STOPS.fullmatch(piece)]
-
-
-def own_sentinels(pieces: Sequence[str]) -> int:
-    """How many sentinels a list of pieces ends in."""
-    return sum(1 for _ in itertools.takewhile(_SENTINEL_PIECE.fullmatch, reversed(pieces)))
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
 def until_eos(ids: Sequence[int], eos_id: int) -> list[int]:

@@ -1,6 +1,7 @@
 """From a declared task or mixture to batches."""
 
 import bisect
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -16,9 +17,12 @@ from t5x_like.data import examples as task_examples
 from t5x_like.data.cache import require_cache
 from t5x_like.data.evaluation import EvaluationDataset
 from t5x_like.data.feature_converters import (
+    LM,
+    EncDec,
     FeatureConverter,
     Item,
     ModelBatch,
+    PrefixLM,
     Row,
     converter_for,
 )
@@ -96,16 +100,15 @@ def model_feature_shapes(
     config: DatasetConfig, architecture: Architecture, shard_count: int = 1
 ) -> dict[str, tuple[int, int]]:
     """Shapes of a training batch's features, without reading any data."""
-    convert, _ = _conversion(config, architecture, config.pack)
+    convert = _laying_out(config, _converter(config, architecture), config.pack)
     rows = config.batch_size // shard_count
     return {name: array.shape for name, array in convert([()] * rows).items()}
 
 
-def _conversion(
-    config: DatasetConfig, architecture: Architecture, pack: bool
-) -> tuple[Callable[[Sequence[Row]], ModelBatch], FeatureConverter]:
+def _converter(config: DatasetConfig, architecture: Architecture) -> EncDec | LM | PrefixLM:
+    """The converter, but for its `start_id`, which the opened tasks know."""
     members = [task for task, _ in tasks_of(config.task)]
-    converter = converter_for(
+    return converter_for(
         architecture,
         feature_names(config.task),
         zero_is_token=any(
@@ -115,12 +118,29 @@ def _conversion(
         ),
         positioned=any("targets" in getattr(task, "positioned", ()) for task in members),
     )
+
+
+def _laying_out(
+    config: DatasetConfig, converter: FeatureConverter, pack: bool
+) -> Callable[[Sequence[Row]], ModelBatch]:
     lengths = dict(config.task_feature_lengths)
 
     def convert(rows: Sequence[Row]) -> ModelBatch:
         return converter.batch(rows, lengths, pack)
 
-    return convert, converter
+    return convert
+
+
+def _start_id(opened: Sequence[task_examples.TaskExamples]) -> int:
+    """What the decoder reads first, the same in all tasks."""
+    first = opened[0]
+    for task in opened:
+        if task.start_id != first.start_id:
+            raise UserError(
+                f"the decoder begins with token {first.start_id} in task {first.name!r} and with "
+                f"{task.start_id} in {task.name!r}; give the tasks of a mixture one vocabulary"
+            )
+    return first.start_id
 
 
 def _check_shards(config: DatasetConfig, shard_index: int, shard_count: int) -> None:
@@ -178,9 +198,10 @@ def open_dataset(
         size does not fit.
     """
     _check_shards(config, shard_index, shard_count)
-    convert, converter = _conversion(config, architecture, config.pack)
+    converter = _converter(config, architecture)
     members = tasks_of(config.task)
     opened = _open_tasks(config, training=True)
+    converter = dataclasses.replace(converter, start_id=_start_id(opened))
     parts = [task.training(config.seed, config.shuffle) for task in opened]
     weights = config.mixing.weights(
         [task.name for task in opened],
@@ -212,6 +233,7 @@ def open_dataset(
     else:
         rows = NumberedRows(item_at, config.batch_size, shard_index, shard_count)
     identity = _identity(config, architecture, opened, weights, streams)
+    convert = _laying_out(config, converter, config.pack)
     return DataIterator(rows, convert, identity, config.prefetch)
 
 
@@ -267,8 +289,10 @@ def open_evaluation(
       UserError: as `open_dataset`.
     """
     _check_shards(config, shard_index, shard_count)
-    convert, converter = _conversion(config, architecture, pack=False)
+    converter = _converter(config, architecture)
     opened = _open_tasks(config, training=False)
+    converter = dataclasses.replace(converter, start_id=_start_id(opened))
+    convert = _laying_out(config, converter, pack=False)
     data = [task.evaluation(config.seed) for task in opened]
     begins = [0, *itertools.accumulate(len(part) for part in data)]
 

@@ -12,8 +12,8 @@ class EvaluationBatch:
     """A batch and what it was made from.
 
     Attributes:
-      batch: the model's features, int32 `[rows, length]`; rows of zeros, whose loss weights are
-        0, fill the last batch up.
+      batch: the model's features, int32 `[rows, length]`; rows without tokens, whose loss
+        weights are 0, fill the last batch up.
       examples: for each row that is not filling, the cached columns (text among them), and the
         features as the model is given them, EOS included.
       indices: the numbers of these examples in the split.

@@ -144,6 +144,7 @@ class TaskExamples:
       source: what is indexed, before objective and shuffling.
       finish: what is done to an example last.
       chunked: whether all examples but the last have the same length.
+      start_id: what a decoder reads before the targets.
       raw: all cached features of example `i`, or None where pieces are cut.
     """
 
@@ -151,6 +152,7 @@ class TaskExamples:
     source: grain.MapDataset
     finish: Finish
     chunked: bool
+    start_id: int
     raw: Callable[[int], Mapping[str, Any]] | None
 
     def training(self, seed: int, shuffle: bool) -> grain.MapDataset:
@@ -164,6 +166,11 @@ class TaskExamples:
     def evaluation(self, seed: int) -> grain.MapDataset:
         """Each example once, in order; its objective depends on the seed and its number."""
         return self.source.random_map(self.finish, seed=derived_seed(seed, self.name, "objective"))
+
+
+# Settings of vocabularies that decide no id of a cached token: they may be others than those
+# with which the cache was made.
+_SETTINGS = ("start_token", "mask_token")
 
 
 def vocabulary_specs(task: Task, folder: Path) -> dict[str, Mapping[str, Any]]:
@@ -180,10 +187,23 @@ def vocabulary_specs(task: Task, folder: Path) -> dict[str, Mapping[str, Any]]:
         vocabulary = features[name].vocabulary
         for other in [name, *features]:
             if other in recorded and features[other].vocabulary == vocabulary:
-                return recorded[other]["vocabulary"]
+                found = recorded[other]["vocabulary"]
+                if all(getattr(vocabulary, key, None) == found.get(key) for key in _SETTINGS):
+                    return found
         return vocabulary.spec()
 
     return {name: spec(name) for name in features}
+
+
+def _start_id(task: Task, spec: Mapping[str, Any]) -> int:
+    """What a decoder reads before the targets; of a spec that does not say, the vocabulary's."""
+    if "start_id" in spec:
+        return spec["start_id"]
+    try:
+        return getattr(task.output_features["targets"].vocabulary, "start_id", 0)
+    except (OSError, ImportError):
+        # The vocabulary's file is not on this host.
+        return 0
 
 
 def open_task(
@@ -235,7 +255,8 @@ def open_task(
         raw = None
     if size == 0:
         raise UserError(f"split {split!r} of task {task.name!r} is empty in the cache {folder}")
-    return TaskExamples(task.name, source, finish, length is not None, raw)
+    start_id = _start_id(task, specs["targets"])
+    return TaskExamples(task.name, source, finish, length is not None, start_id, raw)
 
 
 def _check_lengths(task: Task, lengths: Mapping[str, int]) -> None:

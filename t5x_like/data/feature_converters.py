@@ -3,7 +3,7 @@
 A converter first makes an example into an `Item`, the parts that fill a row; then it lays whole
 batches out at once, because NumPy's cost is in the call and not in the token. The feature names
 and conventions (token 0 pads, decoder inputs are the targets shifted right, segments count from
-1) are those of seqio's `feature_converters.py`.
+1) are those of seqio's `feature_converters.py`, whose `bos_id` is `start_id` here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,12 +47,17 @@ class FeatureConverter(Protocol):
       task_features: what it needs.
       zero_is_token: whether id 0 is a token of the vocabulary like any other, so that only
         lengths tell tokens from padding.
+      start_id: what the decoder reads first, in every row and every segment of it.
     """
 
     task_features: ClassVar[tuple[str, ...]]
 
     @property
     def zero_is_token(self) -> bool:
+        """See above."""
+
+    @property
+    def start_id(self) -> int:
         """See above."""
 
     def capacities(self, lengths: Mapping[str, int]) -> tuple[int, ...]:
@@ -102,21 +107,22 @@ def _layout(rows: Sequence[Row], part: int, length: int) -> _Layout:
     return _Layout(tokens, segment_ids, positions, filled)
 
 
-def _shift_right(layout: _Layout, pack: bool) -> np.ndarray:
-    shifted = np.zeros_like(layout.tokens)
+def _shift_right(layout: _Layout, pack: bool, start_id: int) -> np.ndarray:
+    shifted = np.empty_like(layout.tokens)
+    shifted[:, 0] = start_id
     shifted[:, 1:] = layout.tokens[:, :-1]
     if pack:
-        # A segment begins with 0, not with the end of the one before it.
+        # A segment, and the padding, begins anew and not with the end of what is before it.
         ids = layout.segment_ids
-        shifted[:, 1:] *= ids[:, 1:] == ids[:, :-1]
+        np.copyto(shifted[:, 1:], start_id, where=ids[:, 1:] != ids[:, :-1])
     return shifted
 
 
-def _decoder(layout: _Layout, pack: bool, zero_is_token: bool) -> ModelBatch:
+def _decoder(layout: _Layout, pack: bool, zero_is_token: bool, start_id: int) -> ModelBatch:
     counted = layout.filled if zero_is_token else layout.tokens != 0
     batch = {
         "decoder_target_tokens": layout.tokens,
-        "decoder_input_tokens": _shift_right(layout, pack),
+        "decoder_input_tokens": _shift_right(layout, pack, start_id),
         "decoder_loss_weights": counted.astype(np.int32),
     }
     if pack:
@@ -148,10 +154,12 @@ class EncDec:
         `encoder_segment_ids` too, 1 on the tokens.
       positioned: whether examples bring `targets_positions`, which become `decoder_positions`,
         packed or not; those that do not are counted from 0.
+      start_id: see `FeatureConverter`.
     """
 
     zero_is_token: bool = False
     positioned: bool = False
+    start_id: int = 0
 
     task_features: ClassVar[tuple[str, ...]] = ("inputs", "targets")
 
@@ -169,7 +177,7 @@ class EncDec:
         encoder = _layout(rows, 0, lengths["inputs"])
         decoder = _layout(rows, 1, lengths["targets"])
         batch = {"encoder_input_tokens": encoder.tokens}
-        batch |= _decoder(decoder, pack, self.zero_is_token)
+        batch |= _decoder(decoder, pack, self.zero_is_token, self.start_id)
         if pack or self.zero_is_token:
             batch["encoder_segment_ids"] = encoder.segment_ids
         if pack:
@@ -184,6 +192,7 @@ class LM:
     """Targets alone, each token predicted from those before it; see `FeatureConverter`."""
 
     zero_is_token: bool = False
+    start_id: int = 0
 
     task_features: ClassVar[tuple[str, ...]] = ("targets",)
 
@@ -197,7 +206,8 @@ class LM:
 
     def batch(self, rows: Sequence[Row], lengths: Mapping[str, int], pack: bool) -> ModelBatch:
         """The decoder's features, see `FeatureConverter.batch`."""
-        return _decoder(_layout(rows, 0, lengths["targets"]), pack, self.zero_is_token)
+        layout = _layout(rows, 0, lengths["targets"])
+        return _decoder(layout, pack, self.zero_is_token, self.start_id)
 
 
 @dataclass(frozen=True)
@@ -206,10 +216,11 @@ class PrefixLM:
 
     `decoder_causal_attention` is 1 on the inputs and on the position after them, which reads
     the last input and predicts the first target; the loss counts targets only (Raffel et al.
-    2020, section 3.2.1). `zero_is_token` is as in `FeatureConverter`.
+    2020, section 3.2.1). `zero_is_token` and `start_id` are as in `FeatureConverter`.
     """
 
     zero_is_token: bool = False
+    start_id: int = 0
 
     task_features: ClassVar[tuple[str, ...]] = ("inputs", "targets")
 
@@ -231,7 +242,7 @@ class PrefixLM:
         if items:
             sizes = [min(item.parts[0].size, length) for item in items]
             prefix[layout.filled] = np.repeat([item.prefix for item in items], sizes)
-        batch = _decoder(layout, pack, self.zero_is_token)
+        batch = _decoder(layout, pack, self.zero_is_token, self.start_id)
         inside = layout.filled & (layout.positions < prefix)
         batch["decoder_loss_weights"] *= ~inside
         batch["decoder_causal_attention"] = (layout.filled & (layout.positions <= prefix)).astype(
@@ -246,7 +257,7 @@ def converter_for(
     *,
     zero_is_token: bool = False,
     positioned: bool = False,
-) -> FeatureConverter:
+) -> EncDec | LM | PrefixLM:
     """The converter that joins an architecture to a task's features.
 
     Args:

@@ -147,7 +147,8 @@ def generate(
         model's `max_length` leaves no room for them.
       strategy: how tokens are chosen.
       eos_id: ends a row, None for none.
-      bos_id: put before decoder prompts; None for models trained without one.
+      bos_id: what the decoder begins with, before any prompt of its own; None for decoder-only
+        models trained without one.
       bidirectional_prompt: whether the decoder attends in both directions within a prompt,
         as models trained by seqio's PrefixLM converter do.
       seed: of the random streams.

@@ -81,10 +81,11 @@ def decoding_batch(
     """A batch for `generate_batch`, padded to a bucket of lengths.
 
     Args:
-      architecture: of the model; `encoder_decoder` takes the prompts as encoder inputs.
+      architecture: of the model; `encoder_decoder` takes the prompts as encoder inputs, and
+        its decoder's prompt is `bos_id` alone (0 for None).
       prompts: `b` token lists; they may be empty.
-      bos_id: put before each decoder prompt; 0 is the training convention (targets
-        shifted right), None for models trained without one.
+      bos_id: put before each decoder prompt; the vocabulary's `start_id` is the training
+        convention (targets shifted right), None for models trained without one.
       bidirectional: whether the model was trained with full attention within the prompt
         (seqio's PrefixLM converter).
 
@@ -92,7 +93,8 @@ def decoding_batch(
       UserError: an empty decoder prompt and no `bos_id`: there is nothing to start from.
     """
     if architecture == "encoder_decoder":
-        return encoder_batch(prompts)
+        start_b1 = np.full((len(prompts), 1), bos_id or 0, np.int32)
+        return {**encoder_batch(prompts), "decoder_input_tokens": start_b1}
     start = [] if bos_id is None else [bos_id]
     rows = [[*start, *prompt] for prompt in prompts]
     if not all(rows):

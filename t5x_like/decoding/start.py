@@ -5,8 +5,6 @@ Shapes: `b` rows, `p` prompt columns, `v` vocabulary.
 
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-
 from t5x_like.protocols import Batch, LanguageModel
 
 Array = Any
@@ -43,13 +41,12 @@ def begin(
     prefill that returns logits. Only where the prompt attends in both directions must all
     of it be read at once; its last logits then come from a plain forward pass.
     """
+    prompt_bp = batch["decoder_input_tokens"]
     if model.architecture == "encoder_decoder":
         encoder = {k: v for k, v in batch.items() if k.startswith("encoder_")}
-        rows = encoder["encoder_input_tokens"].shape[0]
         cache = model.init_cache(decoding_params, encoder, max_new_tokens)
-        return Start(cache, jnp.zeros((rows,), jnp.int32), None)
+        return Start(cache, prompt_bp[:, -1], None)
 
-    prompt_bp = batch["decoder_input_tokens"]
     max_decode_length = prompt_bp.shape[1] + max_new_tokens - 1
     if "decoder_causal_attention" in batch:
         cache = model.init_cache(decoding_params, batch, max_decode_length)

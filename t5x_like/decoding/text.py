@@ -62,6 +62,11 @@ class TextCodec:
         """Whether training showed a decoder the whole input at once (seqio's PrefixLM)."""
         return self.architecture == "decoder_only" and self.inputs is not None
 
+    @property
+    def start_id(self) -> int:
+        """What the decoder begins with, as in training."""
+        return getattr(self.targets.vocabulary, "start_id", 0)
+
     def encode(self, text: str) -> list[int]:
         """A prompt's ids, with the end token where the task's inputs have one."""
         if self.inputs is None:
@@ -116,6 +121,7 @@ def generate_text(
         max_new_tokens=max_new_tokens,
         strategy=strategy,
         eos_id=codec.targets.vocabulary.eos_id,
+        bos_id=codec.start_id,
         bidirectional_prompt=codec.bidirectional_prompt,
         batch_size=batch_size,
         seed=seed,

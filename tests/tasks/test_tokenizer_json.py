@@ -10,6 +10,7 @@ import pytest
 from tasks import objectives, vocabularies
 from tasks.errors import SourceUnavailable, TaskError
 from tasks.objectives.special_tokens import ordinary_ids
+from tasks.tokenizer_files import vocabulary_in
 from tasks.tokenizer_json import TokenizerVocabulary
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -103,6 +104,57 @@ def test_barts_mask_is_the_mask_of_its_objectives(bart_directory):
     assert TokenizerVocabulary(str(bart_directory)).encode(".")[0] in permutation.full_stop_ids
 
 
+def test_a_decoder_begins_with_what_the_file_puts_before_a_text(
+    gpt2_directory, bart_directory, tmp_path
+):
+    # GPT-2 has read the end of the text before; BART's file puts <s> before a text.
+    assert TokenizerVocabulary(str(gpt2_directory)).start_id == 300
+    assert TokenizerVocabulary(str(bart_directory)).start_id == 0
+    # LLaMA 3's post-processor, and T5's, which puts a token after a text alone.
+    made = byte_level(300, ["<pad>", "</s>", "<|begin|>"])
+    for template, start_id in (("<|begin|> $A </s>", 2), ("$A </s>", 0)):
+        own = tokenizers.processors.TemplateProcessing(
+            single=template, special_tokens=[("<|begin|>", 2), ("</s>", 1)]
+        )
+        made.post_processor = tokenizers.processors.Sequence(
+            [tokenizers.processors.ByteLevel(trim_offsets=False), own]
+        )
+        made.save(str(tmp_path / "tokenizer.json"))
+        vocabulary = TokenizerVocabulary(str(tmp_path))
+        assert vocabulary.start_id == vocabulary.spec()["start_id"] == start_id
+        assert vocabulary.encode("fox") == made.encode("fox", add_special_tokens=False).ids
+
+
+def test_the_start_token_can_be_given(bart_directory):
+    given = TokenizerVocabulary(str(bart_directory), start_token="</s>")
+    assert (given.start_id, given.eos_id) == (2, 2)
+    assert given == TokenizerVocabulary(str(bart_directory)).starting_with(2)
+    assert pickle.loads(pickle.dumps(given)).spec()["start_token"] == "</s>"
+    with pytest.raises(TaskError, match=r"has no token '<go>' \(start_token\)"):
+        _ = TokenizerVocabulary(str(bart_directory), start_token="<go>").start_id
+
+
+@pytest.mark.parametrize(
+    ("config", "start_id"),
+    [
+        ('{"bos_token_id": 0, "decoder_start_token_id": 2}', 2),
+        ('{"bos_token_id": 3, "decoder_start_token_id": null}', 3),
+        ('{"bos_token_id": 50256}', 0),  # GPT-2's own, which this tokenizer does not have
+        ("{}", 0),
+    ],
+)
+def test_a_models_configuration_says_how_its_decoder_begins(
+    config, start_id, bart_directory, tmp_path
+):
+    for path in bart_directory.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "config.json").write_text(config)
+    assert vocabulary_in(tmp_path).start_id == start_id
+    (tmp_path / "config.json").write_text("[")
+    with pytest.raises(TaskError, match=r"config\.json' is not a model's"):
+        vocabulary_in(tmp_path)
+
+
 def test_sentinels_come_after_the_last_id_the_first_of_them_last(gpt2_directory):
     vocabulary = TokenizerVocabulary(str(gpt2_directory), extra_ids=10)
     assert vocabulary.vocab_size == 311 and vocabulary.eos_id == 300
@@ -178,6 +230,7 @@ def test_llamas_sentencepiece_model_has_no_padding_and_needs_none(tmp_path):
         "llama.model", byte_fallback=True
     )  # SentencePiece's own: unk, bos, eos are 0, 1, 2
     assert (llama.unk_id, llama.eos_id, llama.vocab_size) == (0, 2, 340)
+    assert llama.start_id == llama.spec()["start_id"] == 1
     assert 0 not in llama.encode("漢字 fox!")
     assert llama.decode([*llama.encode("漢字 fox!"), 2, 9]) == "漢字 fox!"
     with pytest.raises(TaskError, match="pad_id -1 and eos_id 2: pad_id 0"):

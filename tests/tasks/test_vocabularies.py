@@ -5,7 +5,8 @@ import pickle
 
 import pytest
 
-from tasks import vocabularies
+import tasks
+from tasks import sources, vocabularies
 from tasks.errors import SourceUnavailable, TaskError
 
 LINES = [f"The quick brown fox number {i} jumps over {i * 7} lazy dogs." for i in range(400)]
@@ -46,6 +47,21 @@ def test_a_trained_model_has_t5s_special_ids_and_sentinels(model_file):
     ids = vocabulary.encode("lazy <extra_id_0> dogs <extra_id_9>")
     assert 129 in ids and 120 in ids  # the first sentinel is the last id
     assert vocabulary.decode([*vocabulary.encode("lazy dogs"), 1, 5]) == "lazy dogs"
+
+
+def test_a_decoder_begins_with_padding_unless_told_otherwise(model_file):
+    assert vocabularies.ByteVocabulary().start_id == 0
+    plain = vocabularies.SentencePieceVocabulary(model_file)
+    given = vocabularies.SentencePieceVocabulary(model_file, start_token="</s>")
+    assert (plain.start_id, given.start_id) == (0, 1)
+    assert plain.starting_with(1) == given and plain.starting_with(0) is plain
+    # The same ids of texts: one cache for both, which a host reads without the model's file.
+    task = tasks.unsupervised("lines", sources.TextFiles(files={"train": model_file}))
+    first, other = (task.with_vocabulary(one) for one in (plain, given))
+    assert first.cache_name == other.cache_name
+    assert first.fingerprint() == other.fingerprint()
+    with pytest.raises(TaskError, match=r"has no piece '<s>' \(start_token\)"):
+        _ = vocabularies.SentencePieceVocabulary(model_file, start_token="<s>").start_id
 
 
 def test_own_sentinels_are_kept(model_file, tmp_path):

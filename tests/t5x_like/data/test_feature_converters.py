@@ -89,6 +89,21 @@ def test_targets_keep_the_positions_that_they_bring(pack):
     assert batch == without
 
 
+def test_every_segment_begins_with_the_start_token():
+    # GPT-2's `<|endoftext|>`, say, is 6 here; the padding begins anew too, as in seqio.
+    packed = one_row(LM(start_id=6), TWO, {"targets": 7})
+    assert packed["decoder_input_tokens"] == [6, 3, 9, 6, 4, 6, 0]
+    assert packed["decoder_target_tokens"] == [3, 9, 1, 4, 1, 0, 0]
+    # BART's decoder reads `</s>`, 2, and then the text, in which `<s>`, 0, is a token.
+    bart = EncDec(zero_is_token=True, start_id=2)
+    example = {"inputs": ids(0, 7, 8, 2), "targets": ids(0, 5, 9, 2)}
+    padded = one_row(bart, [example], {"inputs": 5, "targets": 6}, pack=False)
+    assert padded["decoder_input_tokens"] == [2, 0, 5, 9, 2, 0]
+    assert padded["decoder_target_tokens"] == [0, 5, 9, 2, 0, 0]
+    assert padded["decoder_loss_weights"] == [1, 1, 1, 1, 0, 0]
+    assert padded["encoder_input_tokens"] == [0, 7, 8, 2, 0]
+
+
 @pytest.mark.parametrize("converter", [EncDec(True), LM(True), PrefixLM(True)])
 @pytest.mark.parametrize("pack", [False, True])
 def test_where_zero_is_a_token_only_lengths_tell_it_from_padding(converter, pack):
@@ -137,8 +152,10 @@ def sequentially(examples, sizes_of, capacities):
 
 
 @pytest.mark.parametrize("pack", [False, True])
-@pytest.mark.parametrize("name", ["EncDec", "LM", "PrefixLM"])
-def test_equal_to_seqio_on_the_same_rows(name, pack):
+@pytest.mark.parametrize(
+    ("name", "start_id"), [("EncDec", 0), ("EncDec", 2), ("LM", 0), ("LM", 98), ("PrefixLM", 0)]
+)
+def test_equal_to_seqio_on_the_same_rows(name, start_id, pack):
     seqio = pytest.importorskip("seqio")
     tf = pytest.importorskip("tensorflow")
     rng = np.random.default_rng(3)
@@ -153,11 +170,11 @@ def test_equal_to_seqio_on_the_same_rows(name, pack):
     if name == "LM":
         lengths = {"targets": 17}
         examples = [{"targets": e["targets"]} for e in examples]
-    converter = {"EncDec": EncDec(), "LM": LM(), "PrefixLM": PrefixLM()}[name]
+    converter = {"EncDec": EncDec, "LM": LM, "PrefixLM": PrefixLM}[name](start_id=start_id)
     spec = {k: tf.TensorSpec([None], tf.int32) for k in lengths}
     source = tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=spec)
-    theirs = getattr(seqio, f"{name}FeatureConverter")(pack=pack)(source, lengths)
-    wanted = list(theirs.as_numpy_iterator())
+    theirs = getattr(seqio, f"{name}FeatureConverter")(pack=pack, bos_id=start_id)
+    wanted = list(theirs(source, lengths).as_numpy_iterator())
 
     items = [converter.item(e) for e in examples]
     capacities = converter.capacities(lengths)
