@@ -25,9 +25,11 @@ TIMEOUT_SECONDS = 60  # without a heartbeat, a process counts as dead
 BEAT_SECONDS = 4
 SILENT_SECONDS = 16  # after a failure, a peer that was silent for this long is to blame
 LEAVE_SECONDS = 10  # how long a failing process waits for the others to fail like it
+STOP_SECONDS = 60  # for all to say how far they are
 EXIT_FAULT = 1
-_PLACE = "t5x_like/peers"
+_PLACE, _STOP = "t5x_like/peers", "t5x_like/stop"
 
+_watches: list["Watch"] = []  # that of this process, while there is one
 _kept: list[Any] = []  # what C holds a pointer to must not be collected
 
 
@@ -52,12 +54,17 @@ class Watch:
         self._failed: dict[int, str] = {}
         self._failure_seen: float | None = None
         self._leaving = False
+        self._stop_wanted = False
+        self._step = 0
+        self._last_step: int | None = None
+        self._stepping = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="peers", daemon=True)
 
     def __enter__(self) -> "Watch":
         on_abort(self._explain_abort)
         self._thread.start()
+        _watches.append(self)
         return self
 
     def __exit__(
@@ -71,8 +78,19 @@ class Watch:
             if isinstance(error, jax.errors.JaxRuntimeError):
                 self._end_with_a_lost_peer()  # which may be all that went wrong
             self._leave(f"{kind.__name__ if kind else ''}: {error}", code)
+        _watches.remove(self)
         self._stop.set()
         self._thread.join(timeout=2 * BEAT_SECONDS)
+
+    def request_stop(self) -> None:
+        """Asks all processes to stop after one and the same step."""
+        self._stop_wanted = True
+
+    def stops_after(self, step: int) -> bool:
+        """Whether all stop after this step; called once in each, the steps rising by one."""
+        with self._stepping:
+            self._step = step
+            return self._last_step is not None and step >= self._last_step
 
     def lost(self) -> str | None:
         """Which peers are gone, as the beginning of a sentence; None if all are there."""
@@ -94,6 +112,8 @@ class Watch:
                     f"{_PLACE}/beats/{self._index}", str(count), allow_overwrite=True
                 )
                 self._listen()
+                if self._last_step is None and self._is_stop_wanted():
+                    self._choose_last_step()
             seen = self._failure_seen
             if seen and not self._leaving and time.monotonic() - seen > LEAVE_SECONDS:
                 self._end()
@@ -111,6 +131,25 @@ class Watch:
             elif self._beats.get(peer) != value:
                 self._beats[peer] = value
                 self._heard[peer] = now
+
+    def _is_stop_wanted(self) -> bool:
+        if self._stop_wanted:
+            self._client.key_value_set(f"{_STOP}/wanted", "yes", allow_overwrite=True)
+        return self._stop_wanted or bool(self._client.key_value_dir_get(f"{_STOP}/"))
+
+    def _choose_last_step(self) -> None:
+        """Agrees on the step after the one that the fastest process has finished.
+
+        Nobody can finish another meanwhile; and as this is not asked in the steps themselves, a
+        process that waits in one for the others still answers.
+        """
+        with self._stepping:
+            self._client.key_value_set(f"{_STOP}/steps/{self._index}", str(self._step))
+            others = [
+                int(self._client.blocking_key_value_get(f"{_STOP}/steps/{i}", 1000 * STOP_SECONDS))
+                for i in self._peers
+            ]
+            self._last_step = max(self._step, *others) + 1
 
     def _coordinator_answers(self) -> bool:
         try:
@@ -147,6 +186,11 @@ class Watch:
     def _explain_abort(self) -> None:
         if self.lost():
             self._end()
+
+
+def watch() -> Watch | None:
+    """That of this process, inside its `with` body; None if the process is alone."""
+    return _watches[-1] if _watches else None
 
 
 def end(reason: str) -> NoReturn:

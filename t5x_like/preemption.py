@@ -7,8 +7,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-import jax
-from jax.experimental import multihost_utils
+from t5x_like import peers
 
 EXIT_CODE = 143  # as a shell reports a process that SIGTERM ended
 
@@ -30,8 +29,9 @@ class StopRequest:
 
         One process that is asked to stop stops all of them, after the same step.
         """
-        if jax.distributed.is_initialized():
-            return multihost_utils.reached_preemption_sync_point(step)
+        watch = peers.watch()
+        if watch is not None:
+            return watch.stops_after(step)
         return self.signal_name is not None
 
 
@@ -39,8 +39,7 @@ class StopRequest:
 def stop_on_signal() -> Iterator[StopRequest]:
     """Turns the first SIGTERM or SIGINT into a request; a second one exits at once.
 
-    Outside the main thread, where Python delivers no signals, nothing changes. With several
-    processes JAX's preemption service waits for SIGTERM, and SIGINT is passed on to it.
+    Outside the main thread, where Python delivers no signals, nothing changes.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -51,13 +50,10 @@ def stop_on_signal() -> Iterator[StopRequest]:
         if request.signal_name is not None:
             os._exit(EXIT_CODE)
         request.signal_name = signal.Signals(number).name
-        if jax.distributed.is_initialized():
-            os.kill(os.getpid(), signal.SIGTERM)
+        if watch := peers.watch():
+            watch.request_stop()
 
-    numbers = [signal.SIGINT]
-    if not jax.distributed.is_initialized():
-        numbers.append(signal.SIGTERM)
-    previous = {number: signal.signal(number, handle) for number in numbers}
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield request
     finally:

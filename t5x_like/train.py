@@ -175,7 +175,8 @@ def train(
                 if step % checkpoint_policy.period == 0 or step == train_steps or stopping:
                     save(step)
                 if stopping and step < train_steps:
-                    raise Preempted(f"{stop.signal_name or 'SIGTERM'} received: saved step {step}")
+                    reason = f"{stop.signal_name or 'a signal to another process'} received"
+                    raise Preempted(f"{reason}: saved step {step}")
                 if validation and (step % validation_period == 0 or step == train_steps):
                     validate(step)
         except Diverged as error:

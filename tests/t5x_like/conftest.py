@@ -139,6 +139,12 @@ def program():
     return run
 
 
+@pytest.fixture(scope="session")
+def write_cache():
+    """Writes a cache of texts, `write_cache(task, cache_dir, {split: texts})`."""
+    return _write_cache
+
+
 def _write_cache(task, cache_dir, texts):
     """What `t5x-like cache` makes of one document a line."""
     folder = cache_layout.cache_path(cache_dir, task.cache_name)
