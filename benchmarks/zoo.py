@@ -60,7 +60,7 @@ ZOO = (
     Entry("switch_xxl", "Switch-XXL", "switch/xxl", "adafactor",
           note="the paper gives no number of chips"),
     Entry("switch_c", "Switch-C", "switch/c", "adafactor",
-          note="the paper gives no number of chips; an expert for each core"),
+          note="the paper gives no number of chips; as many cores as experts"),
 )  # fmt: skip
 
 HEAD = """# The zoo, compiled
