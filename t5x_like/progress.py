@@ -1,5 +1,6 @@
 """What a person watching a run sees."""
 
+import logging
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,7 @@ class Progress:
         self._total = total
         self._shown = shown
         self._bar = _rich_bar(total, start) if shown and sys.stdout.isatty() else None
+        self._followed: list[tuple[logging.Logger, logging.Handler]] = []
 
     def say(self, text: str) -> None:
         """A line above the bar."""
@@ -25,6 +27,15 @@ class Progress:
             self._bar.console.print(text, markup=False, highlight=False)
         elif self._shown:
             print(text, flush=True)
+
+    def follow(self, name: str) -> None:
+        """Shows what this logger and those below it say, from INFO up, until `close`."""
+        logger, handler = logging.getLogger(name), _Lines(self)
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        # What other libraries have hung on the root would say it a second time.
+        logger.propagate = False
+        self._followed.append((logger, handler))
 
     def advance(self, step: int) -> None:
         """The bar moves to `step`."""
@@ -43,8 +54,20 @@ class Progress:
 
     def close(self) -> None:
         """Leaves the bar as it is."""
+        for logger, handler in self._followed:
+            logger.removeHandler(handler)
+            logger.propagate = True
         if self._bar is not None:
             self._bar.stop()
+
+
+class _Lines(logging.Handler):
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(logging.INFO)
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._progress.say(record.getMessage())
 
 
 def aligned(lines: Mapping[str, str]) -> str:

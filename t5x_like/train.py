@@ -105,6 +105,7 @@ def train(
 
     # -- What a person sees first, and what is kept of it -----------------------------------
     progress = Progress(train_steps, start, shown=primary)
+    progress.follow("models")
     peak = hardware.peak(list(partitioner.mesh.devices.flat))
     summary = aligned(
         {
