@@ -141,9 +141,9 @@ def compare_text(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
     """Nested values by dotted names."""
     if isinstance(value, Mapping):
-        items = value.items()
+        items = list(value.items())
     elif isinstance(value, list) and name.rpartition(".")[2] in ("step_seconds", "mfu"):
-        items = zip(("best", "worst"), value, strict=True)
+        items = list(zip(("best", "worst"), value, strict=True))
     else:
         return {name: value}
     parts = (_flat(inner, f"{name}.{key}" if name else str(key)) for key, inner in items)
