@@ -2,8 +2,9 @@
 
     python -m benchmarks.zoo [--only NAME ...] [--out DIR]
 
-writes `docs/zoo.md` from the results in DIR, one JSON file a model, once all are there; those that are there already
-are compiled again only if `--only` names them. Needs the extra [tpu-compile], and no TPU.
+writes `docs/zoo.md` from the results in DIR, one JSON file a model, once all are there, and prints
+it before. Those that are there already are compiled again only if `--only` names them. Needs the
+extra [tpu-compile], and no TPU.
 """
 
 import argparse
