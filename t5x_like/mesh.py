@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh
@@ -110,7 +109,7 @@ def _submesh_layout(
     Raises:
       UserError: the block does not tile the slice, or is not the size of `tensor`.
     """
-    places = np.array([_place(device, len(submesh)) for device in devices])
+    places = np.array(_places(devices, len(submesh)))
     bounds = tuple(int(n) for n in places.max(axis=0) + 1)
     if math.prod(submesh) != shape[-1] or any(n % m for n, m in zip(bounds, submesh, strict=True)):
         raise UserError(
@@ -125,13 +124,19 @@ def _submesh_layout(
     return grid.reshape(split).transpose(*outer, *inner).reshape(shape)
 
 
-def _place(device: Any, dimensions: int) -> tuple[int, ...]:
-    if dimensions == 4 and hasattr(device, "coords"):
-        return (*device.coords, getattr(device, "core_on_chip", 0))
-    local = [d.id for d in jax.devices(device.platform) if d.process_index == device.process_index]
-    if dimensions != 2 or hasattr(device, "coords"):
+def _places(devices: Sequence[Any], dimensions: int) -> list[tuple[int, ...]]:
+    """Where each device is, by as many coordinates as a submesh has numbers."""
+    if dimensions == 4 and hasattr(devices[0], "coords"):
+        return [(*device.coords, getattr(device, "core_on_chip", 0)) for device in devices]
+    if dimensions != 2 or hasattr(devices[0], "coords"):
         raise UserError(
             "model_parallel_submesh is (x, y, z, cores) on a TPU and (processes, local devices) "
-            f"elsewhere: {dimensions} numbers were given for {device.platform}."
+            f"elsewhere: {dimensions} numbers were given for {devices[0].platform}."
         )
-    return (device.process_index, local.index(device.id))
+    met: dict[int, int] = {}
+    places: list[tuple[int, ...]] = []
+    for device in devices:
+        local = met.setdefault(device.process_index, 0)
+        places.append((list(met).index(device.process_index), local))
+        met[device.process_index] += 1
+    return places

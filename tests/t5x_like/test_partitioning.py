@@ -69,6 +69,87 @@ def test_a_dimension_that_does_not_divide_is_named():
         partitioner.param_shardings(OneMatrix())
 
 
+class TwelveHeads(OneMatrix):
+    """A projection to 12 heads of 4 units."""
+
+    def abstract_params(self):
+        kernel = jax.ShapeDtypeStruct((8, 48), np.float32)
+        return {"query": nn.LogicallyPartitioned(kernel, ("embed", "joined_kv"))}
+
+    def axis_blocks(self):
+        return {"joined_kv": 4}
+
+
+def test_heads_are_not_cut_and_the_nearest_choices_are_named():
+    partitioner = fake_mesh(Partitioner(replicate_below=0), tensor=8)
+    message = (
+        r"query has 48 along 'joined_kv' in 12 blocks of 4, which does not divide over mesh axis "
+        r"tensor=8: choose 6 or 12, or a model with 8 or 16 there"
+    )
+    with pytest.raises(UserError, match=message):
+        partitioner.param_shardings(TwelveHeads())
+    fake_mesh(partitioner, tensor=6).param_shardings(TwelveHeads())
+
+
+def test_small_parameters_stay_whole():
+    partitioner = fake_mesh(Partitioner(replicate_below=8 * 6 + 1), fsdp=2, tensor=4)
+    assert partitioner.param_shardings(OneMatrix())["mlp"]["wi"].spec == PartitionSpec()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rules": "zero"}, "rules 'zero' is unknown: one of data_parallel, fsdp"),
+        ({"tensor": 2, "num_partitions": 4}, "tensor 2, num_partitions 4 say different sizes"),
+        ({"rules": "fsdp", "data": 1, "tensor": 8}, "axis tensor=8 is used by no rule of 'fsdp'"),
+        ({"dcn_data": 2}, "mesh data=2 does not fit 1 slices"),
+        ({"model_parallel_submesh": (2, 4)}, r"\(2, 4\) does not tile a slice of \(1, 8\)"),
+        ({"model_parallel_submesh": (2, 2, 1, 1)}, r"\(processes, local devices\) elsewhere: 4"),
+    ],
+)
+def test_meshes_that_cannot_be_are_refused(options, message):
+    partitioner = Partitioner(**options, devices=tuple(Device(i) for i in range(8)))
+    with pytest.raises(UserError, match=message):
+        print(partitioner.mesh)
+
+
+def test_a_submesh_is_a_block_of_neighbouring_chips():
+    """T5X's meaning: on 4 x 2 chips, blocks of 2 x 2 are one tensor group each."""
+    chips = [Chip(4 * y + x, (x, y, 0)) for y in range(2) for x in range(4)]
+    mesh = Partitioner(model_parallel_submesh=(2, 2, 1, 1), devices=tuple(chips)).mesh
+    assert mesh.shape["tensor"] == 4 and mesh.shape["data"] == 2
+    groups = [{chip.coords[:2] for chip in group} for group in mesh.devices.reshape(2, 4)]
+    assert groups == [{(0, 0), (0, 1), (1, 0), (1, 1)}, {(2, 0), (2, 1), (3, 0), (3, 1)}]
+
+
+def test_slices_are_joined_by_the_dcn_axes():
+    devices = [Chip(i, (i % 4, 0, 0), slice_index=i // 4) for i in range(8)]
+    mesh = Partitioner(data=1, fsdp=4, dcn_data=2, devices=tuple(devices)).mesh
+    assert mesh.shape["data"] == 2 and mesh.shape["fsdp"] == 4
+    slices = [{chip.slice_index for chip in row} for row in mesh.devices.reshape(2, 4)]
+    assert slices == [{0}, {1}]
+
+
+class Device:
+    """As much of a device as a mesh looks at."""
+
+    platform, process_index, device_kind = "cpu", 0, "cpu"
+
+    def __init__(self, index):
+        self.id = index
+
+
+class Chip(Device):
+    """A TPU's."""
+
+    platform, device_kind = "tpu", "TPU v4"
+
+    def __init__(self, index, coords, slice_index=0):
+        super().__init__(index)
+        self.coords, self.slice_index = coords, slice_index
+        self.core_on_chip = 0
+
+
 def test_activations_give_the_batch_precedence_over_embed():
     partitioner = fake_mesh(Partitioner(replicate_below=0), data=2, fsdp=2)
     spec = partitioner.spec(("batch", "length", "embed"), (8, 4, 8), "x")
