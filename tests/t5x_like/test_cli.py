@@ -59,6 +59,12 @@ def test_inspect_prints_one_json_object_and_nothing_else(small_model, capsys):
     }
 
 
+def test_inspect_looks_at_the_mesh_that_a_hardware_file_gives(small_model, capsys):
+    flags = ["--gin_file=hardware/fsdp.gin", "--gin.partitioning.Partitioner.fsdp=3"]
+    assert cli.main(["inspect", small_model, *flags]) == 2
+    assert "mesh fsdp=3 does not fit 1 devices of a slice" in capsys.readouterr().err
+
+
 def test_inspect_without_json_is_for_people(small_model, capsys):
     assert cli.main(["inspect", small_model]) == 0
     out = capsys.readouterr().out
