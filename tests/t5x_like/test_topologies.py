@@ -1,5 +1,6 @@
 import importlib.util
 
+import jax
 import pytest
 
 from t5x_like import topologies
@@ -26,6 +27,7 @@ HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
     ],
 )
 def test_what_does_not_exist_is_answered_with_what_does(topology, says):
+    assert len(jax.devices()) == 1  # devices are met by now, and no more can be simulated
     with pytest.raises(UserError) as error:
         topologies.devices_of(topology)
     assert says in str(error.value)
