@@ -59,7 +59,8 @@ setup(
         "tpu-compile": ["jax[tpu]>=0.8"],
         # Beam wants protobuf below 7, which sentencepiece 0.2.3 cannot import.
         "beam": ["apache-beam>=2.60", "google-crc32c", "sentencepiece==0.2.2"],
-        "gcs": ["gcsfs"],
+        # etils.epath reads through gcsfs; Orbax asks google-cloud-storage what a bucket is.
+        "gcs": ["gcsfs", "google-cloud-storage", "google-cloud-storage-control"],
         "wandb": ["wandb"],
     },
     entry_points={"console_scripts": ["t5x-like = t5x_like.__main__:main"]},

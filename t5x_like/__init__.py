@@ -1,9 +1,15 @@
 """The engine: programs, training, data plumbing, partitioning, checkpoints."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from t5x_like.runs import Run, load_run
+
+# Where TensorFlow is installed, etils.epath imports it to read `gs://`, which a training process
+# must not; told otherwise, it takes gcsfs. It asks the environment alone, at the first remote
+# path, so this stands where both the command line and a notebook pass first.
+os.environ.setdefault("EPATH_USE_TF", "false")
 
 __all__ = ["Run", "load_run"]
 

@@ -4,7 +4,7 @@
 position in the data, JSON that does not depend on the number of processes) and `metadata`
 (step, seed, tokens and seconds so far, versions); those of a model that was imported, `params`
 and `metadata` alone. A directory is renamed into place only when
-it is whole.
+it is whole; in an object store, `commit_success.txt` is written into it last.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from t5x_like import train_state
+from t5x_like import storage, train_state
 from t5x_like.errors import UserError
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner, path_name, split_boxes
@@ -72,7 +72,7 @@ class Checkpointer:
             enable_async_checkpointing=True,
             cleanup_tmp_directories=True,
         )
-        directory = epath.Path(model_dir).absolute() / DIRECTORY
+        directory = storage.location(model_dir) / DIRECTORY
         self._manager = ocp.CheckpointManager(directory, options=options)
 
     def latest_step(self) -> int | None:
@@ -143,10 +143,12 @@ class Checkpointer:
 
 def checkpoint_steps(model_dir: str) -> list[int]:
     """The steps of the whole checkpoints below MODEL_DIR, rising."""
-    directory = epath.Path(model_dir) / DIRECTORY
+    directory = storage.location(model_dir) / DIRECTORY
     if not directory.is_dir():
         return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+    found = [path for path in directory.iterdir() if path.name.isdecimal()]
+    # An object store cannot rename; there one last file says that all is written.
+    return sorted(int(path.name) for path in found if ocp.utils.is_checkpoint_finalized(path))
 
 
 def find_checkpoint(path: str, step: int | None = None) -> epath.Path:
@@ -159,7 +161,7 @@ def find_checkpoint(path: str, step: int | None = None) -> epath.Path:
     Raises:
       UserError: there is none.
     """
-    directory = epath.Path(path)
+    directory = storage.location(path)
     if (directory / "params").is_dir():
         return directory
     steps = checkpoint_steps(path)
@@ -203,7 +205,7 @@ def load_metadata(path: str, step: int | None = None) -> dict[str, Any]:
     """The metadata of a checkpoint: `step`, `seed`, `tokens`, `seconds`, versions."""
     directory = find_checkpoint(path, step) / "metadata"
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-        return reader.restore(directory.absolute()) if directory.is_dir() else {}
+        return reader.restore(directory) if directory.is_dir() else {}
 
 
 def initial_state(
@@ -278,7 +280,7 @@ def check_parameters(
 
 
 def _stored_shapes(item: epath.Path) -> dict[str, tuple[int, ...]]:
-    metadata = ocp.PyTreeCheckpointHandler().metadata(item.absolute())
+    metadata = ocp.PyTreeCheckpointHandler().metadata(item)
     return {
         path_name(path): tuple(leaf.shape)
         for path, leaf in jax.tree_util.tree_leaves_with_path(metadata.tree)
@@ -289,7 +291,7 @@ def _restore_arrays(directory: epath.Path, target: Any) -> Any:
     """The arrays of `target`, a subtree of the checkpoint's `params`, placed as it says."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         return reader.restore(
-            (directory / "params").absolute(),
+            directory / "params",
             args=ocp.args.PyTreeRestore(
                 item=target,
                 restore_args=ocp.checkpoint_utils.construct_restore_args(target),

@@ -15,9 +15,7 @@ function carries a decorator. Three things are added to what gin does:
 import ast
 import contextlib
 import copy
-import difflib
 import inspect
-import os
 import re
 import sys
 import tokenize
@@ -29,38 +27,14 @@ import gin
 from gin import config as gin_state
 from gin import config_parser
 
+from t5x_like import storage
 from t5x_like.errors import UserError
+from t5x_like.gin_files import READERS, find_gin_file, nearest, packaged_gin_configs
 from t5x_like.inheritance import inherited
 from t5x_like.macros import PURPOSES
 
 DEFAULTS_FILE = "runs/defaults.gin"
 _DYNAMIC = "from __gin__ import dynamic_registration"
-
-
-def packaged_gin_configs() -> Path:
-    """The `gin_configs` directory: installed inside `t5x_like`, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    installed = package / "gin_configs"
-    return installed if installed.is_dir() else package.parent / "gin_configs"
-
-
-def find_gin_file(name: str, search_paths: Sequence[str] = ()) -> Path:
-    """The gin file called `name`.
-
-    Looked for as given (relative to the working directory), then below each of
-    `search_paths`, then below the packaged `gin_configs`.
-
-    Raises:
-      UserError: no such file; names the places searched and the nearest packaged files.
-    """
-    packaged = packaged_gin_configs()
-    for root in (Path(), *map(Path, search_paths), packaged, packaged.parent):
-        path = root / name
-        if path.is_file():
-            return path
-    known = sorted(str(path.relative_to(packaged)) for path in packaged.rglob("*.gin"))
-    searched = ", ".join(["the working directory", *search_paths, str(packaged)])
-    raise UserError(f"gin file '{name}' not found in {searched}.{_nearest(name, known)}")
 
 
 def parse(
@@ -88,13 +62,13 @@ def parse(
     gin_state._LOCATION_PREFIXES[:] = ["", *search_paths, str(packaged_gin_configs())]
     # gin would also look for files inside Python packages, importing them, and report each
     # place where a file is not.
-    gin_state._FILE_READERS[:] = [(open, os.path.isfile)]
+    gin_state._FILE_READERS[:] = READERS
     for module in module_imports:
         _parse_text(f"{_DYNAMIC}\nimport {module}", f"--module_import={module}")
     for name in (DEFAULTS_FILE, *gin_files):
         path = find_gin_file(name, search_paths)
         with _explained(str(path)):
-            gin.parse_config_file(str(path.absolute()))
+            gin.parse_config_file(str(storage.location(path)))
     for name, value in bindings:
         _parse_binding(name, value)
     wrapped = {name: item.wrapped for name, item in gin_state._REGISTRY.items()}
@@ -278,23 +252,23 @@ def _explanation(error: Exception, origin: str) -> Exception:
     if found := re.search(r"'([\w.]+)' was not provided by an import", message):
         names = list(_imported_modules(place))
         return UserError(
-            f"{place}: '{found[1]}' is not imported in this gin file.{_nearest(found[1], names)}"
+            f"{place}: '{found[1]}' is not imported in this gin file.{nearest(found[1], names)}"
         )
     if found := re.search(r"resolve selector ([\w.]+); .* has no attribute (\w+)", message):
         names = _public_names(found[1], place)
-        return UserError(f"{place}: nothing is called '{found[1]}'.{_nearest(found[2], names)}")
+        return UserError(f"{place}: nothing is called '{found[1]}'.{nearest(found[2], names)}")
     if found := re.search(
         r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", message
     ):
         names = _parameter_names(found[1])
         return UserError(
-            f"{place}: '{found[1]}' has no parameter '{found[2]}'.{_nearest(found[2], names)}"
+            f"{place}: '{found[1]}' has no parameter '{found[2]}'.{nearest(found[2], names)}"
         )
     if found := re.search(r"No configurable matching (?:reference )?'@?([\w.]+)", message):
         names = [key for key, _ in gin_state._REGISTRY.items()]
         short = {name.split(".", 1)[-1] for name in names}
         return UserError(
-            f"{place}: nothing configurable is called '{found[1]}'.{_nearest(found[1], short)}"
+            f"{place}: nothing configurable is called '{found[1]}'.{nearest(found[1], short)}"
         )
     return UserError(f"{place}: {type(error).__name__}: {_first_line(message)}")
 
@@ -337,12 +311,6 @@ def _signature(configurable: Any) -> inspect.Signature:
     return inspect.signature(configurable.wrapped)
 
 
-def _nearest(name: str, known: Any) -> str:
-    """` Did you mean ...?`, or nothing when no known name is near."""
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f" Did you mean {' or '.join(near)}?" if near else ""
-
-
 def _first_line(text: str) -> str:
     return text.strip().split("\n", 1)[0]
 
@@ -352,7 +320,7 @@ def _missing_macro(name: str, needed_by: str = "") -> str:
     described = f" ({purpose})" if purpose else ""
     user = f", needed by {needed_by}" if needed_by else ""
     known = [scope for scope, selector in gin_state._CONFIG if selector == "gin.macro"]
-    near = "" if name in PURPOSES else _nearest(name, known)
+    near = "" if name in PURPOSES else nearest(name, known)
     return f"{name}{described} is not set{user}: give --gin.{name}=VALUE.{near}"
 
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from t5x_like import checkpoints, compilation_cache
+from t5x_like import checkpoints, compilation_cache, storage
 from t5x_like.data import DatasetConfig, open_evaluation
 from t5x_like.decoding import Generation, Greedy, Strategy, TextCodec, generate
 from t5x_like.decoding.tally import Tally
@@ -94,7 +94,7 @@ def evaluate(
     """
     compilation_cache.enable()
     partitioner = partitioner or Partitioner()
-    directory = epath.Path(output_dir or model_dir)
+    directory = storage.location(output_dir or model_dir)
     results: dict[int, dict[str, Values]] = {}
     events = None
     if jax.process_index() == 0:
@@ -299,8 +299,9 @@ def _report(
             result.predictions,
         )
     record = {"step": step, "split": split, "task": result.task, **result.values}
-    with (directory / METRICS_FILE).open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    metrics = storage.growing_file(directory / METRICS_FILE)
+    metrics.append((json.dumps(record) + "\n").encode())
+    metrics.close()
     if events is not None:
         events.write(
             step, {f"{split}/{result.task}/{name}": v for name, v in result.values.items()}

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from etils import epath
 
+from t5x_like import storage
 from t5x_like.checkpoints import DIRECTORY, check_parameters, find_checkpoint, load_metadata
 from t5x_like.partitioning import split_boxes
 from t5x_like.protocols import LanguageModel, Params
@@ -60,7 +60,7 @@ def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[st
     piece = max(_PIECE, sum(x.nbytes for x in jax.tree.leaves(arrays)) // _PIECES)
     pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=piece), arrays)
     options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
-    directory = epath.Path(model_dir).absolute() / DIRECTORY
+    directory = storage.location(model_dir) / DIRECTORY
     with ocp.CheckpointManager(directory, item_handlers=handlers, options=options) as manager:
         manager.save(
             step,

@@ -10,6 +10,7 @@ from typing import Any
 
 from etils import epath
 
+from t5x_like import storage
 from t5x_like.data import crc32c
 from t5x_like.errors import UserError
 
@@ -34,20 +35,20 @@ class MetricsLog:
         tensorboard: bool = True,
         wandb_project: str | None = None,
     ) -> None:
-        self._path = epath.Path(model_dir) / FILE
+        directory = storage.location(model_dir)
+        self._path = directory / FILE
         kept = [line for line in read_records(model_dir) if line["step"] <= resumed_step]
         temporary = self._path.with_name(FILE + ".tmp")
         temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
         temporary.replace(self._path)
-        self._file = self._path.open("a")
-        self._events = EventFile(epath.Path(model_dir) / "tensorboard") if tensorboard else None
+        self._file = storage.growing_file(self._path)
+        self._events = EventFile(directory / "tensorboard") if tensorboard else None
         self._wandb = _start_wandb(wandb_project, model_dir) if wandb_project else None
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """One record of `split` ('train', or the name of a validation split)."""
         record = {"step": step, "split": split, **values}
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        self._file.append((json.dumps(record) + "\n").encode())
         named = {f"{split}/{name}": value for name, value in values.items()}
         if self._events:
             self._events.write(step, named)
@@ -65,7 +66,7 @@ class MetricsLog:
 
 def read_records(model_dir: str) -> list[dict[str, Any]]:
     """The records of `metrics.jsonl`, without a last line that is still being written."""
-    path = epath.Path(model_dir) / FILE
+    path = storage.location(model_dir) / FILE
     if not path.exists():
         return []
     records = []
@@ -85,7 +86,7 @@ class EventFile:
     def __init__(self, directory: epath.Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
-        self._file = (directory / name).open("wb")
+        self._file = storage.growing_file(directory / name)
         self._append(_double(1, time.time()) + _bytes(3, b"brain.Event:2"))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -95,7 +96,6 @@ class EventFile:
             for tag, value in values.items()
         )
         self._append(_double(1, time.time()) + _tag(2, 0) + _varint(step) + _bytes(5, summary))
-        self._file.flush()
 
     def close(self) -> None:
         """Closes the file."""
@@ -105,7 +105,7 @@ class EventFile:
         length = struct.pack("<Q", len(event))
         length_crc, event_crc = crc32c.masked_crc32c([length, event]).tolist()
         frame = (length, struct.pack("<I", length_crc), event, struct.pack("<I", event_crc))
-        self._file.write(b"".join(frame))
+        self._file.append(b"".join(frame))
 
 
 def _varint(value: int) -> bytes:

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from etils import epath
 
-from t5x_like import checkpoints, config, metrics_log
+from t5x_like import checkpoints, config, metrics_log, storage
 from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strategy
 from t5x_like.errors import UserError
 from t5x_like.protocols import LanguageModel, Mixture, Params, Task
@@ -37,7 +36,7 @@ def load_run(model_dir: str, step: int | None = None) -> "Run":
     Raises:
       UserError: there is no run.
     """
-    path = epath.Path(model_dir) / "config.gin"
+    path = storage.location(model_dir) / "config.gin"
     if not path.is_file():
         raise UserError(f"no run in '{model_dir}': it has no config.gin.")
     with config.isolated():
@@ -101,7 +100,7 @@ class Run:
     def task(self) -> Task | Mixture:
         """What it learns; a seqio task of your own is found once its module is imported."""
         with config.isolated():
-            config.parse([str(epath.Path(self.model_dir) / "config.gin")])
+            config.parse([str(storage.location(self.model_dir) / "config.gin")])
             return config.macro("TASK")
 
     @functools.cached_property

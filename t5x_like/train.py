@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from t5x_like import checkpoints, compilation_cache, hardware, inspection, train_state
+from t5x_like import checkpoints, compilation_cache, hardware, inspection, storage, train_state
 from t5x_like.checkpoints import Checkpointer, CheckpointPolicy, InitialCheckpoint
 from t5x_like.data import DatasetConfig, merge_states, open_dataset, open_evaluation
 from t5x_like.distributed import gather_json
@@ -79,7 +79,7 @@ def train(
     partitioner = partitioner or Partitioner()
     checkpoint_policy = checkpoint_policy or CheckpointPolicy()
     _check_plan(train_steps, log_period, validation_period, num_microbatches, dataset, optimizer)
-    directory = epath.Path(model_dir)
+    directory = storage.location(model_dir)
     primary = jax.process_index() == 0
 
     # -- The data, the state, and how far an earlier start got ------------------------------
@@ -242,7 +242,9 @@ def _make_directory(directory: epath.Path) -> None:
         probe.write_text("")
         probe.unlink()
     except OSError as error:
-        raise UserError(f"MODEL_DIR '{directory}' cannot be written: {error.strerror}.") from error
+        raise UserError(
+            f"MODEL_DIR '{directory}' cannot be written: {error.strerror or error}."
+        ) from error
 
 
 def _check_batch(
