@@ -1,0 +1,134 @@
+"""Runs in an object store: against an emulator on loopback, each in a process of its own."""
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from t5x_like import storage
+from t5x_like.errors import UserError
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+
+OPENED = """
+import json, sys
+from etils import epath
+from t5x_like import checkpoints, load_run
+model_dir = sys.argv[1]
+run = load_run(model_dir)
+(text,) = run.generate(["Many hands"], temperature=0.0)
+records = run.metrics[["step", "split", "loss"]].to_dict("records")
+# As a kill leaves it: there, under its final name, without its last file.
+(epath.Path(model_dir) / "checkpoints" / sys.argv[2] / "params" / "_METADATA").write_text("{}")
+result = {
+    "steps": run.steps,
+    "whole": checkpoints.checkpoint_steps(model_dir),
+    "records": records,
+    "text": text,
+    "tensorflow": "tensorflow" in sys.modules,
+}
+print(json.dumps(result))
+"""
+
+
+def test_a_local_path_is_made_absolute_and_a_remote_one_is_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(storage.location("runs/demo")) == f"{tmp_path}/runs/demo"
+    if importlib.util.find_spec("gcsfs"):
+        assert str(storage.location("gs://bucket/runs/demo")) == "gs://bucket/runs/demo"
+    else:
+        with pytest.raises(UserError, match=r"needs `pip install t5x-like\[gcs\]`"):
+            storage.location("gs://bucket/runs/demo")
+
+
+@pytest.fixture(scope="module")
+def environment():
+    """Variables that lead gcsfs, google-cloud-storage and TensorStore to an emulator."""
+    pytest.importorskip("gcsfs")
+    pytest.importorskip("gcp_storage_emulator")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, str(HERE / "gcs_emulator.py"), str(port)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as emulator:
+        address = emulator.stdout.readline().strip()
+        yield {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "JAX_PLATFORMS": "cpu",
+            "STORAGE_EMULATOR_HOST": address,
+            "TENSORSTORE_GCS_HTTP_URL": address,
+            "GOOGLE_AUTH_TOKEN_FOR_TESTING": "any",
+            "GOOGLE_CLOUD_PROJECT": "any",
+            # Zonal buckets are asked for over gRPC, which the emulator does not speak.
+            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
+        }
+        emulator.terminate()
+
+
+@pytest.fixture
+def run(environment):
+    def run(*arguments):
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_run_in_a_bucket_is_killed_resumed_evaluated_and_opened(
+    environment, run, train_flags, corpus
+):
+    model_dir = "gs://bucket/runs/demo"
+    command = ["-m", "t5x_like", *train_flags, f"--gin.MODEL_DIR={model_dir}"]
+    command += ["--gin.checkpoints.CheckpointPolicy.period=20"]
+
+    with subprocess.Popen(
+        [sys.executable, *command, "--gin.TRAIN_STEPS=100000"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as training:
+        for line in training.stdout:
+            if line.startswith("step ") and int(line.split()[1].split("/")[0]) >= 60:
+                break
+        training.send_signal(signal.SIGKILL)
+        assert training.wait() == -signal.SIGKILL
+
+    again = run("-c", OPENED, model_dir, "999999")
+    (step,) = json.loads(again.splitlines()[-1])["whole"][-1:]
+    assert step >= 20 and step % 20 == 0
+
+    out = run(*command, f"--gin.TRAIN_STEPS={step + 4}")
+    assert f"{step} of {step + 4} done" in out
+    run("-m", "t5x_like", "eval", *corpus, "--gin_file=runs/eval.gin",
+        f"--gin.MODEL_DIR={model_dir}", "--gin.SPLIT='validation'")  # fmt: skip
+
+    found = json.loads(run("-c", OPENED, model_dir, "999998").splitlines()[-1])
+    assert found["steps"][-1] == step + 4
+    assert found["whole"][-1] == step + 4
+    assert not found["tensorflow"]
+    trained = [r["step"] for r in found["records"] if r["split"] == "train"]
+    # Nothing twice, nothing lost between the resumed start and the end.
+    assert trained == sorted(set(trained))
+    assert trained[-2:] == [step + 2, step + 4]
+    measured = [r["loss"] for r in found["records"] if r["split"] == "validation"]
+    assert measured[-1] == pytest.approx(measured[-2], rel=1e-6)  # the run's own, and eval's
