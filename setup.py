@@ -7,7 +7,14 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 
 TOKENIZERS = ["tokenizers>=0.21"]
-TEST = ["hypothesis", "pytest", "pytest-xdist", "ruff", "mypy", "scikit-learn", *TOKENIZERS]
+# etils.epath reads through gcsfs; Orbax asks google-cloud-storage what a bucket is.
+GCS = ["gcsfs", "google-cloud-storage", "google-cloud-storage-control"]
+TEST = [
+    *["hypothesis", "pytest", "pytest-xdist", "ruff", "mypy", "scikit-learn"],
+    *TOKENIZERS,
+    *GCS,
+    "gcp-storage-emulator",
+]
 NOTEBOOKS = ["ipykernel", "matplotlib", "nbclient", "nbformat"]
 # Bounds on torch and transformers are what the parity tests were run against.
 INTEROP = ["safetensors", "torch>=2.6", "transformers>=5"]
@@ -59,8 +66,7 @@ setup(
         "tpu-compile": ["jax[tpu]>=0.8"],
         # Beam wants protobuf below 7, which sentencepiece 0.2.3 cannot import.
         "beam": ["apache-beam>=2.60", "google-crc32c", "sentencepiece==0.2.2"],
-        # etils.epath reads through gcsfs; Orbax asks google-cloud-storage what a bucket is.
-        "gcs": ["gcsfs", "google-cloud-storage", "google-cloud-storage-control"],
+        "gcs": GCS,
         "wandb": ["wandb"],
     },
     entry_points={"console_scripts": ["t5x-like = t5x_like.__main__:main"]},

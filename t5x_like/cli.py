@@ -192,8 +192,6 @@ def _cache(options: argparse.Namespace) -> None:
     chosen = _tasks(options, config)
     directory = config.macro("CACHE_DIR")
     splits = options.splits.split(",") if options.splits else None
-    if not options.task and not options.dry_run:
-        _write_declaration(config.macro("TASK"), directory)
     for task in [] if options.declare else chosen:
         if options.dry_run:
             print(f"{task.name} would be cached in {directory}")
@@ -205,6 +203,8 @@ def _cache(options: argparse.Namespace) -> None:
             tokens = sum(counts.tokens[split].values())
             print(f"{task.name} {split}: {examples:,} examples, {tokens:,} tokens")
         print(f"{task.name}: {counts.path} in {counts.seconds:.1f} s")
+    if not options.task and not options.dry_run:
+        _write_declaration(config.macro("TASK"), directory)
 
 
 def _vocab(options: argparse.Namespace) -> None:
@@ -332,8 +332,11 @@ def _run_cache(options: argparse.Namespace, *flags: str) -> int:
     return done.returncode
 
 
-def _declaration_path(name: str, cache_dir: str) -> Path:
-    return Path(cache_dir).expanduser() / "declared" / f"{name.replace(':', '.')}.json"
+def _declaration_path(name: str, cache_dir: str) -> Any:
+    from t5x_like import storage
+
+    directory = storage.location(os.path.expanduser(cache_dir))
+    return directory / "declared" / f"{name.replace(':', '.')}.json"
 
 
 def _write_declaration(task: Any, cache_dir: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from t5x_like.data import cache_layout, cache_writer
+from t5x_like.data import cache_copy, cache_layout, cache_writer
 from t5x_like.errors import UserError
 from t5x_like.protocols import Task
 
@@ -54,11 +54,13 @@ def cache_status(
 
     Args:
       task: the task.
-      cache_dir: the cache directory, which holds one folder for each task.
+      cache_dir: the cache directory, which holds one folder for each task; of a remote one
+        (`gs://…`), the task's folder is copied to this host first.
       split: a split that must be there; None asks for any.
       verify_source: whether a fingerprint that differs makes the cache stale.
     """
-    folder = cache_layout.cache_path(cache_dir, task.cache_name)
+    directory = cache_copy.local_cache_dir(cache_dir, task.cache_name)
+    folder = cache_layout.cache_path(directory, task.cache_name)
 
     def report(status: CacheStatus, reason: str) -> CacheReport:
         return CacheReport(status, folder, reason)

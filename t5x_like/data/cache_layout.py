@@ -27,8 +27,8 @@ def cache_path(cache_dir: str | os.PathLike[str], cache_name: str) -> Path:
     directory = os.fspath(cache_dir)
     if "://" in directory:
         raise UserError(
-            f"the cache directory {directory} is not a local path; caches are memory-mapped: "
-            "copy it to a local disk or mount the bucket"
+            f"the cache directory {directory} is not a local path; caches are written to local "
+            "disks: copy it there afterwards"
         )
     return Path(directory).expanduser().joinpath(*cache_name.split(":"))
 

@@ -13,6 +13,7 @@ import pytest
 
 from t5x_like import storage
 from t5x_like.errors import UserError
+from t5x_like.metrics_log import read_records
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -90,6 +91,45 @@ def run(environment):
         return done.stdout
 
     return run
+
+
+COPIED = """
+import sys
+from pathlib import Path
+from etils import epath
+for path in Path(sys.argv[1]).rglob("*"):
+    if path.is_file() and not path.name.startswith("."):
+        target = epath.Path(sys.argv[2]) / path.relative_to(sys.argv[1]).as_posix()
+        target.write_bytes(path.read_bytes())
+"""
+
+
+@pytest.mark.slow
+def test_a_cache_in_a_bucket_is_copied_once_and_read_from_the_copy(
+    environment, run, train_flags, tmp_path
+):
+    local = Path(train_flags[2].partition("=")[2]).parent / "cache"
+    remote = "gs://bucket/caches"
+    run("-c", COPIED, str(local), remote)
+    said = {}
+    for name, cache_dir in {"local": local, "first": remote, "second": remote}.items():
+        command = [sys.executable, "-m", "t5x_like", *train_flags, "--gin.TRAIN_STEPS=2"]
+        command += [f"--gin.CACHE_DIR={cache_dir}", f"--gin.MODEL_DIR={tmp_path}/{name}"]
+        done = subprocess.run(
+            command,
+            env={**environment, "XDG_CACHE_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        said[name] = done.stderr.count("copying the cache gs://bucket/caches/proverbs")
+    assert said == {"local": 0, "first": 1, "second": 0}
+    (copy,) = (tmp_path / "t5x_like" / "remote").iterdir()
+    assert (copy / "proverbs" / "COMPLETED").exists()
+    losses = [[r["loss"] for r in read_records(str(tmp_path / name))] for name in said]
+    assert losses[0] == losses[1] == losses[2] != []
 
 
 @pytest.mark.slow

@@ -328,7 +328,6 @@ def test_a_fault_in_the_thread_reaches_the_training_loop(kit, tmp_path, document
         ({"batch_size": 9}, "batch_size 9 cannot be divided among 2 data shards; .* 8 and 10"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"virtual_streams": 3}, "virtual_streams is 3; it must divide batch_size 8"),
-        ({"cache_dir": "gs://bucket/x"}, "not a local path"),
     ],
 )
 def test_bad_settings_are_one_clear_line(kit, tmp_path, pairs, change, message):
