@@ -59,7 +59,7 @@ test: $(VENV)/.installed-test
 
 ## make test-slow    the slow tests, and those against torch and transformers
 test-slow: $(VENV)/.installed-interop
-	$(BIN)/python -m pytest -q -m 'slow or interop'
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'slow or interop'
 
 ## make lint         ruff, and mypy on the engine
 lint: $(VENV)/.installed-test

@@ -16,6 +16,7 @@ from typing import Any
 
 from t5x_like.arguments import OneLineParser, common_parser, split_gin_bindings
 from t5x_like.errors import UserError
+from t5x_like.scaling import commands as scaling_commands
 
 PROGRAM = "t5x-like"
 EXIT_DONE, EXIT_FAULT, EXIT_USER = 0, 1, 2
@@ -121,6 +122,7 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         exchange.add_argument(
             "--json", action="store_true", help="one JSON object on standard output"
         )
+    scaling_commands.add(command)
     options = parser.parse_args(rest)
     if options.tfds_data_dir:
         bindings.insert(0, ("TFDS_DATA_DIR", options.tfds_data_dir))

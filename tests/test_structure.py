@@ -19,7 +19,7 @@ FLOORS = (
     ("data", "train_state", "train_step", "validation", "checkpoints", "host_params", "metrics_log",
      "progress", "ledger", "decoding", "scoring", "inspection"),
     ("train", "evaluate", "infer", "runs", "aot", "aot_report"),
-    ("exchange",),
+    ("exchange", "scaling"),
     ("cli",),
     ("__main__", "__init__"),
 )  # fmt: skip

@@ -1,0 +1,15 @@
+"""The scaling-law laboratory: plan, sweep, fit, report."""
+
+import importlib
+from typing import Any
+
+# Where each public name lives; imported when first asked for.
+_HOMES: dict[str, str] = {}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
