@@ -9,13 +9,15 @@ ROOT = Path(__file__).parent
 TOKENIZERS = ["tokenizers>=0.21"]
 # etils.epath reads through gcsfs; Orbax asks google-cloud-storage what a bucket is.
 GCS = ["gcsfs", "google-cloud-storage", "google-cloud-storage-control"]
+REPORT = ["matplotlib>=3.9", "plotly>=6"]
 TEST = [
     *["hypothesis", "pytest", "pytest-xdist", "ruff", "mypy", "scikit-learn"],
     *TOKENIZERS,
     *GCS,
+    *REPORT,
     "gcp-storage-emulator",
 ]
-NOTEBOOKS = ["ipykernel", "matplotlib", "nbclient", "nbformat"]
+NOTEBOOKS = ["ipykernel", "nbclient", "nbformat", *REPORT]
 # Bounds on torch and transformers are what the parity tests were run against.
 INTEROP = ["safetensors", "torch>=2.6", "transformers>=5"]
 
@@ -61,6 +63,7 @@ setup(
         "test": TEST,
         "notebooks": NOTEBOOKS,
         "interop": INTEROP,
+        "report": REPORT,
         "tokenizers": TOKENIZERS,
         # Through JAX, which knows the libtpu that it works with.
         "tpu-compile": ["jax[tpu]>=0.8"],
