@@ -1,0 +1,348 @@
+"""From (family, N, D) to a model and how it is trained: every rule explicit, each replaceable.
+
+A family has a file `gin_configs/models/FAMILY/shape.gin`, in which the shape is a handful of
+macros. The recipe chooses their values, and counts parameters by building the model, so that
+biases, gates and relative positions are counted whatever the family.
+"""
+
+import bisect
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from t5x_like import config
+from t5x_like.errors import UserError
+from t5x_like.gin_files import nearest, packaged_gin_configs
+
+SHAPE_FILE = "models/{}/shape.gin"
+
+Bindings = Mapping[str, Any]
+"""gin names, macros mostly, and their values."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A family, with what a sweep changes about it.
+
+    Attributes:
+      family: a folder of `gin_configs/models` with a `shape.gin`.
+      gin_files: read after it.
+      bindings: applied last; `(name, value)` pairs.
+    """
+
+    family: str
+    gin_files: tuple[str, ...] = ()
+    bindings: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.family not in families():
+            raise UserError(
+                f"no family '{self.family}': there are {', '.join(families())}."
+                f"{nearest(self.family, families())}"
+            )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All gin files of the model, in order."""
+        return SHAPE_FILE.format(self.family), *self.gin_files
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """What a model's parameters number.
+
+    Attributes:
+      parameters: all of them.
+      without_embeddings: less those of tokens and positions.
+      active: those that one token meets; `parameters` where there are no experts.
+    """
+
+    parameters: int
+    without_embeddings: int
+    active: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """A model that can be built.
+
+    Attributes:
+      num_layers: of the decoder, and of the encoder where there is one.
+      embed_dim: d_model.
+      num_heads: attention heads.
+      head_dim: units of one head.
+      mlp_dim: hidden units of the MLP.
+    """
+
+    num_layers: int
+    embed_dim: int
+    num_heads: int
+    head_dim: int
+    mlp_dim: int
+
+    @property
+    def bindings(self) -> dict[str, int]:
+        """As macros of a family's `shape.gin`."""
+        return {field.upper(): value for field, value in dataclasses.asdict(self).items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How a model is trained.
+
+    Attributes:
+      batch_tokens: target tokens of a batch.
+      steps: updates.
+      learning_rate: peak.
+      warmup_steps: updates over which the rate rises.
+    """
+
+    batch_tokens: int
+    steps: int
+    learning_rate: float
+    warmup_steps: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens seen in all."""
+        return self.batch_tokens * self.steps
+
+
+@functools.cache
+def families() -> tuple[str, ...]:
+    """The families that have a `shape.gin`."""
+    found = packaged_gin_configs().glob(SHAPE_FILE.format("*"))
+    return tuple(sorted(path.parent.name for path in found))
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """The rules; a subclass or a field replaces each.
+
+    Shape. `embed_dim / num_layers` is `aspect * (embed_dim / 512) ** aspect_growth`, which meets
+    Gopher's 44M (8 layers of 512), GPT-3 175B (96 of 12,288) and Chinchilla 70B (80 of 8,192)
+    within a tenth; heads are as wide as published models of that width have them; the depth is
+    then moved by up to a quarter to come closest to N.
+
+    Batch and learning rate. Power laws in the budget C = 6ND, fitted by Bi et al. 2024
+    (DeepSeek LLM, section 3.1, equation 1) to sweeps of 1e17 to 2e19 FLOPs: batch
+    0.2920 C^0.3271 tokens, peak rate 0.3118 C^-0.1250; for AdamW. Below that range they are an
+    extrapolation, which a sweep can check and correct by `LearningRateSearch`.
+
+    Attributes:
+      aspect: width over depth at width 512.
+      aspect_growth: how it grows with the width.
+      learning_rate_coefficient: of C to `learning_rate_exponent`.
+      learning_rate_exponent: see above.
+      learning_rate_factor: multiplies the rate; what a search finds.
+      max_learning_rate: the rate is cut here.
+      batch_coefficient: of C to `batch_exponent`, in tokens.
+      batch_exponent: see above.
+      min_steps: batches shrink so that a run has as many updates.
+      rows_multiple: batches are whole multiples of this many rows.
+      warmup_fraction: of a run's updates.
+      max_warmup_steps: at most.
+    """
+
+    aspect: float = 64.0
+    aspect_growth: float = 0.2
+    learning_rate_coefficient: float = 0.3118
+    learning_rate_exponent: float = -0.1250
+    learning_rate_factor: float = 1.0
+    max_learning_rate: float = 0.02
+    batch_coefficient: float = 0.2920
+    batch_exponent: float = 0.3271
+    min_steps: int = 200
+    rows_multiple: int = 1
+    warmup_fraction: float = 0.05
+    max_warmup_steps: int = 2000
+
+    # -- The shape -------------------------------------------------------------------------------
+
+    def num_layers(self, embed_dim: int) -> float:
+        """The depth for a width, not rounded."""
+        return embed_dim / (self.aspect * (embed_dim / 512) ** self.aspect_growth)
+
+    def head_dim(self, embed_dim: int) -> int:
+        """Units of one head for a width."""
+        bounds = ((2048, 128), (384, 64), (96, 32), (0, 16))
+        return next(units for width, units in bounds if embed_dim >= width)
+
+    def mlp_dim(self, embed_dim: int, ratio: float) -> int:
+        """Hidden units for a width; rounded up to what a matrix unit divides."""
+        multiple = 256 if embed_dim >= 1024 else 64 if embed_dim >= 256 else 8
+        return math.ceil(round(ratio * embed_dim, 6) / multiple) * multiple
+
+    def widths(self) -> list[int]:
+        """The widths to choose from, rising; heads divide each."""
+        grid = [(32, 128, 16), (128, 512, 32), (512, 1024, 64), (1024, 4096, 128)]
+        grid += [(4096, 8192, 256), (8192, 32768 + 1, 512)]
+        widths = [width for start, end, step in grid for width in range(start, end, step)]
+        return [width for width in widths if width % self.head_dim(width) == 0]
+
+    def shape_of_width(
+        self, architecture: Architecture, embed_dim: int, num_layers: int | None = None
+    ) -> Shape:
+        """The shape with this width, and the rule's depth unless one is given."""
+        ratio, multiple = _family_rules(architecture)
+        if num_layers is None:
+            num_layers = max(1, round(self.num_layers(embed_dim) / multiple)) * multiple
+        head_dim = self.head_dim(embed_dim)
+        return Shape(
+            num_layers=num_layers,
+            embed_dim=embed_dim,
+            num_heads=max(1, embed_dim // head_dim),
+            head_dim=head_dim,
+            mlp_dim=self.mlp_dim(embed_dim, ratio),
+        )
+
+    def shape(self, architecture: Architecture | str, parameters: float) -> Shape:
+        """The buildable shape whose active parameters, embeddings included, come closest.
+
+        Args:
+          architecture: or the name of a family.
+          parameters: wanted.
+
+        Raises:
+          UserError: no width of the recipe is near: the model would be off by more than half.
+        """
+        if isinstance(architecture, str):
+            architecture = Architecture(architecture)
+        widths = self.widths()
+
+        def larger(index: int) -> bool:
+            shape = self.shape_of_width(architecture, widths[index])
+            return _active(architecture, shape) >= parameters
+
+        # From a guess, 12 d^2 for each layer, to the first width whose model is not smaller.
+        guesses = [12 * self.num_layers(width) * width**2 for width in widths]
+        first = min(bisect.bisect_left(guesses, parameters), len(widths) - 1)
+        while first > 0 and larger(first - 1):
+            first -= 1
+        while first < len(widths) - 1 and not larger(first):
+            first += 1
+        near = range(max(first - 2, 0), min(first + 2, len(widths)))
+        candidates = [
+            shape for index in near for shape in self._depths(architecture, widths[index])
+        ]
+        best = min(candidates, key=lambda s: self._distance(architecture, s, parameters))
+        found = _active(architecture, best)
+        if not 0.5 < found / parameters < 1.5:
+            raise UserError(
+                f"no {architecture.family} of {parameters:.3g} parameters can be built: the "
+                f"nearest has {found:,} ({best.num_layers} layers of {best.embed_dim})."
+            )
+        return best
+
+    def _depths(self, architecture: Architecture, embed_dim: int) -> list[Shape]:
+        """The rule's depth and those up to a quarter off, or one layer where that is more."""
+        _, multiple = _family_rules(architecture)
+        middle = self.shape_of_width(architecture, embed_dim).num_layers
+        reach = max(multiple, middle // 4 // multiple * multiple)
+        depths = range(max(multiple, middle - reach), middle + reach + 1, multiple)
+        return [self.shape_of_width(architecture, embed_dim, depth) for depth in depths]
+
+    def _distance(self, architecture: Architecture, shape: Shape, parameters: float) -> float:
+        """How far from N and, a tenth as grave, from the rule's depth; in logarithms."""
+        size = abs(math.log(_count_of_depth(architecture, shape) / parameters))
+        depth = abs(math.log(shape.num_layers / self.num_layers(shape.embed_dim)))
+        return size + 0.1 * depth
+
+    # -- The training ----------------------------------------------------------------------------
+
+    def training(
+        self,
+        parameters: float,
+        tokens: float,
+        *,
+        row_tokens: int = 2048,
+        unit_steps: int = 1,
+    ) -> Training:
+        """Batch, rate and steps for a model of N (active) parameters and D tokens.
+
+        Args:
+          parameters: N.
+          tokens: D; what is trained on differs by less than half a batch.
+          row_tokens: target tokens of one row.
+          unit_steps: steps come in multiples of this.
+
+        Raises:
+          UserError: not one row for each of `min_steps` updates is left.
+        """
+        flops = 6.0 * parameters * tokens
+        rows = self.batch_coefficient * flops**self.batch_exponent / row_tokens
+        rows = min(rows, tokens / self.min_steps / row_tokens)
+        rows_whole = max(1, round(rows / self.rows_multiple)) * self.rows_multiple
+        steps = max(1, round(tokens / (rows_whole * row_tokens) / unit_steps)) * unit_steps
+        if steps * unit_steps < self.min_steps / 2:
+            raise UserError(
+                f"{tokens:.3g} tokens are {steps} updates of {rows_whole} rows of {row_tokens}, "
+                f"fewer than min_steps {self.min_steps}: raise the budget, or shorten the rows."
+            )
+        rate = self.learning_rate_coefficient * flops**self.learning_rate_exponent
+        return Training(
+            batch_tokens=rows_whole * row_tokens,
+            steps=steps,
+            learning_rate=min(
+                float(f"{rate * self.learning_rate_factor:.3g}"), self.max_learning_rate
+            ),
+            warmup_steps=max(1, min(round(self.warmup_fraction * steps), self.max_warmup_steps)),
+        )
+
+
+# -- Counting ------------------------------------------------------------------------------------
+
+
+def model_of(architecture: Architecture, shape: Shape) -> Any:
+    """The Linen module."""
+    with config.isolated():
+        _parse(architecture, shape.bindings)
+        return config.macro("MODEL")
+
+
+@functools.cache
+def size_of(architecture: Architecture, shape: Shape) -> Size:
+    """The exact numbers of parameters, by building the model."""
+    model = model_of(architecture, shape)
+    return Size(
+        parameters=model.parameter_count(),
+        without_embeddings=model.parameter_count(embeddings=False),
+        active=_active(architecture, shape),
+    )
+
+
+@functools.cache
+def _active(architecture: Architecture, shape: Shape) -> int:
+    model = model_of(architecture, shape)
+    return getattr(model, "active_parameter_count", model.parameter_count)()
+
+
+def _count_of_depth(architecture: Architecture, shape: Shape) -> float:
+    """Active parameters; they are linear in the depth, which two counts of a width show."""
+    _, multiple = _family_rules(architecture)
+    one, two = (
+        _active(architecture, dataclasses.replace(shape, num_layers=depth))
+        for depth in (multiple, 2 * multiple)
+    )
+    return one + (two - one) * (shape.num_layers / multiple - 1)
+
+
+@functools.cache
+def _family_rules(architecture: Architecture) -> tuple[float, int]:
+    """MLP_RATIO and LAYERS_MULTIPLE."""
+    with config.isolated():
+        _parse(architecture, {})
+        return float(config.macro("MLP_RATIO")), int(config.macro("LAYERS_MULTIPLE"))
+
+
+def _parse(architecture: Architecture, bindings: Bindings) -> None:
+    config.parse(architecture.files, gin_pairs({**bindings, **dict(architecture.bindings)}))
+
+
+def gin_pairs(bindings: Bindings) -> Sequence[tuple[str, str]]:
+    """As `config.parse` takes them: text stays as it is, so that `@f()` is a reference."""
+    return [
+        (name, value if isinstance(value, str) else repr(value)) for name, value in bindings.items()
+    ]
