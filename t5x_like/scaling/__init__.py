@@ -4,7 +4,10 @@ import importlib
 from typing import Any
 
 # Where each public name lives; imported when first asked for.
-_HOMES: dict[str, str] = {}
+_HOMES: dict[str, str] = {
+    "RunsTable": "t5x_like.scaling.runs_table",
+    "read_runs": "t5x_like.scaling.runs_table",
+}
 
 __all__ = sorted(_HOMES)
 

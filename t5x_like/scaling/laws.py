@@ -232,7 +232,7 @@ def from_json(written: dict[str, Any]) -> Law:
     fields = dict(written)
     kind = fields.pop("kind", None)
     if kind not in _KINDS:
-        raise UserError(f"a law's \"kind\" is {', '.join(_KINDS)}, not {kind!r}.")
+        raise UserError(f'a law\'s "kind" is {", ".join(_KINDS)}, not {kind!r}.')
     if fields.get("loss_law") is not None:
         fields["loss_law"] = from_json(fields["loss_law"])
     try:
