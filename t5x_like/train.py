@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 
 from t5x_like import checkpoints, compilation_cache, hardware, inspection, storage, train_state
-from t5x_like.checkpoints import Checkpointer, CheckpointPolicy, InitialCheckpoint
+from t5x_like.checkpoints import Branch, Checkpointer, CheckpointPolicy, InitialCheckpoint
 from t5x_like.data import DatasetConfig, merge_states, open_dataset, open_evaluation
 from t5x_like.distributed import gather_json
 from t5x_like.errors import UserError
@@ -35,7 +35,7 @@ def train(
     validation: Sequence[DatasetConfig] = (),
     validation_period: int = 1000,
     validation_batches: int | None = None,
-    initial_checkpoint: InitialCheckpoint | None = None,
+    initial_checkpoint: InitialCheckpoint | Branch | None = None,
     num_microbatches: int = 1,
     seed: int = 0,
     partitioner: Partitioner | None = None,
@@ -56,7 +56,8 @@ def train(
       validation: splits whose loss is measured.
       validation_period: updates between two measurements; there is one at the end too.
       validation_batches: batches of each split to use; None for all.
-      initial_checkpoint: where the parameters of a new run come from; None for random.
+      initial_checkpoint: where the parameters of a new run come from, or the whole state of
+        another run; None for random parameters.
       num_microbatches: pieces that each batch is computed in.
       seed: of initialization and dropout.
       partitioner: the mesh; data parallel over all devices when None.
@@ -90,13 +91,18 @@ def train(
     _make_directory(directory)
     checkpointer = Checkpointer(model_dir, checkpoint_policy)
     start, tokens, seconds = checkpointer.latest_step() or 0, 0, 0.0
-    if start:
+    branch = initial_checkpoint if isinstance(initial_checkpoint, Branch) else None
+    if start or branch:
         target = train_state.abstract_state(model, optimizer, partitioner)
-        state, position, metadata = checkpointer.restore(start, target)
+        if start or branch is None:
+            state, position, metadata = checkpointer.restore(start, target)
+            origin = f"checkpoint of step {start}"
+        else:
+            start, origin = branch.step, f"step {branch.step} of {branch.model_dir}"
+            state, position, metadata = checkpoints.branch_state(branch, target)
         iterator.set_state(position)
         tokens, seconds = metadata["tokens"], metadata["seconds"]
-        origin = f"checkpoint of step {start}"
-    elif initial_checkpoint is not None:
+    elif isinstance(initial_checkpoint, InitialCheckpoint):
         state = checkpoints.initial_state(initial_checkpoint, model, optimizer, partitioner, seed)
         origin = initial_checkpoint.path
     else:
@@ -173,7 +179,7 @@ def train(
                     ledger.forget_compilation()
                     progress.say(f"first step after {duration(ledger.seconds - seconds)}")
                 stopping = stop.after(step)
-                if step % checkpoint_policy.period == 0 or step == train_steps or stopping:
+                if checkpoint_policy.due(step) or step == train_steps or stopping:
                     save(step)
                 if stopping and step < train_steps:
                     reason = f"{stop.signal_name or 'a signal to another process'} received"
