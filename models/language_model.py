@@ -82,7 +82,9 @@ class LanguageModel(nn.Module, kw_only=True):
         Raises:
           ModelError: a feature is missing.
         """
-        logits_btv = embeddings.logits(*self._output_factors(**features))
+        x_bte, kernel_ev = self._output_factors(**features)
+        with jax.named_scope(flops.HEAD):
+            logits_btv = embeddings.logits(x_bte, kernel_ev)
         return nn.with_logical_constraint(logits_btv, ("batch", "length", "vocab"))
 
     def _output_factors(self, **features: Any) -> tuple[Array, Array]:
@@ -228,12 +230,12 @@ class LanguageModel(nn.Module, kw_only=True):
         )
 
     @nn.nowrap
-    def step_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
-        """Model FLOPs of one training step, forward and backward.
+    def forward_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, flops.Flops]:
+        """FLOPs of one forward pass in training, by part (`flops.PARTS`): in full, and needed.
 
-        Matrix products only, attention in full, recomputation not counted; the backward
-        pass does each product of the forward pass twice. Experts are counted by the rows
-        that they compute in training, empty slots included.
+        Matrix products only; looking up embeddings is none. The head is the product with
+        `output_kernel`. In full, attention is computed for every pair of query and key, and an
+        expert's slots are all filled. A prefix's pairs are known at run time only: all are needed.
 
         Args:
           batch_shapes: shape of each feature.
@@ -248,4 +250,16 @@ class LanguageModel(nn.Module, kw_only=True):
                 {"params": params}, **batch, enable_dropout=True, rngs={"dropout": rng}
             )
 
-        return 3.0 * flops.matmul_flops(forward, params, batch, jax.random.key(0))
+        return flops.matmul_flops(forward, params, batch, jax.random.key(0))
+
+    @nn.nowrap
+    def step_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
+        """Model FLOPs of one training step, forward and backward.
+
+        Those of `forward_flops` in full, recomputation not counted; the backward pass does each
+        product of the forward pass twice.
+
+        Args:
+          batch_shapes: shape of each feature.
+        """
+        return 3.0 * sum(part.full for part in self.forward_flops(batch_shapes).values())

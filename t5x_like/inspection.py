@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.extend.core import Literal
 
-from t5x_like import train_state
+from t5x_like import flops, train_state
 from t5x_like.errors import UserError
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner, path_name, split_boxes
@@ -37,25 +37,24 @@ def inspect(
     Returns:
       `parameters`, `parameters_without_embeddings`, `active_parameters` (those that one
       token meets), `flops_per_token` (forward and backward, a mean over all positions),
+      `flops` (the same by part, and beside 6 N: `flops.FlopReport.to_json`), `six_nd_ratio`
+      (`flops_per_token` over 6 times the active parameters),
       `parameter_bytes`, `optimizer_bytes`, `activation_bytes` (what the forward pass keeps
       for the backward pass, before XLA's own savings), `batch` (feature to shape) and `tree`
       (name to `shape`, `dtype`, `logical_axes`, `mesh_axes`).
     """
     partitioner = partitioner or Partitioner(data=1, devices=tuple(jax.devices()[:1]))
     shapes = batch_shapes(model, task_feature_lengths, batch_size or 1)
-    positions = sum(
-        math.prod(shapes[name])
-        for name in ("encoder_input_tokens", "decoder_target_tokens")
-        if name in shapes
-    )
     params, _ = split_boxes(model.abstract_params())
-    parameters = model.parameter_count()
+    computed = flops.flop_report(model, shapes)
     report: dict[str, Any] = {
         "model": type(model).__name__,
-        "parameters": parameters,
-        "parameters_without_embeddings": model.parameter_count(embeddings=False),
-        "active_parameters": getattr(model, "active_parameter_count", lambda: parameters)(),
-        "flops_per_token": model.step_flops(shapes) / positions,
+        "parameters": computed.parameters["total"],
+        "parameters_without_embeddings": computed.parameters["total_without_embeddings"],
+        "active_parameters": computed.parameters["active"],
+        "flops_per_token": computed.step,
+        "flops": computed.to_json(),
+        "six_nd_ratio": computed.ratios["active"],
         "parameter_bytes": _bytes(params),
         "optimizer_bytes": 0,
         "activation_bytes": _activation_bytes(model, params, shapes),
@@ -122,7 +121,7 @@ def report_text(report: Mapping[str, Any]) -> str:
             f"parameters                     {report['parameters']:,}",
             f"  without embeddings           {report['parameters_without_embeddings']:,}",
             f"  active for one token         {report['active_parameters']:,}",
-            f"FLOPs per token (fwd and bwd)  {report['flops_per_token']:.4g}",
+            flops.report_text(report["flops"]),
             f"parameters in memory           {gibibytes(report['parameter_bytes'])}",
             f"optimizer state                {gibibytes(report['optimizer_bytes'])}"
             f"  {report.get('optimizer', '')}",

@@ -78,6 +78,15 @@ class LanguageModel(Protocol):
     def parameter_count(self, *, embeddings: bool = True) -> int:
         """How many parameters there are, with or without the vocabulary's and positions'."""
 
+    def forward_flops(
+        self, batch_shapes: Mapping[str, tuple[int, ...]]
+    ) -> Mapping[str, tuple[float, float]]:
+        """FLOPs of one forward pass in training, by part of the model: in full, and needed.
+
+        Matrix products only. Needed is what causal and windowed masks leave of attention, and
+        without the empty slots of experts.
+        """
+
     def step_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
         """Model FLOPs of one training step (forward and backward) on these shapes.
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from models import flops
 from models.errors import ModelError
 from models.layers.attention_kernels import attend
 from models.layers.dropout import NO_DROPOUT, Dropout
@@ -117,15 +118,18 @@ class Attention(nn.Module):
         q_bhtd = self._heads(self._projected(x_bte, "query"), self.num_heads, QUERY_AXES)
         if self.rotation is not None:
             q_bhtd = self.rotation(q_bhtd, positions_bt)
-        if self.make_relative is not None:
-            num_keys, first = keys_values.keys_bgsd.shape[2], mask.first_query
-            bias_bhts = self.relative(q_bhtd, num_keys, 0 if first is None else first) * self.scale
-            q_bhtd = self.relative.queries(q_bhtd)
-        key = self.make_rng("dropout") if enable_dropout and self.dropout.rate else None
         if self.window is not None:
             mask = mask.replace(window=self.window)
+        num_queries, num_keys = q_bhtd.shape[2], keys_values.keys_bgsd.shape[2]
+        pairs = mask.visible_pairs(num_queries, num_keys)
+        if self.make_relative is not None:
+            first = 0 if mask.first_query is None else mask.first_query
+            bias_bhts = self.relative(q_bhtd, num_keys, first, pairs) * self.scale
+            q_bhtd = self.relative.queries(q_bhtd)
+        key = self.make_rng("dropout") if enable_dropout and self.dropout.rate else None
         q_bhtd *= jnp.asarray(self.scale, q_bhtd.dtype)
-        y_bhtd = attend(q_bhtd, keys_values, mask, bias_bhts, self.dropout, key)
+        with flops.needed(pairs, num_queries * num_keys):
+            y_bhtd = attend(q_bhtd, keys_values, mask, bias_bhts, self.dropout, key)
         y_bhtd = nn.with_logical_constraint(y_bhtd, QUERY_AXES)
         b, h, t, d = y_bhtd.shape
         return self.out(y_bhtd.transpose(0, 2, 1, 3).reshape(b, t, h * d))

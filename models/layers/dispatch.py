@@ -26,6 +26,7 @@ from flax import linen as nn
 from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
+from models import flops
 from models.layers.grouped import batched_dot, grouped_dot
 from models.layers.linear import STORED_PRODUCT
 
@@ -125,7 +126,10 @@ class Slots:
         # Groups are divided among devices, then experts are: here is the all-to-all.
         rows_xpce = rows_pse.reshape(groups, num_experts, capacity, e).swapaxes(0, 1)
         rows_xpce = nn.with_logical_constraint(rows_xpce, ("expert", GROUPS, None, None))
-        rows_xne = experts(rows_xpce.reshape(num_experts, groups * capacity, e), _batched_product)
+        rows_xne = rows_xpce.reshape(num_experts, groups * capacity, e)
+        slots = groups * num_experts * capacity
+        with flops.needed(min(choices.experts_btk.size, slots), slots):
+            rows_xne = experts(rows_xne, _batched_product)
         rows_xpce = rows_xne.reshape(num_experts, groups, capacity, e)
         rows_xpce = nn.with_logical_constraint(rows_xpce, ("expert", GROUPS, None, None))
         rows_pse = rows_xpce.swapaxes(0, 1).reshape(groups, num_experts * capacity, e)

@@ -32,6 +32,14 @@ class Mask:
     prefix_bt: jax.Array | None = None
     first_query: jax.Array | None = None
 
+    def visible_pairs(self, num_queries: int, num_keys: int) -> int:
+        """Pairs of query and key that are allowed as far as is known at trace time."""
+        if not self.causal or self.prefix_bt is not None or self.first_query is not None:
+            return num_queries * num_keys
+        window = num_queries if self.window is None else self.window
+        ends = range(1, num_queries + 1)
+        return sum(max(min(end, num_keys) - max(end - window, 0), 0) for end in ends)
+
     def dense(
         self, queries: tuple[jax.Array | int, int], keys: tuple[int, int]
     ) -> jax.Array | None:

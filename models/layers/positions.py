@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from models import flops
 from models.errors import ModelError
 from models.layers.linear import Initializer, axis_names
 
@@ -274,11 +275,21 @@ class RelativePositionScores(nn.Module):
         return q_bhtd + self.content_bias[:, None].astype(q_bhtd.dtype)
 
     def __call__(
-        self, q_bhtd: jax.Array, num_keys: int, first_query: jax.Array | int = 0
+        self,
+        q_bhtd: jax.Array,
+        num_keys: int,
+        first_query: jax.Array | int = 0,
+        visible_pairs: int | None = None,
     ) -> jax.Array:
         """`(q + v)ᵀ W r` of queries from slot `first_query` on and keys from 0 on, `[b, h, t, s]`.
 
         Packed rows need no more, for the reason given in `RelativePositionBias`.
+
+        Args:
+          q_bhtd: queries, not scaled.
+          num_keys: s.
+          first_query: slot of the first query.
+          visible_pairs: how many pairs a mask will leave, for `flops`; None is all.
         """
         b, h, t, d = q_bhtd.shape
         q_bhtd += self.distance_bias[:, None].astype(q_bhtd.dtype)
@@ -292,7 +303,10 @@ class RelativePositionScores(nn.Module):
             scores_bhtn = jnp.einsum("bhte,ne->bhtn", queries_bhte, r_ne, **_IN_FLOAT32)
         else:
             distances_nhd = jnp.einsum("ne,ehd->nhd", r_ne, w_ehd)
-            scores_bhtn = jnp.einsum("bhtd,nhd->bhtn", q_bhtd, distances_nhd, **_IN_FLOAT32)
+            pairs = t * num_keys if visible_pairs is None else visible_pairs
+            # A score for each pair, where each query meets all distances that any query has.
+            with flops.needed(pairs, t * distances_n.size):
+                scores_bhtn = jnp.einsum("bhtd,nhd->bhtn", q_bhtd, distances_nhd, **_IN_FLOAT32)
         return align_distances(scores_bhtn, num_keys)
 
 

@@ -1,0 +1,228 @@
+"""FLOPs by part, worked by hand, against XLA's own count and against a published table."""
+
+import gin
+import jax
+import jax.numpy as jnp
+import pytest
+
+from models.gopher import Gopher
+from models.gpt import GPT2, GPT3
+from models.layers import softmax_attention
+from models.layers.dispatch import Capacity
+from models.layers.masks import Mask
+from models.switch import MoE, Switch
+from models.t5 import T5_1_1
+from t5x_like.gin_files import packaged_gin_configs
+
+V = 61
+
+
+def decoder_row(length, rows=1):
+    return {"decoder_input_tokens": (rows, length)}
+
+
+def both_sides(source, target, rows=1):
+    return {"encoder_input_tokens": (rows, source), "decoder_input_tokens": (rows, target)}
+
+
+def test_gpt2_by_hand():
+    # e 24, four times as many in the MLP, 3 heads of 8; a row of t = 16, 2 layers.
+    e, t, layers = 24, 16, 2
+    model = GPT2(vocab_size=V, embed_dim=e, num_heads=3, num_layers=layers, max_length=t)
+    assert model.forward_flops(decoder_row(t)) == {
+        "attention_projections": (layers * 2 * t * 4 * e * e,) * 2,
+        "mlp": (layers * 2 * t * 8 * e * e,) * 2,
+        # Two products of e; query i meets i keys, 1 + 2 + ... + 16 = 136 of 256 pairs.
+        "attention_scores": (layers * 4 * e * 256, layers * 4 * e * 136),
+        "head": (2 * t * e * V,) * 2,
+    }
+
+
+def test_gpt3s_banded_layers_need_a_band_only():
+    e, t, band = 24, 16, 4
+    model = GPT3(vocab_size=V, embed_dim=e, num_heads=3, num_layers=4, max_length=t, band=band)
+    # In the band 1 + 2 + 3 keys, then 4 for each of the other 13 queries.
+    pairs = 2 * 136 + 2 * (6 + 13 * 4)
+    scores = model.forward_flops(decoder_row(t))["attention_scores"]
+    assert scores == (4 * 4 * e * 256, 4 * e * pairs)
+
+
+def test_t5_by_hand():
+    """The encoder sees all, the decoder what came before, and of the encoder all."""
+    e, ff, inner, s, t = 24, 40, 3 * 8, 12, 5
+    model = T5_1_1(
+        vocab_size=V, embed_dim=e, mlp_dim=ff, num_heads=3, head_dim=8,
+        num_encoder_layers=2, num_decoder_layers=3,
+    )  # fmt: skip
+    rows = 7
+    expected = {
+        # Cross-attention projects its queries and results at t positions, keys and values at s.
+        "attention_projections": (2 * 4 * s + 3 * 4 * t + 3 * 2 * (s + t)) * 2 * e * inner,
+        "mlp": (2 * s + 3 * t) * 2 * 3 * e * ff,
+        "attention_scores": (2 * s * s + 3 * t * t + 3 * s * t) * 4 * inner,
+        "head": t * 2 * e * V,
+    }
+    counted = model.forward_flops(both_sides(s, t, rows))
+    assert {name: part.full for name, part in counted.items()} == {
+        name: rows * flops for name, flops in expected.items()
+    }
+    hidden = 3 * (t * t - t * (t + 1) // 2) * 4 * inner
+    assert counted["attention_scores"].needed == rows * (expected["attention_scores"] - hidden)
+
+
+def test_gophers_distances_are_projected_once_for_all_rows():
+    e, t, rows = 24, 16, 5
+    model = Gopher(vocab_size=V, embed_dim=e, num_heads=3, head_dim=8, num_layers=2)
+    # 2 t - 1 distances, by W of e²; then each query meets each of them.
+    projected, distances = 2 * (2 * t - 1) * e * e, 2 * t - 1
+    assert model.forward_flops(decoder_row(t, rows))["relative_positions"] == (
+        2 * (projected + rows * 2 * t * distances * e),
+        2 * (projected + rows * 2 * 136 * e),
+    )
+
+
+@pytest.mark.parametrize(("cls", "chosen"), [(Switch, 1), (MoE, 2)])
+def test_only_full_slots_of_experts_are_needed(cls, chosen):
+    e, ff, experts, s = 24, 40, 4, 16
+    model = cls(
+        vocab_size=V, embed_dim=e, mlp_dim=ff, num_heads=3, head_dim=8, num_encoder_layers=2,
+        num_decoder_layers=2, num_experts=experts, dispatch=Capacity(train_factor=1.25),
+    )  # fmt: skip
+    counted = model.forward_flops(both_sides(s, s))
+    # One of two layers on each side; capacity 16 / 4 × 1.25 = 5 slots for each choice of a token.
+    assert counted["experts"] == (
+        2 * experts * 5 * chosen * 3 * 2 * e * ff,
+        2 * s * chosen * 3 * 2 * e * ff,
+    )
+    assert counted["router"] == (2 * s * 2 * e * experts,) * 2
+    assert counted["mlp"] == (2 * s * 3 * 2 * e * ff,) * 2
+
+
+def test_a_family_without_known_names_is_counted_too(monkeypatch):
+    model = GPT2(vocab_size=V, embed_dim=24, num_heads=3, num_layers=2, max_length=16)
+    total = model.step_flops(decoder_row(16))
+    monkeypatch.setattr("models.flops.PARTS", {})
+    counted = model.forward_flops(decoder_row(16))
+    assert set(counted) == {"other"}
+    assert 3 * counted["other"].full == total
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        Mask(),
+        Mask(causal=True),
+        Mask(causal=True, window=3),
+        Mask(causal=True, window=1),
+        Mask(causal=True, window=99),
+    ],
+)
+@pytest.mark.parametrize(("queries", "keys"), [(7, 7), (3, 7), (9, 7)])
+def test_visible_pairs_are_those_of_the_dense_mask(mask, queries, keys):
+    dense = mask.dense((0, queries), (0, keys))
+    pairs = queries * keys if dense is None else int(dense.sum())
+    assert mask.visible_pairs(queries, keys) == pairs
+
+
+def test_what_is_known_at_run_time_only_hides_nothing():
+    prefix = Mask(causal=True, prefix_bt=jnp.ones((1, 4), bool))
+    assert prefix.visible_pairs(4, 4) == 16
+    assert Mask(causal=True, first_query=jnp.int32(3)).visible_pairs(1, 8) == 8
+
+
+# -- Against XLA -----------------------------------------------------------------------------------
+
+# Published sizes, and the length of their rows.
+SIZES = {
+    "models/gpt2/124m.gin": 1024,
+    "models/gopher/44m.gin": 2048,
+    "models/t5_1_0/base.gin": 512,
+    "models/t5_1_1/small.gin": 512,
+    "models/llama/6.7b.gin": 2048,
+    "models/palm/8b.gin": 2048,
+    "models/pythia/160m.gin": 2048,
+    "models/lamda/137b.gin": 1024,
+}
+
+
+def published(name):
+    gin.clear_config()
+    try:
+        gin.parse_config_file(str(packaged_gin_configs() / name))
+        model = gin.query_parameter("MODEL/macro.value").__deepcopy__({})
+    finally:
+        gin.clear_config()
+    layers = max(getattr(model, "num_layers", 0), getattr(model, "num_encoder_layers", 0))
+    # Of a loop XLA counts one turn.
+    return model.clone(scan_unroll=layers, remat_policy="none", logit_chunks=1)
+
+
+def shaped(model, length):
+    rows = 3
+    names = ["decoder_input_tokens", "decoder_target_tokens"]
+    if model.architecture == "encoder_decoder":
+        names.append("encoder_input_tokens")
+    return {name: jax.ShapeDtypeStruct((rows, length), jnp.int32) for name in names}
+
+
+@pytest.fixture
+def attention_in_one_block(monkeypatch):
+    """So that XLA, too, counts every pair of query and key."""
+    monkeypatch.setattr(softmax_attention, "QUERY_BLOCK", 1 << 20)
+    monkeypatch.setattr(softmax_attention, "LONG_ROW", 1 << 20)
+
+
+@pytest.mark.parametrize(("name", "length"), SIZES.items())
+def test_forward_is_within_two_percent_of_xlas_count(name, length, attention_in_one_block):
+    model = published(name)
+    batch = shaped(model, length)
+    params = jax.eval_shape(model.init, jax.random.key(0))["params"]
+    lowered = jax.jit(model.logits).lower(params, batch)
+    counted = model.forward_flops({feature: x.shape for feature, x in batch.items()})
+    flops = sum(part.full for part in counted.values())
+    assert flops == pytest.approx(lowered.cost_analysis()["flops"], rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["models/gpt2/124m.gin", "models/t5_1_1/small.gin"])
+def test_backward_is_twice_forward_and_the_scores_again(name, attention_in_one_block):
+    """As FlashAttention, the backward pass recomputes the scores, which are not model FLOPs."""
+    model = published(name)
+    batch = shaped(model, SIZES[name])
+    params = jax.eval_shape(model.init, jax.random.key(0))["params"]
+    gradient = jax.grad(lambda params, batch: model.loss(params, batch)[0])
+    lowered = jax.jit(gradient).lower(params, batch)
+    shapes = {feature: x.shape for feature, x in batch.items()}
+    # Half of attention's products are scores, half are sums of values.
+    again = model.forward_flops(shapes)["attention_scores"].full / 2
+    flops = model.step_flops(shapes) + again
+    assert flops == pytest.approx(lowered.cost_analysis()["flops"], rel=0.02)
+
+
+# -- Against Chinchilla's appendix F ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("layers", "e", "heads", "head_dim", "ratio"),
+    [
+        (10, 640, 10, 64, 1.03),
+        (20, 1024, 16, 64, 1.10),
+        (24, 1280, 10, 128, 1.08),
+        (26, 1792, 14, 128, 1.04),
+        (28, 2048, 16, 128, 1.03),
+        (40, 3584, 28, 128, 0.99),
+    ],
+)
+def test_flops_over_6nd_are_those_of_chinchillas_table_a4(layers, e, heads, head_dim, ratio):
+    """Rows of 2,048, as Gopher's, whose architecture they have.
+
+    The appendix counts softmax, 3 for each pair, and no relative positions. Its table leaves out
+    embeddings and logits, although its formula names them: with them the first ratio would be 1.6.
+    """
+    t = 2048
+    model = Gopher(
+        vocab_size=32000, embed_dim=e, num_heads=heads, head_dim=head_dim, num_layers=layers
+    )
+    counted = model.forward_flops(decoder_row(t))
+    layers_only = ("attention_projections", "attention_scores", "mlp")
+    flops = sum(counted[name].full for name in layers_only) + layers * 3 * heads * t * t
+    assert 3 * flops / (6 * model.parameter_count() * t) == pytest.approx(ratio, abs=0.005)
