@@ -150,6 +150,11 @@ def full_text() -> str:
     return gin.config_str()
 
 
+def import_lines() -> list[str]:
+    """The import statements of all files parsed so far, as a gin file has them."""
+    return [statement.format() for statement in _imports()]
+
+
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
     """Lets the body parse and build from other gin files, then restores the present ones."""

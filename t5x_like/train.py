@@ -172,7 +172,7 @@ def train(
                 batch = next(iterator)
                 if step == start + 1:
                     shapes = _check_batch(batch, model, partitioner)
-                    ledger.set_work(_positions(shapes), model.step_flops(shapes))
+                    ledger.set_work(inspection.positions(shapes), model.step_flops(shapes))
                 state, metrics = train_step(state, partitioner.shard_batch(batch))
                 ledger.add(step, metrics)
                 if step == start + 1:
@@ -265,12 +265,6 @@ def _check_batch(
                 f"{model.vocab_size}: raise it, or use the vocabulary that the model is for."
             )
     return {name: (value.shape[0] * count, *value.shape[1:]) for name, value in batch.items()}
-
-
-def _positions(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Tokens of one global batch, padding included: the encoder's and the decoder's."""
-    names = ("encoder_input_tokens", "decoder_target_tokens")
-    return sum(int(np.prod(shapes[name])) for name in names if name in shapes)
 
 
 def _model_lines(model: LanguageModel, optimizer: Optimizer, origin: str) -> dict[str, str]:

@@ -28,7 +28,7 @@ class Architecture:
 
     Attributes:
       family: a folder of `gin_configs/models` with a `shape.gin`.
-      gin_files: read after it.
+      gin_files: read after it; what else a run is configured by.
       bindings: applied last; `(name, value)` pairs.
     """
 
@@ -134,6 +134,7 @@ class Recipe:
     Attributes:
       aspect: width over depth at width 512.
       aspect_growth: how it grows with the width.
+      min_layers: models of one layer are far worse for their size (Kaplan et al. 2020, figure 6).
       learning_rate_coefficient: of C to `learning_rate_exponent`.
       learning_rate_exponent: see above.
       learning_rate_factor: multiplies the rate; what a search finds.
@@ -148,6 +149,7 @@ class Recipe:
 
     aspect: float = 64.0
     aspect_growth: float = 0.2
+    min_layers: int = 2
     learning_rate_coefficient: float = 0.3118
     learning_rate_exponent: float = -0.1250
     learning_rate_factor: float = 1.0
@@ -163,7 +165,8 @@ class Recipe:
 
     def num_layers(self, embed_dim: int) -> float:
         """The depth for a width, not rounded."""
-        return embed_dim / (self.aspect * (embed_dim / 512) ** self.aspect_growth)
+        depth = embed_dim / (self.aspect * (embed_dim / 512) ** self.aspect_growth)
+        return max(depth, self.min_layers)
 
     def head_dim(self, embed_dim: int) -> int:
         """Units of one head for a width."""
@@ -241,14 +244,15 @@ class Recipe:
         _, multiple = _family_rules(architecture)
         middle = self.shape_of_width(architecture, embed_dim).num_layers
         reach = max(multiple, middle // 4 // multiple * multiple)
-        depths = range(max(multiple, middle - reach), middle + reach + 1, multiple)
+        least = max(multiple, middle - reach, self.min_layers)
+        depths = range(least, middle + reach + 1, multiple)
         return [self.shape_of_width(architecture, embed_dim, depth) for depth in depths]
 
     def _distance(self, architecture: Architecture, shape: Shape, parameters: float) -> float:
-        """How far from N and, a tenth as grave, from the rule's depth; in logarithms."""
+        """How far from N and, a quarter as grave, from the rule's depth; in logarithms."""
         size = abs(math.log(_count_of_depth(architecture, shape) / parameters))
         depth = abs(math.log(shape.num_layers / self.num_layers(shape.embed_dim)))
-        return size + 0.1 * depth
+        return size + 0.25 * depth
 
     # -- The training ----------------------------------------------------------------------------
 

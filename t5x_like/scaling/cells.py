@@ -1,0 +1,155 @@
+"""One run of a sweep: an ordinary MODEL_DIR, and the gin file that `t5x-like train` runs in it."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from t5x_like.gin_files import find_gin_file, packaged_gin_configs
+from t5x_like.scaling.recipe import Architecture, Shape, Size, Training
+
+# What all runs have in common.
+CELL_FILE = "sweeps/cell.gin"
+GIN_FILE = "cell.gin"
+LOG_FILE = "log.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stem:
+    """A run with a constant rate from whose step another goes on.
+
+    Attributes:
+      cell: its name.
+      step: of its checkpoint.
+    """
+
+    cell: str
+    step: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A planned run.
+
+    Attributes:
+      name: of its directory, below `cells/`.
+      variant: its name; "" where a sweep has one architecture only.
+      architecture: family and what changes about it.
+      shape: None where the base's gin files have the model.
+      size: numbers of parameters.
+      training: batch, steps, rate, warm-up.
+      budget: FLOPs that it shares with others; None if none.
+      model_flops: exact FLOPs of the run, forward and backward.
+      bindings: everything set for it, gin name -> value; rendered in `cell.gin`.
+      seed: of initialization and data.
+      stem: where it starts; None for the beginning.
+      imports: lines for the modules that `bindings` name.
+    """
+
+    name: str
+    variant: str
+    architecture: Architecture
+    shape: Shape | None
+    size: Size
+    training: Training
+    budget: float | None
+    model_flops: float
+    bindings: Mapping[str, Any]
+    seed: int
+    stem: Stem | None = None
+    imports: tuple[str, ...] = ()
+
+    @property
+    def flops(self) -> float:
+        """6ND, with the active parameters."""
+        return 6.0 * self.size.active * self.training.tokens
+
+    @property
+    def cost(self) -> float:
+        """6ND of the steps that it makes itself."""
+        done = self.stem.step / self.training.steps if self.stem else 0.0
+        return self.flops * (1 - done)
+
+    def directory(self, sweep_dir: Path) -> Path:
+        """Its MODEL_DIR."""
+        return cell_directory(sweep_dir, self.name)
+
+    def gin_text(self, sweep_name: str, sweep_dir: Path) -> str:
+        """What stands in its `cell.gin`; it runs alone, from any directory."""
+        directory = self.directory(sweep_dir)
+        bindings = {**self.bindings, "MODEL_DIR": str(directory)}
+        if self.stem:
+            bindings["train.train.initial_checkpoint"] = "@checkpoints.Branch()"
+            stem = cell_directory(sweep_dir, self.stem.cell)
+            bindings["checkpoints.Branch.model_dir"] = str(stem)
+            bindings["checkpoints.Branch.step"] = self.stem.step
+        described = f"{self.size.parameters:,} parameters, {self.training.tokens:,} tokens"
+        lines = [
+            f"# Cell {self.name} of the sweep {sweep_name}: {described}, {self.flops:.4g} FLOPs.",
+            f"# t5x-like train --gin_file={directory / GIN_FILE}",
+            "from __gin__ import dynamic_registration",
+            "",
+            *self.imports,
+            "",
+            *(f"include '{included(name)}'" for name in self.files),
+            "",
+            *(f"{name} = {rendered(value)}" for name, value in bindings.items()),
+        ]
+        return "\n".join(lines) + "\n"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Its gin files, in order."""
+        return cell_files(self.architecture, self.shape)
+
+    def record(self) -> dict[str, Any]:
+        """As it stands in `sweep.json`."""
+        shape = self.shape
+        return {
+            "name": self.name,
+            "variant": self.variant,
+            "family": self.architecture.family,
+            "budget": self.budget,
+            "parameters": self.size.parameters,
+            "parameters_without_embeddings": self.size.without_embeddings,
+            "active_parameters": self.size.active,
+            "tokens": self.training.tokens,
+            "flops": self.flops,
+            "cost": self.cost,
+            "model_flops": self.model_flops,
+            "steps": self.training.steps,
+            "batch_tokens": self.training.batch_tokens,
+            "learning_rate": self.training.learning_rate,
+            "warmup_fraction": self.training.warmup_steps / self.training.steps,
+            "seed": self.seed,
+            "num_layers": shape.num_layers if shape else None,
+            "embed_dim": shape.embed_dim if shape else None,
+            "num_heads": shape.num_heads if shape else None,
+            "stem": dataclasses.asdict(self.stem) if self.stem else None,
+        }
+
+
+def cell_files(architecture: Architecture, shape: Shape | None) -> tuple[str, ...]:
+    """The gin files of a run: the family's unless the others have the model, and `CELL_FILE`."""
+    return (*(architecture.files if shape else architecture.gin_files), CELL_FILE)
+
+
+def cell_directory(sweep_dir: Path, name: str) -> Path:
+    """The MODEL_DIR of a cell."""
+    return sweep_dir / "cells" / name
+
+
+def included(name: str) -> str:
+    """A gin file's name as it can be included from anywhere."""
+    path = Path(str(find_gin_file(name)))
+    packaged = packaged_gin_configs()
+    inside = path.is_relative_to(packaged)
+    return path.relative_to(packaged).as_posix() if inside else os.path.abspath(path)
+
+
+def rendered(value: Any) -> str:
+    """A value as gin text; references and macros are given as text."""
+    if isinstance(value, str) and value[:1] in ("@", "%"):
+        return value
+    return repr(value)

@@ -1,0 +1,167 @@
+"""Which models a sweep trains, and on how many tokens."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from t5x_like.errors import UserError
+from t5x_like.scaling.recipe import Architecture, Recipe, Shape, size_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One place of a grid.
+
+    Attributes:
+      label: tells it from the others, fit for a file name.
+      shape: of the model; None where the base's gin files have it.
+      tokens: to train on; None where the base's TRAIN_STEPS says it.
+      budget: the FLOPs 6ND that it was made for, shared by the points to compare; None if none.
+      bindings: gin names and values of this point alone.
+    """
+
+    label: str
+    shape: Shape | None = None
+    tokens: float | None = None
+    budget: float | None = None
+    bindings: tuple[tuple[str, Any], ...] = ()
+
+
+class Grid(Protocol):
+    """Makes the points of one architecture."""
+
+    def points(self, recipe: Recipe, architecture: Architecture) -> Iterator[Point]:
+        """In the order in which a person would list them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IsoFLOP:
+    """Budgets x sizes (Hoffmann et al. 2022, section 3.2): N differs at constant 6ND.
+
+    Attributes:
+      budgets: FLOPs, 6ND with N the active parameters, embeddings included.
+      sizes: parameters for the first budget. Two sizes nearest to the same model are one.
+      growth: the sizes grow with the budget by this exponent, so that the grid follows its
+        valley; 0 keeps them. It moves the exponent of the law only where a valley is not
+        inside its grid, which the fit reports.
+    """
+
+    budgets: Sequence[float]
+    sizes: Sequence[float]
+    growth: float = 0.5
+
+    def __post_init__(self) -> None:
+        _positive("budgets", self.budgets)
+        _positive("sizes", self.sizes)
+
+    def points(self, recipe: Recipe, architecture: Architecture) -> Iterator[Point]:
+        """See `Grid`."""
+        for budget in self.budgets:
+            scale = (budget / self.budgets[0]) ** self.growth
+            for shape in _shapes(recipe, architecture, [size * scale for size in self.sizes]):
+                tokens = budget / (6 * size_of(architecture, shape).active)
+                yield Point(f"c{short(budget)}-{_named(shape)}", shape, tokens, budget)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parametric:
+    """Sizes x tokens for each parameter, for a fit of L(N, D).
+
+    Attributes:
+      sizes: (active) parameters.
+      tokens_per_parameter: D / N.
+    """
+
+    sizes: Sequence[float]
+    tokens_per_parameter: Sequence[float]
+
+    def __post_init__(self) -> None:
+        _positive("sizes", self.sizes)
+        _positive("tokens_per_parameter", self.tokens_per_parameter)
+
+    def points(self, recipe: Recipe, architecture: Architecture) -> Iterator[Point]:
+        """See `Grid`."""
+        for shape in _shapes(recipe, architecture, self.sizes):
+            for ratio in self.tokens_per_parameter:
+                tokens = ratio * size_of(architecture, shape).active
+                yield Point(f"{_named(shape)}-r{short(ratio)}", shape, tokens)
+
+
+@dataclasses.dataclass(frozen=True)
+class Depths:
+    """Depth against width at fixed N and D (Kaplan et al. 2020, section 3.1, figure 5).
+
+    Attributes:
+      parameters: of every model, as nearly as widths allow.
+      depths: numbers of layers.
+      tokens: of every run.
+    """
+
+    parameters: float
+    depths: Sequence[int]
+    tokens: float
+
+    def __post_init__(self) -> None:
+        _positive("depths", self.depths)
+
+    def points(self, recipe: Recipe, architecture: Architecture) -> Iterator[Point]:
+        """See `Grid`."""
+        for depth in self.depths:
+            shapes = [
+                recipe.shape_of_width(architecture, width, depth) for width in recipe.widths()
+            ]
+            low, high = 0, len(shapes) - 1
+            while low < high:  # the first width whose model is not smaller
+                middle = (low + high) // 2
+                smaller = size_of(architecture, shapes[middle]).active < self.parameters
+                low, high = (middle + 1, high) if smaller else (low, middle)
+            near = shapes[max(low - 1, 0) : low + 1]
+            shape = min(near, key=lambda s: abs(size_of(architecture, s).active - self.parameters))
+            yield Point(_named(shape), shape, self.tokens)
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """Every combination of values of gin bindings; the base says model and steps.
+
+    Attributes:
+      values: gin name -> the values to try.
+    """
+
+    values: Mapping[str, Sequence[Any]]
+
+    def __post_init__(self) -> None:
+        for name, values in self.values.items():
+            if not values:
+                raise UserError(f"grids.Product has no value of {name}: the grid is empty.")
+
+    def points(self, recipe: Recipe, architecture: Architecture) -> Iterator[Point]:
+        """See `Grid`."""
+        del recipe, architecture
+        for values in itertools.product(*self.values.values()):
+            pairs = tuple(zip(self.values, values, strict=True))
+            label = "-".join(f"{name.rpartition('.')[2].lower()}_{value}" for name, value in pairs)
+            yield Point("".join(c if c.isalnum() or c in "-_.+" else "_" for c in label) or "base",
+                        bindings=pairs)  # fmt: skip
+
+
+def short(value: float) -> str:
+    """`1.2e+12` as `1.2e12`, `100` as `100`."""
+    return f"{value:.3g}".replace("e+", "e")
+
+
+def _named(shape: Shape) -> str:
+    return f"d{shape.embed_dim}-l{shape.num_layers}"
+
+
+def _shapes(recipe: Recipe, architecture: Architecture, sizes: Sequence[float]) -> list[Shape]:
+    return list(dict.fromkeys(recipe.shape(architecture, size) for size in sizes))
+
+
+def _positive(name: str, values: Sequence[float]) -> None:
+    if not values:
+        raise UserError(f"the sweep's grid is empty: its {name} are {list(values)!r}.")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise UserError(f"the sweep's {name} hold {value!r}: all must be numbers above 0.")

@@ -1,0 +1,106 @@
+"""What a sweep has given so far, read from its directory."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t5x_like import metrics_log
+from t5x_like.errors import UserError
+from t5x_like.scaling.cells import GIN_FILE, cell_directory
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SWEEP_FILE = "sweep.json"
+# What `run_sweep` leaves in a cell's directory when it has given up on it.
+FAILED_FILE = "failed.txt"
+VALIDATION = "validation"
+
+
+def read_sweep(sweep_dir: str | Path) -> dict[str, Any]:
+    """`sweep.json`: `name`, `family`, `baseline`, `cells`, `learning_rate_factors`, ...
+
+    Raises:
+      UserError: this is not a sweep's directory.
+    """
+    path = Path(sweep_dir) / SWEEP_FILE
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(
+            f"no sweep in '{sweep_dir}': it has no {SWEEP_FILE}. `t5x-like sweep` makes one."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{path}' cannot be read: {error}.") from error
+
+
+def sweep_results(sweep_dir: str | Path) -> "pd.DataFrame":
+    """A row for each run, finished or not.
+
+    Columns: those of `cells.Cell.record`, and `status` ("done", "running", "failed",
+    "waiting"), `step`, `loss` (nats a token of the validation split after the last update; NaN
+    unless done), `train_loss` (the last record's), `seconds`, `tokens_per_second`, `gin_file`,
+    `directory`.
+
+    Raises:
+      UserError: this is not a sweep's directory.
+    """
+    import pandas as pd
+
+    root = Path(sweep_dir)
+    rows = [{**cell, **cell_state(root, cell)} for cell in read_sweep(root)["cells"]]
+    return pd.DataFrame(rows)
+
+
+def training_curves(sweep_dir: str | Path) -> "pd.DataFrame":
+    """The training losses of all runs: `name`, `variant`, `parameters`, `step`, `tokens`, `flops`
+    (6ND so far) and `loss` (a mean since the record before), a row for each record.
+
+    Raises:
+      UserError: this is not a sweep's directory.
+    """
+    import pandas as pd
+
+    root = Path(sweep_dir)
+    columns = ("name", "variant", "parameters", "active_parameters", "budget")
+    rows = []
+    for cell in read_sweep(root)["cells"]:
+        for record in metrics_log.read_records(str(cell_directory(root, cell["name"]))):
+            if record["split"] == "train":
+                tokens = record["step"] * cell["batch_tokens"]
+                rows.append(
+                    {
+                        **{column: cell[column] for column in columns},
+                        "step": record["step"],
+                        "tokens": tokens,
+                        "flops": 6.0 * cell["active_parameters"] * tokens,
+                        "loss": record["loss"],
+                    }
+                )
+    return pd.DataFrame(rows, columns=[*columns, "step", "tokens", "flops", "loss"])
+
+
+def cell_state(sweep_dir: Path, cell: dict[str, Any]) -> dict[str, Any]:
+    """How far one run is; `sweep_results` has the names."""
+    directory = cell_directory(sweep_dir, cell["name"])
+    records = metrics_log.read_records(str(directory))
+    train = [record for record in records if record["split"] == "train"]
+    last = train[-1] if train else {}
+    final = [r for r in records if r["split"] == VALIDATION and r["step"] == cell["steps"]]
+    if final:
+        status = "done"
+    elif (directory / FAILED_FILE).exists():
+        status = "failed"
+    else:
+        status = "running" if records or (directory / "config.gin").exists() else "waiting"
+    return {
+        "status": status,
+        "step": last.get("step", 0),
+        "loss": final[-1]["loss"] if final else math.nan,
+        "train_loss": last.get("loss", math.nan),
+        "seconds": last.get("seconds", math.nan),
+        "tokens_per_second": last.get("tokens_per_second", math.nan),
+        "gin_file": str(directory / GIN_FILE),
+        "directory": str(directory),
+    }

@@ -1,0 +1,352 @@
+"""Runs a sweep to its end, from wherever an earlier start got."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from t5x_like import checkpoints, config, storage
+from t5x_like.data import CacheStatus, cache_status
+from t5x_like.errors import UserError
+from t5x_like.preemption import EXIT_CODE as PREEMPTED
+from t5x_like.preemption import Preempted, StopRequest, stop_on_signal
+from t5x_like.scaling.cells import GIN_FILE, LOG_FILE, Cell
+from t5x_like.scaling.executors.executor import (
+    Executor,
+    Handle,
+    Job,
+    environment,
+    python_command,
+)
+from t5x_like.scaling.executors.local import Local
+from t5x_like.scaling.executors.printed import Print
+from t5x_like.scaling.live import Board
+from t5x_like.scaling.results import FAILED_FILE, SWEEP_FILE, cell_state
+from t5x_like.scaling.sweep import Sweep
+
+POLL_SECONDS = 0.25
+LOCK_FILE = ".lock"
+# Fields of a run that a sweep started again may not change.
+_FIXED = ("parameters", "tokens", "steps", "batch_tokens", "learning_rate", "seed", "stem")
+
+
+def run_sweep(
+    *,
+    sweep: Sweep,
+    sweep_dir: str,
+    executor: Executor | None = None,
+    retries: int = 1,
+    cache_dir: str | None = None,
+) -> dict[str, Any]:
+    """Trains what is not trained yet, and says what came of it.
+
+    Args:
+      sweep: what to run.
+      sweep_dir: where; what an earlier start finished there is not run again.
+      executor: where jobs run; processes on this machine when None.
+      retries: how often a run that fails is started again, each time from its checkpoint.
+      cache_dir: of the tokenized tasks; None leaves it to the base's gin files.
+
+    Returns:
+      `runs`, `done`, `failed` (names), `learning_rate_factors`, `directory`.
+
+    Raises:
+      UserError: the directory holds another sweep, or a cell cannot be built.
+      Preempted: a signal asked to stop; what is finished is kept.
+    """
+    executor = executor if executor is not None else Local()
+    if cache_dir is not None:
+        sweep = dataclasses.replace(sweep, bindings={"CACHE_DIR": cache_dir, **sweep.bindings})
+    if storage.is_remote(sweep_dir):
+        raise UserError(f"SWEEP_DIR '{sweep_dir}': a sweep is run from a file system.")
+    root = Path(sweep_dir).expanduser().absolute()
+    with _locked(root), stop_on_signal() as stop:
+        search = sweep.search_cells()
+        if search:
+            _write_plan(root, sweep, [], search, {})
+            _run(root, sweep, search, executor, retries, stop, "learning rates")
+            if isinstance(executor, Print):
+                print("# then start the sweep again: its runs depend on these")
+                return _summary(root, search, {})
+        factors = _best_factors(root, sweep, search)
+        cells = sweep.cells(factors)
+        _write_plan(root, sweep, cells, search, factors)
+        _run(root, sweep, cells, executor, retries, stop, sweep.name)
+        return _summary(root, cells, factors)
+
+
+def _run(
+    root: Path,
+    sweep: Sweep,
+    cells: Sequence[Cell],
+    executor: Executor,
+    retries: int,
+    stop: StopRequest,
+    title: str,
+) -> None:
+    """Runs cells, each when what it starts from is there, the costliest first."""
+    for cell in cells:
+        directory = cell.directory(root)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / FAILED_FILE).unlink(missing_ok=True)
+        _write_if_new(directory / GIN_FILE, cell.gin_text(sweep.name, root))
+    records = {cell.name: cell.record() for cell in cells}
+    todo = [cell for cell in cells if cell_state(root, records[cell.name])["status"] != "done"]
+    if not todo:
+        return
+    _build_caches(root, todo, stop)
+    jobs = [_Task(root, group) for group in _together(todo, sweep.vectorize)]
+    jobs.sort(key=lambda job: -job.cost)
+    board = Board(title, {cell.name: cell.cost for cell in todo})
+    try:
+        _drive(root, jobs, records, executor, retries, stop, board)
+    finally:
+        board.close()
+
+
+class _Task:
+    """A job and how it fares."""
+
+    def __init__(self, root: Path, cells: Sequence[Cell]) -> None:
+        self.cells = cells
+        self.names = [cell.name for cell in cells]
+        self.cost = sum(cell.cost for cell in cells)
+        files = [str(cell.directory(root) / GIN_FILE) for cell in cells]
+        if len(files) == 1:
+            command = python_command("t5x_like", "train", f"--gin_file={files[0]}")
+        else:
+            command = python_command("t5x_like.scaling.vectorized", *files)
+        self.log = cells[0].directory(root) / LOG_FILE
+        self.job = Job(cells[0].name, command, self.log)
+        stem = cells[0].stem
+        self._stem = (str(root / "cells" / stem.cell), stem.step) if stem else None
+        self.handle: Handle | None = None
+        self.failures = 0
+        self.ended = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether the checkpoint that it starts from is whole."""
+        return self._stem is None or self._stem[1] in checkpoints.checkpoint_steps(self._stem[0])
+
+
+def _drive(
+    root: Path,
+    jobs: Sequence[_Task],
+    records: Mapping[str, Any],
+    executor: Executor,
+    retries: int,
+    stop: StopRequest,
+    board: Board,
+) -> None:
+    printing = isinstance(executor, Print)
+    while waiting := [job for job in jobs if not job.ended]:
+        if stop.signal_name:
+            _stop_all(jobs)
+            raise Preempted(f"{stop.signal_name} received: the sweep goes on when started again")
+        running = [job for job in waiting if job.handle is not None]
+        for job in running:
+            _settle(root, job, records, retries, board)
+        free = (
+            len(jobs)
+            if executor.slots is None
+            else executor.slots - len([job for job in running if job.handle is not None])
+        )
+        idle = [job for job in waiting if job.handle is None and not job.ended]
+        startable = [job for job in idle if printing or job.ready]
+        for job in startable[: max(free, 0)]:
+            job.handle = executor.submit(job.job)
+            job.ended = printing
+        stuck = idle and not startable and not [job for job in waiting if job.handle is not None]
+        if stuck:  # what they would start from has failed
+            for job in idle:
+                _give_up(root, job, "the run that it branches off has no such checkpoint")
+                board.say(f"{job.names[0]}  failed: what it branches off has failed")
+        if printing:
+            continue
+        board.update([_state(root, record, jobs) for record in records.values()])
+        time.sleep(POLL_SECONDS)
+
+
+def _settle(root: Path, job: _Task, records: Mapping[str, Any], retries: int, board: Board) -> None:
+    """Looks whether a running job has ended, and how."""
+    assert job.handle is not None
+    code = job.handle.poll()
+    if code is None:
+        return
+    job.handle = None
+    undone = [n for n in job.names if cell_state(root, records[n])["status"] != "done"]
+    if code == 0 and not undone:
+        job.ended = True
+    elif code != PREEMPTED:  # that one saved and wants to be started again
+        job.failures += 1
+        reason = _last_line(job.log) or f"exit code {code}"
+        # A user's mistake does not go away.
+        if code == 2 or job.failures > retries:
+            _give_up(root, job, reason)
+            board.say(f"{job.names[0]}  failed: {reason} (see {job.log})")
+        else:
+            board.say(f"{job.names[0]}  starts again: {reason}")
+
+
+def _give_up(root: Path, job: _Task, reason: str) -> None:
+    job.ended = True
+    for cell in job.cells:
+        (cell.directory(root) / FAILED_FILE).write_text(reason + "\n")
+
+
+def _state(root: Path, record: Mapping[str, Any], jobs: Sequence[_Task]) -> dict[str, Any]:
+    """A run's row of the board."""
+    state = {**record, **cell_state(root, dict(record))}
+    if state["status"] == "running":
+        mine = [job for job in jobs if record["name"] in job.names]
+        state["status"] = "running" if any(job.handle is not None for job in mine) else "waiting"
+    return state
+
+
+def _stop_all(jobs: Sequence[_Task]) -> None:
+    """Has every running job save and end."""
+    handles = [job.handle for job in jobs if job.handle is not None]
+    for handle in handles:
+        handle.stop()
+    while any(handle.poll() is None for handle in handles):
+        time.sleep(POLL_SECONDS)
+
+
+def _together(cells: Sequence[Cell], vectorize: bool) -> list[list[Cell]]:
+    """Runs that can share a program, in one list each."""
+    if not vectorize:
+        return [[cell] for cell in cells]
+    groups: dict[Any, list[Cell]] = {}
+    for cell in cells:
+        free = ("SEED", "LEARNING_RATE")
+        rest = sorted((k, repr(v)) for k, v in cell.bindings.items() if k not in free)
+        key = (cell.files, cell.architecture, tuple(rest), cell.stem)
+        groups.setdefault(key, []).append(cell)
+    return list(groups.values())
+
+
+# -- What is on disk -----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """The directory, which no other process may use."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(root / LOCK_FILE, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise UserError(f"SWEEP_DIR '{root}' cannot be written: {error.strerror}.") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UserError(f"another process runs the sweep in '{root}'.") from None
+    finally:
+        os.close(handle)
+
+
+def _write_plan(
+    root: Path,
+    sweep: Sweep,
+    cells: Sequence[Cell],
+    search: Sequence[Cell],
+    factors: Mapping[str, float],
+) -> None:
+    """Writes `sweep.json`, once it is clear that no run in the directory is another one.
+
+    Raises:
+      UserError: a run of the same name was planned otherwise.
+    """
+    path = root / SWEEP_FILE
+    old = json.loads(path.read_text()) if path.exists() else {"cells": [], "search": []}
+    planned = {cell.name: cell.record() for cell in (*cells, *search)}
+    for record in (*old["cells"], *old["search"]):
+        new = planned.get(record["name"], record)
+        for field in _FIXED:
+            if new[field] != record[field]:
+                raise UserError(
+                    f"SWEEP_DIR '{root}' holds another sweep: its run {record['name']} has {field} "
+                    f"{record[field]}, this one's {new[field]}. Choose another SWEEP_DIR."
+                )
+    kept = old["cells"] if not cells else [cell.record() for cell in cells]
+    plan = {
+        "name": sweep.name,
+        "family": sweep.family,
+        "variants": [variant.name for variant in sweep.variants],
+        "learning_rate_factors": dict(factors) or old.get("learning_rate_factors", {}),
+        "cells": kept,
+        "search": [cell.record() for cell in search],
+    }
+    _write_if_new(path, json.dumps(plan, indent=1) + "\n")
+
+
+def _write_if_new(path: Path, text: str) -> None:
+    """Writes a whole file or none, and leaves one that is the same."""
+    if path.exists() and path.read_text() == text:
+        return
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _best_factors(root: Path, sweep: Sweep, search: Sequence[Cell]) -> dict[str, float]:
+    if not search or sweep.learning_rate_search is None:
+        return {}
+    found = {}
+    for variant in sweep.variants:
+        cells = [cell for cell in search if cell.variant == variant.name]
+        losses = [cell_state(root, cell.record())["loss"] for cell in cells]
+        found[variant.name] = sweep.learning_rate_search.best(losses)
+    return found
+
+
+def _summary(root: Path, cells: Sequence[Cell], factors: Mapping[str, float]) -> dict[str, Any]:
+    states = {cell.name: cell_state(root, cell.record())["status"] for cell in cells}
+    return {
+        "directory": str(root),
+        "runs": len(cells),
+        "done": sum(status == "done" for status in states.values()),
+        "failed": [name for name, status in states.items() if status == "failed"],
+        "learning_rate_factors": dict(factors),
+    }
+
+
+def _build_caches(root: Path, cells: Sequence[Cell], stop: StopRequest) -> None:
+    """Tokenizes what the runs read, once, before several of them would."""
+    seen = set()
+    for cell in cells:
+        key = cell.architecture.gin_files
+        if key in seen:
+            continue
+        seen.add(key)
+        gin_file = cell.directory(root) / GIN_FILE
+        if _cache_is_ready(str(gin_file)):
+            continue
+        command = python_command("t5x_like", "cache", f"--gin_file={gin_file}")
+        done = subprocess.run(command, env=environment(), check=False)
+        if stop.signal_name:
+            raise Preempted(f"{stop.signal_name} received while the cache was built")
+        if done.returncode:
+            raise UserError(f"the data of {gin_file} could not be prepared (see above).")
+
+
+def _cache_is_ready(gin_file: str) -> bool:
+    with config.isolated():
+        config.parse([gin_file])
+        task: Any = config.macro("TASK")
+        directory = config.macro("CACHE_DIR")
+    members = [member for member, _ in task.tasks] if hasattr(task, "tasks") else [task]
+    return all(cache_status(member, directory).status is CacheStatus.READY for member in members)
+
+
+def _last_line(log: Path) -> str:
+    """The last line of a log that says anything."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""

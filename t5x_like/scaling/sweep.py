@@ -1,0 +1,370 @@
+"""A sweep, described in gin, and the runs that it consists of."""
+
+import dataclasses
+import functools
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from t5x_like import config, inspection
+from t5x_like.errors import UserError
+from t5x_like.gin_files import find_gin_file
+from t5x_like.scaling.cells import Cell, Stem, cell_files
+from t5x_like.scaling.grids import Grid, Point, short
+from t5x_like.scaling.recipe import (
+    Architecture,
+    Recipe,
+    Size,
+    Training,
+    gin_pairs,
+    size_of,
+)
+
+CHECKPOINTS_PER_RUN = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """An architecture of a sweep, by what it changes.
+
+    Attributes:
+      name: in tables and legends; fit for a file name.
+      gin_files: read after the family's `shape.gin` and the sweep's base.
+      bindings: gin name -> value, applied last.
+      family: instead of the sweep's.
+    """
+
+    name: str = ""
+    gin_files: Sequence[str] = ()
+    bindings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    family: str | None = None
+
+
+class ScheduleRule(Protocol):
+    """How the runs of one model, on different numbers of tokens, are scheduled."""
+
+    def trainings(
+        self, recipe: Recipe, parameters: float, tokens: Sequence[float], row_tokens: int
+    ) -> list[tuple[Training, dict[str, Any], int | None]]:
+        """For each number of tokens: the training, its bindings, and the step to branch at.
+
+        A run branches off the one with most tokens; None where it starts at the beginning.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchedCosine:
+    """A run of its own for each number of tokens, with a cosine of its length (Chinchilla)."""
+
+    def trainings(
+        self, recipe: Recipe, parameters: float, tokens: Sequence[float], row_tokens: int
+    ) -> list[tuple[Training, dict[str, Any], int | None]]:
+        """See `ScheduleRule`."""
+        bindings = {"SCHEDULE": "@schedules.Cosine()"}
+        found = [recipe.training(parameters, count, row_tokens=row_tokens) for count in tokens]
+        return [(training, dict(bindings), None) for training in found]
+
+
+@dataclasses.dataclass(frozen=True)
+class StableThenDecay:
+    """One run with a constant rate, and short linear decays off it (Hägele et al. 2024).
+
+    Batch and rate are the recipe's for the geometric mean of the numbers of tokens, since all
+    share them.
+
+    Attributes:
+      decay_fraction: of each run's updates, in which the rate falls to 0.
+    """
+
+    decay_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay_fraction < 1:
+            raise UserError(f"a decay over {self.decay_fraction} of a run: it is between 0 and 1.")
+
+    def trainings(
+        self, recipe: Recipe, parameters: float, tokens: Sequence[float], row_tokens: int
+    ) -> list[tuple[Training, dict[str, Any], int | None]]:
+        """See `ScheduleRule`."""
+        middle = statistics.geometric_mean(tokens)
+        shared = recipe.training(parameters, middle, row_tokens=row_tokens)
+        found = []
+        for count in tokens:
+            steps = max(2, round(count / shared.batch_tokens))
+            training = dataclasses.replace(shared, steps=steps)
+            decay = max(1, round(self.decay_fraction * steps))
+            bindings = {"SCHEDULE": "@schedules.WarmupStableDecay()", "DECAY_STEPS": decay}
+            found.append((training, bindings, steps - decay if count < max(tokens) else None))
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class LearningRateSearch:
+    """A small sweep that is run first, to correct the recipe's rate for this data and model.
+
+    Every variant trains one model with the rule's rate times each factor; the lowest point of a
+    parabola through the best three losses, in the factor's logarithm, is taken for all its runs.
+
+    Attributes:
+      factors: rising.
+      budget: FLOPs of each run.
+      parameters: of the model.
+    """
+
+    budget: float
+    parameters: float
+    factors: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+    def __post_init__(self) -> None:
+        if len(self.factors) < 3 or list(self.factors) != sorted(set(self.factors)):
+            raise UserError(f"factors {list(self.factors)}: give three or more, rising.")
+
+    def best(self, losses: Sequence[float]) -> float:
+        """The factor, from the loss of each."""
+        order = [i for i, loss in enumerate(losses) if math.isfinite(loss)]
+        if not order:
+            raise UserError("every run of the learning rate search diverged: lower its factors.")
+        best = min(order, key=lambda i: losses[i])
+        if best - 1 not in order or best + 1 not in order:
+            return float(self.factors[best])
+        x = [math.log(self.factors[i]) for i in (best - 1, best, best + 1)]
+        y = [losses[i] for i in (best - 1, best, best + 1)]
+        left = (y[1] - y[0]) / (x[1] - x[0])
+        right = (y[2] - y[1]) / (x[2] - x[1])
+        curvature = (right - left) / (x[2] - x[0])
+        lowest = (x[0] + x[1]) / 2 - left / (2 * curvature)
+        return float(f"{math.exp(lowest):.3g}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What is trained: a grid of models for each variant.
+
+    Attributes:
+      name: of the sweep.
+      family: a folder of `gin_configs/models` with a `shape.gin`.
+      base: gin files of every run: the task, the optimizer, the hardware.
+      grid: which models, on how many tokens.
+      variants: the architectures; the first is the baseline.
+      recipe: from (family, N, D) to a run.
+      schedule: how runs of one model relate.
+      seeds: a run of every cell for each.
+      bindings: gin name -> value, for every run.
+      learning_rate_search: run first; None trusts the recipe.
+      vectorize: whether runs that differ in nothing but seed and rate share a program.
+    """
+
+    name: str
+    base: Sequence[str]
+    grid: Grid
+    family: str
+    variants: Sequence[Variant] = (Variant(),)
+    recipe: Recipe = dataclasses.field(default_factory=Recipe)
+    schedule: ScheduleRule = dataclasses.field(default_factory=MatchedCosine)
+    seeds: Sequence[int] = (0,)
+    bindings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    learning_rate_search: LearningRateSearch | None = None
+    vectorize: bool = False
+
+    def __post_init__(self) -> None:
+        names = [variant.name for variant in self.variants]
+        if not names or len(set(names)) != len(names):
+            raise UserError(f"the sweep's variants are {names}: give at least one, each its name.")
+        if not self.seeds:
+            raise UserError("the sweep has no seeds: give at least one.")
+        for name in self.base:
+            find_gin_file(name)
+
+    def cells(self, factors: Mapping[str, float] | None = None) -> list[Cell]:
+        """Every run, in the order of variants, grid and seeds.
+
+        Args:
+          factors: variant -> what the recipe's learning rate is multiplied by.
+
+        Raises:
+          UserError: a cell that cannot be built: which, and why.
+        """
+        found = []
+        for variant in self.variants:
+            recipe = dataclasses.replace(
+                self.recipe,
+                learning_rate_factor=self.recipe.learning_rate_factor
+                * (factors or {}).get(variant.name, 1.0),
+            )
+            found += self._variant_cells(variant, recipe, self.grid)
+        doubles = {cell.name for cell in found if [c.name for c in found].count(cell.name) > 1}
+        if doubles:
+            raise UserError(f"two runs of the sweep are called {sorted(doubles)[0]}.")
+        return found
+
+    def search_cells(self) -> list[Cell]:
+        """The runs of the learning rate search, variant by variant, factor by factor."""
+        search = self.learning_rate_search
+        if search is None:
+            return []
+        found = []
+        for variant in self.variants:
+            for factor in search.factors:
+                recipe = dataclasses.replace(
+                    self.recipe,
+                    learning_rate_factor=self.recipe.learning_rate_factor * factor,
+                    # A search that was cut off would find nothing.
+                    max_learning_rate=math.inf,
+                )
+                grid = _OnePoint(search.budget, search.parameters, f"rate_x{short(factor)}")
+                found += self._variant_cells(variant, recipe, grid, self.seeds[:1])
+        return found
+
+    def _variant_cells(
+        self, variant: Variant, recipe: Recipe, grid: Grid, seeds: Sequence[int] | None = None
+    ) -> list[Cell]:
+        architecture = Architecture(
+            variant.family or self.family,
+            (*self.base, *variant.gin_files),
+            tuple({**self.bindings, **variant.bindings}.items()),
+        )
+        points = list(grid.points(recipe, architecture))
+        if not points:
+            raise UserError(f"the grid of sweep '{self.name}' is empty.")
+        order = {point: i for i, point in enumerate(points)}
+        found: list[tuple[int, Cell]] = []
+        for group in _groups(points):
+            made = _facts(architecture, group[0].shape, _extra(group[0]))
+            if group[0].shape is None or group[0].tokens is None:
+                rows = [(made.training, {}, None)] * len(group)
+            else:
+                wanted = [point.tokens or 0.0 for point in group]
+                rows = self.schedule.trainings(recipe, made.size.active, wanted, made.row_tokens)
+            longest = max(range(len(group)), key=lambda i: rows[i][0].steps)
+            branch_steps = tuple(sorted(step for _, _, step in rows if step is not None))
+            for seed in seeds or self.seeds:
+                names = [_cell_name(variant, point, seed, self.seeds) for point in group]
+                for i, point in enumerate(group):
+                    training, scheduled, branch = rows[i]
+                    ours = dict(scheduled)
+                    if group[0].tokens is not None:
+                        ours |= _training_bindings(training, made.row_tokens)
+                    if i == longest and branch_steps:
+                        ours["CHECKPOINT_STEPS"] = branch_steps
+                    cell = Cell(
+                        name=names[i],
+                        variant=variant.name,
+                        architecture=architecture,
+                        shape=point.shape,
+                        size=made.size,
+                        training=training,
+                        budget=point.budget,
+                        model_flops=made.row_flops * training.tokens / made.row_tokens,
+                        bindings={
+                            **(point.shape.bindings if point.shape else {}),
+                            **ours,
+                            "CHECKPOINT_PERIOD": max(1, training.steps // CHECKPOINTS_PER_RUN),
+                            "SEED": seed,
+                            **dict(architecture.bindings),
+                            **dict(point.bindings),
+                        },
+                        seed=seed,
+                        stem=Stem(names[longest], branch) if branch is not None else None,
+                        imports=made.imports,
+                    )
+                    found.append((order[point], cell))
+        return [cell for _, cell in sorted(found, key=lambda pair: pair[0])]
+
+
+@dataclasses.dataclass(frozen=True)
+class _OnePoint(Grid):
+    """One model of about these parameters, for a budget."""
+
+    budget: float
+    parameters: float
+    label: str
+
+    def points(self, recipe: Recipe, architecture: Architecture) -> Iterator[Point]:
+        shape = recipe.shape(architecture, self.parameters)
+        yield Point(self.label, shape, self.budget / (6 * size_of(architecture, shape).active))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Facts:
+    """What is known of a model and its base once the gin files were read.
+
+    Attributes:
+      size: numbers of parameters.
+      row_tokens: positions of one row.
+      row_flops: forward and backward, of one row.
+      training: as the base's macros have it.
+      imports: lines that the files' bindings stand on.
+    """
+
+    size: Size
+    row_tokens: int
+    row_flops: float
+    training: Training
+    imports: tuple[str, ...]
+
+
+@functools.cache
+def _facts(
+    architecture: Architecture,
+    shape: Any,
+    bindings: tuple[tuple[str, Any], ...],
+) -> _Facts:
+    files = cell_files(architecture, shape)
+    pairs = {**(shape.bindings if shape else {}), **dict(architecture.bindings), **dict(bindings)}
+    with config.isolated():
+        config.parse(files, gin_pairs(pairs))
+        model = config.macro("MODEL")
+        lengths = config.macro("TASK_FEATURE_LENGTHS")
+        macros = {
+            name: config.macro(name) if config.has_macro(name) else None
+            for name in ("BATCH_SIZE", "TRAIN_STEPS", "LEARNING_RATE", "WARMUP_STEPS")
+        }
+        imports = tuple(config.import_lines())
+    shapes = inspection.batch_shapes(model, lengths, 1)
+    row_tokens = inspection.positions(shapes)
+    parameters = model.parameter_count()
+    size = Size(
+        parameters,
+        model.parameter_count(embeddings=False),
+        getattr(model, "active_parameter_count", lambda: parameters)(),
+    )
+    training = Training(
+        batch_tokens=row_tokens * int(macros["BATCH_SIZE"] or 1),
+        steps=int(macros["TRAIN_STEPS"] or 0),
+        learning_rate=float(macros["LEARNING_RATE"] or 0.0),
+        warmup_steps=int(macros["WARMUP_STEPS"] or 0),
+    )
+    if shape is None and not training.steps:
+        raise UserError("the base of the sweep sets no TRAIN_STEPS, and neither does its grid.")
+    return _Facts(size, row_tokens, model.step_flops(shapes), training, imports)
+
+
+def _extra(point: Point) -> tuple[tuple[str, Any], ...]:
+    """A point's own bindings, and values for macros that a run sets later."""
+    placeholders = {"CHECKPOINT_PERIOD": 1}
+    if point.tokens is not None:
+        placeholders["TRAIN_STEPS"] = 1
+    return tuple({**placeholders, **dict(point.bindings)}.items())
+
+
+def _groups(points: Iterable[Point]) -> list[list[Point]]:
+    """Points of the same model and bindings, which differ in their tokens alone."""
+    groups: dict[Any, list[Point]] = {}
+    for point in points:
+        groups.setdefault((point.shape, point.bindings), []).append(point)
+    return list(groups.values())
+
+
+def _cell_name(variant: Variant, point: Point, seed: int, seeds: Sequence[int]) -> str:
+    parts = [variant.name, point.label, f"s{seed}" if len(seeds) > 1 else ""]
+    return "-".join(part for part in parts if part)
+
+
+def _training_bindings(training: Training, row_tokens: int) -> dict[str, Any]:
+    return {
+        "BATCH_SIZE": training.batch_tokens // row_tokens,
+        "TRAIN_STEPS": training.steps,
+        "LEARNING_RATE": training.learning_rate,
+        "WARMUP_STEPS": training.warmup_steps,
+    }
