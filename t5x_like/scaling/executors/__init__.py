@@ -3,5 +3,7 @@
 from t5x_like.scaling.executors.executor import Executor, Handle, Job
 from t5x_like.scaling.executors.local import Local
 from t5x_like.scaling.executors.printed import Print
+from t5x_like.scaling.executors.ray import Ray
+from t5x_like.scaling.executors.slurm import Slurm
 
-__all__ = ["Executor", "Handle", "Job", "Local", "Print"]
+__all__ = ["Executor", "Handle", "Job", "Local", "Print", "Ray", "Slurm"]

@@ -1,17 +1,12 @@
 """Processes on this machine, each on cores of its own."""
 
-import ctypes
 import dataclasses
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 
 from t5x_like.errors import UserError
+from t5x_like.scaling.executors import child
 from t5x_like.scaling.executors.executor import Executor, Handle, Job, environment
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclasses.dataclass
@@ -56,27 +51,7 @@ class Local(Executor):
 
 class _Process(Handle):
     def __init__(self, job: Job, cores: Sequence[int] | None) -> None:
-        libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-        parent = os.getpid()
-
-        def prepare() -> None:
-            if libc is not None:
-                libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-                if os.getppid() != parent:  # it died before this took hold
-                    os._exit(1)
-                if cores is not None:
-                    os.sched_setaffinity(0, cores)
-
-        with open(job.log, "ab") as log:
-            self._process = subprocess.Popen(
-                job.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment(),
-                start_new_session=True,  # Ctrl-C is this process's, which asks in its own way
-                preexec_fn=prepare,
-            )
+        self._process = child.start(child.leashed(job.command, cores), job.log, environment())
 
     @property
     def ended(self) -> bool:

@@ -1,0 +1,123 @@
+"""Jobs of Slurm, through submitit."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from t5x_like.errors import UserError
+from t5x_like.preemption import EXIT_CODE as PREEMPTED
+from t5x_like.scaling.executors import child
+from t5x_like.scaling.executors.executor import Executor, Handle, Job, environment
+
+# Beside a run's log: the job that a sweep which was killed has left in the queue.
+JOB_FILE = "slurm_job.json"
+_ALIVE = ("PENDING", "RUNNING", "REQUEUED", "CONFIGURING", "RESIZING", "SUSPENDED", "COMPLETING")
+
+
+@dataclasses.dataclass
+class Slurm(Executor):
+    """One Slurm job for each job of the sweep.
+
+    Jobs outlive the sweep's own process; started again, it finds those that are still in the
+    queue and waits for them instead of submitting others. A job that reaches its time limit is
+    put back into the queue and goes on from its checkpoint.
+
+    Attributes:
+      folder: where submitit keeps scripts and logs; seen by all nodes.
+      parameters: of `submitit.AutoExecutor.update_parameters`, such as `{'timeout_min': 240,
+        'slurm_partition': 'gpu', 'gpus_per_node': 1, 'cpus_per_task': 8}`.
+      cluster: `slurm`, or `local` for processes of this machine under submitit, to try it.
+      slots: jobs submitted at a time; None for all.
+    """
+
+    folder: str
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    cluster: str = "slurm"
+    slots: int | None = None
+
+    def submit(self, job: Job) -> Handle:
+        """See `Executor`."""
+        note = job.log.with_name(JOB_FILE)
+        if self.cluster == "slurm" and (left := self._left(note)) is not None:
+            return left
+        submitit = self._submitit()
+        executor = submitit.AutoExecutor(folder=str(Path(self.folder).absolute()),
+                                         cluster=self.cluster)  # fmt: skip
+        try:
+            executor.update_parameters(name=f"t5x-{job.name}", **self.parameters)
+        except (NameError, TypeError, ValueError) as error:
+            raise UserError(f"executors.Slurm.parameters: {error}") from error
+        command = Command(list(job.command), str(job.log), environment())
+        submitted = executor.submit(command)
+        note.write_text(json.dumps({"job_id": submitted.job_id}))
+        return _SlurmJob(submitted)
+
+    def _left(self, note: Path) -> Handle | None:
+        """The job of an earlier start that is still in the queue."""
+        if not note.exists():
+            return None
+        import submitit
+
+        job_id = json.loads(note.read_text())["job_id"]
+        job: Any = submitit.SlurmJob(folder=str(Path(self.folder).absolute()), job_id=job_id)
+        return _SlurmJob(job) if job.state.split()[0] in _ALIVE else None
+
+    def _submitit(self) -> Any:
+        try:
+            import submitit
+        except ImportError as error:
+            raise UserError(
+                "executors.Slurm needs submitit: pip install 't5x-like[slurm]', or EXECUTOR="
+                "@executors.Local()."
+            ) from error
+        if self.cluster == "slurm" and submitit.SlurmExecutor.affinity() < 0:
+            raise UserError(
+                "executors.Slurm: this machine has no `srun`; submit from a login node."
+            )
+        return submitit
+
+
+@dataclasses.dataclass
+class Command:
+    """What a Slurm job calls.
+
+    Attributes:
+      command: the program and its arguments.
+      log: file that its output is appended to.
+      env: its environment.
+    """
+
+    command: list[str]
+    log: str
+    env: dict[str, str]
+
+    def __call__(self) -> int:
+        """Runs it; its exit code."""
+        return child.run(self.command, self.log, self.env)
+
+    def checkpoint(self, *args: Any, **kwargs: Any) -> Any:
+        """Asked by submitit when time is up: the same again, which goes on."""
+        from submitit.helpers import DelayedSubmission
+
+        del args, kwargs
+        return DelayedSubmission(self)
+
+
+class _SlurmJob(Handle):
+    def __init__(self, job: Any) -> None:
+        self._job = job
+        self._stopped = False
+
+    def poll(self) -> int | None:
+        if not self._job.done():
+            return None
+        error = self._job.exception()
+        if error is None:
+            return int(self._job.result())
+        return PREEMPTED if self._stopped else 1
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._job.cancel()
