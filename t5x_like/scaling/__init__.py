@@ -5,7 +5,9 @@ from typing import Any
 
 # Where each public name lives; imported when first asked for.
 _HOMES: dict[str, str] = {
+    "Fit": "t5x_like.scaling.fitting",
     "RunsTable": "t5x_like.scaling.runs_table",
+    "fit": "t5x_like.scaling.fitting",
     "read_runs": "t5x_like.scaling.runs_table",
 }
 

@@ -24,9 +24,17 @@ Floats = NDArray[np.float64]
 class Law(Protocol):
     """What plans, fits and figures ask of a law."""
 
-    name: str
-    source: str
-    parameters_kind: str
+    @property
+    def name(self) -> str:
+        """What figures and tables call it."""
+
+    @property
+    def source(self) -> str:
+        """Where it comes from: a paper's equation, or what it was fitted to."""
+
+    @property
+    def parameters_kind(self) -> str:
+        """What its N counts: "total", "without_embeddings" or "unknown"."""
 
     def optimum(self, flops: ArrayLike) -> tuple[Floats, Floats]:
         """The N and D of the lowest loss for each budget of `flops`."""

@@ -1,0 +1,209 @@
+"""What makes a fit doubtful: a name, what was found in numbers, and what would do."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from t5x_like.scaling.fitting.forms import LARGEST_EXPONENT, SMALLEST_EXPONENT
+from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS
+from t5x_like.scaling.runs_table import MIXED, RunsTable
+
+Warnings = list[dict[str, str]]
+
+SPARE_RUNS = 3
+LONGEST_WARMUP = 1 / 3
+# C that differs from 6·N·D by more than this was counted in another way.
+FLOPS_TOLERANCE = 0.05
+# Sizes that differ by less are one size; tokens that differ by less are too close to compare.
+SAME_SIZE, LONGER = 0.02, 1.1
+# Agreeing starts below this share of all leave the optimum in doubt.
+AGREEING_SHARE = 0.1
+
+
+def warning(name: str, message: str) -> dict[str, str]:
+    """One warning."""
+    return {"name": name, "message": message}
+
+
+def of_runs(table: RunsTable, num_parameters: int) -> Warnings:
+    """Everything that the runs themselves give rise to."""
+    return [*few(len(table.frame), num_parameters, "runs"), *of_table(table)]
+
+
+def few(count: int, num_parameters: int, what: str) -> Warnings:
+    """Fewer than `SPARE_RUNS` above what the parameters need."""
+    needed = num_parameters + SPARE_RUNS
+    if count >= needed:
+        return []
+    return [
+        warning(
+            "few_runs",
+            f"{count} {what} for {num_parameters} parameters: errors are hardly seen. "
+            f"At least {needed} would do.",
+        )
+    ]
+
+
+def of_table(table: RunsTable) -> Warnings:
+    """What the numbers of a table give rise to, however few they are."""
+    frame = table.frame
+    return [
+        *_few_tokens(frame),
+        *_long_warmup(frame),
+        *_not_decreasing(frame),
+        *_other_flops(table),
+        *_mixed_counts(table),
+    ]
+
+
+def of_bounds(
+    fitted: Mapping[str, float], samples: Mapping[str, NDArray[np.float64]], names: Sequence[str]
+) -> Warnings:
+    """E, another term or an exponent that ended where the search must stop."""
+    found = []
+    for name in names:
+        value = fitted[name]
+        if not _on_bound(name, np.array(value)):
+            continue
+        share = ""
+        if name in samples:
+            share = f", as in {_on_bound(name, samples[name]).mean():.0%} of the resamples"
+        found.append(
+            warning(
+                "parameter_on_bound",
+                f"{name} = {value:g} sits on its bound{share}: these runs do not determine it. "
+                "A wider range of N and D, or a form without it, would do.",
+            )
+        )
+    return found
+
+
+def of_starts(agreeing: int, starts: int) -> Warnings:
+    """An optimum that few starts reach."""
+    if agreeing >= max(2, AGREEING_SHARE * starts):
+        return []
+    return [
+        warning(
+            "starts_disagree",
+            f"only {agreeing} of {starts} starts reach the best objective; there may be a better "
+            "one. More starts (--starts) would tell.",
+        )
+    ]
+
+
+def _on_bound(name: str, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    if name in ("alpha", "beta", "eta", "alpha_D"):
+        low = values <= SMALLEST_EXPONENT * (1 + 1e-9)
+        return low | (values >= LARGEST_EXPONENT * (1 - 1e-9))
+    return values == 0 if name in ("E", "A", "B", "a_M", "b_M") else np.zeros_like(values, bool)
+
+
+def _few_tokens(frame: pd.DataFrame) -> Warnings:
+    ratio = frame["tokens"] / frame["parameters"]
+    below = ratio < 1
+    if not below.any():
+        return []
+    return [
+        warning(
+            "tokens_below_parameters",
+            f"{below.sum()} of {len(frame)} runs have D/N below 1, the lowest "
+            f"{ratio.min():.2g} ('{frame['name'][ratio.idxmin()]}'): laws bend there. "
+            "Leave such runs out, or train them for longer.",
+        )
+    ]
+
+
+def _long_warmup(frame: pd.DataFrame) -> Warnings:
+    if "warmup_fraction" not in frame:
+        return []
+    long = frame["warmup_fraction"] > LONGEST_WARMUP
+    if not long.any():
+        return []
+    longest = frame["warmup_fraction"].idxmax()
+    return [
+        warning(
+            "long_warmup",
+            f"warm-up covers more than a third of {long.sum()} of {len(frame)} runs, "
+            f"{frame['warmup_fraction'][longest]:.0%} of '{frame['name'][longest]}': short runs "
+            "look worse than they are. Shorten their warm-up.",
+        )
+    ]
+
+
+def _not_decreasing(frame: pd.DataFrame) -> Warnings:
+    """At one N, a run with more tokens and a loss no lower."""
+    pairs, bad, worst = 0, 0, ("", 0.0)
+    sizes = frame.sort_values("parameters")
+    n = sizes["parameters"].to_numpy()
+    group = np.concatenate([[0], np.cumsum(np.diff(np.log(n)) > SAME_SIZE)])
+    for _, same in sizes.groupby(group):
+        ordered = same.sort_values("tokens")
+        tokens, loss = ordered["tokens"].to_numpy(), ordered["loss"].to_numpy()
+        for place in range(1, len(ordered)):
+            if tokens[place] < LONGER * tokens[place - 1]:
+                continue
+            pairs += 1
+            rise = loss[place] - loss[place - 1]
+            if rise < 0:
+                continue
+            bad += 1
+            if not worst[0] or rise > worst[1]:
+                text = (
+                    f"at N = {ordered['parameters'].iloc[place]:.3g} it goes from "
+                    f"{loss[place - 1]:.4g} at D = {tokens[place - 1]:.3g} to {loss[place]:.4g} "
+                    f"at D = {tokens[place]:.3g}"
+                )
+                worst = (text, rise)
+    if not bad:
+        return []
+    return [
+        warning(
+            "loss_not_decreasing_in_tokens",
+            f"in {bad} of {pairs} pairs of runs of one size the loss does not fall with D; "
+            f"{worst[0]}. Look for an untuned learning rate, repeated data or mixed schedules.",
+        )
+    ]
+
+
+def _other_flops(table: RunsTable) -> Warnings:
+    frame = table.frame
+    if not table.flops_given:
+        return []
+    ratio = frame["flops"] / (6 * frame["parameters"] * frame["tokens"])
+    other = (ratio - 1).abs() > FLOPS_TOLERANCE
+    if not other.any():
+        return []
+    without = frame.get("parameters_without_embeddings")
+    hint = "Say which N and C belong together, or leave C out."
+    if without is not None:
+        close = (frame["flops"] / (6 * without * frame["tokens"]) - 1).abs() <= FLOPS_TOLERANCE
+        if close[other].all():
+            hint = "It is 6·N·D for N without embeddings: --count without_embeddings."
+    if "active_parameters" in frame:
+        active = 6 * frame["active_parameters"] * frame["tokens"]
+        if ((frame["flops"] / active - 1).abs() <= FLOPS_TOLERANCE)[other].all():
+            hint = "It is 6·N·D for the active N: --count active."
+    return [
+        warning(
+            "flops_not_6nd",
+            f"C is not 6·N·D in {other.sum()} of {len(frame)} runs: from {ratio.min():.2f} to "
+            f"{ratio.max():.2f} of it, {ratio.median():.2f} in the middle; the best D for a "
+            f"budget is read as C/6N. {hint}",
+        )
+    ]
+
+
+def _mixed_counts(table: RunsTable) -> Warnings:
+    if table.parameters_kind != MIXED:
+        return []
+    counts = table.frame["parameters_kind"].value_counts()
+    some = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in counts.items())
+    return [
+        warning(
+            "mixed_parameter_counts",
+            f"N does not count the same in all runs ({some}): exponents are biased, most of all "
+            f"among small models. Give one of '{TOTAL}' and '{WITHOUT_EMBEDDINGS}' for all.",
+        )
+    ]

@@ -1,0 +1,209 @@
+"""Fits of laws that predict a loss: the search, its proof, the bootstrap and the diagnoses."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from t5x_like.errors import UserError
+from t5x_like.scaling.fitting import cautions
+from t5x_like.scaling.fitting.forms import Points
+from t5x_like.scaling.fitting.options import Options
+from t5x_like.scaling.fitting.resampling import counts_of_runs
+from t5x_like.scaling.fitting.result import Fit, correlation, is_coefficient
+from t5x_like.scaling.fitting.solvers import Found, Solver, coefficients
+from t5x_like.scaling.laws import Law
+from t5x_like.scaling.runs_table import RunsTable
+
+Floats = NDArray[np.float64]
+
+# Rows of the influence table.
+INFLUENTIAL = 10
+# Resamples whose warm-started fits are searched again from several starts.
+CHECKED_RESAMPLES, CHECKING_STARTS = 12, 9
+# Problems of the bootstrap that are solved together: what their arrays take stays in the cache.
+BATCH = 250
+
+
+def fit_loss_law(table: RunsTable, method: str, solver: Solver, options: Options) -> Fit:
+    """Fits a law of losses to runs.
+
+    Raises:
+      UserError: there are fewer runs than parameters.
+    """
+    frame = table.frame
+    points = Points(*(frame[name].to_numpy() for name in ("parameters", "tokens", "loss")))
+    names = solver.form.names
+    if len(frame) < len(names):
+        raise UserError(
+            f"{method} has {len(names)} parameters ({', '.join(names)}), and {len(frame)} runs "
+            f"can be used; it needs {len(names)}, better {len(names) + 3}."
+        )
+    starts = solver.starts(points, options.starts)
+    once = np.ones((len(starts), len(frame)))
+    found = solver.solve(points, once, starts)
+    best = int(found.minima.values.argmin())
+    optimum = found.points[best]
+    fitted = {name: float(v[0]) for name, v in _law(solver, optimum[None], points).items()}
+    law = solver.form.law_class(
+        **{name: fitted[name] for name in names},
+        name=method,
+        source=options.source,
+        parameters_kind=table.parameters_kind,
+    )
+    agreeing = found.agreeing()
+    warnings = cautions.of_runs(table, len(names))
+    samples: Mapping[str, Floats] = {}
+    resampled = 0
+    if options.bootstrap:
+        counts, resampled = counts_of_runs(list(frame["name"]), options.bootstrap, options.seed)
+        sampled = _refit(solver, points, counts, optimum, starts)
+        samples = _law(solver, sampled, points)
+    warnings += cautions.of_bounds(fitted, samples, names)
+    warnings += cautions.of_starts(agreeing, len(starts))
+    residuals = _residuals(frame, law)
+    return Fit(
+        method=method,
+        law=law,
+        parameters=fitted,
+        objective=solver.objective(float(found.minima.values[best])),
+        rows_used=len(frame),
+        rows_left_out=table.left_out,
+        at_flops=options.at_flops,
+        starts=len(starts),
+        starts_agreeing=agreeing,
+        gradient=float(found.minima.gradients[best]),
+        curvature=float(found.minima.curvatures[best]),
+        resampled=resampled,
+        samples=samples,
+        warnings=warnings,
+        influence=_influence(solver, points, residuals, optimum, fitted["a"]),
+        residuals=residuals,
+        correlation=(
+            correlation(samples, names) if samples else _linearized(solver, points, optimum)
+        ),
+    )
+
+
+def _law(solver: Solver, found: Floats, points: Points) -> dict[str, Floats]:
+    """The law's coefficients and its exponents a and b, (S,) each."""
+    values = dict(coefficients(solver, found, points))
+    law = solver.form.law_class(**values)
+    return {**values, "a": law.a, "b": law.b}  # type: ignore[attr-defined]
+
+
+def _solve(solver: Solver, points: Points, counts: Floats, starts: Floats) -> Found:
+    return solver.solve(points, counts, np.broadcast_to(starts, (len(counts), starts.shape[-1])))
+
+
+def _refit(
+    solver: Solver, points: Points, counts: Floats, optimum: Floats, starts: Floats
+) -> Floats:
+    """The points (R, P) of all resamples, warm-started from the optimum.
+
+    A few resamples are searched from several starts too. Where that finds better minima, all
+    resamples are searched so.
+    """
+    parts = [
+        _solve(solver, points, counts[first : first + BATCH], optimum)
+        for first in range(0, len(counts), BATCH)
+    ]
+    values = np.concatenate([part.minima.values for part in parts])
+    found = np.concatenate([part.points for part in parts])
+    spread = starts[np.linspace(0, len(starts) - 1, CHECKING_STARTS).round().astype(int)]
+    checked = min(CHECKED_RESAMPLES, len(counts))
+    better = _search(solver, points, counts, slice(0, checked), spread, values, found)
+    for first in range(checked, len(counts), CHECKED_RESAMPLES) if better else ():
+        part = slice(first, min(first + CHECKED_RESAMPLES, len(counts)))
+        _search(solver, points, counts, part, spread, values, found)
+    return found
+
+
+def _search(
+    solver: Solver,
+    points: Points,
+    counts: Floats,
+    part: slice,
+    starts: Floats,
+    values: Floats,
+    found: Floats,
+) -> bool:
+    """Puts better minima of a part of the resamples in `values` and `found`; whether any was."""
+    some = counts[part]
+    repeated = np.repeat(some, len(starts), axis=0)
+    tried = solver.solve(points, repeated, np.tile(starts, (len(some), 1)))
+    by_resample = tried.minima.values.reshape(len(some), len(starts))
+    lowest = by_resample.argmin(axis=1)
+    each = np.arange(len(some))
+    better = by_resample[each, lowest] < values[part] * (1 - 1e-6) - 1e-14
+    values[part] = np.where(better, by_resample[each, lowest], values[part])
+    ends = tried.points.reshape(len(some), len(starts), -1)[each, lowest]
+    found[part] = np.where(better[:, None], ends, found[part])
+    return bool(better.any())
+
+
+def _residuals(frame: pd.DataFrame, law: Law) -> pd.DataFrame:
+    predicted = law.loss(frame["parameters"].to_numpy(), frame["tokens"].to_numpy())
+    assert predicted is not None
+    columns = ["name", "parameters", "tokens", "flops", "loss"]
+    return pd.DataFrame(
+        {
+            "row": frame.index.to_numpy(),
+            **{name: frame[name].to_numpy() for name in columns},
+            "predicted": predicted,
+            "residual": np.log(frame["loss"].to_numpy()) - np.log(predicted),
+        }
+    )
+
+
+def _influence(
+    solver: Solver, points: Points, residuals: pd.DataFrame, optimum: Floats, exponent: float
+) -> pd.DataFrame:
+    """How `a` moves without each of the runs with the largest residuals, and without the first k.
+
+    As many rows as leave a run more than there are parameters.
+    """
+    size = min(INFLUENTIAL, len(residuals) - len(solver.form.names) - 1)
+    if size <= 0:
+        return pd.DataFrame()
+    largest = residuals["residual"].abs().to_numpy().argsort(kind="stable")[::-1][:size]
+    alone = np.ones((size, len(residuals)))
+    alone[np.arange(size), largest] = 0.0
+    together = np.minimum.accumulate(alone, axis=0)
+    refitted = _solve(solver, points, np.concatenate([alone, together]), optimum)
+    exponents = _law(solver, refitted.points, points)["a"].reshape(2, size)
+    return pd.DataFrame(
+        {
+            "row": residuals["row"].to_numpy()[largest],
+            "name": residuals["name"].to_numpy()[largest],
+            "residual": residuals["residual"].to_numpy()[largest],
+            "a_without": exponents[0],
+            "change": exponents[0] - exponent,
+            "a_without_all_above": exponents[1],
+        }
+    )
+
+
+def _linearized(solver: Solver, points: Points, optimum: Floats) -> pd.DataFrame:
+    """The correlation that the residuals' derivatives at the optimum give.
+
+    The derivatives are by the centred coordinates; the law's own coefficients follow from these
+    by differences, which are exact to rounding here: their logarithms are linear in them.
+    """
+    jacobian = solver.jacobian(points, optimum)
+    covariance = np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-14)
+    names = solver.form.names
+    step = 1e-4
+    moved = optimum + step * np.concatenate([np.eye(len(optimum)), -np.eye(len(optimum))])
+    values = coefficients(solver, moved, points)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        columns = [np.log(values[n]) if is_coefficient(n) else values[n] for n in names]
+        derivatives = np.stack(
+            [(column[: len(optimum)] - column[len(optimum) :]) / (2 * step) for column in columns]
+        )
+        of_law = derivatives @ covariance @ derivatives.T
+        deviations = np.sqrt(np.diag(of_law))
+        correlated = of_law / np.outer(deviations, deviations)
+    labels = [f"log {name}" if is_coefficient(name) else name for name in names]
+    return pd.DataFrame(correlated, index=labels, columns=labels)

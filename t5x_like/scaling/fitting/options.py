@@ -1,0 +1,33 @@
+"""What a fit may be told."""
+
+from dataclasses import dataclass
+
+STARTS = 64
+HUBER_DELTA = 1e-3
+ENVELOPE_POINTS = 1500
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `fit`, checked, as its methods get them.
+
+    Attributes:
+      bootstrap: resamples; 0 for none.
+      seed: of the bootstrap.
+      starts: about how many starts the search has.
+      huber_delta: where Huber's loss of log loss stops being square.
+      at_flops: budgets to predict.
+      budgets: of the IsoFLOP groups; () finds them.
+      window: decades of N on each side of an IsoFLOP minimum that its parabola is fitted to;
+        None for all.
+      source: what was fitted, for the law.
+    """
+
+    bootstrap: int = 0
+    seed: int = 0
+    starts: int = STARTS
+    huber_delta: float = HUBER_DELTA
+    at_flops: tuple[float, ...] = ()
+    budgets: tuple[float, ...] = ()
+    window: float | None = None
+    source: str = ""

@@ -1,0 +1,120 @@
+"""How a loss law is fitted: by Huber's loss of log loss, or by variable projection."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t5x_like.scaling.fitting.forms import Form, Points
+from t5x_like.scaling.fitting.newton import Minima, minimize
+from t5x_like.scaling.fitting.objectives import HuberObjective
+from t5x_like.scaling.fitting.projection import ProjectedObjective, starting_points
+
+Floats = NDArray[np.float64]
+
+# Ends that differ by less than this share of the objective are the same minimum.
+AGREEMENT = 1e-6
+
+
+@dataclass(frozen=True)
+class Found:
+    """Fits of a batch: `minima` in the search's own coordinates, and the form's `points` (S, P)."""
+
+    minima: Minima
+    points: Floats
+
+    def agreeing(self) -> int:
+        """How many ended within `AGREEMENT` of the best value."""
+        best = self.minima.values.min()
+        # Of a law that fits exactly, the objective is rounding: 1e-20 of a square is 0.
+        return int((self.minima.values <= best * (1 + AGREEMENT) + 1e-14).sum())
+
+
+class Solver(Protocol):
+    """Fits one form, in one sense of best."""
+
+    @property
+    def form(self) -> Form:
+        """What is fitted."""
+
+    def starts(self, points: Points, size: int) -> Floats:
+        """About `size` points to search from."""
+
+    def solve(self, points: Points, counts: Floats, starts: Floats) -> Found:
+        """Each problem of a batch from its start; `counts` (S, n), `starts` (S, P)."""
+
+    def objective(self, value: float) -> float:
+        """The sum over runs that a value of `Minima` stands for."""
+
+    def jacobian(self, points: Points, found: Floats) -> Floats:
+        """(n, P) derivatives of the weighted residuals in the form's coordinates at (P,)."""
+
+
+@dataclass(frozen=True)
+class HuberSolver:
+    """Huber's loss of log L̂ - log L, square up to `delta` (Hoffmann et al. 2022, approach 3)."""
+
+    form: Form
+    delta: float
+
+    def starts(self, points: Points, size: int) -> Floats:
+        """A grid of exponents, with the best coefficients for each."""
+        return starting_points(self.form, points, size)
+
+    def solve(self, points: Points, counts: Floats, starts: Floats) -> Found:
+        """Each problem from its start; see `Solver`."""
+        objective = HuberObjective(self.form, points, self.delta, counts)
+        minima = minimize(objective.evaluate, starts, *self.form.bounds(points))
+        return Found(minima, minima.points)
+
+    def objective(self, value: float) -> float:
+        """The sum of Huber's loss; what is minimized is 1 / delta² times that."""
+        return value * self.delta**2
+
+    def jacobian(self, points: Points, found: Floats) -> Floats:
+        """See `Solver`."""
+        once = np.ones((1, len(points.loss)))
+        return HuberObjective(self.form, points, self.delta, once).jacobian(found[None])[0]
+
+
+@dataclass(frozen=True)
+class ProjectionSolver:
+    """Squared error of the loss, or of the loss over the loss, by variable projection."""
+
+    form: Form
+    relative: bool
+
+    def starts(self, points: Points, size: int) -> Floats:
+        """A grid of exponents; their coefficients follow."""
+        return starting_points(self.form, points, size)
+
+    def solve(self, points: Points, counts: Floats, starts: Floats) -> Found:
+        """Each problem from its start, whose exponents alone count; see `Solver`."""
+        objective = ProjectedObjective(self.form, points, self._scales(points), counts)
+        first = self.form.num_terms
+        low, high = self.form.bounds(points)
+        minima = minimize(objective.evaluate, starts[:, first:], low[first:], high[first:])
+        return Found(minima, objective.points_at(minima.points))
+
+    def objective(self, value: float) -> float:
+        """The sum of squares; what is minimized is half of it."""
+        return 2 * value
+
+    def jacobian(self, points: Points, found: Floats) -> Floats:
+        """See `Solver`."""
+        once = np.ones((1, len(points.loss)))
+        logs = HuberObjective(self.form, points, 1.0, once)
+        # d (s·L̂) = s·L̂ · d log L̂
+        sizes = np.exp(logs.predicted(found[None])[0]) * self._scales(points)
+        return sizes[:, None] * logs.jacobian(found[None])[0]
+
+    def _scales(self, points: Points) -> Floats:
+        return 1 / points.loss if self.relative else np.ones_like(points.loss)
+
+
+def coefficients(solver: Solver, found: Floats, points: Points) -> Mapping[str, Floats]:
+    """The law's coefficients (S,) for points (S, P)."""
+    with np.errstate(over="ignore"):
+        return solver.form.coefficients(found, points)
