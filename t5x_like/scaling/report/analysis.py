@@ -1,0 +1,272 @@
+"""What a sweep says so far: laws of each variant, multipliers, and in words what is missing."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from t5x_like.errors import UserError
+from t5x_like.scaling import multiplier, runs_table
+from t5x_like.scaling.fitting import Fit, fit
+from t5x_like.scaling.report.sweep_runs import SweepRuns
+
+METHODS = {
+    "approach1": "Approach 1, envelope of training curves",
+    "approach2": "Approach 2, IsoFLOP parabolas",
+    "approach3": "Approach 3, E + A/N^α + B/D^β",
+}
+# The five coefficients of approach 3 and three runs over, below which a fit says little.
+RUNS_FOR_APPROACH3 = 8
+# Three points are the fewest that bend, or that show a slope with something left over.
+SIZES_FOR_A_SLOPE = 3
+# Cells are of one size, for a study of shapes, where their N and D differ by less.
+SAME_SIZE = 0.15
+# How far the aspect ratio must vary to be what is studied.
+ASPECT_RANGE = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """Something that a reader must know.
+
+    Attributes:
+      name: in snake_case, for programs.
+      about: variant and method, or "" for the whole sweep.
+      message: one or more sentences.
+      warning: whether it casts doubt on a number, rather than says what is missing.
+    """
+
+    name: str
+    about: str
+    message: str
+    warning: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """A sweep and what was computed from it.
+
+    Attributes:
+      sweep: the runs.
+      baseline: the variant that others are compared with.
+      fits: by variant and method.
+      multipliers: of the variants; None where there is nothing to compare.
+      shapes: a row for each cell of a study of shapes (`shape_study`); maybe empty.
+      notes: warnings and what could not be computed.
+    """
+
+    sweep: SweepRuns
+    baseline: str
+    fits: Mapping[tuple[str, str], Fit]
+    multipliers: multiplier.Multipliers | None
+    shapes: pd.DataFrame
+    notes: Sequence[Note]
+
+    def fits_of(self, variant: str) -> dict[str, Fit]:
+        """The fits of one variant by method."""
+        return {method: found for (name, method), found in self.fits.items() if name == variant}
+
+
+def analyse(
+    sweep: SweepRuns, *, baseline: str | None = None, bootstrap: int = 1000, seed: int = 0
+) -> Analysis:
+    """Fits what can be fitted.
+
+    Args:
+      sweep: the runs so far.
+      baseline: the variant to compare with; the sweep's own by default.
+      bootstrap: resamples of each fit, and of the multipliers.
+      seed: of the resamples.
+
+    Raises:
+      UserError: there is no such variant.
+    """
+    variants = sweep.variants
+    baseline = sweep.baseline if baseline is None else baseline
+    if baseline not in variants:
+        there = ", ".join(variants) or "none"
+        raise UserError(f"the sweep {sweep.name} has no variant '{baseline}': there are {there}.")
+    notes = _progress(sweep)
+    shapes = shape_study(sweep.done)
+    fits: dict[tuple[str, str], Fit] = {}
+    for variant in variants:
+        table = _table(sweep, variant)
+        for method in METHODS:
+            about = described(variant, method)
+            reason = _hindrance(method, sweep, variant)
+            if reason is not None:
+                notes.append(Note("not_fitted", about, reason))
+                continue
+            try:
+                # FLOPs are of what a token passes, so N must be too.
+                count = "active" if sweep.has_experts else None
+                found = fit(table, method, bootstrap=bootstrap, seed=seed, count=count)
+            except UserError as error:
+                notes.append(Note("not_fitted", about, str(error)))
+                continue
+            fits[variant, method] = found
+            notes += _notes_of(found, about)
+    multipliers = _multipliers(sweep, baseline, bootstrap, seed, notes)
+    return Analysis(sweep, baseline, fits, multipliers, shapes, notes)
+
+
+def described(variant: str, method: str) -> str:
+    """The words for a fit: the variant, if the sweep has any, and the method."""
+    title = METHODS[method]
+    return f"{variant}: {title}" if variant else title
+
+
+def _progress(sweep: SweepRuns) -> list[Note]:
+    counts = sweep.counts()
+    total = len(sweep.cells)
+    if counts["done"] == total:
+        return []
+    others = ", ".join(f"{n} {name}" for name, n in counts.items() if n and name != "done")
+    message = f"{counts['done']} of {total} cells are done ({others}); numbers will change."
+    found = [Note("unfinished", "", message, warning=True)]
+    failed = sweep.cells.loc[sweep.cells["status"] == "failed", "name"]
+    if len(failed):
+        found.append(Note("failed_cells", "", f"failed: {', '.join(failed)}.", warning=True))
+    return found
+
+
+def _notes_of(found: Fit, about: str) -> list[Note]:
+    """A fit's warnings, and the runs that it could not use."""
+    notes = [Note(each["name"], about, each["message"], warning=True) for each in found.warnings]
+    by_reason: dict[str, list[str]] = {}
+    for row in found.rows_left_out:
+        by_reason.setdefault(row["reason"], []).append(row["name"])
+    for reason, names in by_reason.items():
+        message = f"{len(names)} left out ({reason}): {', '.join(names)}."
+        notes.append(Note("rows_left_out", about, message))
+    return notes
+
+
+def _hindrance(method: str, sweep: SweepRuns, variant: str) -> str | None:
+    """Why a method cannot be used, in words; None if it can."""
+    runs = sweep.done[sweep.done["variant"] == variant]
+    if method == "approach1":
+        curves = sweep.curves[sweep.curves["variant"] == variant]
+        if curves.empty:
+            return "no cell has written a training curve yet."
+        if (count := curves["parameters"].nunique()) < SIZES_FOR_A_SLOPE:
+            return f"an envelope needs curves of {SIZES_FOR_A_SLOPE} model sizes, not of {count}."
+        return None
+    if runs.empty:
+        return "no cell is done yet."
+    if method == "approach2":
+        if not np.isfinite(sweep.cells["budget"]).any():
+            return "the sweep has no IsoFLOP budgets."
+        sizes = runs.groupby("budget")["parameters"].nunique()
+        if (ready := int((sizes >= SIZES_FOR_A_SLOPE).sum())) < 2:
+            return (
+                f"it needs two budgets with {SIZES_FOR_A_SLOPE} finished sizes each; so far "
+                f"{'none has' if not ready else 'one has'} them."
+            )
+        return None
+    if len(runs) < RUNS_FOR_APPROACH3:
+        return f"five coefficients need {RUNS_FOR_APPROACH3} finished runs; there are {len(runs)}."
+    different = {"N": runs["parameters"].nunique(), "D": runs["tokens"].nunique()}
+    for letter, count in different.items():
+        if count < SIZES_FOR_A_SLOPE:
+            return f"{letter} must have {SIZES_FOR_A_SLOPE} different values; it has {count}."
+    return None
+
+
+def _table(sweep: SweepRuns, variant: str) -> runs_table.RunsTable:
+    """The finished runs of a variant and all training curves, as `fit` takes them."""
+    runs = sweep.done[sweep.done["variant"] == variant]
+    curves = sweep.curves[sweep.curves["variant"] == variant]
+    table = runs_table.from_frame(runs, "the sweep")
+    records = runs_table.from_frame(curves, "its curves").frame if len(curves) else None
+    return dataclasses.replace(table, curves=records)
+
+
+def _multipliers(
+    sweep: SweepRuns, baseline: str, bootstrap: int, seed: int, notes: list[Note]
+) -> multiplier.Multipliers | None:
+    if len(sweep.variants) < 2:
+        return None
+    runs = sweep.done[np.isfinite(sweep.done["budget"])]
+    if baseline not in set(runs["variant"]):
+        notes.append(
+            Note(
+                "no_multipliers",
+                "",
+                f"compute multipliers need finished runs of the baseline '{baseline}' with IsoFLOP "
+                "budgets; there are none.",
+            )
+        )
+        return None
+    found = multiplier.compute_multipliers(runs, baseline, bootstrap=bootstrap, seed=seed)
+    notes += [Note("multipliers", "compute multipliers", text) for text in found.notes]
+    return found
+
+
+def shape_study(runs: pd.DataFrame) -> pd.DataFrame:
+    """Cells that differ in shape and not in size (Kaplan et al. 2020, section 3.1).
+
+    Returns:
+      a row for each: `name`, `variant`, `group` (a number), `parameters`,
+      `parameters_without_embeddings`, `num_layers`, `embed_dim`, `aspect_ratio` (embed_dim over
+      num_layers), `loss`, and `increase`, by which share the loss is above the lowest of the group.
+    """
+    columns = [
+        *("name", "variant", "parameters", "parameters_without_embeddings"),
+        *("num_layers", "embed_dim", "loss", "tokens", "gin_file"),
+    ]
+    rows = runs[columns].copy()
+    rows["aspect_ratio"] = rows["embed_dim"] / rows["num_layers"]
+    groups: list[pd.DataFrame] = []
+    for _, of_variant in rows.groupby("variant", sort=False):
+        left = of_variant.sort_values("parameters_without_embeddings")
+        while len(left):
+            first = left.iloc[0]
+            near = np.log(left["parameters_without_embeddings"]) <= (
+                np.log(first["parameters_without_embeddings"]) + SAME_SIZE
+            )
+            near &= np.abs(np.log(left["tokens"] / first["tokens"])) <= SAME_SIZE
+            group, left = left[near], left[~near]
+            aspects = group["aspect_ratio"]
+            if aspects.nunique() >= 3 and aspects.max() >= ASPECT_RANGE * aspects.min():
+                lowest = group.groupby("aspect_ratio")["loss"].mean().min()
+                increase = group["loss"] / lowest - 1
+                groups.append(group.assign(group=len(groups), increase=increase))
+    if not groups:
+        return rows.iloc[:0].assign(group=0, increase=0.0)
+    return pd.concat(groups).sort_values(["group", "aspect_ratio"]).reset_index(drop=True)
+
+
+def as_json(analysis: Analysis) -> dict[str, Any]:
+    """What `report --json` prints, but for the files; None for what is not finite."""
+    sweep, found = analysis.sweep, analysis.multipliers
+    return _finite(
+        {
+            "sweep": sweep.name,
+            "family": sweep.family,
+            "cells": len(sweep.cells),
+            **sweep.counts(),
+            "baseline": analysis.baseline,
+            "fits": [
+                {"variant": variant, **_without_samples(each.to_json())}
+                for (variant, _), each in analysis.fits.items()
+            ],
+            "multipliers": [] if found is None else found.table.to_dict("records"),
+            "shapes": analysis.shapes.to_dict("records"),
+            "notes": [dataclasses.asdict(note) for note in analysis.notes],
+        }
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _without_samples(written: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in written.items() if key != "samples"}

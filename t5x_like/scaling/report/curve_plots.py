@@ -1,0 +1,147 @@
+"""The page's plots of whole runs: training curves and residuals."""
+
+import numpy as np
+import pandas as pd
+
+from t5x_like.scaling.report import series, style
+from t5x_like.scaling.report.analysis import Analysis
+from t5x_like.scaling.report.traces import (
+    INK,
+    Hover,
+    Json,
+    Plot,
+    about,
+    html_id,
+    line_trace,
+    marker_trace,
+)
+
+# Points of a curve that are kept for the page.
+CURVE_POINTS = 120
+
+
+def envelopes(analysis: Analysis, hover: Hover) -> list[Plot]:
+    """Training curves of each variant and the lowest loss at each compute."""
+    found = []
+    for name in analysis.sweep.variants:
+        curves = analysis.sweep.curves
+        curves = curves[curves["variant"] == name]
+        lowest = series.envelope(curves)
+        if lowest.empty:
+            continue
+        logs = np.log(curves["parameters"].to_numpy(np.float64))
+        low, high = logs.min(), max(logs.max(), logs.min() + 1e-9)
+        data: list[Json] = []
+        for run, curve in curves.groupby("name", sort=False):
+            kept = thinned(curve.sort_values("flops"))
+            share = (np.log(kept["parameters"].iloc[0]) - low) / (high - low)
+            # One box a curve, not one for each of its points: they say the same.
+            box = {**hover.columns([str(run)]), "hovertext": hover.text(str(run))}
+            data.append(
+                line_trace(
+                    *(kept["flops"], kept["loss"], style.colour_at(share)),
+                    **{**box, "customdata": [run] * len(kept)},
+                    name=str(run),
+                    width=1.2,
+                )
+            )
+        data.append(line_trace(lowest["flops"], lowest["loss"], INK, name="envelope", width=2.5))
+        bottom, top = series.loss_window(curves, lowest)
+        data.append(_size_bar(np.exp(low), np.exp(high), lowest))
+        layout = {
+            "xaxis": style.plotly_log_axis(
+                style.span(curves["flops"]), "compute C (FLOPs)", style.power
+            ),
+            "yaxis": {
+                "title": {"text": "training loss (nats a token)"},
+                "range": [bottom, top],
+            },
+            "showlegend": False,
+        }
+        caption = (
+            "Training loss of every run against the compute spent so far, coloured by N; the "
+            "thick line is the lowest loss at each compute, of which approach 1 takes its N and D."
+        )
+        found.append(
+            Plot(html_id("envelope", name), "envelope", f"Training curves{about(name)}", caption,
+                 data, layout)
+        )  # fmt: skip
+    return found
+
+
+def thinned(curve: pd.DataFrame) -> pd.DataFrame:
+    """At most `CURVE_POINTS` rows, evenly in log FLOPs, with the last."""
+    if len(curve) <= CURVE_POINTS:
+        return curve
+    logs = np.log(curve["flops"].to_numpy(np.float64))
+    wanted = np.linspace(logs[0], logs[-1], CURVE_POINTS)
+    return curve.iloc[np.unique(np.searchsorted(logs, wanted).clip(0, len(curve) - 1))]
+
+
+def _size_bar(low: float, high: float, lowest: pd.DataFrame) -> Json:
+    """An unseen point that brings the scale of colours for N."""
+    places = style.ticks(low, high) if high > 1.01 * low else [low]
+    colours = style.sequence(8)
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [lowest["flops"].iloc[0]],
+        "y": [lowest["loss"].iloc[0]],
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "marker": {
+            "opacity": 0,
+            "color": [float(np.log10(low))],
+            "cmin": float(np.log10(low)),
+            "cmax": float(np.log10(max(high, 1.01 * low))),
+            "colorscale": [[i / 7, colour] for i, colour in enumerate(colours)],
+            "showscale": True,
+            "colorbar": {
+                "title": {"text": "N"},
+                "tickvals": [float(np.log10(place)) for place in places],
+                "ticktext": [style.short(place) for place in places],
+                "thickness": 12,
+                "outlinewidth": 0,
+            },
+        },
+    }
+
+
+def residuals(analysis: Analysis, hover: Hover) -> list[Plot]:
+    """What approach 3 leaves unexplained, against N and against D."""
+    fits = {
+        name: fitted
+        for name in analysis.sweep.variants
+        if (fitted := analysis.fits.get((name, "approach3"))) is not None
+    }
+    if not fits:
+        return []
+    found = []
+    for column, letter in (("parameters", "N"), ("tokens", "D")):
+        data: list[Json] = []
+        every = []
+        for i, (name, fitted) in enumerate(fits.items()):
+            rows = fitted.residuals
+            data.append(
+                marker_trace(
+                    rows[column], 100 * rows["residual"], style.cycled(style.COLOURS, i), i,
+                    name=name or "runs", **hover.columns(rows["name"]),
+                )
+            )  # fmt: skip
+            every.append(rows[column])
+        layout = {
+            "xaxis": style.plotly_log_axis(style.span(np.concatenate(every)), f"{column} {letter}"),
+            "yaxis": {
+                "title": {"text": "log loss − log predicted (%)"},
+                "zeroline": True,
+                "zerolinecolor": INK,
+            },
+            "showlegend": len(fits) > 1,
+        }
+        caption = (
+            "What approach 3 leaves unexplained. A trend here is a form that does not hold, or "
+            "runs that were trained differently."
+        )
+        title = f"Residuals against {letter}"
+        found.append(Plot(html_id("residuals", letter), "residuals", title, caption, data, layout))
+    return found

@@ -1,0 +1,301 @@
+"""One HTML page with everything inside: plots, tables, warnings, gin files and plotly.js."""
+
+import html
+import importlib.resources
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from t5x_like.errors import UserError
+from t5x_like.scaling.report import series, style
+from t5x_like.scaling.report.analysis import METHODS, Analysis, Note, described
+from t5x_like.scaling.report.plots import all_plots
+from t5x_like.scaling.report.tables import Tables
+from t5x_like.scaling.report.traces import Plot
+
+SECTIONS = {
+    "isoflop": "Loss against N",
+    "optimum": "N and D against compute",
+    "variants": "Variants",
+    "shapes": "Shapes",
+    "envelope": "Training curves",
+    "residuals": "Residuals",
+}
+RUN_COLUMNS = {
+    "name": "run",
+    "variant": "variant",
+    "status": "status",
+    "parameters": "N",
+    "parameters_without_embeddings": "N without embeddings",
+    "active_parameters": "active N",
+    "tokens": "D",
+    "flops": "6ND",
+    "loss": "loss",
+    "train_loss": "training loss",
+    "learning_rate": "learning rate",
+    "batch_tokens": "batch (tokens)",
+    "step": "step",
+    "steps": "of",
+    "num_layers": "layers",
+    "embed_dim": "width",
+    "seed": "seed",
+    "tokens_per_second": "tokens/s",
+}
+COUNTS = {
+    *("parameters", "parameters_without_embeddings", "active_parameters", "tokens"),
+    *("batch_tokens", "tokens_per_second", "parameters_low", "parameters_high"),
+    *("tokens_low", "tokens_high"),
+}
+FLOPS = {"flops", "budget", "model_flops"}
+
+
+def page_text(analysis: Analysis, tables: Tables) -> str:
+    """The page.
+
+    Raises:
+      UserError: plotly is not installed.
+    """
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise UserError("the page needs `pip install 't5x-like[report]'`: no plotly.") from error
+    plots = all_plots(analysis)
+    sweep = analysis.sweep
+    counts = sweep.counts()
+    parts = {
+        "title": html.escape(f"{sweep.name}: scaling laws"),
+        "subtitle": html.escape(
+            f"Family {sweep.family}; {counts['done']} of {len(sweep.cells)} runs done; "
+            f"written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
+        ),
+        "navigation": _navigation(plots),
+        "body": _body(analysis, tables, plots),
+        "plots": _script_json([_plot_json(plot) for plot in plots]),
+        "runs": _script_json(_runs(analysis)),
+        "lightened": json.dumps(_lightened()),
+        # The end of a script element must not stand within one.
+        "plotly": get_plotlyjs().replace("</script", r"<\/script"),
+    }
+    template = importlib.resources.files(__package__).joinpath("page.html").read_text("utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+
+
+def _script_json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False).replace("<", r"\u003c")
+
+
+def _plot_json(plot: Plot) -> dict[str, Any]:
+    axes = {
+        name: {
+            "gridcolor": "theme:grid",
+            "linecolor": "theme:muted",
+            "zeroline": False,
+            "showline": True,
+            "automargin": True,
+            **plot.layout[name],
+        }
+        for name in ("xaxis", "yaxis")
+    }
+    layout = {
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": "theme:ink", "size": 13, "family": "system-ui, sans-serif"},
+        "margin": {"l": 60, "r": 16, "t": 16, "b": 50},
+        "hoverlabel": {
+            "align": "left",
+            "namelength": -1,
+            "bgcolor": "theme:panel",
+            "bordercolor": "theme:muted",
+            "font": {"color": "theme:ink", "size": 12},
+        },
+        "hovermode": "closest",
+        **plot.layout,
+        **axes,
+    }
+    return {"name": plot.name, "data": plot.data, "layout": layout}
+
+
+def _lightened() -> dict[str, str]:
+    """Each colour → what stands for it on a dark page: mixed with white until it can be seen."""
+    used = {*style.COLOURS, *(style.colour_at(share) for share in np.linspace(0, 1, 2))}
+    used |= {colour for count in range(1, 40) for colour in style.sequence(count)}
+    return {colour: style.on_dark(colour) for colour in sorted(used)}
+
+
+def _runs(analysis: Analysis) -> dict[str, dict[str, str]]:
+    """What is shown of a run that was clicked."""
+    found = {}
+    for cell in analysis.sweep.cells.to_dict("records"):
+        name = str(cell["name"])
+        loss = f"loss {cell['loss']:.5f}" if np.isfinite(cell["loss"]) else str(cell["status"])
+        found[name] = {
+            "summary": f"{cell['gin_file']}: N {style.short(cell['parameters'])}, "
+            f"D {style.short(cell['tokens'])}, {style.power(cell['flops'], 3)} FLOPs, {loss}",
+            "gin": analysis.sweep.gin_texts.get(name) or "(its gin file is not written yet)",
+        }
+    return found
+
+
+# -- HTML ------------------------------------------------------------------------------------
+
+
+def _navigation(plots: list[Plot]) -> str:
+    there = [key for key in SECTIONS if any(plot.section == key for plot in plots)]
+    links = {**{key: SECTIONS[key] for key in there}, "laws": "Laws", "runs": "Runs"}
+    return "".join(f'<a href="#section-{key}">{text}</a>' for key, text in links.items())
+
+
+def _body(analysis: Analysis, tables: Tables, plots: list[Plot]) -> str:
+    doubts = [note for note in analysis.notes if note.warning]
+    others = [note for note in analysis.notes if not note.warning]
+    parts = [_tiles(analysis)]
+    if doubts:
+        parts.append(f"<h2>Warnings</h2>{_notes(doubts, 'notes doubt')}")
+    if others:
+        parts.append(f"<h2>Not computed or left out</h2>{_notes(others, 'notes')}")
+    for key, title in SECTIONS.items():
+        chosen = [plot for plot in plots if plot.section == key]
+        if chosen:
+            one = " one" if len(chosen) == 1 else ""
+            drawn = "".join(map(_figure, chosen))
+            table = _section_table(key, tables)
+            parts.append(
+                f'<h2 id="section-{key}">{title}</h2><div class="plots{one}">{drawn}</div>{table}'
+            )
+    parts.append(f'<h2 id="section-laws">Laws</h2>{_laws(analysis)}')
+    cells = analysis.sweep.cells
+    shown = {name: title for name, title in RUN_COLUMNS.items() if _tells(cells, name)}
+    parts.append(
+        '<h2 id="section-runs">Runs</h2><p class="muted">Click a row, or a point of a plot, for '
+        "its gin file; a heading to sort.</p>"
+        + _table(cells[list(shown)].rename(columns=shown), list(shown), cells["name"])
+    )
+    return "\n".join(parts)
+
+
+def _tells(cells: pd.DataFrame, column: str) -> bool:
+    """Whether a column is worth its width."""
+    if column == "variant":
+        return cells[column].nunique() > 1
+    if column == "active_parameters":
+        return bool((cells[column] != cells["parameters"]).any())
+    if column == "seed":
+        return cells[column].nunique() > 1
+    return not cells[column].isna().all()
+
+
+def _tiles(analysis: Analysis) -> str:
+    counts = analysis.sweep.counts()
+    total = len(analysis.sweep.cells)
+    others = ", ".join(f"{n} {name}" for name, n in counts.items() if n and name != "done")
+    tiles = [(f"{counts['done']} / {total}", f"runs done{f' ({others})' if others else ''}")]
+    for (variant, method), found in analysis.fits.items():
+        if variant == analysis.baseline and "a" in found.parameters:
+            ends = found.intervals.get("a")
+            within = f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else ""
+            label = described(variant, method).partition(",")[0]
+            tiles.append((f"N ∝ C^{found.parameters['a']:.3f}", f"{label}{within}"))
+    for row in series.headline_multipliers(analysis).to_dict("records"):
+        within = f" [{row['low']:.2f}, {row['high']:.2f}]" if np.isfinite(row["low"]) else ""
+        label = f"compute multiplier of {row['variant']}{within}"
+        tiles.append((f"× {row['multiplier']:.2f}", label))
+    drawn = (
+        f'<div class="tile"><b>{html.escape(value)}</b><span>{html.escape(label)}</span></div>'
+        for value, label in tiles
+    )
+    return f'<div class="tiles">{"".join(drawn)}</div>'
+
+
+def _notes(notes: list[Note], kind: str) -> str:
+    items = (
+        f"<li><code>{html.escape(note.name)}</code> "
+        f"{f'<b>{html.escape(note.about)}.</b> ' if note.about else ''}"
+        f"{html.escape(note.message)}</li>"
+        for note in notes
+    )
+    return f'<ul class="{kind}">{"".join(items)}</ul>'
+
+
+def _figure(plot: Plot) -> str:
+    return (
+        f'<figure><h3>{html.escape(plot.title)}</h3><div class="plot" id="{plot.name}"></div>'
+        f"<figcaption>{html.escape(plot.caption)}</figcaption></figure>"
+    )
+
+
+def _section_table(key: str, tables: Tables) -> str:
+    name = {"isoflop": "minima", "variants": "variants"}.get(key)
+    if name is None or tables[name].empty:
+        return ""
+    frame = tables[name].dropna(axis="columns", how="all")
+    if "variant" in frame and set(frame["variant"]) == {""}:
+        frame = frame.drop(columns="variant")
+    return "<p></p>" + _table(frame, list(frame.columns))
+
+
+def _laws(analysis: Analysis) -> str:
+    if not analysis.fits:
+        return "<p>No law could be fitted yet; the reasons are above.</p>"
+    rows = []
+    for (variant, method), found in analysis.fits.items():
+        for name, value in found.parameters.items():
+            ends = found.intervals.get(name)
+            within = f"[{ends[0]:.4g}, {ends[1]:.4g}]" if ends else "–"
+            rows.append(
+                {
+                    "variant": variant,
+                    "method": METHODS[method],
+                    "quantity": name,
+                    "value": f"{value:.5g}",
+                    "95% interval": within,
+                    "runs used": found.rows_used,
+                    "starts agreeing": f"{found.starts_agreeing} of {found.starts}",
+                }
+            )
+    frame = pd.DataFrame(rows)
+    if set(frame["variant"]) == {""}:
+        frame = frame.drop(columns="variant")
+    return _table(frame, list(frame.columns))
+
+
+def _table(frame: pd.DataFrame, columns: list[str], runs: Any = None) -> str:
+    """An HTML table; `columns` are the names by which values are formatted."""
+    heads = "".join(
+        f'<th class="{"text" if _is_text(frame[title]) else "number"}">{html.escape(title)}</th>'
+        for title in frame.columns
+    )
+    texts = [_is_text(frame[title]) for title in frame.columns]
+    names = [None] * len(frame) if runs is None else list(runs)
+    rows = []
+    for name, values in zip(names, frame.itertuples(index=False), strict=True):
+        cells = "".join(map(_cell, columns, values, texts))
+        run = "" if name is None else f' data-run="{html.escape(str(name))}"'
+        rows.append(f"<tr{run}>{cells}</tr>")
+    body = "".join(rows)
+    table = f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class="table"><table>{table}</table></div>'
+
+
+def _is_text(column: pd.Series) -> bool:
+    return not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column))
+
+
+def _cell(column: str, value: Any, is_text: bool) -> str:
+    if is_text:
+        return f'<td class="text">{html.escape(str(value))}</td>'
+    if isinstance(value, bool | np.bool_):
+        return f"<td>{'yes' if value else 'no'}</td>"
+    number = float(value)
+    if np.isnan(number):
+        return "<td>–</td>"
+    if column in FLOPS:
+        shown = style.power(number, 3)
+    elif column in COUNTS:
+        shown = style.short(number)
+    else:
+        shown = "∞" if np.isinf(number) else f"{number:.5g}"
+    return f'<td data-value="{number!r}">{shown}</td>'

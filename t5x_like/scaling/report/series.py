@@ -1,0 +1,184 @@
+"""What is drawn, as numbers: the same for figures and for the page."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from t5x_like.scaling import named_laws
+from t5x_like.scaling.fitting import Fit
+from t5x_like.scaling.fitting.result import interval
+from t5x_like.scaling.report.analysis import METHODS, Analysis
+from t5x_like.scaling.report.style import short
+
+Array = np.ndarray
+POINTS = 60
+# The published laws are drawn this far past the budgets on either side.
+DECADES_BEYOND = 0.5
+
+# What a token passes: all parameters, but for experts. FLOPs are 6·N·D of this N.
+N = "active_parameters"
+MINIMA = (
+    *("budget", "parameters", "parameters_low", "parameters_high"),
+    *("tokens", "tokens_low", "tokens_high", "loss", "loss_low", "loss_high", "inside", "used"),
+)
+
+PUBLISHED = {
+    "kaplan2020": "Kaplan 2020 (N without embeddings)",
+    "hoffmann2022_approach1": "Hoffmann 2022, approach 1",
+    "hoffmann2022_approach2": "Hoffmann 2022, approach 2",
+    "hoffmann2022_approach3": "Hoffmann 2022, approach 3",
+    "besiroglu2024": "Besiroglu 2024",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class IsoFlop:
+    """One budget of one variant.
+
+    Attributes:
+      budget: FLOPs.
+      runs: its finished cells.
+      parameters: of the parabola, `[POINTS]`; empty without one.
+      loss: on it, nats.
+      minimum: the row of `Fit.minima`; None without one.
+    """
+
+    budget: float
+    runs: pd.DataFrame
+    parameters: Array
+    loss: Array
+    minimum: Mapping[str, float] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimum:
+    """N and D that a law gives each budget.
+
+    Attributes:
+      label: for the legend.
+      flops: `[POINTS]`.
+      parameters: N; `low` and `high` are its 95% interval, NaN without one. All `[3, POINTS]`:
+        estimate, low, high.
+      tokens: D, the same.
+      published: whether it is from a paper.
+    """
+
+    label: str
+    flops: Array
+    parameters: Array
+    tokens: Array
+    published: bool
+
+
+def isoflops(analysis: Analysis, variant: str) -> list[IsoFlop]:
+    """The budgets of a variant, smallest first; empty without budgets."""
+    runs = analysis.sweep.done
+    runs = runs[(runs["variant"] == variant) & np.isfinite(runs["budget"])]
+    found = minima(analysis, variant)
+    groups = []
+    for budget, group in runs.groupby("budget"):
+        near = found[np.isclose(found["budget"], float(budget), rtol=1e-6)]  # type: ignore[arg-type]
+        parameters = loss = np.empty(0)
+        if group[N].nunique() >= 3:
+            logs = np.log(group[N].to_numpy(np.float64))
+            line = np.linspace(logs.min(), logs.max(), POINTS)
+            centre = logs.mean()
+            fitted = np.polyfit(logs - centre, group["loss"].to_numpy(np.float64), 2)
+            parameters, loss = np.exp(line), np.polyval(fitted, line - centre)
+        minimum = None if near.empty else near.iloc[0].to_dict()
+        groups.append(IsoFlop(float(budget), group, parameters, loss, minimum))  # type: ignore[arg-type]
+    return groups
+
+
+def minima(analysis: Analysis, variant: str) -> pd.DataFrame:
+    """The minima of approach 2 with their intervals, NaN without a bootstrap; maybe empty."""
+    found = analysis.fits.get((variant, "approach2"))
+    frame = pd.DataFrame() if found is None or found.minima is None else found.minima
+    return frame.reindex(columns=MINIMA)
+
+
+def optima(analysis: Analysis, variant: str) -> list[Optimum]:
+    """The lines of N and D against C: those of the sweep's fits, then the published ones."""
+    fits = analysis.fits_of(variant)
+    cells = analysis.sweep.cells
+    flops = cells.loc[cells["variant"] == variant, "flops"].to_numpy(np.float64)
+    flops = flops[np.isfinite(flops) & (flops > 0)]
+    if not len(flops):
+        return []
+    beyond = 10**DECADES_BEYOND
+    grid = np.geomspace(flops.min() / beyond, flops.max() * beyond, POINTS)
+    lines = [
+        Optimum(METHODS[method].partition(",")[0], grid, *_allocation(found, grid), False)
+        for method, found in fits.items()
+    ]
+    for name, label in PUBLISHED.items():
+        parameters, tokens = named_laws.named(name).optimum(grid)
+        nothing = np.full_like(grid, np.nan)
+        lines.append(
+            Optimum(
+                label,
+                grid,
+                np.stack([parameters, nothing, nothing]),
+                np.stack([tokens, nothing, nothing]),
+                True,
+            )
+        )
+    return lines
+
+
+def _allocation(found: Fit, grid: Array) -> tuple[Array, Array]:
+    parameters, tokens = found.law.optimum(grid)
+    drawn = found.sampled_law
+    if drawn is None:
+        nothing = np.full((2, len(grid)), np.nan)
+        return np.vstack([parameters, nothing]), np.vstack([tokens, nothing])
+    samples_n, samples_d = drawn.optimum(grid[:, None])
+    return (
+        np.vstack([parameters, *interval(samples_n)]),
+        np.vstack([tokens, *interval(samples_d)]),
+    )
+
+
+def envelope(curves: pd.DataFrame) -> pd.DataFrame:
+    """The lowest loss at each compute, over all curves: `flops`, `loss`, `name`."""
+    usable = curves[(curves["flops"] > 0) & np.isfinite(curves["loss"])]
+    if usable.empty:
+        return pd.DataFrame({"flops": [], "loss": [], "name": []})
+    grid = np.geomspace(usable["flops"].min(), usable["flops"].max(), 300)
+    names, table = [], []
+    for name, curve in usable.groupby("name", sort=False):
+        ordered = curve.sort_values("flops")
+        logs = np.log(ordered["flops"].to_numpy(np.float64))
+        losses = ordered["loss"].to_numpy(np.float64)
+        table.append(np.interp(np.log(grid), logs, losses, left=np.inf, right=np.inf))
+        names.append(name)
+    stacked = np.stack(table)
+    which = stacked.argmin(0)
+    lowest = stacked[which, np.arange(len(grid))]
+    found = pd.DataFrame({"flops": grid, "loss": lowest, "name": np.array(names)[which]})
+    return found[np.isfinite(found["loss"])].reset_index(drop=True)
+
+
+def loss_window(curves: pd.DataFrame, lowest: pd.DataFrame) -> tuple[float, float]:
+    """The losses to show: those of the first steps are of no interest."""
+    ends = curves.sort_values("step").groupby("name")["loss"].last()
+    low, high = float(lowest["loss"].min()), float(ends.max())
+    high = max(high, float(lowest["loss"].quantile(0.9)))
+    air = 0.05 * (high - low) + 1e-3
+    return low - air, high + 4 * air
+
+
+def headline_multipliers(analysis: Analysis) -> pd.DataFrame:
+    """A row for each variant, at the geometric mean of its shared budgets."""
+    if analysis.multipliers is None or analysis.multipliers.table.empty:
+        return pd.DataFrame()
+    table = analysis.multipliers.table
+    return table[table["headline"]]
+
+
+def group_label(group: pd.DataFrame) -> str:
+    """What a legend calls cells of one size: N, and the variant where there are some."""
+    size = short(float(group["parameters"].median()), 2)
+    return f"{size} {group['variant'].iloc[0]}".strip()

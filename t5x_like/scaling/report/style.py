@@ -1,0 +1,157 @@
+"""How the report draws: colours, numbers and axes, the same in figures and on the page."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+# Okabe & Ito 2008: eight colours that colour-blind readers tell apart, less the yellow, which is
+# pale on white, and with the black first to be used last.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+GREY = "#767676"
+# Of the published laws, which stay behind what was measured; told apart by their dashes too.
+PUBLISHED_DASHES = ("dash", "dot", "dashdot", "longdash", "longdashdot", "5px,2px,1px,2px")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+PLOTLY_MARKERS = (
+    "circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x",
+    "triangle-left", "triangle-right", "star",
+)  # fmt: skip
+
+# Viridis, less its last fifth, which is pale on white.
+_SEQUENCE = (
+    (0.267, 0.005, 0.329), (0.279, 0.175, 0.483), (0.230, 0.322, 0.546), (0.173, 0.449, 0.558),
+    (0.128, 0.567, 0.551), (0.158, 0.684, 0.502), (0.369, 0.789, 0.383), (0.555, 0.840, 0.269),
+)  # fmt: skip
+
+# The page's surface where the reader asked for a dark one.
+_DARK = np.array([0x16, 0x18, 0x1C]) / 255
+
+RC: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"],
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8,
+    "legend.title_fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.5,
+    # Text that can be selected, searched and set in the font of a paper.
+    "svg.fonttype": "none",
+    # The same file from the same numbers.
+    "svg.hashsalt": "t5x-like",
+    "savefig.dpi": 220,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.04,
+}
+"""Settings of matplotlib."""
+
+
+def sequence(count: int) -> list[str]:
+    """Colours from dark to light for `count` ordered things, such as budgets."""
+    places = np.linspace(0, len(_SEQUENCE) - 1, max(count, 2))[:count]
+    return [colour_at(place / (len(_SEQUENCE) - 1)) for place in places]
+
+
+def colour_at(share: float) -> str:
+    """The colour at a share from 0 to 1 of the way from dark to light."""
+    place = float(np.clip(share, 0, 1)) * (len(_SEQUENCE) - 1)
+    columns = list(zip(*_SEQUENCE, strict=True))
+    parts = [np.interp(place, np.arange(len(_SEQUENCE)), column) for column in columns]
+    return "#" + "".join(f"{round(255 * float(part)):02x}" for part in parts)
+
+
+def on_dark(colour: str) -> str:
+    """The colour mixed with white until it stands out on a dark page (3:1, WCAG 2.2, 1.4.11)."""
+    channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    for white in np.linspace(0, 1, 21):
+        mixed = channels + white * (1 - channels)
+        if (_luminance(mixed) + 0.05) / (_luminance(_DARK) + 0.05) >= 3.5:
+            break
+    return "#" + "".join(f"{round(255 * float(part)):02x}" for part in mixed)
+
+
+def _luminance(channels: np.ndarray) -> float:
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ np.array([0.2126, 0.7152, 0.0722]))
+
+
+def cycled(choices: Sequence[str], i: int) -> str:
+    """The choice for the i-th thing."""
+    return choices[i % len(choices)]
+
+
+def short(value: float, digits: int = 3) -> str:
+    """A count as read aloud: 12.3M, 1.5B; powers of ten beyond trillions."""
+    if not np.isfinite(value):
+        return "∞" if value > 0 else "–"
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        rounded = float(f"{value:.{digits}g}")
+        if rounded >= size and rounded < 1e15:
+            return f"{float(f'{value / size:.{digits}g}'):g}{unit}"
+    return f"{value:.{digits}g}"
+
+
+def power(value: float, digits: int = 2) -> str:
+    """FLOPs, 3.2×10¹⁷."""
+    if not np.isfinite(value) or value <= 0:
+        return "–"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    plain = f"{float(mantissa):g}"
+    return f"10{raised}" if plain == "1" else f"{plain}×10{raised}"
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Places of labels on a log axis: at least two, at most eight, of few digits."""
+    decades = np.arange(np.floor(np.log10(low)) - 1, np.ceil(np.log10(high)) + 2)
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8)):
+        every = int(max(1, np.ceil((len(decades) - 3) / 6))) if steps == (1,) else 1
+        places = [s * 10.0**d for d in decades[::every] for s in steps]
+        inside = [place for place in places if low <= place <= high]
+        if len(inside) >= 3:
+            return inside
+    middle = float(np.sqrt(low * high))
+    return inside if len(inside) >= 2 else [float(f"{v:.3g}") for v in (low, middle, high)]
+
+
+def span(values: Any, margin: float = 0.06) -> tuple[float, float]:
+    """The ends of a log axis that holds all values and some air."""
+    numbers = np.asarray(values, np.float64)
+    numbers = numbers[np.isfinite(numbers) & (numbers > 0)]
+    low, high = np.log(numbers.min()), np.log(numbers.max())
+    air = max(margin * (high - low), 0.02)
+    return float(np.exp(low - air)), float(np.exp(high + air))
+
+
+def log_axis(axis: Any, limits: tuple[float, float], text: Any = short) -> None:
+    """Makes a matplotlib axis (`axes.xaxis`) logarithmic, with plain labels."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axes = axis.axes
+    horizontal = axis is axes.xaxis
+    (axes.set_xscale if horizontal else axes.set_yscale)("log")
+    (axes.set_xlim if horizontal else axes.set_ylim)(*limits)
+    axis.set_major_locator(FixedLocator(ticks(*limits)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
+    axis.set_minor_locator(NullLocator())
+
+
+def plotly_log_axis(limits: tuple[float, float], title: str, text: Any = short) -> dict[str, Any]:
+    """A plotly axis that is logarithmic, with plain labels."""
+    places = ticks(*limits)
+    return {
+        "type": "log",
+        "title": {"text": title},
+        "range": [float(np.log10(end)) for end in limits],
+        "tickmode": "array",
+        "tickvals": places,
+        "ticktext": [text(place) for place in places],
+    }

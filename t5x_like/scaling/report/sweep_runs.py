@@ -1,0 +1,116 @@
+"""The runs of a sweep as the report uses them, read from its directory."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from t5x_like.errors import UserError
+from t5x_like.scaling import results
+
+STATUSES = ("done", "running", "failed", "waiting")
+# Columns that are numbers, though all of their values may be missing.
+NUMBERS = (
+    *("budget", "parameters", "parameters_without_embeddings", "active_parameters", "tokens"),
+    *("flops", "model_flops", "steps", "step", "loss", "train_loss", "learning_rate", "seconds"),
+    *("batch_tokens", "warmup_fraction", "tokens_per_second"),
+    *("num_layers", "embed_dim", "num_heads", "seed"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepRuns:
+    """The runs of a sweep so far.
+
+    Attributes:
+      name: of the sweep.
+      directory: where it is.
+      family: of the models.
+      baseline: the variant that others are compared with.
+      cells: `results.sweep_results`, a row a run.
+      curves: `results.training_curves`, a row a record.
+      gin_texts: each run's gin file, by the run's name.
+    """
+
+    name: str
+    directory: str
+    family: str
+    baseline: str
+    cells: pd.DataFrame
+    curves: pd.DataFrame
+    gin_texts: Mapping[str, str]
+
+    @property
+    def done(self) -> pd.DataFrame:
+        """The runs that are finished, and have a loss."""
+        return self.cells[(self.cells["status"] == "done") & np.isfinite(self.cells["loss"])]
+
+    @property
+    def variants(self) -> list[str]:
+        """Their names in the sweep's order; one that is "" where there are none."""
+        return list(dict.fromkeys(self.cells["variant"]))
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether a token passes fewer parameters than there are, in some run."""
+        return bool((self.cells["active_parameters"] < self.cells["parameters"]).any())
+
+    def counts(self) -> dict[str, int]:
+        """How many runs are done, running, failed and waiting."""
+        found = self.cells["status"].value_counts()
+        return {name: int(found.get(name, 0)) for name in STATUSES}
+
+
+def read_sweep_runs(sweep_dir: str | Path) -> SweepRuns:
+    """Reads a sweep, finished or not.
+
+    Raises:
+      UserError: it is not a sweep's directory, or no run is planned yet.
+    """
+    plan = results.read_sweep(sweep_dir)
+    cells, curves = results.sweep_results(sweep_dir), results.training_curves(sweep_dir)
+    if cells.empty:
+        raise UserError(
+            f"the sweep in '{sweep_dir}' has planned no run yet: its search of a learning rate "
+            "comes first. Start it again to go on."
+        )
+    return from_frames(
+        cells,
+        curves,
+        name=plan["name"],
+        directory=str(sweep_dir),
+        family=plan["family"],
+        baseline=plan.get("baseline"),
+        gin_texts={row["name"]: _text(Path(row["gin_file"])) for row in cells.to_dict("records")},
+    )
+
+
+def from_frames(
+    cells: pd.DataFrame,
+    curves: pd.DataFrame,
+    *,
+    name: str,
+    directory: str = "",
+    family: str = "",
+    baseline: str | None = None,
+    gin_texts: Mapping[str, str] | None = None,
+) -> SweepRuns:
+    """The runs of frames as `results` has them; the first variant is the baseline by default."""
+    numbers = {column: pd.to_numeric(cells[column]).astype(np.float64) for column in NUMBERS}
+    cells = cells.assign(**numbers)
+    return SweepRuns(
+        name=name,
+        directory=directory,
+        family=family,
+        baseline=str(cells["variant"].iloc[0]) if baseline is None else baseline,
+        cells=cells,
+        curves=curves,
+        gin_texts=gin_texts or {},
+    )
+
+
+def _text(path: Path) -> str:
+    """A gin file that a waiting run may not have yet."""
+    return path.read_text() if path.is_file() else ""

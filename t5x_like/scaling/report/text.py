@@ -1,0 +1,44 @@
+"""A report on the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from t5x_like.scaling.report.style import power, short
+
+
+def report_text(found: Mapping[str, Any]) -> str:
+    """What `report` prints without `--json`: progress, laws, multipliers, every note, the page."""
+    done = f"{found['done']} of {found['cells']} runs done"
+    others = ", ".join(
+        f"{found[name]} {name}" for name in ("running", "failed", "waiting") if found[name]
+    )
+    lines = [f"{found['sweep']}: {done}{f' ({others})' if others else ''}", ""]
+    for each in found["fits"]:
+        who = " ".join(filter(None, [each["variant"], each["method"]]))
+        parameters = ", ".join(
+            f"{name} {value:.4g}{_interval(each['intervals'].get(name))}"
+            for name, value in each["parameters"].items()
+            if value is not None
+        )
+        lines.append(f"{who}: {parameters}")
+    for row in found["multipliers"]:
+        if row["headline"]:
+            ends = None if row["low"] is None else [row["low"], row["high"]]
+            value = "unbounded" if row["multiplier"] is None else f"{row['multiplier']:.3g}"
+            lines.append(
+                f"{row['variant']}: compute multiplier {value}{_interval(ends)} against "
+                f"{row['baseline']} at {power(row['flops'])} FLOPs"
+            )
+    if found["notes"]:
+        lines.append("")
+    for note in found["notes"]:
+        kind = "warning" if note["warning"] else "note"
+        about = f"{note['about']}: " if note["about"] else ""
+        lines.append(f"{kind} [{note['name']}] {about}{note['message']}")
+    return "\n".join([*lines, "", f"page, tables and figures: {found['files'][0]}"])
+
+
+def _interval(ends: Any) -> str:
+    if not ends or None in ends:
+        return ""
+    return " [" + ", ".join(short(end) if abs(end) >= 1e4 else f"{end:.4g}" for end in ends) + "]"

@@ -1,0 +1,129 @@
+"""The page's plots of variants against one another, and of shapes."""
+
+import html
+
+import numpy as np
+import pandas as pd
+
+from t5x_like.scaling.report import series, style
+from t5x_like.scaling.report.analysis import Analysis
+from t5x_like.scaling.report.traces import (
+    INK,
+    Hover,
+    Json,
+    Plot,
+    error_bars,
+    line_trace,
+    marker_trace,
+)
+
+
+def variants(analysis: Analysis) -> list[Plot]:
+    """Loss at the optimum against compute, and the compute multipliers."""
+    found = analysis.multipliers
+    if found is None or not found.curves:
+        return []
+    names = [name for name in analysis.sweep.variants if name in found.curves]
+    data: list[Json] = []
+    for i, name in enumerate(names):
+        colour = style.cycled(style.COLOURS, i)
+        points = found.minima[(found.minima["variant"] == name) & found.minima["inside"]]
+        budgets = points["budget"].to_numpy(np.float64)
+        grid = np.geomspace(budgets.min(), budgets.max(), series.POINTS)
+        loss = found.curves[name].loss(grid)[0]
+        data.append(line_trace(grid, loss, colour, name=name, legendgroup=name, showlegend=False))
+        marks = marker_trace(budgets, points["loss"], colour, i, name=name, legendgroup=name)
+        bars = error_bars(points["loss"], points["loss_low"], points["loss_high"], colour)
+        marks["error_y"] = bars
+        data.append(marks)
+    layout = {
+        "xaxis": style.plotly_log_axis(
+            style.span(found.minima["budget"]), "compute C (FLOPs)", style.power
+        ),
+        "yaxis": {"title": {"text": "loss at the optimum (nats a token)"}},
+    }
+    caption = (
+        "The lowest loss of each budget's parabola, with 95% intervals, and L*(C) = E + k·C^−γ "
+        "through them (E = 0 with fewer than four budgets)."
+    )
+    plots = [
+        Plot("variants-loss", "variants", "Loss at the optimum", caption, data, layout)
+    ]  # fmt: skip
+    table = series.headline_multipliers(analysis)
+    return plots if table.empty else [*plots, _multipliers(analysis, table, names)]
+
+
+def _multipliers(analysis: Analysis, table: pd.DataFrame, names: list[str]) -> Plot:
+    data: list[Json] = []
+    for row in table.to_dict("records"):
+        colour = style.cycled(style.COLOURS, names.index(row["variant"]))
+        value, low, high = row["multiplier"], row["low"], row["high"]
+        bounded = bool(np.isfinite([low, high]).all())
+        words = f"{value:.2f}" + (f" [{low:.2f}, {high:.2f}]" if bounded else "")
+        mark = marker_trace(
+            [value], [row["variant"]], colour, 0, name=row["variant"], showlegend=False
+        )
+        mark["y"] = [row["variant"]]
+        mark["marker"]["size"] = 11
+        mark["hovertext"] = [
+            f"<b>{html.escape(row['variant'])}</b><br>worth {words} times its compute<br>"
+            f"at {style.power(row['flops'])} FLOPs"
+        ]
+        mark["hoverinfo"] = "text"
+        mark.update(mode="markers+text", text=[words], textposition="top center")
+        mark["error_x"] = error_bars([value], [low], [high], colour)
+        data.append(mark)
+    values = table[["multiplier", "low", "high"]].to_numpy(np.float64).ravel()
+    layout = {
+        "xaxis": style.plotly_log_axis(
+            style.span([*values, 0.8, 1.25], 0.12),
+            f"compute multiplier against {analysis.baseline}",
+            lambda value: f"{value:g}",
+        ),
+        "yaxis": {"autorange": "reversed", "automargin": True, "type": "category"},
+        "shapes": [
+            {
+                "type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper",
+                "line": {"color": INK, "width": 1},
+            }
+        ],
+    }  # fmt: skip
+    caption = (
+        "How many times its own compute the baseline would need to reach a variant's loss: "
+        "m(C) = L*⁻¹ of the baseline (L* of the variant at C) / C, at the geometric mean of the "
+        "budgets that both have. Above 1 the variant saves compute. Bars are 95% intervals of a "
+        "bootstrap over runs."
+    )
+    return Plot("variants-multiplier", "variants", "Compute multipliers", caption, data, layout)
+
+
+def shapes(analysis: Analysis, hover: Hover) -> list[Plot]:
+    """The increase of loss against the aspect ratio, at fixed N."""
+    rows = analysis.shapes
+    if rows.empty:
+        return []
+    groups = list(rows.groupby("group", sort=False))
+    data: list[Json] = []
+    for i, (_, group) in enumerate(groups):
+        colour, label = style.sequence(len(groups))[i], series.group_label(group)
+        means = group.groupby("aspect_ratio")["increase"].mean()
+        data.append(
+            line_trace(means.index, 100 * means, colour, name=label, showlegend=False,
+                  legendgroup=label)
+        )  # fmt: skip
+        data.append(
+            marker_trace(group["aspect_ratio"], 100 * group["increase"], colour, i, name=label,
+                    legendgroup=label, **hover.columns(group["name"]))
+        )  # fmt: skip
+    layout = {
+        "xaxis": style.plotly_log_axis(
+            style.span(rows["aspect_ratio"]), "aspect ratio, embed_dim / num_layers", _general
+        ),
+        "yaxis": {"title": {"text": "loss above the best shape (%)"}, "rangemode": "tozero"},
+    }
+    caption = "Models of one size and different shapes, after Kaplan et al. 2020, figure 5."
+    return [Plot("shapes", "shapes", "Depth against width at fixed N", caption, data, layout)]
+
+
+def _general(value: float) -> str:
+    return f"{value:g}"
