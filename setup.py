@@ -36,7 +36,7 @@ setup(
         "t5x_like.gin_configs",
     ],
     package_dir={"t5x_like.gin_configs": "gin_configs"},
-    package_data={"t5x_like.gin_configs": ["**/*.gin"]},
+    package_data={"t5x_like.gin_configs": ["**/*.gin"], "t5x_like.scaling": ["*.csv"]},
     install_requires=[
         "etils[epath]>=1.9",
         "flax>=0.12",

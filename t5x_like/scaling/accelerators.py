@@ -1,0 +1,87 @@
+"""Accelerators by the names under which they are rented, and how long they take."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from t5x_like.chips import CHIPS, Chip
+from t5x_like.errors import UserError
+from t5x_like.gin_files import nearest
+
+# TensorCores of a chip, where Cloud TPU's accelerator types count these: v5p-2048 has 1,024 chips.
+_TENSORCORES = {"v2": 2, "v3": 2, "v4": 2, "v5p": 2, "tpu7x": 2}
+_SPELLED = {"v5litepod": "v5e", "v5lite": "v5e", "v6": "v6e", "v7x": "tpu7x"}
+_FORM = "v5p-2048, v6e-256, v5p:8x16x16 or h100-8"
+
+
+@dataclass(frozen=True)
+class Accelerators:
+    """Chips that work together.
+
+    Attributes:
+      name: as asked for.
+      chip: which.
+      count: how many.
+    """
+
+    name: str
+    chip: Chip
+    count: int
+
+    @property
+    def devices(self) -> int:
+        """JAX devices, of which some chips have two."""
+        return self.count * self.chip.cores
+
+    def hours(self, flops: float, mfu: float) -> float:
+        """Hours of all chips together that `flops` take at a share `mfu` of the peak."""
+        return flops / (self.chip.bf16_flops * mfu) / 3600
+
+
+def accelerators(name: str) -> Accelerators:
+    """The accelerators called `name`.
+
+    A Cloud TPU accelerator type, in which the number counts TensorCores for v2, v3, v4, v5p and
+    TPU7x (two a chip) and chips for v5e and v6e; a topology as `compile` takes it; or a GPU and how
+    many. Whether there is such a slice is not checked; `compile` does.
+
+    Raises:
+      UserError: no such chip, or no such number of it.
+    """
+    plain = name.strip().casefold()
+    topology = re.fullmatch(r"([a-z0-9]+):(\d+(?:x\d+)*)", plain)
+    counted = re.fullmatch(r"([a-z0-9-]*?[a-z0-9])(?:-(\d+))?", plain)
+    if topology:
+        chip = _chip(topology[1], name)
+        count = math.prod(int(size) for size in topology[2].split("x"))
+    elif counted:
+        chip = _chip(counted[1], name)
+        count = _chips(chip, int(counted[2]) if counted[2] else None, name)
+    else:
+        raise UserError(f"--chips={name}: wanted a chip and how many, {_FORM}.")
+    if count < 1:
+        raise UserError(f"--chips={name}: at least one chip, {_FORM}.")
+    return Accelerators(name, chip, count)
+
+
+def _chip(spelled: str, name: str) -> Chip:
+    named = {chip.name.casefold().replace(" ", "-"): chip for chip in CHIPS}
+    key = _SPELLED.get(spelled, spelled)
+    if key not in named:
+        raise UserError(
+            f"--chips={name}: no chip '{spelled}': there are {', '.join(named)}."
+            f"{nearest(spelled, named)}"
+        )
+    return named[key]
+
+
+def _chips(chip: Chip, number: int | None, name: str) -> int:
+    if number is None:
+        return 1
+    cores = _TENSORCORES.get(chip.name, 1)
+    if number % cores:
+        raise UserError(
+            f"--chips={name}: {chip.name}'s number counts TensorCores, {cores} a chip, "
+            f"and so is a multiple of {cores}."
+        )
+    return number // cores

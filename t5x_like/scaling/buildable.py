@@ -1,0 +1,211 @@
+"""The nearest model that a family can build, how it is trained, and the command that does."""
+
+import dataclasses
+import math
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from t5x_like import flops, inspection
+from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS, Law
+from t5x_like.scaling.recipe import (
+    Architecture,
+    Recipe,
+    Shape,
+    Size,
+    Training,
+    model_of,
+    size_of,
+)
+
+# A row, and the task of the printed command. T5 reads 512 tokens of input for 114 of targets
+# (Raffel et al. 2020, section 3.3.4).
+_ROW_TOKENS = {"decoder_only": 2048, "encoder_decoder": 114}
+_TASKS = {"decoder_only": "tasks/c4_lm.gin", "encoder_decoder": "tasks/c4_span_corruption.gin"}
+_INPUTS_FOR_TARGETS = 512 / 114
+
+
+@dataclass(frozen=True)
+class Buildable:
+    """A model and its training.
+
+    Attributes:
+      architecture: the family.
+      shape: of the model.
+      size: its exact numbers of parameters.
+      training: batch, steps and learning rate.
+      feature_lengths: tokens of a row.
+      task_file: the gin file of the command's task.
+      flops_per_token: exact, forward and backward, for each target token; every query meets
+        every key, as MFU counts it.
+      needed_flops_per_token: less what masks hide.
+    """
+
+    architecture: Architecture
+    shape: Shape
+    size: Size
+    training: Training
+    feature_lengths: dict[str, int]
+    task_file: str
+    flops_per_token: float
+    needed_flops_per_token: float
+
+    @property
+    def training_flops(self) -> float:
+        """Of all steps, exact."""
+        return self.flops_per_token * self.training.tokens
+
+    @property
+    def rows(self) -> int:
+        """Of a batch."""
+        return self.training.batch_tokens // self.feature_lengths["targets"]
+
+    @property
+    def bindings(self) -> dict[str, Any]:
+        """Macros, for the files of `gin_files`."""
+        return {
+            **self.shape.bindings,
+            **dict(self.architecture.bindings),
+            "TASK_FEATURE_LENGTHS": self.feature_lengths,
+            "BATCH_SIZE": self.rows,
+            "LEARNING_RATE": self.training.learning_rate,
+            "WARMUP_STEPS": self.training.warmup_steps,
+            "TRAIN_STEPS": self.training.steps,
+        }
+
+    @property
+    def gin_files(self) -> tuple[str, ...]:
+        """Of a training, in order."""
+        files = self.architecture.files
+        return "optimizers/adamw.gin", *files, self.task_file, "runs/pretrain.gin"
+
+    @property
+    def command(self) -> str:
+        """A shell command that trains it."""
+        arguments = [f"--gin_file={name}" for name in self.gin_files]
+        arguments += [f"--gin.{name}={value}" for name, value in self.bindings.items()]
+        arguments.append(f"--gin.MODEL_DIR=runs/{self.architecture.family}_plan")
+        return shlex.join(["t5x-like", "train", *arguments])
+
+    def counted(self, kind: str) -> int:
+        """N as a law counts it: active parameters, with or without embeddings."""
+        embeddings = self.size.parameters - self.size.without_embeddings
+        return self.size.active - (embeddings if kind == WITHOUT_EMBEDDINGS else 0)
+
+    def notes(self, devices: int) -> list[str]:
+        """What to know before training it on so many devices."""
+        notes = []
+        if self.rows % devices:
+            notes.append(
+                f"a batch of {self.rows} rows cannot be divided by {devices:,} devices: divide the "
+                "model too, or train on fewer."
+            )
+        if "inputs" in self.feature_lengths:
+            notes.append(
+                "D counts target tokens; the laws were measured on decoders, so that for an "
+                "encoder-decoder they are a guide at best."
+            )
+        return notes
+
+    def to_json(self, law: Law) -> dict[str, Any]:
+        """Numbers, and the loss that the law predicts for the model as built."""
+        parameters, training = self.counted(law.parameters_kind), self.training
+        loss = law.loss(parameters, training.tokens)
+        return {
+            "gin_files": list(self.gin_files),
+            "num_layers": self.shape.num_layers,
+            "embed_dim": self.shape.embed_dim,
+            "num_heads": self.shape.num_heads,
+            "head_dim": self.shape.head_dim,
+            "mlp_dim": self.shape.mlp_dim,
+            "parameters": self.size.parameters,
+            "parameters_without_embeddings": self.size.without_embeddings,
+            "active_parameters": self.size.active,
+            "tokens": training.tokens,
+            "batch_rows": self.rows,
+            "loss": None if loss is None else float(loss),
+            "flops_6nd": 6.0 * self.size.active * training.tokens,
+            "flops_exact": self.training_flops,
+            "flops_needed": self.needed_flops_per_token * training.tokens,
+            "flops_ratio": self.flops_per_token / (6.0 * self.size.active),
+        }
+
+
+def buildable(
+    architecture: Architecture,
+    parameters: float,
+    tokens: float,
+    *,
+    kind: str = TOTAL,
+    recipe: Recipe,
+    row_tokens: int | None = None,
+    devices: int = 1,
+) -> Buildable:
+    """The model of a family nearest to N, and its training on D tokens.
+
+    Args:
+      architecture: the family.
+      parameters: N.
+      tokens: D.
+      kind: what N counts, a law's `parameters_kind`.
+      recipe: the rules.
+      row_tokens: target tokens of a row; by default 2,048, or fewer where the family's positions
+        end before, and 114 of an encoder-decoder, with 512 of inputs.
+      devices: that divide a batch, where it has as many rows.
+
+    Raises:
+      UserError: there is no such model, or no such training.
+    """
+    shape = recipe.shape(architecture, parameters)
+    if kind == WITHOUT_EMBEDDINGS:
+        shape = _without_embeddings(architecture, parameters, recipe, shape)
+    model = model_of(architecture, shape)
+    size = size_of(architecture, shape)
+    longest = model.max_length or _ROW_TOKENS["decoder_only"]
+    row = row_tokens or min(_ROW_TOKENS[model.architecture], longest)
+    lengths = {"targets": row}
+    if model.architecture == "encoder_decoder":
+        lengths = {"inputs": round(row * _INPUTS_FOR_TARGETS), **lengths}
+    shapes = inspection.batch_shapes(model, lengths, 1)
+    report, positions = flops.flop_report(model, shapes), flops.positions(shapes)
+    return Buildable(
+        architecture=architecture,
+        shape=shape,
+        size=size,
+        training=_training(recipe, size.active, tokens, row, devices),
+        feature_lengths=lengths,
+        task_file=_TASKS[model.architecture],
+        flops_per_token=report.step * positions / row,
+        needed_flops_per_token=report.step_needed * positions / row,
+    )
+
+
+def _training(recipe: Recipe, parameters: int, tokens: float, row: int, devices: int) -> Training:
+    """The recipe's training, with a batch that meshes can divide.
+
+    Rows are a multiple of `devices` times the largest power of two that leaves 16 multiples; where
+    there are fewer rows than devices, of that power of two alone. A `rows_multiple` of the
+    recipe's own is kept.
+    """
+    found = recipe.training(parameters, tokens, row_tokens=row)
+    rows = found.batch_tokens // row
+    if recipe.rows_multiple > 1:
+        return found
+    unit = devices if devices <= rows else 1
+    multiple = unit * 2 ** max(0, math.floor(math.log2(rows / unit / 16)))
+    whole = dataclasses.replace(recipe, rows_multiple=multiple)
+    return whole.training(parameters, tokens, row_tokens=row)
+
+
+def _without_embeddings(
+    architecture: Architecture, parameters: float, recipe: Recipe, shape: Shape
+) -> Shape:
+    """The shape whose N without embeddings comes closest, from one nearest in all."""
+    for _ in range(4):
+        size = size_of(architecture, shape)
+        embeddings = size.parameters - size.without_embeddings
+        closer = recipe.shape(architecture, parameters + embeddings)
+        if closer == shape:
+            break
+        shape = closer
+    return shape

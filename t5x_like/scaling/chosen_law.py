@@ -1,0 +1,57 @@
+"""The law of a plan: a published one by its name, or one of a fit's file."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from t5x_like.errors import UserError
+from t5x_like.scaling import laws
+from t5x_like.scaling.named_laws import KnownLaw, known
+
+_NO_SAMPLES = "the fit has no bootstrap samples (`fit --bootstrap 1000`), so there is no interval."
+
+
+def chosen_law(name: str) -> KnownLaw:
+    """The law of a name (`named_laws.NAMES`) or of a file that `fit --json` printed.
+
+    Raises:
+      UserError: neither.
+    """
+    path = Path(name)
+    if path.suffix == ".json" or path.is_file():
+        return _fitted(path)
+    return known(name)
+
+
+def _fitted(path: Path) -> KnownLaw:
+    try:
+        written = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"--law={path}: not the JSON of a fit: {error}.") from error
+    if not isinstance(written, dict) or not isinstance(written.get("law"), dict):
+        raise UserError(
+            f'--law={path}: not a fit, it has no "law": `t5x-like fit RUNS --json` writes one.'
+        )
+    law = laws.from_json(written["law"])
+    samples = _samples(law, written.get("samples") or {}, path)
+    return KnownLaw(law, samples, notes=() if samples else (_NO_SAMPLES,))
+
+
+def _samples(law: Any, columns: Mapping[str, Any], path: Path) -> Any:
+    """The law with an array for each coefficient; None without a bootstrap."""
+    names = law.coefficients()
+    if not all(name in columns for name in names):
+        return None
+    try:
+        arrays = {name: np.asarray(columns[name], dtype=np.float64) for name in names}
+    except (TypeError, ValueError) as error:
+        raise UserError(f"--law={path}: samples of {', '.join(names)}: {error}.") from error
+    if len({array.shape for array in arrays.values()}) > 1:
+        raise UserError(f"--law={path}: samples of {', '.join(names)} are not equally many.")
+    # A resample that gave no law is null.
+    found = np.all([np.isfinite(array) for array in arrays.values()], axis=0)
+    return dataclasses.replace(law, **{name: array[found] for name, array in arrays.items()})

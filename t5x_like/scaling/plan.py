@@ -1,0 +1,199 @@
+"""What to train: the best model for a budget by a law, and the inverse questions."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from t5x_like.errors import UserError
+from t5x_like.scaling.accelerators import Accelerators
+from t5x_like.scaling.buildable import Buildable, buildable
+from t5x_like.scaling.chosen_law import chosen_law
+from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS, Law
+from t5x_like.scaling.named_laws import DEFAULT, KnownLaw
+from t5x_like.scaling.question import Interval, Point, Question, answer, intervals
+from t5x_like.scaling.recipe import Architecture, Recipe
+from t5x_like.scaling.repeated_data import RepeatedData
+
+# Muennighoff et al. 2023: to here repetitions are almost as good as new tokens (figure 1).
+_FREE_EPOCHS = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answer; `to_json` has everything.
+
+    Attributes:
+      question: what was given.
+      known: the law, with its samples and notes.
+      law: the law that answered: `known.law`, or that with repeated data.
+      point: N, D and the loss.
+      intervals: 95%, of `loss` and of what was not given.
+      compute_optimal: what the training budget alone would have chosen, where inference or
+        repetitions moved the point.
+      model: the nearest model that can be built, with its training; None where there is none.
+      accelerators: that train it.
+      mfu: the share of their peak that they reach.
+      notes: sentences that qualify the answer.
+    """
+
+    question: Question
+    known: KnownLaw
+    law: Law
+    point: Point
+    intervals: dict[str, Interval]
+    compute_optimal: Point | None
+    model: Buildable | None
+    accelerators: Accelerators | None
+    mfu: float
+    notes: tuple[str, ...]
+
+    @property
+    def training_flops(self) -> float:
+        """Of the model that can be built, exactly; 6ND where there is none."""
+        return self.model.training_flops if self.model else self.point.flops
+
+    @property
+    def device_hours(self) -> float | None:
+        """Hours of all chips together; None without chips."""
+        return self.accelerators and self.accelerators.hours(self.training_flops, self.mfu)
+
+    @property
+    def wall_days(self) -> float | None:
+        """Days from start to end; None without chips."""
+        return self.device_hours and self.device_hours / self.accelerators.count / 24
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, in numbers, strings, lists and dicts."""
+        question, point, model = self.question, self.point, self.model
+        written: dict[str, Any] = {
+            "law": self.known.law.to_json(),
+            "given": {name: getattr(question, name) for name in question.given},
+            **_point_json(point),
+            "loss_interval": _listed(self.intervals.get("loss")),
+            "intervals": {name: _listed(pair) for name, pair in self.intervals.items()},
+            "family": model.architecture.family if model else None,
+            "config": model.bindings if model else None,
+            "learning_rate": model.training.learning_rate if model else None,
+            "batch_tokens": model.training.batch_tokens if model else None,
+            "warmup_steps": model.training.warmup_steps if model else None,
+            "steps": model.training.steps if model else None,
+            "model": model.to_json(self.law) if model else None,
+            "command": model.command if model else None,
+            "chips": self.accelerators.count if self.accelerators else None,
+            "chip": self.accelerators.chip.name if self.accelerators else None,
+            "mfu": self.mfu if self.accelerators else None,
+            "device_hours": self.device_hours,
+            "wall_days": self.wall_days,
+            "notes": list(self.notes),
+        }
+        if question.inference_tokens is not None:
+            total = point.with_inference(question.inference_tokens)
+            written["inference_tokens"] = question.inference_tokens
+            written["total_flops"] = total
+        if isinstance(self.law, RepeatedData):
+            n, d = self.law.effective(point.parameters, point.tokens)
+            written["unique_tokens"] = self.law.unique_tokens
+            written["epochs"] = max(point.tokens / self.law.unique_tokens, 1.0)
+            written["effective_parameters"], written["effective_tokens"] = float(n), float(d)
+        if self.compute_optimal is not None:
+            written["compute_optimal"] = _point_json(self.compute_optimal)
+            if question.inference_tokens is not None:
+                written["compute_optimal"]["total_flops"] = self.compute_optimal.with_inference(
+                    question.inference_tokens
+                )
+        return written
+
+
+def plan(
+    question: Question,
+    *,
+    law: str | KnownLaw = DEFAULT,
+    architecture: str | Architecture = "gopher",
+    recipe: Recipe | None = None,
+    row_tokens: int | None = None,
+    accelerators: Accelerators | None = None,
+    mfu: float = 0.4,
+) -> Plan:
+    """The plan for a question.
+
+    Args:
+      question: what is given.
+      law: a name, a fit's file, or the law itself.
+      architecture: a family, or one with changes, in which a model is looked for.
+      recipe: the rules for its shape, batch and learning rate; the defaults when None.
+      row_tokens: target tokens of a row; see `buildable`.
+      accelerators: that are to train it.
+      mfu: share of their peak that training is taken to reach.
+
+    Raises:
+      UserError: the law has no answer, or does not know losses and is asked for one; no such law
+        or family.
+    """
+    if not 0 < mfu <= 1:
+        raise UserError(f"--mfu={mfu:g}: a share of the chips' peak, above 0 and at most 1.")
+    architecture = Architecture(architecture) if isinstance(architecture, str) else architecture
+    known = chosen_law(law) if isinstance(law, str) else law
+    used, samples = known.law, known.samples
+    if question.unique_tokens is not None:
+        used = RepeatedData(used, question.unique_tokens)
+        samples = samples and RepeatedData(samples, question.unique_tokens)
+    point, compute_optimal = answer(used, question)
+    notes = [*known.notes, *_notes(known, used, point)]
+    devices = accelerators.devices if accelerators else 1
+    try:
+        model = buildable(
+            *(architecture, point.parameters, point.tokens),
+            kind=used.parameters_kind,
+            recipe=recipe or Recipe(),
+            row_tokens=row_tokens,
+            devices=devices,
+        )
+        notes += model.notes(devices)
+    except UserError as error:
+        model = None
+        notes.append(f"no model: {error}")
+    return Plan(
+        question=question,
+        known=known,
+        law=used,
+        point=point,
+        intervals=intervals(used, samples, question, point),
+        compute_optimal=compute_optimal,
+        model=model,
+        accelerators=accelerators,
+        mfu=mfu,
+        notes=tuple(notes),
+    )
+
+
+def _notes(known: KnownLaw, law: Law, point: Point) -> list[str]:
+    notes = []
+    if known.budgets and point.flops > 2 * known.budgets[1]:
+        times = point.flops / known.budgets[1]
+        notes.append(
+            f"{point.flops:.3g} FLOPs are {times:,.0f} times the largest run behind "
+            f"{law.name}: an extrapolation, of whose form the interval says nothing."
+        )
+    if isinstance(law, RepeatedData):
+        epochs = point.tokens / law.unique_tokens
+        if epochs > _FREE_EPOCHS:
+            notes.append(
+                f"{epochs:.1f} epochs: beyond {_FREE_EPOCHS} repeated tokens are worth clearly "
+                "less than new ones (Muennighoff et al. 2023)."
+            )
+    if law.parameters_kind not in (TOTAL, WITHOUT_EMBEDDINGS):
+        notes.append("what N counts is not known of this law; it is taken to be all parameters.")
+    return notes
+
+
+def _point_json(point: Point) -> dict[str, Any]:
+    return {
+        "parameters": point.parameters,
+        "tokens": point.tokens,
+        "flops": point.flops,
+        "tokens_per_parameter": point.tokens / point.parameters,
+        "loss": point.loss,
+    }
+
+
+def _listed(interval: Interval | None) -> list[float | None] | None:
+    return None if interval is None else list(interval)

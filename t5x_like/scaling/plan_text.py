@@ -1,0 +1,139 @@
+"""A plan as `plan` prints it."""
+
+from collections.abc import Sequence
+
+from t5x_like.scaling.plan import Plan
+from t5x_like.scaling.question import Interval, Point
+from t5x_like.scaling.recipe import Recipe
+from t5x_like.scaling.repeated_data import RepeatedData
+
+_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+
+def plan_text(plan: Plan, recipe: Recipe) -> str:
+    """The answer, the model, its training, its cost, what to know, and the command."""
+    sections = [_answer(plan), _model(plan, recipe), _cost(plan)]
+    if plan.notes:
+        sections.append(["notes", *(f"  - {note}" for note in plan.notes)])
+    if plan.model:
+        sections.append(["command (the task is an example)", f"  {plan.model.command}"])
+    return "\n\n".join("\n".join(lines) for lines in sections if lines)
+
+
+def short(number: float) -> str:
+    """A count in k, M, B and T: 70.06B."""
+    for unit, letter in _UNITS:
+        if unit <= abs(number) < 1e4 * unit:
+            return f"{number / unit:.4g}{letter}"
+    return f"{number:.4g}"
+
+
+def _answer(plan: Plan) -> list[str]:
+    point, law, spans = plan.point, plan.law, plan.intervals
+    given = [f"{name} {_given(name, value)}" for name, value in _questions(plan)]
+    loss = "not predicted" if point.loss is None else f"{point.loss:.4f} nats"
+    rows = [
+        ("N", short(point.parameters), _span(spans.get("parameters"))),
+        ("D", short(point.tokens), _span(spans.get("tokens"))),
+        ("C = 6ND", f"{point.flops:.4g}", _span(spans.get("flops"), flops=True)),
+        ("D / N", f"{point.tokens / point.parameters:.4g}", ""),
+        ("loss", loss, _span(spans.get("loss"), loss=True)),
+    ]
+    if isinstance(law, RepeatedData):
+        n, d = law.effective(point.parameters, point.tokens)
+        epochs = max(point.tokens / law.unique_tokens, 1)
+        worth = f"worth {short(d)} new tokens; N is worth {short(n)}"
+        rows.append(("epochs", f"{epochs:.4g}", worth))
+    inference = plan.question.inference_tokens
+    if inference:
+        rows.append(("with inference", f"{point.with_inference(inference):.4g}", "FLOPs"))
+    lines = [f"{plan.known.law.name}: {law.source}", f"given {', '.join(given)}", "", *_table(rows)]
+    return [*lines, *_comparison(plan.compute_optimal, point, inference)]
+
+
+def _comparison(other: Point | None, point: Point, inference: float | None) -> list[str]:
+    """Beside the point that the training budget alone would have chosen."""
+    if other is None:
+        return []
+    without = "by training alone" if inference else "with endless data"
+    line = f"  {without}: N {short(other.parameters)}, D {short(other.tokens)}"
+    if other.loss is not None:
+        line += f", loss {other.loss:.4f}"
+    if inference is None:
+        return [line]
+    total = other.with_inference(inference)
+    share = 1 - point.with_inference(inference) / total
+    return [f"{line}, {total:.4g} FLOPs with inference: {share:.1%} are saved"]
+
+
+def _model(plan: Plan, recipe: Recipe) -> list[str]:
+    model = plan.model
+    if model is None:
+        return []
+    shape, size, training = model.shape, model.size, model.training
+    active = f", {size.active:,} active" if size.active != size.parameters else ""
+    without = f"{size.without_embeddings:,} without embeddings"
+    ratio = model.flops_per_token / (6.0 * size.active)
+    rows = [
+        ("layers", str(shape.num_layers), ""),
+        ("embed_dim", str(shape.embed_dim), f"{shape.num_heads} heads of {shape.head_dim}"),
+        ("mlp_dim", str(shape.mlp_dim), ""),
+        ("parameters", f"{size.parameters:,}", f"{without}{active}"),
+        ("FLOPs", f"{model.training_flops:.4g}", f"exact, {ratio:.3f} times 6ND"),
+        (
+            "batch",
+            f"{training.batch_tokens:,}",
+            f"tokens, {model.rows} rows: {_batch_rule(recipe)}",
+        ),
+        ("learning rate", f"{training.learning_rate:.4g}", _rate_rule(recipe)),
+        ("warm-up", f"{training.warmup_steps:,}", "steps"),
+        ("steps", f"{training.steps:,}", f"{short(training.tokens)} tokens"),
+    ]
+    return [f"nearest {model.architecture.family} that can be built", *_table(rows)]
+
+
+def _cost(plan: Plan) -> list[str]:
+    accelerators = plan.accelerators
+    if accelerators is None or plan.device_hours is None:
+        return []
+    chip = accelerators.chip
+    peak = f"{chip.bf16_flops / 1e12:,.0f} TFLOP/s each, MFU {plan.mfu:.2g}"
+    rows = [
+        ("chips", f"{accelerators.count:,}", f"{chip.name}, {peak}"),
+        ("device hours", f"{plan.device_hours:,.1f}", "of all chips together"),
+        ("days", f"{plan.wall_days:,.4g}", ""),
+    ]
+    return [f"on {accelerators.name}", *_table(rows)]
+
+
+def _batch_rule(recipe: Recipe) -> str:
+    rule = f"{recipe.batch_coefficient:g} C^{recipe.batch_exponent:g}"
+    return f"{rule} tokens, in rows that divide"
+
+
+def _rate_rule(recipe: Recipe) -> str:
+    rule = f"{recipe.learning_rate_coefficient:g} C^{recipe.learning_rate_exponent:g}"
+    return f"peak: {rule} (Bi et al. 2024, equation 1), AdamW, cosine to a tenth"
+
+
+def _questions(plan: Plan) -> list[tuple[str, float]]:
+    names = (*plan.question.given, "inference_tokens", "unique_tokens")
+    pairs = [(name, getattr(plan.question, name)) for name in names]
+    return [(name, value) for name, value in pairs if value is not None]
+
+
+def _given(name: str, value: float) -> str:
+    return f"{value:.6g}" if name in ("flops", "loss") else short(value)
+
+
+def _span(interval: Interval | None, flops: bool = False, loss: bool = False) -> str:
+    if interval is None:
+        return ""
+    form = "{:.3g}".format if flops else "{:.4f}".format if loss else short
+    low, high = interval
+    return f"95%: {form(low)} to {'any' if high is None else form(high)}"
+
+
+def _table(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    wide = max(len(value) for _, value, _ in rows)
+    return [f"  {name:<16}{value:>{wide}}  {more}".rstrip() for name, value, more in rows]

@@ -1,0 +1,112 @@
+"""What a law says when there are only so many different tokens (Muennighoff et al. 2023)."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from t5x_like.scaling.inverses import least, loss_of
+from t5x_like.scaling.laws import Floats, Law
+
+R_STAR_D, R_STAR_N = 15.387756, 5.309743  # appendix A
+
+
+@dataclass(frozen=True)
+class RepeatedData:
+    """A law for training on `unique_tokens` again and again.
+
+    Muennighoff et al. 2023 ("Scaling Data-Constrained Language Models", equations 5 and 6): the
+    loss is the law's at
+
+        D' = U + U R*_D (1 - exp(-R_D / R*_D)),          R_D = D / U - 1 repetitions,
+        N' = U_N + U_N R*_N (1 - exp(-R_N / R*_N)),      R_N = N / U_N - 1,
+
+    where U is the number of different tokens seen and U_N the N that is best for U. Up to 4 epochs
+    repeated tokens are worth almost as much as new ones; all repetitions together never more than
+    R*_D U. The two constants were fitted to runs of up to 9B parameters on C4.
+
+    Attributes:
+      law: of data without repetitions; its best N and D are power laws of C.
+      unique_tokens: that there are.
+      r_star_d: R*_D.
+      r_star_n: R*_N.
+    """
+
+    kind: ClassVar[str] = "repeated_data"
+    law: Law
+    unique_tokens: float
+    r_star_d: float = R_STAR_D
+    r_star_n: float = R_STAR_N
+
+    @property
+    def name(self) -> str:
+        """The law's."""
+        return self.law.name
+
+    @property
+    def source(self) -> str:
+        """The law's, and that of the repetitions."""
+        return f"{self.law.source}; repetitions by Muennighoff et al. 2023, equations 5 and 6"
+
+    @property
+    def parameters_kind(self) -> str:
+        """The law's."""
+        return self.law.parameters_kind
+
+    @property
+    def most_effective_tokens(self) -> float:
+        """D' after endless repetitions."""
+        return self.unique_tokens * (1 + self.r_star_d)
+
+    def lowest_loss(self) -> Floats:
+        """The loss of an endless model after endless repetitions."""
+        parameters = self._best_parameters(np.float64(self.unique_tokens)) * (1 + self.r_star_n)
+        return loss_of(self.law, parameters, self.most_effective_tokens)
+
+    def effective(self, parameters: ArrayLike, tokens: ArrayLike) -> tuple[Floats, Floats]:
+        """N' and D': what the law would need without repetitions."""
+        n, d = (np.asarray(value, dtype=np.float64) for value in (parameters, tokens))
+        unique = np.minimum(d, self.unique_tokens)
+        needed = np.minimum(n, self._best_parameters(unique))
+        return _decayed(n, needed, self.r_star_n), _decayed(d, unique, self.r_star_d)
+
+    def loss(self, parameters: ArrayLike, tokens: ArrayLike) -> Floats | None:
+        """The loss in nats at N and D, of which `unique_tokens` differ."""
+        return self.law.loss(*self.effective(parameters, tokens))
+
+    def optimum(self, flops: ArrayLike) -> tuple[Floats, Floats]:
+        """The N and D of the lowest loss for each budget."""
+        product = np.asarray(flops, dtype=np.float64) / 6
+        middle = np.log(self.law.optimum(flops)[0])
+
+        def loss(log_n: Floats) -> Floats:
+            parameters = np.exp(log_n)
+            return loss_of(self, parameters, product[..., None] / parameters)
+
+        log_n = least(loss, np.stack([middle - 12, middle + 3], axis=-1))
+        # Where nothing is repeated the law knows the optimum to more digits.
+        log_n = np.where(product / np.exp(middle) <= self.unique_tokens, middle, log_n)
+        return np.exp(log_n), product / np.exp(log_n)
+
+    def to_json(self) -> dict[str, Any]:
+        """The law's kind and fields."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {"kind": self.kind, **fields, "law": self.law.to_json()}
+
+    def _best_parameters(self, tokens: Floats) -> Floats:
+        """The N that is best for D. Both are power laws of C, so N is one of D."""
+        (n1, n2), (d1, d2) = (np.log(part) for part in _two_optima(self.law))
+        slope = (n2 - n1) / (d2 - d1)
+        return np.exp(n1 + slope * (np.log(tokens) - d1))
+
+
+def _two_optima(law: Law) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+    (n1, d1), (n2, d2) = law.optimum(1e20), law.optimum(1e24)
+    return (n1, n2), (d1, d2)
+
+
+def _decayed(total: Floats, unique: Floats, r_star: float) -> Floats:
+    """What `total` is worth of which `unique` is not excess: equations 5 and 6 have one form."""
+    return unique * (1 - r_star * np.expm1(-(total / unique - 1) / r_star))

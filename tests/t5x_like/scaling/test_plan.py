@@ -1,0 +1,242 @@
+"""`t5x-like plan`: a model that can be built, its training, its cost, and one line for mistakes."""
+
+import json
+import shlex
+
+import pytest
+
+from t5x_like import cli
+from t5x_like.scaling import recipe
+from t5x_like.scaling.named_laws import known, named
+from t5x_like.scaling.plan import Question, plan
+from t5x_like.scaling.plan_text import short
+
+
+def planned(capsys, *flags):
+    assert cli.main(["plan", "--json", *flags]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture(scope="module")
+def chinchilla():
+    """The plan for Chinchilla's budget by approach 1, on 1,024 v5p."""
+    from t5x_like.scaling.accelerators import accelerators
+
+    return plan(
+        Question(flops=5.76e23),
+        law="hoffmann2022_approach1",
+        architecture="chinchilla",
+        accelerators=accelerators("v5p-2048"),
+        mfu=0.5,
+    )
+
+
+def test_chinchilla_from_its_budget(chinchilla):
+    """Hoffmann et al. 2022, table 3: 67B and 1.5T from 5.76e23; built as 80 layers of 8,192 and
+    64 heads of 128 (table 4), with 4 times as many units in the MLP."""
+    written = chinchilla.to_json()
+    assert written["parameters"] == pytest.approx(67e9, rel=0.05)
+    assert written["tokens"] == pytest.approx(1.5e12, rel=0.05)
+    assert written["flops"] == pytest.approx(5.76e23)
+    assert written["config"]["EMBED_DIM"] == 8192
+    assert written["config"]["NUM_HEADS"] * written["config"]["HEAD_DIM"] == 8192
+    assert written["config"]["NUM_LAYERS"] == pytest.approx(80, rel=0.1)
+    assert written["model"]["parameters"] == pytest.approx(written["parameters"], rel=0.03)
+
+
+def test_steps_and_batches_make_the_tokens(chinchilla):
+    written = chinchilla.to_json()
+    assert written["steps"] * written["batch_tokens"] == written["model"]["tokens"]
+    assert written["model"]["tokens"] == pytest.approx(written["tokens"], rel=1e-3)
+    assert written["config"]["BATCH_SIZE"] * 2048 == written["batch_tokens"]
+    assert written["config"]["BATCH_SIZE"] % 1024 == 0  # for each of the chips as many rows
+
+
+def test_device_hours_are_the_exact_flops_over_the_speed(chinchilla):
+    written = chinchilla.to_json()
+    hours = written["model"]["flops_exact"] / (459e12 * 0.5) / 3600
+    assert written["chips"] == 1024
+    assert written["device_hours"] == pytest.approx(hours)
+    assert written["wall_days"] == pytest.approx(hours / 1024 / 24)
+
+
+def test_exact_flops_are_near_6nd_with_attention_above_it(chinchilla):
+    model = chinchilla.to_json()["model"]
+    assert model["flops_6nd"] < model["flops_needed"] < model["flops_exact"]
+    assert model["flops_ratio"] == pytest.approx(model["flops_exact"] / model["flops_6nd"])
+    assert model["flops_ratio"] < 1.25
+
+
+def test_the_printed_command_is_a_training_of_that_model(chinchilla, capsys):
+    command = shlex.split(chinchilla.to_json()["command"])
+    assert command[:2] == ["t5x-like", "train"]
+    assert cli.main([*command[1:], "--dry_run"]) == 0
+    text = capsys.readouterr().out
+    layers = chinchilla.model.shape.num_layers
+    assert f"NUM_LAYERS = {layers}" in text
+    assert f"TRAIN_STEPS = {chinchilla.model.training.steps}" in text
+
+
+# -- The command -----------------------------------------------------------------------------
+
+
+def test_json_has_everything_and_stands_alone(capsys):
+    written = planned(capsys, "--flops=1e18", "--family=gpt2")
+    low, high = written["loss_interval"]
+    assert low < written["loss"] < high
+    assert written["law"]["name"] == "besiroglu2024"
+    assert written["intervals"]["parameters"][0] < written["parameters"]
+    assert written["device_hours"] is None
+    assert {"config", "learning_rate", "batch_tokens", "steps", "notes"} <= set(written)
+
+
+def test_a_row_is_no_longer_than_the_familys_positions(capsys):
+    written = planned(capsys, "--parameters=30m", "--tokens=600M", "--family=gpt1")
+    assert written["config"]["TASK_FEATURE_LENGTHS"] == {"targets": 512}
+    assert (written["parameters"], written["tokens"]) == (30e6, 600e6)
+    assert written["flops"] == pytest.approx(6 * 30e6 * 600e6)
+
+
+def test_kaplans_n_is_built_without_embeddings(capsys):
+    written = planned(capsys, "--parameters=20m", "--law=kaplan 2020", "--family=gpt2")
+    model = written["model"]
+    assert model["parameters_without_embeddings"] == pytest.approx(20e6, rel=0.1)
+    assert model["parameters"] > 1.2 * model["parameters_without_embeddings"]
+    assert any("counts no embeddings" in note for note in written["notes"])
+    assert written["loss_interval"] is None
+
+
+def test_an_encoder_decoder_reads_inputs_too():
+    question = Question(parameters=10e6, tokens=100e6)
+    found = plan(question, architecture="t5_1_1")
+    model = found.model
+    assert model.feature_lengths == {"inputs": 512, "targets": 114}
+    sides = {"encoder_input_tokens": (1, 512), "decoder_input_tokens": (1, 114)}
+    row = recipe.model_of(model.architecture, model.shape).step_flops(
+        {**sides, "decoder_target_tokens": (1, 114)}
+    )
+    assert found.training_flops == pytest.approx(row * model.rows * model.training.steps)
+    assert any("encoder-decoder" in note for note in found.notes)
+
+
+def test_what_is_too_large_to_build_is_planned_and_says_so(capsys):
+    written = planned(capsys, "--flops=1.30e28", "--law=hoffmann2022_approach1", "--family=gpt2")
+    assert written["parameters"] == pytest.approx(10e12, rel=0.05)
+    assert written["config"] is None
+    assert any(note.startswith("no model: no gpt2 of") for note in written["notes"])
+
+
+def test_inference_and_repeated_data_are_reported_beside_the_compute_optimum(capsys):
+    written = planned(
+        *(capsys, "--loss=2.9", "--inference_tokens=1T", "--unique_tokens=1B", "--family=gpt2")
+    )
+    alone = written["compute_optimal"]
+    assert written["parameters"] < alone["parameters"]
+    assert written["loss"] == pytest.approx(2.9)
+    cost = 6 * written["parameters"] * written["tokens"] + 2 * written["parameters"] * 1e12
+    assert written["total_flops"] == pytest.approx(cost)
+    assert written["total_flops"] < alone["total_flops"]
+    assert written["epochs"] == pytest.approx(max(1, written["tokens"] / 1e9))
+    assert written["effective_tokens"] <= written["tokens"]
+
+
+def test_the_text_says_the_rule_of_each_choice(capsys):
+    assert cli.main(["plan", "--flops=1e18", "--family=gpt2", "--chips=h100-8", "--mfu=0.3"]) == 0
+    text = capsys.readouterr().out
+    for part in (
+        *("besiroglu2024: Besiroglu et al. 2024", "given flops 1e+18", "95%:", "nats"),
+        *("nearest gpt2 that can be built", "times 6ND", "0.292 C^0.3271", "0.3118 C^-0.125"),
+        *("8  H100, 989 TFLOP/s each, MFU 0.3", "t5x-like train --gin_file=optimizers/adamw.gin"),
+    ):
+        assert part in text
+
+
+# -- A fit's file ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fit_file(tmp_path):
+    """A fit as `fit --json` writes it, with a bootstrap of which one resample failed."""
+    law, samples = named("besiroglu2024"), known("besiroglu2024").samples
+    columns = {
+        name: [None, *getattr(samples, name).tolist()] for name in ("E", "A", "B", "alpha", "beta")
+    }
+    path = tmp_path / "fit.json"
+    path.write_text(json.dumps({"law": law.to_json(), "samples": columns}))
+    return path
+
+
+def test_a_fits_file_plans_like_its_law_with_intervals_of_its_bootstrap(fit_file):
+    question = Question(flops=1e30)  # no model of that size is built
+    ours = plan(question, law=str(fit_file), architecture="gpt2").to_json()
+    published = plan(question, law="besiroglu2024", architecture="gpt2").to_json()
+    for key in ("parameters", "tokens", "loss", "loss_interval", "intervals"):
+        assert ours[key] == published[key]
+
+
+def test_a_fit_without_a_bootstrap_has_no_interval_and_says_why(fit_file):
+    written = json.loads(fit_file.read_text())
+    fit_file.write_text(json.dumps({"law": written["law"], "samples": {}}))
+    found = plan(Question(flops=1e30), law=str(fit_file), architecture="gpt2").to_json()
+    assert found["loss_interval"] is None
+    assert any("no bootstrap samples" in note for note in found["notes"])
+
+
+# -- Mistakes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--flops=many"], "'many' is no number above 0, such as 5.76e23, 70b or 1.4T"),
+        (["--flops=0"], "'0' is no number above 0"),
+        (["--flops=-1e20"], "'-1e20' is no number above 0"),
+        ([], "a plan needs one of --flops, --parameters, --tokens and --loss"),
+        (["--flops=1e20", "--loss=2"], "found --flops and --loss"),
+        (["--loss=1.8"], "--loss=1.8 is not above 1.8172"),
+        (["--flops=1e20", "--law=hoffman2022"], "no law 'hoffman2022': there are kaplan2020"),
+        (["--flops=1e20", "--law=missing.json"], "--law=missing.json: not the JSON of a fit"),
+        (["--flops=1e20", "--law=LICENSE.json"], "--law=LICENSE.json: not the JSON of a fit"),
+        (["--flops=1e20", "--law=other.json"], 'not a fit, it has no "law"'),
+        (["--flops=1e20", "--family=gofer"], "no family 'gofer'"),
+        (["--flops=1e20", "--chips=v5q-8"], "no chip 'v5q'"),
+        (["--flops=1e20", "--mfu=1.5"], "--mfu=1.5: a share of the chips' peak"),
+        (["--flops=1e20", "--row_tokens=0"], "--row_tokens=0: at least 1"),
+        (["--tokens=1T", "--inference_tokens=1T"], "leaves nothing to choose"),
+        (["--parameters=1b", "--tokens=1T", "--unique_tokens=1b"], "1000.0 epochs"),
+        (["--loss=2.1", "--unique_tokens=1b"], "1e+09 unique tokens allow"),
+    ],
+)
+def test_a_mistake_is_one_line(flags, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "LICENSE.json").write_text("Apache")
+    (tmp_path / "other.json").write_text('{"loss": 2}')
+    assert cli.main(["plan", *flags]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("70b", 70e9), ("1.4T", 1.4e12), ("300,000", 3e5), ("5.76e23", 5.76e23)]
+)
+def test_numbers_may_have_suffixes(text, number):
+    from t5x_like.scaling.commands.plan import quantity
+
+    assert quantity(text) == number
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(70.06e9, "70.06B"), (1.4e12, "1.4T"), (999, "999"), (5e17, "5e+17")]
+)
+def test_counts_are_shown_short(number, text):
+    assert short(number) == text
+
+
+def test_a_recipe_of_ones_own_is_followed():
+    own = recipe.Recipe(learning_rate_factor=0.5, rows_multiple=24)
+    found = plan(Question(flops=1e18), architecture="gpt2", recipe=own).model
+    ours = plan(Question(flops=1e18), architecture="gpt2").model
+    assert found.training.learning_rate == pytest.approx(ours.training.learning_rate / 2, rel=0.01)
+    assert found.rows % 24 == 0
