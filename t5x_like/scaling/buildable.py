@@ -80,12 +80,16 @@ class Buildable:
         return "optimizers/adamw.gin", *files, self.task_file, "runs/pretrain.gin"
 
     @property
+    def arguments(self) -> tuple[str, ...]:
+        """Of `t5x-like`, to train it."""
+        files = [f"--gin_file={name}" for name in self.gin_files]
+        bindings = [f"--gin.{name}={value}" for name, value in self.bindings.items()]
+        return "train", *files, *bindings, f"--gin.MODEL_DIR=runs/{self.architecture.family}_plan"
+
+    @property
     def command(self) -> str:
-        """A shell command that trains it."""
-        arguments = [f"--gin_file={name}" for name in self.gin_files]
-        arguments += [f"--gin.{name}={value}" for name, value in self.bindings.items()]
-        arguments.append(f"--gin.MODEL_DIR=runs/{self.architecture.family}_plan")
-        return shlex.join(["t5x-like", "train", *arguments])
+        """A shell command that trains it, on one line."""
+        return shlex.join(["t5x-like", *self.arguments])
 
     def counted(self, kind: str) -> int:
         """N as a law counts it: active parameters, with or without embeddings."""

@@ -78,7 +78,7 @@ def solve(rising: Callable[[Floats], Floats]) -> Floats:
 
     Bisects the logarithm, to the last digit or two of a double.
     """
-    below, above = rising(np.float64(FEW)), rising(np.float64(MANY))
+    below, above = rising(np.asarray(FEW)), rising(np.asarray(MANY))
     low = np.full(np.shape(below), np.log(FEW))
     high = np.full(np.shape(below), np.log(MANY))
     for _ in range(64):

@@ -102,7 +102,7 @@ class KaplanStepsLaw:
     alpha_S: float = 0.76
     B_star: float = 2.1e8
     alpha_B: float = 0.21
-    name: str = "kaplan2020"
+    name: str = "equation 1.6"
     source: str = "Kaplan et al. 2020, equations 1.4 and 1.6, tables 3 and 5"
     parameters_kind: str = WITHOUT_EMBEDDINGS
 

@@ -7,7 +7,7 @@ from t5x_like.errors import UserError
 from t5x_like.scaling.accelerators import Accelerators
 from t5x_like.scaling.buildable import Buildable, buildable
 from t5x_like.scaling.chosen_law import chosen_law
-from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS, Law
+from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS, AllocationLaw, Law
 from t5x_like.scaling.named_laws import DEFAULT, KnownLaw
 from t5x_like.scaling.question import Interval, Point, Question, answer, intervals
 from t5x_like.scaling.recipe import Architecture, Recipe
@@ -54,12 +54,16 @@ class Plan:
     @property
     def device_hours(self) -> float | None:
         """Hours of all chips together; None without chips."""
-        return self.accelerators and self.accelerators.hours(self.training_flops, self.mfu)
+        if self.accelerators is None:
+            return None
+        return self.accelerators.hours(self.training_flops, self.mfu)
 
     @property
     def wall_days(self) -> float | None:
         """Days from start to end; None without chips."""
-        return self.device_hours and self.device_hours / self.accelerators.count / 24
+        if self.accelerators is None:
+            return None
+        return self.accelerators.hours(self.training_flops, self.mfu) / self.accelerators.count / 24
 
     def to_json(self) -> dict[str, Any]:
         """Everything, in numbers, strings, lists and dicts."""
@@ -137,7 +141,7 @@ def plan(
         used = RepeatedData(used, question.unique_tokens)
         samples = samples and RepeatedData(samples, question.unique_tokens)
     point, compute_optimal = answer(used, question)
-    notes = [*known.notes, *_notes(known, used, point)]
+    notes = [*known.notes, *_notes(known, used, question, point)]
     devices = accelerators.devices if accelerators else 1
     try:
         model = buildable(
@@ -165,8 +169,14 @@ def plan(
     )
 
 
-def _notes(known: KnownLaw, law: Law, point: Point) -> list[str]:
+def _notes(known: KnownLaw, law: Law, question: Question, point: Point) -> list[str]:
     notes = []
+    weighed = question.chooses_for_inference or isinstance(law, RepeatedData)
+    if weighed and isinstance(known.law, AllocationLaw) and known.law.loss_law:
+        notes.append(
+            f"inference and repetitions are weighed on the loss of {known.law.loss_law.name}, "
+            f"whose best N for a budget is not that of {known.law.name}."
+        )
     if known.budgets and point.flops > 2 * known.budgets[1]:
         times = point.flops / known.budgets[1]
         notes.append(

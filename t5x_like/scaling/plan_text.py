@@ -1,5 +1,7 @@
 """A plan as `plan` prints it."""
 
+import shlex
+import textwrap
 from collections.abc import Sequence
 
 from t5x_like.scaling.plan import Plan
@@ -7,6 +9,7 @@ from t5x_like.scaling.question import Interval, Point
 from t5x_like.scaling.recipe import Recipe
 from t5x_like.scaling.repeated_data import RepeatedData
 
+_WIDTH = 100
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -14,9 +17,10 @@ def plan_text(plan: Plan, recipe: Recipe) -> str:
     """The answer, the model, its training, its cost, what to know, and the command."""
     sections = [_answer(plan), _model(plan, recipe), _cost(plan)]
     if plan.notes:
-        sections.append(["notes", *(f"  - {note}" for note in plan.notes)])
+        sections.append(["notes", *(_note(note) for note in plan.notes)])
     if plan.model:
-        sections.append(["command (the task is an example)", f"  {plan.model.command}"])
+        command = _continued(["t5x-like", *plan.model.arguments])
+        sections.append(["command (the task is an example)", *command])
     return "\n\n".join("\n".join(lines) for lines in sections if lines)
 
 
@@ -40,7 +44,7 @@ def _answer(plan: Plan) -> list[str]:
         ("loss", loss, _span(spans.get("loss"), loss=True)),
     ]
     if isinstance(law, RepeatedData):
-        n, d = law.effective(point.parameters, point.tokens)
+        n, d = map(float, law.effective(point.parameters, point.tokens))
         epochs = max(point.tokens / law.unique_tokens, 1)
         worth = f"worth {short(d)} new tokens; N is worth {short(n)}"
         rows.append(("epochs", f"{epochs:.4g}", worth))
@@ -106,9 +110,30 @@ def _cost(plan: Plan) -> list[str]:
     return [f"on {accelerators.name}", *_table(rows)]
 
 
+def _note(note: str) -> str:
+    return textwrap.fill(note, _WIDTH, initial_indent="  - ", subsequent_indent="    ")
+
+
+def _continued(arguments: Sequence[str]) -> list[str]:
+    """The lines of a shell command, each but the last with a backslash at its end."""
+    lines = [f"  {arguments[0]}"]
+    for argument in map(_quoted, arguments[1:]):
+        if len(lines[-1]) + len(argument) + 3 > _WIDTH:
+            lines.append("   ")
+        lines[-1] += f" {argument}"
+    return [f"{line} \\" for line in lines[:-1]] + lines[-1:]
+
+
+def _quoted(argument: str) -> str:
+    """As `shlex.quote`, but `"{'targets': 2048}"` where that is enough."""
+    if "'" in argument and not set('"$`\\!') & set(argument):
+        return f'"{argument}"'
+    return shlex.quote(argument)
+
+
 def _batch_rule(recipe: Recipe) -> str:
     rule = f"{recipe.batch_coefficient:g} C^{recipe.batch_exponent:g}"
-    return f"{rule} tokens, in rows that divide"
+    return f"{rule}, rounded so that meshes divide it"
 
 
 def _rate_rule(recipe: Recipe) -> str:

@@ -123,7 +123,7 @@ def _with_endless_data(law: Law, question: Question, point: Point) -> Point | No
         return None
     if point.tokens <= law.unique_tokens:
         return None
-    parameters, tokens = (float(value) for value in law.law.optimum(question.flops))
+    parameters, tokens = (float(value) for value in law.law.optimum(point.flops))
     return Point(parameters, tokens, _loss(law.law, parameters, tokens))
 
 
@@ -149,25 +149,25 @@ def intervals(
 
 def _solve(law: Law, question: Question) -> tuple[Any, Any]:
     """N and D, or arrays of them for a law of samples; NaN where there is no answer."""
-    c, n, d, loss = question.flops, question.parameters, question.tokens, question.loss
-    match question.given:
-        case ("flops",):
-            return law.optimum(c)
-        case ("parameters",):
-            return n, inverses.flops_for_parameters(law, n) / 6 / n
-        case ("tokens",):
-            return inverses.flops_for_tokens(law, d) / 6 / d, d
-        case ("loss",):
-            return law.optimum(inverses.flops_for_loss(law, loss))
-        case ("flops", "parameters"):
+    given: dict[str, Any] = {name: getattr(question, name) for name in question.given}
+    match given:
+        case {"parameters": n, "tokens": d}:
+            return n, d
+        case {"parameters": n, "flops": c}:
             return n, c / 6 / n
-        case ("flops", "tokens"):
-            return c / 6 / d, d
-        case ("parameters", "loss"):
+        case {"parameters": n, "loss": loss}:
             return n, inverses.tokens_for_loss(law, n, loss)
-        case ("tokens", "loss"):
+        case {"parameters": n}:
+            return n, inverses.flops_for_parameters(law, n) / 6 / n
+        case {"tokens": d, "flops": c}:
+            return c / 6 / d, d
+        case {"tokens": d, "loss": loss}:
             return inverses.parameters_for_loss(law, d, loss), d
-    return n, d
+        case {"tokens": d}:
+            return inverses.flops_for_tokens(law, d) / 6 / d, d
+        case {"loss": loss}:
+            return law.optimum(inverses.flops_for_loss(law, loss))
+    return law.optimum(given["flops"])
 
 
 def _check_loss(law: Law, question: Question) -> None:

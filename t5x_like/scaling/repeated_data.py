@@ -62,7 +62,7 @@ class RepeatedData:
 
     def lowest_loss(self) -> Floats:
         """The loss of an endless model after endless repetitions."""
-        parameters = self._best_parameters(np.float64(self.unique_tokens)) * (1 + self.r_star_n)
+        parameters = self._best_parameters(np.asarray(self.unique_tokens)) * (1 + self.r_star_n)
         return loss_of(self.law, parameters, self.most_effective_tokens)
 
     def effective(self, parameters: ArrayLike, tokens: ArrayLike) -> tuple[Floats, Floats]:

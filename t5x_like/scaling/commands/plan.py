@@ -4,6 +4,7 @@ import json
 import math
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import Any
 
 _SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 
@@ -11,7 +12,7 @@ _SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 def add_arguments(parser: ArgumentParser) -> None:
     """The command's flags."""
     question = parser.add_argument_group("what is given: one, or two but --flops with --loss")
-    amount = {"type": quantity, "metavar": "X"}
+    amount: dict[str, Any] = {"type": quantity, "metavar": "X"}
     question.add_argument("--flops", **amount, help="training budget C, 5.76e23")
     question.add_argument("--parameters", **amount, help="N, 70b")
     question.add_argument("--tokens", **amount, help="D, 1.4T")

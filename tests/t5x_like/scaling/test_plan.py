@@ -9,7 +9,7 @@ from t5x_like import cli
 from t5x_like.scaling import recipe
 from t5x_like.scaling.named_laws import known, named
 from t5x_like.scaling.plan import Question, plan
-from t5x_like.scaling.plan_text import short
+from t5x_like.scaling.plan_text import plan_text, short
 
 
 def planned(capsys, *flags):
@@ -149,6 +149,19 @@ def test_the_text_says_the_rule_of_each_choice(capsys):
         *("8  H100, 989 TFLOP/s each, MFU 0.3", "t5x-like train --gin_file=optimizers/adamw.gin"),
     ):
         assert part in text
+
+
+def test_the_command_in_the_text_is_the_one_in_the_json(chinchilla):
+    text = plan_text(chinchilla, recipe.Recipe())
+    printed = text[text.index("  t5x-like train") :]
+    assert all(len(line) <= 102 for line in printed.splitlines())
+    assert shlex.split(printed.replace("\\\n", " ")) == shlex.split(chinchilla.model.command)
+
+
+def test_a_law_without_a_loss_of_its_own_says_on_whose_loss_inference_is_weighed():
+    question = Question(flops=1e30, inference_tokens=1e12)  # no model of that size is built
+    found = plan(question, law="hoffmann2022_approach1", architecture="gpt2")
+    assert any("weighed on the loss of hoffmann2022_approach3" in note for note in found.notes)
 
 
 # -- A fit's file ----------------------------------------------------------------------------
