@@ -170,7 +170,7 @@ class Recipe:
 
     def head_dim(self, embed_dim: int) -> int:
         """Units of one head for a width."""
-        bounds = ((2048, 128), (384, 64), (96, 32), (0, 16))
+        bounds = ((2048, 128), (384, 64), (96, 32), (64, 16), (0, 8))
         return next(units for width, units in bounds if embed_dim >= width)
 
     def mlp_dim(self, embed_dim: int, ratio: float) -> int:
@@ -180,7 +180,7 @@ class Recipe:
 
     def widths(self) -> list[int]:
         """The widths to choose from, rising; heads divide each."""
-        grid = [(32, 128, 16), (128, 512, 32), (512, 1024, 64), (1024, 4096, 128)]
+        grid = [(16, 64, 8), (64, 128, 16), (128, 512, 32), (512, 1024, 64), (1024, 4096, 128)]
         grid += [(4096, 8192, 256), (8192, 32768 + 1, 512)]
         widths = [width for start, end, step in grid for width in range(start, end, step)]
         return [width for width in widths if width % self.head_dim(width) == 0]
