@@ -13,6 +13,7 @@ from t5x_like.scaling import laws
 from t5x_like.scaling.named_laws import KnownLaw, known
 
 _NO_SAMPLES = "the fit has no bootstrap samples (`fit --bootstrap 1000`), so there is no interval."
+_NO_LOSS = "the fit divides a budget and predicts no loss; one by approach3 does."
 
 
 def chosen_law(name: str) -> KnownLaw:
@@ -38,7 +39,9 @@ def _fitted(path: Path) -> KnownLaw:
         )
     law = laws.from_json(written["law"])
     samples = _samples(law, written.get("samples") or {}, path)
-    return KnownLaw(law, samples, notes=() if samples else (_NO_SAMPLES,))
+    silent = law.loss(1e9, 1e10) is None
+    notes = (_NO_SAMPLES,) * (samples is None) + (_NO_LOSS,) * silent
+    return KnownLaw(law, samples, notes=notes)
 
 
 def _samples(law: Any, columns: Mapping[str, Any], path: Path) -> Any:

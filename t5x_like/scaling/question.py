@@ -134,10 +134,12 @@ def intervals(
 
     95% percentiles over the samples, empty without.
     """
-    if samples is None or point.loss is None:
+    if samples is None:
         return {}
-    losses = inverses.loss_of(samples, point.parameters, point.tokens)
-    found: dict[str, Interval] = {"loss": _percentiles(losses)}
+    found: dict[str, Interval] = {}
+    losses = samples.loss(point.parameters, point.tokens)
+    if losses is not None and np.ndim(losses):
+        found["loss"] = _percentiles(losses)
     if not isinstance(law, RepeatedData) and not question.chooses_for_inference:
         n, d = _solve(samples, question)
         free = {"parameters": n, "tokens": d, "flops": 6 * n * d}

@@ -6,7 +6,9 @@ import shlex
 import pytest
 
 from t5x_like import cli
+from t5x_like.errors import UserError
 from t5x_like.scaling import recipe
+from t5x_like.scaling.laws import AllocationLaw
 from t5x_like.scaling.named_laws import known, named
 from t5x_like.scaling.plan import Question, plan
 from t5x_like.scaling.plan_text import plan_text, short
@@ -193,6 +195,18 @@ def test_a_fit_without_a_bootstrap_has_no_interval_and_says_why(fit_file):
     found = plan(Question(flops=1e30), law=str(fit_file), architecture="gpt2").to_json()
     assert found["loss_interval"] is None
     assert any("no bootstrap samples" in note for note in found["notes"])
+
+
+def test_a_fit_that_only_divides_a_budget_has_intervals_of_n_and_d_and_no_loss(fit_file):
+    law = AllocationLaw(0.1, 0.5, name="approach2")
+    samples = {"coefficient": [0.09, 0.1, 0.11], "exponent": [0.5, 0.5, 0.5]}
+    fit_file.write_text(json.dumps({"law": law.to_json(), "samples": samples}))
+    written = plan(Question(flops=1e30), law=str(fit_file), architecture="gpt2").to_json()
+    assert written["loss"] is None and written["loss_interval"] is None
+    assert written["intervals"]["parameters"] == pytest.approx([0.9e14, 1.1e14])
+    assert any("predicts no loss" in note for note in written["notes"])
+    with pytest.raises(UserError, match=r"--loss=2: approach2 predicts no loss"):
+        plan(Question(loss=2.0), law=str(fit_file), architecture="gpt2")
 
 
 # -- Mistakes --------------------------------------------------------------------------------
