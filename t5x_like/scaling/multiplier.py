@@ -227,7 +227,7 @@ def _fit_curve(budgets: Array, losses: Array) -> LossCurve:
     best = np.full(len(losses), np.inf)
     chosen = np.full((3, len(losses)), np.nan)
     for share in floors:
-        floor = share * lowest
+        floor = share * np.where(np.isfinite(lowest), lowest, 0.0)
         with np.errstate(invalid="ignore", divide="ignore"):
             above = np.log(np.where(weights > 0, known - floor[:, None], 1.0))
         # Weighted so that the squares are those of errors of log loss.
@@ -261,7 +261,7 @@ def _compare(
 ) -> list[dict[str, object]]:
     """Rows of the table: at the geometric mean of the shared budgets, then at each."""
     middle = float(np.exp(np.mean(np.log(shared))))
-    points = np.array([middle, *shared])
+    points = np.array([middle, *(b for b in shared if not np.isclose(b, middle, rtol=1e-6))])
     ours, theirs = curves[variant].loss(points), curves[baseline].loss(points)
     rows = min(len(ours), len(theirs))
     alone = LossCurve(*(part[:rows] for part in dataclasses.astuple(curves[baseline])))

@@ -15,7 +15,7 @@ from t5x_like.scaling.report.sweep_runs import SweepRuns
 METHODS = {
     "approach1": "Approach 1, envelope of training curves",
     "approach2": "Approach 2, IsoFLOP parabolas",
-    "approach3": "Approach 3, E + A/N^α + B/D^β",
+    "approach3": "Approach 3, E + A/Nᵅ + B/Dᵝ",
 }
 # The five coefficients of approach 3 and three runs over, below which a fit says little.
 RUNS_FOR_APPROACH3 = 8

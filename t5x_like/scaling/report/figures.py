@@ -115,11 +115,11 @@ def isoflop(analysis: Analysis) -> Any:
     for axes in all_axes[::columns]:
         axes.set_ylabel("validation loss (nats a token)")
     _legend(all_axes[columns - 1], "budget (FLOPs)")
-    if any(group.minimum is not None for groups in panels.values() for group in groups):
-        figure.supxlabel(
-            "Stars: minima, with 95% intervals of N. Hollow: left out of the power law.",
-            fontsize=8, color=style.GREY,
-        )  # fmt: skip
+    found = [g.minimum for groups in panels.values() for g in groups if g.minimum is not None]
+    if found:
+        hollow = "" if all(row["used"] for row in found) else " Hollow: left out of the law."
+        words = f"Stars: minima of the parabolas, with 95% intervals of N.{hollow}"
+        figure.supxlabel(words, fontsize=8, color=style.GREY)
     return figure
 
 
@@ -128,14 +128,14 @@ def _minimum(axes: Any, minimum: Any, colour: str) -> None:
         return
     at, loss = minimum["parameters"], minimum["loss"]
     low, high = minimum["parameters_low"], minimum["parameters_high"]
-    if np.isfinite([low, high]).all():
-        axes.plot([low, high], [loss, loss], color="black", linewidth=1.1, zorder=4)
-        axes.plot([low, high], [loss, loss], "|", color="black", markersize=6, zorder=4)
     face = colour if minimum["used"] else "white"
     axes.plot(
-        at, loss, "*", color=face, markersize=11, markeredgecolor="black",
-        markeredgewidth=0.8, zorder=5,
+        at, loss, "*", color=face, markersize=8, markeredgecolor="black",
+        markeredgewidth=0.6, zorder=4,
     )  # fmt: skip
+    if np.isfinite([low, high]).all():
+        axes.plot([low, high], [loss, loss], color="black", linewidth=1, zorder=5)
+        axes.plot([low, high], [loss, loss], "|", color="black", markersize=7, zorder=5)
 
 
 def optimum(analysis: Analysis) -> Any:
@@ -154,7 +154,7 @@ def optimum(analysis: Analysis) -> Any:
         for line in lines:
             values = getattr(line, quantity)
             if line.published:
-                dashes = ("--", ":", "-.", (0, (6, 2)), (0, (6, 2, 1, 2)))[published % 5]
+                dashes = style.cycled(style.DASHES, published)
                 axes.plot(
                     line.flops, values[0], linestyle=dashes, color=style.GREY, linewidth=1.1,
                     label=line.label,
@@ -163,7 +163,11 @@ def optimum(analysis: Analysis) -> Any:
             else:
                 colour = style.cycled(style.COLOURS, own)
                 axes.fill_between(line.flops, values[1], values[2], color=colour, alpha=0.18, lw=0)
-                axes.plot(line.flops, values[0], color=colour, label=line.label, zorder=3)
+                # The first is the widest, so that those above it leave its rims to be seen.
+                axes.plot(
+                    line.flops, values[0], color=colour, label=line.label, zorder=3,
+                    linewidth=max(1.2, 3.4 - 1.1 * own),
+                )  # fmt: skip
                 own += 1
             drawn.append(values[0])
         if not minima.empty:

@@ -13,6 +13,7 @@ import pandas as pd
 from t5x_like.errors import UserError
 from t5x_like.scaling.report import series, style
 from t5x_like.scaling.report.analysis import METHODS, Analysis, Note, described
+from t5x_like.scaling.report.html_table import table
 from t5x_like.scaling.report.plots import all_plots
 from t5x_like.scaling.report.tables import Tables
 from t5x_like.scaling.report.traces import Plot
@@ -24,6 +25,28 @@ SECTIONS = {
     "shapes": "Shapes",
     "envelope": "Training curves",
     "residuals": "Residuals",
+}
+TITLES = {
+    "parameters": "N",
+    "parameters_low": "N low",
+    "parameters_high": "N high",
+    "tokens": "D",
+    "tokens_low": "D low",
+    "tokens_high": "D high",
+    "loss_low": "loss low",
+    "loss_high": "loss high",
+    "baseline_loss": "loss of the baseline",
+    "flops": "FLOPs",
+    "budget": "budget (FLOPs)",
+    "budgets": "budgets shared",
+    "headline": "geometric mean",
+    "rows_used": "runs used",
+    "starts_agreeing": "starts agreeing",
+}
+PREDICTED = {
+    "optimal_parameters": "best N",
+    "optimal_tokens": "best D",
+    "optimal_loss": "loss there",
 }
 RUN_COLUMNS = {
     "name": "run",
@@ -45,12 +68,6 @@ RUN_COLUMNS = {
     "seed": "seed",
     "tokens_per_second": "tokens/s",
 }
-COUNTS = {
-    *("parameters", "parameters_without_embeddings", "active_parameters", "tokens"),
-    *("batch_tokens", "tokens_per_second", "parameters_low", "parameters_high"),
-    *("tokens_low", "tokens_high"),
-}
-FLOPS = {"flops", "budget", "model_flops"}
 
 
 def page_text(analysis: Analysis, tables: Tables) -> str:
@@ -104,7 +121,12 @@ def _plot_json(plot: Plot) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"color": "theme:ink", "size": 13, "family": "system-ui, sans-serif"},
-        "margin": {"l": 60, "r": 16, "t": 16, "b": 50},
+        "margin": {"l": 60, "r": 16, "t": 32, "b": 50},
+        "modebar": {
+            "bgcolor": "rgba(0,0,0,0)",
+            "color": "theme:muted",
+            "activecolor": "theme:ink",
+        },
         "hoverlabel": {
             "align": "left",
             "namelength": -1,
@@ -161,18 +183,21 @@ def _body(analysis: Analysis, tables: Tables, plots: list[Plot]) -> str:
         chosen = [plot for plot in plots if plot.section == key]
         if chosen:
             one = " one" if len(chosen) == 1 else ""
-            drawn = "".join(map(_figure, chosen))
-            table = _section_table(key, tables)
-            parts.append(
-                f'<h2 id="section-{key}">{title}</h2><div class="plots{one}">{drawn}</div>{table}'
+            drawn = "".join(
+                # Plots that differ in the variant alone share what is said of them.
+                _figure(plot, plot.caption not in [other.caption for other in chosen[:i]])
+                for i, plot in enumerate(chosen)
             )
-    parts.append(f'<h2 id="section-laws">Laws</h2>{_laws(analysis)}')
+            parts.append(
+                f'<h2 id="section-{key}">{title}</h2><div class="plots{one}">{drawn}</div>'
+                + _section_table(key, tables)
+            )
+    parts.append(f'<h2 id="section-laws">Laws</h2>{_laws(analysis, tables["laws"])}')
     cells = analysis.sweep.cells
     shown = {name: title for name, title in RUN_COLUMNS.items() if _tells(cells, name)}
     parts.append(
         '<h2 id="section-runs">Runs</h2><p class="muted">Click a row, or a point of a plot, for '
-        "its gin file; a heading to sort.</p>"
-        + _table(cells[list(shown)].rename(columns=shown), list(shown), cells["name"])
+        "its gin file; a heading to sort.</p>" + table(cells[list(shown)], shown, cells["name"])
     )
     return "\n".join(parts)
 
@@ -198,13 +223,13 @@ def _tiles(analysis: Analysis) -> str:
             ends = found.intervals.get("a")
             within = f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else ""
             label = described(variant, method).partition(",")[0]
-            tiles.append((f"N ∝ C^{found.parameters['a']:.3f}", f"{label}{within}"))
+            tiles.append((f"N ∝ C<sup>{found.parameters['a']:.3f}</sup>", f"{label}{within}"))
     for row in series.headline_multipliers(analysis).to_dict("records"):
         within = f" [{row['low']:.2f}, {row['high']:.2f}]" if np.isfinite(row["low"]) else ""
         label = f"compute multiplier of {row['variant']}{within}"
         tiles.append((f"× {row['multiplier']:.2f}", label))
     drawn = (
-        f'<div class="tile"><b>{html.escape(value)}</b><span>{html.escape(label)}</span></div>'
+        f'<div class="tile"><b>{value}</b><span>{html.escape(label)}</span></div>'
         for value, label in tiles
     )
     return f'<div class="tiles">{"".join(drawn)}</div>'
@@ -220,11 +245,10 @@ def _notes(notes: list[Note], kind: str) -> str:
     return f'<ul class="{kind}">{"".join(items)}</ul>'
 
 
-def _figure(plot: Plot) -> str:
-    return (
-        f'<figure><h3>{html.escape(plot.title)}</h3><div class="plot" id="{plot.name}"></div>'
-        f"<figcaption>{html.escape(plot.caption)}</figcaption></figure>"
-    )
+def _figure(plot: Plot, captioned: bool) -> str:
+    caption = f"<figcaption>{html.escape(plot.caption)}</figcaption>" if captioned else ""
+    title = html.escape(plot.title)
+    return f'<figure><h3>{title}</h3><div class="plot" id="{plot.name}"></div>{caption}</figure>'
 
 
 def _section_table(key: str, tables: Tables) -> str:
@@ -232,70 +256,27 @@ def _section_table(key: str, tables: Tables) -> str:
     if name is None or tables[name].empty:
         return ""
     frame = tables[name].dropna(axis="columns", how="all")
-    if "variant" in frame and set(frame["variant"]) == {""}:
-        frame = frame.drop(columns="variant")
-    return "<p></p>" + _table(frame, list(frame.columns))
+    return f"<p></p>{table(_without_single_variant(frame), TITLES)}"
 
 
-def _laws(analysis: Analysis) -> str:
+def _without_single_variant(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.drop(columns="variant") if set(frame["variant"]) == {""} else frame
+
+
+def _laws(analysis: Analysis, laws: pd.DataFrame) -> str:
     if not analysis.fits:
         return "<p>No law could be fitted yet; the reasons are above.</p>"
-    rows = []
-    for (variant, method), found in analysis.fits.items():
-        for name, value in found.parameters.items():
-            ends = found.intervals.get(name)
-            within = f"[{ends[0]:.4g}, {ends[1]:.4g}]" if ends else "–"
-            rows.append(
-                {
-                    "variant": variant,
-                    "method": METHODS[method],
-                    "quantity": name,
-                    "value": f"{value:.5g}",
-                    "95% interval": within,
-                    "runs used": found.rows_used,
-                    "starts agreeing": f"{found.starts_agreeing} of {found.starts}",
-                }
-            )
-    frame = pd.DataFrame(rows)
-    if set(frame["variant"]) == {""}:
-        frame = frame.drop(columns="variant")
-    return _table(frame, list(frame.columns))
-
-
-def _table(frame: pd.DataFrame, columns: list[str], runs: Any = None) -> str:
-    """An HTML table; `columns` are the names by which values are formatted."""
-    heads = "".join(
-        f'<th class="{"text" if _is_text(frame[title]) else "number"}">{html.escape(title)}</th>'
-        for title in frame.columns
+    laws = laws.assign(
+        method=laws["method"].map(METHODS),
+        # What is solved directly has one start.
+        starts_agreeing=[
+            f"{agreeing} of {starts}" if starts > 1 else "direct"
+            for agreeing, starts in zip(laws["starts_agreeing"], laws["starts"], strict=True)
+        ],
     )
-    texts = [_is_text(frame[title]) for title in frame.columns]
-    names = [None] * len(frame) if runs is None else list(runs)
-    rows = []
-    for name, values in zip(names, frame.itertuples(index=False), strict=True):
-        cells = "".join(map(_cell, columns, values, texts))
-        run = "" if name is None else f' data-run="{html.escape(str(name))}"'
-        rows.append(f"<tr{run}>{cells}</tr>")
-    body = "".join(rows)
-    table = f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody>"
-    return f'<div class="table"><table>{table}</table></div>'
-
-
-def _is_text(column: pd.Series) -> bool:
-    return not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column))
-
-
-def _cell(column: str, value: Any, is_text: bool) -> str:
-    if is_text:
-        return f'<td class="text">{html.escape(str(value))}</td>'
-    if isinstance(value, bool | np.bool_):
-        return f"<td>{'yes' if value else 'no'}</td>"
-    number = float(value)
-    if np.isnan(number):
-        return "<td>–</td>"
-    if column in FLOPS:
-        shown = style.power(number, 3)
-    elif column in COUNTS:
-        shown = style.short(number)
-    else:
-        shown = "∞" if np.isinf(number) else f"{number:.5g}"
-    return f'<td data-value="{number!r}">{shown}</td>'
+    laws = _without_single_variant(laws.drop(columns=["starts", "objective", "rows_left_out"]))
+    predicted = laws["flops"].notna()
+    coefficients = table(laws[~predicted].drop(columns="flops"), TITLES)
+    best = laws[predicted].drop(columns=["rows_used", "starts_agreeing"])
+    best = best.assign(quantity=best["quantity"].map(PREDICTED))
+    return f"{coefficients}<h3>What they say of larger budgets</h3>{table(best, TITLES)}"

@@ -98,7 +98,7 @@ def _minimum(group: series.IsoFlop, colour: str, shared: Json) -> list[Json]:
         "y": [row["loss"]],
         "marker": {
             "symbol": "star" if row["used"] else "star-open",
-            "size": 15,
+            "size": 12,
             "color": colour,
             "line": {"width": 1.2, "color": INK},
         },
@@ -135,11 +135,19 @@ def _optima(analysis: Analysis) -> list[Plot]:
                 published += 1
                 continue
             colour = style.cycled(style.COLOURS, own)
+            width = max(1.6, 5.2 - 1.8 * own)  # the rims of the lower ones stay to be seen
             own += 1
             if np.isfinite(values[1:]).all():
                 data.append(band_trace(line.flops, values[1], values[2], colour, line.label))
             data.append(
-                line_trace(line.flops, values[0], colour, name=line.label, legendgroup=line.label)
+                line_trace(
+                    line.flops,
+                    values[0],
+                    colour,
+                    name=line.label,
+                    legendgroup=line.label,
+                    width=width,
+                )
             )
         if not minima.empty:
             data.append(_minima_points(minima, quantity))
@@ -149,6 +157,7 @@ def _optima(analysis: Analysis) -> list[Plot]:
                 style.span(lines[0].flops, 0.0), "compute C (FLOPs)", style.power
             ),
             "yaxis": style.plotly_log_axis(style.span(ends), f"optimal {quantity} {letter}"),
+            "legend": {"orientation": "h"},
         }
         caption = (
             f"The {letter} of the lowest loss for a budget, with 95% bands; published laws, "

@@ -10,7 +10,8 @@ import numpy as np
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 GREY = "#767676"
 # Of the published laws, which stay behind what was measured; told apart by their dashes too.
-PUBLISHED_DASHES = ("dash", "dot", "dashdot", "longdash", "longdashdot", "5px,2px,1px,2px")
+PUBLISHED_DASHES = ("dash", "dot", "dashdot", "12px,3px", "6px,2px,2px,2px,2px,2px")
+DASHES: Any = ("--", ":", "-.", (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 PLOTLY_MARKERS = (
     "circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x",
@@ -110,16 +111,26 @@ def power(value: float, digits: int = 2) -> str:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Places of labels on a log axis: at least two, at most eight, of few digits."""
-    decades = np.arange(np.floor(np.log10(low)) - 1, np.ceil(np.log10(high)) + 2)
-    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8)):
-        every = int(max(1, np.ceil((len(decades) - 3) / 6))) if steps == (1,) else 1
-        places = [s * 10.0**d for d in decades[::every] for s in steps]
-        inside = [place for place in places if low <= place <= high]
-        if len(inside) >= 3:
-            return inside
-    middle = float(np.sqrt(low * high))
-    return inside if len(inside) >= 2 else [float(f"{v:.3g}") for v in (low, middle, high)]
+    """Places of labels on a log axis: few, of few digits."""
+    if high < 5 * low:
+        return _even_ticks(low, high)
+    decades = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    every = int(np.ceil((len(decades) - 1) / 6))
+    powers = [place for place in 10.0 ** decades[::every] if low <= place <= high]
+    if len(powers) >= 3:
+        return powers
+    steps = (1, 3) if high > 20 * low else (1, 2, 3, 5)
+    return [s * 10.0**d for d in decades for s in steps if low <= s * 10.0**d <= high]
+
+
+def _even_ticks(low: float, high: float) -> list[float]:
+    """Where an axis is less than a decade long, even steps are plainer than those of decades."""
+    rough = (high - low) / 5
+    size = 10.0 ** np.floor(np.log10(rough))
+    step = next(size * each for each in (1, 2, 2.5, 5, 10) if size * each >= rough)
+    first = int(np.ceil(low / step - 1e-9))
+    found = [float(f"{i * step:.6g}") for i in range(first, int(np.floor(high / step + 1e-9)) + 1)]
+    return found or [float(f"{np.sqrt(low * high):.3g}")]
 
 
 def span(values: Any, margin: float = 0.06) -> tuple[float, float]:

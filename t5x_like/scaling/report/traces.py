@@ -159,7 +159,7 @@ def band_trace(x: Any, low: Any, high: Any, colour: str, label: str) -> Json:
         "y": numbers([*low, *high[::-1]]),
         "fill": "toself",
         "fillcolor": colour,
-        "opacity": 0.18,
+        "opacity": 0.25,
         "line": {"width": 0},
         "hoverinfo": "skip",
         "showlegend": False,
@@ -178,5 +178,6 @@ def error_bars(values: Any, low: Any, high: Any, colour: str) -> Json | None:
         "array": numbers(high - values),
         "arrayminus": numbers(values - low),
         "color": colour,
-        "thickness": 1.5,
+        "thickness": 2,
+        "width": 6,
     }

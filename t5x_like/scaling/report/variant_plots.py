@@ -43,7 +43,7 @@ def variants(analysis: Analysis) -> list[Plot]:
         "yaxis": {"title": {"text": "loss at the optimum (nats a token)"}},
     }
     caption = (
-        "The lowest loss of each budget's parabola, with 95% intervals, and L*(C) = E + k·C^−γ "
+        "The lowest loss of each budget's parabola, with 95% intervals, and L*(C) = E + k·C⁻ᵞ "
         "through them (E = 0 with fewer than four budgets)."
     )
     plots = [
@@ -80,7 +80,7 @@ def _multipliers(analysis: Analysis, table: pd.DataFrame, names: list[str]) -> P
             f"compute multiplier against {analysis.baseline}",
             lambda value: f"{value:g}",
         ),
-        "yaxis": {"autorange": "reversed", "automargin": True, "type": "category"},
+        "yaxis": {"range": [len(table) - 0.4, -0.6], "type": "category"},
         "shapes": [
             {
                 "type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper",

@@ -1,0 +1,65 @@
+"""A data frame as a table of the page: numbers as a reader wants them, sortable by their values."""
+
+import html
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from t5x_like.scaling.report import style
+
+COUNTS = {
+    *("parameters", "parameters_without_embeddings", "active_parameters", "tokens"),
+    *("batch_tokens", "tokens_per_second", "parameters_low", "parameters_high"),
+    *("tokens_low", "tokens_high"),
+}
+FLOPS = {"flops", "budget", "model_flops"}
+
+
+def table(frame: pd.DataFrame, titles: Mapping[str, str], runs: Iterable[str] | None = None) -> str:
+    """The HTML.
+
+    Args:
+      frame: what to show; a column's name says how its numbers are written.
+      titles: column -> heading; the name itself where there is none.
+      runs: whose gin file a click on each row shows.
+    """
+    texts = {name: _is_text(frame[name]) for name in frame.columns}
+    heads = "".join(
+        f"<th{_kind(texts[name])}>{html.escape(titles.get(name, name))}</th>"
+        for name in frame.columns
+    )
+    names = [None] * len(frame) if runs is None else list(runs)
+    rows = []
+    for run, values in zip(names, frame.itertuples(index=False), strict=True):
+        cells = "".join(map(_cell, frame.columns, values, texts.values()))
+        about = "" if run is None else f' data-run="{html.escape(run)}"'
+        rows.append(f"<tr{about}>{cells}</tr>")
+    inner = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f'<div class="table"><table>{inner}</table></div>'
+
+
+def _kind(is_text: bool) -> str:
+    return ' class="text"' if is_text else ""
+
+
+def _is_text(column: pd.Series) -> bool:
+    return not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column))
+
+
+def _cell(column: str, value: Any, is_text: bool) -> str:
+    if is_text:
+        return f'<td class="text">{html.escape(str(value))}</td>'
+    if isinstance(value, bool | np.bool_):
+        return f"<td>{'yes' if value else 'no'}</td>"
+    number = float(value)
+    if np.isnan(number):
+        return "<td>–</td>"
+    if column in FLOPS:
+        shown = style.power(number, 3)
+    elif column in COUNTS or abs(number) >= 1e5:
+        shown = style.short(number)
+    else:
+        shown = f"{number:.5g}"
+    return f'<td data-value="{number!r}">{shown}</td>'
