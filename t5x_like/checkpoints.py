@@ -8,7 +8,6 @@ it is whole; in an object store, `commit_success.txt` is written into it last.
 """
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from t5x_like.errors import UserError
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner, path_name, split_boxes
 from t5x_like.protocols import LanguageModel, Params
+from t5x_like.subtrees import matching, subtree
 from t5x_like.train_state import TrainState
 
 DIRECTORY = "checkpoints"
@@ -113,6 +113,16 @@ class Checkpointer:
     def latest_step(self) -> int | None:
         """The newest whole checkpoint's step."""
         return self._manager.latest_step()
+
+    def steps(self) -> list[int]:
+        """The steps of all whole checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def drop_after(self, step: int) -> None:
+        """Deletes the checkpoints of later steps."""
+        for later in self.steps():
+            if later > step:
+                self._manager.delete(later)
 
     def save(
         self, state: TrainState, step: int, data: Mapping[str, Any], metadata: Mapping[str, Any]
@@ -278,8 +288,8 @@ def initial_state(
     directory = find_checkpoint(source.path)
     target = _placed_params(model, partitioner)
     names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(target)]
-    taken = _matching(names, source.include)
-    wanted = _subtree(target, taken)
+    taken = matching(names, source.include)
+    wanted = subtree(target, taken)
     check_parameters(wanted, directory, whole=False)
     loaded = {
         path_name(path): leaf
@@ -358,34 +368,6 @@ def _placed_params(model: LanguageModel, partitioner: Partitioner) -> Any:
         shapes,
         partitioner.param_shardings(model),
     )
-
-
-def _matching(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
-    taken: set[str] = set()
-    for pattern in patterns:
-        try:
-            found = [name for name in names if re.search(pattern, name)]
-        except re.error as error:
-            raise UserError(f"'{pattern}' is not a regular expression: {error}.") from error
-        if not found:
-            raise UserError(
-                f"'{pattern}' matches none of the {len(names)} parameters, such as '{names[0]}'."
-            )
-        taken.update(found)
-    return taken
-
-
-def _subtree(tree: Any, names: set[str], prefix: str = "") -> Any:
-    """The nested dictionaries of `tree` with only the leaves named."""
-    result = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            if inner := _subtree(value, names, f"{name}/"):
-                result[key] = inner
-        elif name in names:
-            result[key] = value
-    return result
 
 
 def _named(opt_state: Any) -> dict[str, Any]:

@@ -106,6 +106,16 @@ def check(program: Callable[..., Any]) -> None:
     _check_reachable(configurable, (), set())
 
 
+def reached(program: Callable[..., Any]) -> dict[str, dict[str, Any]]:
+    """What each bound argument of `program` is made of: binding or macro to value, unbuilt."""
+    found: dict[str, dict[str, Any]] = {}
+    for argument, value in _bindings_of(gin_state._inverse_lookup(program), ()).items():
+        found[argument] = {f"{program.__name__}.{argument}": value}
+        for reference in gin_state.iterate_references(value):
+            _collect(reference.configurable, tuple(reference.scopes), found[argument])
+    return found
+
+
 def macro(name: str) -> Any:
     """The value of a macro, built.
 
@@ -340,10 +350,7 @@ def _check_reachable(
     if (configurable.selector, scopes, called) in seen:
         return
     seen.add((configurable.selector, scopes, called))
-    bound: dict[str, Any] = {}
-    for depth in range(len(scopes) + 1):
-        key = ("/".join(scopes[:depth]), configurable.selector)
-        bound.update(gin_state._CONFIG.get(key, {}))
+    bound = _bindings_of(configurable, scopes)
     shown = "/".join([*scopes, configurable.selector])
     if called:
         _check_required(configurable, bound, shown)
@@ -358,6 +365,25 @@ def _check_reachable(
                     raise UserError(_missing_macro("/".join(scopes)))
                 raise UserError(f"{shown}.{parameter} is required and not set.")
             _check_reachable(reference.configurable, inner, seen, reference.evaluate)
+
+
+def _bindings_of(configurable: Any, scopes: tuple[str, ...]) -> dict[str, Any]:
+    """Parameter to value, as a call in these scopes would find them."""
+    bound: dict[str, Any] = {}
+    for depth in range(len(scopes) + 1):
+        key = ("/".join(scopes[:depth]), configurable.selector)
+        bound.update(gin_state._CONFIG.get(key, {}))
+    return bound
+
+
+def _collect(configurable: Any, scopes: tuple[str, ...], found: dict[str, Any]) -> None:
+    for parameter, value in _bindings_of(configurable, scopes).items():
+        is_macro = configurable.selector == "gin.macro"
+        name = "/".join(scopes if is_macro else (*scopes, f"{configurable.selector}.{parameter}"))
+        if name not in found:
+            found[name] = value
+            for reference in gin_state.iterate_references(value):
+                _collect(reference.configurable, tuple(reference.scopes) or scopes, found)
 
 
 def _check_required(configurable: Any, bound: dict[str, Any], shown: str) -> None:

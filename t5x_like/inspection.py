@@ -68,12 +68,6 @@ def inspect(
     return report
 
 
-def positions(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Tokens of one batch, padding included: the encoder's and the decoder's."""
-    names = ("encoder_input_tokens", "decoder_target_tokens")
-    return sum(math.prod(shapes[name]) for name in names if name in shapes)
-
-
 def parameter_tree(model: LanguageModel, partitioner: Partitioner) -> dict[str, dict[str, Any]]:
     """Each parameter's `shape`, `dtype`, `logical_axes` and `mesh_axes`, by name."""
     params, axes = split_boxes(model.abstract_params())

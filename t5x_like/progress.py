@@ -13,12 +13,15 @@ class Progress:
       total: the last step.
       start: the steps already made.
       shown: whether to show anything.
+      label: put before every line, for one of several runs; then there is no bar.
     """
 
-    def __init__(self, total: int, start: int = 0, shown: bool = True) -> None:
+    def __init__(self, total: int, start: int = 0, shown: bool = True, label: str = "") -> None:
         self._total = total
         self._shown = shown
-        self._bar = _rich_bar(total, start) if shown and sys.stdout.isatty() else None
+        self._label = f"{label}  " if label else ""
+        alone = shown and not label and sys.stdout.isatty()
+        self._bar = _rich_bar(total, start) if alone else None
         self._followed: list[tuple[logging.Logger, logging.Handler]] = []
 
     def say(self, text: str) -> None:
@@ -26,7 +29,8 @@ class Progress:
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         elif self._shown:
-            print(text, flush=True)
+            lines = [f"{self._label}{line}" for line in text.splitlines()]
+            print("\n".join(lines), flush=True)
 
     def follow(self, name: str) -> None:
         """Shows what this logger and those below it say, from INFO up, until `close`."""
@@ -50,7 +54,7 @@ class Progress:
         elif self._shown:
             if "step_seconds" in values and step < self._total:
                 text += f"  {duration((self._total - step) * values['step_seconds'])} left"
-            print(f"step {step}/{self._total}  {text}", flush=True)
+            print(f"{self._label}step {step}/{self._total}  {text}", flush=True)
 
     def close(self) -> None:
         """Leaves the bar as it is."""

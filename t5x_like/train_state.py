@@ -1,5 +1,6 @@
 """What training changes: the step, the parameters and the optimizer's state."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -60,15 +61,26 @@ def create_state(
     model: LanguageModel, optimizer: Optimizer, partitioner: Partitioner, seed: int
 ) -> TrainState:
     """A fresh state, created where it will live: no device ever holds more than its part."""
+    return state_maker(model, optimizer, partitioner)(seed)
+
+
+def state_maker(
+    model: LanguageModel, optimizer: Optimizer, partitioner: Partitioner
+) -> Callable[[int], TrainState]:
+    """`create_state` for many seeds, compiled once."""
     update_rule = transformation(model, optimizer)
 
     def init(key: jax.Array) -> TrainState:
         params = model.init(key, {})["params"]
         return TrainState(jnp.zeros((), jnp.int32), params, update_rule.init(params))
 
-    target = shardings(abstract_state(model, optimizer, partitioner))
-    with partitioner.activate():
-        return jax.jit(init, out_shardings=target)(jax.random.key(seed))
+    jitted = jax.jit(init, out_shardings=shardings(abstract_state(model, optimizer, partitioner)))
+
+    def create(seed: int) -> TrainState:
+        with partitioner.activate():
+            return jitted(jax.random.key(seed))
+
+    return create
 
 
 def state_from_params(

@@ -94,7 +94,33 @@ def _jitted(
     seed: int,
     num_microbatches: int,
 ) -> jax.stages.Wrapped:
-    update_rule = train_state.transformation(model, optimizer)
+    gradient = mean_gradient(model, num_microbatches)
+    update = state_update(model, optimizer)
+
+    def step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        gradients, metrics = gradient(state.params, batch, key)
+        state, own_metrics = update(state, gradients)
+        return state, {**metrics, **own_metrics}
+
+    placed = train_state.shardings(train_state.abstract_state(model, optimizer, partitioner))
+    return jax.jit(
+        step,
+        in_shardings=(placed, partitioner.batch_sharding),
+        out_shardings=(placed, partitioner.replicated),
+        donate_argnums=0,
+    )
+
+
+def mean_gradient(
+    model: LanguageModel, num_microbatches: int = 1
+) -> Callable[[Params, Batch, jax.Array], tuple[Params, Metrics]]:
+    """From parameters, a batch and a key to the gradient of the mean loss, and summed metrics.
+
+    Args:
+      model: whose `loss` is minimized.
+      num_microbatches: see `make_train_step`.
+    """
 
     def sum_loss(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
         return model.loss(params, batch, key)
@@ -114,30 +140,33 @@ def _jitted(
 
         return jax.lax.scan(add, zeros, (pieces, keys))[0]
 
-    def step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        gradients, metrics = accumulate(state.params, batch, key)
+    def mean(params: Params, batch: Batch, key: jax.Array) -> tuple[Params, Metrics]:
+        gradients, metrics = accumulate(params, batch, key)
         # A batch without a single target has no gradient; 0 / 0 would poison the parameters.
         weight = jnp.maximum(metrics["loss"][1], 1e-9)
-        gradients = jax.tree.map(lambda g: g / weight, gradients)
+        return jax.tree.map(lambda g: g / weight, gradients), metrics
+
+    return mean
+
+
+def state_update(
+    model: LanguageModel, optimizer: Optimizer
+) -> Callable[[TrainState, Params], tuple[TrainState, Metrics]]:
+    """From a state and a gradient to the next state, and the metrics of the update."""
+    update_rule = train_state.transformation(model, optimizer)
+
+    def update(state: TrainState, gradients: Params) -> tuple[TrainState, Metrics]:
         updates, opt_state = update_rule.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         one = jnp.float32(1)
         metrics = {
-            **metrics,
             "gradient_norm": (optax.tree.norm(gradients), one),
             "parameter_norm": (optax.tree.norm(params), one),
             "learning_rate": (jnp.float32(optimizer.schedule(state.step)), one),
         }
         return TrainState(state.step + 1, params, opt_state), metrics
 
-    placed = train_state.shardings(train_state.abstract_state(model, optimizer, partitioner))
-    return jax.jit(
-        step,
-        in_shardings=(placed, partitioner.batch_sharding),
-        out_shardings=(placed, partitioner.replicated),
-        donate_argnums=0,
-    )
+    return update
 
 
 def split_microbatches(batch: Batch, pieces: int) -> dict[str, jax.Array]:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from t5x_like import config, inspection
+from t5x_like import config, flops, inspection
 from t5x_like.errors import UserError
 from t5x_like.gin_files import find_gin_file
 from t5x_like.scaling.cells import Cell, Stem, cell_files
@@ -322,7 +322,7 @@ def _facts(
         }
         imports = tuple(config.import_lines())
     shapes = inspection.batch_shapes(model, lengths, 1)
-    row_tokens = inspection.positions(shapes)
+    row_tokens = flops.positions(shapes)
     parameters = model.parameter_count()
     size = Size(
         parameters,

@@ -1,0 +1,40 @@
+"""Parts of a parameter tree, by regular expressions on the parameters' names."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from t5x_like.errors import UserError
+
+
+def matching(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
+    """The names in which one of the regular expressions is found.
+
+    Raises:
+      UserError: an expression is wrong or matches nothing.
+    """
+    taken: set[str] = set()
+    for pattern in patterns:
+        try:
+            found = [name for name in names if re.search(pattern, name)]
+        except re.error as error:
+            raise UserError(f"'{pattern}' is not a regular expression: {error}.") from error
+        if not found:
+            raise UserError(
+                f"'{pattern}' matches none of the {len(names)} parameters, such as '{names[0]}'."
+            )
+        taken.update(found)
+    return taken
+
+
+def subtree(tree: Any, names: set[str], prefix: str = "") -> Any:
+    """The nested dictionaries of `tree` with only the leaves named."""
+    result = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            if inner := subtree(value, names, f"{name}/"):
+                result[key] = inner
+        elif name in names:
+            result[key] = value
+    return result
