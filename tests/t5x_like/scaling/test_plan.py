@@ -108,9 +108,16 @@ def test_kaplans_n_is_built_without_embeddings(capsys):
     assert written["loss_interval"] is None
 
 
+class OneWidth(recipe.Recipe):
+    """Finds its model sooner."""
+
+    def widths(self):
+        return [256]
+
+
 def test_an_encoder_decoder_reads_inputs_too():
-    question = Question(parameters=10e6, tokens=100e6)
-    found = plan(question, architecture="t5_1_1")
+    question = Question(parameters=20e6, tokens=100e6)
+    found = plan(question, architecture="t5_1_1", recipe=OneWidth())
     model = found.model
     assert model.feature_lengths == {"inputs": 512, "targets": 114}
     sides = {"encoder_input_tokens": (1, 512), "decoder_input_tokens": (1, 114)}
