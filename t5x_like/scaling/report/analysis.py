@@ -200,6 +200,10 @@ def _multipliers(
             )
         )
         return None
+    for variant in sweep.variants:
+        if variant not in set(runs["variant"]):
+            message = f"variant '{variant}' has no finished run with an IsoFLOP budget."
+            notes.append(Note("no_multiplier", "compute multipliers", message))
     found = multiplier.compute_multipliers(runs, baseline, bootstrap=bootstrap, seed=seed)
     notes += [Note("multipliers", "compute multipliers", text) for text in found.notes]
     return found

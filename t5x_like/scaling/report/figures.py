@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from t5x_like.errors import UserError
 from t5x_like.scaling.report import series, style
 from t5x_like.scaling.report.analysis import METHODS, Analysis
 
@@ -28,14 +27,9 @@ def write_figures(analysis: Analysis, folder: Path) -> list[Path]:
 
     Returns:
       the files.
-
-    Raises:
-      UserError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise UserError("figures need `pip install 't5x-like[report]'`: no matplotlib.") from error
+    import matplotlib
+
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with matplotlib.rc_context(style.RC):

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from t5x_like.errors import UserError
 from t5x_like.scaling.report import series, style
 from t5x_like.scaling.report.analysis import METHODS, Analysis, Note, described
 from t5x_like.scaling.report.html_table import table
@@ -71,15 +70,9 @@ RUN_COLUMNS = {
 
 
 def page_text(analysis: Analysis, tables: Tables) -> str:
-    """The page.
+    """The page."""
+    from plotly.offline import get_plotlyjs
 
-    Raises:
-      UserError: plotly is not installed.
-    """
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise UserError("the page needs `pip install 't5x-like[report]'`: no plotly.") from error
     plots = all_plots(analysis)
     sweep = analysis.sweep
     counts = sweep.counts()

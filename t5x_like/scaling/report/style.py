@@ -18,10 +18,10 @@ PLOTLY_MARKERS = (
     "triangle-left", "triangle-right", "star",
 )  # fmt: skip
 
-# Viridis, less its last fifth, which is pale on white.
+# Viridis, less its last quarter, which is pale on white.
 _SEQUENCE = (
     (0.267, 0.005, 0.329), (0.279, 0.175, 0.483), (0.230, 0.322, 0.546), (0.173, 0.449, 0.558),
-    (0.128, 0.567, 0.551), (0.158, 0.684, 0.502), (0.369, 0.789, 0.383), (0.555, 0.840, 0.269),
+    (0.128, 0.567, 0.551), (0.158, 0.684, 0.502), (0.369, 0.789, 0.383),
 )  # fmt: skip
 
 # The page's surface where the reader asked for a dark one.

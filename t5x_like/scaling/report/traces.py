@@ -132,7 +132,8 @@ def line_trace(
         "x": numbers(x),
         "y": numbers(y),
         "line": {"color": colour, "width": width, "dash": dash},
-        "hoverinfo": "name",
+        # Lines that are only there for points to lie on leave the box to these.
+        "hoverinfo": "name" if more.get("showlegend", True) else "skip",
         **more,
     }
 

@@ -70,13 +70,13 @@ def _multipliers(analysis: Analysis, table: pd.DataFrame, names: list[str]) -> P
             f"at {style.power(row['flops'])} FLOPs"
         ]
         mark["hoverinfo"] = "text"
-        mark.update(mode="markers+text", text=[words], textposition="top center")
+        mark.update(mode="markers+text", text=[words], textposition="top center", cliponaxis=False)
         mark["error_x"] = error_bars([value], [low], [high], colour)
         data.append(mark)
     values = table[["multiplier", "low", "high"]].to_numpy(np.float64).ravel()
     layout = {
         "xaxis": style.plotly_log_axis(
-            style.span([*values, 0.8, 1.25], 0.12),
+            style.span([*values, 0.8, 1.25], 0.2),
             f"compute multiplier against {analysis.baseline}",
             lambda value: f"{value:g}",
         ),

@@ -1,5 +1,7 @@
 """Sweeps whose laws are known, as frames of `results` and as directories."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,8 +23,9 @@ def worth(multiplier):
     )
 
 
-def _cell(variant, n, d, loss, **more):
+def cell(variant, n, d, loss, **more):
     layers = max(2, round((n / 1e5) ** 0.3))
+    width = max(8, round(np.sqrt(n / 12 / layers)))
     name = f"{variant}-{more.get('budget', 6 * n * d):.3g}-{n:.3g}".strip("-").replace("+", "")
     return {
         "name": name,
@@ -47,7 +50,7 @@ def _cell(variant, n, d, loss, **more):
         "gin_file": f"cells/{name}/cell.gin",
         "directory": f"cells/{name}",
         "num_layers": layers,
-        "embed_dim": max(8, round(np.sqrt(n / 12 / layers))),
+        "embed_dim": width,
         "num_heads": 4,
         "seed": 0,
         **more,
@@ -64,7 +67,7 @@ def isoflop_cells(variants=None, *, budgets=5, sizes=7, noise=0.002, seed=0):
             for n in best * np.geomspace(0.35, 3, sizes):
                 d = budget / 6 / n
                 loss = float(law.loss(n, d)) * np.exp(noise * rng.standard_normal())
-                rows.append(_cell(variant, n, d, loss, budget=budget))
+                rows.append(cell(variant, n, d, loss, budget=budget))
     return pd.DataFrame(rows)
 
 
@@ -75,7 +78,7 @@ def shape_cells():
         for layers in (2, 4, 8, 16, 32):
             embed = round(np.sqrt(n / 12 / layers))
             loss = 3.2 * (1 + 0.004 * np.log(embed / layers / 50) ** 2) * n**-0.01
-            row = _cell("", n, 20 * n, loss, num_layers=layers, embed_dim=embed)
+            row = cell("", n, 20 * n, loss, num_layers=layers, embed_dim=embed)
             rows.append({**row, "name": f"{n:.0e}-{layers}l"})
     return pd.DataFrame(rows)
 
@@ -103,6 +106,55 @@ def curves_of(cells, law=LAW, points=30):
     return pd.DataFrame(rows, columns=columns)
 
 
+RESULTS = (
+    *("status", "step", "loss", "train_loss", "seconds", "tokens_per_second"),
+    *("gin_file", "directory"),
+)
+
+
+def write_sweep(root, cells, curves, *, name="synthetic"):
+    """The directory that `results` reads: sweep.json, and for cells that began their MODEL_DIR."""
+    cells = cells.assign(batch_tokens=cells["tokens"] / cells["steps"], stem=None)
+    records = cells.drop(columns=list(RESULTS)).astype(object)
+    records = records.where(records.notna(), None)
+    plan = {
+        "name": name,
+        "family": "gopher",
+        "baseline": cells["variant"].iloc[0],
+        "cells": records.to_dict("records"),
+    }
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "sweep.json").write_text(json.dumps(plan))
+    for cell in cells[cells["status"] != "waiting"].to_dict("records"):
+        folder = root / "cells" / cell["name"]
+        folder.mkdir(parents=True)
+        (folder / "config.gin").touch()
+        (folder / "cell.gin").write_text(f"# {cell['name']}\nNUM_LAYERS = {cell['num_layers']}\n")
+        if cell["status"] == "failed":
+            (folder / "failed.txt").write_text("loss is NaN\n")
+        lines = [
+            {"step": row["step"], "split": "train", "loss": row["loss"], "seconds": 1.0}
+            for row in curves[curves["name"] == cell["name"]].to_dict("records")
+        ]
+        if cell["status"] == "done":
+            lines.append({"step": cell["steps"], "split": "validation", "loss": cell["loss"]})
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    return root
+
+
+def unfinished(cells, done):
+    """The same sweep after `done` runs: one is at work, one has failed, the others wait."""
+    cells = cells.assign(status="waiting")
+    column = cells.columns.get_loc
+    cells.iloc[:done, column("status")] = "done"
+    cells.iloc[done, column("status")] = "running"
+    cells.iloc[done + 1, column("status")] = "failed"
+    cells.loc[cells["status"] != "done", "loss"] = np.nan
+    cells.loc[cells["status"] == "waiting", "step"] = 0
+    cells.loc[cells["status"].isin(["running", "failed"]), "step"] = 40
+    return cells
+
+
 class Sweeps:
     """What the tests of this folder make sweeps with."""
 
@@ -111,6 +163,9 @@ class Sweeps:
     isoflop_cells = staticmethod(isoflop_cells)
     shape_cells = staticmethod(shape_cells)
     curves_of = staticmethod(curves_of)
+    cell = staticmethod(cell)
+    write = staticmethod(write_sweep)
+    unfinished = staticmethod(unfinished)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,260 @@
+"""Reports of sweeps whose laws are known, finished and not."""
+
+import json
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from t5x_like.cli import main
+from t5x_like.errors import UserError
+from t5x_like.scaling.report import style
+from t5x_like.scaling.report.analysis import analyse, as_json, shape_study
+from t5x_like.scaling.report.page import page_text
+from t5x_like.scaling.report.sweep_runs import from_frames, read_sweep_runs
+from t5x_like.scaling.report.tables import all_tables
+from t5x_like.scaling.report.traces import gin_bindings
+from t5x_like.scaling.report.write import report
+
+# Few, so that the tests are quick: intervals are the fits' and the multipliers' own tests' matter.
+BOOTSTRAP = 30
+
+
+def analysed(sweeps, cells, **options):
+    runs = from_frames(cells, sweeps.curves_of(cells), name="synthetic", family="gopher")
+    return analyse(runs, **{"bootstrap": BOOTSTRAP, **options})
+
+
+@pytest.fixture(scope="module")
+def finished(sweeps, tmp_path_factory):
+    """A sweep's directory, and what `report --json` printed of it."""
+    cells = sweeps.isoflop_cells({"serial": sweeps.law, "parallel": sweeps.worth(1.4)})
+    root = tmp_path_factory.mktemp("sweep")
+    return sweeps.write(root, cells, sweeps.curves_of(cells)), cells
+
+
+@pytest.fixture(scope="module")
+def printed(finished):
+    root, _ = finished
+    return report(root, bootstrap=BOOTSTRAP)
+
+
+def test_json_is_one_object_with_laws_multipliers_and_files(finished, tmp_path, capsys):
+    root, _ = finished
+    out = tmp_path / "out"
+    assert main(["report", str(root), f"--out={out}", "--bootstrap=5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["cells"], found["done"], found["baseline"]) == (70, 70, "serial")
+    fitted = {(each["variant"], each["method"]) for each in found["fits"]}
+    methods = ("approach1", "approach2", "approach3")
+    assert fitted == {(v, m) for v in ("serial", "parallel") for m in methods}
+    assert found["files"][0] == str(out / "index.html")
+    assert all(Path(path).is_file() for path in found["files"])
+
+
+def test_the_laws_are_those_the_runs_were_drawn_from(printed, sweeps):
+    """a = beta / (alpha + beta) = 0.28 / 0.62, and the multiplier 1.4."""
+    for each in printed["fits"]:
+        if each["method"] != "approach1":  # the synthetic curves lag, as real ones do
+            low, high = each["intervals"]["a"]
+            assert low - 0.01 < 0.28 / 0.62 < high + 0.01
+            assert each["parameters"]["a"] == pytest.approx(0.28 / 0.62, abs=0.02)
+    (row,) = [row for row in printed["multipliers"] if row["headline"]]
+    assert row["multiplier"] == pytest.approx(1.4, rel=0.05)
+    assert row["low"] < row["multiplier"] < row["high"]
+
+
+def test_tables_are_there_as_csv_and_as_parquet_with_the_same_numbers(finished, printed):
+    root, cells = finished
+    folder = root / "report" / "tables"
+    names = {path.stem for path in folder.iterdir()}
+    assert names == {"runs", "minima", "laws", "variants", "curves"}
+    for name in names:
+        csv, parquet = (
+            pd.read_csv(folder / f"{name}.csv"),
+            pd.read_parquet(folder / f"{name}.parquet"),
+        )
+        assert list(csv.columns) == list(parquet.columns)
+        for column in csv.select_dtypes("number"):
+            np.testing.assert_allclose(csv[column], parquet[column].astype(float), rtol=1e-12)
+    runs = pd.read_parquet(folder / "runs.parquet")
+    assert runs["loss"].to_numpy() == pytest.approx(cells["loss"].to_numpy())
+    minima = pd.read_csv(folder / "minima.csv")
+    assert minima.groupby("variant").size().to_dict() == {"serial": 5, "parallel": 5}
+    assert (minima["parameters_low"] <= minima["parameters_high"]).all()
+
+
+def test_figures_are_wide_enough_for_print_and_their_text_is_text(finished, printed):
+    import matplotlib.image
+
+    folder = finished[0] / "report" / "figures"
+    names = {"isoflop", "optimum", "envelope", "residuals", "variants"}
+    assert {path.stem for path in folder.iterdir()} == names
+    words = {
+        "isoflop": ("parameters N", "budget (FLOPs)", "parallel"),
+        "optimum": ("compute C (FLOPs)", "Besiroglu 2024", "Approach 2"),
+        "envelope": ("training loss (nats a token)", "envelope"),
+        "residuals": ("tokens D",),
+        "variants": ("compute multiplier against serial",),
+    }
+    for name in names:
+        height, width, _ = matplotlib.image.imread(folder / f"{name}.png").shape
+        assert width >= 1300 and height >= 500
+        tree = ElementTree.parse(folder / f"{name}.svg")
+        texts = {node.text for node in tree.iter("{http://www.w3.org/2000/svg}text")}
+        assert texts >= set(words[name])
+
+
+def test_a_new_report_replaces_the_old_one(finished, printed):
+    root, _ = finished
+    stale = root / "report" / "figures" / "shapes.png"
+    stale.touch()
+    report(root, bootstrap=0)
+    assert not stale.exists()
+    assert [path.name for path in root.iterdir() if path.name.startswith(".")] == []
+
+
+def test_an_unfinished_sweep_says_what_is_missing_and_fits_the_rest(sweeps, tmp_path, capsys):
+    """Of the baseline three budgets are done, of the other variant nothing is."""
+    cells = sweeps.isoflop_cells({"serial": sweeps.law, "parallel": sweeps.law})
+    cells = sweeps.unfinished(cells, done=21)
+    root = sweeps.write(tmp_path / "sweep", cells, sweeps.curves_of(cells))
+    assert main(["report", str(root), "--bootstrap=0"]) == 0
+    text = capsys.readouterr().out
+    assert "21 of 70 runs done (1 running, 1 failed, 47 waiting)" in text
+    assert "serial approach2: coefficient" in text
+    assert "parallel: Approach 2, IsoFLOP parabolas: no cell is done yet." in text
+    assert "failed: serial-" in text
+    assert "variant 'parallel' has no finished run with an IsoFLOP budget" in text
+    page = (root / "report" / "index.html").read_text()
+    assert "21 of 70 runs done" in page
+    assert "no cell is done yet." in page
+    written = read_sweep_runs(root)
+    assert written.gin_texts[cells["name"].iloc[-1]] == ""
+
+
+@pytest.mark.parametrize("done", [0, 2, 5])
+def test_a_sweep_that_has_just_begun_is_reported_too(sweeps, done):
+    found = analysed(sweeps, sweeps.unfinished(sweeps.isoflop_cells(), done=done))
+    missing = {note.about.partition(",")[0]: note.message for note in found.notes}
+    assert not {"approach2", "approach3"} & {method for _, method in found.fits}
+    expected = "no cell is done yet" if not done else "two budgets with 3 finished sizes"
+    assert expected in missing["Approach 2"]
+    assert "Runs" in page_text(found, all_tables(found))
+
+
+def test_warnings_of_the_fits_are_on_the_page(sweeps):
+    """Sizes are all above the best one of the smallest budget."""
+    cells = sweeps.isoflop_cells(noise=0)
+    best = sweeps.law.optimum(1e16)[0]
+    cells = cells[(cells["budget"] > 1.1e16) | (cells["parameters"] > 1.01 * best)]
+    found = analysed(sweeps, cells)
+    assert "minimum_not_inside_grid" in {note.name for note in found.notes if note.warning}
+    page = page_text(found, all_tables(found))
+    assert "<code>minimum_not_inside_grid</code>" in page
+    assert "<h2>Warnings</h2>" in page
+
+
+def test_one_budget_alone_has_curves_but_no_law(sweeps):
+    found = analysed(sweeps, sweeps.isoflop_cells(budgets=1))
+    reasons = {note.about: note.message for note in found.notes if note.name == "not_fitted"}
+    assert "two budgets" in reasons["Approach 2, IsoFLOP parabolas"]
+    assert "8 finished runs; there are 7" in reasons["Approach 3, E + A/Nᵅ + B/Dᵝ"]
+    assert 'id="isoflop"' in page_text(found, all_tables(found))
+
+
+def test_with_experts_n_is_what_a_token_passes(sweeps):
+    """The runs have eight times the parameters that they use; the law is that of those used."""
+    cells = sweeps.isoflop_cells(noise=0)
+    cells["parameters"] = 8 * cells["active_parameters"]
+    found = analysed(sweeps, cells).fits["", "approach3"]
+    assert found.parameters["A"] == pytest.approx(sweeps.law.A, rel=1e-3)
+
+
+def test_a_study_of_shapes_compares_cells_of_one_size(sweeps):
+    cells = sweeps.shape_cells()
+    rows = shape_study(cells)
+    assert rows.groupby("group").size().tolist() == [5, 5]
+    first = rows[rows["group"] == 0]
+    # embed_dim 204 of 2 layers is 102; the best of sqrt(1e6 / 12 / 8) / 8 and its like is near 50.
+    assert first["aspect_ratio"].max() == pytest.approx(102)
+    assert first.loc[first["increase"].idxmin(), "aspect_ratio"] == pytest.approx(36, abs=1)
+    assert first["increase"].min() == 0
+    found = analysed(sweeps, cells)
+    assert "shapes" in all_tables(found)
+    assert 'class="plot" id="shapes"' in page_text(found, all_tables(found))
+    assert len(as_json(found)["shapes"]) == 10
+
+
+def test_an_isoflop_sweep_is_no_study_of_shapes(sweeps):
+    assert shape_study(sweeps.isoflop_cells()).empty
+
+
+def test_a_users_mistake_is_one_line(finished, tmp_path, capsys, monkeypatch):
+    root, _ = finished
+    assert main(["report", str(tmp_path)]) == 2
+    assert "it has no sweep.json" in capsys.readouterr().err
+    assert main(["report", str(root), "--baseline=swiglu"]) == 2
+    line = capsys.readouterr().err
+    assert "no variant 'swiglu': there are serial, parallel." in line
+    assert line.count("\n") == 1
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    with pytest.raises(UserError, match=r"pip install 't5x-like\[report\]'"):
+        report(root, tmp_path / "out", bootstrap=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bindings_of_a_gin_file_are_what_it_sets():
+    text = """# Cell x
+from __gin__ import dynamic_registration
+from models import gpt
+
+include 'models/gopher/shape.gin'
+
+NUM_LAYERS = 4
+MODEL = @gpt.GPT2()
+gpt.GPT2.bias = (
+    1,
+    2)
+"""
+    expected = ["NUM_LAYERS = 4", "MODEL = @gpt.GPT2()", "gpt.GPT2.bias = ( 1, 2)"]
+    assert gin_bindings(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(12_345_678, "12.3M"), (999.9e6, "1B"), (1.5e12, "1.5T"), (950, "950")]
+)
+def test_counts_are_written_as_they_are_read_aloud(value, text):
+    assert style.short(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1e18, "10¹⁸"), (3.16e17, "3.2×10¹⁷"), (9.99e9, "10¹⁰")]
+)
+def test_flops_are_powers_of_ten(value, text):
+    assert style.power(value) == text
+
+
+@pytest.mark.parametrize("high", [1.05, 1.3, 2, 7, 25, 300, 1e5, 1e12])
+@pytest.mark.parametrize("low", [1.0, 3.7e6, 8.9e17])
+def test_a_log_axis_has_two_to_nine_labels_of_few_digits(low, high):
+    places = style.ticks(low, low * high)
+    assert 2 <= len(places) <= 9
+    assert all(low <= place <= low * high * (1 + 1e-9) for place in places)
+    assert all(place == float(f"{place:.4g}") for place in places)
+
+
+@pytest.mark.parametrize("colour", [*style.COLOURS, *style.sequence(9)])
+def test_colours_stand_out_on_a_dark_page(colour):
+    """3:1 against #16181c, by the formula of WCAG 2.2 for relative luminance."""
+
+    def luminance(text):
+        parts = [int(text[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    lighter = luminance(style.on_dark(colour))
+    assert (lighter + 0.05) / (luminance("#16181c") + 0.05) >= 3
