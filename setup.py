@@ -36,7 +36,11 @@ setup(
         "t5x_like.gin_configs",
     ],
     package_dir={"t5x_like.gin_configs": "gin_configs"},
-    package_data={"t5x_like.gin_configs": ["**/*.gin"], "t5x_like.scaling": ["*.csv"]},
+    package_data={
+        "t5x_like.gin_configs": ["**/*.gin"],
+        "t5x_like.scaling": ["*.csv"],
+        "t5x_like.scaling.report": ["page.html"],
+    },
     install_requires=[
         "etils[epath]>=1.9",
         "flax>=0.12",
