@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 # Rows of the influence table.
 INFLUENTIAL = 10
 # Resamples whose warm-started fits are searched again from several starts.
-CHECKED_RESAMPLES, CHECKING_STARTS = 12, 9
+CHECKED_RESAMPLES, CHECKING_STARTS = 8, 5
 # Problems of the bootstrap that are solved together: what their arrays take stays in the cache.
 BATCH = 250
 

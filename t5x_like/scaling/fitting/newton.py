@@ -16,11 +16,13 @@ Floats = NDArray[np.float64]
 # and Hessian (S, P, P).
 Evaluate = Callable[[Floats, NDArray[np.intp]], tuple[Floats, Floats, Floats]]
 
-MAX_STEPS = 300
+MAX_STEPS = 600
 # A step whose predicted gain is below this share of the value is rounding.
 GAIN = 1e-15
 SMALLEST_RADIUS = 1e-13
 POLISHING_STEPS = 8
+# Until the length of a step is its radius, to much better than a radius is worth.
+SHIFT_STEPS = 6
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,9 @@ def minimize(evaluate: Evaluate, starts: Floats, low: Floats, high: Floats) -> M
         values[taken], gradients[taken] = value[better], new_slope[better]
         hessians[taken] = new_bend[better]
         steps[active] += 1
-        going = (gain > GAIN * np.abs(values[active])) & (radii[active] > SMALLEST_RADIUS)
+        # A step that a bound cuts off may predict a loss: a shorter one will not.
+        promising = np.abs(gain) > GAIN * np.abs(values[active])
+        going = promising & (radii[active] > SMALLEST_RADIUS)
         active = active[going]
     points, values = _polish(evaluate, points, values, gradients, hessians, low, high)
     return _minima(points, values, gradients, hessians, low, high, steps)
@@ -113,20 +117,20 @@ def _trust_step(gradients: Floats, hessians: Floats, radii: Floats) -> Floats:
     tiny = 1e-14 * np.abs(curvatures).max(axis=1) + 1e-300
     lowest = np.maximum(tiny - curvatures[:, 0], 0.0)
 
-    def length(shifts: Floats) -> Floats:
-        return np.linalg.norm(slopes / (curvatures + shifts[:, None]), axis=1)
-
-    inside = length(lowest) <= radii
-    # Beyond this shift the step is shorter than the radius, whatever the curvatures.
-    above = lowest + np.linalg.norm(slopes, axis=1) / radii + tiny
-    below = lowest.copy()
-    for _ in range(60):
-        middle = np.where(below > 0, np.sqrt(np.maximum(below, tiny) * above), above / 2)
-        middle = np.where(above / np.maximum(below, tiny) < 4, (below + above) / 2, middle)
-        long = length(middle) > radii
-        below, above = np.where(long, middle, below), np.where(long, above, middle)
-    shifts = np.where(inside, lowest, above)
-    return -np.einsum("spq,sq->sp", vectors, slopes / (curvatures + shifts[:, None]))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        whole = np.linalg.norm(slopes / (curvatures + lowest[:, None]), axis=1)
+        inside = whole <= radii
+        # No component of the step may be longer than the radius: a shift that is too small, from
+        # which Newton's steps on 1 / length - 1 / radius rise towards the right one.
+        shifts = np.maximum(lowest, (np.abs(slopes) / radii[:, None] - curvatures).max(axis=1))
+        for _ in range(SHIFT_STEPS):
+            squares = (slopes / (curvatures + shifts[:, None])) ** 2
+            square = squares.sum(axis=1)
+            bend = (squares / (curvatures + shifts[:, None])).sum(axis=1)
+            risen = shifts + (np.sqrt(square) / radii - 1) * square / bend
+            shifts = np.where(np.isfinite(risen), np.maximum(risen, lowest), shifts)
+        shifts = np.where(inside, lowest, shifts)
+        return -np.einsum("spq,sq->sp", vectors, slopes / (curvatures + shifts[:, None]))
 
 
 def _polish(
