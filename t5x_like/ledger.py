@@ -90,11 +90,12 @@ class Ledger:
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
-        """Drains, and keeps the time of the body out of the rates."""
+        """Drains, and keeps the time of the body out of the rates; may be nested."""
         self.drain()
-        begun = time.perf_counter()
+        begun, since = time.perf_counter(), self._since
         yield
-        self._since += time.perf_counter() - begun
+        # What an inner one has kept out is in the time of the outer one.
+        self._since = since + time.perf_counter() - begun
 
     def _collect(self) -> None:
         step, metrics = self._in_flight.popleft()

@@ -111,12 +111,13 @@ def train_alone(plan: TrainingPlan) -> TrainState:
                 batch = plan.partitioner.shard_batch(run.next_batch(step))
                 state, metrics = train_step(state, batch)
                 run.add(step, metrics)
-                stopping = stop.after(step)
+                stopping = stop.after(step) and step < plan.train_steps
+                # Before the checkpoint: a run that has its last one has been measured too.
+                if run.validation_is_due(step) and not stopping:
+                    run.validate(step, state)
                 if run.save_is_due(step) or stopping:
                     run.save(step, state)
-                if stopping and step < plan.train_steps:
+                if stopping:
                     reason = f"{stop.signal_name or 'a signal to another process'} received"
                     raise Preempted(f"{reason}: saved step {step}")
-                if run.validation_is_due(step):
-                    run.validate(step, state)
     return state

@@ -222,6 +222,10 @@ class TrainingRun:
             position = merge_states(gather_json(self._iterator.get_state()))
             self._checkpointer.save(state, step, position, metadata)
 
+    def pause(self) -> contextlib.AbstractContextManager[None]:
+        """Keeps the time of a body out of the rates."""
+        return self._ledger.pause()
+
     def validation_is_due(self, step: int) -> bool:
         """Whether the held-out splits are measured after this step."""
         plan = self.plan

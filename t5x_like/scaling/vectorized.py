@@ -1,0 +1,289 @@
+"""Several runs as one program, where they differ in seeds and numbers of the optimizer only.
+
+`python -m t5x_like.scaling.vectorized CELL.gin CELL.gin ...` leaves what `t5x-like train` leaves
+for each of the files. The states are stacked on a first axis, the runs, along which one compiled
+step is mapped: by `jax.vmap` on accelerators, which small models leave idle; one run after the
+other on CPUs, whose caches would not hold them all.
+"""
+
+import contextlib
+import dataclasses
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from t5x_like import compilation_cache, config, hardware, train, train_state, xla_flags
+from t5x_like.errors import UserError
+from t5x_like.ledger import Diverged
+from t5x_like.partitioning import Partitioner
+from t5x_like.preemption import Preempted, stop_on_signal
+from t5x_like.protocols import Metrics
+from t5x_like.scaling.one_function import Different, one_function
+from t5x_like.train_state import TrainState
+from t5x_like.train_step import mean_gradient, state_update
+from t5x_like.training_run import TrainingPlan, TrainingRun, device_peak
+
+JointStep = Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, Metrics]]
+"""Stacked states and batches to the next states and stacked metrics."""
+
+
+def train_together(gin_files: Sequence[str]) -> None:
+    """Trains the run of each gin file, each with its own data, files and checkpoints.
+
+    Runs that are finished are left as they are. The others go on from the newest step of which
+    all of them have a checkpoint; later ones are deleted. The caches of the tasks must exist.
+
+    Args:
+      gin_files: for `t5x-like train`, with a MODEL_DIR each.
+
+    Raises:
+      UserError: the runs differ in more than seeds, directories and numbers of the optimizer.
+      Preempted: a signal asked to stop; all states are saved.
+      Diverged: in the end, if the loss of a run became infinite or not a number; the others are
+        finished.
+    """
+    plans = training_plans(gin_files)
+    compilation_cache.enable()
+    hardware.keep_freed_memory()
+    if jax.process_count() > 1:
+        raise UserError("runs are trained together by one process: start them on one host.")
+    with contextlib.ExitStack() as opened:
+        runs = [
+            opened.enter_context(contextlib.closing(TrainingRun(plan, Path(plan.model_dir).name)))
+            for plan in plans
+        ]
+        runs = [run for run in runs if run.plan.train_steps not in run.saved_steps()]
+        if runs:
+            _train(runs)
+
+
+def training_plans(gin_files: Sequence[str]) -> list[TrainingPlan]:
+    """What `t5x-like train` would do for each of the files.
+
+    Raises:
+      UserError: they cannot be trained together; names the first binding that keeps them apart.
+    """
+    plans, origins = [], []
+    for gin_file in gin_files:
+        with config.isolated():
+            config.parse([gin_file])
+            bound = [name for name in xla_flags.VARIABLES if config.has_macro(name)]
+            xla_flags.apply({name: config.macro(name) for name in bound})
+            program = config.configured(train.train)
+            origins.append(config.reached(train.train))
+            plan = program(execute=lambda plan: plan, config_text=None)
+            text = config.operative_text()
+            plans.append(dataclasses.replace(plan, config_text=lambda text=text: text))
+    for gin_file, origin in zip(gin_files[1:], origins[1:], strict=True):
+        _check_difference((gin_files[0], origins[0]), (gin_file, origin))
+    return plans
+
+
+def joint_step(plans: Sequence[TrainingPlan], at_once: int) -> JointStep:
+    """The compiled step of all runs, which donates the states.
+
+    Args:
+      plans: of the runs.
+      at_once: how many are computed at the same time, by `jax.vmap`; the others follow.
+
+    Raises:
+      UserError: the optimizers differ in more than numbers.
+    """
+    plan = plans[0]
+    state = train_state.abstract_state(plan.model, plan.optimizer, plan.partitioner)
+    gradient = mean_gradient(plan.model, plan.num_microbatches)
+    updates = [state_update(plan.model, each.optimizer) for each in plans]
+    try:
+        update = one_function(updates, state, state.params)
+    except Different as error:
+        raise UserError(
+            f"the optimizers of these runs differ in more than numbers ({error}): "
+            "train them one by one."
+        ) from error
+
+    def one(run: tuple[TrainState, Any, jax.Array, jax.Array]) -> tuple[TrainState, Metrics]:
+        state, batch, seed_key, which = run
+        key = jax.random.fold_in(seed_key, state.step)
+        gradients, metrics = gradient(state.params, batch, key)
+        state, own_metrics = update(which, state, gradients)
+        return state, {**metrics, **own_metrics}
+
+    keys = jnp.stack([jax.random.key(each.seed) for each in plans])
+
+    def step(states: TrainState, batches: Any) -> tuple[TrainState, Metrics]:
+        stacked = (states, batches, keys, jnp.arange(len(plans)))
+        if at_once >= len(plans):
+            return jax.vmap(lambda *run: one(run))(*stacked)
+        return jax.lax.map(one, stacked, batch_size=at_once if at_once > 1 else None)
+
+    placed = stacked_shardings(train_state.shardings(state))
+    batches = stacked_shardings(plan.partitioner.batch_sharding)
+    return jax.jit(
+        step,
+        in_shardings=(placed, batches),
+        out_shardings=(placed, plan.partitioner.replicated),
+        donate_argnums=0,
+    )
+
+
+def stacked_shardings(shardings: Any) -> Any:
+    """Of arrays with a first axis of runs, which are not divided among devices."""
+    return jax.tree.map(
+        lambda one: NamedSharding(one.mesh, PartitionSpec(None, *one.spec)), shardings
+    )
+
+
+def runs_at_once(partitioner: Partitioner, runs: int) -> int:
+    """How many runs a mesh computes at the same time."""
+    return 1 if partitioner.mesh.devices.flat[0].platform == "cpu" else runs
+
+
+def _train(runs: Sequence[TrainingRun]) -> None:
+    plans = [run.plan for run in runs]
+    plan, partitioner = plans[0], plans[0].partitioner
+    compiled = joint_step(plans, runs_at_once(partitioner, len(runs)))
+    states = _resumed(runs)
+    peak = device_peak(partitioner)
+    for run in runs:
+        run.begin(peak)
+    runs[0].progress.follow("models")
+    placed = train_state.shardings(
+        train_state.abstract_state(plan.model, plan.optimizer, partitioner)
+    )
+    take = jax.jit(lambda states, i: jax.tree.map(lambda x: x[i], states), out_shardings=placed)
+    batch_sharding = stacked_shardings(partitioner.batch_sharding)
+    diverged: dict[TrainingRun, Diverged] = {}
+    in_flight: list[tuple[int, Metrics]] = []
+
+    def apart(act: Callable[[int, TrainingRun], None]) -> None:
+        """Acts for each run; one that has diverged does not stop the others."""
+        for i, run in enumerate(runs):
+            if run in diverged:
+                continue
+            try:
+                act(i, run)
+            except Diverged as error:
+                diverged[run] = error
+                run.progress.say(str(error))
+
+    def account() -> None:
+        while in_flight:
+            add(*in_flight.pop(0))
+
+    def add(step: int, metrics: Metrics) -> None:
+        # Together: a fetch for each run would take longer.
+        fetched = jax.device_get(metrics)
+        apart(lambda i, run: run.add(step, jax.tree.map(lambda x: x[i], fetched)))
+
+    def between_steps(act: Callable[[int, TrainingRun], None]) -> None:
+        account()
+        with contextlib.ExitStack() as paused:
+            # Also while another run acts.
+            apart(lambda i, run: paused.enter_context(run.pause()))
+            apart(act)
+
+    def validate(step: int, states: TrainState) -> None:
+        between_steps(lambda i, run: run.validate(step, take(states, i)))
+
+    def save(step: int, states: TrainState) -> None:
+        between_steps(lambda i, run: run.save(step, take(states, i)))
+
+    with stop_on_signal() as stop:
+        for step in runs[0].steps():
+            batches = [run.next_batch(step) for run in runs]
+            stacked = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+            with partitioner.activate():
+                states, metrics = compiled(states, jax.device_put(stacked, batch_sharding))
+            account()
+            in_flight.append((step, metrics))
+            stopping = stop.after(step) and step < plan.train_steps
+            if step == runs[0].start + 1:
+                account()
+            if runs[0].validation_is_due(step) and not stopping:
+                validate(step, states)
+            if runs[0].save_is_due(step) or stopping:
+                save(step, states)
+            if stopping:
+                raise Preempted(f"{stop.signal_name} received: saved step {step}")
+            if len(diverged) == len(runs):
+                break
+    if diverged:
+        raise Diverged("; ".join(f"{run.plan.model_dir}: {e}" for run, e in diverged.items()))
+
+
+def _resumed(runs: Sequence[TrainingRun]) -> TrainState:
+    """The runs' states at the same step, stacked."""
+    plan = runs[0].plan
+    common = max(set.intersection(*(set(run.saved_steps()) for run in runs)), default=None)
+    create = train_state.state_maker(plan.model, plan.optimizer, plan.partitioner)
+    states = []
+    for run in runs:
+        run.forget_after(common or 0)
+        states.append(run.resume(common, create))
+    if len({run.start for run in runs}) > 1:
+        starts = ", ".join(f"{run.plan.model_dir} at {run.start}" for run in runs)
+        raise UserError(f"runs that are trained together start at one step: {starts}.")
+    target = train_state.abstract_state(plan.model, plan.optimizer, plan.partitioner)
+    placed = stacked_shardings(train_state.shardings(target))
+    stack = jax.jit(lambda *all: jax.tree.map(lambda *x: jnp.stack(x), *all), out_shardings=placed)
+    return stack(*states)
+
+
+# -- What may differ -----------------------------------------------------------------------------
+
+Origin = Mapping[str, Mapping[str, Any]]
+"""As `config.reached` gives it."""
+
+
+def _check_difference(first: tuple[str, Origin], second: tuple[str, Origin]) -> None:
+    for argument in sorted(first[1].keys() | second[1].keys()):
+        bound = [origin.get(argument, {}) for _, origin in (first, second)]
+        for name in sorted(bound[0].keys() | bound[1].keys()):
+            values = [each.get(name) for each in bound]
+            if repr(values[0]) != repr(values[1]) and not _may_differ(argument, name, values):
+                found = " and ".join(
+                    f"{value!r} in {file}"
+                    for value, (file, _) in zip(values, (first, second), strict=True)
+                )
+                raise UserError(
+                    f"{name} is {found}: runs that are trained together differ in SEED, "
+                    "MODEL_DIR and numbers of the optimizer only."
+                )
+
+
+def _may_differ(argument: str, name: str, values: Sequence[Any]) -> bool:
+    if argument in ("model_dir", "seed", "initial_checkpoint"):
+        return True
+    if argument in ("dataset", "validation"):
+        return name == "SEED" or name.endswith("DatasetConfig.seed")
+    return argument == "optimizer" and all(type(value) in (int, float) for value in values)
+
+
+# -- As a program --------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`train_together`; the exit codes are those of `t5x-like train`."""
+    try:
+        if not arguments:
+            raise UserError("give gin files of runs that differ in seeds and numbers only.")
+        train_together(arguments)
+        return 0
+    except Exception as error:
+        code = getattr(error, "exit_code", None)
+        if code is None:
+            traceback.print_exc()
+            return 1
+        print(f"t5x-like: error: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+        return int(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
