@@ -11,7 +11,7 @@ from models.layers.block import Block, ParallelBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
 from models.layers.linear import normal
-from models.layers.mlps import GatedMLP
+from models.layers.mlps import MLP, Activation, GatedMLP
 from models.layers.norms import LayerNorm
 from models.layers.positions import Rotary
 from models.layers.stack import Stack
@@ -20,7 +20,8 @@ from models.layers.stack import Stack
 class PaLM(DecoderOnly):
     """PaLM (section 2), with the initial values and the z-loss of section 5.
 
-    The wiring of a layer and the number of heads of keys and values are fields, to compare.
+    The wiring of a layer, the number of heads of keys and values, and the kind of MLP are fields,
+    to compare.
 
     Attributes:
       embed_dim: d_model.
@@ -29,7 +30,9 @@ class PaLM(DecoderOnly):
       head_dim: units of one head, even.
       num_kv_heads: heads of keys and values: 1 is multi-query attention, None multi-head.
       block: `ParallelBlock`, or `PreNormBlock` for serial layers.
-      mlp_dim: hidden units of the gated layer; None is four times `embed_dim`.
+      mlp: `GatedMLP`, or `MLP`.
+      activation: inside the MLP; silu in a `GatedMLP` is SwiGLU.
+      mlp_dim: hidden units of the MLP; None is four times `embed_dim`.
       max_length: longest row; what the model was made for, since no parameter depends on it.
       rope_base: see `Rotary`.
       norm_epsilon: of every norm; not published.
@@ -42,6 +45,8 @@ class PaLM(DecoderOnly):
     head_dim: int = 256
     num_kv_heads: int | None = 1
     block: type[Block] = ParallelBlock
+    mlp: type[MLP] = GatedMLP
+    activation: Activation = nn.silu
     mlp_dim: int | None = None
     max_length: int = 2048
     rope_base: float = 10000.0
@@ -72,9 +77,9 @@ class PaLM(DecoderOnly):
             dtype=self.dtype,
         )
         mlp = functools.partial(
-            GatedMLP,
+            self.mlp,
             mlp_dim,
-            nn.silu,
+            self.activation,
             input_init=normal(self.embed_dim**-0.5),
             output_init=normal(mlp_dim**-0.5),
             dtype=self.dtype,

@@ -134,6 +134,9 @@ class Recipe:
     Attributes:
       aspect: width over depth at width 512.
       aspect_growth: how it grows with the width.
+      head_dims: (least width, units of one head), falling.
+      heads_multiple: heads come in multiples of this, so that fewer heads of keys and values can
+        divide them.
       min_layers: models of one layer are far worse for their size (Kaplan et al. 2020, figure 6).
       learning_rate_coefficient: of C to `learning_rate_exponent`.
       learning_rate_exponent: see above.
@@ -149,6 +152,8 @@ class Recipe:
 
     aspect: float = 64.0
     aspect_growth: float = 0.2
+    head_dims: Sequence[tuple[int, int]] = ((2048, 128), (384, 64), (96, 32), (64, 16), (0, 8))
+    heads_multiple: int = 1
     min_layers: int = 2
     learning_rate_coefficient: float = 0.3118
     learning_rate_exponent: float = -0.1250
@@ -170,8 +175,7 @@ class Recipe:
 
     def head_dim(self, embed_dim: int) -> int:
         """Units of one head for a width."""
-        bounds = ((2048, 128), (384, 64), (96, 32), (64, 16), (0, 8))
-        return next(units for width, units in bounds if embed_dim >= width)
+        return next(units for width, units in self.head_dims if embed_dim >= width)
 
     def mlp_dim(self, embed_dim: int, ratio: float) -> int:
         """Hidden units for a width; rounded up to what a matrix unit divides."""
@@ -183,7 +187,9 @@ class Recipe:
         grid = [(16, 64, 8), (64, 128, 16), (128, 512, 32), (512, 1024, 64), (1024, 4096, 128)]
         grid += [(4096, 8192, 256), (8192, 32768 + 1, 512)]
         widths = [width for start, end, step in grid for width in range(start, end, step)]
-        return [width for width in widths if width % self.head_dim(width) == 0]
+        return [
+            width for width in widths if width % (self.head_dim(width) * self.heads_multiple) == 0
+        ]
 
     def shape_of_width(
         self, architecture: Architecture, embed_dim: int, num_layers: int | None = None
@@ -240,10 +246,10 @@ class Recipe:
         return best
 
     def _depths(self, architecture: Architecture, embed_dim: int) -> list[Shape]:
-        """The rule's depth and those up to a quarter off, or one layer where that is more."""
+        """The rule's depth and those up to a quarter off."""
         _, multiple = _family_rules(architecture)
         middle = self.shape_of_width(architecture, embed_dim).num_layers
-        reach = max(multiple, middle // 4 // multiple * multiple)
+        reach = middle // 4 // multiple * multiple
         least = max(multiple, middle - reach, self.min_layers)
         depths = range(least, middle + reach + 1, multiple)
         return [self.shape_of_width(architecture, embed_dim, depth) for depth in depths]

@@ -39,8 +39,8 @@ def sweep_results(sweep_dir: str | Path) -> "pd.DataFrame":
     """A row for each run, finished or not.
 
     Columns: those of `cells.Cell.record`, and `status` ("done", "running", "failed",
-    "waiting"), `step`, `loss` (nats a token of the validation split after the last update; NaN
-    unless done), `train_loss` (the last record's), `seconds`, `tokens_per_second`, `gin_file`,
+    "waiting"), `step`, `loss` (cross-entropy of the validation split after the last update, nats a
+    token; NaN unless done), `train_loss` (the last record's), `seconds`, `tokens_per_second`, `gin_file`,
     `directory`.
 
     Raises:
@@ -75,7 +75,7 @@ def training_curves(sweep_dir: str | Path) -> "pd.DataFrame":
                         "step": record["step"],
                         "tokens": tokens,
                         "flops": 6.0 * cell["active_parameters"] * tokens,
-                        "loss": record["loss"],
+                        "loss": _cross_entropy(record),
                     }
                 )
     return pd.DataFrame(rows, columns=[*columns, "step", "tokens", "flops", "loss"])
@@ -97,10 +97,15 @@ def cell_state(sweep_dir: Path, cell: dict[str, Any]) -> dict[str, Any]:
     return {
         "status": status,
         "step": last.get("step", 0),
-        "loss": final[-1]["loss"] if final else math.nan,
-        "train_loss": last.get("loss", math.nan),
+        "loss": _cross_entropy(final[-1]) if final else math.nan,
+        "train_loss": _cross_entropy(last) if last else math.nan,
         "seconds": last.get("seconds", math.nan),
         "tokens_per_second": last.get("tokens_per_second", math.nan),
         "gin_file": str(directory / GIN_FILE),
         "directory": str(directory),
     }
+
+
+def _cross_entropy(record: dict[str, Any]) -> float:
+    """What laws are fitted to, without what a model's own loss adds: z-loss, balance of experts."""
+    return float(record.get("cross_entropy", record["loss"]))
