@@ -99,12 +99,12 @@ def isoflop(analysis: Analysis) -> Any:
             colour, marker = colours[group.budget], style.cycled(style.MARKERS, i)
             axes.plot(
                 group.runs[series.N], group.runs["loss"], marker, color=colour, alpha=0.85,
-                markeredgewidth=0, label=style.power(group.budget),
+                markeredgewidth=0, label=style.power(group.budget, 3),
             )  # fmt: skip
             axes.plot(group.parameters, group.loss, color=colour, linewidth=1)
             _minimum(axes, group.minimum, colour)
         style.log_axis(axes.xaxis, style.span(sizes))
-        axes.set_xlabel("parameters N")
+        axes.set_xlabel(series.n_label(analysis))
         axes.set_title(name)
     for axes in all_axes[::columns]:
         axes.set_ylabel("validation loss (nats a token)")
@@ -143,7 +143,6 @@ def optimum(analysis: Analysis) -> Any:
         (left, "parameters", "optimal parameters N"),
         (right, "tokens", "optimal tokens D"),
     ):
-        drawn = []
         published = own = 0
         for line in lines:
             values = getattr(line, quantity)
@@ -163,11 +162,10 @@ def optimum(analysis: Analysis) -> Any:
                     linewidth=max(1.2, 3.4 - 1.1 * own),
                 )  # fmt: skip
                 own += 1
-            drawn.append(values[0])
         if not minima.empty:
             _minima_points(axes, minima, quantity)
         style.log_axis(axes.xaxis, style.span(lines[0].flops, 0.0), style.power)
-        style.log_axis(axes.yaxis, style.span(np.concatenate(drawn)))
+        style.log_axis(axes.yaxis, series.window(analysis, lines, quantity))
         axes.set_xlabel("compute C (FLOPs)")
         axes.set_ylabel(label)
     handles, labels = left.get_legend_handles_labels()

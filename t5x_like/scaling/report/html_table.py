@@ -12,7 +12,7 @@ from t5x_like.scaling.report import style
 COUNTS = {
     *("parameters", "parameters_without_embeddings", "active_parameters", "tokens"),
     *("batch_tokens", "tokens_per_second", "parameters_low", "parameters_high"),
-    *("tokens_low", "tokens_high"),
+    *("tokens_low", "tokens_high", "smallest", "largest"),
 }
 FLOPS = {"flops", "budget", "model_flops"}
 

@@ -49,7 +49,7 @@ def _isoflops(analysis: Analysis, hover: Hover) -> list[Plot]:
     for name, groups in panels.items():
         data: list[Json] = []
         for i, group in enumerate(groups):
-            colour, label = colours[group.budget], f"{style.power(group.budget)} FLOPs"
+            colour, label = colours[group.budget], f"{style.power(group.budget, 3)} FLOPs"
             shared = {"legendgroup": label, "name": label}
             data.append(
                 line_trace(
@@ -64,7 +64,7 @@ def _isoflops(analysis: Analysis, hover: Hover) -> list[Plot]:
             )  # fmt: skip
             data += _minimum(group, colour, shared)
         layout = {
-            "xaxis": style.plotly_log_axis(style.span(sizes), "parameters N"),
+            "xaxis": style.plotly_log_axis(style.span(sizes), series.n_label(analysis)),
             "yaxis": {
                 "title": {"text": "validation loss (nats a token)"},
                 "range": [float(losses.min() - air), float(losses.max() + air)],
@@ -103,7 +103,7 @@ def _minimum(group: series.IsoFlop, colour: str, shared: Json) -> list[Json]:
             "line": {"width": 1.2, "color": INK},
         },
         "hovertext": [
-            f"<b>minimum at {style.power(group.budget)} FLOPs</b><br>N {style.short(at)}{within}"
+            f"<b>minimum at {style.power(group.budget, 3)} FLOPs</b><br>N {style.short(at)}{within}"
             f"<br>D {style.short(row['tokens'])}, loss {row['loss']:.4f}"
             + ("" if row["used"] else "<br>left out of the power law")
         ],
@@ -151,12 +151,13 @@ def _optima(analysis: Analysis) -> list[Plot]:
             )
         if not minima.empty:
             data.append(_minima_points(minima, quantity))
-        ends = np.concatenate([getattr(line, quantity)[0] for line in lines])
         layout = {
             "xaxis": style.plotly_log_axis(
                 style.span(lines[0].flops, 0.0), "compute C (FLOPs)", style.power
             ),
-            "yaxis": style.plotly_log_axis(style.span(ends), f"optimal {quantity} {letter}"),
+            "yaxis": style.plotly_log_axis(
+                series.window(analysis, lines, quantity), f"optimal {quantity} {letter}"
+            ),
             "legend": {"orientation": "h"},
         }
         caption = (

@@ -1,7 +1,7 @@
 """What is drawn, as numbers: the same for figures and for the page."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,12 +10,14 @@ from t5x_like.scaling import named_laws
 from t5x_like.scaling.fitting import Fit
 from t5x_like.scaling.fitting.result import interval
 from t5x_like.scaling.report.analysis import METHODS, Analysis
-from t5x_like.scaling.report.style import short
+from t5x_like.scaling.report.style import short, span
 
 Array = np.ndarray
 POINTS = 60
 # The published laws are drawn this far past the budgets on either side.
 DECADES_BEYOND = 0.5
+# A law whose N is this many times that of any run has not been determined; it leaves the axes.
+FAR = 100.0
 
 # What a token passes: all parameters, but for experts. FLOPs are 6·N·D of this N.
 N = "active_parameters"
@@ -126,6 +128,20 @@ def optima(analysis: Analysis, variant: str) -> list[Optimum]:
             )
         )
     return lines
+
+
+def window(analysis: Analysis, lines: Sequence[Optimum], quantity: str) -> tuple[float, float]:
+    """The N or D to show: all lines, unless one is far from any run, as an undetermined law is."""
+    cells = analysis.sweep.cells
+    tried = cells[N if quantity == "parameters" else "tokens"].to_numpy(np.float64)
+    drawn = np.concatenate([getattr(line, quantity)[0] for line in lines])
+    low, high = np.nanmin(tried) / FAR, np.nanmax(tried) * FAR
+    return span(np.clip(drawn, low, high))
+
+
+def n_label(analysis: Analysis) -> str:
+    """What an axis calls N."""
+    return "active parameters N" if analysis.sweep.has_experts else "parameters N"
 
 
 def _allocation(found: Fit, grid: Array) -> tuple[Array, Array]:

@@ -1,5 +1,6 @@
 """Reports of sweeps whose laws are known, finished and not."""
 
+import dataclasses
 import json
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -11,7 +12,7 @@ import pytest
 
 from t5x_like.cli import main
 from t5x_like.errors import UserError
-from t5x_like.scaling.report import style
+from t5x_like.scaling.report import series, style
 from t5x_like.scaling.report.analysis import analyse, as_json, shape_study
 from t5x_like.scaling.report.page import page_text
 from t5x_like.scaling.report.sweep_runs import from_frames, read_sweep_runs
@@ -172,6 +173,21 @@ def test_with_experts_n_is_what_a_token_passes(sweeps):
     cells["parameters"] = 8 * cells["active_parameters"]
     found = analysed(sweeps, cells).fits["", "approach3"]
     assert found.parameters["A"] == pytest.approx(sweeps.law.A, rel=1e-3)
+
+
+def test_a_law_that_is_far_from_every_run_leaves_the_axes(sweeps):
+    """With alpha and A on their bounds approach 3 puts N below 1e-20; no run is below 1e6."""
+    cells = sweeps.isoflop_cells(noise=0)
+    found = analysed(sweeps, cells)
+    law = dataclasses.replace(found.fits["", "approach3"].law, A=1e-7, alpha=1e-3)
+    broken = dataclasses.replace(found.fits["", "approach3"], law=law, samples={})
+    fits = {**found.fits, ("", "approach3"): broken}
+    analysis = dataclasses.replace(found, fits=fits)
+    lines = series.optima(analysis, "")
+    assert min(line.parameters[0].min() for line in lines) < 1e-20
+    low, high = series.window(analysis, lines, "parameters")
+    smallest, largest = cells["parameters"].min(), cells["parameters"].max()
+    assert smallest / 200 < low < smallest < largest < high < 200 * largest
 
 
 def test_a_study_of_shapes_compares_cells_of_one_size(sweeps):
