@@ -40,8 +40,8 @@ def sweep_results(sweep_dir: str | Path) -> "pd.DataFrame":
 
     Columns: those of `cells.Cell.record`, and `status` ("done", "running", "failed",
     "waiting"), `step`, `loss` (cross-entropy of the validation split after the last update, nats a
-    token; NaN unless done), `train_loss` (the last record's), `seconds`, `tokens_per_second`, `gin_file`,
-    `directory`.
+    token; NaN unless done), `train_loss` (the last record's), `seconds`, `tokens_per_second`,
+    `gin_file`, `directory`.
 
     Raises:
       UserError: this is not a sweep's directory.

@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from t5x_like import compilation_cache, config, hardware, train, train_state, xla_flags
+from t5x_like.checkpoints import CheckpointPolicy
 from t5x_like.errors import UserError
 from t5x_like.ledger import Diverged
 from t5x_like.partitioning import Partitioner
@@ -38,7 +39,8 @@ def train_together(gin_files: Sequence[str]) -> None:
     """Trains the run of each gin file, each with its own data, files and checkpoints.
 
     Runs that are finished are left as they are. The others go on from the newest step of which
-    all of them have a checkpoint; later ones are deleted. The caches of the tasks must exist.
+    all of them have a checkpoint; later ones are deleted. Each keeps two checkpoints or more, for
+    this. The caches of the tasks must exist.
 
     Args:
       gin_files: for `t5x-like train`, with a MODEL_DIR each.
@@ -80,10 +82,21 @@ def training_plans(gin_files: Sequence[str]) -> list[TrainingPlan]:
             origins.append(config.reached(train.train))
             plan = program(execute=lambda plan: plan, config_text=None)
             text = config.operative_text()
-            plans.append(dataclasses.replace(plan, config_text=lambda text=text: text))
+            plans.append(
+                dataclasses.replace(
+                    plan,
+                    config_text=lambda text=text: text,
+                    checkpoint_policy=_shared(plan.checkpoint_policy),
+                )
+            )
     for gin_file, origin in zip(gin_files[1:], origins[1:], strict=True):
         _check_difference((gin_files[0], origins[0]), (gin_file, origin))
     return plans
+
+
+def _shared(policy: CheckpointPolicy) -> CheckpointPolicy:
+    """Keeps the last checkpoint but one: all have it, whenever the last ones were being written."""
+    return dataclasses.replace(policy, keep=policy.keep and max(policy.keep, 2))
 
 
 def joint_step(plans: Sequence[TrainingPlan], at_once: int) -> JointStep:

@@ -111,10 +111,16 @@ def optima(analysis: Analysis, variant: str) -> list[Optimum]:
         return []
     beyond = 10**DECADES_BEYOND
     grid = np.geomspace(flops.min() / beyond, flops.max() * beyond, POINTS)
-    lines = [
-        Optimum(METHODS[method].partition(",")[0], grid, *_allocation(found, grid), False)
-        for method, found in fits.items()
-    ]
+    lines = []
+    for method, found in fits.items():
+        label = METHODS[method].partition(",")[0]
+        parameters, tokens = _allocation(found, grid)
+        low, high = _near(cells, N)
+        if not ((parameters[0] > low) & (parameters[0] < high)).any():
+            # Its interval would fill the axes, and hide what is there to be seen.
+            label += " (undetermined)"
+            parameters[1:] = tokens[1:] = np.nan
+        lines.append(Optimum(label, grid, parameters, tokens, published=False))
     for name, label in PUBLISHED.items():
         parameters, tokens = named_laws.named(name).optimum(grid)
         nothing = np.full_like(grid, np.nan)
@@ -132,11 +138,15 @@ def optima(analysis: Analysis, variant: str) -> list[Optimum]:
 
 def window(analysis: Analysis, lines: Sequence[Optimum], quantity: str) -> tuple[float, float]:
     """The N or D to show: all lines, unless one is far from any run, as an undetermined law is."""
-    cells = analysis.sweep.cells
-    tried = cells[N if quantity == "parameters" else "tokens"].to_numpy(np.float64)
     drawn = np.concatenate([getattr(line, quantity)[0] for line in lines])
-    low, high = np.nanmin(tried) / FAR, np.nanmax(tried) * FAR
-    return span(np.clip(drawn, low, high))
+    column = N if quantity == "parameters" else "tokens"
+    return span(np.clip(drawn, *_near(analysis.sweep.cells, column)))
+
+
+def _near(cells: pd.DataFrame, column: str) -> tuple[float, float]:
+    """Between what is near some run and what is `FAR` from all."""
+    tried = cells[column].to_numpy(np.float64)
+    return float(np.nanmin(tried) / FAR), float(np.nanmax(tried) * FAR)
 
 
 def n_label(analysis: Analysis) -> str:

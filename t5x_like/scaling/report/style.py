@@ -110,8 +110,17 @@ def power(value: float, digits: int = 2) -> str:
     return f"10{raised}" if plain == "1" else f"{plain}×10{raised}"
 
 
-def ticks(low: float, high: float) -> list[float]:
-    """Places of labels on a log axis: few, of few digits."""
+def ticks(low: float, high: float, text: Any = None) -> list[float]:
+    """Places of labels on a log axis: few, of few digits, apart as what `text` makes of them."""
+    apart = (0.18 if text is power else 0.09) * np.log(high / low)
+    kept: list[float] = []
+    for place in _plain_places(low, high):
+        if not kept or np.log(place / kept[-1]) >= apart:
+            kept.append(place)
+    return kept
+
+
+def _plain_places(low: float, high: float) -> list[float]:
     if high < 5 * low:
         return _even_ticks(low, high)
     decades = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
@@ -150,14 +159,14 @@ def log_axis(axis: Any, limits: tuple[float, float], text: Any = short) -> None:
     horizontal = axis is axes.xaxis
     (axes.set_xscale if horizontal else axes.set_yscale)("log")
     (axes.set_xlim if horizontal else axes.set_ylim)(*limits)
-    axis.set_major_locator(FixedLocator(ticks(*limits)))
+    axis.set_major_locator(FixedLocator(ticks(*limits, text)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
     axis.set_minor_locator(NullLocator())
 
 
 def plotly_log_axis(limits: tuple[float, float], title: str, text: Any = short) -> dict[str, Any]:
     """A plotly axis that is logarithmic, with plain labels."""
-    places = ticks(*limits)
+    places = ticks(*limits, text)
     return {
         "type": "log",
         "title": {"text": title},
