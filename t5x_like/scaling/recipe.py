@@ -29,12 +29,12 @@ class Architecture:
     Attributes:
       family: a folder of `gin_configs/models` with a `shape.gin`.
       gin_files: read after it; what else a run is configured by.
-      bindings: applied last; `(name, value)` pairs.
+      bindings: applied last; pairs of names and values as gin text, which `gin_pairs` makes.
     """
 
     family: str
     gin_files: tuple[str, ...] = ()
-    bindings: tuple[tuple[str, Any], ...] = ()
+    bindings: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.family not in families():
@@ -348,11 +348,11 @@ def _family_rules(architecture: Architecture) -> tuple[float, int]:
 
 
 def _parse(architecture: Architecture, bindings: Bindings) -> None:
-    config.parse(architecture.files, gin_pairs({**bindings, **dict(architecture.bindings)}))
+    config.parse(architecture.files, (*gin_pairs(bindings), *architecture.bindings))
 
 
-def gin_pairs(bindings: Bindings) -> Sequence[tuple[str, str]]:
+def gin_pairs(bindings: Bindings) -> tuple[tuple[str, str], ...]:
     """As `config.parse` takes them: text stays as it is, so that `@f()` is a reference."""
-    return [
+    return tuple(
         (name, value if isinstance(value, str) else repr(value)) for name, value in bindings.items()
-    ]
+    )

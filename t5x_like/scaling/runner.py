@@ -303,7 +303,10 @@ def _best_factors(root: Path, sweep: Sweep, search: Sequence[Cell]) -> dict[str,
     for variant in sweep.variants:
         cells = [cell for cell in search if cell.variant == variant.name]
         losses = [cell_state(root, cell.record())["loss"] for cell in cells]
-        found[variant.name] = sweep.learning_rate_search.best(losses)
+        found[variant.name] = best = sweep.learning_rate_search.best(losses)
+        ends = sweep.learning_rate_search.factors[0], sweep.learning_rate_search.factors[-1]
+        advice = ", the end of the range: give factors beyond it" if best in ends else ""
+        print(f"{variant.name or sweep.name}: learning rate x{best}{advice}", flush=True)
     return found
 
 

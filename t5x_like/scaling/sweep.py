@@ -126,6 +126,7 @@ class LearningRateSearch:
         if not order:
             raise UserError("every run of the learning rate search diverged: lower its factors.")
         best = min(order, key=lambda i: losses[i])
+        # At an end of the range, or beside a run that diverged, there is no parabola.
         if best - 1 not in order or best + 1 not in order:
             return float(self.factors[best])
         x = [math.log(self.factors[i]) for i in (best - 1, best, best + 1)]
@@ -219,18 +220,19 @@ class Sweep:
     def _variant_cells(
         self, variant: Variant, recipe: Recipe, grid: Grid, seeds: Sequence[int] | None = None
     ) -> list[Cell]:
+        changes = {**self.bindings, **variant.bindings}
         architecture = Architecture(
             variant.family or self.family,
             (*self.base, *variant.gin_files),
-            tuple({**self.bindings, **variant.bindings}.items()),
+            gin_pairs(changes),
         )
         points = list(grid.points(recipe, architecture))
         if not points:
             raise UserError(f"the grid of sweep '{self.name}' is empty.")
-        order = {point: i for i, point in enumerate(points)}
+        order = {point.label: i for i, point in enumerate(points)}
         found: list[tuple[int, Cell]] = []
         for group in _groups(points):
-            made = _facts(architecture, group[0].shape, _extra(group[0]))
+            made = _facts(architecture, group[0].shape, gin_pairs(_extra(group[0])))
             if group[0].shape is None or group[0].tokens is None:
                 rows = [(made.training, {}, None)] * len(group)
             else:
@@ -261,14 +263,14 @@ class Sweep:
                             **ours,
                             "CHECKPOINT_PERIOD": max(1, training.steps // CHECKPOINTS_PER_RUN),
                             "SEED": seed,
-                            **dict(architecture.bindings),
+                            **changes,
                             **dict(point.bindings),
                         },
                         seed=seed,
                         stem=Stem(names[longest], branch) if branch is not None else None,
                         imports=made.imports,
                     )
-                    found.append((order[point], cell))
+                    found.append((order[point.label], cell))
         return [cell for _, cell in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -308,12 +310,12 @@ class _Facts:
 def _facts(
     architecture: Architecture,
     shape: Any,
-    bindings: tuple[tuple[str, Any], ...],
+    bindings: tuple[tuple[str, str], ...],
 ) -> _Facts:
     files = cell_files(architecture, shape)
-    pairs = {**(shape.bindings if shape else {}), **dict(architecture.bindings), **dict(bindings)}
+    pairs = (*gin_pairs(shape.bindings if shape else {}), *architecture.bindings, *bindings)
     with config.isolated():
-        config.parse(files, gin_pairs(pairs))
+        config.parse(files, pairs)
         model = config.macro("MODEL")
         lengths = config.macro("TASK_FEATURE_LENGTHS")
         macros = {
@@ -340,19 +342,19 @@ def _facts(
     return _Facts(size, row_tokens, model.step_flops(shapes), training, imports)
 
 
-def _extra(point: Point) -> tuple[tuple[str, Any], ...]:
+def _extra(point: Point) -> dict[str, Any]:
     """A point's own bindings, and values for macros that a run sets later."""
     placeholders = {"CHECKPOINT_PERIOD": 1}
     if point.tokens is not None:
         placeholders["TRAIN_STEPS"] = 1
-    return tuple({**placeholders, **dict(point.bindings)}.items())
+    return {**placeholders, **dict(point.bindings)}
 
 
 def _groups(points: Iterable[Point]) -> list[list[Point]]:
     """Points of the same model and bindings, which differ in their tokens alone."""
     groups: dict[Any, list[Point]] = {}
     for point in points:
-        groups.setdefault((point.shape, point.bindings), []).append(point)
+        groups.setdefault((point.shape, repr(point.bindings)), []).append(point)
     return list(groups.values())
 
 
