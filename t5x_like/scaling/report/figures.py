@@ -286,20 +286,21 @@ def _multipliers(axes: Any, analysis: Analysis, names: list[str]) -> None:
         axes.text(0.5, 0.5, "no multiplier\n(see the report's notes)", ha="center", va="center")
         return
     axes.axvline(1, color="black", linewidth=0.8)
+    values = table[["multiplier", "low", "high"]].to_numpy(np.float64).ravel()
+    limits = style.span([*values, 0.8, 1.25])
     for place, row in enumerate(table.to_dict("records")):
         colour = style.cycled(style.COLOURS, names.index(row["variant"]))
-        if np.isfinite([row["low"], row["high"]]).all():
-            axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.6)
-        axes.plot(row["multiplier"], place, "o", color=colour, markersize=6)
-        words = f"{row['multiplier']:.2f}"
+        # What is infinite goes on to the edge.
+        at, low, high = np.clip([row["multiplier"], row["low"], row["high"]], *limits)
+        axes.plot([low, high], [place, place], color=colour, linewidth=1.6)
+        axes.plot(at, place, "o", color=colour, markersize=6)
+        words = style.times(row["multiplier"]) + style.times_within(row["low"], row["high"])
         axes.annotate(
-            words, (row["multiplier"], place), xytext=(0, 7), textcoords="offset points",
-            ha="center", fontsize=8,
-        )  # fmt: skip
+            words, (at, place), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8
+        )
     axes.set_yticks(range(len(table)), table["variant"])
     axes.set_ylim(len(table) - 0.4, -0.8)
-    values = table[["multiplier", "low", "high"]].to_numpy(np.float64).ravel()
-    style.log_axis(axes.xaxis, style.span([*values, 0.8, 1.25]), lambda value: f"{value:g}")
+    style.log_axis(axes.xaxis, limits, lambda value: f"{value:g}")
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(f"compute multiplier against {analysis.baseline}")
 

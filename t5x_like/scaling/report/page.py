@@ -218,9 +218,9 @@ def _tiles(analysis: Analysis) -> str:
             label = described(variant, method).partition(",")[0]
             tiles.append((f"N ∝ C<sup>{found.parameters['a']:.3f}</sup>", f"{label}{within}"))
     for row in series.headline_multipliers(analysis).to_dict("records"):
-        within = f" [{row['low']:.2f}, {row['high']:.2f}]" if np.isfinite(row["low"]) else ""
+        within = style.times_within(row["low"], row["high"])
         label = f"compute multiplier of {row['variant']}{within}"
-        tiles.append((f"× {row['multiplier']:.2f}", label))
+        tiles.append((f"× {style.times(row['multiplier'])}", label))
     drawn = (
         f'<div class="tile"><b>{value}</b><span>{html.escape(label)}</span></div>'
         for value, label in tiles

@@ -100,6 +100,16 @@ def short(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
+def times(value: float) -> str:
+    """A compute multiplier: 1.24, or ∞ where the baseline never gets there."""
+    return f"{value:.2f}" if np.isfinite(value) else "∞" if value > 0 else "–"
+
+
+def times_within(low: float, high: float) -> str:
+    """The interval of one, " [1.1, 1.4]"; "" where there is none."""
+    return "" if np.isnan([low, high]).any() else f" [{times(low)}, {times(high)}]"
+
+
 def power(value: float, digits: int = 2) -> str:
     """FLOPs, 3.2×10¹⁷."""
     if not np.isfinite(value) or value <= 0:

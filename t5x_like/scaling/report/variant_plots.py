@@ -54,29 +54,27 @@ def variants(analysis: Analysis) -> list[Plot]:
 
 
 def _multipliers(analysis: Analysis, table: pd.DataFrame, names: list[str]) -> Plot:
+    values = table[["multiplier", "low", "high"]].to_numpy(np.float64).ravel()
+    limits = style.span([*values, 0.8, 1.25], 0.2)
     data: list[Json] = []
     for row in table.to_dict("records"):
-        colour = style.cycled(style.COLOURS, names.index(row["variant"]))
-        value, low, high = row["multiplier"], row["low"], row["high"]
-        bounded = bool(np.isfinite([low, high]).all())
-        words = f"{value:.2f}" + (f" [{low:.2f}, {high:.2f}]" if bounded else "")
-        mark = marker_trace(
-            [value], [row["variant"]], colour, 0, name=row["variant"], showlegend=False
-        )
-        mark["y"] = [row["variant"]]
+        variant, colour = row["variant"], style.cycled(style.COLOURS, names.index(row["variant"]))
+        words = style.times(row["multiplier"]) + style.times_within(row["low"], row["high"])
+        # What is infinite goes on to the edge.
+        value, low, high = np.clip([row["multiplier"], row["low"], row["high"]], *limits)
+        mark = marker_trace([value], [variant], colour, 0, name=variant, showlegend=False)
         mark["marker"]["size"] = 11
         mark["hovertext"] = [
-            f"<b>{html.escape(row['variant'])}</b><br>worth {words} times its compute<br>"
+            f"<b>{html.escape(variant)}</b><br>worth {words} times its compute<br>"
             f"at {style.power(row['flops'])} FLOPs"
         ]
         mark["hoverinfo"] = "text"
         mark.update(mode="markers+text", text=[words], textposition="top center", cliponaxis=False)
         mark["error_x"] = error_bars([value], [low], [high], colour)
         data.append(mark)
-    values = table[["multiplier", "low", "high"]].to_numpy(np.float64).ravel()
     layout = {
         "xaxis": style.plotly_log_axis(
-            style.span([*values, 0.8, 1.25], 0.2),
+            limits,
             f"compute multiplier against {analysis.baseline}",
             lambda value: f"{value:g}",
         ),
