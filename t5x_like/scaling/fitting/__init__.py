@@ -160,7 +160,8 @@ def _counted(table: RunsTable, method: str, count: str | None) -> RunsTable:
     """The table whose N counts what it shall."""
     if count is not None and count not in COUNTS:
         raise UserError(f"N counts {', '.join(COUNTS)}, not '{count}'.")
-    if count is None and method == "kaplan" and COUNTS[WITHOUT_EMBEDDINGS] in table.frame:
+    by_form = count is None and method == "kaplan" and COUNTS[WITHOUT_EMBEDDINGS] in table.frame
+    if by_form:
         count = WITHOUT_EMBEDDINGS
     if count in (None, TOTAL):
         return table
@@ -171,12 +172,15 @@ def _counted(table: RunsTable, method: str, count: str | None) -> RunsTable:
     table = table.without([int(row) for row in lacking], f"its {column} is not known")
     kind = WITHOUT_EMBEDDINGS if count == WITHOUT_EMBEDDINGS else table.frame["parameters_kind"]
     frame = table.frame.assign(parameters=table.frame[column], parameters_kind=kind)
+    if by_form:
+        # Kaplan et al. 2020 count C by the same N.
+        frame = frame.assign(flops=6 * frame["parameters"] * frame["tokens"])
     curves = table.curves
     if curves is not None:
         sizes = frame.set_index("name")["parameters"]
         curves = curves[curves["name"].isin(sizes.index)]
         curves = curves.assign(parameters=curves["name"].map(sizes))
-    return RunsTable(frame, table.left_out, curves, table.flops_given)
+    return RunsTable(frame, table.left_out, curves, table.flops_given and not by_form)
 
 
 def _without_highest(table: RunsTable, highest: int) -> RunsTable:

@@ -368,7 +368,13 @@ def test_variants_are_fitted_one_at_a_time():
 def test_kaplans_form_counts_no_embeddings_where_that_is_known():
     frame = runs(KAPLAN).rename(columns={"N": "parameters_without_embeddings"})
     frame["N"] = frame["parameters_without_embeddings"] + 3e7
+    frame["C"] = 6 * frame["N"] * frame["D"]
     found = fit(frame, "kaplan")
     assert found.law.parameters_kind == "without_embeddings"
+    # Of the budgets too: C is 6·N·D by that N.
+    assert found.at_flops[0] == pytest.approx(
+        (6 * frame["parameters_without_embeddings"] * frame["D"]).max()
+    )
+    assert "flops_not_6nd" not in warnings_of(found)
     assert found.parameters["alpha_N"] == pytest.approx(0.076, rel=1e-8)
     assert fit(frame, "kaplan", count="total").law.parameters_kind == "total"
