@@ -288,6 +288,7 @@ def _multipliers(axes: Any, analysis: Analysis, names: list[str]) -> None:
     axes.axvline(1, color="black", linewidth=0.8)
     values = table[["multiplier", "low", "high"]].to_numpy(np.float64).ravel()
     limits = style.span([*values, 0.8, 1.25])
+    labels = []
     for place, row in enumerate(table.to_dict("records")):
         colour = style.cycled(style.COLOURS, names.index(row["variant"]))
         # What is infinite goes on to the edge.
@@ -295,10 +296,8 @@ def _multipliers(axes: Any, analysis: Analysis, names: list[str]) -> None:
         axes.plot([low, high], [place, place], color=colour, linewidth=1.6)
         axes.plot(at, place, "o", color=colour, markersize=6)
         words = style.times(row["multiplier"]) + style.times_within(row["low"], row["high"])
-        axes.annotate(
-            words, (at, place), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8
-        )
-    axes.set_yticks(range(len(table)), table["variant"])
+        labels.append(f"{row['variant']}\n{words}")
+    axes.set_yticks(range(len(table)), labels)
     axes.set_ylim(len(table) - 0.4, -0.8)
     style.log_axis(axes.xaxis, limits, lambda value: f"{value:g}")
     axes.grid(axis="y", visible=False)

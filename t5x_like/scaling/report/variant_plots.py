@@ -57,6 +57,7 @@ def _multipliers(analysis: Analysis, table: pd.DataFrame, names: list[str]) -> P
     values = table[["multiplier", "low", "high"]].to_numpy(np.float64).ravel()
     limits = style.span([*values, 0.8, 1.25], 0.2)
     data: list[Json] = []
+    labels: list[str] = []
     for row in table.to_dict("records"):
         variant, colour = row["variant"], style.cycled(style.COLOURS, names.index(row["variant"]))
         words = style.times(row["multiplier"]) + style.times_within(row["low"], row["high"])
@@ -69,16 +70,19 @@ def _multipliers(analysis: Analysis, table: pd.DataFrame, names: list[str]) -> P
             f"at {style.power(row['flops'])} FLOPs"
         ]
         mark["hoverinfo"] = "text"
-        mark.update(mode="markers+text", text=[words], textposition="top center", cliponaxis=False)
+        labels.append(f"{html.escape(variant)}<br>{words}")
         mark["error_x"] = error_bars([value], [low], [high], colour)
         data.append(mark)
     layout = {
         "xaxis": style.plotly_log_axis(
             limits,
-            f"compute multiplier against {analysis.baseline}",
+            "compute multiplier",
             lambda value: f"{value:g}",
         ),
-        "yaxis": {"range": [len(table) - 0.4, -0.6], "type": "category"},
+        "yaxis": {
+            "range": [len(table) - 0.4, -0.6], "type": "category",
+            "tickvals": list(table["variant"]), "ticktext": labels,
+        },
         "shapes": [
             {
                 "type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper",
@@ -92,7 +96,8 @@ def _multipliers(analysis: Analysis, table: pd.DataFrame, names: list[str]) -> P
         "budgets that both have. Above 1 the variant saves compute. Bars are 95% intervals of a "
         "bootstrap over runs."
     )
-    return Plot("variants-multiplier", "variants", "Compute multipliers", caption, data, layout)
+    title = f"Compute multipliers against {analysis.baseline}"
+    return Plot("variants-multiplier", "variants", title, caption, data, layout)
 
 
 def shapes(analysis: Analysis, hover: Hover) -> list[Plot]:

@@ -214,6 +214,12 @@ def test_a_users_mistake_is_one_line(finished, tmp_path, capsys, monkeypatch):
     root, _ = finished
     assert main(["report", str(tmp_path)]) == 2
     assert "it has no sweep.json" in capsys.readouterr().err
+    searching = tmp_path / "searching"
+    searching.mkdir()
+    plan = {"name": "new", "family": "gopher", "baseline": "", "cells": [], "search": []}
+    (searching / "sweep.json").write_text(json.dumps(plan))
+    assert main(["report", str(searching)]) == 2
+    assert "has planned no run yet" in capsys.readouterr().err
     assert main(["report", str(root), "--baseline=swiglu"]) == 2
     line = capsys.readouterr().err
     assert "no variant 'swiglu': there are serial, parallel." in line
