@@ -29,7 +29,7 @@ class SweepRuns:
       directory: where it is.
       family: of the models.
       baseline: the variant that others are compared with.
-      cells: `results.sweep_results`, a row a run.
+      cells: `results.sweep_results`, a row a run; paths are below `directory`.
       curves: `results.training_curves`, a row a record.
       gin_texts: each run's gin file, by the run's name.
     """
@@ -76,6 +76,10 @@ def read_sweep_runs(sweep_dir: str | Path) -> SweepRuns:
             f"the sweep in '{sweep_dir}' has planned no run yet: its search of a learning rate "
             "comes first. Start it again to go on."
         )
+    gin_files = {row["name"]: Path(row["gin_file"]) for row in cells.to_dict("records")}
+    # As they stand below the sweep's directory, wherever that is moved.
+    for column in ("gin_file", "directory"):
+        cells[column] = [Path(path).relative_to(sweep_dir).as_posix() for path in cells[column]]
     return from_frames(
         cells,
         curves,
@@ -83,7 +87,7 @@ def read_sweep_runs(sweep_dir: str | Path) -> SweepRuns:
         directory=str(sweep_dir),
         family=plan["family"],
         baseline=plan.get("baseline"),
-        gin_texts={row["name"]: _text(Path(row["gin_file"])) for row in cells.to_dict("records")},
+        gin_texts={name: _text(path, Path(sweep_dir)) for name, path in gin_files.items()},
     )
 
 
@@ -111,6 +115,11 @@ def from_frames(
     )
 
 
-def _text(path: Path) -> str:
-    """A gin file that a waiting run may not have yet."""
-    return path.read_text() if path.is_file() else ""
+def _text(path: Path, sweep_dir: Path) -> str:
+    """A gin file, which a waiting run may not have yet, with a name for where the sweep is.
+
+    A report that is passed on tells nothing of the machine that it was made on.
+    """
+    if not path.is_file():
+        return ""
+    return path.read_text().replace(str(sweep_dir.absolute()), "SWEEP_DIR")

@@ -129,7 +129,9 @@ def write_sweep(root, cells, curves, *, name="synthetic"):
         folder = root / "cells" / cell["name"]
         folder.mkdir(parents=True)
         (folder / "config.gin").touch()
-        (folder / "cell.gin").write_text(f"# {cell['name']}\nNUM_LAYERS = {cell['num_layers']}\n")
+        (folder / "cell.gin").write_text(
+            f"# {cell['name']}\nNUM_LAYERS = {cell['num_layers']}\nMODEL_DIR = '{folder}'\n"
+        )
         if cell["status"] == "failed":
             (folder / "failed.txt").write_text("loss is NaN\n")
         lines = [

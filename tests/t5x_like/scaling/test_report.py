@@ -83,9 +83,20 @@ def test_tables_are_there_as_csv_and_as_parquet_with_the_same_numbers(finished, 
             np.testing.assert_allclose(csv[column], parquet[column].astype(float), rtol=1e-12)
     runs = pd.read_parquet(folder / "runs.parquet")
     assert runs["loss"].to_numpy() == pytest.approx(cells["loss"].to_numpy())
+    assert runs["gin_file"][0] == f"cells/{cells['name'][0]}/cell.gin"
     minima = pd.read_csv(folder / "minima.csv")
     assert minima.groupby("variant").size().to_dict() == {"serial": 5, "parallel": 5}
     assert (minima["parameters_low"] <= minima["parameters_high"]).all()
+
+
+def test_a_report_that_is_passed_on_tells_nothing_of_its_machine(finished, printed):
+    root, cells = finished
+    texts = read_sweep_runs(root).gin_texts
+    name = cells["name"][0]
+    assert texts[name].endswith(f"MODEL_DIR = 'SWEEP_DIR/cells/{name}'\n")
+    written = [path for path in (root / "report").rglob("*") if path.is_file()]
+    assert len(written) > 15
+    assert not [path for path in written if str(root).encode() in path.read_bytes()]
 
 
 def test_figures_are_wide_enough_for_print_and_their_text_is_text(finished, printed):
