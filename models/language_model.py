@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from models import flops, losses
 from models.errors import ModelError
-from models.layers import attention, auxiliary, embeddings, joined, mlps, stack
+from models.layers import attention, auxiliary, embeddings, joined, mlps, records, stack
 
 Array = jax.Array
 Batch = Mapping[str, Any]
@@ -117,6 +117,56 @@ class LanguageModel(nn.Module, kw_only=True):
     def logits(self, params: Params, batch: Batch) -> Array:
         """Logits without dropout, float32 `[b, t, v]`."""
         return self.apply({"params": params}, **batch)
+
+    @nn.nowrap
+    def attention_weights(self, params: Params, batch: Batch) -> dict[str, Array]:
+        """How much each query attends to each key, without dropout.
+
+        Args:
+          params: as `init` makes them.
+          batch: as for `logits`.
+
+        Returns:
+          Float32 `[layers, b, h, t, s]`, rows sum to 1: `decoder` and, with an encoder,
+          `encoder` and `cross`, from the decoder's tokens to the encoder's.
+        """
+        names = {
+            "encoder": ("encoder", "self_attention"),
+            "decoder": ("decoder", "self_attention"),
+            "cross": ("decoder", "cross_attention"),
+        }
+        found = self._recorded(params, batch, records.ATTENTION)
+        return {
+            name: jnp.stack(list(found[key].values()))
+            for name, key in names.items()
+            if key in found
+        }
+
+    @nn.nowrap
+    def routing(self, params: Params, batch: Batch) -> dict[str, dict[int, dict[str, Array]]]:
+        """What the routers of experts decide, with the capacity of evaluation.
+
+        Padding is routed too, and takes its turn like any token.
+
+        Args:
+          params: as `init` makes them.
+          batch: as for `logits`.
+
+        Returns:
+          Side (`encoder`, `decoder`), then layer (from 0; those with experts), then `experts`,
+          `gates`, `served` and `probabilities` as `layers.moe.MixtureOfExperts` has them. Empty
+          for a model without experts.
+        """
+        found = self._recorded(params, batch, records.ROUTING)
+        return {side: layers for (side, _), layers in found.items()}
+
+    def _recorded(
+        self, params: Params, batch: Batch, collection: str
+    ) -> dict[tuple[str, str], dict[int, Any]]:
+        _, found = self.apply(
+            {"params": params}, **batch, mutable=[collection], method="_output_factors"
+        )
+        return records.by_layer(found.get(collection, {}), params, stack.LAYERS)
 
     @nn.nowrap
     def loss(

@@ -44,6 +44,18 @@ class LanguageModel(Protocol):
     def logits(self, params: Params, batch: Batch) -> Array:
         """Logits without dropout, float32 `[b, t, v]`."""
 
+    def attention_weights(self, params: Params, batch: Batch) -> Mapping[str, Array]:
+        """Float32 `[layers, b, h, t, s]`: `decoder`; with an encoder `encoder` and `cross` too."""
+
+    def routing(
+        self, params: Params, batch: Batch
+    ) -> Mapping[str, Mapping[int, Mapping[str, Array]]]:
+        """What routers of experts decide: side (`encoder`, `decoder`), layer, and by name.
+
+        Layers count from 0. `experts` int32, `gates` float32 and `served` bool `[b, t, k]`, and
+        `probabilities` float32 `[b, t, experts]`. Empty without experts.
+        """
+
     def loss(self, params: Params, batch: Batch, rng: Array | None = None) -> tuple[Array, Metrics]:
         """The loss *summed* over the target tokens, and summed metrics with their weights.
 

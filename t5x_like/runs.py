@@ -4,6 +4,7 @@
 run = load_run("runs/demo")
 run.metrics
 run.generate(["translate English to German: That is good."], temperature=0.0)
+run.attention(["That is good."])
 ```
 """
 
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from t5x_like import checkpoints, config, metrics_log, storage
+from t5x_like import checkpoints, config, inside, metrics_log, storage
 from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strategy
 from t5x_like.errors import UserError
 from t5x_like.protocols import LanguageModel, Mixture, Params, Task
@@ -157,3 +158,34 @@ class Run:
             batch_size=batch_size,
         )
         return np.array([one.total for one in found])
+
+    def attention(
+        self, texts: Sequence[str], targets: Sequence[str] | None = None
+    ) -> list[inside.AttentionMaps]:
+        """The attention of every layer and head over each text.
+
+        Args:
+          texts: inputs of the task, or for a task without inputs what the decoder reads.
+          targets: answers to inputs, that the decoder reads; None: the model's own, the likeliest
+            token each time.
+        """
+        answers = self._answers(texts, targets)
+        return inside.attention_maps(self.model, self.params, self.codec, texts, answers)
+
+    def routing(self, texts: Sequence[str], targets: Sequence[str] | None = None) -> inside.Routing:
+        """Where the routers of experts send each token of the texts, read as one batch.
+
+        Args:
+          texts: inputs of the task, or for a task without inputs what the decoder reads.
+          targets: as for `attention`.
+
+        Raises:
+          UserError: the model has no experts.
+        """
+        answers = self._answers(texts, targets)
+        return inside.routing(self.model, self.params, self.codec, texts, answers)
+
+    def _answers(self, texts: Sequence[str], targets: Sequence[str] | None) -> Sequence[str] | None:
+        if targets is None and self.codec.inputs is not None:
+            return self.generate(texts, temperature=0.0)
+        return targets

@@ -18,7 +18,7 @@ FLOORS = (
      "compilation_cache", "distributed", "agreement", "peers", "config", "topologies", "roofline",
      "flops", "subtrees"),
     ("data", "train_state", "train_step", "validation", "checkpoints", "host_params", "metrics_log",
-     "progress", "ledger", "training_run", "decoding", "scoring", "inspection"),
+     "progress", "ledger", "training_run", "decoding", "scoring", "inspection", "inside"),
     ("train", "evaluate", "infer", "runs", "aot", "aot_report"),
     ("exchange", "scaling"),
     ("cli",),

@@ -9,12 +9,18 @@ from flax import linen as nn
 
 from models import flops
 from models.errors import ModelError
+from models.layers import records
 from models.layers.attention_kernels import attend
 from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.joined import part_of_joined
 from models.layers.linear import Initializer, Linear
 from models.layers.masks import Mask
-from models.layers.softmax_attention import KEY_AXES, QUERY_AXES, KeysValues
+from models.layers.softmax_attention import (
+    KEY_AXES,
+    QUERY_AXES,
+    KeysValues,
+    attention_weights,
+)
 
 Rotation = Callable[[jax.Array, jax.Array | None], jax.Array]
 """`(x [b, heads, t, d], positions [b, t] or None) -> x`, for queries and for keys."""
@@ -41,7 +47,8 @@ def even_head_dim(embed_dim: int, num_heads: int) -> int:
 class Attention(nn.Module):
     """Projections around `attend`: multi-head, grouped-query or multi-query.
 
-    The parts are methods, because a decoder keeps what `keys_values` gives.
+    The parts are methods, because a decoder keeps what `keys_values` gives. Records its weights,
+    `[b, h, t, s]`, to `records.ATTENTION`.
 
     Attributes:
       embed_dim: size of the residual stream.
@@ -128,6 +135,11 @@ class Attention(nn.Module):
             q_bhtd = self.relative.queries(q_bhtd)
         key = self.make_rng("dropout") if enable_dropout and self.dropout.rate else None
         q_bhtd *= jnp.asarray(self.scale, q_bhtd.dtype)
+        records.record(
+            self,
+            records.ATTENTION,
+            lambda: attention_weights(q_bhtd, keys_values, mask, bias_bhts),
+        )
         with flops.needed(pairs, num_queries * num_keys):
             y_bhtd = attend(q_bhtd, keys_values, mask, bias_bhts, self.dropout, key)
         y_bhtd = nn.with_logical_constraint(y_bhtd, QUERY_AXES)

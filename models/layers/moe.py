@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
-from models.layers import auxiliary
+from models.layers import auxiliary, records
 from models.layers.block import ModuleFactory
 from models.layers.dispatch import Capacity, Choices, Dispatch, Product
 from models.layers.dropout import NO_DROPOUT, Dropout
@@ -205,7 +205,8 @@ class MixtureOfExperts(nn.Module):
     Reports the losses `load_balance_loss` and `router_z_loss` and the metrics `router_entropy`
     (nats), `expert_overflow` (the share of choices that found their expert full),
     `expert_load_max` and `expert_load_min` (the load of the busiest and of the idlest expert,
-    where 1 is an equal share); sows `expert_load`, `[x]`, to `intermediates`.
+    where 1 is an equal share). Records to `records.ROUTING`, by name, `experts` int32, `gates`
+    float32 and `served` bool, all `[b, t, k]`, and `probabilities` float32 `[b, t, x]`.
 
     Attributes:
       make_router: makes the `Router`.
@@ -235,12 +236,21 @@ class MixtureOfExperts(nn.Module):
 
         y_bte, served_btk = self.dispatch(x_bte, routing.choices, experts, training=enable_dropout)
         self._report(routing, served_btk)
+        records.record(
+            self,
+            records.ROUTING,
+            lambda: {
+                "experts": routing.choices.experts_btk,
+                "gates": routing.choices.gates_btk,
+                "served": served_btk,
+                "probabilities": routing.probabilities_btx,
+            },
+        )
         return y_bte
 
     def _report(self, routing: Routing, served_btk: jax.Array) -> None:
         one = jnp.float32(1)
         load_x = load(routing.choices)
-        self.sow("intermediates", "expert_load", load_x)
         relative_x = load_x * load_x.size
         log_p_btx = nn.log_softmax(routing.logits_btx)
         entropy_bt = -(routing.probabilities_btx * log_p_btx).sum(-1)

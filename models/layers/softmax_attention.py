@@ -125,6 +125,25 @@ def attend(
     return _attend(q_bhtd, keys, values, bias_bhts, mask, dropout_key, dropout)
 
 
+def attention_weights(
+    q_bhtd: jax.Array,
+    keys_values: KeysValues,
+    mask: Mask,
+    bias_bhts: jax.Array | None = None,
+) -> jax.Array:
+    """What `attend` weighs the values with, float32 `[b, h, t, s]`.
+
+    0 for what is not allowed; a query that may attend to nothing weighs all alike. `attend` never
+    holds all of them: this is to look at, not to train with.
+    """
+    k_bgsd = keys_values.keys_bgsd
+    queries, keys = (0, q_bhtd.shape[2]), (0, k_bgsd.shape[2])
+    scores, allowed = _scores(q_bhtd, k_bgsd, bias_bhts, mask, queries, keys)
+    if allowed is not None:
+        scores = jnp.where(allowed, scores, jnp.finfo(jnp.float32).min)
+    return jax.nn.softmax(scores)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
 def _attend(q_bhtd, k_bgsd, v_bgsd, bias_bhts, mask, dropout_key, dropout):
     return _forward(q_bhtd, k_bgsd, v_bgsd, bias_bhts, mask, dropout_key, dropout)[0]

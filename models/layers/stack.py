@@ -10,6 +10,7 @@ from models.errors import ModelError
 from models.layers.auxiliary import AUXILIARY
 from models.layers.block import Context, LayerCache, ModuleFactory
 from models.layers.linear import STORED_PRODUCT
+from models.layers.records import ATTENTION, ROUTING
 
 # What the backward pass finds stored; the rest it computes again.
 REMAT_POLICIES = {
@@ -59,7 +60,7 @@ class Stack(nn.Module):
             layer = nn.remat(layer, policy=REMAT_POLICIES[self.remat_policy], prevent_cse=False)
         scanned = nn.scan(
             layer,
-            variable_axes={"params": 0, "intermediates": 0, AUXILIARY: 0},
+            variable_axes=dict.fromkeys(("params", AUXILIARY, ATTENTION, ROUTING), 0),
             split_rngs={"params": True, "dropout": True},
             in_axes=nn.broadcast,
             length=self.num_layers,

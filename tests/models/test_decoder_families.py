@@ -190,3 +190,14 @@ def test_mistakes_are_told_in_one_line():
         GPT3(**SIZES | {"num_layers": 3}).init(jax.random.key(0))
     with pytest.raises(ModelError, match=r"heads of 7 units.* even head size"):
         PaLM(**SIZES, head_dim=7).init(jax.random.key(0), tokens)
+
+
+def test_attention_weights_are_in_the_order_of_layers_that_differ_in_turn():
+    """GPT-3's second and fourth layers see three keys, the others all."""
+    model, _ = PAIRS["gpt3"]
+    batch = {"decoder_input_tokens": jnp.arange(1, 9)[None]}
+    weights = jax.jit(model.attention_weights)(drawn(model), batch)["decoder"]
+    assert weights.shape == (4, 1, 3, 8, 8)
+    beyond_band = np.tri(8, k=-3, dtype=bool)
+    for layer, banded in enumerate((False, True, False, True)):
+        assert (weights[layer][..., beyond_band] == 0).all() == banded

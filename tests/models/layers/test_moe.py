@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from models.layers import auxiliary
+from models.layers import auxiliary, records
 from models.layers.dispatch import Capacity, Dropless
 from models.layers.grouped import grouped_dot
 from models.layers.linear import normal
@@ -282,13 +282,17 @@ def test_grouped_products_are_those_of_each_group():
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-def test_a_notebook_can_see_the_load_of_each_expert():
+def test_who_asks_is_told_where_every_token_went():
     module = mixture(Capacity())
     x_bte = jnp.abs(tokens()) + 0.1
     params = everything_to_one_expert(module, x_bte)
-    apply = functools.partial(module.apply, mutable=["intermediates"])
+    apply = functools.partial(module.apply, mutable=[records.ROUTING])
     _, seen = jax.jit(apply)({"params": params}, x_bte)
-    assert seen["intermediates"]["expert_load"][0].tolist() == [0, 0, 1, 0]
+    (routing,) = jax.tree.leaves(seen, is_leaf=lambda node: "experts" in node)
+    assert (routing["experts"] == 2).all()
+    # Twice a quarter of the tokens finds room in evaluation.
+    assert routing["served"].mean() == 0.5
+    np.testing.assert_allclose(routing["probabilities"].sum(-1), 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])

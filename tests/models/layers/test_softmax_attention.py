@@ -199,3 +199,13 @@ def test_bfloat16_scores_are_float32():
     y = attend(q, KeysValues(k, v), Mask())
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(float(y[0, 0, 0, 0]), 1 / (1 + np.exp(-1)), atol=4e-3)
+
+
+@pytest.mark.parametrize("mask", [Mask(), PACKED, Mask(causal=True, window=3)])
+def test_attention_weights_are_those_of_the_result(mask):
+    """Of grouped heads, which share their values."""
+    (q, k, v, bias), _ = arrays(kv_heads=2)
+    weights = softmax_attention.attention_weights(q, KeysValues(k, v), mask, bias)
+    values = jnp.repeat(v, H // 2, axis=1)
+    ours = attend(q, KeysValues(k, v), mask, bias)
+    np.testing.assert_allclose(weights @ values, ours, atol=2e-5)
