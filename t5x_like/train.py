@@ -16,80 +16,6 @@ from t5x_like.train_step import make_train_step
 from t5x_like.training_run import TrainingPlan, TrainingRun, device_peak
 
 
-def train(
-    *,
-    model: LanguageModel,
-    model_dir: str,
-    dataset: DatasetConfig,
-    train_steps: int,
-    optimizer: Optimizer,
-    validation: Sequence[DatasetConfig] = (),
-    validation_period: int = 1000,
-    validation_batches: int | None = None,
-    initial_checkpoint: InitialCheckpoint | Branch | None = None,
-    num_microbatches: int = 1,
-    seed: int = 0,
-    partitioner: Partitioner | None = None,
-    checkpoint_policy: CheckpointPolicy | None = None,
-    log_period: int = 20,
-    tensorboard: bool = True,
-    wandb_project: str | None = None,
-    config_text: Callable[[], str] | None = None,
-    execute: Callable[[TrainingPlan], Any] | None = None,
-) -> Any:
-    """Trains until `train_steps`, going on from the newest checkpoint in `model_dir`.
-
-    Args:
-      model: what is trained.
-      model_dir: where everything is written; created if need be.
-      dataset: what is learned from.
-      train_steps: updates in all, those of earlier starts included.
-      optimizer: the update rule and its schedule.
-      validation: splits whose loss is measured.
-      validation_period: updates between two measurements; there is one at the end too.
-      validation_batches: batches of each split to use; None for all.
-      initial_checkpoint: where the parameters of a new run come from, or the whole state of
-        another run; None for random parameters.
-      num_microbatches: pieces that each batch is computed in.
-      seed: of initialization and dropout.
-      partitioner: the mesh; data parallel over all devices when None.
-      checkpoint_policy: when to save and what to keep; the defaults when None.
-      log_period: updates between two records.
-      tensorboard: whether to write event files.
-      wandb_project: the Weights & Biases project to log to; None for none.
-      config_text: gives the text kept as `config.gin`.
-      execute: what trains; `train_alone` when None.
-
-    Returns:
-      What `execute` gives; of `train_alone`, the state after the last update.
-
-    Raises:
-      UserError: something that was asked for cannot be.
-      Preempted: a signal asked to stop; the state is saved.
-      Diverged: the loss became infinite or not a number.
-    """
-    plan = TrainingPlan(
-        model=model,
-        model_dir=model_dir,
-        dataset=dataset,
-        train_steps=train_steps,
-        optimizer=optimizer,
-        validation=validation,
-        validation_period=validation_period,
-        validation_batches=validation_batches,
-        initial_checkpoint=initial_checkpoint,
-        num_microbatches=num_microbatches,
-        seed=seed,
-        partitioner=partitioner or Partitioner(),
-        checkpoint_policy=checkpoint_policy or CheckpointPolicy(),
-        log_period=log_period,
-        tensorboard=tensorboard,
-        wandb_project=wandb_project,
-        config_text=config_text,
-    )
-    return (execute or train_alone)(plan)
-
-
 def train_alone(plan: TrainingPlan) -> TrainState:
     """Trains one run with all devices; see `train`."""
     compilation_cache.enable()
@@ -121,3 +47,77 @@ def train_alone(plan: TrainingPlan) -> TrainState:
                     reason = f"{stop.signal_name or 'a signal to another process'} received"
                     raise Preempted(f"{reason}: saved step {step}")
     return state
+
+
+def train(
+    *,
+    model: LanguageModel,
+    model_dir: str,
+    dataset: DatasetConfig,
+    train_steps: int,
+    optimizer: Optimizer,
+    validation: Sequence[DatasetConfig] = (),
+    validation_period: int = 1000,
+    validation_batches: int | None = None,
+    initial_checkpoint: InitialCheckpoint | Branch | None = None,
+    num_microbatches: int = 1,
+    seed: int = 0,
+    partitioner: Partitioner | None = None,
+    checkpoint_policy: CheckpointPolicy | None = None,
+    log_period: int = 20,
+    tensorboard: bool = True,
+    wandb_project: str | None = None,
+    config_text: Callable[[], str] | None = None,
+    execute: Callable[[TrainingPlan], Any] = train_alone,
+) -> Any:
+    """Trains until `train_steps`, going on from the newest checkpoint in `model_dir`.
+
+    Args:
+      model: what is trained.
+      model_dir: where everything is written; created if need be.
+      dataset: what is learned from.
+      train_steps: updates in all, those of earlier starts included.
+      optimizer: the update rule and its schedule.
+      validation: splits whose loss is measured.
+      validation_period: updates between two measurements; there is one at the end too.
+      validation_batches: batches of each split to use; None for all.
+      initial_checkpoint: where the parameters of a new run come from, or the whole state of
+        another run; None for random parameters.
+      num_microbatches: pieces that each batch is computed in.
+      seed: of initialization and dropout.
+      partitioner: the mesh; data parallel over all devices when None.
+      checkpoint_policy: when to save and what to keep; the defaults when None.
+      log_period: updates between two records.
+      tensorboard: whether to write event files.
+      wandb_project: the Weights & Biases project to log to; None for none.
+      config_text: gives the text kept as `config.gin`.
+      execute: what trains.
+
+    Returns:
+      What `execute` gives; of `train_alone`, the state after the last update.
+
+    Raises:
+      UserError: something that was asked for cannot be.
+      Preempted: a signal asked to stop; the state is saved.
+      Diverged: the loss became infinite or not a number.
+    """
+    plan = TrainingPlan(
+        model=model,
+        model_dir=model_dir,
+        dataset=dataset,
+        train_steps=train_steps,
+        optimizer=optimizer,
+        validation=validation,
+        validation_period=validation_period,
+        validation_batches=validation_batches,
+        initial_checkpoint=initial_checkpoint,
+        num_microbatches=num_microbatches,
+        seed=seed,
+        partitioner=partitioner or Partitioner(),
+        checkpoint_policy=checkpoint_policy or CheckpointPolicy(),
+        log_period=log_period,
+        tensorboard=tensorboard,
+        wandb_project=wandb_project,
+        config_text=config_text,
+    )
+    return execute(plan)
