@@ -162,7 +162,7 @@ def full_text() -> str:
 
 def import_lines() -> list[str]:
     """The import statements of all files parsed so far, as a gin file has them."""
-    return [statement.format() for statement in _imports()]
+    return list(dict.fromkeys(statement.format() for statement in _imports()))
 
 
 @contextlib.contextmanager

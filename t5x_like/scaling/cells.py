@@ -131,8 +131,8 @@ class Cell:
 
 
 def cell_files(architecture: Architecture, shape: Shape | None) -> tuple[str, ...]:
-    """The gin files of a run: the family's unless the others have the model, and `CELL_FILE`."""
-    return (*(architecture.files if shape else architecture.gin_files), CELL_FILE)
+    """The gin files of a run, in order: what all have in common may be bound anew by the others."""
+    return (CELL_FILE, *(architecture.files if shape else architecture.gin_files))
 
 
 def cell_directory(sweep_dir: Path, name: str) -> Path:

@@ -41,12 +41,16 @@ class Variant:
     family: str | None = None
 
 
+Scheduled = tuple[Training, dict[str, Any], int | None]
+"""A training, its bindings, and the step at which it branches off the longest, if it does."""
+
+
 class ScheduleRule(Protocol):
     """How the runs of one model, on different numbers of tokens, are scheduled."""
 
     def trainings(
         self, recipe: Recipe, parameters: float, tokens: Sequence[float], row_tokens: int
-    ) -> list[tuple[Training, dict[str, Any], int | None]]:
+    ) -> list[Scheduled]:
         """For each number of tokens: the training, its bindings, and the step to branch at.
 
         A run branches off the one with most tokens; None where it starts at the beginning.
@@ -59,7 +63,7 @@ class MatchedCosine:
 
     def trainings(
         self, recipe: Recipe, parameters: float, tokens: Sequence[float], row_tokens: int
-    ) -> list[tuple[Training, dict[str, Any], int | None]]:
+    ) -> list[Scheduled]:
         """See `ScheduleRule`."""
         bindings = {"SCHEDULE": "@schedules.Cosine()"}
         found = [recipe.training(parameters, count, row_tokens=row_tokens) for count in tokens]
@@ -85,7 +89,7 @@ class StableThenDecay:
 
     def trainings(
         self, recipe: Recipe, parameters: float, tokens: Sequence[float], row_tokens: int
-    ) -> list[tuple[Training, dict[str, Any], int | None]]:
+    ) -> list[Scheduled]:
         """See `ScheduleRule`."""
         middle = statistics.geometric_mean(tokens)
         shared = recipe.training(parameters, middle, row_tokens=row_tokens)
@@ -233,13 +237,14 @@ class Sweep:
         found: list[tuple[int, Cell]] = []
         for group in _groups(points):
             made = _facts(architecture, group[0].shape, gin_pairs(_extra(group[0])))
+            rows: list[Scheduled]
             if group[0].shape is None or group[0].tokens is None:
                 rows = [(made.training, {}, None)] * len(group)
             else:
                 wanted = [point.tokens or 0.0 for point in group]
                 rows = self.schedule.trainings(recipe, made.size.active, wanted, made.row_tokens)
             longest = max(range(len(group)), key=lambda i: rows[i][0].steps)
-            branch_steps = tuple(sorted(step for _, _, step in rows if step is not None))
+            branch_steps = tuple(sorted(step for *_, step in rows if step is not None))
             for seed in seeds or self.seeds:
                 names = [_cell_name(variant, point, seed, self.seeds) for point in group]
                 for i, point in enumerate(group):

@@ -42,7 +42,9 @@ def run(options: argparse.Namespace) -> None:
 
 def planned(cells: Sequence["Cell"]) -> str:
     """The runs that a sweep consists of, a line each."""
-    rows = [("run", "parameters", "tokens", "steps", "batch", "learning rate", "FLOPs")]
+    rows: list[tuple[str, ...]] = [
+        ("run", "parameters", "tokens", "steps", "batch", "learning rate", "FLOPs")
+    ]
     for cell in cells:
         training = cell.training
         numbers = (cell.size.parameters, training.tokens, training.steps, training.batch_tokens)

@@ -3,9 +3,13 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from t5x_like.preemption import EXIT_CODE as PREEMPTED
+
+POLL_SECONDS = 0.2
 LEASH = str(Path(__file__).with_name("leash.py"))
 
 
@@ -34,7 +38,11 @@ def run(command: Sequence[str], log: str, env: Mapping[str, str]) -> int:
     """Runs the command to its end; its exit code. A KeyboardInterrupt has it save and end."""
     process = start(leashed(command), log, env)
     try:
-        return process.wait()
+        # Not `wait`: Ray's interrupt reaches Python between two calls, not inside one.
+        while process.poll() is None:
+            time.sleep(POLL_SECONDS)
+        return process.returncode
     except KeyboardInterrupt:
         process.terminate()
-        return process.wait()
+        process.wait()
+        return PREEMPTED

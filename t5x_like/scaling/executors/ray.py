@@ -1,6 +1,7 @@
 """Tasks of Ray, on one machine or a cluster."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,7 +62,7 @@ class Ray(Executor):
                 ray.init(
                     address=self.address or "local",
                     include_dashboard=False,
-                    logging_level="WARNING",
+                    logging_level=logging.WARNING,
                     log_to_driver=False,
                     # Its workers must find `child`, wherever the sweep was started.
                     runtime_env={"env_vars": {"PYTHONPATH": environment()["PYTHONPATH"]}},

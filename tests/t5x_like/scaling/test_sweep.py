@@ -1,0 +1,199 @@
+"""A sweep in gin becomes runs: which, how large, how long."""
+
+import dataclasses
+
+import pytest
+
+from t5x_like import config
+from t5x_like.errors import UserError
+from t5x_like.scaling import grids
+from t5x_like.scaling.recipe import Recipe
+from t5x_like.scaling.sweep import (
+    LearningRateSearch,
+    MatchedCosine,
+    StableThenDecay,
+    Sweep,
+    Variant,
+)
+
+RECIPE = Recipe(
+    batch_coefficient=1024, batch_exponent=0, learning_rate_coefficient=0.01,
+    learning_rate_exponent=0,
+)  # fmt: skip
+ISOFLOP = grids.IsoFLOP(budgets=[1e11, 4e11], sizes=[40e3, 100e3])
+
+
+def sweep(**changes):
+    return Sweep(
+        **{
+            "name": "tried",
+            "family": "llama",
+            "base": ["sweeps/bytes.gin"],
+            "grid": ISOFLOP,
+            "recipe": RECIPE,
+            **changes,
+        }
+    )
+
+
+def test_isoflop_cells_have_their_budget_and_sizes_follow_it():
+    cells = sweep().cells()
+    assert [cell.budget for cell in cells] == [1e11, 1e11, 4e11, 4e11]
+    for cell in cells:
+        assert 6 * cell.size.parameters * cell.training.tokens == cell.flops
+        assert cell.flops == pytest.approx(cell.budget, rel=0.01)
+    # The sizes wanted for four times the budget are twice those of the first.
+    assert cells[2].size.parameters == pytest.approx(80e3, rel=0.2)
+
+
+def test_exact_flops_are_the_models_own():
+    """LLaMA, untied: matrices 2 FLOPs forward and 4 backward a token, attention in full."""
+    cell = sweep(grid=grids.IsoFLOP([1e11], [40e3])).cells()[0]
+    d, layers, mlp = cell.shape.embed_dim, cell.shape.num_layers, cell.shape.mlp_dim
+    matrices = layers * (4 * d * d + 3 * d * mlp) + 384 * d
+    attention = layers * 2 * 128 * d
+    assert cell.model_flops == 6 * (matrices + attention) * cell.training.tokens
+
+
+def test_parametric_cells_have_their_tokens_per_parameter():
+    cells = sweep(grid=grids.Parametric([50e3], [5, 20])).cells()
+    ratios = [cell.training.tokens / cell.size.parameters for cell in cells]
+    assert ratios == pytest.approx([5, 20], rel=0.01)
+    assert all(cell.budget is None for cell in cells)
+
+
+def test_depths_differ_at_one_size():
+    cells = sweep(grid=grids.Depths(150e3, [1, 2, 6], 3e5)).cells()
+    assert [cell.shape.num_layers for cell in cells] == [1, 2, 6]
+    assert all(0.7 < cell.size.parameters / 150e3 < 1.4 for cell in cells)
+
+
+def test_stable_runs_are_branched_into_short_decays():
+    """20% of 5 and of 10 tokens a parameter beside the whole of 20: 23/35 of three runs' cost."""
+    whole = sweep(grid=grids.Parametric([50e3], [5, 10, 20])).cells()
+    cells = sweep(grid=grids.Parametric([50e3], [5, 10, 20]), schedule=StableThenDecay(0.2)).cells()
+    short, middle, long = cells
+    assert long.stem is None and short.stem.cell == middle.stem.cell == long.name
+    for cell in (short, middle):
+        assert cell.stem.step == cell.training.steps - cell.bindings["DECAY_STEPS"]
+        assert cell.bindings["DECAY_STEPS"] == round(0.2 * cell.training.steps)
+    assert long.bindings["CHECKPOINT_STEPS"] == (short.stem.step, middle.stem.step)
+    assert len({cell.training.learning_rate for cell in cells}) == 1
+    ratio = sum(cell.cost for cell in cells) / sum(cell.cost for cell in whole)
+    assert ratio == pytest.approx(23 / 35, rel=0.02)
+
+
+def test_each_variant_has_every_point_and_its_own_gin_files():
+    variants = [
+        Variant("serial", ["sweeps/variants/serial.gin"]),
+        Variant("parallel", ["sweeps/variants/parallel.gin"]),
+    ]
+    cells = sweep(family="palm", variants=variants).cells({"parallel": 2.0})
+    assert [cell.variant for cell in cells] == ["serial"] * 4 + ["parallel"] * 4
+    assert "sweeps/variants/serial.gin" in cells[0].files
+    assert cells[0].training.learning_rate == 0.01
+    assert cells[4].training.learning_rate == 0.02
+
+
+def test_seeds_multiply_and_are_named():
+    cells = sweep(seeds=[0, 1]).cells()
+    assert [cell.seed for cell in cells] == [0, 1] * 4 and cells[1].name.endswith("-s1")
+
+
+def test_any_gin_bindings_can_be_a_grid(tmp_path):
+    (tmp_path / "base.gin").write_text(
+        "include 'models/gpt2/tiny.gin'\ninclude 'sweeps/bytes.gin'\n"
+        "TRAIN_STEPS = 4\nBATCH_SIZE = 2\n"
+    )
+    grid = grids.Product({"LEARNING_RATE": [1e-3, 1e-2], "optimizers.muon.weight_decay": [0.0]})
+    cells = sweep(base=[str(tmp_path / "base.gin")], grid=grid).cells()
+    assert [cell.training.learning_rate for cell in cells] == [1e-3, 1e-2]
+    assert [cell.training.tokens for cell in cells] == [4 * 2 * 128] * 2
+    (tmp_path / "cell.gin").write_text(cells[1].gin_text("tried", tmp_path))
+    with config.isolated():
+        config.parse([str(tmp_path / "cell.gin")])
+        assert config.macro("LEARNING_RATE") == 1e-2
+        assert config.macro("MODEL_DIR") == str(tmp_path / "cells" / cells[1].name)
+        assert config.macro("OPTIMIZER").schedule.peak == 1e-2
+
+
+def test_a_cells_gin_file_builds_the_model_that_was_planned(tmp_path):
+    variant = Variant("gelu", ["sweeps/variants/gelu.gin"])
+    for cell in sweep(family="palm", variants=[variant]).cells():
+        path = tmp_path / f"{cell.name}.gin"
+        path.write_text(cell.gin_text("tried", tmp_path))
+        with config.isolated():
+            config.parse([str(path)])
+            assert config.macro("MODEL").parameter_count() == cell.size.parameters
+            assert config.macro("TRAIN_STEPS") == cell.training.steps
+
+
+def test_the_rate_is_the_lowest_point_of_a_parabola():
+    search = LearningRateSearch(1e11, 4e4, factors=[0.5, 1.0, 2.0, 4.0])
+    # (ln f - ln 1.5)^2 has its minimum at 1.5.
+    losses = [1 + (x - 0.4054651) ** 2 for x in (-0.6931472, 0.0, 0.6931472, 1.3862944)]
+    assert search.best(losses) == pytest.approx(1.5, rel=1e-3)
+    assert search.best([3.0, 2.0, 1.0, float("nan")]) == 2.0  # beside a run that diverged
+    with pytest.raises(UserError, match="every run of the learning rate search diverged"):
+        search.best([float("nan")] * 4)
+
+
+def test_the_search_trains_one_model_for_each_factor():
+    cells = sweep(learning_rate_search=LearningRateSearch(1e11, 5e4, [0.5, 1, 2])).search_cells()
+    assert [cell.training.learning_rate for cell in cells] == [0.005, 0.01, 0.02]
+    assert len({cell.size for cell in cells}) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"grid": lambda: grids.IsoFLOP([], [1e5])}, "grid is empty: its budgets"),
+        ({"grid": lambda: grids.IsoFLOP([1e11], [0])}, "sizes hold 0"),
+        ({"grid": lambda: grids.Product({"SEED": []})}, "no value of SEED: the grid is empty"),
+        ({"grid": lambda: grids.IsoFLOP([1e11], [10.0])}, "no llama of 10 parameters"),
+        ({"variants": [Variant("a"), Variant("a")]}, "give at least one, each its name"),
+        ({"seeds": []}, "no seeds"),
+        ({"base": ["sweeps/byte.gin"]}, "Did you mean sweeps/bytes.gin"),
+        ({"schedule": lambda: StableThenDecay(1.5)}, "between 0 and 1"),
+        ({"family": "palmm"}, "no family 'palmm'"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused_in_a_line(changes, message):
+    with pytest.raises(UserError, match=message):
+        made = {key: value() if callable(value) else value for key, value in changes.items()}
+        sweep(**made).cells()
+
+
+def test_the_schedule_of_a_matched_run_is_its_own_length():
+    cells = sweep(grid=grids.Parametric([50e3], [5, 20]), schedule=MatchedCosine()).cells()
+    assert all(cell.stem is None for cell in cells)
+    assert all(cell.bindings["SCHEDULE"] == "@schedules.Cosine()" for cell in cells)
+
+
+PACKAGED = {
+    "isoflop_quick": (15, 7.8e12),
+    "isoflop_cpu": (22, 1.2e14),
+    "isoflop_h100": (18, 2.6e17),
+    "parametric_cpu": (25, 7.1e13),
+    "shapes_cpu": (7, 1.1e13),
+    "ablation_block": (30, 2.1e13),
+    "ablation_attention": (36, 4.2e13),
+    "ablation_mlp": (30, 2.1e13),
+    "ablation_experts": (60, 8.4e13),
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), PACKAGED.items())
+def test_a_packaged_sweep_costs_what_its_file_says(name, expected):
+    from t5x_like.gin_files import packaged_gin_configs
+
+    runs, flops = expected
+    with config.isolated():
+        config.parse([f"sweeps/{name}.gin"], [("TRAIN_FILES", "none")])
+        cells = config.macro("SWEEP").cells()
+    assert len(cells) == runs
+    assert sum(cell.cost for cell in cells) == pytest.approx(flops, rel=0.02)
+    text = (packaged_gin_configs() / f"sweeps/{name}.gin").read_text()
+    assert f"{runs} runs" in text.replace("\n# ", " ")
+    assert f"--gin_file=sweeps/{name}.gin" in text
+    assert len({dataclasses.astuple(cell.training) for cell in cells}) > 1 or name == "shapes_cpu"
