@@ -28,7 +28,7 @@ $(VENV)/.installed-test: setup.py pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-interop: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[interop]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[interop,ray]'
 	@touch $@
 
 install: $(VENV)/.installed

@@ -9,15 +9,14 @@ ROOT = Path(__file__).parent
 TOKENIZERS = ["tokenizers>=0.21"]
 # etils.epath reads through gcsfs; Orbax asks google-cloud-storage what a bucket is.
 GCS = ["gcsfs", "google-cloud-storage", "google-cloud-storage-control"]
-REPORT = ["matplotlib>=3.9", "plotly>=6"]
 TEST = [
     *["hypothesis", "pytest", "pytest-xdist", "ruff", "mypy", "scikit-learn"],
     *TOKENIZERS,
     *GCS,
-    *REPORT,
+    "submitit>=1.5",
     "gcp-storage-emulator",
 ]
-NOTEBOOKS = ["ipykernel", "nbclient", "nbformat", *REPORT]
+NOTEBOOKS = ["ipykernel", "nbclient", "nbformat"]
 # Bounds on torch and transformers are what the parity tests were run against.
 INTEROP = ["safetensors", "torch>=2.6", "transformers>=5"]
 
@@ -47,10 +46,12 @@ setup(
         "gin-config>=0.5.0",
         "grain>=0.2.14",
         "jax>=0.8",
+        "matplotlib>=3.9",
         "numpy>=2",
         "optax>=0.2.6",
         "orbax-checkpoint>=0.11.30",
         "pandas>=2.2",
+        "plotly>=6",
         "protobuf>=5",
         "pyarrow>=17",
         "rich>=13",
@@ -67,7 +68,6 @@ setup(
         "test": TEST,
         "notebooks": NOTEBOOKS,
         "interop": INTEROP,
-        "report": REPORT,
         "tokenizers": TOKENIZERS,
         # Through JAX, which knows the libtpu that it works with.
         "tpu-compile": ["jax[tpu]>=0.8"],
@@ -75,6 +75,8 @@ setup(
         "beam": ["apache-beam>=2.60", "google-crc32c", "sentencepiece==0.2.2"],
         "gcs": GCS,
         "wandb": ["wandb"],
+        "ray": ["ray>=2.44"],
+        "slurm": ["submitit>=1.5"],
     },
     entry_points={"console_scripts": ["t5x-like = t5x_like.__main__:main"]},
 )

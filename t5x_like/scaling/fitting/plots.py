@@ -18,12 +18,10 @@ def save_residuals(fit: Fit, path: str | os.PathLike[str]) -> None:
     Of approach 1, what is drawn is log N - log of the best N predicted.
 
     Raises:
-      UserError: matplotlib is not installed, or the file cannot be written.
+      UserError: the file cannot be written.
     """
-    try:
-        import matplotlib.figure
-    except ImportError as error:
-        raise UserError("--plot needs `pip install 't5x-like[report]'` (matplotlib).") from error
+    import matplotlib.figure
+
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
         raise UserError(f"--plot={target}: a figure is one of {', '.join(SUFFIXES)}.")

@@ -21,6 +21,8 @@ METHODS = {
 RUNS_FOR_APPROACH3 = 8
 # Three points are the fewest that bend, or that show a slope with something left over.
 SIZES_FOR_A_SLOPE = 3
+# Below so many runs, approach 3 is resampled no more often than this.
+FEW_RUNS, FEW_RESAMPLES = 30, 200
 # Cells are of one size, for a study of shapes, where their N and D differ by less.
 SAME_SIZE = 0.15
 # How far the aspect ratio must vary to be what is studied.
@@ -102,7 +104,8 @@ def analyse(
             try:
                 # FLOPs are of what a token passes, so N must be too.
                 count = "active" if sweep.has_experts else None
-                found = fit(table, method, bootstrap=bootstrap, seed=seed, count=count)
+                resamples = _resamples(method, len(table.frame), bootstrap)
+                found = fit(table, method, bootstrap=resamples, seed=seed, count=count)
             except UserError as error:
                 notes.append(Note("not_fitted", about, str(error)))
                 continue
@@ -110,6 +113,11 @@ def analyse(
             notes += _notes_of(found, about)
     multipliers = _multipliers(sweep, baseline, bootstrap, seed, notes)
     return Analysis(sweep, baseline, fits, multipliers, shapes, notes)
+
+
+def _resamples(method: str, runs: int, wanted: int) -> int:
+    """Fewer where each has to be searched from many starts, as resamples of few runs have to."""
+    return min(wanted, FEW_RESAMPLES) if method == "approach3" and runs < FEW_RUNS else wanted
 
 
 def described(variant: str, method: str) -> str:

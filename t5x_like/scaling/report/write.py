@@ -1,12 +1,10 @@
 """From a sweep's directory to a report's."""
 
-import importlib
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from t5x_like.errors import UserError
 from t5x_like.scaling.report.analysis import Analysis, analyse, as_json
 from t5x_like.scaling.report.figures import write_figures
 from t5x_like.scaling.report.page import page_text
@@ -38,26 +36,14 @@ def report(
       what `report --json` prints.
 
     Raises:
-      UserError: it is no sweep's directory, or an extra is missing.
+      UserError: it is no sweep's directory.
     """
-    _require_libraries()
     analysis = analyse(
         read_sweep_runs(sweep_dir), baseline=baseline, bootstrap=bootstrap, seed=seed
     )
     folder = Path(sweep_dir) / "report" if out is None else Path(out)
     files = write_report(analysis, folder)
     return {**as_json(analysis), "out": str(folder), "files": [str(path) for path in files]}
-
-
-def _require_libraries() -> None:
-    """Stops before minutes of fitting, rather than after."""
-    for module in ("matplotlib", "plotly.offline"):
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise UserError(
-                f"a report needs `pip install 't5x-like[report]'`: there is no {module}."
-            ) from error
 
 
 def write_report(analysis: Analysis, folder: Path) -> list[Path]:

@@ -172,14 +172,14 @@ def test_the_schedule_of_a_matched_run_is_its_own_length():
 
 PACKAGED = {
     "isoflop_quick": (15, 7.8e12),
-    "isoflop_cpu": (22, 1.2e14),
+    "isoflop_cpu": (24, 1.39e14),
     "isoflop_h100": (18, 2.6e17),
     "parametric_cpu": (25, 7.1e13),
     "shapes_cpu": (7, 1.1e13),
     "ablation_block": (30, 2.1e13),
-    "ablation_attention": (36, 4.2e13),
+    "ablation_attention": (36, 3.4e13),
     "ablation_mlp": (30, 2.1e13),
-    "ablation_experts": (60, 8.4e13),
+    "ablation_experts": (60, 5.6e13),
 }
 
 
