@@ -9,14 +9,15 @@ ROOT = Path(__file__).parent
 TOKENIZERS = ["tokenizers>=0.21"]
 # etils.epath reads through gcsfs; Orbax asks google-cloud-storage what a bucket is.
 GCS = ["gcsfs", "google-cloud-storage", "google-cloud-storage-control"]
+NOTEBOOKS = ["ipykernel", "nbclient", "nbformat"]
 TEST = [
+    *NOTEBOOKS,
     *["hypothesis", "pytest", "pytest-xdist", "ruff", "mypy", "scikit-learn"],
     *TOKENIZERS,
     *GCS,
     "submitit>=1.5",
     "gcp-storage-emulator",
 ]
-NOTEBOOKS = ["ipykernel", "nbclient", "nbformat"]
 # Bounds on torch and transformers are what the parity tests were run against.
 INTEROP = ["safetensors", "torch>=2.6", "transformers>=5"]
 

@@ -1,0 +1,122 @@
+"""The notebooks: as they are kept, and executed from top to bottom on the embedded data."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "notebooks"
+# Each with the plots that it draws at least, whatever is installed.
+NOTEBOOKS = {
+    "01_train_and_generate": 2,
+    "02_isoflop": 4,
+    "03_architecture_ablations": 1,
+    "04_switch_routing": 5,
+    "05_plan_a_pod_run": 2,
+    "06_fit_published_laws": 4,
+}
+# A cell may be slow on a machine with other work.
+CELL_SECONDS = 900
+
+notebooks = pytest.mark.parametrize("name", NOTEBOOKS)
+
+
+def read(name):
+    return json.loads((FOLDER / f"{name}.ipynb").read_text())
+
+
+def text(cell):
+    return "".join(cell["source"])
+
+
+def test_these_are_all():
+    assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == sorted(NOTEBOOKS)
+
+
+@notebooks
+def test_what_cells_said_is_not_kept(name):
+    for cell in read(name)["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            assert cell["execution_count"] is None
+            assert cell["metadata"] == {}
+
+
+@notebooks
+def test_opens_with_what_it_shows_and_how_long_it_takes(name):
+    opening, first_code = read(name)["cells"][:2]
+    assert opening["cell_type"] == "markdown" and first_code["cell_type"] == "code"
+    assert re.match(r"# .+\n\n\*\*Shows\*\* .+", text(opening))
+    assert re.search(r"^\*\*Takes\*\* .*\b(minute|minutes)\b", text(opening), re.MULTILINE)
+
+
+@notebooks
+def test_links_lead_to_files(name):
+    cells = [cell for cell in read(name)["cells"] if cell["cell_type"] == "markdown"]
+    targets = [target for cell in cells for target in re.findall(r"\]\(([^)#]+)\)", text(cell))]
+    assert targets
+    for target in targets:
+        assert (FOLDER / target).is_file(), target
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
+def test_code_passes_ruff(command):
+    checked = [str(FOLDER / f"{name}.ipynb") for name in NOTEBOOKS]
+    ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", *checked]
+    done = subprocess.run(ruff, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory):
+    """Of the notebooks' kernels: one folder for runs, one cache, and programs compiled as usual."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    return {
+        **{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "JAX_PLATFORMS": "cpu",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "RUNS_DIR": str(folder / "runs"),
+        "CACHE_DIR": str(folder / "cache"),
+        "ISOFLOP_QUICK_DIR": str(folder / "isoflop_quick"),
+    }
+
+
+@pytest.fixture(scope="session")
+def small_isoflop(environment):
+    """`isoflop_quick` with budgets that take a minute, where 02 looks for it."""
+    command = [
+        *(sys.executable, "-m", "t5x_like", "sweep", "--gin_file=sweeps/isoflop_quick.gin"),
+        f"--gin.SWEEP_DIR={environment['ISOFLOP_QUICK_DIR']}",
+        f"--gin.CACHE_DIR={environment['CACHE_DIR']}",
+        "--gin.grids.IsoFLOP.budgets=[5e10, 1e11, 2e11]",
+        "--gin.grids.IsoFLOP.sizes=[13e3, 19e3, 28e3, 42e3]",
+    ]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=CELL_SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@notebooks
+def test_runs_from_top_to_bottom(name, environment, request):
+    nbformat = pytest.importorskip("nbformat")
+    client = pytest.importorskip("nbclient")
+    if name == "02_isoflop":
+        request.getfixturevalue("small_isoflop")
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    # In the notebook's own folder, as an editor starts it.
+    kernel = client.NotebookClient(
+        notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(FOLDER)}}
+    )
+    kernel.execute(env=environment)
+    outputs = [out for cell in notebook.cells for out in cell.get("outputs", ())]
+    plots = [out for out in outputs if "image/png" in out.get("data", {})]
+    assert len(plots) >= NOTEBOOKS[name]
+    assert not any(out.get("name") == "stderr" and "Warning" in out["text"] for out in outputs)
