@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from t5x_like import checkpoints, cli, load_run, metrics_log
+from t5x_like.errors import UserError
 
 # What a training host need not have.
 ELSEWHERE = ("tensorflow", "tensorflow_datasets", "tensorflow_text", "seqio", "sentencepiece")
@@ -235,11 +236,14 @@ def test_load_run_opens_a_run_that_is_still_being_written(run_dir, tmp_path):
     assert isinstance(text, str)
     likely, unlikely = run.score(targets=["eeeee", "\x00\x01\x02\x03\x04"])
     assert unlikely < likely < 0
+    (maps,) = run.attention(["Many"])
+    assert maps.decoder_tokens[1:] == list("Many")
+    assert maps.decoder.shape == (2, 2, 5, 5)
+    with pytest.raises(UserError, match="GPT2 has no experts"):
+        run.routing(["Many"])
 
 
 def test_load_run_of_nothing_is_refused(tmp_path):
-    from t5x_like.errors import UserError
-
     with pytest.raises(UserError, match=r"no run in .* no config.gin"):
         load_run(str(tmp_path))
 
