@@ -4,7 +4,7 @@
 
 The same runs of a GPT-2 on the standard library's text (bytes, rows of 64, four in a batch) are
 trained from beginning to end, files and checkpoints included: by `t5x-like train` in processes
-that follow one another, each with all cores, and by `t5x_like.scaling.vectorized` in one process.
+that follow one another, each with all cores, and by `t5x_like.scaling.sweeps.vectorized` in one.
 Both start with an empty cache of compiled programs, which the separate runs share. Printed are
 the seconds, their ratio, and the largest difference of a final loss.
 """
@@ -98,7 +98,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         commands = [["t5x_like", "train", f"--gin_file={file}"] for file in apart]
         one_by_one = seconds(*commands, cache=base / "cache_apart")
         together = write_cells(base / "together", options)
-        command = ["t5x_like.scaling.vectorized", *map(str, together)]
+        command = ["t5x_like.scaling.sweeps.vectorized", *map(str, together)]
         at_once = seconds(command, cache=base / "cache_together")
         losses = zip(final_losses(apart), final_losses(together), strict=True)
         return {

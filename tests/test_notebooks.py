@@ -94,8 +94,8 @@ def small_isoflop(environment):
         *(sys.executable, "-m", "t5x_like", "sweep", "--gin_file=sweeps/isoflop_quick.gin"),
         f"--gin.SWEEP_DIR={environment['ISOFLOP_QUICK_DIR']}",
         f"--gin.CACHE_DIR={environment['CACHE_DIR']}",
-        "--gin.grids.IsoFLOP.budgets=[5e10, 1e11, 2e11]",
-        "--gin.grids.IsoFLOP.sizes=[13e3, 19e3, 28e3, 42e3]",
+        "--gin.grids.IsoFLOP.budgets=[1.5e11, 3e11]",
+        "--gin.grids.IsoFLOP.sizes=[13e3, 23e3, 37e3, 55e3]",
     ]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=CELL_SECONDS, check=False

@@ -6,9 +6,16 @@ from typing import Any
 # Where each public name lives; imported when first asked for.
 _HOMES: dict[str, str] = {
     "Fit": "t5x_like.scaling.fitting",
+    "Question": "t5x_like.scaling.planning.question",
+    "Recipe": "t5x_like.scaling.recipe",
     "RunsTable": "t5x_like.scaling.runs_table",
+    "Sweep": "t5x_like.scaling.sweeps.sweep",
     "fit": "t5x_like.scaling.fitting",
+    "plan": "t5x_like.scaling.planning.plan",
     "read_runs": "t5x_like.scaling.runs_table",
+    "run_sweep": "t5x_like.scaling.sweeps.runner",
+    "sweep_results": "t5x_like.scaling.sweeps.results",
+    "training_curves": "t5x_like.scaling.sweeps.results",
 }
 
 __all__ = sorted(_HOMES)

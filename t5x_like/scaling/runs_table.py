@@ -173,7 +173,7 @@ def from_frame(frame: pd.DataFrame, where: str = "the frame") -> RunsTable:
 
 
 def _from_sweep(place: Path) -> RunsTable:
-    from t5x_like.scaling import results
+    from t5x_like.scaling.sweeps import results
 
     cells = results.sweep_results(place)
     # By the number of the cell, as a file's rows are by theirs.

@@ -42,9 +42,9 @@ def run(options: Namespace) -> None:
     """Prints the plan."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a plan computes nothing on a device
     from t5x_like.errors import UserError
-    from t5x_like.scaling.accelerators import accelerators
-    from t5x_like.scaling.plan import Question, plan
-    from t5x_like.scaling.plan_text import plan_text
+    from t5x_like.scaling.planning.accelerators import accelerators
+    from t5x_like.scaling.planning.plan import Question, plan
+    from t5x_like.scaling.planning.text import plan_text
     from t5x_like.scaling.recipe import Recipe
 
     if options.row_tokens is not None and options.row_tokens < 1:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from t5x_like.errors import UserError
 
 if TYPE_CHECKING:
-    from t5x_like.scaling.cells import Cell
+    from t5x_like.scaling.sweeps.cells import Cell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> None:
       UserError: runs have failed.
     """
     from t5x_like import config
-    from t5x_like.scaling import runner
+    from t5x_like.scaling.sweeps import runner
 
     paths = [path for path in options.gin_search_paths.split(",") if path]
     config.parse(options.gin_file, options.bindings, paths, options.module_import)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from t5x_like.errors import UserError
-from t5x_like.scaling import results
+from t5x_like.scaling.sweeps import results
 
 STATUSES = ("done", "running", "failed", "waiting")
 # Columns that are numbers, though all of their values may be missing.

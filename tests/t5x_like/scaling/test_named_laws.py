@@ -5,9 +5,10 @@ import pytest
 from scipy.optimize import linprog
 
 from t5x_like.errors import UserError
-from t5x_like.scaling import inverses, named_laws
+from t5x_like.scaling import named_laws
 from t5x_like.scaling.laws import WITHOUT_EMBEDDINGS
 from t5x_like.scaling.named_laws import PF_DAY, KaplanStepsLaw, known, minimax_power_law, named
+from t5x_like.scaling.planning import inverses
 
 APPROACH1 = named_laws.APPROACH1_TABLE
 APPROACH2 = named_laws.APPROACH2_TABLE

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from t5x_like.errors import UserError
-from t5x_like.scaling.accelerators import Accelerators
-from t5x_like.scaling.buildable import Buildable, buildable
-from t5x_like.scaling.chosen_law import chosen_law
 from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS, AllocationLaw, Law
 from t5x_like.scaling.named_laws import DEFAULT, KnownLaw
-from t5x_like.scaling.question import Interval, Point, Question, answer, intervals
+from t5x_like.scaling.planning.accelerators import Accelerators
+from t5x_like.scaling.planning.buildable import Buildable, buildable
+from t5x_like.scaling.planning.chosen_law import chosen_law
+from t5x_like.scaling.planning.question import Interval, Point, Question, answer, intervals
+from t5x_like.scaling.planning.repeated_data import RepeatedData
 from t5x_like.scaling.recipe import Architecture, Recipe
-from t5x_like.scaling.repeated_data import RepeatedData
 
 # Muennighoff et al. 2023: to here repetitions are almost as good as new tokens (figure 1).
 _FREE_EPOCHS = 4

@@ -10,8 +10,8 @@ from t5x_like.errors import UserError
 from t5x_like.scaling import recipe
 from t5x_like.scaling.laws import AllocationLaw
 from t5x_like.scaling.named_laws import known, named
-from t5x_like.scaling.plan import Question, plan
-from t5x_like.scaling.plan_text import plan_text, short
+from t5x_like.scaling.planning.plan import Question, plan
+from t5x_like.scaling.planning.text import plan_text, short
 
 
 def planned(capsys, *flags):
@@ -22,7 +22,7 @@ def planned(capsys, *flags):
 @pytest.fixture(scope="module")
 def chinchilla():
     """The plan for Chinchilla's budget by approach 1, on 1,024 v5p."""
-    from t5x_like.scaling.accelerators import accelerators
+    from t5x_like.scaling.planning.accelerators import accelerators
 
     return plan(
         Question(flops=5.76e23),

@@ -16,7 +16,7 @@ from t5x_like.scaling.fitting.newton import minimize
 from t5x_like.scaling.fitting.objectives import HuberObjective
 from t5x_like.scaling.fitting.projection import ProjectedObjective, nonnegative, starting_points
 
-FIGURE_4 = Path(__file__).parents[4] / "shared/data/chinchilla/figure4_N_D_C_loss.csv"
+FIGURE_4 = Path(__file__).parents[5] / "shared/data/chinchilla/figure4_N_D_C_loss.csv"
 published = pytest.mark.skipif(
     not FIGURE_4.exists(), reason="Chinchilla's figure 4 (shared/data/chinchilla) is not here"
 )

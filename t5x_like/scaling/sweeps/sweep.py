@@ -10,8 +10,6 @@ from typing import Any, Protocol
 from t5x_like import config, flops, inspection
 from t5x_like.errors import UserError
 from t5x_like.gin_files import find_gin_file
-from t5x_like.scaling.cells import Cell, Stem, cell_files
-from t5x_like.scaling.grids import Grid, Point, short
 from t5x_like.scaling.recipe import (
     Architecture,
     Recipe,
@@ -20,6 +18,8 @@ from t5x_like.scaling.recipe import (
     gin_pairs,
     size_of,
 )
+from t5x_like.scaling.sweeps.cells import Cell, Stem, cell_files
+from t5x_like.scaling.sweeps.grids import Grid, Point, short
 
 CHECKPOINTS_PER_RUN = 4
 

@@ -12,13 +12,13 @@ import pytest
 
 from t5x_like import cli, config, load_run
 from t5x_like.errors import UserError
-from t5x_like.scaling import executors, grids
-from t5x_like.scaling.executors import Job, child, executor
-from t5x_like.scaling.results import sweep_results, training_curves
-from t5x_like.scaling.runner import run_sweep
-from t5x_like.scaling.sweep import LearningRateSearch, StableThenDecay, Sweep
+from t5x_like.scaling.sweeps import executors, grids
+from t5x_like.scaling.sweeps.executors import Job, child, executor
+from t5x_like.scaling.sweeps.results import sweep_results, training_curves
+from t5x_like.scaling.sweeps.runner import run_sweep
+from t5x_like.scaling.sweeps.sweep import LearningRateSearch, StableThenDecay, Sweep
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 SMALL = "\n".join(["TRAIN_STEPS = 8", "WARMUP_STEPS = 1", "LOG_PERIOD = 2", "VALIDATION_ROWS = 2"])
 
 
@@ -150,9 +150,9 @@ def test_rates_are_searched_first_as_one_program(sweep, base, tmp_path):
 
 SWEEP_GIN = """
 from __gin__ import dynamic_registration
-from t5x_like.scaling import executors
-from t5x_like.scaling import grids
-from t5x_like.scaling import sweep
+from t5x_like.scaling.sweeps import executors
+from t5x_like.scaling.sweeps import grids
+from t5x_like.scaling.sweeps import sweep
 include 'sweeps/defaults.gin'
 sweep.Sweep:
   name = 'killed'
@@ -282,7 +282,7 @@ def test_a_process_dies_with_the_one_that_started_it(tmp_path):
     inner = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     leashed = f"""
 import subprocess, sys, time
-from t5x_like.scaling.executors import child
+from t5x_like.scaling.sweeps.executors import child
 subprocess.Popen(child.leashed([sys.executable, '-c', {inner!r}]))
 time.sleep(60)
 """

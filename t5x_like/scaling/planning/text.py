@@ -4,10 +4,10 @@ import shlex
 import textwrap
 from collections.abc import Sequence
 
-from t5x_like.scaling.plan import Plan
-from t5x_like.scaling.question import Interval, Point
+from t5x_like.scaling.planning.plan import Plan
+from t5x_like.scaling.planning.question import Interval, Point
+from t5x_like.scaling.planning.repeated_data import RepeatedData
 from t5x_like.scaling.recipe import Recipe
-from t5x_like.scaling.repeated_data import RepeatedData
 
 _WIDTH = 100
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))

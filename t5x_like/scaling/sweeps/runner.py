@@ -16,19 +16,19 @@ from t5x_like.data import CacheStatus, cache_status
 from t5x_like.errors import UserError
 from t5x_like.preemption import EXIT_CODE as PREEMPTED
 from t5x_like.preemption import Preempted, StopRequest, stop_on_signal
-from t5x_like.scaling.cells import GIN_FILE, LOG_FILE, Cell
-from t5x_like.scaling.executors.executor import (
+from t5x_like.scaling.sweeps.cells import GIN_FILE, LOG_FILE, Cell
+from t5x_like.scaling.sweeps.executors.executor import (
     Executor,
     Handle,
     Job,
     environment,
     python_command,
 )
-from t5x_like.scaling.executors.local import Local
-from t5x_like.scaling.executors.printed import Print
-from t5x_like.scaling.live import Board
-from t5x_like.scaling.results import FAILED_FILE, SWEEP_FILE, cell_state
-from t5x_like.scaling.sweep import Sweep
+from t5x_like.scaling.sweeps.executors.local import Local
+from t5x_like.scaling.sweeps.executors.printed import Print
+from t5x_like.scaling.sweeps.live import Board
+from t5x_like.scaling.sweeps.results import FAILED_FILE, SWEEP_FILE, cell_state
+from t5x_like.scaling.sweeps.sweep import Sweep
 
 POLL_SECONDS = 0.25
 LOCK_FILE = ".lock"
@@ -121,7 +121,7 @@ class _Task:
         if len(files) == 1:
             command = python_command("t5x_like", "train", f"--gin_file={files[0]}")
         else:
-            command = python_command("t5x_like.scaling.vectorized", *files)
+            command = python_command("t5x_like.scaling.sweeps.vectorized", *files)
         self.log = cells[0].directory(root) / LOG_FILE
         self.job = Job(cells[0].name, command, self.log)
         stem = cells[0].stem

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from t5x_like.scaling.executors.executor import Executor, Handle, Job, shell_line
+from t5x_like.scaling.sweeps.executors.executor import Executor, Handle, Job, shell_line
 
 
 @dataclasses.dataclass

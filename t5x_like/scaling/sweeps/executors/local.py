@@ -5,8 +5,8 @@ import os
 from collections.abc import Sequence
 
 from t5x_like.errors import UserError
-from t5x_like.scaling.executors import child
-from t5x_like.scaling.executors.executor import Executor, Handle, Job, environment
+from t5x_like.scaling.sweeps.executors import child
+from t5x_like.scaling.sweeps.executors.executor import Executor, Handle, Job, environment
 
 
 @dataclasses.dataclass

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from t5x_like.errors import UserError
-from t5x_like.scaling.accelerators import accelerators
+from t5x_like.scaling.planning.accelerators import accelerators
 
-LAUNCH = Path(__file__).parents[3] / "docs" / "launch.md"
+LAUNCH = Path(__file__).parents[4] / "docs" / "launch.md"
 
 
 @pytest.mark.parametrize(

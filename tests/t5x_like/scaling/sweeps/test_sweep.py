@@ -6,9 +6,9 @@ import pytest
 
 from t5x_like import config
 from t5x_like.errors import UserError
-from t5x_like.scaling import grids
 from t5x_like.scaling.recipe import Recipe
-from t5x_like.scaling.sweep import (
+from t5x_like.scaling.sweeps import grids
+from t5x_like.scaling.sweeps.sweep import (
     LearningRateSearch,
     MatchedCosine,
     StableThenDecay,

@@ -1,9 +1,9 @@
 """Several runs as one program, where they differ in seeds and numbers of the optimizer only.
 
-`python -m t5x_like.scaling.vectorized CELL.gin CELL.gin ...` leaves what `t5x-like train` leaves
-for each of the files. The states are stacked on a first axis, the runs, along which one compiled
-step is mapped: by `jax.vmap` on accelerators, which small models leave idle; one run after the
-other on CPUs, whose caches would not hold them all.
+`python -m t5x_like.scaling.sweeps.vectorized CELL.gin CELL.gin ...` leaves what `t5x-like train`
+leaves for each of the files. The states are stacked on a first axis, the runs, along which one
+compiled step is mapped: by `jax.vmap` on accelerators, which small models leave idle; one run after
+the other on CPUs, whose caches would not hold them all.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from t5x_like.ledger import Diverged
 from t5x_like.partitioning import Partitioner
 from t5x_like.preemption import Preempted, stop_on_signal
 from t5x_like.protocols import Metrics
-from t5x_like.scaling.one_function import Different, one_function
+from t5x_like.scaling.sweeps.one_function import Different, one_function
 from t5x_like.train_state import TrainState
 from t5x_like.train_step import mean_gradient, state_update
 from t5x_like.training_run import TrainingPlan, TrainingRun, device_peak

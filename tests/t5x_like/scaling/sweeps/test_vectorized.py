@@ -15,8 +15,8 @@ import pytest
 from models.gpt import GPT2
 from t5x_like import checkpoints, cli, load_run, metrics_log, optimizers, schedules
 from t5x_like.partitioning import Partitioner
-from t5x_like.scaling import vectorized
-from t5x_like.scaling.one_function import Different, one_function
+from t5x_like.scaling.sweeps import vectorized
+from t5x_like.scaling.sweeps.one_function import Different, one_function
 from t5x_like.train_state import state_maker
 from t5x_like.train_step import make_train_step
 from t5x_like.training_run import TrainingPlan
@@ -129,7 +129,7 @@ def test_a_signal_saves_all_and_exits_with_143(write_cells, tmp_path):
     files = write_cells(
         tmp_path, cells, TRAIN_STEPS=1_000_000, checkpoints__CheckpointPolicy__period=1_000_000
     )
-    command = [sys.executable, "-m", "t5x_like.scaling.vectorized", *files]
+    command = [sys.executable, "-m", "t5x_like.scaling.sweeps.vectorized", *files]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.time() + 120
         while not untimed(tmp_path / "d") and time.time() < deadline:

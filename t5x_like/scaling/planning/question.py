@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from t5x_like.errors import UserError
-from t5x_like.scaling import inverses
 from t5x_like.scaling.laws import Law
-from t5x_like.scaling.repeated_data import RepeatedData
+from t5x_like.scaling.planning import inverses
+from t5x_like.scaling.planning.repeated_data import RepeatedData
 
 # A repetition that is worth less than this share of new tokens is refused.
 _LEAST_WORTH = 0.01

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t5x_like.errors import UserError
-from t5x_like.scaling import inverses
 from t5x_like.scaling.laws import ParametricLaw
 from t5x_like.scaling.named_laws import NAMES, named
-from t5x_like.scaling.question import Question, answer
-from t5x_like.scaling.repeated_data import RepeatedData
+from t5x_like.scaling.planning import inverses
+from t5x_like.scaling.planning.question import Question, answer
+from t5x_like.scaling.planning.repeated_data import RepeatedData
 
 LAWS = st.sampled_from(NAMES).map(named)
 BUDGETS = st.floats(16, 27).map(lambda power: 10.0**power)

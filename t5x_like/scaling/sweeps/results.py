@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from t5x_like import metrics_log
 from t5x_like.errors import UserError
-from t5x_like.scaling.cells import GIN_FILE, cell_directory
+from t5x_like.scaling.sweeps.cells import GIN_FILE, cell_directory
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,9 +1,0 @@
-"""Where the runs of a sweep are run: `Local`, `Print`, `Ray`, `Slurm`."""
-
-from t5x_like.scaling.executors.executor import Executor, Handle, Job
-from t5x_like.scaling.executors.local import Local
-from t5x_like.scaling.executors.printed import Print
-from t5x_like.scaling.executors.ray import Ray
-from t5x_like.scaling.executors.slurm import Slurm
-
-__all__ = ["Executor", "Handle", "Job", "Local", "Print", "Ray", "Slurm"]

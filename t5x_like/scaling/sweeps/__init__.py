@@ -1,0 +1,1 @@
+"""Sweeps: which models are trained, and the running of them."""
