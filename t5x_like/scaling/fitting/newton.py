@@ -146,7 +146,10 @@ def _polish(
     every = np.arange(len(points))
     for _ in range(POLISHING_STEPS):
         slope, bend = _freed(points, gradients, hessians, low, high)
-        convex = np.linalg.eigvalsh(bend)[:, 0] > 0
+        curvatures = np.linalg.eigvalsh(bend)
+        # Within the rounding of the largest curvature a matrix is singular, whatever its sign.
+        rounding = bend.shape[-1] * np.finfo(np.float64).eps
+        convex = curvatures[:, 0] > rounding * np.abs(curvatures).max(axis=1)
         step = np.zeros_like(points)
         step[convex] = -np.linalg.solve(bend[convex], slope[convex][..., None])[..., 0]
         moved = np.clip(points + step, low, high)

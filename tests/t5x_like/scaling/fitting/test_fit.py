@@ -378,3 +378,16 @@ def test_kaplans_form_counts_no_embeddings_where_that_is_known():
     assert "flops_not_6nd" not in warnings_of(found)
     assert found.parameters["alpha_N"] == pytest.approx(0.076, rel=1e-8)
     assert fit(frame, "kaplan", count="total").law.parameters_kind == "total"
+
+
+def test_resamples_that_determine_nothing_are_not_polished():
+    """Eight runs of a small sweep, of which some resamples hold three: their curvature is 0."""
+    n = [12880, 23160, 37536, 55240, 23160, 37536, 55240, 73968]
+    d = [1941504, 1079296, 665600, 452608, 2158592, 1332224, 905216, 675840]
+    loss = [
+        *(1.739966943860054, 1.675159327685833, 1.7035505399107933, 1.7808508276939392),
+        *(1.5412549003958702, 1.5240158513188362, 1.5385876893997192, 1.5616577193140984),
+    ]
+    found = fit(pd.DataFrame({"N": n, "D": d, "loss": loss}), bootstrap=500)
+    low, high = found.intervals["a"]
+    assert low < found.parameters["a"] < high
