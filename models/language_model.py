@@ -1,5 +1,6 @@
 """What every family is: a Linen module that knows its loss, its size and how to decode."""
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -259,7 +260,7 @@ class LanguageModel(nn.Module, kw_only=True):
     @nn.nowrap
     def abstract_params(self) -> Params:
         """Boxes `nn.LogicallyPartitioned` of `ShapeDtypeStruct`s; allocates nothing."""
-        return jax.eval_shape(self._boxed_init, jax.random.key(0))["params"]
+        return _abstract_params(self)
 
     @nn.nowrap
     def axis_blocks(self) -> dict[str, int]:
@@ -313,3 +314,9 @@ class LanguageModel(nn.Module, kw_only=True):
           batch_shapes: shape of each feature.
         """
         return 3.0 * sum(part.full for part in self.forward_flops(batch_shapes).values())
+
+
+@functools.lru_cache(maxsize=128)
+def _abstract_params(model: LanguageModel) -> Params:
+    # Tracing takes a good part of a second, and a program asks several times.
+    return jax.eval_shape(model._boxed_init, jax.random.key(0))["params"]
