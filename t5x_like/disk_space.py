@@ -1,0 +1,120 @@
+"""What is said when a disk is full: one line with the path, the bytes needed and the bytes free."""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from t5x_like import storage
+
+# What the system says, and what libraries that write for themselves make of it.
+_SAID = {
+    errno.ENOSPC: "the disk has no room",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file there would be larger than is allowed (`ulimit -f`)",
+}
+_PHRASES = {os.strerror(number).lower(): number for number in _SAID}
+
+
+class DiskFull(RuntimeError):
+    """There is no room for what had to be written.
+
+    The message is one line, which the command line prints without a traceback. The exit code
+    is that of a fault: the user gave nothing wrong.
+    """
+
+    exit_code = 1
+
+
+def require(path: str | os.PathLike[str], needed_bytes: int) -> None:
+    """Stops before anything is written where it would not fit.
+
+    Args:
+      path: what is to be written; the filesystem asked is that of its nearest parent that
+        exists. An object store has room.
+      needed_bytes: how much it will be.
+
+    Raises:
+      DiskFull: fewer bytes are free.
+    """
+    if not storage.is_remote(path) and needed_bytes > _free_bytes(path):
+        raise DiskFull(_line(path, errno.ENOSPC, needed_bytes))
+
+
+@contextlib.contextmanager
+def explained(path: str | os.PathLike[str], needed_bytes: int | None = None) -> Iterator[None]:
+    """Turns the errors of a full disk, a used quota or a limit on files into `DiskFull`.
+
+    An error counts when it is one of these, was caused by one, was raised while one was
+    handled, or holds one in a group; so does an error of a library that only quotes the
+    system's words.
+
+    Args:
+      path: what is written within the block: a file or a folder.
+      needed_bytes: how much it is; where that is not known, the line says how much is written.
+
+    Raises:
+      DiskFull: instead of such an error, which is its cause. Other errors pass.
+    """
+    try:
+        yield
+    except DiskFull:
+        raise
+    except Exception as error:
+        number = _number(error)
+        if number is None:
+            raise
+        raise DiskFull(_line(path, number, needed_bytes)) from error
+
+
+def _number(error: BaseException) -> int | None:
+    """Which error of a full disk stands behind an error, if any does."""
+    waiting: list[BaseException] = [error]
+    seen: set[int] = set()
+    while waiting:
+        current = waiting.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current, OSError) and current.errno in _SAID:
+            return current.errno
+        text = str(current).lower()
+        for phrase, number in _PHRASES.items():
+            if phrase in text:
+                return number
+        waiting += [e for e in (current.__cause__, current.__context__) if e is not None]
+        if isinstance(current, BaseExceptionGroup):
+            waiting += current.exceptions
+    return None
+
+
+def _line(path: str | os.PathLike[str], number: int, needed_bytes: int | None) -> str:
+    if needed_bytes is None:
+        needed = f"{_written_bytes(path):,} bytes of it are written"
+    else:
+        needed = f"{needed_bytes:,} bytes are needed"
+    free = "" if storage.is_remote(path) else f", {_free_bytes(path):,} bytes are free"
+    return f"{os.fspath(path)} cannot be written: {_SAID[number]}: {needed}{free}."
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    place = Path(path).absolute()
+    while not os.path.exists(place):
+        place = place.parent
+    return place
+
+
+def _free_bytes(path: str | os.PathLike[str]) -> int:
+    return shutil.disk_usage(_existing(path)).free
+
+
+def _written_bytes(path: str | os.PathLike[str]) -> int:
+    """The size of a file, or of all files in a folder."""
+    place = Path(path)
+    written = 0
+    for file in place.rglob("*") if place.is_dir() else [place]:
+        with contextlib.suppress(OSError):  # removed meanwhile
+            written += 0 if file.is_dir() else file.stat().st_size
+    return written
