@@ -1,7 +1,174 @@
-"""How the tests' programs are compiled."""
+"""How the tests' programs are compiled; small real things: a model, a batch, a tokenized corpus
+and its gin files, a process."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 # Most run once: what the compiler would gain by optimizing, it would lose twice over.
-FLAGS = ("--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true")
-os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")]).strip()
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+        os.environ.get("XLA_FLAGS", ""),
+    ]
+).strip()
+
+import jax
+import numpy as np
+import pytest
+
+import tasks
+from models import gpt
+from t5x_like.data import cache_layout
+from t5x_like.data.example_proto import encode_example
+from t5x_like.data.tfrecord import write_records
+from t5x_like.partitioning import Partitioner
+from tasks import objectives, sources
+
+ROOT = Path(__file__).parent.parent
+
+MODEL_GIN = """
+from __gin__ import dynamic_registration
+from models import gpt
+
+MODEL = @gpt.GPT2()
+gpt.GPT2:
+  vocab_size = 384
+  embed_dim = 16
+  num_heads = 2
+  num_layers = 2
+  max_length = 32
+  dropout_rate = %DROPOUT_RATE
+"""
+
+TASK_GIN = """
+from __gin__ import dynamic_registration
+import tasks
+from tasks import objectives
+from tasks import sources
+
+TASK = @tasks.unsupervised()
+tasks.unsupervised:
+  name = 'proverbs'
+  source = @sources.TextFiles()
+  objective = @objectives.CausalLM()
+sources.TextFiles:
+  files = {files}
+  separator = '\\n'
+TASK_FEATURE_LENGTHS = {{'targets': 24}}
+BATCH_SIZE = 4
+CACHE_DIR = '{cache_dir}'
+"""
+
+PROVERBS = (
+    "Many hands make light work.",
+    "Still waters run deep, and deep waters run still.",
+    "A stitch in time saves nine; nine stitches save a sail.",
+    "Measure twice, cut once.",
+)
+
+
+@pytest.fixture(scope="session")
+def model():
+    return gpt.GPT2(vocab_size=64, embed_dim=16, num_heads=2, num_layers=2, max_length=16)
+
+
+@pytest.fixture(scope="session")
+def partitioner():
+    return Partitioner(devices=tuple(jax.devices()[:1]))
+
+
+@pytest.fixture(scope="session")
+def batch():
+    """Eight rows of which some are shorter, so that their weights differ."""
+    rng = np.random.default_rng(0)
+    targets = rng.integers(3, 64, (8, 12)).astype(np.int32)
+    weights = (np.arange(12) < rng.integers(3, 13, (8, 1))).astype(np.int32)
+    targets *= weights
+    inputs = np.pad(targets, ((0, 0), (1, 0)))[:, :-1]
+    return {
+        "decoder_input_tokens": inputs,
+        "decoder_target_tokens": targets,
+        "decoder_loss_weights": weights,
+    }
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """Flags of a model and a task of proverbs whose cache is there, written without TensorFlow."""
+    folder = tmp_path_factory.mktemp("corpus")
+    texts = {"train": PROVERBS * 8, "validation": PROVERBS}
+    files = {}
+    for split, documents in texts.items():
+        path = folder / f"{split}.txt"
+        path.write_text("\n".join(documents) + "\n")
+        files[split] = str(path)
+    task = tasks.unsupervised(
+        "proverbs",
+        sources.TextFiles(files=files, separator="\n"),
+        objective=objectives.CausalLM(),
+    )
+    _write_cache(task, folder / "cache", texts)
+    (folder / "model.gin").write_text(MODEL_GIN)
+    (folder / "task.gin").write_text(TASK_GIN.format(files=files, cache_dir=folder / "cache"))
+    return [f"--gin_file={folder}/model.gin", f"--gin_file={folder}/task.gin"]
+
+
+@pytest.fixture(scope="session")
+def train_flags(corpus):
+    """The command line of a run of eight steps, to which MODEL_DIR is added."""
+    return [
+        "train",
+        *corpus,
+        "--gin_file=runs/pretrain.gin",
+        "--gin.TRAIN_STEPS=8",
+        "--gin.WARMUP_STEPS=1",
+        "--gin.train.train.log_period=2",
+        "--gin.checkpoints.CheckpointPolicy.period=4",
+    ]
+
+
+@pytest.fixture(scope="session")
+def program():
+    """Runs Python with this checkout on the path, and returns the finished process."""
+
+    def run(*arguments, **kwargs):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            **kwargs,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def write_cache():
+    """Writes a cache of texts, `write_cache(task, cache_dir, {split: texts})`."""
+    return _write_cache
+
+
+def _write_cache(task, cache_dir, texts):
+    """What `t5x-like cache` makes of one document a line."""
+    folder = cache_layout.cache_path(cache_dir, task.cache_name)
+    folder.mkdir(parents=True)
+    vocabulary = task.output_features["targets"].vocabulary
+    for split, documents in texts.items():
+        examples = [{"targets": np.array(vocabulary.encode(d), np.int32)} for d in documents]
+        path = cache_layout.shard_path(folder, split, 0, 1)
+        write_records(path, [encode_example(example) for example in examples])
+        info = {"num_shards": 1, "features": {"targets": {"shape": [None], "dtype": "int32"}}}
+        cache_layout.write_json(cache_layout.info_path(folder, split), info)
+        counts = {"examples": len(documents)}
+        cache_layout.write_json(cache_layout.stats_path(folder, split), counts)
+    feature = {"dtype": "int32", "rank": 1, "add_eos": True, "vocabulary": vocabulary.spec()}
+    description = {"features": {"targets": feature}, "fingerprint": task.fingerprint()}
+    cache_layout.write_json(cache_layout.task_path(folder), description)
+    (folder / cache_layout.COMPLETED).touch()
