@@ -13,7 +13,7 @@ GIN = {"t5x_like/config.py", "t5x_like/cli.py"}
 # Of the engine: a module may import from its own floor and those below it.
 FLOORS = (
     ("errors", "protocols", "macros", "arguments", "chips", "hlo",
-     "inheritance", "storage", "gin_files", "xla_flags"),
+     "inheritance", "storage", "disk_space", "gin_files", "xla_flags"),
     ("mesh", "partitioning", "schedules", "optimizers", "hardware", "preemption",
      "compilation_cache", "distributed", "agreement", "peers", "config", "topologies", "roofline",
      "flops", "subtrees"),
