@@ -8,11 +8,13 @@ Beam tool wrote is read just as well.
 import enum
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from t5x_like import disk_space, storage
 from t5x_like.data import cache_copy, cache_layout, cache_writer
+from t5x_like.data.records import open_shards
 from t5x_like.errors import UserError
 from t5x_like.protocols import Task
 
@@ -24,6 +26,7 @@ class CacheStatus(enum.Enum):
     MISSING = "missing"
     INCOMPLETE = "incomplete"
     STALE = "stale"
+    DAMAGED = "damaged"
 
 
 @dataclass(frozen=True)
@@ -48,18 +51,33 @@ def cache_status(
     *,
     verify_source: bool = True,
 ) -> CacheReport:
-    """Whether a task's cache is there, whole, and made from what the task now declares.
+    """Whether a task's cache is there, whole, undamaged, and made from what the task declares.
 
-    The records themselves are verified when a split is opened.
+    Every file is looked at: see `records.open_shards` for what is read of the records.
 
     Args:
       task: the task.
       cache_dir: the cache directory, which holds one folder for each task; of a remote one
-        (`gs://…`), the task's folder is copied to this host first.
+        (`gs://…`), the task's folder is copied to this host first, and once more where the
+        copy is damaged.
       split: a split that must be there; None asks for any.
       verify_source: whether a fingerprint that differs makes the cache stale.
+
+    Raises:
+      DataFault: the disk cannot be read.
     """
     directory = cache_copy.local_cache_dir(cache_dir, task.cache_name)
+    report = _status(task, directory, split, verify_source)
+    if report.status in (CacheStatus.DAMAGED, CacheStatus.INCOMPLETE) and storage.is_remote(
+        cache_dir
+    ):
+        cache_copy.forget(directory)
+        directory = cache_copy.local_cache_dir(cache_dir, task.cache_name)
+        report = _status(task, directory, split, verify_source)
+    return report
+
+
+def _status(task: Task, directory: str, split: str | None, verify_source: bool) -> CacheReport:
     folder = cache_layout.cache_path(directory, task.cache_name)
 
     def report(status: CacheStatus, reason: str) -> CacheReport:
@@ -71,31 +89,42 @@ def cache_status(
         return report(
             CacheStatus.INCOMPLETE, f"the cache at {folder} was not finished: it has no COMPLETED"
         )
-    if verify_source and cache_layout.task_path(folder).exists():
-        recorded = cache_layout.read_json(cache_layout.task_path(folder)).get("fingerprint")
-        current = _fingerprint(task)
-        if current is not None and recorded != current:
+    for reason in cache_layout.damage(folder).values():
+        return report(CacheStatus.DAMAGED, reason)
+    try:
+        if verify_source and cache_layout.task_path(folder).exists():
+            recorded = cache_layout.read_json(cache_layout.task_path(folder)).get("fingerprint")
+            current = _fingerprint(task)
+            if current is not None and recorded != current:
+                return report(
+                    CacheStatus.STALE,
+                    f"the cache at {folder} was made from another source, vocabulary or "
+                    f"preprocessing (fingerprint {str(recorded)[:12]}, now {current[:12]})",
+                )
+        found = cache_layout.splits(folder)
+        if split is not None and split not in found:
             return report(
-                CacheStatus.STALE,
-                f"the cache at {folder} was made from another source, vocabulary or "
-                f"preprocessing (fingerprint {str(recorded)[:12]}, now {current[:12]})",
+                CacheStatus.MISSING,
+                f"the cache at {folder} has no split {split!r}; "
+                f"it has {', '.join(found) or 'none'}",
             )
-    found = cache_layout.splits(folder)
-    if split is not None and split not in found:
-        return report(
-            CacheStatus.MISSING,
-            f"the cache at {folder} has no split {split!r}; it has {', '.join(found) or 'none'}",
-        )
-    for name in found if split is None else [split]:
-        shards = cache_layout.read_info(folder, name).num_shards
-        for i in range(shards):
-            path = cache_layout.shard_path(folder, name, i, shards)
+        names = found if split is None else [split]
+        for path in (path for name in names for path in _files(folder, name)):
             if not path.exists():
                 return report(CacheStatus.INCOMPLETE, f"{path} is missing")
-        if not cache_layout.stats_path(folder, name).exists():
-            path = cache_layout.stats_path(folder, name)
-            return report(CacheStatus.INCOMPLETE, f"{path} is missing")
+        for name in names:
+            open_shards(folder, name)
+    except UserError as error:
+        reason = str(error).removesuffix("; build the cache again")
+        return report(CacheStatus.DAMAGED, reason)
     return report(CacheStatus.READY, f"the cache at {folder} is whole")
+
+
+def _files(folder: Path, split: str) -> Iterator[Path]:
+    """What belongs to a split, beside its `info`."""
+    shards = cache_layout.read_info(folder, split).num_shards
+    yield from (cache_layout.shard_path(folder, split, i, shards) for i in range(shards))
+    yield cache_layout.stats_path(folder, split)
 
 
 def _fingerprint(task: Task) -> str | None:
@@ -154,7 +183,8 @@ def cache_task(
     """Tokenizes a task into its cache, or does nothing where that is done.
 
     What is finished is kept: after an interruption the shards that are there are not made
-    again. The bytes written depend on the task and `num_shards` only.
+    again. What is damaged is made again, and all of it where the source, the vocabulary or the
+    preprocessing has changed. The bytes written depend on the task and `num_shards` only.
 
     Args:
       task: the task; a mixture's tasks are cached one by one.
@@ -170,15 +200,20 @@ def cache_task(
 
     Raises:
       UserError: a split is unknown or without examples, or the folder cannot be written.
+      DiskFull: there is no room; what is finished stays.
+      DataFault: a worker process was killed.
     """
     if num_shards < 1:
         raise UserError(f"num_shards is {num_shards}; it must be at least 1")
     started = time.monotonic()
     folder = cache_layout.cache_path(cache_dir, task.cache_name)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with cache_writer.locked(folder):
-            written = cache_writer.build(task, folder, splits, num_shards, num_workers, progress)
+        with disk_space.explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with cache_writer.locked(folder):
+                written = cache_writer.build(
+                    task, folder, splits, num_shards, num_workers, progress
+                )
     except OSError as error:
         if hasattr(error, "exit_code"):
             raise  # the task's own, about its source

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from etils import epath
 
-from t5x_like import storage
+from t5x_like import disk_space, storage
 from t5x_like.data import cache_layout
 from t5x_like.errors import UserError
 
@@ -26,6 +26,7 @@ def local_cache_dir(cache_dir: str | os.PathLike[str], cache_name: str) -> str:
 
     Raises:
       UserError: there is no finished cache, or `gs://` cannot be read here.
+      DiskFull: this host has no room for the copy.
     """
     if not storage.is_remote(cache_dir):
         return os.fspath(cache_dir)
@@ -43,6 +44,11 @@ def local_cache_dir(cache_dir: str | os.PathLike[str], cache_name: str) -> str:
     return str(copy)
 
 
+def forget(directory: str) -> None:
+    """Removes the copy that `local_cache_dir` gave."""
+    shutil.rmtree(directory)
+
+
 def _fingerprint(folder: epath.Path, files: dict[str, epath.Path]) -> str:
     """A hash of the place, the names and sizes, and the small files' contents."""
     digest = hashlib.sha256(str(folder).encode())
@@ -57,11 +63,12 @@ def _copy(folder: epath.Path, files: dict[str, epath.Path], target: Path, inside
     size = sum(path.stat().length for path in files.values())
     line = f"copying the cache {folder} ({size / 1e6:.1f} MB) to {target}"
     print(line, file=sys.stderr, flush=True)
+    disk_space.require(target, size)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         (temporary / inside).mkdir(parents=True)
-        with ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
+        with disk_space.explained(target, size), ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
             targets = [temporary / inside / name for name in files]
             list(pool.map(_fetch, files.values(), targets))
         try:

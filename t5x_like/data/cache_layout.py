@@ -2,10 +2,12 @@
 
 `CACHE_DIR/TASK/` holds, for each split, `SPLIT.tfrecord-0000i-of-0000n` (records of
 `tf.train.Example`), `info.SPLIT.json` (shards, shapes, dtypes), `stats.SPLIT.json` (counts), and
-an empty `COMPLETED` when all is there. `task.json` is this project's: the features with their
-vocabularies, and the fingerprint of what the cache was made from.
+`COMPLETED` when all is there. `task.json` is this project's: the features with their
+vocabularies, and the fingerprint of what the cache was made from. seqio's tools leave
+`COMPLETED` empty; here it holds the SHA-256 of each JSON file, as `sha256sum` prints them.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -16,6 +18,7 @@ from typing import Any
 from t5x_like.errors import UserError
 
 COMPLETED = "COMPLETED"
+TASK = "task.json"
 
 
 def cache_path(cache_dir: str | os.PathLike[str], cache_name: str) -> Path:
@@ -55,7 +58,7 @@ def index_path(folder: Path, split: str, kind: str, shard: int, shards: int) -> 
 
 def task_path(folder: Path) -> Path:
     """The description of the task that a cache holds."""
-    return folder / "task.json"
+    return folder / TASK
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -77,9 +80,46 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """A JSON object, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    _write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def complete(folder: Path) -> None:
+    """Says that a cache is whole, and what its JSON files are."""
+    names = sorted(p.name for p in folder.glob("*.json") if not p.name.startswith("."))
+    lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]
+    _write_text(folder / COMPLETED, "".join(lines))
+
+
+def damage(folder: Path) -> dict[str, str]:
+    """What is not as `COMPLETED` says: a file's name, and one line about it."""
+    found = {}
+    try:
+        text = (folder / COMPLETED).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        return {COMPLETED: f"{folder / COMPLETED} cannot be read: {error}"}
+    for line in text.splitlines():
+        checksum, _, name = line.partition("  ")
+        if Path(name).name != name or not name.endswith(".json") or not text.endswith("\n"):
+            found[COMPLETED] = f"{folder / COMPLETED} was changed since it was written"
+        elif not (folder / name).is_file():
+            if name != TASK:  # seqio's tools write none
+                found[name] = f"{folder / name} is missing"
+        elif _sha256(folder / name) != checksum:
+            found[name] = f"{folder / name} was changed since it was written"
+    return found
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,19 @@ A shard is written under a temporary name and renamed; then a small `.part` file
 says that it is done.
 """
 
+import contextlib
+import logging
+import multiprocessing
 import os
-import pickle
 import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from t5x_like import disk_space
 from t5x_like.data import cache_layout, records, token_stream
 from t5x_like.data.example_proto import encode_example
 from t5x_like.data.tfrecord import write_records
@@ -46,6 +50,31 @@ def _examples(data: Any) -> Iterator[dict[str, Any]]:
         raise UserError(said[1]) from None
 
 
+class _Heard(logging.Handler):
+    """Keeps the text of what is logged, each once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: dict[str, None] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        self.lines[record.getMessage()] = None
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[_Heard]:
+    """Hears what sources warn of, and keeps it from being printed for every shard."""
+    logger, heard = logging.getLogger("tasks"), _Heard()
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(heard)
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(heard)
+        logger.propagate = propagate
+
+
 def _mute() -> None:
     """Keeps TensorFlow's C++ from writing to this process's standard error from now on."""
     with open(os.devnull, "w") as nowhere:
@@ -53,12 +82,19 @@ def _mute() -> None:
 
 
 class Worker:
-    """Writes shards of one task; lives in a worker process."""
+    """Writes shards of one task; lives in a worker process.
+
+    Attributes:
+      task: the task.
+      provider: the same as a `seqio.Task`.
+      warnings: what the source warned of so far.
+    """
 
     def __init__(self, task: Task):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings
         self.task = task
         self.provider = task.seqio()
+        self.warnings: list[str] = []
 
     def splits(self) -> list[str]:
         """Those that the source has."""
@@ -93,10 +129,12 @@ class Worker:
         data = self.dataset(split, shard, shards)
         counts = {"examples": 0}
         path = cache_layout.shard_path(folder, split, shard, shards)
-        temporary = path.with_name(f".{path.name}.tmp")
+        # With the process, so that none ever takes another's half-written file for its own.
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            write_records(temporary, self._records(data, counts, report))
-            temporary.replace(path)
+            with disk_space.explained(folder), _listening() as heard:
+                write_records(temporary, self._records(data, counts, report))
+                temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)  # of use to nobody, least of all on a full disk
             raise
@@ -113,7 +151,9 @@ class Worker:
         if set(features) == {"targets"}:
             # Text alone, which objectives read as one stream: index it while it is at hand.
             token_stream.indexed(folder, split, "targets", shard, shards, file)
-        cache_layout.write_json(part_path(folder, split, shard, shards), part)
+        with disk_space.explained(folder):
+            cache_layout.write_json(part_path(folder, split, shard, shards), part)
+        self.warnings += heard.lines
 
     def _records(
         self, data: Any, counts: dict[str, int], report: Callable[[int], None]
@@ -157,16 +197,36 @@ def _feature_info(spec: Any) -> dict[str, dict[str, Any]]:
     return info
 
 
-_worker: Worker | None = None
+_worker: Worker | Exception | None = None
 _counter: Any = None
 
 
-def start(pickled: bytes, counter: Any) -> None:
+def start(task: Task, counter: Any) -> None:
     """Makes this process's worker, for the functions below."""
     global _worker, _counter
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _mute()  # what goes wrong reaches the user as an exception, through the pool
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # tokenizing must not take an accelerator's memory
-    _worker, _counter = Worker(pickle.loads(pickled)), counter
+    _counter = counter
+    try:
+        _worker = Worker(task)
+    except Exception as error:
+        _worker = error  # raised here it would only break the pool, without its text
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is gone, even by SIGKILL."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _ours() -> Worker:
+    if isinstance(_worker, Exception):
+        raise _worker
+    assert _worker is not None
+    return _worker
 
 
 def _report(examples: int) -> None:
@@ -176,11 +236,12 @@ def _report(examples: int) -> None:
 
 def splits_of() -> list[str]:
     """`Worker.splits` of this process."""
-    assert _worker is not None
-    return _worker.splits()
+    return _ours().splits()
 
 
-def write(folder: Path, split: str, shard: int, shards: int, fingerprint: str) -> None:
-    """`Worker.write` of this process, counted for the progress bar."""
-    assert _worker is not None
-    _worker.write(folder, split, shard, shards, fingerprint, _report)
+def write(folder: Path, split: str, shard: int, shards: int, fingerprint: str) -> list[str]:
+    """`Worker.write` of this process, counted for the progress bar; returns the warnings."""
+    worker = _ours()
+    worker.write(folder, split, shard, shards, fingerprint, _report)
+    warnings, worker.warnings = worker.warnings, []
+    return warnings

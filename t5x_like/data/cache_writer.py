@@ -4,19 +4,17 @@ Each `cache_worker` writes shards. A split's `info` appears when all its shards 
 `COMPLETED` when all the splits are. Nothing that is half-written ever has a final name.
 """
 
-import concurrent.futures
 import contextlib
 import fcntl
 import importlib.metadata
 import json
-import multiprocessing
 import os
-import pickle
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from t5x_like.data import cache_layout, cache_worker
+from t5x_like.data import cache_layout, cache_pool, cache_worker, records, tfrecord
 from t5x_like.errors import UserError
 from t5x_like.protocols import Task
 
@@ -24,8 +22,20 @@ from t5x_like.protocols import Task
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Holds a cache folder for one writer; a second one waits, and then finds the work done."""
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            print(
+                f"waiting for process {file.read() or '?'}, which writes the cache {folder}",
+                file=sys.stderr,
+                flush=True,
+            )
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         yield
 
 
@@ -40,71 +50,59 @@ def build(
     """Writes what is missing of a cache, see `cache.cache_task`; returns the shards written."""
     fingerprint = task.fingerprint()
     _clear_stale(folder, fingerprint)
-    wanted = list(splits) if splits is not None else None
+    damaged = _remove_damaged(folder)
+    wanted = list(dict.fromkeys([*splits, *damaged])) if splits is not None else None
     if _is_done(folder, wanted):
         return 0
     workers = min(num_workers or os.cpu_count() or 1, num_shards)
-    pickled = _pickled(task)
-    if workers == 1 or pickled is None:
-        worker = cache_worker.Worker(task)
-        names = _known(task, wanted, worker.splits())
-        todo = _todo(folder, names, num_shards, fingerprint)
-        with _bar(task.name, len(todo), progress) as update:
-            for split, shard in todo:
-                worker.write(folder, split, shard, num_shards, fingerprint, lambda n: update(0, n))
-                update(1, 0)
-    else:
-        context = multiprocessing.get_context("spawn")
-        counter = context.Value("q", 0)
-        with concurrent.futures.ProcessPoolExecutor(
-            workers, mp_context=context, initializer=cache_worker.start, initargs=(pickled, counter)
-        ) as pool:
-            # One question for each worker, so that all import TensorFlow at the same time.
-            answers = [pool.submit(cache_worker.splits_of) for _ in range(workers)]
-            names = _known(task, wanted, answers[0].result())
-            todo = _todo(folder, names, num_shards, fingerprint)
-            with _bar(task.name, len(todo), progress) as update:
-                _run(pool, folder, todo, num_shards, fingerprint, counter, update)
+    try:
+        if workers == 1 or not cache_pool.can_send(task):
+            names, written, warnings = _write_here(
+                task, folder, wanted, num_shards, fingerprint, progress
+            )
+        else:
+            with cache_pool.Pool(task, folder, workers) as pool:
+                names = _known(task, wanted, pool.splits())
+                todo = _todo(folder, names, num_shards, fingerprint)
+                written = len(todo)
+                with _bar(task.name, written, progress) as update:
+                    warnings = pool.write(todo, num_shards, fingerprint, update)
+    except BaseException:
+        _remove(folder, ".*.tmp")  # of workers that were ended
+        raise
+    for warning in dict.fromkeys(warnings):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    _describe(task, folder, fingerprint)  # first: a split without it could be of another source
     for split in names:
         _finish_split(folder, split, num_shards)
-    _describe(task, folder, fingerprint)
-    (folder / cache_layout.COMPLETED).touch()
-    for path in folder.glob(".*.part-*.json"):
-        path.unlink()
-    return len(todo)
+    cache_layout.complete(folder)
+    _remove(folder, ".*.part-*.json")
+    return written
 
 
-def _run(
-    pool: concurrent.futures.Executor,
+def _write_here(
+    task: Task,
     folder: Path,
-    todo: Sequence[tuple[str, int]],
-    shards: int,
+    wanted: list[str] | None,
+    num_shards: int,
     fingerprint: str,
-    counter: Any,
-    update: Callable[[int, int], None],
-) -> None:
-    waiting = {pool.submit(cache_worker.write, folder, s, i, shards, fingerprint) for s, i in todo}
-    seen = 0
-    try:
-        while waiting:
-            done, waiting = concurrent.futures.wait(
-                waiting, 0.2, concurrent.futures.FIRST_COMPLETED
-            )
-            for future in done:
-                future.result()
-            update(len(done), counter.value - seen)
-            seen = counter.value
-    except BaseException:
-        for future in waiting:
-            future.cancel()
-        raise
+    progress: bool,
+) -> tuple[list[str], int, list[str]]:
+    """Writes all shards in this process: splits, shards written, what the sources warned of."""
+    worker = cache_worker.Worker(task)
+    names = _known(task, wanted, worker.splits())
+    todo = _todo(folder, names, num_shards, fingerprint)
+    with _bar(task.name, len(todo), progress) as update:
+        for split, shard in todo:
+            worker.write(folder, split, shard, num_shards, fingerprint, lambda n: update(0, n))
+            update(1, 0)
+    return names, len(todo), worker.warnings
 
 
-def _pickled(task: Task) -> bytes | None:
-    try:
-        return pickle.dumps(task)
-    except (pickle.PicklingError, TypeError, AttributeError):
-        return None  # lambdas and TensorFlow objects stay in this process
+def _remove(folder: Path, *patterns: str) -> None:
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def _known(task: Task, wanted: list[str] | None, available: list[str]) -> list[str]:
@@ -120,41 +118,70 @@ def _known(task: Task, wanted: list[str] | None, available: list[str]) -> list[s
 
 
 def _clear_stale(folder: Path, fingerprint: str) -> None:
-    """Removes what an interrupted run left behind, and all of a cache made from something else."""
-    for path in folder.glob(".*.tmp"):
-        path.unlink()
+    """Removes what an interrupted run left behind, and all of a cache made from something else.
+
+    A cache whose description is damaged counts as such: what it was made from is not known.
+    """
+    _remove(folder, ".*.tmp")
     description = cache_layout.task_path(folder)
-    if not description.exists():
-        if (folder / cache_layout.COMPLETED).exists():
-            raise UserError(
-                f"{folder} holds a finished cache that another tool wrote (no task.json); it can "
-                "be read as it is; to build it anew, delete the folder"
-            )
-        return
-    if cache_layout.read_json(description).get("fingerprint") == fingerprint:
-        return
+    finished = (folder / cache_layout.COMPLETED).exists()
+    if finished and not description.exists() and not cache_layout.damage(folder):
+        raise UserError(
+            f"{folder} holds a finished cache that another tool wrote (no task.json); it can "
+            "be read as it is; to build it anew, delete the folder"
+        )
+    with contextlib.suppress(UserError):
+        same = cache_layout.read_json(description).get("fingerprint") == fingerprint
+        if same and not (finished and description.name in cache_layout.damage(folder)):
+            return
     (folder / cache_layout.COMPLETED).unlink(missing_ok=True)
     for split in cache_layout.splits(folder):
-        cache_layout.info_path(folder, split).unlink()
-        cache_layout.stats_path(folder, split).unlink(missing_ok=True)
-    for pattern in ("*.tfrecord-*-of-*", ".*.index-*-of-*", ".*.part-*.json"):
-        for path in folder.glob(pattern):
-            path.unlink()
-    description.unlink()
+        _remove_split(folder, split)
+    if description.exists():
+        _remove(folder, "*.tfrecord-*-of-*", ".*.index-*-of-*", ".*.part-*.json")
+        description.unlink()
+
+
+def _remove_split(folder: Path, split: str) -> None:
+    cache_layout.info_path(folder, split).unlink(missing_ok=True)
+    cache_layout.stats_path(folder, split).unlink(missing_ok=True)
+    _remove(folder, f"{split}.tfrecord-*-of-*", f".{split}.*.index-*-of-*")
+
+
+def _is_whole(folder: Path, split: str) -> bool:
+    """Whether a split is finished and undamaged."""
+    try:
+        records.open_shards(folder, split)
+    except UserError:
+        return False
+    return True
+
+
+def _remove_damaged(folder: Path) -> list[str]:
+    """Removes the splits of a finished cache that are damaged; returns their names."""
+    if not (folder / cache_layout.COMPLETED).exists():
+        return []
+    changed = cache_layout.damage(folder)
+    lost = [name[len("info.") : -len(".json")] for name in changed if name.startswith("info.")]
+    damaged = [
+        split
+        for split in dict.fromkeys([*cache_layout.splits(folder), *lost])
+        if cache_layout.info_path(folder, split).name in changed
+        or cache_layout.stats_path(folder, split).name in changed
+        or not _is_whole(folder, split)
+    ]
+    if changed or damaged:
+        # Not finished any more: who is killed from here on leaves no damaged cache behind.
+        (folder / cache_layout.COMPLETED).unlink()
+    for split in damaged:
+        _remove_split(folder, split)
+    return damaged
 
 
 def _is_done(folder: Path, wanted: list[str] | None) -> bool:
     if not (folder / cache_layout.COMPLETED).exists():
         return False
-    for split in wanted if wanted is not None else cache_layout.splits(folder):
-        if not cache_layout.info_path(folder, split).exists():
-            return False
-        shards = cache_layout.read_info(folder, split).num_shards
-        if not all(
-            cache_layout.shard_path(folder, split, i, shards).exists() for i in range(shards)
-        ):
-            return False
-    return True
+    return set(wanted or ()) <= set(cache_layout.splits(folder))
 
 
 def _todo(
@@ -163,23 +190,32 @@ def _todo(
     todo = []
     for split in splits:
         if cache_layout.info_path(folder, split).exists():
-            found = cache_layout.read_info(folder, split).num_shards
-            if all(cache_layout.shard_path(folder, split, i, found).exists() for i in range(found)):
+            if _is_whole(folder, split):
                 continue
-            cache_layout.info_path(folder, split).unlink()
+            _remove_split(folder, split)
         ours = {cache_layout.shard_path(folder, split, i, shards) for i in range(shards)}
         for path in folder.glob(f"{split}.tfrecord-*-of-*"):
             if path not in ours:  # of an interrupted run with another number of shards
                 path.unlink()
-        for shard in range(shards):
-            part = cache_worker.part_path(folder, split, shard, shards)
-            path = cache_layout.shard_path(folder, split, shard, shards)
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                done = json.loads(part.read_text(encoding="utf-8"))
-                if done["fingerprint"] == fingerprint and done["bytes"] == path.stat().st_size:
-                    continue
-            todo.append((split, shard))
+        todo += [
+            (split, shard)
+            for shard in range(shards)
+            if not _is_written(folder, split, shard, shards, fingerprint)
+        ]
     return todo
+
+
+def _is_written(folder: Path, split: str, shard: int, shards: int, fingerprint: str) -> bool:
+    """Whether an interrupted run has finished a shard."""
+    path = cache_layout.shard_path(folder, split, shard, shards)
+    try:
+        done = json.loads(cache_worker.part_path(folder, split, shard, shards).read_bytes())
+        if done["fingerprint"] != fingerprint or done["bytes"] != path.stat().st_size:
+            return False
+        index = cache_layout.index_path(folder, split, "records", shard, shards)
+        return len(tfrecord.RecordFile(path, index)) == done["stats"]["examples"]
+    except (OSError, ValueError, KeyError, TypeError):  # a UserError is a ValueError
+        return False
 
 
 def _finish_split(folder: Path, split: str, shards: int) -> None:
@@ -211,6 +247,8 @@ def _finish_split(folder: Path, split: str, shards: int) -> None:
 
 def _describe(task: Task, folder: Path, fingerprint: str) -> None:
     """Writes `task.json`, from which a host without the vocabulary's library can train."""
+    if cache_layout.task_path(folder).exists():
+        return  # of the same fingerprint
     features: dict[str, dict[str, Any]] = {}
     for name, feature in task.output_features.items():
         features[name] = {

@@ -1,19 +1,21 @@
 """Small index files that stand beside a data file and are made again when it changes.
 
 A sidecar holds named int64 arrays and is memory-mapped, so that opening a corpus of many
-millions of records costs nothing. It is only ever a saving: whoever finds none, or one that
-belongs to another version of the data file, computes the arrays anew.
+millions of records costs little. It is only ever a saving: whoever finds none, a damaged one, or
+one that belongs to another version of the data file, computes the arrays anew.
 """
 
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-_MAGIC = b"t5xlike-index-1\n"
+_MAGIC = b"t5xlike-index-2\n"
 _HEADER = 4096  # bytes before the arrays
 
 
@@ -21,6 +23,11 @@ def stamp(data_path: Path) -> list[int]:
     """What tells one version of a local file from another: its size and modification time."""
     status = data_path.stat()
     return [status.st_size, status.st_mtime_ns]
+
+
+def _checksum(described: Sequence[Any], values: bytes | memoryview) -> int:
+    """CRC-32 of the arrays and of what is said about them."""
+    return zlib.crc32(values, zlib.crc32(json.dumps(described).encode("ascii")))
 
 
 def load(path: Path, data_path: Path) -> dict[str, np.ndarray] | None:
@@ -38,6 +45,8 @@ def load(path: Path, data_path: Path) -> dict[str, np.ndarray] | None:
         values = np.zeros(0, np.int64)
         if words:
             values = np.asarray(np.memmap(path, "<i8", mode="r", offset=_HEADER))
+        if header["checksum"] != _checksum([header["stamp"], header["arrays"]], values.data):
+            return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     arrays, start = {}, 0
@@ -48,9 +57,15 @@ def load(path: Path, data_path: Path) -> dict[str, np.ndarray] | None:
 
 
 def save(path: Path, data_path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a sidecar whole or not at all; a read-only folder is no error."""
+    """Writes a sidecar whole or not at all; a read-only folder or a full disk is no error."""
+    described = [stamp(data_path), [[name, array.size] for name, array in arrays.items()]]
+    values = b"".join(np.ascontiguousarray(array, "<i8").tobytes() for array in arrays.values())
     header = _MAGIC + json.dumps(
-        {"stamp": stamp(data_path), "arrays": [[name, a.size] for name, a in arrays.items()]}
+        {
+            "stamp": described[0],
+            "arrays": described[1],
+            "checksum": _checksum(described, values),
+        }
     ).encode("ascii")
     if len(header) > _HEADER:
         raise ValueError(f"index header of {path} is {len(header)} bytes, above {_HEADER}")
@@ -58,8 +73,7 @@ def save(path: Path, data_path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     try:
         with temporary.open("wb") as file:
             file.write(header.ljust(_HEADER, b"\0"))
-            for array in arrays.values():
-                file.write(np.ascontiguousarray(array, "<i8").tobytes())
+            file.write(values)
         temporary.replace(path)
     except OSError:
         with contextlib.suppress(OSError):

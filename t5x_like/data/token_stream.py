@@ -130,8 +130,7 @@ class TokenStream:
         mark = int(index["marks"][document])
         first = start // _STRIDE
         positions = index["bytes"]
-        octets = self._files[shard].data[
-            positions[mark + first] : positions[mark + -(-stop // _STRIDE)]
-        ]
+        begin, end = positions[mark + first], positions[mark + -(-stop // _STRIDE)]
+        octets = np.frombuffer(self._files[shard].read(int(begin), int(end)), np.uint8)
         skipped = first * _STRIDE
         return decode_varints(octets)[start - skipped : stop - skipped].astype(np.int32, copy=False)
