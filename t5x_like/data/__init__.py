@@ -9,6 +9,7 @@ from t5x_like.data.dataset import (
 )
 from t5x_like.data.evaluation import EvaluationBatch, EvaluationDataset
 from t5x_like.data.iterator import DataIterator, merge_states
+from t5x_like.data.long_examples import SplitLong, TrimLong
 from t5x_like.data.mixing import ExamplesProportional, GivenRates
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "EvaluationDataset",
     "ExamplesProportional",
     "GivenRates",
+    "SplitLong",
+    "TrimLong",
     "cache_status",
     "cache_task",
     "merge_states",

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,7 @@ from t5x_like.data.feature_converters import (
     converter_for,
 )
 from t5x_like.data.iterator import DataIterator, NumberedRows, PackedRows, RowSource
+from t5x_like.data.long_examples import LongExamples, TrimLong
 from t5x_like.data.mixing import GivenRates, Mixing
 from t5x_like.errors import UserError
 from t5x_like.protocols import Architecture, Mixture, Task
@@ -53,6 +55,10 @@ class DatasetConfig:
         more processes than this, choose it from the start.
       open_rows: rows each stream keeps open while it packs.
       prefetch: batches made ahead in the background.
+      patience: seconds without a single example read, after which reading is given up; it needs
+        `prefetch`. None waits for ever.
+      long_examples: what becomes of examples longer than `task_feature_lengths`, which are
+        counted on standard error; training only.
       verify_source: whether a cache whose fingerprint differs from the task's is refused.
     """
 
@@ -68,6 +74,8 @@ class DatasetConfig:
     virtual_streams: int | None = None
     open_rows: int = 16
     prefetch: int = 2
+    patience: float | None = 60.0
+    long_examples: LongExamples = field(default_factory=TrimLong)
     verify_source: bool = True
 
 
@@ -159,6 +167,7 @@ def _check_shards(config: DatasetConfig, shard_index: int, shard_count: int) -> 
 
 def _open_tasks(config: DatasetConfig, *, training: bool) -> list[task_examples.TaskExamples]:
     opened = []
+    long_examples: LongExamples = config.long_examples if training else TrimLong()
     for task, _ in tasks_of(config.task):
         folder = require_cache(
             task, config.cache_dir, config.split, verify_source=config.verify_source
@@ -170,6 +179,7 @@ def _open_tasks(config: DatasetConfig, *, training: bool) -> list[task_examples.
                 config.split,
                 config.task_feature_lengths,
                 seed=config.seed if training and config.shuffle else None,
+                long_examples=long_examples,
             )
         )
     return opened
@@ -202,6 +212,9 @@ def open_dataset(
     members = tasks_of(config.task)
     opened = _open_tasks(config, training=True)
     converter = dataclasses.replace(converter, start_id=_start_id(opened))
+    for task in opened:
+        if task.note and shard_index == 0:
+            print(task.note, file=sys.stderr, flush=True)
     parts = [task.training(config.seed, config.shuffle) for task in opened]
     weights = config.mixing.weights(
         [task.name for task in opened],
@@ -234,7 +247,7 @@ def open_dataset(
         rows = NumberedRows(item_at, config.batch_size, shard_index, shard_count)
     identity = _identity(config, architecture, opened, weights, streams)
     convert = _laying_out(config, converter, config.pack)
-    return DataIterator(rows, convert, identity, config.prefetch)
+    return DataIterator(rows, convert, identity, config.prefetch, config.patience)
 
 
 def _streams(config: DatasetConfig, shard_count: int) -> int:

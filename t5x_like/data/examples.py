@@ -15,6 +15,7 @@ import grain
 import numpy as np
 
 from t5x_like.data import cache_layout
+from t5x_like.data.long_examples import LongExamples, TrimLong, fitted
 from t5x_like.data.records import CachedExamples
 from t5x_like.data.token_stream import TokenStream
 from t5x_like.errors import UserError
@@ -146,6 +147,7 @@ class TaskExamples:
       chunked: whether all examples but the last have the same length.
       start_id: what a decoder reads before the targets.
       raw: all cached features of example `i`, or None where pieces are cut.
+      note: one line about examples that are longer than the model is given, or nothing.
     """
 
     name: str
@@ -154,6 +156,7 @@ class TaskExamples:
     chunked: bool
     start_id: int
     raw: Callable[[int], Mapping[str, Any]] | None
+    note: str = ""
 
     def training(self, seed: int, shuffle: bool) -> grain.MapDataset:
         """Endless examples: shuffled as a whole in every epoch, the objective drawn anew."""
@@ -168,6 +171,7 @@ class TaskExamples:
         return self.source.random_map(self.finish, seed=derived_seed(seed, self.name, "objective"))
 
 
+_TRIM = TrimLong()
 # Settings of vocabularies that decide no id of a cached token: they may be others than those
 # with which the cache was made.
 _SETTINGS = ("start_token", "mask_token")
@@ -213,6 +217,7 @@ def open_task(
     lengths: Mapping[str, int],
     *,
     seed: int | None,
+    long_examples: LongExamples = _TRIM,
 ) -> TaskExamples:
     """Opens a cached split of a task.
 
@@ -222,6 +227,7 @@ def open_task(
       split: name of the split.
       lengths: longest length of each feature that the model is given.
       seed: decides where pieces are cut; None for evaluation, in order.
+      long_examples: what becomes of examples that are longer than `lengths`.
 
     Raises:
       UserError: the split is empty, lacks a feature, or is damaged; a length is 0 or belongs
@@ -241,12 +247,17 @@ def open_task(
     finish = Finish(
         objective, {name: lengths[name] for name in task.output_features}, eos, positioned
     )
+    note = ""
     if length is None:
         features = objective.reads if objective is not None else tuple(task.output_features)
         examples = CachedExamples(folder, split, features)
         source: grain.MapDataset = Records(examples)
         raw = examples.raw
         size = len(examples)
+        # An objective that writes other features than it reads decides itself how long they are.
+        if objective is None or set(objective.reads) == set(objective.writes):
+            room = {name: lengths[name] - (name in eos) for name in finish.lengths}
+            source, note = fitted(source, examples, room, long_examples)
     else:
         end = specs["targets"]["eos_id"] if document_eos else None
         stream = TokenStream(folder, split, "targets", end)
@@ -256,7 +267,9 @@ def open_task(
     if size == 0:
         raise UserError(f"split {split!r} of task {task.name!r} is empty in the cache {folder}")
     start_id = _start_id(task, specs["targets"])
-    return TaskExamples(task.name, source, finish, length is not None, start_id, raw)
+    if note:
+        note = f"{task.name} {split}: {note}"
+    return TaskExamples(task.name, source, finish, length is not None, start_id, raw, note)
 
 
 def _check_lengths(task: Task, lengths: Mapping[str, int]) -> None:

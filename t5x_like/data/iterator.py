@@ -8,21 +8,32 @@ its open rows. In both, the batch of a step is the same for any number of proces
 """
 
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from t5x_like.data.faults import DataFault
 from t5x_like.data.feature_converters import Item, ModelBatch, Row
 from t5x_like.data.packing import FirstFit
 from t5x_like.errors import UserError
 
 State = dict[str, Any]
 ItemAt = Callable[[int], Item]
+_LOOK_EVERY = 1.0  # seconds; a process that was stopped for an hour has lost one look
+_SLOW = 60.0  # seconds without a batch after which the user is told
+_LEAVE = 5.0  # seconds that the background thread has to end
 
 
 class RowSource(Protocol):
-    """Where the rows of consecutive batches come from."""
+    """Where the rows of consecutive batches come from.
+
+    Attributes:
+      examples_read: so far; another thread watches it grow.
+    """
+
+    examples_read: int
 
     def next_rows(self) -> list[Row]:
         """The rows of the next batch, this process's part."""
@@ -43,12 +54,18 @@ class NumberedRows:
         rows = batch_size // shard_count
         self._mine = range(shard_index * rows, (shard_index + 1) * rows)
         self._step = 0
+        self.examples_read = 0
+
+    def _read(self, index: int) -> Item:
+        item = self._item_at(index)
+        self.examples_read += 1
+        return item
 
     def next_rows(self) -> list[Row]:
         """See `RowSource`."""
         first = self._step * self._batch_size
         self._step += 1
-        return [(self._item_at(first + row),) for row in self._mine]
+        return [(self._read(first + row),) for row in self._mine]
 
     def get_state(self) -> State:
         """See `RowSource`."""
@@ -122,8 +139,15 @@ class PackedRows:
     ):
         """Starts at the beginning; `streams` divides the batch, `shard_count` divides it."""
         mine = streams // shard_count
+        self.examples_read = 0
+
+        def read(index: int) -> Item:
+            item = item_at(index)
+            self.examples_read += 1
+            return item
+
         self._streams = {
-            number: _Stream(item_at, capacities, open_rows, number, streams)
+            number: _Stream(read, capacities, open_rows, number, streams)
             for number in range(shard_index * mine, (shard_index + 1) * mine)
         }
         self._rows = batch_size // streams
@@ -178,7 +202,9 @@ class _Ready:
 class DataIterator:
     """Batches of training data, with a state that can be saved between any two of them.
 
-    Iterating never ends. `close` (or leaving a `with` block) stops the background thread.
+    Iterating never ends, and never hangs: where the background thread dies, or cannot read a
+    single example for a while, the next batch is an error. `close` (or leaving a `with` block)
+    stops the thread.
     """
 
     def __init__(
@@ -187,6 +213,7 @@ class DataIterator:
         convert: Callable[[Sequence[Row]], ModelBatch],
         identity: str,
         prefetch: int,
+        patience: float | None = None,
     ):
         """Joins rows and their conversion.
 
@@ -195,9 +222,11 @@ class DataIterator:
           convert: lays them out.
           identity: what the data is; a state of other data is refused.
           prefetch: batches made ahead; 0 makes each when it is asked for.
+          patience: seconds without a single example read, after which the background thread is
+            given up; None waits for ever.
         """
         self._rows, self._convert = rows, convert
-        self._identity, self._prefetch = identity, prefetch
+        self._identity, self._prefetch, self._patience = identity, prefetch, patience
         self._state = rows.get_state()
         self._queue: queue.Queue[_Ready] = queue.Queue(max(prefetch, 1))
         self._stop = threading.Event()
@@ -233,7 +262,11 @@ class DataIterator:
                 return
 
     def __next__(self) -> ModelBatch:
-        """The next batch, int32 `[rows of this process, length]` for each feature."""
+        """The next batch, int32 `[rows of this process, length]` for each feature.
+
+        Raises:
+          DataFault: the background thread is gone, or reads nothing any more.
+        """
         if self._closed:
             raise ValueError("this data iterator was closed")
         if self._prefetch == 0:
@@ -244,13 +277,43 @@ class DataIterator:
                     target=self._fill, args=(self._stop, self._queue), name="data", daemon=True
                 )
                 self._thread.start()
-            item = self._queue.get()
+            item = self._wait(self._thread)
         if item.error is not None:
             self._halt()
             raise item.error
         self._state = item.state
         assert item.batch is not None
         return item.batch
+
+    def _wait(self, thread: threading.Thread) -> _Ready:
+        """What the background thread makes next."""
+        waited = silent = 0.0
+        read = self._rows.examples_read
+        while True:
+            alive = thread.is_alive()  # before looking: what it put last is then there
+            try:
+                return self._queue.get(timeout=_LOOK_EVERY if alive else 0)
+            except queue.Empty:
+                if not alive:
+                    raise DataFault(
+                        "the thread that reads the data has ended without saying why"
+                    ) from None
+            waited += _LOOK_EVERY
+            silent = 0.0 if self._rows.examples_read > read else silent + _LOOK_EVERY
+            read = self._rows.examples_read
+            if self._patience is not None and silent >= self._patience:
+                self._halt()
+                raise DataFault(
+                    f"no example could be read for {silent:.0f} s: the disk or network file system "
+                    "of the cache does not answer (DatasetConfig.patience)"
+                )
+            if waited >= _SLOW:
+                waited = 0.0
+                print(
+                    f"no batch for {_SLOW:.0f} s: reading is slow ({read:,} examples so far)",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
     def get_state(self) -> State:
         """Where the next batch begins, as a JSON-serializable dict."""
@@ -275,7 +338,8 @@ class DataIterator:
     def _halt(self) -> None:
         if self._thread is not None:
             self._stop.set()
-            self._thread.join()
+            # One that is stuck in a read cannot be stopped: it ends when that returns.
+            self._thread.join(_LEAVE)
             self._thread = None
         self._stop = threading.Event()
         self._queue = queue.Queue(max(self._prefetch, 1))

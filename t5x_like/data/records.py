@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from t5x_like.data import cache_layout
-from t5x_like.data.example_proto import Values, parse_example
+from t5x_like.data import cache_layout, sidecar
+from t5x_like.data.example_proto import Values, feature_spans, parse_example, payload
 from t5x_like.data.tfrecord import RecordFile
 from t5x_like.errors import UserError
+
+# Splits up to this size are read whole at every start, at 2.7 GB/s from the page cache. Of a larger
+# one that was verified before, sizes and modification times are compared.
+_READ_AT_EVERY_START = 1 << 30
 
 
 def open_shards(folder: Path, split: str) -> list[RecordFile]:
@@ -19,14 +23,18 @@ def open_shards(folder: Path, split: str) -> list[RecordFile]:
     Raises:
       UserError: the split is unknown, a file is missing, truncated or corrupt, or the number of
         records is not the one recorded.
+      DataFault: the disk cannot be read.
     """
     shards = cache_layout.read_info(folder, split).num_shards
+    paths = [cache_layout.shard_path(folder, split, i, shards) for i in range(shards)]
+    size = sum(path.stat().st_size for path in paths if path.exists())
     files = [
         RecordFile(
-            cache_layout.shard_path(folder, split, i, shards),
+            path,
             cache_layout.index_path(folder, split, "records", i, shards),
+            verify=size <= _READ_AT_EVERY_START,
         )
-        for i in range(shards)
+        for i, path in enumerate(paths)
     ]
     counts = cache_layout.stats_path(folder, split)
     wanted, found = cache_layout.read_json(counts).get("examples"), sum(len(f) for f in files)
@@ -36,6 +44,31 @@ def open_shards(folder: Path, split: str) -> list[RecordFile]:
             "build the cache again"
         )
     return files
+
+
+def _count_tokens(file: RecordFile, feature: str) -> np.ndarray:
+    """Tokens of an integer feature in each record, int64 `[n]`."""
+    counts = np.zeros(len(file), np.int64)
+    for i in range(len(file)):
+        record = file[i]
+        span = feature_spans(record).get(feature)
+        if span is not None:
+            start, stop = payload(record, span)
+            # A varint ends with the first byte below 128.
+            counts[i] = np.count_nonzero(np.frombuffer(record, np.uint8)[start:stop] < 128)
+    return counts
+
+
+def lengths_indexed(
+    folder: Path, split: str, feature: str, shard: int, shards: int, file: RecordFile
+) -> np.ndarray:
+    """Tokens of a feature in each record of a shard, from its sidecar where there is one."""
+    path = cache_layout.index_path(folder, split, f"{feature}.lengths", shard, shards)
+    arrays = sidecar.load(path, file.path)
+    if arrays is None:
+        arrays = {"lengths": _count_tokens(file, feature)}
+        sidecar.save(path, file.path, arrays)
+    return arrays["lengths"]
 
 
 class CachedExamples:
@@ -56,6 +89,7 @@ class CachedExamples:
         Raises:
           UserError: a feature or the split is not there, or a file is damaged.
         """
+        self._folder, self._split = folder, split
         self._shards = open_shards(folder, split)
         self._begins = [0, *itertools.accumulate(len(shard) for shard in self._shards)]
         self._features = tuple(features)
@@ -79,6 +113,23 @@ class CachedExamples:
         """The integer features of example `index`, int32 `[length]` each."""
         parsed = parse_example(self._record(index), self._features)
         return {name: np.asarray(parsed.get(name, ()), np.int32) for name in self._features}
+
+    def lengths(self, feature: str) -> np.ndarray:
+        """Tokens of a feature in each example, int64 `[len(self)]`."""
+        n = len(self._shards)
+        return np.concatenate(
+            [np.zeros(0, np.int64)]
+            + [
+                lengths_indexed(self._folder, self._split, feature, i, n, file)
+                for i, file in enumerate(self._shards)
+            ]
+        )
+
+    def longest(self, feature: str) -> int | None:
+        """Most tokens of a feature in any example, EOS not counted; None where nobody counted."""
+        stats = cache_layout.read_json(cache_layout.stats_path(self._folder, self._split))
+        found = stats.get(f"{feature}_max_tokens")
+        return found if isinstance(found, int) else None
 
     def raw(self, index: int) -> dict[str, Values | bytes | int | float]:
         """All features of example `index`; those without a length as plain values."""
