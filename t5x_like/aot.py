@@ -20,7 +20,7 @@ from t5x_like.chips import Chip, chip_of
 from t5x_like.errors import UserError
 from t5x_like.hlo import Collective
 from t5x_like.optimizers import Optimizer
-from t5x_like.partitioning import BATCH_AXES, Partitioner
+from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import LanguageModel
 from t5x_like.train_state import abstract_state
 from t5x_like.train_step import lower_train_step
@@ -81,7 +81,7 @@ def compile_step(
     shapes = inspection.batch_shapes(model, task_feature_lengths, batch_size)
     if packed:
         shapes |= _packing_shapes(shapes)
-    _check_rows(partitioner, batch_size)
+    partitioner.check_rows(batch_size)
     started = time.perf_counter()
     lowered = lower_train_step(
         model, optimizer, partitioner, shapes, num_microbatches=num_microbatches
@@ -126,16 +126,6 @@ def _packing_shapes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[in
         if name.endswith("input_tokens")
         for part in ("segment_ids", "positions")
     }
-
-
-def _check_rows(partitioner: Partitioner, batch_size: int) -> None:
-    width = math.prod(partitioner.mesh.shape[axis] for axis in BATCH_AXES)
-    if batch_size % width:
-        near = max(batch_size // width, 1) * width
-        raise UserError(
-            f"BATCH_SIZE {batch_size} does not divide over {width} data shards (mesh axes "
-            f"{', '.join(BATCH_AXES)}): choose a multiple, such as {near}."
-        )
 
 
 # -- Memory ----------------------------------------------------------------------------------

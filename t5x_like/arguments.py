@@ -49,3 +49,18 @@ def split_gin_bindings(arguments: Sequence[str]) -> tuple[list[tuple[str, str]],
             value = following
         bindings.append((name, value))
     return bindings, rest
+
+
+def check_contradictions(bindings: Sequence[tuple[str, str]]) -> None:
+    """Raises `UserError` for a name that one command line gives two values.
+
+    A flag may be repeated as it is. Between files, and between a file and a flag, the later one
+    wins; of two flags it would be anyone's guess which is meant.
+    """
+    given: dict[str, str] = {}
+    for name, value in bindings:
+        first = given.setdefault(name, value)
+        if first != value:
+            raise UserError(
+                f"{name} is given twice on the command line, as {first} and as {value}: give one."
+            )

@@ -7,19 +7,26 @@ import argparse
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from t5x_like.arguments import OneLineParser, common_parser, split_gin_bindings
+from t5x_like import child_command
+from t5x_like.arguments import (
+    OneLineParser,
+    check_contradictions,
+    common_parser,
+    split_gin_bindings,
+)
 from t5x_like.errors import UserError
 from t5x_like.scaling import commands as scaling_commands
 
 PROGRAM = "t5x-like"
 EXIT_DONE, EXIT_FAULT, EXIT_USER = 0, 1, 2
+# As a shell reports what a signal has ended.
+EXIT_INTERRUPTED, EXIT_UNREAD = 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       0 done, 2 the user's mistake (one line on standard error), 1 a fault of ours, 143
-      stopped by a signal after saving.
+      stopped by a signal after saving, 130 interrupted before there was anything to save, 141
+      when nobody reads the output to its end (`t5x-like plan ... | head`).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -38,17 +46,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _parse_arguments(arguments)
         _check_wings()
         options.run(options)
+        sys.stdout.flush()
         return EXIT_DONE
     except SystemExit as end:  # argparse, after --help
         return int(end.code or 0)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     except Exception as error:
         code = getattr(error, "exit_code", None)
+        if isinstance(error, BrokenPipeError) and _output_is_unread():
+            return EXIT_UNREAD
         if debug or code is None:
             traceback.print_exc()
         if code is not None:
             # gin appends where the failing object was being built; one line is enough.
             print(f"{PROGRAM}: error: {str(error).strip().splitlines()[0]}", file=sys.stderr)
         return EXIT_FAULT if code is None else int(code)
+
+
+def _output_is_unread() -> bool:
+    """Whether standard output's reader has gone; if so, what is left to write is dropped."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _check_wings() -> None:
@@ -126,6 +150,7 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(rest)
     if options.tfds_data_dir:
         bindings.insert(0, ("TFDS_DATA_DIR", options.tfds_data_dir))
+    check_contradictions(bindings)
     options.bindings = bindings
     options.arguments = list(arguments)
     return options
@@ -143,15 +168,16 @@ def _configure(options: argparse.Namespace, *gin_files: str) -> Any:
     return config
 
 
-def _run_program(options: argparse.Namespace, module: str, name: str, **arguments: Any) -> Any:
+def _run_program(options: argparse.Namespace, module: str, name: str, example: str) -> Any:
     """Calls a program as gin configures it, or shows the configuration for `--dry_run`."""
     config = _configure(options)
-    program = config.configured(getattr(importlib.import_module(module), name))
+    function = getattr(importlib.import_module(module), name)
+    program = config.configured(function, example)
     if options.dry_run:
         print(config.full_text())
         return None
     with _joined(options, config):
-        return program(**arguments)
+        return program()
 
 
 def _joined(options: argparse.Namespace, config: Any) -> Any:
@@ -165,7 +191,7 @@ def _joined(options: argparse.Namespace, config: Any) -> Any:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from t5x_like import config, train
+    from t5x_like import config, preflight, train
 
     _declare_foreign_tasks(options)
     _configure(options)
@@ -174,16 +200,18 @@ def _train(options: argparse.Namespace) -> None:
         print(config.full_text())
         return
     with _joined(options, config):
+        program(execute=preflight.check)
         _build_missing_caches(options, config)
+        program(execute=preflight.check_data)
         program(config_text=config.operative_text)
 
 
 def _eval(options: argparse.Namespace) -> None:
-    _run_program(options, "t5x_like.evaluate", "evaluate")
+    _run_program(options, "t5x_like.evaluate", "evaluate", "runs/eval.gin")
 
 
 def _infer(options: argparse.Namespace) -> None:
-    _run_program(options, "t5x_like.infer", "infer")
+    _run_program(options, "t5x_like.infer", "infer", "runs/infer.gin")
 
 
 def _cache(options: argparse.Namespace) -> None:
@@ -247,6 +275,7 @@ def _compile(options: argparse.Namespace) -> None:
     for name in ("topology", "num_slices"):
         if (value := getattr(options, name)) is not None:
             options.bindings.append((name.upper(), str(value)))
+    check_contradictions(options.bindings)
     saved = aot_report.read(options.compare) if options.compare else None
     config = _configure(options, "runs/compile.gin")
     program = config.configured(aot.compile_step)
@@ -320,18 +349,8 @@ def _build_missing_caches(options: argparse.Namespace, config: Any) -> None:
         if report.status is CacheStatus.READY or not task.source_is_local:
             continue
         print(f"{report.reason}: building it.", flush=True)
-        if _run_cache(options):
-            raise UserError(f"the cache of '{task.name}' could not be built (see above).")
+        child_command.run("cache", options)
         return  # one call builds every task of a mixture
-
-
-def _run_cache(options: argparse.Namespace, *flags: str) -> int:
-    """`t5x-like cache` with this command's configuration; its exit code."""
-    command = [sys.executable, "-m", "t5x_like", "cache", *_cache_arguments(options), *flags]
-    root = str(Path(__file__).resolve().parent.parent)
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False)
-    return done.returncode
 
 
 def _declaration_path(name: str, cache_dir: str) -> Any:
@@ -369,8 +388,8 @@ def _declare_foreign_tasks(options: argparse.Namespace) -> None:
     _configure(options)
     config.check(train.train)
     options.module_import = modules
-    if modules and importlib.util.find_spec("seqio") and _run_cache(options, "--declare"):
-        raise UserError("the modules of --module_import could not be read (see above).")
+    if modules and importlib.util.find_spec("seqio"):
+        child_command.run("cache", options, "--declare")
     if not config.has_macro("MIXTURE_OR_TASK_NAME"):
         return  # the task is built in gin
     name = config.macro("MIXTURE_OR_TASK_NAME")
@@ -379,13 +398,3 @@ def _declare_foreign_tasks(options: argparse.Namespace) -> None:
         foreign: Any = declared.from_json(json.loads(path.read_text()))
         tasks.add_task(foreign)
         options.module_import = []
-
-
-def _cache_arguments(options: argparse.Namespace) -> list[str]:
-    """The command line's configuration, for another command."""
-    arguments = [f"--gin_file={name}" for name in options.gin_file]
-    arguments += [f"--gin.{name}={value}" for name, value in options.bindings]
-    arguments += [f"--module_import={name}" for name in options.module_import]
-    if options.gin_search_paths:
-        arguments.append(f"--gin_search_paths={options.gin_search_paths}")
-    return arguments

@@ -8,7 +8,7 @@ function carries a decorator. Three things are added to what gin does:
 
 * files are found by their short names (`runs/pretrain.gin`) wherever the program starts;
 * every macro and argument that the program will need is known to be bound before anything
-  runs, and a missing one is named with its purpose;
+  runs, and to a value of its type; a missing one is named with its purpose;
 * an unknown name is answered with the nearest names that exist.
 """
 
@@ -17,17 +17,15 @@ import contextlib
 import copy
 import inspect
 import re
-import sys
 import tokenize
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gin
 from gin import config as gin_state
 from gin import config_parser
 
-from t5x_like import storage
+from t5x_like import binding_types, gin_mistakes, storage
 from t5x_like.errors import UserError
 from t5x_like.gin_files import READERS, find_gin_file, nearest, packaged_gin_configs
 from t5x_like.inheritance import inherited
@@ -77,31 +75,39 @@ def parse(
         gin_state._CONFIG.setdefault(key, {}).update(values)
 
 
-def configured(program: Callable[..., Any]) -> Callable[..., Any]:
+def configured(
+    program: Callable[..., Any], example: str = "runs/pretrain.gin"
+) -> Callable[..., Any]:
     """`program` with its bindings applied, after `check`.
 
     Raises:
-      UserError: no gin file configures the program, or something it needs is unbound.
+      UserError: no gin file configures the program, something it needs is unbound, or a
+        binding is of another type than its parameter.
     """
-    check(program)
+    check(program, example)
     return gin.get_configurable(program)
 
 
-def check(program: Callable[..., Any]) -> None:
-    """Verifies that everything `program` will be called with is bound.
+def check(program: Callable[..., Any], example: str = "runs/pretrain.gin") -> None:
+    """Verifies that everything `program` will be called with is bound, and to what it can take.
 
     Follows references and macros from the program's own bindings; what it cannot reach
     may stay unbound.
 
+    Args:
+      program: what will be called.
+      example: a packaged file that configures it, for the error.
+
     Raises:
-      UserError: the first missing macro or argument, with its purpose.
+      UserError: the first missing macro or argument, with its purpose; or the first value of
+        the wrong type.
     """
     configurable = gin_state._inverse_lookup(program)
     # A name that gin knows from an earlier configuration in this process has no bindings now.
     if configurable is None or all(key[1] != configurable.selector for key in gin_state._CONFIG):
         raise UserError(
             f"no gin file configures {program.__module__}.{program.__name__}: "
-            "add a run, such as --gin_file=runs/pretrain.gin."
+            f"add a file that does, such as --gin_file={example}."
         )
     _check_reachable(configurable, (), set())
 
@@ -120,7 +126,8 @@ def macro(name: str) -> Any:
     """The value of a macro, built.
 
     Raises:
-      UserError: the macro, or something that its value needs, is not bound.
+      UserError: the macro, or something that its value needs, is not bound, or is of the wrong
+        type.
     """
     bound = gin_state._CONFIG.get((name, "gin.macro"))
     if bound is None:
@@ -228,7 +235,7 @@ def _parse_binding(name: str, value: str) -> None:
     except (NameError, AttributeError):
         pass  # not reachable by an import's name; gin may know it by a shorter one
     except Exception as error:
-        raise _explanation(error, origin) from error
+        raise gin_mistakes.explanation(error, origin, _Names()) from error
     _parse_text(line, origin)
 
 
@@ -239,53 +246,11 @@ def _parse_text(text: str, origin: str) -> None:
 
 @contextlib.contextmanager
 def _explained(origin: str) -> Iterator[None]:
-    """Turns what gin raises while parsing into one line."""
+    """Turns what gin, or a module that a file imports, raises into one line."""
     try:
         yield
-    except Exception as error:
-        raise _explanation(error, origin) from error
-
-
-def _explanation(error: Exception, origin: str) -> Exception:
-    """A one-line `UserError` for an error met while parsing `origin`."""
-    message = str(error)
-    place = origin
-    if found := re.search(r'In file "([^"]+)", line (\d+)', message):
-        place = f"{found[1]}:{found[2]}"
-    if isinstance(error, SyntaxError):
-        if error.filename and error.lineno:
-            place = f"{error.filename}:{error.lineno}"
-        return UserError(f"{place}: gin syntax error: {_first_line(error.msg)}")
-    if isinstance(error, tokenize.TokenError):
-        reason, (line, _) = error.args
-        place += "" if place.startswith("--") else f":{line}"
-        return UserError(f"{place}: gin syntax error: {reason}")
-    if isinstance(error, ImportError):
-        return UserError(f"{place}: import failed: {_first_line(message)}.")
-    if isinstance(error, UnicodeDecodeError):
-        return UserError(f"{place}: not UTF-8 text (byte {error.start}).")
-    if found := re.search(r"'([\w.]+)' was not provided by an import", message):
-        names = list(_imported_modules(place))
-        return UserError(
-            f"{place}: '{found[1]}' is not imported in this gin file.{nearest(found[1], names)}"
-        )
-    if found := re.search(r"resolve selector ([\w.]+); .* has no attribute (\w+)", message):
-        names = _public_names(found[1], place)
-        return UserError(f"{place}: nothing is called '{found[1]}'.{nearest(found[2], names)}")
-    if found := re.search(
-        r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", message
-    ):
-        names = _parameter_names(found[1])
-        return UserError(
-            f"{place}: '{found[1]}' has no parameter '{found[2]}'.{nearest(found[2], names)}"
-        )
-    if found := re.search(r"No configurable matching (?:reference )?'@?([\w.]+)", message):
-        names = [key for key, _ in gin_state._REGISTRY.items()]
-        short = {name.split(".", 1)[-1] for name in names}
-        return UserError(
-            f"{place}: nothing configurable is called '{found[1]}'.{nearest(found[1], short)}"
-        )
-    return UserError(f"{place}: {type(error).__name__}: {_first_line(message)}")
+    except (Exception, SystemExit) as error:
+        raise gin_mistakes.explanation(error, origin, _Names()) from error
 
 
 def _imports() -> list[Any]:
@@ -294,40 +259,27 @@ def _imports() -> list[Any]:
     return sorted(found, key=lambda statement: statement.format())
 
 
-def _imported_modules(place: str) -> dict[str, str]:
-    """Bound name to module for the import lines of the file in `place` (`FILE:LINE`)."""
-    pattern = r"^(?:from ([\w.]+) )?import ([\w.]+)(?: as (\w+))?\s*$"
-    modules = {statement.bound_name(): statement.module for statement in _imports()}
-    path = Path(place.rpartition(":")[0])
-    if path.is_file():
-        text = path.read_text(encoding="utf-8", errors="replace")
-        for package, name, alias in re.findall(pattern, text, re.MULTILINE):
-            modules[alias or name.split(".")[0]] = f"{package}.{name}" if package else name
-    return modules
+class _Names:
+    """What gin knows at present."""
 
+    def modules(self) -> Mapping[str, str]:
+        """See `gin_mistakes.Names`."""
+        return {statement.bound_name(): statement.module for statement in _imports()}
 
-def _public_names(selector: str, place: str) -> list[str]:
-    """What the module at the head of `selector` offers, for suggestions."""
-    module = sys.modules.get(_imported_modules(place).get(selector.split(".", 1)[0], ""))
-    return [name for name in vars(module) if not name.startswith("_")] if module else []
+    def configurables(self) -> Iterable[str]:
+        """See `gin_mistakes.Names`."""
+        return [name for name, _ in gin_state._REGISTRY.items()]
 
-
-def _parameter_names(selector: str) -> list[str]:
-    configurable = next(
-        (gin_state._REGISTRY[name] for name in gin_state._REGISTRY.matching_selectors(selector)),
-        None,
-    )
-    if configurable is None:
+    def parameters(self, selector: str) -> list[str]:
+        """See `gin_mistakes.Names`."""
+        registry = gin_state._REGISTRY
+        for name in registry.matching_selectors(selector):
+            return [name for name in _signature(registry[name]).parameters if name != "self"]
         return []
-    return [name for name in _signature(configurable).parameters if name != "self"]
 
 
 def _signature(configurable: Any) -> inspect.Signature:
     return inspect.signature(configurable.wrapped)
-
-
-def _first_line(text: str) -> str:
-    return text.strip().split("\n", 1)[0]
 
 
 def _missing_macro(name: str, needed_by: str = "") -> str:
@@ -365,6 +317,46 @@ def _check_reachable(
                     raise UserError(_missing_macro("/".join(scopes)))
                 raise UserError(f"{shown}.{parameter} is required and not set.")
             _check_reachable(reference.configurable, inner, seen, reference.evaluate)
+    if not configurable.selector.startswith("gin."):
+        _check_types(configurable, bound, shown)
+
+
+def _check_types(configurable: Any, bound: Mapping[str, Any], shown: str) -> None:
+    """Raises for a value that its parameter cannot take."""
+    parameters = _signature(configurable).parameters
+    for name, value in bound.items():
+        settled = _settled(value)
+        if name not in parameters or binding_types.fits(settled, parameters[name].annotation):
+            continue
+        is_macro = _is_reference(value) and value.configurable.selector == "gin.macro"
+        bound_name = "/".join(value.scopes) if is_macro else f"{shown}.{name}"
+        taker = f"{shown}.{name}" if is_macro else "it"
+        wanted = binding_types.described(parameters[name].annotation)
+        raise UserError(f"{bound_name} is {settled!r}, but {taker} takes {wanted}.")
+
+
+def _is_reference(value: Any) -> bool:
+    return isinstance(value, gin_state.ConfigurableReference)
+
+
+def _settled(value: Any, within: tuple[str, ...] = ()) -> Any:
+    """A bound value with macros replaced by theirs, and with what is yet to be built marked.
+
+    Raises:
+      UserError: a macro that stands for itself.
+    """
+    if isinstance(value, Mapping):
+        return {key: _settled(item, within) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_settled(item, within) for item in value)
+    if not _is_reference(value):
+        return value
+    selector, name = value.configurable.selector, "/".join(value.scopes)
+    if selector == "gin.macro":
+        if name in within:
+            raise UserError(f"{name} stands for itself: {' = %'.join([*within, name])}.")
+        return _settled(gin_state._CONFIG[name, selector]["value"], (*within, name))
+    return binding_types.Reference(value.configurable.wrapped, value.evaluate)
 
 
 def _bindings_of(configurable: Any, scopes: tuple[str, ...]) -> dict[str, Any]:

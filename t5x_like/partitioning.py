@@ -270,6 +270,16 @@ class Partitioner:
             raise UserError(f"this process holds no even share of the mesh's {width} batch rows.")
         return mine[0] // len(mine), width // len(mine)
 
+    def check_rows(self, batch_size: int) -> None:
+        """Raises `UserError` if the rows of a global batch do not divide over the mesh."""
+        width = math.prod(self.mesh.shape[axis] for axis in BATCH_AXES)
+        if batch_size % width:
+            raise UserError(
+                f"BATCH_SIZE {batch_size} does not divide over {width} data shards (mesh axes "
+                f"{', '.join(BATCH_AXES)}): choose a multiple, such as "
+                f"{max(batch_size // width, 1) * width}."
+            )
+
     def shard_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         """Global arrays from this process's rows, each `[rows, ...]`.
 
@@ -278,13 +288,7 @@ class Partitioner:
         """
         sharding = self.batch_sharding
         _, count = self.data_shard()
-        width = math.prod(self.mesh.shape[axis] for axis in BATCH_AXES)
-        rows = len(next(iter(batch.values()))) * count
-        if rows % width:
-            raise UserError(
-                f"BATCH_SIZE {rows} does not divide over {width} data shards; "
-                f"choose a multiple of {width}."
-            )
+        self.check_rows(len(next(iter(batch.values()))) * count)
         if jax.process_count() == 1:
             return jax.device_put(dict(batch), sharding)
         return {

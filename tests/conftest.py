@@ -62,6 +62,17 @@ BATCH_SIZE = 4
 CACHE_DIR = '{cache_dir}'
 """
 
+RUN_GIN = """
+from __gin__ import dynamic_registration
+from t5x_like import checkpoints
+from t5x_like import train
+
+TRAIN_STEPS = 8
+WARMUP_STEPS = 1
+train.train.log_period = 2
+checkpoints.CheckpointPolicy.period = 4
+"""
+
 PROVERBS = (
     "Many hands make light work.",
     "Still waters run deep, and deep waters run still.",
@@ -96,8 +107,19 @@ def batch():
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory):
-    """Flags of a model and a task of proverbs whose cache is there, written without TensorFlow."""
+def corpus(proverbs):
+    """Flags of a model and the task of proverbs."""
+    task, cache_dir = proverbs
+    folder, files = cache_dir.parent, dict(task.source.files)
+    (folder / "model.gin").write_text(MODEL_GIN)
+    (folder / "task.gin").write_text(TASK_GIN.format(files=files, cache_dir=cache_dir))
+    (folder / "run.gin").write_text(RUN_GIN)
+    return [f"--gin_file={folder}/model.gin", f"--gin_file={folder}/task.gin"]
+
+
+@pytest.fixture(scope="session")
+def proverbs(tmp_path_factory):
+    """A task of proverbs, and its cache directory, written without TensorFlow."""
     folder = tmp_path_factory.mktemp("corpus")
     texts = {"train": PROVERBS * 8, "validation": PROVERBS}
     files = {}
@@ -111,23 +133,17 @@ def corpus(tmp_path_factory):
         objective=objectives.CausalLM(),
     )
     _write_cache(task, folder / "cache", texts)
-    (folder / "model.gin").write_text(MODEL_GIN)
-    (folder / "task.gin").write_text(TASK_GIN.format(files=files, cache_dir=folder / "cache"))
-    return [f"--gin_file={folder}/model.gin", f"--gin_file={folder}/task.gin"]
+    return task, folder / "cache"
 
 
 @pytest.fixture(scope="session")
-def train_flags(corpus):
-    """The command line of a run of eight steps, to which MODEL_DIR is added."""
-    return [
-        "train",
-        *corpus,
-        "--gin_file=runs/pretrain.gin",
-        "--gin.TRAIN_STEPS=8",
-        "--gin.WARMUP_STEPS=1",
-        "--gin.train.train.log_period=2",
-        "--gin.checkpoints.CheckpointPolicy.period=4",
-    ]
+def train_flags(corpus, proverbs):
+    """The command line of a run of eight steps, to which MODEL_DIR is added.
+
+    In files alone, so that a test may bind anything again: two flags must not contradict.
+    """
+    run = proverbs[1].parent / "run.gin"
+    return ["train", *corpus, "--gin_file=runs/pretrain.gin", f"--gin_file={run}"]
 
 
 @pytest.fixture(scope="session")

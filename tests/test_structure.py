@@ -13,13 +13,15 @@ GIN = {"t5x_like/config.py", "t5x_like/cli.py"}
 # Of the engine: a module may import from its own floor and those below it.
 FLOORS = (
     ("errors", "protocols", "macros", "arguments", "chips", "hlo",
-     "inheritance", "storage", "disk_space", "gin_files", "xla_flags"),
+     "inheritance", "storage", "disk_space", "gin_files", "gin_mistakes", "binding_types",
+     "xla_flags", "child_command"),
     ("mesh", "partitioning", "schedules", "optimizers", "hardware", "preemption",
      "compilation_cache", "distributed", "agreement", "peers", "config", "topologies", "roofline",
      "flops", "subtrees"),
     ("data", "train_state", "train_step", "validation", "checkpoints", "host_params", "metrics_log",
-     "progress", "ledger", "training_run", "decoding", "scoring", "inspection", "inside"),
-    ("train", "evaluate", "infer", "runs", "aot", "aot_report"),
+     "progress", "ledger", "anomalies", "anomaly_dump", "run_identity", "run_summary",
+     "training_plan", "training_run", "decoding", "scoring", "inspection", "inside"),
+    ("train", "preflight", "evaluate", "infer", "runs", "aot", "aot_report"),
     ("exchange", "scaling"),
     ("cli",),
     ("__main__", "__init__"),

@@ -85,7 +85,7 @@ def test_dry_run_shows_the_configuration_and_writes_nothing(train_flags, tmp_pat
         (["trian"], "invalid choice: 'trian'"),
         ([], "required: command"),
         (["train", "--gin_fiel=x"], "unrecognized arguments: --gin_fiel=x"),
-        (["train"], "no gin file configures t5x_like.train.train: add a run"),
+        (["train"], "no gin file configures t5x_like.train.train: add a file that"),
         (["train", "--gin_file=runs/pretrain.gin"], "MODEL (the model, bound by a file"),
         (["train", "--gin.SEED"], "--gin.SEED needs a value"),
         (["inspect"], "MODEL (the model, bound by a file under models/) is not set"),

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> None:
 
     paths = [path for path in options.gin_search_paths.split(",") if path]
     config.parse(options.gin_file, options.bindings, paths, options.module_import)
-    program = config.configured(runner.run_sweep)
+    program = config.configured(runner.run_sweep, "sweeps/isoflop_quick.gin")
     if options.dry_run:
         print(planned(config.macro("SWEEP").cells()))
         return

@@ -1,0 +1,140 @@
+"""Whether a bound value can be what a parameter is annotated as, told before anything is built.
+
+Only what is certain counts: where an annotation says nothing, or a function does not say what it
+gives, every value will do.
+"""
+
+import collections.abc
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_PLAIN = (bool, int, float, complex, str, bytes, list, tuple, dict, set, type(None))
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "True or False",
+    type(None): "None",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """What stands in a binding for a value that is yet to be built.
+
+    Attributes:
+      target: the class or function.
+      called: whether the value is what it gives, rather than itself.
+    """
+
+    target: Callable[..., Any]
+    called: bool
+
+    def __repr__(self) -> str:
+        name = f"{self.target.__module__.rpartition('.')[2]}.{self.target.__qualname__}"
+        return f"@{name}()" if self.called else f"@{name}"
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Whether a value can be of an annotated type; True where that is not certain.
+
+    Args:
+      value: plain, a `Reference`, or a container of these.
+      annotation: as `inspect.signature` gives it.
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, argument) for argument in arguments)
+    if origin is typing.Annotated:
+        return fits(value, arguments[0])
+    if origin is typing.Literal:
+        return isinstance(value, Reference) or value in arguments
+    kind = type(None) if annotation is None else origin or annotation
+    if not isinstance(kind, type) or kind in (Any, object, inspect.Parameter.empty):
+        return True  # a text, a type variable or nothing
+    if isinstance(value, Reference):
+        return _reference_fits(value, kind)
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    if kind is float:
+        return isinstance(value, int | float)
+    if isinstance(value, str) and _is_sequence(kind):
+        return False  # its letters would be taken one by one
+    if _is_protocol(kind):
+        return not isinstance(value, _PLAIN)
+    if kind in (list, tuple):
+        return isinstance(value, list | tuple) and _contents_fit(value, kind, arguments)
+    return isinstance(value, kind) and _contents_fit(value, kind, arguments)
+
+
+def described(annotation: Any) -> str:
+    """An annotation in words, "a whole number or None"."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(described(argument) for argument in arguments))
+    if origin is typing.Annotated:
+        return described(arguments[0])
+    if origin is typing.Literal:
+        return " or ".join(map(repr, arguments))
+    kind = type(None) if annotation is None else origin or annotation
+    if kind in _WORDS:
+        return _WORDS[kind]
+    if kind in (collections.abc.Callable, type):
+        return "a function or class (@module.name)"
+    if isinstance(kind, type) and issubclass(kind, Mapping):
+        inner = f" of {described(arguments[-1])} for each name" if arguments else ""
+        return f"a mapping{inner}"
+    if isinstance(kind, type) and _is_sequence(kind):
+        inner = [argument for argument in arguments if argument is not Ellipsis]
+        return "a list" + (f", each {described(inner[0])}" if inner else "")
+    name = getattr(kind, "__name__", str(kind))
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name} (@module.name())"
+
+
+def _reference_fits(reference: Reference, kind: type) -> bool:
+    target = reference.target
+    if not reference.called:
+        # `type` has the method too, and every class as an instance of it.
+        return any("__call__" in vars(base) for base in kind.__mro__)
+    given = target if inspect.isclass(target) else _returned(target)
+    if given is None or _is_protocol(kind) or _is_protocol(given):
+        return True
+    if kind is float and issubclass(given, int):
+        return True
+    return issubclass(given, kind) or issubclass(kind, given)
+
+
+def _returned(function: Callable[..., Any]) -> type | None:
+    """The class that a function says it gives; None where it does not say one."""
+    try:
+        annotation = inspect.signature(function).return_annotation
+    except (TypeError, ValueError):
+        return None
+    found = typing.get_origin(annotation) or annotation
+    unknown = found in (Any, object, inspect.Signature.empty)
+    return found if isinstance(found, type) and not unknown else None
+
+
+def _contents_fit(value: Any, kind: type, arguments: tuple[Any, ...]) -> bool:
+    if not arguments:
+        return True
+    if issubclass(kind, Mapping):
+        of_names, of_values = arguments
+        return all(fits(k, of_names) and fits(v, of_values) for k, v in value.items())
+    if kind is tuple and arguments[-1] is not Ellipsis:
+        return len(value) == len(arguments) and all(map(fits, value, arguments))
+    if _is_sequence(kind):
+        return all(fits(item, arguments[0]) for item in value)
+    return True
+
+
+def _is_sequence(kind: type) -> bool:
+    return issubclass(kind, collections.abc.Iterable) and not issubclass(kind, Mapping | str)
+
+
+def _is_protocol(kind: type) -> bool:
+    return bool(getattr(kind, "_is_protocol", False))

@@ -1,0 +1,98 @@
+"""What a run would fail on after minutes of work, found before anything is written or tokenized.
+
+Both checks are given to `train.train` as what to `execute`.
+"""
+
+from typing import Any
+
+import jax
+
+from t5x_like import checkpoints
+from t5x_like.data import DatasetConfig, model_feature_shapes, open_evaluation
+from t5x_like.errors import UserError
+from t5x_like.partitioning import path_name, split_boxes
+from t5x_like.protocols import LanguageModel
+from t5x_like.subtrees import matching, subtree
+from t5x_like.training_run import TrainingPlan
+
+
+def check(plan: TrainingPlan) -> None:
+    """Compares model, mesh, lengths, vocabulary and initial checkpoint; reads no data.
+
+    Raises:
+      UserError: two of them do not go together.
+    """
+    for config in (plan.dataset, *plan.validation):
+        plan.partitioner.check_rows(config.batch_size)
+        _check_vocabulary(config, plan.model)
+    _check_lengths(plan.dataset, plan.model)
+    # Traces the model: what its sizes cannot make fails here.
+    plan.partitioner.param_shardings(plan.model)
+    if not checkpoints.checkpoint_steps(plan.model_dir):
+        _check_initial_checkpoint(plan.initial_checkpoint, plan.model)
+
+
+def check_data(plan: TrainingPlan) -> None:
+    """Opens the held-out splits, which the run will read for the first time much later.
+
+    Raises:
+      UserError: a split is not in the cache, or is empty.
+    """
+    index, count = plan.partitioner.data_shard()
+    for config in plan.validation:
+        open_evaluation(
+            config, architecture=plan.model.architecture, shard_index=index, shard_count=count
+        )
+
+
+def _check_lengths(config: DatasetConfig, model: LanguageModel) -> None:
+    longest = model.max_length
+    if longest is None or any(n < 1 for n in config.task_feature_lengths.values()):
+        return  # what is no length is refused with the data
+    for name, shape in _shapes(config, model).items():
+        if name.endswith("_input_tokens") and shape[1] > longest:
+            raise UserError(
+                f"TASK_FEATURE_LENGTHS {dict(config.task_feature_lengths)} makes rows of "
+                f"{shape[1]} tokens, but the model's max_length is {longest}: shorten them, or "
+                "raise max_length."
+            )
+
+
+def _shapes(config: DatasetConfig, model: LanguageModel) -> dict[str, tuple[int, int]]:
+    try:
+        return model_feature_shapes(config, model.architecture)
+    except KeyError:  # a feature without a length, which is refused with the data
+        return {}
+
+
+def _check_vocabulary(config: DatasetConfig, model: LanguageModel) -> None:
+    """Compares the tokens that text is made of; sentinels may never be met."""
+    task = config.task
+    for member in [one for one, _ in task.tasks] if hasattr(task, "tasks") else [task]:
+        for name, feature in member.output_features.items():
+            vocabulary = feature.vocabulary
+            try:
+                size, sentinels = vocabulary.vocab_size, getattr(vocabulary, "extra_ids", 0)
+            except (OSError, ImportError):
+                continue  # its file is not on this host, which has a cache made elsewhere
+            if size - sentinels > model.vocab_size:
+                raise UserError(
+                    f"the vocabulary of '{name}' of task '{member.name}' has "
+                    f"{size - sentinels} tokens and {sentinels} sentinels, but the model's "
+                    f"vocab_size is {model.vocab_size}: raise it to {size}, or use the vocabulary "
+                    "that the model is for."
+                )
+
+
+def _check_initial_checkpoint(source: Any, model: LanguageModel) -> None:
+    if isinstance(source, checkpoints.Branch):
+        checkpoints.find_checkpoint(source.model_dir, source.step)
+    if not isinstance(source, checkpoints.InitialCheckpoint):
+        return
+    directory = checkpoints.find_checkpoint(source.path)
+    wanted, _ = split_boxes(model.abstract_params())
+    if source.include is not None:
+        leaves = jax.tree_util.tree_leaves_with_path(wanted)
+        names = [path_name(path) for path, _ in leaves]
+        wanted = subtree(wanted, matching(names, source.include))
+    checkpoints.check_parameters(wanted, directory, whole=source.include is None)
