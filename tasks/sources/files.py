@@ -15,6 +15,7 @@ from tasks.errors import SourceUnavailable, TaskError
 from tasks.sources import source as source_lib
 
 Patterns = str | Sequence[str]
+_LOG = logging.getLogger(__name__)
 # Beyond this, only both ends of a file go into its fingerprint.
 _HASHED_WHOLE = 64 * 1024 * 1024
 _HASHED_END = 1024 * 1024
@@ -35,6 +36,9 @@ class FileSource:
     undecodable: Literal["error", "replace"] = "error"
 
     columns = ()
+
+    def __post_init__(self) -> None:
+        check_undecodable(self)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -77,6 +81,18 @@ class FileSource:
     def seqio(self) -> Any:
         """As a `seqio.DataSource` with one shard a file."""
         return source_lib.seqio_source(self)
+
+
+def check_undecodable(source: Any) -> None:
+    """Refuses another `undecodable` than there is.
+
+    Raises:
+      TaskError: names the source.
+    """
+    if source.undecodable not in ("error", "replace"):
+        raise TaskError(
+            f"{type(source).__name__}.undecodable is {source.undecodable!r}: 'error' or 'replace'."
+        )
 
 
 def settings(source: Any) -> str:
@@ -130,7 +146,7 @@ def update_with_file(digest: Any, path: str) -> None:
     """Adds a file's name, size and contents to a hash; of a large file, both ends.
 
     Raises:
-      SourceUnavailable: the file is missing.
+      SourceUnavailable: the file is missing or cannot be read.
     """
     from etils import epath
 
@@ -146,22 +162,29 @@ def update_with_file(digest: Any, path: str) -> None:
                 digest.update(f.read(_HASHED_END))
                 f.seek(size - _HASHED_END)
                 digest.update(f.read(_HASHED_END))
-    except FileNotFoundError:
-        raise SourceUnavailable(f"file '{path}' not found.") from None
+    except OSError as error:
+        raise unavailable(path, error) from None
+
+
+def unavailable(path: str, error: OSError) -> SourceUnavailable:
+    """What is said of a file that the system does not give."""
+    if isinstance(error, FileNotFoundError):
+        return SourceUnavailable(f"file '{path}' not found.")
+    return SourceUnavailable(f"file '{path}' cannot be read: {error.strerror or error}.")
 
 
 def open_bytes(path: str) -> IO[bytes]:
     """A file for reading, unpacked where its name ends in `.gz`.
 
     Raises:
-      SourceUnavailable: the file is missing.
+      SourceUnavailable: the file is missing or cannot be opened.
     """
     from etils import epath
 
     try:
         f = epath.Path(path).open("rb")
-    except FileNotFoundError:
-        raise SourceUnavailable(f"file '{path}' not found.") from None
+    except OSError as error:
+        raise unavailable(path, error) from None
     return gzip.GzipFile(fileobj=f) if path.endswith(".gz") else f
 
 
@@ -169,30 +192,39 @@ def lines(path: str, undecodable: str) -> Iterator[tuple[int, str]]:
     """The lines of a file without their ends, numbered from 1.
 
     Raises:
-      TaskError: not UTF-8 (file and byte offset), or broken gzip.
+      TaskError: not UTF-8 (file and byte offset), broken gzip, or a file that cannot be read.
     """
     offset = replaced = 0
     with open_bytes(path) as f:
         for number, line in enumerate(_unpacked(f, path), start=1):
             text = decode(line, path, offset, undecodable)
-            replaced += text.count("\ufffd") if undecodable == "replace" else 0
+            replaced += _replaced(line, text)
             offset += len(line)
             yield number, text.rstrip("\r\n")
-    if replaced:
-        logging.warning("%s: %d undecodable characters replaced.", path, replaced)
+    _warn_of_replaced(path, replaced)
 
 
 def whole(path: str, undecodable: str) -> str:
     """The text of a file.
 
     Raises:
-      TaskError: not UTF-8 (file and byte offset), or broken gzip.
+      TaskError: not UTF-8 (file and byte offset), broken gzip, or a file that cannot be read.
     """
     with open_bytes(path) as f:
-        text = decode(b"".join(_unpacked(f, path)), path, 0, undecodable)
-    if undecodable == "replace" and "\ufffd" in text:
-        logging.warning("%s: %d undecodable characters replaced.", path, text.count("\ufffd"))
+        data = b"".join(_unpacked(f, path))
+    text = decode(data, path, 0, undecodable)
+    _warn_of_replaced(path, _replaced(data, text))
     return text
+
+
+def _replaced(data: bytes, text: str) -> int:
+    """How many U+FFFD of a decoded text were not there before."""
+    return text.count("\ufffd") - data.count(b"\xef\xbf\xbd") if "\ufffd" in text else 0
+
+
+def _warn_of_replaced(path: str, replaced: int) -> None:
+    if replaced:
+        _LOG.warning("file '%s': %d undecodable characters replaced.", path, replaced)
 
 
 def _unpacked(f: IO[bytes], path: str) -> Iterator[bytes]:
@@ -200,6 +232,8 @@ def _unpacked(f: IO[bytes], path: str) -> Iterator[bytes]:
         yield from f
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise TaskError(f"file '{path}' is not whole gzip: {error}.") from None
+    except OSError as error:
+        raise unavailable(path, error) from None
 
 
 def decode(data: bytes, path: str, offset: int, undecodable: str) -> str:

@@ -27,7 +27,7 @@ class JsonLines(files.FileSource):
                 continue
             try:
                 value = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 raise TaskError(f"file '{path}', line {number} is not JSON: {error}.") from None
             if not isinstance(value, dict):
                 raise TaskError(
@@ -40,9 +40,28 @@ class JsonLines(files.FileSource):
                     f"file '{path}', line {number} has no key '{missing[0]}': "
                     f"it has {', '.join(map(repr, value)) or 'none'}."
                 )
-            yield {column: as_text(value[column]) for column in self.columns}
+            row = {column: as_text(value[column]) for column in self.columns}
+            if "\\u" in line:
+                _check_escapes(row, path, number)
+            yield row
+
+
+def _check_escapes(row: Row, path: str, number: int) -> None:
+    """Refuses halves of surrogate pairs, which JSON can hold but UTF-8 cannot.
+
+    Raises:
+      TaskError: names the line and the column.
+    """
+    for column, text in row.items():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise TaskError(
+                f"file '{path}', line {number}, key '{column}' holds half a surrogate pair, "
+                f"\\u{ord(text[error.start]):04x}: write the character whole."
+            ) from None
 
 
 def as_text(value: Any) -> str:
-    """A string as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """A string as it is, anything else as JSON; dates and decimals as Python prints them."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

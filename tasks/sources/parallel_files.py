@@ -26,6 +26,9 @@ class ParallelFiles:
     files: Mapping[str, Mapping[str, str]]
     undecodable: Literal["error", "replace"] = "error"
 
+    def __post_init__(self) -> None:
+        files.check_undecodable(self)
+
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits that have files."""

@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
-from tasks.errors import SourceUnavailable, TaskError
+from tasks.errors import TaskError
 from tasks.sources import files
 from tasks.sources.json_lines import as_text
 from tasks.sources.source import Row
@@ -14,7 +15,8 @@ class ParquetFiles(files.FileSource):
     """Parquet, read a batch of rows at a time.
 
     Attributes:
-      columns: columns to read. What is not a string is written as JSON; a null is empty.
+      columns: columns to read. Bytes must be UTF-8. What else is no string is written as JSON;
+        a null is empty.
     """
 
     columns: tuple[str, ...] = ("text",)
@@ -36,12 +38,15 @@ class ParquetFiles(files.FileSource):
                     )
                 for batch in file.iter_batches(columns=list(self.columns)):
                     for row in batch.to_pylist():
-                        yield {
-                            column: "" if row[column] is None else as_text(row[column])
-                            for column in self.columns
-                        }
-        except FileNotFoundError:
-            raise SourceUnavailable(f"file '{path}' not found.") from None
-        except (pyarrow.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0]
+                        yield {column: _text(row[column]) for column in self.columns}
+        except (FileNotFoundError, PermissionError) as error:
+            raise files.unavailable(path, error) from None
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise TaskError(f"file '{path}' cannot be read as Parquet: {reason}") from None
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value.decode() if isinstance(value, bytes) else as_text(value)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import ClassVar
 
+from tasks.errors import TaskError
 from tasks.sources import files
 from tasks.sources.source import Row
 
@@ -20,6 +21,11 @@ class TextFiles(files.FileSource):
     separator: str | None = None
 
     columns: ClassVar[tuple[str, ...]] = ("text",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.separator == "":
+            raise TaskError("TextFiles.separator is empty: None makes each file one document.")
 
     def read(self, path: str) -> Iterator[Row]:
         """The documents of one file."""
