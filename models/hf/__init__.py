@@ -54,7 +54,7 @@ def load_hf(path: str | Path) -> tuple[LanguageModel, dict[str, Any]]:
     try:
         config = json.loads(place.read_text("utf-8"))
         model_type = config["model_type"]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{place} cannot be read as JSON.") from error
     except (KeyError, TypeError):
         model_type = None
@@ -94,7 +94,7 @@ def save_hf(
 
     Raises:
       ModelError: a model or a field that Hugging Face has no type for, parameters that are not
-        the model's, a directory that is not empty.
+        the model's, a directory that is not empty or a link, a file name that leads elsewhere.
     """
     family = next((family for family in FAMILIES if type(model) in family.models), None)
     if family is None:
@@ -104,6 +104,11 @@ def save_hf(
         )
     if dtype not in WRITTEN_DTYPES:
         raise ModelError(f"dtype {dtype!r}: one of {', '.join(WRITTEN_DTYPES)} can be written.")
+    for name in files or {}:
+        if Path(name).name != name:
+            raise ModelError(
+                f"a file to copy is named {name!r}: only plain file names are written."
+            )
     config = family.config(model)
     for name, value in (options or {}).items():
         if name in config and name not in family.tokens:
@@ -123,6 +128,8 @@ def save_hf(
 @contextmanager
 def _whole_directory(path: Path) -> Iterator[Path]:
     """A directory to write to, which takes its name at the end, or is gone after an error."""
+    if path.is_symlink():
+        raise ModelError(f"{path} is a link: give the directory to write, itself.")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ModelError(f"{path} is there already: give a new or an empty directory.")
     path.parent.mkdir(parents=True, exist_ok=True)

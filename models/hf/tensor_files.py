@@ -101,14 +101,30 @@ def _files(directory: Path) -> list[Path]:
     try:
         index = json.loads((directory / INDEX).read_text("utf-8"))["weight_map"]
         names = sorted(set(index.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{directory / INDEX} is not an index: weight_map is needed.") from error
-    for name in names:
-        if Path(name).name != name:
-            raise ModelError(f"{directory / INDEX} names {name!r}: only plain file names are read.")
-        if not (directory / name).is_file():
-            raise ModelError(f"{directory / INDEX} names {name!r}, which is not there.")
-    return [directory / name for name in names]
+    return [_inside(directory, name) for name in names]
+
+
+def _inside(directory: Path, name: Any) -> Path:
+    """The file of a directory that its index names.
+
+    Raises:
+      ModelError: the name leads elsewhere, or there is no such file.
+    """
+    if not isinstance(name, str) or Path(name).name != name or "\\" in name:
+        raise ModelError(f"{directory / INDEX} names {name!r}: only plain file names are read.")
+    path = directory / name
+    if not path.is_file():
+        raise ModelError(f"{directory / INDEX} names {name!r}, which is not there.")
+    # Hugging Face's own download folder is made of links: snapshots/REVISION/NAME leads to
+    # ../../blobs/HASH. It is the only place outside that a link may lead to.
+    home = directory.resolve()
+    if path.resolve().parent not in (home, home.parent.parent / "blobs"):
+        raise ModelError(
+            f"{path} is a link to {path.resolve()}, outside its directory: copy the file there."
+        )
+    return path
 
 
 def _places(path: Path) -> dict[str, _Place]:
@@ -121,13 +137,25 @@ def _places(path: Path) -> dict[str, _Place]:
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         return {name: _place(path, 8 + length, size, entry) for name, entry in header.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, struct.error) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+        struct.error,
+    ) as error:
         raise ModelError(f"{path} is not a safetensors file of floating-point tensors.") from error
 
 
 def _place(path: Path, start: int, size: int, entry: Mapping[str, Any]) -> _Place:
     first, last = entry["data_offsets"]
     dtype = np.dtype({**_DTYPES, **_MASK_DTYPES}[entry["dtype"]])
+    if not all(type(n) is int and n >= 0 for n in (first, last, *entry["shape"])):
+        raise ValueError("a size that is no whole number")
     if not 0 <= first <= last <= size - start:
         raise ValueError("a tensor beyond the end of the file")
     if last - first != math.prod(entry["shape"]) * dtype.itemsize:
@@ -151,6 +179,9 @@ def write_tensors(
       dtype: one of `WRITTEN_DTYPES`.
       max_file_bytes: from which size on there is more than one file; a tensor that is larger
         has a file of its own.
+
+    Raises:
+      ModelError: a link stands where a file is to be written.
     """
     itemsize = np.dtype(_dtype(dtype)).itemsize
     groups: list[list[str]] = [[]]
@@ -172,6 +203,7 @@ def write_tensors(
         index |= dict.fromkeys(names, file)
     total = sum(math.prod(shape) for shape in shapes.values()) * itemsize
     described = {"metadata": {"total_size": total}, "weight_map": index}
+    _refuse_link(directory / INDEX)
     (directory / INDEX).write_text(json.dumps(described, indent=2) + "\n", "utf-8")
 
 
@@ -196,6 +228,7 @@ def _write_file(
     text = json.dumps(header, separators=(",", ":")).encode()
     # Data that starts at a multiple of eight is aligned for every dtype.
     text += b" " * (-len(text) % 8)
+    _refuse_link(path)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)))
         file.write(text)
@@ -204,6 +237,11 @@ def _write_file(
                 array = np.ascontiguousarray(block, dtype=kept)
                 # A view as bytes, because Python's buffers know no bfloat16.
                 file.write(array.reshape(-1).view(np.uint8).data)
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise ModelError(f"{path} is a link to {path.resolve()}: remove it, nothing is written.")
 
 
 def _dtype(name: str) -> Any:
