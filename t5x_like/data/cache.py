@@ -208,12 +208,8 @@ def cache_task(
     started = time.monotonic()
     folder = cache_layout.cache_path(cache_dir, task.cache_name)
     try:
-        with disk_space.explained(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            with cache_writer.locked(folder):
-                written = cache_writer.build(
-                    task, folder, splits, num_shards, num_workers, progress
-                )
+        with disk_space.explained(folder), cache_writer.locked(folder):
+            written = cache_writer.build(task, folder, splits, num_shards, num_workers, progress)
     except OSError as error:
         if hasattr(error, "exit_code"):
             raise  # the task's own, about its source

@@ -12,17 +12,41 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from t5x_like.data import cache_layout, cache_pool, cache_worker, records, tfrecord
 from t5x_like.errors import UserError
 from t5x_like.protocols import Task
 
+_LOCK = ".lock"
+
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds a cache folder for one writer; a second one waits, and then finds the work done."""
-    with (folder / ".lock").open("a+") as file:
+    """Makes a cache folder and holds it for one writer.
+
+    A second writer waits, and then finds the work done. Where nothing was written, the folders
+    that were made are removed again.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    with _own_lock(folder) as file:
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            if [path.name for path in folder.iterdir()] == [_LOCK]:
+                (folder / _LOCK).unlink()
+                with contextlib.suppress(OSError):  # not empty
+                    for path in made:
+                        path.rmdir()
+
+
+def _own_lock(folder: Path) -> IO[str]:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / _LOCK).open("a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -33,10 +57,10 @@ def locked(folder: Path) -> Iterator[None]:
                 flush=True,
             )
             fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), (folder / _LOCK).stat()):
+                return file
+        file.close()  # whoever held it removed the folder
 
 
 def build(
@@ -67,15 +91,19 @@ def build(
                 written = len(todo)
                 with _bar(task.name, written, progress) as update:
                     warnings = pool.write(todo, num_shards, fingerprint, update)
-    except BaseException:
+        stats = {split: _stats(folder, split, num_shards) for split in names}
+        _describe(task, folder, fingerprint)  # first: a split without it could be of another source
+        for split in names:
+            _finish_split(folder, split, num_shards, stats[split])
+        cache_layout.complete(folder)
+    except BaseException as error:
         _remove(folder, ".*.tmp")  # of workers that were ended
+        if getattr(error, "exit_code", None) == UserError.exit_code:
+            # The source has to change, and nothing that was made of it can be kept.
+            _remove_unfinished(folder)
         raise
     for warning in dict.fromkeys(warnings):
         print(f"warning: {warning}", file=sys.stderr, flush=True)
-    _describe(task, folder, fingerprint)  # first: a split without it could be of another source
-    for split in names:
-        _finish_split(folder, split, num_shards)
-    cache_layout.complete(folder)
     _remove(folder, ".*.part-*.json")
     return written
 
@@ -148,6 +176,20 @@ def _remove_split(folder: Path, split: str) -> None:
     _remove(folder, f"{split}.tfrecord-*-of-*", f".{split}.*.index-*-of-*")
 
 
+def _remove_unfinished(folder: Path) -> None:
+    """Leaves the splits that are finished, and of a cache that has none, nothing."""
+    _remove(folder, ".*.part-*.json")
+    finished = set(cache_layout.splits(folder))
+    for path in folder.glob("*.tfrecord-*-of-*"):
+        if path.name.rpartition(".tfrecord-")[0] not in finished:
+            path.unlink()
+    for path in folder.glob(".*.index-*-of-*"):
+        if not any(path.name.startswith(f".{split}.") for split in finished):
+            path.unlink()
+    if not finished:
+        _remove(folder, cache_layout.TASK, cache_layout.COMPLETED)
+
+
 def _is_whole(folder: Path, split: str) -> bool:
     """Whether a split is finished and undamaged."""
     try:
@@ -218,15 +260,17 @@ def _is_written(folder: Path, split: str, shard: int, shards: int, fingerprint: 
         return False
 
 
-def _finish_split(folder: Path, split: str, shards: int) -> None:
+def _stats(folder: Path, split: str, shards: int) -> dict[str, int]:
+    """The counts of a split, all of whose shards are there.
+
+    Raises:
+      UserError: there are no examples.
+    """
     if cache_layout.info_path(folder, split).exists():
-        return
-    parts = [
-        cache_layout.read_json(cache_worker.part_path(folder, split, shard, shards))
-        for shard in range(shards)
-    ]
+        return {}
     stats: dict[str, int] = {}
-    for part in parts:
+    for shard in range(shards):
+        part = cache_layout.read_json(cache_worker.part_path(folder, split, shard, shards))
         for name, value in part["stats"].items():
             if name.endswith("_max_tokens"):
                 stats[name] = max(stats.get(name, 0), value)
@@ -234,12 +278,19 @@ def _finish_split(folder: Path, split: str, shards: int) -> None:
                 stats[name] = stats.get(name, 0) + value
     if not stats["examples"]:
         raise UserError(f"split {split!r} of the source has no examples (cache {folder})")
+    return stats
+
+
+def _finish_split(folder: Path, split: str, shards: int, stats: dict[str, int]) -> None:
+    if cache_layout.info_path(folder, split).exists():
+        return
+    part = cache_layout.read_json(cache_worker.part_path(folder, split, 0, shards))
     cache_layout.write_json(cache_layout.stats_path(folder, split), stats)
     cache_layout.write_json(
         cache_layout.info_path(folder, split),
         {
             "num_shards": shards,
-            "features": parts[0]["features"],
+            "features": part["features"],
             "seqio_version": importlib.metadata.version("seqio"),
         },
     )
