@@ -1,6 +1,7 @@
 """`python -m t5x_like` and the console script: checks the ground, then hands over to the CLI."""
 
 import os
+import signal
 import sys
 
 OLDEST_PYTHON = (3, 11)
@@ -32,8 +33,18 @@ def user_directory_last():
     sys.path[:] = [p for p in sys.path if p and os.path.abspath(p) != here] + [here]
 
 
+def leave(number, frame):
+    """Ends the process: there is nothing yet that could be saved."""
+    name = signal.Signals(number).name
+    os.write(2, ("t5x-like: error: " + name + " received: there was nothing to save.\n").encode())
+    os._exit(143)
+
+
 def main():
     """Runs the command line; returns its exit code."""
+    # Until the command line answers them: an interrupt can get lost in an import.
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
     fault = ground_fault()
     if fault is not None:
         print("t5x-like: error: " + fault, file=sys.stderr)

@@ -10,15 +10,18 @@ from pathlib import Path
 def run(command: str, options: argparse.Namespace, *flags: str) -> None:
     """Runs `t5x-like COMMAND`, which shows its progress and says what is wrong itself.
 
+    It ends when this process does, even by SIGKILL.
+
     Args:
-      command: its name.
+      command: its name; it has the flag `--parent`.
       options: this command line, parsed; its gin files and bindings are handed on.
       *flags: further ones.
 
     Raises:
       SystemExit: it has failed, with its exit code; there is nothing to add to what it said.
     """
-    arguments = [sys.executable, "-m", "t5x_like", command, *_configuration(options), *flags]
+    arguments = [sys.executable, "-m", "t5x_like", command, f"--parent={os.getpid()}"]
+    arguments += [*_configuration(options), *flags]
     root = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     # The accelerator is this process's.

@@ -13,7 +13,7 @@ from jax._src import cloud_tpu_init
 from jax._src import distributed as jax_distributed
 from jax.experimental import multihost_utils
 
-from t5x_like import agreement, peers
+from t5x_like import agreement, peers, preemption
 from t5x_like.errors import UserError
 
 
@@ -51,7 +51,8 @@ def joined(
         agreement.check(
             state.client, state.process_id, state.num_processes, agreement.facts(configuration)
         )
-        yield
+        with preemption.end_on_signal():  # again: joining, JAX has taken SIGTERM for itself
+            yield
 
 
 def initialize(

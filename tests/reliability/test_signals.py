@@ -1,0 +1,240 @@
+"""SIGTERM and SIGINT at every stage of a run: what is saved, what is said, what is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from t5x_like import checkpoints, cli, load_run, metrics_log
+from tests.reliability.kill_harness import left_behind
+
+ROOT = Path(__file__).parents[2]
+EXIT_CODE = 143
+TIMED = {"seconds", "step_seconds", "tokens_per_second", "model_tflops", "mfu"}
+
+
+class Signalling:
+    """Standard output that sends this process a signal when a text is first written to it."""
+
+    def __init__(self, text, number):
+        self.text, self.number = text, number
+        self.written = ""
+
+    def write(self, text):
+        self.written += text
+        if self.text is not None and self.text in text:
+            self.text = None
+            os.kill(os.getpid(), self.number)
+        return len(text)
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return False
+
+
+def untimed(model_dir):
+    records = metrics_log.read_records(str(model_dir))
+    return [{k: v for k, v in record.items() if k not in TIMED} for record in records]
+
+
+@pytest.fixture(scope="module")
+def whole(train_flags, tmp_path_factory):
+    """A run of eight steps that no signal disturbs."""
+    model_dir = str(tmp_path_factory.mktemp("signals") / "whole")
+    assert cli.main([*train_flags, f"--gin.MODEL_DIR={model_dir}"]) == 0
+    return model_dir
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "saved"),
+    [
+        # A record is written when the step after it has been dispatched.
+        pytest.param(signal.SIGTERM, "step 4/8", 5, id="SIGTERM in a step"),
+        pytest.param(signal.SIGINT, "first step after", 1, id="SIGINT in the first step"),
+    ],
+)
+def test_the_step_is_finished_and_saved_and_the_next_start_goes_on_bit_for_bit(
+    train_flags, whole, tmp_path, monkeypatch, capsys, tally, number, text, saved
+):
+    flags = [*train_flags, f"--gin.MODEL_DIR={tmp_path}"]
+    output = Signalling(text, number)
+    begun = time.monotonic()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", output)
+        assert cli.main(flags) == EXIT_CODE
+    assert output.text is None, "the text never came"
+    assert time.monotonic() - begun < 30
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"t5x-like: error: {number.name} received: saved step {saved}"
+    assert checkpoints.checkpoint_steps(str(tmp_path))[-1] == saved
+    assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+
+    assert cli.main(flags) == 0
+    assert untimed(tmp_path)[-1] == untimed(whole)[-1]  # the validation at the end
+    found, expected = load_run(str(tmp_path), 8).params, load_run(whole, 8).params
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    tally("faults")
+
+
+def test_before_the_first_step_there_is_nothing_to_save(
+    train_flags, tmp_path, monkeypatch, capsys, tally
+):
+    output = Signalling("writes to", signal.SIGTERM)
+    monkeypatch.setattr(sys, "stdout", output)
+    assert cli.main([*train_flags, f"--gin.MODEL_DIR={tmp_path}"]) == EXIT_CODE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "t5x-like: error: SIGTERM received: there was nothing to save."
+    assert checkpoints.checkpoint_steps(str(tmp_path)) == []
+    tally("faults")
+
+
+# -- What Python cannot interrupt ------------------------------------------------------------
+
+HASHING = """
+import hashlib, sys
+from t5x_like import preemption
+with getattr(preemption, sys.argv[1])():
+    print("begun", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)  # C, for a quarter of an hour
+"""
+
+
+@pytest.mark.parametrize("context", ["stop_on_signal", "end_on_signal"])
+def test_a_second_signal_ends_the_process_whatever_it_is_doing(context, tally):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HASHING, context], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    with process:
+        process.stdout.readline()
+        time.sleep(0.3)  # until it hashes
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=5) == EXIT_CODE
+    tally("faults")
+
+
+CHILD = """
+import os, sys, time
+from t5x_like import preemption
+preemption.end_with_parent(int(sys.argv[1]))
+print(os.getpid(), flush=True)
+time.sleep(1000)
+"""
+PARENT = """
+import os, subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", sys.argv[1], str(os.getpid())])
+time.sleep(1000)
+"""
+
+
+def test_a_child_ends_when_its_parent_is_killed(tally):
+    command = [sys.executable, "-c", PARENT, CHILD]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, start_new_session=True)
+    with parent:
+        parent.stdout.readline()
+        parent.kill()
+        parent.wait()
+        assert left_behind(parent.pid) == []
+    tally("faults")
+
+
+# -- Real processes --------------------------------------------------------------------------
+
+
+def start(flags, log):
+    """`t5x-like train` as the leader of a session."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    with open(log, "w") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "t5x_like", *flags],
+            env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+
+def catches_sigterm(pid):
+    """Whether a process has a handler for SIGTERM ; Python itself has none."""
+    (mask,) = [
+        line.split()[1]
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("SigCgt")
+    ]
+    return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def wait_for(text, log, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while text not in log.read_text():
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("seconds", [0.0, 1.0, 3.0])
+def test_a_start_up_ends_in_one_line(train_flags, tmp_path, tally, number, seconds):
+    flags = [*train_flags, f"--gin.MODEL_DIR={tmp_path}/run", "--gin.TRAIN_STEPS=1000000"]
+    log = tmp_path / "log"
+    process = start(flags, log)
+    while not catches_sigterm(process.pid):  # Python itself takes a moment to start
+        time.sleep(0.001)
+    time.sleep(seconds)
+    process.send_signal(number)
+    assert process.wait(timeout=30) == EXIT_CODE, log.read_text()
+    line = log.read_text().splitlines()[-1]
+    assert line.startswith(f"t5x-like: error: {number.name} received: ")
+    assert "Traceback" not in log.read_text()
+    assert left_behind(process.pid) == []
+    tally("faults")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("to_all", [False, True], ids=["one process", "its children too"])
+@pytest.mark.parametrize("seconds", [0.0, 4.0])
+def test_building_a_cache_ends_in_one_line_and_leaves_no_process(
+    train_flags, tmp_path, tally, number, to_all, seconds
+):
+    cache = [f"--gin.CACHE_DIR={tmp_path}/cache", f"--gin.MODEL_DIR={tmp_path}/run"]
+    log = tmp_path / "log"
+    process = start([*train_flags, *cache], log)
+    wait_for("building it", log, process)
+    time.sleep(seconds)
+    if to_all:  # as a terminal does, and a cluster's agent
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    assert process.wait(timeout=30) == EXIT_CODE, log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert f"{number.name} received: there was nothing to save." in log.read_text()
+    assert left_behind(process.pid) == []
+    assert checkpoints.checkpoint_steps(f"{tmp_path}/run") == []
+    tally("faults")
+
+
+@pytest.mark.slow
+def test_a_second_signal_during_training_exits_at_once(train_flags, tmp_path, tally):
+    endless = [*train_flags, "--gin.train.train.log_period=1", f"--gin.MODEL_DIR={tmp_path}"]
+    log = tmp_path / "log"
+    process = start([*endless, "--gin.TRAIN_STEPS=1000000"], log)
+    wait_for("step 5/", log, process)
+    while not checkpoints.checkpoint_steps(str(tmp_path)):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    assert process.wait(timeout=10) == EXIT_CODE, log.read_text()
+    assert time.monotonic() - begun < 2
+    assert "saved step" not in log.read_text()
+    assert left_behind(process.pid) == []
+    assert checkpoints.checkpoint_steps(str(tmp_path))  # the last whole one is still there
+    tally("faults")
