@@ -1,5 +1,6 @@
 """What every family is: a Linen module that knows its loss, its size and how to decode."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ Array = jax.Array
 Batch = Mapping[str, Any]
 Cache = dict[str, Any]
 Params = Any
+
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 # Where `decoding_params` keeps the matrix from the residual stream to logits.
 OUTPUT_KERNEL = "output_kernel"
@@ -45,6 +48,8 @@ class LanguageModel(nn.Module, kw_only=True):
     """
 
     architecture: ClassVar[Literal["encoder_decoder", "decoder_only"]]
+    # Fields that may be 0, where every other whole number is a size.
+    offsets: ClassVar[tuple[str, ...]] = ("position_offset",)
     # Most tokens of a decoder row; families with a table of positions have a field instead.
     max_length = None
 
@@ -56,6 +61,27 @@ class LanguageModel(nn.Module, kw_only=True):
     z_loss: float = 0.0
     label_smoothing: float = 0.0
     logit_chunks: int | None = None
+
+    def __post_init__(self) -> None:
+        """Checks what no family can be built with.
+
+        Raises:
+          ModelError: a size below 1, a rate outside of [0, 1), or a dtype of no real numbers.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            lowest = 0 if field.name in self.offsets else 1
+            if type(value) is int and value < lowest:
+                raise self._refused(field.name, f"it must be {lowest} or more")
+        for name in ("dropout_rate", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise self._refused(name, "it must be at least 0 and below 1")
+        if self.dtype not in _DTYPES:
+            raise self._refused("dtype", f"it must be one of {', '.join(_DTYPES)}")
+        super().__post_init__()
+
+    def _refused(self, name: str, accepted: str) -> ModelError:
+        return ModelError(f"{type(self).__name__}.{name} is {getattr(self, name)!r}: {accepted}.")
 
     # What a family writes. These run inside `apply`.
 

@@ -27,9 +27,8 @@ from gin import config_parser
 
 from t5x_like import binding_types, gin_mistakes, storage
 from t5x_like.errors import UserError
-from t5x_like.gin_files import READERS, find_gin_file, nearest, packaged_gin_configs
+from t5x_like.gin_files import READERS, find_gin_file, packaged_gin_configs
 from t5x_like.inheritance import inherited
-from t5x_like.macros import PURPOSES
 
 DEFAULTS_FILE = "runs/defaults.gin"
 _DYNAMIC = "from __gin__ import dynamic_registration"
@@ -67,6 +66,8 @@ def parse(
         path = find_gin_file(name, search_paths)
         with _explained(str(path)):
             gin.parse_config_file(str(storage.location(path)))
+        with path.open(encoding="utf-8") as file:
+            gin_mistakes.check_contradictions(str(path), _bindings_in(file))
     for name, value in bindings:
         _parse_binding(name, value)
     wrapped = {name: item.wrapped for name, item in gin_state._REGISTRY.items()}
@@ -131,7 +132,7 @@ def macro(name: str) -> Any:
     """
     bound = gin_state._CONFIG.get((name, "gin.macro"))
     if bound is None:
-        raise UserError(_missing_macro(name))
+        raise _missing_macro(name)
     for reference in gin_state.iterate_references(bound["value"]):
         _check_reachable(reference.configurable, tuple(reference.scopes), set(), reference.evaluate)
     return copy.deepcopy(bound["value"])
@@ -190,13 +191,24 @@ def isolated() -> Iterator[None]:
 
 
 class _AnyReference(config_parser.ParserDelegate):
-    """Accepts every reference: only the form of a value is in question."""
+    """Accepts every reference, as text: only the form of a value is in question."""
 
-    def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> None:
+    def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> str:
         """Any will do."""
+        return f"@{scoped_configurable_name}{'()' if evaluate else ''}"
 
-    def macro(self, macro_name: str) -> None:
+    def macro(self, macro_name: str) -> str:
         """Any will do."""
+        return f"%{macro_name}"
+
+
+def _bindings_in(file: Any) -> Iterator[tuple[str, Any, int]]:
+    """Name, value and line of what a gin file itself binds."""
+    for statement in config_parser.ConfigParser(file, _AnyReference()):
+        if isinstance(statement, config_parser.BindingStatement):
+            scope, selector, argument, value, location = statement
+            name = "/".join(filter(None, [scope, selector]))
+            yield ".".join(filter(None, [name, argument])), value, location.line_num
 
 
 def literal(value: str) -> str:
@@ -282,13 +294,9 @@ def _signature(configurable: Any) -> inspect.Signature:
     return inspect.signature(configurable.wrapped)
 
 
-def _missing_macro(name: str, needed_by: str = "") -> str:
-    purpose = PURPOSES.get(name, "")
-    described = f" ({purpose})" if purpose else ""
-    user = f", needed by {needed_by}" if needed_by else ""
+def _missing_macro(name: str, needed_by: str = "") -> UserError:
     known = [scope for scope, selector in gin_state._CONFIG if selector == "gin.macro"]
-    near = "" if name in PURPOSES else nearest(name, known)
-    return f"{name}{described} is not set{user}: give --gin.{name}=VALUE.{near}"
+    return gin_mistakes.missing_macro(name, needed_by, known)
 
 
 def _check_reachable(
@@ -311,10 +319,10 @@ def _check_reachable(
             inner = tuple(reference.scopes) or scopes
             name, selector = "/".join(inner), reference.configurable.selector
             if selector == "gin.macro" and (name, selector) not in gin_state._CONFIG:
-                raise UserError(_missing_macro(name, f"{shown}.{parameter}"))
+                raise _missing_macro(name, f"{shown}.{parameter}")
             if selector == "gin.constant" and name == "gin.REQUIRED":
                 if configurable.selector == "gin.macro":
-                    raise UserError(_missing_macro("/".join(scopes)))
+                    raise _missing_macro("/".join(scopes))
                 raise UserError(f"{shown}.{parameter} is required and not set.")
             _check_reachable(reference.configurable, inner, seen, reference.evaluate)
     if not configurable.selector.startswith("gin."):
@@ -331,8 +339,7 @@ def _check_types(configurable: Any, bound: Mapping[str, Any], shown: str) -> Non
         is_macro = _is_reference(value) and value.configurable.selector == "gin.macro"
         bound_name = "/".join(value.scopes) if is_macro else f"{shown}.{name}"
         taker = f"{shown}.{name}" if is_macro else "it"
-        wanted = binding_types.described(parameters[name].annotation)
-        raise UserError(f"{bound_name} is {settled!r}, but {taker} takes {wanted}.")
+        raise gin_mistakes.wrong_type(bound_name, settled, taker, parameters[name].annotation)
 
 
 def _is_reference(value: Any) -> bool:

@@ -97,9 +97,6 @@ def evaluate(
     directory = storage.location(output_dir or model_dir)
     results: dict[int, dict[str, Values]] = {}
     events = None
-    if jax.process_index() == 0:
-        directory.mkdir(parents=True, exist_ok=True)
-        events = EventFile(directory / "tensorboard") if tensorboard else None
     for wanted in chosen_steps(model_dir, steps):
         params, step = checkpoints.load_params(model_dir, model, partitioner, wanted)
         results[step] = {}
@@ -116,6 +113,10 @@ def evaluate(
         ):
             results[step][result.task] = result.values
             if jax.process_index() == 0:
+                # Not before there is a result: what cannot be evaluated leaves nothing behind.
+                directory.mkdir(parents=True, exist_ok=True)
+                if events is None and tensorboard:
+                    events = EventFile(directory / "tensorboard")
                 _report(directory, events, step, dataset.split, result)
     if events is not None:
         events.close()

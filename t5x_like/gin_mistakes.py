@@ -5,11 +5,14 @@ import sys
 import tokenize
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from t5x_like import binding_types
 from t5x_like.errors import UserError
 from t5x_like.gin_files import nearest
+from t5x_like.macros import PURPOSES
 
+_SHOWN = 100  # characters of a value
 _IMPORT = re.compile(r"\s*(?:from ([\w.]+) )?import ([\w.]+)(?: as (\w+))?\s*")
 
 
@@ -32,7 +35,10 @@ def explanation(error: BaseException, origin: str, names: Names) -> UserError:
     place = origin
     if found := re.search(r'In file "([^"]+)", line (\d+)', message):
         place = f"{found[1]}:{found[2]}"
-    if isinstance(error, SyntaxError) and not _imported_at(place):
+    if isinstance(error, SyntaxError) and str(error.filename).endswith(".py"):
+        where = f"{error.filename}:{error.lineno}"
+        return UserError(f"{place}: import failed: {where}: {first_line(error.msg)}.")
+    if isinstance(error, SyntaxError):
         if error.filename and error.lineno:
             place = f"{error.filename}:{error.lineno}"
         return UserError(f"{place}: gin syntax error: {first_line(error.msg)}")
@@ -44,9 +50,11 @@ def explanation(error: BaseException, origin: str, names: Names) -> UserError:
         return UserError(f"{place}: not UTF-8 text (byte {error.start}).")
     if isinstance(error, ImportError):
         return UserError(f"{place}: import failed: {first_line(message)}.")
-    if module := _imported_at(place) or _imported_by_flag(origin):
+    module = _imported_at(place) or _imported_by_flag(origin)
+    if module or isinstance(error, SystemExit):
         reason = f"{type(error).__name__}: {first_line(message)}".removesuffix(".")
-        return UserError(f"{place}: import failed: module '{module}' raises {reason}.")
+        raiser = f"module '{module}'" if module else "a module"
+        return UserError(f"{place}: import failed: {raiser} raises {reason}.")
     if found := re.search(r"'([\w.]+)' was not provided by an import", message):
         known = _modules(place, names)
         return UserError(
@@ -66,6 +74,46 @@ def explanation(error: BaseException, origin: str, names: Names) -> UserError:
             f"{place}: nothing configurable is called '{found[1]}'.{nearest(found[1], short)}"
         )
     return UserError(f"{place}: {type(error).__name__}: {first_line(message)}")
+
+
+def missing_macro(name: str, needed_by: str, known: Iterable[str]) -> UserError:
+    """The error about a macro that is not bound: its purpose, or names that are near."""
+    purpose = PURPOSES.get(name, "")
+    described = f" ({purpose})" if purpose else ""
+    user = f", needed by {needed_by}" if needed_by else ""
+    near = "" if name in PURPOSES else nearest(name, known)
+    return UserError(f"{name}{described} is not set{user}: give --gin.{name}=VALUE.{near}")
+
+
+def wrong_type(name: str, value: Any, taker: str, annotation: Any) -> UserError:
+    """The error about a value that a parameter cannot take.
+
+    Args:
+      name: of the binding or macro.
+      value: what it is bound to.
+      taker: the parameter, "it" where that is `name`.
+      annotation: the parameter's.
+    """
+    shown = repr(value)
+    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+    return UserError(f"{name} is {shown}, but {taker} takes {binding_types.described(annotation)}.")
+
+
+def check_contradictions(path: str, bindings: Iterable[tuple[str, Any, int]]) -> None:
+    """Raises `UserError` for a name that one file binds to two values.
+
+    Args:
+      path: of the file.
+      bindings: name, value and line of each binding.
+    """
+    found: dict[str, tuple[Any, int]] = {}
+    for name, value, line in bindings:
+        first, first_line_number = found.setdefault(name, (value, line))
+        if first != value:
+            raise UserError(
+                f"{path}:{line}: {name} is bound to {value!r}, and to {first!r} in line "
+                f"{first_line_number} of the same file: keep one."
+            )
 
 
 def first_line(text: str) -> str:

@@ -6,6 +6,7 @@ refused at the start.
 """
 
 import dataclasses
+import math
 from typing import Protocol
 
 import jax
@@ -171,8 +172,8 @@ def _progress(step: jax.Array | int, start: int, end: int) -> jax.Array:
 
 
 def _check(peak: float, warmup_steps: int, total_steps: int | None) -> None:
-    if not peak > 0:
-        raise UserError(f"learning rate {peak}: it must be above 0.")
+    if not 0 < peak < math.inf:
+        raise UserError(f"learning rate {peak}: it must be above 0 and finite.")
     if warmup_steps < 0:
         raise UserError(f"warm-up of {warmup_steps} steps: it must be 0 or more.")
     if total_steps is not None and warmup_steps > total_steps:

@@ -353,7 +353,7 @@ def train_sentencepiece(
     except (RuntimeError, OSError) as error:
         if not counted:
             raise TaskError("no text to train a vocabulary on: every line was empty.") from None
-        reason = str(error).strip().splitlines()[-1]
+        reason = str(error).strip().splitlines()[-1].rpartition("] ")[2]  # less its source line
         raise TaskError(f"SentencePiece, vocab_size={vocab_size}: {reason}") from None
     path = epath.Path(model_path)
     path.parent.mkdir(parents=True, exist_ok=True)

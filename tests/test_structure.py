@@ -14,7 +14,7 @@ GIN = {"t5x_like/config.py", "t5x_like/cli.py"}
 FLOORS = (
     ("errors", "protocols", "macros", "arguments", "chips", "hlo",
      "inheritance", "storage", "disk_space", "gin_files", "gin_mistakes", "binding_types",
-     "xla_flags", "child_command"),
+     "xla_flags", "child_command", "wings"),
     ("mesh", "partitioning", "schedules", "optimizers", "hardware", "preemption",
      "compilation_cache", "distributed", "agreement", "peers", "config", "topologies", "roofline",
      "flops", "subtrees"),

@@ -54,8 +54,13 @@ def load_hf(path: str | Path) -> tuple[LanguageModel, dict[str, Any]]:
     try:
         config = json.loads(place.read_text("utf-8"))
         model_type = config["model_type"]
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{place} cannot be read as JSON.") from error
+    except OSError as error:
+        raise ModelError(
+            f"{place}: {error.strerror or error}: a directory with {CONFIG} and safetensors is "
+            "needed."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{place} is not JSON: {error}.") from error
     except (KeyError, TypeError):
         model_type = None
     family = next((family for family in FAMILIES if family.model_type == model_type), None)

@@ -140,7 +140,9 @@ def test_a_program_that_no_file_configures_asks_for_a_run():
     from t5x_like import validation
 
     config.parse([])
-    with pytest.raises(UserError, match=r"add a file that does, such as --gin_file=runs/pretrain.gin"):
+    with pytest.raises(
+        UserError, match=r"add a file that does, such as --gin_file=runs/pretrain.gin"
+    ):
         config.configured(validation.mean)
 
 

@@ -66,6 +66,7 @@ def run_sweep(
     if storage.is_remote(sweep_dir):
         raise UserError(f"SWEEP_DIR '{sweep_dir}': a sweep is run from a file system.")
     root = Path(sweep_dir).expanduser().absolute()
+    sweep.cells()  # what cannot be built is told before anything is written
     with _locked(root), stop_on_signal() as stop:
         search = sweep.search_cells()
         if search:

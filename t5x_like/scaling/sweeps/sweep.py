@@ -1,5 +1,6 @@
 """A sweep, described in gin, and the runs that it consists of."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -197,7 +198,8 @@ class Sweep:
                 learning_rate_factor=self.recipe.learning_rate_factor
                 * (factors or {}).get(variant.name, 1.0),
             )
-            found += self._variant_cells(variant, recipe, self.grid)
+            with _told_of(self.name, variant):
+                found += self._variant_cells(variant, recipe, self.grid)
         doubles = {cell.name for cell in found if [c.name for c in found].count(cell.name) > 1}
         if doubles:
             raise UserError(f"two runs of the sweep are called {sorted(doubles)[0]}.")
@@ -345,6 +347,18 @@ def _facts(
     if shape is None and not training.steps:
         raise UserError("the base of the sweep sets no TRAIN_STEPS, and neither does its grid.")
     return _Facts(size, row_tokens, model.step_flops(shapes), training, imports)
+
+
+@contextlib.contextmanager
+def _told_of(sweep: str, variant: Variant) -> Iterator[None]:
+    """Says whose run it is that cannot be built."""
+    try:
+        yield
+    except ValueError as error:
+        if not hasattr(error, "exit_code"):
+            raise
+        whose = f", variant '{variant.name}'" if variant.name else ""
+        raise UserError(f"a run of sweep '{sweep}'{whose} cannot be built: {error}") from error
 
 
 def _extra(point: Point) -> dict[str, Any]:
