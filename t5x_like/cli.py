@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from t5x_like import child_command, wings
+from t5x_like import child_command, preemption, wings
 from t5x_like.arguments import (
     OneLineParser,
     check_contradictions,
@@ -23,8 +23,7 @@ from t5x_like.scaling import commands as scaling_commands
 
 PROGRAM = "t5x-like"
 EXIT_DONE, EXIT_FAULT, EXIT_USER = 0, 1, 2
-# As a shell reports what a signal has ended.
-EXIT_INTERRUPTED, EXIT_UNREAD = 130, 141
+EXIT_UNREAD = 141  # as a shell reports what SIGPIPE has ended
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,21 +34,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       0 done, 2 the user's mistake (one line on standard error), 1 a fault of ours, 143
-      stopped by a signal after saving, 130 interrupted before there was anything to save, 141
-      when nobody reads the output to its end (`t5x-like plan ... | head`).
+      stopped by a signal, after saving what there was to save, 141 the output is not read.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
         options = _parse_arguments(arguments)
         wings.check()
-        options.run(options)
-        sys.stdout.flush()
+        with preemption.end_on_signal():
+            options.run(options)
+            sys.stdout.flush()
         return EXIT_DONE
     except SystemExit as end:  # argparse, after --help
         return int(end.code or 0)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
     except Exception as error:
         code = getattr(error, "exit_code", None)
         if isinstance(error, BrokenPipeError) and _output_is_unread():
@@ -99,6 +96,7 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     cache.add_argument("--num_shards", type=int, default=8, help="files for each split")
     # What `train` asks of it, in a process of its own.
     cache.add_argument("--declare", action="store_true", help=argparse.SUPPRESS)
+    cache.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     cache.add_argument("--num_workers", type=int, help="processes; one for each core by default")
     vocab = command("vocab", _vocab, "Train a SentencePiece model on a task's text.")
     vocab.add_argument("task", nargs="?", help="name; MIXTURE_OR_TASK_NAME by default")
@@ -201,6 +199,8 @@ def _infer(options: argparse.Namespace) -> None:
 def _cache(options: argparse.Namespace) -> None:
     from t5x_like.data import cache_task
 
+    if options.parent is not None:
+        preemption.end_with_parent(options.parent)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings
     config = _configure(options)
     chosen = _tasks(options, config)
