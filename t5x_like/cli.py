@@ -185,7 +185,8 @@ def _train(options: argparse.Namespace) -> None:
         program(execute=preflight.check)
         _build_missing_caches(options, config)
         program(execute=preflight.check_data)
-        program(config_text=config.operative_text)
+        allowed = options.allow_config_change
+        program(config_text=config.operative_text, allow_config_change=allowed)
 
 
 def _eval(options: argparse.Namespace) -> None:

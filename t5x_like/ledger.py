@@ -5,7 +5,12 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
+from typing import Any
 
+import jax
+
+from t5x_like import anomalies
+from t5x_like.anomalies import Anomaly, AnomalyPolicy, Skip
 from t5x_like.hardware import Peak
 from t5x_like.metrics_log import MetricsLog
 from t5x_like.progress import Progress
@@ -30,6 +35,8 @@ class Ledger:
       progress: where a person sees them.
       log: where they are kept; None in every process but the first.
       peak: of all devices, for MFU.
+      policy: what is done about anomalies, of which the metrics then tell; without one, a
+        loss that is no number ends the run.
       tokens: positions computed by earlier starts of the run.
       seconds: time taken by them.
 
@@ -45,6 +52,7 @@ class Ledger:
         progress: Progress,
         log: MetricsLog | None,
         peak: Peak,
+        policy: AnomalyPolicy | None = None,
         tokens: int = 0,
         seconds: float = 0.0,
     ) -> None:
@@ -54,6 +62,8 @@ class Ledger:
         self._progress = progress
         self._log = log
         self._peak = peak
+        self._policy = policy
+        self._skipped, self._skipped_in_a_row = 0, 0
         self._began = time.perf_counter() - seconds
         self._in_flight: collections.deque[tuple[int, Metrics]] = collections.deque()
         self._totals: dict[str, tuple[float, float]] = {}
@@ -99,6 +109,8 @@ class Ledger:
 
     def _collect(self) -> None:
         step, metrics = self._in_flight.popleft()
+        if self._policy is not None:
+            metrics = self._watched(self._policy, step, jax.device_get(metrics))
         self._totals = add_metrics(self._totals, metrics)
         self._timed_steps += 1
         self.tokens += self._tokens_per_step
@@ -106,10 +118,13 @@ class Ledger:
         if not math.isfinite(self._totals["loss"][0]):
             raise Diverged(f"the loss is {self._totals['loss'][0]} at step {step}")
         if step % self._log_period == 0 or step == self._train_steps:
+            skipped = {"skipped_updates": self._skipped} if self._skipped else {}
             means = mean(self._totals)
+            loss = {"loss": means.pop("loss")} if "loss" in means else {}
             values = {
-                "loss": means.pop("loss"),
+                **loss,
                 **means,
+                **skipped,
                 "tokens": self.tokens,
                 "seconds": self.seconds,
                 **self._rates(),
@@ -118,6 +133,26 @@ class Ledger:
             if self._log:
                 self._log.write(step, "train", values)
             self._totals, self._timed_steps, self._since = {}, 0, time.perf_counter()
+            self._skipped = 0
+
+    def _watched(self, policy: AnomalyPolicy, step: int, metrics: dict[str, Any]) -> Metrics:
+        """The metrics without those that tell of anomalies, which are acted on."""
+        flag, loss, norm = (
+            float(metrics.pop(name)[0])
+            for name in (anomalies.FLAG, anomalies.LOSS, anomalies.GRADIENT_NORM)
+        )
+        if not flag:
+            self._skipped_in_a_row = 0
+            return metrics
+        self._skipped_in_a_row += 1
+        reaction = policy.reaction
+        if not isinstance(reaction, Skip) or self._skipped_in_a_row > reaction.most_in_a_row:
+            raise Anomaly(step, loss, norm)
+        self._skipped += 1
+        self._progress.say(
+            f"step {step}: loss {loss:.4g}, gradient norm {norm:.4g}: the update is skipped"
+        )
+        return metrics
 
     def _rates(self) -> dict[str, float]:
         if not self._timed_steps:

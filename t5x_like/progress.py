@@ -89,7 +89,7 @@ def duration(seconds: float) -> str:
 
 
 def _numbers(values: Mapping[str, float]) -> str:
-    parts = [f"loss {values['loss']:.4f}"]
+    parts = [f"loss {values['loss']:.4f}" if "loss" in values else "no update"]
     if "tokens_per_second" in values:
         parts.append(f"{values['tokens_per_second']:,.0f} tokens/s")
         parts.append(f"{values['step_seconds'] * 1000:.0f} ms/step")

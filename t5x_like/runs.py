@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from t5x_like import checkpoints, config, inside, metrics_log, storage
+from t5x_like import anomaly_dump, checkpoints, config, inside, metrics_log, storage
 from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strategy
 from t5x_like.errors import UserError
 from t5x_like.protocols import LanguageModel, Mixture, Params, Task
@@ -77,6 +77,11 @@ class Run:
         import pandas as pd
 
         return pd.DataFrame(metrics_log.read_records(self.model_dir))
+
+    @property
+    def batch(self) -> dict[str, np.ndarray]:
+        """The batch of an anomalous step, of a run opened at `MODEL_DIR/anomalies/STEP`."""
+        return anomaly_dump.read_batch(storage.location(self.model_dir))
 
     @property
     def steps(self) -> list[int]:

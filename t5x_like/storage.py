@@ -35,6 +35,28 @@ def location(path: str | os.PathLike[str]) -> epath.Path:
     return epath.Path(path)
 
 
+def make_writable(directory: epath.Path, name: str, writer: int = 0) -> None:
+    """Makes a directory where there is none, and writes to it once.
+
+    Args:
+      directory: which.
+      name: what the user calls it.
+      writer: a number of this process, where several try at once.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / f".writable-{writer}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{name} '{directory}' cannot be written: {error.strerror or error}."
+        ) from error
+
+
 class GrowingFile(Protocol):
     """A file that is read while it is written."""
 

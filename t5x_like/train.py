@@ -5,24 +5,27 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from t5x_like import compilation_cache, hardware
+from t5x_like.anomalies import Anomaly, AnomalyPolicy
 from t5x_like.checkpoints import Branch, CheckpointPolicy, InitialCheckpoint
 from t5x_like.data import DatasetConfig
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
 from t5x_like.preemption import Preempted, stop_on_signal
 from t5x_like.protocols import LanguageModel
+from t5x_like.run_summary import device_peak
 from t5x_like.train_state import TrainState
 from t5x_like.train_step import make_train_step
-from t5x_like.training_run import TrainingPlan, TrainingRun, device_peak
+from t5x_like.training_plan import TrainingPlan
+from t5x_like.training_run import TrainingRun
 
 
 def train_alone(plan: TrainingPlan) -> TrainState:
     """Trains one run with all devices; see `train`."""
     compilation_cache.enable()
     hardware.keep_freed_memory()
-    run = TrainingRun(plan)
+    run = TrainingRun(plan, guarded=True)
     with contextlib.closing(run):
-        state = run.resume(max(run.saved_steps(), default=None))
+        state = run.resume_newest()
         run.begin(device_peak(plan.partitioner))
         run.progress.follow("models")
         train_step = make_train_step(
@@ -31,21 +34,28 @@ def train_alone(plan: TrainingPlan) -> TrainState:
             plan.partitioner,
             seed=plan.seed,
             num_microbatches=plan.num_microbatches,
+            anomaly_policy=plan.anomaly_policy,
         )
+        trained = False
         with stop_on_signal() as stop:
-            for step in run.steps():
-                batch = plan.partitioner.shard_batch(run.next_batch(step))
-                state, metrics = train_step(state, batch)
-                run.add(step, metrics)
-                stopping = stop.after(step) and step < plan.train_steps
-                # Before the checkpoint: a run that has its last one has been measured too.
-                if run.validation_is_due(step) and not stopping:
-                    run.validate(step, state)
-                if run.save_is_due(step) or stopping:
-                    run.save(step, state)
-                if stopping:
-                    reason = f"{stop.signal_name or 'a signal to another process'} received"
-                    raise Preempted(f"{reason}: saved step {step}")
+            while not trained:
+                try:
+                    for step in run.steps():
+                        batch = plan.partitioner.shard_batch(run.next_batch(step))
+                        state, metrics = train_step(state, batch)
+                        run.add(step, metrics)
+                        stopping = stop.after(step) and step < plan.train_steps
+                        # Before the checkpoint: a run that has its last one is measured too.
+                        if run.validation_is_due(step) and not stopping:
+                            run.validate(step, state)
+                        if run.save_is_due(step) or stopping:
+                            run.save(step, state)
+                        if stopping:
+                            who = stop.signal_name or "a signal to another process"
+                            raise Preempted(f"{who} received: saved step {step}")
+                    trained = True
+                except Anomaly as anomaly:
+                    state = run.react(anomaly, state)
     return state
 
 
@@ -64,6 +74,8 @@ def train(
     seed: int = 0,
     partitioner: Partitioner | None = None,
     checkpoint_policy: CheckpointPolicy | None = None,
+    anomaly_policy: AnomalyPolicy | None = None,
+    allow_config_change: bool = False,
     log_period: int = 20,
     tensorboard: bool = True,
     wandb_project: str | None = None,
@@ -87,6 +99,10 @@ def train(
       seed: of initialization and dropout.
       partitioner: the mesh; data parallel over all devices when None.
       checkpoint_policy: when to save and what to keep; the defaults when None.
+      anomaly_policy: what is done when a loss is no number, or far too high; the defaults,
+        which stop, when None.
+      allow_config_change: whether to go on from a checkpoint of a run with another model, data,
+        optimizer or seed.
       log_period: updates between two records.
       tensorboard: whether to write event files.
       wandb_project: the Weights & Biases project to log to; None for none.
@@ -99,7 +115,7 @@ def train(
     Raises:
       UserError: something that was asked for cannot be.
       Preempted: a signal asked to stop; the state is saved.
-      Diverged: the loss became infinite or not a number.
+      Diverged: a step went wrong, and the policy stops then.
     """
     plan = TrainingPlan(
         model=model,
@@ -115,6 +131,8 @@ def train(
         seed=seed,
         partitioner=partitioner or Partitioner(),
         checkpoint_policy=checkpoint_policy or CheckpointPolicy(),
+        anomaly_policy=anomaly_policy or AnomalyPolicy(),
+        allow_config_change=allow_config_change,
         log_period=log_period,
         tensorboard=tensorboard,
         wandb_project=wandb_project,

@@ -21,11 +21,17 @@ class TrainState:
       step: updates made, int32 scalar.
       params: the model's parameters, float32.
       opt_state: the optimizer's state.
+      guard: what notices anomalies, `anomalies.Guard`, where something does.
     """
 
     step: Any
     params: Params
     opt_state: Any
+    guard: Any = None
+
+    def with_guard(self, guard: Any) -> "TrainState":
+        """The same state with this guard."""
+        return TrainState(self.step, self.params, self.opt_state, guard)
 
 
 def transformation(model: LanguageModel, optimizer: Optimizer) -> optax.GradientTransformation:

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from t5x_like import train_state
+from t5x_like import anomalies, train_state
+from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.errors import UserError
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
@@ -23,6 +24,7 @@ def make_train_step(
     *,
     seed: int = 0,
     num_microbatches: int = 1,
+    anomaly_policy: AnomalyPolicy | None = None,
 ) -> TrainStep:
     """A compiled function from a state and a global batch to the next state and metrics.
 
@@ -31,7 +33,8 @@ def make_train_step(
     n draws from `fold_in(key(seed), n)`.
 
     The metrics are `(sum, weight)` pairs: the model's, and `gradient_norm` (before
-    clipping), `parameter_norm` (after the update) and `learning_rate`, of weight 1.
+    clipping), `parameter_norm` (after the update) and `learning_rate`, of weight 1. With a
+    policy the state has its guard, and the metrics are those of `anomalies.settle`.
 
     Args:
       model: whose `loss` is minimized.
@@ -39,11 +42,12 @@ def make_train_step(
       partitioner: where state and batch lie.
       seed: of dropout.
       num_microbatches: pieces that the batch is computed in, one after the other.
+      anomaly_policy: what makes an update count for nothing; None lets all count.
 
     Raises:
       UserError: when first called, if the pieces do not divide the batch.
     """
-    compiled = _jitted(model, optimizer, partitioner, seed, num_microbatches)
+    compiled = _jitted(model, optimizer, partitioner, seed, num_microbatches, anomaly_policy)
 
     def run(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
         with partitioner.activate():
@@ -82,7 +86,7 @@ def lower_train_step(
         name: jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding)
         for name, shape in batch_shapes.items()
     }
-    jitted = _jitted(model, optimizer, partitioner, seed, num_microbatches)
+    jitted = _jitted(model, optimizer, partitioner, seed, num_microbatches, None)
     with partitioner.activate():
         return jitted.lower(state, batch)
 
@@ -93,6 +97,7 @@ def _jitted(
     partitioner: Partitioner,
     seed: int,
     num_microbatches: int,
+    anomaly_policy: AnomalyPolicy | None,
 ) -> jax.stages.Wrapped:
     gradient = mean_gradient(model, num_microbatches)
     update = state_update(model, optimizer)
@@ -100,10 +105,16 @@ def _jitted(
     def step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         gradients, metrics = gradient(state.params, batch, key)
-        state, own_metrics = update(state, gradients)
-        return state, {**metrics, **own_metrics}
+        after, own_metrics = update(state, gradients)
+        metrics = {**metrics, **own_metrics}
+        if anomaly_policy is None:
+            return after, metrics
+        return anomalies.settle(anomaly_policy, state, after, metrics)
 
     placed = train_state.shardings(train_state.abstract_state(model, optimizer, partitioner))
+    if anomaly_policy is not None:
+        guard = jax.tree.map(lambda _: partitioner.replicated, anomaly_policy.guard())
+        placed = placed.with_guard(guard)
     return jax.jit(
         step,
         in_shardings=(placed, partitioner.batch_sharding),

@@ -1,89 +1,60 @@
 """One run in progress: its data, its files and its accounts, whoever computes its steps."""
 
+import collections
 import contextlib
-import dataclasses
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from etils import epath
 
-from t5x_like import checkpoints, flops, hardware, inspection, storage, train_state
-from t5x_like.checkpoints import Branch, Checkpointer, CheckpointPolicy, InitialCheckpoint
-from t5x_like.data import DatasetConfig, merge_states, open_dataset, open_evaluation
+from t5x_like import (
+    anomaly_dump,
+    checkpoints,
+    flops,
+    inspection,
+    run_identity,
+    run_summary,
+    storage,
+    train_state,
+)
+from t5x_like.anomalies import Anomaly, Restore
+from t5x_like.checkpoints import Branch, Checkpointer, Damaged, InitialCheckpoint
+from t5x_like.data import merge_states, open_dataset
 from t5x_like.distributed import gather_json
 from t5x_like.errors import UserError
 from t5x_like.hardware import Peak
 from t5x_like.ledger import Diverged, Ledger
 from t5x_like.metrics_log import MetricsLog
-from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
-from t5x_like.progress import Progress, aligned, duration
+from t5x_like.progress import Progress, duration
 from t5x_like.protocols import LanguageModel, Metrics
 from t5x_like.train_state import TrainState
-from t5x_like.validation import mean_metrics
+from t5x_like.training_plan import TrainingPlan
+from t5x_like.validation import held_out_batches, mean_metrics
+
+# Steps whose batches may still be asked for: an anomaly is noticed one step later.
+_KEPT_BATCHES = 3
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainingPlan:
-    """What `train.train` was asked for; the attributes are its arguments.
+class Fed(NamedTuple):
+    """A batch that was given to a step, and the position in the data after it."""
 
-    Raises:
-      UserError: what can be seen to fail before anything is built.
-    """
-
-    model: LanguageModel
-    model_dir: str
-    dataset: DatasetConfig
-    train_steps: int
-    optimizer: Optimizer
-    validation: Sequence[DatasetConfig]
-    validation_period: int
-    validation_batches: int | None
-    initial_checkpoint: InitialCheckpoint | Branch | None
-    num_microbatches: int
-    seed: int
-    partitioner: Partitioner
-    checkpoint_policy: CheckpointPolicy
-    log_period: int
-    tensorboard: bool
-    wandb_project: str | None
-    config_text: Callable[[], str] | None
-
-    def __post_init__(self) -> None:
-        counts = {
-            "TRAIN_STEPS": self.train_steps,
-            "train.log_period": self.log_period,
-            "train.validation_period": self.validation_period,
-            "NUM_MICROBATCHES": self.num_microbatches,
-            "BATCH_SIZE": self.dataset.batch_size,
-        }
-        for name, value in counts.items():
-            if not isinstance(value, int) or value < 1:
-                raise UserError(f"{name} is {value!r}: it must be a whole number of 1 or more.")
-        if self.dataset.batch_size % self.num_microbatches:
-            raise UserError(
-                f"NUM_MICROBATCHES {self.num_microbatches} does not divide BATCH_SIZE "
-                f"{self.dataset.batch_size}."
-            )
-        last = self.optimizer.schedule.last_step
-        if last is not None and last < self.train_steps:
-            raise UserError(
-                f"the learning rate schedule ends at step {last}, before TRAIN_STEPS "
-                f"{self.train_steps}: lengthen its total_steps or shorten the run."
-            )
+    step: int
+    batch: Mapping[str, np.ndarray]
+    position: dict[str, Any]
 
 
 class TrainingRun:
     """A run's data, files and accounts. Its state is the caller's, who computes the steps.
 
-    First `resume`, then `begin`; for each step `next_batch` and `add`, and `save` and
-    `validate` where they are due; in the end `close`.
+    First `resume_newest` (or `resume`), then `begin`; for each step `next_batch` and `add`, and
+    `validate` and `save` where they are due; after an `Anomaly`, `react`; in the end `close`.
 
     Args:
       plan: what was asked for.
       label: put before every line that it prints, where several runs share an output.
+      guarded: whether the metrics of the steps tell of anomalies, see `anomalies.settle`.
 
     Attributes:
       plan: as given.
@@ -91,11 +62,17 @@ class TrainingRun:
       progress: where a person sees it; there after `begin`.
     """
 
-    def __init__(self, plan: TrainingPlan, label: str = "") -> None:
+    def __init__(self, plan: TrainingPlan, label: str = "", *, guarded: bool = False) -> None:
         self.plan = plan
         self.start = 0
         self.progress: Progress
         self._label = label
+        self._policy = plan.anomaly_policy if guarded else None
+        self._identity = plan.described()
+        self._notes: list[str] = []
+        self._fed: collections.deque[Fed] = collections.deque(maxlen=_KEPT_BATCHES)
+        self._measured: dict[int, dict[str, float]] = {}
+        self._returns = 0
         shard_index, shard_count = plan.partitioner.data_shard()
         self._iterator = open_dataset(
             plan.dataset,
@@ -104,8 +81,10 @@ class TrainingRun:
             shard_count=shard_count,
         )
         self._directory = storage.location(plan.model_dir)
-        _make_directory(self._directory)
+        storage.make_writable(self._directory, "MODEL_DIR", jax.process_index())
         self._checkpointer = Checkpointer(plan.model_dir, plan.checkpoint_policy)
+        for name in self._checkpointer.unfinished:
+            self._notes.append(f"warning: checkpoint '{name}' was not finished, and is skipped")
         self._origin = ""
         self._tokens, self._seconds = 0, 0.0
         self._ledger: Ledger
@@ -117,6 +96,30 @@ class TrainingRun:
         """Steps of its checkpoints, ascending."""
         return self._checkpointer.steps()
 
+    def resume_newest(self) -> TrainState:
+        """`resume` from the newest checkpoint that is whole; damaged ones are set aside.
+
+        Raises:
+          Damaged: there are checkpoints, and none is whole.
+        """
+        damaged: dict[int, Damaged] = {}
+        for step in sorted(self.saved_steps(), reverse=True):
+            try:
+                state = self.resume(step)
+            except Damaged as error:
+                # Processes that wait for one another to read cannot choose another together.
+                if jax.process_count() > 1:
+                    raise
+                damaged[step] = error
+                continue
+            for bad, reason in damaged.items():
+                kept = self._checkpointer.set_aside(bad)
+                self._notes.append(f"warning: {reason} It is set aside as '{kept.name}'.")
+            return state
+        if damaged:
+            raise damaged[min(damaged)]
+        return self.resume(None)
+
     def resume(
         self, step: int | None, create: Callable[[int], TrainState] | None = None
     ) -> TrainState:
@@ -125,9 +128,23 @@ class TrainingRun:
         Args:
           step: of one of the run's checkpoints; None for the beginning.
           create: makes a fresh state from a seed; `train_state.create_state` when None.
+
+        Raises:
+          UserError: the run in MODEL_DIR is another one, or the checkpoint does not fit.
+          Damaged: the checkpoint cannot be read, or is not what was saved.
         """
+        state, recent_losses = self._resumed(step, create)
+        if self._policy is None:
+            return state
+        guard = self._policy.guard(recent_losses)
+        return state.with_guard(jax.device_put(guard, self.plan.partitioner.replicated))
+
+    def _resumed(
+        self, step: int | None, create: Callable[[int], TrainState] | None
+    ) -> tuple[TrainState, list[float]]:
         plan = self.plan
         source = plan.initial_checkpoint
+        became_another = bool(step) and self._compare_with_last_start()
         if step or isinstance(source, Branch):
             target = train_state.abstract_state(plan.model, plan.optimizer, plan.partitioner)
             if step or not isinstance(source, Branch):
@@ -137,38 +154,75 @@ class TrainingRun:
                 self.start = source.step
                 self._origin = f"step {source.step} of {source.model_dir}"
                 state, position, metadata = checkpoints.branch_state(source, target)
-            self._iterator.set_state(position)
+            self._set_position(position, may_begin_again=became_another)
             self._tokens, self._seconds = metadata["tokens"], metadata["seconds"]
-            return state
+            return state, metadata.get("recent_losses", [])
+        self.start, self._tokens, self._seconds = 0, 0, 0.0
         if isinstance(source, InitialCheckpoint):
             self._origin = source.path
-            return checkpoints.initial_state(
+            state = checkpoints.initial_state(
                 source, plan.model, plan.optimizer, plan.partitioner, plan.seed
             )
+            return state, []
         self._origin = "random initialization"
         if create is not None:
-            return create(plan.seed)
-        return train_state.create_state(plan.model, plan.optimizer, plan.partitioner, plan.seed)
+            return create(plan.seed), []
+        made = train_state.create_state(plan.model, plan.optimizer, plan.partitioner, plan.seed)
+        return made, []
+
+    def _compare_with_last_start(self) -> bool:
+        """Says what has changed; whether it makes this another run."""
+        changes = run_identity.check(
+            self._directory, self._identity, allow_change=self.plan.allow_config_change
+        )
+        if changes.refused:
+            self._note(f"warning: goes on as another run: {'; '.join(changes.refused)}")
+        if changes.harmless:
+            self._note(f"changed since the last start: {'; '.join(changes.harmless)}")
+        return bool(changes.refused)
+
+    def _set_position(self, position: Mapping[str, Any], may_begin_again: bool) -> None:
+        try:
+            self._iterator.set_state(position)
+        except UserError:
+            if not may_begin_again:
+                raise
+            self._note("warning: the data are other data, and are read from their beginning")
+
+    def _note(self, line: str) -> None:
+        if line not in self._notes:
+            self._notes.append(line)
 
     def begin(self, peak: Peak) -> None:
         """Says and writes what will be trained, and opens the log."""
         plan, primary = self.plan, jax.process_index() == 0
         self.progress = Progress(plan.train_steps, self.start, shown=primary, label=self._label)
-        summary = self._summary(peak)
-        self.progress.say(summary)
+        summary = run_summary.text(plan, self._origin, self.start, peak)
+        for line in (summary, *self._notes):
+            self.progress.say(line)
         if primary:
+            run_identity.write(self._directory, self._identity)
             if plan.config_text is not None:
                 (self._directory / "config.gin").write_text(plan.config_text())
             tree = inspection.parameter_tree(plan.model, plan.partitioner)
             table = inspection.parameter_table(tree)
             (self._directory / "model-info.txt").write_text(f"{summary}\n\n{table}\n")
+        self._open_accounts(peak)
+
+    def _open_accounts(self, peak: Peak) -> None:
+        plan = self.plan
+        if self._log:
+            self._log.close()
+        if jax.process_index() == 0:
             self._log = MetricsLog(plan.model_dir, self.start, plan.tensorboard, plan.wandb_project)
+        self._peak = peak
         self._ledger = Ledger(
             train_steps=plan.train_steps,
             log_period=plan.log_period,
             progress=self.progress,
             log=self._log,
             peak=peak,
+            policy=self._policy,
             tokens=self._tokens,
             seconds=self._seconds,
         )
@@ -186,6 +240,7 @@ class TrainingRun:
           UserError: the model does not know one of its tokens.
         """
         batch = next(self._iterator)
+        self._fed.append(Fed(step, batch, self._iterator.get_state()))
         if step == self.start + 1:
             shapes = _check_batch(batch, self.plan.model, self.plan.partitioner)
             positions = flops.positions(shapes)
@@ -196,14 +251,16 @@ class TrainingRun:
         """`step` has been dispatched; waits for the one before it.
 
         Raises:
-          Diverged: the loss is no longer a number.
+          Anomaly: a step before it went wrong, and the policy does not just pass over it.
+          Diverged: the loss is no longer a number, and there is no policy.
         """
         with self._advised():
             self._ledger.add(step, metrics)
             if step == self.start + 1:
                 self._ledger.forget_compilation()
-                first = duration(self._ledger.seconds - self._seconds)
-                self.progress.say(f"first step after {first}")
+                if not self._returns:
+                    first = duration(self._ledger.seconds - self._seconds)
+                    self.progress.say(f"first step after {first}")
 
     def save_is_due(self, step: int) -> bool:
         """Whether there is a checkpoint after this step."""
@@ -212,15 +269,19 @@ class TrainingRun:
     def save(self, step: int, state: TrainState) -> None:
         """Writes a checkpoint; returns when the state may change."""
         with self._advised(), self._ledger.pause():
-            metadata = {
-                "seed": self.plan.seed,
-                "tokens": self._ledger.tokens,
-                "seconds": self._ledger.seconds,
-                "parameters": self.plan.model.parameter_count(),
-                "jax": jax.__version__,
-            }
             position = merge_states(gather_json(self._iterator.get_state()))
-            self._checkpointer.save(state, step, position, metadata)
+            measured = self._measured.pop(step, {})
+            self._checkpointer.save(state, step, position, self._metadata(state), measured)
+
+    def _metadata(self, state: TrainState) -> dict[str, Any]:
+        return {
+            "seed": self.plan.seed,
+            "tokens": self._ledger.tokens,
+            "seconds": self._ledger.seconds,
+            "parameters": self.plan.model.parameter_count(),
+            "jax": jax.__version__,
+            "recent_losses": state.guard.known() if state.guard is not None else [],
+        }
 
     def pause(self) -> contextlib.AbstractContextManager[None]:
         """Keeps the time of a body out of the rates."""
@@ -234,14 +295,68 @@ class TrainingRun:
     def validate(self, step: int, state: TrainState) -> None:
         """Measures the loss on each held-out split."""
         plan = self.plan
+        measured: dict[str, float] = {}
         with self._advised(), self._ledger.pause():
             for config in plan.validation:
-                batches = _open_split(config, plan)
+                batches = held_out_batches(
+                    config, plan.model.architecture, plan.partitioner, plan.validation_batches
+                )
                 values = mean_metrics(plan.model, state.params, batches, plan.partitioner)
                 loss = f"{config.split} loss {values['loss']:.4f}"
                 self.progress.say(f"step {step}/{plan.train_steps}  {loss}")
                 if self._log:
                     self._log.write(step, config.split, {**values, "tokens": self._ledger.tokens})
+                measured.update({f"{config.split}/{name}": v for name, v in values.items()})
+        plan.checkpoint_policy.competing(measured)  # a wrong name is noticed at once
+        self._measured = {step: measured}
+
+    # -- When a step goes wrong ------------------------------------------------------------------
+
+    def react(self, anomaly: Anomaly, state: TrainState) -> TrainState:
+        """The state from which training goes on, as the policy has it; `start` is set anew.
+
+        Args:
+          anomaly: as raised by `add`, `validate` or `save`.
+          state: of the last step; what the anomalous one began with, for updates halt there.
+
+        Raises:
+          Diverged: the run stops; where the state and the batch are.
+        """
+        assert self._policy is not None
+        reaction = self._policy.reaction
+        fed = next(fed for fed in self._fed if fed.step == anomaly.step)
+        if isinstance(reaction, Restore) and self._returns < reaction.most:
+            return self._go_back(anomaly, reaction, fed, state)
+        dump = anomaly_dump.write(
+            self._directory, anomaly.step, fed.batch, fed.position, state, self._metadata(state)
+        )
+        raise Diverged(
+            f"{anomaly} at step {anomaly.step}: load_run('{dump}') opens the state before it and "
+            "its batch; lower the learning rate, or choose another reaction, such as "
+            "--gin.anomalies.AnomalyPolicy.reaction=@anomalies.Restore()."
+        )
+
+    def _go_back(
+        self, anomaly: Anomaly, reaction: Restore, fed: Fed, state: TrainState
+    ) -> TrainState:
+        self._returns += 1
+        for leaf in jax.tree.leaves(state):
+            leaf.delete()  # or there would be two for a while
+        self._checkpointer.wait()
+        earlier = self.resume(self._checkpointer.latest_step())
+        self._iterator.set_state(fed.position)
+        for _ in range(reaction.pass_over):
+            next(self._iterator)
+        passed = anomaly.step - self.start + reaction.pass_over
+        self.progress.say(
+            f"step {anomaly.step}: {anomaly}: back to step {self.start}; {passed} batches are "
+            "passed over"
+        )
+        self.progress.advance(self.start)
+        self._open_accounts(self._peak)
+        return earlier
+
+    # -- The end ---------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Waits for what is being written, and ends the background threads."""
@@ -265,46 +380,6 @@ class TrainingRun:
             advice = f"go back to the checkpoint of step {kept}" if kept else "start again"
             raise Diverged(f"{error}: lower the learning rate, or {advice}.") from error
 
-    def _summary(self, peak: Peak) -> str:
-        plan, start = self.plan, self.start
-        count = f"{plan.model.parameter_count():,} parameters"
-        return aligned(
-            {
-                "model": f"{type(plan.model).__name__}, {count}, from {self._origin}",
-                "optimizer": plan.optimizer.name,
-                "devices": _device_line(plan.partitioner, peak),
-                "data": _data_line(plan.dataset),
-                "steps": f"{start} of {plan.train_steps} done" if start else f"{plan.train_steps}",
-                "writes to": str(plan.model_dir),
-            }
-        )
-
-
-def device_peak(partitioner: Partitioner) -> Peak:
-    """What the devices of a mesh could do at best."""
-    return hardware.peak(list(partitioner.mesh.devices.flat))
-
-
-def _open_split(config: DatasetConfig, plan: TrainingPlan) -> Iterator[Mapping[str, np.ndarray]]:
-    """This process's rows of each batch of a split, of which the plan may limit the number."""
-    index, count = plan.partitioner.data_shard()
-    split = open_evaluation(
-        config, architecture=plan.model.architecture, shard_index=index, shard_count=count
-    )
-    return (item.batch for item in itertools.islice(split, plan.validation_batches))
-
-
-def _make_directory(directory: epath.Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / f".writable-{jax.process_index()}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"MODEL_DIR '{directory}' cannot be written: {error.strerror or error}."
-        ) from error
-
 
 def _check_batch(
     batch: Mapping[str, np.ndarray], model: LanguageModel, partitioner: Partitioner
@@ -318,16 +393,3 @@ def _check_batch(
                 f"{model.vocab_size}: raise it, or use the vocabulary that the model is for."
             )
     return {name: (value.shape[0] * count, *value.shape[1:]) for name, value in batch.items()}
-
-
-def _device_line(partitioner: Partitioner, peak: Peak) -> str:
-    devices = list(partitioner.mesh.devices.flat)
-    axes = ", ".join(f"{name} {size}" for name, size in partitioner.mesh.shape.items() if size > 1)
-    rate = f", peak {peak.flops / 1e12:.2f} TFLOP/s ({peak.source})" if peak.flops else ""
-    mesh = f" as {axes}" if axes else ""
-    return f"{len(devices)} x {devices[0].device_kind}{mesh}{rate}"
-
-
-def _data_line(dataset: DatasetConfig) -> str:
-    lengths = ", ".join(f"{name} {n}" for name, n in dataset.task_feature_lengths.items())
-    return f"{dataset.task.name} {dataset.split}, batch {dataset.batch_size}, {lengths}"

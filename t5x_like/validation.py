@@ -1,20 +1,41 @@
 """The loss on held-out data."""
 
 import functools
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 
 import jax
 import numpy as np
 
+from t5x_like.data import DatasetConfig, open_evaluation
 from t5x_like.errors import UserError
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import LanguageModel, Metrics, Params
+from t5x_like.protocols import Architecture, LanguageModel, Metrics, Params
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def batch_metrics(model: LanguageModel, params: Params, batch: Mapping[str, jax.Array]) -> Metrics:
     """The model's summed metrics on one batch, without dropout."""
     return model.loss(params, batch)[1]
+
+
+def held_out_batches(
+    config: DatasetConfig,
+    architecture: Architecture,
+    partitioner: Partitioner,
+    limit: int | None = None,
+) -> Iterator[Mapping[str, np.ndarray]]:
+    """This process's rows of each batch of a split.
+
+    Args:
+      config: which split of what.
+      architecture: of the model.
+      partitioner: the mesh.
+      limit: the most batches; None for all.
+    """
+    index, count = partitioner.data_shard()
+    split = open_evaluation(config, architecture=architecture, shard_index=index, shard_count=count)
+    return (item.batch for item in itertools.islice(split, limit))
 
 
 def mean_metrics(

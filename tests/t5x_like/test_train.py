@@ -81,7 +81,8 @@ def test_the_directory_holds_what_the_design_promises(run_dir, tmp_path):
     from pathlib import Path
 
     names = {path.name for path in Path(run_dir).iterdir()}
-    assert names == {"config.gin", "model-info.txt", "metrics.jsonl", "tensorboard", "checkpoints"}
+    files = {"config.gin", "model-info.txt", "metrics.jsonl", "run.json"}
+    assert names == files | {"tensorboard", "checkpoints"}
     items = {path.name for path in Path(run_dir, "checkpoints", "8").iterdir() if path.is_dir()}
     assert items == {"params", "optimizer", "data", "metadata"}
     assert "token_embedder/embedding" in Path(run_dir, "model-info.txt").read_text()
@@ -207,7 +208,7 @@ def test_a_plan_that_must_fail_fails_in_one_line(train_flags, tmp_path, capsys, 
 
 
 def test_another_architecture_in_the_same_directory_is_refused(run_dir, train_flags, capsys):
-    flags = [*train_flags, f"--gin.MODEL_DIR={run_dir}", "--gin.TRAIN_STEPS=9"]
+    flags = [*train_flags, f"--gin.MODEL_DIR={run_dir}", "--allow_config_change"]
     assert cli.main([*flags, "--gin.gpt.GPT2.embed_dim=32"]) == 2
     assert "is of another architecture: parameter 'decoder/" in capsys.readouterr().err
 
@@ -216,7 +217,7 @@ def test_a_loss_that_is_no_number_stops_the_run(train_flags, tmp_path, capsys):
     flags = [f"--gin.MODEL_DIR={tmp_path}", "--gin.LEARNING_RATE=1e30"]
     assert cli.main([*train_flags, *flags]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "the loss is nan at step" in line
+    assert "the loss is nan and the gradient norm nan at step" in line
     assert "lower the learning rate" in line
 
 

@@ -26,10 +26,12 @@ from t5x_like.ledger import Diverged
 from t5x_like.partitioning import Partitioner
 from t5x_like.preemption import Preempted, stop_on_signal
 from t5x_like.protocols import Metrics
+from t5x_like.run_summary import device_peak
 from t5x_like.scaling.sweeps.one_function import Different, one_function
 from t5x_like.train_state import TrainState
 from t5x_like.train_step import mean_gradient, state_update
-from t5x_like.training_run import TrainingPlan, TrainingRun, device_peak
+from t5x_like.training_plan import TrainingPlan
+from t5x_like.training_run import TrainingRun
 
 JointStep = Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, Metrics]]
 """Stacked states and batches to the next states and stacked metrics."""

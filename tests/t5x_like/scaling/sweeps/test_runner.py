@@ -107,7 +107,7 @@ def test_decays_branch_off_one_stable_run(base, tmp_path):
         name="branches",
         family="gpt2",
         base=base[1:],
-        grid=grids.Parametric([11e3], [0.1, 0.2]),
+        grid=grids.Parametric([30e3], [0.05, 0.1]),
         recipe=recipe,
         schedule=StableThenDecay(0.5),
         bindings=bindings,
@@ -132,10 +132,10 @@ def test_rates_are_searched_first_as_one_program(sweep, base, tmp_path):
         name="searched",
         family="gpt2",
         base=base[1:],
-        grid=grids.Parametric([11e3], [0.1]),
+        grid=grids.Parametric([30e3], [0.05]),
         recipe=Recipe(batch_coefficient=96, batch_exponent=0, min_steps=8),
         bindings={"VOCAB_SIZE": 384, "TASK_FEATURE_LENGTHS": {"targets": 24}},
-        learning_rate_search=LearningRateSearch(7e7, 11e3, [0.1, 1.0, 10.0]),
+        learning_rate_search=LearningRateSearch(3e8, 30e3, [0.1, 1.0, 10.0]),
         vectorize=True,
     )
     result = run_sweep(sweep=made, sweep_dir=str(tmp_path))

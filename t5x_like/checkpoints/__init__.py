@@ -1,0 +1,40 @@
+"""Checkpoints: written by Orbax in the background, found, verified and restored by themselves.
+
+`MODEL_DIR/checkpoints/STEP/` holds four items: `params` and `optimizer` (arrays), `data` (the
+position in the data, JSON that does not depend on the number of processes) and `metadata`
+(step, seed, tokens and seconds so far, versions, a checksum of each array); those of a model that
+was imported, `params` and `metadata` alone. A directory is renamed into place only when it is
+whole; in an object store, `commit_success.txt` is written into it last. What is found damaged
+later is set aside as `STEP.damaged`.
+"""
+
+from t5x_like.checkpoints.checkpointer import Checkpointer
+from t5x_like.checkpoints.layout import DIRECTORY, Damaged
+from t5x_like.checkpoints.loading import (
+    Branch,
+    InitialCheckpoint,
+    branch_state,
+    checkpoint_steps,
+    find_checkpoint,
+    initial_state,
+    load_metadata,
+    load_params,
+)
+from t5x_like.checkpoints.policy import CheckpointPolicy
+from t5x_like.checkpoints.shapes import check_parameters
+
+__all__ = [
+    "DIRECTORY",
+    "Branch",
+    "CheckpointPolicy",
+    "Checkpointer",
+    "Damaged",
+    "InitialCheckpoint",
+    "branch_state",
+    "check_parameters",
+    "checkpoint_steps",
+    "find_checkpoint",
+    "initial_state",
+    "load_metadata",
+    "load_params",
+]

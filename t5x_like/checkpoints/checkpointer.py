@@ -1,0 +1,176 @@
+"""Writing and reading the states of a run, in the background and exactly."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from t5x_like import disk_space, storage
+from t5x_like.checkpoints.checksums import checksums
+from t5x_like.checkpoints.contents import json_sum, read_arrays, read_json, read_metadata, sealed
+from t5x_like.checkpoints.layout import DIRECTORY, set_aside, unfinished
+from t5x_like.checkpoints.policy import CheckpointPolicy
+from t5x_like.checkpoints.shapes import check_parameters
+from t5x_like.errors import UserError
+from t5x_like.partitioning import path_name
+from t5x_like.train_state import TrainState
+
+
+class Checkpointer:
+    """Saves and restores the states of one run.
+
+    Args:
+      model_dir: the run's.
+      policy: which checkpoints stay; the default when None.
+      read_only: whether nothing may be changed.
+
+    Attributes:
+      unfinished: names of checkpoints whose writing had been cut short.
+    """
+
+    def __init__(
+        self, model_dir: str, policy: CheckpointPolicy | None = None, *, read_only: bool = False
+    ) -> None:
+        policy = policy or CheckpointPolicy()
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy.kept(),
+            enable_async_checkpointing=True,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+        )
+        self._policy = policy
+        self._directory = storage.location(model_dir) / DIRECTORY
+        # Before Orbax removes them.
+        self.unfinished = unfinished(self._directory)
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    def latest_step(self) -> int | None:
+        """The newest whole checkpoint's step."""
+        return self._manager.latest_step()
+
+    def steps(self) -> list[int]:
+        """The steps of all whole checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def drop_after(self, step: int) -> None:
+        """Deletes the checkpoints of later steps."""
+        for later in self.steps():
+            if later > step:
+                self._manager.delete(later)
+
+    def set_aside(self, step: int) -> epath.Path:
+        """Renames a damaged checkpoint, which is not found any more; returns where it is."""
+        target = set_aside(self._directory / str(step))
+        self._manager.reload()
+        return target
+
+    def save(
+        self,
+        state: TrainState,
+        step: int,
+        data: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+        measured: Mapping[str, float] | None = None,
+    ) -> None:
+        """Starts to write; returns when the arrays have been copied off the device.
+
+        Args:
+          state: what to save.
+          step: updates made.
+          data: the position in the data.
+          metadata: kept beside `step` and the checksums.
+          measured: name to value of what was measured at this step, by which it may be kept.
+
+        Raises:
+          DiskFull: there is no room for it, or there was none for the one before.
+        """
+        if step == self._manager.latest_step():
+            return
+        items = {"params": state.params, "optimizer": _named(state.opt_state)}
+        data, metadata = dict(data), {"step": step, **metadata}
+        sums: dict[str, Any] = {name: checksums(tree) for name, tree in items.items()}
+        sums["data"] = json_sum(data)
+        needed = _bytes_here(items)
+        with disk_space.explained(self._directory, needed):
+            # Orbax would say nothing of the one before until it begins the next.
+            self._manager.wait_until_finished()
+            disk_space.require(self._directory, needed)
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardSave(items["params"]),
+                    optimizer=ocp.args.StandardSave(items["optimizer"]),
+                    data=ocp.args.JsonSave(data),
+                    metadata=ocp.args.JsonSave(sealed(metadata, sums)),
+                ),
+                metrics=self._policy.competing(measured or {}),
+                force=True,
+            )
+
+    def restore(
+        self, step: int, target: TrainState
+    ) -> tuple[TrainState, dict[str, Any], dict[str, Any]]:
+        """The state, the data position and the metadata of `step`.
+
+        Args:
+          step: a checkpoint's step.
+          target: `train_state.abstract_state`, which says where the arrays go.
+
+        Raises:
+          UserError: the checkpoint is of another architecture or optimizer.
+          Damaged: it cannot be read, or is not what was saved.
+        """
+        directory = self._directory / str(step)
+        metadata = read_metadata(directory)
+        if (
+            "optimizer" not in metadata.get("checksums", {})
+            and not (directory / "optimizer").is_dir()
+        ):
+            raise UserError(
+                f"checkpoint '{directory}' holds parameters alone: start from it with "
+                "INITIAL_CHECKPOINT_PATH and another MODEL_DIR."
+            )
+        targets = {"params": target.params, "optimizer": _named(target.opt_state)}
+        for item, wanted in targets.items():
+            check_parameters(wanted, directory, item=item)
+        data = read_json(directory, "data", metadata)
+        restored = {
+            item: read_arrays(directory, item, wanted, metadata) for item, wanted in targets.items()
+        }
+        opt_state = jax.tree_util.tree_map_with_path(
+            lambda path, _: restored["optimizer"][_flat_name(path)], target.opt_state
+        )
+        count = jax.device_put(jax.numpy.int32(step), target.step.sharding)
+        state = TrainState(count, restored["params"], opt_state)
+        return state, data, metadata
+
+    def wait(self) -> None:
+        """Returns when everything saved is on disk."""
+        with disk_space.explained(self._directory):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and ends the background threads."""
+        with disk_space.explained(self._directory):
+            self._manager.close()
+
+
+def _named(opt_state: Any) -> dict[str, Any]:
+    """The optimizer's arrays by name: a plain dictionary survives changes of optax's classes."""
+    return {_flat_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(opt_state)}
+
+
+def _flat_name(path: Any) -> str:
+    return path_name(path).replace("/", ".")
+
+
+def _bytes_here(items: Mapping[str, Any]) -> int:
+    """What this process writes of arrays; compression saves little of it."""
+    return sum(
+        shard.data.nbytes
+        for leaf in jax.tree.leaves(dict(items))
+        for shard in leaf.addressable_shards
+        if shard.replica_id == 0
+    )

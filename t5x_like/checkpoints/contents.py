@@ -1,0 +1,161 @@
+"""Reading one checkpoint's arrays and JSON, verified against what was written.
+
+Storage may lose the end of a file or flip a bit long after a checkpoint was whole. Each array,
+and each JSON value, is compared with the checksum that was kept in the checkpoint's metadata.
+"""
+
+import contextlib
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from t5x_like.checkpoints.checksums import damaged
+from t5x_like.checkpoints.layout import Damaged
+from t5x_like.errors import UserError
+from t5x_like.partitioning import path_name
+
+_SUMS = "checksums"
+
+
+def sealed(metadata: Mapping[str, Any], sums: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata with the checksums of the other items, and one of itself."""
+    content = {**metadata, _SUMS: dict(sums)}
+    return {**content, "checksum": json_sum(content)}
+
+
+def json_sum(value: Any) -> int:
+    """A checksum of a JSON value, CRC-32 of its text with sorted keys."""
+    return zlib.crc32(json.dumps(value, sort_keys=True).encode())
+
+
+def read_metadata(directory: epath.Path) -> dict[str, Any]:
+    """The metadata of a checkpoint; empty in one that has none.
+
+    Raises:
+      Damaged: it cannot be read, or is not what was written.
+    """
+    if not (directory / "metadata").is_dir():
+        return {}
+    content = _read_json(directory, "metadata")
+    if content.pop("checksum", None) not in (None, json_sum(content)):
+        raise _changed(directory, "its metadata")
+    return content
+
+
+def read_json(directory: epath.Path, item: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON item.
+
+    Args:
+      directory: the checkpoint.
+      item: its name.
+      metadata: of the checkpoint, with the checksums.
+
+    Raises:
+      Damaged: it cannot be read, or is not what was written.
+    """
+    content = _read_json(directory, item)
+    if metadata.get(_SUMS, {}).get(item) not in (None, json_sum(content)):
+        raise _changed(directory, f"its item '{item}'")
+    return content
+
+
+def read_arrays(directory: epath.Path, item: str, target: Any, metadata: Mapping[str, Any]) -> Any:
+    """Arrays of an item, placed as `target` says.
+
+    Args:
+      directory: the checkpoint.
+      item: its name.
+      target: a subtree of the item's tree, of `ShapeDtypeStruct`s with shardings.
+      metadata: of the checkpoint, with the checksums.
+
+    Raises:
+      Damaged: the first array that cannot be read, or is not what was written.
+    """
+    try:
+        arrays = _restore(directory / item, target)
+    except Exception as error:
+        if not _is_damage(error):
+            raise
+        name = _first_unreadable(directory / item, target) or _first_line(error)
+        raise _unreadable(directory, f"{item} array '{name}'") from error
+    wrong = damaged(arrays, metadata.get(_SUMS, {}).get(item, {}))
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise _changed(directory, f"{item} array '{wrong[0]}'{more}")
+    return arrays
+
+
+@contextlib.contextmanager
+def reading(directory: epath.Path, what: str) -> Iterator[None]:
+    """An error of a library that cannot make sense of a file is damage of the checkpoint.
+
+    Raises:
+      Damaged: instead of such an error.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_damage(error):
+            raise
+        raise _unreadable(directory, f"{what} ({_first_line(error)})") from error
+
+
+def _read_json(directory: epath.Path, item: str) -> dict[str, Any]:
+    with (
+        reading(directory, f"its item '{item}'"),
+        ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader,
+    ):
+        return dict(reader.restore(directory / item))
+
+
+def _restore(item: epath.Path, target: Any) -> Any:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        return reader.restore(
+            item,
+            args=ocp.args.PyTreeRestore(
+                item=target,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+                partial_restore=True,
+            ),
+        )
+
+
+def _first_unreadable(item: epath.Path, target: Any) -> str | None:
+    """The name of the first array that cannot be read alone."""
+    for wanted, _ in jax.tree_util.tree_leaves_with_path(target):
+        alone = jax.tree_util.tree_map_with_path(
+            lambda path, leaf, wanted=wanted: leaf if path == wanted else None, target
+        )
+        try:
+            _restore(item, alone)
+        except Exception:
+            return path_name(wanted)
+    return None
+
+
+def _is_damage(error: Exception) -> bool:
+    """Not: what the user asked for, a lack of memory, or storage that does not answer."""
+    elsewhere = (UserError, MemoryError, jax.errors.JaxRuntimeError)
+    if isinstance(error, OSError):
+        return isinstance(error, FileNotFoundError)
+    return not isinstance(error, elsewhere)
+
+
+def _first_line(error: Exception) -> str:
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {said[:160]}"
+
+
+def _unreadable(directory: epath.Path, what: str) -> Damaged:
+    return Damaged(f"checkpoint '{directory}' is damaged: {what} cannot be read.")
+
+
+def _changed(directory: epath.Path, what: str) -> Damaged:
+    return Damaged(
+        f"checkpoint '{directory}' is damaged: {what} is not what was saved, by its checksum."
+    )

@@ -1,0 +1,173 @@
+"""Finding a checkpoint, and taking from it what a program needs."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from t5x_like import storage, train_state
+from t5x_like.checkpoints.checkpointer import Checkpointer
+from t5x_like.checkpoints.contents import read_arrays, read_metadata
+from t5x_like.checkpoints.layout import DIRECTORY
+from t5x_like.checkpoints.shapes import check_parameters
+from t5x_like.errors import UserError
+from t5x_like.optimizers import Optimizer
+from t5x_like.partitioning import Partitioner, path_name, split_boxes
+from t5x_like.protocols import LanguageModel, Params
+from t5x_like.subtrees import matching, subtree
+from t5x_like.train_state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Branch:
+    """The step of another run from which a run goes on: its state and its place in the data.
+
+    The loss of one long run with a constant rate, and short decays from several of its steps,
+    cost less than as many runs (Hägele et al. 2024).
+
+    Attributes:
+      model_dir: of the other run.
+      step: of one of its checkpoints.
+    """
+
+    model_dir: str
+    step: int
+
+
+@dataclasses.dataclass(frozen=True)
+class InitialCheckpoint:
+    """Where fine-tuning takes its parameters from.
+
+    Attributes:
+      path: a MODEL_DIR (its newest checkpoint) or one checkpoint directory.
+      include: regular expressions, searched in names such as `decoder/layers/mlp/wi`; the
+        parameters that match one are taken, the others start fresh. None takes all.
+    """
+
+    path: str
+    include: Sequence[str] | None = None
+
+
+def checkpoint_steps(model_dir: str) -> list[int]:
+    """The steps of the whole checkpoints below MODEL_DIR, rising."""
+    directory = storage.location(model_dir) / DIRECTORY
+    if not directory.is_dir():
+        return []
+    found = [path for path in directory.iterdir() if path.name.isdecimal()]
+    # An object store cannot rename; there one last file says that all is written.
+    return sorted(int(path.name) for path in found if ocp.utils.is_checkpoint_finalized(path))
+
+
+def find_checkpoint(path: str, step: int | None = None) -> epath.Path:
+    """The checkpoint directory that `path` means.
+
+    Args:
+      path: a MODEL_DIR or one of the directories below its `checkpoints`.
+      step: which checkpoint of a MODEL_DIR; None for the newest.
+
+    Raises:
+      UserError: there is none.
+    """
+    directory = storage.location(path)
+    if (directory / "params").is_dir():
+        return directory
+    steps = checkpoint_steps(path)
+    if not steps:
+        raise UserError(
+            f"no checkpoint in '{path}': give a MODEL_DIR that was trained, or one directory "
+            f"below its '{DIRECTORY}'."
+        )
+    if step is not None and step not in steps:
+        raise UserError(
+            f"'{path}' has no checkpoint of step {step}; it has {', '.join(map(str, steps))}."
+        )
+    return directory / DIRECTORY / str(steps[-1] if step is None else step)
+
+
+def load_params(
+    path: str,
+    model: LanguageModel,
+    partitioner: Partitioner | None = None,
+    step: int | None = None,
+) -> tuple[Params, int]:
+    """The parameters of a checkpoint, and its step.
+
+    Args:
+      path: as for `find_checkpoint`.
+      model: whose parameters these are.
+      partitioner: where they go; the default lays them out for all devices.
+      step: as for `find_checkpoint`.
+
+    Raises:
+      UserError: no checkpoint, or one of another architecture.
+      Damaged: it cannot be read, or is not what was saved.
+    """
+    directory = find_checkpoint(path, step)
+    target = _placed_params(model, partitioner or Partitioner())
+    metadata = read_metadata(directory)
+    check_parameters(target, directory)
+    return read_arrays(directory, "params", target, metadata), int(metadata.get("step", 0))
+
+
+def load_metadata(path: str, step: int | None = None) -> dict[str, Any]:
+    """The metadata of a checkpoint: `step`, `seed`, `tokens`, `seconds`, versions."""
+    return read_metadata(find_checkpoint(path, step))
+
+
+def branch_state(
+    branch: Branch, target: TrainState
+) -> tuple[TrainState, dict[str, Any], dict[str, Any]]:
+    """As `Checkpointer.restore`, from another run.
+
+    Raises:
+      UserError: the other run has no such checkpoint, or is of another architecture.
+    """
+    find_checkpoint(branch.model_dir, branch.step)
+    other = Checkpointer(branch.model_dir, read_only=True)
+    try:
+        return other.restore(branch.step, target)
+    finally:
+        other.close()
+
+
+def initial_state(
+    source: InitialCheckpoint,
+    model: LanguageModel,
+    optimizer: Optimizer,
+    partitioner: Partitioner,
+    seed: int,
+) -> TrainState:
+    """A state at step 0 whose parameters come, in whole or in part, from `source`.
+
+    Raises:
+      UserError: no checkpoint, another architecture, or a regular expression that is wrong
+        or matches nothing.
+    """
+    if source.include is None:
+        params, _ = load_params(source.path, model, partitioner)
+        return train_state.state_from_params(params, model, optimizer, partitioner)
+    directory = find_checkpoint(source.path)
+    target = _placed_params(model, partitioner)
+    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(target)]
+    taken = matching(names, source.include)
+    wanted = subtree(target, taken)
+    check_parameters(wanted, directory, whole=False)
+    arrays = read_arrays(directory, "params", wanted, read_metadata(directory))
+    loaded = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(arrays)}
+    fresh = train_state.create_state(model, optimizer, partitioner, seed).params
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: loaded.get(path_name(path), leaf), fresh
+    )
+    return train_state.state_from_params(params, model, optimizer, partitioner)
+
+
+def _placed_params(model: LanguageModel, partitioner: Partitioner) -> Any:
+    shapes, _ = split_boxes(model.abstract_params())
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        partitioner.param_shardings(model),
+    )

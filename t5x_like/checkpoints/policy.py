@@ -1,0 +1,78 @@
+"""When checkpoints are written, and which of them stay."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
+
+from t5x_like.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointPolicy:
+    """When checkpoints are written and which are kept.
+
+    Attributes:
+      period: updates between two checkpoints; the last update always has one.
+      keep: how many of the newest stay; None for all.
+      keep_period: checkpoints whose step is a multiple of this stay for good.
+      steps: updates after which there is a checkpoint too, which stays for good.
+      best_metric: the checkpoints at which this was best stay too, such as `validation/loss`;
+        only those of steps at which it was measured compete.
+      keep_best: how many of them.
+      best_is_highest: whether the best is the highest, and not the lowest.
+    """
+
+    period: int = 1000
+    keep: int | None = 3
+    keep_period: int | None = None
+    steps: Sequence[int] = ()
+    best_metric: str | None = None
+    keep_best: int = 1
+    best_is_highest: bool = False
+
+    def __post_init__(self) -> None:
+        if self.period < 1 or (self.keep is not None and self.keep < 1):
+            raise UserError(
+                f"checkpoints every {self.period} steps keeping {self.keep}: both are 1 or more."
+            )
+
+    def due(self, step: int) -> bool:
+        """Whether there is a checkpoint after this update."""
+        return step % self.period == 0 or step in self.steps
+
+    def kept(self) -> preservation.PreservationPolicy:
+        """What is not deleted, as Orbax has it."""
+        policies: list[preservation.PreservationPolicy] = [
+            preservation.LatestN(self.keep),
+            preservation.CustomSteps(self.steps),
+        ]
+        if self.keep_period:
+            policies.append(preservation.EveryNSteps(self.keep_period))
+        if self.best_metric:
+            best = preservation.BestN(
+                get_metric_fn=self._value,
+                reverse=not self.best_is_highest,
+                n=self.keep_best,
+                keep_checkpoints_without_metrics=False,
+            )
+            policies.append(best)
+        return preservation.AnyPreservationPolicy(policies)
+
+    def competing(self, measured: Mapping[str, float]) -> dict[str, float] | None:
+        """What a checkpoint competes with, of what was measured at its step; None for nothing.
+
+        Raises:
+          UserError: something was measured, but nothing of this name.
+        """
+        if self.best_metric is None or not measured:
+            return None
+        if self.best_metric not in measured:
+            raise UserError(
+                f"CheckpointPolicy.best_metric is '{self.best_metric}': measured are "
+                f"{', '.join(sorted(measured))}."
+            )
+        return {self.best_metric: measured[self.best_metric]}
+
+    def _value(self, measured: Mapping[str, float]) -> float:
+        return measured[str(self.best_metric)]

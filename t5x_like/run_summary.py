@@ -1,0 +1,48 @@
+"""What a run says of itself when it starts."""
+
+from t5x_like import hardware
+from t5x_like.data import DatasetConfig
+from t5x_like.hardware import Peak
+from t5x_like.partitioning import Partitioner
+from t5x_like.progress import aligned
+from t5x_like.training_plan import TrainingPlan
+
+
+def text(plan: TrainingPlan, origin: str, start: int, peak: Peak) -> str:
+    """Model, optimizer, devices, data and steps, a line each.
+
+    Args:
+      plan: what was asked for.
+      origin: where the parameters come from.
+      start: steps made already.
+      peak: of all devices.
+    """
+    count = f"{plan.model.parameter_count():,} parameters"
+    return aligned(
+        {
+            "model": f"{type(plan.model).__name__}, {count}, from {origin}",
+            "optimizer": plan.optimizer.name,
+            "devices": _device_line(plan.partitioner, peak),
+            "data": _data_line(plan.dataset),
+            "steps": f"{start} of {plan.train_steps} done" if start else f"{plan.train_steps}",
+            "writes to": str(plan.model_dir),
+        }
+    )
+
+
+def device_peak(partitioner: Partitioner) -> Peak:
+    """What the devices of a mesh could do at best."""
+    return hardware.peak(list(partitioner.mesh.devices.flat))
+
+
+def _device_line(partitioner: Partitioner, peak: Peak) -> str:
+    devices = list(partitioner.mesh.devices.flat)
+    axes = ", ".join(f"{name} {size}" for name, size in partitioner.mesh.shape.items() if size > 1)
+    rate = f", peak {peak.flops / 1e12:.2f} TFLOP/s ({peak.source})" if peak.flops else ""
+    mesh = f" as {axes}" if axes else ""
+    return f"{len(devices)} x {devices[0].device_kind}{mesh}{rate}"
+
+
+def _data_line(dataset: DatasetConfig) -> str:
+    lengths = ", ".join(f"{name} {n}" for name, n in dataset.task_feature_lengths.items())
+    return f"{dataset.task.name} {dataset.split}, batch {dataset.batch_size}, {lengths}"

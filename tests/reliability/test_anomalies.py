@@ -1,0 +1,189 @@
+"""Losses that are no number, and loss spikes: what each reaction does to the run."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models import gpt
+from t5x_like import checkpoints, cli, load_run, metrics_log, optimizers, schedules
+from t5x_like.anomalies import AnomalyPolicy, LossSpike, Restore, Skip, Stop
+from t5x_like.checkpoints import CheckpointPolicy
+from t5x_like.data import DatasetConfig, open_dataset
+from t5x_like.ledger import Diverged
+from t5x_like.partitioning import Partitioner
+from t5x_like.train import train
+
+STEPS = 8
+BAD_STEP = 6
+
+
+class Poisoned(gpt.GPT2):
+    """A model whose loss on one batch, known by the sum of its tokens, is multiplied."""
+
+    poison: int = -1
+    factor: float = float("nan")
+
+    def loss(self, params, batch, rng=None):
+        """The loss, poisoned."""
+        total, metrics = super().loss(params, batch, rng)
+        met = jnp.sum(batch["decoder_target_tokens"]) == self.poison
+        total = total * jnp.where(met, self.factor, 1.0)
+        return total, {**metrics, "loss": (total, metrics["loss"][1])}
+
+
+def model(poison=-1, factor=float("nan")):
+    sizes = {"vocab_size": 384, "embed_dim": 16, "num_heads": 2, "num_layers": 1}
+    return Poisoned(max_length=32, poison=poison, factor=factor, **sizes)
+
+
+@pytest.fixture(scope="module")
+def dataset(proverbs):
+    task, cache_dir = proverbs
+    return DatasetConfig(task, {"targets": 24}, cache_dir, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def signatures(dataset):
+    """The sum of the tokens of each of the first batches."""
+    with open_dataset(dataset, architecture="decoder_only") as batches:
+        sums = [int(next(batches)["decoder_target_tokens"].sum()) for _ in range(4 * STEPS)]
+    assert sums.count(sums[BAD_STEP - 1]) == 1
+    return sums
+
+
+@pytest.fixture
+def run(dataset, tmp_path):
+    def start(policy, poisoned, steps=STEPS, name="run"):
+        return train(
+            model=poisoned,
+            model_dir=str(tmp_path / name),
+            dataset=dataset,
+            train_steps=steps,
+            optimizer=optimizers.adamw(schedules.Constant(1e-3)),
+            partitioner=Partitioner(devices=tuple(jax.devices()[:1])),
+            checkpoint_policy=CheckpointPolicy(period=1, keep=None),
+            anomaly_policy=policy,
+            log_period=1,
+            tensorboard=False,
+        )
+
+    return start
+
+
+def params_at(directory, step, any_model):
+    return checkpoints.load_params(str(directory), any_model, step=step)[0]
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_a_skipped_update_leaves_parameters_and_optimizer_untouched(
+    run, signatures, tmp_path, tally
+):
+    poisoned = model(signatures[BAD_STEP - 1])
+    run(AnomalyPolicy(Skip()), poisoned)
+    before, after = (tmp_path / "run" / "checkpoints" / str(s) for s in (BAD_STEP - 1, BAD_STEP))
+    assert_equal(*(params_at(path, None, poisoned) for path in (before, after)))
+    sums = [checkpoints.load_metadata(str(path))["checksums"] for path in (before, after)]
+    assert sums[0]["optimizer"] == sums[1]["optimizer"]
+    records = {r["step"]: r for r in metrics_log.read_records(str(tmp_path / "run"))}
+    assert records[BAD_STEP]["skipped_updates"] == 1 and "loss" not in records[BAD_STEP]
+    assert all("skipped_updates" not in r for step, r in records.items() if step != BAD_STEP)
+    assert all(np.isfinite(r["loss"]) for step, r in records.items() if step != BAD_STEP)
+    tally("faults")
+
+
+def test_a_policy_that_meets_no_anomaly_changes_no_bit(run, tmp_path):
+    run(AnomalyPolicy(Skip(), LossSpike(window=4)), model(), steps=4)
+    run(AnomalyPolicy(Stop()), model(), steps=4, name="other")
+    assert_equal(*(params_at(tmp_path / name, 4, model()) for name in ("run", "other")))
+
+
+def test_stopping_keeps_the_state_before_the_step_and_its_batch(
+    run, signatures, dataset, tmp_path, tally
+):
+    poisoned = model(signatures[BAD_STEP - 1])
+    with pytest.raises(Diverged, match=rf"loss is nan .* at step {BAD_STEP}: load_run\("):
+        run(AnomalyPolicy(), poisoned)
+    dump = tmp_path / "run" / "anomalies" / str(BAD_STEP)
+    kept = params_at(dump, BAD_STEP - 1, poisoned)
+    assert_equal(kept, params_at(tmp_path / "run", BAD_STEP - 1, poisoned))
+    batch = load_batch(dump)
+    assert int(batch["decoder_target_tokens"].sum()) == signatures[BAD_STEP - 1]
+    # A notebook can compute the loss again.
+    assert np.isnan(poisoned.loss(kept, batch)[0])
+    assert checkpoints.checkpoint_steps(str(tmp_path / "run"))[-1] == BAD_STEP - 1
+    tally("faults")
+
+
+def load_batch(dump):
+    from etils import epath
+
+    from t5x_like import anomaly_dump
+
+    return anomaly_dump.read_batch(epath.Path(dump))
+
+
+def test_a_stopped_run_is_opened_by_load_run(train_flags, tmp_path, tally, capsys):
+    flags = [*train_flags, f"--gin.MODEL_DIR={tmp_path}/run", "--gin.LEARNING_RATE=1e30"]
+    assert cli.main(flags) == 1
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1 and "load_run(" in error
+    dump = error.split("load_run('")[1].split("')")[0]
+    run = load_run(dump)
+    assert run.batch["decoder_target_tokens"].shape == (4, 24)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(run.params))
+    tally("faults")
+
+
+def test_restoring_goes_back_and_passes_over_the_data(run, signatures, dataset, tmp_path, tally):
+    """As if the batches since the checkpoint had never been there."""
+    bad = model(signatures[BAD_STEP - 1])
+    run(AnomalyPolicy(Restore(pass_over=1)), bad)
+    # The checkpoint of step 5 saw batches 1 to 5; 6 was bad, 7 is passed over.
+    state = json.loads((tmp_path / f"run/checkpoints/{STEPS}/data/metadata").read_text())
+    assert state["step"] == STEPS + 2
+    records = [r["step"] for r in metrics_log.read_records(str(tmp_path / "run"))]
+    assert records == list(range(1, STEPS + 1))
+    assert params_at(tmp_path / "run", STEPS, bad) is not None
+    tally("faults")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("reaction", "step"),
+    [(Restore(most=2), 1), (Skip(most_in_a_row=2), 3)],
+    ids=["restore", "skip"],
+)
+def test_again_and_again_stops_the_run(run, reaction, step, tally):
+    class AlwaysBad(Poisoned):
+        def loss(self, params, batch, rng=None):
+            total, metrics = gpt.GPT2.loss(self, params, batch, rng)
+            return total * jnp.nan, {**metrics, "loss": (total * jnp.nan, metrics["loss"][1])}
+
+    with pytest.raises(Diverged, match=f"at step {step}"):
+        sizes = {"vocab_size": 384, "embed_dim": 16, "num_heads": 2, "num_layers": 1}
+        run(AnomalyPolicy(reaction), AlwaysBad(max_length=32, **sizes))
+    tally("faults")
+
+
+def test_a_loss_spike_is_found_and_reacted_to(run, signatures, tmp_path, tally):
+    policy = AnomalyPolicy(Skip(), LossSpike(window=4, deviations=6.0))
+    run(policy, model(signatures[BAD_STEP - 1], factor=3.0))
+    records = {r["step"]: r for r in metrics_log.read_records(str(tmp_path / "run"))}
+    assert [step for step, r in records.items() if "skipped_updates" in r] == [BAD_STEP]
+    tally("faults")
+
+
+@pytest.mark.slow
+def test_the_detector_remembers_its_window_across_a_restart(run, signatures, tmp_path, tally):
+    policy = AnomalyPolicy(Skip(), LossSpike(window=4, deviations=6.0))
+    run(policy, model(signatures[BAD_STEP - 1], factor=3.0), steps=BAD_STEP - 1)
+    run(policy, model(signatures[BAD_STEP - 1], factor=3.0))
+    records = {r["step"]: r for r in metrics_log.read_records(str(tmp_path / "run"))}
+    assert [step for step, r in records.items() if "skipped_updates" in r] == [BAD_STEP]
+    tally("faults")

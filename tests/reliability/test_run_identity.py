@@ -1,0 +1,105 @@
+"""A run is not continued as another one: what is refused, what passes, what is said."""
+
+import pytest
+
+from t5x_like import cli, metrics_log, run_identity
+from t5x_like.run_identity import RunIdentity
+
+
+@pytest.fixture(scope="module")
+def started(train_flags, tmp_path_factory):
+    """A run stopped after four of eight steps; the flags it was started with."""
+    model_dir = tmp_path_factory.mktemp("identity") / "run"
+    flags = [*train_flags, f"--gin.MODEL_DIR={model_dir}"]
+    assert cli.main([*flags, "--gin.TRAIN_STEPS=4"]) == 0
+    return flags, model_dir
+
+
+def files_of(directory):
+    return {
+        path.relative_to(directory): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+OTHER_RUNS = {
+    "model": ("gpt.GPT2.embed_dim", "32", "model.embed_dim: 16 -> 32"),
+    "data": ("TASK_FEATURE_LENGTHS", "{'targets': 20}", "task_feature_lengths.targets: 24 -> 20"),
+    "seed": ("SEED", "1", "seed: 0 -> 1"),
+    "batch": ("BATCH_SIZE", "8", "batch_size: 4 -> 8"),
+    "optimizer": ("OPTIMIZER", "@optimizers.adamw()", "'Adafactor' -> 'AdamW'"),
+    "learning rate": ("LEARNING_RATE", "0.5", "optimizer.schedule.peak: 0.01 -> 0.5"),
+}
+
+
+@pytest.mark.parametrize(("name", "value", "said"), OTHER_RUNS.values(), ids=OTHER_RUNS)
+def test_another_run_is_refused_with_the_differences(started, capsys, tally, name, value, said):
+    flags, model_dir = started
+    before = files_of(model_dir)
+    assert cli.main([*flags, f"--gin.{name}={value}"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    assert "holds another run" in error and said in error and "--allow_config_change" in error
+    assert files_of(model_dir) == before
+    tally("bad inputs")
+
+
+def test_harmless_changes_pass_and_are_logged(train_flags, capsys, tmp_path):
+    here = [*train_flags, f"--gin.MODEL_DIR={tmp_path}/run"]
+    assert cli.main([*here, "--gin.TRAIN_STEPS=4"]) == 0
+    capsys.readouterr()
+    changes = ["--gin.TRAIN_STEPS=6", "--gin.train.train.log_period=1", "--gin.NUM_MICROBATCHES=2"]
+    assert cli.main([*here, *changes]) == 0
+    said = capsys.readouterr().out
+    assert "train_steps: 4 -> 6" in said and "log_period: 2 -> 1" in said
+    assert "num_microbatches: 1 -> 2" in said
+
+
+@pytest.mark.slow
+def test_with_leave_it_goes_on_as_another_run(train_flags, capsys, tmp_path):
+    """The data of another batch size begin again; the parameters and the step stay."""
+    here = [*train_flags, f"--gin.MODEL_DIR={tmp_path}/run"]
+    assert cli.main([*here, "--gin.TRAIN_STEPS=4"]) == 0
+    allowed = [*here, "--gin.BATCH_SIZE=8", "--gin.TRAIN_STEPS=6", "--allow_config_change"]
+    assert cli.main(allowed) == 0
+    said = capsys.readouterr().out
+    assert "warning: goes on as another run: dataset.batch_size: 4 -> 8" in said
+    assert "read from their beginning" in said
+    assert metrics_log.read_records(f"{tmp_path}/run")[-1]["step"] == 6
+    # It is that run from now on.
+    assert cli.main([*here, "--gin.BATCH_SIZE=8", "--gin.TRAIN_STEPS=7"]) == 0
+
+
+@pytest.mark.slow
+def test_its_own_config_continues_a_run(train_flags, tmp_path, capsys):
+    """`config.gin` says the same as the files it was made of."""
+    here = [*train_flags, f"--gin.MODEL_DIR={tmp_path}/run"]
+    assert cli.main([*here, "--gin.TRAIN_STEPS=2"]) == 0
+    again = ["train", f"--gin_file={tmp_path}/run/config.gin", "--gin.TRAIN_STEPS=4"]
+    assert cli.main(again) == 0
+    assert "goes on as another run" not in capsys.readouterr().out
+
+
+def test_a_schedule_as_long_as_the_run_follows_it():
+    def described(steps, end):
+        identity = {"optimizer.schedule.total_steps": str(end)}
+        return RunIdentity(identity, {"train_steps": str(steps)})
+
+    assert run_identity.compare(described(10, 10), described(20, 20)).refused == []
+    assert run_identity.compare(described(10, 10), described(20, 30)).refused
+    assert run_identity.compare(described(10, 5), described(10, 6)).refused
+
+
+def test_of_what_was_replaced_the_parts_are_not_told():
+    before = RunIdentity({"block": "Serial", "block.mlp": "4"}, {})
+    now = RunIdentity({"block": "Parallel", "block.mlp": "8", "block.norm": "rms"}, {})
+    assert run_identity.compare(before, now).refused == ["block: Serial -> Parallel"]
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    from etils import epath
+
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(run_identity.UserError, match=r"run\.json' is damaged"):
+        run_identity.check(epath.Path(tmp_path), RunIdentity({}, {}))
