@@ -7,8 +7,9 @@ For each variant v and each IsoFLOP budget C, a parabola of loss in log N has it
     m_v(C) = L*_base^-1(L*_v(C)) / C,
 
 the compute that the baseline would need for the variant's loss, in units of the variant's. Above 1
-the variant saves compute. Its interval is the percentile interval of a bootstrap that draws runs
-anew within each variant and budget, and goes the whole way again.
+the variant saves compute. Its interval is the percentile interval of a bootstrap of residuals: the
+sizes of a sweep were chosen, so they stay, and the distances of all losses from their parabolas,
+scaled for the parameters that these took up, are drawn anew and added to the parabolas.
 """
 
 import dataclasses
@@ -21,8 +22,6 @@ from t5x_like.errors import UserError
 
 # With fewer budgets the floor E of the loss cannot be told from the slope.
 BUDGETS_FOR_A_FLOOR = 4
-# A parabola through three sizes leaves nothing over to draw anew.
-SIZES_FOR_AN_INTERVAL = 4
 # Floors tried, as shares of the lowest loss.
 FLOORS = np.linspace(0.0, 0.995, 200)
 INTERVAL = (2.5, 97.5)
@@ -92,7 +91,7 @@ def compute_multipliers(
     Args:
       runs: finished runs with `variant`, `budget` (FLOPs), `parameters` and `loss` (nats).
       baseline: a value of `variant`.
-      bootstrap: times that the runs are drawn anew.
+      bootstrap: times that the residuals are drawn anew.
       seed: of the draws.
 
     Raises:
@@ -108,8 +107,14 @@ def compute_multipliers(
     minima: list[dict[str, object]] = []
     curves: dict[str, LossCurve] = {}
     budgets: dict[str, list[float]] = {}
+    parabolas = {name: _parabolas(runs[runs["variant"] == name], name, notes) for name in variants}
+    residuals = np.concatenate(
+        [one.residuals() for found in parabolas.values() for one in found] or [np.zeros(0)]
+    )
+    if not len(residuals):
+        notes.append("no intervals: parabolas through three sizes leave no residual to draw.")
     for variant in variants:
-        found = _variant_minima(runs[runs["variant"] == variant], variant, bootstrap, rng, notes)
+        found = [_minimum(one, variant, residuals, bootstrap, rng) for one in parabolas[variant]]
         minima += [row for row, _ in found]
         used = [(row, losses) for row, losses in found if row["inside"]]
         budgets[variant] = [float(row["budget"]) for row, _ in used]  # type: ignore[arg-type]
@@ -120,11 +125,7 @@ def compute_multipliers(
             )
             continue
         losses = np.stack([losses for _, losses in used], axis=1)
-        if not all(row["interval"] for row, _ in used):
-            losses = losses[:1]
         curves[variant] = _fit_curve(np.array(budgets[variant]), losses)
-    for row in minima:
-        row.pop("interval")
     rows = []
     for variant in variants:
         if variant == baseline or not {variant, baseline} <= curves.keys():
@@ -141,79 +142,101 @@ def _called(variant: str) -> str:
     return f"variant '{variant}'" if variant else "the sweep"
 
 
-def _variant_minima(
-    runs: pd.DataFrame, variant: str, bootstrap: int, rng: np.random.Generator, notes: list[str]
-) -> list[tuple[dict[str, object], Array]]:
-    """The lowest point of each budget: its row, and its loss `[1 + bootstrap]`."""
+@dataclasses.dataclass(frozen=True)
+class _Parabola:
+    """The runs of one variant and budget, and the parabola through them.
+
+    Attributes:
+      budget: FLOPs.
+      logs: of the parameters, `[runs]`.
+      losses: nats, `[runs]`.
+    """
+
+    budget: float
+    logs: Array
+    losses: Array
+
+    def fitted(self) -> Array:
+        """Its losses at the runs, `[runs]`."""
+        unit = self.logs - self.logs.mean()
+        return np.polyval(np.polyfit(unit, self.losses, 2), unit)
+
+    def residuals(self) -> Array:
+        """Distances of the runs, as large as they would be had it not been fitted to them.
+
+        There are none with three runs, or where the minimum is not among the runs.
+        """
+        free = len(self.logs) - 3
+        if not free or np.isnan(parabola_minimum(self.logs, self.losses)[0][0]):
+            return np.zeros(0)
+        return (self.losses - self.fitted()) * np.sqrt(len(self.logs) / free)
+
+
+def _parabolas(runs: pd.DataFrame, variant: str, notes: list[str]) -> list[_Parabola]:
     found = []
     for budget, group in runs.groupby("budget"):
+        flops = float(budget)  # type: ignore[arg-type]
         logs = np.log(group["parameters"].to_numpy(np.float64))
-        losses = group["loss"].to_numpy(np.float64)
         sizes = len(np.unique(logs))
         if sizes < 3:
             notes.append(
-                f"{_called(variant)}, {float(budget):.3g} FLOPs: no minimum, because a parabola "  # type: ignore[arg-type]
+                f"{_called(variant)}, {flops:.3g} FLOPs: no minimum, because a parabola "
                 f"needs three sizes and there are {sizes}."
             )
             continue
-        enough = sizes >= SIZES_FOR_AN_INTERVAL
-        if not enough:
-            notes.append(
-                f"{_called(variant)}, {float(budget):.3g} FLOPs: no interval, because three sizes "  # type: ignore[arg-type]
-                "leave nothing over to draw anew."
-            )
-        draws = rng.multinomial(len(logs), np.full(len(logs), 1 / len(logs)), bootstrap)
-        weights = np.concatenate([np.ones((1, len(logs))), draws])
-        at, lowest = parabola_minimum(logs, losses, weights)
-        inside = bool(np.isfinite(at[0]))
-        low, high = _interval(lowest[1:]) if enough and inside else (np.nan, np.nan)
-        row: dict[str, object] = {
-            "variant": variant,
-            "budget": float(budget),  # type: ignore[arg-type]
-            "parameters": float(np.exp(at[0])),
-            "tokens": float(budget) / (6 * float(np.exp(at[0]))),  # type: ignore[arg-type]
-            "loss": float(lowest[0]),
-            "loss_low": low,
-            "loss_high": high,
-            "runs": len(logs),
-            "inside": inside,
-            "interval": enough,
-        }
-        found.append((row, lowest))
+        found.append(_Parabola(flops, logs, group["loss"].to_numpy(np.float64)))
     return found
 
 
-def parabola_minimum(x: Array, y: Array, weights: Array) -> tuple[Array, Array]:
-    """Where weighted parabolas `y = a + b x + c x^2` are lowest.
+def _minimum(
+    parabola: _Parabola,
+    variant: str,
+    residuals: Array,
+    bootstrap: int,
+    rng: np.random.Generator,
+) -> tuple[dict[str, object], Array]:
+    """The row of its lowest point, and the loss there, of the runs and of each drawing."""
+    runs = len(parabola.logs)
+    losses = parabola.losses[None]
+    if len(residuals):
+        drawn = rng.choice(residuals, (bootstrap, runs))
+        losses = np.concatenate([losses, parabola.fitted() + drawn])
+    at, lowest = parabola_minimum(parabola.logs, losses)
+    inside = bool(np.isfinite(at[0]))
+    low, high = _interval(lowest[1:]) if inside else (np.nan, np.nan)
+    row: dict[str, object] = {
+        "variant": variant,
+        "budget": parabola.budget,
+        "parameters": float(np.exp(at[0])),
+        "tokens": parabola.budget / (6 * float(np.exp(at[0]))),
+        "loss": float(lowest[0]),
+        "loss_low": low,
+        "loss_high": high,
+        "runs": runs,
+        "inside": inside,
+    }
+    return row, lowest
+
+
+def parabola_minimum(x: Array, y: Array) -> tuple[Array, Array]:
+    """Where least-squares parabolas `y = a + b x + c x^2` are lowest.
 
     Args:
-      x: `[points]`.
-      y: `[points]`.
-      weights: `[fits, points]`, not negative.
+      x: at least three different, `[points]`.
+      y: `[fits, points]`.
 
     Returns:
-      x and y of the lowest points, `[fits]` float64 each; NaN where the weights leave fewer than
-      three different x, the parabola opens downwards, or the point is outside of all x.
+      x and y of the lowest points, `[fits]` float64 each; NaN where the parabola opens
+      downwards, or the point is outside of all x.
     """
-    centre, scale, level = x.mean(), max(float(np.ptp(x)) / 2, 1e-300), y.mean()
-    unit, values = (x - centre) / scale, y - level
-    moments = [weights @ unit**power for power in range(5)]
-    matrix = np.stack([np.stack(moments[i : i + 3], axis=-1) for i in range(3)], axis=-2)
-    right = np.stack([weights @ (unit**power * values) for power in range(3)], axis=-1)
-    _, which = np.unique(x, return_inverse=True)
-    present = np.stack([weights[:, which == i].sum(1) > 0 for i in range(which.max() + 1)])
-    solvable = present.sum(0) >= 3
-    solution = np.full((len(weights), 3), np.nan)
-    solution[solvable] = np.linalg.solve(matrix[solvable], right[solvable][..., None])[..., 0]
-    a, b, c = solution.T
+    centre, scale = x.mean(), float(np.ptp(x)) / 2
+    unit = (x - centre) / scale
+    c, b, a = np.polyfit(unit, np.atleast_2d(y).T, 2)
     with np.errstate(invalid="ignore", divide="ignore"):
         at = -b / (2 * c)
         inside = (c > 0) & (at >= unit.min()) & (at <= unit.max())
         lowest = a + b * at / 2
-    return (
-        np.where(inside, centre + scale * at, np.nan),
-        np.where(inside, level + lowest, np.nan),
-    )
+    return np.where(inside, centre + scale * at, np.nan), np.where(inside, lowest, np.nan)
 
 
 def _fit_curve(budgets: Array, losses: Array) -> LossCurve:

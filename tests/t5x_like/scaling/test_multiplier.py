@@ -116,8 +116,16 @@ def test_what_cannot_be_compared_is_said():
 def test_a_parabola_is_lowest_where_calculus_says():
     x = np.log(np.array([1e7, 2e7, 4e7, 9e7]))
     y = 3 + 0.2 * (x - 17) ** 2
-    weights = np.array([[1, 1, 1, 1], [2, 0, 1, 1], [0, 0, 3, 1]])
-    at, lowest = parabola_minimum(x, y, weights)
+    at, lowest = parabola_minimum(x, np.stack([y, 2 * y, -y, 3 + 0.2 * (x - 12) ** 2]))
     assert at[:2] == pytest.approx(17, abs=1e-9)
-    assert lowest[:2] == pytest.approx(3, abs=1e-12)
-    assert np.isnan(at[2]) and np.isnan(lowest[2])  # two sizes are no parabola
+    assert lowest[:2] == pytest.approx([3, 6], abs=1e-9)
+    # Opens downwards; is lowest outside of all sizes.
+    assert np.isnan(at[2:]).all() and np.isnan(lowest[2:]).all()
+
+
+def test_four_sizes_are_enough_for_an_interval():
+    """Every drawing has all sizes, so that each has its minima."""
+    grid = {"sizes": 4, "budgets": BUDGETS[:3], "noise": 0.003}
+    runs = pd.concat([runs_of("base", BASE, **grid), runs_of("new", worth(1.3), seed=1, **grid)])
+    row = headline(compute_multipliers(runs, "base", bootstrap=300))
+    assert 0 < row["low"] < row["multiplier"] < row["high"] < np.inf
