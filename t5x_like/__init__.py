@@ -1,8 +1,10 @@
 """The engine: programs, training, data plumbing, partitioning, checkpoints."""
 
 import os
-from typing import TYPE_CHECKING, Any
 
+# No annotations and no `typing`: a Python that is too old must get as far as `__main__`, which
+# says so. Type checkers know this name.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from t5x_like.runs import Run, load_run
 
@@ -14,10 +16,10 @@ os.environ.setdefault("EPATH_USE_TF", "false")
 __all__ = ["Run", "load_run"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name):
     # Lazily, so that importing a part of the engine does not import all of it.
     if name in __all__:
         from t5x_like import runs
 
         return getattr(runs, name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    raise AttributeError("module '" + __name__ + "' has no attribute '" + name + "'")

@@ -47,7 +47,7 @@ def main():
     signal.signal(signal.SIGINT, leave)
     fault = ground_fault()
     if fault is not None:
-        print("t5x-like: error: " + fault, file=sys.stderr)
+        sys.stderr.write("t5x-like: error: " + fault + "\n")
         return 2
     user_directory_last()
     from t5x_like import cli
