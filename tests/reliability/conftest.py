@@ -2,9 +2,12 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
+
+from t5x_like import cli
 
 Tally = Callable[..., None]
 
@@ -24,3 +27,35 @@ def tally(request) -> Tally:
                 file.write(json.dumps(record) + "\n")
 
     return count
+
+
+@pytest.fixture
+def refused(capfd, tally, tmp_path) -> Callable[..., str]:
+    """Runs a command that must be refused: `refused(arguments, "what", "the line", "says")`.
+
+    Exit code 2; one line on standard error, with these words; everything below `tmp_path`, and
+    below `watched`, as it was. Returns the line.
+    """
+
+    def run(arguments: Iterable[object], *words: str, watched: Path | None = None) -> str:
+        directories = [tmp_path, *([watched] if watched else [])]
+        before = [_contents(directory) for directory in directories]
+        capfd.readouterr()
+        code = cli.main([str(argument) for argument in arguments])
+        said = capfd.readouterr().err
+        assert code == 2, said
+        assert said.count("\n") == 1, said
+        assert said.startswith("t5x-like: error: "), said
+        missing = [word for word in words if word not in said]
+        assert not missing, f"{missing} not in: {said}"
+        assert [_contents(directory) for directory in directories] == before, said
+        tally("bad inputs")
+        return said
+
+    return run
+
+
+def _contents(directory: Path) -> dict[str, bytes | None]:
+    """Every file's bytes, and None for every directory, by path."""
+    paths = sorted(directory.rglob("*"))
+    return {str(path): path.read_bytes() if path.is_file() else None for path in paths}
