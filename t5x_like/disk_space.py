@@ -53,7 +53,7 @@ def explained(path: str | os.PathLike[str], needed_bytes: int | None = None) -> 
 
     Args:
       path: what is written within the block: a file or a folder.
-      needed_bytes: how much it is; where that is not known, the line says how much is written.
+      needed_bytes: how much it is; where that is not known, the line says how much was written.
 
     Raises:
       DiskFull: instead of such an error, which is its cause. Other errors pass.
@@ -92,7 +92,7 @@ def _number(error: BaseException) -> int | None:
 
 def _line(path: str | os.PathLike[str], number: int, needed_bytes: int | None) -> str:
     if needed_bytes is None:
-        needed = f"{_written_bytes(path):,} bytes of it are written"
+        needed = f"more than the {_written_bytes(path):,} bytes written are needed"
     else:
         needed = f"{needed_bytes:,} bytes are needed"
     free = "" if storage.is_remote(path) else f", {_free_bytes(path):,} bytes are free"

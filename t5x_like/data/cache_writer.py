@@ -333,7 +333,8 @@ def _bar(name: str, shards: int, show: bool) -> Iterator[Callable[[int, int], No
         TextColumn("shards, {task.fields[examples]:,} examples"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not (show and console.is_terminal)) as bar:
         task = bar.add_task(name, total=shards, examples=0)
         examples = 0
 

@@ -46,24 +46,20 @@ class Pieces(grain.MapDataset):
             it, and keeps the short piece at the end, as an evaluation wants it.
         """
         super().__init__()
-        self._stream, self._length, self._seed = stream, length, seed
+        self._stream, self._length = stream, length
         whole, rest = divmod(len(stream), length)
         self._pieces = whole + (rest > 0) if seed is None else max(1, whole)
-        self._rotation = functools.lru_cache(maxsize=2)(self._draw_rotation)
+        self._rotation = _rotations(seed, len(stream)) if seed is not None else None
 
     def __len__(self) -> int:
         return self._pieces
-
-    def _draw_rotation(self, epoch: int) -> int:
-        rng = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, 0, epoch]))
-        return int(rng.integers(len(self._stream)))
 
     def __getitem__(self, index: int) -> Example:
         """`{"targets": int32 [length]}` of a piece."""
         total = len(self._stream)
         epoch, piece = divmod(index, self._pieces)
         start = piece * self._length
-        if self._seed is None:
+        if self._rotation is None:
             return {"targets": self._stream.read(start, min(start + self._length, total))}
         start = (start + self._rotation(epoch)) % total
         stop = start + min(self._length, total)
@@ -71,6 +67,21 @@ class Pieces(grain.MapDataset):
             return {"targets": self._stream.read(start, stop)}
         parts = self._stream.read(start, total), self._stream.read(0, stop - total)
         return {"targets": np.concatenate(parts)}
+
+
+def _rotations(seed: int, tokens: int) -> Callable[[int], int]:
+    """Where each epoch begins in the stream, drawn from the seed.
+
+    A function, because a method that remembers would keep its object, and the files that this
+    has open, until Python looks for cycles.
+    """
+
+    @functools.lru_cache(maxsize=2)
+    def rotation(epoch: int) -> int:
+        rng = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, epoch]))
+        return int(rng.integers(tokens))
+
+    return rotation
 
 
 class Records(grain.MapDataset):
