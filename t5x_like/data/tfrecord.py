@@ -181,7 +181,7 @@ class RecordFile:
             while len(data) < stop - start:
                 more = os.pread(self._descriptor, stop - start - len(data), start + len(data))
                 if not more:
-                    end = start + len(data)
+                    end = os.fstat(self._descriptor).st_size
                     raise _corrupt(self.path, end, "it ends there since it was opened")
                 data += more
         except OSError as error:
