@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from t5x_like import storage
+from t5x_like import disk_space, storage
 from t5x_like.data import crc32c
 from t5x_like.errors import UserError
 
@@ -38,17 +38,22 @@ class MetricsLog:
         directory = storage.location(model_dir)
         self._path = directory / FILE
         kept = [line for line in read_records(model_dir) if line["step"] <= resumed_step]
-        temporary = self._path.with_name(FILE + ".tmp")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        temporary.replace(self._path)
-        self._file = storage.growing_file(self._path)
+        text = "".join(json.dumps(record) + "\n" for record in kept)
+        with disk_space.explained(self._path, len(text)):
+            storage.write_whole(self._path, text)
+            self._file = storage.growing_file(self._path)
         self._events = EventFile(directory / "tensorboard") if tensorboard else None
         self._wandb = _start_wandb(wandb_project, model_dir) if wandb_project else None
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
-        """One record of `split` ('train', or the name of a validation split)."""
-        record = {"step": step, "split": split, **values}
-        self._file.append((json.dumps(record) + "\n").encode())
+        """One record of `split` ('train', or the name of a validation split).
+
+        Raises:
+          DiskFull: there is no room for it.
+        """
+        line = (json.dumps({"step": step, "split": split, **values}) + "\n").encode()
+        with disk_space.explained(self._path, len(line)):
+            self._file.append(line)
         named = {f"{split}/{name}": value for name, value in values.items()}
         if self._events:
             self._events.write(step, named)
@@ -86,7 +91,8 @@ class EventFile:
     def __init__(self, directory: epath.Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
-        self._file = storage.growing_file(directory / name)
+        self._path = directory / name
+        self._file = storage.growing_file(self._path)
         self._append(_double(1, time.time()) + _bytes(3, b"brain.Event:2"))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -105,7 +111,8 @@ class EventFile:
         length = struct.pack("<Q", len(event))
         length_crc, event_crc = crc32c.masked_crc32c([length, event]).tolist()
         frame = (length, struct.pack("<I", length_crc), event, struct.pack("<I", event_crc))
-        self._file.append(b"".join(frame))
+        with disk_space.explained(self._path, len(event) + 16):
+            self._file.append(b"".join(frame))
 
 
 def _varint(value: int) -> bytes:

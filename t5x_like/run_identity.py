@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from t5x_like import storage
 from t5x_like.errors import UserError
 
 FILE = "run.json"
@@ -129,9 +130,8 @@ def read(directory: epath.Path) -> RunIdentity | None:
 
 def write(directory: epath.Path, identity: RunIdentity) -> None:
     """Replaces the file as a whole."""
-    temporary = directory / f"{FILE}.tmp"
-    temporary.write_text(json.dumps(dataclasses.asdict(identity), indent=1) + "\n")
-    temporary.replace(directory / FILE)
+    text = json.dumps(dataclasses.asdict(identity), indent=1) + "\n"
+    storage.write_whole(directory / FILE, text)
 
 
 def describe(value: Any) -> Description:

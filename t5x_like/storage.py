@@ -57,6 +57,13 @@ def make_writable(directory: epath.Path, name: str, writer: int = 0) -> None:
         ) from error
 
 
+def write_whole(path: epath.Path, text: str) -> None:
+    """Replaces a file by one that is there whole or not at all."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
 class GrowingFile(Protocol):
     """A file that is read while it is written."""
 
@@ -74,11 +81,13 @@ def growing_file(path: epath.Path) -> GrowingFile:
 
 class _LocalFile:
     def __init__(self, path: epath.Path) -> None:
-        self._file = path.open("ab")
+        # Without a buffer: what a full disk refused is not tried again when it is closed.
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115
 
     def append(self, data: bytes) -> None:
-        self._file.write(data)
-        self._file.flush()
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) :]
 
     def close(self) -> None:
         self._file.close()

@@ -11,6 +11,7 @@ import numpy as np
 from t5x_like import (
     anomaly_dump,
     checkpoints,
+    disk_space,
     flops,
     inspection,
     run_identity,
@@ -201,13 +202,18 @@ class TrainingRun:
         for line in (summary, *self._notes):
             self.progress.say(line)
         if primary:
-            run_identity.write(self._directory, self._identity)
-            if plan.config_text is not None:
-                (self._directory / "config.gin").write_text(plan.config_text())
-            tree = inspection.parameter_tree(plan.model, plan.partitioner)
-            table = inspection.parameter_table(tree)
-            (self._directory / "model-info.txt").write_text(f"{summary}\n\n{table}\n")
+            with disk_space.explained(self._directory):
+                self._write_description(summary)
         self._open_accounts(peak)
+
+    def _write_description(self, summary: str) -> None:
+        plan = self.plan
+        run_identity.write(self._directory, self._identity)
+        if plan.config_text is not None:
+            storage.write_whole(self._directory / "config.gin", plan.config_text())
+        tree = inspection.parameter_tree(plan.model, plan.partitioner)
+        text = f"{summary}\n\n{inspection.parameter_table(tree)}\n"
+        storage.write_whole(self._directory / "model-info.txt", text)
 
     def _open_accounts(self, peak: Peak) -> None:
         plan = self.plan
@@ -268,9 +274,9 @@ class TrainingRun:
 
     def save(self, step: int, state: TrainState) -> None:
         """Writes a checkpoint; returns when the state may change."""
+        measured = self._measured.pop(step, {})
         with self._advised(), self._ledger.pause():
             position = merge_states(gather_json(self._iterator.get_state()))
-            measured = self._measured.pop(step, {})
             self._checkpointer.save(state, step, position, self._metadata(state), measured)
 
     def _metadata(self, state: TrainState) -> dict[str, Any]:
@@ -348,10 +354,8 @@ class TrainingRun:
         for _ in range(reaction.pass_over):
             next(self._iterator)
         passed = anomaly.step - self.start + reaction.pass_over
-        self.progress.say(
-            f"step {anomaly.step}: {anomaly}: back to step {self.start}; {passed} batches are "
-            "passed over"
-        )
+        back = f"back to step {self.start}, past {passed} batches"
+        self.progress.say(f"step {anomaly.step}: {anomaly}: {back}")
         self.progress.advance(self.start)
         self._open_accounts(self._peak)
         return earlier

@@ -1,5 +1,6 @@
 """Writing and reading the states of a run, in the background and exactly."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,8 @@ class Checkpointer:
     def __init__(
         self, model_dir: str, policy: CheckpointPolicy | None = None, *, read_only: bool = False
     ) -> None:
+        # What Orbax raises it also says, in several tracebacks.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         policy = policy or CheckpointPolicy()
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy.kept(),
