@@ -6,10 +6,11 @@ RUN ?= runs/quickstart
 T5X_LIKE := $(BIN)/t5x-like
 # pytest-xdist workers: each compiles its own programs, so as many as there are cores.
 WORKERS ?= 2
+TALLY ?= $(abspath $(VENV))/reliability.jsonl
 # Named apart, so that a CPU build can be asked for; the parity fixtures were written with it.
 TORCH ?= torch==2.13.0
 
-.PHONY: quickstart test test-slow lint types install install-test install-interop clean help
+.PHONY: quickstart test test-slow reliability lint types install install-test install-interop clean help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -60,6 +61,12 @@ test: $(VENV)/.installed-test
 ## make test-slow    the slow tests, and those against torch and transformers
 test-slow: $(VENV)/.installed-interop
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'slow or interop'
+
+## make reliability  kill, break and misuse it, count what was survived, and write docs/reliability.md
+reliability: $(VENV)/.installed-interop
+	@rm -f $(TALLY)
+	RELIABILITY_TALLY=$(TALLY) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile tests/reliability
+	@$(BIN)/python tests/reliability/table.py $(TALLY) --write docs/reliability.md
 
 ## make lint         ruff, and mypy on the engine
 lint: $(VENV)/.installed-test
