@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import threading
 
 import jax
 import numpy as np
@@ -242,6 +243,30 @@ def test_the_best_by_a_metric_stay(model, partitioner, tmp_path):
         checkpointer.wait()
     checkpointer.close()
     assert checkpoints.checkpoint_steps(str(tmp_path)) == [2, 4, 6]
+
+
+def test_the_old_one_is_deleted_when_the_new_one_is_whole(model, partitioner, tmp_path, tally):
+    """Watched all along: from the first checkpoint on there is one that restores."""
+    seen, done = [], threading.Event()
+
+    def watch():
+        while not done.is_set():
+            seen.append(checkpoints.checkpoint_steps(str(tmp_path)))
+
+    checkpointer = Checkpointer(str(tmp_path), CheckpointPolicy(keep=1))
+    state = train_state.create_state(model, ADAMW, partitioner, seed=0)
+    checkpointer.save(state, 1, {"step": 1}, {})
+    checkpointer.wait()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for step in range(2, 6):
+        checkpointer.save(state, step, {"step": step}, {})
+        checkpointer.wait()
+    checkpointer.close()
+    done.set()
+    watcher.join()
+    assert all(seen) and [1] in seen and checkpoints.checkpoint_steps(str(tmp_path)) == [5]
+    tally("faults", what="a look at any moment of saving finds a whole checkpoint")
 
 
 def test_an_unknown_metric_is_named_with_those_there_are(train_flags, tmp_path, capsys, tally):
