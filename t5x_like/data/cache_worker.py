@@ -81,6 +81,18 @@ def _mute() -> None:
         os.dup2(nowhere.fileno(), 2)
 
 
+@contextlib.contextmanager
+def muted() -> Iterator[None]:
+    """Keeps it from doing so for a while: what goes wrong reaches the user as an exception."""
+    kept = os.dup(2)
+    try:
+        _mute()
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 class Worker:
     """Writes shards of one task; lives in a worker process.
 

@@ -89,7 +89,7 @@ def build(
                 names = _known(task, wanted, pool.splits())
                 todo = _todo(folder, names, num_shards, fingerprint)
                 written = len(todo)
-                with _bar(task.name, written, progress) as update:
+                with _bar(task.name, written, progress, sys.stderr) as update:
                     warnings = pool.write(todo, num_shards, fingerprint, update)
         stats = {split: _stats(folder, split, num_shards) for split in names}
         _describe(task, folder, fingerprint)  # first: a split without it could be of another source
@@ -117,13 +117,15 @@ def _write_here(
     progress: bool,
 ) -> tuple[list[str], int, list[str]]:
     """Writes all shards in this process: splits, shards written, what the sources warned of."""
-    worker = cache_worker.Worker(task)
-    names = _known(task, wanted, worker.splits())
-    todo = _todo(folder, names, num_shards, fingerprint)
-    with _bar(task.name, len(todo), progress) as update:
-        for split, shard in todo:
-            worker.write(folder, split, shard, num_shards, fingerprint, lambda n: update(0, n))
-            update(1, 0)
+    # The bar needs a standard error of its own, because the process's is muted.
+    with os.fdopen(os.dup(2), "w") as screen, cache_worker.muted():
+        worker = cache_worker.Worker(task)
+        names = _known(task, wanted, worker.splits())
+        todo = _todo(folder, names, num_shards, fingerprint)
+        with _bar(task.name, len(todo), progress, screen) as update:
+            for split, shard in todo:
+                worker.write(folder, split, shard, num_shards, fingerprint, lambda n: update(0, n))
+                update(1, 0)
     return names, len(todo), worker.warnings
 
 
@@ -321,8 +323,10 @@ def _describe(task: Task, folder: Path, fingerprint: str) -> None:
 
 
 @contextlib.contextmanager
-def _bar(name: str, shards: int, show: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error: shards done, and examples so far."""
+def _bar(
+    name: str, shards: int, show: bool, screen: IO[str]
+) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar, where the screen is a terminal: shards done, and examples so far."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -333,8 +337,8 @@ def _bar(name: str, shards: int, show: bool) -> Iterator[Callable[[int, int], No
         TextColumn("shards, {task.fields[examples]:,} examples"),
         TimeElapsedColumn(),
     )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not (show and console.is_terminal)) as bar:
+    hidden = not (show and screen.isatty())
+    with Progress(*columns, console=Console(file=screen), disable=hidden) as bar:
         task = bar.add_task(name, total=shards, examples=0)
         examples = 0
 
