@@ -3,7 +3,10 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+import numbers
+import types
+import typing
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -20,6 +23,14 @@ Cache = dict[str, Any]
 Params = Any
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
+# What a field of a plain type takes; NumPy's numbers are numbers too.
+_KINDS: Mapping[Any, Callable[[Any], bool]] = {
+    bool: lambda value: isinstance(value, bool),
+    int: lambda value: isinstance(value, numbers.Integral) and not isinstance(value, bool),
+    float: lambda value: isinstance(value, numbers.Real) and not isinstance(value, bool),
+    str: lambda value: isinstance(value, str),
+    type(None): lambda value: value is None,
+}
 
 # Where `decoding_params` keeps the matrix from the residual stream to logits.
 OUTPUT_KERNEL = "output_kernel"
@@ -66,10 +77,14 @@ class LanguageModel(nn.Module, kw_only=True):
         """Checks what no family can be built with.
 
         Raises:
-          ModelError: a size below 1, a rate outside of [0, 1), or a dtype of no real numbers.
+          ModelError: a value of the wrong type, a size below 1, a rate outside of [0, 1), or a
+            dtype of no real numbers.
         """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if not _is_of(value, field.type):
+                kind = getattr(field.type, "__name__", str(field.type))
+                raise self._refused(field.name, f"its type is {kind}")
             lowest = 0 if field.name in self.offsets else 1
             if type(value) is int and value < lowest:
                 raise self._refused(field.name, f"it must be {lowest} or more")
@@ -340,6 +355,15 @@ class LanguageModel(nn.Module, kw_only=True):
           batch_shapes: shape of each feature.
         """
         return 3.0 * sum(part.full for part in self.forward_flops(batch_shapes).values())
+
+
+def _is_of(value: Any, annotation: Any) -> bool:
+    """Whether a value is of a plain type, or one of several; True of any other annotation."""
+    union = isinstance(annotation, types.UnionType)
+    kinds = typing.get_args(annotation) if union else (annotation,)
+    if not all(isinstance(kind, type) and kind in _KINDS for kind in kinds):
+        return True
+    return any(_KINDS[kind](value) for kind in kinds)
 
 
 @functools.lru_cache(maxsize=128)

@@ -89,8 +89,7 @@ def described(annotation: Any) -> str:
         inner = f" of {described(arguments[-1])} for each name" if arguments else ""
         return f"a mapping{inner}"
     if isinstance(kind, type) and _is_sequence(kind):
-        inner = [argument for argument in arguments if argument is not Ellipsis]
-        return "a list" + (f", each {described(inner[0])}" if inner else "")
+        return "a list" + (f", each {described(arguments[0])}" if arguments else "")
     name = getattr(kind, "__name__", str(kind))
     return f"{'an' if name[0] in 'AEIOU' else 'a'} {name} (@module.name())"
 

@@ -7,6 +7,7 @@ import argparse
 import importlib.util
 import json
 import os
+import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -61,13 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _output_is_unread() -> bool:
     """Whether standard output's reader has gone; if so, what is left to write is dropped."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    place = sys.stdout.fileno()
+    waiting = select.poll()
+    waiting.register(place, 0)
+    if not any(event & select.POLLERR for _, event in waiting.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), place)  # Python flushes once more when it ends
+    return True
 
 
 # -- Arguments -------------------------------------------------------------------------------

@@ -8,7 +8,13 @@ from typing import Any
 import jax
 
 from t5x_like import checkpoints
-from t5x_like.data import DatasetConfig, model_feature_shapes, open_evaluation
+from t5x_like.data import (
+    CacheStatus,
+    DatasetConfig,
+    cache_status,
+    model_feature_shapes,
+    open_evaluation,
+)
 from t5x_like.errors import UserError
 from t5x_like.partitioning import path_name, split_boxes
 from t5x_like.protocols import LanguageModel
@@ -28,8 +34,14 @@ def check(plan: TrainingPlan) -> None:
     _check_lengths(plan.dataset, plan.model)
     # Traces the model: what its sizes cannot make fails here.
     plan.partitioner.param_shardings(plan.model)
-    if not checkpoints.checkpoint_steps(plan.model_dir):
+    steps = checkpoints.checkpoint_steps(plan.model_dir)
+    if not steps:
         _check_initial_checkpoint(plan.initial_checkpoint, plan.model)
+    if steps == [0]:
+        raise UserError(
+            f"MODEL_DIR '{plan.model_dir}' holds an imported model, not a run: start from it with "
+            "INITIAL_CHECKPOINT_PATH and another MODEL_DIR."
+        )
 
 
 def check_data(plan: TrainingPlan) -> None:
@@ -74,7 +86,10 @@ def _check_vocabulary(config: DatasetConfig, model: LanguageModel) -> None:
             try:
                 size, sentinels = vocabulary.vocab_size, getattr(vocabulary, "extra_ids", 0)
             except (OSError, ImportError):
-                continue  # its file is not on this host, which has a cache made elsewhere
+                # Its file is not on this host, which needs none where there is a cache.
+                if cache_status(member, config.cache_dir).status is CacheStatus.READY:
+                    continue
+                raise
             if size - sentinels > model.vocab_size:
                 raise UserError(
                     f"the vocabulary of '{name}' of task '{member.name}' has "
