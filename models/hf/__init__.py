@@ -110,7 +110,7 @@ def save_hf(
     if dtype not in WRITTEN_DTYPES:
         raise ModelError(f"dtype {dtype!r}: one of {', '.join(WRITTEN_DTYPES)} can be written.")
     for name in files or {}:
-        if Path(name).name != name:
+        if Path(name).name != name or name in ("", ".."):
             raise ModelError(
                 f"a file to copy is named {name!r}: only plain file names are written."
             )
