@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from models.hf.tensor_files import write_tensors
 from t5x_like import cli, data, load_run
 from t5x_like.anomaly_dump import read_batch
 from t5x_like.data import cache_layout
+from t5x_like.scaling.sweeps import executors
 from tasks import tokenizer_json, vocabularies
 
 ROOT = Path(__file__).parent.parent.parent
@@ -286,3 +288,21 @@ def test_secrets_of_the_environment_reach_no_file_and_no_output(train_flags, tmp
     for content in (done.stdout, done.stderr, *(path.read_bytes() for path in files)):
         assert secret.encode() not in content
     tally("faults", times=len(SECRETS), what="a secret that stayed in the environment")
+
+
+def test_secrets_reach_no_file_of_a_cluster_job(tmp_path, monkeypatch, tally):
+    """submitit writes what it submits to disk, pickled; the job sees the variable all the same."""
+    pytest.importorskip("submitit", reason="needs the extra [slurm]")
+    monkeypatch.setenv("WANDB_API_KEY", "hunter2-marker")
+    code = "import os; raise SystemExit(3 if os.environ['WANDB_API_KEY'][:7] == 'hunter2' else 4)"
+    place = executors.Slurm(str(tmp_path / "submitit"), cluster="local")
+    handle = place.submit(executors.Job("job", (sys.executable, "-c", code), tmp_path / "log.txt"))
+    deadline = time.monotonic() + 60
+    while handle.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert handle.poll() == 3
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".pkl" for path in files)
+    assert not [path for path in files if b"hunter2-marker" in path.read_bytes()]
+    tally("faults", what="a secret of a cluster job")

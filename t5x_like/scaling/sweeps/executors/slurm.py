@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,10 @@ class Slurm(Executor):
             executor.update_parameters(name=f"t5x-{job.name}", **self.parameters)
         except (NameError, TypeError, ValueError) as error:
             raise UserError(f"executors.Slurm.parameters: {error}") from error
-        command = Command(list(job.command), str(job.log), environment())
+        # submitit writes this to disk: the rest of the environment, with its secrets, is not in it.
+        # Slurm itself hands that to the job.
+        added = {"PYTHONPATH": environment()["PYTHONPATH"]}
+        command = Command(list(job.command), str(job.log), added)
         submitted = executor.submit(command)
         note.write_text(json.dumps({"job_id": submitted.job_id}))
         return _SlurmJob(submitted)
@@ -86,7 +90,7 @@ class Command:
     Attributes:
       command: the program and its arguments.
       log: file that its output is appended to.
-      env: its environment.
+      env: what is added to the environment that it finds.
     """
 
     command: list[str]
@@ -95,7 +99,7 @@ class Command:
 
     def __call__(self) -> int:
         """Runs it; its exit code."""
-        return child.run(self.command, self.log, self.env)
+        return child.run(self.command, self.log, {**os.environ, **self.env})
 
     def checkpoint(self, *args: Any, **kwargs: Any) -> Any:
         """Asked by submitit when time is up: the same again, which goes on."""
