@@ -93,6 +93,7 @@ class TokenizerVocabulary:
             ) from None
         octets = self._octets
         try:
+            json.loads(octets)  # some of what is not JSON, the library takes
             tokenizer = tokenizers.Tokenizer.from_str(octets.decode("utf-8"))
         except Exception as error:  # the library raises Exception itself
             raise TaskError(
@@ -211,8 +212,18 @@ class TokenizerVocabulary:
         return f"tokenizer-{self._sha256[:8]}-{self.extra_ids}"
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, without EOS."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        """The ids of a text, without EOS.
+
+        Raises:
+          TaskError: the file has no token for some of it, not even an unknown one.
+        """
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
+        except Exception as error:  # the library raises Exception itself
+            raise TaskError(
+                f"vocabulary file '{self._file}' cannot write {text[:40]!r}: "
+                f"{str(error).strip().splitlines()[0]}."
+            ) from None
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids up to the first EOS; special tokens and ids of none are left out."""

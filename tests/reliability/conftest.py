@@ -1,10 +1,13 @@
 """What the reliability tests share: a tally of what was survived, for `make reliability`."""
 
+import datetime
 import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
 from t5x_like import cli
@@ -27,6 +30,42 @@ def tally(request) -> Tally:
                 file.write(json.dumps(record) + "\n")
 
     return count
+
+
+@pytest.fixture
+def fuzz(tally) -> Callable[..., None]:
+    """Gives `check` many inputs: `fuzz(strategy, check, examples=100)`.
+
+    Each must pass or be refused as the user's mistake, in one line and in time; the same inputs
+    are drawn every time.
+    """
+
+    def run(strategy: Any, check: Callable[[Any], object], examples: int) -> None:
+        tried = 0
+
+        @hypothesis.settings(
+            max_examples=examples,
+            derandomize=True,
+            database=None,
+            deadline=datetime.timedelta(seconds=30),  # of each, on a busy machine
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )
+        @hypothesis.given(strategy)
+        def every(value: Any) -> None:
+            nonlocal tried
+            tried += 1
+            try:
+                check(value)
+            except Exception as error:
+                if getattr(error, "exit_code", None) != 2:
+                    raise
+                assert str(error).strip()
+                assert "\n" not in str(error).strip(), error
+
+        every()
+        tally("fuzzed", times=tried)
+
+    return run
 
 
 @pytest.fixture
