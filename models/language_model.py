@@ -3,17 +3,14 @@
 import dataclasses
 import functools
 import math
-import numbers
-import types
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from models import flops, losses
+from models import flops, losses, plain_types
 from models.errors import ModelError
 from models.layers import attention, auxiliary, embeddings, joined, mlps, records, stack
 
@@ -23,14 +20,7 @@ Cache = dict[str, Any]
 Params = Any
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
-# What a field of a plain type takes; NumPy's numbers are numbers too.
-_KINDS: Mapping[Any, Callable[[Any], bool]] = {
-    bool: lambda value: isinstance(value, bool),
-    int: lambda value: isinstance(value, numbers.Integral) and not isinstance(value, bool),
-    float: lambda value: isinstance(value, numbers.Real) and not isinstance(value, bool),
-    str: lambda value: isinstance(value, str),
-    type(None): lambda value: value is None,
-}
+_LARGEST = 2**31 - 1  # what an index of 32 bits reaches
 
 # Where `decoding_params` keeps the matrix from the residual stream to logits.
 OUTPUT_KERNEL = "output_kernel"
@@ -82,12 +72,11 @@ class LanguageModel(nn.Module, kw_only=True):
         """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not _is_of(value, field.type):
-                kind = getattr(field.type, "__name__", str(field.type))
-                raise self._refused(field.name, f"its type is {kind}")
+            if not plain_types.is_of(value, field.type):
+                raise self._refused(field.name, f"its type is {plain_types.named(field.type)}")
             lowest = 0 if field.name in self.offsets else 1
-            if type(value) is int and value < lowest:
-                raise self._refused(field.name, f"it must be {lowest} or more")
+            if type(value) is int and not lowest <= value <= _LARGEST:
+                raise self._refused(field.name, f"it must be {lowest} or more, below 2**31")
         for name in ("dropout_rate", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise self._refused(name, "it must be at least 0 and below 1")
@@ -355,15 +344,6 @@ class LanguageModel(nn.Module, kw_only=True):
           batch_shapes: shape of each feature.
         """
         return 3.0 * sum(part.full for part in self.forward_flops(batch_shapes).values())
-
-
-def _is_of(value: Any, annotation: Any) -> bool:
-    """Whether a value is of a plain type, or one of several; True of any other annotation."""
-    union = isinstance(annotation, types.UnionType)
-    kinds = typing.get_args(annotation) if union else (annotation,)
-    if not all(isinstance(kind, type) and kind in _KINDS for kind in kinds):
-        return True
-    return any(_KINDS[kind](value) for kind in kinds)
 
 
 @functools.lru_cache(maxsize=128)

@@ -14,6 +14,7 @@ from models.errors import ModelError
 from models.hf.mapping import Table
 from models.hf.tensor_files import TensorFiles
 from models.language_model import LanguageModel
+from models.plain_types import is_of, named
 
 Config = Mapping[str, Any]
 
@@ -143,6 +144,24 @@ class Family:
           ModelError: names an option that is missing, unknown, or has a value that is not
             supported.
         """
+        self._check_types(config, source)
+        try:
+            return self._built(config, source)
+        except ModelError:
+            raise
+        except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            raise ModelError(
+                f"{source}: config.json has an option whose value cannot be used: {error}."
+            ) from error
+
+    def _check_types(self, config: Config, source: str) -> None:
+        kinds = {field.name: field.type for field in dataclasses.fields(self.models[0])}
+        for option in self.options:
+            kind = kinds[option.ours]
+            if option.theirs in config and not is_of(config[option.theirs], kind):
+                raise unsupported(source, option.theirs, config[option.theirs], named(kind))
+
+    def _built(self, config: Config, source: str) -> LanguageModel:
         for option, value in self.fixed.items():
             if config.get(option, value) != value:
                 raise unsupported(source, option, config[option], repr(value))

@@ -150,6 +150,7 @@ def filled(model: LanguageModel, table: Table, tensors: TensorFiles, source: str
     """
     shapes = parameter_shapes(model)
     table = [entry for entry in table if isinstance(entry, Zeros) or not entry.copy]
+    _check_count(table, shapes, tensors, source)
     wanted = their_shapes(table, shapes)
     if extra := sorted(set(tensors) - set(wanted)):
         raise ModelError(f"{source}: tensor {extra[0]!r} has no place in this model.")
@@ -244,6 +245,20 @@ def their_shapes(table: Table, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
         for _, name in entry.places(shape):
             wanted[name] = entry.their_shape(shape)
     return wanted
+
+
+def _check_count(
+    table: Table, shapes: Mapping[str, Shape], tensors: TensorFiles, source: str
+) -> None:
+    """Refuses more layers than there are tensors, before each of them is named."""
+    for entry in table:
+        if isinstance(entry, Weight) and entry.stacked_axes:
+            count = math.prod(shapes[entry.ours][: entry.stacked_axes])
+            if count > len(tensors):
+                raise ModelError(
+                    f"{source}: config.json asks for {count} tensors {entry.theirs!r}, and there "
+                    f"are {len(tensors)} tensors in all."
+                )
 
 
 def parameter_shapes(model: LanguageModel) -> dict[str, Shape]:

@@ -70,7 +70,7 @@ def test_a_configuration_that_is_not_json(import_hf, source, content):
         ({"n_embd": ...}, ["config.json lacks the option 'n_embd'"]),
         ({"activation_function": "relu"}, ["activation_function 'relu' is not supported"]),
         ({"sliding_window": 5}, ["the option sliding_window 5", "is not supported"]),
-        ({"n_layer": "two"}, ["num_layers is 'two'", "its type is int"]),
+        ({"n_layer": "two"}, ["n_layer 'two' is not supported: only int is"]),
         ({"n_head": 0}, ["num_heads is 0"]),
         ({"n_embd": -8}, ["embed_dim is -8"]),
         ({"n_head": 5}, ["num_heads 5"]),
