@@ -12,7 +12,7 @@ from t5x_like.data.example_proto import Values, feature_spans, parse_example, pa
 from t5x_like.data.tfrecord import RecordFile
 from t5x_like.errors import UserError
 
-# Splits up to this size are read whole at every start, at 2.7 GB/s from the page cache. Of a larger
+# Splits up to this size are read whole at every start, at 4 GB/s from the page cache. Of a larger
 # one that was verified before, sizes and modification times are compared.
 _READ_AT_EVERY_START = 1 << 30
 

@@ -28,7 +28,7 @@ from t5x_like.errors import UserError
 _HEADER = 12
 _FOOTER = 4
 _CHECKED_TOGETHER = 1 << 14  # records whose checksums are computed in one call
-_READ_TOGETHER = 4 << 20  # bytes
+_READ_TOGETHER = 1 << 18  # bytes, which stay in the processor's cache
 
 
 def _corrupt(path: Path, offset: int, found: str) -> UserError:
@@ -46,9 +46,10 @@ def _map(path: Path) -> np.ndarray:
 def _checksum(path: Path) -> int:
     """CRC-32 of a whole file."""
     checksum = 0
+    block = memoryview(bytearray(_READ_TOGETHER))
     with path.open("rb", buffering=0) as file:
-        while block := file.read(_READ_TOGETHER):
-            checksum = zlib.crc32(block, checksum)
+        while size := file.readinto(block):
+            checksum = zlib.crc32(block[:size], checksum)
     return checksum
 
 
