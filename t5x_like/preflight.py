@@ -28,20 +28,13 @@ def check(plan: TrainingPlan) -> None:
     Raises:
       UserError: two of them do not go together.
     """
+    _check_start(plan)
     for config in (plan.dataset, *plan.validation):
         plan.partitioner.check_rows(config.batch_size)
         _check_vocabulary(config, plan.model)
     _check_lengths(plan.dataset, plan.model)
     # Traces the model: what its sizes cannot make fails here.
     plan.partitioner.param_shardings(plan.model)
-    steps = checkpoints.checkpoint_steps(plan.model_dir)
-    if not steps:
-        _check_initial_checkpoint(plan.initial_checkpoint, plan.model)
-    if steps == [0]:
-        raise UserError(
-            f"MODEL_DIR '{plan.model_dir}' holds an imported model, not a run: start from it with "
-            "INITIAL_CHECKPOINT_PATH and another MODEL_DIR."
-        )
 
 
 def check_data(plan: TrainingPlan) -> None:
@@ -97,6 +90,20 @@ def _check_vocabulary(config: DatasetConfig, model: LanguageModel) -> None:
                     f"vocab_size is {model.vocab_size}: raise it to {size}, or use the vocabulary "
                     "that the model is for."
                 )
+
+
+def _check_start(plan: TrainingPlan) -> None:
+    """Compares the checkpoint that the run goes on from, or starts from, with what it needs."""
+    steps = checkpoints.checkpoint_steps(plan.model_dir)
+    if not steps:
+        _check_initial_checkpoint(plan.initial_checkpoint, plan.model)
+        return
+    newest = checkpoints.find_checkpoint(plan.model_dir, steps[-1])
+    if not (newest / "optimizer").is_dir():
+        raise UserError(
+            f"checkpoint '{newest}' holds parameters alone: start from it with "
+            "INITIAL_CHECKPOINT_PATH and another MODEL_DIR."
+        )
 
 
 def _check_initial_checkpoint(source: Any, model: LanguageModel) -> None:

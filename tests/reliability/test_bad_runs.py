@@ -123,5 +123,8 @@ def test_a_subset_given_as_text_is_no_list(finetune, imported):
 
 def test_an_imported_model_is_no_run_to_go_on_with(train, imported, tmp_path):
     shutil.copytree(imported, tmp_path / "run")
-    words = ["holds an imported model, not a run", "INITIAL_CHECKPOINT_PATH and another MODEL_DIR"]
+    words = [
+        "checkpoints/0' holds parameters alone",
+        "INITIAL_CHECKPOINT_PATH and another MODEL_DIR",
+    ]
     train([], *words)
