@@ -4,7 +4,7 @@ import collections
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -39,6 +39,7 @@ class Ledger:
         loss that is no number ends the run.
       tokens: positions computed by earlier starts of the run.
       seconds: time taken by them.
+      unrecorded: `unrecorded()` of the start before, when the checkpoint was written.
 
     Attributes:
       tokens: positions computed so far, padding included.
@@ -55,6 +56,7 @@ class Ledger:
         policy: AnomalyPolicy | None = None,
         tokens: int = 0,
         seconds: float = 0.0,
+        unrecorded: Mapping[str, Any] | None = None,
     ) -> None:
         self.tokens = tokens
         self._train_steps = train_steps
@@ -63,10 +65,14 @@ class Ledger:
         self._log = log
         self._peak = peak
         self._policy = policy
-        self._skipped, self._skipped_in_a_row = 0, 0
+        before = unrecorded or {}
+        self._skipped = before.get("skipped", 0)
+        self._skipped_in_a_row = before.get("skipped_in_a_row", 0)
         self._began = time.perf_counter() - seconds
         self._in_flight: collections.deque[tuple[int, Metrics]] = collections.deque()
-        self._totals: dict[str, tuple[float, float]] = {}
+        self._totals: dict[str, tuple[float, float]] = {
+            name: (value, weight) for name, (value, weight) in before.get("totals", {}).items()
+        }
         self._tokens_per_step = 0
         self._flops_per_step = 0.0
         self._timed_steps = 0
@@ -76,6 +82,17 @@ class Ledger:
     def seconds(self) -> float:
         """Time since the run began, earlier starts included."""
         return time.perf_counter() - self._began
+
+    def unrecorded(self) -> dict[str, Any]:
+        """What has been summed up since the last record, as JSON.
+
+        Kept in a checkpoint, so that the next record is the same as without an interruption.
+        """
+        return {
+            "totals": {name: list(pair) for name, pair in self._totals.items()},
+            "skipped": self._skipped,
+            "skipped_in_a_row": self._skipped_in_a_row,
+        }
 
     def set_work(self, tokens_per_step: int, flops_per_step: float) -> None:
         """What one step computes: positions, and model FLOPs."""

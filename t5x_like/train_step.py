@@ -65,7 +65,7 @@ def lower_train_step(
     seed: int = 0,
     num_microbatches: int = 1,
 ) -> jax.stages.Lowered:
-    """The program of `make_train_step` for batches of these shapes, ready to be compiled.
+    """The program that `train` runs for batches of these shapes, ready to be compiled.
 
     Allocates nothing, so the partitioner's devices need not exist.
 
@@ -80,13 +80,18 @@ def lower_train_step(
     Raises:
       UserError: the pieces do not divide the batch.
     """
-    state = train_state.abstract_state(model, optimizer, partitioner)
+    policy = AnomalyPolicy()
+    guard = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=partitioner.replicated),
+        policy.guard(),
+    )
+    state = train_state.abstract_state(model, optimizer, partitioner).with_guard(guard)
     sharding = partitioner.batch_sharding
     batch = {
         name: jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding)
         for name, shape in batch_shapes.items()
     }
-    jitted = _jitted(model, optimizer, partitioner, seed, num_microbatches, None)
+    jitted = _jitted(model, optimizer, partitioner, seed, num_microbatches, policy)
     with partitioner.activate():
         return jitted.lower(state, batch)
 

@@ -87,7 +87,7 @@ class TrainingRun:
         for name in self._checkpointer.unfinished:
             self._notes.append(f"warning: checkpoint '{name}' was not finished, and is skipped")
         self._origin = ""
-        self._tokens, self._seconds = 0, 0.0
+        self._accounts: dict[str, Any] = {}  # the metadata of the checkpoint it starts from
         self._ledger: Ledger
         self._log: MetricsLog | None = None
 
@@ -134,15 +134,13 @@ class TrainingRun:
           UserError: the run in MODEL_DIR is another one, or the checkpoint does not fit.
           Damaged: the checkpoint cannot be read, or is not what was saved.
         """
-        state, recent_losses = self._resumed(step, create)
+        state = self._resumed(step, create)
         if self._policy is None:
             return state
-        guard = self._policy.guard(recent_losses)
+        guard = self._policy.guard(self._accounts.get("recent_losses", []))
         return state.with_guard(jax.device_put(guard, self.plan.partitioner.replicated))
 
-    def _resumed(
-        self, step: int | None, create: Callable[[int], TrainState] | None
-    ) -> tuple[TrainState, list[float]]:
+    def _resumed(self, step: int | None, create: Callable[[int], TrainState] | None) -> TrainState:
         plan = self.plan
         source = plan.initial_checkpoint
         became_another = bool(step) and self._compare_with_last_start()
@@ -156,20 +154,18 @@ class TrainingRun:
                 self._origin = f"step {source.step} of {source.model_dir}"
                 state, position, metadata = checkpoints.branch_state(source, target)
             self._set_position(position, may_begin_again=became_another)
-            self._tokens, self._seconds = metadata["tokens"], metadata["seconds"]
-            return state, metadata.get("recent_losses", [])
-        self.start, self._tokens, self._seconds = 0, 0, 0.0
+            self._accounts = metadata
+            return state
+        self.start, self._accounts = 0, {}
         if isinstance(source, InitialCheckpoint):
             self._origin = source.path
-            state = checkpoints.initial_state(
+            return checkpoints.initial_state(
                 source, plan.model, plan.optimizer, plan.partitioner, plan.seed
             )
-            return state, []
         self._origin = "random initialization"
         if create is not None:
-            return create(plan.seed), []
-        made = train_state.create_state(plan.model, plan.optimizer, plan.partitioner, plan.seed)
-        return made, []
+            return create(plan.seed)
+        return train_state.create_state(plan.model, plan.optimizer, plan.partitioner, plan.seed)
 
     def _compare_with_last_start(self) -> bool:
         """Says what has changed; whether it makes this another run."""
@@ -229,8 +225,9 @@ class TrainingRun:
             log=self._log,
             peak=peak,
             policy=self._policy,
-            tokens=self._tokens,
-            seconds=self._seconds,
+            tokens=self._accounts.get("tokens", 0),
+            seconds=self._accounts.get("seconds", 0.0),
+            unrecorded=self._accounts.get("unrecorded"),
         )
 
     # -- The steps -------------------------------------------------------------------------------
@@ -265,7 +262,7 @@ class TrainingRun:
             if step == self.start + 1:
                 self._ledger.forget_compilation()
                 if not self._returns:
-                    first = duration(self._ledger.seconds - self._seconds)
+                    first = duration(self._ledger.seconds - self._accounts.get("seconds", 0.0))
                     self.progress.say(f"first step after {first}")
 
     def save_is_due(self, step: int) -> bool:
@@ -286,6 +283,7 @@ class TrainingRun:
             "seconds": self._ledger.seconds,
             "parameters": self.plan.model.parameter_count(),
             "jax": jax.__version__,
+            "unrecorded": self._ledger.unrecorded(),
             "recent_losses": state.guard.known() if state.guard is not None else [],
         }
 
