@@ -10,7 +10,7 @@ from t5x_like.checkpoints import Branch, CheckpointPolicy, InitialCheckpoint
 from t5x_like.data import DatasetConfig
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
-from t5x_like.preemption import Preempted, stop_on_signal
+from t5x_like.preemption import Preempted, end_on_signal, stop_on_signal
 from t5x_like.protocols import LanguageModel
 from t5x_like.run_summary import device_peak
 from t5x_like.train_state import TrainState
@@ -24,38 +24,38 @@ def train_alone(plan: TrainingPlan) -> TrainState:
     compilation_cache.enable()
     hardware.keep_freed_memory()
     run = TrainingRun(plan, guarded=True)
-    with contextlib.closing(run):
-        state = run.resume_newest()
-        run.begin(device_peak(plan.partitioner))
-        run.progress.follow("models")
-        train_step = make_train_step(
-            plan.model,
-            plan.optimizer,
-            plan.partitioner,
-            seed=plan.seed,
-            num_microbatches=plan.num_microbatches,
-            anomaly_policy=plan.anomaly_policy,
-        )
+    with stop_on_signal() as stop, contextlib.closing(run):
+        with end_on_signal():  # there is nothing to save yet
+            state = run.resume_newest()
+            run.begin(device_peak(plan.partitioner))
+            run.progress.follow("models")
+            train_step = make_train_step(
+                plan.model,
+                plan.optimizer,
+                plan.partitioner,
+                seed=plan.seed,
+                num_microbatches=plan.num_microbatches,
+                anomaly_policy=plan.anomaly_policy,
+            )
         trained = False
-        with stop_on_signal() as stop:
-            while not trained:
-                try:
-                    for step in run.steps():
-                        batch = plan.partitioner.shard_batch(run.next_batch(step))
-                        state, metrics = train_step(state, batch)
-                        run.add(step, metrics)
-                        stopping = stop.after(step) and step < plan.train_steps
-                        # Before the checkpoint: a run that has its last one is measured too.
-                        if run.validation_is_due(step) and not stopping:
-                            run.validate(step, state)
-                        if run.save_is_due(step) or stopping:
-                            run.save(step, state)
-                        if stopping:
-                            who = stop.signal_name or "a signal to another process"
-                            raise Preempted(f"{who} received: saved step {step}")
-                    trained = True
-                except Anomaly as anomaly:
-                    state = run.react(anomaly, state)
+        while not trained:
+            try:
+                for step in run.steps():
+                    batch = plan.partitioner.shard_batch(run.next_batch(step))
+                    state, metrics = train_step(state, batch)
+                    run.add(step, metrics)
+                    stopping = stop.after(step) and step < plan.train_steps
+                    # Before the checkpoint: a run that has its last one has been measured too.
+                    if run.validation_is_due(step) and not stopping:
+                        run.validate(step, state)
+                    if run.save_is_due(step) or stopping:
+                        run.save(step, state)
+                    if stopping:
+                        who = stop.signal_name or "a signal to another process"
+                        raise Preempted(f"{who} received: saved step {step}")
+                trained = True
+            except Anomaly as anomaly:
+                state = run.react(anomaly, state)
     return state
 
 

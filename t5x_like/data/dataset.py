@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -165,7 +166,15 @@ def _check_shards(config: DatasetConfig, shard_index: int, shard_count: int) -> 
         raise ValueError(f"shard {shard_index} of {shard_count}")
 
 
+def _allow_open_files() -> None:
+    """A cache keeps a few files of each shard open; the usual limit of 1,024 is for 400 shards."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _open_tasks(config: DatasetConfig, *, training: bool) -> list[task_examples.TaskExamples]:
+    _allow_open_files()
     opened = []
     long_examples: LongExamples = config.long_examples if training else TrimLong()
     for task, _ in tasks_of(config.task):

@@ -16,9 +16,9 @@ from tests.reliability import mutations
 FIXTURES = Path(__file__).parent.parent / "models" / "hf" / "fixtures"
 FAMILIES = sorted(path.name for path in FIXTURES.iterdir())
 WEIGHTS = "model.safetensors"
-BYTES = [100, pytest.param(2000, marks=pytest.mark.slow)]
+BYTES = [100, pytest.param(600, marks=pytest.mark.slow)]
 # Each builds a model where the values make one.
-VALUES = [20, pytest.param(200, marks=pytest.mark.slow)]
+VALUES = [20, pytest.param(60, marks=pytest.mark.slow)]
 
 
 def split(family):

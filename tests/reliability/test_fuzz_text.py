@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tasks.sources import JsonLines, TabSeparated
 from tests.reliability import mutations
 
-DEPTHS = [150, pytest.param(3000, marks=pytest.mark.slow)]
+DEPTHS = [150, pytest.param(600, marks=pytest.mark.slow)]
 OBJECTS = [{"text": "Many hands", "label": 1}, {"text": "é\u2028\n\t", "label": None}]
 JSONL = "".join(json.dumps(value) + "\n" for value in OBJECTS).encode()
 JSON_TOKENS = (b"{", b"}", b"[", b'"', b"\\u", b"\\ud800", b"\n", b"\r", b"\x00", b"\xff", b"NaN",
