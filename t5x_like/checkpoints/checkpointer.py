@@ -1,6 +1,5 @@
 """Writing and reading the states of a run, in the background and exactly."""
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,14 @@ from etils import epath
 
 from t5x_like import disk_space, storage
 from t5x_like.checkpoints.checksums import checksums
-from t5x_like.checkpoints.contents import json_sum, read_arrays, read_json, read_metadata, sealed
+from t5x_like.checkpoints.contents import (
+    json_sum,
+    read_arrays,
+    read_json,
+    read_metadata,
+    say_once,
+    sealed,
+)
 from t5x_like.checkpoints.layout import DIRECTORY, set_aside, unfinished
 from t5x_like.checkpoints.policy import CheckpointPolicy
 from t5x_like.checkpoints.shapes import check_parameters
@@ -34,8 +40,7 @@ class Checkpointer:
     def __init__(
         self, model_dir: str, policy: CheckpointPolicy | None = None, *, read_only: bool = False
     ) -> None:
-        # What Orbax raises it also says, in several tracebacks.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        say_once()
         policy = policy or CheckpointPolicy()
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy.kept(),

@@ -6,6 +6,7 @@ and each JSON value, is compared with the checksum that was kept in the checkpoi
 
 import contextlib
 import json
+import logging
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,6 +21,12 @@ from t5x_like.errors import UserError
 from t5x_like.partitioning import path_name
 
 _SUMS = "checksums"
+
+
+def say_once() -> None:
+    """What Orbax raises it says too, in tracebacks of all its threads: these are left out."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def sealed(metadata: Mapping[str, Any], sums: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,6 +121,7 @@ def _read_json(directory: epath.Path, item: str) -> dict[str, Any]:
 
 
 def _restore(item: epath.Path, target: Any) -> Any:
+    say_once()
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         return reader.restore(
             item,

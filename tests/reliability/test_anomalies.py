@@ -23,7 +23,7 @@ BAD_STEP = 6
 class Poisoned(gpt.GPT2):
     """A model whose loss on one batch, known by the sum of its tokens, is multiplied."""
 
-    poison: int = -1
+    poison: int = 1  # no batch has so few
     factor: float = float("nan")
 
     def loss(self, params, batch, rng=None):
@@ -34,7 +34,7 @@ class Poisoned(gpt.GPT2):
         return total, {**metrics, "loss": (total, metrics["loss"][1])}
 
 
-def model(poison=-1, factor=float("nan")):
+def model(poison=1, factor=float("nan")):
     sizes = {"vocab_size": 384, "embed_dim": 16, "num_heads": 2, "num_layers": 1}
     return Poisoned(max_length=32, poison=poison, factor=factor, **sizes)
 
