@@ -4,6 +4,7 @@ Everything heavy is imported by the subcommand that needs it.
 """
 
 import argparse
+import functools
 import importlib.util
 import json
 import os
@@ -183,11 +184,14 @@ def _train(options: argparse.Namespace) -> None:
         print(config.full_text())
         return
     with _joined(options, config):
-        program(execute=preflight.check)
+        changes: dict[str, Any] = (
+            {"allow_config_change": True} if options.allow_config_change else {}
+        )
+        start = functools.partial(program, config_text=config.operative_text, **changes)
+        start(execute=preflight.check)
         _build_missing_caches(options, config)
-        program(execute=preflight.check_data)
-        allowed = options.allow_config_change
-        program(config_text=config.operative_text, allow_config_change=allowed)
+        start(execute=preflight.check_data)
+        start()
 
 
 def _eval(options: argparse.Namespace) -> None:

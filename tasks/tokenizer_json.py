@@ -217,8 +217,9 @@ class TokenizerVocabulary:
         Raises:
           TaskError: the file has no token for some of it, not even an unknown one.
         """
+        tokenizer = self._tokenizer
         try:
-            return self._tokenizer.encode(text, add_special_tokens=False).ids
+            return tokenizer.encode(text, add_special_tokens=False).ids
         except Exception as error:  # the library raises Exception itself
             raise TaskError(
                 f"vocabulary file '{self._file}' cannot write {text[:40]!r}: "

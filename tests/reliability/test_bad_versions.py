@@ -3,6 +3,7 @@
 import ast
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,15 @@ from t5x_like import __main__ as entry
 
 ROOT = Path(__file__).parent.parent.parent
 OLD = [f"python3.{minor}" for minor in (8, 9, 10)]
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    """The entry point answers signals until its process ends; here it does not end."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def run(interpreter, *arguments, path=ROOT):

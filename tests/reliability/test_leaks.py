@@ -113,7 +113,9 @@ class Signalling:
 def test_an_ended_run_leaves_no_thread_no_process_and_no_open_file(
     train_flags, tmp_path, monkeypatch, tally, more, signalled, code
 ):
+    gc.collect()  # what other tests have left
     threads, processes = set(threading.enumerate()), children()
+    opened = open_files(tmp_path.parent)
     with monkeypatch.context() as patched:
         if signalled:
             patched.setattr(sys, "stdout", Signalling(signalled))
@@ -123,5 +125,5 @@ def test_an_ended_run_leaves_no_thread_no_process_and_no_open_file(
     assert children() == processes
     if code:
         gc.collect()  # an error's traceback holds what its frames used
-    assert open_files(tmp_path.parent) == set()  # its own, and those of the cache
+    assert open_files(tmp_path.parent) <= opened  # its own, and those of the cache
     tally("faults")

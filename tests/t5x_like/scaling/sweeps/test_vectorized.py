@@ -14,12 +14,13 @@ import pytest
 
 from models.gpt import GPT2
 from t5x_like import checkpoints, cli, load_run, metrics_log, optimizers, schedules
+from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.partitioning import Partitioner
 from t5x_like.scaling.sweeps import vectorized
 from t5x_like.scaling.sweeps.one_function import Different, one_function
 from t5x_like.train_state import state_maker
 from t5x_like.train_step import make_train_step
-from t5x_like.training_run import TrainingPlan
+from t5x_like.training_plan import TrainingPlan
 
 # Two seeds by two rates.
 CELLS = {"a": (0, 0.01), "b": (0, 0.02), "c": (7, 0.01), "d": (7, 0.02)}
@@ -222,7 +223,8 @@ def test_a_step_of_several_runs_at_once_is_that_of_each(at_once, batch):
             model=model, model_dir="", dataset=Rows(), train_steps=10,
             optimizer=rule("adamw", rate), validation=(), validation_period=1,
             validation_batches=None, initial_checkpoint=None, num_microbatches=1, seed=seed,
-            partitioner=partitioner, checkpoint_policy=None, log_period=1, tensorboard=False,
+            partitioner=partitioner, checkpoint_policy=None, anomaly_policy=AnomalyPolicy(),
+            allow_config_change=False, log_period=1, tensorboard=False,
             wandb_project=None, config_text=None,
         )
         for seed, rate in enumerate((0.01, 0.02, 0.03))
