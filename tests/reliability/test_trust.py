@@ -266,6 +266,7 @@ SECRETS = (
 )
 
 
+@pytest.mark.slow
 def test_secrets_of_the_environment_reach_no_file_and_no_output(train_flags, tmp_path, tally):
     """A run to its end, and one that fails, each with every file and word that it leaves."""
     secret = "hunter2-marker"

@@ -163,6 +163,7 @@ def test_training_never_imports_tensorflow(train_flags, tmp_path, program):
     assert "imported: []" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_exits_with_143_and_the_next_start_goes_on(
     train_flags, tmp_path, number

@@ -107,6 +107,7 @@ def test_runs_together_equal_the_runs_apart(write_cells, tmp_path):
     assert len(losses) == 4
 
 
+@pytest.mark.slow
 def test_runs_that_were_killed_go_on_from_the_newest_step_that_all_have(write_cells, tmp_path):
     cells = {name: CELLS[name] for name in "ad"}
     whole = write_cells(tmp_path / "whole", cells)
