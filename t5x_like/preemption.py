@@ -76,15 +76,20 @@ def end_on_signal() -> Iterator[None]:
     Raises:
       Preempted: a signal has come.
     """
+    received: list[str] = []
 
     def first(name: str) -> None:
-        raise _Ended(f"{name} received: there was nothing to save.")
+        received.append(name)
+        raise _Ended
 
     try:
         with _on_signal(first):
             yield
-    except _Ended as end:
-        raise Preempted(str(end)) from None
+    except _Ended:
+        pass
+    # Without `_Ended` too: raised in a callback of the garbage collector, it goes no further.
+    if received:
+        raise Preempted(f"{received[0]} received: there was nothing to save.")
 
 
 @contextlib.contextmanager
