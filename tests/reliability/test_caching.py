@@ -185,7 +185,8 @@ def caching(tmp_path):
     for process in started:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.wait()
+        process.stderr.close()
 
 
 def start_until_first_shard(caching, flags, folder):
