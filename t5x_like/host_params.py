@@ -12,7 +12,9 @@ import orbax.checkpoint as ocp
 
 from t5x_like import storage
 from t5x_like.checkpoints import DIRECTORY, check_parameters, find_checkpoint, load_metadata
-from t5x_like.partitioning import split_boxes
+from t5x_like.checkpoints.checksums import checksums
+from t5x_like.checkpoints.contents import check_sums, reading, sealed
+from t5x_like.partitioning import path_name, split_boxes
 from t5x_like.protocols import LanguageModel, Params
 
 # Bytes of an array that are written together, at least; there are as many pieces at most.
@@ -61,6 +63,7 @@ def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[st
     pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=piece), arrays)
     options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
     directory = storage.location(model_dir) / DIRECTORY
+    content = sealed({"step": step, **metadata}, {"params": checksums(arrays)})
     with ocp.CheckpointManager(directory, item_handlers=handlers, options=options) as manager:
         manager.save(
             step,
@@ -68,7 +71,7 @@ def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[st
                 params=ocp.args.PyTreeSave(
                     arrays, save_args=pieces, ocdbt_target_data_file_size=64 * piece
                 ),
-                metadata=ocp.args.JsonSave({"step": step, **metadata}),
+                metadata=ocp.args.JsonSave(content),
             ),
         )
 
@@ -83,8 +86,10 @@ def read_params(path: str, model: LanguageModel, step: int | None = None) -> tup
 
     Raises:
       UserError: no checkpoint, or one of another architecture.
+      Damaged: it cannot be read, or is not what was saved.
     """
     directory = find_checkpoint(path, step)
+    metadata = load_metadata(str(directory))
     target, _ = split_boxes(model.abstract_params())
     check_parameters(target, directory)
     as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
@@ -95,15 +100,17 @@ def read_params(path: str, model: LanguageModel, step: int | None = None) -> tup
             alone = jax.tree_util.tree_map_with_path(
                 lambda other, leaf: leaf if other == path else None, target
             )
-            restored = reader.restore(
-                (directory / "params").absolute(),
-                args=ocp.args.PyTreeRestore(
-                    item=alone,
-                    restore_args=jax.tree.map(lambda _: as_numpy, alone),
-                    partial_restore=True,
-                ),
-            )
+            with reading(directory, f"params array '{path_name(path)}'"):
+                restored = reader.restore(
+                    (directory / "params").absolute(),
+                    args=ocp.args.PyTreeRestore(
+                        item=alone,
+                        restore_args=jax.tree.map(lambda _: as_numpy, alone),
+                        partial_restore=True,
+                    ),
+                )
+            check_sums(directory, "params", restored, metadata)
             return jax.tree.leaves(restored)[0]
 
         params = jax.tree_util.tree_map_with_path(read, target)
-    return params, int(load_metadata(str(directory)).get("step", 0))
+    return params, int(metadata.get("step", 0))

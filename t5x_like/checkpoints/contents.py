@@ -90,11 +90,26 @@ def read_arrays(directory: epath.Path, item: str, target: Any, metadata: Mapping
             raise
         name = _first_unreadable(directory / item, target) or _first_line(error)
         raise _unreadable(directory, f"{item} array '{name}'") from error
+    check_sums(directory, item, arrays, metadata)
+    return arrays
+
+
+def check_sums(directory: epath.Path, item: str, arrays: Any, metadata: Mapping[str, Any]) -> None:
+    """Compares arrays of an item, or some of them, with their checksums.
+
+    Args:
+      directory: the checkpoint.
+      item: its name.
+      arrays: a subtree of the item's tree.
+      metadata: of the checkpoint, with the checksums.
+
+    Raises:
+      Damaged: the first array that is not what was written.
+    """
     wrong = damaged(arrays, metadata.get(_SUMS, {}).get(item, {}))
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise _changed(directory, f"{item} array '{wrong[0]}'{more}")
-    return arrays
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from t5x_like import checkpoints, cli, optimizers, schedules, train_state
+from t5x_like import checkpoints, cli, host_params, optimizers, schedules, train_state
 from t5x_like.checkpoints import Checkpointer, CheckpointPolicy, Damaged
 from t5x_like.checkpoints.checksums import checksums, damaged
 
@@ -171,6 +171,21 @@ def test_the_checksum_does_not_depend_on_the_mesh():
     x = jax.random.normal(jax.random.key(0), (len(devices) * 4, 6))
     spread = jax.device_put(x, NamedSharding(Mesh(devices, ("a",)), PartitionSpec("a")))
     assert checksums({"x": x}) == checksums({"x": spread})
+
+
+def test_an_imported_model_has_checksums_too(saved, model, tmp_path, tally):
+    """The files of other arrays of the same shapes, as a copy that went wrong might leave."""
+    _, state = saved
+    host = jax.tree.map(np.asarray, state.params)
+    host_params.write_params(str(tmp_path / "a"), host, 0, {})
+    host_params.write_params(str(tmp_path / "b"), jax.tree.map(lambda x: x + 1, host), 0, {})
+    read, _ = host_params.read_params(str(tmp_path / "a"), model)
+    jax.tree.map(np.testing.assert_array_equal, read, host)
+    shutil.rmtree(tmp_path / "a/checkpoints/0/params")
+    shutil.copytree(tmp_path / "b/checkpoints/0/params", tmp_path / "a/checkpoints/0/params")
+    with pytest.raises(Damaged, match=r"params array '[\w/]+' is not what was saved"):
+        host_params.read_params(str(tmp_path / "a"), model)
+    tally("faults")
 
 
 # -- In a run --------------------------------------------------------------------------------------
