@@ -14,10 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import NoReturn
 
 EXIT_CODE = 143  # as a shell reports a process that SIGTERM ended
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _ALONE_SECONDS = 0.5  # within which a process ends after its parent
+_LEAVING_SECONDS = 10.0  # in which what was begun is left, before the process ends without
 
 
 class Preempted(Exception):
@@ -57,7 +59,7 @@ def stop_on_signal() -> Iterator[StopRequest]:
     """
     request = StopRequest()
 
-    def first(name: str) -> None:
+    def first(name: str, frame: FrameType | None) -> None:
         request.signal_name = name
         peers = sys.modules.get("t5x_like.peers")
         if peers is not None and (watch := peers.watch()):
@@ -71,33 +73,59 @@ def stop_on_signal() -> Iterator[StopRequest]:
 def end_on_signal() -> Iterator[None]:
     """Turns the first SIGTERM or SIGINT into `Preempted`; a second one exits at once.
 
-    For what can be begun again. Outside the main thread nothing changes.
+    For what can be begun again. Outside the main thread nothing changes. Python can keep the
+    main thread from leaving: while XLA compiles, or where a callback swallows what is raised
+    in it. Then the process ends from another thread, with the same line and exit code.
 
     Raises:
       Preempted: a signal has come.
     """
     received: list[str] = []
 
-    def first(name: str) -> None:
+    def first(name: str, frame: FrameType | None) -> None:
         received.append(name)
+        if _is_importing(frame):
+            _exit(name)
         raise _Ended
 
     try:
-        with _on_signal(first):
+        with _on_signal(first, seconds=_LEAVING_SECONDS):
             yield
     except _Ended:
         pass
-    # Without `_Ended` too: raised in a callback of the garbage collector, it goes no further.
-    if received:
-        raise Preempted(f"{received[0]} received: there was nothing to save.")
+    if received:  # without `_Ended` too: a callback has swallowed it
+        raise Preempted(_nothing_to_save(received[0]))
+
+
+def _nothing_to_save(signal_name: str) -> str:
+    return f"{signal_name} received: there was nothing to save."
+
+
+def _exit(signal_name: str) -> NoReturn:
+    os.write(2, f"t5x-like: error: {_nothing_to_save(signal_name)}\n".encode())
+    os._exit(EXIT_CODE)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported: extensions turn what is raised in them into
+    `ImportError`, which many a package takes for an option that is not installed.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextlib.contextmanager
-def _on_signal(first: Callable[[str], None]) -> Iterator[None]:
+def _on_signal(
+    first: Callable[[str, FrameType | None], None], seconds: float | None = None
+) -> Iterator[None]:
     """Calls `first` in the main thread with the first signal's name; the second exits.
 
     Python calls handlers between two of its own instructions, and so not while XLA compiles.
-    The byte that it writes at once for each signal is read by a thread, which can exit then.
+    The byte that it writes at once for each signal is read by a thread, which can exit then,
+    and does so too when the context has not been left after `seconds`.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -106,11 +134,16 @@ def _on_signal(first: Callable[[str], None]) -> Iterator[None]:
     writer.setblocking(False)
 
     def listen() -> None:
-        received = 0
-        while data := reader.recv(16):
-            received += sum(number in SIGNALS for number in data)
-            if received > 1:
-                os._exit(EXIT_CODE)
+        received: list[int] = []
+        try:
+            while data := reader.recv(16):
+                received += [number for number in data if number in SIGNALS]
+                if len(received) > 1:
+                    os._exit(EXIT_CODE)
+                if received:
+                    reader.settimeout(seconds)
+        except TimeoutError:
+            _exit(signal.Signals(received[0]).name)
 
     seen = False
 
@@ -118,7 +151,7 @@ def _on_signal(first: Callable[[str], None]) -> Iterator[None]:
         nonlocal seen
         if not seen:
             seen = True
-            first(signal.Signals(number).name)
+            first(signal.Signals(number).name, frame)
 
     thread = threading.Thread(target=listen, name="signals", daemon=True)
     thread.start()

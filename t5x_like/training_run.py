@@ -336,8 +336,8 @@ class TrainingRun:
         )
         raise Diverged(
             f"{anomaly} at step {anomaly.step}: load_run('{dump}') opens the state before it and "
-            "its batch; lower the learning rate, or choose another reaction, such as "
-            "--gin.anomalies.AnomalyPolicy.reaction=@anomalies.Restore()."
+            "its batch; lower the learning rate, clip the gradient, or choose another "
+            "anomalies.AnomalyPolicy.reaction, see docs/reliability.md."
         )
 
     def _go_back(

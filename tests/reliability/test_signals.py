@@ -65,7 +65,7 @@ def test_the_step_is_finished_and_saved_and_the_next_start_goes_on_bit_for_bit(
     train_flags, whole, tmp_path, monkeypatch, capsys, tally, number, text, saved
 ):
     flags = [*train_flags, f"--gin.MODEL_DIR={tmp_path}"]
-    output = Signalling(text, number)
+    output, before = Signalling(text, number), signal.getsignal(number)
     begun = time.monotonic()
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stdout", output)
@@ -75,7 +75,7 @@ def test_the_step_is_finished_and_saved_and_the_next_start_goes_on_bit_for_bit(
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"t5x-like: error: {number.name} received: saved step {saved}"
     assert checkpoints.checkpoint_steps(str(tmp_path))[-1] == saved
-    assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+    assert signal.getsignal(number) == before
 
     assert cli.main(flags) == 0
     assert untimed(tmp_path)[-1] == untimed(whole)[-1]  # the validation at the end
@@ -120,6 +120,62 @@ def test_a_second_signal_ends_the_process_whatever_it_is_doing(context, tally):
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=5) == EXIT_CODE
+    tally("faults")
+
+
+SWALLOWING = """
+import gc, sys, time
+from t5x_like import preemption
+def swallow(phase, info):
+    sys.unraisablehook = lambda raised: None
+    if phase == "start":
+        print("begun", flush=True)
+        time.sleep(1000)
+gc.callbacks.append(swallow)
+with preemption.end_on_signal():
+    gc.collect()
+    time.sleep(1000)
+"""
+IMPORTING = """
+import importlib, sys
+from t5x_like import preemption
+with preemption.end_on_signal():
+    try:
+        importlib.import_module("slow_to_import")
+    except BaseException:
+        print("swallowed")
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(HASHING.replace("sys.argv[1]", "'end_on_signal'"), id="in C"),
+        pytest.param(SWALLOWING, id="in a callback that swallows what is raised"),
+        pytest.param(IMPORTING, id="in an import that does so"),
+    ],
+)
+def test_what_cannot_be_left_is_ended(text, tmp_path, tally):
+    waiting = "print('begun', flush=True)\nimport time\ntime.sleep(1000)\n"
+    (tmp_path / "slow_to_import.py").write_text(waiting)
+    text = text.replace("with preemption", "preemption._LEAVING_SECONDS = 0.5\nwith preemption", 1)
+    process = subprocess.Popen(
+        [sys.executable, "-c", text],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
+    )
+    with process:
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        try:
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert (process.returncode, out) == (EXIT_CODE, "")
+    assert err == "t5x-like: error: SIGTERM received: there was nothing to save.\n"
     tally("faults")
 
 
