@@ -52,7 +52,9 @@ class Checkpointer:
         self._directory = storage.location(model_dir) / DIRECTORY
         # Before Orbax removes them.
         self.unfinished = unfinished(self._directory)
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._manager = ocp.CheckpointManager(
+            self._directory, options=options, item_handlers=_handlers()
+        )
 
     def latest_step(self) -> int | None:
         """The newest whole checkpoint's step."""
@@ -108,8 +110,8 @@ class Checkpointer:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    params=ocp.args.StandardSave(items["params"]),
-                    optimizer=ocp.args.StandardSave(items["optimizer"]),
+                    params=ocp.args.PyTreeSave(items["params"]),
+                    optimizer=ocp.args.PyTreeSave(items["optimizer"]),
                     data=ocp.args.JsonSave(data),
                     metadata=ocp.args.JsonSave(sealed(metadata, sums)),
                 ),
@@ -163,6 +165,23 @@ class Checkpointer:
         """Waits, and ends the background threads."""
         with disk_space.explained(self._directory):
             self._manager.close()
+
+
+def _handlers() -> dict[str, ocp.CheckpointHandler]:
+    """What writes each item, without the files that say on which devices an array was.
+
+    Whoever reads says where an array goes. These files would bind it to the devices of the
+    machine that wrote it, and cost a third of the time of a save of small arrays.
+    """
+    arrays = ocp.type_handlers.create_type_handler_registry(
+        (jax.Array, ocp.type_handlers.ArrayHandler(enable_write_sharding_file=False))
+    )
+    return {
+        "params": ocp.PyTreeCheckpointHandler(type_handler_registry=arrays),
+        "optimizer": ocp.PyTreeCheckpointHandler(type_handler_registry=arrays),
+        "data": ocp.JsonCheckpointHandler(),
+        "metadata": ocp.JsonCheckpointHandler(),
+    }
 
 
 def _named(opt_state: Any) -> dict[str, Any]:

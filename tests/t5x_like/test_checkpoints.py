@@ -3,6 +3,7 @@ import itertools
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from t5x_like import checkpoints, optimizers, train_state
@@ -49,6 +50,12 @@ def test_the_newest_is_found_and_restored_whole(saved, model, partitioner):
         "seed": 3,
         "tokens": 1920,
     }
+
+
+def test_orbax_alone_reads_the_arrays_wherever_they_were_written(saved):
+    model_dir, state = saved
+    with ocp.StandardCheckpointer() as reader:
+        assert_trees_equal(reader.restore(f"{model_dir}/checkpoints/20/params"), state.params)
 
 
 def test_only_the_newest_are_kept(saved):
