@@ -39,9 +39,17 @@ def random_tokens(shape: Shape) -> dict[str, Any]:
     return batch
 
 
-def ours(shape: Shape, dtype: str) -> tuple[Step, dict[str, Any]]:
-    """This project's step as `t5x_like.train` makes it: clipping and metrics included."""
-    from t5x_like import hardware, optimizers, partitioning, schedules, train_state, train_step
+def ours(shape: Shape, dtype: str, *, guarded: bool = True) -> tuple[Step, dict[str, Any]]:
+    """This project's step as `t5x_like.train` makes it: clipping, metrics and guard included."""
+    from t5x_like import (
+        anomalies,
+        hardware,
+        optimizers,
+        partitioning,
+        schedules,
+        train_state,
+        train_step,
+    )
 
     hardware.keep_freed_memory()
     import jax
@@ -65,8 +73,11 @@ def ours(shape: Shape, dtype: str) -> tuple[Step, dict[str, Any]]:
     batch["decoder_loss_weights"] = np.ones_like(batch["decoder_target_tokens"])
     partitioner = partitioning.Partitioner()
     optimizer = optimizers.adamw(schedules.Constant(1e-4))
+    policy = anomalies.AnomalyPolicy() if guarded else None
     state = train_state.create_state(model, optimizer, partitioner, seed=0)
-    take = train_step.make_train_step(model, optimizer, partitioner)
+    if policy is not None:
+        state = state.with_guard(jax.device_put(policy.guard(), partitioner.replicated))
+    take = train_step.make_train_step(model, optimizer, partitioner, anomaly_policy=policy)
     placed = partitioner.shard_batch(batch)
 
     def step() -> float:
@@ -225,6 +236,7 @@ def peak_memory_bytes(kind: str) -> int:
 
 BUILDERS: dict[str, Callable[[Shape, str], tuple[Step, dict[str, Any]]]] = {
     "ours": ours,
+    "unguarded": lambda shape, dtype: ours(shape, dtype, guarded=False),
     "flax": flax,
     "eager": lambda shape, dtype: transformers(shape, dtype, compiled=False),
     "compile": lambda shape, dtype: transformers(shape, dtype, compiled=True),

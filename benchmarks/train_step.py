@@ -72,7 +72,9 @@ PEERS = {
     "compile": "transformers torch.compile",
     "eager": "transformers eager",
     "flax": "minimal Flax loop",
+    "unguarded": "t5x-like, no anomaly guard",
 }
+DEFAULT_PEERS = ("compile", "eager", "flax")
 
 
 class Contender:
@@ -220,7 +222,7 @@ def table(result: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=[*SHAPES, "all"], default="all", help="all: on a CPU")
-    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=DEFAULT_PEERS)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--vocabulary", type=int, help="instead of the shape's")
     parser.add_argument("--rounds", type=int, default=5)
