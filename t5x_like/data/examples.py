@@ -276,7 +276,10 @@ def open_task(
         source = Pieces(stream, length, None if seed is None else derived_seed(seed, task.name))
         raw = None
     if size == 0:
-        raise UserError(f"split {split!r} of task {task.name!r} is empty in the cache {folder}")
+        raise UserError(
+            f"split {split!r} of task {task.name!r} is empty in the cache {folder}: look at what its "
+            "source and preprocessing leave, or name another split."
+        )
     start_id = _start_id(task, specs["targets"])
     if note:
         note = f"{task.name} {split}: {note}"
