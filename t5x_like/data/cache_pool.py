@@ -130,10 +130,14 @@ class Pool:
 
     def _end(self) -> str:
         """How the first process ended that did not end as it should."""
-        for process in self._processes:
-            process.join(_GRACE)
-            code = process.exitcode
-            # The executor itself terminates those that are left.
-            if code is not None and code < 0 and -code != signal.SIGTERM:
-                return f"was killed by {signal.Signals(-code).name}"
-        return "ended without saying why"
+        deadline = time.monotonic() + _GRACE
+        while True:
+            codes = [process.exitcode for process in self._processes]
+            for code in codes:
+                # The executor itself terminates those that are left.
+                if code is not None and code < 0 and -code != signal.SIGTERM:
+                    return f"was killed by {signal.Signals(-code).name}"
+            # A code is unknown for a moment where the executor's thread has waited for the process.
+            if None not in codes or time.monotonic() > deadline:
+                return "ended without saying why"
+            time.sleep(0.01)

@@ -240,7 +240,7 @@ def test_a_killed_worker_ends_caching_with_one_line(big_corpus, tmp_path, cachin
     assert process.returncode == DataFault.exit_code == 1
     assert len(error.strip().splitlines()) == 1, error
     assert "was killed by SIGKILL; what is finished is kept: run it again" in error
-    assert not processes_of_session(process.pid)
+    eventually(lambda: not processes_of_session(process.pid), seconds=5)
     assert not list((tmp_path / "cache" / "tsv").glob(".*.tmp"))
     tally("faults", what="a worker killed while caching")
 
@@ -258,6 +258,6 @@ def test_an_error_in_one_worker_ends_the_others(big_corpus, tmp_path, caching, t
     assert process.returncode == 2
     assert len(error.strip().splitlines()) == 1, error
     assert "train-2.tsv', line 1 has 1 columns: 2 are named" in error
-    assert not processes_of_session(process.pid)
+    eventually(lambda: not processes_of_session(process.pid), seconds=5)
     assert not (tmp_path / "cache").exists()
     tally("bad inputs", what="a bad row, found by one of several workers")

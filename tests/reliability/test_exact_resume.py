@@ -174,7 +174,7 @@ def untimed(model_dir):
 
 
 def arrays(model_dir, item):
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    with ocp.StandardCheckpointer() as reader:
         return reader.restore(Path(model_dir, "checkpoints", str(STEPS), item))
 
 
