@@ -277,8 +277,8 @@ def open_task(
         raw = None
     if size == 0:
         raise UserError(
-            f"split {split!r} of task {task.name!r} is empty in the cache {folder}: look at what its "
-            "source and preprocessing leave, or name another split."
+            f"split {split!r} of task {task.name!r} is empty in the cache {folder}: look at what "
+            "its source and preprocessing leave, or name another split."
         )
     start_id = _start_id(task, specs["targets"])
     if note:
