@@ -26,6 +26,11 @@ def run(command: str, options: argparse.Namespace, *flags: str) -> None:
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     # The accelerator is this process's.
     environment = {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
+    # Killed with this process it leaves semaphores, of whose removal Python would tell the user.
+    quiet = "ignore:resource_tracker:UserWarning"
+    environment["PYTHONWARNINGS"] = ",".join(
+        filter(None, [os.environ.get("PYTHONWARNINGS"), quiet])
+    )
     done = subprocess.run(arguments, env=environment, check=False)
     if done.returncode:
         raise SystemExit(done.returncode)

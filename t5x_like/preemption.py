@@ -84,7 +84,7 @@ def end_on_signal() -> Iterator[None]:
 
     def first(name: str, frame: FrameType | None) -> None:
         received.append(name)
-        if _is_importing(frame):
+        if _is_importing(frame) and not _has_workers():
             _exit(name)
         raise _Ended
 
@@ -115,6 +115,25 @@ def _is_importing(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _has_workers() -> bool:
+    """Whether there are processes that must be ended, and semaphores that we share with them."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    return bool(multiprocessing and multiprocessing.active_children())
+
+
+@contextlib.contextmanager
+def interrupts_left_to_parent() -> Iterator[None]:
+    """Processes that are started meanwhile never hear of SIGINT; their parent ends them.
+
+    A terminal sends it to all, and a process that still starts would print a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from t5x_like.data import cache_worker
 from t5x_like.data.faults import DataFault
+from t5x_like.preemption import interrupts_left_to_parent
 from t5x_like.protocols import Task
 
 _LOOK_EVERY = 0.2  # seconds
@@ -68,7 +69,10 @@ class Pool:
         """Those that the task's source has."""
         with self._explained():
             # One question for each worker, so that all import TensorFlow at the same time.
-            asked = [self._executor.submit(cache_worker.splits_of) for _ in range(self._workers)]
+            with interrupts_left_to_parent():  # the first question starts all workers
+                asked = [
+                    self._executor.submit(cache_worker.splits_of) for _ in range(self._workers)
+                ]
             self._note_processes()
             return asked[0].result()
 
