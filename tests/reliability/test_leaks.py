@@ -19,7 +19,7 @@ from tests.reliability.kill_harness import STEP, left_behind
 ROOT = Path(__file__).parents[2]
 STEPS, SETTLED = 2000, 200
 GROWTH = 0.02
-# Bytes. 0.1 to 0.6 MB were seen, which 18 saves make 1.1 to 2.5% of the process.
+# Bytes. 0.1 to 0.6 MB were seen, which 18 saves make 1.1 to 2.4% of the process.
 SAVE_LEAVES = 2**20
 
 
