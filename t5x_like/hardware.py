@@ -20,21 +20,40 @@ def keep_freed_memory() -> bool:
     XLA on a CPU allocates an execution's temporary memory anew each time. glibc takes blocks
     from 32 MB up from the system and gives them back at once, and so every step pays for
     clearing and mapping the same pages again: a tenth of it, or more. Memory once used stays
-    with the process instead. Accelerators have allocators of their own
-    and gain nothing.
+    with the process instead, until `give_back_freed_memory`. Accelerators have allocators of
+    their own and gain nothing.
 
     Returns:
       Whether there is a glibc that took the settings.
     """
-    if sys.platform != "linux":
-        return False
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
+    glibc = _glibc()
+    if glibc is None:
         return False
     # No blocks of their own; one heap, as only the main one grows without limit.
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_ARENA_MAX, 1))
-    return all([mallopt(name, value) == 1 for name, value in settings])
+    return all([glibc.mallopt(name, value) == 1 for name, value in settings])
+
+
+def give_back_freed_memory() -> None:
+    """Gives the system the pages that are free by now, once; what is freed later is kept again.
+
+    After something large and rare, such as a save. Free memory lies scattered after it, and the
+    next one, which fits no gap, would take more.
+    """
+    glibc = _glibc()
+    if glibc is not None:
+        glibc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The C library of this process, when it is glibc."""
+    if sys.platform != "linux":
+        return None
+    try:
+        library = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return None
+    return library if hasattr(library, "malloc_trim") else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,8 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from t5x_like import disk_space, storage
+from t5x_like import disk_space, hardware, storage
+from t5x_like.checkpoints import json_leak
 from t5x_like.checkpoints.checksums import checksums
 from t5x_like.checkpoints.contents import (
     json_sum,
@@ -41,10 +42,14 @@ class Checkpointer:
         self, model_dir: str, policy: CheckpointPolicy | None = None, *, read_only: bool = False
     ) -> None:
         say_once()
+        json_leak.contain()
         policy = policy or CheckpointPolicy()
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy.kept(),
             enable_async_checkpointing=True,
+            async_options=ocp.AsyncOptions(
+                post_finalization_callback=hardware.give_back_freed_memory
+            ),
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
         )

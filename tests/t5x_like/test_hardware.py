@@ -37,8 +37,8 @@ def test_simulated_cpu_devices_are_one_host():
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
-def test_freed_memory_is_mapped_once():
-    """64 MB written three times: 16,384 new pages the first time, next to none after it."""
+def test_freed_memory_is_mapped_once_until_it_is_given_back():
+    """64 MB written again and again: 16,384 new pages only when there are none to use again."""
     program = """
 import resource
 from t5x_like import hardware
@@ -48,7 +48,12 @@ def faults():
     bytearray(b"x" * 2**26)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 faults()
-print(faults() + faults())
+kept = faults() + faults()
+hardware.give_back_freed_memory()
+print(kept, faults(), faults())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    assert int(done.stdout) < 1000
+    kept, given_back, kept_again = (int(number) for number in done.stdout.split())
+    assert kept < 1000
+    assert given_back > 16_000
+    assert kept_again < 1000

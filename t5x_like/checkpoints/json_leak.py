@@ -1,0 +1,49 @@
+"""A leak of tensorstore's, from which a run that saves often would grow without end.
+
+tensorstore, up to 0.1.86 at least, never frees the JSON values it returns. Orbax asks for two
+kinds of them in every save: the spec of the directory once for each array, and its counters of
+bytes, for a log of throughput. Saving 40 parameters and their optimizer loses 70 KB each time,
+and 2 KB where Orbax asks once for a directory.
+"""
+
+import copy
+import functools
+import importlib
+from typing import Any
+
+_MODULE = "orbax.checkpoint._src.serialization.tensorstore_utils"
+_BUILD, _COUNT = "_build_ocdbt_kvstore_tspec", "get_tensorstore_raw_bytes"
+
+
+@functools.cache
+def contain() -> None:
+    """Orbax asks for each directory's spec once from now on, and for no counters.
+
+    What it writes and reads stays the same. They are private to Orbax: one without them is left
+    as it is.
+    """
+    try:
+        module = importlib.import_module(_MODULE)
+        build, _ = getattr(module, _BUILD), getattr(module, _COUNT)
+    except (ImportError, AttributeError):
+        return
+    setattr(module, _BUILD, _once_a_directory(build))
+    setattr(module, _COUNT, _no_bytes)
+
+
+def _once_a_directory(build: Any) -> Any:
+    @functools.lru_cache(maxsize=16)
+    def of_directory(directory: str, **options: Any) -> dict[str, Any]:
+        return build(directory, None, **options)
+
+    @functools.wraps(build)
+    def of_array(directory: str, name: str | None = None, **options: Any) -> dict[str, Any]:
+        spec = copy.deepcopy(of_directory(directory, **options))  # callers add to theirs
+        return spec if name is None else {**spec, "path": name}
+
+    return of_array
+
+
+def _no_bytes(*_: Any) -> int:
+    """Of a difference of zero Orbax logs nothing."""
+    return 0
