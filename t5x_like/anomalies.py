@@ -7,6 +7,7 @@ needed to look into it, or it goes back to its last checkpoint and passes over t
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.struct
@@ -18,7 +19,11 @@ from t5x_like.errors import UserError
 from t5x_like.protocols import Metrics
 from t5x_like.train_state import TrainState
 
-FLAG, LOSS, GRADIENT_NORM = "anomaly", "anomalous_loss", "anomalous_gradient_norm"
+IN_A_ROW, LOSS, GRADIENT_NORM = (
+    "anomalies_in_a_row",
+    "anomalous_loss",
+    "anomalous_gradient_norm",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,18 +31,17 @@ class Skip:
     """The update is left out and counted; training goes on with the next batch.
 
     Attributes:
-      most_in_a_row: of so many one after the other the run stops, as with `Stop`.
+      most_in_a_row: after so many one after the other the next stops the run, as with `Stop`.
     """
 
     most_in_a_row: int = 10
-    halts: ClassVar[bool] = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Stop:
     """The run ends; the state before the step and its batch are written for a notebook."""
 
-    halts: ClassVar[bool] = True
+    most_in_a_row: ClassVar[int] = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Restore:
 
     pass_over: int = 0
     most: int = 5
-    halts: ClassVar[bool] = True
+    most_in_a_row: ClassVar[int] = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,17 +94,19 @@ class AnomalyPolicy:
     reaction: Skip | Stop | Restore = Stop()
     spike: LossSpike | None = None
 
-    def guard(self, recent_losses: Any = ()) -> "Guard":
+    def guard(self, known: Mapping[str, Any] | None = None) -> "Guard":
         """What the step carries along.
 
         Args:
-          recent_losses: of the last steps, from `Guard.known`; of another window, the newest.
+          known: from `Guard.known`, where there were steps before; of a longer window of losses,
+            the newest count.
         """
+        known = known or {"losses": [], "in_a_row": 0}
         window = self.spike.window if self.spike else 0
         losses = np.full(window, np.nan, np.float32)
-        known = np.asarray(recent_losses, np.float32)[-window or len(recent_losses) :]
-        losses[window - len(known) :] = known
-        return Guard(halted=np.zeros((), np.bool_), losses=losses)
+        newest = np.asarray(known["losses"], np.float32)[-window or len(known["losses"]) :]
+        losses[window - len(newest) :] = newest
+        return Guard(np.zeros((), np.bool_), losses, np.int32(known["in_a_row"]))
 
 
 @flax.struct.dataclass
@@ -110,15 +116,18 @@ class Guard:
     Attributes:
       halted: whether an anomaly has been met that ends the run or takes it back, bool scalar.
       losses: of the last steps, the newest last, NaN before there were any, float32 `[window]`.
+      in_a_row: how many of the last steps, one after the other, were anomalous, int32 scalar.
     """
 
     halted: Any
     losses: Any
+    in_a_row: Any
 
-    def known(self) -> list[float]:
-        """The losses that there are."""
+    def known(self) -> dict[str, Any]:
+        """What a later start goes on with, as JSON: the losses that there are, and `in_a_row`."""
         losses = np.asarray(self.losses)
-        return [float(loss) for loss in losses[np.isfinite(losses)]]
+        known = [float(loss) for loss in losses[np.isfinite(losses)]]
+        return {"losses": known, "in_a_row": int(self.in_a_row)}
 
 
 class Anomaly(Exception):
@@ -148,7 +157,7 @@ def settle(
 
     Returns:
       The state; the metrics, without weight where the step does not count, with those named by
-      `FLAG`, `LOSS` and `GRADIENT_NORM`.
+      `IN_A_ROW` (0 where the step is none or comes after the end), `LOSS` and `GRADIENT_NORM`.
     """
     guard = before.guard
     loss = metrics["loss"][0] / jnp.maximum(metrics["loss"][1], 1e-9)
@@ -169,12 +178,8 @@ def settle(
         name: (jnp.where(unmoved, 0, value), jnp.where(unmoved, 0, weight))
         for name, (value, weight) in metrics.items()
     }
-    one = jnp.float32(1)
-    flag = jnp.float32(anomalous & ~guard.halted)
-    state = TrainState(
-        after.step,
-        held[0],
-        held[1],
-        Guard(halted=guard.halted | (anomalous & policy.reaction.halts), losses=held[2]),
-    )
-    return state, {**counted, FLAG: (flag, one), LOSS: (loss, one), GRADIENT_NORM: (norm, one)}
+    in_a_row = jnp.where(anomalous, guard.in_a_row + 1, 0)
+    halted = guard.halted | (in_a_row > policy.reaction.most_in_a_row)
+    state = TrainState(after.step, held[0], held[1], Guard(halted, held[2], in_a_row))
+    one, told = jnp.float32(1), jnp.where(guard.halted, 0, in_a_row).astype(jnp.float32)
+    return state, {**counted, IN_A_ROW: (told, one), LOSS: (loss, one), GRADIENT_NORM: (norm, one)}

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from t5x_like import anomalies
-from t5x_like.anomalies import Anomaly, AnomalyPolicy, Skip
+from t5x_like.anomalies import Anomaly, AnomalyPolicy
 from t5x_like.hardware import Peak
 from t5x_like.metrics_log import MetricsLog
 from t5x_like.progress import Progress
@@ -67,7 +67,6 @@ class Ledger:
         self._policy = policy
         before = unrecorded or {}
         self._skipped = before.get("skipped", 0)
-        self._skipped_in_a_row = before.get("skipped_in_a_row", 0)
         self._began = time.perf_counter() - seconds
         self._in_flight: collections.deque[tuple[int, Metrics]] = collections.deque()
         self._totals: dict[str, tuple[float, float]] = {
@@ -91,7 +90,6 @@ class Ledger:
         return {
             "totals": {name: list(pair) for name, pair in self._totals.items()},
             "skipped": self._skipped,
-            "skipped_in_a_row": self._skipped_in_a_row,
         }
 
     def set_work(self, tokens_per_step: int, flops_per_step: float) -> None:
@@ -154,16 +152,13 @@ class Ledger:
 
     def _watched(self, policy: AnomalyPolicy, step: int, metrics: dict[str, Any]) -> Metrics:
         """The metrics without those that tell of anomalies, which are acted on."""
-        flag, loss, norm = (
+        in_a_row, loss, norm = (
             float(metrics.pop(name)[0])
-            for name in (anomalies.FLAG, anomalies.LOSS, anomalies.GRADIENT_NORM)
+            for name in (anomalies.IN_A_ROW, anomalies.LOSS, anomalies.GRADIENT_NORM)
         )
-        if not flag:
-            self._skipped_in_a_row = 0
+        if not in_a_row:
             return metrics
-        self._skipped_in_a_row += 1
-        reaction = policy.reaction
-        if not isinstance(reaction, Skip) or self._skipped_in_a_row > reaction.most_in_a_row:
+        if in_a_row > policy.reaction.most_in_a_row:
             raise Anomaly(step, loss, norm)
         self._skipped += 1
         self._progress.say(

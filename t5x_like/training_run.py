@@ -87,6 +87,7 @@ class TrainingRun:
         for name in self._checkpointer.unfinished:
             self._notes.append(f"warning: checkpoint '{name}' was not finished, and is skipped")
         self._origin = ""
+        self._became_another = False
         self._accounts: dict[str, Any] = {}  # the metadata of the checkpoint it starts from
         self._ledger: Ledger
         self._log: MetricsLog | None = None
@@ -108,14 +109,11 @@ class TrainingRun:
             try:
                 state = self.resume(step)
             except Damaged as error:
-                # Processes that wait for one another to read cannot choose another together.
-                if jax.process_count() > 1:
-                    raise
                 damaged[step] = error
                 continue
             for bad, reason in damaged.items():
                 kept = self._checkpointer.set_aside(bad)
-                self._notes.append(f"warning: {reason} It is set aside as '{kept.name}'.")
+                self._note(f"warning: {reason} It is set aside as '{kept.name}'.")
             return state
         if damaged:
             raise damaged[min(damaged)]
@@ -137,13 +135,14 @@ class TrainingRun:
         state = self._resumed(step, create)
         if self._policy is None:
             return state
-        guard = self._policy.guard(self._accounts.get("recent_losses", []))
+        guard = self._policy.guard(self._accounts.get("guard"))
         return state.with_guard(jax.device_put(guard, self.plan.partitioner.replicated))
 
     def _resumed(self, step: int | None, create: Callable[[int], TrainState] | None) -> TrainState:
         plan = self.plan
         source = plan.initial_checkpoint
-        became_another = bool(step) and self._compare_with_last_start()
+        if step:
+            self._became_another |= self._compare_with_last_start()
         if step or isinstance(source, Branch):
             target = train_state.abstract_state(plan.model, plan.optimizer, plan.partitioner)
             if step or not isinstance(source, Branch):
@@ -153,7 +152,7 @@ class TrainingRun:
                 self.start = source.step
                 self._origin = f"step {source.step} of {source.model_dir}"
                 state, position, metadata = checkpoints.branch_state(source, target)
-            self._set_position(position, may_begin_again=became_another)
+            self._set_position(position, may_begin_again=self._became_another)
             self._accounts = metadata
             return state
         self.start, self._accounts = 0, {}
@@ -187,8 +186,12 @@ class TrainingRun:
             self._note("warning: the data are other data, and are read from their beginning")
 
     def _note(self, line: str) -> None:
-        if line not in self._notes:
-            self._notes.append(line)
+        """Said once: by `begin`, or at once after it."""
+        if line in self._notes:
+            return
+        self._notes.append(line)
+        if hasattr(self, "progress"):
+            self.progress.say(line)
 
     def begin(self, peak: Peak) -> None:
         """Says and writes what will be trained, and opens the log."""
@@ -284,7 +287,7 @@ class TrainingRun:
             "parameters": self.plan.model.parameter_count(),
             "jax": jax.__version__,
             "unrecorded": self._ledger.unrecorded(),
-            "recent_losses": state.guard.known() if state.guard is not None else [],
+            "guard": state.guard.known() if state.guard is not None else None,
         }
 
     def pause(self) -> contextlib.AbstractContextManager[None]:
@@ -347,7 +350,7 @@ class TrainingRun:
         for leaf in jax.tree.leaves(state):
             leaf.delete()  # or there would be two for a while
         self._checkpointer.wait()
-        earlier = self.resume(self._checkpointer.latest_step())
+        earlier = self.resume_newest()
         self._iterator.set_state(fed.position)
         for _ in range(reaction.pass_over):
             next(self._iterator)

@@ -15,12 +15,13 @@ from t5x_like.checkpoints.contents import (
     read_arrays,
     read_json,
     read_metadata,
-    say_once,
     sealed,
 )
 from t5x_like.checkpoints.layout import DIRECTORY, set_aside, unfinished
 from t5x_like.checkpoints.policy import CheckpointPolicy
+from t5x_like.checkpoints.quiet import say_once
 from t5x_like.checkpoints.shapes import check_parameters
+from t5x_like.distributed import gather_json
 from t5x_like.errors import UserError
 from t5x_like.partitioning import path_name
 from t5x_like.train_state import TrainState
@@ -76,10 +77,14 @@ class Checkpointer:
                 self._manager.delete(later)
 
     def set_aside(self, step: int) -> epath.Path:
-        """Renames a damaged checkpoint, which is not found any more; returns where it is."""
-        target = set_aside(self._directory / str(step))
+        """Renames a damaged checkpoint, which is not found any more; returns where it is.
+
+        Of several processes, all must call it.
+        """
+        damaged, primary = self._directory / str(step), jax.process_index() == 0
+        target = gather_json(str(set_aside(damaged)) if primary else None)[0]
         self._manager.reload()
-        return target
+        return epath.Path(target)
 
     def save(
         self,

@@ -6,7 +6,6 @@ and each JSON value, is compared with the checksum that was kept in the checkpoi
 
 import contextlib
 import json
-import logging
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,16 +16,12 @@ from etils import epath
 
 from t5x_like.checkpoints.checksums import damaged
 from t5x_like.checkpoints.layout import Damaged
+from t5x_like.checkpoints.quiet import say_once
+from t5x_like.distributed import gather_json
 from t5x_like.errors import UserError
 from t5x_like.partitioning import path_name
 
 _SUMS = "checksums"
-
-
-def say_once() -> None:
-    """What Orbax raises it says too, in tracebacks of all its threads: these are left out."""
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def sealed(metadata: Mapping[str, Any], sums: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,7 +67,7 @@ def read_json(directory: epath.Path, item: str, metadata: Mapping[str, Any]) -> 
 
 
 def read_arrays(directory: epath.Path, item: str, target: Any, metadata: Mapping[str, Any]) -> Any:
-    """Arrays of an item, placed as `target` says.
+    """Arrays of an item, placed as `target` says; of several processes, all must call it.
 
     Args:
       directory: the checkpoint.
@@ -81,15 +76,21 @@ def read_arrays(directory: epath.Path, item: str, target: Any, metadata: Mapping
       metadata: of the checkpoint, with the checksums.
 
     Raises:
-      Damaged: the first array that cannot be read, or is not what was written.
+      Damaged: the first array that cannot be read, or is not what was written; in all processes,
+        also where one alone could not read its part.
     """
+    arrays, unreadable, cause = None, None, None
     try:
         arrays = _restore(directory / item, target)
     except Exception as error:
         if not _is_damage(error):
             raise
         name = _first_unreadable(directory / item, target) or _first_line(error)
-        raise _unreadable(directory, f"{item} array '{name}'") from error
+        unreadable, cause = f"{item} array '{name}'", error
+    # A checkpoint that one process cannot read is no checkpoint to the others either.
+    for what in gather_json(unreadable):
+        if what is not None:
+            raise _unreadable(directory, what) from cause
     check_sums(directory, item, arrays, metadata)
     return arrays
 
@@ -130,14 +131,15 @@ def reading(directory: epath.Path, what: str) -> Iterator[None]:
 def _read_json(directory: epath.Path, item: str) -> dict[str, Any]:
     with (
         reading(directory, f"its item '{item}'"),
-        ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader,
+        contextlib.closing(ocp.JsonCheckpointHandler()) as reader,
     ):
         return dict(reader.restore(directory / item))
 
 
 def _restore(item: epath.Path, target: Any) -> Any:
     say_once()
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    # The handler alone: an `ocp.Checkpointer` waits at the end for processes that may have failed.
+    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
         return reader.restore(
             item,
             args=ocp.args.PyTreeRestore(

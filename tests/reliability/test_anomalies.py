@@ -153,21 +153,46 @@ def test_restoring_goes_back_and_passes_over_the_data(run, signatures, dataset, 
     tally("faults")
 
 
+class BadWhere(Poisoned):
+    """A model whose loss is no number on the batches of some sums of tokens."""
+
+    bad: tuple = ()
+
+    def loss(self, params, batch, rng=None):
+        """The loss, or none."""
+        total, metrics = gpt.GPT2.loss(self, params, batch, rng)
+        met = jnp.isin(jnp.sum(batch["decoder_target_tokens"]), jnp.array(self.bad))
+        total = jnp.where(met, jnp.nan, total)
+        return total, {**metrics, "loss": (total, metrics["loss"][1])}
+
+
+def bad_where(sums):
+    sizes = {"vocab_size": 384, "embed_dim": 16, "num_heads": 2, "num_layers": 1}
+    return BadWhere(max_length=32, bad=tuple(sums), **sizes)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("reaction", "step"),
     [(Restore(most=2), 1), (Skip(most_in_a_row=2), 3)],
     ids=["restore", "skip"],
 )
-def test_again_and_again_stops_the_run(run, reaction, step, tally):
-    class AlwaysBad(Poisoned):
-        def loss(self, params, batch, rng=None):
-            total, metrics = gpt.GPT2.loss(self, params, batch, rng)
-            return total * jnp.nan, {**metrics, "loss": (total * jnp.nan, metrics["loss"][1])}
-
+def test_again_and_again_stops_the_run(run, signatures, reaction, step, tally):
     with pytest.raises(Diverged, match=f"at step {step}"):
-        sizes = {"vocab_size": 384, "embed_dim": 16, "num_heads": 2, "num_layers": 1}
-        run(AnomalyPolicy(reaction), AlwaysBad(max_length=32, **sizes))
+        run(AnomalyPolicy(reaction), bad_where(signatures))
+    tally("faults")
+
+
+@pytest.mark.slow
+def test_at_the_limit_of_skips_the_state_before_them_is_kept(run, signatures, tmp_path, tally):
+    """Though the next step, of a good batch, had begun; and over a restart."""
+    model = bad_where(signatures[BAD_STEP - 3 : BAD_STEP])
+    policy = AnomalyPolicy(Skip(most_in_a_row=2))
+    run(policy, model, steps=BAD_STEP - 1)
+    with pytest.raises(Diverged, match=f"at step {BAD_STEP}"):
+        run(policy, model)
+    kept = params_at(tmp_path / "run" / "anomalies" / str(BAD_STEP), BAD_STEP - 1, model)
+    assert_equal(kept, params_at(tmp_path / "run", BAD_STEP - 3, model))
     tally("faults")
 
 

@@ -232,6 +232,46 @@ def test_a_run_killed_and_continued_by_other_numbers_of_processes(corpus, tmp_pa
     tally("kills", times=kills)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("damaged", ["a part of one process", "what every process reads"])
+def test_what_one_process_cannot_read_no_process_goes_on_from(corpus, tmp_path, tally, damaged):
+    model_dir = tmp_path / "run"
+    flags = [
+        "train",
+        *corpus,
+        "--gin_file=runs/pretrain.gin",
+        "--gin_file=hardware/fsdp.gin",
+        "--gin.partitioning.Partitioner.replicate_below=0",
+        f"--gin.MODEL_DIR={model_dir}",
+        "--gin.WARMUP_STEPS=2",
+        "--gin.train.train.log_period=1",
+        "--gin.checkpoints.CheckpointPolicy.period=2",
+    ]
+
+    def train(steps):
+        folder = tmp_path / str(steps)
+        with running(2, [*flags, f"--gin.TRAIN_STEPS={steps}"], folder) as processes:
+            codes = [process.wait(timeout=120) for process in processes]
+        said = [(folder / f"{i}.log").read_text() for i in range(2)]
+        assert codes == [0, 0], said
+        return said
+
+    train(4)
+    newest = model_dir / "checkpoints" / "4"
+    if damaged == "a part of one process":
+        written = (newest / "params" / "ocdbt.process_1" / "d").iterdir()
+        path = max(written, key=lambda file: file.stat().st_size)
+    else:
+        path = newest / "data" / "metadata"
+    os.truncate(path, path.stat().st_size // 2)
+    first, second = train(5)
+    warning = f"warning: checkpoint '{newest}' is damaged: "
+    assert first.count(warning) == 1 and "It is set aside as '4.damaged'." in first
+    assert "2 of 5 done" in first and "Traceback" not in first + second
+    assert checkpoints.checkpoint_steps(str(model_dir)) == [2, 4, 5]
+    tally("faults")
+
+
 # -- Devices and microbatches ----------------------------------------------------------------
 
 
