@@ -139,8 +139,11 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 @contextlib.contextmanager
-def running(count, flags, folder):
-    """`count` processes with four simulated devices in all, and what they have noted."""
+def running(count, flags, folder, own=None):
+    """`count` processes with four simulated devices in all, and what they have noted.
+
+    `own` has, for each, the flags that only it has.
+    """
     folder.mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -153,7 +156,15 @@ def running(count, flags, folder):
         with open(folder / f"{i}.log", "w") as log:
             started.append(
                 subprocess.Popen(
-                    [sys.executable, "-c", NOTING, str(folder), *flags, *place * (count > 1)],
+                    [
+                        sys.executable,
+                        "-c",
+                        NOTING,
+                        str(folder),
+                        *flags,
+                        *(own[i] if own else []),
+                        *place * (count > 1),
+                    ],
                     cwd=ROOT,
                     env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": devices},
                     stdout=log,
@@ -230,6 +241,22 @@ def test_a_run_killed_and_continued_by_other_numbers_of_processes(corpus, tmp_pa
     for step, value in expected.items():
         assert loss[step] == pytest.approx(value, rel=TOLERANCE), step
     tally("kills", times=kills)
+
+
+def test_processes_that_disagree_all_end_with_the_names_of_process_and_bindings(
+    train_flags, tmp_path, tally
+):
+    shared = [*train_flags, f"--gin.MODEL_DIR={tmp_path}/run"]
+    own = [["--gin.TRAIN_STEPS=6"], ["--gin.TRAIN_STEPS=7", "--gin.SEED=1"]]
+    with running(2, shared, tmp_path / "logs", own) as processes:
+        assert [process.wait(timeout=100) for process in processes] == [2, 2]
+    for log in (tmp_path / "logs").glob("*.log"):
+        (line,) = [line for line in log.read_text().splitlines() if "error" in line]
+        assert "in process 1" in line
+        assert "TRAIN_STEPS is 7 (process 0: 6)" in line
+        assert "SEED is 1 (process 0: 0)" in line
+        tally("bad inputs")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

@@ -39,8 +39,8 @@ def start(flags, *, devices, log, place=()):
 
 
 @contextlib.contextmanager
-def two_processes(flags, folder, *more):
-    """Both, and their logs; `more` are the flags that only one of them has."""
+def two_processes(flags, folder):
+    """Both, and their logs."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -48,8 +48,7 @@ def two_processes(flags, folder, *more):
     running = []
     for i, log in enumerate(logs):
         place = [f"--coordinator_address={address}", "--process_count=2", f"--process_index={i}"]
-        own = more[i] if more else []
-        running.append(start([*flags, *own], devices=4, log=log, place=place))
+        running.append(start(flags, devices=4, log=log, place=place))
     try:
         yield running, logs
     finally:
@@ -175,20 +174,6 @@ def test_any_change_of_a_source_changes_its_hash(tmp_path, monkeypatch):
     second = agreement.source_hash("models")
     (package / "a.py").rename(package / "b.py")
     assert len({first, second, agreement.source_hash("models")}) == 3
-
-
-def test_processes_that_disagree_all_end_with_the_names_of_process_and_bindings(flags, tmp_path):
-    model_dir = tmp_path / "run"
-    shared = [*flags, f"--gin.MODEL_DIR={model_dir}"]
-    only = (["--gin.TRAIN_STEPS=6"], ["--gin.TRAIN_STEPS=7", "--gin.SEED=1"])
-    with two_processes(shared, tmp_path, *only) as (running, logs):
-        assert [process.wait(timeout=100) for process in running] == [2, 2]
-    for log in logs:
-        (line,) = [line for line in log.read_text().splitlines() if "error" in line]
-        assert "in process 1" in line
-        assert "TRAIN_STEPS is 7 (process 0: 6)" in line
-        assert "SEED is 1 (process 0: 0)" in line
-    assert not model_dir.exists()
 
 
 # -- Training, dying, going on ----------------------------------------------------------------
