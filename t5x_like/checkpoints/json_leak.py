@@ -6,26 +6,35 @@ bytes, for a log of throughput. Saving 40 parameters and their optimizer loses 7
 and 2 KB where Orbax asks once for a directory.
 """
 
-import copy
 import functools
 import importlib
+import inspect
 from typing import Any
 
 _MODULE = "orbax.checkpoint._src.serialization.tensorstore_utils"
 _BUILD, _COUNT = "_build_ocdbt_kvstore_tspec", "get_tensorstore_raw_bytes"
+_PARAMETERS = (
+    "directory",
+    "name",
+    "process_spec",
+    "write_options",
+    "temporary_metadata_context",
+)
 
 
 @functools.cache
 def contain() -> None:
     """Orbax asks for each directory's spec once from now on, and for no counters.
 
-    What it writes and reads stays the same. They are private to Orbax: one without them is left
-    as it is.
+    What it writes and reads stays the same. These functions are private to Orbax: where they are
+    not what they are in 0.12, it is left as it is.
     """
     try:
         module = importlib.import_module(_MODULE)
         build, _ = getattr(module, _BUILD), getattr(module, _COUNT)
     except (ImportError, AttributeError):
+        return
+    if tuple(inspect.signature(build).parameters) != _PARAMETERS:
         return
     setattr(module, _BUILD, _once_a_directory(build))
     setattr(module, _COUNT, _no_bytes)
@@ -38,8 +47,8 @@ def _once_a_directory(build: Any) -> Any:
 
     @functools.wraps(build)
     def of_array(directory: str, name: str | None = None, **options: Any) -> dict[str, Any]:
-        spec = copy.deepcopy(of_directory(directory, **options))  # callers add to theirs
-        return spec if name is None else {**spec, "path": name}
+        spec = of_directory(directory, **options)  # callers change their copy's first level
+        return dict(spec) if name is None else {**spec, "path": name}
 
     return of_array
 
