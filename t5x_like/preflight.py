@@ -17,7 +17,7 @@ from t5x_like.data import (
 )
 from t5x_like.errors import UserError
 from t5x_like.partitioning import path_name, split_boxes
-from t5x_like.protocols import LanguageModel
+from t5x_like.protocols import LanguageModel, Task
 from t5x_like.subtrees import matching, subtree
 from t5x_like.training_run import TrainingPlan
 
@@ -71,7 +71,7 @@ def _shapes(config: DatasetConfig, model: LanguageModel) -> dict[str, tuple[int,
 
 
 def _check_vocabulary(config: DatasetConfig, model: LanguageModel) -> None:
-    """Compares the tokens that text is made of; sentinels may never be met."""
+    """Compares all ids where the objective writes sentinels, else those that text is made of."""
     task = config.task
     for member in [one for one, _ in task.tasks] if hasattr(task, "tasks") else [task]:
         for name, feature in member.output_features.items():
@@ -83,13 +83,29 @@ def _check_vocabulary(config: DatasetConfig, model: LanguageModel) -> None:
                 if cache_status(member, config.cache_dir).status is CacheStatus.READY:
                     continue
                 raise
-            if size - sentinels > model.vocab_size:
+            needed = size if sentinels and _needs_sentinels(member) else size - sentinels
+            if needed > model.vocab_size:
                 raise UserError(
                     f"the vocabulary of '{name}' of task '{member.name}' has "
                     f"{size - sentinels} tokens and {sentinels} sentinels, but the model's "
                     f"vocab_size is {model.vocab_size}: raise it to {size}, or use the vocabulary "
                     "that the model is for."
                 )
+
+
+def _needs_sentinels(task: Task) -> bool:
+    """Whether its objective refuses vocabularies that have none."""
+    without = {
+        name: {**feature.vocabulary.spec(), "extra_ids": 0}
+        for name, feature in task.output_features.items()
+    }
+    try:
+        task.objective(without)
+    except Exception as error:
+        if getattr(error, "exit_code", None) != UserError.exit_code:
+            raise
+        return True
+    return False
 
 
 def _check_start(plan: TrainingPlan) -> None:

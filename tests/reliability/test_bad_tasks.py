@@ -1,8 +1,11 @@
 """Tasks, splits, lengths and vocabularies that do not go with the model or the data."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+
+from t5x_like import data, preflight
 
 T5 = """
 from __gin__ import dynamic_registration
@@ -108,6 +111,28 @@ def test_a_batch_of_nothing(train, size):
 def test_a_vocabulary_with_more_tokens_than_the_model(train):
     words = ["259 tokens and 125 sentinels", "vocab_size is 64", "raise it to 384"]
     train(["--gin.gpt.GPT2.vocab_size=64"], *words)
+
+
+def test_a_vocabulary_whose_sentinels_the_objective_writes(refused, tmp_path):
+    (tmp_path / "t5.gin").write_text(T5)
+    flags = [
+        "train",
+        f"--gin_file={tmp_path}/t5.gin",
+        "--gin_file=tasks/stdlib_span_corruption_byt5.gin",
+        "--gin_file=runs/pretrain.gin",
+        f"--gin.MODEL_DIR={tmp_path}/run",
+        f"--gin.CACHE_DIR={tmp_path}/cache",
+        "--gin.TRAIN_STEPS=8",
+        "--gin.t5.T5.vocab_size=300",
+    ]
+    refused(flags, "259 tokens and 125 sentinels", "vocab_size is 300", "raise it to 384")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_vocabulary_whose_sentinels_are_never_met_may_be_larger(proverbs):
+    task, cache_dir = proverbs
+    config = data.DatasetConfig(task, {"targets": 8}, cache_dir, batch_size=4)
+    preflight._check_vocabulary(config, SimpleNamespace(vocab_size=259))
 
 
 @pytest.fixture
