@@ -260,8 +260,7 @@ def test_processes_that_disagree_all_end_with_the_names_of_process_and_bindings(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damaged", ["a part of one process", "what every process reads"])
-def test_what_one_process_cannot_read_no_process_goes_on_from(corpus, tmp_path, tally, damaged):
+def test_what_one_process_cannot_read_no_process_goes_on_from(corpus, tmp_path, tally):
     model_dir = tmp_path / "run"
     flags = [
         "train",
@@ -283,20 +282,22 @@ def test_what_one_process_cannot_read_no_process_goes_on_from(corpus, tmp_path, 
         assert codes == [0, 0], said
         return said
 
+    def goes_on(damaged, begun, steps):
+        path = max(damaged, key=lambda file: file.stat().st_size)
+        os.truncate(path, path.stat().st_size // 2)
+        first, second = train(steps)
+        newest = model_dir / "checkpoints" / str(steps - 1)
+        assert first.count(f"warning: checkpoint '{newest}' is damaged: ") == 1
+        assert f"It is set aside as '{steps - 1}.damaged'." in first
+        assert f"{begun} of {steps} done" in first and "Traceback" not in first + second
+        tally("faults")
+
     train(4)
-    newest = model_dir / "checkpoints" / "4"
-    if damaged == "a part of one process":
-        written = (newest / "params" / "ocdbt.process_1" / "d").iterdir()
-        path = max(written, key=lambda file: file.stat().st_size)
-    else:
-        path = newest / "data" / "metadata"
-    os.truncate(path, path.stat().st_size // 2)
-    first, second = train(5)
-    warning = f"warning: checkpoint '{newest}' is damaged: "
-    assert first.count(warning) == 1 and "It is set aside as '4.damaged'." in first
-    assert "2 of 5 done" in first and "Traceback" not in first + second
-    assert checkpoints.checkpoint_steps(str(model_dir)) == [2, 4, 5]
-    tally("faults")
+    root = model_dir / "checkpoints"
+    goes_on((root / "4" / "params" / "ocdbt.process_1" / "d").iterdir(), begun=2, steps=5)
+    # What every process reads, and so finds out alone.
+    goes_on([root / "5" / "data" / "metadata"], begun=4, steps=6)
+    assert checkpoints.checkpoint_steps(str(model_dir)) == [2, 4, 6]
 
 
 # -- Devices and microbatches ----------------------------------------------------------------
