@@ -15,13 +15,14 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
 def keep_freed_memory() -> bool:
-    """Makes glibc keep what is freed, for this process; before the first large array.
+    """Makes glibc keep what is freed, in one heap; before XLA starts its threads.
 
     XLA on a CPU allocates an execution's temporary memory anew each time. glibc takes blocks
     from 32 MB up from the system and gives them back at once, and so every step pays for
     clearing and mapping the same pages again: a tenth of it, or more. Memory once used stays
-    with the process instead, until `give_back_freed_memory`. Accelerators have allocators of
-    their own and gain nothing.
+    with the process instead, until `give_back_freed_memory`. Threads that have started by then
+    may have heaps of their own, over which the memory of every save would spread. Accelerators
+    have allocators of their own and gain nothing.
 
     Returns:
       Whether there is a glibc that took the settings.

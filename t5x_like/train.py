@@ -22,7 +22,6 @@ from t5x_like.training_run import TrainingRun
 def train_alone(plan: TrainingPlan) -> TrainState:
     """Trains one run with all devices; see `train`."""
     compilation_cache.enable()
-    hardware.keep_freed_memory()
     run = TrainingRun(plan, guarded=True)
     with stop_on_signal() as stop, contextlib.closing(run):
         with end_on_signal():  # there is nothing to save yet
@@ -117,6 +116,7 @@ def train(
       Preempted: a signal asked to stop; the state is saved.
       Diverged: a step went wrong, and the policy stops then.
     """
+    hardware.keep_freed_memory()  # before a device is asked for, which starts threads
     plan = TrainingPlan(
         model=model,
         model_dir=model_dir,

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from t5x_like import compilation_cache, config, hardware, train, train_state, xla_flags
+from t5x_like import compilation_cache, config, train, train_state, xla_flags
 from t5x_like.checkpoints import CheckpointPolicy
 from t5x_like.errors import UserError
 from t5x_like.ledger import Diverged
@@ -55,7 +55,6 @@ def train_together(gin_files: Sequence[str]) -> None:
     """
     plans = training_plans(gin_files)
     compilation_cache.enable()
-    hardware.keep_freed_memory()
     if jax.process_count() > 1:
         raise UserError("runs are trained together by one process: start them on one host.")
     with contextlib.ExitStack() as opened:
