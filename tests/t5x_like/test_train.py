@@ -154,7 +154,7 @@ def test_a_host_without_tensorflow_seqio_and_sentencepiece_trains(
 
 
 def test_the_heap_is_settled_before_there_are_threads(program, train_flags, tmp_path):
-    """Each thread of XLA's would take a heap of its own: steps on a CPU are 1.3 times slower."""
+    """Each thread of XLA's would take a heap of its own, and steps on a CPU are slower."""
     code = """
 import os, sys
 from jax._src import xla_bridge
