@@ -142,7 +142,8 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _configure(options: argparse.Namespace, *gin_files: str) -> Any:
     """Parses the gin files and bindings; returns the `config` module."""
-    from t5x_like import config, xla_flags
+    from t5x_like import config
+    from t5x_like.host import xla_flags
 
     paths = [path for path in options.gin_search_paths.split(",") if path]
     files = [*gin_files, *options.gin_file]
@@ -344,7 +345,7 @@ def _build_missing_caches(options: argparse.Namespace, config: Any) -> None:
 
 
 def _declaration_path(name: str, cache_dir: str) -> Any:
-    from t5x_like import storage
+    from t5x_like.host import files as storage
 
     directory = storage.location(os.path.expanduser(cache_dir))
     return directory / "declared" / f"{name.replace(':', '.')}.json"

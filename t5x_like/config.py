@@ -25,9 +25,10 @@ import gin
 from gin import config as gin_state
 from gin import config_parser
 
-from t5x_like import binding_types, gin_mistakes, storage
+from t5x_like import binding_types, gin_mistakes
 from t5x_like.errors import UserError
 from t5x_like.gin_files import READERS, find_gin_file, packaged_gin_configs
+from t5x_like.host import files
 from t5x_like.inheritance import inherited
 
 DEFAULTS_FILE = "runs/defaults.gin"
@@ -65,7 +66,7 @@ def parse(
     for name in (DEFAULTS_FILE, *gin_files):
         path = find_gin_file(name, search_paths)
         with _explained(str(path)):
-            gin.parse_config_file(str(storage.location(path)))
+            gin.parse_config_file(str(files.location(path)))
         with path.open(encoding="utf-8") as file:
             gin_mistakes.check_contradictions(str(path), _bindings_in(file))
     for name, value in bindings:

@@ -15,11 +15,12 @@ import jax
 import numpy as np
 from etils import epath
 
-from t5x_like import checkpoints, compilation_cache, storage
+from t5x_like import checkpoints
 from t5x_like.data import DatasetConfig, open_evaluation
 from t5x_like.decoding import Generation, Greedy, Strategy, TextCodec, generate
 from t5x_like.decoding.tally import Tally
 from t5x_like.errors import UserError
+from t5x_like.host import compilation_cache, files
 from t5x_like.metrics_log import FILE as METRICS_FILE
 from t5x_like.metrics_log import EventFile
 from t5x_like.partitioning import Partitioner
@@ -94,7 +95,7 @@ def evaluate(
     """
     compilation_cache.enable()
     partitioner = partitioner or Partitioner()
-    directory = storage.location(output_dir or model_dir)
+    directory = files.location(output_dir or model_dir)
     results: dict[int, dict[str, Values]] = {}
     events = None
     for wanted in chosen_steps(model_dir, steps):
@@ -300,7 +301,7 @@ def _report(
             result.predictions,
         )
     record = {"step": step, "split": split, "task": result.task, **result.values}
-    metrics = storage.growing_file(directory / METRICS_FILE)
+    metrics = files.growing_file(directory / METRICS_FILE)
     metrics.append((json.dumps(record) + "\n").encode())
     metrics.close()
     if events is not None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from etils import epath
 
-from t5x_like import storage
 from t5x_like.errors import UserError
+from t5x_like.host import files
 
 
 def packaged_gin_configs() -> Path:
@@ -28,9 +28,9 @@ def find_gin_file(name: str, search_paths: Sequence[str] = ()) -> Path | epath.P
     Raises:
       UserError: no such file; names the places searched and the nearest packaged files.
     """
-    if storage.is_remote(name):
+    if files.is_remote(name):
         if _is_remote_file(name):
-            return storage.location(name)
+            return files.location(name)
         raise UserError(f"gin file '{name}' not found.")
     packaged = packaged_gin_configs()
     for root in (Path(), *map(Path, search_paths), packaged, packaged.parent):
@@ -49,11 +49,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _is_remote_file(name: str) -> bool:
-    return storage.is_remote(name) and storage.location(name).is_file()
+    return files.is_remote(name) and files.location(name).is_file()
 
 
 def _open_remote(name: str) -> Any:
-    return storage.location(name).open()
+    return files.location(name).open()
 
 
 # What gin opens a file with, and how it asks whether there is one.

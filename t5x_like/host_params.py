@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from t5x_like import storage
 from t5x_like.checkpoints import DIRECTORY, check_parameters, find_checkpoint, load_metadata
 from t5x_like.checkpoints.checksums import checksums
 from t5x_like.checkpoints.contents import check_sums, reading, sealed
+from t5x_like.host import files
 from t5x_like.partitioning import path_name, split_boxes
 from t5x_like.protocols import LanguageModel, Params
 
@@ -62,7 +62,7 @@ def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[st
     piece = max(_PIECE, sum(x.nbytes for x in jax.tree.leaves(arrays)) // _PIECES)
     pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=piece), arrays)
     options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
-    directory = storage.location(model_dir) / DIRECTORY
+    directory = files.location(model_dir) / DIRECTORY
     content = sealed({"step": step, **metadata}, {"params": checksums(arrays)})
     with ocp.CheckpointManager(directory, item_handlers=handlers, options=options) as manager:
         manager.save(

@@ -12,10 +12,11 @@ from typing import Any, Literal, TextIO
 
 import jax
 
-from t5x_like import checkpoints, compilation_cache
+from t5x_like import checkpoints
 from t5x_like.decoding import Greedy, Strategy, TextCodec, generate_text, prepare
 from t5x_like.decoding.tally import Tally
 from t5x_like.errors import UserError
+from t5x_like.host import compilation_cache
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import LanguageModel, Mixture, Task
 

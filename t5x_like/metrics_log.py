@@ -10,9 +10,9 @@ from typing import Any
 
 from etils import epath
 
-from t5x_like import disk_space, storage
 from t5x_like.data import crc32c
 from t5x_like.errors import UserError
+from t5x_like.host import disk_space, files
 
 FILE = "metrics.jsonl"
 
@@ -35,13 +35,13 @@ class MetricsLog:
         tensorboard: bool = True,
         wandb_project: str | None = None,
     ) -> None:
-        directory = storage.location(model_dir)
+        directory = files.location(model_dir)
         self._path = directory / FILE
         kept = [line for line in read_records(model_dir) if line["step"] <= resumed_step]
         text = "".join(json.dumps(record) + "\n" for record in kept)
         with disk_space.explained(self._path, len(text)):
-            storage.write_whole(self._path, text)
-            self._file = storage.growing_file(self._path)
+            files.write_whole(self._path, text)
+            self._file = files.growing_file(self._path)
         self._events = EventFile(directory / "tensorboard") if tensorboard else None
         self._wandb = _start_wandb(wandb_project, model_dir) if wandb_project else None
 
@@ -71,7 +71,7 @@ class MetricsLog:
 
 def read_records(model_dir: str) -> list[dict[str, Any]]:
     """The records of `metrics.jsonl`, without a last line that is still being written."""
-    path = storage.location(model_dir) / FILE
+    path = files.location(model_dir) / FILE
     if not path.exists():
         return []
     records = []
@@ -92,7 +92,7 @@ class EventFile:
         directory.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
         self._path = directory / name
-        self._file = storage.growing_file(self._path)
+        self._file = files.growing_file(self._path)
         self._append(_double(1, time.time()) + _bytes(3, b"brain.Event:2"))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from t5x_like import storage
 from t5x_like.errors import UserError
+from t5x_like.host import files
 
 FILE = "run.json"
 _SHOWN = 6
@@ -131,7 +131,7 @@ def read(directory: epath.Path) -> RunIdentity | None:
 def write(directory: epath.Path, identity: RunIdentity) -> None:
     """Replaces the file as a whole."""
     text = json.dumps(dataclasses.asdict(identity), indent=1) + "\n"
-    storage.write_whole(directory / FILE, text)
+    files.write_whole(directory / FILE, text)
 
 
 def describe(value: Any) -> Description:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from t5x_like import anomaly_dump, checkpoints, config, inside, metrics_log, storage
+from t5x_like import anomaly_dump, checkpoints, config, inside, metrics_log
 from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strategy
 from t5x_like.errors import UserError
+from t5x_like.host import files
 from t5x_like.protocols import LanguageModel, Mixture, Params, Task
 from t5x_like.scoring import score_text
 
@@ -37,7 +38,7 @@ def load_run(model_dir: str, step: int | None = None) -> "Run":
     Raises:
       UserError: there is no run.
     """
-    path = storage.location(model_dir) / "config.gin"
+    path = files.location(model_dir) / "config.gin"
     if not path.is_file():
         raise UserError(f"no run in '{model_dir}': it has no config.gin.")
     with config.isolated():
@@ -81,7 +82,7 @@ class Run:
     @property
     def batch(self) -> dict[str, np.ndarray]:
         """The batch of an anomalous step, of a run opened at `MODEL_DIR/anomalies/STEP`."""
-        return anomaly_dump.read_batch(storage.location(self.model_dir))
+        return anomaly_dump.read_batch(files.location(self.model_dir))
 
     @property
     def steps(self) -> list[int]:
@@ -106,7 +107,7 @@ class Run:
     def task(self) -> Task | Mixture:
         """What it learns; a seqio task of your own is found once its module is imported."""
         with config.isolated():
-            config.parse([str(storage.location(self.model_dir) / "config.gin")])
+            config.parse([str(files.location(self.model_dir) / "config.gin")])
             return config.macro("TASK")
 
     @functools.cached_property

@@ -11,12 +11,10 @@ import numpy as np
 from t5x_like import (
     anomaly_dump,
     checkpoints,
-    disk_space,
     flops,
     inspection,
     run_identity,
     run_summary,
-    storage,
     train_state,
 )
 from t5x_like.anomalies import Anomaly, Restore
@@ -25,6 +23,7 @@ from t5x_like.data import merge_states, open_dataset
 from t5x_like.distributed import gather_json
 from t5x_like.errors import UserError
 from t5x_like.hardware import Peak
+from t5x_like.host import disk_space, files
 from t5x_like.ledger import Diverged, Ledger
 from t5x_like.metrics_log import MetricsLog
 from t5x_like.partitioning import Partitioner
@@ -81,8 +80,8 @@ class TrainingRun:
             shard_index=shard_index,
             shard_count=shard_count,
         )
-        self._directory = storage.location(plan.model_dir)
-        storage.make_writable(self._directory, "MODEL_DIR", jax.process_index())
+        self._directory = files.location(plan.model_dir)
+        files.make_writable(self._directory, "MODEL_DIR", jax.process_index())
         self._checkpointer = Checkpointer(plan.model_dir, plan.checkpoint_policy)
         for name in self._checkpointer.unfinished:
             self._notes.append(f"warning: checkpoint '{name}' was not finished, and is skipped")
@@ -209,10 +208,10 @@ class TrainingRun:
         plan = self.plan
         run_identity.write(self._directory, self._identity)
         if plan.config_text is not None:
-            storage.write_whole(self._directory / "config.gin", plan.config_text())
+            files.write_whole(self._directory / "config.gin", plan.config_text())
         tree = inspection.parameter_tree(plan.model, plan.partitioner)
         text = f"{summary}\n\n{inspection.parameter_table(tree)}\n"
-        storage.write_whole(self._directory / "model-info.txt", text)
+        files.write_whole(self._directory / "model-info.txt", text)
 
     def _open_accounts(self, peak: Peak) -> None:
         plan = self.plan

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from t5x_like import cli, config, inheritance, xla_flags
+from t5x_like import cli, config, inheritance
 from t5x_like.errors import UserError
+from t5x_like.host import xla_flags
 from t5x_like.partitioning import RULE_SETS, Partitioner
 
 ROOT = Path(__file__).parent.parent

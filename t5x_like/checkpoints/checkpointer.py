@@ -7,7 +7,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from t5x_like import disk_space, hardware, storage
+from t5x_like import hardware
 from t5x_like.checkpoints import json_leak
 from t5x_like.checkpoints.checksums import checksums
 from t5x_like.checkpoints.contents import (
@@ -23,6 +23,7 @@ from t5x_like.checkpoints.quiet import say_once
 from t5x_like.checkpoints.shapes import check_parameters
 from t5x_like.distributed import gather_json
 from t5x_like.errors import UserError
+from t5x_like.host import disk_space, files
 from t5x_like.partitioning import path_name
 from t5x_like.train_state import TrainState
 
@@ -55,7 +56,7 @@ class Checkpointer:
             read_only=read_only,
         )
         self._policy = policy
-        self._directory = storage.location(model_dir) / DIRECTORY
+        self._directory = files.location(model_dir) / DIRECTORY
         # Before Orbax removes them.
         self.unfinished = unfinished(self._directory)
         self._manager = ocp.CheckpointManager(

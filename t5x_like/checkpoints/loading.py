@@ -8,12 +8,13 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from t5x_like import storage, train_state
+from t5x_like import train_state
 from t5x_like.checkpoints.checkpointer import Checkpointer
 from t5x_like.checkpoints.contents import read_arrays, read_metadata
 from t5x_like.checkpoints.layout import DIRECTORY
 from t5x_like.checkpoints.shapes import check_parameters
 from t5x_like.errors import UserError
+from t5x_like.host import files
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner, path_name, split_boxes
 from t5x_like.protocols import LanguageModel, Params
@@ -53,7 +54,7 @@ class InitialCheckpoint:
 
 def checkpoint_steps(model_dir: str) -> list[int]:
     """The steps of the whole checkpoints below MODEL_DIR, rising."""
-    directory = storage.location(model_dir) / DIRECTORY
+    directory = files.location(model_dir) / DIRECTORY
     if not directory.is_dir():
         return []
     found = [path for path in directory.iterdir() if path.name.isdecimal()]
@@ -71,7 +72,7 @@ def find_checkpoint(path: str, step: int | None = None) -> epath.Path:
     Raises:
       UserError: there is none.
     """
-    directory = storage.location(path)
+    directory = files.location(path)
     if (directory / "params").is_dir():
         return directory
     steps = checkpoint_steps(path)

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from t5x_like import disk_space, storage
 from t5x_like.data import cache_copy, cache_layout, cache_writer
 from t5x_like.data.records import open_shards
 from t5x_like.errors import UserError
+from t5x_like.host import disk_space, files
 from t5x_like.protocols import Task
 
 
@@ -68,7 +68,7 @@ def cache_status(
     """
     directory = cache_copy.local_cache_dir(cache_dir, task.cache_name)
     report = _status(task, directory, split, verify_source)
-    if report.status in (CacheStatus.DAMAGED, CacheStatus.INCOMPLETE) and storage.is_remote(
+    if report.status in (CacheStatus.DAMAGED, CacheStatus.INCOMPLETE) and files.is_remote(
         cache_dir
     ):
         cache_copy.forget(directory)

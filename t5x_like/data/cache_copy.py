@@ -10,9 +10,10 @@ from pathlib import Path
 
 from etils import epath
 
-from t5x_like import disk_space, storage
 from t5x_like.data import cache_layout
 from t5x_like.errors import UserError
+from t5x_like.host import disk_space
+from t5x_like.host import files as storage
 
 _COPIES_AT_ONCE = 8
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from t5x_like import disk_space
 from t5x_like.data import cache_layout, records, token_stream
 from t5x_like.data.example_proto import encode_example
 from t5x_like.data.tfrecord import write_records
 from t5x_like.errors import UserError
+from t5x_like.host import disk_space
 from t5x_like.protocols import Task
 
 _SEED = 0  # what stands before the cache should draw nothing; if it does, always the same

@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from t5x_like import checkpoints, cli, disk_space, load_run, metrics_log
+from t5x_like import checkpoints, cli, load_run, metrics_log
+from t5x_like.host import disk_space
 
 MEBIBYTE = 2**20
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from t5x_like import storage
 from t5x_like.errors import UserError
+from t5x_like.host import files
 from t5x_like.metrics_log import read_records
 
 HERE = Path(__file__).parent
@@ -41,12 +41,12 @@ print(json.dumps(result))
 
 def test_a_local_path_is_made_absolute_and_a_remote_one_is_not(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert str(storage.location("runs/demo")) == f"{tmp_path}/runs/demo"
+    assert str(files.location("runs/demo")) == f"{tmp_path}/runs/demo"
     if importlib.util.find_spec("gcsfs"):
-        assert str(storage.location("gs://bucket/runs/demo")) == "gs://bucket/runs/demo"
+        assert str(files.location("gs://bucket/runs/demo")) == "gs://bucket/runs/demo"
     else:
         with pytest.raises(UserError, match=r"needs `pip install t5x-like\[gcs\]`"):
-            storage.location("gs://bucket/runs/demo")
+            files.location("gs://bucket/runs/demo")
 
 
 @pytest.fixture(scope="module")

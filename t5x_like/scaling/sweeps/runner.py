@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from t5x_like import checkpoints, config, storage
+from t5x_like import checkpoints, config
 from t5x_like.data import CacheStatus, cache_status
 from t5x_like.errors import UserError
+from t5x_like.host import files as storage
 from t5x_like.preemption import EXIT_CODE as PREEMPTED
 from t5x_like.preemption import Preempted, StopRequest, stop_on_signal
 from t5x_like.scaling.sweeps.cells import GIN_FILE, LOG_FILE, Cell

@@ -19,9 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from t5x_like import compilation_cache, config, train, train_state, xla_flags
+from t5x_like import config, train, train_state
 from t5x_like.checkpoints import CheckpointPolicy
 from t5x_like.errors import UserError
+from t5x_like.host import compilation_cache, xla_flags
 from t5x_like.ledger import Diverged
 from t5x_like.partitioning import Partitioner
 from t5x_like.preemption import Preempted, stop_on_signal

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from t5x_like import storage
+from t5x_like.host import files
 
 # What the system says, and what libraries that write for themselves make of it.
 _SAID = {
@@ -39,7 +39,7 @@ def require(path: str | os.PathLike[str], needed_bytes: int) -> None:
     Raises:
       DiskFull: fewer bytes are free.
     """
-    if not storage.is_remote(path) and needed_bytes > _free_bytes(path):
+    if not files.is_remote(path) and needed_bytes > _free_bytes(path):
         raise DiskFull(_line(path, errno.ENOSPC, needed_bytes))
 
 
@@ -95,7 +95,7 @@ def _line(path: str | os.PathLike[str], number: int, needed_bytes: int | None) -
         needed = f"more than the {_written_bytes(path):,} bytes written are needed"
     else:
         needed = f"{needed_bytes:,} bytes are needed"
-    free = "" if storage.is_remote(path) else f", {_free_bytes(path):,} bytes are free"
+    free = "" if files.is_remote(path) else f", {_free_bytes(path):,} bytes are free"
     return f"{os.fspath(path)} cannot be written: {_SAID[number]}: {needed}{free}."
 
 
