@@ -15,10 +15,11 @@ from typing import Any
 
 import jax
 
-from t5x_like import hlo, inspection, roofline, topologies
-from t5x_like.chips import Chip, chip_of
+from t5x_like import inspection
+from t5x_like.cost import hlo, roofline, topologies
+from t5x_like.cost.chips import Chip, chip_of
+from t5x_like.cost.hlo import Collective
 from t5x_like.errors import UserError
-from t5x_like.hlo import Collective
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import LanguageModel

@@ -261,19 +261,20 @@ def _inspect(options: argparse.Namespace) -> None:
 
 def _compile(options: argparse.Namespace) -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # JAX would look for a TPU that is not there
-    from t5x_like import aot, aot_report
+    from t5x_like import aot
+    from t5x_like.cost import compile_report
 
     for name in ("topology", "num_slices"):
         if (value := getattr(options, name)) is not None:
             options.bindings.append((name.upper(), str(value)))
     check_contradictions(options.bindings)
-    saved = aot_report.read(options.compare) if options.compare else None
+    saved = compile_report.read(options.compare) if options.compare else None
     config = _configure(options, "runs/compile.gin")
     program = config.configured(aot.compile_step)
     if options.dry_run:
         print(config.full_text())
         return
-    aot_report.show(program(), as_json=options.json, save=options.save, saved=saved)
+    compile_report.show(program(), as_json=options.json, save=options.save, saved=saved)
 
 
 def _import_hf(options: argparse.Namespace) -> None:

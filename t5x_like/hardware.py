@@ -8,7 +8,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from t5x_like.chips import chip_of
+from t5x_like.cost.chips import chip_of
 
 # glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from jax.extend.core import Literal
 
-from t5x_like import flops, train_state
+from t5x_like import train_state
+from t5x_like.cost import flops
 from t5x_like.errors import UserError
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner, path_name, split_boxes

@@ -8,17 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from t5x_like import (
-    anomaly_dump,
-    checkpoints,
-    flops,
-    inspection,
-    run_identity,
-    run_summary,
-    train_state,
-)
+from t5x_like import anomaly_dump, checkpoints, inspection, run_identity, run_summary, train_state
 from t5x_like.anomalies import Anomaly, Restore
 from t5x_like.checkpoints import Branch, Checkpointer, Damaged, InitialCheckpoint
+from t5x_like.cost import flops
 from t5x_like.data import merge_states, open_dataset
 from t5x_like.distributed import gather_json
 from t5x_like.errors import UserError

@@ -13,7 +13,8 @@ from models.layers.dispatch import Capacity
 from models.palm import PaLM
 from models.switch import Switch
 from models.t5 import T5_1_1
-from t5x_like import hlo, inspection, optimizers, schedules, topologies
+from t5x_like import inspection, optimizers, schedules
+from t5x_like.cost import hlo, topologies
 from t5x_like.partitioning import Partitioner
 from t5x_like.train_step import lower_train_step
 

@@ -4,7 +4,8 @@ import math
 import pytest
 
 from models.palm import PaLM
-from t5x_like import aot, aot_report, cli, optimizers, schedules
+from t5x_like import aot, cli, optimizers, schedules
+from t5x_like.cost import compile_report
 from t5x_like.errors import UserError
 from t5x_like.partitioning import Partitioner
 
@@ -55,9 +56,9 @@ def test_flops_are_those_of_all_layers(saved):
 
 def test_compare_shows_old_new_and_ratio(saved):
     report, path = saved
-    assert aot_report.compare_text(report, report) == "nothing changed"
+    assert compile_report.compare_text(report, report) == "nothing changed"
     newer = report | {"flops": 2 * report["flops"], "mfu": [0.5, 0.25]}
-    lines = aot_report.compare_text(aot_report.read(str(path)), newer).splitlines()
+    lines = compile_report.compare_text(compile_report.read(str(path)), newer).splitlines()
     assert lines[0].split() == ["old", "new", "new", "/", "old"]
     assert [line.split()[0] for line in lines[1:]] == ["flops", "mfu.best", "mfu.worst"]
     assert lines[1].endswith("2.000")
@@ -65,7 +66,7 @@ def test_compare_shows_old_new_and_ratio(saved):
 
 def test_the_text_names_every_exchange(saved):
     report, _ = saved
-    text = aot_report.report_text(report)
+    text = compile_report.report_text(report)
     assert "8 devices, mesh data 4, tensor 2" in text
     assert "along tensor" in text
     assert "simulated devices: no limit" in text
@@ -131,7 +132,7 @@ def test_what_the_compiler_says_of_its_limits():
     assert full["argument_bytes"] == 1000
     assert full["used_bytes"] == pytest.approx(35.12 * 2**30)
     report = {"hbm_bytes": math.floor(30.75 * 2**30), "fits": False, **full}
-    assert aot_report._verdict(report) == "does not fit: 4.37 GiB of 30.75 GiB too much"
+    assert compile_report._verdict(report) == "does not fit: 4.37 GiB of 30.75 GiB too much"
     with pytest.raises(UserError, match=r"groups of 3, .*16 rather than 12"):
         aot._exhausted("INTERNAL: AllReduce fusion with 3 sized replica_groups", 1000)
 

@@ -8,7 +8,7 @@ from models.gpt import GPT2
 from models.layers.dispatch import Capacity
 from models.switch import Switch
 from t5x_like import cli
-from t5x_like.flops import flop_report, positions
+from t5x_like.cost.flops import flop_report, positions
 
 
 def test_a_decoder_by_hand():

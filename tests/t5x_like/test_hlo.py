@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_like import hlo
-from t5x_like.hlo.collectives import replica_groups
+from t5x_like.cost import hlo
+from t5x_like.cost.hlo.collectives import replica_groups
 
 MESH = {"data": 1, "fsdp": 4, "tensor": 2}  # devices 0 1 | 2 3 | 4 5 | 6 7: tensor is inner
 

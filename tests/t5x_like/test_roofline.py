@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from t5x_like import roofline
-from t5x_like.chips import chip_named
-from t5x_like.hlo import Collective
+from t5x_like.cost import roofline
+from t5x_like.cost.chips import chip_named
+from t5x_like.cost.hlo import Collective
 
 V5P = chip_named("v5p")
 # Two slices of 4 x 2 x 1 chips.

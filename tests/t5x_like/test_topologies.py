@@ -3,8 +3,8 @@ import importlib.util
 import jax
 import pytest
 
-from t5x_like import topologies
-from t5x_like.chips import chip_named
+from t5x_like.cost import topologies
+from t5x_like.cost.chips import chip_named
 from t5x_like.errors import UserError
 
 HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None

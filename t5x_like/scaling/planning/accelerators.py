@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from t5x_like.chips import CHIPS, Chip
+from t5x_like.cost.chips import CHIPS, Chip
 from t5x_like.errors import UserError
 from t5x_like.gin_files import nearest
 

@@ -6,7 +6,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from t5x_like import flops, inspection
+from t5x_like import inspection
+from t5x_like.cost import flops
 from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS, Law
 from t5x_like.scaling.recipe import (
     Architecture,

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-from t5x_like.chips import CHIPS, Chip, chip_named
+from t5x_like.cost.chips import CHIPS, Chip, chip_named
 from t5x_like.errors import UserError
 
 # Of the chips whose network has three dimensions, those smaller than a cube of 4.

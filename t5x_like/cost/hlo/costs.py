@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from t5x_like.hlo.module import Array, Instruction, Module
+from t5x_like.cost.hlo.module import Array, Instruction, Module
 
 _WINDOW = re.compile(r"(\w+)=([\d_x\-]+)")
 _DIM_LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")

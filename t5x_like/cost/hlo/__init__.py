@@ -1,8 +1,8 @@
 """Reading what XLA compiled: the program's text, its collectives and its costs."""
 
-from t5x_like.hlo.collectives import Collective, collectives
-from t5x_like.hlo.costs import bytes_accessed, matmul_flops
-from t5x_like.hlo.module import Computation, Instruction, Module, parse
+from t5x_like.cost.hlo.collectives import Collective, collectives
+from t5x_like.cost.hlo.costs import bytes_accessed, matmul_flops
+from t5x_like.cost.hlo.module import Computation, Instruction, Module, parse
 
 __all__ = [
     "Collective",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from t5x_like.hlo.module import Instruction, Module
+from t5x_like.cost.hlo.module import Instruction, Module
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 

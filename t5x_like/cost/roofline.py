@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from t5x_like.chips import Chip
-from t5x_like.hlo import Collective
+from t5x_like.cost.chips import Chip
+from t5x_like.cost.hlo import Collective
 
 
 def seconds(

@@ -1,0 +1,1 @@
+"""What a program costs: FLOPs, rooflines, chips, topologies, compiled programs."""
