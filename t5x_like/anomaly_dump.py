@@ -9,7 +9,7 @@ from etils import epath
 
 from t5x_like.checkpoints import Checkpointer
 from t5x_like.data import merge_states
-from t5x_like.distributed import gather_json
+from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.train_state import TrainState
 

@@ -14,13 +14,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from t5x_like import child_command, preemption, wings
+from t5x_like import child_command, wings
 from t5x_like.arguments import (
     OneLineParser,
     check_contradictions,
     common_parser,
     split_gin_bindings,
 )
+from t5x_like.distributed import preemption
 from t5x_like.scaling import commands as scaling_commands
 
 PROGRAM = "t5x-like"
@@ -166,7 +167,7 @@ def _run_program(options: argparse.Namespace, module: str, name: str, example: s
 
 
 def _joined(options: argparse.Namespace, config: Any) -> Any:
-    from t5x_like.distributed import joined
+    from t5x_like.distributed.startup import joined
 
     place = options.coordinator_address, options.process_count, options.process_index
     return joined(config.full_text(), *place)

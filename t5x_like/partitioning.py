@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from t5x_like.distributed.mesh import MESH_AXES, make_mesh
 from t5x_like.errors import UserError
-from t5x_like.mesh import MESH_AXES, make_mesh
 from t5x_like.protocols import LanguageModel
 
 BATCH_AXES = ("data", "fsdp", "expert")  # the mesh axes that the rows of a batch are split over

@@ -8,10 +8,10 @@ from t5x_like import hardware
 from t5x_like.anomalies import Anomaly, AnomalyPolicy
 from t5x_like.checkpoints import Branch, CheckpointPolicy, InitialCheckpoint
 from t5x_like.data import DatasetConfig
+from t5x_like.distributed.preemption import Preempted, end_on_signal, stop_on_signal
 from t5x_like.host import compilation_cache
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
-from t5x_like.preemption import Preempted, end_on_signal, stop_on_signal
 from t5x_like.protocols import LanguageModel
 from t5x_like.run_summary import device_peak
 from t5x_like.train_state import TrainState

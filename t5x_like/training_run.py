@@ -13,7 +13,7 @@ from t5x_like.anomalies import Anomaly, Restore
 from t5x_like.checkpoints import Branch, Checkpointer, Damaged, InitialCheckpoint
 from t5x_like.cost import flops
 from t5x_like.data import merge_states, open_dataset
-from t5x_like.distributed import gather_json
+from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.hardware import Peak
 from t5x_like.host import disk_space, files

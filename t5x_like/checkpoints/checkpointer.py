@@ -21,7 +21,7 @@ from t5x_like.checkpoints.layout import DIRECTORY, set_aside, unfinished
 from t5x_like.checkpoints.policy import CheckpointPolicy
 from t5x_like.checkpoints.quiet import say_once
 from t5x_like.checkpoints.shapes import check_parameters
-from t5x_like.distributed import gather_json
+from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.host import disk_space, files
 from t5x_like.partitioning import path_name

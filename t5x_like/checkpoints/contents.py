@@ -17,7 +17,7 @@ from etils import epath
 from t5x_like.checkpoints.checksums import damaged
 from t5x_like.checkpoints.layout import Damaged
 from t5x_like.checkpoints.quiet import say_once
-from t5x_like.distributed import gather_json
+from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.partitioning import path_name
 

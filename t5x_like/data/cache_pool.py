@@ -14,7 +14,7 @@ from pathlib import Path
 
 from t5x_like.data import cache_worker
 from t5x_like.data.faults import DataFault
-from t5x_like.preemption import interrupts_left_to_parent
+from t5x_like.distributed.preemption import interrupts_left_to_parent
 from t5x_like.protocols import Task
 
 _LOOK_EVERY = 0.2  # seconds

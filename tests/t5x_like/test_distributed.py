@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import tasks
-from t5x_like import agreement, distributed, metrics_log, peers
+from t5x_like import metrics_log
+from t5x_like.distributed import config_sync, heartbeat, startup
 from t5x_like.errors import UserError
 from tasks import sources
 
@@ -110,16 +111,16 @@ def nowhere(monkeypatch):
 
 
 def test_a_machine_of_its_own_waits_for_nobody(nowhere):
-    assert not distributed.in_cluster()
+    assert not startup.in_cluster()
 
 
 def test_a_slurm_step_of_several_tasks_is_a_cluster_but_not_the_shell_that_starts_it(nowhere):
     nowhere.setenv("SLURM_NTASKS", "4")
-    assert not distributed.in_cluster()
+    assert not startup.in_cluster()
     nowhere.setenv("SLURM_STEP_NUM_TASKS", "1")
-    assert not distributed.in_cluster()
+    assert not startup.in_cluster()
     nowhere.setenv("SLURM_STEP_NUM_TASKS", "4")
-    assert distributed.in_cluster()
+    assert startup.in_cluster()
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_a_slurm_step_of_several_tasks_is_a_cluster_but_not_the_shell_that_start
 )
 def test_a_place_that_cannot_be_is_refused(nowhere, place, message):
     with pytest.raises(UserError, match=message):
-        distributed.initialize(*place)
+        startup.initialize(*place)
 
 
 # -- Agreeing -------------------------------------------------------------------------------
@@ -150,7 +151,7 @@ train.train.model = %MODEL
 
 
 def test_bindings_are_read_as_gin_writes_them():
-    assert agreement.bindings(WRITTEN) == {
+    assert config_sync.bindings(WRITTEN) == {
         "BATCH_SIZE": "8",
         "train.train.validation": "[@validation/data.DatasetConfig()]",
         "train.train.model": "%MODEL",
@@ -158,7 +159,7 @@ def test_bindings_are_read_as_gin_writes_them():
 
 
 def test_differences_name_what_is_different_missing_and_extra():
-    said = agreement.differences({"a": "1", "b": "2", "d": "4"}, {"a": "1", "b": "3", "c": "5"})
+    said = config_sync.differences({"a": "1", "b": "2", "d": "4"}, {"a": "1", "b": "3", "c": "5"})
     assert said == (
         "b is 2 (process 0: 3), c is not set (process 0: 5), d is 4 (process 0: not set)"
     )
@@ -167,13 +168,13 @@ def test_differences_name_what_is_different_missing_and_extra():
 def test_any_change_of_a_source_changes_its_hash(tmp_path, monkeypatch):
     package = tmp_path / "models"
     package.mkdir()
-    monkeypatch.setattr(agreement, "__file__", str(tmp_path / "t5x_like" / "agreement.py"))
+    monkeypatch.setattr(config_sync, "__file__", str(tmp_path / "t5x_like" / "agreement.py"))
     (package / "a.py").write_text("x = 1\n")
-    first = agreement.source_hash("models")
+    first = config_sync.source_hash("models")
     (package / "a.py").write_text("x = 2\n")
-    second = agreement.source_hash("models")
+    second = config_sync.source_hash("models")
     (package / "a.py").rename(package / "b.py")
-    assert len({first, second, agreement.source_hash("models")}) == 3
+    assert len({first, second, config_sync.source_hash("models")}) == 3
 
 
 # -- Training, dying, going on ----------------------------------------------------------------
@@ -293,5 +294,5 @@ ctypes.CDLL(None).abort()
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == peers.EXIT_FAULT
+    assert done.returncode == heartbeat.EXIT_FAULT
     assert done.stderr == "t5x-like: error: process 0 ends, because process 3 is gone.\n"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from t5x_like import mesh as meshes
+from t5x_like.distributed import mesh as meshes
+from t5x_like.distributed.mesh import axis_sizes
 from t5x_like.errors import UserError
-from t5x_like.mesh import axis_sizes
 from t5x_like.partitioning import Partitioner
 
 

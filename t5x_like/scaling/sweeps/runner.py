@@ -13,10 +13,10 @@ from typing import Any
 
 from t5x_like import checkpoints, config
 from t5x_like.data import CacheStatus, cache_status
+from t5x_like.distributed.preemption import EXIT_CODE as PREEMPTED
+from t5x_like.distributed.preemption import Preempted, StopRequest, stop_on_signal
 from t5x_like.errors import UserError
 from t5x_like.host import files as storage
-from t5x_like.preemption import EXIT_CODE as PREEMPTED
-from t5x_like.preemption import Preempted, StopRequest, stop_on_signal
 from t5x_like.scaling.sweeps.cells import GIN_FILE, LOG_FILE, Cell
 from t5x_like.scaling.sweeps.executors.executor import (
     Executor,

@@ -21,11 +21,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from t5x_like import config, train, train_state
 from t5x_like.checkpoints import CheckpointPolicy
+from t5x_like.distributed.preemption import Preempted, stop_on_signal
 from t5x_like.errors import UserError
 from t5x_like.host import compilation_cache, xla_flags
 from t5x_like.ledger import Diverged
 from t5x_like.partitioning import Partitioner
-from t5x_like.preemption import Preempted, stop_on_signal
 from t5x_like.protocols import Metrics
 from t5x_like.run_summary import device_peak
 from t5x_like.scaling.sweeps.one_function import Different, one_function

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from t5x_like.preemption import EXIT_CODE as PREEMPTED
+from t5x_like.distributed.preemption import EXIT_CODE as PREEMPTED
 
 POLL_SECONDS = 0.2
 LEASH = str(Path(__file__).with_name("leash.py"))

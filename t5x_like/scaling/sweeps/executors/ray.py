@@ -5,8 +5,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from t5x_like.distributed.preemption import EXIT_CODE as PREEMPTED
 from t5x_like.errors import UserError
-from t5x_like.preemption import EXIT_CODE as PREEMPTED
 from t5x_like.scaling.sweeps.executors import child
 from t5x_like.scaling.sweeps.executors.executor import Executor, Handle, Job, environment
 

@@ -13,7 +13,8 @@ from jax._src import cloud_tpu_init
 from jax._src import distributed as jax_distributed
 from jax.experimental import multihost_utils
 
-from t5x_like import agreement, peers, preemption
+from t5x_like.distributed import config_sync, preemption
+from t5x_like.distributed import heartbeat as peers
 from t5x_like.errors import UserError
 
 
@@ -48,8 +49,8 @@ def joined(
         state.client, state.process_id, state.num_processes, state.coordinator_address
     )
     with watch:
-        agreement.check(
-            state.client, state.process_id, state.num_processes, agreement.facts(configuration)
+        config_sync.check(
+            state.client, state.process_id, state.num_processes, config_sync.facts(configuration)
         )
         with preemption.end_on_signal():  # again: joining, JAX has taken SIGTERM for itself
             yield

@@ -43,9 +43,11 @@ class StopRequest:
 
         One process that is asked to stop stops all of them, after the same step.
         """
-        from t5x_like import peers  # imports JAX, which a command that begins need not have
+        from t5x_like.distributed import (
+            heartbeat,  # imports JAX, which a command that begins need not have
+        )
 
-        watch = peers.watch()
+        watch = heartbeat.watch()
         if watch is not None:
             return watch.stops_after(step)
         return self.signal_name is not None
@@ -61,8 +63,8 @@ def stop_on_signal() -> Iterator[StopRequest]:
 
     def first(name: str, frame: FrameType | None) -> None:
         request.signal_name = name
-        peers = sys.modules.get("t5x_like.peers")
-        if peers is not None and (watch := peers.watch()):
+        heartbeat = sys.modules.get("t5x_like.distributed.heartbeat")
+        if heartbeat is not None and (watch := heartbeat.watch()):
             watch.request_stop()
 
     with _on_signal(first):

@@ -1,0 +1,1 @@
+"""Several processes as one run: start-up, agreement, heartbeat, preemption, mesh."""
