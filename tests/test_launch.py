@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from t5x_like import cli, config, inheritance
+from t5x_like import cli, config
+from t5x_like.config import inherited_bindings
 from t5x_like.errors import UserError
 from t5x_like.host import xla_flags
 from t5x_like.partitioning import RULE_SETS, Partitioner
@@ -161,7 +162,7 @@ class Leaf(Middle):
 def test_the_nearest_base_class_that_is_bound_counts():
     classes = {"a.Base": Base, "b.Middle": Middle, "c.Leaf": Leaf}
     bindings = {("", "a.Base"): {"dtype": "bfloat16", "width": 3}, ("", "b.Middle"): {"width": 5}}
-    assert inheritance.inherited(bindings, classes) == {
+    assert inherited_bindings.inherited(bindings, classes) == {
         ("", "b.Middle"): {"dtype": "bfloat16"},
         ("", "c.Leaf"): {"dtype": "bfloat16"},  # which has no width
     }

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from t5x_like.config.gin_files import nearest
 from t5x_like.errors import UserError
-from t5x_like.gin_files import nearest
 from t5x_like.scaling.laws import (
     WITHOUT_EMBEDDINGS,
     AllocationLaw,

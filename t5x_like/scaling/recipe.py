@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from t5x_like import config
+from t5x_like.config.gin_files import nearest, packaged_gin_configs
 from t5x_like.errors import UserError
-from t5x_like.gin_files import nearest, packaged_gin_configs
 
 SHAPE_FILE = "models/{}/shape.gin"
 

@@ -12,7 +12,7 @@ from models.layers.dispatch import Capacity
 from models.layers.masks import Mask
 from models.switch import MoE, Switch
 from models.t5 import T5_1_1
-from t5x_like.gin_files import packaged_gin_configs
+from t5x_like.config.gin_files import packaged_gin_configs
 
 V = 61
 

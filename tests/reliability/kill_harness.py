@@ -256,7 +256,10 @@ def main() -> int:
     """Runs the plan on the command line."""
     # What a run imports: JAX, the engine, the models and tasks.
     from models import gpt, t5  # noqa: F401
-    from t5x_like import config, train  # noqa: F401
+    from t5x_like import (
+        config,  # noqa: F401
+        train,
+    )
 
     plan = Plan(**json.loads(sys.argv[1]))
     return 0 if survive(plan, Path(f"{plan.model_dir}.log")) else 1

@@ -4,9 +4,9 @@ import math
 import re
 from dataclasses import dataclass
 
+from t5x_like.config.gin_files import nearest
 from t5x_like.cost.chips import CHIPS, Chip
 from t5x_like.errors import UserError
-from t5x_like.gin_files import nearest
 
 # TensorCores of a chip, where Cloud TPU's accelerator types count these: v5p-2048 has 1,024 chips.
 _TENSORCORES = {"v2": 2, "v3": 2, "v4": 2, "v5p": 2, "tpu7x": 2}

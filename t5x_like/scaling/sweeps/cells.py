@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from t5x_like.gin_files import find_gin_file, packaged_gin_configs
+from t5x_like.config.gin_files import find_gin_file, packaged_gin_configs
 from t5x_like.scaling.recipe import Architecture, Shape, Size, Training
 
 # What all runs have in common.

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from t5x_like import config, inspection
+from t5x_like.config.gin_files import find_gin_file
 from t5x_like.cost import flops
 from t5x_like.errors import UserError
-from t5x_like.gin_files import find_gin_file
 from t5x_like.scaling.recipe import (
     Architecture,
     Recipe,

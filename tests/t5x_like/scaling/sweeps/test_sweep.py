@@ -195,7 +195,7 @@ MANY = ("ablation_attention", "ablation_experts")
     ],
 )
 def test_a_packaged_sweep_costs_what_its_file_says(name, expected):
-    from t5x_like.gin_files import packaged_gin_configs
+    from t5x_like.config.gin_files import packaged_gin_configs
 
     runs, flops = expected
     with config.isolated():

@@ -25,11 +25,11 @@ import gin
 from gin import config as gin_state
 from gin import config_parser
 
-from t5x_like import binding_types, gin_mistakes
+from t5x_like.config import binding_types, mistakes
+from t5x_like.config.gin_files import READERS, find_gin_file, packaged_gin_configs
+from t5x_like.config.inherited_bindings import inherited
 from t5x_like.errors import UserError
-from t5x_like.gin_files import READERS, find_gin_file, packaged_gin_configs
 from t5x_like.host import files
-from t5x_like.inheritance import inherited
 
 DEFAULTS_FILE = "runs/defaults.gin"
 _DYNAMIC = "from __gin__ import dynamic_registration"
@@ -68,7 +68,7 @@ def parse(
         with _explained(str(path)):
             gin.parse_config_file(str(files.location(path)))
         with path.open(encoding="utf-8") as file:
-            gin_mistakes.check_contradictions(str(path), _bindings_in(file))
+            mistakes.check_contradictions(str(path), _bindings_in(file))
     for name, value in bindings:
         _parse_binding(name, value)
     wrapped = {name: item.wrapped for name, item in gin_state._REGISTRY.items()}
@@ -248,7 +248,7 @@ def _parse_binding(name: str, value: str) -> None:
     except (NameError, AttributeError):
         pass  # not reachable by an import's name; gin may know it by a shorter one
     except Exception as error:
-        raise gin_mistakes.explanation(error, origin, _Names()) from error
+        raise mistakes.explanation(error, origin, _Names()) from error
     _parse_text(line, origin)
 
 
@@ -263,7 +263,7 @@ def _explained(origin: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        raise gin_mistakes.explanation(error, origin, _Names()) from error
+        raise mistakes.explanation(error, origin, _Names()) from error
 
 
 def _imports() -> list[Any]:
@@ -297,7 +297,7 @@ def _signature(configurable: Any) -> inspect.Signature:
 
 def _missing_macro(name: str, needed_by: str = "") -> UserError:
     known = [scope for scope, selector in gin_state._CONFIG if selector == "gin.macro"]
-    return gin_mistakes.missing_macro(name, needed_by, known)
+    return mistakes.missing_macro(name, needed_by, known)
 
 
 def _check_reachable(
@@ -340,7 +340,7 @@ def _check_types(configurable: Any, bound: Mapping[str, Any], shown: str) -> Non
         is_macro = _is_reference(value) and value.configurable.selector == "gin.macro"
         bound_name = "/".join(value.scopes) if is_macro else f"{shown}.{name}"
         taker = f"{shown}.{name}" if is_macro else "it"
-        raise gin_mistakes.wrong_type(bound_name, settled, taker, parameters[name].annotation)
+        raise mistakes.wrong_type(bound_name, settled, taker, parameters[name].annotation)
 
 
 def _is_reference(value: Any) -> bool:

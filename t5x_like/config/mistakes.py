@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from t5x_like import binding_types
+from t5x_like.config import binding_types
+from t5x_like.config.gin_files import nearest
+from t5x_like.config.macro_help import PURPOSES
 from t5x_like.errors import UserError
-from t5x_like.gin_files import nearest
-from t5x_like.macros import PURPOSES
 
 _SHOWN = 100  # characters of a value
 _IMPORT = re.compile(r"\s*(?:from ([\w.]+) )?import ([\w.]+)(?: as (\w+))?\s*")
