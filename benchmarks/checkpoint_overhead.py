@@ -27,10 +27,10 @@ import time
 from typing import Any
 
 from t5x_like import checkpoints, config, train
-from t5x_like.run_summary import device_peak
-from t5x_like.train_step import make_train_step
-from t5x_like.training_plan import TrainingPlan
-from t5x_like.training_run import TrainingRun
+from t5x_like.training.plan import TrainingPlan
+from t5x_like.training.run import TrainingRun
+from t5x_like.training.step import make_train_step
+from t5x_like.training.summary import device_peak
 
 GIN_FILES = ["models/t5_1_1/tiny.gin", "tasks/stdlib_span_corruption_byt5.gin", "runs/pretrain.gin"]
 WARM_UP = 5  # steps before the first checkpoint, and after it

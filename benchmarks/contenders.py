@@ -41,15 +41,9 @@ def random_tokens(shape: Shape) -> dict[str, Any]:
 
 def ours(shape: Shape, dtype: str, *, guarded: bool = True) -> tuple[Step, dict[str, Any]]:
     """This project's step as `t5x_like.train` makes it: clipping, metrics and guard included."""
-    from t5x_like import (
-        anomalies,
-        hardware,
-        optimizers,
-        partitioning,
-        schedules,
-        train_state,
-        train_step,
-    )
+    from t5x_like import anomalies, hardware, optimizers, partitioning, schedules
+    from t5x_like.training import state as train_state
+    from t5x_like.training import step as train_step
 
     hardware.keep_freed_memory()
     import jax

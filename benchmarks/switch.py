@@ -57,7 +57,9 @@ def training_step(model: Any, batch: dict[str, Any]) -> Callable[[], float]:
     """A function that takes one step and gives its seconds."""
     import jax
 
-    from t5x_like import optimizers, partitioning, schedules, train_state, train_step
+    from t5x_like import optimizers, partitioning, schedules
+    from t5x_like.training import state as train_state
+    from t5x_like.training import step as train_step
 
     partitioner = partitioning.Partitioner()
     optimizer = optimizers.adamw(schedules.Constant(1e-4))

@@ -17,7 +17,7 @@ import numpy as np
 
 from t5x_like.errors import UserError
 from t5x_like.protocols import Metrics
-from t5x_like.train_state import TrainState
+from t5x_like.training.state import TrainState
 
 IN_A_ROW, LOSS, GRADIENT_NORM = (
     "anomalies_in_a_row",

@@ -11,7 +11,7 @@ from t5x_like.checkpoints import Checkpointer
 from t5x_like.data import merge_states
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
-from t5x_like.train_state import TrainState
+from t5x_like.training.state import TrainState
 
 DIRECTORY = "anomalies"
 _BATCHES = "batch-*.npz"

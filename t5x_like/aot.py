@@ -23,8 +23,8 @@ from t5x_like.errors import UserError
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import LanguageModel
-from t5x_like.train_state import abstract_state
-from t5x_like.train_step import lower_train_step
+from t5x_like.training.state import abstract_state
+from t5x_like.training.step import lower_train_step
 
 _GIB = 2**30
 

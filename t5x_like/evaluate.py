@@ -21,11 +21,11 @@ from t5x_like.decoding import Generation, Greedy, Strategy, TextCodec, generate
 from t5x_like.decoding.tally import Tally
 from t5x_like.errors import UserError
 from t5x_like.host import compilation_cache, files
-from t5x_like.metrics_log import FILE as METRICS_FILE
-from t5x_like.metrics_log import EventFile
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import LanguageModel, Mixture, Params, Task
-from t5x_like.validation import mean_metrics
+from t5x_like.training.metrics_log import FILE as METRICS_FILE
+from t5x_like.training.metrics_log import EventFile
+from t5x_like.training.validation import mean_metrics
 
 Values = dict[str, float]
 Steps = Literal["last", "all"] | int | Sequence[int]

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 from jax.extend.core import Literal
 
-from t5x_like import train_state
 from t5x_like.cost import flops
 from t5x_like.errors import UserError
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner, path_name, split_boxes
 from t5x_like.protocols import LanguageModel
+from t5x_like.training import state as train_state
 
 DEFAULT_LENGTH = 512  # of each feature where no task says
 

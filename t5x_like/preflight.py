@@ -19,7 +19,7 @@ from t5x_like.errors import UserError
 from t5x_like.partitioning import path_name, split_boxes
 from t5x_like.protocols import LanguageModel, Task
 from t5x_like.subtrees import matching, subtree
-from t5x_like.training_run import TrainingPlan
+from t5x_like.training.run import TrainingPlan
 
 
 def check(plan: TrainingPlan) -> None:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from t5x_like import anomaly_dump, checkpoints, config, inside, metrics_log
+from t5x_like import anomaly_dump, checkpoints, config, inside
 from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strategy
 from t5x_like.errors import UserError
 from t5x_like.host import files
 from t5x_like.protocols import LanguageModel, Mixture, Params, Task
 from t5x_like.scoring import score_text
+from t5x_like.training import metrics_log
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,11 +13,11 @@ from t5x_like.host import compilation_cache
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import LanguageModel
-from t5x_like.run_summary import device_peak
-from t5x_like.train_state import TrainState
-from t5x_like.train_step import make_train_step
-from t5x_like.training_plan import TrainingPlan
-from t5x_like.training_run import TrainingRun
+from t5x_like.training.plan import TrainingPlan
+from t5x_like.training.run import TrainingRun
+from t5x_like.training.state import TrainState
+from t5x_like.training.step import make_train_step
+from t5x_like.training.summary import device_peak
 
 
 def train_alone(plan: TrainingPlan) -> TrainState:

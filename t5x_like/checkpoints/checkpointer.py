@@ -25,7 +25,7 @@ from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.host import disk_space, files
 from t5x_like.partitioning import path_name
-from t5x_like.train_state import TrainState
+from t5x_like.training.state import TrainState
 
 
 class Checkpointer:

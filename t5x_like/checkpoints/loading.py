@@ -8,7 +8,6 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from t5x_like import train_state
 from t5x_like.checkpoints.checkpointer import Checkpointer
 from t5x_like.checkpoints.contents import read_arrays, read_metadata
 from t5x_like.checkpoints.layout import DIRECTORY
@@ -19,7 +18,8 @@ from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner, path_name, split_boxes
 from t5x_like.protocols import LanguageModel, Params
 from t5x_like.subtrees import matching, subtree
-from t5x_like.train_state import TrainState
+from t5x_like.training import state
+from t5x_like.training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +149,7 @@ def initial_state(
     """
     if source.include is None:
         params, _ = load_params(source.path, model, partitioner)
-        return train_state.state_from_params(params, model, optimizer, partitioner)
+        return state.state_from_params(params, model, optimizer, partitioner)
     directory = find_checkpoint(source.path)
     target = _placed_params(model, partitioner)
     names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(target)]
@@ -158,11 +158,11 @@ def initial_state(
     check_parameters(wanted, directory, whole=False)
     arrays = read_arrays(directory, "params", wanted, read_metadata(directory))
     loaded = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(arrays)}
-    fresh = train_state.create_state(model, optimizer, partitioner, seed).params
+    fresh = state.create_state(model, optimizer, partitioner, seed).params
     params = jax.tree_util.tree_map_with_path(
         lambda path, leaf: loaded.get(path_name(path), leaf), fresh
     )
-    return train_state.state_from_params(params, model, optimizer, partitioner)
+    return state.state_from_params(params, model, optimizer, partitioner)
 
 
 def _placed_params(model: LanguageModel, partitioner: Partitioner) -> Any:

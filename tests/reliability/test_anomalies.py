@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from models import gpt
-from t5x_like import checkpoints, cli, load_run, metrics_log, optimizers, schedules
+from t5x_like import checkpoints, cli, load_run, optimizers, schedules
 from t5x_like.anomalies import AnomalyPolicy, LossSpike, Restore, Skip, Stop
 from t5x_like.checkpoints import CheckpointPolicy
 from t5x_like.data import DatasetConfig, open_dataset
-from t5x_like.ledger import Diverged
 from t5x_like.partitioning import Partitioner
 from t5x_like.train import train
+from t5x_like.training import metrics_log
+from t5x_like.training.step_metrics import Diverged
 
 STEPS = 8
 BAD_STEP = 6

@@ -11,7 +11,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from t5x_like import checkpoints, metrics_log
+from t5x_like import checkpoints
+from t5x_like.training import metrics_log
 
 ROOT = Path(__file__).parents[2]
 STEPS, VALIDATION_PERIOD, SAVE_PERIOD = 60, 10, 4

@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
-from t5x_like import checkpoints, cli, load_run, metrics_log
+from t5x_like import checkpoints, cli, load_run
 from t5x_like.host import disk_space
+from t5x_like.training import metrics_log
 
 MEBIBYTE = 2**20
 

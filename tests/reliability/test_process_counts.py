@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import tasks
-from t5x_like import checkpoints, cli, data, metrics_log
+from t5x_like import checkpoints, cli, data
+from t5x_like.training import metrics_log
 from tasks import objectives, sources
 
 ROOT = Path(__file__).parents[2]
@@ -120,7 +121,7 @@ NOTING = """
 import hashlib, json, sys
 import jax
 from t5x_like import cli
-from t5x_like.training_run import TrainingRun
+from t5x_like.training.run import TrainingRun
 
 folder = sys.argv.pop(1)
 given = TrainingRun.next_batch

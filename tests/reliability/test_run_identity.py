@@ -2,8 +2,10 @@
 
 import pytest
 
-from t5x_like import cli, metrics_log, run_identity
-from t5x_like.run_identity import RunIdentity
+from t5x_like import cli
+from t5x_like.training import identity as run_identity
+from t5x_like.training import metrics_log
+from t5x_like.training.identity import RunIdentity
 
 
 @pytest.fixture(scope="module")

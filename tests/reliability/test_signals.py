@@ -11,7 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from t5x_like import checkpoints, cli, load_run, metrics_log
+from t5x_like import checkpoints, cli, load_run
+from t5x_like.training import metrics_log
 from tests.reliability.kill_harness import left_behind
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from models.t5 import T5_1_1
 from t5x_like import inspection, optimizers, schedules
 from t5x_like.cost import hlo, topologies
 from t5x_like.partitioning import Partitioner
-from t5x_like.train_step import lower_train_step
+from t5x_like.training.step import lower_train_step
 
 # Sizes that differ from one another, so that an array is known by its bytes.
 ROWS, LENGTH = 16, 24

@@ -23,9 +23,10 @@ from models.layers.dispatch import Capacity
 from models.palm import PaLM
 from models.switch import Switch
 from models.t5 import T5_1_1
-from t5x_like import optimizers, schedules, train_state
+from t5x_like import optimizers, schedules
 from t5x_like.partitioning import Partitioner
-from t5x_like.train_step import make_train_step
+from t5x_like.training import state as train_state
+from t5x_like.training.step import make_train_step
 
 ROWS, LENGTH, VOCABULARY, STEPS = 16, 16, 64, 5
 

@@ -6,10 +6,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from t5x_like import checkpoints, optimizers, train_state
+from t5x_like import checkpoints, optimizers
 from t5x_like.checkpoints import Checkpointer, CheckpointPolicy, InitialCheckpoint
 from t5x_like.errors import UserError
 from t5x_like.schedules import Constant
+from t5x_like.training import state as train_state
 
 ADAMW = optimizers.adamw(Constant(1e-2))
 

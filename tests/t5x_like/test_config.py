@@ -137,7 +137,7 @@ def test_an_argument_without_default_must_be_bound(gin_file):
 
 
 def test_a_program_that_no_file_configures_asks_for_a_run():
-    from t5x_like import validation
+    from t5x_like.training import validation
 
     config.parse([])
     with pytest.raises(

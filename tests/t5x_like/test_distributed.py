@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import tasks
-from t5x_like import metrics_log
 from t5x_like.distributed import config_sync, heartbeat, startup
 from t5x_like.errors import UserError
+from t5x_like.training import metrics_log
 from tasks import sources
 
 ROOT = Path(__file__).parent.parent.parent

@@ -18,7 +18,7 @@ from t5x_like.optimizers import adamw
 from t5x_like.partitioning import Partitioner
 from t5x_like.schedules import Constant
 from t5x_like.scoring import score
-from t5x_like.train_state import create_state
+from t5x_like.training.state import create_state
 
 
 class Letters:

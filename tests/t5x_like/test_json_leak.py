@@ -4,9 +4,10 @@ import tracemalloc
 import pytest
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
-from t5x_like import optimizers, train_state
+from t5x_like import optimizers
 from t5x_like.checkpoints import Checkpointer, CheckpointPolicy, json_leak
 from t5x_like.schedules import Constant
+from t5x_like.training import state as train_state
 
 WARM, SAVES = 3, 8
 # Bytes. Each save of this model left 60,000, and leaves 7,000; of many, each leaves 2,000.

@@ -4,8 +4,8 @@ import struct
 import pytest
 from etils import epath
 
-from t5x_like import metrics_log
 from t5x_like.data import tfrecord
+from t5x_like.training import metrics_log
 
 
 def test_records_are_one_json_object_a_line(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 
 from t5x_like.errors import UserError
 from t5x_like.host import files
-from t5x_like.metrics_log import read_records
+from t5x_like.training.metrics_log import read_records
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from t5x_like import checkpoints, cli, load_run, metrics_log
+from t5x_like import checkpoints, cli, load_run
 from t5x_like.errors import UserError
+from t5x_like.training import metrics_log
 
 # What a training host need not have.
 ELSEWHERE = ("tensorflow", "tensorflow_datasets", "tensorflow_text", "seqio", "sentencepiece")

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from t5x_like.progress import duration
+from t5x_like.training.progress import duration
 
 # Rows that fit above the totals on a usual terminal; running runs come first.
 MOST_ROWS = 24

@@ -5,9 +5,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t5x_like import metrics_log
 from t5x_like.errors import UserError
 from t5x_like.scaling.sweeps.cells import GIN_FILE, cell_directory
+from t5x_like.training import metrics_log
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,20 +19,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from t5x_like import config, train, train_state
+from t5x_like import config, train
 from t5x_like.checkpoints import CheckpointPolicy
 from t5x_like.distributed.preemption import Preempted, stop_on_signal
 from t5x_like.errors import UserError
 from t5x_like.host import compilation_cache, xla_flags
-from t5x_like.ledger import Diverged
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Metrics
-from t5x_like.run_summary import device_peak
 from t5x_like.scaling.sweeps.one_function import Different, one_function
-from t5x_like.train_state import TrainState
-from t5x_like.train_step import mean_gradient, state_update
-from t5x_like.training_plan import TrainingPlan
-from t5x_like.training_run import TrainingRun
+from t5x_like.training import state as train_state
+from t5x_like.training.plan import TrainingPlan
+from t5x_like.training.run import TrainingRun
+from t5x_like.training.state import TrainState
+from t5x_like.training.step import mean_gradient, state_update
+from t5x_like.training.step_metrics import Diverged
+from t5x_like.training.summary import device_peak
 
 JointStep = Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, Metrics]]
 """Stacked states and batches to the next states and stacked metrics."""

@@ -13,14 +13,15 @@ import optax
 import pytest
 
 from models.gpt import GPT2
-from t5x_like import checkpoints, cli, load_run, metrics_log, optimizers, schedules
+from t5x_like import checkpoints, cli, load_run, optimizers, schedules
 from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.partitioning import Partitioner
 from t5x_like.scaling.sweeps import vectorized
 from t5x_like.scaling.sweeps.one_function import Different, one_function
-from t5x_like.train_state import state_maker
-from t5x_like.train_step import make_train_step
-from t5x_like.training_plan import TrainingPlan
+from t5x_like.training import metrics_log
+from t5x_like.training.plan import TrainingPlan
+from t5x_like.training.state import state_maker
+from t5x_like.training.step import make_train_step
 
 # Two seeds by two rates.
 CELLS = {"a": (0, 0.01), "b": (0, 0.02), "c": (7, 0.01), "d": (7, 0.02)}

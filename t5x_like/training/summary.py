@@ -4,8 +4,8 @@ from t5x_like import hardware
 from t5x_like.data import DatasetConfig
 from t5x_like.hardware import Peak
 from t5x_like.partitioning import Partitioner
-from t5x_like.progress import aligned
-from t5x_like.training_plan import TrainingPlan
+from t5x_like.training.plan import TrainingPlan
+from t5x_like.training.progress import aligned
 
 
 def text(plan: TrainingPlan, origin: str, start: int, peak: Peak) -> str:

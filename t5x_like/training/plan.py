@@ -10,7 +10,7 @@ from t5x_like.errors import UserError
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import LanguageModel
-from t5x_like.run_identity import RunIdentity
+from t5x_like.training.identity import RunIdentity
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from t5x_like import anomaly_dump, checkpoints, inspection, run_identity, run_summary, train_state
+from t5x_like import anomaly_dump, checkpoints, inspection
 from t5x_like.anomalies import Anomaly, Restore
 from t5x_like.checkpoints import Branch, Checkpointer, Damaged, InitialCheckpoint
 from t5x_like.cost import flops
@@ -17,14 +17,17 @@ from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.hardware import Peak
 from t5x_like.host import disk_space, files
-from t5x_like.ledger import Diverged, Ledger
-from t5x_like.metrics_log import MetricsLog
 from t5x_like.partitioning import Partitioner
-from t5x_like.progress import Progress, duration
 from t5x_like.protocols import LanguageModel, Metrics
-from t5x_like.train_state import TrainState
-from t5x_like.training_plan import TrainingPlan
-from t5x_like.validation import held_out_batches, mean_metrics
+from t5x_like.training import identity
+from t5x_like.training import state as train_state
+from t5x_like.training import summary as run_summary
+from t5x_like.training.metrics_log import MetricsLog
+from t5x_like.training.plan import TrainingPlan
+from t5x_like.training.progress import Progress, duration
+from t5x_like.training.state import TrainState
+from t5x_like.training.step_metrics import Diverged, Ledger
+from t5x_like.training.validation import held_out_batches, mean_metrics
 
 # Steps whose batches may still be asked for: an anomaly is noticed one step later.
 _KEPT_BATCHES = 3
@@ -160,7 +163,7 @@ class TrainingRun:
 
     def _compare_with_last_start(self) -> bool:
         """Says what has changed; whether it makes this another run."""
-        changes = run_identity.check(
+        changes = identity.check(
             self._directory, self._identity, allow_change=self.plan.allow_config_change
         )
         if changes.refused:
@@ -199,7 +202,7 @@ class TrainingRun:
 
     def _write_description(self, summary: str) -> None:
         plan = self.plan
-        run_identity.write(self._directory, self._identity)
+        identity.write(self._directory, self._identity)
         if plan.config_text is not None:
             files.write_whole(self._directory / "config.gin", plan.config_text())
         tree = inspection.parameter_tree(plan.model, plan.partitioner)

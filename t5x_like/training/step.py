@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from t5x_like import anomalies, train_state
+from t5x_like import anomalies
 from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.errors import UserError
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Batch, LanguageModel, Metrics, Params
-from t5x_like.train_state import TrainState
+from t5x_like.training import state as train_state
+from t5x_like.training.state import TrainState
 
 TrainStep = Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, Metrics]]
 

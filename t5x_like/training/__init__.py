@@ -1,0 +1,1 @@
+"""How a run trains: its plan, its state, its steps, and what it writes down."""
