@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from t5x_like import data, preflight
+from t5x_like import data
+from t5x_like.cli import preflight
 
 T5 = """
 from __gin__ import dynamic_registration

@@ -14,8 +14,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from t5x_like import child_command, wings
-from t5x_like.arguments import (
+from t5x_like.cli import child_process, package_check
+from t5x_like.cli.arguments import (
     OneLineParser,
     check_contradictions,
     common_parser,
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     try:
         options = _parse_arguments(arguments)
-        wings.check()
+        package_check.check()
         with preemption.end_on_signal():
             options.run(options)
             sys.stdout.flush()
@@ -127,8 +127,8 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     export_hf.add_argument("--out", required=True, metavar="DIR", help="the directory to make")
     export_hf.add_argument("--step", type=int, help="the checkpoint; the newest by default")
     export_hf.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
-    for exchange in (import_hf, export_hf):
-        exchange.add_argument(
+    for hf_conversion in (import_hf, export_hf):
+        hf_conversion.add_argument(
             "--json", action="store_true", help="one JSON object on standard output"
         )
     scaling_commands.add(command)
@@ -178,7 +178,8 @@ def _joined(options: argparse.Namespace, config: Any) -> Any:
 
 def _train(options: argparse.Namespace) -> None:
     from t5x_like import config as parsing
-    from t5x_like import preflight, train
+    from t5x_like import train
+    from t5x_like.cli import preflight
 
     _declare_foreign_tasks(options)
     _configure(options)
@@ -281,21 +282,23 @@ def _compile(options: argparse.Namespace) -> None:
 
 def _import_hf(options: argparse.Namespace) -> None:
     from models import hf
-    from t5x_like import exchange
+    from t5x_like.cli import hf_conversion
     from tasks import tokenizer_files
 
     load: Any = hf.load_hf
     find: Any = tokenizer_files.vocabulary_in
-    report = exchange.import_model(options.directory, options.out, load=load, find_vocabulary=find)
+    report = hf_conversion.import_model(
+        options.directory, options.out, load=load, find_vocabulary=find
+    )
     _print_exchange(options, report)
 
 
 def _export_hf(options: argparse.Namespace) -> None:
     from models import hf
-    from t5x_like import exchange
+    from t5x_like.cli import hf_conversion
 
     save: Any = hf.save_hf
-    report = exchange.export_model(
+    report = hf_conversion.export_model(
         options.model_dir,
         options.out,
         save=save,
@@ -343,7 +346,7 @@ def _build_missing_caches(options: argparse.Namespace, config: Any) -> None:
         if report.status is CacheStatus.READY or not task.source_is_local:
             continue
         print(f"{report.reason}: building it.", flush=True)
-        child_command.run("cache", options)
+        child_process.run("cache", options)
         return  # one call builds every task of a mixture
 
 
@@ -384,7 +387,7 @@ def _declare_foreign_tasks(options: argparse.Namespace) -> None:
     parsing.check(train.train)
     options.module_import = modules
     if modules and importlib.util.find_spec("seqio"):
-        child_command.run("cache", options, "--declare")
+        child_process.run("cache", options, "--declare")
     if not parsing.has_macro("MIXTURE_OR_TASK_NAME"):
         return  # the task is built in gin
     name = parsing.macro("MIXTURE_OR_TASK_NAME")
