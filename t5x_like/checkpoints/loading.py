@@ -11,13 +11,13 @@ from etils import epath
 from t5x_like.checkpoints.checkpointer import Checkpointer
 from t5x_like.checkpoints.contents import read_arrays, read_metadata
 from t5x_like.checkpoints.layout import DIRECTORY
+from t5x_like.checkpoints.param_filters import matching, subtree
 from t5x_like.checkpoints.shapes import check_parameters
 from t5x_like.errors import UserError
 from t5x_like.host import files
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner, path_name, split_boxes
 from t5x_like.protocols import LanguageModel, Params
-from t5x_like.subtrees import matching, subtree
 from t5x_like.training import state
 from t5x_like.training.state import TrainState
 

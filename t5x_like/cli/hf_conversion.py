@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import jax
 
-from t5x_like import config, host_params, inspection
+from t5x_like import config, inspection
+from t5x_like.checkpoints import host_params
 from t5x_like.decoding import TextCodec
 from t5x_like.errors import UserError
 from t5x_like.partitioning import Partitioner

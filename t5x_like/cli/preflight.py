@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from t5x_like import checkpoints
+from t5x_like.checkpoints.param_filters import matching, subtree
 from t5x_like.data import (
     CacheStatus,
     DatasetConfig,
@@ -18,7 +19,6 @@ from t5x_like.data import (
 from t5x_like.errors import UserError
 from t5x_like.partitioning import path_name, split_boxes
 from t5x_like.protocols import LanguageModel, Task
-from t5x_like.subtrees import matching, subtree
 from t5x_like.training.run import TrainingPlan
 
 

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from t5x_like import checkpoints, cli, host_params, optimizers, schedules
-from t5x_like.checkpoints import Checkpointer, CheckpointPolicy, Damaged
+from t5x_like import checkpoints, cli, optimizers, schedules
+from t5x_like.checkpoints import Checkpointer, CheckpointPolicy, Damaged, host_params
 from t5x_like.checkpoints.checksums import checksums, damaged
 from t5x_like.training import state as train_state
 
