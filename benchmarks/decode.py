@@ -27,7 +27,7 @@ import numpy as np
 
 from models.hf import load_hf
 from t5x_like.decoding import Greedy, decoding_batch, generate_batch, prepare
-from t5x_like.scoring import score
+from t5x_like.decoding.scoring import score
 
 BATCH, PROMPT, NEW = 8, 64, 128
 VOCABULARY = 8192

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from t5x_like import anomaly_dump, checkpoints, config, inside
+from t5x_like import anomaly_dump, checkpoints, config, interpretability
 from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strategy
+from t5x_like.decoding.scoring import score_text
 from t5x_like.errors import UserError
 from t5x_like.host import files
 from t5x_like.protocols import LanguageModel, Mixture, Params, Task
-from t5x_like.scoring import score_text
 from t5x_like.training import metrics_log
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class Run:
 
     def attention(
         self, texts: Sequence[str], targets: Sequence[str] | None = None
-    ) -> list[inside.AttentionMaps]:
+    ) -> list[interpretability.AttentionMaps]:
         """The attention of every layer and head over each text.
 
         Args:
@@ -177,9 +177,11 @@ class Run:
             token each time.
         """
         answers = self._answers(texts, targets)
-        return inside.attention_maps(self.model, self.params, self.codec, texts, answers)
+        return interpretability.attention_maps(self.model, self.params, self.codec, texts, answers)
 
-    def routing(self, texts: Sequence[str], targets: Sequence[str] | None = None) -> inside.Routing:
+    def routing(
+        self, texts: Sequence[str], targets: Sequence[str] | None = None
+    ) -> interpretability.Routing:
         """Where the routers of experts send each token of the texts, read as one batch.
 
         Args:
@@ -190,7 +192,7 @@ class Run:
           UserError: the model has no experts.
         """
         answers = self._answers(texts, targets)
-        return inside.routing(self.model, self.params, self.codec, texts, answers)
+        return interpretability.routing(self.model, self.params, self.codec, texts, answers)
 
     def _answers(self, texts: Sequence[str], targets: Sequence[str] | None) -> Sequence[str] | None:
         if targets is None and self.codec.inputs is not None:

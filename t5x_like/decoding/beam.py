@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from t5x_like.decoding.start import Start
+from t5x_like.decoding.prefill import Start
 from t5x_like.decoding.strategies import Decoded, Step
 from t5x_like.errors import UserError
 

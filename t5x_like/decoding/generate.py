@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5x_like.decoding.compilation import compiler_options
+from t5x_like.decoding.prefill import begin
 from t5x_like.decoding.prompts import Tokens, bucket_length, decoding_batch
-from t5x_like.decoding.start import begin
 from t5x_like.decoding.strategies import Decoded, Greedy, Strategy
 from t5x_like.errors import UserError
 from t5x_like.protocols import Batch, LanguageModel

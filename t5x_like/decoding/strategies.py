@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from t5x_like.decoding.filters import LogitsFilter, Temperature, TopK, TopP
-from t5x_like.decoding.start import Start
+from t5x_like.decoding.prefill import Start
 
 Array = Any
 # (cache, tokens int32 [b]) -> (logits float32 [b, v], cache)

@@ -13,11 +13,11 @@ from t5x_like.data import DatasetConfig, cache_layout, open_evaluation
 from t5x_like.data.example_proto import encode_example
 from t5x_like.data.tfrecord import write_records
 from t5x_like.decoding import generate
+from t5x_like.decoding.scoring import score
 from t5x_like.errors import UserError
 from t5x_like.optimizers import adamw
 from t5x_like.partitioning import Partitioner
 from t5x_like.schedules import Constant
-from t5x_like.scoring import score
 from t5x_like.training.state import create_state
 
 

@@ -10,7 +10,7 @@ from models.gpt import GPT2
 from models.layers.dispatch import Capacity
 from models.switch import MoE, Switch
 from models.t5 import T5_1_1
-from t5x_like import inside
+from t5x_like import interpretability
 from t5x_like.decoding import TextCodec
 from t5x_like.errors import UserError
 
@@ -62,7 +62,7 @@ def drawn(model):
 
 def test_a_decoder_attends_to_itself_and_what_came_before():
     model = decoder()
-    short, long = inside.attention_maps(model, drawn(model), CONTINUING, ["cab", "zebra"])
+    short, long = interpretability.attention_maps(model, drawn(model), CONTINUING, ["cab", "zebra"])
     assert short.decoder_tokens == ["<0>", "c", "a", "b"]
     assert short.decoder.shape == (3, 2, 4, 4) and long.decoder.shape == (3, 2, 6, 6)
     assert short.encoder is None and short.cross is None
@@ -75,14 +75,14 @@ def test_a_decoder_attends_to_itself_and_what_came_before():
 def test_padding_changes_nothing():
     model = decoder()
     params = drawn(model)
-    alone = inside.attention_maps(model, params, CONTINUING, ["ab"])[0]
-    beside = inside.attention_maps(model, params, CONTINUING, ["zebra", "ab"])[1]
+    alone = interpretability.attention_maps(model, params, CONTINUING, ["ab"])[0]
+    beside = interpretability.attention_maps(model, params, CONTINUING, ["zebra", "ab"])[1]
     np.testing.assert_allclose(alone.decoder, beside.decoder, rtol=1e-5)
 
 
 def test_a_prefix_is_seen_in_both_directions():
     model = decoder()
-    found = inside.attention_maps(model, drawn(model), PREFIX, ["ab"], ["cd"])[0]
+    found = interpretability.attention_maps(model, drawn(model), PREFIX, ["ab"], ["cd"])[0]
     # The start token, a, b and the end of the input; then c and d.
     assert found.decoder_tokens == ["<0>", "a", "b", "<1>", "c", "d"]
     assert (found.decoder[:, :, :4, :4] > 0).all()
@@ -91,7 +91,9 @@ def test_a_prefix_is_seen_in_both_directions():
 
 def test_an_encoder_decoder_has_three_kinds_of_attention():
     model = encoder_decoder()
-    found = inside.attention_maps(model, drawn(model), ANSWERING, ["abc", "a"], ["xy", "xyz"])[0]
+    found = interpretability.attention_maps(
+        model, drawn(model), ANSWERING, ["abc", "a"], ["xy", "xyz"]
+    )[0]
     assert found.encoder_tokens == ["a", "b", "c", "<1>"]
     assert found.decoder_tokens == ["<0>", "x", "y"]
     assert found.encoder.shape == (4, 2, 4, 4)
@@ -109,7 +111,7 @@ def test_weights_depend_on_the_layer_and_are_in_its_order():
     params["decoder"]["layers"]["self_attention"]["query"] = jax.tree.map(
         lambda leaf: leaf * np.array([1, 0, 1]).reshape(3, *[1] * (leaf.ndim - 1)), query
     )
-    last = inside.attention_maps(model, params, CONTINUING, ["abc"])[0].decoder[:, :, -1]
+    last = interpretability.attention_maps(model, params, CONTINUING, ["abc"])[0].decoder[:, :, -1]
     np.testing.assert_allclose(last[1], 0.25, rtol=1e-6)
     assert (np.abs(last[[0, 2]] - 0.25).max(-1) > 1e-3).all()
 
@@ -117,7 +119,7 @@ def test_weights_depend_on_the_layer_and_are_in_its_order():
 def test_every_token_of_every_expert_layer_has_a_row():
     """Of four encoder and two decoder layers, the second of each pair has experts."""
     model = encoder_decoder(Switch, num_experts=4)
-    found = inside.routing(model, drawn(model), ANSWERING, ["abc", "a"], ["xy", "xyz"])
+    found = interpretability.routing(model, drawn(model), ANSWERING, ["abc", "a"], ["xy", "xyz"])
     assert list(found.loads.index) == [("decoder", 1), ("encoder", 1), ("encoder", 3)]
     of_layer = found.tokens[(found.tokens["side"] == "encoder") & (found.tokens["layer"] == 3)]
     assert list(of_layer["token"]) == ["a", "b", "c", "<1>", "a", "<1>"]
@@ -143,7 +145,7 @@ def test_dropped_is_what_found_no_room():
         return leaf * 0 if any(key.key == "router" for key in path) else leaf
 
     params = jax.tree_util.tree_map_with_path(even, params)
-    found = inside.routing(model, params, ANSWERING, ["abc", "a"])
+    found = interpretability.routing(model, params, ANSWERING, ["abc", "a"])
     assert (found.tokens["expert"] == 0).all()
     assert found.dropped[("encoder", 1)] == pytest.approx(2 / 6)
     assert found.loads.loc[("encoder", 1)].tolist() == [1, 0, 0, 0]
@@ -153,7 +155,7 @@ def test_dropped_is_what_found_no_room():
 
 def test_two_choices_are_two_rows():
     model = encoder_decoder(MoE, num_experts=4)
-    found = inside.routing(model, drawn(model), ANSWERING, ["ab"])
+    found = interpretability.routing(model, drawn(model), ANSWERING, ["ab"])
     of_layer = found.tokens[(found.tokens["side"] == "encoder") & (found.tokens["layer"] == 1)]
     assert list(of_layer["choice"]) == [0, 1] * 3
     first, second = (of_layer[of_layer["choice"] == i]["expert"].to_numpy() for i in (0, 1))
@@ -171,7 +173,7 @@ def test_favourites_are_what_sets_an_expert_apart():
             for token, expert in [*[("a", 0)] * 4, ("b", 0), ("b", 1), *[("c", 1)] * 2]
         ]
     )
-    liked = inside.Routing(tokens, 2).favourites("encoder", 1)
+    liked = interpretability.Routing(tokens, 2).favourites("encoder", 1)
     # Expert 0 has 5/8 of the tokens: a is there 1 / (5/8) as often as by chance, b less often.
     assert liked[["expert", "token", "times"]].to_numpy().tolist() == [
         [0, "a", 4], [1, "c", 2], [1, "b", 1],
@@ -179,16 +181,21 @@ def test_favourites_are_what_sets_an_expert_apart():
     assert liked["share"].tolist() == [1, 1, 0.5]
     assert liked["lift"].tolist() == pytest.approx([8 / 5, 8 / 3, 4 / 3])
     with pytest.raises(UserError, match="no experts in decoder 0: they are in encoder 1"):
-        inside.Routing(tokens, 2).favourites("decoder", 0)
+        interpretability.Routing(tokens, 2).favourites("decoder", 0)
 
 
 @pytest.mark.parametrize(
     ("look", "texts", "targets", "message"),
     [
-        (inside.routing, ["ab"], None, "GPT2 has no experts"),
-        (inside.attention_maps, ["abcdefgh"], None, "9 tokens, where the model has 8 positions"),
-        (inside.attention_maps, [], None, "no text"),
-        (inside.attention_maps, ["a", "b"], ["c"], "1 targets were given for 2 texts"),
+        (interpretability.routing, ["ab"], None, "GPT2 has no experts"),
+        (
+            interpretability.attention_maps,
+            ["abcdefgh"],
+            None,
+            "9 tokens, where the model has 8 positions",
+        ),
+        (interpretability.attention_maps, [], None, "no text"),
+        (interpretability.attention_maps, ["a", "b"], ["c"], "1 targets were given for 2 texts"),
     ],
 )
 def test_what_cannot_be_looked_at_is_said_in_one_line(look, texts, targets, message):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from t5x_like.decoding import BeamSearch, decoding_batch, generate, length_penalty
-from t5x_like.decoding.start import begin
+from t5x_like.decoding.prefill import begin
 from t5x_like.errors import UserError
 
 EOS = 1

@@ -8,8 +8,8 @@ from models.gpt import GPT2
 from models.t5 import T5_1_1
 from t5x_like.decoding import BeamSearch, Greedy, Sampling, generate
 from t5x_like.decoding.generate import decoding_program
+from t5x_like.decoding.scoring import score
 from t5x_like.errors import UserError
-from t5x_like.scoring import score
 
 EOS = 1
 VOCABULARY = 31
