@@ -21,9 +21,9 @@ import pytest
 
 import tasks
 from models import gpt
-from t5x_like.data import cache_layout
-from t5x_like.data.example_proto import encode_example
-from t5x_like.data.tfrecord import write_records
+from t5x_like.data.cache import layout
+from t5x_like.data.cache.example_proto import encode_example
+from t5x_like.data.cache.tfrecord import write_records
 from t5x_like.partitioning import Partitioner
 from tasks import objectives, sources
 
@@ -173,18 +173,18 @@ def write_cache():
 
 def _write_cache(task, cache_dir, texts):
     """What `t5x-like cache` makes of one document a line."""
-    folder = cache_layout.cache_path(cache_dir, task.cache_name)
+    folder = layout.cache_path(cache_dir, task.cache_name)
     folder.mkdir(parents=True)
     vocabulary = task.output_features["targets"].vocabulary
     for split, documents in texts.items():
         examples = [{"targets": np.array(vocabulary.encode(d), np.int32)} for d in documents]
-        path = cache_layout.shard_path(folder, split, 0, 1)
+        path = layout.shard_path(folder, split, 0, 1)
         write_records(path, [encode_example(example) for example in examples])
         info = {"num_shards": 1, "features": {"targets": {"shape": [None], "dtype": "int32"}}}
-        cache_layout.write_json(cache_layout.info_path(folder, split), info)
+        layout.write_json(layout.info_path(folder, split), info)
         counts = {"examples": len(documents)}
-        cache_layout.write_json(cache_layout.stats_path(folder, split), counts)
+        layout.write_json(layout.stats_path(folder, split), counts)
     feature = {"dtype": "int32", "rank": 1, "add_eos": True, "vocabulary": vocabulary.spec()}
     description = {"features": {"targets": feature}, "fingerprint": task.fingerprint()}
-    cache_layout.write_json(cache_layout.task_path(folder), description)
-    (folder / cache_layout.COMPLETED).touch()
+    layout.write_json(layout.task_path(folder), description)
+    (folder / layout.COMPLETED).touch()

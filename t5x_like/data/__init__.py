@@ -1,6 +1,6 @@
 """Reading tokenized tasks into batches, without TensorFlow, and writing their caches with it."""
 
-from t5x_like.data.cache import CacheStatus, cache_status, cache_task
+from t5x_like.data.cache.status import CacheStatus, cache_status, cache_task
 from t5x_like.data.dataset import (
     DatasetConfig,
     model_feature_shapes,

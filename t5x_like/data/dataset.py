@@ -16,7 +16,7 @@ from typing import Any
 import grain
 
 from t5x_like.data import examples as task_examples
-from t5x_like.data.cache import require_cache
+from t5x_like.data.cache.status import require_cache
 from t5x_like.data.evaluation import EvaluationDataset
 from t5x_like.data.feature_converters import (
     LM,

@@ -14,10 +14,10 @@ from typing import Any
 import grain
 import numpy as np
 
-from t5x_like.data import cache_layout
+from t5x_like.data.cache import layout
+from t5x_like.data.cache.reader import CachedExamples
+from t5x_like.data.cache.token_stream import TokenStream
 from t5x_like.data.long_examples import LongExamples, TrimLong, fitted
-from t5x_like.data.records import CachedExamples
-from t5x_like.data.token_stream import TokenStream
 from t5x_like.errors import UserError
 from t5x_like.protocols import Example, Objective, Task
 
@@ -194,8 +194,8 @@ def vocabulary_specs(task: Task, folder: Path) -> dict[str, Mapping[str, Any]]:
     A cache that another task wrote may lack features; those that share a vocabulary with one it
     has need no vocabulary file on this host either.
     """
-    path = cache_layout.task_path(folder)
-    recorded = cache_layout.read_json(path).get("features", {}) if path.exists() else {}
+    path = layout.task_path(folder)
+    recorded = layout.read_json(path).get("features", {}) if path.exists() else {}
     features = task.output_features
 
     def spec(name: str) -> Mapping[str, Any]:

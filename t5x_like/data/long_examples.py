@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol
 import grain
 import numpy as np
 
-from t5x_like.data.records import CachedExamples
+from t5x_like.data.cache.reader import CachedExamples
 from t5x_like.errors import UserError
 from t5x_like.protocols import Example
 

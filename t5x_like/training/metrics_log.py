@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from t5x_like.data import crc32c
+from t5x_like.data.cache import crc32c
 from t5x_like.errors import UserError
 from t5x_like.host import disk_space, files
 

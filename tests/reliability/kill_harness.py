@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from t5x_like import cli
-from t5x_like.data import cache_layout
+from t5x_like.data.cache import layout
 
 PHASES = ("start-up", "cache", "step", "save", "validation")
 ANY = "any"
@@ -103,7 +103,7 @@ class Start:
 
     def cache_is_whole(self) -> bool:
         """Whether every task's cache is finished."""
-        return all(Path(folder, cache_layout.COMPLETED).exists() for folder in self._plan.caches)
+        return all(Path(folder, layout.COMPLETED).exists() for folder in self._plan.caches)
 
     def cache_has_a_part(self) -> bool:
         """Whether a shard of some cache is finished."""

@@ -11,7 +11,7 @@ import pytest
 
 import tasks
 from t5x_like import cli, data
-from t5x_like.data import cache_layout
+from t5x_like.data.cache import layout
 from t5x_like.errors import UserError
 from tests.reliability import sums
 from tests.reliability.sums import cache_flags, visible, write_corpus
@@ -63,14 +63,14 @@ def is_refused_or_the_same(task, cache_dir, expected):
 def damaged_copies(whole, tmp_path, damage, positions):
     """Copies of the cache, each with one file damaged; times are kept, as a failing disk does."""
     task, cache_dir = whole
-    folder = cache_layout.cache_path(cache_dir, task.cache_name)
+    folder = layout.cache_path(cache_dir, task.cache_name)
     files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name != ".lock"]
     for file in files:
         for i, position in enumerate(positions(file.stat().st_size)):
             # A new place each time: a process verifies a version of a file once.
             copy = tmp_path / f"{file.name}-{i}"
             shutil.copytree(cache_dir, copy)
-            victim = cache_layout.cache_path(copy, task.cache_name) / file.name
+            victim = layout.cache_path(copy, task.cache_name) / file.name
             before = victim.stat()
             damage(victim, position)
             os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -128,7 +128,7 @@ def test_the_cache_command_mends_what_is_damaged(corpus_folder, whole, tmp_path,
     task, cache_dir = whole
     copy = tmp_path / "cache"
     shutil.copytree(cache_dir, copy)
-    folder = cache_layout.cache_path(copy, task.cache_name)
+    folder = layout.cache_path(copy, task.cache_name)
     expected = visible(folder)
     if kind == "cut":
         os.truncate(folder / name, len(expected[name]) // 2)
@@ -176,7 +176,7 @@ def test_training_builds_a_damaged_cache_anew_before_the_first_step(
     task, cache_dir = whole
     copy = tmp_path / "cache"
     shutil.copytree(cache_dir, copy)
-    folder = cache_layout.cache_path(copy, task.cache_name)
+    folder = layout.cache_path(copy, task.cache_name)
     os.truncate(folder / "train.tfrecord-00000-of-00002", 1000)
     model_flags = [flag for flag in corpus if flag.endswith("model.gin")]
     flags = [*model_flags, *cache_flags(corpus_folder, copy)[1:-2], "--gin_file=runs/pretrain.gin"]

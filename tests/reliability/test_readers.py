@@ -11,7 +11,8 @@ import pytest
 
 import tasks
 from t5x_like import data
-from t5x_like.data import cache_layout, iterator
+from t5x_like.data import iterator
+from t5x_like.data.cache import layout
 from t5x_like.data.faults import DataFault
 from t5x_like.data.feature_converters import Item
 from t5x_like.errors import UserError
@@ -149,7 +150,7 @@ def opened(tmp_path, write_cache):
         config = data.DatasetConfig(
             task, {"targets": length}, tmp_path / "cache", batch_size=2, **settings
         )
-        folder = cache_layout.cache_path(tmp_path / "cache", task.cache_name)
+        folder = layout.cache_path(tmp_path / "cache", task.cache_name)
         return data.open_dataset(config, architecture="decoder_only"), folder
 
     return open_it

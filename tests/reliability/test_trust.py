@@ -19,7 +19,7 @@ from models.hf import load_hf, save_hf
 from models.hf.tensor_files import write_tensors
 from t5x_like import cli, data, load_run
 from t5x_like.anomaly_dump import read_batch
-from t5x_like.data import cache_layout
+from t5x_like.data.cache import layout
 from t5x_like.scaling.sweeps import executors
 from tasks import tokenizer_json, vocabularies
 
@@ -149,10 +149,10 @@ def test_no_pickle_comes_in_as_a_cache(payloads, mark, proverbs, tmp_path, tally
     task, whole = proverbs
     tried = 0
     for payload in payloads.values():
-        for file in sorted(cache_layout.cache_path(whole, task.cache_name).iterdir()):
+        for file in sorted(layout.cache_path(whole, task.cache_name).iterdir()):
             cache_dir = tmp_path / f"cache-{tried}"
             shutil.copytree(whole, cache_dir)
-            folder = cache_layout.cache_path(cache_dir, task.cache_name)
+            folder = layout.cache_path(cache_dir, task.cache_name)
             (folder / file.name).write_bytes(payload)
             report = data.cache_status(task, cache_dir)
             # An index is made again.

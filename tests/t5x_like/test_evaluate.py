@@ -9,9 +9,10 @@ import pytest
 from models.t5 import T5_1_1
 from t5x_like import evaluate as evaluation
 from t5x_like.checkpoints import Checkpointer, CheckpointPolicy
-from t5x_like.data import DatasetConfig, cache_layout, open_evaluation
-from t5x_like.data.example_proto import encode_example
-from t5x_like.data.tfrecord import write_records
+from t5x_like.data import DatasetConfig, open_evaluation
+from t5x_like.data.cache import layout
+from t5x_like.data.cache.example_proto import encode_example
+from t5x_like.data.cache.tfrecord import write_records
 from t5x_like.decoding import generate
 from t5x_like.decoding.scoring import score
 from t5x_like.errors import UserError
@@ -85,7 +86,7 @@ class Mixed:
 def cached(task, cache_dir, texts):
     """The task's validation split, as seqio lays it out."""
     letters = Letters()
-    folder = cache_layout.cache_path(cache_dir, task.cache_name)
+    folder = layout.cache_path(cache_dir, task.cache_name)
     folder.mkdir(parents=True)
     examples = [
         {
@@ -96,9 +97,7 @@ def cached(task, cache_dir, texts):
         }
         for i, text in enumerate(texts)
     ]
-    write_records(
-        cache_layout.shard_path(folder, "validation", 0, 1), map(encode_example, examples)
-    )
+    write_records(layout.shard_path(folder, "validation", 0, 1), map(encode_example, examples))
     kinds = {
         "inputs": {"shape": [None], "dtype": "int32"},
         "targets": {"shape": [None], "dtype": "int32"},
@@ -106,18 +105,16 @@ def cached(task, cache_dir, texts):
         "idx": {"shape": [1], "dtype": "int64"},
     }
     info = {"num_shards": 1, "features": kinds, "seqio_version": "0.0.20"}
-    cache_layout.write_json(cache_layout.info_path(folder, "validation"), info)
-    cache_layout.write_json(
-        cache_layout.stats_path(folder, "validation"), {"examples": len(examples)}
-    )
+    layout.write_json(layout.info_path(folder, "validation"), info)
+    layout.write_json(layout.stats_path(folder, "validation"), {"examples": len(examples)})
     features = {
         name: {"dtype": "int32", "rank": 1, "add_eos": True, "vocabulary": letters.spec()}
         for name in task.output_features
     }
-    cache_layout.write_json(
-        cache_layout.task_path(folder), {"features": features, "fingerprint": task.fingerprint()}
+    layout.write_json(
+        layout.task_path(folder), {"features": features, "fingerprint": task.fingerprint()}
     )
-    (folder / cache_layout.COMPLETED).touch()
+    (folder / layout.COMPLETED).touch()
     return task
 
 

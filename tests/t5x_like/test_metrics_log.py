@@ -4,7 +4,7 @@ import struct
 import pytest
 from etils import epath
 
-from t5x_like.data import tfrecord
+from t5x_like.data.cache import tfrecord
 from t5x_like.training import metrics_log
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from t5x_like.data import cache_layout
-from t5x_like.data.example_proto import encode_example
-from t5x_like.data.tfrecord import write_records
+from t5x_like.data.cache import layout
+from t5x_like.data.cache.example_proto import encode_example
+from t5x_like.data.cache.tfrecord import write_records
 
 
 class Bytes:
@@ -127,11 +127,11 @@ def write_cache(
     task: MiniTask, cache_dir: Path, examples: list[dict], split: str = "train", shards: int = 2
 ) -> Path:
     """A cache as seqio lays it out, written without TensorFlow."""
-    folder = cache_layout.cache_path(cache_dir, task.cache_name)
+    folder = layout.cache_path(cache_dir, task.cache_name)
     folder.mkdir(parents=True, exist_ok=True)
     for shard in range(shards):
         write_records(
-            cache_layout.shard_path(folder, split, shard, shards),
+            layout.shard_path(folder, split, shard, shards),
             [encode_example(example) for example in examples[shard::shards]],
         )
     names = sorted(examples[0]) if examples else ["targets"]
@@ -142,16 +142,16 @@ def write_cache(
         for name in names
     }
     info = {"num_shards": shards, "features": kinds, "seqio_version": "0.0.20"}
-    cache_layout.write_json(cache_layout.info_path(folder, split), info)
-    cache_layout.write_json(cache_layout.stats_path(folder, split), {"examples": len(examples)})
+    layout.write_json(layout.info_path(folder, split), info)
+    layout.write_json(layout.stats_path(folder, split), {"examples": len(examples)})
     features = {
         name: {"dtype": "int32", "rank": 1, "add_eos": True, "vocabulary": Bytes().spec()}
         for name in task.features
     }
-    cache_layout.write_json(
-        cache_layout.task_path(folder), {"features": features, "fingerprint": task.fingerprint()}
+    layout.write_json(
+        layout.task_path(folder), {"features": features, "fingerprint": task.fingerprint()}
     )
-    (folder / cache_layout.COMPLETED).touch()
+    (folder / layout.COMPLETED).touch()
     return folder
 
 

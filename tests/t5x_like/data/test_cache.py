@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from t5x_like import data
-from t5x_like.data import cache_layout, cache_worker
-from t5x_like.data.records import CachedExamples
+from t5x_like.data.cache import layout, worker
+from t5x_like.data.cache.reader import CachedExamples
 from t5x_like.errors import UserError
 
 seqio = pytest.importorskip("seqio")
@@ -118,7 +118,7 @@ def test_what_is_finished_is_kept_after_an_interruption(task, tmp_path, monkeypa
     whole = data.cache_task(task, tmp_path / "a", num_shards=4, num_workers=1, progress=False)
     assert whole.written == 8
 
-    write = cache_worker.Worker.write
+    write = worker.Worker.write
     calls = []
 
     def interrupted(self, folder, split, shard, *rest):
@@ -128,10 +128,10 @@ def test_what_is_finished_is_kept_after_an_interruption(task, tmp_path, monkeypa
             raise KeyboardInterrupt
         write(self, folder, split, shard, *rest)
 
-    monkeypatch.setattr(cache_worker.Worker, "write", interrupted)
+    monkeypatch.setattr(worker.Worker, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         data.cache_task(task, tmp_path / "b", num_shards=4, num_workers=1, progress=False)
-    monkeypatch.setattr(cache_worker.Worker, "write", write)
+    monkeypatch.setattr(worker.Worker, "write", write)
     status = data.cache_status(task, tmp_path / "b")
     assert status.status is data.CacheStatus.INCOMPLETE
     again = data.cache_task(task, tmp_path / "b", num_shards=4, num_workers=1, progress=False)
@@ -266,4 +266,4 @@ def test_a_task_without_placeholder_is_cached_whole(kit, task, tmp_path):
     ).path
     first = CachedExamples(folder, "train", ("inputs",))[0]["inputs"]
     assert first.tolist() == [b + 3 for b in b"line 0"] + [1]
-    assert cache_layout.read_info(folder, "train").dtypes["inputs_pretokenized"] == "string"
+    assert layout.read_info(folder, "train").dtypes["inputs_pretokenized"] == "string"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from t5x_like import data
-from t5x_like.data import cache_layout
-from t5x_like.data.token_stream import TokenStream
+from t5x_like.data.cache import layout
+from t5x_like.data.cache.token_stream import TokenStream
 from t5x_like.errors import UserError
 
 LENGTHS = {"inputs": 32, "targets": 16}
@@ -396,6 +396,6 @@ def test_reading_needs_no_tensorflow_seqio_or_sentencepiece(kit, tmp_path, pairs
 def test_records_and_counts_must_agree(kit, tmp_path, pairs):
     task = kit.task("pairs")
     folder = kit.write(task, tmp_path, pairs)
-    cache_layout.write_json(cache_layout.stats_path(folder, "train"), {"examples": 241})
+    layout.write_json(layout.stats_path(folder, "train"), {"examples": 241})
     with pytest.raises(UserError, match=r"240 examples, but .* says 241"):
         data.open_dataset(config(task, tmp_path), architecture="encoder_decoder")

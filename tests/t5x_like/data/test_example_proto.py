@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t5x_like.data.example_proto import (
+from t5x_like.data.cache.example_proto import (
     decode_varints,
     encode_example,
     encode_varints,

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from t5x_like.data.crc32c import crc32c, masked_crc32c
-from t5x_like.data.tfrecord import RecordFile, write_records
+from t5x_like.data.cache.crc32c import crc32c, masked_crc32c
+from t5x_like.data.cache.tfrecord import RecordFile, write_records
 from t5x_like.errors import UserError
 
 

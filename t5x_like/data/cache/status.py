@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from t5x_like.data import cache_copy, cache_layout, cache_writer
-from t5x_like.data.records import open_shards
+from t5x_like.data.cache import layout, remote_copy, writer
+from t5x_like.data.cache.reader import open_shards
 from t5x_like.errors import UserError
 from t5x_like.host import disk_space, files
 from t5x_like.protocols import Task
@@ -66,34 +66,34 @@ def cache_status(
     Raises:
       DataFault: the disk cannot be read.
     """
-    directory = cache_copy.local_cache_dir(cache_dir, task.cache_name)
+    directory = remote_copy.local_cache_dir(cache_dir, task.cache_name)
     report = _status(task, directory, split, verify_source)
     if report.status in (CacheStatus.DAMAGED, CacheStatus.INCOMPLETE) and files.is_remote(
         cache_dir
     ):
-        cache_copy.forget(directory)
-        directory = cache_copy.local_cache_dir(cache_dir, task.cache_name)
+        remote_copy.forget(directory)
+        directory = remote_copy.local_cache_dir(cache_dir, task.cache_name)
         report = _status(task, directory, split, verify_source)
     return report
 
 
 def _status(task: Task, directory: str, split: str | None, verify_source: bool) -> CacheReport:
-    folder = cache_layout.cache_path(directory, task.cache_name)
+    folder = layout.cache_path(directory, task.cache_name)
 
     def report(status: CacheStatus, reason: str) -> CacheReport:
         return CacheReport(status, folder, reason)
 
     if not folder.exists():
         return report(CacheStatus.MISSING, f"there is no cache of {task.name!r} at {folder}")
-    if not (folder / cache_layout.COMPLETED).exists():
+    if not (folder / layout.COMPLETED).exists():
         return report(
             CacheStatus.INCOMPLETE, f"the cache at {folder} was not finished: it has no COMPLETED"
         )
-    for reason in cache_layout.damage(folder).values():
+    for reason in layout.damage(folder).values():
         return report(CacheStatus.DAMAGED, reason)
     try:
-        if verify_source and cache_layout.task_path(folder).exists():
-            recorded = cache_layout.read_json(cache_layout.task_path(folder)).get("fingerprint")
+        if verify_source and layout.task_path(folder).exists():
+            recorded = layout.read_json(layout.task_path(folder)).get("fingerprint")
             current = _fingerprint(task)
             if current is not None and recorded != current:
                 return report(
@@ -101,7 +101,7 @@ def _status(task: Task, directory: str, split: str | None, verify_source: bool) 
                     f"the cache at {folder} was made from another source, vocabulary or "
                     f"preprocessing (fingerprint {str(recorded)[:12]}, now {current[:12]})",
                 )
-        found = cache_layout.splits(folder)
+        found = layout.splits(folder)
         if split is not None and split not in found:
             return report(
                 CacheStatus.MISSING,
@@ -122,9 +122,9 @@ def _status(task: Task, directory: str, split: str | None, verify_source: bool) 
 
 def _files(folder: Path, split: str) -> Iterator[Path]:
     """What belongs to a split, beside its `info`."""
-    shards = cache_layout.read_info(folder, split).num_shards
-    yield from (cache_layout.shard_path(folder, split, i, shards) for i in range(shards))
-    yield cache_layout.stats_path(folder, split)
+    shards = layout.read_info(folder, split).num_shards
+    yield from (layout.shard_path(folder, split, i, shards) for i in range(shards))
+    yield layout.stats_path(folder, split)
 
 
 def _fingerprint(task: Task) -> str | None:
@@ -206,17 +206,17 @@ def cache_task(
     if num_shards < 1:
         raise UserError(f"num_shards is {num_shards}; it must be at least 1")
     started = time.monotonic()
-    folder = cache_layout.cache_path(cache_dir, task.cache_name)
+    folder = layout.cache_path(cache_dir, task.cache_name)
     try:
-        with disk_space.explained(folder), cache_writer.locked(folder):
-            written = cache_writer.build(task, folder, splits, num_shards, num_workers, progress)
+        with disk_space.explained(folder), writer.locked(folder):
+            written = writer.build(task, folder, splits, num_shards, num_workers, progress)
     except OSError as error:
         if hasattr(error, "exit_code"):
             raise  # the task's own, about its source
         raise UserError(f"the cache {folder} cannot be written: {error}") from None
     counts = CacheCounts(folder, written=written, seconds=time.monotonic() - started)
-    for split in splits if splits is not None else cache_layout.splits(folder):
-        stats = cache_layout.read_json(cache_layout.stats_path(folder, split))
+    for split in splits if splits is not None else layout.splits(folder):
+        stats = layout.read_json(layout.stats_path(folder, split))
         counts.examples[split] = int(stats["examples"])
         counts.tokens[split] = {
             name.removesuffix("_tokens"): int(value)

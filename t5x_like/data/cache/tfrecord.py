@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from t5x_like.data import sidecar
-from t5x_like.data.crc32c import masked_crc32c
+from t5x_like.data.cache import index_file as sidecar
+from t5x_like.data.cache.crc32c import masked_crc32c
 from t5x_like.data.faults import DataFault
 from t5x_like.errors import UserError
 

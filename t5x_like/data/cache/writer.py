@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from t5x_like.data import cache_layout, cache_pool, cache_worker, records, tfrecord
+from t5x_like.data.cache import layout, reader, tfrecord
+from t5x_like.data.cache import pool as cache_pool
+from t5x_like.data.cache import worker as cache_worker
 from t5x_like.errors import UserError
 from t5x_like.protocols import Task
 
@@ -95,7 +97,7 @@ def build(
         _describe(task, folder, fingerprint)  # first: a split without it could be of another source
         for split in names:
             _finish_split(folder, split, num_shards, stats[split])
-        cache_layout.complete(folder)
+        layout.complete(folder)
     except BaseException as error:
         _remove(folder, ".*.tmp")  # of workers that were ended
         if getattr(error, "exit_code", None) == UserError.exit_code:
@@ -153,19 +155,19 @@ def _clear_stale(folder: Path, fingerprint: str) -> None:
     A cache whose description is damaged counts as such: what it was made from is not known.
     """
     _remove(folder, ".*.tmp")
-    description = cache_layout.task_path(folder)
-    finished = (folder / cache_layout.COMPLETED).exists()
-    if finished and not description.exists() and not cache_layout.damage(folder):
+    description = layout.task_path(folder)
+    finished = (folder / layout.COMPLETED).exists()
+    if finished and not description.exists() and not layout.damage(folder):
         raise UserError(
             f"{folder} holds a finished cache that another tool wrote (no task.json); it can "
             "be read as it is; to build it anew, delete the folder"
         )
     with contextlib.suppress(UserError):
-        same = cache_layout.read_json(description).get("fingerprint") == fingerprint
-        if same and not (finished and description.name in cache_layout.damage(folder)):
+        same = layout.read_json(description).get("fingerprint") == fingerprint
+        if same and not (finished and description.name in layout.damage(folder)):
             return
-    (folder / cache_layout.COMPLETED).unlink(missing_ok=True)
-    for split in cache_layout.splits(folder):
+    (folder / layout.COMPLETED).unlink(missing_ok=True)
+    for split in layout.splits(folder):
         _remove_split(folder, split)
     if description.exists():
         _remove(folder, "*.tfrecord-*-of-*", ".*.index-*-of-*", ".*.part-*.json")
@@ -173,15 +175,15 @@ def _clear_stale(folder: Path, fingerprint: str) -> None:
 
 
 def _remove_split(folder: Path, split: str) -> None:
-    cache_layout.info_path(folder, split).unlink(missing_ok=True)
-    cache_layout.stats_path(folder, split).unlink(missing_ok=True)
+    layout.info_path(folder, split).unlink(missing_ok=True)
+    layout.stats_path(folder, split).unlink(missing_ok=True)
     _remove(folder, f"{split}.tfrecord-*-of-*", f".{split}.*.index-*-of-*")
 
 
 def _remove_unfinished(folder: Path) -> None:
     """Leaves the splits that are finished, and of a cache that has none, nothing."""
     _remove(folder, ".*.part-*.json")
-    finished = set(cache_layout.splits(folder))
+    finished = set(layout.splits(folder))
     for path in folder.glob("*.tfrecord-*-of-*"):
         if path.name.rpartition(".tfrecord-")[0] not in finished:
             path.unlink()
@@ -189,13 +191,13 @@ def _remove_unfinished(folder: Path) -> None:
         if not any(path.name.startswith(f".{split}.") for split in finished):
             path.unlink()
     if not finished:
-        _remove(folder, cache_layout.TASK, cache_layout.COMPLETED)
+        _remove(folder, layout.TASK, layout.COMPLETED)
 
 
 def _is_whole(folder: Path, split: str) -> bool:
     """Whether a split is finished and undamaged."""
     try:
-        records.open_shards(folder, split)
+        reader.open_shards(folder, split)
     except UserError:
         return False
     return True
@@ -203,29 +205,29 @@ def _is_whole(folder: Path, split: str) -> bool:
 
 def _remove_damaged(folder: Path) -> list[str]:
     """Removes the splits of a finished cache that are damaged; returns their names."""
-    if not (folder / cache_layout.COMPLETED).exists():
+    if not (folder / layout.COMPLETED).exists():
         return []
-    changed = cache_layout.damage(folder)
+    changed = layout.damage(folder)
     lost = [name[len("info.") : -len(".json")] for name in changed if name.startswith("info.")]
     damaged = [
         split
-        for split in dict.fromkeys([*cache_layout.splits(folder), *lost])
-        if cache_layout.info_path(folder, split).name in changed
-        or cache_layout.stats_path(folder, split).name in changed
+        for split in dict.fromkeys([*layout.splits(folder), *lost])
+        if layout.info_path(folder, split).name in changed
+        or layout.stats_path(folder, split).name in changed
         or not _is_whole(folder, split)
     ]
     if changed or damaged:
         # Not finished any more: who is killed from here on leaves no damaged cache behind.
-        (folder / cache_layout.COMPLETED).unlink()
+        (folder / layout.COMPLETED).unlink()
     for split in damaged:
         _remove_split(folder, split)
     return damaged
 
 
 def _is_done(folder: Path, wanted: list[str] | None) -> bool:
-    if not (folder / cache_layout.COMPLETED).exists():
+    if not (folder / layout.COMPLETED).exists():
         return False
-    return set(wanted or ()) <= set(cache_layout.splits(folder))
+    return set(wanted or ()) <= set(layout.splits(folder))
 
 
 def _todo(
@@ -233,11 +235,11 @@ def _todo(
 ) -> list[tuple[str, int]]:
     todo = []
     for split in splits:
-        if cache_layout.info_path(folder, split).exists():
+        if layout.info_path(folder, split).exists():
             if _is_whole(folder, split):
                 continue
             _remove_split(folder, split)
-        ours = {cache_layout.shard_path(folder, split, i, shards) for i in range(shards)}
+        ours = {layout.shard_path(folder, split, i, shards) for i in range(shards)}
         for path in folder.glob(f"{split}.tfrecord-*-of-*"):
             if path not in ours:  # of an interrupted run with another number of shards
                 path.unlink()
@@ -251,12 +253,12 @@ def _todo(
 
 def _is_written(folder: Path, split: str, shard: int, shards: int, fingerprint: str) -> bool:
     """Whether an interrupted run has finished a shard."""
-    path = cache_layout.shard_path(folder, split, shard, shards)
+    path = layout.shard_path(folder, split, shard, shards)
     try:
         done = json.loads(cache_worker.part_path(folder, split, shard, shards).read_bytes())
         if done["fingerprint"] != fingerprint or done["bytes"] != path.stat().st_size:
             return False
-        index = cache_layout.index_path(folder, split, "records", shard, shards)
+        index = layout.index_path(folder, split, "records", shard, shards)
         return len(tfrecord.RecordFile(path, index)) == done["stats"]["examples"]
     except (OSError, ValueError, KeyError, TypeError):  # a UserError is a ValueError
         return False
@@ -268,11 +270,11 @@ def _stats(folder: Path, split: str, shards: int) -> dict[str, int]:
     Raises:
       UserError: there are no examples.
     """
-    if cache_layout.info_path(folder, split).exists():
+    if layout.info_path(folder, split).exists():
         return {}
     stats: dict[str, int] = {}
     for shard in range(shards):
-        part = cache_layout.read_json(cache_worker.part_path(folder, split, shard, shards))
+        part = layout.read_json(cache_worker.part_path(folder, split, shard, shards))
         for name, value in part["stats"].items():
             if name.endswith("_max_tokens"):
                 stats[name] = max(stats.get(name, 0), value)
@@ -284,12 +286,12 @@ def _stats(folder: Path, split: str, shards: int) -> dict[str, int]:
 
 
 def _finish_split(folder: Path, split: str, shards: int, stats: dict[str, int]) -> None:
-    if cache_layout.info_path(folder, split).exists():
+    if layout.info_path(folder, split).exists():
         return
-    part = cache_layout.read_json(cache_worker.part_path(folder, split, 0, shards))
-    cache_layout.write_json(cache_layout.stats_path(folder, split), stats)
-    cache_layout.write_json(
-        cache_layout.info_path(folder, split),
+    part = layout.read_json(cache_worker.part_path(folder, split, 0, shards))
+    layout.write_json(layout.stats_path(folder, split), stats)
+    layout.write_json(
+        layout.info_path(folder, split),
         {
             "num_shards": shards,
             "features": part["features"],
@@ -300,7 +302,7 @@ def _finish_split(folder: Path, split: str, shards: int, stats: dict[str, int]) 
 
 def _describe(task: Task, folder: Path, fingerprint: str) -> None:
     """Writes `task.json`, from which a host without the vocabulary's library can train."""
-    if cache_layout.task_path(folder).exists():
+    if layout.task_path(folder).exists():
         return  # of the same fingerprint
     features: dict[str, dict[str, Any]] = {}
     for name, feature in task.output_features.items():
@@ -311,8 +313,8 @@ def _describe(task: Task, folder: Path, fingerprint: str) -> None:
             "vocabulary": dict(feature.vocabulary.spec()),
         }
     specs = {name: feature["vocabulary"] for name, feature in features.items()}
-    cache_layout.write_json(
-        cache_layout.task_path(folder),
+    layout.write_json(
+        layout.task_path(folder),
         {
             "features": features,
             "fingerprint": fingerprint,

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from t5x_like.data import cache_layout, sidecar
-from t5x_like.data.example_proto import Values, feature_spans, parse_example, payload
-from t5x_like.data.tfrecord import RecordFile
+from t5x_like.data.cache import index_file as sidecar
+from t5x_like.data.cache import layout
+from t5x_like.data.cache.example_proto import Values, feature_spans, parse_example, payload
+from t5x_like.data.cache.tfrecord import RecordFile
 from t5x_like.errors import UserError
 
 # Splits up to this size are read whole at every start, at 4 GB/s from the page cache. Of a larger
@@ -25,19 +26,19 @@ def open_shards(folder: Path, split: str) -> list[RecordFile]:
         records is not the one recorded.
       DataFault: the disk cannot be read.
     """
-    shards = cache_layout.read_info(folder, split).num_shards
-    paths = [cache_layout.shard_path(folder, split, i, shards) for i in range(shards)]
+    shards = layout.read_info(folder, split).num_shards
+    paths = [layout.shard_path(folder, split, i, shards) for i in range(shards)]
     size = sum(path.stat().st_size for path in paths if path.exists())
     files = [
         RecordFile(
             path,
-            cache_layout.index_path(folder, split, "records", i, shards),
+            layout.index_path(folder, split, "records", i, shards),
             verify=size <= _READ_AT_EVERY_START,
         )
         for i, path in enumerate(paths)
     ]
-    counts = cache_layout.stats_path(folder, split)
-    wanted, found = cache_layout.read_json(counts).get("examples"), sum(len(f) for f in files)
+    counts = layout.stats_path(folder, split)
+    wanted, found = layout.read_json(counts).get("examples"), sum(len(f) for f in files)
     if wanted != found:
         raise UserError(
             f"split {split!r} in {folder} has {found} examples, but {counts.name} says {wanted}; "
@@ -63,7 +64,7 @@ def lengths_indexed(
     folder: Path, split: str, feature: str, shard: int, shards: int, file: RecordFile
 ) -> np.ndarray:
     """Tokens of a feature in each record of a shard, from its sidecar where there is one."""
-    path = cache_layout.index_path(folder, split, f"{feature}.lengths", shard, shards)
+    path = layout.index_path(folder, split, f"{feature}.lengths", shard, shards)
     arrays = sidecar.load(path, file.path)
     if arrays is None:
         arrays = {"lengths": _count_tokens(file, feature)}
@@ -93,7 +94,7 @@ class CachedExamples:
         self._shards = open_shards(folder, split)
         self._begins = [0, *itertools.accumulate(len(shard) for shard in self._shards)]
         self._features = tuple(features)
-        self._info = cache_layout.read_info(folder, split)
+        self._info = layout.read_info(folder, split)
         for name in self._features:
             found = self._info.dtypes.get(name)
             if len(self) and found not in ("int32", "int64"):
@@ -127,7 +128,7 @@ class CachedExamples:
 
     def longest(self, feature: str) -> int | None:
         """Most tokens of a feature in any example, EOS not counted; None where nobody counted."""
-        stats = cache_layout.read_json(cache_layout.stats_path(self._folder, self._split))
+        stats = layout.read_json(layout.stats_path(self._folder, self._split))
         found = stats.get(f"{feature}_max_tokens")
         return found if isinstance(found, int) else None
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from t5x_like.data import cache_layout, records, token_stream
-from t5x_like.data.example_proto import encode_example
-from t5x_like.data.tfrecord import write_records
+from t5x_like.data.cache import layout, reader, token_stream
+from t5x_like.data.cache.example_proto import encode_example
+from t5x_like.data.cache.tfrecord import write_records
 from t5x_like.errors import UserError
 from t5x_like.host import disk_space
 from t5x_like.protocols import Task
@@ -140,7 +140,7 @@ class Worker:
         """Writes one shard and its `.part` file; `report` hears of examples as they come."""
         data = self.dataset(split, shard, shards)
         counts = {"examples": 0}
-        path = cache_layout.shard_path(folder, split, shard, shards)
+        path = layout.shard_path(folder, split, shard, shards)
         # With the process, so that none ever takes another's half-written file for its own.
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
@@ -157,14 +157,12 @@ class Worker:
             "stats": counts,
             "features": features,
         }
-        file = records.RecordFile(
-            path, cache_layout.index_path(folder, split, "records", shard, shards)
-        )
+        file = reader.RecordFile(path, layout.index_path(folder, split, "records", shard, shards))
         if set(features) == {"targets"}:
             # Text alone, which objectives read as one stream: index it while it is at hand.
             token_stream.indexed(folder, split, "targets", shard, shards, file)
         with disk_space.explained(folder):
-            cache_layout.write_json(part_path(folder, split, shard, shards), part)
+            layout.write_json(part_path(folder, split, shard, shards), part)
         self.warnings += heard.lines
 
     def _records(

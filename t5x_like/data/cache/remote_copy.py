@@ -10,7 +10,7 @@ from pathlib import Path
 
 from etils import epath
 
-from t5x_like.data import cache_layout
+from t5x_like.data.cache import layout
 from t5x_like.errors import UserError
 from t5x_like.host import disk_space
 from t5x_like.host import files as storage
@@ -32,7 +32,7 @@ def local_cache_dir(cache_dir: str | os.PathLike[str], cache_name: str) -> str:
     if not storage.is_remote(cache_dir):
         return os.fspath(cache_dir)
     folder = storage.location(cache_dir).joinpath(*cache_name.split(":"))
-    if not (folder / cache_layout.COMPLETED).exists():
+    if not (folder / layout.COMPLETED).exists():
         raise UserError(
             f"there is no finished cache at {folder}: run `t5x-like cache` with a local "
             "CACHE_DIR and copy that there (`gcloud storage rsync --recursive`)"
@@ -41,7 +41,7 @@ def local_cache_dir(cache_dir: str | os.PathLike[str], cache_name: str) -> str:
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     copy = root / "t5x_like" / "remote" / _fingerprint(folder, files)
     if not copy.exists():
-        _copy(folder, files, copy, cache_layout.cache_path(".", cache_name))
+        _copy(folder, files, copy, layout.cache_path(".", cache_name))
     return str(copy)
 
 

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
-from t5x_like.data import cache_worker
+from t5x_like.data.cache import worker
 from t5x_like.data.faults import DataFault
 from t5x_like.distributed.preemption import interrupts_left_to_parent
 from t5x_like.protocols import Task
@@ -47,7 +47,7 @@ class Pool:
         self._executor = concurrent.futures.ProcessPoolExecutor(
             workers,
             mp_context=context,
-            initializer=cache_worker.start,
+            initializer=worker.start,
             initargs=(task, self._counter),
         )
 
@@ -70,9 +70,7 @@ class Pool:
         with self._explained():
             # One question for each worker, so that all import TensorFlow at the same time.
             with interrupts_left_to_parent():  # the first question starts all workers
-                asked = [
-                    self._executor.submit(cache_worker.splits_of) for _ in range(self._workers)
-                ]
+                asked = [self._executor.submit(worker.splits_of) for _ in range(self._workers)]
             self._note_processes()
             return asked[0].result()
 
@@ -90,9 +88,7 @@ class Pool:
         warnings: list[str] = []
         with self._explained():
             waiting = {
-                self._executor.submit(
-                    cache_worker.write, self._folder, split, shard, shards, fingerprint
-                )
+                self._executor.submit(worker.write, self._folder, split, shard, shards, fingerprint)
                 for split, shard in todo
             }
             seen, heard = 0, time.monotonic()

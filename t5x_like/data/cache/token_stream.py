@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from t5x_like.data import cache_layout, sidecar
-from t5x_like.data.example_proto import decode_varints, feature_spans, payload
-from t5x_like.data.records import open_shards
-from t5x_like.data.tfrecord import RecordFile
+from t5x_like.data.cache import index_file as sidecar
+from t5x_like.data.cache import layout
+from t5x_like.data.cache.example_proto import decode_varints, feature_spans, payload
+from t5x_like.data.cache.reader import open_shards
+from t5x_like.data.cache.tfrecord import RecordFile
 from t5x_like.errors import UserError
 
 _STRIDE = 1024  # tokens between two kept byte positions
@@ -59,7 +60,7 @@ def indexed(
     folder: Path, split: str, feature: str, shard: int, shards: int, file: RecordFile
 ) -> dict[str, np.ndarray]:
     """The arrays of `index_tokens` for a shard, from its sidecar where there is one."""
-    path = cache_layout.index_path(folder, split, f"{feature}.tokens", shard, shards)
+    path = layout.index_path(folder, split, f"{feature}.tokens", shard, shards)
     arrays = sidecar.load(path, file.path)
     if arrays is None:
         arrays = index_tokens(file, feature)

@@ -1,0 +1,1 @@
+"""The tokenized cache: written once, verified, and read by number of the example."""
