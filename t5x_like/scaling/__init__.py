@@ -6,7 +6,7 @@ from typing import Any
 # Where each public name lives; imported when first asked for.
 _HOMES: dict[str, str] = {
     "Fit": "t5x_like.scaling.fitting",
-    "Question": "t5x_like.scaling.planning.question",
+    "Question": "t5x_like.scaling.planning.query",
     "Recipe": "t5x_like.scaling.recipe",
     "RunsTable": "t5x_like.scaling.runs_table",
     "Sweep": "t5x_like.scaling.sweeps.sweep",

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from t5x_like.errors import UserError
-from t5x_like.scaling.fitting import cautions
+from t5x_like.scaling.fitting import diagnostics
 from t5x_like.scaling.fitting.options import ENVELOPE_POINTS, Options
 from t5x_like.scaling.fitting.power_law import fit_allocation, power_law
 from t5x_like.scaling.fitting.resampling import counts_of_runs
@@ -78,8 +78,8 @@ def fit_envelope(table: RunsTable, options: Options) -> Fit:
         predicted_parameters=predicted, residual=np.log(used["parameters"] / predicted)
     )
     warnings = [
-        *cautions.few(len(names), 2, "training curves"),
-        *cautions.of_table(table),
+        *diagnostics.few(len(names), 2, "training curves"),
+        *diagnostics.of_table(table),
         *_edges(envelope, enough, len(np.unique(sizes))),
     ]
     return fit_allocation(
@@ -170,11 +170,11 @@ def _influence(
     return table.loc[order].head(10).reset_index(drop=True)
 
 
-def _edges(envelope: pd.DataFrame, enough: NDArray[np.bool_], sizes: int) -> cautions.Warnings:
+def _edges(envelope: pd.DataFrame, enough: NDArray[np.bool_], sizes: int) -> diagnostics.Warnings:
     left = int((~envelope["used"]).sum())
     if not enough[0]:
         return [
-            cautions.warning(
+            diagnostics.warning(
                 "minimum_not_inside_grid",
                 f"with {sizes} sizes the envelope has fewer than {INNER_SIZES} between the "
                 "smallest and the largest, so that all of it is fitted, its ends included, where "
@@ -184,7 +184,7 @@ def _edges(envelope: pd.DataFrame, enough: NDArray[np.bool_], sizes: int) -> cau
     if left < 0.5 * len(envelope):
         return []
     return [
-        cautions.warning(
+        diagnostics.warning(
             "minimum_not_inside_grid",
             f"at {left} of {len(envelope)} FLOP counts the best run is of the smallest or largest "
             "size there is, and is left out. Train smaller and larger models.",

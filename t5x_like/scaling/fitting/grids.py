@@ -5,7 +5,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from t5x_like.errors import UserError
-from t5x_like.scaling.fitting.cautions import Warnings, warning
+from t5x_like.scaling.fitting.diagnostics import Warnings, warning
 from t5x_like.scaling.runs_table import RunsTable
 
 Floats = NDArray[np.float64]

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from t5x_like.errors import UserError
-from t5x_like.scaling.fitting import cautions, grids
+from t5x_like.scaling.fitting import diagnostics, grids
 from t5x_like.scaling.fitting.options import Options
 from t5x_like.scaling.fitting.power_law import fit_allocation, power_law
 from t5x_like.scaling.fitting.resampling import counts_within_groups
@@ -98,7 +98,7 @@ def fit_isoflop(table: RunsTable, options: Options) -> Fit:
     residuals = _residuals(frame, groups, minima)
     squares = float((residuals["residual"] ** 2).sum())
     warnings = [
-        *cautions.of_runs(table, 3 * len(budgets)),
+        *diagnostics.of_runs(table, 3 * len(budgets)),
         *([] if named else grids.of_gaps(table.frame, groups)),
         *grids.of_minima(minima),
         *grids.of_centres(minima, frame, groups),

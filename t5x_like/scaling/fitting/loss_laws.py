@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from t5x_like.errors import UserError
-from t5x_like.scaling.fitting import cautions
+from t5x_like.scaling.fitting import diagnostics
 from t5x_like.scaling.fitting.forms import Points
 from t5x_like.scaling.fitting.options import Options
 from t5x_like.scaling.fitting.resampling import counts_of_runs
@@ -53,15 +53,15 @@ def fit_loss_law(table: RunsTable, method: str, solver: Solver, options: Options
         parameters_kind=table.parameters_kind,
     )
     agreeing = found.agreeing()
-    warnings = cautions.of_runs(table, len(names))
+    warnings = diagnostics.of_runs(table, len(names))
     samples: Mapping[str, Floats] = {}
     resampled = 0
     if options.bootstrap:
         counts, resampled = counts_of_runs(list(frame["name"]), options.bootstrap, options.seed)
         sampled = _refit(solver, points, counts, optimum, starts)
         samples = _law(solver, sampled, points)
-    warnings += cautions.of_bounds(fitted, samples, names)
-    warnings += cautions.of_starts(agreeing, len(starts))
+    warnings += diagnostics.of_bounds(fitted, samples, names)
+    warnings += diagnostics.of_starts(agreeing, len(starts))
     residuals = _residuals(frame, law)
     return Fit(
         method=method,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from t5x_like.scaling.fitting.cautions import warning
+from t5x_like.scaling.fitting.diagnostics import warning
 from t5x_like.scaling.fitting.options import Options
 from t5x_like.scaling.fitting.result import Fit, correlation
 from t5x_like.scaling.laws import AllocationLaw

@@ -8,8 +8,8 @@ from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS, AllocationLaw, Law
 from t5x_like.scaling.named_laws import DEFAULT, KnownLaw
 from t5x_like.scaling.planning.accelerators import Accelerators
 from t5x_like.scaling.planning.buildable import Buildable, buildable
-from t5x_like.scaling.planning.chosen_law import chosen_law
-from t5x_like.scaling.planning.question import Interval, Point, Question, answer, intervals
+from t5x_like.scaling.planning.law_choice import chosen_law
+from t5x_like.scaling.planning.query import Interval, Point, Question, answer, intervals
 from t5x_like.scaling.planning.repeated_data import RepeatedData
 from t5x_like.scaling.recipe import Architecture, Recipe
 

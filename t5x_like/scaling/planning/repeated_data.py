@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from t5x_like.scaling.laws import Floats, Law
-from t5x_like.scaling.planning.inverses import least, loss_of
+from t5x_like.scaling.planning.invert_law import least, loss_of
 
 R_STAR_D, R_STAR_N = 15.387756, 5.309743  # appendix A
 

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Sequence
 
 from t5x_like.scaling.planning.plan import Plan
-from t5x_like.scaling.planning.question import Interval, Point
+from t5x_like.scaling.planning.query import Interval, Point
 from t5x_like.scaling.planning.repeated_data import RepeatedData
 from t5x_like.scaling.recipe import Recipe
 

@@ -18,6 +18,7 @@ from t5x_like.distributed.preemption import Preempted, StopRequest, stop_on_sign
 from t5x_like.errors import UserError
 from t5x_like.host import files as storage
 from t5x_like.scaling.sweeps.cells import GIN_FILE, LOG_FILE, Cell
+from t5x_like.scaling.sweeps.executors.dry_run import Print
 from t5x_like.scaling.sweeps.executors.executor import (
     Executor,
     Handle,
@@ -26,8 +27,7 @@ from t5x_like.scaling.sweeps.executors.executor import (
     python_command,
 )
 from t5x_like.scaling.sweeps.executors.local import Local
-from t5x_like.scaling.sweeps.executors.printed import Print
-from t5x_like.scaling.sweeps.live import Board
+from t5x_like.scaling.sweeps.progress import Board
 from t5x_like.scaling.sweeps.results import FAILED_FILE, SWEEP_FILE, cell_state
 from t5x_like.scaling.sweeps.sweep import Sweep
 

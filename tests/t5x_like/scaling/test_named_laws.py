@@ -8,7 +8,7 @@ from t5x_like.errors import UserError
 from t5x_like.scaling import named_laws
 from t5x_like.scaling.laws import WITHOUT_EMBEDDINGS
 from t5x_like.scaling.named_laws import PF_DAY, KaplanStepsLaw, known, minimax_power_law, named
-from t5x_like.scaling.planning import inverses
+from t5x_like.scaling.planning import invert_law
 
 APPROACH1 = named_laws.APPROACH1_TABLE
 APPROACH2 = named_laws.APPROACH2_TABLE
@@ -42,7 +42,7 @@ def test_approach1s_table_is_the_papers():
 def test_a_size_of_the_papers_table_needs_its_flops_and_tokens_within_5_percent(name, row):
     parameters, flops, tokens = row
     law = named(name)
-    found = inverses.flops_for_parameters(law, parameters)
+    found = invert_law.flops_for_parameters(law, parameters)
     assert found == pytest.approx(flops, rel=0.05)
     assert law.optimum(found)[1] == pytest.approx(tokens, rel=0.05)
 

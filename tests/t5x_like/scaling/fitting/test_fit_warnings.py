@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from t5x_like.scaling import laws
-from t5x_like.scaling.fitting import cautions, fit
+from t5x_like.scaling.fitting import diagnostics, fit
 
 CHINCHILLA = laws.ParametricLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
 METHOD = "variable_projection"
@@ -101,9 +101,9 @@ def test_parameter_on_bound(method):
 
 
 def test_starts_disagree():
-    assert cautions.of_starts(7, 64) == cautions.of_starts(64, 64) == []
-    assert "only 6 of 64 starts" in cautions.of_starts(6, 64)[0]["message"]
-    assert cautions.of_starts(1, 4)[0]["name"] == "starts_disagree"
+    assert diagnostics.of_starts(7, 64) == diagnostics.of_starts(64, 64) == []
+    assert "only 6 of 64 starts" in diagnostics.of_starts(6, 64)[0]["message"]
+    assert diagnostics.of_starts(1, 4)[0]["name"] == "starts_disagree"
 
 
 def test_resamples_without_law():

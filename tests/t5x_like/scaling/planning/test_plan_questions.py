@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from t5x_like.errors import UserError
 from t5x_like.scaling.laws import ParametricLaw
 from t5x_like.scaling.named_laws import NAMES, named
-from t5x_like.scaling.planning import inverses
-from t5x_like.scaling.planning.question import Question, answer
+from t5x_like.scaling.planning import invert_law
+from t5x_like.scaling.planning.query import Question, answer
 from t5x_like.scaling.planning.repeated_data import RepeatedData
 
 LAWS = st.sampled_from(NAMES).map(named)
@@ -88,7 +88,7 @@ def test_over_training_saves_what_sardana_and_frankle_found():
     """Figure 1: at the quality of a 13B Chinchilla model and 2e12 tokens of inference, a 7B model
     on more tokens saves 1.7e22 FLOPs, 17%; with their coefficients."""
     law = ParametricLaw(1.69, 406.4, 410.7, 0.336, 0.283)
-    loss = law.loss(*law.optimum(inverses.flops_for_parameters(law, 13e9)))
+    loss = law.loss(*law.optimum(invert_law.flops_for_parameters(law, 13e9)))
     point, alone = answer(law, Question(loss=float(loss), inference_tokens=2e12))
     assert alone.parameters == pytest.approx(13e9)
     assert point.parameters == pytest.approx(7e9, rel=0.01)
@@ -132,7 +132,7 @@ def test_more_inference_wants_a_smaller_model_that_no_other_beats():
     assert sizes == sorted(sizes, reverse=True)
     best = points[1].with_inference(1e12)
     for size in sizes[1] * np.array([0.7, 0.95, 1.05, 1.5]):
-        tokens = inverses.tokens_for_loss(law, size, loss)
+        tokens = invert_law.tokens_for_loss(law, size, loss)
         assert size * (6 * tokens + 2e12) > best
 
 

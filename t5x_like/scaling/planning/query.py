@@ -9,7 +9,7 @@ import numpy as np
 
 from t5x_like.errors import UserError
 from t5x_like.scaling.laws import Law
-from t5x_like.scaling.planning import inverses
+from t5x_like.scaling.planning import invert_law
 from t5x_like.scaling.planning.repeated_data import RepeatedData
 
 # A repetition that is worth less than this share of new tokens is refused.
@@ -113,7 +113,7 @@ def answer(law: Law, question: Question) -> tuple[Point, Point | None]:
         return point, _with_endless_data(law, question, point)
     if point.loss is None:
         raise UserError(f"--inference_tokens: {law.name} predicts no loss to hold.")
-    cheapest = inverses.cheapest_in_use(law, point.loss, question.inference_tokens or 0.0)
+    cheapest = invert_law.cheapest_in_use(law, point.loss, question.inference_tokens or 0.0)
     return _checked(law, question, *cheapest), point
 
 
@@ -158,17 +158,17 @@ def _solve(law: Law, question: Question) -> tuple[Any, Any]:
         case {"parameters": n, "flops": c}:
             return n, c / 6 / n
         case {"parameters": n, "loss": loss}:
-            return n, inverses.tokens_for_loss(law, n, loss)
+            return n, invert_law.tokens_for_loss(law, n, loss)
         case {"parameters": n}:
-            return n, inverses.flops_for_parameters(law, n) / 6 / n
+            return n, invert_law.flops_for_parameters(law, n) / 6 / n
         case {"tokens": d, "flops": c}:
             return c / 6 / d, d
         case {"tokens": d, "loss": loss}:
-            return inverses.parameters_for_loss(law, d, loss), d
+            return invert_law.parameters_for_loss(law, d, loss), d
         case {"tokens": d}:
-            return inverses.flops_for_tokens(law, d) / 6 / d, d
+            return invert_law.flops_for_tokens(law, d) / 6 / d, d
         case {"loss": loss}:
-            return law.optimum(inverses.flops_for_loss(law, loss))
+            return law.optimum(invert_law.flops_for_loss(law, loss))
     return law.optimum(given["flops"])
 
 
@@ -182,8 +182,8 @@ def _check_loss(law: Law, question: Question) -> None:
         lowest = float(law.lowest_loss())
         why = f"the lowest that {law.unique_tokens:.4g} unique tokens allow"
     else:
-        n, d = question.parameters or inverses.MANY, question.tokens or inverses.MANY
-        lowest = float(inverses.loss_of(law, n, d))
+        n, d = question.parameters or invert_law.MANY, question.tokens or invert_law.MANY
+        lowest = float(invert_law.loss_of(law, n, d))
         of = [f"N {question.parameters:.4g}" if question.parameters else ""]
         of += [f"D {question.tokens:.4g}" if question.tokens else ""]
         why = f"what {law.name} predicts for {' '.join(filter(None, of)) or 'endless N and D'}"
@@ -196,7 +196,7 @@ def _checked(law: Law, question: Question, parameters: float, tokens: float) -> 
         found = " ".join(f"--{name}={getattr(question, name):g}" for name in question.given)
         raise UserError(
             f"{found}: {law.name} has no answer of at least one parameter and one token, within "
-            f"{inverses.MANY:g} FLOPs."
+            f"{invert_law.MANY:g} FLOPs."
         )
     if isinstance(law, RepeatedData):
         _check_epochs(law, tokens)
