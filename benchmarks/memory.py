@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 
 from models import losses
-from models.layers import softmax_attention
-from models.layers.masks import Mask
-from models.layers.softmax_attention import KeysValues
+from models.layers.attention import softmax_attention
+from models.layers.attention.masks import Mask
+from models.layers.attention.softmax_attention import KeysValues
 
 Case = tuple[Callable[..., Any], list[jax.Array]]
 

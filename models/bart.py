@@ -10,15 +10,15 @@ import functools
 import jax
 
 from models.encoder_decoder import EncoderDecoder
-from models.layers.attention import Attention, even_head_dim
+from models.layers.attention.attention import Attention, even_head_dim
+from models.layers.attention.positions import LearnedPositions
 from models.layers.block import PostNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
 from models.layers.linear import normal
 from models.layers.mlps import MLP, exact_gelu
 from models.layers.norms import LayerNorm
-from models.layers.positions import LearnedPositions
-from models.layers.stack import Stack
+from models.layers.stacks.stack import Stack
 
 Array = jax.Array
 

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from models.language_model import Batch, Cache, LanguageModel
+from models.layers.attention.masks import Mask
 from models.layers.block import Context
 from models.layers.dropout import Dropout
-from models.layers.masks import Mask
 
 Array = jax.Array
 

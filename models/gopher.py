@@ -11,15 +11,15 @@ import functools
 from flax import linen as nn
 
 from models.decoder_only import DecoderOnly
-from models.layers.attention import Attention
+from models.layers.attention.attention import Attention
+from models.layers.attention.positions import RelativePositionScores
 from models.layers.block import PreNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
 from models.layers.linear import normal
 from models.layers.mlps import MLP
 from models.layers.norms import RMSNorm
-from models.layers.positions import RelativePositionScores
-from models.layers.stack import Stack
+from models.layers.stacks.stack import Stack
 
 
 class Gopher(DecoderOnly):

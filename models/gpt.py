@@ -12,16 +12,16 @@ from flax import linen as nn
 
 from models.decoder_only import DecoderOnly
 from models.errors import ModelError
-from models.layers.attention import Attention, even_head_dim
+from models.layers.attention.attention import Attention, even_head_dim
+from models.layers.attention.positions import LearnedPositions
 from models.layers.block import Block, ModuleFactory, PostNormBlock, PreNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
 from models.layers.linear import normal
 from models.layers.mlps import MLP
 from models.layers.norms import LayerNorm
-from models.layers.period import Period
-from models.layers.positions import LearnedPositions
-from models.layers.stack import Stack
+from models.layers.stacks.layer_group import Period
+from models.layers.stacks.stack import Stack
 
 Array = jax.Array
 

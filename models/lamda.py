@@ -11,16 +11,16 @@ import jax
 from flax import linen as nn
 
 from models.decoder_only import DecoderOnly
-from models.layers.attention import Attention
-from models.layers.biased_stack import BiasedStack
+from models.layers.attention.attention import Attention
+from models.layers.attention.positions import RelativePositionBias
 from models.layers.block import PreNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
 from models.layers.linear import normal
 from models.layers.mlps import GatedMLP
 from models.layers.norms import RMSNorm
-from models.layers.positions import RelativePositionBias
-from models.layers.stack import Stack
+from models.layers.stacks.relative_bias_stack import BiasedStack
+from models.layers.stacks.stack import Stack
 
 
 class LaMDA(DecoderOnly):

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from models import flops, losses, plain_types
+from models import field_checks, flops, losses
 from models.errors import ModelError
-from models.layers import attention, auxiliary, embeddings, joined, mlps, records, stack
+from models.layers import auxiliary_losses, embeddings, fused_projections, intermediates, mlps
+from models.layers.attention import attention
+from models.layers.stacks import stack
 
 Array = jax.Array
 Batch = Mapping[str, Any]
@@ -72,8 +74,8 @@ class LanguageModel(nn.Module, kw_only=True):
         """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not plain_types.is_of(value, field.type):
-                raise self._refused(field.name, f"its type is {plain_types.named(field.type)}")
+            if not field_checks.is_of(value, field.type):
+                raise self._refused(field.name, f"its type is {field_checks.named(field.type)}")
             lowest = 0 if field.name in self.offsets else 1
             if type(value) is int and not lowest <= value <= _LARGEST:
                 raise self._refused(field.name, f"it must be {lowest} or more, below 2**31")
@@ -166,7 +168,7 @@ class LanguageModel(nn.Module, kw_only=True):
             "decoder": ("decoder", "self_attention"),
             "cross": ("decoder", "cross_attention"),
         }
-        found = self._recorded(params, batch, records.ATTENTION)
+        found = self._recorded(params, batch, intermediates.ATTENTION)
         return {
             name: jnp.stack(list(found[key].values()))
             for name, key in names.items()
@@ -188,7 +190,7 @@ class LanguageModel(nn.Module, kw_only=True):
           `gates`, `served` and `probabilities` as `layers.moe.MixtureOfExperts` has them. Empty
           for a model without experts.
         """
-        found = self._recorded(params, batch, records.ROUTING)
+        found = self._recorded(params, batch, intermediates.ROUTING)
         return {side: layers for (side, _), layers in found.items()}
 
     def _recorded(
@@ -197,7 +199,7 @@ class LanguageModel(nn.Module, kw_only=True):
         _, found = self.apply(
             {"params": params}, **batch, mutable=[collection], method="_output_factors"
         )
-        return records.by_layer(found.get(collection, {}), params, stack.LAYERS)
+        return intermediates.by_layer(found.get(collection, {}), params, stack.LAYERS)
 
     @nn.nowrap
     def loss(
@@ -225,7 +227,7 @@ class LanguageModel(nn.Module, kw_only=True):
             **batch,
             enable_dropout=rng is not None,
             rngs={} if rng is None else {"dropout": rng},
-            mutable=[auxiliary.AUXILIARY],
+            mutable=[auxiliary_losses.AUXILIARY],
             method="_output_factors",
         )
         loss, metrics = losses.output_cross_entropy(
@@ -237,7 +239,7 @@ class LanguageModel(nn.Module, kw_only=True):
             label_smoothing=self.label_smoothing,
             num_chunks=self.logit_chunks,
         )
-        return losses.with_auxiliary(loss, metrics, *auxiliary.collect(reported))
+        return losses.with_auxiliary(loss, metrics, *auxiliary_losses.collect(reported))
 
     @nn.nowrap
     def decoding_params(self, params: Params) -> Params:
@@ -246,7 +248,7 @@ class LanguageModel(nn.Module, kw_only=True):
         `init_cache` and `decode_step` take this or the trained tree; inside a loop the
         latter costs a copy of every layer's parameters each step.
         """
-        decoder = joined.join(
+        decoder = fused_projections.join(
             stack.unstack_layers(params["decoder"]),
             {"self_attention": attention.SELF_PROJECTIONS, "mlp": mlps.GATED_INPUTS},
         )

@@ -6,15 +6,15 @@ import jax
 from flax import linen as nn
 
 from models.decoder_only import DecoderOnly
-from models.layers.attention import Attention, even_head_dim
+from models.layers.attention.attention import Attention, even_head_dim
+from models.layers.attention.positions import Rotary
 from models.layers.block import PreNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed, OutputKernel
 from models.layers.linear import normal
 from models.layers.mlps import GatedMLP
 from models.layers.norms import RMSNorm
-from models.layers.positions import Rotary
-from models.layers.stack import Stack
+from models.layers.stacks.stack import Stack
 
 Array = jax.Array
 

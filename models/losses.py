@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from models.errors import ModelError
-from models.layers import ambient, embeddings
+from models.layers import embeddings, mesh_context
 
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 """Name to (sum, weight)."""
@@ -51,7 +51,7 @@ def output_cross_entropy(
     """
     b, t, _ = x_bte.shape
     if num_chunks is None:
-        shards = math.prod(ambient.shard_counts(("batch", "length", "vocab")))
+        shards = math.prod(mesh_context.shard_counts(("batch", "length", "vocab")))
         at_once = b * t * kernel_ev.shape[1] / shards
         divisors = (n for n in range(1, t + 1) if t % n == 0)
         num_chunks = next((n for n in divisors if at_once / n <= LOGITS_AT_ONCE), t)
@@ -81,7 +81,7 @@ def _chunked(x_bte, kernel_ev, targets_bt, weights_bt, num_chunks, options):
 
 
 def _chunked_forward(x_bte, kernel_ev, targets_bt, weights_bt, num_chunks, options):
-    shards = math.gcd(*ambient.shard_counts(("batch",)), x_bte.shape[0])
+    shards = math.gcd(*mesh_context.shard_counts(("batch",)), x_bte.shape[0])
     # Gathered once, where FSDP divides it, and not for each chunk.
     kernel_ev = nn.with_logical_constraint(kernel_ev, (None, "vocab"))
     loss = functools.partial(_plain, options=options, rows=None)

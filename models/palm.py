@@ -6,15 +6,15 @@ import jax
 from flax import linen as nn
 
 from models.decoder_only import DecoderOnly
-from models.layers.attention import Attention
+from models.layers.attention.attention import Attention
+from models.layers.attention.positions import Rotary
 from models.layers.block import Block, ParallelBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
 from models.layers.linear import normal
 from models.layers.mlps import MLP, Activation, GatedMLP
 from models.layers.norms import LayerNorm
-from models.layers.positions import Rotary
-from models.layers.stack import Stack
+from models.layers.stacks.stack import Stack
 
 
 class PaLM(DecoderOnly):

@@ -19,8 +19,8 @@ from models.layers.dropout import Dropout
 from models.layers.linear import Initializer
 from models.layers.mlps import MLP, Activation
 from models.layers.moe import GSHARD, SWITCH, Experts, GatedExperts, MixtureOfExperts, Router, TopK
-from models.layers.period import Period
-from models.layers.stack import Stack
+from models.layers.stacks.layer_group import Period
+from models.layers.stacks.stack import Stack
 from models.t5 import T5_1_1
 
 # Section 2.4: the scale s of the initial values, a tenth of the usual.

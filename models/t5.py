@@ -11,16 +11,16 @@ import jax
 from flax import linen as nn
 
 from models.encoder_decoder import EncoderDecoder
-from models.layers.attention import Attention
-from models.layers.biased_stack import BiasedStack
+from models.layers.attention.attention import Attention
+from models.layers.attention.positions import RelativePositionBias
 from models.layers.block import ModuleFactory, PreNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed, OutputKernel
 from models.layers.linear import Initializer, normal
 from models.layers.mlps import MLP, Activation, GatedMLP
 from models.layers.norms import RMSNorm
-from models.layers.positions import RelativePositionBias
-from models.layers.stack import Stack
+from models.layers.stacks.relative_bias_stack import BiasedStack
+from models.layers.stacks.stack import Stack
 
 Array = jax.Array
 

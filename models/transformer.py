@@ -10,15 +10,15 @@ import jax
 from flax import linen as nn
 
 from models.encoder_decoder import EncoderDecoder
-from models.layers.attention import Attention, even_head_dim
+from models.layers.attention.attention import Attention, even_head_dim
+from models.layers.attention.positions import add_sinusoids
 from models.layers.block import PostNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
 from models.layers.linear import normal
 from models.layers.mlps import MLP
 from models.layers.norms import LayerNorm
-from models.layers.positions import add_sinusoids
-from models.layers.stack import Stack
+from models.layers.stacks.stack import Stack
 
 Array = jax.Array
 

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from models.errors import ModelError
+from models.field_checks import is_of, named
 from models.hf.mapping import Table
 from models.hf.tensor_files import TensorFiles
 from models.language_model import LanguageModel
-from models.plain_types import is_of, named
 
 Config = Mapping[str, Any]
 

@@ -7,9 +7,9 @@ import jax
 from flax import linen as nn
 from flax import struct
 
+from models.layers.attention.masks import Mask
+from models.layers.attention.softmax_attention import KeysValues
 from models.layers.dropout import NO_DROPOUT, Dropout
-from models.layers.masks import Mask
-from models.layers.softmax_attention import KeysValues
 
 ModuleFactory = Callable[..., nn.Module]
 """Makes a fresh module; takes Linen's `name` and `parent`. Usually a `functools.partial`."""

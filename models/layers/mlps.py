@@ -6,7 +6,7 @@ import jax
 from flax import linen as nn
 
 from models.layers.dropout import NO_DROPOUT, Dropout
-from models.layers.joined import part_of_joined
+from models.layers.fused_projections import part_of_joined
 from models.layers.linear import Initializer, Linear
 
 Activation = Callable[[jax.Array], jax.Array]

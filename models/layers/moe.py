@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
-from models.layers import auxiliary, records
+from models.layers import auxiliary_losses, intermediates
 from models.layers.block import ModuleFactory
 from models.layers.dispatch import Capacity, Choices, Dispatch, Product
 from models.layers.dropout import NO_DROPOUT, Dropout
@@ -236,9 +236,9 @@ class MixtureOfExperts(nn.Module):
 
         y_bte, served_btk = self.dispatch(x_bte, routing.choices, experts, training=enable_dropout)
         self._report(routing, served_btk)
-        records.record(
+        intermediates.record(
             self,
-            records.ROUTING,
+            intermediates.ROUTING,
             lambda: {
                 "experts": routing.choices.experts_btk,
                 "gates": routing.choices.gates_btk,
@@ -264,7 +264,7 @@ class MixtureOfExperts(nn.Module):
             "expert_load_max": (relative_x.max(), one),
             "expert_load_min": (relative_x.min(), one),
         }
-        auxiliary.report(self, losses, jax.lax.stop_gradient(metrics))
+        auxiliary_losses.report(self, losses, jax.lax.stop_gradient(metrics))
 
 
 def load(choices: Choices, first: bool = False) -> jax.Array:

@@ -7,9 +7,9 @@ import pytest
 
 from models.gopher import Gopher
 from models.gpt import GPT2, GPT3
-from models.layers import softmax_attention
+from models.layers.attention import softmax_attention
+from models.layers.attention.masks import Mask
 from models.layers.dispatch import Capacity
-from models.layers.masks import Mask
 from models.switch import MoE, Switch
 from models.t5 import T5_1_1
 from t5x_like.config.gin_files import packaged_gin_configs

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.errors import ModelError
-from models.layers.positions import (
+from models.layers.attention.positions import (
     RelativePositionBias,
     RelativePositionScores,
     Rotary,

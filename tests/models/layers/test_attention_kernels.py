@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.layers import ambient, attention_kernels
-from models.layers.attention_kernels import LANES, choose, cudnn, splash
-from models.layers.masks import Mask
-from models.layers.softmax_attention import KeysValues, attend
+from models.layers import mesh_context
+from models.layers.attention import kernels
+from models.layers.attention.kernels import LANES, choose, cudnn, splash
+from models.layers.attention.masks import Mask
+from models.layers.attention.softmax_attention import KeysValues, attend
 
 B, H, G, T, D = 1, 2, 1, 2 * LANES, 64
 
@@ -70,7 +71,7 @@ def test_what_cudnn_is_asked_for_is_what_our_blocks_compute(mask):
     ],
 )
 def test_the_choice_has_a_reason(platform, mask, options, expected, monkeypatch):
-    monkeypatch.setattr(ambient, "platform", lambda: platform)
+    monkeypatch.setattr(mesh_context, "platform", lambda: platform)
     q, keys_values, _ = jax.eval_shape(lambda: arrays(**options))
     kernel, reason = choose(q, keys_values, mask, has_bias=False, has_dropout=False)
     assert expected in reason
@@ -78,7 +79,7 @@ def test_the_choice_has_a_reason(platform, mask, options, expected, monkeypatch)
 
 
 def test_no_kernel_is_chosen_where_the_scores_have_a_bias(monkeypatch):
-    monkeypatch.setattr(ambient, "platform", lambda: "tpu")
+    monkeypatch.setattr(mesh_context, "platform", lambda: "tpu")
     q, keys_values, _ = jax.eval_shape(arrays)
     kernel, reason = choose(q, keys_values, PACKED, has_bias=True, has_dropout=False)
     assert kernel is None
@@ -86,11 +87,11 @@ def test_no_kernel_is_chosen_where_the_scores_have_a_bias(monkeypatch):
 
 
 def test_the_log_says_once_what_was_chosen(caplog):
-    attention_kernels._say.cache_clear()
+    kernels._say.cache_clear()
     q, keys_values, _ = arrays(length=24)
     with caplog.at_level(logging.INFO, "models"):
         for _ in range(2):
-            jax.make_jaxpr(lambda: attention_kernels.attend(q, keys_values, Mask()))()
+            jax.make_jaxpr(lambda: kernels.attend(q, keys_values, Mask()))()
     assert caplog.messages == ["attention (1, 2, 24, 64) float32: in blocks, on cpu"]
 
 
@@ -106,7 +107,7 @@ def test_splash_attention_compiles_for_a_tpu_that_is_not_here():
     q, keys_values = shape, KeysValues(shape, shape)
 
     def loss(q, keys_values):
-        return attention_kernels.attend(q, keys_values, Mask(causal=True)).sum()
+        return kernels.attend(q, keys_values, Mask(causal=True)).sum()
 
     rules = (("batch", "data"), ("heads", "tensor"))
     with jax.set_mesh(mesh), nn.logical_axis_rules(rules):

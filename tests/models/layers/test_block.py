@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from models.layers.attention import Attention
+from models.layers.attention.attention import Attention
+from models.layers.attention.masks import Mask
 from models.layers.block import (
     Context,
     ParallelBlock,
@@ -18,11 +19,10 @@ from models.layers.block import (
 )
 from models.layers.dropout import Dropout
 from models.layers.linear import normal
-from models.layers.masks import Mask
 from models.layers.mlps import MLP
 from models.layers.norms import LayerNorm
-from models.layers.period import Period
-from models.layers.stack import Stack
+from models.layers.stacks.layer_group import Period
+from models.layers.stacks.stack import Stack
 
 E = 6
 CONTEXT = Context(Mask(causal=True))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from models.layers import auxiliary, records
+from models.layers import auxiliary_losses, intermediates
 from models.layers.dispatch import Capacity, Dropless
-from models.layers.grouped import grouped_dot
+from models.layers.grouped_matmul import grouped_dot
 from models.layers.linear import normal
 from models.layers.moe import (
     GSHARD,
@@ -52,10 +52,10 @@ def run(module, params, x_bte, **options):
     """The result, and the metrics as means."""
     y_bte, variables = jax.jit(
         lambda params, x: module.apply(
-            {"params": params}, x, mutable=[auxiliary.AUXILIARY], **options
+            {"params": params}, x, mutable=[auxiliary_losses.AUXILIARY], **options
         )
     )(params, x_bte)
-    losses, metrics = auxiliary.collect(variables)
+    losses, metrics = auxiliary_losses.collect(variables)
     return y_bte, losses | {name: total / weight for name, (total, weight) in metrics.items()}
 
 
@@ -286,7 +286,7 @@ def test_who_asks_is_told_where_every_token_went():
     module = mixture(Capacity())
     x_bte = jnp.abs(tokens()) + 0.1
     params = everything_to_one_expert(module, x_bte)
-    apply = functools.partial(module.apply, mutable=[records.ROUTING])
+    apply = functools.partial(module.apply, mutable=[intermediates.ROUTING])
     _, seen = jax.jit(apply)({"params": params}, x_bte)
     (routing,) = jax.tree.leaves(seen, is_leaf=lambda node: "experts" in node)
     assert (routing["experts"] == 2).all()

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.layers import softmax_attention
+from models.layers.attention import softmax_attention
+from models.layers.attention.masks import Mask
+from models.layers.attention.softmax_attention import KeysValues, attend
 from models.layers.dropout import Dropout
-from models.layers.masks import Mask
-from models.layers.softmax_attention import KeysValues, attend
 
 B, H, T, D = 2, 4, 12, 8
 

@@ -9,18 +9,18 @@ from flax import linen as nn
 
 from models import flops
 from models.errors import ModelError
-from models.layers import records
-from models.layers.attention_kernels import attend
-from models.layers.dropout import NO_DROPOUT, Dropout
-from models.layers.joined import part_of_joined
-from models.layers.linear import Initializer, Linear
-from models.layers.masks import Mask
-from models.layers.softmax_attention import (
+from models.layers import intermediates
+from models.layers.attention.kernels import attend
+from models.layers.attention.masks import Mask
+from models.layers.attention.softmax_attention import (
     KEY_AXES,
     QUERY_AXES,
     KeysValues,
     attention_weights,
 )
+from models.layers.dropout import NO_DROPOUT, Dropout
+from models.layers.fused_projections import part_of_joined
+from models.layers.linear import Initializer, Linear
 
 Rotation = Callable[[jax.Array, jax.Array | None], jax.Array]
 """`(x [b, heads, t, d], positions [b, t] or None) -> x`, for queries and for keys."""
@@ -135,9 +135,9 @@ class Attention(nn.Module):
             q_bhtd = self.relative.queries(q_bhtd)
         key = self.make_rng("dropout") if enable_dropout and self.dropout.rate else None
         q_bhtd *= jnp.asarray(self.scale, q_bhtd.dtype)
-        records.record(
+        intermediates.record(
             self,
-            records.ATTENTION,
+            intermediates.ATTENTION,
             lambda: attention_weights(q_bhtd, keys_values, mask, bias_bhts),
         )
         with flops.needed(pairs, num_queries * num_keys):

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
-from models.layers import ambient
+from models.layers import mesh_context
+from models.layers.attention.masks import Mask, part
 from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.linear import STORED_PRODUCT
-from models.layers.masks import Mask, part
 
 # Rows of queries handled at a time under a causal mask: what lies above the diagonal of
 # such blocks, or before the window of all their queries, is never computed.
@@ -79,7 +79,7 @@ def query_blocks(num_queries: int, num_keys: int, mask: Mask) -> list[tuple[int,
 
 def length_is_divided() -> bool:
     """Whether each device has some of the queries only, so that blocks of them would travel."""
-    return ambient.shard_counts(QUERY_AXES)[2] > 1
+    return mesh_context.shard_counts(QUERY_AXES)[2] > 1
 
 
 def rows_at_once(num_queries: int, mask: Mask) -> int:

@@ -7,10 +7,10 @@ import jax
 from flax import linen as nn
 
 from models.errors import ModelError
-from models.layers.auxiliary import AUXILIARY
+from models.layers.auxiliary_losses import AUXILIARY
 from models.layers.block import Context, LayerCache, ModuleFactory
+from models.layers.intermediates import ATTENTION, ROUTING
 from models.layers.linear import STORED_PRODUCT
-from models.layers.records import ATTENTION, ROUTING
 
 # What the backward pass finds stored; the rest it computes again.
 REMAT_POLICIES = {

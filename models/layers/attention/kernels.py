@@ -11,11 +11,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from models.layers import ambient, softmax_attention
+from models.layers import mesh_context
+from models.layers.attention import softmax_attention
+from models.layers.attention.masks import Mask
+from models.layers.attention.softmax_attention import KEY_AXES, QUERY_AXES, KeysValues
 from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.linear import STORED_PRODUCT
-from models.layers.masks import Mask
-from models.layers.softmax_attention import KEY_AXES, QUERY_AXES, KeysValues
 
 LOG = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def choose(
       has_bias: whether something is added to the scores.
       has_dropout: whether weights are dropped.
     """
-    platform = ambient.platform()
+    platform = mesh_context.platform()
     if platform not in _KERNELS:
         return None, f"in blocks, on {platform}"
     name, kernel, lacks = _KERNELS[platform]
@@ -123,7 +124,7 @@ def splash(
     keys = KEY_AXES if g > 1 else ("batch", None, None, None)
     segments = _splash_segments(q_bhtd, mask)
     axes = (queries, KeysValues(keys, keys), jax.tree.map(lambda _: ("batch", None), segments))
-    return ambient.per_shard(local, axes, queries)(q_bhtd, keys_values, segments)
+    return mesh_context.per_shard(local, axes, queries)(q_bhtd, keys_values, segments)
 
 
 def _splash_segments(q_bhtd, mask):

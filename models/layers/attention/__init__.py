@@ -1,0 +1,1 @@
+"""Attention: its projections, scores, masks, positions and kernels."""
