@@ -16,10 +16,10 @@ import seqio
 from tasks.errors import TaskError
 from tasks.objectives import BoundObjective, Objective
 from tasks.objectives.objective import VocabularySpecs
-from tasks.pieces import own_sentinels
 from tasks.seqio_vocabulary import SeqioTokenizer
 from tasks.task import Feature, Mixture
 from tasks.vocabularies import ByteVocabulary, SentencePieceVocabulary
+from tasks.vocabularies.special_pieces import own_sentinels
 
 _EOS = (seqio.preprocessors.append_eos, seqio.preprocessors.append_eos_after_trim)
 

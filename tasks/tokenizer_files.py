@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from tasks.errors import TaskError
-from tasks.pieces import own_sentinels
 from tasks.tokenizer_json import TokenizerVocabulary
 from tasks.vocabularies import SentencePieceVocabulary
+from tasks.vocabularies.special_pieces import own_sentinels
 
 # T5's model has 32,000 pieces, after which its tokenizer adds the sentinels.
 _SENTENCEPIECE = {"spiece.model": 100, "tokenizer.model": 0}

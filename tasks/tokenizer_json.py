@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tasks.errors import SourceUnavailable, TaskError
-from tasks.pieces import full_stops, own_sentinels
 from tasks.vocabularies import until_eos
+from tasks.vocabularies.special_pieces import full_stops, own_sentinels
 
 _FILE = "tokenizer.json"
 # Where the names of special tokens stand, the first that has one wins.

@@ -359,10 +359,10 @@ def _declaration_path(name: str, cache_dir: str) -> Any:
 
 def _write_declaration(task: Any, cache_dir: str) -> None:
     """Keeps what training must know of a user's seqio task beside its cache."""
-    from tasks import declared
+    from tasks import manifest
 
     path = _declaration_path(task.name, cache_dir)
-    declaration = declared.to_json(task)
+    declaration = manifest.to_json(task)
     if declaration is None:
         path.unlink(missing_ok=True)
         return
@@ -380,7 +380,7 @@ def _declare_foreign_tasks(options: argparse.Namespace) -> None:
     import tasks
     from t5x_like import config as parsing
     from t5x_like import train
-    from tasks import declared
+    from tasks import manifest
 
     modules, options.module_import = options.module_import, []
     _configure(options)
@@ -393,6 +393,6 @@ def _declare_foreign_tasks(options: argparse.Namespace) -> None:
     name = parsing.macro("MIXTURE_OR_TASK_NAME")
     path = _declaration_path(str(name), parsing.macro("CACHE_DIR"))
     if path.is_file() and name not in tasks.names():
-        foreign: Any = declared.from_json(json.loads(path.read_text()))
+        foreign: Any = manifest.from_json(json.loads(path.read_text()))
         tasks.add_task(foreign)
         options.module_import = []

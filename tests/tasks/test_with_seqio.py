@@ -15,7 +15,15 @@ import tensorflow_datasets as tfds  # noqa: E402
 
 import tasks  # noqa: E402
 from t5x_like import data  # noqa: E402
-from tasks import declared, forms, from_seqio, metrics, objectives, sources, vocabularies  # noqa: E402
+from tasks import (
+    forms,
+    from_seqio,
+    manifest,
+    metrics,
+    objectives,
+    sources,
+    vocabularies,  # noqa: E402
+)
 from tasks.errors import TaskError  # noqa: E402
 from tasks.seqio_pipeline import ApplyObjective  # noqa: E402
 from tasks.tokenizer_json import TokenizerVocabulary  # noqa: E402
@@ -373,12 +381,12 @@ def test_a_declaration_says_what_training_needs_without_the_module():
         seqio.preprocessors.append_eos_after_trim,
         features=("targets",),
     )
-    known = declared.from_json(json.loads(json.dumps(declared.to_json(task))))
+    known = manifest.from_json(json.loads(json.dumps(manifest.to_json(task))))
     assert known.name == known.cache_name == "user_declared"
     assert dict(known.output_features) == dict(task.output_features)
     assert known.fingerprint() == task.fingerprint()
     assert known.learned == objectives.SpanCorruption(0.3, 5.0)
-    assert declared.to_json(tasks.get_mixture_or_task("stdlib_lm")) is None
+    assert manifest.to_json(tasks.get_mixture_or_task("stdlib_lm")) is None
     with pytest.raises(TaskError, match="name it by --module_import"):
         known.seqio()
 
@@ -396,7 +404,7 @@ def test_a_declaration_keeps_what_an_objective_is_made_of(objective):
         seqio.preprocessors.append_eos_after_trim,
         features=("targets",),
     )
-    known = declared.from_json(json.loads(json.dumps(declared.to_json(task))))
+    known = manifest.from_json(json.loads(json.dumps(manifest.to_json(task))))
     assert known.learned == objective
     assert known.positioned == task.positioned == getattr(objective, "positioned", ())
 
@@ -413,7 +421,7 @@ def test_a_declaration_keeps_a_tokenizer_json(gpt2_file):
         vocabulary=vocabulary.seqio(),
     )
     assert task.output_features["targets"].vocabulary == vocabulary
-    known = declared.from_json(json.loads(json.dumps(declared.to_json(task))))
+    known = manifest.from_json(json.loads(json.dumps(manifest.to_json(task))))
     assert known.output_features["targets"].vocabulary == vocabulary
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Protocol
 
 from tasks.errors import SourceUnavailable, TaskError
-from tasks.pieces import full_stops, own_sentinels
+from tasks.vocabularies.special_pieces import full_stops, own_sentinels
 
 PAD_ID = 0
 # ByT5's 125 sentinels make 384 ids, a multiple of 128 (Xue et al. 2022, section 3.1).
