@@ -22,7 +22,7 @@ def run(command: str, options: argparse.Namespace, *flags: str) -> None:
     """
     arguments = [sys.executable, "-m", "t5x_like", command, f"--parent={os.getpid()}"]
     arguments += [*_configuration(options), *flags]
-    root = str(Path(__file__).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     # The accelerator is this process's.
     environment = {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}

@@ -12,7 +12,7 @@ def check() -> None:
     Raises:
       UserError: names the package found instead.
     """
-    ours = Path(__file__).resolve().parent.parent
+    ours = Path(__file__).resolve().parents[2]
     for name in ("models", "tasks"):
         spec = importlib.util.find_spec(name)
         found = Path(spec.origin).resolve().parent if spec and spec.origin else None

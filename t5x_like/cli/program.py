@@ -143,26 +143,26 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _configure(options: argparse.Namespace, *gin_files: str) -> Any:
     """Parses the gin files and bindings; returns the `config` module."""
-    from t5x_like import config as parsing
+    from t5x_like import config
     from t5x_like.host import xla_flags
 
     paths = [path for path in options.gin_search_paths.split(",") if path]
     files = [*gin_files, *options.gin_file]
-    parsing.parse(files, options.bindings, paths, options.module_import)
-    bound = [name for name in xla_flags.VARIABLES if parsing.has_macro(name)]
-    xla_flags.apply({name: parsing.macro(name) for name in bound})
-    return parsing
+    config.parse(files, options.bindings, paths, options.module_import)
+    bound = [name for name in xla_flags.VARIABLES if config.has_macro(name)]
+    xla_flags.apply({name: config.macro(name) for name in bound})
+    return config
 
 
 def _run_program(options: argparse.Namespace, module: str, name: str, example: str) -> Any:
     """Calls a program as gin configures it, or shows the configuration for `--dry_run`."""
-    parsing = _configure(options)
+    config = _configure(options)
     function = getattr(importlib.import_module(module), name)
-    program = parsing.configured(function, example)
+    program = config.configured(function, example)
     if options.dry_run:
-        print(parsing.full_text())
+        print(config.full_text())
         return None
-    with _joined(options, parsing):
+    with _joined(options, config):
         return program()
 
 
@@ -170,30 +170,29 @@ def _joined(options: argparse.Namespace, config: Any) -> Any:
     from t5x_like.distributed.startup import joined
 
     place = options.coordinator_address, options.process_count, options.process_index
-    return joined(parsing.full_text(), *place)
+    return joined(config.full_text(), *place)
 
 
 # -- Commands --------------------------------------------------------------------------------
 
 
 def _train(options: argparse.Namespace) -> None:
-    from t5x_like import config as parsing
-    from t5x_like import train
+    from t5x_like import config, train
     from t5x_like.cli import preflight
 
     _declare_foreign_tasks(options)
     _configure(options)
-    program = parsing.configured(train.train)
+    program = config.configured(train.train)
     if options.dry_run:
-        print(parsing.full_text())
+        print(config.full_text())
         return
-    with _joined(options, parsing):
+    with _joined(options, config):
         changes: dict[str, Any] = (
             {"allow_config_change": True} if options.allow_config_change else {}
         )
-        start = functools.partial(program, config_text=parsing.operative_text, **changes)
+        start = functools.partial(program, config_text=config.operative_text, **changes)
         start(execute=preflight.check)
-        _build_missing_caches(options, parsing)
+        _build_missing_caches(options, config)
         start(execute=preflight.check_data)
         start()
 
@@ -212,9 +211,9 @@ def _cache(options: argparse.Namespace) -> None:
     if options.parent is not None:
         preemption.end_with_parent(options.parent)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings
-    parsing = _configure(options)
-    chosen = _tasks(options, parsing)
-    directory = parsing.macro("CACHE_DIR")
+    config = _configure(options)
+    chosen = _tasks(options, config)
+    directory = config.macro("CACHE_DIR")
     splits = options.splits.split(",") if options.splits else None
     for task in [] if options.declare else chosen:
         if options.dry_run:
@@ -228,15 +227,15 @@ def _cache(options: argparse.Namespace) -> None:
             print(f"{task.name} {split}: {examples:,} examples, {tokens:,} tokens")
         print(f"{task.name}: {counts.path} in {counts.seconds:.1f} s")
     if not options.task and not options.dry_run:
-        _write_declaration(parsing.macro("TASK"), directory)
+        _write_declaration(config.macro("TASK"), directory)
 
 
 def _vocab(options: argparse.Namespace) -> None:
     from tasks import vocabularies
 
     options.task = [options.task] if options.task else []
-    parsing = _configure(options)
-    for task in _tasks(options, parsing)[:1]:
+    config = _configure(options)
+    for task in _tasks(options, config)[:1]:
         vocabulary = vocabularies.train_on_task(
             task,
             options.out,
@@ -254,8 +253,8 @@ def _vocab(options: argparse.Namespace) -> None:
 def _inspect(options: argparse.Namespace) -> None:
     from t5x_like import inspection
 
-    parsing = _configure(options, "runs/inspect.gin")
-    report = parsing.configured(inspection.inspect)()
+    config = _configure(options, "runs/inspect.gin")
+    report = config.configured(inspection.inspect)()
     if options.json:
         print(json.dumps(report))
     else:
@@ -272,10 +271,10 @@ def _compile(options: argparse.Namespace) -> None:
             options.bindings.append((name.upper(), str(value)))
     check_contradictions(options.bindings)
     saved = compile_report.read(options.compare) if options.compare else None
-    parsing = _configure(options, "runs/compile.gin")
-    program = parsing.configured(aot.compile_step)
+    config = _configure(options, "runs/compile.gin")
+    program = config.configured(aot.compile_step)
     if options.dry_run:
-        print(parsing.full_text())
+        print(config.full_text())
         return
     compile_report.show(program(), as_json=options.json, save=options.save, saved=saved)
 
@@ -322,12 +321,12 @@ def _tasks(options: argparse.Namespace, config: Any) -> list[Any]:
     """The tasks that the command names, or those of the configured task or mixture."""
     import tasks
 
-    settings = {"tfds_data_dir": parsing.macro("TFDS_DATA_DIR")}
-    if parsing.has_macro("VOCABULARY"):
-        settings["vocabulary"] = parsing.macro("VOCABULARY")
+    settings = {"tfds_data_dir": config.macro("TFDS_DATA_DIR")}
+    if config.has_macro("VOCABULARY"):
+        settings["vocabulary"] = config.macro("VOCABULARY")
     named = [tasks.get_mixture_or_task(name, **settings) for name in options.task]
     members = []
-    for task in named or [parsing.macro("TASK")]:
+    for task in named or [config.macro("TASK")]:
         members += [member for member, _ in task.tasks] if hasattr(task, "tasks") else [task]
     return members
 
@@ -340,8 +339,8 @@ def _build_missing_caches(options: argparse.Namespace, config: Any) -> None:
     from t5x_like.data import CacheStatus, cache_status
 
     options.task = []
-    directory = parsing.macro("CACHE_DIR")
-    for task in _tasks(options, parsing):
+    directory = config.macro("CACHE_DIR")
+    for task in _tasks(options, config):
         report = cache_status(task, directory)
         if report.status is CacheStatus.READY or not task.source_is_local:
             continue
@@ -378,20 +377,19 @@ def _declare_foreign_tasks(options: argparse.Namespace) -> None:
     without seqio, finds the declaration that was written before.
     """
     import tasks
-    from t5x_like import config as parsing
-    from t5x_like import train
+    from t5x_like import config, train
     from tasks import manifest
 
     modules, options.module_import = options.module_import, []
     _configure(options)
-    parsing.check(train.train)
+    config.check(train.train)
     options.module_import = modules
     if modules and importlib.util.find_spec("seqio"):
         child_process.run("cache", options, "--declare")
-    if not parsing.has_macro("MIXTURE_OR_TASK_NAME"):
+    if not config.has_macro("MIXTURE_OR_TASK_NAME"):
         return  # the task is built in gin
-    name = parsing.macro("MIXTURE_OR_TASK_NAME")
-    path = _declaration_path(str(name), parsing.macro("CACHE_DIR"))
+    name = config.macro("MIXTURE_OR_TASK_NAME")
+    path = _declaration_path(str(name), config.macro("CACHE_DIR"))
     if path.is_file() and name not in tasks.names():
         foreign: Any = manifest.from_json(json.loads(path.read_text()))
         tasks.add_task(foreign)

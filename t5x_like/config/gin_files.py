@@ -14,7 +14,7 @@ from t5x_like.host import files
 
 def packaged_gin_configs() -> Path:
     """The `gin_configs` directory: installed inside `t5x_like`, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     installed = package / "gin_configs"
     return installed if installed.is_dir() else package.parent / "gin_configs"
 

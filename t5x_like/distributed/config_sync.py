@@ -47,7 +47,7 @@ def bindings(configuration: str) -> dict[str, str]:
 
 def source_hash(package: str) -> str:
     """Twelve hexadecimal digits that change with any Python file of a package of ours."""
-    root = Path(__file__).resolve().parent.parent / package
+    root = Path(__file__).resolve().parents[2] / package
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())

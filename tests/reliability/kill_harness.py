@@ -258,7 +258,6 @@ def main() -> int:
     from models import gpt, t5  # noqa: F401
     from t5x_like import (
         config,  # noqa: F401
-        train,
     )
 
     plan = Plan(**json.loads(sys.argv[1]))

@@ -172,7 +172,7 @@ def caching(tmp_path):
     def start(flags, **options):
         process = subprocess.Popen(
             [sys.executable, "-m", "t5x_like", *flags],
-            env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)},
+            env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

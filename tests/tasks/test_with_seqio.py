@@ -15,14 +15,14 @@ import tensorflow_datasets as tfds  # noqa: E402
 
 import tasks  # noqa: E402
 from t5x_like import data  # noqa: E402
-from tasks import (
+from tasks import (  # noqa: E402
     forms,
     from_seqio,
     manifest,
     metrics,
     objectives,
     sources,
-    vocabularies,  # noqa: E402
+    vocabularies,
 )
 from tasks.errors import TaskError  # noqa: E402
 from tasks.seqio_pipeline import ApplyObjective  # noqa: E402

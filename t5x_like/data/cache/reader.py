@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from t5x_like.data.cache import index_file as sidecar
+from t5x_like.data.cache import index_file
 from t5x_like.data.cache import layout
 from t5x_like.data.cache.example_proto import Values, feature_spans, parse_example, payload
 from t5x_like.data.cache.tfrecord import RecordFile
@@ -65,10 +65,10 @@ def lengths_indexed(
 ) -> np.ndarray:
     """Tokens of a feature in each record of a shard, from its sidecar where there is one."""
     path = layout.index_path(folder, split, f"{feature}.lengths", shard, shards)
-    arrays = sidecar.load(path, file.path)
+    arrays = index_file.load(path, file.path)
     if arrays is None:
         arrays = {"lengths": _count_tokens(file, feature)}
-        sidecar.save(path, file.path, arrays)
+        index_file.save(path, file.path, arrays)
     return arrays["lengths"]
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from t5x_like.data.cache import index_file as sidecar
+from t5x_like.data.cache import index_file
 from t5x_like.data.cache.crc32c import masked_crc32c
 from t5x_like.data.faults import DataFault
 from t5x_like.errors import UserError
@@ -139,10 +139,10 @@ class RecordFile:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             self._descriptor = descriptor
             weakref.finalize(self, os.close, descriptor)
-            known = sidecar.load(index_path, path) if index_path else None
+            known = index_file.load(index_path, path) if index_path else None
             if known is not None and verify:
                 indexed = int(known["checksum"][0])
-                if not _is_as_indexed(path, tuple(sidecar.stamp(path)), indexed):
+                if not _is_as_indexed(path, tuple(index_file.stamp(path)), indexed):
                     known = None
             self.offsets = self._index(index_path) if known is None else known["offsets"]
         except FileNotFoundError:
@@ -156,7 +156,7 @@ class RecordFile:
         offsets = scan(self.path, _map(self.path))
         if index_path:
             arrays = {"offsets": offsets, "checksum": np.array([checksum], np.int64)}
-            sidecar.save(index_path, self.path, arrays)
+            index_file.save(index_path, self.path, arrays)
         return offsets
 
     def __len__(self) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from t5x_like.data.cache import index_file as sidecar
+from t5x_like.data.cache import index_file
 from t5x_like.data.cache import layout
 from t5x_like.data.cache.example_proto import decode_varints, feature_spans, payload
 from t5x_like.data.cache.reader import open_shards
@@ -61,10 +61,10 @@ def indexed(
 ) -> dict[str, np.ndarray]:
     """The arrays of `index_tokens` for a shard, from its sidecar where there is one."""
     path = layout.index_path(folder, split, f"{feature}.tokens", shard, shards)
-    arrays = sidecar.load(path, file.path)
+    arrays = index_file.load(path, file.path)
     if arrays is None:
         arrays = index_tokens(file, feature)
-        sidecar.save(path, file.path, arrays)
+        index_file.save(path, file.path, arrays)
     return arrays
 
 

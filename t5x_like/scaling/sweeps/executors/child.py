@@ -10,13 +10,13 @@ from pathlib import Path
 from t5x_like.distributed.preemption import EXIT_CODE as PREEMPTED
 
 POLL_SECONDS = 0.2
-LEASH = str(Path(__file__).with_name("leash.py"))
+PARENT_DEATH = str(Path(__file__).with_name("parent_death.py"))
 
 
-def leashed(command: Sequence[str], cores: Sequence[int] | None = None) -> list[str]:
+def ended_with_parent(command: Sequence[str], cores: Sequence[int] | None = None) -> list[str]:
     """The command so that it dies with this process, on these cores or on all."""
     place = ",".join(map(str, cores)) if cores is not None else "all"
-    return [sys.executable, "-S", "-E", LEASH, str(os.getpid()), place, *command]
+    return [sys.executable, "-S", "-E", PARENT_DEATH, str(os.getpid()), place, *command]
 
 
 def start(
@@ -36,7 +36,7 @@ def start(
 
 def run(command: Sequence[str], log: str, env: Mapping[str, str]) -> int:
     """Runs the command to its end; its exit code. A KeyboardInterrupt has it save and end."""
-    process = start(leashed(command), log, env)
+    process = start(ended_with_parent(command), log, env)
     try:
         # Not `wait`: Ray's interrupt reaches Python between two calls, not inside one.
         while process.poll() is None:

@@ -1,6 +1,6 @@
 """Turns into another program, which dies with the process that started it.
 
-    python leash.py PARENT CORES PROGRAM ARGUMENT ...
+    python parent_death.py PARENT CORES PROGRAM ARGUMENT ...
 
 PARENT is a process id; CORES are numbers joined by commas, or `all`. This is a program of its own
 because a process that has threads, as JAX's has, cannot safely do it between fork and exec.

@@ -279,13 +279,13 @@ def test_local_workers_have_cores_of_their_own(tmp_path):
 def test_a_process_dies_with_the_one_that_started_it(tmp_path):
     pid_file = tmp_path / "pid"
     inner = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-    leashed = f"""
+    program = f"""
 import subprocess, sys, time
 from t5x_like.scaling.sweeps.executors import child
-subprocess.Popen(child.leashed([sys.executable, '-c', {inner!r}]))
+subprocess.Popen(child.ended_with_parent([sys.executable, '-c', {inner!r}]))
 time.sleep(60)
 """
-    outer = subprocess.Popen([sys.executable, "-c", leashed], env=executor.environment())
+    outer = subprocess.Popen([sys.executable, "-c", program], env=executor.environment())
     end = time.monotonic() + 30
     while not (pid_file.exists() and pid_file.read_text()):
         assert time.monotonic() < end
@@ -313,4 +313,4 @@ def test_the_command_lists_what_it_would_run(capsys):
     )
     out = capsys.readouterr().out
     assert code == 0 and "15 runs, 7.75" in out and not Path("none").exists()
-    assert child.LEASH.endswith("leash.py")
+    assert child.PARENT_DEATH.endswith("parent_death.py")

@@ -1,0 +1,190 @@
+"""SentencePiece models, with the ids that seqio gives.
+
+Nothing here imports TensorFlow, and `sentencepiece` is imported when a model is opened.
+"""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.errors import SourceUnavailable, TaskError
+from tasks.vocabularies.special_pieces import full_stops, own_sentinels
+from tasks.vocabularies.vocabulary import PAD_ID, until_eos
+
+
+@dataclasses.dataclass(frozen=True)
+class SentencePieceVocabulary:
+    """A SentencePiece model with T5's sentinels after its last piece.
+
+    The ids are those of `seqio.SentencePieceVocabulary`. A model that already ends in
+    pieces `<extra_id_*>` keeps them, and none are added (seqio wants `extra_ids=0` for
+    such a file and fails on any other number).
+
+    Attributes:
+      path: the `.model` file, local or remote.
+      extra_ids: sentinels that the vocabulary has, its own or else added.
+      start_token: the piece that a decoder begins with; None takes the model's own beginning
+        where it has no padding, as LLaMA's `<s>`, and else the padding, as T5.
+    """
+
+    path: str
+    extra_ids: int = 100
+    start_token: str | None = None
+
+    @functools.cached_property
+    def _model_bytes(self) -> bytes:
+        from etils import epath
+
+        try:
+            return epath.Path(self.path).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise SourceUnavailable(
+                f"vocabulary file '{self.path}' not found: a SentencePiece model is needed, "
+                "such as `t5x-like vocab` makes."
+            ) from None
+        except OSError as error:
+            raise SourceUnavailable(f"vocabulary file '{self.path}': {error}.") from None
+
+    @functools.cached_property
+    def _processor(self) -> Any:
+        import sentencepiece
+        from google.protobuf import message
+        from sentencepiece import sentencepiece_model_pb2
+
+        def not_a_model(reason: str) -> TaskError:
+            return TaskError(
+                f"vocabulary file '{self.path}' is not a SentencePiece model ({reason}): "
+                "a `.model` file made by `t5x-like vocab` or `spm_train` is needed."
+            )
+
+        try:
+            model = sentencepiece_model_pb2.ModelProto.FromString(self._model_bytes)
+        except message.DecodeError:
+            raise not_a_model("it does not parse") from None
+        if not model.pieces:
+            raise not_a_model("it has no pieces")
+        own = own_sentinels([piece.piece for piece in model.pieces])
+        if own and own != self.extra_ids:
+            raise TaskError(
+                f"vocabulary file '{self.path}' holds {own} sentinels: set extra_ids={own}, "
+                f"not {self.extra_ids}."
+            )
+        for i in reversed(range(0 if own else self.extra_ids)):
+            model.pieces.add(
+                piece=f"▁<extra_id_{i}>",
+                score=0.0,
+                type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED,
+            )
+        processor = sentencepiece.SentencePieceProcessor()
+        try:
+            processor.LoadFromSerializedProto(model.SerializeToString())
+        except RuntimeError as error:
+            raise not_a_model(str(error).strip().splitlines()[-1]) from None
+        # LLaMA's has no padding, and an unknown token 0 that is never written.
+        free = processor.pad_id() < 0 and processor.unk_id() == PAD_ID
+        pads = processor.pad_id() == PAD_ID or (free and model.trainer_spec.byte_fallback)
+        if not pads or processor.eos_id() < 0:
+            raise TaskError(
+                f"vocabulary file '{self.path}' has pad_id {processor.pad_id()} and eos_id "
+                f"{processor.eos_id()}: pad_id 0 (or none, an unk_id 0 and byte fallback, as "
+                "LLaMA's) and an EOS are needed (spm_train --pad_id=0 --eos_id=1 --unk_id=2 "
+                "--bos_id=-1)."
+            )
+        return processor
+
+    @property
+    def vocab_size(self) -> int:
+        """All ids, the sentinels included."""
+        return self._processor.GetPieceSize()
+
+    @property
+    def eos_id(self) -> int:
+        """The id that ends a sequence."""
+        return self._processor.eos_id()
+
+    @property
+    def unk_id(self) -> int:
+        """The id of what the model cannot write."""
+        return self._processor.unk_id()
+
+    @functools.cached_property
+    def start_id(self) -> int:
+        """The id that a decoder begins with.
+
+        Raises:
+          TaskError: the model has no piece `start_token`.
+        """
+        processor = self._processor
+        if self.start_token is None:
+            return processor.bos_id() if processor.pad_id() < 0 <= processor.bos_id() else PAD_ID
+        found = processor.PieceToId(self.start_token)
+        if processor.IdToPiece(found) != self.start_token:  # the unknown's id
+            raise TaskError(
+                f"vocabulary file '{self.path}' has no piece '{self.start_token}' (start_token)."
+            )
+        return found
+
+    def starting_with(self, start_id: int) -> "SentencePieceVocabulary":
+        """The same, for a decoder that begins with an id below `vocab_size`."""
+        if start_id == self.start_id:
+            return self
+        return dataclasses.replace(self, start_token=self._processor.IdToPiece(start_id))
+
+    @functools.cached_property
+    def _sha256(self) -> str:
+        return hashlib.sha256(self._model_bytes).hexdigest()
+
+    @property
+    def tag(self) -> str:
+        """Short name for folders."""
+        return f"spm-{self._sha256[:8]}-{self.extra_ids}"
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without EOS."""
+        return self._processor.EncodeAsIds(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids up to the first EOS; ids above the vocabulary are unknown."""
+        size, unk = self.vocab_size, self.unk_id
+        kept = until_eos(ids, self.eos_id)
+        return self._processor.DecodeIds([i if i < size else unk for i in kept])
+
+    def spec(self) -> dict[str, Any]:
+        """What decides the ids, as JSON; `sha256` is of the file's bytes."""
+        return {
+            "kind": "sentencepiece",
+            "vocab_size": self.vocab_size,
+            "extra_ids": self.extra_ids,
+            "pad_id": PAD_ID,
+            "eos_id": self.eos_id,
+            "unk_id": self.unk_id,
+            "start_id": self.start_id,
+            "full_stop_ids": self._full_stop_ids,
+            "file": str(self.path),
+            "sha256": self._sha256,
+            "start_token": self.start_token,
+        }
+
+    def seqio(self) -> Any:
+        """The equal `seqio.SentencePieceVocabulary`."""
+        import seqio
+
+        added = self.vocab_size - self._pieces_in_file
+        return seqio.SentencePieceVocabulary(str(self.path), extra_ids=added)
+
+    @functools.cached_property
+    def _full_stop_ids(self) -> list[int]:
+        pieces = [self._processor.IdToPiece(i) for i in range(self.vocab_size)]
+        return full_stops(pieces)
+
+    @functools.cached_property
+    def _pieces_in_file(self) -> int:
+        from sentencepiece import sentencepiece_model_pb2
+
+        return len(sentencepiece_model_pb2.ModelProto.FromString(self._model_bytes).pieces)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is loaded from the file stays behind: gin copies and processes pickle this.
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

@@ -1,0 +1,42 @@
+"""What every vocabulary is: text to token ids and back.
+
+Id 0 pads. Sentinels (`extra_ids`) are the highest ids, the first of them the very last:
+sentinel `i` is `vocab_size - 1 - i`, as in T5 (Raffel et al. 2020, section 3.1.4).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+PAD_ID = 0
+
+
+class Vocabulary(Protocol):
+    """What a feature needs of its vocabulary; see `t5x_like/protocols.py`."""
+
+    vocab_size: int
+    extra_ids: int
+    eos_id: int
+    unk_id: int | None
+    start_id: int  # what a decoder reads before the first token
+    tag: str  # short name for folders, different where the ids differ
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without EOS."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids up to the first EOS."""
+
+    def spec(self) -> dict[str, Any]:
+        """What decides the ids, as JSON, and some of them by what they are for.
+
+        `full_stop_ids`, tokens of full stops alone; `mask_id`, where there is one.
+        """
+
+    def seqio(self) -> Any:
+        """The equal seqio vocabulary; imports seqio, and so TensorFlow."""
+
+
+def until_eos(ids: Sequence[int], eos_id: int) -> list[int]:
+    """The ids before the first EOS."""
+    ids = [int(i) for i in ids]
+    return ids[: ids.index(eos_id)] if eos_id in ids else ids
