@@ -41,11 +41,12 @@ def random_tokens(shape: Shape) -> dict[str, Any]:
 
 def ours(shape: Shape, dtype: str, *, guarded: bool = True) -> tuple[Step, dict[str, Any]]:
     """This project's step as `t5x_like.train` makes it: clipping, metrics and guard included."""
-    from t5x_like import anomalies, hardware, optimizers, partitioning, schedules
+    from t5x_like import anomalies, optimizers, partitioning, schedules
+    from t5x_like.host import memory
     from t5x_like.training import state as train_state
     from t5x_like.training import step as train_step
 
-    hardware.keep_freed_memory()
+    memory.keep_freed_memory()
     import jax
     import numpy as np
 
@@ -191,7 +192,7 @@ def matrix_product(dtype: str) -> tuple[Callable[[], float], dict[str, Any]]:
     import jax
     import jax.numpy as jnp
 
-    from t5x_like import hardware
+    from t5x_like.cost import peak
 
     device = jax.devices()[0]
     on_cpu = device.platform == "cpu"
@@ -208,7 +209,7 @@ def matrix_product(dtype: str) -> tuple[Callable[[], float], dict[str, Any]]:
         return 2 * size**3 / statistics.median(seconds)
 
     rate()
-    datasheet = None if on_cpu else hardware.peak([device]).flops
+    datasheet = None if on_cpu else peak.peak([device]).flops
     return rate, {"device": device.device_kind, "datasheet": datasheet}
 
 

@@ -32,8 +32,8 @@ from scipy.optimize import minimize as scipy_minimize
 
 from t5x_like.scaling.fitting import fit
 from t5x_like.scaling.fitting.forms import ParametricForm, Points
-from t5x_like.scaling.fitting.newton import minimize
-from t5x_like.scaling.fitting.residuals import HuberObjective
+from t5x_like.scaling.fitting.numerics.newton import minimize
+from t5x_like.scaling.fitting.numerics.residuals import HuberObjective
 from t5x_like.scaling.laws import ParametricLaw
 
 DELTA = 1e-3

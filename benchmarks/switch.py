@@ -79,9 +79,9 @@ def training_step(model: Any, batch: dict[str, Any]) -> Callable[[], float]:
 
 def measure(experts: int, capacity_factor: float, dropless: bool, rounds: int) -> dict[str, Any]:
     """All contenders' seconds, and the ratios of their rates to the dense one's."""
-    from t5x_like import hardware
+    from t5x_like.host import memory
 
-    hardware.keep_freed_memory()
+    memory.keep_freed_memory()
     contenders = models(experts, capacity_factor, dropless)
     batch = random_tokens(dataclasses.asdict(SHAPES[SHAPE]))
     shapes = {name: value.shape for name, value in batch.items()}

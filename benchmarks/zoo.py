@@ -74,8 +74,8 @@ training step, with its batch, optimizer and mesh, by `python -m benchmarks.zoo`
   state, gradients and activations; the margin is what is left. A device is a chip, on TPU v3 half
   of one.
 * *Step* and *MFU* are what the chip's figures allow, from everything at the same time to one thing
-  after the other (`t5x_like/cost/roofline.py`). They know nothing of latency, of units that are not full
-  and of the vector unit: a measured MFU below the range is no contradiction, one above it is.
+  after the other (`t5x_like/cost/roofline.py`). They know nothing of latency, of units that are not
+  full and of the vector unit: a measured MFU below the range is no contradiction, one above it is.
 * *Compile* is seconds on {cores} CPU cores, shared with other work where not said otherwise.
 
 """

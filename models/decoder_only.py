@@ -17,7 +17,7 @@ class DecoderOnly(LanguageModel):
     """The base class of decoder-only families.
 
     A family's `setup` makes `token_embedder`, `decoder` (a `Stack` or what is called like one)
-    and, unless it overrides `finish`, `final_norm`. It overrides `embed`, `finish` and
+    and, unless it overrides `final_layers`, `final_norm`. It overrides `embed`, `final_layers` and
     `output_kernel` where its own differ.
     """
 
@@ -27,15 +27,15 @@ class DecoderOnly(LanguageModel):
         """What enters the stack, `[b, t, e]`; positions None are 0, 1, 2, … in every row."""
         return self.token_embedder(tokens_bt)
 
-    def finish(self, x_bte: Array) -> Array:
+    def final_layers(self, x_bte: Array) -> Array:
         """What the output reads, from what leaves the stack."""
         return self.final_norm(x_bte)
 
     def output_kernel(self) -> Array:
-        """The matrix from `hidden` to logits, `[e, v]`: the embeddings, transposed."""
+        """The matrix from `hidden_states` to logits, `[e, v]`: the embeddings, transposed."""
         return self.token_embedder.output_kernel()
 
-    def hidden(
+    def hidden_states(
         self,
         *,
         decoder_input_tokens: Array,
@@ -56,9 +56,9 @@ class DecoderOnly(LanguageModel):
             prefix_bt=_prefix(decoder_causal_attention),
         )
         context = Context(mask, positions_bt=decoder_positions, enable_dropout=enable_dropout)
-        return self.finish(self.decoder(x_bte, context))
+        return self.final_layers(self.decoder(x_bte, context))
 
-    def start(self, batch: Batch, max_decode_length: int) -> Cache:
+    def prefill(self, batch: Batch, max_decode_length: int) -> Cache:
         """Reads the prompt."""
         prompt_bp = batch["decoder_input_tokens"]
         b, p = prompt_bp.shape
@@ -81,7 +81,7 @@ class DecoderOnly(LanguageModel):
         cache = self._extend(cache, prompt_bp, positions_bp, prefix_bs)[1]
         return cache | {"next_position": jnp.where(valid_bp[:, -1], positions_bp[:, -1] + 1, 0)}
 
-    def extend(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
+    def decode(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
         """The residual stream of the next tokens, and the cache with them."""
         positions_bt = cache["next_position"][:, None] + jnp.arange(tokens_bt.shape[1])
         return self._extend(cache, tokens_bt, positions_bt, None)
@@ -93,8 +93,8 @@ class DecoderOnly(LanguageModel):
         mask = Mask(causal=True, key_valid_bs=cache["valid"], prefix_bt=prefix_bs, first_query=slot)
         context = Context(mask, positions_bt=positions_bt, first_slot=slot)
         x_bte = self.embed(tokens_bt, positions_bt)
-        x_bte, layers = self.decoder.extend(x_bte, context, cache["layers"])
-        return self.finish(x_bte), cache | {
+        x_bte, layers = self.decoder.decode(x_bte, context, cache["layers"])
+        return self.final_layers(x_bte), cache | {
             "layers": layers,
             "next_slot": slot + tokens_bt.shape[1],
             "next_position": positions_bt[:, -1] + 1,

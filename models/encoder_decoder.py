@@ -17,7 +17,7 @@ class EncoderDecoder(LanguageModel):
     """The base class of encoder-decoder families.
 
     A family's `setup` makes `token_embedder`, `encoder` and `decoder` (each a `Stack` or what
-    is called like one). It overrides `embed_source`, `embed_target`, `finish` and
+    is called like one). It overrides `embed_source`, `embed_target`, `final_layers` and
     `output_kernel` where its own differ.
     """
 
@@ -31,19 +31,19 @@ class EncoderDecoder(LanguageModel):
         """What enters the decoder, `[b, t, e]`; positions as for `embed_source`."""
         return self.token_embedder(tokens_bt)
 
-    def finish(self, x_bte: Array) -> Array:
+    def final_layers(self, x_bte: Array) -> Array:
         """What the output reads, from what leaves the decoder."""
         return x_bte
 
     def output_kernel(self) -> Array:
-        """The matrix from `hidden` to logits, `[e, v]`: the embeddings, transposed."""
+        """The matrix from `hidden_states` to logits, `[e, v]`: the embeddings, transposed."""
         return self.token_embedder.output_kernel()
 
     def embedding_dropout(self) -> Dropout:
         """On what enters either stack."""
         return Dropout(self.dropout_rate)
 
-    def hidden(
+    def hidden_states(
         self,
         *,
         encoder_input_tokens: Array,
@@ -73,9 +73,9 @@ class EncoderDecoder(LanguageModel):
             enable_dropout=enable_dropout,
         )
         x_bte = self.embed_target(decoder_input_tokens, decoder_positions)
-        return self.finish(self.decoder(self._dropped(x_bte, enable_dropout), context))
+        return self.final_layers(self.decoder(self._dropped(x_bte, enable_dropout), context))
 
-    def start(self, batch: Batch, max_decode_length: int) -> Cache:
+    def prefill(self, batch: Batch, max_decode_length: int) -> Cache:
         """Reads the encoder's input and the prompt, if there is one."""
         tokens_bs, segments_bs = batch["encoder_input_tokens"], batch.get("encoder_segment_ids")
         memory_bse = self._encode(tokens_bs, segments_bs, batch.get("encoder_positions"), False)
@@ -100,7 +100,7 @@ class EncoderDecoder(LanguageModel):
         cache = self._extend(cache, prompt_bp, positions_bp)[1]
         return cache | {"next_position": jnp.where(valid_bp[:, -1], positions_bp[:, -1] + 1, 0)}
 
-    def extend(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
+    def decode(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
         """The decoder's residual stream of the next tokens, and the cache with them."""
         positions_bt = cache["next_position"][:, None] + jnp.arange(tokens_bt.shape[1])
         return self._extend(cache, tokens_bt, positions_bt)
@@ -114,8 +114,8 @@ class EncoderDecoder(LanguageModel):
             first_slot=slot,
         )
         x_bte = self.embed_target(tokens_bt, positions_bt)
-        x_bte, layers = self.decoder.extend(x_bte, context, cache["layers"])
-        return self.finish(x_bte), cache | {
+        x_bte, layers = self.decoder.decode(x_bte, context, cache["layers"])
+        return self.final_layers(x_bte), cache | {
             "layers": layers,
             "next_slot": slot + tokens_bt.shape[1],
             "next_position": positions_bt[:, -1] + 1,

@@ -65,7 +65,7 @@ class GPT1(DecoderOnly):
         """The token's vector and its position's."""
         return self.position_embedder(self.token_embedder(tokens_bt), positions_bt)
 
-    def finish(self, x_bte: Array) -> Array:
+    def final_layers(self, x_bte: Array) -> Array:
         """The last layer ends with a norm."""
         return x_bte
 
@@ -127,7 +127,7 @@ class GPT2(GPT1):
         super().setup()
         self.final_norm = self._norm()()
 
-    def finish(self, x_bte: Array) -> Array:
+    def final_layers(self, x_bte: Array) -> Array:
         """The last norm."""
         return self.final_norm(x_bte)
 

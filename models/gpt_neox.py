@@ -86,5 +86,5 @@ class GPTNeoX(DecoderOnly):
         self.output = OutputKernel(self.vocab_size, self.embed_dim, init)
 
     def output_kernel(self) -> jax.Array:
-        """The matrix from `hidden` to logits, `[e, v]`."""
+        """The matrix from `hidden_states` to logits, `[e, v]`."""
         return self.output()

@@ -88,6 +88,6 @@ class LaMDA(DecoderOnly):
         self.token_embedder = Embed(self.vocab_size, self.embed_dim, normal(1.0), self.dtype)
         self.decoder = BiasedStack(bias, stack, norm, dropout)
 
-    def finish(self, x_bte: jax.Array) -> jax.Array:
+    def final_layers(self, x_bte: jax.Array) -> jax.Array:
         """The embeddings' variance is 1; a tied output must bring the logits back to it."""
         return x_bte * self.embed_dim**-0.5

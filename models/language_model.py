@@ -32,7 +32,7 @@ class LanguageModel(nn.Module, kw_only=True):
     """The base class of the families; fulfils `LanguageModel` of the engine's protocols.
 
     A family writes `setup`, in which what decodes is named `decoder`, and four methods that
-    run inside the module: `hidden`, `output_kernel`, `start` and `extend`.
+    run inside the module: `hidden_states`, `output_kernel`, `prefill` and `decode`.
 
     Batches hold T5X's features, int32 `[b, length]`: `decoder_input_tokens` and, as the
     family needs them, `encoder_input_tokens`, `{encoder,decoder}_segment_ids`,
@@ -91,20 +91,20 @@ class LanguageModel(nn.Module, kw_only=True):
 
     # What a family writes. These run inside `apply`.
 
-    def hidden(self, *, enable_dropout: bool = False, **features: Array) -> Array:
+    def hidden_states(self, *, enable_dropout: bool = False, **features: Array) -> Array:
         """The residual stream that the output reads, `[b, t, e]`, from a batch's features."""
         raise NotImplementedError
 
     def output_kernel(self) -> Array:
-        """The matrix from `hidden` to logits, float32 `[e, v]`."""
+        """The matrix from `hidden_states` to logits, float32 `[e, v]`."""
         raise NotImplementedError
 
-    def start(self, batch: Batch, max_decode_length: int) -> Cache:
+    def prefill(self, batch: Batch, max_decode_length: int) -> Cache:
         """See `init_cache`."""
         raise NotImplementedError
 
-    def extend(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
-        """`hidden` of tokens that follow those in the cache, and the cache with them."""
+    def decode(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
+        """`hidden_states` of tokens that follow those in the cache, and the cache with them."""
         raise NotImplementedError
 
     # What a user calls.
@@ -121,7 +121,7 @@ class LanguageModel(nn.Module, kw_only=True):
         return nn.with_logical_constraint(logits_btv, ("batch", "length", "vocab"))
 
     def _output_factors(self, **features: Any) -> tuple[Array, Array]:
-        """What the logits are the product of: `hidden` and `output_kernel`."""
+        """What the logits are the product of: `hidden_states` and `output_kernel`."""
         for side in (
             ("encoder", "decoder") if self.architecture == "encoder_decoder" else ("decoder",)
         ):
@@ -130,7 +130,7 @@ class LanguageModel(nn.Module, kw_only=True):
                     f"the batch has {sorted(features)}, but {type(self).__name__} reads "
                     f"{side}_input_tokens: is the task made for an {self.architecture} model?"
                 )
-        return self.hidden(**features), self.output_kernel()
+        return self.hidden_states(**features), self.output_kernel()
 
     @nn.nowrap
     def init(self, rng: Array, batch: Batch | None = None) -> dict[str, Params]:
@@ -272,7 +272,7 @@ class LanguageModel(nn.Module, kw_only=True):
         Returns:
           A pytree whose leaves of rank 1 and more have the batch as their first axis.
         """
-        return self.apply({"params": params}, batch, max_decode_length, method="start")
+        return self.apply({"params": params}, batch, max_decode_length, method="prefill")
 
     @nn.nowrap
     def decode_step(self, params: Params, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
@@ -283,7 +283,7 @@ class LanguageModel(nn.Module, kw_only=True):
         return logits_b1v[:, 0], cache
 
     def _extended_logits(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
-        x_bte, cache = self.extend(cache, tokens_bt)
+        x_bte, cache = self.decode(cache, tokens_bt)
         kernel_ev = self.variables["params"].get(OUTPUT_KERNEL)
         if kernel_ev is None:
             kernel_ev = self.output_kernel()

@@ -92,5 +92,5 @@ class LLaMA(DecoderOnly):
             self.output = OutputKernel(self.vocab_size, self.embed_dim, normal(0.02))
 
     def output_kernel(self) -> Array:
-        """The matrix from `hidden` to logits, `[e, v]`."""
+        """The matrix from `hidden_states` to logits, `[e, v]`."""
         return super().output_kernel() if self.tied_output else self.output()

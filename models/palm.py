@@ -89,6 +89,6 @@ class PaLM(DecoderOnly):
         self.decoder = Stack(block, self.num_layers, self.remat_policy, self.scan_unroll)
         self.final_norm = norm()
 
-    def finish(self, x_bte: jax.Array) -> jax.Array:
+    def final_layers(self, x_bte: jax.Array) -> jax.Array:
         """The last norm; the tied output, N(0, 1), wants its logits scaled by 1/sqrt(n)."""
-        return super().finish(x_bte) * self.embed_dim**-0.5
+        return super().final_layers(x_bte) * self.embed_dim**-0.5

@@ -125,12 +125,12 @@ class T5(EncoderDecoder):
         """One draw for all positions of a row, as Mesh TensorFlow's noise_shape had it."""
         return Dropout(self.dropout_rate, shared_axes=(-2,))
 
-    def finish(self, x_bte: Array) -> Array:
+    def final_layers(self, x_bte: Array) -> Array:
         """The embeddings' variance is 1; a tied output must bring the logits back to it."""
         return x_bte * self.embed_dim**-0.5 if self.tied_output else x_bte
 
     def output_kernel(self) -> Array:
-        """The matrix from `hidden` to logits, `[e, v]`."""
+        """The matrix from `hidden_states` to logits, `[e, v]`."""
         return self.token_embedder.output_kernel() if self.tied_output else self.output()
 
 

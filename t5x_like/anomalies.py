@@ -14,10 +14,18 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
+from t5x_like.checkpoints import Checkpointer
+from t5x_like.data import merge_states
+from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.protocols import Metrics
 from t5x_like.training.state import TrainState
+
+# Where a batch and the state before it are kept, below MODEL_DIR.
+DIRECTORY = "anomalies"
+_BATCHES = "batch-*.npz"
 
 IN_A_ROW, LOSS, GRADIENT_NORM = (
     "anomalies_in_a_row",
@@ -183,3 +191,53 @@ def settle(
     state = TrainState(after.step, held[0], held[1], Guard(halted, held[2], in_a_row))
     one, told = jnp.float32(1), jnp.where(guard.halted, 0, in_a_row).astype(jnp.float32)
     return state, {**counted, IN_A_ROW: (told, one), LOSS: (loss, one), GRADIENT_NORM: (norm, one)}
+
+
+def keep_batch(
+    run_directory: epath.Path,
+    step: int,
+    batch: Mapping[str, np.ndarray],
+    position: Mapping[str, Any],
+    state: TrainState,
+    metadata: Mapping[str, Any],
+) -> epath.Path:
+    """Keeps an anomalous step in a directory below MODEL_DIR that `load_run` opens; returns it.
+
+    Args:
+      run_directory: MODEL_DIR.
+      step: the anomalous one.
+      batch: this process's rows of its batch.
+      position: in the data, after the batch.
+      state: that the step began with.
+      metadata: of a checkpoint.
+    """
+    directory = run_directory / DIRECTORY / str(step)
+    directory.mkdir(parents=True, exist_ok=True)
+    name = _BATCHES.replace("*", f"{jax.process_index():05d}")
+    with (directory / name).open("wb") as file:
+        arrays = {feature: np.asarray(value) for feature, value in batch.items()}
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    config = run_directory / "config.gin"
+    if jax.process_index() == 0 and config.exists():
+        (directory / "config.gin").write_text(config.read_text())
+    checkpointer = Checkpointer(str(directory))
+    checkpointer.save(state, step - 1, merge_states(gather_json(position)), metadata)
+    checkpointer.close()
+    return directory
+
+
+def read_batch(directory: epath.Path) -> dict[str, np.ndarray]:
+    """The batch of all processes, int32 `[rows, length]` for each feature.
+
+    Raises:
+      UserError: no anomalous batch was kept there.
+    """
+    parts = []
+    for path in sorted(directory.glob(_BATCHES)):
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            parts.append({name: stored[name] for name in stored.files})
+    if not parts:
+        raise UserError(
+            f"'{directory}' keeps no batch: give a directory below a run's '{DIRECTORY}'."
+        )
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

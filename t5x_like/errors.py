@@ -1,4 +1,4 @@
-"""Errors that the user can mend: one line on standard error and exit code 2."""
+"""Errors that end a command in one line: the user's (exit code 2) and the machine's (1)."""
 
 
 class UserError(ValueError):
@@ -12,3 +12,13 @@ class UserError(ValueError):
     """
 
     exit_code = 2
+
+
+class DataFault(RuntimeError):
+    """A disk, process or thread that data pass through has failed.
+
+    The message is one line: what failed, where, and what would do. The command line prints it
+    without a traceback; the exit code is that of a fault.
+    """
+
+    exit_code = 1

@@ -9,6 +9,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from t5x_like.cost import flops
+from t5x_like.cost.units import gibibytes
 from t5x_like.errors import UserError
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner, path_name, split_boxes
@@ -129,11 +130,6 @@ def report_text(report: Mapping[str, Any]) -> str:
             f"activations                    {gibibytes(report['activation_bytes'])}  for {batch}",
         ]
     )
-
-
-def gibibytes(count: int) -> str:
-    """`1.50 GiB` or `12.3 MiB`."""
-    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
 def batch_shapes(

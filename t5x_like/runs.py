@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from t5x_like import anomaly_dump, checkpoints, config, interpretability
+from t5x_like import anomalies, checkpoints, config, interpretability
 from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strategy
 from t5x_like.decoding.scoring import score_text
 from t5x_like.errors import UserError
@@ -83,7 +83,7 @@ class Run:
     @property
     def batch(self) -> dict[str, np.ndarray]:
         """The batch of an anomalous step, of a run opened at `MODEL_DIR/anomalies/STEP`."""
-        return anomaly_dump.read_batch(files.location(self.model_dir))
+        return anomalies.read_batch(files.location(self.model_dir))
 
     @property
     def steps(self) -> list[int]:

@@ -4,12 +4,11 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from t5x_like import hardware
 from t5x_like.anomalies import Anomaly, AnomalyPolicy
 from t5x_like.checkpoints import Branch, CheckpointPolicy, InitialCheckpoint
 from t5x_like.data import DatasetConfig
 from t5x_like.distributed.preemption import Preempted, end_on_signal, stop_on_signal
-from t5x_like.host import compilation_cache
+from t5x_like.host import compilation_cache, memory
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import LanguageModel
@@ -117,7 +116,7 @@ def train(
       Preempted: a signal asked to stop; the state is saved.
       Diverged: a step went wrong, and the policy stops then.
     """
-    hardware.keep_freed_memory()  # before a device is asked for, which starts threads
+    memory.keep_freed_memory()  # before a device is asked for, which starts threads
     plan = TrainingPlan(
         model=model,
         model_dir=model_dir,

@@ -79,7 +79,7 @@ class Dropless:
         k = choices.experts_btk.shape[-1]
         expert_q = choices.experts_btk.reshape(-1)
         order_q = jnp.argsort(expert_q)
-        routes = Routes(
+        routes = RoutingDecision(
             tokens_ps=order_q[None] // k,
             choices_ps=order_q[None],
             slots_pmk=jnp.argsort(order_q).reshape(1, b * t, k),
@@ -93,7 +93,7 @@ class Dropless:
         return y_bte, jnp.ones(choices.experts_btk.shape, bool)
 
 
-class Slots:
+class DispatchSlots:
     """An expert takes so many of a group's tokens; a subclass says how many, and what a group is.
 
     The tokens of a group are served by position: the first tokens of its rows, then the second
@@ -148,7 +148,7 @@ class Slots:
 
 
 @dataclasses.dataclass(frozen=True)
-class Capacity(Slots):
+class Capacity(DispatchSlots):
     """An expert takes a part of a group's tokens: Switch and GShard.
 
     The number is tokens / experts × factor, times the choices of a token, rounded up (Fedus et
@@ -182,7 +182,7 @@ class Capacity(Slots):
 
 
 @dataclasses.dataclass(frozen=True)
-class RowCapacity(Slots):
+class RowCapacity(DispatchSlots):
     """An expert takes the same number of tokens of each row, however long the row is.
 
     This is how `transformers` has it (`expert_capacity`).
@@ -203,7 +203,7 @@ class RowCapacity(Slots):
 
 
 @struct.dataclass
-class Routes:
+class RoutingDecision:
     """Where tokens go and where they come back from. Out of range means nowhere.
 
     Attributes:
@@ -219,7 +219,7 @@ class Routes:
 
 def routes_within_capacity(
     experts_prtk: jax.Array, num_experts: int, capacity: int
-) -> tuple[Routes, jax.Array]:
+) -> tuple[RoutingDecision, jax.Array]:
     """Who gets which slot.
 
     Args:
@@ -250,7 +250,7 @@ def routes_within_capacity(
     place_pq = jnp.argsort(order_pq, axis=1) - jnp.take_along_axis(first_px, expert_pq, axis=1)
     slot_pq = jnp.where(place_pq < capacity, expert_pq * capacity + place_pq, s)
     slots_pmk = slot_pq.reshape(p, k, t, r).transpose(0, 3, 2, 1).reshape(p, m, k)
-    routes = Routes(
+    routes = RoutingDecision(
         tokens_ps=jnp.where(taken_ps, token_ps, m),
         choices_ps=jnp.where(taken_ps, token_ps * k + choice_ps, m * k),
         slots_pmk=slots_pmk,
@@ -259,7 +259,7 @@ def routes_within_capacity(
 
 
 @jax.custom_vjp
-def gather_rows(x_pme: jax.Array, routes: Routes) -> jax.Array:
+def gather_rows(x_pme: jax.Array, routes: RoutingDecision) -> jax.Array:
     """Every slot's token, `[p, s, e]`; zeros in an empty slot."""
     return _rows(x_pme, routes.tokens_ps)
 
@@ -278,7 +278,7 @@ gather_rows.defvjp(_gather_forward, _gather_backward)
 
 
 @jax.custom_vjp
-def combine_rows(y_pse: jax.Array, gates_pmk: jax.Array, routes: Routes) -> jax.Array:
+def combine_rows(y_pse: jax.Array, gates_pmk: jax.Array, routes: RoutingDecision) -> jax.Array:
     """The sum of each token's slots times its gates, `[p, m, e]`; summed in float32."""
     total_pme = sum(
         _rows(y_pse, routes.slots_pmk[..., i]) * gates_pmk[..., i, None]

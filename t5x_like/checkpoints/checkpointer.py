@@ -7,7 +7,6 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from t5x_like import hardware
 from t5x_like.checkpoints import json_leak
 from t5x_like.checkpoints.checksums import checksums
 from t5x_like.checkpoints.contents import (
@@ -23,7 +22,7 @@ from t5x_like.checkpoints.quiet import say_once
 from t5x_like.checkpoints.shapes import check_parameters
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
-from t5x_like.host import disk_space, files
+from t5x_like.host import disk_space, files, memory
 from t5x_like.partitioning import path_name
 from t5x_like.training.state import TrainState
 
@@ -50,7 +49,7 @@ class Checkpointer:
             preservation_policy=policy.kept(),
             enable_async_checkpointing=True,
             async_options=ocp.AsyncOptions(
-                post_finalization_callback=hardware.give_back_freed_memory
+                post_finalization_callback=memory.give_back_freed_memory
             ),
             cleanup_tmp_directories=not read_only,
             read_only=read_only,

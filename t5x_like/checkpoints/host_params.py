@@ -1,8 +1,5 @@
 """Parameters alone, between a checkpoint and the host's memory, of which little else is taken."""
 
-import contextlib
-import ctypes
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,23 +16,6 @@ from t5x_like.protocols import LanguageModel, Params
 
 # Bytes of an array that are written together, at least; there are as many pieces at most.
 _PIECE, _PIECES = 2**20, 4096
-# glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-
-
-def give_back_freed_memory() -> None:
-    """Makes glibc give large blocks back when they are freed, for this process.
-
-    Buffers of pieces, freed by one of many threads, would otherwise stay in that thread's heap.
-    """
-    if sys.platform != "linux":
-        return
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-        for name, value in (
-            (_M_TRIM_THRESHOLD, 2**20), (_M_MMAP_THRESHOLD, 2**20), (_M_ARENA_MAX, 1),
-        ):  # fmt: skip
-            mallopt(name, value)
 
 
 def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[str, Any]) -> None:

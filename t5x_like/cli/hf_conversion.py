@@ -18,6 +18,7 @@ from t5x_like import config, inspection
 from t5x_like.checkpoints import host_params
 from t5x_like.decoding import TextCodec
 from t5x_like.errors import UserError
+from t5x_like.host import memory
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import LanguageModel, Params, Vocabulary
 
@@ -95,7 +96,7 @@ def import_model(
     Raises:
       UserError: the MODEL_DIR is not empty; what `load` and `find_vocabulary` raise.
     """
-    host_params.give_back_freed_memory()
+    memory.give_back_large_blocks()
     with _whole_directory(model_dir) as directory:
         vocabulary = find_vocabulary(Path(source))
         model, params = load(Path(source))

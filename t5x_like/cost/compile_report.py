@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from t5x_like.cost.units import gibibytes
 from t5x_like.errors import UserError
-from t5x_like.inspection import gibibytes
 
 
 def show(

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from t5x_like.data.faults import DataFault
 from t5x_like.data.feature_converters import Item, ModelBatch, Row
 from t5x_like.data.packing import FirstFit
-from t5x_like.errors import UserError
+from t5x_like.errors import DataFault, UserError
 
 State = dict[str, Any]
 ItemAt = Callable[[int], Item]
@@ -193,7 +192,7 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> State:
 
 
 @dataclass(frozen=True)
-class _Ready:
+class _Prefetched:
     batch: ModelBatch | None
     state: State
     error: BaseException | None = None
@@ -228,7 +227,7 @@ class DataIterator:
         self._rows, self._convert = rows, convert
         self._identity, self._prefetch, self._patience = identity, prefetch, patience
         self._state = rows.get_state()
-        self._queue: queue.Queue[_Ready] = queue.Queue(max(prefetch, 1))
+        self._queue: queue.Queue[_Prefetched] = queue.Queue(max(prefetch, 1))
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -242,16 +241,16 @@ class DataIterator:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _make(self) -> _Ready:
+    def _make(self) -> _Prefetched:
         rows = self._rows.next_rows()
-        return _Ready(self._convert(rows), self._rows.get_state())
+        return _Prefetched(self._convert(rows), self._rows.get_state())
 
-    def _fill(self, stop: threading.Event, ready: "queue.Queue[_Ready]") -> None:
+    def _fill(self, stop: threading.Event, ready: "queue.Queue[_Prefetched]") -> None:
         while not stop.is_set():
             try:
                 item = self._make()
             except BaseException as error:
-                item = _Ready(None, {}, error)
+                item = _Prefetched(None, {}, error)
             while not stop.is_set():
                 try:
                     ready.put(item, timeout=0.1)
@@ -285,7 +284,7 @@ class DataIterator:
         assert item.batch is not None
         return item.batch
 
-    def _wait(self, thread: threading.Thread) -> _Ready:
+    def _wait(self, thread: threading.Thread) -> _Prefetched:
         """What the background thread makes next."""
         waited = silent = 0.0
         read = self._rows.examples_read

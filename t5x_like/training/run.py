@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from t5x_like import anomaly_dump, checkpoints, inspection
+from t5x_like import anomalies, checkpoints, inspection
 from t5x_like.anomalies import Anomaly, Restore
 from t5x_like.checkpoints import Branch, Checkpointer, Damaged, InitialCheckpoint
 from t5x_like.cost import flops
+from t5x_like.cost.peak import Peak
 from t5x_like.data import merge_states, open_dataset
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
-from t5x_like.hardware import Peak
 from t5x_like.host import disk_space, files
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import LanguageModel, Metrics
@@ -33,7 +33,7 @@ from t5x_like.training.validation import held_out_batches, mean_metrics
 _KEPT_BATCHES = 3
 
 
-class Fed(NamedTuple):
+class FedBatch(NamedTuple):
     """A batch that was given to a step, and the position in the data after it."""
 
     step: int
@@ -66,7 +66,7 @@ class TrainingRun:
         self._policy = plan.anomaly_policy if guarded else None
         self._identity = plan.described()
         self._notes: list[str] = []
-        self._fed: collections.deque[Fed] = collections.deque(maxlen=_KEPT_BATCHES)
+        self._fed: collections.deque[FedBatch] = collections.deque(maxlen=_KEPT_BATCHES)
         self._measured: dict[int, dict[str, float]] = {}
         self._returns = 0
         shard_index, shard_count = plan.partitioner.data_shard()
@@ -241,7 +241,7 @@ class TrainingRun:
           UserError: the model does not know one of its tokens.
         """
         batch = next(self._iterator)
-        self._fed.append(Fed(step, batch, self._iterator.get_state()))
+        self._fed.append(FedBatch(step, batch, self._iterator.get_state()))
         if step == self.start + 1:
             shapes = _check_batch(batch, self.plan.model, self.plan.partitioner)
             positions = flops.positions(shapes)
@@ -329,7 +329,7 @@ class TrainingRun:
         fed = next(fed for fed in self._fed if fed.step == anomaly.step)
         if isinstance(reaction, Restore) and self._returns < reaction.most:
             return self._go_back(anomaly, reaction, fed, state)
-        dump = anomaly_dump.write(
+        dump = anomalies.keep_batch(
             self._directory, anomaly.step, fed.batch, fed.position, state, self._metadata(state)
         )
         raise Diverged(
@@ -339,7 +339,7 @@ class TrainingRun:
         )
 
     def _go_back(
-        self, anomaly: Anomaly, reaction: Restore, fed: Fed, state: TrainState
+        self, anomaly: Anomaly, reaction: Restore, fed: FedBatch, state: TrainState
     ) -> TrainState:
         self._returns += 1
         for leaf in jax.tree.leaves(state):

@@ -1,8 +1,8 @@
 """What a run says of itself when it starts."""
 
-from t5x_like import hardware
+from t5x_like.cost import peak
+from t5x_like.cost.peak import Peak
 from t5x_like.data import DatasetConfig
-from t5x_like.hardware import Peak
 from t5x_like.partitioning import Partitioner
 from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.progress import aligned
@@ -32,7 +32,7 @@ def text(plan: TrainingPlan, origin: str, start: int, peak: Peak) -> str:
 
 def device_peak(partitioner: Partitioner) -> Peak:
     """What the devices of a mesh could do at best."""
-    return hardware.peak(list(partitioner.mesh.devices.flat))
+    return peak.peak(list(partitioner.mesh.devices.flat))
 
 
 def _device_line(partitioner: Partitioner, peak: Peak) -> str:

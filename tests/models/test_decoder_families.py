@@ -99,7 +99,7 @@ def test_gpt1_ends_with_the_norm_of_its_last_layer():
     assert "final_norm" not in params
     norm = params["decoder"]["layers"]["mlp_norm"]
     hidden = model.apply(
-        {"params": params}, decoder_input_tokens=jnp.ones((1, 5), int), method="hidden"
+        {"params": params}, decoder_input_tokens=jnp.ones((1, 5), int), method="hidden_states"
     )
     plain = (hidden - norm["bias"][-1]) / norm["scale"][-1]
     np.testing.assert_allclose(plain.mean(-1), 0, atol=1e-4)

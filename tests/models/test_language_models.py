@@ -315,7 +315,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_at_the_ends(family):
     make, model, params = family
     half = make(dtype="bfloat16")
     batch = batch_for(model)
-    hidden = functools.partial(half.apply, {"params": params}, method="hidden")
+    hidden = functools.partial(half.apply, {"params": params}, method="hidden_states")
     assert jax.eval_shape(lambda: hidden(**batch)).dtype == jnp.bfloat16
     logits = logits_of(half, params, batch)
     assert logits.dtype == jnp.float32

@@ -124,9 +124,9 @@ def test_stopping_keeps_the_state_before_the_step_and_its_batch(
 def load_batch(dump):
     from etils import epath
 
-    from t5x_like import anomaly_dump
+    from t5x_like import anomalies
 
-    return anomaly_dump.read_batch(epath.Path(dump))
+    return anomalies.read_batch(epath.Path(dump))
 
 
 def test_a_stopped_run_is_opened_by_load_run(train_flags, tmp_path, tally, capsys):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from t5x_like import cli, data
-from t5x_like.data.faults import DataFault
+from t5x_like.errors import DataFault
 from t5x_like.host import disk_space
 from tests.reliability import sums
 from tests.reliability.sums import cache_flags, visible, write_corpus

@@ -308,7 +308,7 @@ def test_what_one_process_cannot_read_no_process_goes_on_from(corpus, tmp_path, 
 def test_a_mesh_changes_no_draw_of_dropout(tally):
     cases = [["t5", "data_parallel", [8, 1]], ["t5", "fsdp", [2, 4]], ["t5", "standard", [2, 4]]]
     code = (
-        "from tests.t5x_like import mesh_worker as worker\n"
+        "from tests.t5x_like.distributed import mesh_worker as worker\n"
         "from models.t5 import T5_1_1\n"
         "options = dict(worker.ENCODER_DECODER, dropout_rate=0.3)\n"
         "worker.MODELS['t5'] = lambda: T5_1_1(**options)\n"

@@ -13,9 +13,8 @@ import tasks
 from t5x_like import data
 from t5x_like.data import iterator
 from t5x_like.data.cache import layout
-from t5x_like.data.faults import DataFault
 from t5x_like.data.feature_converters import Item
-from t5x_like.errors import UserError
+from t5x_like.errors import DataFault, UserError
 from tasks import objectives, sources
 
 READER = "data"  # the thread's name

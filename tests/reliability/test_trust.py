@@ -18,7 +18,7 @@ from models.errors import ModelError
 from models.hf import load_hf, save_hf
 from models.hf.tensor_files import write_tensors
 from t5x_like import cli, data, load_run
-from t5x_like.anomaly_dump import read_batch
+from t5x_like.anomalies import read_batch
 from t5x_like.data.cache import layout
 from t5x_like.scaling.sweeps import executors
 from tasks import tokenizer_json, vocabularies

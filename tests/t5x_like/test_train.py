@@ -159,13 +159,14 @@ def test_the_heap_is_settled_before_there_are_threads(program, train_flags, tmp_
     code = """
 import os, sys
 from jax._src import xla_bridge
-from t5x_like import cli, hardware
+from t5x_like import cli
+from t5x_like.host import memory
 
 def settled():
     print("started:", xla_bridge.backends_are_initialized(), flush=True)
     os._exit(0)
 
-hardware.keep_freed_memory = settled
+memory.keep_freed_memory = settled
 cli.main(sys.argv[1:])
 """
     done = program("-c", code, *train_flags, f"--gin.MODEL_DIR={tmp_path}/run")

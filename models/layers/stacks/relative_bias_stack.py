@@ -46,11 +46,11 @@ class BiasedStack(nn.Module):
         """The layers' caches before the first token."""
         return self.stack.empty_cache(batch_size, length, memory_bse)
 
-    def extend(
+    def decode(
         self, x_bte: jax.Array, context: Context, caches: list[Any]
     ) -> tuple[jax.Array, list[Any]]:
         """The same as a call, for tokens that follow those in the caches."""
         slots = num_slots(caches[0])
         bias_bhts = self.relative_position_bias(x_bte.shape[1], slots, context.first_slot)
-        x_bte, caches = self.stack.extend(x_bte, context.replace(bias_bhts=bias_bhts), caches)
+        x_bte, caches = self.stack.decode(x_bte, context.replace(bias_bhts=bias_bhts), caches)
         return self.final_norm(x_bte), caches

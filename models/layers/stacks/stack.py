@@ -81,7 +81,7 @@ class Stack(nn.Module):
             for block, variables in self._unrolled()
         ]
 
-    def extend(
+    def decode(
         self, x_bte: jax.Array, context: Context, caches: list[LayerCache]
     ) -> tuple[jax.Array, list[LayerCache]]:
         """The residual stream of tokens that follow those in the caches, and the new caches."""

@@ -13,8 +13,8 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 from t5x_like.data.cache import worker
-from t5x_like.data.faults import DataFault
 from t5x_like.distributed.preemption import interrupts_left_to_parent
+from t5x_like.errors import DataFault
 from t5x_like.protocols import Task
 
 _LOOK_EVERY = 0.2  # seconds

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from t5x_like.data.cache import index_file
-from t5x_like.data.cache import layout
+from t5x_like.data.cache import index_file, layout
 from t5x_like.data.cache.example_proto import Values, feature_spans, parse_example, payload
 from t5x_like.data.cache.tfrecord import RecordFile
 from t5x_like.errors import UserError

@@ -22,8 +22,7 @@ import numpy as np
 
 from t5x_like.data.cache import index_file
 from t5x_like.data.cache.crc32c import masked_crc32c
-from t5x_like.data.faults import DataFault
-from t5x_like.errors import UserError
+from t5x_like.errors import DataFault, UserError
 
 _HEADER = 12
 _FOOTER = 4

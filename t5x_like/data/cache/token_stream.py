@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from t5x_like.data.cache import index_file
-from t5x_like.data.cache import layout
+from t5x_like.data.cache import index_file, layout
 from t5x_like.data.cache.example_proto import decode_varints, feature_spans, payload
 from t5x_like.data.cache.reader import open_shards
 from t5x_like.data.cache.tfrecord import RecordFile

@@ -12,9 +12,9 @@ from t5x_like.scaling.fitting.envelope import fit_envelope
 from t5x_like.scaling.fitting.forms import Form, GadreForm, KaplanForm, ParametricForm
 from t5x_like.scaling.fitting.isoflop import fit_isoflop
 from t5x_like.scaling.fitting.loss_laws import fit_loss_law
+from t5x_like.scaling.fitting.numerics.solvers import HuberSolver, ProjectionSolver
 from t5x_like.scaling.fitting.options import HUBER_DELTA, STARTS, Options
 from t5x_like.scaling.fitting.result import Fit
-from t5x_like.scaling.fitting.solvers import HuberSolver, ProjectionSolver
 from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS
 from t5x_like.scaling.runs_table import RunsTable, from_frame, read_runs
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from t5x_like.errors import UserError
 from t5x_like.scaling.fitting import diagnostics
 from t5x_like.scaling.fitting.forms import Points
+from t5x_like.scaling.fitting.numerics.solvers import Found, Solver, coefficients
 from t5x_like.scaling.fitting.options import Options
 from t5x_like.scaling.fitting.resampling import counts_of_runs
 from t5x_like.scaling.fitting.result import Fit, correlation, is_coefficient
-from t5x_like.scaling.fitting.solvers import Found, Solver, coefficients
 from t5x_like.scaling.laws import Law
 from t5x_like.scaling.runs_table import RunsTable
 

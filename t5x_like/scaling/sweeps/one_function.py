@@ -16,7 +16,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 _CALLS = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 
 
-class Different(ValueError):
+class NotMergeable(ValueError):
     """Two functions differ in more than numbers."""
 
 
@@ -30,7 +30,7 @@ def one_function(functions: Sequence[Callable[..., Any]], *example: Any) -> Call
       *example: arguments, arrays or `ShapeDtypeStruct`s.
 
     Raises:
-      Different: at once, where the functions differ in more than numbers, or by a number that
+      NotMergeable: at once, where the functions differ in more than numbers, or by a number that
         enters a loop or a choice.
     """
     traces = [jax.make_jaxpr(function, return_shape=True)(*example) for function in functions]
@@ -60,9 +60,9 @@ def _evaluate(programs: Sequence[ClosedJaxpr], args: Sequence[Any], which: jax.A
         if all(isinstance(atom, Literal) for atom in atoms):
             return _chosen([atom.val for atom in atoms], atoms[0].aval.dtype, which)
         if any(isinstance(atom, Literal) for atom in atoms):
-            raise Different("one has a number where another computes one")
+            raise NotMergeable("one has a number where another computes one")
         if any(known[atom] is not atoms[0] for known, atom in zip(places, atoms, strict=True)):
-            raise Different("they compute with different arrays")
+            raise NotMergeable("they compute with different arrays")
         return values[atoms[0]]
 
     for i, variables in enumerate(_together([body.constvars for body in bodies])):
@@ -73,14 +73,14 @@ def _evaluate(programs: Sequence[ClosedJaxpr], args: Sequence[Any], which: jax.A
     for equations in _together([body.eqns for body in bodies]):
         first = equations[0]
         if any(equation.primitive is not first.primitive for equation in equations):
-            raise Different(f"one computes {first.primitive}, another does not")
+            raise NotMergeable(f"one computes {first.primitive}, another does not")
         inputs = [read(atoms) for atoms in _together([eqn.invars for eqn in equations])]
         body = _CALLS.get(first.primitive.name)
         if body is not None:
             results = _evaluate([eqn.params[body] for eqn in equations], inputs, which)
         else:
             if not all(_alike(equation.params, first.params) for equation in equations[1:]):
-                raise Different(f"they differ inside {first.primitive}")
+                raise NotMergeable(f"they differ inside {first.primitive}")
             found = first.primitive.get_bind_params(first.params)
             # Older versions of JAX give functions beside the parameters.
             functions, params = found if isinstance(found, tuple) else ((), found)
@@ -96,14 +96,14 @@ def _evaluate(programs: Sequence[ClosedJaxpr], args: Sequence[Any], which: jax.A
 def _together(sequences: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
     """The first elements of all, the second ones, and so on."""
     if len({len(sequence) for sequence in sequences}) > 1:
-        raise Different("one computes more than another")
+        raise NotMergeable("one computes more than another")
     return list(zip(*sequences, strict=True))
 
 
 def _chosen(numbers: Sequence[Any], dtype: Any, which: jax.Array) -> Any:
     """The one that `which` tells, where they are not all the same."""
     if any(np.shape(number) != np.shape(numbers[0]) for number in numbers):
-        raise Different("they have constants of different shapes")
+        raise NotMergeable("they have constants of different shapes")
     if all(np.array_equal(number, numbers[0]) for number in numbers[1:]):
         return numbers[0]
     return jnp.asarray(np.stack([np.asarray(number) for number in numbers]), dtype)[which]

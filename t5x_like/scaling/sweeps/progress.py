@@ -12,7 +12,7 @@ MOST_ROWS = 24
 _ORDER = {"running": 0, "failed": 1, "waiting": 2, "done": 3}
 
 
-class Board:
+class SweepProgress:
     """Shows the runs of a sweep.
 
     Args:

@@ -27,7 +27,7 @@ from t5x_like.scaling.sweeps.executors.executor import (
     python_command,
 )
 from t5x_like.scaling.sweeps.executors.local import Local
-from t5x_like.scaling.sweeps.progress import Board
+from t5x_like.scaling.sweeps.progress import SweepProgress
 from t5x_like.scaling.sweeps.results import FAILED_FILE, SWEEP_FILE, cell_state
 from t5x_like.scaling.sweeps.sweep import Sweep
 
@@ -105,11 +105,11 @@ def _run(
     _build_caches(root, todo, stop)
     jobs = [_Task(root, group) for group in _together(todo, sweep.vectorize)]
     jobs.sort(key=lambda job: -job.cost)
-    board = Board(title, {cell.name: cell.cost for cell in todo})
+    progress = SweepProgress(title, {cell.name: cell.cost for cell in todo})
     try:
-        _drive(root, jobs, records, executor, retries, stop, board)
+        _drive(root, jobs, records, executor, retries, stop, progress)
     finally:
-        board.close()
+        progress.close()
 
 
 class _Task:
@@ -145,7 +145,7 @@ def _drive(
     executor: Executor,
     retries: int,
     stop: StopRequest,
-    board: Board,
+    progress: SweepProgress,
 ) -> None:
     printing = isinstance(executor, Print)
     while waiting := [job for job in jobs if not job.ended]:
@@ -154,7 +154,7 @@ def _drive(
             raise Preempted(f"{stop.signal_name} received: the sweep goes on when started again")
         running = [job for job in waiting if job.handle is not None]
         for job in running:
-            _settle(root, job, records, retries, board)
+            _settle(root, job, records, retries, progress)
         free = (
             len(jobs)
             if executor.slots is None
@@ -169,14 +169,16 @@ def _drive(
         if stuck:  # what they would start from has failed
             for job in idle:
                 _give_up(root, job, "the run that it branches off has no such checkpoint")
-                board.say(f"{job.names[0]}  failed: what it branches off has failed")
+                progress.say(f"{job.names[0]}  failed: what it branches off has failed")
         if printing:
             continue
-        board.update([_state(root, record, jobs) for record in records.values()])
+        progress.update([_state(root, record, jobs) for record in records.values()])
         time.sleep(POLL_SECONDS)
 
 
-def _settle(root: Path, job: _Task, records: Mapping[str, Any], retries: int, board: Board) -> None:
+def _settle(
+    root: Path, job: _Task, records: Mapping[str, Any], retries: int, progress: SweepProgress
+) -> None:
     """Looks whether a running job has ended, and how."""
     assert job.handle is not None
     code = job.handle.poll()
@@ -192,9 +194,9 @@ def _settle(root: Path, job: _Task, records: Mapping[str, Any], retries: int, bo
         # A user's mistake does not go away.
         if code == 2 or job.failures > retries:
             _give_up(root, job, reason)
-            board.say(f"{job.names[0]}  failed: {reason} (see {job.log})")
+            progress.say(f"{job.names[0]}  failed: {reason} (see {job.log})")
         else:
-            board.say(f"{job.names[0]}  starts again: {reason}")
+            progress.say(f"{job.names[0]}  starts again: {reason}")
 
 
 def _give_up(root: Path, job: _Task, reason: str) -> None:
@@ -204,7 +206,7 @@ def _give_up(root: Path, job: _Task, reason: str) -> None:
 
 
 def _state(root: Path, record: Mapping[str, Any], jobs: Sequence[_Task]) -> dict[str, Any]:
-    """A run's row of the board."""
+    """A run's row of the progress."""
     state = {**record, **cell_state(root, dict(record))}
     if state["status"] == "running":
         mine = [job for job in jobs if record["name"] in job.names]

@@ -26,7 +26,7 @@ from t5x_like.errors import UserError
 from t5x_like.host import compilation_cache, xla_flags
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Metrics
-from t5x_like.scaling.sweeps.one_function import Different, one_function
+from t5x_like.scaling.sweeps.one_function import NotMergeable, one_function
 from t5x_like.training import state as train_state
 from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.run import TrainingRun
@@ -118,7 +118,7 @@ def joint_step(plans: Sequence[TrainingPlan], at_once: int) -> JointStep:
     updates = [state_update(plan.model, each.optimizer) for each in plans]
     try:
         update = one_function(updates, state, state.params)
-    except Different as error:
+    except NotMergeable as error:
         raise UserError(
             f"the optimizers of these runs differ in more than numbers ({error}): "
             "train them one by one."

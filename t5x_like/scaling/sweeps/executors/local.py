@@ -51,7 +51,9 @@ class Local(Executor):
 
 class _Process(Handle):
     def __init__(self, job: Job, cores: Sequence[int] | None) -> None:
-        self._process = child.start(child.ended_with_parent(job.command, cores), job.log, environment())
+        self._process = child.start(
+            child.ended_with_parent(job.command, cores), job.log, environment()
+        )
 
     @property
     def ended(self) -> bool:

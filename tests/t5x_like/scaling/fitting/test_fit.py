@@ -12,9 +12,13 @@ from t5x_like.errors import UserError
 from t5x_like.scaling import laws
 from t5x_like.scaling.fitting import fit
 from t5x_like.scaling.fitting.forms import GadreForm, KaplanForm, ParametricForm, Points
-from t5x_like.scaling.fitting.newton import minimize
-from t5x_like.scaling.fitting.projection import ProjectedObjective, nonnegative, starting_points
-from t5x_like.scaling.fitting.residuals import HuberObjective
+from t5x_like.scaling.fitting.numerics.newton import minimize
+from t5x_like.scaling.fitting.numerics.projection import (
+    ProjectedObjective,
+    nonnegative,
+    starting_points,
+)
+from t5x_like.scaling.fitting.numerics.residuals import HuberObjective
 
 FIGURE_4 = Path(__file__).parents[5] / "shared/data/chinchilla/figure4_N_D_C_loss.csv"
 published = pytest.mark.skipif(

@@ -17,7 +17,7 @@ from t5x_like import checkpoints, cli, load_run, optimizers, schedules
 from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.partitioning import Partitioner
 from t5x_like.scaling.sweeps import vectorized
-from t5x_like.scaling.sweeps.one_function import Different, one_function
+from t5x_like.scaling.sweeps.one_function import NotMergeable, one_function
 from t5x_like.training import metrics_log
 from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.state import state_maker
@@ -270,7 +270,7 @@ def test_functions_become_one_where_only_numbers_differ():
     ],
 )
 def test_functions_that_differ_in_more_are_refused(other, reason):
-    with pytest.raises(Different, match=reason):
+    with pytest.raises(NotMergeable, match=reason):
         one_function([lambda x: jnp.sin(x) + x, other], jnp.ones(2))
 
 
@@ -278,7 +278,7 @@ def test_a_number_inside_a_loop_is_refused():
     def loop(factor):
         return lambda x: jax.lax.fori_loop(0, 3, lambda i, y: y * factor, x)
 
-    with pytest.raises(Different, match="differ inside"):
+    with pytest.raises(NotMergeable, match="differ inside"):
         one_function([loop(2.0), loop(3.0)], jnp.ones(2))
 
 

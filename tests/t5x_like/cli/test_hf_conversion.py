@@ -17,7 +17,7 @@ from models.hf.tensor_files import TensorFiles
 from t5x_like import cli, load_run
 from tasks.vocabularies import train_sentencepiece
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 FIXTURES = ROOT / "tests" / "models" / "hf" / "fixtures"
 
 

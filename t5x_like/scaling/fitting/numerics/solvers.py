@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t5x_like.scaling.fitting.forms import Form, Points
-from t5x_like.scaling.fitting.newton import Minima, minimize
-from t5x_like.scaling.fitting.projection import ProjectedObjective, starting_points
-from t5x_like.scaling.fitting.residuals import HuberObjective
+from t5x_like.scaling.fitting.numerics.newton import Minima, minimize
+from t5x_like.scaling.fitting.numerics.projection import ProjectedObjective, starting_points
+from t5x_like.scaling.fitting.numerics.residuals import HuberObjective
 
 Floats = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from tests.t5x_like.collectives_worker import LENGTH, ROWS, SHAPES, SIDES
+from tests.t5x_like.distributed.collectives_worker import LENGTH, ROWS, SHAPES, SIDES
 
 E, V, F = SHAPES["embed_dim"], SHAPES["vocab_size"], SIDES["mlp_dim"]
 HEADS = SHAPES["num_heads"] * SHAPES["head_dim"]
@@ -17,7 +17,7 @@ FLOAT = 4
 
 
 def run(program, *cases):
-    done = program("-m", "tests.t5x_like.collectives_worker", json.dumps(cases))
+    done = program("-m", "tests.t5x_like.distributed.collectives_worker", json.dumps(cases))
     assert done.returncode == 0, done.stderr
     reports = [json.loads(line)["exchanges"] for line in done.stdout.splitlines()]
     # Numbers that are summed up for the log and for clipping are left aside.

@@ -1,6 +1,6 @@
 """The exchanges of one training step on 8 simulated devices, in a process of its own.
 
-    python -m tests.t5x_like.collectives_worker '[["palm", "fsdp", {"fsdp": 8}], ...]'
+    python -m tests.t5x_like.distributed.collectives_worker '[["palm", "fsdp", {"fsdp": 8}], ...]'
 
 prints a line of JSON for each case: every exchange with its kind, mesh axes, bytes and origin, and
 the sizes of the parameters in bytes.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MESHES = ([8, 1], [4, 2], [2, 4], [1, 8], [2, 2, 2])
 RULES = (
     "data_parallel", "fsdp", "tensor_parallel", "fsdp_tensor", "expert_parallel",
@@ -18,7 +18,7 @@ TOLERANCE = 1e-5
 
 def differences(cases):
     """From one device after five steps, in a process with eight."""
-    command = [sys.executable, "-m", "tests.t5x_like.mesh_worker", json.dumps(cases)]
+    command = [sys.executable, "-m", "tests.t5x_like.distributed.mesh_worker", json.dumps(cases)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     reports = [json.loads(line) for line in done.stdout.splitlines()]

@@ -16,7 +16,7 @@ from t5x_like.host import files
 from t5x_like.training.metrics_log import read_records
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
+ROOT = HERE.parents[2]
 
 OPENED = """
 import json, sys

@@ -18,7 +18,7 @@ from t5x_like.errors import UserError
 from t5x_like.training import metrics_log
 from tasks import sources
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 DEVICES = "--xla_force_host_platform_device_count="
 
 

@@ -1,6 +1,6 @@
 """Five training steps on meshes of 8 simulated devices, in a process of its own.
 
-    python -m tests.t5x_like.mesh_worker '[["t5", "fsdp", [4, 2]], ...]'
+    python -m tests.t5x_like.distributed.mesh_worker '[["t5", "fsdp", [4, 2]], ...]'
 
 prints a line of JSON for each case: the largest relative differences from one device.
 """

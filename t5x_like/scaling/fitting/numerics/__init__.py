@@ -1,0 +1,1 @@
+"""How a fit is computed: residuals, Newton steps, starts, and coefficients projected out."""

@@ -1,0 +1,33 @@
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from t5x_like.cost import peak
+
+
+@pytest.mark.parametrize(
+    ("kind", "flops"),
+    [
+        ("TPU v5p", 459e12),
+        ("TPU v5 lite", 197e12),
+        ("TPU v4", 275e12),
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+    ],
+)
+def test_accelerators_have_their_datasheets_peak(kind, flops):
+    devices = [SimpleNamespace(platform="accelerator", device_kind=kind)] * 4
+    assert peak.peak(devices).flops == 4 * flops
+
+
+def test_an_unknown_accelerator_has_no_peak():
+    device = SimpleNamespace(platform="gpu", device_kind="Abacus 9000")
+    assert peak.peak([device]).flops is None
+
+
+def test_simulated_cpu_devices_are_one_host():
+    (device,) = jax.devices()[:1]
+    one, many = peak.peak([device]).flops, peak.peak([device] * 8).flops
+    assert one > 1e9
+    assert many < 4 * one
