@@ -49,9 +49,9 @@ def our_tasks() -> dict[str, Any]:
 def our_batches(task: Any, cache_dir: Path, lengths: Mapping[str, int]) -> Iterator[dict]:
     from t5x_like import data
 
-    architecture = "encoder_decoder" if "inputs" in lengths else "decoder_only"
+    batch_format = "encoder_decoder" if "inputs" in lengths else "prefix_language_model"
     config = data.DatasetConfig(task, dict(lengths), cache_dir, batch_size=BATCH, prefetch=0)
-    return data.open_dataset(config, architecture=architecture)
+    return data.open_dataset(config, batch_format=batch_format)
 
 
 # --- seqio and tf.data ----------------------------------------------------------------------

@@ -26,7 +26,7 @@ import jax
 import numpy as np
 
 from models.hf import load_hf
-from t5x_like.decoding import Greedy, decoding_batch, generate_batch, prepare
+from t5x_like.decoding import Greedy, generate_batch, prepare, prompts_of
 from t5x_like.decoding.scoring import score
 
 BATCH, PROMPT, NEW = 8, 64, 128
@@ -80,7 +80,7 @@ def transformers_decode(model: Any, prompts: np.ndarray) -> Decode:
 def our_decode(model: Any, params: Any, prompts: np.ndarray) -> Decode:
     """`generate_batch` with `Greedy`, without an end token."""
     decoding_params = jax.block_until_ready(prepare(model, params))
-    batch = decoding_batch(model.architecture, prompts.tolist(), bos_id=None)
+    batch = prompts_of(model).decoding_batch(prompts.tolist(), bos_id=None)
     rows, limits = np.arange(BATCH, dtype=np.int32), np.full((BATCH,), NEW, np.int32)
 
     def decode() -> np.ndarray:
@@ -107,7 +107,7 @@ def agreement(
         candidates = score(
             model, params, inputs=[prompt] * 2,
             targets=[mine[: first + 1], other[: first + 1]],
-            bos_id=0 if model.architecture == "encoder_decoder" else None,
+            bos_id=0 if model.batch_format == "encoder_decoder" else None,
         )  # fmt: skip
         gap = max(gap, float(abs(candidates[0].tokens[-1] - candidates[1].tokens[-1])))
     return {"parted": parted, "gap": gap, "distinct_tokens": len(np.unique(ours))}

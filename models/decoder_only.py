@@ -12,16 +12,32 @@ from models.layers.dropout import Dropout
 
 Array = jax.Array
 
+INPUT_ATTENTION = ("prefix", "causal")
 
-class DecoderOnly(LanguageModel):
+
+class DecoderOnly(LanguageModel, kw_only=True):
     """The base class of decoder-only families.
 
     A family's `setup` makes `token_embedder`, `decoder` (a `Stack` or what is called like one)
     and, unless it overrides `final_layers`, `final_norm`. It overrides `embed`, `final_layers` and
     `output_kernel` where its own differ.
+
+    Attributes:
+      input_attention: how the inputs of a task with inputs and targets are seen: "prefix", in
+        both directions (Raffel et al. 2020, section 3.2.1), or "causal", like the targets. Without
+        inputs the two are the same.
     """
 
-    architecture: ClassVar = "decoder_only"
+    input_features: ClassVar[tuple[str, ...]] = ("decoder_input_tokens",)
+
+    input_attention: str = "prefix"
+
+    @property
+    def batch_format(self) -> str:
+        """By how the inputs of a pair are seen."""
+        if self.input_attention not in INPUT_ATTENTION:
+            raise self.refused("input_attention", f"it must be one of {INPUT_ATTENTION}")
+        return f"{self.input_attention}_language_model"
 
     def embed(self, tokens_bt: Array, positions_bt: Array | None) -> Array:
         """What enters the stack, `[b, t, e]`; positions None are 0, 1, 2, … in every row."""

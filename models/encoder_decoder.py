@@ -21,7 +21,12 @@ class EncoderDecoder(LanguageModel):
     `output_kernel` where its own differ.
     """
 
-    architecture: ClassVar = "encoder_decoder"
+    input_features: ClassVar[tuple[str, ...]] = ("encoder_input_tokens", "decoder_input_tokens")
+
+    @property
+    def batch_format(self) -> str:
+        """Inputs to the encoder, targets to the decoder."""
+        return "encoder_decoder"
 
     def embed_source(self, tokens_bs: Array, positions_bs: Array | None) -> Array:
         """What enters the encoder, `[b, s, e]`; positions None are 0, 1, 2, … in every row."""

@@ -179,8 +179,8 @@ def settle(
     losses = jnp.concatenate([guard.losses, loss[None].astype(jnp.float32)])[1:]
     held = jax.tree.map(
         lambda old, new: jnp.where(unmoved, old, new),
-        (before.params, before.opt_state, guard.losses),
-        (after.params, after.opt_state, losses),
+        (before.params, before.opt_state, before.carry, guard.losses),
+        (after.params, after.opt_state, after.carry, losses),
     )
     counted = {
         name: (jnp.where(unmoved, 0, value), jnp.where(unmoved, 0, weight))
@@ -188,7 +188,10 @@ def settle(
     }
     in_a_row = jnp.where(anomalous, guard.in_a_row + 1, 0)
     halted = guard.halted | (in_a_row > policy.reaction.most_in_a_row)
-    state = TrainState(after.step, held[0], held[1], Guard(halted, held[2], in_a_row))
+    params, opt_state, carry, losses = held
+    state = after.replace(
+        params=params, opt_state=opt_state, carry=carry, guard=Guard(halted, losses, in_a_row)
+    )
     one, told = jnp.float32(1), jnp.where(guard.halted, 0, in_a_row).astype(jnp.float32)
     return state, {**counted, IN_A_ROW: (told, one), LOSS: (loss, one), GRADIENT_NORM: (norm, one)}
 

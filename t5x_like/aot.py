@@ -22,7 +22,7 @@ from t5x_like.cost.hlo import Collective
 from t5x_like.errors import UserError
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import LanguageModel
+from t5x_like.protocols import Model
 from t5x_like.training.state import abstract_state
 from t5x_like.training.step import lower_train_step
 
@@ -31,7 +31,7 @@ _GIB = 2**30
 
 def compile_step(
     *,
-    model: LanguageModel,
+    model: Model,
     optimizer: Optimizer,
     topology: str,
     num_slices: int = 1,
@@ -52,7 +52,7 @@ def compile_step(
       topology: for `topologies.devices_of`, `v5p:8x16x16` or `cpu:8`.
       num_slices: how many of them.
       partitioner: the mesh and its rules, whatever its `devices`; data parallel when None.
-      task_feature_lengths: tokens of each feature, for `inspection.batch_shapes`.
+      task_feature_lengths: tokens of each feature, for `inspection.example_batch`.
       batch_size: rows of the global batch.
       num_microbatches: pieces that it is computed in.
       packed: whether rows hold several examples, with segments and positions.
@@ -79,13 +79,12 @@ def compile_step(
     devices = topologies.devices_of(topology, num_slices)
     partitioner = replace(partitioner or Partitioner(), devices=tuple(devices))
     mesh = partitioner.mesh
-    shapes = inspection.batch_shapes(model, task_feature_lengths, batch_size)
-    if packed:
-        shapes |= _packing_shapes(shapes)
+    batch = inspection.example_batch(model, task_feature_lengths, batch_size, packed=packed)
+    shapes = inspection.shapes_of(batch)
     partitioner.check_rows(batch_size)
     started = time.perf_counter()
     lowered = lower_train_step(
-        model, optimizer, partitioner, shapes, num_microbatches=num_microbatches
+        model, optimizer, partitioner, batch, num_microbatches=num_microbatches
     )
     lowered_after = time.perf_counter() - started
     chip = chip_of(devices[0].device_kind)
@@ -120,18 +119,6 @@ def compile_step(
     return report
 
 
-def _packing_shapes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    return {
-        name.replace("input_tokens", part): shape
-        for name, shape in shapes.items()
-        if name.endswith("input_tokens")
-        for part in ("segment_ids", "positions")
-    }
-
-
-# -- Memory ----------------------------------------------------------------------------------
-
-
 def _memory(compiled: Any) -> dict[str, int | None]:
     sizes = compiled.memory_analysis()
     memory: dict[str, int | None] = {
@@ -145,7 +132,7 @@ def _memory(compiled: Any) -> dict[str, int | None]:
     return memory | {"used_bytes": used}
 
 
-def _state_bytes(model: LanguageModel, optimizer: Optimizer, partitioner: Partitioner) -> int:
+def _state_bytes(model: Model, optimizer: Optimizer, partitioner: Partitioner) -> int:
     """Of one device's part of parameters and optimizer state; the batch is next to nothing."""
     state = abstract_state(model, optimizer, partitioner)
     return sum(

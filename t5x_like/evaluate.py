@@ -22,7 +22,7 @@ from t5x_like.decoding.tally import Tally
 from t5x_like.errors import UserError
 from t5x_like.host import compilation_cache, files
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import LanguageModel, Mixture, Params, Task
+from t5x_like.protocols import Mixture, Model, Params, Task
 from t5x_like.training.metrics_log import FILE as METRICS_FILE
 from t5x_like.training.metrics_log import EventFile
 from t5x_like.training.validation import mean_metrics
@@ -58,7 +58,7 @@ class TaskResult:
 
 def evaluate(
     *,
-    model: LanguageModel,
+    model: Model,
     model_dir: str,
     dataset: DatasetConfig,
     partitioner: Partitioner | None = None,
@@ -146,7 +146,7 @@ def chosen_steps(model_dir: str, steps: Steps) -> list[int | None]:
 
 
 def evaluate_params(
-    model: LanguageModel,
+    model: Model,
     params: Params,
     dataset: DatasetConfig,
     *,
@@ -196,7 +196,7 @@ def tasks_of(task: Task | Mixture) -> list[Task]:
 
 
 def _evaluate_task(
-    model: LanguageModel,
+    model: Model,
     params: Params,
     dataset: DatasetConfig,
     partitioner: Partitioner,
@@ -209,7 +209,7 @@ def _evaluate_task(
     task = cast(Task, dataset.task)  # mixtures are taken apart by the caller
     index, count = partitioner.data_shard()
     mine = open_evaluation(
-        dataset, architecture=model.architecture, shard_index=index, shard_count=count
+        dataset, batch_format=model.batch_format, shard_index=index, shard_count=count
     )
     batches = (each.batch for each in itertools.islice(mine, max_batches))
     values = mean_metrics(model, params, batches, partitioner)
@@ -217,11 +217,11 @@ def _evaluate_task(
         return TaskResult(task.name, values, [])
 
     # Every process decodes all rows, as one program over the whole mesh.
-    whole = open_evaluation(dataset, architecture=model.architecture)
+    whole = open_evaluation(dataset, batch_format=model.batch_format)
     examples = [
         example for each in itertools.islice(whole, max_batches) for example in each.examples
     ]
-    codec = TextCodec.for_task(task, model.architecture, dataset.task_feature_lengths)
+    codec = TextCodec.for_task(task, model, dataset.task_feature_lengths)
     tally = Tally(f"{task.name} {dataset.split}", len(examples), shown=jax.process_index() == 0)
     with partitioner.activate():
         generations = generate(

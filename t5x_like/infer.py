@@ -18,7 +18,7 @@ from t5x_like.decoding.tally import Tally
 from t5x_like.errors import UserError
 from t5x_like.host import compilation_cache
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import LanguageModel, Mixture, Task
+from t5x_like.protocols import Decodes, Mixture, Task
 
 InputFormat = Literal["text", "jsonl"]
 Record = dict[str, Any]
@@ -33,7 +33,7 @@ BATCHES_AT_A_TIME = 8
 
 def infer(
     *,
-    model: LanguageModel,
+    model: Decodes,
     model_dir: str,
     task: Task | Mixture,
     task_feature_lengths: dict[str, int],
@@ -93,7 +93,7 @@ def infer(
         _check_length(total, input_path, output_path, done)
     compilation_cache.enable()
     partitioner = partitioner or Partitioner()
-    codec = TextCodec.for_task(task, model.architecture, task_feature_lengths)
+    codec = TextCodec.for_task(task, model, task_feature_lengths)
     params, _ = checkpoints.load_params(model_dir, model, partitioner, step)
 
     records = _records_at(input_path, input_format, field)

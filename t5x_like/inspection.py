@@ -10,18 +10,19 @@ from jax.extend.core import Literal
 
 from t5x_like.cost import flops
 from t5x_like.cost.units import gibibytes
-from t5x_like.errors import UserError
+from t5x_like.data import formats
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner, path_name, split_boxes
-from t5x_like.protocols import LanguageModel
+from t5x_like.protocols import Model
 from t5x_like.training import state as train_state
+from t5x_like.training.loss import summed_loss
 
 DEFAULT_LENGTH = 512  # of each feature where no task says
 
 
 def inspect(
     *,
-    model: LanguageModel,
+    model: Model,
     optimizer: Optimizer | None = None,
     partitioner: Partitioner | None = None,
     task_feature_lengths: Mapping[str, int] | None = None,
@@ -46,7 +47,8 @@ def inspect(
       (name to `shape`, `dtype`, `logical_axes`, `mesh_axes`).
     """
     partitioner = partitioner or Partitioner(data=1, devices=tuple(jax.devices()[:1]))
-    shapes = batch_shapes(model, task_feature_lengths, batch_size or 1)
+    batch = example_batch(model, task_feature_lengths, batch_size or 1)
+    shapes = shapes_of(batch)
     params, _ = split_boxes(model.abstract_params())
     computed = flops.flop_report(model, shapes)
     report: dict[str, Any] = {
@@ -59,7 +61,7 @@ def inspect(
         "six_nd_ratio": computed.ratios["active"],
         "parameter_bytes": _bytes(params),
         "optimizer_bytes": 0,
-        "activation_bytes": _activation_bytes(model, params, shapes),
+        "activation_bytes": _activation_bytes(model, params, batch),
         "batch": {name: list(shape) for name, shape in shapes.items()},
         "tree": parameter_tree(model, partitioner),
     }
@@ -70,7 +72,7 @@ def inspect(
     return report
 
 
-def parameter_tree(model: LanguageModel, partitioner: Partitioner) -> dict[str, dict[str, Any]]:
+def parameter_tree(model: Model, partitioner: Partitioner) -> dict[str, dict[str, Any]]:
     """Each parameter's `shape`, `dtype`, `logical_axes` and `mesh_axes`, by name."""
     params, axes = split_boxes(model.abstract_params())
     shardings = jax.tree.leaves(partitioner.param_shardings(model))
@@ -132,46 +134,51 @@ def report_text(report: Mapping[str, Any]) -> str:
     )
 
 
-def batch_shapes(
-    model: LanguageModel, task_feature_lengths: Mapping[str, int] | None, batch_size: int
-) -> dict[str, tuple[int, ...]]:
-    """The shapes of a training batch of this model.
+def example_batch(
+    model: Model,
+    task_feature_lengths: Mapping[str, int] | None,
+    rows: int,
+    *,
+    packed: bool = False,
+) -> dict[str, np.ndarray]:
+    """A training batch of this model: its names, dtypes and shapes.
+
+    Args:
+      model: whose batch format is asked.
+      task_feature_lengths: tokens of each feature; `DEFAULT_LENGTH` each, or what the model can
+        read if that is less, when None.
+      rows: how many.
+      packed: whether rows hold several examples.
 
     Raises:
-      UserError: a length that the model needs is missing.
+      UserError: a length that the model needs is missing, or its rows are not packed.
     """
-    longest = min(DEFAULT_LENGTH, model.max_length or DEFAULT_LENGTH)
-    lengths = task_feature_lengths or {"inputs": longest, "targets": longest}
-    needed = ("inputs", "targets") if model.architecture == "encoder_decoder" else ("targets",)
-    for name in needed:
-        if name not in lengths:
-            raise UserError(
-                f"TASK_FEATURE_LENGTHS has {', '.join(lengths)}, but the model needs '{name}'."
-            )
-    if model.architecture == "encoder_decoder":
-        decoder = lengths["targets"]
-        shapes: dict[str, tuple[int, ...]] = {
-            "encoder_input_tokens": (batch_size, lengths["inputs"])
-        }
-    else:
-        # A prefix language model reads its inputs in the decoder; without a task there are none.
-        decoder = sum(lengths.values()) if task_feature_lengths else longest
-        shapes = {}
-    for name in ("decoder_input_tokens", "decoder_target_tokens"):
-        shapes[name] = (batch_size, decoder)
-    return shapes
+    if task_feature_lengths is None:
+        longest = min(DEFAULT_LENGTH, model.max_length or DEFAULT_LENGTH)
+        needed = formats.find(model.batch_format).task_features
+        task_feature_lengths = dict.fromkeys(needed, longest)
+    return formats.example_batch(model.batch_format, task_feature_lengths, rows, pack=packed)
 
 
-def _activation_bytes(
-    model: LanguageModel, params: Any, shapes: Mapping[str, tuple[int, ...]]
-) -> int:
+def shapes_of(batch: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """The shape of each feature."""
+    return {name: value.shape for name, value in batch.items()}
+
+
+def _activation_bytes(model: Model, params: Any, batch: Mapping[str, np.ndarray]) -> int:
     """Bytes that the backward pass reads beside the parameters and the batch."""
-    batch = {name: jax.ShapeDtypeStruct(shape, np.int32) for name, shape in shapes.items()}
 
-    def residuals(params: Any, batch: Mapping[str, jax.Array]) -> Any:
-        return jax.vjp(lambda p: model.loss(p, batch)[0], params)[1]
+    def residuals(params: Any, batch: Mapping[str, jax.Array], carry: Any, frozen: Any) -> Any:
+        def sums(params: Any) -> Any:
+            return summed_loss(model, params, batch, carry=carry, frozen=frozen)[0]
 
-    jaxpr = jax.make_jaxpr(residuals)(params, batch).jaxpr
+        return jax.vjp(sums, params)[1]
+
+    rows = next(iter(batch.values())).shape[0]
+    here = Partitioner(data=1, devices=tuple(jax.devices()[:1]))
+    carry = train_state.abstract_carry(model, here, rows)
+    frozen = train_state.abstract_frozen(model, here)
+    jaxpr = jax.make_jaxpr(residuals)(params, batch, carry, frozen).jaxpr
     variables = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
     return _bytes([v.aval for v in variables - set(jaxpr.invars)])
 

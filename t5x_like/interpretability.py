@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from t5x_like.decoding import TextCodec
-from t5x_like.decoding.prompts import bucket_length, encoder_batch, right_padded
+from t5x_like.data.formats.prompts import bucket_length, encoder_batch, right_padded
+from t5x_like.decoding import TextCodec, prompts_of
 from t5x_like.errors import UserError
-from t5x_like.protocols import Batch, LanguageModel, Params
+from t5x_like.protocols import Batch, Model, Params
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +109,7 @@ class Routing:
 
 
 def attention_maps(
-    model: LanguageModel,
+    model: Model,
     params: Params,
     codec: TextCodec,
     texts: Sequence[str],
@@ -118,7 +118,7 @@ def attention_maps(
     """The attention of every layer and head over each text.
 
     Args:
-      model: a `LanguageModel`.
+      model: a `Model`.
       params: its parameters.
       codec: from text to tokens.
       texts: what the encoder reads, or the decoder first.
@@ -148,7 +148,7 @@ def attention_maps(
 
 
 def routing(
-    model: LanguageModel,
+    model: Model,
     params: Params,
     codec: TextCodec,
     texts: Sequence[str],
@@ -159,7 +159,7 @@ def routing(
     The capacity is that of evaluation; padding takes its turn like any token.
 
     Args:
-      model: a `LanguageModel` with experts.
+      model: a `Model` with experts.
       params: its parameters.
       codec: from text to tokens.
       texts: what the encoder reads, or the decoder first.
@@ -210,17 +210,17 @@ def _routed(
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _attention_weights(model: LanguageModel, params: Params, batch: Batch) -> Any:
+def _attention_weights(model: Model, params: Params, batch: Batch) -> Any:
     return model.attention_weights(params, batch)
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _routing(model: LanguageModel, params: Params, batch: Batch) -> Any:
+def _routing(model: Model, params: Params, batch: Batch) -> Any:
     return model.routing(params, batch)
 
 
 def _read(
-    model: LanguageModel,
+    model: Model,
     codec: TextCodec,
     texts: Sequence[str],
     targets: Sequence[str] | None,
@@ -235,7 +235,7 @@ def _read(
     written = [list(codec.targets.vocabulary.encode(text)) for text in targets or [""] * len(texts)]
     pairs = list(zip(sources, written, strict=True))
     batch: dict[str, np.ndarray] = {}
-    if model.architecture == "encoder_decoder":
+    if prompts_of(model).needs_inputs:
         rows = {"encoder": sources, "decoder": [[codec.start_id, *ids] for ids in written]}
         batch |= encoder_batch(sources)
     else:

@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from t5x_like.distributed.mesh import MESH_AXES, make_mesh
 from t5x_like.errors import UserError
-from t5x_like.protocols import LanguageModel
+from t5x_like.protocols import Model
 
 BATCH_AXES = ("data", "fsdp", "expert")  # the mesh axes that the rows of a batch are split over
 
@@ -207,7 +207,7 @@ class Partitioner:
             f"a model with {_nearest_multiples(units, parts)} there."
         )
 
-    def param_shardings(self, model: LanguageModel) -> Any:
+    def param_shardings(self, model: Model) -> Any:
         """A tree of shardings, one for each of the model's parameters.
 
         Raises:
@@ -226,7 +226,7 @@ class Partitioner:
         # A tuple of names is a whole leaf here: `shapes` decides the structure.
         return jax.tree_util.tree_map_with_path(sharding, shapes, axes)
 
-    def state_shardings(self, state_shapes: Any, model: LanguageModel) -> Any:
+    def state_shardings(self, state_shapes: Any, model: Model) -> Any:
         """Shardings for a tree that holds copies or reductions of the parameters.
 
         A leaf whose path ends in a parameter's path is laid out as that parameter is; one

@@ -1,85 +1,72 @@
-"""The two small contracts that join the engine to `models` and `tasks`.
+"""The contracts that join the engine to `models` and `tasks`.
 
 The three packages never import one another; whatever has these attributes fits.
+
+A model is asked three things, each only by the programs that need it: `Model` by training,
+evaluation of the loss, inspection and compilation; `Decodes` by generation and scoring;
+`Predicts` by what reads labels, tags and spans off a head. Two more are of models whose training
+needs something beside a batch: `Carries` a state from one batch to the next, `UsesFrozen`
+parameters of other models.
 
 Shapes: `b` batch, `t` decoder positions, `s` encoder positions, `v` vocabulary.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 Array = Any  # jax.Array or np.ndarray; jax is not imported for a contract
 Params = Any  # a pytree of arrays
-Cache = Any  # a pytree of arrays, see LanguageModel.init_cache
+Cache = Any  # a pytree of arrays, see Decodes.init_cache
+Carry = Any  # a pytree of arrays whose first axis is the batch's, see Carries
 Batch = Mapping[str, Array]
 Example = dict[str, np.ndarray]
-Architecture = Literal["encoder_decoder", "decoder_only"]
+Sums = Mapping[str, Array]  # of a loss: term -> sum over the batch
 Metrics = dict[str, tuple[Array, Array]]  # name -> (sum, weight); the mean is their ratio
 
 
 @runtime_checkable
-class LanguageModel(Protocol):
-    """A Linen module that also knows its loss, its size and how to decode.
+class Model(Protocol):
+    """A Linen module that also knows its loss and its size.
 
-    A batch holds T5X's features, int32 `[b, t]` (`[b, s]` for the encoder's):
-    `encoder_input_tokens`, `decoder_input_tokens`, `decoder_target_tokens`,
-    `decoder_loss_weights`, and for packed rows `{encoder,decoder}_segment_ids` and
-    `{encoder,decoder}_positions`; a prefix language model adds
-    `decoder_causal_attention`, 1 where attention is bidirectional.
-    Token 0 pads.
+    A loss has named terms. Each is a sum over a batch, which the engine divides by the term's
+    weight in the *global* batch; the total is the sum of coefficient times term over weight. So
+    microbatches and meshes change nothing beyond rounding, whatever the weights count: target
+    tokens, sentences, pairs.
+
+    Attributes:
+      batch_format: the name of the batches that it takes, in `data.formats`.
+      loss_terms: name of each term to its coefficient; `{"loss": 1.0}` in the common case.
+      vocab_size: ids of tokens are below it.
+      max_length: most tokens in a row; None for any number.
     """
 
-    architecture: ClassVar[Architecture]
     vocab_size: int
-    max_length: int | None  # most tokens of a decoder row; None for any number
+    max_length: int | None
+
+    @property
+    def batch_format(self) -> str:
+        """See above."""
+
+    @property
+    def loss_terms(self) -> Mapping[str, float]:
+        """See above."""
 
     def init(self, rng: Array, batch: Batch) -> dict[str, Params]:
         """Fresh variables, `{"params": tree of float32 arrays}`."""
 
-    def apply(self, variables: Mapping[str, Params], **batch: Array) -> Array:
-        """Logits, float32 `[b, t, v]`."""
+    def apply(self, variables: Mapping[str, Params], **batch: Array) -> Any:
+        """The module itself: of a language model the logits, float32 `[b, t, v]`."""
 
-    def logits(self, params: Params, batch: Batch) -> Array:
-        """Logits without dropout, float32 `[b, t, v]`."""
+    def loss_weights(self, batch: Batch) -> Mapping[str, Array]:
+        """What each term of the loss is divided by, float32 scalars, from the batch alone."""
 
-    def attention_weights(self, params: Params, batch: Batch) -> Mapping[str, Array]:
-        """Float32 `[layers, b, h, t, s]`: `decoder`; with an encoder `encoder` and `cross` too."""
+    def loss(self, params: Params, batch: Batch, rng: Array | None = None) -> tuple[Sums, Metrics]:
+        """Each term of the loss *summed* over the batch, and summed metrics with their weights.
 
-    def routing(
-        self, params: Params, batch: Batch
-    ) -> Mapping[str, Mapping[int, Mapping[str, Array]]]:
-        """What routers of experts decide: side (`encoder`, `decoder`), layer, and by name.
-
-        Layers count from 0. `experts` int32, `gates` float32 and `served` bool `[b, t, k]`, and
-        `probabilities` float32 `[b, t, experts]`. Empty without experts.
+        The metrics have every term under its name. Without `rng` there is no dropout.
         """
-
-    def loss(self, params: Params, batch: Batch, rng: Array | None = None) -> tuple[Array, Metrics]:
-        """The loss *summed* over the target tokens, and summed metrics with their weights.
-
-        The engine divides by `metrics["loss"][1]`, the sum of the loss weights, counted
-        over the global batch. Without `rng` there is no dropout.
-        """
-
-    def decoding_params(self, params: Params) -> Params:
-        """The parameters laid out for decoding; `init_cache` and `decode_step` take both.
-
-        Called once before a decoding loop. A model with nothing to gain returns `params`.
-        """
-
-    def init_cache(self, params: Params, batch: Batch, max_decode_length: int) -> Cache:
-        """The decoding state after the encoder and the prompt have been read.
-
-        `batch` holds `encoder_input_tokens` (encoder-decoder) and, optionally, a prompt
-        `decoder_input_tokens` `[b, p]`, padded **on the left**, with `decoder_positions`
-        and `decoder_segment_ids` (0 on the padding, 1 elsewhere). `max_decode_length`
-        counts the prompt. Every leaf of rank 1 or more has the batch as its first axis.
-        """
-
-    def decode_step(self, params: Params, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
-        """One more token a row: `tokens` int32 `[b]` to logits float32 `[b, v]`."""
 
     def abstract_params(self) -> Params:
         """The parameter tree as `nn.LogicallyPartitioned` boxes of `ShapeDtypeStruct`s."""
@@ -107,6 +94,111 @@ class LanguageModel(Protocol):
 
 
 @runtime_checkable
+class Decodes(Model, Protocol):
+    """A model that writes text, token by token.
+
+    A batch holds T5X's features, int32 `[b, t]` (`[b, s]` for the encoder's):
+    `encoder_input_tokens`, `decoder_input_tokens`, `decoder_target_tokens`,
+    `decoder_loss_weights`, and for packed rows `{encoder,decoder}_segment_ids` and
+    `{encoder,decoder}_positions`; a prefix language model adds
+    `decoder_causal_attention`, 1 where attention is bidirectional.
+    Token 0 pads. `max_length` is of the decoder's rows.
+    """
+
+    def logits(self, params: Params, batch: Batch) -> Array:
+        """Logits without dropout, float32 `[b, t, v]`."""
+
+    def decoding_params(self, params: Params) -> Params:
+        """The parameters laid out for decoding; `init_cache` and `decode_step` take both.
+
+        Called once before a decoding loop. A model with nothing to gain returns `params`.
+        """
+
+    def init_cache(self, params: Params, batch: Batch, max_decode_length: int) -> Cache:
+        """The decoding state after the encoder and the prompt have been read.
+
+        `batch` holds `encoder_input_tokens` (encoder-decoder) and, optionally, a prompt
+        `decoder_input_tokens` `[b, p]`, padded **on the left**, with `decoder_positions`
+        and `decoder_segment_ids` (0 on the padding, 1 elsewhere). `max_decode_length`
+        counts the prompt. Every leaf of rank 1 or more has the batch as its first axis.
+        """
+
+    def decode_step(self, params: Params, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
+        """One more token a row: `tokens` int32 `[b]` to logits float32 `[b, v]`."""
+
+
+@runtime_checkable
+class Predicts(Model, Protocol):
+    """A model with a head: for rows, tokens, spans or choices."""
+
+    def predict(self, params: Params, batch: Batch) -> Mapping[str, Array]:
+        """Named outputs, each with the batch as its first axis."""
+
+
+@runtime_checkable
+class Carries(Model, Protocol):
+    """A model that hands a state from one batch to the next, row by row.
+
+    Attributes:
+      carries: whether this one does; its batches are then rows that continue those before.
+    """
+
+    @property
+    def carries(self) -> bool:
+        """See above."""
+
+    def initial_carry(self, rows: int) -> Carry:
+        """What the first batch begins with; every leaf has the rows as its first axis."""
+
+    def loss_and_carry(
+        self, params: Params, batch: Batch, carry: Carry, rng: Array | None = None
+    ) -> tuple[Sums, Metrics, Carry]:
+        """As `Model.loss`, from the carry of the batch before; and the next batch's."""
+
+
+@runtime_checkable
+class UsesFrozen(Model, Protocol):
+    """A model whose loss reads the parameters of other models: a teacher, a reference, a reward.
+
+    Attributes:
+      frozen_models: name to model; none of them is trained.
+    """
+
+    @property
+    def frozen_models(self) -> Mapping[str, Model]:
+        """See above."""
+
+    def loss_with_frozen(
+        self, params: Params, batch: Batch, frozen: Mapping[str, Params], rng: Array | None = None
+    ) -> tuple[Sums, Metrics]:
+        """As `Model.loss`, with each frozen model's parameters by name."""
+
+
+class FrozenSource(Protocol):
+    """Where the parameters of a frozen model come from."""
+
+    def fingerprint(self) -> str:
+        """What tells these parameters from others, for the identity of a run."""
+
+    def host_params(self, model: Model) -> Params:
+        """The model's parameters as NumPy arrays, or as arrays of any devices.
+
+        Raises:
+          UserError: there are none, or they are another model's.
+        """
+
+
+def frozen_models(model: Model) -> Mapping[str, Model]:
+    """The models whose parameters a model's loss reads, by name; mostly none."""
+    return model.frozen_models if isinstance(model, UsesFrozen) else {}
+
+
+def carries(model: Model) -> bool:
+    """Whether a model hands a state from one batch to the next."""
+    return isinstance(model, Carries) and model.carries
+
+
+@runtime_checkable
 class Objective(Protocol):
     """What a tokenized example is turned into afresh in every epoch, in pure NumPy.
 
@@ -118,6 +210,9 @@ class Objective(Protocol):
 
     Where the tokens of a feature do not stand at 0, 1, 2, … its name is in `positioned`, a
     tuple that other objectives need not have, and the objective gives `NAME_positions` too.
+    One that compares a text with another, drawn anywhere in the split, has `draws_other = True`,
+    and finds `other_NAME` for each feature that it reads. What it writes beyond a task's output
+    features (weights, types, labels) goes to the batch format as it is.
     """
 
     reads: tuple[str, ...]

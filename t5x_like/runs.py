@@ -19,7 +19,7 @@ from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strat
 from t5x_like.decoding.scoring import score_text
 from t5x_like.errors import UserError
 from t5x_like.host import files
-from t5x_like.protocols import LanguageModel, Mixture, Params, Task
+from t5x_like.protocols import Mixture, Model, Params, Task
 from t5x_like.training import metrics_log
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Run:
     def __init__(
         self,
         model_dir: str,
-        model: LanguageModel,
+        model: Model,
         task_feature_lengths: Mapping[str, int],
         step: int | None = None,
     ) -> None:
@@ -114,7 +114,7 @@ class Run:
     @functools.cached_property
     def codec(self) -> TextCodec:
         """From text to token ids and back, as the task has them."""
-        return TextCodec.for_task(self.task, self.model.architecture, self.task_feature_lengths)
+        return TextCodec.for_task(self.task, self.model, self.task_feature_lengths)
 
     def generate(
         self,

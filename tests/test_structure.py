@@ -17,7 +17,7 @@ FLOORS = (
     ("distributed",),
     ("partitioning", "schedules"),
     ("optimizers", "data", "cost"),
-    ("training.state",),
+    ("training.state", "training.loss"),
     ("inspection", "decoding", "checkpoints"),
     ("anomalies", "interpretability"),
     ("training",),

@@ -2,13 +2,15 @@
 
 `MODEL_DIR/checkpoints/STEP/` holds four items: `params` and `optimizer` (arrays), `data` (the
 position in the data, JSON that does not depend on the number of processes) and `metadata`
-(step, seed, tokens and seconds so far, versions, a checksum of each array); those of a model that
-was imported, `params` and `metadata` alone. A directory is renamed into place only when it is
+(step, seed, tokens and seconds so far, versions, a checksum of each array); and `carry` (arrays)
+of a model that hands a state from batch to batch. Those of a model that was imported have
+`params` and `metadata` alone. A directory is renamed into place only when it is
 whole; in an object store, `commit_success.txt` is written into it last. What is found damaged
 later is set aside as `STEP.damaged`.
 """
 
 from t5x_like.checkpoints.checkpointer import Checkpointer
+from t5x_like.checkpoints.host_params import FrozenParams
 from t5x_like.checkpoints.layout import DIRECTORY, Damaged
 from t5x_like.checkpoints.loading import (
     Branch,
@@ -29,6 +31,7 @@ __all__ = [
     "CheckpointPolicy",
     "Checkpointer",
     "Damaged",
+    "FrozenParams",
     "InitialCheckpoint",
     "branch_state",
     "check_parameters",

@@ -109,6 +109,8 @@ class Checkpointer:
         if step == self._manager.latest_step():
             return
         items = {"params": state.params, "optimizer": _named(state.opt_state)}
+        if state.carry is not None:
+            items["carry"] = _named(state.carry)
         data, metadata = dict(data), {"step": step, **metadata}
         sums: dict[str, Any] = {name: checksums(tree) for name, tree in items.items()}
         sums["data"] = json_sum(data)
@@ -120,8 +122,7 @@ class Checkpointer:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    params=ocp.args.PyTreeSave(items["params"]),
-                    optimizer=ocp.args.PyTreeSave(items["optimizer"]),
+                    **{name: ocp.args.PyTreeSave(tree) for name, tree in items.items()},
                     data=ocp.args.JsonSave(data),
                     metadata=ocp.args.JsonSave(sealed(metadata, sums)),
                 ),
@@ -153,17 +154,22 @@ class Checkpointer:
                 "INITIAL_CHECKPOINT_PATH and another MODEL_DIR."
             )
         targets = {"params": target.params, "optimizer": _named(target.opt_state)}
+        if target.carry is not None:
+            targets["carry"] = _named(target.carry)
         for item, wanted in targets.items():
             check_parameters(wanted, directory, item=item)
         data = read_json(directory, "data", metadata)
         restored = {
             item: read_arrays(directory, item, wanted, metadata) for item, wanted in targets.items()
         }
-        opt_state = jax.tree_util.tree_map_with_path(
-            lambda path, _: restored["optimizer"][_flat_name(path)], target.opt_state
+        opt_state, carry = (
+            jax.tree_util.tree_map_with_path(
+                lambda path, _, item=item: restored[item][_flat_name(path)], tree
+            )
+            for item, tree in (("optimizer", target.opt_state), ("carry", target.carry))
         )
         count = jax.device_put(jax.numpy.int32(step), target.step.sharding)
-        state = TrainState(count, restored["params"], opt_state)
+        state = TrainState(count, restored["params"], opt_state, carry=carry)
         return state, data, metadata
 
     def wait(self) -> None:
@@ -189,6 +195,7 @@ def _handlers() -> dict[str, ocp.CheckpointHandler]:
     return {
         "params": ocp.PyTreeCheckpointHandler(type_handler_registry=arrays),
         "optimizer": ocp.PyTreeCheckpointHandler(type_handler_registry=arrays),
+        "carry": ocp.PyTreeCheckpointHandler(type_handler_registry=arrays),
         "data": ocp.JsonCheckpointHandler(),
         "metadata": ocp.JsonCheckpointHandler(),
     }

@@ -1,5 +1,8 @@
 """Parameters alone, between a checkpoint and the host's memory, of which little else is taken."""
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,12 +10,14 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from t5x_like.checkpoints import DIRECTORY, check_parameters, find_checkpoint, load_metadata
 from t5x_like.checkpoints.checksums import checksums
 from t5x_like.checkpoints.contents import check_sums, reading, sealed
+from t5x_like.checkpoints.layout import DIRECTORY
+from t5x_like.checkpoints.loading import find_checkpoint, load_metadata
+from t5x_like.checkpoints.shapes import check_parameters
 from t5x_like.host import files
 from t5x_like.partitioning import path_name, split_boxes
-from t5x_like.protocols import LanguageModel, Params
+from t5x_like.protocols import Model, Params
 
 # Bytes of an array that are written together, at least; there are as many pieces at most.
 _PIECE, _PIECES = 2**20, 4096
@@ -56,7 +61,7 @@ def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[st
         )
 
 
-def read_params(path: str, model: LanguageModel, step: int | None = None) -> tuple[Params, int]:
+def read_params(path: str, model: Model, step: int | None = None) -> tuple[Params, int]:
     """The parameters of a checkpoint as NumPy arrays, whatever devices there are, and its step.
 
     Args:
@@ -94,3 +99,31 @@ def read_params(path: str, model: LanguageModel, step: int | None = None) -> tup
 
         params = jax.tree_util.tree_map_with_path(read, target)
     return params, int(metadata.get("step", 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenParams:
+    """The parameters of a finished run, for a model that is not trained; a `FrozenSource`.
+
+    Attributes:
+      path: MODEL_DIR, or one checkpoint below it.
+      step: as for `find_checkpoint`.
+    """
+
+    path: str
+    step: int | None = None
+
+    def fingerprint(self) -> str:
+        """A digest of the parameters' checksums.
+
+        Raises:
+          UserError: no checkpoint.
+          Damaged: its metadata cannot be read.
+        """
+        metadata = load_metadata(self.path, self.step)
+        sums = json.dumps(metadata.get("checksums", {}).get("params", {}), sort_keys=True)
+        return hashlib.sha256(sums.encode()).hexdigest()[:16]
+
+    def host_params(self, model: Model) -> Params:
+        """See `FrozenSource`."""
+        return read_params(self.path, model, self.step)[0]

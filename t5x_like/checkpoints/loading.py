@@ -17,7 +17,7 @@ from t5x_like.errors import UserError
 from t5x_like.host import files
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner, path_name, split_boxes
-from t5x_like.protocols import LanguageModel, Params
+from t5x_like.protocols import Model, Params
 from t5x_like.training import state
 from t5x_like.training.state import TrainState
 
@@ -90,7 +90,7 @@ def find_checkpoint(path: str, step: int | None = None) -> epath.Path:
 
 def load_params(
     path: str,
-    model: LanguageModel,
+    model: Model,
     partitioner: Partitioner | None = None,
     step: int | None = None,
 ) -> tuple[Params, int]:
@@ -136,7 +136,7 @@ def branch_state(
 
 def initial_state(
     source: InitialCheckpoint,
-    model: LanguageModel,
+    model: Model,
     optimizer: Optimizer,
     partitioner: Partitioner,
     seed: int,
@@ -165,7 +165,7 @@ def initial_state(
     return state.state_from_params(params, model, optimizer, partitioner)
 
 
-def _placed_params(model: LanguageModel, partitioner: Partitioner) -> Any:
+def _placed_params(model: Model, partitioner: Partitioner) -> Any:
     shapes, _ = split_boxes(model.abstract_params())
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),

@@ -16,14 +16,15 @@ import jax
 
 from t5x_like import config, inspection
 from t5x_like.checkpoints import host_params
-from t5x_like.decoding import TextCodec
+from t5x_like.data import formats
+from t5x_like.decoding import TextCodec, prompts_of
 from t5x_like.errors import UserError
 from t5x_like.host import memory
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import LanguageModel, Params, Vocabulary
+from t5x_like.protocols import Model, Params, Vocabulary
 
 Report = dict[str, Any]
-Load = Callable[[Path], tuple[LanguageModel, Params]]
+Load = Callable[[Path], tuple[Model, Params]]
 
 # Every file in which a tokenizer of transformers keeps something.
 TOKENIZER_FILES = (
@@ -37,15 +38,15 @@ _TEXT_LENGTH = 512
 
 # The data of an imported run, for `eval` and training: files of the working directory unless the
 # command line names others.
-_TASKS = {
-    "encoder_decoder": """
+_TASKS = {  # by whether the model reads inputs apart
+    True: """
 include 'tasks/jsonl_text_to_text.gin'
 
 COLUMNS = ['inputs', 'targets']
 INPUTS = '{inputs}'
 TARGETS = '{targets}'
 """,
-    "decoder_only": """
+    False: """
 include 'tasks/jsonl.gin'
 include 'tasks/causal_lm.gin'
 """,
@@ -61,7 +62,7 @@ class Save(Protocol):
 
     def __call__(
         self,
-        model: LanguageModel,
+        model: Model,
         params: Params,
         path: str,
         *,
@@ -154,7 +155,7 @@ def export_model(
         raise UserError(f"no run in '{model_dir}': it has no config.gin.")
     with config.isolated():
         config.parse([str(path)], bindings)
-        model: LanguageModel = config.macro("MODEL")
+        model: Model = config.macro("MODEL")
         vocabulary = _configured_vocabulary(model)
     files = {} if vocabulary is None else _tokenizer_files(vocabulary, model)
     options = {} if vocabulary is None else _special_tokens(vocabulary, model)
@@ -202,7 +203,7 @@ def _one_cpu() -> Partitioner:
 # -- Vocabularies ----------------------------------------------------------------------------
 
 
-def _check_size(model: LanguageModel, vocabulary: Vocabulary | None) -> None:
+def _check_size(model: Model, vocabulary: Vocabulary | None) -> None:
     if vocabulary is not None and vocabulary.vocab_size > model.vocab_size:
         raise UserError(
             f"the vocabulary '{_file_of(vocabulary)}' has {vocabulary.vocab_size} ids, but the "
@@ -214,10 +215,10 @@ def _file_of(vocabulary: Vocabulary) -> Path:
     return Path(vocabulary.path)  # type: ignore[attr-defined]
 
 
-def _configured_vocabulary(model: LanguageModel) -> Vocabulary | None:
+def _configured_vocabulary(model: Model) -> Vocabulary | None:
     """The vocabulary of the configured task's targets if a file holds it."""
     try:
-        codec = TextCodec.for_task(config.macro("TASK"), model.architecture)
+        codec = TextCodec.for_task(config.macro("TASK"), model)
     except Exception as error:
         # Without a task, or with one that this machine cannot build, the model is exported alone.
         if not hasattr(error, "exit_code"):
@@ -227,22 +228,20 @@ def _configured_vocabulary(model: LanguageModel) -> Vocabulary | None:
     return vocabulary if hasattr(vocabulary, "path") else None
 
 
-def _tokenizer_files(vocabulary: Vocabulary, model: LanguageModel) -> dict[str, Path]:
+def _tokenizer_files(vocabulary: Vocabulary, model: Model) -> dict[str, Path]:
     """What is copied beside the model, the vocabulary's own file first."""
     file = _file_of(vocabulary)
     if file.name in TOKENIZER_FILES:
         companions = [name for name in TOKENIZER_FILES if (file.parent / name).is_file()]
         return {name: file.parent / name for name in (file.name, *companions)}
     # The names by which transformers knows T5's and LLaMA's SentencePiece models.
-    named = {"encoder_decoder": "spiece.model", "decoder_only": "tokenizer.model"}
-    return {named[model.architecture]: file}
+    return {"spiece.model" if prompts_of(model).needs_inputs else "tokenizer.model": file}
 
 
-def _special_tokens(vocabulary: Vocabulary, model: LanguageModel) -> dict[str, int]:
+def _special_tokens(vocabulary: Vocabulary, model: Model) -> dict[str, int]:
     """The ids that transformers needs to generate."""
-    start = {"encoder_decoder": "decoder_start_token_id", "decoder_only": "bos_token_id"}
-    start_id = getattr(vocabulary, "start_id", 0)
-    return {"eos_token_id": vocabulary.eos_id, start[model.architecture]: start_id}
+    start = "decoder_start_token_id" if prompts_of(model).needs_inputs else "bos_token_id"
+    return {"eos_token_id": vocabulary.eos_id, start: getattr(vocabulary, "start_id", 0)}
 
 
 # -- Gin files -------------------------------------------------------------------------------
@@ -260,7 +259,7 @@ def _header(source: str, name: str) -> str:
     )
 
 
-def _model_text(model: LanguageModel, vocabulary: Vocabulary | None, directory: Path) -> str:
+def _model_text(model: Model, vocabulary: Vocabulary | None, directory: Path) -> str:
     """Bindings of MODEL, and of VOCABULARY where there is one."""
     text = _bindings("MODEL", model, {"dropout_rate": "%DROPOUT_RATE"})
     text += f"DROPOUT_RATE = {model.dropout_rate!r}\n"  # type: ignore[attr-defined]
@@ -305,16 +304,15 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def _run_text(model: LanguageModel, vocabulary: Vocabulary | None, model_dir: str) -> str:
+def _run_text(model: Model, vocabulary: Vocabulary | None, model_dir: str) -> str:
     """Bindings of the run: where it is, and a task, where there is a vocabulary for one."""
     longest = model.max_length
-    if model.architecture == "encoder_decoder":
-        lengths = {name: min(n, longest or n) for name, n in _LENGTHS.items()}
-    else:
-        lengths = {"targets": min(_TEXT_LENGTH, longest or _TEXT_LENGTH)}
+    reads_inputs = "inputs" in formats.find(model.batch_format).task_features
+    wanted = _LENGTHS if reads_inputs else {"targets": _TEXT_LENGTH}
+    lengths = {name: min(n, longest or n) for name, n in wanted.items()}
     task = ""
     if vocabulary is not None:
         # The task's file binds a vocabulary of its own, so ours comes after it.
         selector = f"{type(vocabulary).__module__.rpartition('.')[2]}.{type(vocabulary).__name__}"
-        task = _TASKS[model.architecture] + _FILES + f"VOCABULARY = @{selector}()\n"
+        task = _TASKS[reads_inputs] + _FILES + f"VOCABULARY = @{selector}()\n"
     return f"{task}\nTASK_FEATURE_LENGTHS = {lengths!r}\nMODEL_DIR = {model_dir!r}\n"

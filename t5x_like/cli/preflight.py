@@ -1,8 +1,9 @@
 """What a run would fail on after minutes of work, found before anything is written or tokenized.
 
-Both checks are given to `train.train` as what to `execute`.
+Both checks take the plan that `train.train_plan` takes.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,12 +14,12 @@ from t5x_like.data import (
     CacheStatus,
     DatasetConfig,
     cache_status,
-    model_feature_shapes,
+    example_batch,
     open_evaluation,
 )
 from t5x_like.errors import UserError
 from t5x_like.partitioning import path_name, split_boxes
-from t5x_like.protocols import LanguageModel, Task
+from t5x_like.protocols import Model, Task
 from t5x_like.training.run import TrainingPlan
 
 
@@ -46,31 +47,31 @@ def check_data(plan: TrainingPlan) -> None:
     index, count = plan.partitioner.data_shard()
     for config in plan.validation:
         open_evaluation(
-            config, architecture=plan.model.architecture, shard_index=index, shard_count=count
+            config, batch_format=plan.model.batch_format, shard_index=index, shard_count=count
         )
 
 
-def _check_lengths(config: DatasetConfig, model: LanguageModel) -> None:
+def _check_lengths(config: DatasetConfig, model: Model) -> None:
     longest = model.max_length
     if longest is None or any(n < 1 for n in config.task_feature_lengths.values()):
         return  # what is no length is refused with the data
-    for name, shape in _shapes(config, model).items():
-        if name.endswith("_input_tokens") and shape[1] > longest:
+    for name, value in _example(config, model).items():
+        if name.endswith("_input_tokens") and value.shape[1] > longest:
             raise UserError(
                 f"TASK_FEATURE_LENGTHS {dict(config.task_feature_lengths)} makes rows of "
-                f"{shape[1]} tokens, but the model's max_length is {longest}: shorten them, or "
-                "raise max_length."
+                f"{value.shape[1]} tokens, but the model's max_length is {longest}: shorten them, "
+                "or raise max_length."
             )
 
 
-def _shapes(config: DatasetConfig, model: LanguageModel) -> dict[str, tuple[int, int]]:
+def _example(config: DatasetConfig, model: Model) -> Mapping[str, Any]:
     try:
-        return model_feature_shapes(config, model.architecture)
+        return example_batch(config, model.batch_format, rows=1)
     except KeyError:  # a feature without a length, which is refused with the data
         return {}
 
 
-def _check_vocabulary(config: DatasetConfig, model: LanguageModel) -> None:
+def _check_vocabulary(config: DatasetConfig, model: Model) -> None:
     """Compares all ids where the objective writes sentinels, else those that text is made of."""
     task = config.task
     for member in [one for one, _ in task.tasks] if hasattr(task, "tasks") else [task]:
@@ -122,7 +123,7 @@ def _check_start(plan: TrainingPlan) -> None:
         )
 
 
-def _check_initial_checkpoint(source: Any, model: LanguageModel) -> None:
+def _check_initial_checkpoint(source: Any, model: Model) -> None:
     if isinstance(source, checkpoints.Branch):
         checkpoints.find_checkpoint(source.model_dir, source.step)
     if not isinstance(source, checkpoints.InitialCheckpoint):

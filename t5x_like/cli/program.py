@@ -4,7 +4,7 @@ Everything heavy is imported by the subcommand that needs it.
 """
 
 import argparse
-import functools
+import dataclasses
 import importlib.util
 import json
 import os
@@ -179,22 +179,26 @@ def _joined(options: argparse.Namespace, config: Any) -> Any:
 def _train(options: argparse.Namespace) -> None:
     from t5x_like import config, train
     from t5x_like.cli import preflight
+    from t5x_like.host import memory
+    from t5x_like.training.plan import TrainingPlan
 
-    _declare_foreign_tasks(options)
-    _configure(options)
-    program = config.configured(train.train)
+    _configure_with_foreign_tasks(options)
+    config.check(train.train)
     if options.dry_run:
         print(config.full_text())
         return
     with _joined(options, config):
-        changes: dict[str, Any] = (
-            {"allow_config_change": True} if options.allow_config_change else {}
+        memory.keep_freed_memory()  # before a mesh asks for devices, which starts threads
+        plan = dataclasses.replace(
+            config.built(train.train, TrainingPlan),
+            config_text=config.operative_text,
         )
-        start = functools.partial(program, config_text=config.operative_text, **changes)
-        start(execute=preflight.check)
+        if options.allow_config_change:
+            plan = dataclasses.replace(plan, allow_config_change=True)
+        preflight.check(plan)
         _build_missing_caches(options, config)
-        start(execute=preflight.check_data)
-        start()
+        preflight.check_data(plan)
+        train.train_plan(plan)
 
 
 def _eval(options: argparse.Namespace) -> None:
@@ -369,11 +373,11 @@ def _write_declaration(task: Any, cache_dir: str) -> None:
     path.write_text(json.dumps(declaration, indent=2))
 
 
-def _declare_foreign_tasks(options: argparse.Namespace) -> None:
-    """Makes a user's seqio task known to this process without importing its module.
+def _configure_with_foreign_tasks(options: argparse.Namespace) -> None:
+    """Parses the configuration; a user's seqio task is known without importing its module.
 
     The module imports seqio, and so TensorFlow. It is imported in another process, which
-    writes the task's declaration; a run that goes on from its `config.gin`, or on a host
+    writes the task's declaration; a run that resumes from its `config.gin`, or on a host
     without seqio, finds the declaration that was written before.
     """
     import tasks
@@ -386,11 +390,11 @@ def _declare_foreign_tasks(options: argparse.Namespace) -> None:
     options.module_import = modules
     if modules and importlib.util.find_spec("seqio"):
         child_process.run("cache", options, "--declare")
-    if not config.has_macro("MIXTURE_OR_TASK_NAME"):
-        return  # the task is built in gin
-    name = config.macro("MIXTURE_OR_TASK_NAME")
-    path = _declaration_path(str(name), config.macro("CACHE_DIR"))
-    if path.is_file() and name not in tasks.names():
-        foreign: Any = manifest.from_json(json.loads(path.read_text()))
-        tasks.add_task(foreign)
-        options.module_import = []
+    if config.has_macro("MIXTURE_OR_TASK_NAME"):  # else the task is built in gin
+        name = config.macro("MIXTURE_OR_TASK_NAME")
+        path = _declaration_path(str(name), config.macro("CACHE_DIR"))
+        if path.is_file() and name not in tasks.names():
+            foreign: Any = manifest.from_json(json.loads(path.read_text()))
+            tasks.add_task(foreign)
+            options.module_import = []
+    config.import_modules(options.module_import)

@@ -2,11 +2,13 @@
 
 from t5x_like.config.parsing import (
     DEFAULTS_FILE,
+    built,
     check,
     configured,
     full_text,
     has_macro,
     import_lines,
+    import_modules,
     isolated,
     literal,
     macro,
@@ -17,11 +19,13 @@ from t5x_like.config.parsing import (
 
 __all__ = [
     "DEFAULTS_FILE",
+    "built",
     "check",
     "configured",
     "full_text",
     "has_macro",
     "import_lines",
+    "import_modules",
     "isolated",
     "literal",
     "macro",

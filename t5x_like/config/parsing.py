@@ -61,8 +61,7 @@ def parse(
     # gin would also look for files inside Python packages, importing them, and report each
     # place where a file is not.
     gin_state._FILE_READERS[:] = READERS
-    for module in module_imports:
-        _parse_text(f"{_DYNAMIC}\nimport {module}", f"--module_import={module}")
+    import_modules(module_imports)
     for name in (DEFAULTS_FILE, *gin_files):
         path = find_gin_file(name, search_paths)
         with _explained(str(path)):
@@ -88,6 +87,40 @@ def configured(
     """
     check(program, example)
     return gin.get_configurable(program)
+
+
+def import_modules(modules: Iterable[str]) -> None:
+    """Imports Python modules, and keeps that they were in the saved configuration.
+
+    Raises:
+      UserError: a module cannot be imported.
+    """
+    for module in modules:
+        _parse_text(f"{_DYNAMIC}\nimport {module}", f"--module_import={module}")
+
+
+def built(program: Callable[..., Any], make: Callable[..., Any]) -> Any:
+    """What `make` gives for the arguments that gin binds for `program`, which is not called.
+
+    Args:
+      program: as gin files name it; its bindings have been checked.
+      make: takes the same arguments.
+    """
+
+    def made(**arguments: Any) -> Any:
+        return make(**arguments)
+
+    made.__signature__ = inspect.signature(program)  # type: ignore[attr-defined]
+    configurable = gin_state._inverse_lookup(program)
+    wrapper = gin_state._make_gin_wrapper(
+        made,
+        program,
+        configurable.name,
+        configurable.selector,
+        configurable.allowlist,
+        configurable.denylist,
+    )
+    return wrapper()
 
 
 def check(program: Callable[..., Any], example: str = "runs/pretrain.gin") -> None:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from t5x_like.protocols import LanguageModel
+from t5x_like.protocols import Model
 
 # Of the tokens that a model reads and writes, each counts once.
 POSITIONS = ("encoder_input_tokens", "decoder_input_tokens")
@@ -76,7 +76,7 @@ class FlopReport:
         }
 
 
-def flop_report(model: LanguageModel, batch_shapes: Mapping[str, tuple[int, ...]]) -> FlopReport:
+def flop_report(model: Model, batch_shapes: Mapping[str, tuple[int, ...]]) -> FlopReport:
     """What this model computes for each token of batches of these shapes; allocates nothing.
 
     Args:
@@ -102,7 +102,7 @@ def flop_report(model: LanguageModel, batch_shapes: Mapping[str, tuple[int, ...]
 
 def positions(batch_shapes: Mapping[str, tuple[int, ...]]) -> int:
     """Tokens of one batch, padding included: the encoder's and the decoder's."""
-    return sum(math.prod(batch_shapes[name]) for name in POSITIONS if name in batch_shapes)
+    return sum(math.prod(shape) for name, shape in batch_shapes.items() if name.endswith(POSITIONS))
 
 
 def report_text(report: Mapping[str, Any]) -> str:

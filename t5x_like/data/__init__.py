@@ -1,12 +1,8 @@
 """Reading tokenized tasks into batches, without TensorFlow, and writing their caches with it."""
 
 from t5x_like.data.cache.status import CacheStatus, cache_status, cache_task
-from t5x_like.data.dataset import (
-    DatasetConfig,
-    model_feature_shapes,
-    open_dataset,
-    open_evaluation,
-)
+from t5x_like.data.config import DatasetConfig, example_batch
+from t5x_like.data.dataset import open_dataset, open_evaluation
 from t5x_like.data.evaluation import EvaluationBatch, EvaluationDataset
 from t5x_like.data.iterator import DataIterator, merge_states
 from t5x_like.data.long_examples import SplitLong, TrimLong
@@ -24,8 +20,8 @@ __all__ = [
     "TrimLong",
     "cache_status",
     "cache_task",
+    "example_batch",
     "merge_states",
-    "model_feature_shapes",
     "open_dataset",
     "open_evaluation",
 ]

@@ -6,136 +6,34 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import grain
 
 from t5x_like.data import examples as task_examples
+from t5x_like.data import formats
 from t5x_like.data.cache.status import require_cache
+from t5x_like.data.config import DatasetConfig, facts_of, packs, tasks_of
+from t5x_like.data.contiguous import ContiguousRows
 from t5x_like.data.evaluation import EvaluationDataset
-from t5x_like.data.feature_converters import (
-    LM,
-    EncDec,
-    FeatureConverter,
-    Item,
-    ModelBatch,
-    PrefixLM,
-    Row,
-    converter_for,
-)
+from t5x_like.data.formats import BoundFormat, Item, ModelBatch, Row
 from t5x_like.data.iterator import DataIterator, NumberedRows, PackedRows, RowSource
 from t5x_like.data.long_examples import LongExamples, TrimLong
-from t5x_like.data.mixing import GivenRates, Mixing
 from t5x_like.errors import UserError
-from t5x_like.protocols import Architecture, Mixture, Task
 
 _MOST_STREAMS = 64
 
 
-@dataclass(frozen=True)
-class DatasetConfig:
-    """What to read, and how.
-
-    Attributes:
-      task: a task or mixture (not its name).
-      task_feature_lengths: tokens of each of its features, `{"inputs": 512, "targets": 114}`.
-      cache_dir: where `t5x-like cache` wrote it.
-      split: name of the split.
-      batch_size: rows of a batch, all processes together.
-      shuffle: whether every epoch is shuffled as a whole; training only.
-      seed: decides order, cuts and objectives.
-      pack: whether a row holds several examples, with segment ids; training only.
-      mixing: how a mixture's tasks are weighed.
-      virtual_streams: parts in which packing is done; divides the batch, and the number of
-        processes divides it. None takes the largest power of two up to 64. To continue a run on
-        more processes than this, choose it from the start.
-      open_rows: rows each stream keeps open while it packs.
-      prefetch: batches made ahead in the background.
-      patience: seconds without a single example read, after which reading is given up; it needs
-        `prefetch`. None waits for ever.
-      long_examples: what becomes of examples longer than `task_feature_lengths`, which are
-        counted on standard error; training only.
-      verify_source: whether a cache whose fingerprint differs from the task's is refused.
-    """
-
-    task: Task | Mixture
-    task_feature_lengths: Mapping[str, int]
-    cache_dir: str | os.PathLike[str]
-    split: str = "train"
-    batch_size: int = 32
-    shuffle: bool = True
-    seed: int = 0
-    pack: bool = True
-    mixing: Mixing = field(default_factory=GivenRates)
-    virtual_streams: int | None = None
-    open_rows: int = 16
-    prefetch: int = 2
-    patience: float | None = 60.0
-    long_examples: LongExamples = field(default_factory=TrimLong)
-    verify_source: bool = True
-
-
-def tasks_of(task: Task | Mixture) -> list[tuple[Task, float]]:
-    """The tasks of a mixture with their rates; a task alone has rate 1."""
-    return list(task.tasks) if hasattr(task, "tasks") else [(task, 1.0)]
-
-
-def feature_names(task: Task | Mixture) -> tuple[str, ...]:
-    """Names of the features that a model is given.
-
-    Raises:
-      UserError: the tasks of a mixture do not have the same features, or there are none.
-    """
-    members = tasks_of(task)
-    if not members:
-        raise UserError(f"mixture {task.name!r} has no tasks")
-    names = tuple(members[0][0].output_features)
-    for member, _ in members:
-        if set(member.output_features) != set(names):
-            raise UserError(
-                f"the tasks of mixture {task.name!r} differ in their features: "
-                f"{members[0][0].name!r} has {sorted(names)}, {member.name!r} has "
-                f"{sorted(member.output_features)}"
-            )
-    return names
-
-
-def model_feature_shapes(
-    config: DatasetConfig, architecture: Architecture, shard_count: int = 1
-) -> dict[str, tuple[int, int]]:
-    """Shapes of a training batch's features, without reading any data."""
-    convert = _laying_out(config, _converter(config, architecture), config.pack)
-    rows = config.batch_size // shard_count
-    return {name: array.shape for name, array in convert([()] * rows).items()}
-
-
-def _converter(config: DatasetConfig, architecture: Architecture) -> EncDec | LM | PrefixLM:
-    """The converter, but for its `start_id`, which the opened tasks know."""
-    members = [task for task, _ in tasks_of(config.task)]
-    return converter_for(
-        architecture,
-        feature_names(config.task),
-        zero_is_token=any(
-            getattr(feature.vocabulary, "zero_is_token", False)
-            for task in members
-            for feature in task.output_features.values()
-        ),
-        positioned=any("targets" in getattr(task, "positioned", ()) for task in members),
-    )
-
-
 def _laying_out(
-    config: DatasetConfig, converter: FeatureConverter, pack: bool
+    config: DatasetConfig, bound: BoundFormat, pack: bool
 ) -> Callable[[Sequence[Row]], ModelBatch]:
     lengths = dict(config.task_feature_lengths)
 
     def convert(rows: Sequence[Row]) -> ModelBatch:
-        return converter.batch(rows, lengths, pack)
+        return bound.batch(rows, lengths, pack)
 
     return convert
 
@@ -197,7 +95,7 @@ def _open_tasks(config: DatasetConfig, *, training: bool) -> list[task_examples.
 def open_dataset(
     config: DatasetConfig,
     *,
-    architecture: Architecture,
+    batch_format: str,
     shard_index: int = 0,
     shard_count: int = 1,
 ) -> DataIterator:
@@ -208,7 +106,7 @@ def open_dataset(
 
     Args:
       config: what to read.
-      architecture: of the model, which decides the features.
+      batch_format: of the model, which decides the features.
       shard_index: which part of the batch this process reads.
       shard_count: number of parts.
 
@@ -217,46 +115,89 @@ def open_dataset(
         size does not fit.
     """
     _check_shards(config, shard_index, shard_count)
-    converter = _converter(config, architecture)
+    pack = packs(config, batch_format)
+    facts = facts_of(config)
+    formats.bound(batch_format, facts)  # refuses a task before its files are opened
     members = tasks_of(config.task)
     opened = _open_tasks(config, training=True)
-    converter = dataclasses.replace(converter, start_id=_start_id(opened))
+    facts = dataclasses.replace(facts, start_id=_start_id(opened))
+    bound = formats.bound(batch_format, facts)
     for task in opened:
         if task.note and shard_index == 0:
             print(task.note, file=sys.stderr, flush=True)
-    parts = [task.training(config.seed, config.shuffle) for task in opened]
+    convert = _laying_out(config, bound, pack)
     weights = config.mixing.weights(
         [task.name for task in opened],
         [rate for _, rate in members],
         [len(task.source) for task in opened],
     )
-    data = parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, weights=weights)
-
-    def item_at(index: int) -> Item:
-        return converter.item(data[index])
-
-    def packable_at(index: int) -> Item:
-        item = item_at(index)
-        return item if converter.zero_is_token else item.before_padding()
-
+    shards = shard_index, shard_count
     streams = 0
     rows: RowSource
-    if config.pack and not all(task.chunked for task in opened):
-        streams = _streams(config, shard_count)
-        rows = PackedRows(
-            packable_at,
-            converter.capacities(config.task_feature_lengths),
-            batch_size=config.batch_size,
-            streams=streams,
-            open_rows=config.open_rows,
-            shard_index=shard_index,
-            shard_count=shard_count,
-        )
+    if formats.find(batch_format).contiguous:
+        rows = _contiguous_rows(config, batch_format, opened, bound, *shards)
     else:
-        rows = NumberedRows(item_at, config.batch_size, shard_index, shard_count)
-    identity = _identity(config, architecture, opened, weights, streams)
-    convert = _laying_out(config, converter, config.pack)
+        parts = [task.training(config.seed, config.shuffle) for task in opened]
+        data = parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, weights=weights)
+
+        def item_at(index: int) -> Item:
+            return bound.item(data[index])
+
+        def packable_at(index: int) -> Item:
+            item = item_at(index)
+            return item if facts.zero_is_token else item.before_padding()
+
+        if pack and not all(task.chunked for task in opened):
+            streams = _streams(config, shard_count)
+            rows = PackedRows(
+                packable_at,
+                bound.capacities(config.task_feature_lengths),
+                batch_size=config.batch_size,
+                streams=streams,
+                open_rows=config.open_rows,
+                shard_index=shard_index,
+                shard_count=shard_count,
+            )
+        else:
+            rows = NumberedRows(item_at, config.batch_size, *shards)
+    identity = _identity(config, batch_format, opened, weights, pack, streams)
     return DataIterator(rows, convert, identity, config.prefetch, config.patience)
+
+
+def _contiguous_rows(
+    config: DatasetConfig,
+    batch_format: str,
+    opened: Sequence[task_examples.TaskExamples],
+    bound: BoundFormat,
+    shard_index: int,
+    shard_count: int,
+) -> ContiguousRows:
+    first = _contiguous_task(batch_format, opened)
+    assert first.stream is not None
+    return ContiguousRows(
+        first.stream,
+        first.finish,
+        bound.item,
+        bound.capacities(config.task_feature_lengths)[0],
+        batch_size=config.batch_size,
+        seed=task_examples.derived_seed(config.seed, first.name),
+        shuffle=config.shuffle,
+        shard_index=shard_index,
+        shard_count=shard_count,
+    )
+
+
+def _contiguous_task(
+    batch_format: str, opened: Sequence[task_examples.TaskExamples]
+) -> task_examples.TaskExamples:
+    first = opened[0]
+    if len(opened) > 1 or first.stream is None:
+        raise UserError(
+            f"batches of the format {batch_format!r} are the consecutive pieces of one text: "
+            f"choose one task whose documents are joined (objectives.CausalLM), and not "
+            f"{' and '.join(repr(task.name) for task in opened)}."
+        )
+    return first
 
 
 def _streams(config: DatasetConfig, shard_count: int) -> int:
@@ -273,14 +214,15 @@ def _streams(config: DatasetConfig, shard_count: int) -> int:
 
 def _identity(
     config: DatasetConfig,
-    architecture: Architecture,
+    batch_format: str,
     opened: Sequence[task_examples.TaskExamples],
     weights: Sequence[float],
+    pack: bool,
     streams: int,
 ) -> str:
     """A digest of all that decides which example stands where."""
     description: dict[str, Any] = {
-        "architecture": architecture,
+        "batch_format": batch_format,
         "tasks": [[task.name, len(task.source)] for task in opened],
         "weights": list(weights),
         "split": config.split,
@@ -288,7 +230,7 @@ def _identity(
         "batch_size": config.batch_size,
         "shuffle": config.shuffle,
         "seed": config.seed,
-        "pack": config.pack,
+        "pack": pack,
         "streams": streams,
         "open_rows": config.open_rows if streams else 0,
     }
@@ -299,7 +241,7 @@ def _identity(
 def open_evaluation(
     config: DatasetConfig,
     *,
-    architecture: Architecture,
+    batch_format: str,
     shard_index: int = 0,
     shard_count: int = 1,
 ) -> EvaluationDataset:
@@ -311,12 +253,16 @@ def open_evaluation(
       UserError: as `open_dataset`.
     """
     _check_shards(config, shard_index, shard_count)
-    converter = _converter(config, architecture)
+    facts = facts_of(config)
+    formats.bound(batch_format, facts)
     opened = _open_tasks(config, training=False)
-    converter = dataclasses.replace(converter, start_id=_start_id(opened))
-    convert = _laying_out(config, converter, pack=False)
+    bound = formats.bound(batch_format, dataclasses.replace(facts, start_id=_start_id(opened)))
+    convert = _laying_out(config, bound, pack=False)
     data = [task.evaluation(config.seed) for task in opened]
     begins = [0, *itertools.accumulate(len(part) for part in data)]
+    contiguous = formats.find(batch_format).contiguous
+    if contiguous:
+        _contiguous_task(batch_format, opened)
 
     def example_at(index: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         number = bisect.bisect_right(begins, index) - 1
@@ -324,6 +270,17 @@ def open_evaluation(
         raw = opened[number].raw
         return data[number][local], raw(local) if raw else {}
 
+    def with_token_before(index: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        features, raw = example_at(index)
+        return {**features, "before": data[0][index - 1]["targets"][-1]}, raw
+
     return EvaluationDataset(
-        begins[-1], example_at, converter.item, convert, config.batch_size, shard_index, shard_count
+        begins[-1],
+        example_at,
+        bound.item,
+        convert,
+        config.batch_size,
+        shard_index,
+        shard_count,
+        with_token_before if contiguous else None,
     )

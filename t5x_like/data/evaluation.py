@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from t5x_like.data.feature_converters import Item, ModelBatch, Row
+from t5x_like.data.formats import Item, ModelBatch, Row
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class EvaluationDataset:
       batch_size: rows of all processes together.
       shard_index: which part of each batch is this process's.
       shard_count: number of parts.
+      continued_at: where rows continue those of the batch before, as `example_at`, for an example
+        that is not the first of its row's track; None where rows have nothing to do with them.
     """
 
     num_examples: int
@@ -45,20 +47,29 @@ class EvaluationDataset:
     batch_size: int
     shard_index: int
     shard_count: int
+    continued_at: Callable[[int], tuple[Mapping[str, Any], Mapping[str, Any]]] | None = None
 
     def __len__(self) -> int:
         return -(-self.num_examples // self.batch_size)
 
+    def _place(self, batch: int, row: int) -> int:
+        """The example that stands in a row of a batch."""
+        if self.continued_at is None:
+            return batch * self.batch_size + row
+        return row * len(self) + batch
+
     def __iter__(self) -> Iterator[EvaluationBatch]:
         rows_here = self.batch_size // self.shard_count
+        mine = range(self.shard_index * rows_here, (self.shard_index + 1) * rows_here)
         for number in range(len(self)):
-            first = number * self.batch_size + self.shard_index * rows_here
-            indices = range(first, max(first, min(first + rows_here, self.num_examples)))
+            places = (self._place(number, row) for row in mine)
+            indices = [place for place in places if place < self.num_examples]
+            read = self.continued_at if self.continued_at and number else self.example_at
             rows: list[Row] = []
             examples = []
             for index in indices:
-                features, raw = self.example_at(index)
+                features, raw = read(index)
                 examples.append({**raw, **features})
                 rows.append((self.item_at(features),))
             rows += [()] * (rows_here - len(rows))
-            yield EvaluationBatch(self.convert(rows), examples, list(indices))
+            yield EvaluationBatch(self.convert(rows), examples, indices)

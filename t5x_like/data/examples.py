@@ -4,6 +4,7 @@ Built of grain's map-style datasets, in which everything is a function of an ind
 stands at which place of which epoch, and the random numbers of its objective.
 """
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
@@ -49,7 +50,7 @@ class Pieces(grain.MapDataset):
         self._stream, self._length = stream, length
         whole, rest = divmod(len(stream), length)
         self._pieces = whole + (rest > 0) if seed is None else max(1, whole)
-        self._rotation = _rotations(seed, len(stream)) if seed is not None else None
+        self._rotation = rotations(seed, len(stream)) if seed is not None else None
 
     def __len__(self) -> int:
         return self._pieces
@@ -69,7 +70,7 @@ class Pieces(grain.MapDataset):
         return {"targets": np.concatenate(parts)}
 
 
-def _rotations(seed: int, tokens: int) -> Callable[[int], int]:
+def rotations(seed: int, tokens: int) -> Callable[[int], int]:
     """Where each epoch begins in the stream, drawn from the seed.
 
     A function, because a method that remembers would keep its object, and the files that this
@@ -110,18 +111,24 @@ class Finish:
       lengths: longest length of each feature.
       eos: the EOS id of each feature that ends with one.
       positioned: features that come with `NAME_positions`; EOS stands after the last of them.
+      others: where an objective that `draws_other` finds a text of another place.
     """
 
     objective: Objective | None
     lengths: Mapping[str, int]
     eos: Mapping[str, int]
     positioned: tuple[str, ...] = ()
+    others: grain.MapDataset | None = None
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        """The features that a converter takes, int32, none longer than `lengths`."""
+        """The features that a batch format takes; of those in `lengths`, none is longer."""
+        finished: Example = {}
         if self.objective is not None:
+            if self.others is not None:
+                other = self.others[int(rng.integers(len(self.others)))]
+                example = {**example, **{f"other_{name}": ids for name, ids in other.items()}}
             example = self.objective(example, rng)
-        finished = {}
+            finished = {name: example[name] for name in self.objective.writes if name in example}
         for name, length in self.lengths.items():
             ids = example[name]
             eos = self.eos.get(name)
@@ -158,6 +165,7 @@ class TaskExamples:
       chunked: whether all examples but the last have the same length.
       start_id: what a decoder reads before the targets.
       raw: all cached features of example `i`, or None where pieces are cut.
+      stream: the documents one after the other, where pieces are cut of them.
       note: one line about examples that are longer than the model is given, or nothing.
     """
 
@@ -167,6 +175,7 @@ class TaskExamples:
     chunked: bool
     start_id: int
     raw: Callable[[int], Mapping[str, Any]] | None
+    stream: TokenStream | None = None
     note: str = ""
 
     def training(self, seed: int, shuffle: bool) -> grain.MapDataset:
@@ -259,6 +268,7 @@ def open_task(
         objective, {name: lengths[name] for name in task.output_features}, eos, positioned
     )
     note = ""
+    stream = None
     if length is None:
         features = objective.reads if objective is not None else tuple(task.output_features)
         examples = CachedExamples(folder, split, features)
@@ -280,10 +290,12 @@ def open_task(
             f"split {split!r} of task {task.name!r} is empty in the cache {folder}: look at what "
             "its source and preprocessing leave, or name another split."
         )
-    start_id = _start_id(task, specs["targets"])
+    if getattr(objective, "draws_other", False):
+        finish = dataclasses.replace(finish, others=source)
+    start_id = _start_id(task, specs["targets"]) if "targets" in specs else 0
     if note:
         note = f"{task.name} {split}: {note}"
-    return TaskExamples(task.name, source, finish, length is not None, start_id, raw, note)
+    return TaskExamples(task.name, source, finish, length is not None, start_id, raw, stream, note)
 
 
 def _check_lengths(task: Task, lengths: Mapping[str, int]) -> None:

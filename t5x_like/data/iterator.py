@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from t5x_like.data.feature_converters import Item, ModelBatch, Row
+from t5x_like.data.formats import Item, ModelBatch, Row
 from t5x_like.data.packing import FirstFit
 from t5x_like.errors import DataFault, UserError
 

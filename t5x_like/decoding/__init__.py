@@ -5,10 +5,11 @@ are chosen is an object: `Greedy()`, `Sampling((Temperature(0.7), TopP(0.9)))`,
 `BeamSearch(beams=4)`.
 """
 
+from t5x_like.data.formats.prompts import bucket_length
 from t5x_like.decoding.beam import BeamSearch, length_penalty
 from t5x_like.decoding.filters import LogitsFilter, Temperature, TopK, TopP
 from t5x_like.decoding.generate import Generation, generate, generate_batch, prepare
-from t5x_like.decoding.prompts import bucket_length, decoding_batch
+from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.strategies import (
     Decoded,
     Greedy,
@@ -32,11 +33,11 @@ __all__ = [
     "TopK",
     "TopP",
     "bucket_length",
-    "decoding_batch",
     "generate",
     "generate_batch",
     "generate_text",
     "length_penalty",
     "prepare",
+    "prompts_of",
     "sampling_strategy",
 ]

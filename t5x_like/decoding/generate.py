@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from t5x_like.data.formats.prompts import Tokens, bucket_length
 from t5x_like.decoding.compilation import compiler_options
 from t5x_like.decoding.prefill import begin
-from t5x_like.decoding.prompts import Tokens, bucket_length, decoding_batch
+from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.strategies import Decoded, Greedy, Strategy
 from t5x_like.errors import UserError
-from t5x_like.protocols import Batch, LanguageModel
+from t5x_like.protocols import Batch, Decodes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +37,13 @@ class Generation:
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def prepare(model: LanguageModel, params: Any) -> Any:
+def prepare(model: Decodes, params: Any) -> Any:
     """The parameters laid out for decoding, once for any number of batches."""
     return model.decoding_params(params)
 
 
 def generate_batch(
-    model: LanguageModel,
+    model: Decodes,
     params: Any,
     decoding_params: Any,
     batch: Batch,
@@ -57,10 +58,10 @@ def generate_batch(
     """Continues every row of a batch; compiled once for each shape.
 
     Args:
-      model: a `LanguageModel`, hashable.
+      model: a `Decodes`, hashable.
       params: its parameters, placed as they should stay.
       decoding_params: the same, from `prepare`.
-      batch: as `prompts.decoding_batch` makes it.
+      batch: as `PromptFormat.decoding_batch` makes it.
       row_indices_b: int32 `[b]`; the random stream of a row is a function of `seed` and
         this index alone.
       limits_b: int32 `[b]`, most new tokens of each row; 0 for rows that nobody waits for.
@@ -94,7 +95,7 @@ def decoding_program() -> Any:
 
 
 def _decode(
-    model: LanguageModel,
+    model: Decodes,
     params: Any,
     decoding_params: Any,
     batch: Batch,
@@ -118,7 +119,7 @@ def _decode(
 
 
 def generate(
-    model: LanguageModel,
+    model: Decodes,
     params: Any,
     prompts: Sequence[Tokens],
     *,
@@ -139,7 +140,7 @@ def generate(
     from `bucket_length`, so that few programs are compiled.
 
     Args:
-      model: a `LanguageModel`.
+      model: a `Decodes`.
       params: its parameters.
       prompts: token ids; for encoder-decoders the encoder's input, with the end token if
         the model was trained with one there; otherwise the prefix without `bos_id`.
@@ -170,8 +171,10 @@ def generate(
             f"max_new_tokens is {max_new_tokens} and batch_size {batch_size}; "
             "both must be at least 1"
         )
+    layout = prompts_of(model)
     limits = [
-        _limit(model, len(prompt) + (bos_id is not None), max_new_tokens) for prompt in prompts
+        _limit(model, layout.decoder_length(len(prompt) + (bos_id is not None)), max_new_tokens)
+        for prompt in prompts
     ]
     if decoding_params is None:
         decoding_params = prepare(model, params)
@@ -188,8 +191,7 @@ def generate(
             model,
             params,
             decoding_params,
-            decoding_batch(
-                model.architecture,
+            layout.decoding_batch(
                 [prompts[i] for i in filled],
                 bos_id=bos_id,
                 bidirectional=bidirectional_prompt,
@@ -208,10 +210,8 @@ def generate(
     return generations
 
 
-def _limit(model: LanguageModel, prompt_length: int, max_new_tokens: int) -> int:
+def _limit(model: Decodes, prompt_length: int, max_new_tokens: int) -> int:
     """How many tokens may follow a prompt; the last of them is never read."""
-    if model.architecture == "encoder_decoder":
-        prompt_length = 1
     if model.max_length is None:
         return max_new_tokens
     if prompt_length > model.max_length:

@@ -5,7 +5,7 @@ Shapes: `b` rows, `p` prompt columns, `v` vocabulary.
 
 from typing import Any, NamedTuple
 
-from t5x_like.protocols import Batch, LanguageModel
+from t5x_like.protocols import Batch, Decodes
 
 Array = Any
 
@@ -26,7 +26,7 @@ class Start(NamedTuple):
 
 
 def begin(
-    model: LanguageModel, params: Any, decoding_params: Any, batch: Batch, max_new_tokens: int
+    model: Decodes, params: Any, decoding_params: Any, batch: Batch, max_new_tokens: int
 ) -> Start:
     """Reads encoder inputs or prompt.
 
@@ -34,7 +34,7 @@ def begin(
       model: gives `init_cache` and `logits`.
       params: its parameters.
       decoding_params: the same, from `model.decoding_params`.
-      batch: as `prompts.decoding_batch` makes it.
+      batch: as `PromptFormat.decoding_batch` makes it.
       max_new_tokens: how many tokens may follow.
 
     The last prompt column is left for the loop's first step, which is cheaper than a
@@ -42,14 +42,12 @@ def begin(
     of it be read at once; its last logits then come from a plain forward pass.
     """
     prompt_bp = batch["decoder_input_tokens"]
-    if model.architecture == "encoder_decoder":
-        encoder = {k: v for k, v in batch.items() if k.startswith("encoder_")}
-        cache = model.init_cache(decoding_params, encoder, max_new_tokens)
-        return Start(cache, prompt_bp[:, -1], None)
-
     max_decode_length = prompt_bp.shape[1] + max_new_tokens - 1
     if "decoder_causal_attention" in batch:
         cache = model.init_cache(decoding_params, batch, max_decode_length)
         return Start(cache, prompt_bp[:, -1], model.logits(params, batch)[:, -1])
-    read = {name: value_bp[:, :-1] for name, value_bp in batch.items()}
+    read = {
+        name: value[:, :-1] if name.startswith("decoder_") else value
+        for name, value in batch.items()
+    }
     return Start(model.init_cache(decoding_params, read, max_decode_length), prompt_bp[:, -1], None)

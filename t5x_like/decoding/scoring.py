@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t5x_like.decoding.prompts import Tokens, bucket_length, encoder_batch, right_padded
+from t5x_like.data.formats.prompts import Tokens, bucket_length
+from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.text import TextCodec
 from t5x_like.errors import UserError
-from t5x_like.protocols import Batch, LanguageModel
+from t5x_like.protocols import Batch, Decodes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +33,11 @@ class Score:
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
-def token_log_likelihoods(model: LanguageModel, params: Any, batch: Batch) -> jax.Array:
+def token_log_likelihoods(model: Decodes, params: Any, batch: Batch) -> jax.Array:
     """Log-probability of each target token, float32 `[b, t]`, 0 where nothing is weighed.
 
     Args:
-      model: a `LanguageModel`, hashable.
+      model: a `Decodes`, hashable.
       params: its parameters.
       batch: as for training: `decoder_input_tokens`, `decoder_target_tokens`,
         `decoder_loss_weights` (missing: every token that is not 0 counts) and the rest.
@@ -51,7 +52,7 @@ def token_log_likelihoods(model: LanguageModel, params: Any, batch: Batch) -> ja
 
 
 def score(
-    model: LanguageModel,
+    model: Decodes,
     params: Any,
     *,
     targets: Sequence[Tokens],
@@ -63,7 +64,7 @@ def score(
     """Log-likelihood of every target, given its input.
 
     Args:
-      model: a `LanguageModel`.
+      model: a `Decodes`.
       params: its parameters.
       targets: token ids, with the end token where its probability should count.
       inputs: token ids, as many as targets; None for a decoder-only model without prompts.
@@ -78,9 +79,10 @@ def score(
     Raises:
       UserError: inputs missing for an encoder-decoder, or not as many as targets.
     """
+    layout = prompts_of(model)
     if inputs is None:
-        if model.architecture == "encoder_decoder":
-            raise UserError("score() got no inputs; an encoder-decoder model needs them")
+        if layout.needs_inputs:
+            raise UserError(f"score() got no inputs; {type(model).__name__} needs them")
         inputs = [[]] * len(targets)
     if len(inputs) != len(targets):
         raise UserError(f"score() got {len(inputs)} inputs for {len(targets)} targets")
@@ -90,10 +92,7 @@ def score(
     for first in range(0, len(order), batch_size):
         members = order[first : first + batch_size]
         filled = [rows[i] for i in members + members[:1] * (batch_size - len(members))]
-        if model.architecture == "encoder_decoder":
-            batch = _encoder_decoder_batch(filled, bos_id or 0)
-        else:
-            batch = _decoder_batch(filled, bos_id, bidirectional_prompt)
+        batch = layout.scoring_batch(filled, bos_id=bos_id, bidirectional=bidirectional_prompt)
         found_bt = np.asarray(token_log_likelihoods(model, params, batch))
         for row, i in enumerate(members):
             weighed = found_bt[row][batch["decoder_loss_weights"][row] > 0]
@@ -107,45 +106,8 @@ def _lengths(row: tuple[Tokens, Tokens]) -> tuple[int, int]:
     return bucket_length(len(row[0])), bucket_length(len(row[1]))
 
 
-def _encoder_decoder_batch(rows: Sequence[tuple[Tokens, Tokens]], bos_id: int) -> Batch:
-    """Inputs for the encoder; targets, and targets shifted right for the decoder."""
-    length = bucket_length(max(len(target) for _, target in rows))
-    return {
-        **encoder_batch([source for source, _ in rows]),
-        "decoder_input_tokens": right_padded(
-            [[bos_id, *target[:-1]] for _, target in rows], length
-        ),
-        "decoder_target_tokens": right_padded([target for _, target in rows], length),
-        "decoder_loss_weights": right_padded([[1] * len(target) for _, target in rows], length),
-    }
-
-
-def _decoder_batch(
-    rows: Sequence[tuple[Tokens, Tokens]], bos_id: int | None, bidirectional: bool
-) -> Batch:
-    """Input and target in one row, of which only the target is weighed."""
-    start = [] if bos_id is None else [bos_id]
-    whole = [[*start, *source, *target] for source, target in rows]
-    length = bucket_length(max(len(row) for row in whole) - 1)
-    # Without a first token to follow, a row's own first token has no probability.
-    weights = [
-        [0] * (len(row) - 1 - len(target)) + [1] * min(len(target), len(row) - 1)
-        for row, (_, target) in zip(whole, rows, strict=True)
-    ]
-    batch = {
-        "decoder_input_tokens": right_padded([row[:-1] for row in whole], length),
-        "decoder_target_tokens": right_padded([row[1:] for row in whole], length),
-        "decoder_loss_weights": right_padded(weights, length),
-    }
-    if bidirectional:
-        batch["decoder_causal_attention"] = right_padded(
-            [[1] * min(len(start) + len(source), length) for source, _ in rows], length
-        )
-    return batch
-
-
 def score_text(
-    model: LanguageModel,
+    model: Decodes,
     params: Any,
     codec: TextCodec,
     *,

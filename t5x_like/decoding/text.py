@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from t5x_like.decoding.generate import generate
+from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.strategies import Greedy, Strategy
 from t5x_like.errors import UserError
-from t5x_like.protocols import Architecture, Feature, LanguageModel, Mixture, Task
+from t5x_like.protocols import Decodes, Feature, Mixture, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,28 +19,30 @@ class TextCodec:
       inputs: the feature that prompts are written in; None where the task has only targets,
         and a prompt is then the beginning of a target.
       targets: the feature that is generated.
-      architecture: of the model.
+      bidirectional_prompt: whether training showed a decoder the whole input at once.
       input_length: longest prompt in tokens, end token included; longer ones lose their end
         as in training; None: no bound.
     """
 
     inputs: Feature | None
     targets: Feature
-    architecture: Architecture
+    bidirectional_prompt: bool
     input_length: int | None = None
 
     @classmethod
     def for_task(
         cls,
         task: Task | Mixture,
-        architecture: Architecture,
+        model: Decodes,
         task_feature_lengths: Mapping[str, int] | None = None,
     ) -> "TextCodec":
         """The codec of a task; of a mixture, that of its first task (all must share features).
 
         Raises:
-          UserError: the task has no `targets`, or no `inputs` for an encoder-decoder.
+          UserError: the model writes no text; the task has no `targets`, or lacks the `inputs`
+            that the model needs.
         """
+        prompts = prompts_of(model)
         if hasattr(task, "tasks"):
             task = task.tasks[0][0]
         features = task.output_features
@@ -48,19 +51,16 @@ class TextCodec:
                 f"task {task.name!r} has the features {sorted(features)}; "
                 "generating needs 'targets'"
             )
-        if architecture == "encoder_decoder" and "inputs" not in features:
+        if prompts.needs_inputs and "inputs" not in features:
             raise UserError(
-                f"task {task.name!r} has the features {sorted(features)}; an encoder-decoder "
-                "model needs 'inputs' as well"
+                f"task {task.name!r} has the features {sorted(features)}; "
+                f"{type(model).__name__} needs 'inputs' as well"
             )
         inputs = features.get("inputs")
         length = (task_feature_lengths or {}).get("inputs") if inputs is not None else None
-        return cls(inputs, features["targets"], architecture, length)
-
-    @property
-    def bidirectional_prompt(self) -> bool:
-        """Whether training showed a decoder the whole input at once (seqio's PrefixLM)."""
-        return self.architecture == "decoder_only" and self.inputs is not None
+        return cls(
+            inputs, features["targets"], prompts.bidirectional and inputs is not None, length
+        )
 
     @property
     def start_id(self) -> int:
@@ -100,7 +100,7 @@ class TextGeneration:
 
 
 def generate_text(
-    model: LanguageModel,
+    model: Decodes,
     params: Any,
     codec: TextCodec,
     texts: Sequence[str],

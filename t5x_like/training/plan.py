@@ -1,7 +1,8 @@
 """What a training run was asked for, checked before anything is built."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.checkpoints import Branch, CheckpointPolicy, InitialCheckpoint
@@ -9,39 +10,77 @@ from t5x_like.data import DatasetConfig
 from t5x_like.errors import UserError
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import LanguageModel
+from t5x_like.protocols import FrozenSource, Model, frozen_models
 from t5x_like.training.identity import RunIdentity
 
+# What None stands for; made late, as a mesh asks for devices.
+_DEFAULTS: Mapping[str, Callable[[], Any]] = {
+    "partitioner": Partitioner,
+    "checkpoint_policy": CheckpointPolicy,
+    "anomaly_policy": AnomalyPolicy,
+}
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """What `train.train` was asked for; the attributes are its arguments.
+    """What a run is to do: the arguments of `train.train`, as gin binds them.
+
+    Attributes:
+      model: what is trained.
+      model_dir: where everything is written; created if need be.
+      dataset: what is learned from.
+      train_steps: updates in all, those of earlier starts included.
+      optimizer: the update rule and its schedule.
+      validation: splits whose loss is measured.
+      validation_period: updates between two measurements; there is one at the end too.
+      validation_batches: batches of each split to use; None for all.
+      initial_checkpoint: where the parameters of a new run come from, or the whole state of
+        another run; None for random parameters.
+      frozen: where the parameters of each model that the loss reads come from, by its name in
+        `Model.frozen_models`; most models have none.
+      num_microbatches: pieces that each batch is computed in.
+      seed: of initialization and dropout.
+      partitioner: the mesh; data parallel over all devices when None.
+      checkpoint_policy: when to save and what to keep; the defaults when None.
+      anomaly_policy: what is done when a loss is not finite, or far too high; the defaults,
+        which stop, when None.
+      allow_config_change: whether to resume from a checkpoint of a run with another model, data,
+        optimizer or seed.
+      log_period: updates between two records.
+      tensorboard: whether to write event files.
+      wandb_project: the Weights & Biases project to log to; None for none.
+      config_text: gives the text kept as `config.gin`.
 
     Raises:
       UserError: what can be seen to fail before anything is built.
     """
 
-    model: LanguageModel
+    model: Model
     model_dir: str
     dataset: DatasetConfig
     train_steps: int
     optimizer: Optimizer
-    validation: Sequence[DatasetConfig]
-    validation_period: int
-    validation_batches: int | None
-    initial_checkpoint: InitialCheckpoint | Branch | None
-    num_microbatches: int
-    seed: int
-    partitioner: Partitioner
-    checkpoint_policy: CheckpointPolicy
-    anomaly_policy: AnomalyPolicy
-    allow_config_change: bool
-    log_period: int
-    tensorboard: bool
-    wandb_project: str | None
-    config_text: Callable[[], str] | None
+    validation: Sequence[DatasetConfig] = ()
+    validation_period: int = 1000
+    validation_batches: int | None = None
+    initial_checkpoint: InitialCheckpoint | Branch | None = None
+    frozen: Mapping[str, FrozenSource] = dataclasses.field(default_factory=dict)
+    num_microbatches: int = 1
+    seed: int = 0
+    partitioner: Partitioner = None  # type: ignore[assignment]
+    checkpoint_policy: CheckpointPolicy = None  # type: ignore[assignment]
+    anomaly_policy: AnomalyPolicy = None  # type: ignore[assignment]
+    allow_config_change: bool = False
+    log_period: int = 20
+    tensorboard: bool = True
+    wandb_project: str | None = None
+    config_text: Callable[[], str] | None = None
 
     def __post_init__(self) -> None:
+        for name, default in _DEFAULTS.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default())
+        self._check_frozen()
         counts = {
             "TRAIN_STEPS": self.train_steps,
             "train.log_period": self.log_period,
@@ -64,6 +103,14 @@ class TrainingPlan:
                 f"{self.train_steps}: lengthen its total_steps or shorten the run."
             )
 
+    def _check_frozen(self) -> None:
+        wanted, given = set(frozen_models(self.model)), set(self.frozen)
+        if wanted != given:
+            raise UserError(
+                f"train.frozen gives parameters for {sorted(given) or 'no model'}, but the loss "
+                f"of {type(self.model).__name__} reads those of {sorted(wanted) or 'no other'}."
+            )
+
     def described(self) -> RunIdentity:
         """What the run is, and how it is started."""
         identity = {
@@ -72,6 +119,8 @@ class TrainingPlan:
             "optimizer": self.optimizer,
             "seed": self.seed,
         }
+        if self.frozen:
+            identity["frozen"] = {name: one.fingerprint() for name, one in self.frozen.items()}
         settings = {
             "train_steps": self.train_steps,
             "num_microbatches": self.num_microbatches,

@@ -3,7 +3,7 @@
 import collections
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,28 +17,21 @@ from t5x_like.data import merge_states, open_dataset
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.host import disk_space, files
-from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import LanguageModel, Metrics
+from t5x_like.protocols import Metrics, Params
 from t5x_like.training import identity
 from t5x_like.training import state as train_state
 from t5x_like.training import summary as run_summary
+from t5x_like.training.batches import FedBatch, check_batch
+from t5x_like.training.frozen import load_frozen
 from t5x_like.training.metrics_log import MetricsLog
 from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.progress import Progress, duration
-from t5x_like.training.state import TrainState
+from t5x_like.training.state import TrainState, initial_carry
 from t5x_like.training.step_metrics import Diverged, Ledger
 from t5x_like.training.validation import held_out_batches, mean_metrics
 
 # Steps whose batches may still be asked for: an anomaly is noticed one step later.
 _KEPT_BATCHES = 3
-
-
-class FedBatch(NamedTuple):
-    """A batch that was given to a step, and the position in the data after it."""
-
-    step: int
-    batch: Mapping[str, np.ndarray]
-    position: dict[str, Any]
 
 
 class TrainingRun:
@@ -69,10 +62,11 @@ class TrainingRun:
         self._fed: collections.deque[FedBatch] = collections.deque(maxlen=_KEPT_BATCHES)
         self._measured: dict[int, dict[str, float]] = {}
         self._returns = 0
+        self._frozen: Mapping[str, Params] | None = None
         shard_index, shard_count = plan.partitioner.data_shard()
         self._iterator = open_dataset(
             plan.dataset,
-            architecture=plan.model.architecture,
+            batch_format=plan.model.batch_format,
             shard_index=shard_index,
             shard_count=shard_count,
         )
@@ -127,11 +121,22 @@ class TrainingRun:
           UserError: the run in MODEL_DIR is another one, or the checkpoint does not fit.
           Damaged: the checkpoint cannot be read, or is not what was saved.
         """
+        plan = self.plan
         state = self._resumed(step, create)
+        if state.carry is None:
+            rows = plan.dataset.batch_size
+            state = state.replace(carry=initial_carry(plan.model, plan.partitioner, rows))
+        state = state.replace(frozen=self._frozen_params())
         if self._policy is None:
             return state
         guard = self._policy.guard(self._accounts.get("guard"))
-        return state.with_guard(jax.device_put(guard, self.plan.partitioner.replicated))
+        return state.replace(guard=jax.device_put(guard, plan.partitioner.replicated))
+
+    def _frozen_params(self) -> Mapping[str, Params] | None:
+        """Parameters of other models that the loss reads; read once, however often it resumes."""
+        if self._frozen is None and self.plan.frozen:
+            self._frozen = load_frozen(self.plan.model, self.plan.frozen, self.plan.partitioner)
+        return self._frozen
 
     def _resumed(self, step: int | None, create: Callable[[int], TrainState] | None) -> TrainState:
         plan = self.plan
@@ -139,7 +144,13 @@ class TrainingRun:
         if step:
             self._became_another |= self._compare_with_last_start()
         if step or isinstance(source, Branch):
-            target = train_state.abstract_state(plan.model, plan.optimizer, plan.partitioner)
+            target = train_state.abstract_state(
+                plan.model, plan.optimizer, plan.partitioner
+            ).replace(
+                carry=train_state.abstract_carry(
+                    plan.model, plan.partitioner, plan.dataset.batch_size
+                )
+            )
             if step or not isinstance(source, Branch):
                 self.start, self._origin = step or 0, f"checkpoint of step {step}"
                 state, position, metadata = self._checkpointer.restore(self.start, target)
@@ -243,7 +254,7 @@ class TrainingRun:
         batch = next(self._iterator)
         self._fed.append(FedBatch(step, batch, self._iterator.get_state()))
         if step == self.start + 1:
-            shapes = _check_batch(batch, self.plan.model, self.plan.partitioner)
+            shapes = check_batch(batch, self.plan.model, self.plan.partitioner)
             positions = flops.positions(shapes)
             self._ledger.set_work(positions, self.plan.model.step_flops(shapes))
         return batch
@@ -301,9 +312,11 @@ class TrainingRun:
         with self._advised(), self._ledger.pause():
             for config in plan.validation:
                 batches = held_out_batches(
-                    config, plan.model.architecture, plan.partitioner, plan.validation_batches
+                    config, plan.model.batch_format, plan.partitioner, plan.validation_batches
                 )
-                values = mean_metrics(plan.model, state.params, batches, plan.partitioner)
+                values = mean_metrics(
+                    plan.model, state.params, batches, plan.partitioner, state.frozen
+                )
                 loss = f"{config.split} loss {values['loss']:.4f}"
                 self.progress.say(f"step {step}/{plan.train_steps}  {loss}")
                 if self._log:
@@ -379,17 +392,3 @@ class TrainingRun:
             kept = self._checkpointer.latest_step()
             advice = f"go back to the checkpoint of step {kept}" if kept else "start again"
             raise Diverged(f"{error}: lower the learning rate, or {advice}.") from error
-
-
-def _check_batch(
-    batch: Mapping[str, np.ndarray], model: LanguageModel, partitioner: Partitioner
-) -> dict[str, tuple[int, ...]]:
-    """The global shapes of a batch, whose token ids the model must know."""
-    _, count = partitioner.data_shard()
-    for name, value in batch.items():
-        if name.endswith("_tokens") and value.max(initial=0) >= model.vocab_size:
-            raise UserError(
-                f"{name} has token id {value.max()}, but the model's vocab_size is "
-                f"{model.vocab_size}: raise it, or use the vocabulary that the model is for."
-            )
-    return {name: (value.shape[0] * count, *value.shape[1:]) for name, value in batch.items()}

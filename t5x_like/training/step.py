@@ -1,6 +1,8 @@
-"""One optimizer step, and one evaluation step, as jitted functions."""
+"""One optimizer step as a jitted function."""
 
+import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,8 @@ from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.errors import UserError
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Batch, LanguageModel, Metrics, Params
+from t5x_like.protocols import Batch, Carry, Metrics, Model, Params
+from t5x_like.training import loss
 from t5x_like.training import state as train_state
 from t5x_like.training.state import TrainState
 
@@ -19,7 +22,7 @@ TrainStep = Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, Me
 
 
 def make_train_step(
-    model: LanguageModel,
+    model: Model,
     optimizer: Optimizer,
     partitioner: Partitioner,
     *,
@@ -29,7 +32,7 @@ def make_train_step(
 ) -> TrainStep:
     """A compiled function from a state and a global batch to the next state and metrics.
 
-    The state is donated. The loss is divided by the loss weights of the whole global
+    The state is donated. Each term of the loss is divided by its weight in the whole global
     batch, so that microbatches and shards change nothing beyond rounding. Dropout in step
     n draws from `fold_in(key(seed), n)`.
 
@@ -58,15 +61,15 @@ def make_train_step(
 
 
 def lower_train_step(
-    model: LanguageModel,
+    model: Model,
     optimizer: Optimizer,
     partitioner: Partitioner,
-    batch_shapes: Mapping[str, tuple[int, ...]],
+    batch: Mapping[str, Any],
     *,
     seed: int = 0,
     num_microbatches: int = 1,
 ) -> jax.stages.Lowered:
-    """The program that `train` runs for batches of these shapes, ready to be compiled.
+    """The program that `train` runs for batches like this one, ready to be compiled.
 
     Allocates nothing, so the partitioner's devices need not exist.
 
@@ -74,7 +77,7 @@ def lower_train_step(
       model: see `make_train_step`.
       optimizer: see `make_train_step`.
       partitioner: see `make_train_step`.
-      batch_shapes: of each feature, int32, the rows of all devices together.
+      batch: shape and dtype of each feature, the rows of all devices together.
       seed: see `make_train_step`.
       num_microbatches: see `make_train_step`.
 
@@ -86,11 +89,16 @@ def lower_train_step(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=partitioner.replicated),
         policy.guard(),
     )
-    state = train_state.abstract_state(model, optimizer, partitioner).with_guard(guard)
+    rows = next(iter(batch.values())).shape[0]
+    state = train_state.abstract_state(model, optimizer, partitioner).replace(
+        guard=guard,
+        carry=train_state.abstract_carry(model, partitioner, rows),
+        frozen=train_state.abstract_frozen(model, partitioner),
+    )
     sharding = partitioner.batch_sharding
     batch = {
-        name: jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding)
-        for name, shape in batch_shapes.items()
+        name: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
+        for name, value in batch.items()
     }
     jitted = _jitted(model, optimizer, partitioner, seed, num_microbatches, policy)
     with partitioner.activate():
@@ -98,7 +106,7 @@ def lower_train_step(
 
 
 def _jitted(
-    model: LanguageModel,
+    model: Model,
     optimizer: Optimizer,
     partitioner: Partitioner,
     seed: int,
@@ -110,8 +118,9 @@ def _jitted(
 
     def step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        gradients, metrics = gradient(state.params, batch, key)
+        gradients, metrics, carry = gradient(state, batch, key)
         after, own_metrics = update(state, gradients)
+        after = after.replace(carry=carry)
         metrics = {**metrics, **own_metrics}
         if anomaly_policy is None:
             return after, metrics
@@ -120,7 +129,16 @@ def _jitted(
     placed = train_state.shardings(train_state.abstract_state(model, optimizer, partitioner))
     if anomaly_policy is not None:
         guard = jax.tree.map(lambda _: partitioner.replicated, anomaly_policy.guard())
-        placed = placed.with_guard(guard)
+        placed = placed.replace(guard=guard)
+    extra = TrainState(
+        None,
+        None,
+        None,
+        carry=train_state.abstract_carry(model, partitioner, rows=1),
+        frozen=train_state.abstract_frozen(model, partitioner),
+    )
+    extra = train_state.shardings(extra)
+    placed = placed.replace(carry=extra.carry, frozen=extra.frozen)
     return jax.jit(
         step,
         in_shardings=(placed, partitioner.batch_sharding),
@@ -129,45 +147,60 @@ def _jitted(
     )
 
 
-def mean_gradient(
-    model: LanguageModel, num_microbatches: int = 1
-) -> Callable[[Params, Batch, jax.Array], tuple[Params, Metrics]]:
-    """From parameters, a batch and a key to the gradient of the mean loss, and summed metrics.
+Gradient = Callable[[TrainState, Batch, jax.Array], tuple[Params, Metrics, Carry]]
+
+
+def mean_gradient(model: Model, num_microbatches: int = 1) -> Gradient:
+    """From a state, a batch and a key to the gradient of the loss, summed metrics, and the carry.
 
     Args:
       model: whose `loss` is minimized.
       num_microbatches: see `make_train_step`.
     """
 
-    def sum_loss(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
-        return model.loss(params, batch, key)
+    def minimized(
+        params: Params,
+        scale: Mapping[str, jax.Array],
+        frozen: Mapping[str, Params] | None,
+        batch: Batch,
+        carry: Carry,
+        key: jax.Array,
+    ) -> tuple[jax.Array, tuple[Metrics, Carry]]:
+        sums, metrics, carry = loss.summed_loss(
+            model, params, batch, key, carry=carry, frozen=frozen
+        )
+        return loss.total(sums, scale), (metrics, carry)
 
-    gradient = jax.grad(sum_loss, has_aux=True)
+    gradient_of = jax.grad(minimized, has_aux=True)
 
-    def accumulate(params: Params, batch: Batch, key: jax.Array) -> tuple[Params, Metrics]:
+    def gradient(state: TrainState, batch: Batch, key: jax.Array) -> tuple[Params, Metrics, Carry]:
+        # Counted before the gradient, over the batch that all microbatches and devices make.
+        scale = loss.scales(model, model.loss_weights(batch))
+        one_piece = functools.partial(gradient_of, state.params, scale, state.frozen)
         if num_microbatches == 1:
-            return gradient(params, batch, key)
+            gradients, (metrics, carry) = one_piece(batch, state.carry, key)
+            return gradients, loss.with_total(metrics, scale), carry
         pieces = split_microbatches(batch, num_microbatches)
+        carries = split_microbatches(state.carry, num_microbatches)
         keys = jax.random.split(key, num_microbatches)
-        shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], pieces), key)
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        first = jax.tree.map(lambda x: x[0], (pieces, carries, keys))
+        shapes = jax.eval_shape(one_piece, *first)
+        zeros = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (shapes[0], shapes[1][0])
+        )
 
-        def add(total: tuple[Params, Metrics], piece: tuple[Batch, jax.Array]):
-            return jax.tree.map(jnp.add, total, gradient(params, *piece)), None
+        def add(sofar: tuple[Params, Metrics], piece: tuple[Batch, Carry, jax.Array]):
+            gradients, (metrics, carry) = one_piece(*piece)
+            return jax.tree.map(jnp.add, sofar, (gradients, metrics)), carry
 
-        return jax.lax.scan(add, zeros, (pieces, keys))[0]
+        (gradients, metrics), carries = jax.lax.scan(add, zeros, (pieces, carries, keys))
+        return gradients, loss.with_total(metrics, scale), joined_microbatches(carries)
 
-    def mean(params: Params, batch: Batch, key: jax.Array) -> tuple[Params, Metrics]:
-        gradients, metrics = accumulate(params, batch, key)
-        # A batch without a single target has no gradient; 0 / 0 would poison the parameters.
-        weight = jnp.maximum(metrics["loss"][1], 1e-9)
-        return jax.tree.map(lambda g: g / weight, gradients), metrics
-
-    return mean
+    return gradient
 
 
 def state_update(
-    model: LanguageModel, optimizer: Optimizer
+    model: Model, optimizer: Optimizer
 ) -> Callable[[TrainState, Params], tuple[TrainState, Metrics]]:
     """From a state and a gradient to the next state, and the metrics of the update."""
     update_rule = train_state.transformation(model, optimizer)
@@ -181,25 +214,35 @@ def state_update(
             "parameter_norm": (optax.tree.norm(params), one),
             "learning_rate": (jnp.float32(optimizer.schedule(state.step)), one),
         }
-        return TrainState(state.step + 1, params, opt_state), metrics
+        return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
     return update
 
 
-def split_microbatches(batch: Batch, pieces: int) -> dict[str, jax.Array]:
-    """`[b, ...]` features as `[pieces, b / pieces, ...]`.
+def split_microbatches(batch: Any, pieces: int) -> Any:
+    """A tree of `[b, ...]` arrays as one of `[pieces, b / pieces, ...]`.
 
     Every piece takes rows from all over the batch, so that each device has its share of it.
 
     Raises:
       UserError: `pieces` does not divide the batch.
     """
-    rows = next(iter(batch.values())).shape[0]
-    if pieces < 1 or rows % pieces:
-        raise UserError(
-            f"NUM_MICROBATCHES {pieces} does not divide BATCH_SIZE {rows}: choose a divisor."
-        )
-    return {
-        name: jnp.swapaxes(value.reshape(rows // pieces, pieces, *value.shape[1:]), 0, 1)
-        for name, value in batch.items()
-    }
+
+    def split(value: jax.Array) -> jax.Array:
+        rows = value.shape[0]
+        if pieces < 1 or rows % pieces:
+            raise UserError(
+                f"NUM_MICROBATCHES {pieces} does not divide BATCH_SIZE {rows}: choose a divisor."
+            )
+        return jnp.swapaxes(value.reshape(rows // pieces, pieces, *value.shape[1:]), 0, 1)
+
+    return jax.tree.map(split, batch)
+
+
+def joined_microbatches(pieces: Any) -> Any:
+    """What `split_microbatches` has split, together again."""
+
+    def join(value: jax.Array) -> jax.Array:
+        return jnp.swapaxes(value, 0, 1).reshape(-1, *value.shape[2:])
+
+    return jax.tree.map(join, pieces)

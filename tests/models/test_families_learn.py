@@ -61,7 +61,7 @@ def objective(family):
         model = gin.query_parameter("MODEL/macro.value").__deepcopy__({})
     finally:
         gin.clear_config()
-    if model.architecture == "decoder_only":
+    if model.batch_format != "encoder_decoder":
         return [
             "--gin_file=tasks/causal_lm.gin",
             "--gin.TASK_FEATURE_LENGTHS={'targets': 128}",

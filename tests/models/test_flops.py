@@ -160,7 +160,7 @@ def published(name):
 def shaped(model, length):
     rows = 3
     names = ["decoder_input_tokens", "decoder_target_tokens"]
-    if model.architecture == "encoder_decoder":
+    if model.batch_format == "encoder_decoder":
         names.append("encoder_input_tokens")
     return {name: jax.ShapeDtypeStruct((rows, length), jnp.int32) for name in names}
 
@@ -189,7 +189,7 @@ def test_backward_is_twice_forward_and_the_scores_again(name, attention_in_one_b
     model = published(name)
     batch = shaped(model, SIZES[name])
     params = jax.eval_shape(model.init, jax.random.key(0))["params"]
-    gradient = jax.grad(lambda params, batch: model.loss(params, batch)[0])
+    gradient = jax.grad(lambda params, batch: model.loss(params, batch)[0]["loss"])
     lowered = jax.jit(gradient).lower(params, batch)
     shapes = {feature: x.shape for feature, x in batch.items()}
     # Half of attention's products are scores, half are sums of values.

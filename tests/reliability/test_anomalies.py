@@ -29,10 +29,10 @@ class Poisoned(gpt.GPT2):
 
     def loss(self, params, batch, rng=None):
         """The loss, poisoned."""
-        total, metrics = super().loss(params, batch, rng)
+        sums, metrics = super().loss(params, batch, rng)
         met = jnp.sum(batch["decoder_target_tokens"]) == self.poison
-        total = total * jnp.where(met, self.factor, 1.0)
-        return total, {**metrics, "loss": (total, metrics["loss"][1])}
+        total = sums["loss"] * jnp.where(met, self.factor, 1.0)
+        return {"loss": total}, {**metrics, "loss": (total, metrics["loss"][1])}
 
 
 def model(poison=1, factor=float("nan")):
@@ -49,7 +49,7 @@ def dataset(proverbs):
 @pytest.fixture(scope="module")
 def signatures(dataset):
     """The sum of the tokens of each of the first batches."""
-    with open_dataset(dataset, architecture="decoder_only") as batches:
+    with open_dataset(dataset, batch_format="prefix_language_model") as batches:
         sums = [int(next(batches)["decoder_target_tokens"].sum()) for _ in range(4 * STEPS)]
     assert sums.count(sums[BAD_STEP - 1]) == 1
     return sums
@@ -116,7 +116,7 @@ def test_stopping_keeps_the_state_before_the_step_and_its_batch(
     batch = load_batch(dump)
     assert int(batch["decoder_target_tokens"].sum()) == signatures[BAD_STEP - 1]
     # A notebook can compute the loss again.
-    assert np.isnan(poisoned.loss(kept, batch)[0])
+    assert np.isnan(poisoned.loss(kept, batch)[0]["loss"])
     assert checkpoints.checkpoint_steps(str(tmp_path / "run"))[-1] == BAD_STEP - 1
     tally("faults")
 
@@ -161,10 +161,10 @@ class BadWhere(Poisoned):
 
     def loss(self, params, batch, rng=None):
         """The loss, or none."""
-        total, metrics = gpt.GPT2.loss(self, params, batch, rng)
+        sums, metrics = gpt.GPT2.loss(self, params, batch, rng)
         met = jnp.isin(jnp.sum(batch["decoder_target_tokens"]), jnp.array(self.bad))
-        total = jnp.where(met, jnp.nan, total)
-        return total, {**metrics, "loss": (total, metrics["loss"][1])}
+        total = jnp.where(met, jnp.nan, sums["loss"])
+        return {"loss": total}, {**metrics, "loss": (total, metrics["loss"][1])}
 
 
 def bad_where(sums):

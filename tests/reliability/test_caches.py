@@ -39,10 +39,10 @@ def first_batches(task, cache_dir):
     config = data.DatasetConfig(
         task, {"inputs": 32, "targets": 8}, cache_dir, batch_size=8, prefetch=0, pack=False
     )
-    batches = data.open_dataset(config, architecture="encoder_decoder")
+    batches = data.open_dataset(config, batch_format="encoder_decoder")
     validation = dataclasses.replace(config, split="validation")
     read = [next(batches) for _ in range(5)]  # all 40 examples
-    read += [b.batch for b in data.open_evaluation(validation, architecture="encoder_decoder")]
+    read += [b.batch for b in data.open_evaluation(validation, batch_format="encoder_decoder")]
     return [array for batch in read for _, array in sorted(batch.items())]
 
 

@@ -60,7 +60,7 @@ def packed_mixture(task):
 
 
 @pytest.mark.parametrize(
-    ("make", "architecture", "lengths"),
+    ("make", "batch_format", "lengths"),
     [
         pytest.param(
             lambda task: task("first", objectives.SpanCorruption()),
@@ -68,13 +68,15 @@ def packed_mixture(task):
         ),
         pytest.param(
             lambda task: task("first", objectives.CausalLM()),
-            "decoder_only", {"targets": 32}, id="concatenated and split",
+            "prefix_language_model", {"targets": 32}, id="concatenated and split",
         ),
-        pytest.param(packed_mixture, "decoder_only", {"targets": 64}, id="packed mixture of two"),
+        pytest.param(
+            packed_mixture, "prefix_language_model", {"targets": 64}, id="packed mixture of two"
+        ),
     ],
 )  # fmt: skip
 def test_two_processes_then_one_then_two_read_the_same_batches(
-    caches, tally, make, architecture, lengths
+    caches, tally, make, batch_format, lengths
 ):
     task, cache_dir = caches
     config = data.DatasetConfig(
@@ -87,7 +89,7 @@ def test_two_processes_then_one_then_two_read_the_same_batches(
             iterators = [
                 stack.enter_context(
                     data.open_dataset(
-                        config, architecture=architecture, shard_index=i, shard_count=count
+                        config, batch_format=batch_format, shard_index=i, shard_count=count
                     )
                 )
                 for i in range(count)

@@ -13,7 +13,7 @@ import tasks
 from t5x_like import data
 from t5x_like.data import iterator
 from t5x_like.data.cache import layout
-from t5x_like.data.feature_converters import Item
+from t5x_like.data.formats import Item
 from t5x_like.errors import DataFault, UserError
 from tasks import objectives, sources
 
@@ -150,7 +150,7 @@ def opened(tmp_path, write_cache):
             task, {"targets": length}, tmp_path / "cache", batch_size=2, **settings
         )
         folder = layout.cache_path(tmp_path / "cache", task.cache_name)
-        return data.open_dataset(config, architecture="decoder_only"), folder
+        return data.open_dataset(config, batch_format="prefix_language_model"), folder
 
     return open_it
 

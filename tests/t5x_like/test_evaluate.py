@@ -192,7 +192,7 @@ def test_predictions_are_those_of_each_example_and_are_written_in_order(model, r
 
 
 def test_metrics_compare_postprocessed_predictions_with_targets(model, config):
-    examples = next(iter(open_evaluation(config, architecture="encoder_decoder"))).examples
+    examples = next(iter(open_evaluation(config, batch_format="encoder_decoder"))).examples
     predictions = [
         evaluation.Prediction("", "cba", "c?", 0.0),  # first letters agree
         evaluation.Prediction("", "dd", "xd", 0.0),

@@ -13,7 +13,7 @@ from t5x_like.partitioning import Partitioner
 class OneMatrix:
     """As much of a model as the partitioner looks at."""
 
-    architecture = "decoder_only"
+    batch_format = "prefix_language_model"
     vocab_size = 8
 
     def abstract_params(self):

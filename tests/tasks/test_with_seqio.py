@@ -204,11 +204,11 @@ def test_an_exclamation_mark_survives_from_text_to_batch_and_back(tmp_path, gpt2
     ids = vocabulary.encode(text)
     assert 0 in ids and vocabulary.decode(ids) == text
     assert cache.tokens["train"] == {"targets": len(ids)}
-    architecture = "decoder_only" if objective is None else "encoder_decoder"
+    batch_format = "prefix_language_model" if objective is None else "encoder_decoder"
     config = data.DatasetConfig(
         task, {name: 40 for name in task.output_features}, tmp_path / "cache", batch_size=1
     )
-    (found,) = data.open_evaluation(config, architecture=architecture)
+    (found,) = data.open_evaluation(config, batch_format=batch_format)
     batch = {name: rows[0] for name, rows in found.batch.items()}
     *targets, end = batch["decoder_target_tokens"][batch["decoder_loss_weights"] == 1].tolist()
     assert end == vocabulary.eos_id

@@ -8,6 +8,7 @@ from typing import Any
 
 from t5x_like import inspection
 from t5x_like.cost import flops
+from t5x_like.data import formats
 from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS, Law
 from t5x_like.scaling.recipe import (
     Architecture,
@@ -21,8 +22,8 @@ from t5x_like.scaling.recipe import (
 
 # A row, and the task of the printed command. T5 reads 512 tokens of input for 114 of targets
 # (Raffel et al. 2020, section 3.3.4).
-_ROW_TOKENS = {"decoder_only": 2048, "encoder_decoder": 114}
-_TASKS = {"decoder_only": "tasks/c4_lm.gin", "encoder_decoder": "tasks/c4_span_corruption.gin"}
+_ROW_TOKENS, _ROW_TOKENS_AFTER_INPUTS = 2048, 114
+_TASK, _TASK_WITH_INPUTS = "tasks/c4_lm.gin", "tasks/c4_span_corruption.gin"
 _INPUTS_FOR_TARGETS = 512 / 114
 
 
@@ -166,12 +167,13 @@ def buildable(
         shape = _without_embeddings(architecture, parameters, recipe, shape)
     model = model_of(architecture, shape)
     size = size_of(architecture, shape)
-    longest = model.max_length or _ROW_TOKENS["decoder_only"]
-    row = row_tokens or min(_ROW_TOKENS[model.architecture], longest)
+    reads_inputs = "inputs" in formats.find(model.batch_format).task_features
+    usual = _ROW_TOKENS_AFTER_INPUTS if reads_inputs else _ROW_TOKENS
+    row = row_tokens or min(usual, model.max_length or usual)
     lengths = {"targets": row}
-    if model.architecture == "encoder_decoder":
+    if reads_inputs:
         lengths = {"inputs": round(row * _INPUTS_FOR_TARGETS), **lengths}
-    shapes = inspection.batch_shapes(model, lengths, 1)
+    shapes = inspection.shapes_of(inspection.example_batch(model, lengths, 1))
     report, positions = flops.flop_report(model, shapes), flops.positions(shapes)
     return Buildable(
         architecture=architecture,
@@ -179,7 +181,7 @@ def buildable(
         size=size,
         training=_training(recipe, size.active, tokens, row, devices),
         feature_lengths=lengths,
-        task_file=_TASKS[model.architecture],
+        task_file=_TASK_WITH_INPUTS if reads_inputs else _TASK,
         flops_per_token=report.step * positions / row,
         needed_flops_per_token=report.step_needed * positions / row,
     )

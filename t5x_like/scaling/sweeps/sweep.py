@@ -331,7 +331,7 @@ def _facts(
             for name in ("BATCH_SIZE", "TRAIN_STEPS", "LEARNING_RATE", "WARMUP_STEPS")
         }
         imports = tuple(config.import_lines())
-    shapes = inspection.batch_shapes(model, lengths, 1)
+    shapes = inspection.shapes_of(inspection.example_batch(model, lengths, 1))
     row_tokens = flops.positions(shapes)
     parameters = model.parameter_count()
     size = Size(

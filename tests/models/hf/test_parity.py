@@ -36,7 +36,7 @@ def fixture(request):
 def greedy(model, params, batch, num_tokens):
     """Greedy decoding by the cache alone, for these tests."""
     prompt = batch["decoder_input_tokens"]
-    if model.architecture == "encoder_decoder":
+    if model.batch_format == "encoder_decoder":
         prompt = prompt[:, :1]
     before = {
         name: x[:, : prompt.shape[1] - 1] if name.startswith("decoder") else x
@@ -109,7 +109,7 @@ def test_live_transformers_agrees(live):
 def test_transformers_loads_what_is_exported(live, tmp_path):
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    decoder_only = live.model.architecture == "decoder_only"
+    decoder_only = live.model.batch_format != "encoder_decoder"
     kind = AutoModelForCausalLM if decoder_only else AutoModelForSeq2SeqLM
     theirs, report = kind.from_pretrained(live.out, output_loading_info=True)
     assert not any(report.values()), report

@@ -5,6 +5,7 @@ import statistics
 import pytest
 
 from t5x_like import config
+from t5x_like.config import gin_files
 from t5x_like.errors import UserError
 
 HEAD = (
@@ -33,14 +34,14 @@ def test_a_file_is_found_in_the_working_directory_then_the_search_paths_then_the
 ):
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
-    packaged = config.packaged_gin_configs() / "runs" / "pretrain.gin"
-    assert config.find_gin_file("runs/pretrain.gin") == packaged
+    packaged = gin_files.packaged_gin_configs() / "runs" / "pretrain.gin"
+    assert gin_files.find_gin_file("runs/pretrain.gin") == packaged
     (tmp_path / "elsewhere" / "runs").mkdir(parents=True)
     other = tmp_path / "elsewhere" / "runs" / "pretrain.gin"
     other.write_text(HEAD)
-    assert config.find_gin_file("runs/pretrain.gin", [str(tmp_path / "elsewhere")]) == other
+    assert gin_files.find_gin_file("runs/pretrain.gin", [str(tmp_path / "elsewhere")]) == other
     (tmp_path / "runs" / "pretrain.gin").write_text(HEAD)
-    assert str(config.find_gin_file("runs/pretrain.gin")) == "runs/pretrain.gin"
+    assert str(gin_files.find_gin_file("runs/pretrain.gin")) == "runs/pretrain.gin"
 
 
 def test_a_missing_file_is_answered_with_the_nearest(tmp_path):
@@ -204,7 +205,7 @@ def test_isolation_restores_what_was_bound(gin_file):
     assert config.macro("SEED") == 5
 
 
-@pytest.mark.parametrize("path", sorted(config.packaged_gin_configs().rglob("*.gin")), ids=str)
+@pytest.mark.parametrize("path", sorted(gin_files.packaged_gin_configs().rglob("*.gin")), ids=str)
 def test_every_packaged_file_parses_and_opens_with_a_comment(path):
     assert path.read_text().startswith("# ")
     config.parse([str(path)])

@@ -27,7 +27,7 @@ def open_packed(kit, tmp_path, pairs, **kwargs):
     task = kit.task("pairs")
     if not (tmp_path / "pairs").exists():
         kit.write(task, tmp_path, pairs)
-    return data.open_dataset(config(task, tmp_path, **kwargs), architecture="encoder_decoder")
+    return data.open_dataset(config(task, tmp_path, **kwargs), batch_format="encoder_decoder")
 
 
 def same(a, b):
@@ -75,7 +75,7 @@ def test_every_epoch_of_pieces_holds_the_corpus_once(kit, tmp_path, documents):
     rows = total // 16
     batches = data.open_dataset(
         config(task, tmp_path, task_feature_lengths={"targets": 16}, batch_size=1),
-        architecture="decoder_only",
+        batch_format="prefix_language_model",
     )
     whole = np.sort(np.concatenate([np.append(d["targets"], 1) for d in documents]))
     epochs = []
@@ -94,7 +94,7 @@ def test_an_epoch_holds_every_example_once_and_the_next_another_order(kit, tmp_p
     task = kit.task("pairs")
     kit.write(task, tmp_path, pairs)
     batches = data.open_dataset(
-        config(task, tmp_path, pack=False, batch_size=24), architecture="encoder_decoder"
+        config(task, tmp_path, pack=False, batch_size=24), batch_format="encoder_decoder"
     )
     epochs = [
         [tuple(row) for _ in range(10) for row in next(batches)["decoder_target_tokens"].tolist()]
@@ -110,7 +110,7 @@ def test_without_shuffling_the_order_is_the_caches(kit, tmp_path, pairs):
     task = kit.task("pairs")
     kit.write(task, tmp_path, pairs, shards=1)
     batches = data.open_dataset(
-        config(task, tmp_path, pack=False, shuffle=False), architecture="encoder_decoder"
+        config(task, tmp_path, pack=False, shuffle=False), batch_format="encoder_decoder"
     )
     rows = next(batches)["encoder_input_tokens"]
     for row, example in zip(rows, pairs, strict=False):
@@ -122,7 +122,7 @@ def test_eos_takes_the_last_place_when_there_is_no_room(kit, tmp_path):
     ids = np.arange(3, 53, dtype=np.int32)
     kit.write(task, tmp_path, [{"inputs": ids, "targets": ids}])
     batch = next(
-        data.open_dataset(config(task, tmp_path, batch_size=1), architecture="encoder_decoder")
+        data.open_dataset(config(task, tmp_path, batch_size=1), batch_format="encoder_decoder")
     )
     assert batch["encoder_input_tokens"][0].tolist() == [*range(3, 34), 1]
     assert batch["decoder_target_tokens"][0].tolist() == [*range(3, 18), 1]
@@ -157,7 +157,7 @@ def test_a_restored_iterator_is_bit_identical(kit, tmp_path, pairs, documents, k
             return open_packed(kit, tmp_path, pairs, pack=kind == "packed", prefetch=2)
         both = mixture(kit, tmp_path, pairs, documents)
         task = both if kind == "mixture" else both.tasks[1][0]
-        return data.open_dataset(config(task, tmp_path, prefetch=2), architecture="encoder_decoder")
+        return data.open_dataset(config(task, tmp_path, prefetch=2), batch_format="encoder_decoder")
 
     with open_one() as first:
         for _ in range(restart_at):
@@ -184,7 +184,7 @@ def test_the_global_batch_is_the_same_for_1_2_and_4_processes(
     def processes(count):
         return [
             data.open_dataset(
-                settings, architecture="encoder_decoder", shard_index=i, shard_count=count
+                settings, batch_format="encoder_decoder", shard_index=i, shard_count=count
             )
             for i in range(count)
         ]
@@ -214,7 +214,7 @@ def test_the_objective_is_drawn_anew_in_each_epoch_and_alike_in_each_run(kit, tm
 
     def widths(seed):
         batches = data.open_dataset(
-            config(task, tmp_path, batch_size=1, seed=seed), architecture="encoder_decoder"
+            config(task, tmp_path, batch_size=1, seed=seed), batch_format="encoder_decoder"
         )
         return [int((next(batches)["encoder_input_tokens"] != 0).sum()) for _ in range(30)]
 
@@ -228,7 +228,7 @@ def test_mixing_keeps_the_shares(kit, tmp_path, pairs, documents):
     marked = [{"inputs": e["inputs"] * 0 + 3, "targets": e["targets"]} for e in pairs]
     kit.write(both.tasks[0][0], tmp_path, marked)
     batches = data.open_dataset(
-        config(both, tmp_path, pack=False, batch_size=400), architecture="encoder_decoder"
+        config(both, tmp_path, pack=False, batch_size=400), batch_format="encoder_decoder"
     )
     first_tokens = next(batches)["encoder_input_tokens"][:, 0]
     # Rates 1 and 3: a quarter of the rows, plus the few pieces that begin with token 3.
@@ -252,7 +252,7 @@ def test_evaluation_is_whole_ordered_and_carries_the_raw_examples(kit, tmp_path,
     task = kit.task("pairs")
     kit.write(task, tmp_path, pairs, split="validation", shards=1)
     settings = config(task, tmp_path, split="validation", batch_size=32)
-    split = data.open_evaluation(settings, architecture="encoder_decoder")
+    split = data.open_evaluation(settings, batch_format="encoder_decoder")
     assert (len(split), split.num_examples) == (8, 240)  # 240 = 7 * 32 + 16
     batches = list(split)
     assert [len(b.examples) for b in batches] == [32] * 7 + [16]
@@ -267,7 +267,7 @@ def test_evaluation_is_whole_ordered_and_carries_the_raw_examples(kit, tmp_path,
     halves = [
         list(
             data.open_evaluation(
-                settings, architecture="encoder_decoder", shard_index=i, shard_count=2
+                settings, batch_format="encoder_decoder", shard_index=i, shard_count=2
             )
         )
         for i in range(2)
@@ -282,7 +282,7 @@ def test_evaluation_of_pieces_keeps_the_last_short_one(kit, tmp_path, documents)
     task = kit.task("text", ("targets",), kit.causal())
     kit.write(task, tmp_path, documents, shards=1)
     settings = config(task, tmp_path, task_feature_lengths={"targets": 64})
-    split = data.open_evaluation(settings, architecture="decoder_only")
+    split = data.open_evaluation(settings, batch_format="prefix_language_model")
     rows = [e["targets"] for b in split for e in b.examples]
     wanted = np.concatenate([np.append(d["targets"], 1) for d in documents])
     np.testing.assert_array_equal(np.concatenate(rows), wanted)
@@ -291,7 +291,8 @@ def test_evaluation_of_pieces_keeps_the_last_short_one(kit, tmp_path, documents)
 
 def test_shapes_are_known_without_data(kit, tmp_path):
     settings = config(kit.task("nowhere"), tmp_path)
-    shapes = data.model_feature_shapes(settings, "encoder_decoder")
+    batch = data.example_batch(settings, "encoder_decoder")
+    shapes = {name: array.shape for name, array in batch.items()}
     assert shapes["encoder_positions"] == (8, 32)
     assert shapes["decoder_target_tokens"] == (8, 16)
 
@@ -313,7 +314,7 @@ def test_a_fault_in_the_thread_reaches_the_training_loop(kit, tmp_path, document
 
     task = kit.task("pieces", bound=Broken(20))
     kit.write(task, tmp_path, documents)
-    batches = data.open_dataset(config(task, tmp_path, prefetch=2), architecture="encoder_decoder")
+    batches = data.open_dataset(config(task, tmp_path, prefetch=2), batch_format="encoder_decoder")
     with pytest.raises(RuntimeError, match="no objective today"):
         next(batches)
 
@@ -336,7 +337,7 @@ def test_bad_settings_are_one_clear_line(kit, tmp_path, pairs, change, message):
     kit.write(task, tmp_path, [], split="empty")
     settings = config(task, **{"cache_dir": tmp_path, **change})
     with pytest.raises(UserError, match=message) as caught:
-        data.open_dataset(settings, architecture="encoder_decoder", shard_index=0, shard_count=2)
+        data.open_dataset(settings, batch_format="encoder_decoder", shard_index=0, shard_count=2)
     assert "\n" not in str(caught.value)
 
 
@@ -351,7 +352,7 @@ def test_the_state_of_one_of_two_processes_is_not_enough(kit, tmp_path, pairs):
     task = kit.task("pairs")
     kit.write(task, tmp_path, pairs)
     half = data.open_dataset(
-        config(task, tmp_path), architecture="encoder_decoder", shard_index=0, shard_count=2
+        config(task, tmp_path), batch_format="encoder_decoder", shard_index=0, shard_count=2
     )
     with pytest.raises(UserError, match="must be merged"):
         open_packed(kit, tmp_path, pairs).set_state(half.get_state())
@@ -383,7 +384,7 @@ def test_reading_needs_no_tensorflow_seqio_or_sentencepiece(kit, tmp_path, pairs
             def fingerprint(self): return "0" * 64
 
         config = data.DatasetConfig(Task(), {LENGTHS!r}, {str(tmp_path)!r}, batch_size=8)
-        with data.open_dataset(config, architecture="encoder_decoder") as batches:
+        with data.open_dataset(config, batch_format="encoder_decoder") as batches:
             print(next(batches)["encoder_input_tokens"].shape)
         assert "tensorflow" not in sys.modules
     """
@@ -398,4 +399,4 @@ def test_records_and_counts_must_agree(kit, tmp_path, pairs):
     folder = kit.write(task, tmp_path, pairs)
     layout.write_json(layout.stats_path(folder, "train"), {"examples": 241})
     with pytest.raises(UserError, match=r"240 examples, but .* says 241"):
-        data.open_dataset(config(task, tmp_path), architecture="encoder_decoder")
+        data.open_dataset(config(task, tmp_path), batch_format="encoder_decoder")

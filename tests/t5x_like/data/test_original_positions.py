@@ -54,9 +54,9 @@ def cached(kit, documents, tmp_path):
 @pytest.mark.parametrize("pack", [False, True])
 def test_every_target_stands_where_the_encoder_has_it(cached, tmp_path, pack):
     settings = config(cached("middle", Middle()), tmp_path, pack=pack)
-    with data.open_dataset(settings, architecture="encoder_decoder") as batches:
+    with data.open_dataset(settings, batch_format="encoder_decoder") as batches:
         batch = next(batches)
-    shapes = data.model_feature_shapes(settings, "encoder_decoder")
+    shapes = {k: v.shape for k, v in data.example_batch(settings, "encoder_decoder").items()}
     assert shapes == {name: array.shape for name, array in batch.items()}
     assert ("decoder_segment_ids" in batch) == pack
     # Ten of twenty tokens, from the fifth on, and EOS after them.
@@ -69,7 +69,7 @@ def test_every_target_stands_where_the_encoder_has_it(cached, tmp_path, pack):
 def test_whole_documents_are_packed_with_their_positions(cached, tmp_path):
     settings = config(cached("documents", Middle(length=None)), tmp_path)
     settings = dataclasses.replace(settings, task_feature_lengths={"inputs": 3100, "targets": 1600})
-    with data.open_dataset(settings, architecture="encoder_decoder") as batches:
+    with data.open_dataset(settings, batch_format="encoder_decoder") as batches:
         batch = next(batches)
         state = batches.get_state()
         following = next(batches)
@@ -94,23 +94,32 @@ def test_whole_documents_are_packed_with_their_positions(cached, tmp_path):
 def test_in_a_mixture_others_are_counted_from_0(kit, cached, tmp_path):
     members = [(cached("middle", Middle()), 1.0), (cached("chunks", kit.chunks(), False), 1.0)]
     settings = config(kit.mixture("both", members), tmp_path, pack=False)
-    with data.open_dataset(settings, architecture="encoder_decoder") as batches:
+    with data.open_dataset(settings, batch_format="encoder_decoder") as batches:
         firsts = {first for _ in range(4) for first in next(batches)["decoder_positions"][:, 0]}
     assert firsts == {0, 5}
     # A decoder-only model has its targets after its inputs, as ever.
-    with data.open_dataset(settings, architecture="decoder_only") as batches:
+    with data.open_dataset(settings, batch_format="prefix_language_model") as batches:
         assert "decoder_positions" not in next(batches)
 
 
 def test_evaluation_has_them_too(cached, tmp_path):
     settings = config(cached("middle", Middle()), tmp_path)
-    evaluation = data.open_evaluation(settings, architecture="encoder_decoder")
+    evaluation = data.open_evaluation(settings, batch_format="encoder_decoder")
     first = next(iter(evaluation))
     assert first.batch["decoder_positions"].tolist() == [[*range(5, 16), 0]] * 8
     assert first.examples[0]["targets_positions"].tolist() == list(range(5, 16))
     *_, last = evaluation
     missing = 8 - len(last.examples)
     assert missing and not last.batch["decoder_positions"][-missing:].any()
+
+
+class Unchanged:
+    """An objective that gives what it reads."""
+
+    writes = ("targets", "targets_positions")
+
+    def __call__(self, example, rng):
+        return example
 
 
 @pytest.mark.parametrize(
@@ -123,11 +132,8 @@ def test_evaluation_has_them_too(cached, tmp_path):
     ],
 )
 def test_positions_are_trimmed_and_prolonged_with_the_targets(length, eos, targets, positions):
-    def objective(example, rng):
-        return example
-
     finish = Finish(
-        objective, {"targets": length}, {} if eos is None else {"targets": eos}, ("targets",)
+        Unchanged(), {"targets": length}, {} if eos is None else {"targets": eos}, ("targets",)
     )
     example = {
         "targets": np.array([7, 8, 9], np.int32),
@@ -140,7 +146,7 @@ def test_positions_are_trimmed_and_prolonged_with_the_targets(length, eos, targe
 
 
 def test_no_targets_but_eos_stand_at_0():
-    finish = Finish(lambda e, rng: e, {"targets": 4}, {"targets": 1}, ("targets",))
+    finish = Finish(Unchanged(), {"targets": 4}, {"targets": 1}, ("targets",))
     nothing = np.zeros(0, np.int32)
     finished = finish({"targets": nothing, "targets_positions": nothing}, None)
     assert finished["targets_positions"].tolist() == [0]
@@ -157,8 +163,8 @@ class Exclaiming:
 
 
 @pytest.mark.parametrize("pack", [False, True])
-@pytest.mark.parametrize("architecture", ["encoder_decoder", "decoder_only"])
-def test_a_token_0_is_read_learned_and_not_taken_for_padding(kit, tmp_path, pack, architecture):
+@pytest.mark.parametrize("batch_format", ["encoder_decoder", "prefix_language_model"])
+def test_a_token_0_is_read_learned_and_not_taken_for_padding(kit, tmp_path, pack, batch_format):
     pairs = [
         {"inputs": np.array([0, 3, 0], np.int32), "targets": np.array([4, 0, 0, 5, 0], np.int32)}
     ] * 8
@@ -169,12 +175,12 @@ def test_a_token_0_is_read_learned_and_not_taken_for_padding(kit, tmp_path, pack
     path = tmp_path / "exclaiming" / "task.json"
     path.write_text(path.read_text().replace('"eos_id": 1', '"eos_id": 9'))
     settings = config(task, tmp_path, pack=pack, virtual_streams=1)
-    with data.open_dataset(settings, architecture=architecture) as batches:
+    with data.open_dataset(settings, batch_format=batch_format) as batches:
         batch = next(batches)
     targets, weights = batch["decoder_target_tokens"][0], batch["decoder_loss_weights"][0]
-    copies = 2 if pack and architecture == "encoder_decoder" else 3 if pack else 1
+    copies = 2 if pack and batch_format == "encoder_decoder" else 3 if pack else 1
     assert targets[weights == 1].tolist() == [4, 0, 0, 5, 0, 9] * copies
-    if architecture == "encoder_decoder":
+    if batch_format == "encoder_decoder":
         tokens, segments = batch["encoder_input_tokens"][0], batch["encoder_segment_ids"][0]
         assert tokens[segments != 0].tolist() == [0, 3, 0, 9] * copies
         assert (np.bincount(segments)[1:] == 4).all()

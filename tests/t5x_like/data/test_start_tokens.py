@@ -60,11 +60,11 @@ def cached(kit, pairs, tmp_path):
 def first_tokens(task, tmp_path):
     """Of every segment of a packed batch and of every row of an evaluation."""
     config = data.DatasetConfig(task, LENGTHS, tmp_path, batch_size=4, prefetch=0)
-    with data.open_dataset(config, architecture="encoder_decoder") as batches:
+    with data.open_dataset(config, batch_format="encoder_decoder") as batches:
         batch = next(batches)
     begins = (batch["decoder_positions"] == 0) & (batch["decoder_segment_ids"] > 0)
     assert begins.sum() > 4
-    (first, *_) = data.open_evaluation(config, architecture="decoder_only")
+    (first, *_) = data.open_evaluation(config, batch_format="prefix_language_model")
     rows = first.batch["decoder_input_tokens"][:, 0]
     return {*batch["decoder_input_tokens"][begins].tolist(), *rows.tolist()}
 
@@ -92,4 +92,4 @@ def test_a_mixture_has_one_start_token(cached, kit, tmp_path):
     members = [(cached("a", Starting()), 1.0), (cached("b", Starting("<s>", 7)), 1.0)]
     config = data.DatasetConfig(kit.mixture("both", members), LENGTHS, tmp_path, batch_size=4)
     with pytest.raises(UserError, match="token 0 in task 'a' and with 7 in 'b'"):
-        data.open_dataset(config, architecture="decoder_only")
+        data.open_dataset(config, batch_format="prefix_language_model")

@@ -18,7 +18,7 @@ class BigramModel:
 
     vocab_size: int
     max_length = None
-    architecture: ClassVar[str] = "decoder_only"
+    batch_format: ClassVar[str] = "prefix_language_model"
 
     def logits(self, params, batch):
         tokens_bt = batch["decoder_input_tokens"]

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_like.decoding import BeamSearch, decoding_batch, generate, length_penalty
+from t5x_like.data.formats.prompts import DecoderPrompts
+from t5x_like.decoding import BeamSearch, generate, length_penalty
 from t5x_like.decoding.prefill import begin
 from t5x_like.errors import UserError
 
@@ -35,7 +36,7 @@ def test_a_beam_as_wide_as_the_tree_finds_the_best_of_all(bigram, log_probabilit
             for tokens in all_finished(vocabulary, limit)
         }
         ranked = sorted(scores, key=scores.__getitem__, reverse=True)
-        batch = decoding_batch("decoder_only", [prompt])
+        batch = DecoderPrompts(prefix=False).decoding_batch([prompt])
         tokens, found, lengths = search.search(
             functools.partial(model.decode_step, jnp.asarray(table)),
             begin(model, table, table, batch, limit),

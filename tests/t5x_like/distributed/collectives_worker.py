@@ -40,13 +40,13 @@ def main() -> None:
             **({"data": 1} | sizes), rules=rules, replicate_below=0, devices=tuple(devices)
         )
         lengths = {"inputs": LENGTH, "targets": LENGTH}
-        if model.architecture == "decoder_only":
+        if model.batch_format != "encoder_decoder":
             lengths = {"targets": LENGTH}
         lowered = lower_train_step(
             model,
             optimizers.adamw(schedules.Constant(0.01)),
             placed,
-            inspection.batch_shapes(model, lengths, ROWS),
+            inspection.example_batch(model, lengths, ROWS),
         )
         module = hlo.parse(lowered.compile().as_text())
         exchanges = [

@@ -35,9 +35,9 @@ class Feature:
     add_eos: bool = True
 
 
-CONTINUING = TextCodec(None, Feature(), "decoder_only")
-ANSWERING = TextCodec(Feature(), Feature(), "encoder_decoder")
-PREFIX = TextCodec(Feature(), Feature(), "decoder_only")
+CONTINUING = TextCodec(None, Feature(), False)
+ANSWERING = TextCodec(Feature(), Feature(), False)
+PREFIX = TextCodec(Feature(), Feature(), True)
 
 
 def decoder(**options):

@@ -204,7 +204,7 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(task, tmp_path):
 def test_training_from_no_cache_says_what_to_run(task, tmp_path):
     config = data.DatasetConfig(task, {"inputs": 8, "targets": 8}, tmp_path)
     with pytest.raises(UserError, match=r"there is no cache of 'group:lines'.*t5x-like cache"):
-        data.open_dataset(config, architecture="encoder_decoder")
+        data.open_dataset(config, batch_format="encoder_decoder")
 
 
 def test_a_truncated_shard_is_refused_before_the_first_step(task, tmp_path):
@@ -213,7 +213,7 @@ def test_a_truncated_shard_is_refused_before_the_first_step(task, tmp_path):
     os.truncate(shard, shard.stat().st_size - 7)
     config = data.DatasetConfig(task, {"inputs": 8, "targets": 8}, tmp_path, batch_size=8)
     with pytest.raises(UserError, match=r"train\.tfrecord-00000-of-00001 is corrupt at byte \d+"):
-        data.open_dataset(config, architecture="encoder_decoder")
+        data.open_dataset(config, batch_format="encoder_decoder")
 
 
 def test_an_unknown_or_empty_split_is_a_clear_error(kit, task, tmp_path):
@@ -234,7 +234,7 @@ def test_a_cache_of_seqios_own_tool_is_read(task, tmp_path):
         path.unlink()
     assert data.cache_status(task, tmp_path, "train").status is data.CacheStatus.READY
     config = data.DatasetConfig(task, {"inputs": 16, "targets": 16}, tmp_path, batch_size=8)
-    with data.open_dataset(config, architecture="encoder_decoder") as batches:
+    with data.open_dataset(config, batch_format="encoder_decoder") as batches:
         assert next(batches)["encoder_input_tokens"].shape == (8, 16)
     with pytest.raises(UserError, match="another tool wrote"):
         data.cache_task(task, tmp_path, num_shards=2, num_workers=1, progress=False)

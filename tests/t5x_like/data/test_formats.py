@@ -1,10 +1,26 @@
-"""The converters give what seqio's give, and what its documentation shows."""
+"""The batch formats give what seqio's converters give, and what its documentation shows."""
 
 import numpy as np
 import pytest
 
-from t5x_like.data.feature_converters import LM, EncDec, PrefixLM, converter_for
+from t5x_like.data import formats
+from t5x_like.data.formats import TaskFacts
 from t5x_like.errors import UserError
+
+BOTH, TARGETS = ("inputs", "targets"), ("targets",)
+
+
+def enc_dec(zero_is_token=False, positioned=False, start_id=0):
+    places = TARGETS if positioned else ()
+    return formats.bound("encoder_decoder", TaskFacts(BOTH, zero_is_token, places, start_id))
+
+
+def lm(zero_is_token=False, start_id=0):
+    return formats.bound("causal_language_model", TaskFacts(TARGETS, zero_is_token, (), start_id))
+
+
+def prefix_lm(zero_is_token=False, start_id=0):
+    return formats.bound("prefix_language_model", TaskFacts(BOTH, zero_is_token, (), start_id))
 
 
 def ids(*values):
@@ -24,7 +40,7 @@ def one_row(converter, examples, lengths, pack=True):
 
 
 def test_enc_dec_packs_as_documented():
-    assert one_row(EncDec(), TWO, {"inputs": 10, "targets": 7}) == {
+    assert one_row(enc_dec(), TWO, {"inputs": 10, "targets": 7}) == {
         "encoder_input_tokens": [7, 8, 5, 1, 8, 4, 9, 3, 1, 0],
         "encoder_segment_ids": [1, 1, 1, 1, 2, 2, 2, 2, 2, 0],
         "encoder_positions": [0, 1, 2, 3, 0, 1, 2, 3, 4, 0],
@@ -37,7 +53,7 @@ def test_enc_dec_packs_as_documented():
 
 
 def test_lm_packs_as_documented():
-    assert one_row(LM(), TWO, {"targets": 6}) == {
+    assert one_row(lm(), TWO, {"targets": 6}) == {
         "decoder_target_tokens": [3, 9, 1, 4, 1, 0],
         "decoder_input_tokens": [0, 3, 9, 0, 4, 0],
         "decoder_loss_weights": [1, 1, 1, 1, 1, 0],
@@ -47,7 +63,7 @@ def test_lm_packs_as_documented():
 
 
 def test_prefix_lm_packs_as_documented():
-    assert one_row(PrefixLM(), TWO, {"inputs": 7, "targets": 8}) == {
+    assert one_row(prefix_lm(), TWO, {"inputs": 7, "targets": 8}) == {
         "decoder_target_tokens": [7, 8, 5, 1, 3, 9, 1, 8, 4, 9, 3, 1, 4, 1, 0],
         "decoder_input_tokens": [0, 7, 8, 5, 1, 3, 9, 0, 8, 4, 9, 3, 1, 4, 0],
         "decoder_loss_weights": [0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 1, 1, 0],
@@ -59,7 +75,7 @@ def test_prefix_lm_packs_as_documented():
 
 def test_prefix_lm_pads_as_documented():
     example = {"inputs": ids(9, 4, 6, 1), "targets": ids(3, 9, 1)}
-    assert one_row(PrefixLM(), [example], {"inputs": 10, "targets": 4}, pack=False) == {
+    assert one_row(prefix_lm(), [example], {"inputs": 10, "targets": 4}, pack=False) == {
         "decoder_target_tokens": [9, 4, 6, 1, 3, 9, 1, 0, 0, 0, 0, 0, 0, 0],
         "decoder_input_tokens": [0, 9, 4, 6, 1, 3, 9, 1, 0, 0, 0, 0, 0, 0],
         "decoder_loss_weights": [0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0],
@@ -80,9 +96,9 @@ def test_targets_keep_the_positions_that_they_bring(pack):
     # Beside the second example, which brings none.
     examples = [SPAN, TWO[0]] if pack else [SPAN]
     lengths = {"inputs": 14, "targets": 9}
-    batch = one_row(EncDec(positioned=True), examples, lengths, pack)
+    batch = one_row(enc_dec(positioned=True), examples, lengths, pack)
     assert batch["decoder_positions"] == [2, 3, 4, 5, 6, *([0, 1, 2] if pack else [0] * 3), 0]
-    without = one_row(EncDec(), examples, lengths, pack)
+    without = one_row(enc_dec(), examples, lengths, pack)
     if pack:
         assert without.pop("decoder_positions") == [0, 1, 2, 3, 4, 0, 1, 2, 0]
     del batch["decoder_positions"]
@@ -91,11 +107,11 @@ def test_targets_keep_the_positions_that_they_bring(pack):
 
 def test_every_segment_begins_with_the_start_token():
     # GPT-2's `<|endoftext|>`, say, is 6 here; the padding begins anew too, as in seqio.
-    packed = one_row(LM(start_id=6), TWO, {"targets": 7})
+    packed = one_row(lm(start_id=6), TWO, {"targets": 7})
     assert packed["decoder_input_tokens"] == [6, 3, 9, 6, 4, 6, 0]
     assert packed["decoder_target_tokens"] == [3, 9, 1, 4, 1, 0, 0]
     # BART's decoder reads `</s>`, 2, and then the text, in which `<s>`, 0, is a token.
-    bart = EncDec(zero_is_token=True, start_id=2)
+    bart = enc_dec(zero_is_token=True, start_id=2)
     example = {"inputs": ids(0, 7, 8, 2), "targets": ids(0, 5, 9, 2)}
     padded = one_row(bart, [example], {"inputs": 5, "targets": 6}, pack=False)
     assert padded["decoder_input_tokens"] == [2, 0, 5, 9, 2, 0]
@@ -104,33 +120,33 @@ def test_every_segment_begins_with_the_start_token():
     assert padded["encoder_input_tokens"] == [0, 7, 8, 2, 0]
 
 
-@pytest.mark.parametrize("converter", [EncDec(True), LM(True), PrefixLM(True)])
+@pytest.mark.parametrize("converter", [enc_dec(True), lm(True), prefix_lm(True)])
 @pytest.mark.parametrize("pack", [False, True])
 def test_where_zero_is_a_token_only_lengths_tell_it_from_padding(converter, pack):
     example = {"inputs": ids(0, 7, 0), "targets": ids(5, 0, 1)}
     batch = one_row(converter, [example], {"inputs": 5, "targets": 5}, pack)
-    start = 3 if isinstance(converter, PrefixLM) else 0
+    start = 3 if converter == prefix_lm(True) else 0
     loss_weights = batch["decoder_loss_weights"]
     assert loss_weights[: start + 3] == [0] * start + [1, 1, 1] and sum(loss_weights) == 3
     assert batch["decoder_target_tokens"][start : start + 3] == [5, 0, 1]
     assert batch["decoder_input_tokens"][start : start + 4] == [0, 5, 0, 0 if pack else 1]
-    if isinstance(converter, EncDec):
+    if converter == enc_dec(True):
         assert batch["encoder_input_tokens"] == [0, 7, 0, 0, 0]
         assert batch["encoder_segment_ids"] == [1, 1, 1, 0, 0]
         assert ("decoder_segment_ids" in batch) == pack
 
 
 def test_rows_without_an_example_are_all_zeros():
-    for converter in (EncDec(), EncDec(True, True), LM(), PrefixLM()):
+    for converter in (enc_dec(), enc_dec(True, True), lm(), prefix_lm()):
         for pack in (False, True):
             batch = converter.batch([(), ()], {"inputs": 4, "targets": 3}, pack)
             assert all(array.shape[0] == 2 and not array.any() for array in batch.values())
 
 
 def test_an_example_longer_than_its_row_is_a_fault():
-    items = [EncDec().item(TWO[0])] * 3
+    items = [enc_dec().item(TWO[0])] * 3
     with pytest.raises(ValueError, match="12 tokens do not fit a row of 10"):
-        EncDec().batch([items], {"inputs": 10, "targets": 20}, True)
+        enc_dec().batch([items], {"inputs": 10, "targets": 20}, True)
 
 
 def sequentially(examples, sizes_of, capacities):
@@ -170,7 +186,7 @@ def test_equal_to_seqio_on_the_same_rows(name, start_id, pack):
     if name == "LM":
         lengths = {"targets": 17}
         examples = [{"targets": e["targets"]} for e in examples]
-    converter = {"EncDec": EncDec, "LM": LM, "PrefixLM": PrefixLM}[name](start_id=start_id)
+    converter = {"EncDec": enc_dec, "LM": lm, "PrefixLM": prefix_lm}[name](start_id=start_id)
     spec = {k: tf.TensorSpec([None], tf.int32) for k in lengths}
     source = tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=spec)
     theirs = getattr(seqio, f"{name}FeatureConverter")(pack=pack, bos_id=start_id)
@@ -191,16 +207,23 @@ def test_equal_to_seqio_on_the_same_rows(name, start_id, pack):
         np.testing.assert_array_equal(array, np.stack([row[feature] for row in wanted]), feature)
 
 
-def test_the_converter_follows_from_architecture_and_features():
-    assert isinstance(converter_for("encoder_decoder", ("inputs", "targets")), EncDec)
-    assert isinstance(converter_for("decoder_only", ("inputs", "targets")), PrefixLM)
-    assert isinstance(converter_for("decoder_only", ("targets",)), LM)
-    both = converter_for(
-        "encoder_decoder", ("inputs", "targets"), zero_is_token=True, positioned=True
-    )
-    assert both == EncDec(zero_is_token=True, positioned=True)
+def test_a_language_model_s_format_follows_from_the_task_s_features():
+    facts = TaskFacts(TARGETS)
+    for name in ("prefix_language_model", "causal_language_model"):
+        batch = formats.bound(name, facts).batch([()], {"targets": 4}, False)
+        assert "decoder_causal_attention" not in batch
+    causal = formats.bound("causal_language_model", TaskFacts(BOTH))
+    example = {"inputs": ids(9, 4, 6, 1), "targets": ids(3, 9, 1)}
+    found = one_row(causal, [example], {"inputs": 10, "targets": 4}, pack=False)
+    whole = one_row(prefix_lm(), [example], {"inputs": 10, "targets": 4}, pack=False)
+    assert found == {k: v for k, v in whole.items() if k != "decoder_causal_attention"}
 
 
 def test_a_model_that_needs_inputs_says_so():
     with pytest.raises(UserError, match="needs the feature 'inputs'"):
-        converter_for("encoder_decoder", ("targets",))
+        formats.bound("encoder_decoder", TaskFacts(TARGETS))
+
+
+def test_an_unknown_format_is_answered_with_those_that_there_are():
+    with pytest.raises(UserError, match="no batch format 'encoder': there are causal_language"):
+        formats.find("encoder")

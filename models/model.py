@@ -1,0 +1,202 @@
+"""What every family is: a Linen module that knows its loss and its size."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from models import field_checks, flops
+from models.errors import ModelError
+from models.losses import Metrics
+
+Array = jax.Array
+Batch = Mapping[str, Any]
+Params = Any
+
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
+_LARGEST = 2**31 - 1  # what an index of 32 bits reaches
+
+
+class Model(nn.Module, kw_only=True):
+    """The base class of all families; fulfils `Model` of the engine's protocols.
+
+    A family writes `setup`, `__call__` (or what a base class of its kind asks for), `loss_terms`,
+    `loss_weights` and `loss`, and says which `batch_format` it takes and which features of it
+    `__call__` cannot do without.
+
+    Attributes:
+      vocab_size: how many tokens, with the padding of the vocabulary's table.
+      dropout_rate: of every dropout in the model.
+      dtype: of the computation; parameters, norms, softmax, logits and loss are float32.
+      remat_policy: see `layers.stacks.stack.Stack`.
+      scan_unroll: see `layers.stacks.stack.Stack`.
+    """
+
+    # Features of a batch, int32 `[b, length]`, that the module reads in any case.
+    input_features: ClassVar[tuple[str, ...]]
+    # Fields that may be 0, where every other whole number is a size.
+    offsets: ClassVar[tuple[str, ...]] = ("position_offset",)
+    # Most tokens of a row; families with a table of positions have a field instead.
+    max_length = None
+
+    vocab_size: int
+    dropout_rate: float = 0.0
+    dtype: str = "float32"
+    remat_policy: str = "dots"
+    scan_unroll: int = 1
+
+    def __post_init__(self) -> None:
+        """Checks what no family can be built with.
+
+        Raises:
+          ModelError: a value of the wrong type, a size below 1, a rate outside of [0, 1), or a
+            dtype of no real numbers.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not field_checks.is_of(value, field.type):
+                raise self.refused(field.name, f"its type is {field_checks.named(field.type)}")
+            lowest = 0 if field.name in self.offsets else 1
+            if type(value) is int and not lowest <= value <= _LARGEST:
+                raise self.refused(field.name, f"it must be {lowest} or more, below 2**31")
+        for name in ("dropout_rate", "label_smoothing"):
+            if not 0 <= getattr(self, name, 0) < 1:
+                raise self.refused(name, "it must be at least 0 and below 1")
+        if self.dtype not in _DTYPES:
+            raise self.refused("dtype", f"it must be one of {', '.join(_DTYPES)}")
+        super().__post_init__()
+
+    def refused(self, name: str, accepted: str) -> ModelError:
+        """The error for a field's value, and what would be accepted."""
+        return ModelError(f"{type(self).__name__}.{name} is {getattr(self, name)!r}: {accepted}.")
+
+    # What a family, or the base class of its kind, writes.
+
+    @property
+    def batch_format(self) -> str:
+        """The name of the batches that it takes, of the engine's `data.formats`."""
+        raise NotImplementedError
+
+    @property
+    def loss_terms(self) -> Mapping[str, float]:
+        """Name of each term of the loss to its coefficient in the total."""
+        return {"loss": 1.0}
+
+    @nn.nowrap
+    def loss_weights(self, batch: Batch) -> dict[str, Array]:
+        """What each term's sum is divided by, float32 scalars."""
+        raise NotImplementedError
+
+    @nn.nowrap
+    def loss(
+        self, params: Params, batch: Batch, rng: Array | None = None
+    ) -> tuple[dict[str, Array], Metrics]:
+        """Each term of the loss summed over the batch, and summed metrics with their weights.
+
+        Args:
+          params: as `init` makes them.
+          batch: of `batch_format`.
+          rng: for dropout, of which there is none without it.
+
+        Returns:
+          The terms, float32 scalars; and metrics, `(sum, weight)` by name, each term under its
+          own name among them.
+        """
+        raise NotImplementedError
+
+    # What a user calls.
+
+    def check_features(self, features: Mapping[str, Any]) -> None:
+        """Refuses a batch that lacks what `__call__` reads.
+
+        Raises:
+          ModelError: names the feature.
+        """
+        for name in self.input_features:
+            if name not in features:
+                raise ModelError(
+                    f"the batch has {sorted(features)}, but {type(self).__name__} reads {name}: "
+                    f"is it a batch of the format '{self.batch_format}'?"
+                )
+
+    @nn.nowrap
+    def init(self, rng: Array, batch: Batch | None = None) -> dict[str, Params]:
+        """Fresh variables `{"params": tree of float32 arrays}`, the same for any batch."""
+        return nn.unbox(self._boxed_init(rng))
+
+    @nn.nowrap
+    def _boxed_init(self, rng: Array) -> dict[str, Params]:
+        # Shapes of parameters do not depend on the batch: one token of everything will do.
+        batch = dict.fromkeys(self.input_features, jnp.ones((1, 1), jnp.int32))
+        return super().init({"params": rng}, mutable=["params"], **batch)
+
+    @nn.nowrap
+    def abstract_params(self) -> Params:
+        """Boxes `nn.LogicallyPartitioned` of `ShapeDtypeStruct`s; allocates nothing."""
+        return _abstract_params(self)
+
+    @nn.nowrap
+    def axis_blocks(self) -> dict[str, int]:
+        """Units that a logical axis of parameters holds together: those of one head."""
+        heads = getattr(self, "num_heads", None)
+        if heads is None:
+            return {}
+        return {"joined_kv": getattr(self, "head_dim", None) or self.embed_dim // heads}
+
+    @nn.nowrap
+    def parameter_count(self, *, embeddings: bool = True) -> int:
+        """How many parameters; without `embeddings`, less those of tokens and positions."""
+        boxes = jax.tree.leaves(
+            self.abstract_params(), is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
+        )
+        return sum(
+            math.prod(box.value.shape)
+            for box in boxes
+            if embeddings or not {"vocab", "positions"} & set(box.names)
+        )
+
+    @nn.nowrap
+    def forward_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, flops.Flops]:
+        """FLOPs of one forward pass in training, by part (`flops.PARTS`): in full, and needed.
+
+        Matrix products only; looking up embeddings is none. The head is the product with
+        `output_kernel`. In full, attention is computed for every pair of query and key, and an
+        expert's slots are all filled. A prefix's pairs are known at run time only: all are needed.
+
+        Args:
+          batch_shapes: shape of each feature.
+        """
+        batch = {
+            name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in batch_shapes.items()
+        }
+        params = jax.eval_shape(self.init, jax.random.key(0))["params"]
+
+        def forward(params: Params, batch: Batch, rng: Array) -> Array:
+            return self.apply(
+                {"params": params}, **batch, enable_dropout=True, rngs={"dropout": rng}
+            )
+
+        return flops.matmul_flops(forward, params, batch, jax.random.key(0))
+
+    @nn.nowrap
+    def step_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
+        """Model FLOPs of one training step, forward and backward.
+
+        Those of `forward_flops` in full, recomputation not counted; the backward pass does each
+        product of the forward pass twice.
+
+        Args:
+          batch_shapes: shape of each feature.
+        """
+        return 3.0 * sum(part.full for part in self.forward_flops(batch_shapes).values())
+
+
+@functools.lru_cache(maxsize=128)
+def _abstract_params(model: Model) -> Params:
+    # Tracing takes a good part of a second, and a program asks several times.
+    return jax.eval_shape(model._boxed_init, jax.random.key(0))["params"]

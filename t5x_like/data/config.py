@@ -1,0 +1,132 @@
+"""What is read, and how: the settings of a dataset, and what they tell without reading it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from t5x_like.data import formats
+from t5x_like.data.formats import ModelBatch, TaskFacts
+from t5x_like.data.long_examples import LongExamples, TrimLong
+from t5x_like.data.mixing import GivenRates, Mixing
+from t5x_like.errors import UserError
+from t5x_like.protocols import Mixture, Task
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """What to read, and how.
+
+    Attributes:
+      task: a task or mixture (not its name).
+      task_feature_lengths: tokens of each of its features, `{"inputs": 512, "targets": 114}`.
+      cache_dir: where `t5x-like cache` wrote it.
+      split: name of the split.
+      batch_size: rows of a batch, all processes together.
+      shuffle: whether every epoch is shuffled as a whole; training only.
+      seed: decides order, cuts and objectives.
+      pack: whether a row holds several examples, with segment ids; training only. None packs
+        where the model's batch format does.
+      mixing: how a mixture's tasks are weighed.
+      virtual_streams: parts in which packing is done; divides the batch, and the number of
+        processes divides it. None takes the largest power of two up to 64. To continue a run on
+        more processes than this, choose it from the start.
+      open_rows: rows each stream keeps open while it packs.
+      prefetch: batches made ahead in the background.
+      patience: seconds without a single example read, after which reading is given up; it needs
+        `prefetch`. None waits for ever.
+      long_examples: what becomes of examples longer than `task_feature_lengths`, which are
+        counted on standard error; training only.
+      verify_source: whether a cache whose fingerprint differs from the task's is refused.
+    """
+
+    task: Task | Mixture
+    task_feature_lengths: Mapping[str, int]
+    cache_dir: str | os.PathLike[str]
+    split: str = "train"
+    batch_size: int = 32
+    shuffle: bool = True
+    seed: int = 0
+    pack: bool | None = None
+    mixing: Mixing = field(default_factory=GivenRates)
+    virtual_streams: int | None = None
+    open_rows: int = 16
+    prefetch: int = 2
+    patience: float | None = 60.0
+    long_examples: LongExamples = field(default_factory=TrimLong)
+    verify_source: bool = True
+
+
+def tasks_of(task: Task | Mixture) -> list[tuple[Task, float]]:
+    """The tasks of a mixture with their rates; a task alone has rate 1."""
+    return list(task.tasks) if hasattr(task, "tasks") else [(task, 1.0)]
+
+
+def feature_names(task: Task | Mixture) -> tuple[str, ...]:
+    """Names of the features that a model is given.
+
+    Raises:
+      UserError: the tasks of a mixture do not have the same features, or there are none.
+    """
+    members = tasks_of(task)
+    if not members:
+        raise UserError(f"mixture {task.name!r} has no tasks")
+    names = tuple(members[0][0].output_features)
+    for member, _ in members:
+        if set(member.output_features) != set(names):
+            raise UserError(
+                f"the tasks of mixture {task.name!r} differ in their features: "
+                f"{members[0][0].name!r} has {sorted(names)}, {member.name!r} has "
+                f"{sorted(member.output_features)}"
+            )
+    return names
+
+
+def example_batch(config: DatasetConfig, batch_format: str, rows: int | None = None) -> ModelBatch:
+    """A training batch of empty rows, without reading any data: names, dtypes and shapes.
+
+    Args:
+      config: which tasks, lengths and rows.
+      batch_format: of the model.
+      rows: how many; those of `config` when None.
+
+    Raises:
+      UserError: the tasks lack a feature, or the configuration a length, that the format needs.
+    """
+    return formats.example_batch(
+        batch_format,
+        config.task_feature_lengths,
+        config.batch_size if rows is None else rows,
+        pack=packs(config, batch_format),
+        facts=facts_of(config),
+    )
+
+
+def facts_of(config: DatasetConfig) -> TaskFacts:
+    """What is known of the tasks before they are opened: all but `start_id`."""
+    members = [task for task, _ in tasks_of(config.task)]
+    return TaskFacts(
+        feature_names(config.task),
+        zero_is_token=any(
+            getattr(feature.vocabulary, "zero_is_token", False)
+            for task in members
+            for feature in task.output_features.values()
+        ),
+        positioned=tuple(
+            dict.fromkeys(name for task in members for name in getattr(task, "positioned", ()))
+        ),
+    )
+
+
+def packs(config: DatasetConfig, batch_format: str) -> bool:
+    """Whether training rows hold several examples.
+
+    Raises:
+      UserError: that is asked for, and rows of the format hold one.
+    """
+    able = formats.find(batch_format).packs
+    if config.pack and not able:
+        raise UserError(
+            f"data.DatasetConfig.pack is True, but rows of the batch format {batch_format!r} "
+            "hold one example each: leave it out, or set it to False."
+        )
+    return able if config.pack is None else config.pack

@@ -1,0 +1,40 @@
+"""Batch formats: how each kind of model is given a task's features."""
+
+from t5x_like.data.formats.batch_format import (
+    BatchFormat,
+    BoundFormat,
+    TaskFacts,
+    bound,
+    example_batch,
+    find,
+    names,
+    register,
+)
+from t5x_like.data.formats.encoder_decoder import EncoderDecoder
+from t5x_like.data.formats.language_model import Contiguous, LanguageModel
+from t5x_like.data.formats.masked_language_model import MaskedLanguageModel
+from t5x_like.data.formats.rows import Item, ModelBatch, Row
+
+register("encoder_decoder", EncoderDecoder())
+register("causal_language_model", LanguageModel(prefix=False))
+register("prefix_language_model", LanguageModel(prefix=True))
+register("contiguous_language_model", Contiguous())
+register("masked_language_model", MaskedLanguageModel())
+
+__all__ = [
+    "BatchFormat",
+    "BoundFormat",
+    "Contiguous",
+    "EncoderDecoder",
+    "Item",
+    "LanguageModel",
+    "MaskedLanguageModel",
+    "ModelBatch",
+    "Row",
+    "TaskFacts",
+    "bound",
+    "example_batch",
+    "find",
+    "names",
+    "register",
+]

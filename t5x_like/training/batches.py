@@ -1,0 +1,32 @@
+"""The batches that a run was fed, and what the first of them must satisfy."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from t5x_like.errors import UserError
+from t5x_like.partitioning import Partitioner
+from t5x_like.protocols import Model
+
+
+class FedBatch(NamedTuple):
+    """A batch that was given to a step, and the position in the data after it."""
+
+    step: int
+    batch: Mapping[str, np.ndarray]
+    position: dict[str, Any]
+
+
+def check_batch(
+    batch: Mapping[str, np.ndarray], model: Model, partitioner: Partitioner
+) -> dict[str, tuple[int, ...]]:
+    """The global shapes of a batch, whose token ids the model must know."""
+    _, count = partitioner.data_shard()
+    for name, value in batch.items():
+        if name.endswith("_tokens") and value.max(initial=0) >= model.vocab_size:
+            raise UserError(
+                f"{name} has token id {value.max()}, but the model's vocab_size is "
+                f"{model.vocab_size}: raise it, or use the vocabulary that the model is for."
+            )
+    return {name: (value.shape[0] * count, *value.shape[1:]) for name, value in batch.items()}
