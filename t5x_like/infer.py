@@ -26,6 +26,7 @@ Record = dict[str, Any]
 STANDARD = "-"
 PREDICTIONS = "predictions"
 SCORES = "scores"
+BATCH_FORMAT = "batch_format"
 # Batches decoded together: enough that prompts of like length meet, few enough that what is
 # lost with a killed process is little.
 BATCHES_AT_A_TIME = 8
@@ -121,7 +122,12 @@ def infer(
                 progress=tally.add,
             )
             for record, one in zip(chunk, found, strict=True):
-                line = {**record, PREDICTIONS: one.text, SCORES: one.score}
+                line = {
+                    **record,
+                    PREDICTIONS: one.text,
+                    SCORES: one.score,
+                    BATCH_FORMAT: model.batch_format,
+                }
                 out.write(json.dumps(line, ensure_ascii=False) + "\n")
             out.flush()
             first += len(chunk)

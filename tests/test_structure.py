@@ -19,6 +19,7 @@ FLOORS = (
     ("optimizers", "data", "cost"),
     ("training.state", "training.loss"),
     ("inspection", "decoding", "checkpoints"),
+    ("evaluation",),
     ("anomalies", "interpretability"),
     ("training",),
     ("train", "evaluate", "infer", "runs", "aot"),

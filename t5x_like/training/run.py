@@ -16,6 +16,7 @@ from t5x_like.cost.peak import Peak
 from t5x_like.data import merge_states, open_dataset
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
+from t5x_like.evaluation.loss import held_out_batches, mean_metrics
 from t5x_like.host import disk_space, files
 from t5x_like.protocols import Metrics, Params
 from t5x_like.training import identity
@@ -28,7 +29,6 @@ from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.progress import Progress, duration
 from t5x_like.training.state import TrainState, initial_carry
 from t5x_like.training.step_metrics import Diverged, Ledger
-from t5x_like.training.validation import held_out_batches, mean_metrics
 
 # Steps whose batches may still be asked for: an anomaly is noticed one step later.
 _KEPT_BATCHES = 3

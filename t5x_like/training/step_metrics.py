@@ -12,10 +12,10 @@ import jax
 from t5x_like import anomalies
 from t5x_like.anomalies import Anomaly, AnomalyPolicy
 from t5x_like.cost.peak import Peak
+from t5x_like.evaluation.loss import add_metrics, mean
 from t5x_like.protocols import Metrics
 from t5x_like.training.metrics_log import MetricsLog
 from t5x_like.training.progress import Progress
-from t5x_like.training.validation import add_metrics, mean
 
 
 class Diverged(RuntimeError):

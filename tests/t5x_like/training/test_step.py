@@ -7,10 +7,10 @@ import pytest
 
 from t5x_like import optimizers
 from t5x_like.errors import UserError
+from t5x_like.evaluation.loss import mean_metrics
 from t5x_like.schedules import Constant
 from t5x_like.training import state as train_state
 from t5x_like.training.step import make_train_step
-from t5x_like.training.validation import mean_metrics
 
 
 def sgd(rate=1.0):

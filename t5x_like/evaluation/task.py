@@ -1,0 +1,114 @@
+"""Everything that is measured of a model on a task, or on each task of a mixture."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+
+from t5x_like.data import DatasetConfig, open_evaluation
+from t5x_like.decoding import Greedy, Strategy
+from t5x_like.evaluation.generation import Prediction, predict_text, task_metrics
+from t5x_like.evaluation.loss import mean_metrics
+from t5x_like.partitioning import Partitioner
+from t5x_like.protocols import Model, Params, Task
+
+Values = dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskResult:
+    """The evaluation of one task.
+
+    Attributes:
+      task: its name.
+      values: `loss` and the model's other metrics, and those of the task.
+      predictions: in the order of the examples; empty where nothing was generated.
+    """
+
+    task: str
+    values: Values
+    predictions: list[Prediction]
+
+
+def evaluate_params(
+    model: Model,
+    params: Params,
+    dataset: DatasetConfig,
+    *,
+    partitioner: Partitioner | None = None,
+    strategy: Strategy = Greedy(),  # noqa: B008 (frozen)
+    max_new_tokens: int | None = None,
+    max_batches: int | None = None,
+    generate_predictions: bool = True,
+    seed: int = 0,
+    frozen: Mapping[str, Params] | None = None,
+) -> list[TaskResult]:
+    """Evaluates parameters in hand, with frozen ones by name; otherwise as `evaluate.evaluate`.
+
+    Returns:
+      One result a task; for a mixture of several, one more of its name with the means of
+      the values that all tasks have.
+    """
+    partitioner = partitioner or Partitioner()
+    results = [
+        _evaluate_task(
+            model,
+            params,
+            dataclasses.replace(dataset, task=task),
+            partitioner,
+            strategy,
+            max_new_tokens or dataset.task_feature_lengths["targets"],
+            max_batches,
+            generate_predictions,
+            seed,
+            frozen,
+        )
+        for task, _ in dataset.task.tasks
+    ]
+    if len(results) > 1:
+        shared = set.intersection(*(set(result.values) for result in results))
+        means = {
+            name: float(np.mean([result.values[name] for result in results]))
+            for name in results[0].values
+            if name in shared
+        }
+        results.append(TaskResult(dataset.task.name, means, []))
+    return results
+
+
+def _evaluate_task(
+    model: Model,
+    params: Params,
+    dataset: DatasetConfig,
+    partitioner: Partitioner,
+    strategy: Strategy,
+    max_new_tokens: int,
+    max_batches: int | None,
+    generate_predictions: bool,
+    seed: int,
+    frozen: Mapping[str, Params] | None,
+) -> TaskResult:
+    task = cast(Task, dataset.task)  # mixtures are taken apart by the caller
+    index, count = partitioner.data_shard()
+    mine = open_evaluation(
+        dataset, batch_format=model.batch_format, shard_index=index, shard_count=count
+    )
+    batches = (each.batch for each in itertools.islice(mine, max_batches))
+    values = mean_metrics(model, params, batches, partitioner, frozen)
+    if not (generate_predictions and task.metric_fns and "inputs" in task.output_features):
+        return TaskResult(task.name, values, [])
+
+    examples, predictions = predict_text(
+        model,
+        params,
+        dataset,
+        partitioner=partitioner,
+        strategy=strategy,
+        max_new_tokens=max_new_tokens,
+        max_batches=max_batches,
+        seed=seed,
+    )
+    values |= task_metrics(task, examples, predictions)
+    return TaskResult(task.name, values, predictions)
