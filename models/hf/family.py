@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from models.decoder_only import DecoderOnly
 from models.errors import ModelError
 from models.field_checks import is_of, named
 from models.hf.mapping import Table
@@ -63,8 +64,9 @@ _NEUTRAL = (
     r"|remove_invalid_values|exponential_decay_length_penalty|(begin_)?suppress_tokens"
 )
 
-# Fields of every model that do not change the logits: how they are computed, and the loss.
-_OWN_FIELDS = {field.name for field in dataclasses.fields(LanguageModel)} - {
+# Fields of every model that do not change the logits of a text: how they are computed, the loss,
+# and how a task's inputs are seen.
+_OWN_FIELDS = {field.name for field in dataclasses.fields(DecoderOnly)} - {
     "vocab_size",
     "dropout_rate",
 }
@@ -176,7 +178,10 @@ class Family:
                     "model computes."
                 )
         try:
-            return self.model_class(config)(**self.fields(config))
+            kind = self.model_class(config)
+            # What is published was trained to predict every token from those before it.
+            causal = {"input_attention": "causal"} if issubclass(kind, DecoderOnly) else {}
+            return kind(**self.fields(config), **causal)
         except KeyError as error:
             raise ModelError(f"{source}: config.json lacks the option {error}.") from error
 
