@@ -10,15 +10,14 @@ from typing import Any
 
 from tasks import objectives
 from tasks.errors import TaskError
-from tasks.objectives import BoundObjective, Objective
-from tasks.objectives.objective import VocabularySpecs
-from tasks.task import Feature, Mixture
+from tasks.objectives import Objective
+from tasks.task import BaseTask, Feature, Metric, Mixture, Task
 from tasks.tokenizer_json import TokenizerVocabulary
 from tasks.vocabularies import ByteVocabulary, SentencePieceVocabulary, Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
-class DeclaredTask:
+class DeclaredTask(BaseTask):
     """What reading a cache needs to know of a task.
 
     Attributes:
@@ -34,21 +33,12 @@ class DeclaredTask:
     output_features: Mapping[str, Feature]
     learned: Objective | None
     recorded_fingerprint: str
-    metric_fns: Sequence[Callable[..., Any]] = ()
-
-    @property
-    def positioned(self) -> tuple[str, ...]:
-        """Features whose tokens come with their places in a longer text."""
-        return getattr(self.learned, "positioned", ())
+    metric_fns: Sequence[Metric] = ()
 
     @property
     def source_is_local(self) -> bool:
         """Only the module knows the source."""
         return False
-
-    def objective(self, specs: VocabularySpecs) -> BoundObjective | None:
-        """The objective for these vocabularies."""
-        return None if self.learned is None else self.learned.bind(specs)
 
     def postprocess(self, text: str, example: Mapping[str, Any], is_target: bool) -> Any:
         """The text as it is: seqio's postprocessing is in the module."""
@@ -72,7 +62,7 @@ class DeclaredTask:
         )
 
 
-def to_json(task: Any) -> dict[str, Any] | None:
+def to_json(task: BaseTask | Mixture) -> dict[str, Any] | None:
     """The declaration of a `from_seqio.SeqioTask`, or of a mixture of them.
 
     None for tasks of ours, which need none, and where an objective or a vocabulary is not
@@ -83,7 +73,7 @@ def to_json(task: Any) -> dict[str, Any] | None:
         if any(member is None for member, _ in members):
             return None
         return {"name": task.name, "tasks": members}
-    if not hasattr(task, "provider"):
+    if isinstance(task, Task):
         return None
     specs = {name: f.vocabulary.spec() for name, f in task.output_features.items()}
     settings = _settings_to_json(task.learned)
@@ -105,8 +95,12 @@ def to_json(task: Any) -> dict[str, Any] | None:
 def from_json(declaration: Mapping[str, Any]) -> DeclaredTask | Mixture:
     """The task or mixture that `to_json` described."""
     if "tasks" in declaration:
-        members = tuple((from_json(member), rate) for member, rate in declaration["tasks"])
+        members = tuple((_task(member), rate) for member, rate in declaration["tasks"])
         return Mixture(declaration["name"], members)
+    return _task(declaration)
+
+
+def _task(declaration: Mapping[str, Any]) -> DeclaredTask:
     return DeclaredTask(
         name=declaration["name"],
         cache_name=declaration["cache_name"],

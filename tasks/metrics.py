@@ -7,10 +7,11 @@ seqio's `metric_fns`. Names and scales are those of T5's own metrics. No TensorF
 import collections
 import re
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tasks.errors import TaskError
 
@@ -71,7 +72,8 @@ def spearman_corrcoef(targets: Sequence[float], predictions: Sequence[float]) ->
     return {"spearman_corrcoef": _correlation(_ranks(targets), _ranks(predictions))}
 
 
-def _correlation(targets: Sequence[float], predictions: Sequence[float]) -> float:
+def _correlation(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
+    targets, predictions = np.asarray(targets), np.asarray(predictions)
     _check(targets, predictions)
     if np.ptp(targets) == 0 or np.ptp(predictions) == 0:
         return 0.0
@@ -142,7 +144,7 @@ def rouge(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float
     return {n: 100 * float(np.mean([score[n].fmeasure for score in scores])) for n in names}
 
 
-def _check(targets: Sequence[Any], predictions: Sequence[Any]) -> None:
+def _check(targets: Sized, predictions: Sized) -> None:
     if len(targets) != len(predictions) or not len(targets):
         raise TaskError(
             f"a metric was given {len(targets)} targets and {len(predictions)} predictions: "

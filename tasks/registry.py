@@ -4,17 +4,18 @@ import dataclasses
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeVar
 
 from tasks.errors import TaskError
 from tasks.forms import Form, PlainText
 from tasks.objectives import Objective
 from tasks.postprocessors import TEXT, Postprocessor
 from tasks.sources import Source, Tfds
-from tasks.task import Feature, Metric, Mixture, Task
+from tasks.task import BaseTask, Feature, Metric, Mixture, Task
 from tasks.vocabularies import ByteVocabulary, Vocabulary
 
-_REGISTERED: dict[str, Task | Mixture] = {}
+_TaskOrMixture = TypeVar("_TaskOrMixture", bound=BaseTask | Mixture)
+_REGISTERED: dict[str, BaseTask | Mixture] = {}
 
 
 def unsupervised(
@@ -84,8 +85,8 @@ def _features(names: Sequence[str], vocabulary: Vocabulary | None) -> dict[str, 
     return {name: Feature(vocabulary or ByteVocabulary()) for name in names}
 
 
-def add_task(task: Task) -> Task:
-    """Makes a task known by its name; a later one of the same name replaces it."""
+def add_task(task: _TaskOrMixture) -> _TaskOrMixture:
+    """Registers a task or mixture under its name, in place of an earlier one of that name."""
     _REGISTERED[task.name] = task
     return task
 
@@ -121,7 +122,7 @@ def get_mixture_or_task(
     name: str,
     vocabulary: Vocabulary | None = None,
     tfds_data_dir: str | None = None,
-) -> Any:
+) -> BaseTask | Mixture:
     """The task or mixture of this name.
 
     What a user's module has registered with seqio is found as well, once that module
@@ -138,30 +139,31 @@ def get_mixture_or_task(
     found = _find(name)
     if vocabulary is not None:
         found = found.with_vocabulary(vocabulary)
-    if tfds_data_dir is not None:
-        found = _with_data_dir(found, tfds_data_dir)
-    return found
+    if tfds_data_dir is None:
+        return found
+    if isinstance(found, BaseTask):
+        return _with_data_dir(found, tfds_data_dir)
+    members = tuple((_with_data_dir(task, tfds_data_dir), rate) for task, rate in found.tasks)
+    return dataclasses.replace(found, tasks=members)
 
 
-def _find(name: str) -> Any:
+def _find(name: str) -> BaseTask | Mixture:
     if name in _REGISTERED:
         return _REGISTERED[name]
     others: list[str] = []
     if "seqio" in sys.modules:
-        from tasks import from_seqio
+        from tasks.seqio_interop import from_seqio
 
         others = from_seqio.names()
         if name in others:
-            return from_seqio.from_seqio(name)
+            return from_seqio.find(name)
     near = difflib.get_close_matches(str(name), [*names(), *others], n=4, cutoff=0.5)
     hint = f"nearest names: {', '.join(near)}" if near else f"known: {', '.join(names())}"
     raise TaskError(f"no task or mixture is called '{name}'; {hint}.")
 
 
-def _with_data_dir(found: Task | Mixture, directory: str) -> Task | Mixture:
-    if isinstance(found, Mixture):
-        members = tuple((_with_data_dir(task, directory), rate) for task, rate in found.tasks)
-        return dataclasses.replace(found, tasks=members)
-    if not isinstance(getattr(found, "source", None), Tfds):
-        return found
-    return dataclasses.replace(found, source=dataclasses.replace(found.source, data_dir=directory))
+def _with_data_dir(task: BaseTask, directory: str) -> BaseTask:
+    """The task with its TFDS dataset, if it is one, in another directory."""
+    if not isinstance(task, Task) or not isinstance(task.source, Tfds):
+        return task
+    return dataclasses.replace(task, source=dataclasses.replace(task.source, data_dir=directory))

@@ -258,9 +258,9 @@ class TokenizerVocabulary:
 
     def seqio(self) -> Any:
         """The equal `seqio.Vocabulary`."""
-        from tasks.seqio_vocabulary import SeqioTokenizer
+        from tasks.seqio_interop.vocabularies import PythonVocabulary
 
-        return SeqioTokenizer(self)
+        return PythonVocabulary(self)
 
     def __getstate__(self) -> dict[str, Any]:
         # What is loaded from the file stays behind: gin copies and processes pickle this.
@@ -274,7 +274,7 @@ def _put_before(processor: Mapping[str, Any]) -> str | None:
             found = (_put_before(one) for one in processor["processors"])
             return next((token for token in found if token is not None), None)
         case "TemplateProcessing":
-            first = next(iter(processor["single"]), {})
+            first: Mapping[str, Any] = next(iter(processor["single"]), {})
             return first.get("SpecialToken", {}).get("id")
         case "BertProcessing" | "RobertaProcessing":
             return processor["cls"][0]

@@ -8,17 +8,19 @@ import numpy as np
 
 
 class Form(Protocol):
-    """A row of a source to the text of the features.
+    """A row of a source to the text of the features."""
 
-    Attributes:
-      columns: what it reads of a row.
-      features: the features that it writes and that are tokenized, as text.
-      kept: what else it writes, for the metrics: name to "text" or "texts" (a list).
-    """
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it reads."""
 
-    columns: tuple[str, ...]
-    features: tuple[str, ...]
-    kept: Mapping[str, str]
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features that it writes as text and that are tokenized."""
+
+    @property
+    def kept(self) -> Mapping[str, str]:
+        """What else it writes, for the metrics: name to "text" or "texts" (a list)."""
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """`{feature: text}` and what is kept.

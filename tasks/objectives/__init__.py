@@ -18,7 +18,7 @@ from tasks.objectives.denoising import Denoising
 from tasks.objectives.drop_tokens import DropTokens
 from tasks.objectives.iid_span_corruption import IIDSpanCorruption
 from tasks.objectives.mass import MASS
-from tasks.objectives.objective import BoundObjective, Example, Objective
+from tasks.objectives.objective import BoundObjective, Example, Objective, VocabularySpecs
 from tasks.objectives.prefix_lm import PrefixLM
 from tasks.objectives.span_corruption import SpanCorruption
 
@@ -40,4 +40,5 @@ __all__ = [
     "TextInfilling",
     "TokenDeletion",
     "TokenMasking",
+    "VocabularySpecs",
 ]

@@ -14,19 +14,24 @@ VocabularySpecs = Mapping[str, Mapping[str, Any]]
 class BoundObjective(Protocol):
     """An objective that knows the ids it may write.
 
-    Attributes:
-      reads: features that it takes from the cached example, int32 `[t]` without EOS.
-      writes: features that it gives, int32 without EOS; nothing else is passed on.
-      document_eos: whether EOS closes every document *before* documents are
-        concatenated, and so none is appended to what the objective gives.
-
-    An objective whose targets do not stand at 0, 1, 2, … also has `positioned`, the names of
-    those of its features, and gives `NAME_positions` for each, int32 of the same length.
+    An objective whose targets are not at positions 0, 1, 2, … also has `positioned`, the names
+    of those features, and writes `NAME_positions` for each, int32 of the same length.
     """
 
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-    document_eos: bool
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The features that it takes from the cached example, int32 `[t]` without EOS."""
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The features that it gives, int32 without EOS; nothing else is passed on."""
+
+    @property
+    def document_eos(self) -> bool:
+        """Whether EOS ends each document *before* documents are concatenated.
+
+        No EOS is then appended to what the objective gives.
+        """
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         """A new example; the given one is left as it is. All randomness is `rng`'s."""
@@ -44,12 +49,14 @@ class BoundObjective(Protocol):
 
 
 class Objective(Protocol):
-    """The settings of an objective: a frozen dataclass of plain values, or of such again.
+    """The settings of an objective: a frozen dataclass of plain values or of such dataclasses.
 
-    It has `positioned` where what it binds to has.
+    It has `positioned` where the bound objective has.
     """
 
-    writes: tuple[str, ...]
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The features that the bound objective gives."""
 
     def bind(self, specs: VocabularySpecs) -> BoundObjective:
         """The objective for vocabularies given as `Vocabulary.spec()`, by feature name.

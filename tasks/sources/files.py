@@ -9,7 +9,7 @@ import logging
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 
 from tasks.errors import SourceUnavailable, TaskError
 from tasks.sources import source as source_lib
@@ -34,8 +34,6 @@ class FileSource:
 
     files: Mapping[str, Patterns]
     undecodable: Literal["error", "replace"] = "error"
-
-    columns = ()
 
     def __post_init__(self) -> None:
         check_undecodable(self)
@@ -80,7 +78,7 @@ class FileSource:
 
     def seqio(self) -> Any:
         """As a `seqio.DataSource` with one shard a file."""
-        return source_lib.seqio_source(self)
+        return source_lib.seqio_source(cast(source_lib.Source, self))  # a subclass has columns
 
 
 def check_undecodable(source: Any) -> None:
@@ -185,7 +183,7 @@ def open_bytes(path: str) -> IO[bytes]:
         f = epath.Path(path).open("rb")
     except OSError as error:
         raise unavailable(path, error) from None
-    return gzip.GzipFile(fileobj=f) if path.endswith(".gz") else f
+    return cast(IO[bytes], gzip.GzipFile(fileobj=f)) if path.endswith(".gz") else f
 
 
 def lines(path: str, undecodable: str) -> Iterator[tuple[int, str]]:

@@ -12,18 +12,24 @@ Row = dict[str, Any]  # column -> text
 _ROWS_AT_A_TIME = 64
 
 
-class Source(Protocol):
-    """Rows of text columns, in splits.
+class HasSplits(Protocol):
+    """What is divided into splits, such as a source."""
 
-    Attributes:
-      splits: names of the splits.
-      columns: names of what each row holds.
-      is_local: whether reading needs nothing but this machine.
-    """
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits."""
 
-    splits: tuple[str, ...]
-    columns: tuple[str, ...]
-    is_local: bool
+
+class Source(HasSplits, Protocol):
+    """Rows of text columns, in splits."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns of each row."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether everything that is read is on this machine."""
 
     def shards(self, split: str) -> Sequence[str]:
         """Names of the parts that can be read apart, in order; files, mostly.
@@ -50,7 +56,7 @@ class Source(Protocol):
         """The same as a `seqio.DataSource`; imports seqio, and so TensorFlow."""
 
 
-def check_split(source: Source, split: str) -> None:
+def check_split(source: HasSplits, split: str) -> None:
     """Refuses a split that the source does not have.
 
     Raises:

@@ -41,6 +41,7 @@ class _StandardLibrary:
 
     tests: bool = True
 
+    columns: ClassVar[tuple[str, ...]]
     splits: ClassVar[tuple[str, ...]] = _SPLITS
     is_local: ClassVar[bool] = True
 
@@ -62,6 +63,10 @@ class _StandardLibrary:
                     continue  # the test packages hold files that are broken on purpose
                 if source.strip():
                     yield path, source
+
+    def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
+        """The rows of the modules; see `source.Source`."""
+        raise NotImplementedError
 
     def fingerprint(self) -> str:
         """Of the settings, and of the modules' paths and contents."""
@@ -148,7 +153,7 @@ def _root() -> Path:
 def _modules(tests: bool) -> tuple[str, ...]:
     skipped = _NOT_THE_LIBRARY | (frozenset() if tests else _TEST_PACKAGES)
     root = _root()
-    found = []
+    found: list[str] = []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name not in skipped]
         below = Path(folder).relative_to(root)

@@ -58,7 +58,10 @@ def train_sentencepiece(
                     yield line
 
     model = io.BytesIO()
-    lossless = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False}
+    lossless: dict[str, Any] = {
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+    }
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(lines()),

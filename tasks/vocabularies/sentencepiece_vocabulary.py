@@ -51,7 +51,6 @@ class SentencePieceVocabulary:
     def _processor(self) -> Any:
         import sentencepiece
         from google.protobuf import message
-        from sentencepiece import sentencepiece_model_pb2
 
         def not_a_model(reason: str) -> TaskError:
             return TaskError(
@@ -60,7 +59,7 @@ class SentencePieceVocabulary:
             )
 
         try:
-            model = sentencepiece_model_pb2.ModelProto.FromString(self._model_bytes)
+            model = _model_proto().FromString(self._model_bytes)
         except message.DecodeError:
             raise not_a_model("it does not parse") from None
         if not model.pieces:
@@ -75,7 +74,7 @@ class SentencePieceVocabulary:
             model.pieces.add(
                 piece=f"▁<extra_id_{i}>",
                 score=0.0,
-                type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED,
+                type=_model_proto().SentencePiece.USER_DEFINED,
             )
         processor = sentencepiece.SentencePieceProcessor()
         try:
@@ -181,10 +180,16 @@ class SentencePieceVocabulary:
 
     @functools.cached_property
     def _pieces_in_file(self) -> int:
-        from sentencepiece import sentencepiece_model_pb2
-
-        return len(sentencepiece_model_pb2.ModelProto.FromString(self._model_bytes).pieces)
+        return len(_model_proto().FromString(self._model_bytes).pieces)
 
     def __getstate__(self) -> dict[str, Any]:
         # What is loaded from the file stays behind: gin copies and processes pickle this.
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+def _model_proto() -> Any:
+    """The protobuf message of a model; protobuf makes its module at run time, untyped."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    module: Any = sentencepiece_model_pb2
+    return module.ModelProto

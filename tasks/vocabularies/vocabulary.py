@@ -13,12 +13,29 @@ PAD_ID = 0
 class Vocabulary(Protocol):
     """What a feature needs of its vocabulary; see `t5x_like/protocols.py`."""
 
-    vocab_size: int
-    extra_ids: int
-    eos_id: int
-    unk_id: int | None
-    start_id: int  # what a decoder reads before the first token
-    tag: str  # short name for folders, different where the ids differ
+    @property
+    def vocab_size(self) -> int:
+        """The number of ids, the sentinels included."""
+
+    @property
+    def extra_ids(self) -> int:
+        """The number of sentinels."""
+
+    @property
+    def eos_id(self) -> int:
+        """The id that ends a sequence."""
+
+    @property
+    def unk_id(self) -> int | None:
+        """The id of unknown text, if there is one."""
+
+    @property
+    def start_id(self) -> int:
+        """The id that a decoder reads before the first token."""
+
+    @property
+    def tag(self) -> str:
+        """Short name for folders, different where the ids differ."""
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without EOS."""

@@ -1,4 +1,4 @@
-"""Byte-level BPE in `tokenizer.json`, trained here; `test_with_seqio.py` has seqio's side."""
+"""Byte-level BPE in `tokenizer.json`, trained here; `seqio_interop/` has seqio's side."""
 
 import copy
 import json
