@@ -1,4 +1,4 @@
-"""Tasks and mixtures by name, and building them in one call."""
+"""The registry of tasks and mixtures, and functions that build tasks."""
 
 import dataclasses
 import difflib
@@ -27,13 +27,13 @@ def unsupervised(
     vocabulary: Vocabulary | None = None,
     cache_name: str = "",
 ) -> Task:
-    """A task on plain text.
+    """A task on unlabelled text.
 
     Args:
       name: of the task.
-      source: has the column of the text.
-      objective: what to learn from the text; None takes each document as targets.
-      column: the text's.
+      source: has a column with the text.
+      objective: makes inputs and targets of the text; None makes each document targets.
+      column: name of the column.
       vocabulary: None takes bytes.
       cache_name: shared by tasks that differ only in the objective; "" takes the name.
     """
@@ -59,12 +59,12 @@ def text_to_text(
     metrics: Sequence[Metric] = (),
     cache_name: str = "",
 ) -> Task:
-    """A task of inputs and targets.
+    """A task with inputs and targets.
 
     Args:
       name: of the task.
       source: has the columns that the form uses.
-      form: makes the two texts of a row, such as `forms.Template`.
+      form: makes inputs and targets of a row, such as `forms.Template`.
       vocabulary: None takes bytes.
       postprocessor: decoded text to what the metrics compare.
       metrics: functions of targets and predictions, such as `metrics.bleu`.
@@ -92,12 +92,12 @@ def add_task(task: _TaskOrMixture) -> _TaskOrMixture:
 
 
 def add_mixture(name: str, rates: Mapping[str, float]) -> Mixture:
-    """Makes a mixture of registered tasks known by its name.
+    """Registers a mixture of registered tasks.
 
     Args:
       name: of the mixture.
-      rates: how often each task is drawn, by name; `task.proportional_rates` computes
-        them from numbers of examples.
+      rates: how often each task is drawn, by name; `proportional_rates` computes them from
+        numbers of examples.
 
     Raises:
       TaskError: an unknown task, or a rate that is not positive.
@@ -106,7 +106,9 @@ def add_mixture(name: str, rates: Mapping[str, float]) -> Mixture:
     for member, rate in rates.items():
         task = _find(member)
         if isinstance(task, Mixture):
-            raise TaskError(f"mixture '{name}' holds the mixture '{member}': tasks are needed.")
+            raise TaskError(
+                f"mixture '{name}' contains the mixture '{member}': only tasks are allowed."
+            )
         members.append((task, rate))
     mixture = Mixture(name, tuple(members))
     _REGISTERED[name] = mixture
@@ -114,7 +116,7 @@ def add_mixture(name: str, rates: Mapping[str, float]) -> Mixture:
 
 
 def names() -> list[str]:
-    """The names of all tasks and mixtures."""
+    """The names of all registered tasks and mixtures."""
     return sorted(_REGISTERED)
 
 
@@ -125,16 +127,16 @@ def get_mixture_or_task(
 ) -> BaseTask | Mixture:
     """The task or mixture of this name.
 
-    What a user's module has registered with seqio is found as well, once that module
-    has been imported.
+    Tasks and mixtures that a user's module registers with seqio are found as well, once that
+    module has been imported.
 
     Args:
       name: as registered.
-      vocabulary: replaces that of every feature; None leaves it.
-      tfds_data_dir: where TFDS finds the dataset; None leaves it to `TFDS_DATA_DIR`.
+      vocabulary: replaces that of every feature; None keeps it.
+      tfds_data_dir: where TFDS finds the dataset; None takes the environment's `TFDS_DATA_DIR`.
 
     Raises:
-      TaskError: no such name; the nearest are given.
+      TaskError: the name is unknown; the message has the nearest ones.
     """
     found = _find(name)
     if vocabulary is not None:

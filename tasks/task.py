@@ -145,13 +145,13 @@ class Task(BaseTask):
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        # gin wraps the functions it hands over, and its bindings stay in this process.
+        # Without gin's wrappers around functions, whose bindings stay in this process.
         functions = tuple(inspect.unwrap(function) for function in self.metric_fns)
         return {**self.__dict__, "metric_fns": functions}
 
     @property
     def cached_features(self) -> tuple[str, ...]:
-        """The features that the cache holds, int32."""
+        """The features in the cache, int32."""
         return self.form.features
 
     @property
@@ -266,18 +266,18 @@ class Mixture:
 def proportional_rates(
     examples: Mapping[str, int], limit: int | None = None, temperature: float = 1.0
 ) -> dict[str, float]:
-    """Rates from numbers of examples (Raffel et al. 2020, section 3.5.2).
+    """Mixing rates from numbers of examples (Raffel et al. 2020, section 3.5.2).
 
     Args:
-      examples: how many each task has.
-      limit: the artificial data set size limit K; None for none.
+      examples: number of examples of each task, by name.
+      limit: the artificial data set size limit K; None for no limit.
       temperature: rates are raised to the power of its inverse.
 
     Returns:
       `min(examples, limit) ** (1 / temperature)` by name.
 
     Raises:
-      TaskError: a temperature of 0 or less.
+      TaskError: the temperature is 0 or less.
     """
     if temperature <= 0:
         raise TaskError(f"mixing temperature {temperature}: a positive number is needed.")

@@ -1,4 +1,4 @@
-"""The contract of an objective."""
+"""The interface of an objective."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ VocabularySpecs = Mapping[str, Mapping[str, Any]]
 
 
 class BoundObjective(Protocol):
-    """An objective that knows the ids it may write.
+    """An objective with the ids of a vocabulary: a function from example to example.
 
     An objective whose targets are not at positions 0, 1, 2, … also has `positioned`, the names
     of those features, and writes `NAME_positions` for each, int32 of the same length.
@@ -34,14 +34,14 @@ class BoundObjective(Protocol):
         """
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        """A new example; the given one is left as it is. All randomness is `rng`'s."""
+        """A new example; the given one is not changed. All randomness comes from `rng`."""
 
     def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> int | None:
-        """Tokens of raw text in one example, or None where documents stay whole.
+        """The number of tokens of text in one example, or None if documents stay whole.
 
-        Not None asks the reader to concatenate documents and to cut the stream into
-        pieces of this length, so that what the objective gives fits
-        `task_feature_lengths` (which count EOS) with the least padding.
+        If it is a number, documents are concatenated and cut into pieces of this length
+        before the objective, so that its result fits `task_feature_lengths` (which include
+        EOS) with the least padding.
 
         Raises:
           TaskError: no length fits.
@@ -70,11 +70,11 @@ def feature_length(lengths: Mapping[str, int], name: str) -> int:
     """The length that TASK_FEATURE_LENGTHS gives a feature.
 
     Raises:
-      TaskError: none, or one that holds no token beside EOS.
+      TaskError: there is none, or it has room for EOS only.
     """
     if name not in lengths:
         raise TaskError(
-            f"TASK_FEATURE_LENGTHS gives {sorted(lengths)}: a length of '{name}' is needed too."
+            f"TASK_FEATURE_LENGTHS has {sorted(lengths)}: a length of '{name}' is needed too."
         )
     if lengths[name] < 2:
         raise TaskError(f"TASK_FEATURE_LENGTHS['{name}'] is {lengths[name]}: 2 or more is needed.")

@@ -1,4 +1,4 @@
-"""The contract of a source, and any source as seqio sees it."""
+"""The interface of a source, and sources as seqio's."""
 
 import itertools
 import random
@@ -32,35 +32,35 @@ class Source(HasSplits, Protocol):
         """Whether everything that is read is on this machine."""
 
     def shards(self, split: str) -> Sequence[str]:
-        """Names of the parts that can be read apart, in order; files, mostly.
+        """The names of the parts that can be read separately, in order, such as files.
 
         Raises:
-          TaskError: no such split, or its files are missing.
+          TaskError: there is no such split, or its files are missing.
         """
 
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[Row]:
         """The rows of some or all shards, always in the same order.
 
         Raises:
-          TaskError: what is read is not what it should be; names the place.
+          TaskError: the data is malformed; the message says where.
         """
 
     def fingerprint(self) -> str:
         """Hex digest that changes when the rows do.
 
         Raises:
-          SourceUnavailable: what is read is not on this machine.
+          SourceUnavailable: the data is not on this machine.
         """
 
     def seqio(self) -> Any:
-        """The same as a `seqio.DataSource`; imports seqio, and so TensorFlow."""
+        """The same rows as a `seqio.DataSource`; imports seqio, and so TensorFlow."""
 
 
 def check_split(source: HasSplits, split: str) -> None:
-    """Refuses a split that the source does not have.
+    """Checks that a source has a split.
 
     Raises:
-      TaskError: lists those it has.
+      TaskError: it has not; the message lists its splits.
     """
     if split not in source.splits:
         raise TaskError(
@@ -75,7 +75,7 @@ def _batches(rows: Iterator[Row], columns: Sequence[str]) -> Iterator[dict[str, 
 
 
 def seqio_source(source: Source) -> Any:
-    """A `seqio.DataSource` that reads `source` row by row, by shards where it is asked to."""
+    """A `seqio.DataSource` that reads the rows of `source`, of all shards or of some."""
     import seqio
     import tensorflow as tf
 
@@ -103,7 +103,7 @@ def seqio_source(source: Source) -> Any:
                 shards = shards[shard_info.index :: shard_info.num_shards]
             if shuffle:
                 random.Random(seed).shuffle(shards)
-            # Crossing from Python to TensorFlow costs ten times what a row does.
+            # In batches: handing over from Python to TensorFlow costs ten times what a row does.
             return tf.data.Dataset.from_generator(
                 lambda: _batches(source.rows(split, shards), source.columns),
                 output_signature={

@@ -11,11 +11,11 @@ from tasks.sources.source import Row
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextFiles(files.FileSource):
-    r"""Plain text, column `text`.
+    r"""Plain text files, with the column `text`.
 
     Attributes:
-      separator: what stands between documents: None makes each file one document,
-        "\n" each line, "\n\n" each paragraph. Empty documents are left out.
+      separator: text between documents: None makes each file one document, "\n" each line,
+        "\n\n" each paragraph. Empty documents are skipped.
     """
 
     separator: str | None = None

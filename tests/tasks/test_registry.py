@@ -125,7 +125,7 @@ def test_mixing_rates_are_t5s():
     [
         ({"stdlib_lm": 0}, "'stdlib_lm' at rate 0"),
         ({"nothing_like_it": 1}, "no task or mixture is called"),
-        ({"glue": 1}, "holds the mixture 'glue'"),
+        ({"glue": 1}, "contains the mixture 'glue'"),
         ({}, "has no tasks"),
     ],
 )

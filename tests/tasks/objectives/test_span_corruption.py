@@ -59,7 +59,7 @@ def test_raw_text_fills_the_inputs_exactly(inputs, span, raw, targets):
 
 
 def test_targets_that_are_too_short_say_what_is_needed():
-    with pytest.raises(TaskError, match="is 113: span corruption of 512 inputs gives 114"):
+    with pytest.raises(TaskError, match="is 113: span corruption of 512 inputs makes 114"):
         bound().chunk_length({"inputs": 512, "targets": 113})
     with pytest.raises(TaskError, match="a length of 'targets' is needed"):
         bound().chunk_length({"inputs": 512})

@@ -78,7 +78,7 @@ def test_a_declaration_says_what_training_needs_without_the_module():
     assert known.fingerprint() == task.fingerprint()
     assert known.learned == objectives.SpanCorruption(0.3, 5.0)
     assert manifest.to_json(tasks.get_mixture_or_task("stdlib_lm")) is None
-    with pytest.raises(TaskError, match="name it by --module_import"):
+    with pytest.raises(TaskError, match="name it with --module_import"):
         known.seqio()
 
 

@@ -52,7 +52,7 @@ def test_own_sentinels_are_kept(model_file, tmp_path):
     path = tmp_path / "own.model"
     path.write_bytes(model.SerializeToString())
     assert vocabularies.SentencePieceVocabulary(str(path), extra_ids=7).vocab_size == 127
-    with pytest.raises(TaskError, match="holds 7 sentinels: set extra_ids=7, not 100"):
+    with pytest.raises(TaskError, match="has 7 sentinels: set extra_ids=7, not 100"):
         _ = vocabularies.SentencePieceVocabulary(str(path)).vocab_size
 
 
