@@ -280,6 +280,10 @@ class Task(Protocol):
     output_features: Mapping[str, Feature]
     metric_fns: Sequence[Callable[[Sequence[Any], Sequence[Any]], Mapping[str, float]]]
 
+    @property
+    def tasks(self) -> Sequence[tuple["Task", float]]:
+        """The task itself with rate 1, as a mixture lists its tasks."""
+
     def objective(self, vocabularies: Mapping[str, Mapping[str, Any]]) -> Objective | None:
         """The objective for these vocabularies (specs as in `task.json`), if there is one.
 

@@ -1,7 +1,7 @@
-"""What is learned from: sources, vocabularies, objectives, metrics, tasks and mixtures.
+"""Tasks and mixtures, and their parts: sources, forms, vocabularies, objectives, metrics.
 
-Importing this package declares the tasks that come with it and reads nothing; neither
-TensorFlow nor seqio nor sentencepiece is imported until something is tokenized.
+Importing this package declares the tasks that come with it and reads no data. TensorFlow,
+seqio and sentencepiece are imported when something is first tokenized.
 """
 
 from tasks import corpora, generation, glue

@@ -1,7 +1,7 @@
-"""Unsupervised text: the embedded standard library and C4.
+"""Tasks on unlabelled text: Python's standard library and C4.
 
-Each corpus is one cache and several tasks: `NAME_text` takes documents as they are,
-`NAME_lm`, `NAME_prefix_lm` and `NAME_span_corruption` learn from it in three ways.
+Each corpus has one cache and four tasks: `NAME_text` has no objective, `NAME_lm`,
+`NAME_prefix_lm` and `NAME_span_corruption` have the objective of their name.
 """
 
 from tasks.objectives import CausalLM, PrefixLM, SpanCorruption

@@ -1,19 +1,19 @@
-"""Errors in what is learned from that the user can mend."""
+"""Errors in tasks and their parts that the user can correct."""
 
 
 class TaskError(ValueError):
-    """A source, vocabulary, task or objective cannot be used as it was given.
+    """A source, vocabulary, task or objective that cannot be used as it is given.
 
     The message is one line: what was found, where, and what would be accepted. The
-    command line recognises `exit_code` and prints the message without a traceback.
+    command line prints it without a traceback and exits with `exit_code`.
     """
 
     exit_code = 2
 
 
 class SourceUnavailable(TaskError, OSError):
-    """The text or vocabulary file that a task stands on is not on this machine.
+    """The text or the vocabulary file of a task is not on this machine.
 
-    A cache made elsewhere can still be trained on, so whoever only compares
-    fingerprints may go on, as after any other `OSError`.
+    A cache that was made elsewhere can still be trained on: code that only compares
+    fingerprints can ignore this error, like any other `OSError`.
     """

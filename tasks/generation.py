@@ -1,12 +1,12 @@
-"""Tasks whose targets are free text: docstrings, translation, answers, summaries."""
+"""Tasks whose targets are free text: docstrings, translations, answers and summaries."""
 
 from tasks import metrics, postprocessors
 from tasks.forms import Squad, Template
 from tasks.registry import add_task, text_to_text
 from tasks.sources import StandardLibraryFunctions, Tfds
 
-# Pairs that T5 was trained on (Raffel et al. 2020, section 2.3): name, TFDS dataset,
-# source and target language.
+# T5's translation tasks (Raffel et al. 2020, section 2.3): name, TFDS dataset, source and
+# target language.
 TRANSLATIONS = (
     ("wmt_t2t_ende", "wmt_t2t_translate/de-en:1.0.0", ("en", "de")),
     ("wmt14_ende", "wmt14_translate/de-en:1.0.0", ("en", "de")),
@@ -18,7 +18,7 @@ LANGUAGES = {"de": "German", "en": "English", "fr": "French", "ro": "Romanian"}
 
 
 def translation(source: str, target: str) -> Template:
-    """`translate English to German: …`, for columns named by their languages."""
+    """The template `translate English to German: …`, for columns named by their languages."""
     prefix = f"translate {LANGUAGES[source]} to {LANGUAGES[target]}: "
     return Template(f"{prefix}{{{source}}}", f"{{{target}}}")
 

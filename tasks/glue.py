@@ -1,6 +1,6 @@
-"""GLUE as text to text, in T5's own words (Raffel et al. 2020, section 2.4, appendix D).
+"""GLUE as text to text, written as T5 writes it (Raffel et al. 2020, section 2.4, appendix D).
 
-The columns follow the name of the task, sorted as T5's code sorts them.
+The name of the task comes first, then the columns in the order of T5's code.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ _ENTAILMENT = ("entailment", "not_entailment")
 
 @dataclasses.dataclass(frozen=True)
 class Classification:
-    """One of GLUE's tasks with labels.
+    """One of the GLUE tasks whose targets are labels.
 
     Attributes:
       sentences: columns of text, in order.
-      labels: words for the labels 0, 1, …
-      metric_fns: those that GLUE reports.
-      examples: in the training split, which the mixture's rates are.
+      labels: the texts of the labels 0, 1, …
+      metric_fns: the metrics that GLUE reports.
+      examples: size of the training split, the rate of the task in the mixture.
     """
 
     sentences: tuple[str, ...]
@@ -31,7 +31,7 @@ class Classification:
     examples: int
 
     def form(self, name: str) -> Form:
-        """`NAME COLUMN: … COLUMN: …` to the label's word."""
+        """The template of the inputs, `NAME COLUMN: … COLUMN: …`, and of the label's text."""
         text = " ".join(f"{column}: {{{column}}}" for column in self.sentences)
         words = {str(i): label for i, label in enumerate(self.labels)}
         return Template(f"{name} {text}", "{label}", words={"label": words})
@@ -68,7 +68,7 @@ _STSB_EXAMPLES = 5_749
 
 
 def declare() -> None:
-    """Registers `glue_*`, and `glue`: all but WNLI, in proportion to their examples."""
+    """Registers `glue_*`, and the mixture `glue` of all but WNLI, in proportion to their sizes."""
     for name, task in TASKS.items():
         splits = None
         if name == "mnli":

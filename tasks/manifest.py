@@ -1,7 +1,7 @@
-"""A user's seqio task as JSON, so that training can know it without importing seqio.
+"""The manifest of a user's seqio task: a JSON description that training reads without seqio.
 
-`t5x-like cache` writes it where the module that registers the task can be imported; a
-training process reads it and leaves the module, and with it TensorFlow, alone.
+`t5x-like cache` writes it where the module that registers the task can be imported. A training
+process reads it, and so need not import that module and with it TensorFlow.
 """
 
 import dataclasses
@@ -10,23 +10,22 @@ from typing import Any
 
 from tasks import objectives
 from tasks.errors import TaskError
-from tasks.objectives import BoundObjective, Objective
-from tasks.objectives.objective import VocabularySpecs
-from tasks.task import Feature, Mixture
+from tasks.objectives import Objective
+from tasks.task import BaseTask, Feature, Metric, Mixture, Task
 from tasks.tokenizer_json import TokenizerVocabulary
 from tasks.vocabularies import ByteVocabulary, SentencePieceVocabulary, Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
-class DeclaredTask:
-    """What reading a cache needs to know of a task.
+class DeclaredTask(BaseTask):
+    """A task as its manifest describes it: enough to read its cache.
 
     Attributes:
       name: as registered with seqio.
       cache_name: its folder.
       output_features: what a model is given.
       learned: the objective, where one follows the cache.
-      recorded_fingerprint: of the declaration that the JSON was made from.
+      recorded_fingerprint: the task's fingerprint when the manifest was written.
     """
 
     name: str
@@ -34,56 +33,47 @@ class DeclaredTask:
     output_features: Mapping[str, Feature]
     learned: Objective | None
     recorded_fingerprint: str
-    metric_fns: Sequence[Callable[..., Any]] = ()
-
-    @property
-    def positioned(self) -> tuple[str, ...]:
-        """Features whose tokens come with their places in a longer text."""
-        return getattr(self.learned, "positioned", ())
+    metric_fns: Sequence[Metric] = ()
 
     @property
     def source_is_local(self) -> bool:
-        """Only the module knows the source."""
+        """False: only the task's own module knows its source."""
         return False
 
-    def objective(self, specs: VocabularySpecs) -> BoundObjective | None:
-        """The objective for these vocabularies."""
-        return None if self.learned is None else self.learned.bind(specs)
-
     def postprocess(self, text: str, example: Mapping[str, Any], is_target: bool) -> Any:
-        """The text as it is: seqio's postprocessing is in the module."""
+        """The text unchanged: the postprocessor is in the task's own module."""
         return text
 
     def fingerprint(self) -> str:
-        """As recorded."""
+        """The recorded fingerprint."""
         return self.recorded_fingerprint
 
     def with_vocabulary(self, vocabulary: Any) -> "DeclaredTask":
-        """Refused: the task's own module sets its vocabulary."""
+        """Always raises `TaskError`: the task's own module sets its vocabulary."""
         raise TaskError(
             f"the vocabulary of the seqio task '{self.name}' is set in the module that "
             "registers it: leave VOCABULARY unset (None)."
         )
 
     def seqio(self) -> Any:
-        """Refused: there is only the declaration."""
+        """Always raises `TaskError`: the `seqio.Task` is in the task's own module."""
         raise TaskError(
-            f"the seqio task '{self.name}' is in a module of yours: name it by --module_import."
+            f"the seqio task '{self.name}' is in a module of yours: name it with --module_import."
         )
 
 
-def to_json(task: Any) -> dict[str, Any] | None:
-    """The declaration of a `from_seqio.SeqioTask`, or of a mixture of them.
+def to_json(task: BaseTask | Mixture) -> dict[str, Any] | None:
+    """The manifest of a `from_seqio.SeqioTask`, or of a mixture of them.
 
-    None for tasks of ours, which need none, and where an objective or a vocabulary is not
-    one of this package.
+    None for a task declared with this package, which needs none, and where an objective or a
+    vocabulary is not one of this package.
     """
     if isinstance(task, Mixture):
         members = [(to_json(member), rate) for member, rate in task.tasks]
         if any(member is None for member, _ in members):
             return None
         return {"name": task.name, "tasks": members}
-    if not hasattr(task, "provider"):
+    if isinstance(task, Task):
         return None
     specs = {name: f.vocabulary.spec() for name, f in task.output_features.items()}
     settings = _settings_to_json(task.learned)
@@ -105,8 +95,12 @@ def to_json(task: Any) -> dict[str, Any] | None:
 def from_json(declaration: Mapping[str, Any]) -> DeclaredTask | Mixture:
     """The task or mixture that `to_json` described."""
     if "tasks" in declaration:
-        members = tuple((from_json(member), rate) for member, rate in declaration["tasks"])
+        members = tuple((_task(member), rate) for member, rate in declaration["tasks"])
         return Mixture(declaration["name"], members)
+    return _task(declaration)
+
+
+def _task(declaration: Mapping[str, Any]) -> DeclaredTask:
     return DeclaredTask(
         name=declaration["name"],
         cache_name=declaration["cache_name"],
@@ -120,7 +114,7 @@ def from_json(declaration: Mapping[str, Any]) -> DeclaredTask | Mixture:
 
 
 def _settings_to_json(settings: Any) -> dict[str, Any] | None:
-    """An objective, or what one is made of, or None where it is not of this package."""
+    """An objective or a part of one, or None where it is not one of this package."""
     if getattr(objectives, type(settings).__name__, None) is not type(settings):
         return None
     values: dict[str, Any] = {}
@@ -164,7 +158,7 @@ def _tokenizer_json(spec: Mapping[str, Any]) -> Vocabulary:
     )
 
 
-# From its spec; needs neither the file nor the tokenizer's library to be there.
+# From a spec: neither the vocabulary's file nor the tokenizer's library is needed.
 _VOCABULARIES: Mapping[str, Callable[[Mapping[str, Any]], Vocabulary]] = {
     "bytes": _bytes,
     "sentencepiece": _sentencepiece,

@@ -1,16 +1,17 @@
-"""What task metrics compute from postprocessed targets and predictions, in percent.
+"""Metrics of postprocessed targets and predictions, in percent.
 
-Every function takes two lists of equal length and gives `{name: value}`, the contract of
-seqio's `metric_fns`. Names and scales are those of T5's own metrics. No TensorFlow.
+Each function takes two lists of equal length and returns `{name: value}`, as seqio expects of
+`metric_fns`. Names and scales are those of T5's metrics. Nothing here needs TensorFlow.
 """
 
 import collections
 import re
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tasks.errors import TaskError
 
@@ -18,12 +19,12 @@ Metric = Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]
 
 
 def exact_match(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
-    """Share of the texts that are right to the letter."""
+    """Share of the predictions that equal their target, as texts."""
     return {"exact_match": _share_equal(targets, predictions)}
 
 
 def accuracy(targets: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
-    """Share of the labels that are right."""
+    """Share of the predictions that equal their target, as labels."""
     return {"accuracy": _share_equal(targets, predictions)}
 
 
@@ -33,7 +34,7 @@ def _share_equal(targets: Sequence[Any], predictions: Sequence[Any]) -> float:
 
 
 def f1(targets: Sequence[int], predictions: Sequence[int]) -> dict[str, float]:
-    """F1 of class 1 among classes 0 and 1; anything else counts as the wrong class."""
+    """F1 of class 1 for classes 0 and 1; any other prediction counts as the wrong class."""
     _check(targets, predictions)
     true, guess = np.asarray(targets), np.asarray(predictions)
     guess = np.where((guess == 0) | (guess == 1), guess, 1 - true)
@@ -43,10 +44,10 @@ def f1(targets: Sequence[int], predictions: Sequence[int]) -> dict[str, float]:
 
 
 def matthews_corrcoef(targets: Sequence[int], predictions: Sequence[int]) -> dict[str, float]:
-    """Matthews' correlation, CoLA's metric, for any number of classes.
+    """Matthews correlation coefficient, CoLA's metric, for any number of classes.
 
-    Gorodkin 2004, equation 8: the correlation of the two class indicators. 0 where it
-    is undefined (all of one class).
+    The correlation of the two class indicators (Gorodkin 2004, equation 8). 0 where it is
+    undefined because all targets or all predictions are of one class.
     """
     _check(targets, predictions)
     classes, codes = np.unique([*targets, *predictions], return_inverse=True)
@@ -61,17 +62,18 @@ def matthews_corrcoef(targets: Sequence[int], predictions: Sequence[int]) -> dic
 
 
 def pearson_corrcoef(targets: Sequence[float], predictions: Sequence[float]) -> dict[str, float]:
-    """Linear correlation; 0 where either side is constant."""
+    """Pearson's linear correlation; 0 where targets or predictions are constant."""
     return {"pearson_corrcoef": _correlation(targets, predictions)}
 
 
 def spearman_corrcoef(targets: Sequence[float], predictions: Sequence[float]) -> dict[str, float]:
-    """Linear correlation of the ranks, ties sharing their mean rank."""
+    """Spearman's rank correlation; equal values share their mean rank."""
     _check(targets, predictions)
     return {"spearman_corrcoef": _correlation(_ranks(targets), _ranks(predictions))}
 
 
-def _correlation(targets: Sequence[float], predictions: Sequence[float]) -> float:
+def _correlation(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
+    targets, predictions = np.asarray(targets), np.asarray(predictions)
     _check(targets, predictions)
     if np.ptp(targets) == 0 or np.ptp(predictions) == 0:
         return 0.0
@@ -85,10 +87,10 @@ def _ranks(values: Sequence[float]) -> np.ndarray:
 
 
 def squad(targets: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:
-    """Exact match `em` and token `f1`, each the best over the accepted answers.
+    """SQuAD's exact match `em` and token `f1`, each the best over the accepted answers.
 
-    The texts are compared in lower case, without punctuation and articles (Rajpurkar et
-    al. 2016, section 6.1).
+    Texts are compared in lower case, without punctuation and articles (Rajpurkar et al.
+    2016, section 6.1).
     """
     _check(targets, predictions)
     exact, overlap = [], []
@@ -114,7 +116,7 @@ def _word_f1(answer: list[str], guess: list[str]) -> float:
 
 
 def bleu(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
-    """Corpus BLEU by sacrebleu, international tokenization, exponential smoothing."""
+    """Corpus BLEU by sacrebleu, with international tokenization and exponential smoothing."""
     import sacrebleu
 
     _check(targets, predictions)
@@ -125,10 +127,10 @@ def bleu(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]
 
 
 def rouge(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
-    """ROUGE-1, ROUGE-2 and summary-level ROUGE-L by rouge-score: mean F-measures.
+    """Mean F-measures of ROUGE-1, ROUGE-2 and summary-level ROUGE-L, by rouge-score.
 
-    A sentence ends at ` . `, as in T5's metric. T5 reports the middle of a bootstrap,
-    which is this mean within sampling noise.
+    A sentence ends at ` . `, as in T5's metric. T5 reports the middle of a bootstrap
+    interval, which differs from this mean by sampling noise.
     """
     from rouge_score import rouge_scorer
 
@@ -142,9 +144,9 @@ def rouge(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float
     return {n: 100 * float(np.mean([score[n].fmeasure for score in scores])) for n in names}
 
 
-def _check(targets: Sequence[Any], predictions: Sequence[Any]) -> None:
+def _check(targets: Sized, predictions: Sized) -> None:
     if len(targets) != len(predictions) or not len(targets):
         raise TaskError(
-            f"a metric was given {len(targets)} targets and {len(predictions)} predictions: "
-            "equally many, and at least one, are needed."
+            f"a metric got {len(targets)} targets and {len(predictions)} predictions: "
+            "the same number of both, and at least one, is needed."
         )

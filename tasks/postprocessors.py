@@ -1,4 +1,4 @@
-"""Generated text to what the metrics compare; targets go the same way."""
+"""Postprocessors: from decoded text, generated or target, to what the metrics compare."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,18 +6,18 @@ from typing import Any, Protocol
 
 
 class Postprocessor(Protocol):
-    """Called with decoded text, the example it belongs to, and whether it is the target."""
+    """A function of decoded text, its example, and whether the text is the target."""
 
     def __call__(self, text: str, example: Mapping[str, Any], is_target: bool) -> Any:
-        """What the metrics are given."""
+        """The value that the metrics compare."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """The text as it is."""
+    """Returns the text unchanged."""
 
     def __call__(self, text: str, example: Mapping[str, Any], is_target: bool) -> str:
-        """`text`."""
+        """The text."""
         return text
 
 
@@ -26,31 +26,31 @@ TEXT = Text()
 
 @dataclasses.dataclass(frozen=True)
 class LabelClass:
-    """The number of a label, counted from 0; -1 for anything else, which is never right.
+    """The index of a label, from 0; -1 for any other text, which always counts as wrong.
 
     Attributes:
-      labels: all labels, as the model writes them.
+      labels: the texts of all labels.
     """
 
     labels: Sequence[str]
 
     def __call__(self, text: str, example: Mapping[str, Any], is_target: bool) -> int:
-        """The label's number; the exact text counts (Raffel et al. 2020, section 2.4)."""
+        """The index of the label that equals the text (Raffel et al. 2020, section 2.4)."""
         return list(self.labels).index(text) if text in self.labels else -1
 
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A number, or `otherwise` for a text that is none.
+    """The number that a text spells, or `otherwise` where it spells none.
 
     Attributes:
-      otherwise: outside the range of the targets.
+      otherwise: a number outside the range of the targets.
     """
 
     otherwise: float = -1.0
 
     def __call__(self, text: str, example: Mapping[str, Any], is_target: bool) -> float:
-        """`text` as a finite number."""
+        """The text as a finite number, or `otherwise`."""
         try:
             value = float(text)
         except ValueError:
@@ -60,10 +60,10 @@ class Number:
 
 @dataclasses.dataclass(frozen=True)
 class AllAnswers:
-    """The text; as the target, every accepted answer of the example."""
+    """The text of a prediction, and all accepted answers of a target."""
 
     def __call__(self, text: str, example: Mapping[str, Any], is_target: bool) -> Any:
-        """`text`, or the list of answers."""
+        """The text, or the example's list of answers."""
         if not is_target:
             return text
         answers = example["answers"]

@@ -1,20 +1,21 @@
-"""Tasks and mixtures by name, and building them in one call."""
+"""The registry of tasks and mixtures, and functions that build tasks."""
 
 import dataclasses
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeVar
 
 from tasks.errors import TaskError
 from tasks.forms import Form, PlainText
 from tasks.objectives import Objective
 from tasks.postprocessors import TEXT, Postprocessor
 from tasks.sources import Source, Tfds
-from tasks.task import Feature, Metric, Mixture, Task
+from tasks.task import BaseTask, Feature, Metric, Mixture, Task
 from tasks.vocabularies import ByteVocabulary, Vocabulary
 
-_REGISTERED: dict[str, Task | Mixture] = {}
+_TaskOrMixture = TypeVar("_TaskOrMixture", bound=BaseTask | Mixture)
+_REGISTERED: dict[str, BaseTask | Mixture] = {}
 
 
 def unsupervised(
@@ -26,13 +27,13 @@ def unsupervised(
     vocabulary: Vocabulary | None = None,
     cache_name: str = "",
 ) -> Task:
-    """A task on plain text.
+    """A task on unlabelled text.
 
     Args:
       name: of the task.
-      source: has the column of the text.
-      objective: what to learn from the text; None takes each document as targets.
-      column: the text's.
+      source: has a column with the text.
+      objective: makes inputs and targets of the text; None makes each document targets.
+      column: name of the column.
       vocabulary: None takes bytes.
       cache_name: shared by tasks that differ only in the objective; "" takes the name.
     """
@@ -58,12 +59,12 @@ def text_to_text(
     metrics: Sequence[Metric] = (),
     cache_name: str = "",
 ) -> Task:
-    """A task of inputs and targets.
+    """A task with inputs and targets.
 
     Args:
       name: of the task.
       source: has the columns that the form uses.
-      form: makes the two texts of a row, such as `forms.Template`.
+      form: makes inputs and targets of a row, such as `forms.Template`.
       vocabulary: None takes bytes.
       postprocessor: decoded text to what the metrics compare.
       metrics: functions of targets and predictions, such as `metrics.bleu`.
@@ -84,19 +85,19 @@ def _features(names: Sequence[str], vocabulary: Vocabulary | None) -> dict[str, 
     return {name: Feature(vocabulary or ByteVocabulary()) for name in names}
 
 
-def add_task(task: Task) -> Task:
-    """Makes a task known by its name; a later one of the same name replaces it."""
+def add_task(task: _TaskOrMixture) -> _TaskOrMixture:
+    """Registers a task or mixture under its name, in place of an earlier one of that name."""
     _REGISTERED[task.name] = task
     return task
 
 
 def add_mixture(name: str, rates: Mapping[str, float]) -> Mixture:
-    """Makes a mixture of registered tasks known by its name.
+    """Registers a mixture of registered tasks.
 
     Args:
       name: of the mixture.
-      rates: how often each task is drawn, by name; `task.proportional_rates` computes
-        them from numbers of examples.
+      rates: how often each task is drawn, by name; `proportional_rates` computes them from
+        numbers of examples.
 
     Raises:
       TaskError: an unknown task, or a rate that is not positive.
@@ -105,7 +106,9 @@ def add_mixture(name: str, rates: Mapping[str, float]) -> Mixture:
     for member, rate in rates.items():
         task = _find(member)
         if isinstance(task, Mixture):
-            raise TaskError(f"mixture '{name}' holds the mixture '{member}': tasks are needed.")
+            raise TaskError(
+                f"mixture '{name}' contains the mixture '{member}': only tasks are allowed."
+            )
         members.append((task, rate))
     mixture = Mixture(name, tuple(members))
     _REGISTERED[name] = mixture
@@ -113,7 +116,7 @@ def add_mixture(name: str, rates: Mapping[str, float]) -> Mixture:
 
 
 def names() -> list[str]:
-    """The names of all tasks and mixtures."""
+    """The names of all registered tasks and mixtures."""
     return sorted(_REGISTERED)
 
 
@@ -121,47 +124,48 @@ def get_mixture_or_task(
     name: str,
     vocabulary: Vocabulary | None = None,
     tfds_data_dir: str | None = None,
-) -> Any:
+) -> BaseTask | Mixture:
     """The task or mixture of this name.
 
-    What a user's module has registered with seqio is found as well, once that module
-    has been imported.
+    Tasks and mixtures that a user's module registers with seqio are found as well, once that
+    module has been imported.
 
     Args:
       name: as registered.
-      vocabulary: replaces that of every feature; None leaves it.
-      tfds_data_dir: where TFDS finds the dataset; None leaves it to `TFDS_DATA_DIR`.
+      vocabulary: replaces that of every feature; None keeps it.
+      tfds_data_dir: where TFDS finds the dataset; None takes the environment's `TFDS_DATA_DIR`.
 
     Raises:
-      TaskError: no such name; the nearest are given.
+      TaskError: the name is unknown; the message has the nearest ones.
     """
     found = _find(name)
     if vocabulary is not None:
         found = found.with_vocabulary(vocabulary)
-    if tfds_data_dir is not None:
-        found = _with_data_dir(found, tfds_data_dir)
-    return found
+    if tfds_data_dir is None:
+        return found
+    if isinstance(found, BaseTask):
+        return _with_data_dir(found, tfds_data_dir)
+    members = tuple((_with_data_dir(task, tfds_data_dir), rate) for task, rate in found.tasks)
+    return dataclasses.replace(found, tasks=members)
 
 
-def _find(name: str) -> Any:
+def _find(name: str) -> BaseTask | Mixture:
     if name in _REGISTERED:
         return _REGISTERED[name]
     others: list[str] = []
     if "seqio" in sys.modules:
-        from tasks import from_seqio
+        from tasks.seqio_interop import from_seqio
 
         others = from_seqio.names()
         if name in others:
-            return from_seqio.from_seqio(name)
+            return from_seqio.find(name)
     near = difflib.get_close_matches(str(name), [*names(), *others], n=4, cutoff=0.5)
     hint = f"nearest names: {', '.join(near)}" if near else f"known: {', '.join(names())}"
     raise TaskError(f"no task or mixture is called '{name}'; {hint}.")
 
 
-def _with_data_dir(found: Task | Mixture, directory: str) -> Task | Mixture:
-    if isinstance(found, Mixture):
-        members = tuple((_with_data_dir(task, directory), rate) for task, rate in found.tasks)
-        return dataclasses.replace(found, tasks=members)
-    if not isinstance(getattr(found, "source", None), Tfds):
-        return found
-    return dataclasses.replace(found, source=dataclasses.replace(found.source, data_dir=directory))
+def _with_data_dir(task: BaseTask, directory: str) -> BaseTask:
+    """The task with its TFDS dataset, if it is one, in another directory."""
+    if not isinstance(task, Task) or not isinstance(task.source, Tfds):
+        return task
+    return dataclasses.replace(task, source=dataclasses.replace(task.source, data_dir=directory))

@@ -1,17 +1,17 @@
-"""A task: source, form, vocabulary, objective and metrics, declared and not yet read."""
+"""Tasks and mixtures of tasks: declared once, read and tokenized later."""
 
+import abc
 import dataclasses
 import hashlib
 import inspect
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from tasks.errors import TaskError
 from tasks.forms import Form
-from tasks.objectives import BoundObjective, Objective
-from tasks.objectives.objective import VocabularySpecs
+from tasks.objectives import BoundObjective, Objective, VocabularySpecs
 from tasks.postprocessors import TEXT, Postprocessor
 from tasks.sources import Source
 from tasks.vocabularies import Vocabulary
@@ -19,9 +19,9 @@ from tasks.vocabularies import Vocabulary
 Metric = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, float]]
 # seqio's rule, so that every task can be registered there.
 _NAME = re.compile(r"[\w.:]+")
-# Where a vocabulary's file lies decides nothing, its SHA-256 does; nor do ids that objectives and
-# converters, which come after the cache, look for.
-_UNDECISIVE = (
+# Entries of a vocabulary's spec that leave the cache as it is: the place of its file, whose
+# SHA-256 counts instead, and ids that only objectives and the layout of batches look for.
+_NOT_IN_FINGERPRINT = (
     "file", "full_stop_ids", "mask_id", "mask_token", "special_ids", "eos_token",
     "start_id", "start_token",
 )  # fmt: skip
@@ -40,17 +40,78 @@ class Feature:
     add_eos: bool = True
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Task:
-    """What is learned from. Free of TensorFlow until `seqio()` is called.
-
-    The cache holds what the form writes, tokenized, without EOS; the objective, trimming
-    and EOS come after it.
+class BaseTask(abc.ABC):
+    """What all tasks have in common, wherever they are declared.
 
     Attributes:
-      name: letters, digits, `_`, `.` and `:`, as seqio takes it.
+      name: as registered.
+      cache_name: folder under the cache directory.
+      output_features: what a model is given, by name, after the objective.
+      learned: the objective, or None where the text itself is inputs and targets.
+      metric_fns: `(targets, predictions) -> {name: value}`.
+    """
+
+    name: str
+    cache_name: str
+    output_features: Mapping[str, Feature]
+    learned: Objective | None
+    metric_fns: Sequence[Metric]
+
+    @property
+    def tasks(self) -> Sequence[tuple["BaseTask", float]]:
+        """The task itself with rate 1, as a mixture lists its tasks."""
+        return ((self, 1.0),)
+
+    @property
+    def positioned(self) -> tuple[str, ...]:
+        """The features whose tokens come with their positions in a longer text."""
+        return getattr(self.learned, "positioned", ())
+
+    @property
+    @abc.abstractmethod
+    def source_is_local(self) -> bool:
+        """Whether the cache can be built from what is on this machine."""
+
+    def objective(self, vocabularies: VocabularySpecs) -> BoundObjective | None:
+        """The objective for these vocabularies, specs by feature name."""
+        return None if self.learned is None else self.learned.bind(vocabularies)
+
+    @abc.abstractmethod
+    def postprocess(self, text: str, example: Mapping[str, Any], is_target: bool) -> Any:
+        """Decoded text to what the metrics compare."""
+
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """Hex digest of everything that decides the cache.
+
+        Raises:
+          SourceUnavailable: the source or a vocabulary's file is not on this machine.
+        """
+
+    @abc.abstractmethod
+    def with_vocabulary(self, vocabulary: Vocabulary) -> Self:
+        """The same task with another vocabulary, and so with a cache of its own.
+
+        Raises:
+          TaskError: the vocabulary of this task cannot be replaced.
+        """
+
+    @abc.abstractmethod
+    def seqio(self) -> Any:
+        """The `seqio.Task`, registered; imports seqio, and so TensorFlow."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task(BaseTask):
+    """A task declared with this package.
+
+    The cache holds what the form writes, tokenized, without EOS; the objective, trimming
+    and EOS come after it. Nothing is read, and TensorFlow is not imported, before it is needed.
+
+    Attributes:
+      name: letters, digits, `_`, `.` and `:`, as seqio allows.
       source: where rows come from.
-      form: what text is made of a row.
+      form: turns a row into text.
       output_features: what a model is given, by name, after the objective.
       learned: the objective, or None where the text itself is inputs and targets.
       postprocessor: decoded text to what the metrics compare.
@@ -84,13 +145,13 @@ class Task:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        # gin wraps the functions it hands over, and its bindings stay in this process.
+        # Without gin's wrappers around functions, whose bindings stay in this process.
         functions = tuple(inspect.unwrap(function) for function in self.metric_fns)
         return {**self.__dict__, "metric_fns": functions}
 
     @property
     def cached_features(self) -> tuple[str, ...]:
-        """The int32 features that the cache holds."""
+        """The features in the cache, int32."""
         return self.form.features
 
     @property
@@ -100,21 +161,12 @@ class Task:
 
     @property
     def source_is_local(self) -> bool:
-        """Whether the cache can be built with nothing but this machine."""
+        """Whether the cache can be built from what is on this machine."""
         return self.source.is_local
-
-    @property
-    def positioned(self) -> tuple[str, ...]:
-        """Features whose tokens come with their places in a longer text."""
-        return getattr(self.learned, "positioned", ())
 
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
         """The text of every example, before it is tokenized."""
         return (self.form(row) for row in self.source.rows(split))
-
-    def objective(self, vocabularies: VocabularySpecs) -> BoundObjective | None:
-        """The objective for these vocabularies, specs by feature name."""
-        return None if self.learned is None else self.learned.bind(vocabularies)
 
     def postprocess(self, text: str, example: Mapping[str, Any], is_target: bool) -> Any:
         """Decoded text to what the metrics compare."""
@@ -133,7 +185,7 @@ class Task:
                 name: {
                     key: value
                     for key, value in self.output_features[name].vocabulary.spec().items()
-                    if key not in _UNDECISIVE
+                    if key not in _NOT_IN_FINGERPRINT
                 }
                 for name in self.cached_features
             },
@@ -141,7 +193,7 @@ class Task:
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def with_vocabulary(self, vocabulary: Vocabulary) -> "Task":
-        """The same with another vocabulary, and so with a cache of its own."""
+        """The same task with another vocabulary, and so with a cache of its own."""
         if all(feature.vocabulary == vocabulary for feature in self.output_features.values()):
             return self
         return dataclasses.replace(
@@ -155,9 +207,24 @@ class Task:
 
     def seqio(self) -> Any:
         """The `seqio.Task`, registered; imports seqio, and so TensorFlow."""
-        from tasks import seqio_pipeline
+        import seqio
 
-        return seqio_pipeline.register_task(self)
+        from tasks.seqio_interop import to_seqio
+
+        return to_seqio.register_task(
+            self.name,
+            cache_name=self.cache_name,
+            source=self.source.seqio(),
+            form=self.form,
+            output_features={
+                name: seqio.Feature(feature.vocabulary.seqio(), add_eos=feature.add_eos)
+                for name, feature in self.output_features.items()
+            },
+            objective=self.learned,
+            postprocess=self.postprocess,
+            metric_fns=self.metric_fns,
+            definition=repr(self),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +237,7 @@ class Mixture:
     """
 
     name: str
-    tasks: Sequence[tuple[Task, float]]
+    tasks: Sequence[tuple[BaseTask, float]]
 
     def __post_init__(self) -> None:
         for task, rate in self.tasks:
@@ -182,33 +249,35 @@ class Mixture:
         if not self.tasks:
             raise TaskError(f"mixture '{self.name}' has no tasks.")
 
-    def with_vocabulary(self, vocabulary: Vocabulary) -> "Mixture":
-        """The same with another vocabulary in every task."""
+    def with_vocabulary(self, vocabulary: Vocabulary) -> Self:
+        """The same mixture with another vocabulary in every task."""
         tasks = tuple((task.with_vocabulary(vocabulary), rate) for task, rate in self.tasks)
         return dataclasses.replace(self, tasks=tasks)
 
     def seqio(self) -> Any:
         """The `seqio.Mixture`, registered; imports seqio, and so TensorFlow."""
-        from tasks import seqio_pipeline
+        from tasks.seqio_interop import to_seqio
 
-        return seqio_pipeline.register_mixture(self)
+        for task, _ in self.tasks:
+            task.seqio()
+        return to_seqio.register_mixture(self.name, {task.name: rate for task, rate in self.tasks})
 
 
 def proportional_rates(
     examples: Mapping[str, int], limit: int | None = None, temperature: float = 1.0
 ) -> dict[str, float]:
-    """Rates from numbers of examples (Raffel et al. 2020, section 3.5.2).
+    """Mixing rates from numbers of examples (Raffel et al. 2020, section 3.5.2).
 
     Args:
-      examples: how many each task has.
-      limit: the artificial data set size limit K; None for none.
+      examples: number of examples of each task, by name.
+      limit: the artificial data set size limit K; None for no limit.
       temperature: rates are raised to the power of its inverse.
 
     Returns:
       `min(examples, limit) ** (1 / temperature)` by name.
 
     Raises:
-      TaskError: a temperature of 0 or less.
+      TaskError: the temperature is 0 or less.
     """
     if temperature <= 0:
         raise TaskError(f"mixing temperature {temperature}: a positive number is needed.")

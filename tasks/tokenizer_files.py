@@ -1,4 +1,4 @@
-"""The vocabulary that the tokenizer's files in a Hugging Face directory hold."""
+"""The vocabulary of the tokenizer files in a Hugging Face directory."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,12 @@ from tasks.tokenizer_json import TokenizerVocabulary
 from tasks.vocabularies import SentencePieceVocabulary
 from tasks.vocabularies.special_pieces import own_sentinels
 
-# T5's model has 32,000 pieces, after which its tokenizer adds the sentinels.
+# Sentinels to add by file name: T5's model has 32,000 pieces and no sentinels of its own.
 _SENTENCEPIECE = {"spiece.model": 100, "tokenizer.model": 0}
 _TOKENIZER = "tokenizer.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _MODEL_CONFIG = "config.json"
-# What a decoder begins with, the first that is an id; an encoder-decoder's is its own.
+# Keys of the start token; `decoder_start_token_id`, of encoder-decoders, comes first.
 _START = ("decoder_start_token_id", "bos_token_id")
 
 
@@ -21,12 +21,11 @@ def vocabulary_in(directory: Path) -> SentencePieceVocabulary | TokenizerVocabul
     """The vocabulary of the tokenizer in a Hugging Face directory, or None without one.
 
     Args:
-      directory: with `spiece.model` (T5), `tokenizer.model` (LLaMA) or `tokenizer.json`, of which
-        the first that is there is taken, and `config.json`, which may say what the decoder
-        begins with.
+      directory: has `spiece.model` (T5), `tokenizer.model` (LLaMA) or `tokenizer.json`, of which
+        the first is read, and `config.json`, which may name the start token of the decoder.
 
     Raises:
-      TaskError: the file is not what it should be.
+      TaskError: a file is malformed.
     """
     vocabulary = _tokenizer_in(directory)
     start_id = None if vocabulary is None else _start_id(directory / _MODEL_CONFIG)
@@ -48,7 +47,7 @@ def _tokenizer_in(directory: Path) -> SentencePieceVocabulary | TokenizerVocabul
 
 
 def _start_id(path: Path) -> int | None:
-    """The id that a model's configuration gives."""
+    """The start token in a model's configuration, if it names one."""
     if not path.is_file():
         return None
     try:
@@ -56,12 +55,12 @@ def _start_id(path: Path) -> int | None:
         return next((config[key] for key in _START if isinstance(config.get(key), int)), None)
     except (ValueError, AttributeError) as error:
         raise TaskError(
-            f"file '{path}' is not a model's: {type(error).__name__} {error}."
+            f"file '{path}' is not a model's configuration: {type(error).__name__} {error}."
         ) from None
 
 
 def _sentinels(directory: Path, usual: int) -> int:
-    """How many the tokenizer adds to a SentencePiece model."""
+    """The number of sentinels that the tokenizer adds to a SentencePiece model."""
     path = directory / _TOKENIZER_CONFIG
     if not path.is_file():
         return usual
@@ -72,7 +71,7 @@ def _sentinels(directory: Path, usual: int) -> int:
 
 
 def _own_sentinels(path: Path) -> int:
-    """How many a tokenizer.json ends in."""
+    """The number of sentinels at the end of a tokenizer.json."""
     try:
         added = json.loads(path.read_text("utf-8"))["added_tokens"]
         return own_sentinels([token["content"] for token in sorted(added, key=lambda t: t["id"])])
@@ -81,4 +80,6 @@ def _own_sentinels(path: Path) -> int:
 
 
 def _not_a_tokenizer(path: Path, error: Exception) -> TaskError:
-    return TaskError(f"file '{path}' is not a tokenizer's: {type(error).__name__} {error}.")
+    return TaskError(
+        f"file '{path}' is not a tokenizer's configuration: {type(error).__name__} {error}."
+    )

@@ -16,43 +16,42 @@ from tasks.vocabularies import until_eos
 from tasks.vocabularies.special_pieces import full_stops, own_sentinels
 
 _FILE = "tokenizer.json"
-# Where the names of special tokens stand, the first that has one wins.
+# Files that name special tokens; the first that names one counts.
 _CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
-# What they are called where no file beside the tokenizer says so.
+# Usual names, for tokens that no file names.
 _USUAL = {
     "eos_token": ("</s>", "<|endoftext|>", "<|end_of_text|>", "[SEP]"),
     "mask_token": ("<mask>", "[MASK]"),
     "unk_token": ("<unk>", "[UNK]"),
 }
-# Both the end of a text and what GPT-2 has read before the next begins.
+# GPT-2 ends each text with this token, and so reads it before the next text.
 _GPT2_END = "<|endoftext|>"
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerVocabulary:
-    """A `tokenizer.json` with exactly its own ids, so that published weights fit as they are.
+    """The vocabulary of a `tokenizer.json`, with the same ids, so that published weights fit.
 
-    Id 0 is a token here (GPT-2's "!", BART's `<s>`), although rows are padded with 0. Moving
-    it to another id would move a row of the embeddings, and logits would no longer stand in the
-    order in which other programs have them. So `zero_is_token` tells the reader of the data to go
-    by lengths: loss weights and segment ids say what is text, and no value says that it is not.
-    The tokenizer's own padding token is never written.
+    Id 0 is a token (GPT-2's "!", BART's `<s>`), although rows are padded with 0. Giving that
+    token another id would move a row of the embeddings and change the order of the logits. So
+    `zero_is_token` says that padding cannot be recognised by its value: loss weights and segment
+    ids tell it from text. The tokenizer's own padding token is never written.
 
-    Nothing is put before or after a text, whatever the file's post-processor does; EOS is the
-    feature's, and `start_id` the decoder's alone. Special tokens that are spelt out in a text are
-    read as such, as `transformers` reads them.
+    `encode` adds nothing before or after a text, even where the file's post-processor does: the
+    feature adds EOS, and the decoder `start_id`. Special tokens that are spelt out in a text are
+    read as special tokens, as in `transformers`.
 
     Attributes:
-      path: the file, or the directory that holds it as `tokenizer.json`, local or remote.
-      extra_ids: sentinels. A file that ends in `<extra_id_*>` has its own; else so many are
-        added after its last id, for which published weights have no rows.
-      eos_token: ends a sequence; None takes what `tokenizer_config.json` or
-        `special_tokens_map.json` beside the file says, or else a usual name.
-      mask_token: stands for masked text, found in the same way; there may be none.
-      start_token: what a decoder begins with; None takes the token that the file's
+      path: the file, or the directory of a file `tokenizer.json`, local or remote.
+      extra_ids: number of sentinels. A file that ends in `<extra_id_*>` has its own; otherwise
+        they are added after its last id, and published weights have no rows for them.
+      eos_token: ends a sequence; None takes the one that `tokenizer_config.json` or
+        `special_tokens_map.json` in the same directory names, or else a usual name.
+      mask_token: replaces masked text; found in the same way; there may be none.
+      start_token: the decoder's first input; None takes the token that the file's
         post-processor puts before a text (LLaMA's `<s>`), or else GPT-2's `<|endoftext|>`
         where that is the EOS, or else token 0. BART's decoder begins with its EOS, `</s>`,
-        of which the file says nothing.
+        which must be given here, because the file does not say so.
     """
 
     path: str
@@ -93,20 +92,20 @@ class TokenizerVocabulary:
             ) from None
         octets = self._octets
         try:
-            json.loads(octets)  # some of what is not JSON, the library takes
+            json.loads(octets)  # the library also accepts some files that are not JSON
             tokenizer = tokenizers.Tokenizer.from_str(octets.decode("utf-8"))
         except Exception as error:  # the library raises Exception itself
             raise TaskError(
                 f"vocabulary file '{self._file}' is not a tokenizer.json "
                 f"({str(error).strip().splitlines()[0]})."
             ) from None
-        # What a file asks for of either would cut or fill up texts unasked.
+        # A file can ask for either, which would cut or pad texts.
         tokenizer.no_truncation()
         tokenizer.no_padding()
         own = own_sentinels(_pieces(tokenizer))
         if own and own != self.extra_ids:
             raise TaskError(
-                f"vocabulary file '{self._file}' holds {own} sentinels: set extra_ids={own}, "
+                f"vocabulary file '{self._file}' has {own} sentinels: set extra_ids={own}, "
                 f"not {self.extra_ids}."
             )
         first = len(_pieces(tokenizer))
@@ -115,19 +114,19 @@ class TokenizerVocabulary:
         ids = [tokenizer.token_to_id(name) for name in names]
         if ids != list(range(first, first + len(names))):
             raise TaskError(
-                f"vocabulary file '{self._file}' leaves no room for sentinels after its last id "
-                f"{first - 1}: it has some of them, or ids without a token; set extra_ids=0."
+                f"vocabulary file '{self._file}' has no room for sentinels after its last id "
+                f"{first - 1}: it has some already, or ids without a token; set extra_ids=0."
             )
         return tokenizer
 
     @functools.cached_property
     def vocab_size(self) -> int:
-        """All ids, the sentinels included."""
+        """The number of ids, the sentinels included."""
         return len(_pieces(self._tokenizer))
 
     @functools.cached_property
     def _named(self) -> Mapping[str, str]:
-        """The names of special tokens in the files beside the tokenizer's."""
+        """The special tokens that the configuration files in the same directory name."""
         found: dict[str, str] = {}
         for name in _CONFIGS:
             path = self._file.parent / name
@@ -141,11 +140,13 @@ class TokenizerVocabulary:
                     if isinstance(token, str):
                         found.setdefault(role, token)
             except (ValueError, KeyError, AttributeError) as error:
-                raise TaskError(f"file '{path}' is not a tokenizer's: {error}.") from None
+                raise TaskError(
+                    f"file '{path}' is not a tokenizer's configuration: {error}."
+                ) from None
         return found
 
     def _special(self, role: str, given: str | None = None) -> int | None:
-        """The id of the token that is given, is named beside the file, or has a usual name."""
+        """The id of the token that is given, named in a configuration file, or usual."""
         if given is not None:
             found = self._tokenizer.token_to_id(given)
             if found is None:
@@ -160,7 +161,7 @@ class TokenizerVocabulary:
         """The id that ends a sequence.
 
         Raises:
-          TaskError: nothing says which.
+          TaskError: no setting and no file names it.
         """
         found = self._special("eos_token", self.eos_token)
         if found is None:
@@ -172,12 +173,12 @@ class TokenizerVocabulary:
 
     @functools.cached_property
     def unk_id(self) -> int | None:
-        """The id of what cannot be written; byte-level vocabularies need none."""
+        """The id of unknown text; byte-level vocabularies need none."""
         return self._special("unk_token")
 
     @functools.cached_property
     def mask_id(self) -> int | None:
-        """The id that stands for masked text, or None."""
+        """The id that replaces masked text, or None."""
         return self._special("mask_token", self.mask_token)
 
     @functools.cached_property
@@ -193,11 +194,11 @@ class TokenizerVocabulary:
         if token is None and self._tokenizer.token_to_id(_GPT2_END) == self.eos_id:
             return self.eos_id
         found = 0 if token is None else self._special("start_token", token)
-        assert found is not None  # a token that is named is found or refused
+        assert found is not None  # a token that is given is found or an error
         return found
 
     def starting_with(self, start_id: int) -> "TokenizerVocabulary":
-        """The same, for a decoder that begins with an id below `vocab_size`."""
+        """The same vocabulary with another start token, an id below `vocab_size`."""
         if start_id == self.start_id:
             return self
         return dataclasses.replace(self, start_token=self._tokenizer.id_to_token(start_id))
@@ -215,24 +216,24 @@ class TokenizerVocabulary:
         """The ids of a text, without EOS.
 
         Raises:
-          TaskError: the file has no token for some of it, not even an unknown one.
+          TaskError: some of the text has no token, and there is no unknown token.
         """
         tokenizer = self._tokenizer
         try:
             return tokenizer.encode(text, add_special_tokens=False).ids
         except Exception as error:  # the library raises Exception itself
             raise TaskError(
-                f"vocabulary file '{self._file}' cannot write {text[:40]!r}: "
+                f"vocabulary file '{self._file}' cannot encode {text[:40]!r}: "
                 f"{str(error).strip().splitlines()[0]}."
             ) from None
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids up to the first EOS; special tokens and ids of none are left out."""
+        """The text of ids up to the first EOS, without special tokens and unused ids."""
         kept = [i for i in until_eos(ids, self.eos_id) if 0 <= i < self.vocab_size]
         return self._tokenizer.decode(kept, skip_special_tokens=True)
 
     def spec(self) -> dict[str, Any]:
-        """What decides the ids, as JSON; `sha256` is of the file's bytes. Nothing pads."""
+        """A description of the ids, as JSON; `sha256` is of the file's bytes, no id pads."""
         return {
             "kind": "tokenizer.json",
             "vocab_size": self.vocab_size,
@@ -258,23 +259,23 @@ class TokenizerVocabulary:
 
     def seqio(self) -> Any:
         """The equal `seqio.Vocabulary`."""
-        from tasks.seqio_vocabulary import SeqioTokenizer
+        from tasks.seqio_interop.vocabularies import PythonVocabulary
 
-        return SeqioTokenizer(self)
+        return PythonVocabulary(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is loaded from the file stays behind: gin copies and processes pickle this.
+        # Without what was read from the file: gin copies this object and processes pickle it.
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
 def _put_before(processor: Mapping[str, Any]) -> str | None:
-    """The token that a post-processor, as a file describes it, puts before a single text."""
+    """The token that a post-processor of a file puts before a single text."""
     match processor.get("type"):
         case "Sequence":
             found = (_put_before(one) for one in processor["processors"])
             return next((token for token in found if token is not None), None)
         case "TemplateProcessing":
-            first = next(iter(processor["single"]), {})
+            first: Mapping[str, Any] = next(iter(processor["single"]), {})
             return first.get("SpecialToken", {}).get("id")
         case "BertProcessing" | "RobertaProcessing":
             return processor["cls"][0]

@@ -74,7 +74,7 @@ def _example(config: DatasetConfig, model: Model) -> Mapping[str, Any]:
 def _check_vocabulary(config: DatasetConfig, model: Model) -> None:
     """Compares all ids where the objective writes sentinels, else those that text is made of."""
     task = config.task
-    for member in [one for one, _ in task.tasks] if hasattr(task, "tasks") else [task]:
+    for member, _ in task.tasks:
         for name, feature in member.output_features.items():
             vocabulary = feature.vocabulary
             try:

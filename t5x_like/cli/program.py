@@ -329,10 +329,7 @@ def _tasks(options: argparse.Namespace, config: Any) -> list[Any]:
     if config.has_macro("VOCABULARY"):
         settings["vocabulary"] = config.macro("VOCABULARY")
     named = [tasks.get_mixture_or_task(name, **settings) for name in options.task]
-    members = []
-    for task in named or [config.macro("TASK")]:
-        members += [member for member, _ in task.tasks] if hasattr(task, "tasks") else [task]
-    return members
+    return [member for task in named or [config.macro("TASK")] for member, _ in task.tasks]
 
 
 def _build_missing_caches(options: argparse.Namespace, config: Any) -> None:

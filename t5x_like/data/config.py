@@ -56,18 +56,13 @@ class DatasetConfig:
     verify_source: bool = True
 
 
-def tasks_of(task: Task | Mixture) -> list[tuple[Task, float]]:
-    """The tasks of a mixture with their rates; a task alone has rate 1."""
-    return list(task.tasks) if hasattr(task, "tasks") else [(task, 1.0)]
-
-
 def feature_names(task: Task | Mixture) -> tuple[str, ...]:
     """Names of the features that a model is given.
 
     Raises:
       UserError: the tasks of a mixture do not have the same features, or there are none.
     """
-    members = tasks_of(task)
+    members = task.tasks
     if not members:
         raise UserError(f"mixture {task.name!r} has no tasks")
     names = tuple(members[0][0].output_features)
@@ -103,7 +98,7 @@ def example_batch(config: DatasetConfig, batch_format: str, rows: int | None = N
 
 def facts_of(config: DatasetConfig) -> TaskFacts:
     """What is known of the tasks before they are opened: all but `start_id`."""
-    members = [task for task, _ in tasks_of(config.task)]
+    members = [task for task, _ in config.task.tasks]
     return TaskFacts(
         feature_names(config.task),
         zero_is_token=any(

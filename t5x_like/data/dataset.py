@@ -16,7 +16,7 @@ import grain
 from t5x_like.data import examples as task_examples
 from t5x_like.data import formats
 from t5x_like.data.cache.status import require_cache
-from t5x_like.data.config import DatasetConfig, facts_of, packs, tasks_of
+from t5x_like.data.config import DatasetConfig, facts_of, packs
 from t5x_like.data.contiguous import ContiguousRows
 from t5x_like.data.evaluation import EvaluationDataset
 from t5x_like.data.formats import BoundFormat, Item, ModelBatch, Row
@@ -75,7 +75,7 @@ def _open_tasks(config: DatasetConfig, *, training: bool) -> list[task_examples.
     _allow_open_files()
     opened = []
     long_examples: LongExamples = config.long_examples if training else TrimLong()
-    for task, _ in tasks_of(config.task):
+    for task, _ in config.task.tasks:
         folder = require_cache(
             task, config.cache_dir, config.split, verify_source=config.verify_source
         )
@@ -118,7 +118,7 @@ def open_dataset(
     pack = packs(config, batch_format)
     facts = facts_of(config)
     formats.bound(batch_format, facts)  # refuses a task before its files are opened
-    members = tasks_of(config.task)
+    members = config.task.tasks
     opened = _open_tasks(config, training=True)
     facts = dataclasses.replace(facts, start_id=_start_id(opened))
     bound = formats.bound(batch_format, facts)

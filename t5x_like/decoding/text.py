@@ -43,8 +43,7 @@ class TextCodec:
             that the model needs.
         """
         prompts = prompts_of(model)
-        if hasattr(task, "tasks"):
-            task = task.tasks[0][0]
+        task, _ = task.tasks[0]
         features = task.output_features
         if "targets" not in features:
             raise UserError(

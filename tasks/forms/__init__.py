@@ -1,7 +1,7 @@
-"""How a row of a source becomes text to read and text to write.
+"""Forms: how a row of a source becomes the text of the features.
 
-A form is a frozen dataclass, called with one row: `{column: value}` to
-`{feature: text}`. It runs before the cache, in plain Python.
+A form is a frozen dataclass, called with one row: `{column: value}` to `{feature: text}`. It
+runs before the cache is written, in plain Python.
 """
 
 from tasks.forms.form import Form, PlainText, text_of

@@ -1,4 +1,4 @@
-"""The contract of a form, and the plainest one."""
+"""The interface of a form, and the form of plain text."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,32 +8,34 @@ import numpy as np
 
 
 class Form(Protocol):
-    """A row of a source to the text of the features.
+    """A function from a row of a source to the text of the features."""
 
-    Attributes:
-      columns: what it reads of a row.
-      features: the features that it writes and that are tokenized, as text.
-      kept: what else it writes, for the metrics: name to "text" or "texts" (a list).
-    """
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it reads."""
 
-    columns: tuple[str, ...]
-    features: tuple[str, ...]
-    kept: Mapping[str, str]
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features that it writes as text and that are tokenized."""
+
+    @property
+    def kept(self) -> Mapping[str, str]:
+        """What else it writes, for the metrics: name to "text" or "texts" (a list)."""
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """`{feature: text}` and what is kept.
+        """The texts of a row, `{feature: text}`, with the values that are kept.
 
         Raises:
-          TaskError: a value that the form has no text for.
+          TaskError: the form has no text for a value.
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class PlainText:
-    """One column as it is, as `targets`: for what follows the cache to work on.
+    """One column, unchanged, as `targets`; an objective makes more of it after the cache.
 
     Attributes:
-      column: the column of the text.
+      column: name of the column.
     """
 
     column: str = "text"
@@ -47,12 +49,12 @@ class PlainText:
         return (self.column,)
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """`{"targets": text}`."""
+        """The text of the column as `{"targets": text}`."""
         return {"targets": text_of(row[self.column])}
 
 
 def text_of(value: Any) -> str:
-    """A column's value as text: TFDS gives bytes, and labels as numbers."""
+    """A column's value as text: TFDS gives texts as bytes, and labels as numbers."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)

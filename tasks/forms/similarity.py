@@ -1,4 +1,4 @@
-"""STS-B: a number written as text."""
+"""STS-B: the similarity of two sentences, written as text."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from tasks.forms.form import text_of
 class Similarity:
     """Two sentences and their similarity, rounded to the nearest 0.2 (3.25 is `3.2`).
 
-    So regression becomes one of 26 texts, `0.0` to `5.0` (Raffel et al. 2020, section
-    2.4). A label of -1, as in the test set, becomes `-1.0`.
+    This turns regression into classification with 26 labels, `0.0` to `5.0` (Raffel et al.
+    2020, section 2.4). A label of -1, as in the test set, becomes `-1.0`.
 
     Attributes:
-      prefix: begins the inputs.
+      prefix: the first word of the inputs.
       first: column of the first sentence.
       second: column of the second sentence.
       score: column of the number.
@@ -36,7 +36,7 @@ class Similarity:
         return (self.first, self.second, self.score)
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """`stsb sentence1: … sentence2: …` and the number."""
+        """The inputs `stsb sentence1: … sentence2: …`, and the number as targets."""
         first, second = text_of(row[self.first]), text_of(row[self.second])
         try:
             score = float(text_of(row[self.score]))

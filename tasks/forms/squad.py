@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from tasks.forms.form import text_of
 
-# TensorFlow's regular expressions, which T5 used, take ASCII alone for word characters.
+# In TensorFlow's regular expressions, which T5 used, only ASCII has word characters.
 _PUNCTUATION = re.compile(r"(\W)", re.ASCII)
 _SPACE = re.compile(r"[ \t\n\f\r]+")
 
@@ -16,8 +16,8 @@ _SPACE = re.compile(r"[ \t\n\f\r]+")
 class Squad:
     """`question: … context: …` to the first answer, with spaces around punctuation.
 
-    As T5 wrote it (Raffel et al. 2020, appendix D.15). `answers` is kept for the
-    metrics, which take the best over all of them.
+    As T5 writes it (Raffel et al. 2020, appendix D.15). `answers` is kept for the metrics,
+    which take the best over all of them.
 
     Attributes:
       question: column of the question.
@@ -38,7 +38,7 @@ class Squad:
         return (self.question, self.context, self.answers)
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The texts, and `answers`; a question without an answer has an empty target."""
+        """Inputs, targets and `answers`; a question without an answer has empty targets."""
         answers = [pad_punctuation(text_of(answer)) for answer in row[self.answers]]
         question = pad_punctuation(text_of(row[self.question]))
         context = pad_punctuation(text_of(row[self.context]))
@@ -50,5 +50,5 @@ class Squad:
 
 
 def pad_punctuation(text: str) -> str:
-    """Spaces around everything that is no ASCII letter, digit or underscore."""
+    """The text with spaces around all that is not an ASCII letter, digit or underscore."""
     return _SPACE.sub(" ", _PUNCTUATION.sub(r" \1 ", text))

@@ -1,4 +1,4 @@
-"""Text-to-text by two templates."""
+"""Inputs and targets from two templates."""
 
 import dataclasses
 import string
@@ -8,21 +8,21 @@ from typing import Any, ClassVar
 from tasks.errors import TaskError
 from tasks.forms.form import text_of
 
-# What T5 writes where a test set has no label (Raffel et al. 2020's code, `glue`).
+# T5's code (`glue`) writes this where a test set has no label.
 _NO_LABEL = {"-1": "<unk>"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """Columns written into a text to read and a text to write.
+    """Columns filled into a template of the inputs and one of the targets.
 
-    `Template("translate English to German: {en}", "{de}")` is T5's translation (Raffel
-    et al. 2020, section 2.4).
+    `Template("translate English to German: {en}", "{de}")` is T5's translation (Raffel et al.
+    2020, section 2.4).
 
     Attributes:
-      inputs: text with columns in braces; braces of the text itself are doubled.
-      targets: the same for what the model should write.
-      words: for a column, its values and what stands for them in the text:
+      inputs: text with columns in braces; literal braces are doubled.
+      targets: the same for the targets.
+      words: for a column, its values and the texts that replace them:
         `{"label": {"0": "unacceptable", "1": "acceptable"}}`. A label of -1, as in test
         sets, becomes `<unk>`.
     """
@@ -47,7 +47,7 @@ class Template:
         """The columns of both templates, in order.
 
         Raises:
-          TaskError: a brace without its partner.
+          TaskError: a brace is not closed.
         """
         names: dict[str, None] = {}
         for template in (self.inputs, self.targets):
@@ -60,7 +60,7 @@ class Template:
         return tuple(names)
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """`{"inputs": text, "targets": text}`."""
+        """Both templates, filled in, as `{"inputs": text, "targets": text}`."""
         values = {column: self._word(column, row[column]) for column in self.columns}
         return {"inputs": fill(self.inputs, values), "targets": fill(self.targets, values)}
 
@@ -82,7 +82,7 @@ def _parse(template: str) -> Any:
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
-    """The template with its columns; what the values hold is not looked into."""
+    """The template with its columns filled in; braces in the values have no meaning."""
     return "".join(
         literal + ("" if name is None else values[name]) for literal, name, _, _ in _parse(template)
     )

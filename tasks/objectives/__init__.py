@@ -1,7 +1,7 @@
-"""What a tokenized document is turned into, afresh in every epoch, in pure NumPy.
+"""Objectives: what is learned from tokenized text, drawn anew in each epoch, in pure NumPy.
 
-One file an objective. Each is a frozen dataclass of settings whose `bind` takes the
-vocabularies' specs and gives a callable `(example, rng) -> example`; see `objective.py`.
+Each objective has a file and is a frozen dataclass of settings whose `bind` takes the specs of
+the vocabularies and returns a function `(example, rng) -> example`; see `objective.py`.
 """
 
 from tasks.objectives.causal_lm import CausalLM
@@ -18,7 +18,7 @@ from tasks.objectives.denoising import Denoising
 from tasks.objectives.drop_tokens import DropTokens
 from tasks.objectives.iid_span_corruption import IIDSpanCorruption
 from tasks.objectives.mass import MASS
-from tasks.objectives.objective import BoundObjective, Example, Objective
+from tasks.objectives.objective import BoundObjective, Example, Objective, VocabularySpecs
 from tasks.objectives.prefix_lm import PrefixLM
 from tasks.objectives.span_corruption import SpanCorruption
 
@@ -40,4 +40,5 @@ __all__ = [
     "TextInfilling",
     "TokenDeletion",
     "TokenMasking",
+    "VocabularySpecs",
 ]

@@ -1,4 +1,4 @@
-"""Denoising: a corrupted text is read, the original is written."""
+"""Denoising: the original text is predicted from a corrupted one."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ from tasks.objectives.objective import Example, VocabularySpecs, feature_length
 
 @dataclasses.dataclass(frozen=True)
 class Denoising:
-    """The text, corrupted in one or several ways, as `inputs`; as it was, as `targets`.
+    """A text with one or several corruptions as `inputs`, and the original as `targets`.
 
-    BART (Lewis et al. 2020, section 5.1) is `(SentencePermutation(), TextInfilling())`, which
-    permutes first so that masks are not taken for parts of sentences; T5's BERT-style,
-    MASS-style and deshuffling objectives (Raffel et al. 2020, table 3) are `TokenMasking` and
-    `Deshuffling` alone.
+    BART's objective (Lewis et al. 2020, section 5.1) is
+    `(SentencePermutation(), TextInfilling())`, which permutes the sentences of the original,
+    before spans are masked. T5's BERT-style, MASS-style and deshuffling objectives (Raffel et
+    al. 2020, table 3) are `TokenMasking` or `Deshuffling`.
 
     Attributes:
-      corruptions: done one after another.
+      corruptions: applied one after another.
       concatenate: whether documents are concatenated and cut to fit.
     """
 
@@ -32,15 +32,15 @@ class Denoising:
 
     def __post_init__(self) -> None:
         if not self.corruptions:
-            raise TaskError("Denoising.corruptions is empty: one or more is needed.")
-        # gin hands lists over where a file says so.
+            raise TaskError("Denoising.corruptions is empty: at least one is needed.")
+        # gin passes a list where a file has one.
         object.__setattr__(self, "corruptions", tuple(self.corruptions))
 
     def bind(self, specs: VocabularySpecs) -> "Denoiser":
-        """With the ids of the vocabulary of `targets`.
+        """The objective with the ids of the vocabulary of `targets`.
 
         Raises:
-          TaskError: it lacks what a corruption needs.
+          TaskError: a corruption needs a token that it does not have.
         """
         bound = tuple(corruption.bind(specs["targets"]) for corruption in self.corruptions)
         return Denoiser(bound, self.concatenate)
@@ -48,10 +48,10 @@ class Denoising:
 
 @dataclasses.dataclass(frozen=True)
 class Denoiser:
-    """Denoising with ids; made by `Denoising.bind`.
+    """Denoising with the ids of a vocabulary, made by `Denoising.bind`.
 
     Attributes:
-      corruptions: done one after another.
+      corruptions: applied one after another.
       concatenate: whether documents are concatenated and cut to fit.
     """
 
@@ -63,13 +63,13 @@ class Denoiser:
     document_eos: ClassVar[bool] = False
 
     def inputs_length(self, length: int) -> int:
-        """Tokens of `inputs`, EOS counted, for `length` tokens of text."""
+        """The length of `inputs`, with EOS, for `length` tokens of text."""
         for corruption in self.corruptions:
             length = corruption.result_length(length)
         return length + 1
 
     def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> int | None:
-        """The longest text that fits `targets` with EOS, and corrupted fits `inputs`."""
+        """The length of the longest text that fits `targets`, and corrupted `inputs`, with EOS."""
         if not self.concatenate:
             return None
         inputs = feature_length(task_feature_lengths, "inputs")
@@ -79,7 +79,7 @@ class Denoiser:
         return length
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        """`targets` int32 `[t]` to the same `targets`, and `inputs`."""
+        """Corrupts `targets` int32 `[t]` into `inputs` and gives both."""
         tokens = np.asarray(example["targets"], np.int32)
         corrupted = tokens
         for corruption in self.corruptions:

@@ -1,4 +1,4 @@
-"""Span corruption of tokens that are each dropped by chance (Raffel et al. 2020, section 3.1.4)."""
+"""Span corruption with independently dropped tokens (Raffel et al. 2020, section 3.1.4)."""
 
 import dataclasses
 import math
@@ -12,21 +12,21 @@ from tasks.objectives.objective import Example, VocabularySpecs, feature_length
 from tasks.objectives.span_corruption import corrupt
 from tasks.objectives.special_tokens import share
 
-# Standard deviations above the mean up to which targets are to fit: all but one row in 700.
+# Targets up to so many standard deviations above the mean fit: all but one row in 700.
 _MARGIN = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
 class IIDSpanCorruption:
-    """Drops each token independently; consecutive dropped tokens make one sentinel.
+    """Drops each token independently; one sentinel replaces consecutive dropped tokens.
 
     T5's "i.i.d. noise, replace spans", the baseline of its comparisons. `targets` are the
     dropped spans, each after its sentinel, and a last sentinel unless the text ends with a
-    dropped token. (T5's code gives the first sentinel of the targets to the first kept text, and
-    so is one off where a text begins with a dropped token.)
+    dropped token. (In T5's code the first sentinel of the targets is that of the first kept text,
+    so where a text begins with a dropped token, its sentinels are shifted by one.)
 
     Attributes:
-      noise_density: chance of each token to be dropped.
+      noise_density: probability that a token is dropped.
     """
 
     noise_density: float = 0.15
@@ -37,10 +37,10 @@ class IIDSpanCorruption:
         share(self.noise_density, "IIDSpanCorruption.noise_density")
 
     def bind(self, specs: VocabularySpecs) -> "IIDSpanCorrupter":
-        """With the sentinels of the vocabulary of `targets`.
+        """The objective with the sentinels of the vocabulary of `targets`.
 
         Raises:
-          TaskError: it has fewer than two.
+          TaskError: there are fewer than two.
         """
         spec = specs["targets"]
         if spec["extra_ids"] < 2:
@@ -53,12 +53,12 @@ class IIDSpanCorruption:
 
 @dataclasses.dataclass(frozen=True)
 class IIDSpanCorrupter:
-    """I.i.d. span corruption with ids; made by `IIDSpanCorruption.bind`.
+    """I.i.d. span corruption with the ids of a vocabulary, made by `IIDSpanCorruption.bind`.
 
     Attributes:
-      noise_density: chance of each token to be dropped.
+      noise_density: probability that a token is dropped.
       first_sentinel: id of the first sentinel; the next is one lower.
-      sentinels: how many there are. Where a text has more spans, the last of them are kept.
+      sentinels: number of sentinels. If a text has more spans, the last spans are not dropped.
     """
 
     noise_density: float
@@ -70,12 +70,12 @@ class IIDSpanCorrupter:
     document_eos: ClassVar[bool] = False
 
     def spans_of(self, length: int) -> float:
-        """The mean number of spans in a text: a dropped token begins one if it follows a kept."""
+        """The mean number of spans: a span begins at each dropped token after a kept one."""
         p = self.noise_density
         return p + (length - 1) * p * (1 - p)
 
     def targets_length(self, length: int) -> int:
-        """Tokens of `targets`, last sentinel and EOS counted, in all but one text of 700."""
+        """The length of `targets`, with last sentinel and EOS, that all but one text of 700 fit."""
         p = self.noise_density
         # A token adds 0, 1 or 2: b_i (2 - b_{i-1}) for independent b of mean p; its square has
         # the mean p (4 - 3p), its product with the next token's p^2 (2 - p).
@@ -84,10 +84,10 @@ class IIDSpanCorrupter:
         return math.ceil(length * mean + _MARGIN * math.sqrt(length * variance)) + 2
 
     def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> int | None:
-        """What fits `inputs` even where nothing is dropped, checked against `targets`.
+        """The length of a text that fits `inputs` undropped, checked with `targets`.
 
-        Inputs are shorter than the text by the dropped tokens but the first of each span, 2%
-        at a density of 0.15.
+        Inputs are shorter than the text by all dropped tokens but the first of each span, which
+        is 2% at a density of 0.15.
         """
         length = feature_length(task_feature_lengths, "inputs") - 1
         given = feature_length(task_feature_lengths, "targets")
@@ -95,7 +95,7 @@ class IIDSpanCorrupter:
         if given < needed:
             raise TaskError(
                 f"TASK_FEATURE_LENGTHS['targets'] is {given}: i.i.d. span corruption of "
-                f"{length + 1} inputs gives up to {needed} targets."
+                f"{length + 1} inputs makes up to {needed} targets."
             )
         if self.spans_of(length) > self.sentinels - 1:
             raise TaskError(
@@ -106,7 +106,7 @@ class IIDSpanCorrupter:
         return length
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        """`targets` int32 `[t]` to `inputs` and `targets`, int32."""
+        """Corrupts `targets` int32 `[t]`, giving `inputs` and `targets`, int32."""
         tokens = np.asarray(example["targets"], np.int32)
         dropped = rng.random(tokens.size, dtype=np.float32) < self.noise_density
         (starts,) = np.nonzero(dropped & ~np.concatenate(([False], dropped[:-1])))

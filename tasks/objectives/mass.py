@@ -1,4 +1,4 @@
-"""MASS: one long span is masked for the encoder and predicted by the decoder, in its place."""
+"""MASS: one long span is masked in the encoder's input and predicted by the decoder."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,16 +15,16 @@ from tasks.objectives.special_tokens import Replacer, check_shares, share
 class MASS:
     """Masked sequence to sequence pre-training (Song et al. 2019).
 
-    `inputs` are the whole text with a contiguous span masked; `targets` are that span. The
-    decoder is given and predicts nothing but the span, "but keep the positional embedding of
-    the unmasked tokens unchanged" (section 4.1): `targets_positions` are the places of the
-    targets in the text, from 0. The decoder begins with the token 0, as all do here, where the
-    paper's figure 1 has one more mask.
+    `inputs` are the whole text with a contiguous span masked, and `targets` are that span. The
+    decoder reads and predicts only the span, at its positions in the text (section 4.1: the
+    "positional embedding of the unmasked tokens" stays), which are `targets_positions`, from 0.
+    The decoder's first input is the vocabulary's start token; in the paper's figure 1 it is
+    one more mask.
 
     Attributes:
       span_share: share of the text that is masked (section 4.1: about half).
-      mask_share: share of the span's tokens that the encoder sees as the mask.
-      random_share: share of them that it sees as a random token; the rest stay.
+      mask_share: share of the span's tokens that the mask replaces.
+      random_share: share of them that a random token replaces; the rest stay.
       mask_id: the mask; None takes the vocabulary's, or else its first sentinel.
       concatenate: whether documents are concatenated and cut to fit.
     """
@@ -43,10 +43,10 @@ class MASS:
         check_shares(self.mask_share, self.random_share, "MASS")
 
     def bind(self, specs: VocabularySpecs) -> "SpanMasker":
-        """With the mask and the ordinary tokens of the vocabulary of `targets`.
+        """The objective with the mask and the ordinary tokens of the vocabulary of `targets`.
 
         Raises:
-          TaskError: it has no mask token.
+          TaskError: there is no mask token.
         """
         replacer = Replacer.for_vocabulary(
             specs["targets"], self.mask_share, self.random_share, self.mask_id, "MASS"
@@ -56,7 +56,7 @@ class MASS:
 
 @dataclasses.dataclass(frozen=True)
 class SpanMasker:
-    """MASS with ids; made by `MASS.bind`.
+    """MASS with the ids of a vocabulary, made by `MASS.bind`.
 
     Attributes:
       span_share: share of the text that is masked.
@@ -74,11 +74,11 @@ class SpanMasker:
     document_eos: ClassVar[bool] = False
 
     def span_length(self, length: int) -> int:
-        """Masked tokens of a text; at least one, unless there is none."""
+        """The number of masked tokens of a text; at least one, unless the text is empty."""
         return min(max(round(length * self.span_share), 1), length)
 
     def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> int | None:
-        """What fills `inputs`, checked against `targets`.
+        """The length of a text that fills `inputs`, checked with `targets`.
 
         Raises:
           TaskError: `targets` are too short.
@@ -89,13 +89,17 @@ class SpanMasker:
         given, needed = feature_length(task_feature_lengths, "targets"), self.span_length(length)
         if given < needed + 1:
             raise TaskError(
-                f"TASK_FEATURE_LENGTHS['targets'] is {given}: MASS on {length + 1} inputs gives "
+                f"TASK_FEATURE_LENGTHS['targets'] is {given}: MASS with {length + 1} inputs makes "
                 f"{needed + 1} targets."
             )
         return length
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        """`targets` int32 `[t]` to `inputs` `[t]`, `targets` and `targets_positions` `[k]`."""
+        """Masks a span of `targets` int32 `[t]`.
+
+        Returns:
+          `inputs` `[t]`, `targets` and `targets_positions` `[k]`, int32.
+        """
         tokens = np.asarray(example["targets"], np.int32)
         length = self.span_length(tokens.size)
         start = int(rng.integers(tokens.size - length + 1))
@@ -105,7 +109,7 @@ class SpanMasker:
 def mask_span(
     tokens: np.ndarray, start: int, stop: int, replace: Replacer, rng: np.random.Generator
 ) -> Example:
-    """The example of which the tokens from `start` up to `stop` are the targets."""
+    """The example whose targets are the tokens from `start` up to `stop`."""
     places = np.arange(start, stop, dtype=np.int32)
     return {
         "inputs": replace(tokens, places, rng),

@@ -1,4 +1,4 @@
-"""The contract of an objective."""
+"""The interface of an objective."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -12,31 +12,36 @@ VocabularySpecs = Mapping[str, Mapping[str, Any]]
 
 
 class BoundObjective(Protocol):
-    """An objective that knows the ids it may write.
+    """An objective with the ids of a vocabulary: a function from example to example.
 
-    Attributes:
-      reads: features that it takes from the cached example, int32 `[t]` without EOS.
-      writes: features that it gives, int32 without EOS; nothing else is passed on.
-      document_eos: whether EOS closes every document *before* documents are
-        concatenated, and so none is appended to what the objective gives.
-
-    An objective whose targets do not stand at 0, 1, 2, … also has `positioned`, the names of
-    those of its features, and gives `NAME_positions` for each, int32 of the same length.
+    An objective whose targets are not at positions 0, 1, 2, … also has `positioned`, the names
+    of those features, and writes `NAME_positions` for each, int32 of the same length.
     """
 
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-    document_eos: bool
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The features that it takes from the cached example, int32 `[t]` without EOS."""
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The features that it gives, int32 without EOS; nothing else is passed on."""
+
+    @property
+    def document_eos(self) -> bool:
+        """Whether EOS ends each document *before* documents are concatenated.
+
+        No EOS is then appended to what the objective gives.
+        """
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        """A new example; the given one is left as it is. All randomness is `rng`'s."""
+        """A new example; the given one is not changed. All randomness comes from `rng`."""
 
     def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> int | None:
-        """Tokens of raw text in one example, or None where documents stay whole.
+        """The number of tokens of text in one example, or None if documents stay whole.
 
-        Not None asks the reader to concatenate documents and to cut the stream into
-        pieces of this length, so that what the objective gives fits
-        `task_feature_lengths` (which count EOS) with the least padding.
+        If it is a number, documents are concatenated and cut into pieces of this length
+        before the objective, so that its result fits `task_feature_lengths` (which include
+        EOS) with the least padding.
 
         Raises:
           TaskError: no length fits.
@@ -44,12 +49,14 @@ class BoundObjective(Protocol):
 
 
 class Objective(Protocol):
-    """The settings of an objective: a frozen dataclass of plain values, or of such again.
+    """The settings of an objective: a frozen dataclass of plain values or of such dataclasses.
 
-    It has `positioned` where what it binds to has.
+    It has `positioned` where the bound objective has.
     """
 
-    writes: tuple[str, ...]
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The features that the bound objective gives."""
 
     def bind(self, specs: VocabularySpecs) -> BoundObjective:
         """The objective for vocabularies given as `Vocabulary.spec()`, by feature name.
@@ -63,11 +70,11 @@ def feature_length(lengths: Mapping[str, int], name: str) -> int:
     """The length that TASK_FEATURE_LENGTHS gives a feature.
 
     Raises:
-      TaskError: none, or one that holds no token beside EOS.
+      TaskError: there is none, or it has room for EOS only.
     """
     if name not in lengths:
         raise TaskError(
-            f"TASK_FEATURE_LENGTHS gives {sorted(lengths)}: a length of '{name}' is needed too."
+            f"TASK_FEATURE_LENGTHS has {sorted(lengths)}: a length of '{name}' is needed too."
         )
     if lengths[name] < 2:
         raise TaskError(f"TASK_FEATURE_LENGTHS['{name}'] is {lengths[name]}: 2 or more is needed.")

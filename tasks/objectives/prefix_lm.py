@@ -1,4 +1,4 @@
-"""Prefix language modelling: the beginning is given, the rest predicted."""
+"""Prefix language modelling: the rest of a text is predicted from its beginning."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from tasks.objectives.objective import Example, VocabularySpecs, feature_length
 
 @dataclasses.dataclass(frozen=True)
 class PrefixLM:
-    """Cuts the text at a random place: `inputs` before it, `targets` after it.
+    """Splits the text at a random place into `inputs` and `targets`.
 
     The prefix has 1 to `t - 1` tokens, each length equally likely (Raffel et al. 2020,
     section 3.3.1).
 
     Attributes:
-      concatenate: whether documents are concatenated and cut to fit the longer half.
+      concatenate: whether documents are concatenated and cut to the longest text that fits.
     """
 
     concatenate: bool = True
@@ -27,19 +27,19 @@ class PrefixLM:
     document_eos: ClassVar[bool] = False
 
     def bind(self, specs: VocabularySpecs) -> "PrefixLM":
-        """Needs nothing of the vocabulary."""
+        """Returns itself: nothing depends on the vocabulary."""
         return self
 
     def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> int | None:
-        """Either half may take nearly all the text, so the shorter feature decides."""
+        """The length of the shorter feature, as either part may be nearly all of the text."""
         if not self.concatenate:
             return None
         names = ("inputs", "targets")
-        # One less for EOS, one more because the other half has at least one token.
+        # One token less for EOS, one more because the other part has at least one.
         return min(feature_length(task_feature_lengths, name) for name in names)
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        """`targets` int32 `[t]` to `inputs` `[p]` and `targets` `[t - p]`."""
+        """Splits `targets` int32 `[t]` into `inputs` `[p]` and `targets` `[t - p]`."""
         tokens = example["targets"]
         length = tokens.shape[0]
         # A single token is the target of an empty prefix.
@@ -47,5 +47,5 @@ class PrefixLM:
 
 
 def split(tokens: np.ndarray, prefix: int) -> Example:
-    """The example whose prefix has so many tokens."""
+    """The example of a text `[t]` whose prefix has `prefix` tokens."""
     return {"inputs": tokens[:prefix], "targets": tokens[prefix:]}

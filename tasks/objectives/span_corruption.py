@@ -1,4 +1,4 @@
-"""T5's span corruption: spans of text replaced by sentinels, and predicted."""
+"""T5's span corruption: sentinels replace spans of the text, which are predicted."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from tasks.objectives.special_tokens import random_places, share
 
 @dataclasses.dataclass(frozen=True)
 class SpanCorruption:
-    """Drops random spans; the objective of Raffel et al. 2020, section 3.3.4.
+    """Replaces random spans by sentinels and predicts them (Raffel et al. 2020, section 3.3.4).
 
-    Each dropped span becomes one sentinel in `inputs`; `targets` are the dropped spans,
-    each after its sentinel. The number of dropped tokens and of spans is exact, only
-    their places are random: the dropped tokens are cut into that many spans uniformly at
-    random, so is the rest, and the two alternate, beginning with text that is kept.
+    Each dropped span becomes one sentinel in `inputs`; `targets` are the dropped spans, each
+    after its sentinel. The numbers of dropped tokens and of spans are exact. The dropped tokens
+    and the kept ones are each cut into that number of spans, uniformly at random, and the two
+    kinds alternate, beginning with a kept one.
 
     Attributes:
-      noise_density: share of the tokens to drop.
-      mean_span_length: dropped tokens for each span.
+      noise_density: share of the tokens that are dropped.
+      mean_span_length: dropped tokens per span.
     """
 
     noise_density: float = 0.15
@@ -38,10 +38,10 @@ class SpanCorruption:
             )
 
     def bind(self, specs: VocabularySpecs) -> "SpanCorrupter":
-        """With the sentinels of the vocabulary of `targets`.
+        """The objective with the sentinels of the vocabulary of `targets`.
 
         Raises:
-          TaskError: it has none.
+          TaskError: there are none.
         """
         spec = specs["targets"]
         if not spec["extra_ids"]:
@@ -58,13 +58,13 @@ class SpanCorruption:
 
 @dataclasses.dataclass(frozen=True)
 class SpanCorrupter:
-    """Span corruption with ids; made by `SpanCorruption.bind`.
+    """Span corruption with the ids of a vocabulary, made by `SpanCorruption.bind`.
 
     Attributes:
-      noise_density: share of the tokens to drop.
-      mean_span_length: dropped tokens for each span.
+      noise_density: share of the tokens that are dropped.
+      mean_span_length: dropped tokens per span.
       first_sentinel: id of the first sentinel; the next is one lower.
-      sentinels: how many there are.
+      sentinels: number of sentinels.
     """
 
     noise_density: float
@@ -77,27 +77,27 @@ class SpanCorrupter:
     document_eos: ClassVar[bool] = False
 
     def counts(self, length: int) -> tuple[int, int]:
-        """Dropped tokens and spans in a text of `length` tokens (2 or more).
+        """The numbers of dropped tokens and of spans in a text of `length` tokens (2 or more).
 
         At least one token is dropped and one kept, and every span follows a kept token.
         """
-        # `round` rounds halves to even, as TensorFlow does in T5's own code.
+        # `round` rounds halves to even, as TensorFlow does in T5's code.
         dropped = min(max(round(length * self.noise_density), 1), length - 1)
         spans = max(round(dropped / self.mean_span_length), 1)
         return dropped, min(spans, length - dropped)
 
     def result_lengths(self, length: int) -> tuple[int, int]:
-        """Tokens of `inputs` and `targets`, EOS counted, for `length` tokens of text."""
+        """The lengths of `inputs` and `targets`, with EOS, for `length` tokens of text."""
         dropped, spans = self.counts(length)
         return length - dropped + spans + 1, dropped + spans + 1
 
     def raw_length(self, inputs_length: int) -> int:
-        """The longest text whose `inputs` fit, EOS counted: 568 for 512.
+        """The length of the longest text whose `inputs` with EOS fit: 568 for 512.
 
         Raises:
-          TaskError: there is none of two tokens or more.
+          TaskError: not even two tokens fit.
         """
-        # The inputs never shrink as the text grows, so the first that does not fit ends it.
+        # A longer text never has shorter inputs, so the search ends at the first that does not fit.
         length = 1
         while self.result_lengths(length + 1)[0] <= inputs_length:
             length += 1
@@ -109,13 +109,13 @@ class SpanCorrupter:
         return length
 
     def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> int | None:
-        """`raw_length` for `inputs`, checked against `targets` and the sentinels."""
+        """`raw_length` for `inputs`, checked with `targets` and the number of sentinels."""
         length = self.raw_length(feature_length(task_feature_lengths, "inputs"))
         given, needed = feature_length(task_feature_lengths, "targets"), self.result_lengths(length)
         if given < needed[1]:
             raise TaskError(
                 f"TASK_FEATURE_LENGTHS['targets'] is {given}: span corruption of {needed[0]} "
-                f"inputs gives {needed[1]} targets."
+                f"inputs makes {needed[1]} targets."
             )
         self._check_sentinels(self.counts(length)[1], length)
         return length
@@ -129,15 +129,15 @@ class SpanCorrupter:
             )
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        """`targets` int32 `[t]` to `inputs` and `targets`, int32, of exact lengths.
+        """Corrupts `targets` int32 `[t]`, giving `inputs` and `targets`, int32, of known lengths.
 
         Raises:
-          TaskError: more spans than sentinels.
+          TaskError: there are more spans than sentinels.
         """
         tokens = np.asarray(example["targets"], np.int32)
         length = tokens.shape[0]
         if length < 2:
-            # Nothing to cut: the text is kept, its target is the first sentinel alone.
+            # Too short to cut: the text is kept, and its target is just the first sentinel.
             sentinel = np.full(min(length, 1), self.first_sentinel, np.int32)
             return {"inputs": tokens, "targets": sentinel}
         dropped, spans = self.counts(length)
@@ -147,7 +147,7 @@ class SpanCorrupter:
         starts = kept_ends.copy()
         starts[1:] += dropped_ends[:-1]
 
-        # +1 where a span begins, -1 where it ends, summed up, is 1 inside the spans.
+        # The running sum of +1 where a span begins and -1 where it ends is 1 inside the spans.
         steps = np.zeros(length, np.int8)
         steps[starts] = 1
         steps[kept_ends[:-1] + dropped_ends[:-1]] = -1
@@ -156,13 +156,13 @@ class SpanCorrupter:
         sentinels = np.arange(self.first_sentinel, self.first_sentinel - spans, -1, dtype=np.int32)
         return {
             "inputs": _with_sentinels(tokens, ~in_span, starts, sentinels),
-            # Every span follows a kept token, whose place its sentinel takes.
+            # Each span follows a kept token, and its sentinel takes the place of that token.
             "targets": _with_sentinels(tokens, in_span, starts - 1, sentinels),
         }
 
 
 def _random_ends(items: int, segments: int, rng: np.random.Generator) -> np.ndarray:
-    """Ends (exclusive) of `items` in a row cut into non-empty segments, uniformly at random."""
+    """The ends (exclusive) of non-empty segments of `items` items, uniformly at random."""
     ends = np.empty(segments, np.intp)
     ends[-1] = items
     if segments > 1:
@@ -175,7 +175,7 @@ def _random_ends(items: int, segments: int, rng: np.random.Generator) -> np.ndar
 def _with_sentinels(
     tokens: np.ndarray, keep: np.ndarray, places: np.ndarray, sentinels: np.ndarray
 ) -> np.ndarray:
-    """The tokens to keep, and at `places` the sentinels."""
+    """The tokens to keep, with the sentinels at `places`."""
     tokens, keep = tokens.copy(), keep.copy()
     tokens[places] = sentinels
     keep[places] = True
@@ -183,17 +183,17 @@ def _with_sentinels(
 
 
 def corrupt(tokens: np.ndarray, in_span: np.ndarray, first_sentinel: int) -> Example:
-    """Span corruption with the spans given, which may stand anywhere.
+    """Span corruption with given spans, which may be anywhere in the text.
 
     Args:
       tokens: int32 `[t]`.
-      in_span: bool `[t]`, true where a token is dropped.
+      in_span: bool `[t]`, true for dropped tokens.
       first_sentinel: id of the first sentinel; the next is one lower.
 
     Returns:
-      `inputs`, every span replaced by one sentinel, and `targets`, the spans, each after its
-      sentinel, and a last sentinel where the text ends outside a span (Raffel et al. 2020,
-      figure 2).
+      `inputs`, in which one sentinel replaces each span, and `targets`, the spans, each after
+      its sentinel, and a last sentinel if the text does not end with a span (Raffel et al.
+      2020, figure 2).
     """
 
     def replace(tokens: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -205,7 +205,7 @@ def corrupt(tokens: np.ndarray, in_span: np.ndarray, first_sentinel: int) -> Exa
     in_span = np.asarray(in_span, np.bool_)
     kept, all_tokens = ~in_span, tokens
     if in_span[:1].any():
-        # The sentinel of a span takes the place of what is kept before it: here, nothing is.
+        # A sentinel takes the place of the kept token before its span; the first span has none.
         kept = np.concatenate(([True], kept))
         all_tokens = np.concatenate((tokens[:1], tokens))
     return {"inputs": replace(tokens, in_span), "targets": replace(all_tokens, kept)}

@@ -1,4 +1,4 @@
-"""The ids of a vocabulary that corruptions write or look for, and putting them in place."""
+"""Masks, full stops and random tokens, which objectives write or look for."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,23 +13,23 @@ def share(value: float, name: str) -> None:
     """Checks a setting that is a share of the tokens.
 
     Raises:
-      TaskError: it is not between 0 and 1, both excluded.
+      TaskError: it is not above 0 and below 1.
     """
     if not 0 < value < 1:
         raise TaskError(f"{name} is {value}: between 0 and 1 is needed.")
 
 
 def find_mask_id(spec: Mapping[str, Any], given: int | None, name: str) -> int:
-    """The id that stands for a masked token.
+    """The id that replaces a masked token.
 
     Args:
-      spec: of the vocabulary.
+      spec: the vocabulary's.
       given: the setting `mask_id`; None takes the vocabulary's own mask token, as BART's and
         BERT's have, or else its first sentinel, as T5 does (Raffel et al. 2020, section 3.3.1).
-      name: of who asks, for errors.
+      name: the objective's or corruption's, for errors.
 
     Raises:
-      TaskError: the vocabulary has neither, or `given` is none of its ids.
+      TaskError: the vocabulary has neither, or `given` is not one of its ids.
     """
     size = spec["vocab_size"]
     if given is not None:
@@ -52,25 +52,25 @@ def find_full_stop_ids(
     """The ids that end sentences.
 
     Args:
-      spec: of the vocabulary.
+      spec: the vocabulary's.
       given: the setting `full_stop_ids`; None takes the vocabulary's tokens that consist of
-        full stops alone.
-      name: of who asks, for errors.
+        full stops.
+      name: the objective's or corruption's, for errors.
 
     Raises:
-      TaskError: there is none.
+      TaskError: there are none.
     """
     found = spec.get("full_stop_ids") if given is None else given
     if not found:
         raise TaskError(
-            f"{name} needs to know where sentences end: the vocabulary names no token that is a "
-            f"full stop; set {name}.full_stop_ids."
+            f"{name} needs to know where sentences end: the vocabulary has no token of full "
+            f"stops; set {name}.full_stop_ids."
         )
     return tuple(found)
 
 
 def ordinary_ids(spec: Mapping[str, Any]) -> np.ndarray:
-    """All ids but sentinels and those with a special meaning, int32, ascending."""
+    """All ids but sentinels and those with a special meaning, int32, in ascending order."""
     special = [spec.get("pad_id"), spec["eos_id"], spec.get("unk_id"), spec.get("mask_id")]
     special += spec.get("special_ids", ())
     ids = np.arange(spec["vocab_size"] - spec["extra_ids"], dtype=np.int32)
@@ -78,23 +78,23 @@ def ordinary_ids(spec: Mapping[str, Any]) -> np.ndarray:
 
 
 def random_places(length: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` different places below `length`, any set equally likely, in no certain order."""
+    """`count` different indices below `length`, unordered, all sets equally likely."""
     if not count:
         return np.zeros(0, np.intp)
-    # The places of the smallest of as many random numbers are a random subset, at a third
-    # of the cost of a permutation.
+    # The indices of the smallest of `length` random numbers are a random subset, at a third of
+    # the cost of a permutation.
     return rng.random(length, dtype=np.float32).argpartition(count - 1)[:count]
 
 
 @dataclasses.dataclass(frozen=True)
 class Replacer:
-    """Writes masks and random tokens over chosen tokens; the rest of those stay unchanged.
+    """Replaces chosen tokens by masks and random tokens, in given shares, or not at all.
 
     Attributes:
       mask_share: share of the chosen tokens that become the mask.
-      random_share: share that become any ordinary token.
-      mask_id: of the mask.
-      ordinary: int32, the tokens to draw from.
+      random_share: share of them that become a random token.
+      mask_id: id of the mask.
+      ordinary: int32, the tokens that random ones are drawn from.
     """
 
     mask_share: float
@@ -111,7 +111,7 @@ class Replacer:
         mask_id: int | None,
         name: str,
     ) -> "Replacer":
-        """The replacer for the ids of a vocabulary; `name` asks for it.
+        """The replacer with the ids of a vocabulary; `name` is its user's, for errors.
 
         Raises:
           TaskError: there is no mask token.
@@ -122,7 +122,7 @@ class Replacer:
     def __call__(
         self, tokens: np.ndarray, places: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """A copy of `tokens`, int32 `[t]`, replaced at `places`, int `[n]`."""
+        """A copy of `tokens`, int32 `[t]`, with those at `places`, int `[n]`, replaced."""
         replaced = tokens.copy()
         if self.mask_share == 1:
             replaced[places] = self.mask_id

@@ -1,7 +1,7 @@
-"""Where text comes from. Every source is a frozen dataclass that a gin file can name.
+"""Sources of text: frozen dataclasses that a gin file can name.
 
-A source reads nothing until it is asked for examples. Local files need no TensorFlow;
-`seqio()` makes the same examples a `seqio.DataSource`.
+A source reads nothing until rows are asked for. Local files need no TensorFlow; `seqio()` gives
+the same rows as a `seqio.DataSource`.
 """
 
 from tasks.sources.hold_out import HoldOut

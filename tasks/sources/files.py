@@ -1,4 +1,4 @@
-"""Files named by globs, local or remote, plain or gzip, read as UTF-8."""
+"""Files that globs name, local or remote, plain or gzip, read as UTF-8."""
 
 import dataclasses
 import glob
@@ -9,45 +9,43 @@ import logging
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 
 from tasks.errors import SourceUnavailable, TaskError
 from tasks.sources import source as source_lib
 
 Patterns = str | Sequence[str]
 _LOG = logging.getLogger(__name__)
-# Beyond this, only both ends of a file go into its fingerprint.
+# Of a larger file, only the beginning and the end go into its fingerprint.
 _HASHED_WHOLE = 64 * 1024 * 1024
 _HASHED_END = 1024 * 1024
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FileSource:
-    """What the sources of one kind of file share; a subclass reads one file.
+    """Base class of the sources that read files of one kind; a subclass reads one file.
 
     Attributes:
       files: a glob, or several, for each split: `{"train": "data/*.txt"}`. Remote paths
         (`gs://…`) are read through `etils.epath`.
-      undecodable: what to do about bytes that are not UTF-8: "error", or "replace" each
-        by U+FFFD and log how many.
+      undecodable: for bytes that are not UTF-8: "error", or "replace" each by U+FFFD and log
+        how many there were.
     """
 
     files: Mapping[str, Patterns]
     undecodable: Literal["error", "replace"] = "error"
-
-    columns = ()
 
     def __post_init__(self) -> None:
         check_undecodable(self)
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that have files."""
+        """The names of the splits, which `files` has."""
         return tuple(self.files)
 
     @property
     def is_local(self) -> bool:
-        """Whether no pattern is remote."""
+        """Whether all patterns are local."""
         return not any("://" in p for patterns in self.files.values() for p in listed(patterns))
 
     def shards(self, split: str) -> Sequence[str]:
@@ -70,7 +68,7 @@ class FileSource:
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Of the settings, and of the files' names, sizes and contents, not of their folder."""
+        """Hex digest of the settings and of the files' names, sizes and contents."""
         digest = hashlib.sha256(settings(self).encode())
         for split in self.splits:
             digest.update(f"{split}\0".encode())
@@ -79,15 +77,15 @@ class FileSource:
         return digest.hexdigest()
 
     def seqio(self) -> Any:
-        """As a `seqio.DataSource` with one shard a file."""
-        return source_lib.seqio_source(self)
+        """The same rows as a `seqio.DataSource` with one shard per file."""
+        return source_lib.seqio_source(cast(source_lib.Source, self))  # a subclass has columns
 
 
 def check_undecodable(source: Any) -> None:
-    """Refuses another `undecodable` than there is.
+    """Checks the setting `undecodable` of a source.
 
     Raises:
-      TaskError: names the source.
+      TaskError: it is neither "error" nor "replace".
     """
     if source.undecodable not in ("error", "replace"):
         raise TaskError(
@@ -96,7 +94,7 @@ def check_undecodable(source: Any) -> None:
 
 
 def settings(source: Any) -> str:
-    """The fields of a source of files, but for the files, as JSON."""
+    """The fields of a source as JSON, without `files`."""
     fields = {f.name: getattr(source, f.name) for f in dataclasses.fields(source)}
     del fields["files"]
     return json.dumps([type(source).__name__, fields], sort_keys=True)
@@ -108,10 +106,10 @@ def listed(patterns: Patterns) -> list[str]:
 
 
 def expand(patterns: Patterns, where: str) -> list[str]:
-    """The files that globs name, in order.
+    """The files that globs name, in order; `where` is the setting, for errors.
 
     Raises:
-      SourceUnavailable: a pattern that names no file; `where` says which setting.
+      SourceUnavailable: a pattern matches no file.
     """
     found: list[str] = []
     for pattern in listed(patterns):
@@ -138,12 +136,12 @@ def _remote_matches(pattern: str) -> list[str]:
     try:
         matches = list(root.glob("/".join(path.parts[wild[0] :])))
     except NotImplementedError:
-        raise TaskError(f"pattern '{pattern}': `**` can be used for local files alone.") from None
+        raise TaskError(f"pattern '{pattern}': `**` works for local files only.") from None
     return sorted(str(match) for match in matches if match.is_file())
 
 
 def update_with_file(digest: Any, path: str) -> None:
-    """Adds a file's name, size and contents to a hash; of a large file, both ends.
+    """Adds a file's name, size and contents to a hash; of a large file, its beginning and end.
 
     Raises:
       SourceUnavailable: the file is missing or cannot be read.
@@ -167,14 +165,14 @@ def update_with_file(digest: Any, path: str) -> None:
 
 
 def unavailable(path: str, error: OSError) -> SourceUnavailable:
-    """What is said of a file that the system does not give."""
+    """The error for a file that cannot be opened or read."""
     if isinstance(error, FileNotFoundError):
         return SourceUnavailable(f"file '{path}' not found.")
     return SourceUnavailable(f"file '{path}' cannot be read: {error.strerror or error}.")
 
 
 def open_bytes(path: str) -> IO[bytes]:
-    """A file for reading, unpacked where its name ends in `.gz`.
+    """Opens a file for reading, decompressed where its name ends in `.gz`.
 
     Raises:
       SourceUnavailable: the file is missing or cannot be opened.
@@ -185,11 +183,11 @@ def open_bytes(path: str) -> IO[bytes]:
         f = epath.Path(path).open("rb")
     except OSError as error:
         raise unavailable(path, error) from None
-    return gzip.GzipFile(fileobj=f) if path.endswith(".gz") else f
+    return cast(IO[bytes], gzip.GzipFile(fileobj=f)) if path.endswith(".gz") else f
 
 
 def lines(path: str, undecodable: str) -> Iterator[tuple[int, str]]:
-    """The lines of a file without their ends, numbered from 1.
+    """The lines of a file without line ends, numbered from 1.
 
     Raises:
       TaskError: not UTF-8 (file and byte offset), broken gzip, or a file that cannot be read.
@@ -218,7 +216,7 @@ def whole(path: str, undecodable: str) -> str:
 
 
 def _replaced(data: bytes, text: str) -> int:
-    """How many U+FFFD of a decoded text were not there before."""
+    """The number of U+FFFD that decoding put into a text."""
     return text.count("\ufffd") - data.count(b"\xef\xbf\xbd") if "\ufffd" in text else 0
 
 
@@ -231,16 +229,16 @@ def _unpacked(f: IO[bytes], path: str) -> Iterator[bytes]:
     try:
         yield from f
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise TaskError(f"file '{path}' is not whole gzip: {error}.") from None
+        raise TaskError(f"file '{path}' is damaged gzip: {error}.") from None
     except OSError as error:
         raise unavailable(path, error) from None
 
 
 def decode(data: bytes, path: str, offset: int, undecodable: str) -> str:
-    """UTF-8 to text, without a byte-order mark at the beginning of the file.
+    """UTF-8 to text, without a byte-order mark at the beginning of a file.
 
     Raises:
-      TaskError: not UTF-8; names the file and the offset of the byte.
+      TaskError: not UTF-8; the message has the file and the offset of the byte.
     """
     mark = b"\xef\xbb\xbf"
     if offset == 0 and data.startswith(mark):

@@ -1,4 +1,4 @@
-"""Splits for a source that comes in one piece."""
+"""A validation and a test split for a source that has none."""
 
 import dataclasses
 import hashlib
@@ -11,15 +11,15 @@ from tasks.sources import source as source_lib
 
 @dataclasses.dataclass(frozen=True)
 class HoldOut:
-    """Takes validation rows (and test rows) out of the `train` split.
+    """Takes validation rows (and test rows) from the `train` split of a source.
 
-    A hash of the row's text decides, so that copies of a row stay together and adding
-    files moves no row from one split to another.
+    A hash of the row's text decides, so that copies of a row are in the same split, and
+    adding files moves no row to another split.
 
     Attributes:
       source: has a `train` split; its other splits are not used.
       validation: share of the rows, 0 to 1.
-      test: share of the rows, 0 for no such split.
+      test: share of the rows; 0 for no test split.
     """
 
     source: source_lib.Source
@@ -35,27 +35,27 @@ class HoldOut:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """`train` and the splits with a share."""
+        """`train`, and those of `validation` and `test` that have a share."""
         shares = {"validation": self.validation, "test": self.test}
         return ("train", *(name for name, share in shares.items() if share))
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """As the source's."""
+        """The columns of the source."""
         return self.source.columns
 
     @property
     def is_local(self) -> bool:
-        """As the source."""
+        """Whether the source is local."""
         return self.source.is_local
 
     def shards(self, split: str) -> Sequence[str]:
-        """The shards of `train`, whichever split is asked for."""
+        """The shards of the source's `train`, for every split."""
         source_lib.check_split(self, split)
         return self.source.shards("train")
 
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
-        """The rows that the hash puts into this split."""
+        """The rows that the hash assigns to this split."""
         source_lib.check_split(self, split)
         for row in self.source.rows("train", shards):
             if self._split_of(row) == split:
@@ -69,16 +69,16 @@ class HoldOut:
         return "test" if place < self.validation + self.test else "train"
 
     def fingerprint(self) -> str:
-        """Of the source and the shares."""
+        """Hex digest of the source's fingerprint and the shares."""
         settings = f"{self.source.fingerprint()} {self.validation} {self.test}"
         return hashlib.sha256(settings.encode()).hexdigest()
 
     def seqio(self) -> Any:
-        """As a `seqio.DataSource`."""
+        """The same rows as a `seqio.DataSource`."""
         return source_lib.seqio_source(self)
 
 
 def unit_hash(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
+    """A hash of a text as a number in [0, 1)."""
     digest = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

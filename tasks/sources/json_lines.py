@@ -1,4 +1,4 @@
-"""JSONL files: one JSON object a line."""
+"""JSONL files, with one JSON object per line."""
 
 import dataclasses
 import json
@@ -12,16 +12,16 @@ from tasks.sources.source import Row
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JsonLines(files.FileSource):
-    """One JSON object a line.
+    """Files with one JSON object per line.
 
     Attributes:
-      columns: keys to read. What is not a string is written as JSON: `1`, `0.5`, `true`.
+      columns: keys to read. A value that is not a string is written as JSON: `1`, `0.5`, `true`.
     """
 
     columns: tuple[str, ...] = ("text",)
 
     def read(self, path: str) -> Iterator[Row]:
-        """The objects of one file; empty lines are left out."""
+        """The objects of one file; empty lines are skipped."""
         for number, line in files.lines(path, self.undecodable):
             if not line.strip():
                 continue
@@ -47,21 +47,21 @@ class JsonLines(files.FileSource):
 
 
 def _check_escapes(row: Row, path: str, number: int) -> None:
-    """Refuses halves of surrogate pairs, which JSON can hold but UTF-8 cannot.
+    """Checks for halves of surrogate pairs, which JSON can express but UTF-8 cannot.
 
     Raises:
-      TaskError: names the line and the column.
+      TaskError: there is one; the message has the line and the column.
     """
     for column, text in row.items():
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise TaskError(
-                f"file '{path}', line {number}, key '{column}' holds half a surrogate pair, "
-                f"\\u{ord(text[error.start]):04x}: write the character whole."
+                f"file '{path}', line {number}, key '{column}' has half a surrogate pair, "
+                f"\\u{ord(text[error.start]):04x}: write the whole character."
             ) from None
 
 
 def as_text(value: Any) -> str:
-    """A string as it is, anything else as JSON; dates and decimals as Python prints them."""
+    """A string unchanged, any other value as JSON; dates and decimals as Python prints them."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

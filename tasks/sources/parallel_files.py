@@ -1,4 +1,4 @@
-"""Parallel text: files whose lines belong together."""
+"""Parallel text: files with corresponding lines."""
 
 import dataclasses
 import hashlib
@@ -15,7 +15,7 @@ _SHARDS = 16
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParallelFiles:
-    """One file a column, one row a line, as translation corpora come.
+    """One file per column and one row per line, as in translation corpora.
 
     Attributes:
       files: for each split, the file of each column, plain or gzip:
@@ -31,28 +31,30 @@ class ParallelFiles:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that have files."""
+        """The names of the splits, which `files` has."""
         return tuple(self.files)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns, which every split has.
+        """The names of the columns, the same in every split.
 
         Raises:
-          TaskError: splits with different columns.
+          TaskError: the splits have different columns.
         """
         kinds = {tuple(columns) for columns in self.files.values()}
         if len(kinds) != 1:
-            raise TaskError(f"ParallelFiles.files: the splits differ in columns, {sorted(kinds)}.")
+            raise TaskError(
+                f"ParallelFiles.files: the splits have different columns, {sorted(kinds)}."
+            )
         return kinds.pop()
 
     @property
     def is_local(self) -> bool:
-        """Whether no file is remote."""
+        """Whether all files are local."""
         return not any("://" in path for split in self.files.values() for path in split.values())
 
     def shards(self, split: str) -> Sequence[str]:
-        """Every sixteenth line is a shard: lines belong together by number alone."""
+        """Sixteen shards: line `n` is in shard `n % 16`, because lines correspond by number."""
         source_lib.check_split(self, split)
         return [f"{split}-{i:02d}" for i in range(_SHARDS)]
 
@@ -60,7 +62,7 @@ class ParallelFiles:
         """One row for each line, in the order of the lines.
 
         Raises:
-          TaskError: files of different length, or none with a line.
+          TaskError: the files have different numbers of lines, or none.
         """
         chosen = {int(shard.rpartition("-")[2]) for shard in shards or self.shards(split)}
         paths = dict(self.files[split])
@@ -84,13 +86,13 @@ class ParallelFiles:
             longer = next(column for column in paths if column not in ended)
             raise TaskError(
                 f"file '{paths[ended[0]]}' ends after line {number}, '{paths[longer]}' does not: "
-                "parallel files need equally many lines."
+                "parallel files need the same number of lines."
             )
         if not number:
             raise TaskError(f"file '{paths[ended[0]]}' is empty.")
 
     def fingerprint(self) -> str:
-        """Of the settings, and of the files' names, sizes and contents."""
+        """Hex digest of the settings and of the files' names, sizes and contents."""
         digest = hashlib.sha256(files.settings(self).encode())
         for split, columns in self.files.items():
             for column, path in columns.items():
@@ -99,5 +101,5 @@ class ParallelFiles:
         return digest.hexdigest()
 
     def seqio(self) -> Any:
-        """As a `seqio.DataSource`."""
+        """The same rows as a `seqio.DataSource`."""
         return source_lib.seqio_source(self)

@@ -12,11 +12,11 @@ from tasks.sources.source import Row
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParquetFiles(files.FileSource):
-    """Parquet, read a batch of rows at a time.
+    """Parquet files, read one batch of rows at a time.
 
     Attributes:
-      columns: columns to read. Bytes must be UTF-8. What else is no string is written as JSON;
-        a null is empty.
+      columns: columns to read. Bytes must be UTF-8, a null becomes an empty text, and other
+        values that are not strings are written as JSON.
     """
 
     columns: tuple[str, ...] = ("text",)

@@ -1,4 +1,4 @@
-"""The contract of a source, and any source as seqio sees it."""
+"""The interface of a source, and sources as seqio's."""
 
 import itertools
 import random
@@ -12,49 +12,55 @@ Row = dict[str, Any]  # column -> text
 _ROWS_AT_A_TIME = 64
 
 
-class Source(Protocol):
-    """Rows of text columns, in splits.
+class HasSplits(Protocol):
+    """What is divided into splits, such as a source."""
 
-    Attributes:
-      splits: names of the splits.
-      columns: names of what each row holds.
-      is_local: whether reading needs nothing but this machine.
-    """
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits."""
 
-    splits: tuple[str, ...]
-    columns: tuple[str, ...]
-    is_local: bool
+
+class Source(HasSplits, Protocol):
+    """Rows of text columns, in splits."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns of each row."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether everything that is read is on this machine."""
 
     def shards(self, split: str) -> Sequence[str]:
-        """Names of the parts that can be read apart, in order; files, mostly.
+        """The names of the parts that can be read separately, in order, such as files.
 
         Raises:
-          TaskError: no such split, or its files are missing.
+          TaskError: there is no such split, or its files are missing.
         """
 
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[Row]:
         """The rows of some or all shards, always in the same order.
 
         Raises:
-          TaskError: what is read is not what it should be; names the place.
+          TaskError: the data is malformed; the message says where.
         """
 
     def fingerprint(self) -> str:
         """Hex digest that changes when the rows do.
 
         Raises:
-          SourceUnavailable: what is read is not on this machine.
+          SourceUnavailable: the data is not on this machine.
         """
 
     def seqio(self) -> Any:
-        """The same as a `seqio.DataSource`; imports seqio, and so TensorFlow."""
+        """The same rows as a `seqio.DataSource`; imports seqio, and so TensorFlow."""
 
 
-def check_split(source: Source, split: str) -> None:
-    """Refuses a split that the source does not have.
+def check_split(source: HasSplits, split: str) -> None:
+    """Checks that a source has a split.
 
     Raises:
-      TaskError: lists those it has.
+      TaskError: it has not; the message lists its splits.
     """
     if split not in source.splits:
         raise TaskError(
@@ -69,7 +75,7 @@ def _batches(rows: Iterator[Row], columns: Sequence[str]) -> Iterator[dict[str, 
 
 
 def seqio_source(source: Source) -> Any:
-    """A `seqio.DataSource` that reads `source` row by row, by shards where it is asked to."""
+    """A `seqio.DataSource` that reads the rows of `source`, of all shards or of some."""
     import seqio
     import tensorflow as tf
 
@@ -97,7 +103,7 @@ def seqio_source(source: Source) -> Any:
                 shards = shards[shard_info.index :: shard_info.num_shards]
             if shuffle:
                 random.Random(seed).shuffle(shards)
-            # Crossing from Python to TensorFlow costs ten times what a row does.
+            # In batches: handing over from Python to TensorFlow costs ten times what a row does.
             return tf.data.Dataset.from_generator(
                 lambda: _batches(source.rows(split, shards), source.columns),
                 output_signature={

@@ -1,7 +1,7 @@
-"""The embedded corpus: the source code of the running interpreter's standard library.
+"""The source code of the running interpreter's standard library, as a corpus.
 
-There on every machine, without a download: 1,790 modules and 31.5 MB with the test
-packages on CPython 3.11.7, 12.6 MB without them.
+Every machine has it without a download: 1,790 modules and 31.5 MB with the test packages on
+CPython 3.11.7, 12.6 MB without them.
 """
 
 import ast
@@ -36,21 +36,22 @@ class _StandardLibrary:
     """The modules, split by a hash of their path: 90% train, 5% validation, 5% test.
 
     Attributes:
-      tests: whether the test packages (where they are installed) belong to it.
+      tests: whether to include the test packages, where they are installed.
     """
 
     tests: bool = True
 
+    columns: ClassVar[tuple[str, ...]]
     splits: ClassVar[tuple[str, ...]] = _SPLITS
     is_local: ClassVar[bool] = True
 
     def shards(self, split: str) -> Sequence[str]:
-        """Every sixteenth module."""
+        """Sixteen shards, each of every sixteenth module."""
         source_lib.check_split(self, split)
         return [f"{split}-{i:02d}" for i in range(_SHARDS)]
 
     def modules(self, split: str, shards: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
-        """Path below the library and source of each module that is UTF-8 and not empty."""
+        """The path in the library and the source of each module that is UTF-8 and not empty."""
         names = self.shards(split) if shards is None else shards
         modules = [path for path in _modules(self.tests) if _split_of(path) == split]
         root = _root()
@@ -59,12 +60,16 @@ class _StandardLibrary:
                 try:
                     source = (root / path).read_text(encoding="utf-8")
                 except UnicodeDecodeError:
-                    continue  # the test packages hold files that are broken on purpose
+                    continue  # the test packages have files that are broken on purpose
                 if source.strip():
                     yield path, source
 
+    def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
+        """The rows of the modules; see `source.Source`."""
+        raise NotImplementedError
+
     def fingerprint(self) -> str:
-        """Of the settings, and of the modules' paths and contents."""
+        """Hex digest of the settings and of the modules' paths and contents."""
         digest = hashlib.sha256(repr(self).encode())
         root = _root()
         for path in _modules(self.tests):
@@ -73,47 +78,47 @@ class _StandardLibrary:
         return digest.hexdigest()
 
     def seqio(self) -> Any:
-        """As a `seqio.DataSource`."""
+        """The same rows as a `seqio.DataSource`."""
         return source_lib.seqio_source(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class StandardLibraryModules(_StandardLibrary):
-    """Every module a document: columns `path` and `text`."""
+    """Every module as a document, with the columns `path` and `text`."""
 
     columns: ClassVar[tuple[str, ...]] = ("path", "text")
 
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
-        """One row a module."""
+        """One row per module."""
         for path, source in self.modules(split, shards):
             yield {"path": path, "text": source}
 
 
 @dataclasses.dataclass(frozen=True)
 class StandardLibraryFunctions(_StandardLibrary):
-    """Every documented function: columns `path`, `name`, `source` and `summary`.
+    """Every documented function, with the columns `path`, `name`, `source` and `summary`.
 
     `source` is the function without its docstring, `summary` the docstring's first
-    sentence. Functions that consist of their docstring are left out.
+    sentence. Functions that are nothing but a docstring are left out.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("path", "name", "source", "summary")
 
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
-        """One row a documented function, in the order of the source."""
+        """One row per documented function, in the order of the source."""
         for path, source in self.modules(split, shards):
             for name, code, summary in documented_functions(source):
                 yield {"path": path, "name": name, "source": code, "summary": summary}
 
 
 def documented_functions(source: str) -> Iterator[tuple[str, str, str]]:
-    """Name, source without docstring, and docstring's first sentence of each function.
+    """Each function's name, source without docstring, and first sentence of the docstring.
 
-    A module that this interpreter cannot parse has none.
+    There are none in a module that this interpreter cannot parse.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a library's own odd escapes
+            warnings.simplefilter("ignore")  # about invalid escapes in the library
             tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
         return
@@ -148,7 +153,7 @@ def _root() -> Path:
 def _modules(tests: bool) -> tuple[str, ...]:
     skipped = _NOT_THE_LIBRARY | (frozenset() if tests else _TEST_PACKAGES)
     root = _root()
-    found = []
+    found: list[str] = []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name not in skipped]
         below = Path(folder).relative_to(root)

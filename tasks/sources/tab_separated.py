@@ -10,18 +10,18 @@ from tasks.sources.source import Row
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TabSeparated(files.FileSource):
-    """Columns with a tab between them, nothing quoted, as GLUE's files are.
+    """Columns separated by tabs and without quotes, as in GLUE's files.
 
     Attributes:
-      columns: names of all columns, in the files' order.
-      header: whether each file begins with a line of names, which is left out.
+      columns: names of all columns, in the order of the files.
+      header: whether each file begins with a line of names, which is skipped.
     """
 
     columns: tuple[str, ...]
     header: bool = False
 
     def read(self, path: str) -> Iterator[Row]:
-        """The rows of one file; empty lines are left out."""
+        """The rows of one file; empty lines are skipped."""
         for number, line in files.lines(path, self.undecodable):
             if not line or (self.header and number == 1):
                 continue

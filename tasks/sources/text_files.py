@@ -1,7 +1,7 @@
 """Plain text files."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 from tasks.errors import TaskError
@@ -11,11 +11,11 @@ from tasks.sources.source import Row
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextFiles(files.FileSource):
-    r"""Plain text, column `text`.
+    r"""Plain text files, with the column `text`.
 
     Attributes:
-      separator: what stands between documents: None makes each file one document,
-        "\n" each line, "\n\n" each paragraph. Empty documents are left out.
+      separator: text between documents: None makes each file one document, "\n" each line,
+        "\n\n" each paragraph. Empty documents are skipped.
     """
 
     separator: str | None = None
@@ -29,11 +29,12 @@ class TextFiles(files.FileSource):
 
     def read(self, path: str) -> Iterator[Row]:
         """The documents of one file."""
+        documents: Iterable[str]
         if self.separator == "\n":
             documents = (line for _, line in files.lines(path, self.undecodable))
         else:
             text = files.whole(path, self.undecodable).replace("\r\n", "\n")
-            documents = iter([text] if self.separator is None else text.split(self.separator))
+            documents = [text] if self.separator is None else text.split(self.separator)
         for document in documents:
             if document.strip():
                 yield {"text": document}

@@ -13,14 +13,14 @@ from tasks.sources import source as source_lib
 
 @dataclasses.dataclass(frozen=True)
 class Tfds:
-    """A TFDS dataset by name.
+    """A dataset of TensorFlow Datasets, by name.
 
     Attributes:
-      name: with configuration and version, `c4/en:3.1.0`.
-      columns: features to read; those of a nested feature as `answers/text`.
+      name: with configuration and version, such as `c4/en:3.1.0`.
+      columns: features to read; a nested one is written `answers/text`.
       data_dir: where TFDS finds or prepares it, local or remote; None takes the
         environment's `TFDS_DATA_DIR`, else TFDS's own default.
-      split_names: the dataset's split, or slice, for each of ours:
+      split_names: the dataset's split, or a slice of it, for each split of the source:
         `{"train": "train[:99%]", "validation": "train[99%:]"}`; None takes the dataset's.
     """
 
@@ -31,14 +31,14 @@ class Tfds:
 
     @property
     def directory(self) -> str:
-        """The data directory that is used."""
+        """The data directory, from the setting, the environment or TFDS's default."""
         default = os.path.join("~", "tensorflow_datasets")
         given = self.data_dir or os.environ.get("TFDS_DATA_DIR") or default
         return os.path.expanduser(given)
 
     @property
     def _prepared(self) -> Path | None:
-        """The dataset's own folder, where the directory is local and it is there."""
+        """The dataset's own folder, if it is prepared in a local directory."""
         name, _, version = self.name.partition(":")
         folder = Path(self.directory, name)
         versions = [folder / version] if version else sorted(folder.glob("*.*.*"))
@@ -47,12 +47,15 @@ class Tfds:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is prepared on this machine: preparing may download gigabytes."""
+        """Whether it is prepared on this machine; preparing it may download gigabytes."""
         return self._prepared is not None
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Ours, or the dataset's (which imports TensorFlow); none before it is prepared."""
+        """The splits of the setting, or else the dataset's, which needs TensorFlow.
+
+        There are none before the dataset is prepared.
+        """
         return tuple(self.split_names or self._builder().info.splits)
 
     def _check_split(self, split: str) -> None:
@@ -79,20 +82,20 @@ class Tfds:
         return self.seqio().list_shards(split)
 
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
-        """The examples as NumPy and bytes, nested features flattened.
+        """The examples as NumPy arrays and bytes, with nested features flattened.
 
         Raises:
-          TaskError: shards are asked for; seqio's own reader gives those.
+          TaskError: some shards are asked for, which only seqio's reader can read.
         """
         if shards is not None:
-            raise TaskError(f"TFDS dataset '{self.name}' is read whole or through seqio.")
+            raise TaskError(f"TFDS dataset '{self.name}' can be read whole, or through seqio.")
         self._check_split(split)
         dataset = self.seqio().get_dataset(split, shuffle=False)
         for example in dataset.as_numpy_iterator():
             yield {column: pick(example, column) for column in self.columns}
 
     def fingerprint(self) -> str:
-        """Of the name, and of what TFDS wrote about the dataset.
+        """Hex digest of the settings and of TFDS's description of the dataset.
 
         Raises:
           SourceUnavailable: it is not prepared on this machine.
@@ -108,7 +111,7 @@ class Tfds:
         return digest.hexdigest()
 
     def seqio(self) -> Any:
-        """The `seqio.TfdsDataSource`."""
+        """The dataset as a `seqio.TfdsDataSource`."""
         import seqio
 
         splits = dict(self.split_names) if self.split_names else None
@@ -119,12 +122,12 @@ def pick(example: Mapping[str, Any], column: str) -> Any:
     """A feature of a nested example: `answers/text` is `example["answers"]["text"]`.
 
     Raises:
-      TaskError: there is none.
+      TaskError: there is no such feature.
     """
     value: Any = example
     for part in column.split("/"):
         if not isinstance(value, Mapping) or part not in value:
-            have = ", ".join(value) if isinstance(value, Mapping) else "no parts"
-            raise TaskError(f"the dataset has no feature '{column}': there is {have}.")
+            have = ", ".join(value) if isinstance(value, Mapping) else "no nested feature"
+            raise TaskError(f"the dataset has no feature '{column}': it has {have}.")
         value = value[part]
     return value

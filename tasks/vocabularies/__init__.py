@@ -1,4 +1,4 @@
-"""Text to token ids and back: bytes and SentencePiece.
+"""Vocabularies, from text to token ids and back: bytes and SentencePiece.
 
 `tasks/tokenizer_json.py` has the vocabularies of Hugging Face's `tokenizer.json`.
 """

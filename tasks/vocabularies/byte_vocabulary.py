@@ -1,4 +1,4 @@
-"""UTF-8 bytes as tokens, with the ids that seqio and ByT5 give."""
+"""UTF-8 bytes as tokens, with the ids of seqio and ByT5."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ BYTE_SENTINELS = 125
 
 @dataclasses.dataclass(frozen=True)
 class ByteVocabulary:
-    """UTF-8 bytes: 0 pads, 1 ends, 2 is unknown, byte `b` is `b + 3`, then the sentinels.
+    """UTF-8 bytes: 0 pads, 1 is EOS, 2 unknown, byte `b` is `b + 3`, then come the sentinels.
 
-    The ids are those of `seqio.ByteVocabulary` and ByT5 (Xue et al. 2022). Needs no file.
+    The ids are those of `seqio.ByteVocabulary` and ByT5 (Xue et al. 2022). It needs no file.
 
     Attributes:
       extra_ids: number of sentinels.
@@ -27,7 +27,7 @@ class ByteVocabulary:
 
     @property
     def vocab_size(self) -> int:
-        """All ids: 3 special, 256 bytes and the sentinels."""
+        """The number of ids: 3 special ones, 256 bytes and the sentinels."""
         return 3 + 256 + self.extra_ids
 
     @property
@@ -40,11 +40,11 @@ class ByteVocabulary:
         return [byte + 3 for byte in text.encode("utf-8")]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids up to the first EOS; special ids and broken UTF-8 are left out."""
+        """The text of ids up to the first EOS, without special ids and invalid UTF-8."""
         return bytes(i - 3 for i in until_eos(ids, 1) if 3 <= i < 259).decode("utf-8", "ignore")
 
     def spec(self) -> dict[str, Any]:
-        """What decides the ids, as JSON."""
+        """A description of the ids, as JSON."""
         return {
             "kind": "bytes",
             "vocab_size": self.vocab_size,
@@ -57,7 +57,7 @@ class ByteVocabulary:
         }
 
     def seqio(self) -> Any:
-        """The equal `seqio.ByteVocabulary`."""
+        """The `seqio.ByteVocabulary` with the same ids."""
         import seqio
 
         return seqio.ByteVocabulary(self.extra_ids)

@@ -19,28 +19,28 @@ def train_sentencepiece(
     character_coverage: float = 0.9995,
     max_sentences: int | None = None,
 ) -> SentencePieceVocabulary:
-    """Trains a SentencePiece model with T5's special ids: pad 0, EOS 1, unknown 2.
+    """Trains a SentencePiece model with T5's special ids: padding 0, EOS 1, unknown 2.
 
     PaLM's vocabulary (Chowdhery et al. 2022, section 2) is lossless: `byte_fallback`
     writes unknown characters as bytes, `split_digits` makes every digit a token, and
     whitespace is kept as it is.
 
     Args:
-      texts: documents or lines; each line is one training sentence.
+      texts: documents; each line is one training sentence.
       model_path: where the `.model` is written, local or remote.
-      vocab_size: pieces, without the sentinels that are added on loading.
-      model_type: "unigram" (T5, LLaMA's is "bpe").
-      byte_fallback: whether to add 256 byte pieces for what has no piece.
+      vocab_size: number of pieces, without the sentinels that are added on loading.
+      model_type: "unigram" (T5) or "bpe" (LLaMA).
+      byte_fallback: whether to add 256 pieces of a byte for characters without a piece.
       split_digits: whether each digit is its own piece.
       character_coverage: share of the text's characters that get a piece of their own.
-      max_sentences: stop reading after so many lines; None reads all.
+      max_sentences: most lines that are read; None reads all.
 
     Returns:
-      The vocabulary, open.
+      The vocabulary.
 
     Raises:
-      TaskError: no text, or SentencePiece refuses (say, a vocabulary larger than the
-        text can fill); its own words are passed on.
+      TaskError: there is no text, or SentencePiece reports an error, such as a vocabulary
+        that is too large for the text; the message is SentencePiece's.
     """
     import sentencepiece
     from etils import epath
@@ -58,7 +58,10 @@ def train_sentencepiece(
                     yield line
 
     model = io.BytesIO()
-    lossless = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False}
+    lossless: dict[str, Any] = {
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+    }
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(lines()),
@@ -79,7 +82,7 @@ def train_sentencepiece(
     except (RuntimeError, OSError) as error:
         if not counted:
             raise TaskError("no text to train a vocabulary on: every line was empty.") from None
-        reason = str(error).strip().splitlines()[-1].rpartition("] ")[2]  # less its source line
+        reason = str(error).strip().splitlines()[-1].rpartition("] ")[2]  # without its source line
         raise TaskError(f"SentencePiece, vocab_size={vocab_size}: {reason}") from None
     path = epath.Path(model_path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,12 +91,12 @@ def train_sentencepiece(
 
 
 class TextSource(Protocol):
-    """A task as far as a vocabulary is concerned."""
+    """What a vocabulary needs of a task."""
 
     output_features: Any
 
     def examples(self, split: str) -> Iterable[dict[str, Any]]:
-        """The text of a split, before it is tokenized."""
+        """The text of the examples of a split, before it is tokenized."""
 
 
 def train_on_task(
@@ -104,17 +107,17 @@ def train_on_task(
     max_examples: int | None = None,
     **options: Any,
 ) -> SentencePieceVocabulary:
-    """`train_sentencepiece` on the text of every feature of a task.
+    """Trains a SentencePiece model on the text of every feature of a task.
 
     Args:
-      task: gives text examples, `task.examples(split)`.
+      task: has the text, `task.examples(split)`.
       model_path: where the `.model` is written.
       split: which split is read.
-      max_examples: stop after so many examples; None reads all.
+      max_examples: most examples that are read; None reads all.
       **options: as for `train_sentencepiece`.
 
     Returns:
-      The vocabulary, open.
+      The vocabulary.
     """
 
     def texts() -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""SentencePiece models, with the ids that seqio gives.
+"""SentencePiece models, with the ids of seqio.
 
 Nothing here imports TensorFlow, and `sentencepiece` is imported when a model is opened.
 """
@@ -19,14 +19,14 @@ class SentencePieceVocabulary:
     """A SentencePiece model with T5's sentinels after its last piece.
 
     The ids are those of `seqio.SentencePieceVocabulary`. A model that already ends in
-    pieces `<extra_id_*>` keeps them, and none are added (seqio wants `extra_ids=0` for
-    such a file and fails on any other number).
+    pieces `<extra_id_*>` keeps them, and none are added (for such a file, seqio accepts only
+    `extra_ids=0`).
 
     Attributes:
       path: the `.model` file, local or remote.
-      extra_ids: sentinels that the vocabulary has, its own or else added.
-      start_token: the piece that a decoder begins with; None takes the model's own beginning
-        where it has no padding, as LLaMA's `<s>`, and else the padding, as T5.
+      extra_ids: number of sentinels, in the file or else added.
+      start_token: the decoder's first input; None takes the model's BOS where it has no
+        padding, as LLaMA's `<s>`, and else the padding, as T5.
     """
 
     path: str
@@ -51,7 +51,6 @@ class SentencePieceVocabulary:
     def _processor(self) -> Any:
         import sentencepiece
         from google.protobuf import message
-        from sentencepiece import sentencepiece_model_pb2
 
         def not_a_model(reason: str) -> TaskError:
             return TaskError(
@@ -60,7 +59,7 @@ class SentencePieceVocabulary:
             )
 
         try:
-            model = sentencepiece_model_pb2.ModelProto.FromString(self._model_bytes)
+            model = _model_proto().FromString(self._model_bytes)
         except message.DecodeError:
             raise not_a_model("it does not parse") from None
         if not model.pieces:
@@ -68,21 +67,21 @@ class SentencePieceVocabulary:
         own = own_sentinels([piece.piece for piece in model.pieces])
         if own and own != self.extra_ids:
             raise TaskError(
-                f"vocabulary file '{self.path}' holds {own} sentinels: set extra_ids={own}, "
+                f"vocabulary file '{self.path}' has {own} sentinels: set extra_ids={own}, "
                 f"not {self.extra_ids}."
             )
         for i in reversed(range(0 if own else self.extra_ids)):
             model.pieces.add(
                 piece=f"▁<extra_id_{i}>",
                 score=0.0,
-                type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED,
+                type=_model_proto().SentencePiece.USER_DEFINED,
             )
         processor = sentencepiece.SentencePieceProcessor()
         try:
             processor.LoadFromSerializedProto(model.SerializeToString())
         except RuntimeError as error:
             raise not_a_model(str(error).strip().splitlines()[-1]) from None
-        # LLaMA's has no padding, and an unknown token 0 that is never written.
+        # LLaMA's model has no padding; its token 0 is the unknown one, which never occurs.
         free = processor.pad_id() < 0 and processor.unk_id() == PAD_ID
         pads = processor.pad_id() == PAD_ID or (free and model.trainer_spec.byte_fallback)
         if not pads or processor.eos_id() < 0:
@@ -96,7 +95,7 @@ class SentencePieceVocabulary:
 
     @property
     def vocab_size(self) -> int:
-        """All ids, the sentinels included."""
+        """The number of ids, the sentinels included."""
         return self._processor.GetPieceSize()
 
     @property
@@ -106,12 +105,12 @@ class SentencePieceVocabulary:
 
     @property
     def unk_id(self) -> int:
-        """The id of what the model cannot write."""
+        """The id of unknown text."""
         return self._processor.unk_id()
 
     @functools.cached_property
     def start_id(self) -> int:
-        """The id that a decoder begins with.
+        """The id of the decoder's first input.
 
         Raises:
           TaskError: the model has no piece `start_token`.
@@ -120,14 +119,16 @@ class SentencePieceVocabulary:
         if self.start_token is None:
             return processor.bos_id() if processor.pad_id() < 0 <= processor.bos_id() else PAD_ID
         found = processor.PieceToId(self.start_token)
-        if processor.IdToPiece(found) != self.start_token:  # the unknown's id
+        if (
+            processor.IdToPiece(found) != self.start_token
+        ):  # SentencePiece gives the id of the unknown piece
             raise TaskError(
                 f"vocabulary file '{self.path}' has no piece '{self.start_token}' (start_token)."
             )
         return found
 
     def starting_with(self, start_id: int) -> "SentencePieceVocabulary":
-        """The same, for a decoder that begins with an id below `vocab_size`."""
+        """The same vocabulary with another start token, an id below `vocab_size`."""
         if start_id == self.start_id:
             return self
         return dataclasses.replace(self, start_token=self._processor.IdToPiece(start_id))
@@ -146,13 +147,13 @@ class SentencePieceVocabulary:
         return self._processor.EncodeAsIds(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids up to the first EOS; ids above the vocabulary are unknown."""
+        """The text of ids up to the first EOS; ids of `vocab_size` and above are unknown."""
         size, unk = self.vocab_size, self.unk_id
         kept = until_eos(ids, self.eos_id)
         return self._processor.DecodeIds([i if i < size else unk for i in kept])
 
     def spec(self) -> dict[str, Any]:
-        """What decides the ids, as JSON; `sha256` is of the file's bytes."""
+        """A description of the ids, as JSON; `sha256` is of the file's bytes."""
         return {
             "kind": "sentencepiece",
             "vocab_size": self.vocab_size,
@@ -168,7 +169,7 @@ class SentencePieceVocabulary:
         }
 
     def seqio(self) -> Any:
-        """The equal `seqio.SentencePieceVocabulary`."""
+        """The `seqio.SentencePieceVocabulary` with the same ids."""
         import seqio
 
         added = self.vocab_size - self._pieces_in_file
@@ -181,10 +182,16 @@ class SentencePieceVocabulary:
 
     @functools.cached_property
     def _pieces_in_file(self) -> int:
-        from sentencepiece import sentencepiece_model_pb2
-
-        return len(sentencepiece_model_pb2.ModelProto.FromString(self._model_bytes).pieces)
+        return len(_model_proto().FromString(self._model_bytes).pieces)
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is loaded from the file stays behind: gin copies and processes pickle this.
+        # Without what was read from the file: gin copies this object and processes pickle it.
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+def _model_proto() -> Any:
+    """The protobuf message of a model; protobuf makes its module at run time, untyped."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    module: Any = sentencepiece_model_pb2
+    return module.ModelProto

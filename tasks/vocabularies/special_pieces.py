@@ -1,20 +1,20 @@
-"""What tokens are by their spelling: sentinels and full stops."""
+"""Sentinels and full stops, which are recognised by how their pieces are spelt."""
 
 import itertools
 import re
 from collections.abc import Sequence
 
-# SentencePiece's own way to write a sentinel; the first character is its word boundary.
+# A sentinel as SentencePiece spells it; the first character marks the beginning of a word.
 _SENTINEL_PIECE = re.compile("▁?<extra_id_([0-9]+)>")
-# With a space before them as SentencePiece or byte-level BPE writes it.
+# The first character is a space, as SentencePiece or byte-level BPE spells it.
 _FULL_STOPS = re.compile("[▁Ġ]?[.]+")
 
 
 def full_stops(pieces: Sequence[str]) -> list[int]:
-    """The places of those pieces that are full stops and nothing else, but for a space."""
+    """The indices of the pieces that consist of full stops, with or without a space before."""
     return [i for i, piece in enumerate(pieces) if _FULL_STOPS.fullmatch(piece)]
 
 
 def own_sentinels(pieces: Sequence[str]) -> int:
-    """How many sentinels a list of pieces ends in."""
+    """The number of sentinels at the end of a list of pieces."""
     return sum(1 for _ in itertools.takewhile(_SENTINEL_PIECE.fullmatch, reversed(pieces)))

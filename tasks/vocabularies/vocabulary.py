@@ -1,7 +1,7 @@
-"""What every vocabulary is: text to token ids and back.
+"""The interface of a vocabulary, from text to token ids and back.
 
-Id 0 pads. Sentinels (`extra_ids`) are the highest ids, the first of them the very last:
-sentinel `i` is `vocab_size - 1 - i`, as in T5 (Raffel et al. 2020, section 3.1.4).
+Id 0 pads. The sentinels (`extra_ids`) are the highest ids, in descending order: sentinel `i` is
+`vocab_size - 1 - i`, as in T5 (Raffel et al. 2020, section 3.1.4).
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,31 @@ PAD_ID = 0
 
 
 class Vocabulary(Protocol):
-    """What a feature needs of its vocabulary; see `t5x_like/protocols.py`."""
+    """What a feature needs of its vocabulary; `t5x_like/protocols.py` has the engine's view."""
 
-    vocab_size: int
-    extra_ids: int
-    eos_id: int
-    unk_id: int | None
-    start_id: int  # what a decoder reads before the first token
-    tag: str  # short name for folders, different where the ids differ
+    @property
+    def vocab_size(self) -> int:
+        """The number of ids, the sentinels included."""
+
+    @property
+    def extra_ids(self) -> int:
+        """The number of sentinels."""
+
+    @property
+    def eos_id(self) -> int:
+        """The id that ends a sequence."""
+
+    @property
+    def unk_id(self) -> int | None:
+        """The id of unknown text, if there is one."""
+
+    @property
+    def start_id(self) -> int:
+        """The id that a decoder reads before the first token."""
+
+    @property
+    def tag(self) -> str:
+        """Short name for folders, different where the ids differ."""
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without EOS."""
@@ -27,13 +44,14 @@ class Vocabulary(Protocol):
         """The text of ids up to the first EOS."""
 
     def spec(self) -> dict[str, Any]:
-        """What decides the ids, as JSON, and some of them by what they are for.
+        """A description of the ids, as JSON, among them those with a special purpose.
 
-        `full_stop_ids`, tokens of full stops alone; `mask_id`, where there is one.
+        `full_stop_ids` are the tokens that consist of full stops; `mask_id` is there if the
+        vocabulary has a mask token.
         """
 
     def seqio(self) -> Any:
-        """The equal seqio vocabulary; imports seqio, and so TensorFlow."""
+        """The seqio vocabulary with the same ids; imports seqio, and so TensorFlow."""
 
 
 def until_eos(ids: Sequence[int], eos_id: int) -> list[int]:

@@ -67,7 +67,7 @@ PAIRS = b"one\teins\ntwo\tzwei\n"
         ("jsonl", b'{"texts": "x"}\n', ["line 1 has no key 'text': it has 'texts'"]),
         ("jsonl", b"\n\n" + b"[" * 100_000, ["line 3 is not JSON"]),
         ("jsonl", b'{"text": ' + b"1" * 5000 + b"}", ["line 1 is not JSON", "4300 digits"]),
-        ("jsonl", FINE + b'{"text": "\\ud800"}', ["line 2, key 'text' holds half a surrogate"]),
+        ("jsonl", FINE + b'{"text": "\\ud800"}', ["line 2, key 'text' has half a surrogate"]),
         ("jsonl", b"", ["train.jsonl' is empty"]),
         ("tsv", PAIRS + b"three\n", ["train.tsv', line 3 has 1 columns: 2 are named (en, de)"]),
         ("tsv", PAIRS + b"\nthree\tdrei\t3\n", ["train.tsv', line 4 has 3 columns"]),
@@ -85,7 +85,7 @@ def test_a_file_that_is_not_what_it_should_be(cache_of, refused, kind, content, 
 def test_gzip_that_is_cut_off(cache_of, refused):
     whole = gzip.compress(b"".join(b'{"text": "line %d"}\n' % i for i in range(1000)))
     command = cache_of("jsonl", whole[:-100], gzip.compress(FINE), suffix="jsonl.gz")
-    refused(command, "train.jsonl.gz' is not whole gzip")
+    refused(command, "train.jsonl.gz' is damaged gzip")
 
 
 def test_a_file_that_is_missing_or_may_not_be_read(cache_of, refused, tmp_path):

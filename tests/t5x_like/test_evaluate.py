@@ -63,6 +63,10 @@ class Copying:
     )
 
     @property
+    def tasks(self):
+        return ((self, 1.0),)
+
+    @property
     def cache_name(self):
         return self.name
 

@@ -49,6 +49,10 @@ class Continuing:
     name: str = "continuing"
     output_features: dict = dataclasses.field(default_factory=lambda: {"targets": Feature()})
 
+    @property
+    def tasks(self):
+        return ((self, 1.0),)
+
 
 MODEL = GPT2(vocab_size=32, embed_dim=16, num_heads=2, num_layers=1, max_length=32)
 TEXTS = ["abc", "z", "", "hello", "qrstuvwxyz", "mn", "lo", "p", "k", "jih", "gfe"]

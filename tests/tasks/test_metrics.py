@@ -85,5 +85,5 @@ def test_rouge_by_hand():
 
 @pytest.mark.parametrize(("targets", "predictions"), [([], []), ([1], [1, 2])])
 def test_lists_that_do_not_match_are_refused(targets, predictions):
-    with pytest.raises(TaskError, match="equally many"):
+    with pytest.raises(TaskError, match="the same number of both"):
         metrics.accuracy(targets, predictions)

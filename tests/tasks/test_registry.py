@@ -104,6 +104,13 @@ def test_a_tfds_task_is_local_once_prepared(tmp_path):
     assert all(member.source.data_dir == str(tmp_path) for member, _ in mixture.tasks)
 
 
+def test_a_task_lists_itself_as_a_mixture_lists_its_tasks():
+    task = tasks.get_mixture_or_task("stdlib_lm")
+    assert list(task.tasks) == [(task, 1.0)]
+    mixture = tasks.Mixture("one", ((task, 2.0),))
+    assert list(mixture.tasks) == [(task, 2.0)]
+
+
 def test_mixing_rates_are_t5s():
     # Raffel et al. 2020, section 3.5.2: min(e, K) to the power 1/T.
     rates = tasks.proportional_rates({"a": 100, "b": 10_000}, limit=400, temperature=2.0)
@@ -118,7 +125,7 @@ def test_mixing_rates_are_t5s():
     [
         ({"stdlib_lm": 0}, "'stdlib_lm' at rate 0"),
         ({"nothing_like_it": 1}, "no task or mixture is called"),
-        ({"glue": 1}, "holds the mixture 'glue'"),
+        ({"glue": 1}, "contains the mixture 'glue'"),
         ({}, "has no tasks"),
     ],
 )
@@ -139,7 +146,7 @@ def test_every_declared_task_can_be_pickled_and_learned_from():
     for name in tasks.names():
         found = tasks.get_mixture_or_task(name)
         assert pickle.loads(pickle.dumps(found)) == found
-        for task in [t for t, _ in found.tasks] if isinstance(found, tasks.Mixture) else [found]:
+        for task, _ in found.tasks:
             specs = {n: f.vocabulary.spec() for n, f in task.output_features.items()}
             objective = task.objective(specs)
             written = task.cached_features if objective is None else objective.writes

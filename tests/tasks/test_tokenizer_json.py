@@ -1,4 +1,4 @@
-"""Byte-level BPE in `tokenizer.json`, trained here; `test_with_seqio.py` has seqio's side."""
+"""Byte-level BPE in `tokenizer.json`, trained here; `seqio_interop/` has seqio's side."""
 
 import copy
 import json
@@ -151,7 +151,7 @@ def test_a_models_configuration_says_how_its_decoder_begins(
     (tmp_path / "config.json").write_text(config)
     assert vocabulary_in(tmp_path).start_id == start_id
     (tmp_path / "config.json").write_text("[")
-    with pytest.raises(TaskError, match=r"config\.json' is not a model's"):
+    with pytest.raises(TaskError, match=r"config\.json' is not a model's configuration"):
         vocabulary_in(tmp_path)
 
 
@@ -169,7 +169,7 @@ def test_own_sentinels_are_kept(gpt2_directory, tmp_path):
     made.add_special_tokens([f"<extra_id_{i}>" for i in reversed(range(7))])
     made.save(str(tmp_path / "tokenizer.json"))
     assert TokenizerVocabulary(str(tmp_path), extra_ids=7).vocab_size == 308
-    with pytest.raises(TaskError, match="holds 7 sentinels: set extra_ids=7, not 0"):
+    with pytest.raises(TaskError, match="has 7 sentinels: set extra_ids=7, not 0"):
         _ = TokenizerVocabulary(str(tmp_path)).vocab_size
 
 
@@ -202,7 +202,9 @@ def test_what_is_missing_is_named(gpt2_directory, tmp_path, monkeypatch):
         _ = TokenizerVocabulary(str(tmp_path)).eos_id
     assert TokenizerVocabulary(str(tmp_path), eos_token="Q").eos_id > 0
     (tmp_path / "tokenizer_config.json").write_text("[")
-    with pytest.raises(TaskError, match=r"tokenizer_config\.json' is not a tokenizer's"):
+    with pytest.raises(
+        TaskError, match=r"tokenizer_config\.json' is not a tokenizer's configuration"
+    ):
         _ = TokenizerVocabulary(str(tmp_path)).eos_id
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(TaskError, match=r'pip install "t5x-like\[tokenizers\]"') as raised:

@@ -349,8 +349,8 @@ def _cache_is_ready(gin_file: str) -> bool:
         config.parse([gin_file])
         task: Any = config.macro("TASK")
         directory = config.macro("CACHE_DIR")
-    members = [member for member, _ in task.tasks] if hasattr(task, "tasks") else [task]
-    return all(cache_status(member, directory).status is CacheStatus.READY for member in members)
+    found = [cache_status(member, directory).status for member, _ in task.tasks]
+    return all(status is CacheStatus.READY for status in found)
 
 
 def _last_line(log: Path) -> str:

@@ -157,7 +157,10 @@ def test_mistakes_are_one_line_and_leave_nothing(imported, source, tmp_path, cap
     shutil.copytree(FIXTURES / "gpt2", other)
     (other / "tokenizer.json").write_text("[]")
     for flags, message in (
-        (["import-hf", str(other), new], "tokenizer.json' is not a tokenizer's: TypeError"),
+        (
+            ["import-hf", str(other), new],
+            "tokenizer.json' is not a tokenizer's configuration: TypeError",
+        ),
         (["import-hf", str(tmp_path / "nothing"), new], "config.json: No such file"),
         (["import-hf", str(broken), new], "is missing"),
         (["import-hf", str(small), new], "has 126 ids, but the model has 80"),

@@ -396,8 +396,8 @@ def test_iid_noise_hardly_ever_outgrows_its_targets():
     ("objective", "lengths", "said"),
     [
         (objectives.DropTokens(), {"inputs": 512, "targets": 90}, "is 90: .* 512 inputs gives 91"),
-        (objectives.MASS(), {"inputs": 512, "targets": 200}, "is 200: .* gives 257 targets"),
-        (objectives.IIDSpanCorruption(), {"inputs": 512, "targets": 114}, "gives up to 1"),
+        (objectives.MASS(), {"inputs": 512, "targets": 200}, "is 200: .* makes 257 targets"),
+        (objectives.IIDSpanCorruption(), {"inputs": 512, "targets": 114}, "makes up to 1"),
         (objectives.IIDSpanCorruption(), {"inputs": 4096, "targets": 4096}, "has 200 sentinels"),
         (objectives.Denoising(), {"targets": 512}, "a length of 'inputs' is needed"),
     ],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tasks
-from tasks import forms, generation, glue, postprocessors
+from tasks import forms, generation, glue
 from tasks.errors import TaskError
 
 
@@ -122,20 +122,3 @@ def test_template_mistakes_are_one_line():
         _ = forms.Template("{x", "{y}").columns
     with pytest.raises(TaskError, match="column 'label' is 'high': a number is needed"):
         forms.Similarity()({"sentence1": "A.", "sentence2": "B.", "label": "high"})
-
-
-def test_an_output_that_is_no_label_is_wrong():
-    labels = postprocessors.LabelClass(("unacceptable", "acceptable"))
-    outputs = ["acceptable", "unacceptable", "acceptabl", "Acceptable", ""]
-    assert [labels(text, {}, False) for text in outputs] == [1, 0, -1, -1, -1]
-
-
-def test_an_output_that_is_no_number_is_minus_one():
-    number = postprocessors.Number()
-    assert [number(t, {}, False) for t in ("3.2", "x", "nan", "inf", "")] == [3.2, -1, -1, -1, -1]
-
-
-def test_the_target_of_squad_is_every_answer():
-    answers = postprocessors.AllAnswers()
-    assert answers("a", {"answers": [b"a", b"b"]}, True) == ["a", "b"]
-    assert answers("a", {}, False) == "a"

@@ -1,42 +1,21 @@
-"""seqio's side: equal ids, its own datasets of our tasks, its caches, and its users' tasks.
+"""Tasks and vocabularies as seqio's own: equal ids, datasets, caches."""
 
-Everything that imports TensorFlow is here, because that takes eight seconds.
-"""
-
-import functools
 import json
 
 import numpy as np
 import pytest
+import seqio
+import tensorflow as tf
+import tensorflow_datasets as tfds
 
-seqio = pytest.importorskip("seqio")
-import tensorflow as tf  # noqa: E402
-import tensorflow_datasets as tfds  # noqa: E402
-
-import tasks  # noqa: E402
-from t5x_like import data  # noqa: E402
-from tasks import (  # noqa: E402
-    forms,
-    from_seqio,
-    manifest,
-    metrics,
-    objectives,
-    sources,
-    vocabularies,
-)
-from tasks.errors import TaskError  # noqa: E402
-from tasks.seqio_pipeline import ApplyObjective  # noqa: E402
-from tasks.tokenizer_json import TokenizerVocabulary  # noqa: E402
+import tasks
+from t5x_like import data
+from tasks import forms, objectives, sources, vocabularies
+from tasks.seqio_interop.vocabularies import from_seqio as from_seqio_vocabulary
+from tasks.tokenizer_json import TokenizerVocabulary
 
 TEXTS = ["def f(x):\n    return x", "Größe <extra_id_0> und 12.5 €", "", "tab\tand  spaces  "]
 LENGTHS = {"inputs": 64, "targets": 32}
-
-
-def texts_task(tmp_path, name, documents, **options):
-    path = tmp_path / "documents.txt"
-    path.write_text("\n\n\n".join(documents), encoding="utf-8")
-    source = sources.TextFiles(files={"train": str(path)}, separator="\n\n\n")
-    return tasks.unsupervised(name, source, **options)
 
 
 @pytest.fixture(scope="module")
@@ -73,15 +52,15 @@ def test_ids_are_seqios(kind, model_file, tmp_path):
         assert ids == list(ours.seqio().encode(text))
         assert ours.decode([*ids, 1, 40]) == theirs.decode([*ids, 1, 40])
     assert ours.seqio() == theirs
-    assert from_seqio.vocabulary_from_seqio(theirs) == ours
+    assert from_seqio_vocabulary(theirs) == ours
     rng = np.random.default_rng(0)
     for _ in range(20):
         ids = rng.integers(2, ours.vocab_size, 12).tolist()
         assert ours.decode(ids) == theirs.decode(ids)
 
 
-def test_a_text_task_gives_seqio_documents_with_eos(tmp_path):
-    task = texts_task(tmp_path, "seqio_documents", ["one", "two!"])
+def test_a_text_task_gives_seqio_documents_with_eos(texts_task):
+    task = texts_task("seqio_documents", ["one", "two!"])
     task.seqio()
     dataset = seqio.get_mixture_or_task("seqio_documents").get_dataset(
         {"targets": 4}, split="train", shuffle=False
@@ -93,17 +72,17 @@ def test_a_text_task_gives_seqio_documents_with_eos(tmp_path):
     ]
 
 
-def test_causal_lm_is_one_stream_with_eos_between_documents(tmp_path):
-    task = texts_task(tmp_path, "seqio_lm", ["one", "two!"], objective=objectives.CausalLM())
+def test_causal_lm_is_one_stream_with_eos_between_documents(texts_task):
+    task = texts_task("seqio_lm", ["one", "two!"], objective=objectives.CausalLM())
     dataset = task.seqio().get_dataset({"targets": 5}, split="train", shuffle=False)
     vocabulary = vocabularies.ByteVocabulary()
     stream = [*vocabulary.encode("one"), 1, *vocabulary.encode("two!"), 1]
     assert [e["targets"].tolist() for e in dataset.as_numpy_iterator()] == [stream[:5], stream[5:]]
 
 
-def test_span_corruption_through_seqio_fills_its_lengths_and_follows_the_seed(tmp_path):
+def test_span_corruption_through_seqio_fills_its_lengths_and_follows_the_seed(texts_task):
     documents = ["".join(chr(97 + i % 26) for i in range(50 + n)) for n in range(40)]
-    task = texts_task(tmp_path, "seqio_spans", documents, objective=objectives.SpanCorruption())
+    task = texts_task("seqio_spans", documents, objective=objectives.SpanCorruption())
     seqio_task = task.seqio()
 
     def draw(seed):
@@ -134,9 +113,9 @@ BART = objectives.Denoising((objectives.SentencePermutation(), objectives.TextIn
         (BART, {"inputs": 64, "targets": 80}),
     ],
 )
-def test_every_objective_gives_rows_through_seqio(tmp_path, objective, lengths):
+def test_every_objective_gives_rows_through_seqio(texts_task, objective, lengths):
     documents = [f"A sentence of {n} words. And one of {n + 1}. And so on." for n in range(40)]
-    task = texts_task(tmp_path, "seqio_objective", documents, objective=objective)
+    task = texts_task("seqio_objective", documents, objective=objective)
     made = task.seqio()
     dataset = made.get_dataset(lengths, split="train", shuffle=False, seed=3)
     rows = list(dataset.as_numpy_iterator())
@@ -156,24 +135,6 @@ def test_every_objective_gives_rows_through_seqio(tmp_path, objective, lengths):
         assert len(places) + 1 == len(rows[0]["targets"]) and (np.diff(places) == 1).all()
 
 
-@pytest.fixture(scope="module")
-def gpt2_file(tmp_path_factory):
-    """A byte-level BPE whose ids begin with "!" and end with EOS, as GPT-2's."""
-    tokenizers = pytest.importorskip("tokenizers")
-    made = tokenizers.Tokenizer(tokenizers.models.BPE())
-    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = tokenizers.decoders.ByteLevel()
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=280, initial_alphabet=alphabet, show_progress=False
-    )
-    made.train_from_iterator(TEXTS, trainer)
-    made.add_special_tokens(["<|endoftext|>"])
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    made.save(str(path))
-    return str(path)
-
-
 def test_a_tokenizer_json_is_a_seqio_vocabulary(gpt2_file):
     ours = TokenizerVocabulary(gpt2_file, extra_ids=4)
     theirs = ours.seqio()
@@ -181,7 +142,7 @@ def test_a_tokenizer_json_is_a_seqio_vocabulary(gpt2_file):
     assert isinstance(theirs, seqio.Vocabulary)
     assert theirs == TokenizerVocabulary(gpt2_file, extra_ids=4).seqio()
     assert (theirs.vocab_size, theirs.extra_ids, theirs.eos_id) == (size, 4, size - 5)
-    assert from_seqio.vocabulary_from_seqio(theirs) == ours
+    assert from_seqio_vocabulary(theirs) == ours
     for text in [*TEXTS, "Oh!"]:
         ids = ours.encode(text)
         assert theirs.encode(text) == ids
@@ -195,10 +156,12 @@ def test_a_tokenizer_json_is_a_seqio_vocabulary(gpt2_file):
 @pytest.mark.parametrize(
     "objective", [None, BART, objectives.MASS(mask_share=0.0, random_share=0.0)]
 )
-def test_an_exclamation_mark_survives_from_text_to_batch_and_back(tmp_path, gpt2_file, objective):
+def test_an_exclamation_mark_survives_from_text_to_batch_and_back(
+    texts_task, tmp_path, gpt2_file, objective
+):
     vocabulary = TokenizerVocabulary(gpt2_file, extra_ids=4)
     text = "!Oh! no!! Wait!"
-    task = texts_task(tmp_path, "seqio_exclaiming", [text], objective=objective)
+    task = texts_task("seqio_exclaiming", [text], objective=objective)
     task = task.with_vocabulary(vocabulary)
     cache = data.cache_task(task, tmp_path / "cache", num_shards=1, num_workers=1, progress=False)
     ids = vocabulary.encode(text)
@@ -241,8 +204,8 @@ def write_cache(task, root):
     (folder / "COMPLETED").write_text("")
 
 
-def test_tasks_that_share_a_cache_read_it_through_seqio(tmp_path):
-    plain = texts_task(tmp_path, "seqio_shared_text", ["one", "two!"])
+def test_tasks_that_share_a_cache_read_it_through_seqio(texts_task, tmp_path):
+    plain = texts_task("seqio_shared_text", ["one", "two!"])
     lm = tasks.unsupervised(
         "seqio_shared_lm",
         plain.source,
@@ -319,155 +282,25 @@ def test_declared_tfds_tasks_run_on_mock_data(name, begins):
 def test_the_glue_mixture_is_a_seqio_mixture():
     mixture = tasks.get_mixture_or_task("glue")
     made = mixture.seqio()
+    assert made is mixture.seqio() is seqio.get_mixture_or_task("glue")
     assert made.get_rate(seqio.get_mixture_or_task("glue_cola")) == 8551
     assert "glue_wnli" not in {task.name for task in made.tasks}
 
 
-# -- What a user's own module registers with seqio ------------------------------------------
-
-BYTES = seqio.ByteVocabulary(extra_ids=10)
-
-
-def add_user_task(name, *preprocessors, features=("inputs", "targets"), vocabulary=BYTES):
-    def rows(split, shuffle_files, seed=None):
-        rows = {"inputs": ["reverse ab", "reverse xyz"], "targets": ["ba", "zyx"]}
-        return tf.data.Dataset.from_tensor_slices({key: rows[key] for key in features})
-
-    seqio.TaskRegistry.add(
-        name,
-        source=seqio.FunctionDataSource(rows, splits=["train"]),
-        output_features={key: seqio.Feature(vocabulary) for key in ("inputs", "targets")},
-        preprocessors=list(preprocessors),
-        metric_fns=[metrics.exact_match],
-    )
-    return tasks.get_mixture_or_task(name)
-
-
-def test_a_users_seqio_task_is_found_and_wrapped():
-    task = add_user_task(
-        "user_task",
-        seqio.preprocessors.tokenize,
-        seqio.CacheDatasetPlaceholder(),
-        functools.partial(seqio.preprocessors.append_eos_after_trim),
-    )
-    assert task.output_features["inputs"].vocabulary == vocabularies.ByteVocabulary(10)
-    assert task.output_features["targets"].add_eos
-    assert task.objective({}) is None and not task.source_is_local
-    assert list(task.examples("train"))[1] == {"inputs": "reverse xyz", "targets": "zyx"}
-    assert task.metric_fns[0](["a"], ["a"]) == {"exact_match": 100}
-    assert task.fingerprint() == tasks.get_mixture_or_task("user_task").fingerprint()
-
-
-def test_a_users_task_may_use_our_objective():
-    task = add_user_task(
-        "user_spans",
-        functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
-        seqio.CacheDatasetPlaceholder(),
-        ApplyObjective(objectives.SpanCorruption()),
-        seqio.preprocessors.append_eos_after_trim,
-        features=("targets",),
-    )
-    specs = {name: f.vocabulary.spec() for name, f in task.output_features.items()}
-    assert task.objective(specs).first_sentinel == 268
-    assert task.cached_features == ("targets",)
-
-
-def test_a_declaration_says_what_training_needs_without_the_module():
-    task = add_user_task(
-        "user_declared",
-        functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
-        seqio.CacheDatasetPlaceholder(),
-        ApplyObjective(objectives.SpanCorruption(0.3, 5.0)),
-        seqio.preprocessors.append_eos_after_trim,
-        features=("targets",),
-    )
-    known = manifest.from_json(json.loads(json.dumps(manifest.to_json(task))))
-    assert known.name == known.cache_name == "user_declared"
-    assert dict(known.output_features) == dict(task.output_features)
-    assert known.fingerprint() == task.fingerprint()
-    assert known.learned == objectives.SpanCorruption(0.3, 5.0)
-    assert manifest.to_json(tasks.get_mixture_or_task("stdlib_lm")) is None
-    with pytest.raises(TaskError, match="name it by --module_import"):
-        known.seqio()
-
-
-@pytest.mark.parametrize(
-    "objective", [BART, objectives.MASS(span_share=0.4), objectives.CausalLM()]
-)
-def test_a_declaration_keeps_what_an_objective_is_made_of(objective):
-    name = f"user_{type(objective).__name__}"
-    task = add_user_task(
-        name,
-        functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
-        seqio.CacheDatasetPlaceholder(),
-        ApplyObjective(objective),
-        seqio.preprocessors.append_eos_after_trim,
-        features=("targets",),
-    )
-    known = manifest.from_json(json.loads(json.dumps(manifest.to_json(task))))
-    assert known.learned == objective
-    assert known.positioned == task.positioned == getattr(objective, "positioned", ())
-
-
-def test_a_declaration_keeps_a_tokenizer_json(gpt2_file):
-    vocabulary = TokenizerVocabulary(gpt2_file, extra_ids=4, mask_token="e")
-    task = add_user_task(
-        "user_tokenizer",
-        functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
-        seqio.CacheDatasetPlaceholder(),
-        ApplyObjective(BART),
-        seqio.preprocessors.append_eos_after_trim,
-        features=("targets",),
-        vocabulary=vocabulary.seqio(),
-    )
-    assert task.output_features["targets"].vocabulary == vocabulary
-    known = manifest.from_json(json.loads(json.dumps(manifest.to_json(task))))
-    assert known.output_features["targets"].vocabulary == vocabulary
-
-
-def test_a_task_without_placeholder_is_cached_whole_but_for_eos():
-    task = add_user_task(
-        "user_whole", seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim
-    )
-    made = task.seqio()
-    dataset = made.preprocess_precache(made.source.get_dataset("train", shuffle=False))
-    assert next(dataset.as_numpy_iterator())["targets"].tolist() == [101, 100]
-    assert task.output_features["targets"].add_eos
-
-
-def test_eos_of_its_own_is_not_added_twice():
-    task = add_user_task("user_eos", seqio.preprocessors.tokenize_and_append_eos)
-    assert not task.output_features["targets"].add_eos
-
-
-def test_a_step_after_the_cache_that_needs_tensorflow_is_named():
-    with pytest.raises(TaskError, match="'truncate_inputs_left' follows CacheDatasetPlaceholder"):
-        add_user_task(
-            "user_other",
-            seqio.preprocessors.tokenize,
-            seqio.CacheDatasetPlaceholder(),
-            seqio.preprocessors.truncate_inputs_left,
-        )
-
-
-def test_a_users_mixture_keeps_its_rates():
-    for name in ("user_a", "user_b"):
-        add_user_task(name, seqio.preprocessors.tokenize, seqio.CacheDatasetPlaceholder())
-    seqio.MixtureRegistry.add("user_mixture", [("user_a", 3), ("user_b", 1.5)])
-    mixture = tasks.get_mixture_or_task("user_mixture")
-    assert [(task.name, rate) for task, rate in mixture.tasks] == [("user_a", 3.0), ("user_b", 1.5)]
-
-
-def test_a_users_name_is_not_taken_away(tmp_path):
-    add_user_task("user_taken", seqio.preprocessors.tokenize)
-    with pytest.raises(TaskError, match="registered its own 'user_taken'"):
-        texts_task(tmp_path, "user_taken", ["one"]).seqio()
+def test_the_same_name_may_come_to_mean_another_task_or_mixture(texts_task):
+    first = texts_task("seqio_renewed", ["one"])
+    assert first.seqio() is first.seqio()
+    other = texts_task("seqio_renewed", ["one"], objective=objectives.PrefixLM())
+    assert set(other.seqio().output_features) == {"inputs", "targets"}
+    for rate in (1.0, 3.0):
+        made = tasks.Mixture("seqio_renewed_mixture", ((other, rate),)).seqio()
+        assert made.get_rate(seqio.get_mixture_or_task("seqio_renewed")) == rate
 
 
 def test_every_declared_task_can_be_registered():
-    from tasks import seqio_tasks
+    from tasks.seqio_interop import register_all
 
-    seqio_tasks.register_all()
+    register_all.register_all()
     assert set(tasks.names()) <= {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
 
 

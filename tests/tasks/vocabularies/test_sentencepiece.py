@@ -1,4 +1,4 @@
-"""The ids of the vocabularies; `test_with_seqio.py` compares them with seqio's."""
+"""SentencePiece models; `seqio_interop/test_to_seqio.py` compares their ids with seqio's."""
 
 import copy
 import pickle
@@ -17,28 +17,6 @@ def model_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("vocabulary") / "small.model"
     vocabularies.train_sentencepiece(LINES, str(path), vocab_size=120)
     return str(path)
-
-
-def test_byte_ids_are_utf8_plus_three():
-    # "é" is C3 A9 in UTF-8: 195 + 3 and 169 + 3.
-    vocabulary = vocabularies.ByteVocabulary()
-    assert vocabulary.encode("é\n") == [198, 172, 13]
-    assert vocabulary.decode([198, 172, 13]) == "é\n"
-
-
-def test_the_default_has_byt5s_384_ids():
-    vocabulary = vocabularies.ByteVocabulary()
-    assert vocabulary.vocab_size == 3 + 256 + 125 == 384
-    assert vocabulary.spec()["extra_ids"] == 125
-
-
-def test_decoding_stops_at_eos_and_leaves_out_special_ids():
-    assert vocabularies.ByteVocabulary().decode([0, 2, 100, 383, 101, 1, 102]) == "ab"
-
-
-def test_broken_utf8_is_left_out():
-    # 0xC3 begins a character of two bytes that never comes.
-    assert vocabularies.ByteVocabulary().decode([100, 198, 101]) == "ab"
 
 
 def test_a_trained_model_has_t5s_special_ids_and_sentinels(model_file):
@@ -74,7 +52,7 @@ def test_own_sentinels_are_kept(model_file, tmp_path):
     path = tmp_path / "own.model"
     path.write_bytes(model.SerializeToString())
     assert vocabularies.SentencePieceVocabulary(str(path), extra_ids=7).vocab_size == 127
-    with pytest.raises(TaskError, match="holds 7 sentinels: set extra_ids=7, not 100"):
+    with pytest.raises(TaskError, match="has 7 sentinels: set extra_ids=7, not 100"):
         _ = vocabularies.SentencePieceVocabulary(str(path)).vocab_size
 
 

@@ -1,0 +1,131 @@
+"""Registers a task or mixture with seqio, from its parts.
+
+`Task.seqio` and `Mixture.seqio` call these with their own parts, so that nothing here needs
+to know either class.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import seqio
+import tensorflow as tf
+
+from tasks.errors import TaskError
+from tasks.forms import Form
+from tasks.objectives import Objective
+from tasks.seqio_interop import preprocessors
+
+# What each name that this module registered stands for: a later task may take the name over.
+_REGISTERED: dict[str, str] = {}
+
+
+class SharedCacheTask(seqio.Task):
+    """A `seqio.Task` whose cache may have another task's name."""
+
+    def __init__(self, *args: Any, cache_name: str, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.cache_name = cache_name
+
+    @property
+    def cache_dir(self) -> str | None:
+        """The folder of the shared cache, where one is complete."""
+        folder = seqio.get_task_dir_from_name(self.cache_name)
+        for root in seqio.get_global_cache_dirs():
+            path = f"{root}/{folder}"
+            if tf.io.gfile.exists(f"{path}/COMPLETED"):
+                return path
+        return None
+
+
+def register_task(
+    name: str,
+    *,
+    cache_name: str,
+    source: seqio.DataSource,
+    form: Form,
+    output_features: Mapping[str, seqio.Feature],
+    objective: Objective | None,
+    postprocess: Callable[[str, Mapping[str, Any], bool], Any],
+    metric_fns: Sequence[Callable[..., Any]],
+    definition: str,
+) -> seqio.Task:
+    """Registers a task with seqio under its name, or gives the equal one that is there.
+
+    Args:
+      name: in `seqio.TaskRegistry`. A task that this function registered may be replaced.
+      cache_name: folder of the cache.
+      source: where rows come from.
+      form: rows to text.
+      output_features: after the objective.
+      objective: follows the cache; None for text that is inputs and targets as it is.
+      postprocess: `(text, example, is_target)` to what the metrics compare.
+      metric_fns: of targets and predictions.
+      definition: a text that is equal for equal tasks.
+
+    Raises:
+      TaskError: a module of the user's has registered the name.
+    """
+    found = _registered(seqio.TaskRegistry, name, definition)
+    if found is not None:
+        return found
+    after_cache: list[Callable[..., Any]] = []
+    if objective is not None:
+        after_cache.append(preprocessors.ApplyObjective(objective))
+    if not getattr(objective, "document_eos", False):
+        after_cache.append(seqio.preprocessors.append_eos_after_trim)
+    # The text of whole documents would only double an unsupervised cache.
+    keeps_text = "inputs" in form.features
+
+    def postprocess_fn(text: str, example: Any = None, is_target: bool = False) -> Any:
+        return postprocess(text, example or {}, is_target)
+
+    task = SharedCacheTask(
+        name,
+        source=source,
+        output_features=dict(output_features),
+        preprocessors=[
+            preprocessors.ApplyForm(form),
+            preprocessors.tokenize_and_keep_text if keeps_text else preprocessors.tokenize,
+            seqio.CacheDatasetPlaceholder(),
+            *after_cache,
+        ],
+        postprocess_fn=postprocess_fn,
+        metric_fns=list(metric_fns),
+        cache_name=cache_name,
+    )
+    seqio.TaskRegistry.add_provider(name, task)
+    return task
+
+
+def register_mixture(name: str, rates: Mapping[str, float]) -> seqio.Mixture:
+    """Registers a mixture of registered tasks with seqio, or gives the equal one that is there.
+
+    Args:
+      name: in `seqio.MixtureRegistry`. A mixture that this function registered may be replaced.
+      rates: how often each task is drawn, by name.
+
+    Raises:
+      TaskError: a module of the user's has registered the name.
+    """
+    found = _registered(seqio.MixtureRegistry, name, repr(sorted(rates.items())))
+    return found or seqio.MixtureRegistry.add(name, list(rates.items()))
+
+
+def _registered(registry: Any, name: str, definition: str) -> Any:
+    """The provider of this definition, or None, after which the name is free.
+
+    Raises:
+      TaskError: the name is a user's.
+    """
+    digest = hashlib.sha256(definition.encode()).hexdigest()
+    if name in registry.names():
+        if name not in _REGISTERED:
+            raise TaskError(
+                f"'{name}' is registered with seqio by a module of yours: choose another name."
+            )
+        if _REGISTERED[name] == digest:
+            return registry.get(name)
+        registry.remove(name)
+    _REGISTERED[name] = digest
+    return None
