@@ -47,7 +47,7 @@ quickstart: $(VENV)/.installed
 	@echo "== 4/5 both on the test split, which neither has seen"
 	$(T5X_LIKE) eval --gin_file=$(RUN)/t5/config.gin --gin_file=runs/eval.gin --gin.SPLIT=test --gin.evaluate.evaluate.max_batches=20
 	$(T5X_LIKE) eval --gin_file=$(RUN)/lm/config.gin --gin_file=runs/eval.gin --gin.SPLIT=test --gin.evaluate.evaluate.max_batches=20
-	@echo "== 5/5 the decoder goes on from three prompts"
+	@echo "== 5/5 the decoder continues three prompts"
 	printf 'def __init__(self\nimport \nclass Test\n' | $(T5X_LIKE) infer --gin_file=$(RUN)/lm/config.gin --gin_file=runs/infer.gin --gin.TEMPERATURE=0.6 --gin.MAX_NEW_TOKENS=120
 	@echo "Everything is under $(RUN):"
 	@echo "  cache/       the tokenized corpus, which seqio reads too (use_cached=True)"
