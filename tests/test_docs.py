@@ -248,10 +248,9 @@ def classes():
     """Name of a class to the modules that define it."""
     found = {}
     for module in modules():
-        stem = ROOT / module.replace(".", "/")
-        path = stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
-        for name in re.findall(r"^class (\w+)", path.read_text(), re.M):
-            found.setdefault(name, []).append(module)
+        for name in defined(module):
+            if name[0].isupper() and not name.isupper():
+                found.setdefault(name, []).append(module)
     return found
 
 
@@ -265,11 +264,30 @@ def resolves(dotted):
     return any(holds(home, rest) for home in homes)
 
 
+@functools.cache
+def defined(module):
+    """Names that a module binds at its top level, without importing it."""
+    stem = ROOT / module.replace(".", "/")
+    path = stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found.update(alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found.update(target.id for target in targets if isinstance(target, ast.Name))
+    return found
+
+
 def holds(module, names):
     """Whether names can be followed from a module, through modules and attributes."""
     names = list(names)
     while names and f"{module}.{names[0]}" in modules():
         module = f"{module}.{names.pop(0)}"
+    if not names or (names[1:] == [] and names[0] in defined(module)):
+        return True  # and nothing is imported: some modules import TensorFlow
     owner = importlib.import_module(module)
     for name in names:
         if not has(owner, name):
