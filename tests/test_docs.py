@@ -108,8 +108,9 @@ def names_a_missing_file(word):
         return bool(slash) and not name.endswith(WRITTEN) and not exists(name, GIN)
     if not ((slash and word.endswith(".py")) or (slash and folder in TOP_LEVEL)):
         return False
-    # `tasks/` and `models/` are folders of gin files as well.
-    return not exists(word, ROOT) and not (folder in ("tasks", "models") and exists(word, GIN))
+    # Pages about models write `layers/`; `tasks/` and `models/` are folders of gin files as well.
+    places = [ROOT, ROOT / "models", *([GIN] if folder in ("tasks", "models") else [])]
+    return not any(exists(word, place) for place in places)
 
 
 @pages
