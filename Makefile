@@ -10,7 +10,7 @@ TALLY ?= $(abspath $(VENV))/reliability.jsonl
 # Named apart, so that a CPU build can be asked for; the parity fixtures were written with it.
 TORCH ?= torch==2.13.0
 
-.PHONY: quickstart test test-slow reliability lint types install install-test install-interop clean help
+.PHONY: quickstart test test-slow test-all reliability lint types install install-test install-interop clean help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -47,7 +47,7 @@ quickstart: $(VENV)/.installed
 	@echo "== 4/5 both on the test split, which neither has seen"
 	$(T5X_LIKE) eval --gin_file=$(RUN)/t5/config.gin --gin_file=runs/eval.gin --gin.SPLIT=test --gin.evaluate.evaluate.max_batches=20
 	$(T5X_LIKE) eval --gin_file=$(RUN)/lm/config.gin --gin_file=runs/eval.gin --gin.SPLIT=test --gin.evaluate.evaluate.max_batches=20
-	@echo "== 5/5 the decoder goes on from three prompts"
+	@echo "== 5/5 the decoder continues three prompts"
 	printf 'def __init__(self\nimport \nclass Test\n' | $(T5X_LIKE) infer --gin_file=$(RUN)/lm/config.gin --gin_file=runs/infer.gin --gin.TEMPERATURE=0.6 --gin.MAX_NEW_TOKENS=120
 	@echo "Everything is under $(RUN):"
 	@echo "  cache/       the tokenized corpus, which seqio reads too (use_cached=True)"
@@ -56,23 +56,28 @@ quickstart: $(VENV)/.installed
 
 ## make test         the fast test suite, on two workers
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not slow and not interop'
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not slow and not interop and not release'
 
 ## make test-slow    the slow tests, and those against torch and transformers
 test-slow: $(VENV)/.installed-interop
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'slow or interop'
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m '(slow or interop) and not release'
 
-## make reliability  kill, break and misuse it, count what was survived, and write docs/reliability.md
+## make test-all     every test, with those that only a release needs
+test-all: $(VENV)/.installed-interop
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+## make reliability  inject faults, count them, and write docs/reliability.md
 reliability: $(VENV)/.installed-interop
 	@rm -f $(TALLY)
 	RELIABILITY_TALLY=$(TALLY) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile tests/reliability
 	@$(BIN)/python tests/reliability/table.py $(TALLY) --write docs/reliability.md
 
-## make lint         ruff, and mypy on the engine
+## make lint         ruff, and its format
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+## make types        mypy
 types: $(VENV)/.installed-test
 	$(BIN)/mypy
 

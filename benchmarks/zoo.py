@@ -70,13 +70,13 @@ Every published size above 1B whose paper names TPUs, compiled on a machine with
 training step, with its batch, optimizer and mesh, by `python -m benchmarks.zoo` (`pip install
 't5x-like[tpu-compile]'`). A gin file for each is under `gin_configs/hardware/zoo/`.
 
-* *HBM* is what a device needs of what the compiler leaves to a program: parameters, optimizer
-  state, gradients and activations; the margin is what is left. A device is a chip, on TPU v3 half
-  of one.
-* *Step* and *MFU* are what the chip's figures allow, from everything at the same time to one thing
-  after the other (`t5x_like/cost/roofline.py`). They know nothing of latency, of units that are not
-  full and of the vector unit: a measured MFU below the range is no contradiction, one above it is.
-* *Compile* is seconds on {cores} CPU cores, shared with other work where not said otherwise.
+* *HBM* is the memory that a device needs, of the memory that the compiler leaves to a program:
+  parameters, optimizer state, gradients and activations; the margin is the rest. A device is a
+  chip, on TPU v3 half of one.
+* *Step* and *MFU* are ranges from the chip's figures, with everything overlapped and with nothing
+  overlapped (`t5x_like/cost/roofline.py`). Latency, partly filled matrix units and the vector unit
+  are not modelled: a measured MFU may lie below the range, but not above it.
+* *Compile* is seconds on {cores} CPU cores, shared with other work unless stated otherwise.
 
 """
 

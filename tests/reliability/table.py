@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 
 KINDS = {
-    "kills": "kills survived: the run went on bit for bit",
+    "kills": "kills survived: the run resumed bit for bit",
     "faults": "faults injected and survived, or answered with one line",
     "bad inputs": "bad inputs answered with one line and exit code 2",
     "fuzzed": "random inputs without a traceback or a hang",
