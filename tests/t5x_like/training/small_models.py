@@ -118,9 +118,9 @@ class Counting(Model, kw_only=True):
     def loss_and_carry(self, params, batch, carry, rng=None):
         logits_btv, carry = self.apply({"params": params}, carry=carry, **batch)
         target_bt = batch["decoder_target_tokens"]
-        chosen_bt = jnp.take_along_axis(
-            jax.nn.log_softmax(logits_btv), target_bt[..., None], -1
-        )[..., 0]
+        chosen_bt = jnp.take_along_axis(jax.nn.log_softmax(logits_btv), target_bt[..., None], -1)[
+            ..., 0
+        ]
         loss = -(chosen_bt * batch["decoder_loss_weights"]).sum()
         weight = self.loss_weights(batch)["loss"]
         return {"loss": loss}, {"loss": (loss, weight)}, carry
