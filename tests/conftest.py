@@ -2,18 +2,29 @@
 and its gin files, a process."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-# Most run once: what the compiler would gain by optimizing, it would lose twice over.
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        "--xla_backend_optimization_level=0",
-        "--xla_llvm_disable_expensive_passes=true",
-        os.environ.get("XLA_FLAGS", ""),
-    ]
-).strip()
+# Most run once: what the compiler would gain by optimizing, it would lose twice over. One shard of
+# the numerical tests is run with `TEST_XLA=default`, as users' programs are compiled.
+if os.environ.get("TEST_XLA") != "default":
+    os.environ["XLA_FLAGS"] = " ".join(
+        [
+            "--xla_backend_optimization_level=0",
+            "--xla_llvm_disable_expensive_passes=true",
+            os.environ.get("XLA_FLAGS", ""),
+        ]
+    ).strip()
+
+# What one test has compiled, no other compiles again, in whichever process of the run.
+PROGRAMS = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    PROGRAMS = tempfile.mkdtemp(prefix="compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
 import numpy as np
@@ -28,6 +39,13 @@ from t5x_like.partitioning import Partitioner
 from tasks import objectives, sources
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_unconfigure():
+    """Removes the programs, in the process that has made their folder."""
+    if PROGRAMS is not None:
+        shutil.rmtree(PROGRAMS, ignore_errors=True)
+
 
 MODEL_GIN = """
 from __gin__ import dynamic_registration
