@@ -5,7 +5,7 @@ coordination service, and ends its process when another has been silent for `TIM
 one line that says who, and exit code 1, whatever collective the process waits in.
 
 JAX itself aborts a process `JAX_TIMEOUT_SECONDS` after another's last heartbeat, from threads that
-Python cannot hold up, should this one be. And it aborts at once when process 0 is killed, which
+Python cannot hold up, should this one be held up. And it aborts at once when process 0 is killed, which
 has the service: then the line is JAX's own, that the leader died, and the exit code 134.
 """
 
@@ -23,7 +23,8 @@ from typing import Any, NoReturn
 import jax
 
 TIMEOUT_SECONDS = 60  # a peer that was silent for this long is dead
-JAX_TIMEOUT_SECONDS = 100  # the same of JAX, which leaves process 0 the time to end last
+# The same of JAX, counted from heartbeats at half this interval: process 0 has ended before.
+JAX_TIMEOUT_SECONDS = 180
 BEAT_SECONDS = 4
 SILENT_SECONDS = 16  # after a failure, a peer that was silent for this long is to blame
 LEAVE_SECONDS = 10  # how long a failing process waits for the others to fail like it
