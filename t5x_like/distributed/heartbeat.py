@@ -5,8 +5,8 @@ coordination service, and ends its process when another has been silent for `TIM
 one line that says who, and exit code 1, whatever collective the process waits in.
 
 JAX itself aborts a process `JAX_TIMEOUT_SECONDS` after another's last heartbeat, from threads that
-Python cannot hold up, should this one be held up. And it aborts at once when process 0 is killed, which
-has the service: then the line is JAX's own, that the leader died, and the exit code 134.
+Python cannot hold up, should this one be held up. And it aborts at once when process 0 is killed,
+which has the service: then the line is JAX's own, that the leader died, and the exit code 134.
 """
 
 import atexit
