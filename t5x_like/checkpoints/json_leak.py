@@ -9,8 +9,8 @@ Orbax's v1 interface (`orbax.checkpoint.experimental.v1` in 0.12.8) is no way ar
 through the same functions. Of 40 parameters and AdamW's moments, a save of its `Checkpointer`
 loses 82 KB (75 KB by the interface used here, 9 KB with this module; ten saves each), and takes
 262 ms (231 and 227). Without OCDBT it loses 32 KB, and writes 252 files in 1.9 s instead of 20.
-Nor has it a reader that changes nothing, or one that does not wait for the other processes at
-its end, which a damaged checkpoint needs: one of them may have failed.
+And its loading waits for the other processes at the end, one of which may have failed where a
+checkpoint is damaged.
 """
 
 import functools
