@@ -45,6 +45,7 @@ setup(
         "etils[epath]>=1.9",
         "flax>=0.12",
         "gin-config>=0.5.0",
+        "google-crc32c>=1.5",
         "grain>=0.2.14",
         "jax>=0.8",
         "matplotlib>=3.9",
@@ -73,7 +74,7 @@ setup(
         # Through JAX, which knows the libtpu that it works with.
         "tpu-compile": ["jax[tpu]>=0.8"],
         # Beam wants protobuf below 7, which sentencepiece 0.2.3 cannot import.
-        "beam": ["apache-beam>=2.60", "google-crc32c", "sentencepiece==0.2.2"],
+        "beam": ["apache-beam>=2.60", "sentencepiece==0.2.2"],
         "gcs": GCS,
         "wandb": ["wandb"],
         "ray": ["ray>=2.44"],

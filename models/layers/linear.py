@@ -35,6 +35,11 @@ def dense(x: jax.Array, kernel: jax.Array, result_dtype: str | None = None) -> j
     transposes it back, for which XLA on CPUs copies both factors when layers are scanned:
     the step of a Transformer takes a quarter longer.
 
+    On TPUs too, where programs compiled with autodiff's form are no better: T5 1.1 large on v5p
+    moves 428 GB through HBM in a step, 413 with this form; small on four chips, 60.7 with either,
+    and a step of the same 22 to 31 ms. It was not measured on GPUs. One form for all platforms
+    leaves nothing to choose when a program is compiled for devices that are not here.
+
     Args:
       x: `[..., inputs]`.
       kernel: `[inputs, outputs]`, in the dtype of `x`.

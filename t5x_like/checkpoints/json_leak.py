@@ -4,6 +4,13 @@ tensorstore, up to 0.1.86 at least, never frees the JSON values it returns. Orba
 kinds of them in every save: the spec of the directory once for each array, and its counters of
 bytes, for a log of throughput. Saving 40 parameters and their optimizer loses 70 KB each time,
 and 2 KB where Orbax asks once for a directory.
+
+Orbax's v1 interface (`orbax.checkpoint.experimental.v1` in 0.12.8) is no way around it: it writes
+through the same functions. Of 40 parameters and AdamW's moments, a save of its `Checkpointer`
+loses 82 KB (75 KB by the interface used here, 9 KB with this module; ten saves each), and takes
+262 ms (231 and 227). Without OCDBT it loses 32 KB, and writes 252 files in 1.9 s instead of 20.
+And its loading waits for the other processes at the end, one of which may have failed where a
+checkpoint is damaged.
 """
 
 import functools

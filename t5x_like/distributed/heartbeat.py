@@ -1,27 +1,30 @@
 """Noticing that another process of the run is gone, and ending with it.
 
-JAX's coordination service hears the heartbeats of all processes, from threads that Python
-cannot hold up. When one stops, or the service itself, JAX aborts the others after
-`TIMEOUT_SECONDS`; whatever collective they wait in. That is what makes a run end. What is
-added here is who was missed, in one line, and exit code 1 instead of a core dump.
+A thread of each process tells the others that it lives, through the key-value store of JAX's
+coordination service, and ends its process when another has been silent for `TIMEOUT_SECONDS`: with
+one line that says who, and exit code 1, whatever collective the process waits in.
+
+JAX itself aborts a process `JAX_TIMEOUT_SECONDS` after another's last heartbeat, from threads that
+Python cannot hold up, should this one be held up. And it aborts at once when process 0 is killed,
+which has the service: then the line is JAX's own, that the leader died, and the exit code 134.
 """
 
 import atexit
 import contextlib
-import ctypes
 import os
-import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, NoReturn
 
 import jax
 
-TIMEOUT_SECONDS = 60  # without a heartbeat, a process counts as dead
+TIMEOUT_SECONDS = 60  # a peer that was silent for this long is dead
+# The same of JAX, counted from heartbeats at half this interval: process 0 has ended before.
+JAX_TIMEOUT_SECONDS = 180
 BEAT_SECONDS = 4
 SILENT_SECONDS = 16  # after a failure, a peer that was silent for this long is to blame
 LEAVE_SECONDS = 10  # how long a failing process waits for the others to fail like it
@@ -30,7 +33,6 @@ EXIT_FAULT = 1
 _PLACE, _STOP = "t5x_like/peers", "t5x_like/stop"
 
 _watches: list["Watch"] = []  # that of this process, while there is one
-_kept: list[Any] = []  # what C holds a pointer to must not be collected
 
 
 class Watch:
@@ -49,6 +51,7 @@ class Watch:
         self._peers = [i for i in range(count) if i != index]
         host, _, port = coordinator_address.rpartition(":")
         self._coordinator = (host.strip("[]"), int(port))
+        self._count = 0
         self._beats: dict[int, str] = {}
         self._heard = dict.fromkeys(self._peers, time.monotonic())
         self._failed: dict[int, str] = {}
@@ -62,7 +65,6 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="peers", daemon=True)
 
     def __enter__(self) -> "Watch":
-        on_abort(self._explain_abort)
         self._thread.start()
         _watches.append(self)
         return self
@@ -98,25 +100,32 @@ class Watch:
             return _named(f"process {i} ({text})" for i, text in sorted(self._failed.items()))
         if self._index != 0 and not self._coordinator_answers():
             return "process 0"
-        now = time.monotonic()
-        silent = [i for i, heard in self._heard.items() if now - heard > SILENT_SECONDS]
+        silent = self._silent_for(SILENT_SECONDS)
         return _named(f"process {i}" for i in silent) if silent else None
 
+    def _silent_for(self, seconds: float) -> list[int]:
+        now = time.monotonic()
+        return [peer for peer, heard in self._heard.items() if now - heard > seconds]
+
     def _run(self) -> None:
-        count = 0
         while not self._stop.wait(BEAT_SECONDS):
-            count += 1
-            # The service is gone when process 0 is; JAX will notice.
-            with contextlib.suppress(jax.errors.JaxRuntimeError):
-                self._client.key_value_set(
-                    f"{_PLACE}/beats/{self._index}", str(count), allow_overwrite=True
-                )
-                self._listen()
-                if self._last_step is None and self._is_stop_wanted():
-                    self._choose_last_step()
-            seen = self._failure_seen
-            if seen and not self._leaving and time.monotonic() - seen > LEAVE_SECONDS:
-                self._end()
+            self._beat()
+
+    def _beat(self) -> None:
+        """Tells the peers that this process lives, and hears whether they do."""
+        self._count += 1
+        # The service is gone when process 0 is, and JAX ends this process.
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            self._client.key_value_set(
+                f"{_PLACE}/beats/{self._index}", str(self._count), allow_overwrite=True
+            )
+            self._listen()
+            if self._last_step is None and self._is_stop_wanted():
+                self._choose_last_step()
+        seen = self._failure_seen
+        failed = seen is not None and time.monotonic() - seen > LEAVE_SECONDS
+        if not self._leaving and (failed or self._silent_for(TIMEOUT_SECONDS)):
+            self._end()
 
     def _listen(self) -> None:
         now = time.monotonic()
@@ -177,15 +186,16 @@ class Watch:
             self._client.key_value_set(f"{_PLACE}/failed/{self._index}", line)
             self._client.wait_at_barrier(f"{_PLACE}/leaving", LEAVE_SECONDS * 1000)
         except jax.errors.JaxRuntimeError:
+            if self._index == 0:
+                time.sleep(LEAVE_SECONDS)  # the others have seen it, and end first
             # Before JAX's own hook, which would wait for processes that wait for this one.
             atexit.register(_exit, EXIT_FAULT if code is None else code)
 
     def _end(self) -> None:
-        end(f"process {self._index} ends, because {self.lost()} is gone.")
-
-    def _explain_abort(self) -> None:
-        if self.lost():
-            self._end()
+        lost = self.lost()
+        if self._index == 0:
+            time.sleep(LEAVE_SECONDS)  # JAX would abort the others, before they say why
+        end(f"process {self._index} ends, because {lost} is gone.")
 
 
 def watch() -> Watch | None:
@@ -198,20 +208,6 @@ def end(reason: str) -> NoReturn:
     sys.stdout.flush()
     os.write(2, f"t5x-like: error: {reason}\n".encode())
     os._exit(EXIT_FAULT)
-
-
-def on_abort(explain: Callable[[], None]) -> None:
-    """Calls `explain` when C code aborts this process, in the thread that does so.
-
-    Where it returns, the abort goes on. The last one given counts.
-    """
-    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)
-    hook = handler(lambda number: explain())
-    _kept.append(hook)
-    libc = ctypes.CDLL(None)
-    libc.signal.argtypes = [ctypes.c_int, handler]
-    libc.signal.restype = ctypes.c_void_p
-    libc.signal(int(signal.SIGABRT), hook)
 
 
 def _named(names: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +14,10 @@ from jax._src import cloud_tpu_init
 from jax._src import distributed as jax_distributed
 from jax.experimental import multihost_utils
 
-from t5x_like.distributed import config_sync, preemption
-from t5x_like.distributed import heartbeat as peers
+from t5x_like.distributed import config_sync, heartbeat, preemption
 from t5x_like.errors import UserError
+
+JOIN_SECONDS = 300  # how long processes wait for each other at the start
 
 
 @contextlib.contextmanager
@@ -28,7 +30,7 @@ def joined(
     """Joins the other processes of this run, if there are any, for the body.
 
     They are compared with each other before the body runs. When one of them dies during it,
-    this process ends with exit code 1 and a line that says which, see `peers`.
+    this process ends with exit code 1 and a line that says which, see `heartbeat`.
 
     Args:
       configuration: all bindings, as gin text.
@@ -37,7 +39,7 @@ def joined(
       process_index: see `initialize`.
 
     Raises:
-      UserError: as `initialize`; or the processes disagree, see `agreement.check`.
+      UserError: as `initialize`; or the processes disagree, see `config_sync.check`.
     """
     initialize(coordinator_address, process_count, process_index)
     state = jax_distributed.global_state
@@ -45,7 +47,7 @@ def joined(
         yield
         return
     assert state.coordinator_address is not None
-    watch = peers.Watch(
+    watch = heartbeat.Watch(
         state.client, state.process_id, state.num_processes, state.coordinator_address
     )
     with watch:
@@ -79,12 +81,11 @@ def initialize(
     count = process_count if process_count is not None else _environment("JAX_PROCESS_COUNT")
     index = process_index if process_index is not None else _environment("JAX_PROCESS_INDEX")
     given = (address, count, index)
-    heartbeat = peers.TIMEOUT_SECONDS
-
-    def explain() -> None:
-        if jax_distributed.global_state.preemption_sync_manager is None:  # still joining
-            peers.end(f"process {index} of {count} did not find the others at {address}.")
-
+    timeouts: dict[str, Any] = {
+        "heartbeat_timeout_seconds": heartbeat.JAX_TIMEOUT_SECONDS,
+        # JAX aborts the process by then, without a word of who was missed.
+        "initialization_timeout": JOIN_SECONDS + heartbeat.LEAVE_SECONDS,
+    }
     if address is not None and count is not None and index is not None:
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or not 0 <= index < count:
@@ -92,10 +93,14 @@ def initialize(
                 f"process {index} of {count} with coordinator '{address}': the index counts "
                 "from 0 and is below the count, and the coordinator is host:port."
             )
-        peers.on_abort(explain)
-        jax.distributed.initialize(
-            address, count, index, _visible_devices(), heartbeat_timeout_seconds=heartbeat
-        )
+        missed = f"process {index} of {count} did not find the others at {address}."
+        late = threading.Timer(JOIN_SECONDS, heartbeat.end, [missed])
+        late.daemon = True
+        late.start()
+        try:
+            jax.distributed.initialize(address, count, index, _visible_devices(), **timeouts)
+        finally:
+            late.cancel()
     elif any(value is not None for value in given):
         raise UserError(
             "several processes need coordinator_address, process_count and process_index; "
@@ -103,7 +108,7 @@ def initialize(
         )
     elif in_cluster():
         try:
-            jax.distributed.initialize(heartbeat_timeout_seconds=heartbeat)
+            jax.distributed.initialize(**timeouts)
         except ValueError as error:
             if "should be defined" not in str(error) and "must be defined" not in str(error):
                 raise

@@ -1,12 +1,21 @@
 """How this process keeps memory that is freed, and gives it back to the system."""
 
 import ctypes
+import glob
+import importlib.util
 import sys
+
+import jax
 
 # glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8
 # Blocks from here up are mapped apart, and unmapped when they are freed.
 _LARGE_BLOCK = 2**20
+# What JAX needs for an accelerator, and the files by which its drivers show one.
+_ACCELERATORS = {
+    "libtpu": ("/dev/accel*", "/dev/vfio/[0-9]*"),
+    "jax_plugins": ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg"),
+}
 
 
 def keep_freed_memory() -> bool:
@@ -16,18 +25,35 @@ def keep_freed_memory() -> bool:
     from 32 MB up from the system and gives them back at once, and so every step pays for
     clearing and mapping the same pages again: a tenth of it, or more. Memory once used stays
     with the process instead, until `give_back_freed_memory`. Threads that have started by then
-    may have heaps of their own, over which the memory of every save would spread. Accelerators
-    have allocators of their own and gain nothing.
+    may have heaps of their own, over which the memory of every save would spread.
+
+    Nothing is done where an accelerator computes, which has an allocator of its own, so that its
+    host would gain nothing; nor in a notebook, whose process does other things too.
 
     Returns:
-      Whether there is a glibc that took the settings.
+      Whether the settings are made.
     """
     glibc = _glibc()
-    if glibc is None:
+    if glibc is None or _is_notebook() or not computes_on_cpu(_platforms()):
         return False
     # No blocks of their own; one heap, as only the main one grows without limit.
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_ARENA_MAX, 1))
     return all([glibc.mallopt(name, value) == 1 for name, value in settings])
+
+
+def computes_on_cpu(platforms: str | None) -> bool:
+    """Whether JAX's default backend will be the CPU, without starting a backend to ask.
+
+    Args:
+      platforms: as JAX's option `jax_platforms`, such as `tpu,cpu`; None or empty where it is
+        not set, and JAX takes what it finds.
+    """
+    if platforms:
+        return platforms.split(",")[0] == "cpu"
+    return not any(
+        importlib.util.find_spec(package) and any(glob.glob(files) for files in driver_files)
+        for package, driver_files in _ACCELERATORS.items()
+    )
 
 
 def give_back_freed_memory() -> None:
@@ -64,3 +90,12 @@ def _glibc() -> ctypes.CDLL | None:
     except OSError:
         return None
     return library if hasattr(library, "malloc_trim") else None
+
+
+def _is_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None
+
+
+def _platforms() -> str | None:
+    return jax.config.jax_platforms  # type: ignore[attr-defined, no-any-return]

@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from t5x_like.data.cache import crc32c
+from t5x_like.data.cache import tfrecord
 from t5x_like.errors import UserError
 from t5x_like.host import disk_space, files
 
@@ -108,11 +108,9 @@ class EventFile:
         self._file.close()
 
     def _append(self, event: bytes) -> None:
-        length = struct.pack("<Q", len(event))
-        length_crc, event_crc = crc32c.masked_crc32c([length, event]).tolist()
-        frame = (length, struct.pack("<I", length_crc), event, struct.pack("<I", event_crc))
-        with disk_space.explained(self._path, len(event) + 16):
-            self._file.append(b"".join(frame))
+        frame = tfrecord.framed(event)
+        with disk_space.explained(self._path, len(frame)):
+            self._file.append(frame)
 
 
 def _varint(value: int) -> bytes:

@@ -10,7 +10,6 @@ so, where touching a mapping ends the process by a signal.
 """
 
 import functools
-import mmap
 import os
 import struct
 import weakref
@@ -18,28 +17,37 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 
 from t5x_like.data.cache import index_file
-from t5x_like.data.cache.crc32c import masked_crc32c
 from t5x_like.errors import DataFault, UserError
 
-_HEADER = 12
-_FOOTER = 4
-_CHECKED_TOGETHER = 1 << 14  # records whose checksums are computed in one call
+_LENGTH = struct.Struct("<Q")
+_CRC = struct.Struct("<I")
+_HEADER = _LENGTH.size + _CRC.size
+_FOOTER = _CRC.size
 _READ_TOGETHER = 1 << 18  # bytes, which stay in the processor's cache
+
+
+def masked_crc32c(data: bytes) -> int:
+    """TFRecord's masked CRC-32C of `data`, in `[0, 2**32)`.
+
+    Source: `tensorflow/core/lib/hash/crc32c.h`.
+    """
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def framed(record: bytes) -> bytes:
+    """A record as it stands in a TFRecord file, between its length and its checksum."""
+    length = _LENGTH.pack(len(record))
+    crcs = _CRC.pack(masked_crc32c(length)), _CRC.pack(masked_crc32c(record))
+    return b"".join((length, crcs[0], record, crcs[1]))
 
 
 def _corrupt(path: Path, offset: int, found: str) -> UserError:
     return UserError(f"{path} is corrupt at byte {offset}: {found}; build the cache again")
-
-
-def _map(path: Path) -> np.ndarray:
-    """A whole local file as a read-only uint8 array backed by memory mapping."""
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:
-            return np.zeros(0, np.uint8)
-        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
 def _checksum(path: Path) -> int:
@@ -58,57 +66,35 @@ def _is_as_indexed(path: Path, stamp: tuple[int, ...], checksum: int) -> bool:
     return _checksum(path) == checksum
 
 
-def scan(path: Path, data: np.ndarray) -> np.ndarray:
+def scan(path: Path) -> np.ndarray:
     """Byte offsets `[n + 1]` at which the records of a TFRecord file begin; the last is its size.
 
     Raises:
       UserError: the file ends inside a record, or a checksum does not match; the message has
         the byte offset.
     """
-    view = data.data
-    size = len(view)
-    unpack = struct.Struct("<QI").unpack_from
+    size = path.stat().st_size
     offsets, start = [0], 0
-    length_crcs: list[int] = []
-    data_crcs: list[int] = []
-
-    def check(first: int) -> None:
-        # The records from `first` on, all of which lie inside the file.
-        begins = offsets[first:-1]
-        lengths = masked_crc32c([view[o : o + 8] for o in begins])
-        for offset, wanted, found in zip(begins, length_crcs, lengths.tolist(), strict=True):
-            if wanted != found:
-                raise _corrupt(path, offset, "the checksum of a record's length does not match")
-        ends = offsets[first + 1 :]
-        contents = masked_crc32c(
-            [view[o + _HEADER : e - _FOOTER] for o, e in zip(begins, ends, strict=True)]
-        )
-        for offset, wanted, found in zip(begins, data_crcs, contents.tolist(), strict=True):
-            if wanted != found:
-                raise _corrupt(path, offset, "the checksum of a record's data does not match")
-        length_crcs.clear()
-        data_crcs.clear()
-
-    checked = 0
-    while start < size:
-        if start + _HEADER > size:
-            check(checked)
-            raise _corrupt(path, start, f"a record's header is cut off at {size} bytes")
-        length, length_crc = unpack(view, start)
-        end = start + _HEADER + length + _FOOTER
-        if end > size:
-            check(checked)
-            if masked_crc32c([view[start : start + 8]])[0] != length_crc:
+    with path.open("rb", buffering=_READ_TOGETHER) as file:
+        while start < size:
+            header = file.read(_HEADER)
+            if len(header) < _HEADER:
+                raise _corrupt(path, start, f"a record's header is cut off at {size} bytes")
+            octets = header[: _LENGTH.size]
+            if _CRC.pack(masked_crc32c(octets)) != header[_LENGTH.size :]:
                 raise _corrupt(path, start, "the checksum of a record's length does not match")
-            raise _corrupt(path, start, f"a record of {length} bytes is cut off at {size} bytes")
-        offsets.append(end)
-        length_crcs.append(length_crc)
-        data_crcs.append(int.from_bytes(view[end - _FOOTER : end], "little"))
-        start = end
-        if len(data_crcs) == _CHECKED_TOGETHER:
-            check(checked)
-            checked = len(offsets) - 1
-    check(checked)
+            (length,) = _LENGTH.unpack(octets)
+            end = start + _HEADER + length + _FOOTER
+            # No more than there is, whatever the length says.
+            data = file.read(min(length, size - start))
+            footer = file.read(_FOOTER)
+            if len(data) < length or len(footer) < _FOOTER:
+                found = f"a record of {length} bytes is cut off at {size} bytes"
+                raise _corrupt(path, start, found)
+            if _CRC.pack(masked_crc32c(data)) != footer:
+                raise _corrupt(path, start, "the checksum of a record's data does not match")
+            offsets.append(end)
+            start = end
     return np.array(offsets, np.int64)
 
 
@@ -150,9 +136,8 @@ class RecordFile:
             raise DataFault(f"{path} cannot be read: {error.strerror}.") from error
 
     def _index(self, index_path: Path | None) -> np.ndarray:
-        # Reading comes first: the mapping is then of pages that the disk has delivered.
         checksum = _checksum(self.path)
-        offsets = scan(self.path, _map(self.path))
+        offsets = scan(self.path)
         if index_path:
             arrays = {"offsets": offsets, "checksum": np.array([checksum], np.int64)}
             index_file.save(index_path, self.path, arrays)
@@ -198,24 +183,9 @@ def write_records(path: Path, records: Iterable[bytes]) -> int:
     """
     count = 0
     with path.open("wb") as file:
-        batch: list[bytes] = []
-
-        def flush() -> None:
-            lengths = [struct.pack("<Q", len(record)) for record in batch]
-            crcs = zip(masked_crc32c(lengths).tolist(), masked_crc32c(batch).tolist(), strict=True)
-            for length, record, (length_crc, crc) in zip(lengths, batch, crcs, strict=True):
-                file.write(length)
-                file.write(length_crc.to_bytes(4, "little"))
-                file.write(record)
-                file.write(crc.to_bytes(4, "little"))
-            batch.clear()
-
         for record in records:
-            batch.append(record)
+            file.write(framed(record))
             count += 1
-            if len(batch) == 1024:
-                flush()
-        flush()
         file.flush()
         os.fsync(file.fileno())
     return count

@@ -26,7 +26,7 @@ from t5x_like.errors import UserError
 from t5x_like.host import compilation_cache, xla_flags
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Metrics
-from t5x_like.scaling.sweeps.one_function import NotMergeable, one_function
+from t5x_like.scaling.sweeps.trace_merging import NotMergeable, merge_traces
 from t5x_like.training import state as train_state
 from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.run import TrainingRun
@@ -117,7 +117,7 @@ def joint_step(plans: Sequence[TrainingPlan], at_once: int) -> JointStep:
     gradient = mean_gradient(plan.model, plan.num_microbatches)
     updates = [state_update(plan.model, each.optimizer) for each in plans]
     try:
-        update = one_function(updates, state, state.params)
+        update = merge_traces(updates, state, state.params)
     except NotMergeable as error:
         raise UserError(
             f"the optimizers of these runs differ in more than numbers ({error}): "

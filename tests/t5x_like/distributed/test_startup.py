@@ -39,12 +39,16 @@ def start(flags, *, devices, log, place=()):
         )
 
 
+def free_address():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
 @contextlib.contextmanager
 def two_processes(flags, folder):
     """Both, and their logs."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = free_address()
     logs = [folder / f"process_{i}.log" for i in range(2)]
     running = []
     for i, log in enumerate(logs):
@@ -168,7 +172,9 @@ def test_differences_name_what_is_different_missing_and_extra():
 def test_any_change_of_a_source_changes_its_hash(tmp_path, monkeypatch):
     package = tmp_path / "models"
     package.mkdir()
-    monkeypatch.setattr(config_sync, "__file__", str(tmp_path / "t5x_like" / "agreement.py"))
+    monkeypatch.setattr(
+        config_sync, "__file__", str(tmp_path / "t5x_like" / "distributed" / "config_sync.py")
+    )
     (package / "a.py").write_text("x = 1\n")
     first = config_sync.source_hash("models")
     (package / "a.py").write_text("x = 2\n")
@@ -183,9 +189,10 @@ LAYOUTS = """
 import json, sys
 import jax, numpy as np
 from models.t5 import T5_1_1
-from t5x_like import optimizers, schedules, train_state
+from t5x_like import optimizers, schedules
 from t5x_like.checkpoints import Checkpointer
 from t5x_like.partitioning import Partitioner
+from t5x_like.training import state as train_state
 
 model = T5_1_1(vocab_size=384, embed_dim=96, mlp_dim=192, num_heads=4, head_dim=24,
                num_encoder_layers=2, num_decoder_layers=2)
@@ -282,17 +289,19 @@ def test_two_processes_train_as_one_and_go_on_after_a_kill(flags, tmp_path, prog
     assert done.stdout == "all equal\n", done.stderr
 
 
-def test_a_peer_that_is_gone_is_named_when_c_code_aborts(tmp_path):
-    """Without JAX: the hook alone, in the process that it ends."""
+def test_who_waits_in_vain_for_the_others_says_so():
     code = """
-import ctypes, sys
-from t5x_like import peers
-peers.on_abort(lambda: peers.end("process 0 ends, because process 3 is gone."))
-ctypes.CDLL(None).abort()
+import sys
+from t5x_like.distributed import startup
+startup.JOIN_SECONDS = 2
+startup.initialize(sys.argv[1], 2, 0)
 """
+    address = free_address()
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, address],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        timeout=60,
     )  # fmt: skip
     assert done.returncode == heartbeat.EXIT_FAULT
-    assert done.stderr == "t5x-like: error: process 0 ends, because process 3 is gone.\n"
+    last = done.stderr.splitlines()[-1]
+    assert last == f"t5x-like: error: process 0 of 2 did not find the others at {address}."

@@ -1,8 +1,11 @@
+import os
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from t5x_like.host import memory
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
@@ -31,3 +34,37 @@ print(kept, given_back, faults())
     assert kept < 1000
     assert given_back > 60 * 2**20  # bytes: there are fewer faults where pages are huge
     assert kept_again < 1000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+@pytest.mark.parametrize(
+    ("before", "platforms", "settled"),
+    [
+        ("", "cpu", True),
+        ("", "tpu,cpu", False),
+        ("from IPython import InteractiveShell as shell; shell.instance()", "cpu", False),
+    ],
+    ids=["cpu", "tpu", "notebook"],
+)
+def test_only_a_program_on_a_cpu_keeps_freed_memory(before, platforms, settled):
+    program = f"{before}\nfrom t5x_like.host import memory\nprint(memory.keep_freed_memory())"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "JAX_PLATFORMS": platforms}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"{settled}\n"
+
+
+# `json` stands for a plugin of JAX that is installed.
+@pytest.mark.parametrize(
+    ("plugin", "driver_file", "on_cpu"),
+    [("json", "nvidia0", False), ("json", "nvidiactl", True), ("no_plugin", "nvidia0", True)],
+)
+def test_an_accelerator_needs_a_plugin_and_a_device(
+    tmp_path, monkeypatch, plugin, driver_file, on_cpu
+):
+    (tmp_path / driver_file).touch()
+    monkeypatch.setattr(memory, "_ACCELERATORS", {plugin: (f"{tmp_path}/nvidia[0-9]*",)})
+    assert memory.computes_on_cpu(None) == on_cpu
+    assert memory.computes_on_cpu("cpu,cuda")
+    assert not memory.computes_on_cpu("cuda,cpu")

@@ -17,7 +17,7 @@ from t5x_like import checkpoints, cli, load_run, optimizers, schedules
 from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.partitioning import Partitioner
 from t5x_like.scaling.sweeps import vectorized
-from t5x_like.scaling.sweeps.one_function import NotMergeable, one_function
+from t5x_like.scaling.sweeps.trace_merging import NotMergeable, merge_traces
 from t5x_like.training import metrics_log
 from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.state import state_maker
@@ -205,7 +205,7 @@ def test_optimizers_with_other_numbers_are_one(name):
 
     gradients = [jax.tree.map(lambda x: jnp.float32(rng.normal(size=x.shape)), params)] * 2
     functions = [two_updates(one) for one in rules]
-    one = jax.jit(jax.vmap(one_function(functions, params, gradients), in_axes=(0, None, None)))
+    one = jax.jit(jax.vmap(merge_traces(functions, params, gradients), in_axes=(0, None, None)))
     together = one(jnp.arange(3), params, gradients)
     for i, function in enumerate(functions):
         got = jax.tree.map(lambda x, i=i: x[i], together)
@@ -254,7 +254,7 @@ def test_functions_become_one_where_only_numbers_differ():
         return lambda x: jnp.where(x > scale, jnp.tanh(x) * scale, x + jnp.array(table)).sum()
 
     functions = [of(0.5, [1.0, 2.0]), of(1.5, [1.0, 2.0]), of(0.5, [3.0, 4.0])]
-    one = one_function(functions, jax.ShapeDtypeStruct((2,), jnp.float32))
+    one = merge_traces(functions, jax.ShapeDtypeStruct((2,), jnp.float32))
     x = jnp.array([0.7, 2.0])
     got = jax.jit(jax.vmap(one, in_axes=(0, None)))(jnp.arange(3), x)
     np.testing.assert_allclose(got, [function(x) for function in functions], rtol=1e-6)
@@ -271,7 +271,7 @@ def test_functions_become_one_where_only_numbers_differ():
 )
 def test_functions_that_differ_in_more_are_refused(other, reason):
     with pytest.raises(NotMergeable, match=reason):
-        one_function([lambda x: jnp.sin(x) + x, other], jnp.ones(2))
+        merge_traces([lambda x: jnp.sin(x) + x, other], jnp.ones(2))
 
 
 def test_a_number_inside_a_loop_is_refused():
@@ -279,7 +279,7 @@ def test_a_number_inside_a_loop_is_refused():
         return lambda x: jax.lax.fori_loop(0, 3, lambda i, y: y * factor, x)
 
     with pytest.raises(NotMergeable, match="differ inside"):
-        one_function([loop(2.0), loop(3.0)], jnp.ones(2))
+        merge_traces([loop(2.0), loop(3.0)], jnp.ones(2))
 
 
 def test_no_file_is_a_users_mistake(capsys):

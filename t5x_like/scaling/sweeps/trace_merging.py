@@ -1,7 +1,13 @@
-"""One function for several that differ in numbers only.
+"""Merges the traces of functions that differ in numbers only.
 
-Which numbers, and where they enter, is found by comparing the traces of the functions: no
-function has to be written for it, and none sees anything but its own numbers.
+Which numbers, and where they enter, is found by comparing the traces: no function has to be
+written for it, and none sees anything but its own numbers.
+
+`optax.inject_hyperparams` would make less vary. It traces what it injects, which Python's
+conditions on a schedule's warm-up or on Adafactor's weight decay refuse; an optimizer of a
+user's own would have to be a function of its numbers; they would stand in the state, and so in
+checkpoints that `train` continues; and numbers derived from them, as 1 - b2, would be rounded:
+20 updates by AdamW with b2 = 0.999 differ by 6e-5.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +26,7 @@ class NotMergeable(ValueError):
     """Two functions differ in more than numbers."""
 
 
-def one_function(functions: Sequence[Callable[..., Any]], *example: Any) -> Callable[..., Any]:
+def merge_traces(functions: Sequence[Callable[..., Any]], *example: Any) -> Callable[..., Any]:
     """`f(which, *args)`, which computes `functions[which](*args)`.
 
     `which` may be known at run time only, or be mapped over by `jax.vmap`.
