@@ -1,9 +1,15 @@
-"""Where a run's files are: local paths and `gs://` ones, and what differs between the two."""
+"""Local paths and `gs://` ones: where files are, and how one is replaced, made or appended to."""
 
+import contextlib
 import importlib.util
+import io
 import os
+import secrets
+import shutil
 import time
-from typing import Protocol
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from etils import epath
 
@@ -57,11 +63,83 @@ def make_writable(directory: epath.Path, name: str, writer: int = 0) -> None:
         ) from error
 
 
-def write_whole(path: epath.Path, text: str) -> None:
-    """Replaces a file by one that is there whole or not at all."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+# -- Whole or not at all ---------------------------------------------------------------------
+
+
+def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Replaces a file by one with this content, see `replacing`; text is written as UTF-8."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Opens a file that takes the place of `path` when the block ends, or is gone after an error.
+
+    A reader finds the old file or the new one, also after a power failure. The content of a
+    local file goes to a temporary one in the same directory, `.NAME.RANDOM.tmp`, which remains
+    only after SIGKILL. The content of an object of a store is kept in memory until then.
+
+    Args:
+      path: local or `gs://`; its directory is there.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    if is_remote(path):
+        content = io.BytesIO()
+        yield content
+        location(path).write_bytes(content.getvalue())
+        return
+    target = Path(path)
+    temporary = _temporary(target)
+    # O_EXCL fails where something has the name already: nobody's link is followed.
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            # Without it, the name may reach the disk before the content does.
+            os.fsync(descriptor)
+        temporary.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)  # a full disk needs the room
+        raise
+
+
+@contextlib.contextmanager
+def new_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Makes a local directory that takes its name when the block ends, or is gone after an error.
+
+    Args:
+      path: where nothing is, or an empty directory; its parents are made.
+
+    Yields:
+      The directory to fill, under a temporary name beside `path`.
+
+    Raises:
+      OSError: it cannot be written, or `path` is there and not empty by now.
+    """
+    target = Path(path).absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside `path` that no other process and no other thread chooses."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+# -- Growing files ---------------------------------------------------------------------------
 
 
 class GrowingFile(Protocol):

@@ -23,6 +23,7 @@ import numpy as np
 from t5x_like.data.cache import index_file
 from t5x_like.data.cache.crc32c import masked_crc32c
 from t5x_like.errors import DataFault, UserError
+from t5x_like.host import files
 
 _HEADER = 12
 _FOOTER = 4
@@ -192,12 +193,12 @@ class RecordFile:
 
 
 def write_records(path: Path, records: Iterable[bytes]) -> int:
-    """Writes a TFRecord file, down to the disk; returns the number of records.
+    """Writes a TFRecord file, whole or not at all; returns the number of records.
 
     The bytes depend on nothing else.
     """
     count = 0
-    with path.open("wb") as file:
+    with files.replacing(path) as file:
         batch: list[bytes] = []
 
         def flush() -> None:
@@ -216,6 +217,4 @@ def write_records(path: Path, records: Iterable[bytes]) -> int:
             if len(batch) == 1024:
                 flush()
         flush()
-        file.flush()
-        os.fsync(file.fileno())
     return count

@@ -202,7 +202,7 @@ def _settle(
 def _give_up(root: Path, job: _Task, reason: str) -> None:
     job.ended = True
     for cell in job.cells:
-        (cell.directory(root) / FAILED_FILE).write_text(reason + "\n")
+        storage.write_whole(cell.directory(root) / FAILED_FILE, reason + "\n")
 
 
 def _state(root: Path, record: Mapping[str, Any], jobs: Sequence[_Task]) -> dict[str, Any]:
@@ -292,12 +292,9 @@ def _write_plan(
 
 
 def _write_if_new(path: Path, text: str) -> None:
-    """Writes a whole file or none, and leaves one that is the same."""
-    if path.exists() and path.read_text() == text:
-        return
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+    """Replaces a file, unless it holds the text already: its time of change stays."""
+    if not path.exists() or path.read_text() != text:
+        storage.write_whole(path, text)
 
 
 def _best_factors(root: Path, sweep: Sweep, search: Sequence[Cell]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from t5x_like.distributed.preemption import EXIT_CODE as PREEMPTED
 from t5x_like.errors import UserError
+from t5x_like.host import files
 from t5x_like.scaling.sweeps.executors import child
 from t5x_like.scaling.sweeps.executors.executor import Executor, Handle, Job, environment
 
@@ -55,7 +56,7 @@ class Slurm(Executor):
         added = {"PYTHONPATH": environment()["PYTHONPATH"]}
         command = Command(list(job.command), str(job.log), added)
         submitted = executor.submit(command)
-        note.write_text(json.dumps({"job_id": submitted.job_id}))
+        files.write_whole(note, json.dumps({"job_id": submitted.job_id}))
         return _SlurmJob(submitted)
 
     def _left(self, note: Path) -> Handle | None:
