@@ -23,7 +23,7 @@ import numpy as np
 from t5x_like.data.cache import index_file
 from t5x_like.data.cache.crc32c import masked_crc32c
 from t5x_like.errors import DataFault, UserError
-from t5x_like.host import files
+from t5x_like.host import disk_space, files
 
 _HEADER = 12
 _FOOTER = 4
@@ -196,9 +196,13 @@ def write_records(path: Path, records: Iterable[bytes]) -> int:
     """Writes a TFRecord file, whole or not at all; returns the number of records.
 
     The bytes depend on nothing else.
+
+    Raises:
+      DiskFull: there is no room for it.
     """
     count = 0
-    with files.replacing(path) as file:
+    # A full disk is explained while what has filled it is there.
+    with files.replacing(path) as file, disk_space.explained(path.parent):
         batch: list[bytes] = []
 
         def flush() -> None:
@@ -217,4 +221,5 @@ def write_records(path: Path, records: Iterable[bytes]) -> int:
             if len(batch) == 1024:
                 flush()
         flush()
+        file.flush()
     return count

@@ -141,7 +141,7 @@ class Worker:
         data = self.dataset(split, shard, shards)
         counts = {"examples": 0}
         path = layout.shard_path(folder, split, shard, shards)
-        with disk_space.explained(folder), _listening() as heard:
+        with _listening() as heard:
             write_records(path, self._records(data, counts, report))
         features = _feature_info(data.element_spec)
         part = {

@@ -11,7 +11,7 @@ from t5x_like.scaling import recipe
 from t5x_like.scaling.laws import AllocationLaw
 from t5x_like.scaling.named_laws import known, named
 from t5x_like.scaling.planning.plan import Question, plan
-from t5x_like.scaling.planning.text import plan_text, short
+from t5x_like.scaling.planning.plan_report import plan_text, short
 
 
 def planned(capsys, *flags):
@@ -256,7 +256,7 @@ def test_a_mistake_is_one_line(flags, message, capsys, tmp_path, monkeypatch):
     ("text", "number"), [("70b", 70e9), ("1.4T", 1.4e12), ("300,000", 3e5), ("5.76e23", 5.76e23)]
 )
 def test_numbers_may_have_suffixes(text, number):
-    from t5x_like.scaling.commands.plan import quantity
+    from t5x_like.cli.scaling import quantity
 
     assert quantity(text) == number
 
