@@ -15,20 +15,20 @@ from etils import epath
 
 from t5x_like.errors import UserError
 
-# The service allows one write a second to an object; nobody watches a run faster than this.
+# Seconds. The service allows one write a second to an object; watching a run needs no more.
 PERIOD = 15.0
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is of an object store (`gs://…`)."""
+    """Whether a path is in an object store (`gs://…`)."""
     return "://" in os.fspath(path)
 
 
 def location(path: str | os.PathLike[str]) -> epath.Path:
-    """A path that stays right when the working directory changes; a `gs://` path as it is.
+    """Makes a local path absolute, so that it survives a change of directory; keeps `gs://` paths.
 
     Raises:
-      UserError: the path is remote, and what reads such paths is not installed.
+      UserError: the path is remote, and the packages that read it are not installed.
     """
     if not is_remote(path):
         return epath.Path(path).absolute()
@@ -42,12 +42,12 @@ def location(path: str | os.PathLike[str]) -> epath.Path:
 
 
 def make_writable(directory: epath.Path, name: str, writer: int = 0) -> None:
-    """Makes a directory where there is none, and writes to it once.
+    """Makes a directory if it does not exist, and checks that it can be written to.
 
     Args:
-      directory: which.
-      name: what the user calls it.
-      writer: a number of this process, where several try at once.
+      directory: the directory.
+      name: its name in the error message.
+      writer: index of this process, where several check at once.
 
     Raises:
       UserError: it cannot be written.
@@ -143,7 +143,7 @@ def _temporary(path: Path) -> Path:
 
 
 class GrowingFile(Protocol):
-    """A file that is read while it is written."""
+    """A file that can be read while it is being written."""
 
     def append(self, data: bytes) -> None:
         """Adds `data` at the end."""
@@ -153,13 +153,13 @@ class GrowingFile(Protocol):
 
 
 def growing_file(path: epath.Path) -> GrowingFile:
-    """Opens a file to append to, which is made where there is none."""
+    """Opens a file for appending, and creates it if it does not exist."""
     return _RemoteFile(path) if is_remote(path) else _LocalFile(path)
 
 
 class _LocalFile:
     def __init__(self, path: epath.Path) -> None:
-        # Without a buffer: what a full disk refused is not tried again when it is closed.
+        # Unbuffered, so that closing does not retry a write that a full disk refused.
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115
 
     def append(self, data: bytes) -> None:
@@ -172,10 +172,10 @@ class _LocalFile:
 
 
 class _RemoteFile:
-    """An object of a store, which cannot be appended to, and is there only when it is whole.
+    """An object of a store, which cannot be appended to and is visible only once it is complete.
 
-    Its content is kept in memory and written whole, at most once in `PERIOD` seconds and at
-    the end, so that a run can be watched and a kill loses little.
+    The content is kept in memory and the whole object rewritten, at most once in `PERIOD` seconds
+    and at the end, so that a run can be watched and a kill loses little.
     """
 
     def __init__(self, path: epath.Path) -> None:
