@@ -1,7 +1,6 @@
-"""Reading one checkpoint's arrays and JSON, verified against what was written.
+"""Reads the arrays and JSON of one checkpoint, and verifies their checksums.
 
-Storage may lose the end of a file or flip a bit long after a checkpoint was whole. Each array,
-and each JSON value, is compared with the checksum that was kept in the checkpoint's metadata.
+Storage may truncate a file or flip a bit long after the checkpoint was complete.
 """
 
 import contextlib
@@ -25,18 +24,18 @@ _SUMS = "checksums"
 
 
 def sealed(metadata: Mapping[str, Any], sums: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata with the checksums of the other items, and one of itself."""
+    """Adds the checksums of the other items, and one of itself, to metadata."""
     content = {**metadata, _SUMS: dict(sums)}
     return {**content, "checksum": json_sum(content)}
 
 
 def json_sum(value: Any) -> int:
-    """A checksum of a JSON value, CRC-32 of its text with sorted keys."""
+    """The checksum of a JSON value: CRC-32 of its text with sorted keys."""
     return zlib.crc32(json.dumps(value, sort_keys=True).encode())
 
 
 def read_metadata(directory: epath.Path) -> dict[str, Any]:
-    """The metadata of a checkpoint; empty in one that has none.
+    """Reads the metadata of a checkpoint; empty if it has none.
 
     Raises:
       Damaged: it cannot be read, or is not what was written.
@@ -50,7 +49,7 @@ def read_metadata(directory: epath.Path) -> dict[str, Any]:
 
 
 def read_json(directory: epath.Path, item: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON item.
+    """Reads a JSON item.
 
     Args:
       directory: the checkpoint.
@@ -67,7 +66,7 @@ def read_json(directory: epath.Path, item: str, metadata: Mapping[str, Any]) -> 
 
 
 def read_arrays(directory: epath.Path, item: str, target: Any, metadata: Mapping[str, Any]) -> Any:
-    """Arrays of an item, placed as `target` says; of several processes, all must call it.
+    """Reads the arrays of an item into the shardings of `target`; all processes must call it.
 
     Args:
       directory: the checkpoint.
@@ -76,8 +75,8 @@ def read_arrays(directory: epath.Path, item: str, target: Any, metadata: Mapping
       metadata: of the checkpoint, with the checksums.
 
     Raises:
-      Damaged: the first array that cannot be read, or is not what was written; in all processes,
-        also where one alone could not read its part.
+      Damaged: the first array that cannot be read, or is not what was written; raised in all
+        processes, even if only one could not read its shards.
     """
     arrays, unreadable, cause = None, None, None
     try:
@@ -87,7 +86,7 @@ def read_arrays(directory: epath.Path, item: str, target: Any, metadata: Mapping
             raise
         name = _first_unreadable(directory / item, target) or _first_line(error)
         unreadable, cause = f"{item} array '{name}'", error
-    # A checkpoint that one process cannot read is no checkpoint to the others either.
+    # All processes must agree, or they would resume from different checkpoints.
     for what in gather_json(unreadable):
         if what is not None:
             raise _unreadable(directory, what) from cause
@@ -96,7 +95,7 @@ def read_arrays(directory: epath.Path, item: str, target: Any, metadata: Mapping
 
 
 def check_sums(directory: epath.Path, item: str, arrays: Any, metadata: Mapping[str, Any]) -> None:
-    """Compares arrays of an item, or some of them, with their checksums.
+    """Compares arrays of an item, or some of them, with their recorded checksums.
 
     Args:
       directory: the checkpoint.
@@ -115,10 +114,10 @@ def check_sums(directory: epath.Path, item: str, arrays: Any, metadata: Mapping[
 
 @contextlib.contextmanager
 def reading(directory: epath.Path, what: str) -> Iterator[None]:
-    """An error of a library that cannot make sense of a file is damage of the checkpoint.
+    """Turns errors of libraries that cannot parse a file into `Damaged`.
 
     Raises:
-      Damaged: instead of such an error.
+      Damaged: in place of such an error.
     """
     try:
         yield
@@ -138,7 +137,7 @@ def _read_json(directory: epath.Path, item: str) -> dict[str, Any]:
 
 def _restore(item: epath.Path, target: Any) -> Any:
     say_once()
-    # The handler alone: an `ocp.Checkpointer` waits at the end for processes that may have failed.
+    # Not an `ocp.Checkpointer`, which waits at its end for processes that may have failed.
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
         return reader.restore(
             item,
@@ -151,7 +150,7 @@ def _restore(item: epath.Path, target: Any) -> Any:
 
 
 def _first_unreadable(item: epath.Path, target: Any) -> str | None:
-    """The name of the first array that cannot be read alone."""
+    """The name of the first array that cannot be read by itself."""
     for wanted, _ in jax.tree_util.tree_leaves_with_path(target):
         alone = jax.tree_util.tree_map_with_path(
             lambda path, leaf, wanted=wanted: leaf if path == wanted else None, target
@@ -164,7 +163,7 @@ def _first_unreadable(item: epath.Path, target: Any) -> str | None:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Not: what the user asked for, a lack of memory, or storage that does not answer."""
+    """Whether an error means damage, and not a user error, lack of memory or a storage timeout."""
     elsewhere = (UserError, MemoryError, jax.errors.JaxRuntimeError)
     if isinstance(error, OSError):
         return isinstance(error, FileNotFoundError)

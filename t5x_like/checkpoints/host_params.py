@@ -1,4 +1,4 @@
-"""Parameters alone, between a checkpoint and the host's memory, of which little else is taken."""
+"""Copies parameters between a checkpoint and host memory, with little memory besides them."""
 
 import dataclasses
 import hashlib
@@ -24,9 +24,9 @@ _PIECE, _PIECES = 2**20, 4096
 
 
 def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[str, Any]) -> None:
-    """Writes a checkpoint of parameters alone, from which a run can start but not go on.
+    """Writes a checkpoint that holds parameters only: to start a run from, not to resume one.
 
-    Takes little memory beside the parameters: they are written in pieces and not all at once.
+    Peak memory is little more than the parameters, because arrays are written in chunks.
 
     Args:
       model_dir: the MODEL_DIR.
@@ -36,7 +36,7 @@ def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[st
     """
     device = jax.devices("cpu")[0]
     arrays = jax.tree.map(lambda x: jax.device_put(x, device, may_alias=True), params)
-    # Orbax refuses an array that is as large as what may be on its way.
+    # Orbax rejects an array as large as its limit of concurrent bytes.
     at_once = (1 + max(x.nbytes for x in jax.tree.leaves(arrays))) / 1e9
     handlers = {
         "params": ocp.PyTreeCheckpointHandler(
@@ -62,7 +62,7 @@ def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[st
 
 
 def read_params(path: str, model: Model, step: int | None = None) -> tuple[Params, int]:
-    """The parameters of a checkpoint as NumPy arrays, whatever devices there are, and its step.
+    """Reads the parameters of a checkpoint as NumPy arrays, and its step.
 
     Args:
       path: as for `checkpoints.find_checkpoint`.
@@ -78,7 +78,7 @@ def read_params(path: str, model: Model, step: int | None = None) -> tuple[Param
     target, _ = split_boxes(model.abstract_params())
     check_parameters(target, directory)
     as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-    # One array at a time: what Orbax holds beside it is then a part of the model only.
+    # One array at a time, so that Orbax's own buffers hold only a part of the model.
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
 
         def read(path: Any, _: Any) -> np.ndarray:
