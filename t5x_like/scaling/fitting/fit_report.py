@@ -1,4 +1,4 @@
-"""A fit as `fit` prints it."""
+"""Formats a fit as the `fit` command prints it."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from t5x_like.scaling.fitting.result import Fit
 
-# Rows of the tables that can be long.
+# Maximum rows of long tables.
 LEFT_OUT_SHOWN, INFLUENTIAL_SHOWN = 10, 5
 FORMS = {
     "parametric": "L = E + A/N^alpha + B/D^beta",
@@ -18,7 +18,7 @@ _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
 def fit_text(fit: Fit) -> str:
-    """The law with its intervals, predictions, proof, diagnoses, warnings and rows left out."""
+    """Formats the law, intervals, predictions, diagnostics, warnings and omitted rows."""
     sections = [
         _head(fit),
         _parameters(fit),
@@ -33,7 +33,7 @@ def fit_text(fit: Fit) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Rows as lines; all columns but the first `left` are flush right."""
+    """Formats rows as lines; all columns except the first `left` are right-aligned."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return [
         "  "
@@ -46,7 +46,7 @@ def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
 
 
 def count(number: float) -> str:
-    """A count in k, M, B and T: 70.06B."""
+    """Formats a count in k, M, B and T: 70.06B."""
     if not np.isfinite(number):
         return "-"
     for unit, letter in _UNITS:
@@ -148,7 +148,7 @@ def _left_out(fit: Fit) -> list[str]:
 
 
 def _when(fit: Fit, cell: str) -> list[str]:
-    """A column that is there with a bootstrap only."""
+    """A column that exists only with a bootstrap."""
     return [cell] if fit.samples else []
 
 
