@@ -1,4 +1,4 @@
-"""A plan as `plan` prints it."""
+"""Formats a plan as the `plan` command prints it."""
 
 import shlex
 import textwrap
@@ -14,7 +14,7 @@ _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
 def plan_text(plan: Plan, recipe: Recipe) -> str:
-    """The answer, the model, its training, its cost, what to know, and the command."""
+    """Formats the law's answer, the model, its training and cost, the notes, and the command."""
     sections = [_answer(plan), _model(plan, recipe), _cost(plan)]
     if plan.notes:
         sections.append(["notes", *(_note(note) for note in plan.notes)])
@@ -25,7 +25,7 @@ def plan_text(plan: Plan, recipe: Recipe) -> str:
 
 
 def short(number: float) -> str:
-    """A count in k, M, B and T: 70.06B."""
+    """Formats a count in k, M, B and T: 70.06B."""
     for unit, letter in _UNITS:
         if unit <= abs(number) < 1e4 * unit:
             return f"{number / unit:.4g}{letter}"
@@ -56,7 +56,7 @@ def _answer(plan: Plan) -> list[str]:
 
 
 def _comparison(other: Point | None, point: Point, inference: float | None) -> list[str]:
-    """Beside the point that the training budget alone would have chosen."""
+    """The comparison with the optimum for the training budget alone."""
     if other is None:
         return []
     without = "by training alone" if inference else "with endless data"
@@ -115,7 +115,7 @@ def _note(note: str) -> str:
 
 
 def _continued(arguments: Sequence[str]) -> list[str]:
-    """The lines of a shell command, each but the last with a backslash at its end."""
+    """The lines of a shell command, with a backslash at the end of each but the last."""
     lines = [f"  {arguments[0]}"]
     for argument in map(_quoted, arguments[1:]):
         if len(lines[-1]) + len(argument) + 3 > _WIDTH:
