@@ -181,7 +181,7 @@ def _notes(known: KnownLaw, law: Law, question: Question, point: Point) -> list[
         times = point.flops / known.budgets[1]
         notes.append(
             f"{point.flops:.3g} FLOPs are {times:,.0f} times the largest run behind "
-            f"{law.name}: an extrapolation, and the interval does not cover errors of the law's form."
+            f"{law.name}: an extrapolation; the interval does not cover errors of the law's form."
         )
     if isinstance(law, RepeatedData):
         epochs = point.tokens / law.unique_tokens

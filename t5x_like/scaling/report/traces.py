@@ -72,7 +72,7 @@ class Hover:
         return "<br>".join(lines)
 
     def columns(self, names: Iterable[str]) -> Json:
-        """The parts of a trace that make its points tell of their runs."""
+        """The parts of a trace that attach the hover boxes to its points."""
         listed = list(names)
         return {
             "hovertext": [self.text(name) for name in listed],

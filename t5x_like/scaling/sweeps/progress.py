@@ -6,7 +6,7 @@ from typing import Any
 
 from t5x_like.host.progress import Display, duration
 
-# Rows that fit above the totals on a usual terminal; running runs come first.
+# Rows that fit on a terminal of usual height; running runs come first.
 MOST_ROWS = 24
 _ORDER = {"running": 0, "failed": 1, "waiting": 2, "done": 3}
 
@@ -15,8 +15,8 @@ class SweepProgress:
     """Shows the runs of a sweep.
 
     Args:
-      title: above the table.
-      costs: run -> FLOPs that it still had to do when this started.
+      title: the title of the table.
+      costs: run -> FLOPs that it had left when the sweep was started.
     """
 
     def __init__(self, title: str, costs: Mapping[str, float]) -> None:
@@ -53,7 +53,7 @@ class SweepProgress:
         return f"{row['name']}  loss {row['loss']:.4f}  ({done}/{len(rows)}{rest})"
 
     def _left(self, rows: Sequence[Mapping[str, Any]]) -> float | None:
-        """Seconds, from the FLOPs done since the start; None before anything was."""
+        """The seconds left, from the rate of FLOPs so far; None before there is one."""
         total = sum(self._costs.values())
         left = sum(
             self._costs.get(row["name"], 0.0) * (1 - row["step"] / max(row["steps"], 1))

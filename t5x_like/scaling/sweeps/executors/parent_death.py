@@ -1,4 +1,4 @@
-"""Turns into another program, which dies with the process that started it.
+"""Executes another program that dies with the process that started it.
 
     python parent_death.py PARENT CORES PROGRAM ARGUMENT ...
 
