@@ -112,7 +112,7 @@ def quantity(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise ArgumentTypeError(f"'{text}' is no number above 0, such as 5.76e23, 70b or 1.4T")
+        raise ArgumentTypeError(f"'{text}' is not a number above 0, such as 5.76e23, 70b or 1.4T")
     return value
 
 

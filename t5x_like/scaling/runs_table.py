@@ -242,7 +242,7 @@ def _numbers(values: pd.Series, column: str, where: str) -> np.ndarray:
             numbers[place] = float(value)
         except (TypeError, ValueError):
             raise UserError(
-                f"{where}, row {place + 1}: '{value}' in the column '{column}' is no number."
+                f"{where}, row {place + 1}: '{value}' in the column '{column}' is not a number."
             ) from None
     return numbers
 

@@ -51,7 +51,7 @@ class Slurm(Executor):
             executor.update_parameters(name=f"t5x-{job.name}", **self.parameters)
         except (NameError, TypeError, ValueError) as error:
             raise UserError(f"executors.Slurm.parameters: {error}") from error
-        # submitit writes this to disk, so the rest of the environment, with its secrets, is left out.
+        # submitit writes this to disk, so the environment with its secrets is left out.
         # Slurm itself passes that to the job.
         added = {"PYTHONPATH": environment()["PYTHONPATH"]}
         command = Command(list(job.command), str(job.log), added)

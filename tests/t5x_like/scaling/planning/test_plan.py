@@ -222,9 +222,9 @@ def test_a_fit_that_only_divides_a_budget_has_intervals_of_n_and_d_and_no_loss(f
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--flops=many"], "'many' is no number above 0, such as 5.76e23, 70b or 1.4T"),
-        (["--flops=0"], "'0' is no number above 0"),
-        (["--flops=-1e20"], "'-1e20' is no number above 0"),
+        (["--flops=many"], "'many' is not a number above 0, such as 5.76e23, 70b or 1.4T"),
+        (["--flops=0"], "'0' is not a number above 0"),
+        (["--flops=-1e20"], "'-1e20' is not a number above 0"),
         ([], "a plan needs one of --flops, --parameters, --tokens and --loss"),
         (["--flops=1e20", "--loss=2"], "found --flops and --loss"),
         (["--loss=1.8"], "--loss=1.8 is not above 1.8172"),
