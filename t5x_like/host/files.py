@@ -95,17 +95,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     temporary = _temporary(target)
     # O_EXCL fails where something has the name already: nobody's link is followed.
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o666)
+    file = os.fdopen(os.open(temporary, flags, 0o666), "wb")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            # Without it, the name may reach the disk before the content does.
-            os.fsync(descriptor)
+        yield file
+        file.flush()
+        # Without it, the name may reach the disk before the content does.
+        os.fsync(file.fileno())
+        file.close()
         temporary.replace(target)
     except BaseException:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)  # a full disk needs the room
+            file.close()  # a full disk refuses what is buffered once more
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
 
 

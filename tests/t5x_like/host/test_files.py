@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -75,6 +76,23 @@ def test_an_interrupted_replacement_leaves_the_old_file_and_no_other(tmp_path):
     with pytest.raises(KeyboardInterrupt), files.replacing(path) as file:
         interrupted(file)
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["run.json"]
+
+
+def test_the_first_error_is_the_one_that_is_raised(tmp_path):
+    """Closing after a full disk fails too: what was buffered is refused once more."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+        with pytest.raises(ValueError, match="first"), files.replacing(tmp_path / "a") as file:
+            file.write(b"more than ten bytes, still in the buffer")
+            raise ValueError("first")
+        with pytest.raises(OSError, match="too large"):
+            files.write_whole(tmp_path / "a", "more than ten bytes")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert os.listdir(tmp_path) == []
 
 
 def test_two_that_replace_one_file_at_once_do_not_mix(tmp_path):
