@@ -20,6 +20,7 @@ from t5x_like.checkpoints import Checkpointer
 from t5x_like.data import merge_states
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
+from t5x_like.host import files
 from t5x_like.protocols import Metrics
 from t5x_like.training.state import TrainState
 
@@ -220,12 +221,12 @@ def keep_batch(
     directory = run_directory / DIRECTORY / str(step)
     directory.mkdir(parents=True, exist_ok=True)
     name = _BATCHES.replace("*", f"{jax.process_index():05d}")
-    with (directory / name).open("wb") as file:
+    with files.replacing(directory / name) as file:
         arrays = {feature: np.asarray(value) for feature, value in batch.items()}
         np.savez(file, **arrays)  # type: ignore[arg-type]
     config = run_directory / "config.gin"
     if jax.process_index() == 0 and config.exists():
-        (directory / "config.gin").write_text(config.read_text())
+        files.write_whole(directory / "config.gin", config.read_text())
     checkpointer = Checkpointer(str(directory))
     checkpointer.save(state, step - 1, merge_states(gather_json(position)), metadata)
     checkpointer.close()

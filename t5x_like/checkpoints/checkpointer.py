@@ -10,11 +10,11 @@ from etils import epath
 from t5x_like.checkpoints import json_leak
 from t5x_like.checkpoints.checksums import checksums
 from t5x_like.checkpoints.contents import (
-    json_sum,
+    json_checksum,
     read_arrays,
     read_json,
     read_metadata,
-    sealed,
+    with_checksums,
 )
 from t5x_like.checkpoints.layout import DIRECTORY, set_aside, unfinished
 from t5x_like.checkpoints.policy import CheckpointPolicy
@@ -113,7 +113,7 @@ class Checkpointer:
             items["carry"] = _named(state.carry)
         data, metadata = dict(data), {"step": step, **metadata}
         sums: dict[str, Any] = {name: checksums(tree) for name, tree in items.items()}
-        sums["data"] = json_sum(data)
+        sums["data"] = json_checksum(data)
         needed = _bytes_here(items)
         with disk_space.explained(self._directory, needed):
             # Orbax reports an error of the previous save only when the next one begins.
@@ -124,7 +124,7 @@ class Checkpointer:
                 args=ocp.args.Composite(
                     **{name: ocp.args.PyTreeSave(tree) for name, tree in items.items()},
                     data=ocp.args.JsonSave(data),
-                    metadata=ocp.args.JsonSave(sealed(metadata, sums)),
+                    metadata=ocp.args.JsonSave(with_checksums(metadata, sums)),
                 ),
                 metrics=self._policy.competing(measured or {}),
                 force=True,

@@ -23,13 +23,13 @@ from t5x_like.partitioning import path_name
 _SUMS = "checksums"
 
 
-def sealed(metadata: Mapping[str, Any], sums: Mapping[str, Any]) -> dict[str, Any]:
+def with_checksums(metadata: Mapping[str, Any], sums: Mapping[str, Any]) -> dict[str, Any]:
     """Adds the checksums of the other items, and one of itself, to metadata."""
     content = {**metadata, _SUMS: dict(sums)}
-    return {**content, "checksum": json_sum(content)}
+    return {**content, "checksum": json_checksum(content)}
 
 
-def json_sum(value: Any) -> int:
+def json_checksum(value: Any) -> int:
     """The checksum of a JSON value: CRC-32 of its text with sorted keys."""
     return zlib.crc32(json.dumps(value, sort_keys=True).encode())
 
@@ -43,7 +43,7 @@ def read_metadata(directory: epath.Path) -> dict[str, Any]:
     if not (directory / "metadata").is_dir():
         return {}
     content = _read_json(directory, "metadata")
-    if content.pop("checksum", None) not in (None, json_sum(content)):
+    if content.pop("checksum", None) not in (None, json_checksum(content)):
         raise _changed(directory, "its metadata")
     return content
 
@@ -60,7 +60,7 @@ def read_json(directory: epath.Path, item: str, metadata: Mapping[str, Any]) -> 
       Damaged: it cannot be read, or is not what was written.
     """
     content = _read_json(directory, item)
-    if metadata.get(_SUMS, {}).get(item) not in (None, json_sum(content)):
+    if metadata.get(_SUMS, {}).get(item) not in (None, json_checksum(content)):
         raise _changed(directory, f"its item '{item}'")
     return content
 
@@ -90,11 +90,13 @@ def read_arrays(directory: epath.Path, item: str, target: Any, metadata: Mapping
     for what in gather_json(unreadable):
         if what is not None:
             raise _unreadable(directory, what) from cause
-    check_sums(directory, item, arrays, metadata)
+    verify_arrays(directory, item, arrays, metadata)
     return arrays
 
 
-def check_sums(directory: epath.Path, item: str, arrays: Any, metadata: Mapping[str, Any]) -> None:
+def verify_arrays(
+    directory: epath.Path, item: str, arrays: Any, metadata: Mapping[str, Any]
+) -> None:
     """Compares arrays of an item, or some of them, with their recorded checksums.
 
     Args:
@@ -113,7 +115,7 @@ def check_sums(directory: epath.Path, item: str, arrays: Any, metadata: Mapping[
 
 
 @contextlib.contextmanager
-def reading(directory: epath.Path, what: str) -> Iterator[None]:
+def errors_as_damage(directory: epath.Path, what: str) -> Iterator[None]:
     """Turns errors of libraries that cannot parse a file into `Damaged`.
 
     Raises:
@@ -129,7 +131,7 @@ def reading(directory: epath.Path, what: str) -> Iterator[None]:
 
 def _read_json(directory: epath.Path, item: str) -> dict[str, Any]:
     with (
-        reading(directory, f"its item '{item}'"),
+        errors_as_damage(directory, f"its item '{item}'"),
         contextlib.closing(ocp.JsonCheckpointHandler()) as reader,
     ):
         return dict(reader.restore(directory / item))

@@ -11,7 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from t5x_like.checkpoints.checksums import checksums
-from t5x_like.checkpoints.contents import check_sums, reading, sealed
+from t5x_like.checkpoints.contents import errors_as_damage, verify_arrays, with_checksums
 from t5x_like.checkpoints.layout import DIRECTORY
 from t5x_like.checkpoints.loading import find_checkpoint, load_metadata
 from t5x_like.checkpoints.shapes import check_parameters
@@ -48,7 +48,7 @@ def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[st
     pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=piece), arrays)
     options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
     directory = files.location(model_dir) / DIRECTORY
-    content = sealed({"step": step, **metadata}, {"params": checksums(arrays)})
+    content = with_checksums({"step": step, **metadata}, {"params": checksums(arrays)})
     with ocp.CheckpointManager(directory, item_handlers=handlers, options=options) as manager:
         manager.save(
             step,
@@ -85,7 +85,7 @@ def read_params(path: str, model: Model, step: int | None = None) -> tuple[Param
             alone = jax.tree_util.tree_map_with_path(
                 lambda other, leaf: leaf if other == path else None, target
             )
-            with reading(directory, f"params array '{path_name(path)}'"):
+            with errors_as_damage(directory, f"params array '{path_name(path)}'"):
                 restored = reader.restore(
                     (directory / "params").absolute(),
                     args=ocp.args.PyTreeRestore(
@@ -94,7 +94,7 @@ def read_params(path: str, model: Model, step: int | None = None) -> tuple[Param
                         partial_restore=True,
                     ),
                 )
-            check_sums(directory, "params", restored, metadata)
+            verify_arrays(directory, "params", restored, metadata)
             return jax.tree.leaves(restored)[0]
 
         params = jax.tree_util.tree_map_with_path(read, target)

@@ -6,7 +6,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from t5x_like.checkpoints.contents import reading
+from t5x_like.checkpoints.contents import errors_as_damage
 from t5x_like.errors import UserError
 from t5x_like.partitioning import path_name
 
@@ -51,7 +51,7 @@ def check_parameters(
 
 
 def _stored_shapes(item: epath.Path) -> dict[str, tuple[int, ...]]:
-    with reading(item.parent, f"the list of its {item.name} arrays"):
+    with errors_as_damage(item.parent, f"the list of its {item.name} arrays"):
         metadata = ocp.PyTreeCheckpointHandler().metadata(item)
         return {
             path_name(path): tuple(leaf.shape)

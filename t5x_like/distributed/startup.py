@@ -52,9 +52,8 @@ def joined(
         config_sync.check(
             state.client, state.process_id, state.num_processes, config_sync.facts(configuration)
         )
-        with (
-            preemption.end_on_signal()
-        ):  # again: JAX's initialisation has installed its own SIGTERM handler
+        # Again, because JAX's initialisation has installed its own SIGTERM handler.
+        with preemption.end_on_signal():
             yield
 
 

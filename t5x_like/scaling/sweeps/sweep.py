@@ -200,7 +200,7 @@ class Sweep:
                 learning_rate_factor=self.recipe.learning_rate_factor
                 * (factors or {}).get(variant.name, 1.0),
             )
-            with _told_of(self.name, variant):
+            with _naming_run(self.name, variant):
                 found += self._variant_cells(variant, recipe, self.grid)
         doubles = {cell.name for cell in found if [c.name for c in found].count(cell.name) > 1}
         if doubles:
@@ -352,7 +352,7 @@ def _facts(
 
 
 @contextlib.contextmanager
-def _told_of(sweep: str, variant: Variant) -> Iterator[None]:
+def _naming_run(sweep: str, variant: Variant) -> Iterator[None]:
     """Adds to an error which run cannot be built."""
     try:
         yield

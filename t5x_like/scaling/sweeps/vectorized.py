@@ -178,7 +178,7 @@ def _train(runs: Sequence[TrainingRun]) -> None:
     diverged: dict[TrainingRun, Diverged] = {}
     in_flight: list[tuple[int, Metrics]] = []
 
-    def apart(act: Callable[[int, TrainingRun], None]) -> None:
+    def for_each_run(act: Callable[[int, TrainingRun], None]) -> None:
         """Calls an action for each run; one that has diverged does not stop the others."""
         for i, run in enumerate(runs):
             if run in diverged:
@@ -196,14 +196,14 @@ def _train(runs: Sequence[TrainingRun]) -> None:
     def add(step: int, metrics: Metrics) -> None:
         # One transfer for all runs is faster.
         fetched = jax.device_get(metrics)
-        apart(lambda i, run: run.add(step, jax.tree.map(lambda x: x[i], fetched)))
+        for_each_run(lambda i, run: run.add(step, jax.tree.map(lambda x: x[i], fetched)))
 
     def between_steps(act: Callable[[int, TrainingRun], None]) -> None:
         account()
         with contextlib.ExitStack() as paused:
             # Also while another run acts.
-            apart(lambda i, run: paused.enter_context(run.pause()))
-            apart(act)
+            for_each_run(lambda i, run: paused.enter_context(run.pause()))
+            for_each_run(act)
 
     def validate(step: int, states: TrainState) -> None:
         between_steps(lambda i, run: run.validate(step, take(states, i)))

@@ -11,7 +11,7 @@ from t5x_like.scaling import recipe
 from t5x_like.scaling.laws import AllocationLaw
 from t5x_like.scaling.named_laws import known, named
 from t5x_like.scaling.planning.plan import Question, plan
-from t5x_like.scaling.planning.plan_report import plan_text, short
+from t5x_like.scaling.planning.plan_report import plan_text
 
 
 def planned(capsys, *flags):
@@ -259,13 +259,6 @@ def test_numbers_may_have_suffixes(text, number):
     from t5x_like.cli.scaling import quantity
 
     assert quantity(text) == number
-
-
-@pytest.mark.parametrize(
-    ("number", "text"), [(70.06e9, "70.06B"), (1.4e12, "1.4T"), (999, "999"), (5e17, "5e+17")]
-)
-def test_counts_are_shown_short(number, text):
-    assert short(number) == text
 
 
 def test_a_recipe_of_ones_own_is_followed():
