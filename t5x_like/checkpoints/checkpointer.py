@@ -31,9 +31,9 @@ class Checkpointer:
     """Saves and restores the training states of one run.
 
     Args:
-      model_dir: the run's.
-      policy: which checkpoints stay; the default when None.
-      read_only: whether nothing may be changed.
+      model_dir: the run's MODEL_DIR.
+      policy: which checkpoints are kept; the default policy when None.
+      read_only: whether writing is forbidden.
 
     Attributes:
       unfinished: names of checkpoints whose writing was interrupted.
@@ -100,7 +100,7 @@ class Checkpointer:
           state: what to save.
           step: updates made.
           data: the position in the data.
-          metadata: kept beside `step` and the checksums.
+          metadata: saved with `step` and the checksums.
           measured: name to value of the metrics measured at this step, for `best_metric`.
 
         Raises:

@@ -32,7 +32,7 @@ def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[st
       model_dir: the MODEL_DIR.
       params: NumPy arrays.
       step: the checkpoint's step.
-      metadata: kept beside `step`.
+      metadata: saved with `step`.
     """
     device = jax.devices("cpu")[0]
     arrays = jax.tree.map(lambda x: jax.device_put(x, device, may_alias=True), params)

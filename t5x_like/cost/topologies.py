@@ -22,7 +22,7 @@ from t5x_like.errors import UserError
 # Of the chips whose network has three dimensions, those smaller than a cube of 4.
 _BELOW_A_CUBE = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4))
 
-# libtpu looks for the TPU that it was made for, at length, unless told where it is not.
+# Without these variables libtpu searches at length for an attached TPU.
 _WITHOUT_TPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",

@@ -19,7 +19,8 @@ from t5x_like.errors import UserError
 TIMEOUT_SECONDS = 120
 PACKAGES = ("t5x_like", "models", "tasks")
 DISTRIBUTIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-_PLACE = "t5x_like/agreement"
+_PLACE = "t5x_like/config_sync"
+_EQUAL = "equal"  # the answer of a process without differences
 
 
 def facts(configuration: str) -> dict[str, str]:
@@ -69,9 +70,9 @@ def check(client: Any, index: int, count: int, mine: Mapping[str, str]) -> None:
     """Compares all processes with process 0; either all of them return, or all raise.
 
     Args:
-      client: of JAX's coordination service.
-      index: of this process.
-      count: of processes.
+      client: the client of JAX's coordination service.
+      index: the index of this process.
+      count: the number of processes.
       mine: `facts` of this process.
 
     Raises:
@@ -82,7 +83,7 @@ def check(client: Any, index: int, count: int, mine: Mapping[str, str]) -> None:
         if index == 0:
             client.key_value_set(f"{_PLACE}/first", json.dumps(dict(mine)))
         first = json.loads(client.blocking_key_value_get(f"{_PLACE}/first", milliseconds))
-        client.key_value_set(f"{_PLACE}/answers/{index}", differences(mine, first) or "alike")
+        client.key_value_set(f"{_PLACE}/answers/{index}", differences(mine, first) or _EQUAL)
         client.wait_at_barrier(f"{_PLACE}/answered", milliseconds)
     except jax.errors.JaxRuntimeError as error:
         answered = {_last(key) for key, _ in client.key_value_dir_get(f"{_PLACE}/answers/")}
@@ -92,11 +93,11 @@ def check(client: Any, index: int, count: int, mine: Mapping[str, str]) -> None:
             "look at its log."
         ) from error
     answers = {_last(k): text for k, text in client.key_value_dir_get(f"{_PLACE}/answers/")}
-    unlike = {i: text for i, text in sorted(answers.items()) if text != "alike"}
-    if unlike:
-        shown = "; ".join(f"in process {i} {text}" for i, text in list(unlike.items())[:3])
-        more = f"; and {len(unlike) - 3} more processes" if len(unlike) > 3 else ""
-        raise UserError(f"the processes of this run are not set up alike: {shown}{more}.")
+    different = {i: text for i, text in sorted(answers.items()) if text != _EQUAL}
+    if different:
+        shown = "; ".join(f"in process {i} {text}" for i, text in list(different.items())[:3])
+        more = f"; and {len(different) - 3} more processes" if len(different) > 3 else ""
+        raise UserError(f"the processes of this run are set up differently: {shown}{more}.")
 
 
 def _last(key: str) -> int:

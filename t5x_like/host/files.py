@@ -81,7 +81,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     only after SIGKILL. The content of an object of a store is kept in memory until then.
 
     Args:
-      path: local or `gs://`; its directory is there.
+      path: local or `gs://`, in a directory that exists.
 
     Raises:
       OSError: it cannot be written.
@@ -93,7 +93,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         return
     target = Path(path)
     temporary = _temporary(target)
-    # O_EXCL fails where something has the name already: nobody's link is followed.
+    # O_EXCL fails if the name exists, so a symbolic link that someone planted is not followed.
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
     file = os.fdopen(os.open(temporary, flags, 0o666), "wb")
     try:
@@ -116,13 +116,13 @@ def new_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Makes a local directory that takes its name when the block ends, or is gone after an error.
 
     Args:
-      path: where nothing is, or an empty directory; its parents are made.
+      path: does not exist, or is an empty directory; its parents are made.
 
     Yields:
-      The directory to fill, under a temporary name beside `path`.
+      The directory to fill, under a temporary name next to `path`.
 
     Raises:
-      OSError: it cannot be written, or `path` is there and not empty by now.
+      OSError: it cannot be written, or `path` has been made meanwhile.
     """
     target = Path(path).absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def new_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    """A name beside `path` that no other process and no other thread chooses."""
+    """A name next to `path` that no other process or thread chooses."""
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
 
 

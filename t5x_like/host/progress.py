@@ -12,10 +12,10 @@ _GAP = "  "
 
 
 class Display:
-    """Lines of text on a stream and, on a terminal, something below them that is redrawn.
+    """Writes lines to a stream and, on a terminal, redraws something in place below them.
 
-    Nothing of the terminal's state is changed, not even the cursor hidden: a process that ends
-    without `close`, by a second Ctrl-C or SIGKILL, leaves a terminal that can be used.
+    The terminal's state is never changed, and the cursor not hidden. So a process that ends without
+    `close`, by a second Ctrl-C or SIGKILL, leaves a usable terminal.
 
     Args:
       stream: to write to; standard output when None.
@@ -36,7 +36,7 @@ class Display:
             print(text, file=self._stream, flush=True)
 
     def draw(self, renderable: Any) -> None:
-        """Draws what rich can render in place of what was drawn before; terminals only."""
+        """Draws a rich renderable in place of the previous one; terminals only."""
         if not self.on_terminal:
             return
         if self._live is None:
@@ -46,28 +46,28 @@ class Display:
             self._live.update(renderable)
 
     def close(self) -> None:
-        """Leaves what is drawn as it is; what follows starts on a line of its own."""
+        """Leaves the drawing as it is, and ends its line."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
 
 class ProgressBar:
-    """How much of something is done, and how long the rest will take.
+    """A progress bar with count, rate and time left.
 
-    On a terminal one line, which drops the least important fields, then the bar, where it is
-    too narrow; the count and the time left stay. Elsewhere one line at the end.
+    On a terminal it is one line. Where that is too narrow, the least important fields are dropped
+    first, then the bar; the count and the time left stay. Elsewhere it is one line at the end.
 
     Args:
-      total: how much there is to do; None where nobody knows.
+      total: how much there is to do; None if unknown.
       done: how much an earlier process has done.
       label: what is being done.
       unit: what is counted.
       fields: what else to show until `update` says otherwise.
       stream: to write to; standard output when None.
       shown: whether to show anything.
-      estimate: whether the time left follows from the mean rate. Otherwise it is what `update`
-        was told; before that, the time that has passed is shown.
+      estimate: whether to estimate the time left from the mean rate. Otherwise it comes from
+        `update`, and the elapsed time is shown before that.
       summary: whether to write a line at the end where the stream is no terminal.
     """
 
@@ -91,7 +91,7 @@ class ProgressBar:
         self._estimate = estimate
         self._summary = summary and shown
         self._begun = time.monotonic()
-        self._end: float | None = None  # when all is done, as far as `update` was told
+        self._end: float | None = None  # estimated by `update`
         self.display.draw(self)
 
     def __enter__(self) -> "ProgressBar":
@@ -103,7 +103,7 @@ class ProgressBar:
         self.close()
 
     def add(self, count: int, fields: Sequence[str] | None = None) -> None:
-        """Says that `count` more are done, see `update`."""
+        """Moves the bar by `count`, see `update`."""
         self.update(self._done + count, fields)
 
     def update(
@@ -113,8 +113,8 @@ class ProgressBar:
 
         Args:
           done: how much is done by now.
-          fields: what else to show, the most important first; None keeps what is shown.
-          seconds_each: that one takes, which decides the time left.
+          fields: what else to show, the most important first; None keeps the last ones.
+          seconds_each: time that one takes, for the time left.
         """
         self._done = done
         if fields is not None:
@@ -139,7 +139,7 @@ class ProgressBar:
         fields = list(self._fields)
         if self._estimate:
             fields.append(f"{self._rate():.1f}/s")
-        # Not one that fits behind one that does not: importance is their order.
+        # In order of importance: none is shown without those before it.
         while fields and _width([*parts, *fields, left]) + _MIN_BAR + len(_GAP) > width:
             fields.pop()
         parts += [*fields, left]

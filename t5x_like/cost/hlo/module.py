@@ -56,8 +56,8 @@ class Instruction:
       opcode: `all-reduce`, `fusion`, ….
       shape: the result's type, as written.
       operands: names.
-      arguments: what stands between the parentheses.
-      attributes: what follows them.
+      arguments: the text between the parentheses.
+      attributes: the text after them.
       is_root: whether it is the computation's result.
     """
 

@@ -88,7 +88,7 @@ def of_starts(agreeing: int, starts: int) -> Warnings:
         warning(
             "starts_disagree",
             f"only {agreeing} of {starts} starts reach the best objective; there may be a better "
-            "one. More starts (--starts) would tell.",
+            "one. Use more starts (--starts) to find out.",
         )
     ]
 
