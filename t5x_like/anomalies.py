@@ -1,9 +1,9 @@
-"""What a run does when a step goes wrong: a loss or gradient that is no number, a loss spike.
+"""Anomalous steps: a non-finite loss or gradient, or a loss spike, and the reaction to them.
 
-Whether a step is anomalous is decided on the devices, in the step itself, before its update
-counts: the parameters and the optimizer's state are then what they were, bit for bit. What
-happens next is the policy's reaction: the batch is passed over, the run stops with all that is
-needed to look into it, or it goes back to its last checkpoint and passes over the data since.
+The step itself decides on the devices whether it is anomalous, before its update is applied: then
+parameters and optimizer state stay as they were, bit for bit. The policy's reaction decides what
+follows: the batch is skipped, the run stops and keeps all that is needed to look into it, or it
+returns to its last checkpoint and skips the data since.
 """
 
 import dataclasses
@@ -20,10 +20,11 @@ from t5x_like.checkpoints import Checkpointer
 from t5x_like.data import merge_states
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
+from t5x_like.host import files
 from t5x_like.protocols import Metrics
 from t5x_like.training.state import TrainState
 
-# Where a batch and the state before it are kept, below MODEL_DIR.
+# Below MODEL_DIR: directories with an anomalous batch and the state before it.
 DIRECTORY = "anomalies"
 _BATCHES = "batch-*.npz"
 
@@ -36,10 +37,10 @@ IN_A_ROW, LOSS, GRADIENT_NORM = (
 
 @dataclasses.dataclass(frozen=True)
 class Skip:
-    """The update is left out and counted; training goes on with the next batch.
+    """The update is not applied, but counted; training continues with the next batch.
 
     Attributes:
-      most_in_a_row: after so many one after the other the next stops the run, as with `Stop`.
+      most_in_a_row: after so many consecutive anomalies the next stops the run, as with `Stop`.
     """
 
     most_in_a_row: int = 10
@@ -47,21 +48,21 @@ class Skip:
 
 @dataclasses.dataclass(frozen=True)
 class Stop:
-    """The run ends; the state before the step and its batch are written for a notebook."""
+    """The run ends, and saves the state before the step and its batch for `load_run`."""
 
     most_in_a_row: ClassVar[int] = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Restore:
-    """Back to the last checkpoint; the data since then, and some more, are passed over.
+    """The run returns to its last checkpoint, and skips the data since then and some more.
 
-    PaLM went back about 100 steps and passed over 200 to 500 batches (Chowdhery et al. 2022,
-    section 5.1).
+    PaLM went back about 100 steps and skipped 200 to 500 batches (Chowdhery et al. 2022, section
+    5.1).
 
     Attributes:
-      pass_over: batches after the anomalous one that are passed over too.
-      most: of so many returns in one start of the run the next anomaly stops it, as with `Stop`.
+      pass_over: batches after the anomalous one that are skipped too.
+      most: returns in one start of the run; the next anomaly stops it, as with `Stop`.
     """
 
     pass_over: int = 0
@@ -74,9 +75,9 @@ class LossSpike:
     """A loss far above those of the steps before it.
 
     Attributes:
-      window: steps that the mean and the standard deviation are taken of; nothing is a spike
-        before there are so many.
-      deviations: a loss is a spike above the mean and so many standard deviations.
+      window: steps over which the mean and the standard deviation are taken; until there are so
+        many, no loss is a spike.
+      deviations: a loss is a spike if it exceeds the mean by so many standard deviations.
     """
 
     window: int = 128
@@ -92,21 +93,21 @@ class LossSpike:
 
 @dataclasses.dataclass(frozen=True)
 class AnomalyPolicy:
-    """What counts as an anomaly beside a loss or gradient that is no number, and what is done.
+    """What counts as an anomaly besides a non-finite loss or gradient, and the reaction.
 
     Attributes:
-      reaction: what is done.
-      spike: what is a loss spike; None to look for none.
+      reaction: what happens at an anomaly.
+      spike: the definition of a loss spike; None to detect none.
     """
 
     reaction: Skip | Stop | Restore = Stop()
     spike: LossSpike | None = None
 
     def guard(self, known: Mapping[str, Any] | None = None) -> "Guard":
-        """What the step carries along.
+        """Makes the detector's state, which the train step carries along.
 
         Args:
-          known: from `Guard.known`, where there were steps before; of a longer window of losses,
+          known: from `Guard.known`, if steps were made before; of a longer window of losses,
             the newest count.
         """
         known = known or {"losses": [], "in_a_row": 0}
@@ -119,12 +120,12 @@ class AnomalyPolicy:
 
 @flax.struct.dataclass
 class Guard:
-    """What the steps before tell the next one; a pytree.
+    """The detector's state between two steps; a pytree.
 
     Attributes:
-      halted: whether an anomaly has been met that ends the run or takes it back, bool scalar.
+      halted: whether an anomaly has been met that stops or rewinds the run, bool scalar.
       losses: of the last steps, the newest last, NaN before there were any, float32 `[window]`.
-      in_a_row: how many of the last steps, one after the other, were anomalous, int32 scalar.
+      in_a_row: consecutive anomalous steps up to the last one, int32 scalar.
     """
 
     halted: Any
@@ -132,19 +133,19 @@ class Guard:
     in_a_row: Any
 
     def known(self) -> dict[str, Any]:
-        """What a later start goes on with, as JSON: the losses that there are, and `in_a_row`."""
+        """What a resumed run needs, as JSON: the losses so far, and `in_a_row`."""
         losses = np.asarray(self.losses)
         known = [float(loss) for loss in losses[np.isfinite(losses)]]
         return {"losses": known, "in_a_row": int(self.in_a_row)}
 
 
 class Anomaly(Exception):
-    """A step went wrong, and the policy does not just pass over it.
+    """A step was anomalous, and the policy does not merely skip it.
 
     Attributes:
-      step: which.
+      step: its number.
       loss: its loss.
-      gradient_norm: of its gradient.
+      gradient_norm: the norm of its gradient.
     """
 
     def __init__(self, step: int, loss: float, gradient_norm: float) -> None:
@@ -155,10 +156,10 @@ class Anomaly(Exception):
 def settle(
     policy: AnomalyPolicy, before: TrainState, after: TrainState, metrics: Metrics
 ) -> tuple[TrainState, Metrics]:
-    """The state after a step: `after`, or where the step was anomalous what `before` holds.
+    """Returns the state after a step: `after`, or `before` where the step was anomalous.
 
     Args:
-      policy: what is an anomaly.
+      policy: defines anomalies.
       before: the state that the step began with, with its guard.
       after: the state that it would end with.
       metrics: of the step, with `loss` and `gradient_norm`.
@@ -204,25 +205,28 @@ def keep_batch(
     state: TrainState,
     metadata: Mapping[str, Any],
 ) -> epath.Path:
-    """Keeps an anomalous step in a directory below MODEL_DIR that `load_run` opens; returns it.
+    """Saves an anomalous step in a directory below MODEL_DIR that `load_run` opens.
 
     Args:
       run_directory: MODEL_DIR.
-      step: the anomalous one.
+      step: the anomalous step.
       batch: this process's rows of its batch.
-      position: in the data, after the batch.
-      state: that the step began with.
-      metadata: of a checkpoint.
+      position: the data position after the batch.
+      state: the state before the step.
+      metadata: as in a checkpoint.
+
+    Returns:
+      The directory.
     """
     directory = run_directory / DIRECTORY / str(step)
     directory.mkdir(parents=True, exist_ok=True)
     name = _BATCHES.replace("*", f"{jax.process_index():05d}")
-    with (directory / name).open("wb") as file:
+    with files.replacing(directory / name) as file:
         arrays = {feature: np.asarray(value) for feature, value in batch.items()}
         np.savez(file, **arrays)  # type: ignore[arg-type]
     config = run_directory / "config.gin"
     if jax.process_index() == 0 and config.exists():
-        (directory / "config.gin").write_text(config.read_text())
+        files.write_whole(directory / "config.gin", config.read_text())
     checkpointer = Checkpointer(str(directory))
     checkpointer.save(state, step - 1, merge_states(gather_json(position)), metadata)
     checkpointer.close()
@@ -230,10 +234,10 @@ def keep_batch(
 
 
 def read_batch(directory: epath.Path) -> dict[str, np.ndarray]:
-    """The batch of all processes, int32 `[rows, length]` for each feature.
+    """Reads the anomalous batch of all processes, int32 `[rows, length]` for each feature.
 
     Raises:
-      UserError: no anomalous batch was kept there.
+      UserError: the directory holds no anomalous batch.
     """
     parts = []
     for path in sorted(directory.glob(_BATCHES)):

@@ -1,11 +1,11 @@
-"""Errors that end a command in one line: the user's (exit code 2) and the machine's (1)."""
+"""Errors that end a command with one line: the user's (exit code 2) and the machine's (1)."""
 
 
 class UserError(ValueError):
-    """What the user gave cannot be used.
+    """Something that the user gave cannot be used.
 
-    The message is one line: what was found, where (the gin binding, file or flag),
-    and what would be accepted. The command line prints it without a traceback.
+    The message is one line: what was found, where (the gin binding, file or flag), and what would
+    be accepted. The command line prints it without a traceback.
 
     `exit_code` is how the command line recognises such an error. `models` and
     `tasks` cannot import this module, so their own errors carry the attribute too.
@@ -17,8 +17,8 @@ class UserError(ValueError):
 class DataFault(RuntimeError):
     """A disk, process or thread that data pass through has failed.
 
-    The message is one line: what failed, where, and what would do. The command line prints it
-    without a traceback; the exit code is that of a fault.
+    The message is one line: what failed, where, and what to do. The command line prints it without
+    a traceback, and exits with code 1.
     """
 
     exit_code = 1

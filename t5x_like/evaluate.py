@@ -155,13 +155,7 @@ def _report(
 
 
 def write_predictions(path: epath.Path, predictions: Sequence[Prediction]) -> None:
-    """JSON lines, renamed into place when they are all there."""
+    """Writes predictions as JSON lines, all or none; the directory is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(
-        "".join(
-            json.dumps(dataclasses.asdict(prediction), ensure_ascii=False) + "\n"
-            for prediction in predictions
-        )
-    )
-    temporary.rename(path)
+    lines = (json.dumps(dataclasses.asdict(each), ensure_ascii=False) for each in predictions)
+    files.write_whole(path, "".join(f"{line}\n" for line in lines))

@@ -14,9 +14,9 @@ import jax
 
 from t5x_like import checkpoints
 from t5x_like.decoding import Greedy, Strategy, TextCodec, generate_text, prepare
-from t5x_like.decoding.tally import Tally
 from t5x_like.errors import UserError
 from t5x_like.host import compilation_cache
+from t5x_like.host.progress import ProgressBar
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Decodes, Mixture, Task
 
@@ -103,9 +103,17 @@ def infer(
     interactive = input_path == STANDARD and sys.stdin.isatty()
     at_a_time = 1 if interactive else batch_size * BATCHES_AT_A_TIME
     primary = jax.process_index() == 0
-    tally = Tally("prompts", total, shown=primary and not interactive, done=done)
+    # Results on the same terminal show the progress themselves.
+    visible = output_path == STANDARD and sys.stdout.isatty()
+    bar = ProgressBar(
+        total,
+        done=done,
+        label="prompts",
+        stream=sys.stderr,
+        shown=primary and not interactive and not visible,
+    )
     first = done
-    with partitioner.activate(), _opened(output_path, primary) as out:
+    with bar, partitioner.activate(), _opened(output_path, primary) as out:
         decoding_params = prepare(model, params)
         while chunk := list(itertools.islice(records, at_a_time)):
             found = generate_text(
@@ -119,7 +127,7 @@ def infer(
                 seed=seed,
                 first_row=first,
                 decoding_params=decoding_params,
-                progress=tally.add,
+                progress=bar.add,
             )
             for record, one in zip(chunk, found, strict=True):
                 line = {
@@ -131,7 +139,6 @@ def infer(
                 out.write(json.dumps(line, ensure_ascii=False) + "\n")
             out.flush()
             first += len(chunk)
-    tally.close()
     return first - done
 
 

@@ -1,4 +1,4 @@
-"""What a model does inside as it reads given texts: attention maps, and the routing of experts.
+"""Attention maps of a model over given texts, and the routing of their tokens to experts.
 
 Shapes: `h` heads, `t` tokens that the decoder reads, `s` tokens that the encoder reads.
 """
@@ -25,7 +25,7 @@ SIDES = ("encoder", "decoder")
 
 @dataclasses.dataclass(frozen=True)
 class AttentionMaps:
-    """The weights of all heads over one text; each query's sum to 1.
+    """The attention weights of all heads over one text; those of each query sum to 1.
 
     Attributes:
       decoder_tokens: as text, what the decoder reads, the start token first.
@@ -44,7 +44,7 @@ class AttentionMaps:
 
 @dataclasses.dataclass(frozen=True)
 class Routing:
-    """Where routers of experts sent the tokens of some texts; padding does not count.
+    """The experts to which routers sent the tokens of some texts, padding left out.
 
     Attributes:
       tokens: a row for each token, layer and choice: `side` ("encoder", "decoder"), `layer`
@@ -59,9 +59,9 @@ class Routing:
 
     @property
     def loads(self) -> "pd.DataFrame":
-        """The share of choices that fell on each expert: a row for each side and layer, sums to 1.
+        """The share of choices of each expert: a row for each side and layer, which sums to 1.
 
-        Whether or not there was room.
+        Choices that found no capacity are included.
         """
         counts = self.tokens.groupby(["side", "layer"])["expert"].value_counts(normalize=True)
         return counts.unstack(fill_value=0.0).reindex(
@@ -70,14 +70,14 @@ class Routing:
 
     @property
     def dropped(self) -> "pd.Series":
-        """The share of choices that found no room, for each side and layer."""
+        """The share of choices that exceeded an expert's capacity, for each side and layer."""
         return 1.0 - self.tokens.groupby(["side", "layer"])["served"].mean().rename("dropped")
 
     def favourites(self, side: str, layer: int, count: int = 5) -> "pd.DataFrame":
-        """What each expert likes: the tokens that most set its share of the text apart.
+        """The tokens that each expert gets most disproportionately.
 
-        Ordered by n log(n / m): n times a token met the expert, where m would be expected if the
-        router did not look at the token.
+        Ordered by n log(n / m), where a token was routed n times to the expert, and m times would
+        be expected if routing were independent of the token.
 
         Args:
           side: "encoder" or "decoder".
@@ -115,7 +115,7 @@ def attention_maps(
     texts: Sequence[str],
     targets: Sequence[str] | None = None,
 ) -> list[AttentionMaps]:
-    """The attention of every layer and head over each text.
+    """Computes the attention weights of every layer and head over each text.
 
     Args:
       model: a `Model`.
@@ -154,9 +154,9 @@ def routing(
     texts: Sequence[str],
     targets: Sequence[str] | None = None,
 ) -> Routing:
-    """Where the routers send each token of some texts, read together as one batch.
+    """Computes which experts each token of some texts is routed to, in one batch.
 
-    The capacity is that of evaluation; padding takes its turn like any token.
+    The experts' capacity is that of evaluation; padding takes part in it like any token.
 
     Args:
       model: a `Model` with experts.
@@ -186,7 +186,7 @@ def routing(
 def _routed(
     side: str, layer: int, text: int, ids: Sequence[int], tokens: Sequence[str], decided: Any
 ) -> "pd.DataFrame":
-    """The rows of `Routing.tokens` of one text in one layer."""
+    """Makes the rows of `Routing.tokens` for one text in one layer."""
     import pandas as pd
 
     t, k = len(ids), decided["experts"].shape[-1]
@@ -225,13 +225,13 @@ def _read(
     texts: Sequence[str],
     targets: Sequence[str] | None,
 ) -> tuple[dict[str, list[list[int]]], dict[str, np.ndarray]]:
-    """What each side reads of each text, and that as a batch, padded on the right."""
+    """Tokenizes the texts, and makes a batch that is padded on the right."""
     if not texts:
         raise UserError("no text was given: give at least one.")
     if targets is not None and len(targets) != len(texts):
         raise UserError(f"{len(targets)} targets were given for {len(texts)} texts.")
     sources = [codec.encode(text) for text in texts]
-    # The end token is written, and not read.
+    # The end token is only predicted, never read.
     written = [list(codec.targets.vocabulary.encode(text)) for text in targets or [""] * len(texts)]
     pairs = list(zip(sources, written, strict=True))
     batch: dict[str, np.ndarray] = {}
@@ -255,6 +255,6 @@ def _read(
 
 
 def _as_text(codec: TextCodec, side: str, ids: Sequence[int]) -> list[str]:
-    """Each token's own text; where it has none, such as the end token, its id as `<1>`."""
+    """The text of each token; its id, such as `<1>`, for tokens without text."""
     feature = codec.inputs if side == "encoder" and codec.inputs else codec.targets
     return [feature.vocabulary.decode([i]) or f"<{i}>" for i in ids]

@@ -1,7 +1,7 @@
 """Optimizers: optax transformations that know the logical axes of the parameters.
 
-Which parameters decay, which are orthogonalized and which dimensions are stacked layers is
-read off the axis names, never off the parameters' names or ranks.
+Axis names, and not the parameters' names or ranks, decide which parameters decay, which are
+orthogonalized, and which dimensions are stacked layers.
 """
 
 import dataclasses
@@ -16,9 +16,9 @@ from t5x_like.schedules import Schedule
 
 Axes = tuple[str | None, ...]
 
-# Axes that repeat a parameter and are no dimension of the matrix it is.
+# Axes along which parameters are stacked; not dimensions of the matrix.
 STACKED_AXES = ("layers", "expert")
-# What multiplies a hidden state, beside `embed` itself.
+# The other dimensions of hidden matrices, besides `embed`.
 HIDDEN_AXES = ("mlp", "heads", "kv", "joined_kv")
 
 
@@ -39,18 +39,16 @@ class Optimizer:
 
 
 def decays(axes: Axes) -> bool:
-    """Whether weight decay applies: to matrices on `embed`, not to biases, norms and tables of
-    relative positions.
-    """
+    """Whether weight decay applies: to matrices on `embed`, not biases, norms, position tables."""
     own = [axis for axis in axes if axis not in STACKED_AXES]
     return len(own) >= 2 and "embed" in own
 
 
 def muon_dimensions(axes: Axes) -> Any:
-    """Which dimensions of a hidden matrix are its input and its output; None for the rest.
+    """The input and output dimensions of a hidden matrix; None for other parameters.
 
-    Attention kernels are taken as the matrices they are, `embed` by heads and head size
-    together; embeddings and the output head go to Adam, as Jordan 2024 advises.
+    Attention kernels are matrices of `embed` by heads and head size together. Embeddings and the
+    output head use Adam, as Jordan 2024 advises.
     """
     if "embed" not in axes or not any(axis in axes for axis in HIDDEN_AXES):
         return None
@@ -84,8 +82,8 @@ def adafactor(
       min_dim_size_to_factor: matrices with a smaller side keep whole second moments; None
         keeps those of all.
       momentum: decay of the averaged update; None for none.
-      weight_decay: fraction of the weight taken off in each step, whatever the learning
-        rate: a number, or a schedule of its own.
+      weight_decay: fraction of the weight that each step subtracts, independent of the
+        learning rate: a number, or a schedule.
       global_norm: gradient norm above which all gradients are scaled down.
     """
 
@@ -116,7 +114,7 @@ def adamw(
     weight_decay: float = 0.1,
     global_norm: float | None = 1.0,
 ) -> Optimizer:
-    """AdamW (Loshchilov and Hutter 2019, algorithm 2); decay is multiplied by the schedule.
+    """AdamW (Loshchilov and Hutter 2019, algorithm 2), its decay multiplied by the schedule.
 
     Args:
       schedule: learning rate.
@@ -197,7 +195,7 @@ def muon(
                 adam_b1=b1,
                 adam_b2=b2,
                 consistent_rms=0.2,
-                # A function, because optax takes a tree with None leaves for a prefix.
+                # A function, because optax would take a tree with None leaves as a prefix.
                 muon_weight_dimension_numbers=lambda params: dimensions,
             ),
         )
@@ -210,5 +208,5 @@ def _clipping(global_norm: float | None) -> list[optax.GradientTransformation]:
 
 
 def _map(function: Callable[[Axes], Any], axes: Any) -> Any:
-    """`function` of every parameter's axes; a tuple of names is a leaf, not a subtree."""
+    """Applies `function` to every parameter's axes; a tuple of names is a leaf, not a subtree."""
     return jax.tree.map(function, axes, is_leaf=lambda node: isinstance(node, tuple))

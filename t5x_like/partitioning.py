@@ -1,7 +1,7 @@
-"""From logical axes to a device mesh.
+"""Maps logical axes to a device mesh.
 
-Models name the logical axes of their parameters and activations; the table here says which
-mesh axis each one is laid along. One device is a mesh too: every axis has size one.
+Models name the logical axes of their parameters and activations; the rules here map each to mesh
+axes. A single device is a mesh too, with every axis of size one.
 """
 
 import contextlib
@@ -33,16 +33,16 @@ _EXPERT: Rules = (("expert", "expert"),)
 _LENGTH: Rules = (("length", ("sequence", "tensor")), ("length", "sequence"))
 
 RULE_SETS: Mapping[str, Rules] = {
-    # Every device has all parameters and its share of the rows.
+    # Data parallelism: parameters are replicated, rows divided.
     "data_parallel": _BATCH,
-    # Parameters and optimizer state are split too, and gathered layer by layer: ZeRO-3
+    # Parameters and optimizer state are divided too, and gathered layer by layer: ZeRO-3
     # (Rajbhandari et al. 2020).
     "fsdp": (*_BATCH, *_FSDP),
     # Heads, hidden units and vocabulary are divided: Megatron (Shoeybi et al. 2019).
     "tensor_parallel": (*_BATCH, *_TENSOR),
-    # Both, as PaLM (Chowdhery et al. 2022, section 4).
+    # Both, as in PaLM (Chowdhery et al. 2022, section 4).
     "fsdp_tensor": (*_BATCH, *_TENSOR, *_FSDP),
-    # Experts are divided, and tokens travel to them and back (Lepikhin et al. 2020, section 3).
+    # Experts are divided, with all-to-alls of tokens (Lepikhin et al. 2020, section 3).
     "expert_parallel": (*_BATCH, *_EXPERT, *_TENSOR, *_FSDP),
     # Between the products the length is divided over `tensor`, where nothing else is
     # (Korthikanti et al. 2022, section 4.2.2), and over `sequence` everywhere.
@@ -95,7 +95,7 @@ class Partitioner:
 
     @functools.cached_property
     def mesh(self) -> Mesh:
-        """The mesh.
+        """Makes the mesh.
 
         Raises:
           UserError: the sizes do not multiply to the number of devices, contradict one
@@ -130,7 +130,7 @@ class Partitioner:
 
     @property
     def axis_rules(self) -> Rules:
-        """Logical axis to mesh axes, in order of precedence.
+        """The rules from logical axis to mesh axes, in order of precedence.
 
         Raises:
           UserError: an unknown name.
@@ -145,13 +145,13 @@ class Partitioner:
 
     @contextlib.contextmanager
     def activate(self) -> Iterator[None]:
-        """Makes the mesh and the rules ambient, for tracing and running a model."""
+        """Sets the mesh and the rules as context for tracing and running a model."""
         with jax.set_mesh(self.mesh), nn.logical_axis_rules(self.axis_rules):
             yield
 
     @property
     def replicated(self) -> NamedSharding:
-        """The sharding of scalars: the whole value on every device."""
+        """The sharding of scalars: replicated on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     @property
@@ -166,7 +166,7 @@ class Partitioner:
         name: str,
         blocks: Mapping[str, int] | None = None,
     ) -> PartitionSpec:
-        """Where an array with these logical axes lies.
+        """The `PartitionSpec` of an array with these logical axes.
 
         Args:
           axes: logical axis of each dimension.
@@ -208,7 +208,7 @@ class Partitioner:
         )
 
     def param_shardings(self, model: Model) -> Any:
-        """A tree of shardings, one for each of the model's parameters.
+        """Makes a tree with the sharding of each parameter of the model.
 
         Raises:
           UserError: a parameter does not divide over its mesh axes.
@@ -217,21 +217,20 @@ class Partitioner:
         blocks = model.axis_blocks()
 
         def sharding(path: Any, leaf: Any, names: tuple[str | None, ...]) -> NamedSharding:
-            # Layers are scanned one by one: what counts is the size of one layer's parameter.
+            # Layers are scanned, so the size of one layer's parameter counts.
             stacked = zip(names, leaf.shape, strict=True)
             if math.prod(n for axis, n in stacked if axis != "layers") < self.replicate_below:
                 return self.replicated
             return NamedSharding(self.mesh, self.spec(names, leaf.shape, path_name(path), blocks))
 
-        # A tuple of names is a whole leaf here: `shapes` decides the structure.
+        # A tuple of names is a leaf here: `shapes` has the structure.
         return jax.tree_util.tree_map_with_path(sharding, shapes, axes)
 
     def state_shardings(self, state_shapes: Any, model: Model) -> Any:
-        """Shardings for a tree that holds copies or reductions of the parameters.
+        """Makes shardings for a tree that holds copies or reductions of the parameters.
 
-        A leaf whose path ends in a parameter's path is laid out as that parameter is; one
-        that lacks a dimension of it (Adafactor's factors), as the parameter without that
-        dimension; everything else is replicated.
+        A leaf whose path ends in a parameter's path has that parameter's sharding; without the
+        missing dimension if it lacks one (Adafactor's factors). Everything else is replicated.
         """
         shapes, _ = split_boxes(model.abstract_params())
         specs = self.param_shardings(model)
@@ -253,10 +252,10 @@ class Partitioner:
         return jax.tree_util.tree_map_with_path(sharding, state_shapes)
 
     def data_shard(self) -> tuple[int, int]:
-        """Which share of every global batch this process reads: `(index, count)`.
+        """The share of every global batch that this process reads: `(index, count)`.
 
-        Taken from where the process's devices lie on the batch axes of the mesh, so that
-        processes which hold the same rows read the same rows.
+        It follows from where the process's devices are on the batch axes of the mesh, so that
+        processes that hold the same rows read the same rows.
         """
         axes = [self.mesh.axis_names.index(axis) for axis in BATCH_AXES]
         width = math.prod(self.mesh.devices.shape[axis] for axis in axes)
@@ -281,7 +280,7 @@ class Partitioner:
             )
 
     def shard_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """Global arrays from this process's rows, each `[rows, ...]`.
+        """Makes global arrays from this process's rows, each `[rows, ...]`.
 
         Raises:
           UserError: the rows do not divide over the mesh.
@@ -298,9 +297,9 @@ class Partitioner:
 
 
 def split_boxes(boxed: Any) -> tuple[Any, Any]:
-    """A tree of `nn.LogicallyPartitioned` as two: the values, and their logical axes.
+    """Splits a tree of `nn.LogicallyPartitioned` into the values and their logical axes.
 
-    A leaf of the second tree is a tuple of names; an unboxed leaf has a None for each
+    A leaf of the second tree is a tuple of names; that of an unboxed leaf has a None for each
     dimension.
     """
 
@@ -319,7 +318,7 @@ def _axes(target: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def _nearest_divisors(units: int, parts: int) -> str:
-    """The divisors of `units` next to `parts`, as words."""
+    """The divisors of `units` next to `parts`, in words."""
     divisors = [n for n in range(1, units + 1) if units % n == 0]
     below = max((n for n in divisors if n < parts), default=None)
     above = min((n for n in divisors if n > parts), default=None)
@@ -332,19 +331,19 @@ def _nearest_multiples(units: int, parts: int) -> str:
 
 
 def path_keys(path: Any) -> tuple[str, ...]:
-    """A tree path as plain names."""
+    """Converts a tree path to plain names."""
     return tuple(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
 
 
 def path_name(path: Any) -> str:
-    """A tree path as one name, `decoder/layers/mlp/wi`."""
+    """Converts a tree path to one name, `decoder/layers/mlp/wi`."""
     return "/".join(path_keys(path))
 
 
 def _reduced_spec(
     shape: tuple[int, ...], full_shape: tuple[int, ...], spec: PartitionSpec
 ) -> PartitionSpec:
-    """The spec of an array that is, or lacks one dimension of, a parameter."""
+    """The spec of an array that is a parameter, or a parameter without one dimension."""
     entries = tuple(spec) + (None,) * (len(full_shape) - len(spec))
     if shape == full_shape:
         return spec

@@ -1,8 +1,7 @@
 """Learning rates as functions of the step.
 
-A schedule is called with the number of updates already made (0 at the first), works under
-`jax.jit`, and knows the last step it is defined for, so that a run which would outlive it is
-refused at the start.
+A schedule takes the number of updates already made (0 at the first) and works under `jax.jit`. It
+knows the last step that it is defined for, so that a longer run is refused at its start.
 """
 
 import dataclasses
@@ -16,11 +15,11 @@ from t5x_like.errors import UserError
 
 
 class Schedule(Protocol):
-    """The learning rate after `step` updates, a float32 scalar."""
+    """A learning rate after `step` updates, a float32 scalar."""
 
     @property
     def last_step(self) -> int | None:
-        """The number of updates that the schedule is made for; None if any number."""
+        """The number of updates that the schedule is made for; None for any number."""
 
     def __call__(self, step: jax.Array | int) -> jax.Array:
         """The learning rate."""
@@ -28,7 +27,7 @@ class Schedule(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Constant:
-    """`peak` throughout, after a linear rise over `warmup_steps`."""
+    """A constant `peak`, after a linear warm-up over `warmup_steps`."""
 
     peak: float
     warmup_steps: int = 0
@@ -44,12 +43,11 @@ class Constant:
 
 @dataclasses.dataclass(frozen=True)
 class RSqrt:
-    """Decay by the inverse square root of the step from `warmup_steps` on.
+    """An inverse square root decay from `warmup_steps` on.
 
-    With `ramp`, the linear rise of Vaswani et al. 2017, equation 3 (its peak is
-    `(d_model * warmup_steps) ** -0.5`); without, T5's constant `peak` before the decay
-    (Raffel et al. 2020, section 3.1.2: `1 / sqrt(max(n, k))`, so `peak = k ** -0.5`, which
-    is 0.01 for k = 10,000).
+    With `ramp`, after the linear warm-up of Vaswani et al. 2017, equation 3 (its peak is `(d_model
+    * warmup_steps) ** -0.5`); without, after T5's constant `peak` (Raffel et al. 2020, section
+    3.1.2: `1 / sqrt(max(n, k))`, so `peak = k ** -0.5`, which is 0.01 for k = 10,000).
     """
 
     peak: float
@@ -69,7 +67,7 @@ class RSqrt:
 
 @dataclasses.dataclass(frozen=True)
 class Cosine:
-    """A linear rise, then half a cosine down to `final_fraction * peak` at `total_steps`."""
+    """A linear warm-up, then half a cosine down to `final_fraction * peak` at `total_steps`."""
 
     peak: float
     total_steps: int
@@ -94,7 +92,7 @@ class Cosine:
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
-    """A linear rise, then a straight line down to `final_fraction * peak` at `total_steps`."""
+    """A linear warm-up, then a linear decay to `final_fraction * peak` at `total_steps`."""
 
     peak: float
     total_steps: int
@@ -118,9 +116,9 @@ class Linear:
 
 @dataclasses.dataclass(frozen=True)
 class WarmupStableDecay:
-    """A linear rise, a plateau, and a linear fall over the last `decay_steps`.
+    """A linear warm-up, a plateau, and a linear decay over the last `decay_steps`.
 
-    Source: Hu et al. 2024 (MiniCPM), section 4.2; with the linear fall of Hägele et al. 2024.
+    Source: Hu et al. 2024 (MiniCPM), section 4.2; with the linear decay of Hägele et al. 2024.
     """
 
     peak: float
@@ -161,12 +159,12 @@ class Squared:
 
 
 def _rise(step: jax.Array | int, warmup_steps: int) -> jax.Array:
-    """1 / warmup at the first update, 1 from the last update of the warm-up on."""
+    """The warm-up factor: 1 / warmup at the first update, 1 from the last one of the warm-up on."""
     return jnp.minimum(1.0, (jnp.asarray(step, jnp.float32) + 1) / max(warmup_steps, 1))
 
 
 def _progress(step: jax.Array | int, start: int, end: int) -> jax.Array:
-    """How much of the updates from `start` to `end` has been made, between 0 and 1."""
+    """The share of the updates from `start` to `end` that has been made, between 0 and 1."""
     done = (jnp.asarray(step, jnp.float32) - start) / max(end - start, 1)
     return jnp.clip(done, 0.0, 1.0)
 

@@ -1,4 +1,4 @@
-"""Checkpoints: written by Orbax in the background, found, verified and restored by themselves.
+"""Checkpoints: written by Orbax in the background, verified when read.
 
 `MODEL_DIR/checkpoints/STEP/` holds four items: `params` and `optimizer` (arrays), `data` (the
 position in the data, JSON that does not depend on the number of processes) and `metadata`

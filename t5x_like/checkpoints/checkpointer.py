@@ -1,4 +1,4 @@
-"""Writing and reading the states of a run, in the background and exactly."""
+"""Saves the training state in the background, and restores it bit for bit."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,11 +10,11 @@ from etils import epath
 from t5x_like.checkpoints import json_leak
 from t5x_like.checkpoints.checksums import checksums
 from t5x_like.checkpoints.contents import (
-    json_sum,
+    json_checksum,
     read_arrays,
     read_json,
     read_metadata,
-    sealed,
+    with_checksums,
 )
 from t5x_like.checkpoints.layout import DIRECTORY, set_aside, unfinished
 from t5x_like.checkpoints.policy import CheckpointPolicy
@@ -28,15 +28,15 @@ from t5x_like.training.state import TrainState
 
 
 class Checkpointer:
-    """Saves and restores the states of one run.
+    """Saves and restores the training states of one run.
 
     Args:
-      model_dir: the run's.
-      policy: which checkpoints stay; the default when None.
-      read_only: whether nothing may be changed.
+      model_dir: the run's MODEL_DIR.
+      policy: which checkpoints are kept; the default policy when None.
+      read_only: whether writing is forbidden.
 
     Attributes:
-      unfinished: names of checkpoints whose writing had been cut short.
+      unfinished: names of checkpoints whose writing was interrupted.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class Checkpointer:
         )
 
     def latest_step(self) -> int | None:
-        """The newest whole checkpoint's step."""
+        """The step of the newest complete checkpoint."""
         return self._manager.latest_step()
 
     def steps(self) -> list[int]:
-        """The steps of all whole checkpoints, ascending."""
+        """The steps of all complete checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
     def drop_after(self, step: int) -> None:
@@ -77,9 +77,9 @@ class Checkpointer:
                 self._manager.delete(later)
 
     def set_aside(self, step: int) -> epath.Path:
-        """Renames a damaged checkpoint, which is not found any more; returns where it is.
+        """Renames a damaged checkpoint, so that it is not found any more; returns its new path.
 
-        Of several processes, all must call it.
+        All processes of a run must call it.
         """
         damaged, primary = self._directory / str(step), jax.process_index() == 0
         target = gather_json(str(set_aside(damaged)) if primary else None)[0]
@@ -94,17 +94,17 @@ class Checkpointer:
         metadata: Mapping[str, Any],
         measured: Mapping[str, float] | None = None,
     ) -> None:
-        """Starts to write; returns when the arrays have been copied off the device.
+        """Starts to write a checkpoint; returns when the arrays are copied off the devices.
 
         Args:
           state: what to save.
           step: updates made.
           data: the position in the data.
-          metadata: kept beside `step` and the checksums.
-          measured: name to value of what was measured at this step, by which it may be kept.
+          metadata: saved with `step` and the checksums.
+          measured: name to value of the metrics measured at this step, for `best_metric`.
 
         Raises:
-          DiskFull: there is no room for it, or there was none for the one before.
+          DiskFull: there is no room for it, or there was none for the previous one.
         """
         if step == self._manager.latest_step():
             return
@@ -113,10 +113,10 @@ class Checkpointer:
             items["carry"] = _named(state.carry)
         data, metadata = dict(data), {"step": step, **metadata}
         sums: dict[str, Any] = {name: checksums(tree) for name, tree in items.items()}
-        sums["data"] = json_sum(data)
+        sums["data"] = json_checksum(data)
         needed = _bytes_here(items)
         with disk_space.explained(self._directory, needed):
-            # Orbax would say nothing of the one before until it begins the next.
+            # Orbax reports an error of the previous save only when the next one begins.
             self._manager.wait_until_finished()
             disk_space.require(self._directory, needed)
             self._manager.save(
@@ -124,7 +124,7 @@ class Checkpointer:
                 args=ocp.args.Composite(
                     **{name: ocp.args.PyTreeSave(tree) for name, tree in items.items()},
                     data=ocp.args.JsonSave(data),
-                    metadata=ocp.args.JsonSave(sealed(metadata, sums)),
+                    metadata=ocp.args.JsonSave(with_checksums(metadata, sums)),
                 ),
                 metrics=self._policy.competing(measured or {}),
                 force=True,
@@ -133,7 +133,7 @@ class Checkpointer:
     def restore(
         self, step: int, target: TrainState
     ) -> tuple[TrainState, dict[str, Any], dict[str, Any]]:
-        """The state, the data position and the metadata of `step`.
+        """Restores the state, the data position and the metadata of `step`.
 
         Args:
           step: a checkpoint's step.
@@ -173,21 +173,21 @@ class Checkpointer:
         return state, data, metadata
 
     def wait(self) -> None:
-        """Returns when everything saved is on disk."""
+        """Waits until every save is on disk."""
         with disk_space.explained(self._directory):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, and ends the background threads."""
+        """Waits for the saves, and ends the background threads."""
         with disk_space.explained(self._directory):
             self._manager.close()
 
 
 def _handlers() -> dict[str, ocp.CheckpointHandler]:
-    """What writes each item, without the files that say on which devices an array was.
+    """Handlers that write each item without files of the arrays' shardings.
 
-    Whoever reads says where an array goes. These files would bind it to the devices of the
-    machine that wrote it, and cost a third of the time of a save of small arrays.
+    The reader decides where an array is placed. Those files would bind it to the devices that wrote
+    it, and cost a third of the time of a save of small arrays.
     """
     arrays = ocp.type_handlers.create_type_handler_registry(
         (jax.Array, ocp.type_handlers.ArrayHandler(enable_write_sharding_file=False))
@@ -202,7 +202,7 @@ def _handlers() -> dict[str, ocp.CheckpointHandler]:
 
 
 def _named(opt_state: Any) -> dict[str, Any]:
-    """The optimizer's arrays by name: a plain dictionary survives changes of optax's classes."""
+    """Names the optimizer's arrays; a plain dictionary survives changes of optax's classes."""
     return {_flat_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(opt_state)}
 
 
@@ -211,7 +211,7 @@ def _flat_name(path: Any) -> str:
 
 
 def _bytes_here(items: Mapping[str, Any]) -> int:
-    """What this process writes of arrays; compression saves little of it."""
+    """Bytes of arrays that this process writes; compression saves little of them."""
     return sum(
         shard.data.nbytes
         for leaf in jax.tree.leaves(dict(items))

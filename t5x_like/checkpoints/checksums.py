@@ -1,9 +1,9 @@
-"""A checksum of every array of a checkpoint, which does not depend on how it is laid out.
+"""Checksums of a checkpoint's arrays, independent of how they are sharded.
 
-An array's words, 32 bits or less, are each multiplied by an odd number that depends on their
-place, and added modulo 2**32. Any change of one word changes the sum, because an odd factor is
-invertible. Sums of parts add up, so that devices sum what they hold, whatever the mesh, and the
-mesh may be another one when the array is read.
+An array's words, 32 bits or less, are each multiplied by an odd number that depends on their index,
+and summed modulo 2**32. A change of any one word changes the sum, because an odd factor is
+invertible. Partial sums add up, so each device sums its own shard, and the array may be read with
+another mesh.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ import numpy as np
 
 from t5x_like.partitioning import path_name
 
-# Odd and unlike, so that neighbours along any axis have unlike factors.
+# Odd and different, so that neighbours along any axis have different factors.
 _AXIS_FACTORS = (0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F, 0x165667B1, 0xD3A2646D, 0xFD7046C5)
 
 
 def checksums(tree: Any) -> dict[str, int]:
-    """Name to checksum of every array of a tree, in `[0, 2**32)`.
+    """Computes name to checksum of every array of a tree, in `[0, 2**32)`.
 
     Args:
       tree: arrays of at most 32 bits a word, all on the same devices.
@@ -31,7 +31,7 @@ def checksums(tree: Any) -> dict[str, int]:
 
 
 def damaged(tree: Any, recorded: Mapping[str, int]) -> list[str]:
-    """Names of the arrays that are not what was recorded; those without a record are not asked."""
+    """Names of arrays whose checksum is not the recorded one; unrecorded ones are not checked."""
     return [name for name, value in checksums(tree).items() if recorded.get(name, value) != value]
 
 

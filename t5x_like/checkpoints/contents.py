@@ -1,7 +1,6 @@
-"""Reading one checkpoint's arrays and JSON, verified against what was written.
+"""Reads the arrays and JSON of one checkpoint, and verifies their checksums.
 
-Storage may lose the end of a file or flip a bit long after a checkpoint was whole. Each array,
-and each JSON value, is compared with the checksum that was kept in the checkpoint's metadata.
+Storage may truncate a file or flip a bit long after the checkpoint was complete.
 """
 
 import contextlib
@@ -24,19 +23,19 @@ from t5x_like.partitioning import path_name
 _SUMS = "checksums"
 
 
-def sealed(metadata: Mapping[str, Any], sums: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata with the checksums of the other items, and one of itself."""
+def with_checksums(metadata: Mapping[str, Any], sums: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds the checksums of the other items, and one of itself, to metadata."""
     content = {**metadata, _SUMS: dict(sums)}
-    return {**content, "checksum": json_sum(content)}
+    return {**content, "checksum": json_checksum(content)}
 
 
-def json_sum(value: Any) -> int:
-    """A checksum of a JSON value, CRC-32 of its text with sorted keys."""
+def json_checksum(value: Any) -> int:
+    """The checksum of a JSON value: CRC-32 of its text with sorted keys."""
     return zlib.crc32(json.dumps(value, sort_keys=True).encode())
 
 
 def read_metadata(directory: epath.Path) -> dict[str, Any]:
-    """The metadata of a checkpoint; empty in one that has none.
+    """Reads the metadata of a checkpoint; empty if it has none.
 
     Raises:
       Damaged: it cannot be read, or is not what was written.
@@ -44,13 +43,13 @@ def read_metadata(directory: epath.Path) -> dict[str, Any]:
     if not (directory / "metadata").is_dir():
         return {}
     content = _read_json(directory, "metadata")
-    if content.pop("checksum", None) not in (None, json_sum(content)):
+    if content.pop("checksum", None) not in (None, json_checksum(content)):
         raise _changed(directory, "its metadata")
     return content
 
 
 def read_json(directory: epath.Path, item: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON item.
+    """Reads a JSON item.
 
     Args:
       directory: the checkpoint.
@@ -61,13 +60,13 @@ def read_json(directory: epath.Path, item: str, metadata: Mapping[str, Any]) -> 
       Damaged: it cannot be read, or is not what was written.
     """
     content = _read_json(directory, item)
-    if metadata.get(_SUMS, {}).get(item) not in (None, json_sum(content)):
+    if metadata.get(_SUMS, {}).get(item) not in (None, json_checksum(content)):
         raise _changed(directory, f"its item '{item}'")
     return content
 
 
 def read_arrays(directory: epath.Path, item: str, target: Any, metadata: Mapping[str, Any]) -> Any:
-    """Arrays of an item, placed as `target` says; of several processes, all must call it.
+    """Reads the arrays of an item into the shardings of `target`; all processes must call it.
 
     Args:
       directory: the checkpoint.
@@ -76,8 +75,8 @@ def read_arrays(directory: epath.Path, item: str, target: Any, metadata: Mapping
       metadata: of the checkpoint, with the checksums.
 
     Raises:
-      Damaged: the first array that cannot be read, or is not what was written; in all processes,
-        also where one alone could not read its part.
+      Damaged: the first array that cannot be read, or is not what was written; raised in all
+        processes, even if only one could not read its shards.
     """
     arrays, unreadable, cause = None, None, None
     try:
@@ -87,16 +86,18 @@ def read_arrays(directory: epath.Path, item: str, target: Any, metadata: Mapping
             raise
         name = _first_unreadable(directory / item, target) or _first_line(error)
         unreadable, cause = f"{item} array '{name}'", error
-    # A checkpoint that one process cannot read is no checkpoint to the others either.
+    # All processes must agree, or they would resume from different checkpoints.
     for what in gather_json(unreadable):
         if what is not None:
             raise _unreadable(directory, what) from cause
-    check_sums(directory, item, arrays, metadata)
+    verify_arrays(directory, item, arrays, metadata)
     return arrays
 
 
-def check_sums(directory: epath.Path, item: str, arrays: Any, metadata: Mapping[str, Any]) -> None:
-    """Compares arrays of an item, or some of them, with their checksums.
+def verify_arrays(
+    directory: epath.Path, item: str, arrays: Any, metadata: Mapping[str, Any]
+) -> None:
+    """Compares arrays of an item, or some of them, with their recorded checksums.
 
     Args:
       directory: the checkpoint.
@@ -114,11 +115,11 @@ def check_sums(directory: epath.Path, item: str, arrays: Any, metadata: Mapping[
 
 
 @contextlib.contextmanager
-def reading(directory: epath.Path, what: str) -> Iterator[None]:
-    """An error of a library that cannot make sense of a file is damage of the checkpoint.
+def errors_as_damage(directory: epath.Path, what: str) -> Iterator[None]:
+    """Turns errors of libraries that cannot parse a file into `Damaged`.
 
     Raises:
-      Damaged: instead of such an error.
+      Damaged: in place of such an error.
     """
     try:
         yield
@@ -130,7 +131,7 @@ def reading(directory: epath.Path, what: str) -> Iterator[None]:
 
 def _read_json(directory: epath.Path, item: str) -> dict[str, Any]:
     with (
-        reading(directory, f"its item '{item}'"),
+        errors_as_damage(directory, f"its item '{item}'"),
         contextlib.closing(ocp.JsonCheckpointHandler()) as reader,
     ):
         return dict(reader.restore(directory / item))
@@ -138,7 +139,7 @@ def _read_json(directory: epath.Path, item: str) -> dict[str, Any]:
 
 def _restore(item: epath.Path, target: Any) -> Any:
     say_once()
-    # The handler alone: an `ocp.Checkpointer` waits at the end for processes that may have failed.
+    # Not an `ocp.Checkpointer`, which waits at its end for processes that may have failed.
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
         return reader.restore(
             item,
@@ -151,7 +152,7 @@ def _restore(item: epath.Path, target: Any) -> Any:
 
 
 def _first_unreadable(item: epath.Path, target: Any) -> str | None:
-    """The name of the first array that cannot be read alone."""
+    """The name of the first array that cannot be read by itself."""
     for wanted, _ in jax.tree_util.tree_leaves_with_path(target):
         alone = jax.tree_util.tree_map_with_path(
             lambda path, leaf, wanted=wanted: leaf if path == wanted else None, target
@@ -164,7 +165,7 @@ def _first_unreadable(item: epath.Path, target: Any) -> str | None:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Not: what the user asked for, a lack of memory, or storage that does not answer."""
+    """Whether an error means damage, and not a user error, lack of memory or a storage timeout."""
     elsewhere = (UserError, MemoryError, jax.errors.JaxRuntimeError)
     if isinstance(error, OSError):
         return isinstance(error, FileNotFoundError)

@@ -1,4 +1,4 @@
-"""Parameters alone, between a checkpoint and the host's memory, of which little else is taken."""
+"""Copies parameters between a checkpoint and host memory, with little memory besides them."""
 
 import dataclasses
 import hashlib
@@ -11,7 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from t5x_like.checkpoints.checksums import checksums
-from t5x_like.checkpoints.contents import check_sums, reading, sealed
+from t5x_like.checkpoints.contents import errors_as_damage, verify_arrays, with_checksums
 from t5x_like.checkpoints.layout import DIRECTORY
 from t5x_like.checkpoints.loading import find_checkpoint, load_metadata
 from t5x_like.checkpoints.shapes import check_parameters
@@ -24,19 +24,19 @@ _PIECE, _PIECES = 2**20, 4096
 
 
 def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[str, Any]) -> None:
-    """Writes a checkpoint of parameters alone, from which a run can start but not go on.
+    """Writes a checkpoint that holds parameters only: to start a run from, not to resume one.
 
-    Takes little memory beside the parameters: they are written in pieces and not all at once.
+    Peak memory is little more than the parameters, because arrays are written in chunks.
 
     Args:
       model_dir: the MODEL_DIR.
       params: NumPy arrays.
       step: the checkpoint's step.
-      metadata: kept beside `step`.
+      metadata: saved with `step`.
     """
     device = jax.devices("cpu")[0]
     arrays = jax.tree.map(lambda x: jax.device_put(x, device, may_alias=True), params)
-    # Orbax refuses an array that is as large as what may be on its way.
+    # Orbax rejects an array as large as its limit of concurrent bytes.
     at_once = (1 + max(x.nbytes for x in jax.tree.leaves(arrays))) / 1e9
     handlers = {
         "params": ocp.PyTreeCheckpointHandler(
@@ -48,7 +48,7 @@ def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[st
     pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=piece), arrays)
     options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
     directory = files.location(model_dir) / DIRECTORY
-    content = sealed({"step": step, **metadata}, {"params": checksums(arrays)})
+    content = with_checksums({"step": step, **metadata}, {"params": checksums(arrays)})
     with ocp.CheckpointManager(directory, item_handlers=handlers, options=options) as manager:
         manager.save(
             step,
@@ -62,7 +62,7 @@ def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[st
 
 
 def read_params(path: str, model: Model, step: int | None = None) -> tuple[Params, int]:
-    """The parameters of a checkpoint as NumPy arrays, whatever devices there are, and its step.
+    """Reads the parameters of a checkpoint as NumPy arrays, and its step.
 
     Args:
       path: as for `checkpoints.find_checkpoint`.
@@ -78,14 +78,14 @@ def read_params(path: str, model: Model, step: int | None = None) -> tuple[Param
     target, _ = split_boxes(model.abstract_params())
     check_parameters(target, directory)
     as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-    # One array at a time: what Orbax holds beside it is then a part of the model only.
+    # One array at a time, so that Orbax's own buffers hold only a part of the model.
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
 
         def read(path: Any, _: Any) -> np.ndarray:
             alone = jax.tree_util.tree_map_with_path(
                 lambda other, leaf: leaf if other == path else None, target
             )
-            with reading(directory, f"params array '{path_name(path)}'"):
+            with errors_as_damage(directory, f"params array '{path_name(path)}'"):
                 restored = reader.restore(
                     (directory / "params").absolute(),
                     args=ocp.args.PyTreeRestore(
@@ -94,7 +94,7 @@ def read_params(path: str, model: Model, step: int | None = None) -> tuple[Param
                         partial_restore=True,
                     ),
                 )
-            check_sums(directory, "params", restored, metadata)
+            verify_arrays(directory, "params", restored, metadata)
             return jax.tree.leaves(restored)[0]
 
         params = jax.tree_util.tree_map_with_path(read, target)

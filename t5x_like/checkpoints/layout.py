@@ -1,4 +1,4 @@
-"""How checkpoints lie below a MODEL_DIR, and which of them are whole."""
+"""Where checkpoints are below a MODEL_DIR, and which of them are complete."""
 
 from etils import epath
 
@@ -10,11 +10,11 @@ _DAMAGED = ".damaged"
 
 
 class Damaged(UserError):
-    """A checkpoint cannot be read, or is not what was written."""
+    """A checkpoint cannot be read, or differs from what was written."""
 
 
 def unfinished(directory: epath.Path) -> list[str]:
-    """Names of checkpoints whose writing was cut short; they are never read.
+    """Lists checkpoints whose writing was interrupted; they are never read.
 
     Args:
       directory: the `checkpoints` of a MODEL_DIR.
@@ -25,7 +25,7 @@ def unfinished(directory: epath.Path) -> list[str]:
 
 
 def set_aside(directory: epath.Path) -> epath.Path:
-    """Renames a damaged checkpoint, so that it is not chosen again, and returns its new path."""
+    """Renames a damaged checkpoint, so that it is not found any more; returns its new path."""
     target = directory.with_name(directory.name + _DAMAGED)
     number = 1
     while target.exists():

@@ -1,4 +1,4 @@
-"""Finding a checkpoint, and taking from it what a program needs."""
+"""Finds a checkpoint, and loads from it a whole state or parts of one."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ from t5x_like.training.state import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Branch:
-    """The step of another run from which a run goes on: its state and its place in the data.
+    """A checkpoint of another run, from which this run continues with its state and data position.
 
-    The loss of one long run with a constant rate, and short decays from several of its steps,
-    cost less than as many runs (Hägele et al. 2024).
+    One long run at a constant learning rate, with short decays from several of its steps, costs
+    less than that many separate runs (Hägele et al. 2024).
 
     Attributes:
       model_dir: of the other run.
@@ -40,12 +40,12 @@ class Branch:
 
 @dataclasses.dataclass(frozen=True)
 class InitialCheckpoint:
-    """Where fine-tuning takes its parameters from.
+    """The checkpoint from which fine-tuning takes its parameters.
 
     Attributes:
       path: a MODEL_DIR (its newest checkpoint) or one checkpoint directory.
       include: regular expressions, searched in names such as `decoder/layers/mlp/wi`; the
-        parameters that match one are taken, the others start fresh. None takes all.
+        parameters that match one are loaded, the others are initialised. None loads all.
     """
 
     path: str
@@ -53,17 +53,17 @@ class InitialCheckpoint:
 
 
 def checkpoint_steps(model_dir: str) -> list[int]:
-    """The steps of the whole checkpoints below MODEL_DIR, rising."""
+    """Lists the steps of the complete checkpoints below MODEL_DIR, ascending."""
     directory = files.location(model_dir) / DIRECTORY
     if not directory.is_dir():
         return []
     found = [path for path in directory.iterdir() if path.name.isdecimal()]
-    # An object store cannot rename; there one last file says that all is written.
+    # An object store cannot rename; there, a last file marks the checkpoint as complete.
     return sorted(int(path.name) for path in found if ocp.utils.is_checkpoint_finalized(path))
 
 
 def find_checkpoint(path: str, step: int | None = None) -> epath.Path:
-    """The checkpoint directory that `path` means.
+    """Resolves `path` to a checkpoint directory.
 
     Args:
       path: a MODEL_DIR or one of the directories below its `checkpoints`.
@@ -94,7 +94,7 @@ def load_params(
     partitioner: Partitioner | None = None,
     step: int | None = None,
 ) -> tuple[Params, int]:
-    """The parameters of a checkpoint, and its step.
+    """Loads the parameters of a checkpoint, and returns them with its step.
 
     Args:
       path: as for `find_checkpoint`.
@@ -114,14 +114,14 @@ def load_params(
 
 
 def load_metadata(path: str, step: int | None = None) -> dict[str, Any]:
-    """The metadata of a checkpoint: `step`, `seed`, `tokens`, `seconds`, versions."""
+    """Loads the metadata of a checkpoint: `step`, `seed`, `tokens`, `seconds`, versions."""
     return read_metadata(find_checkpoint(path, step))
 
 
 def branch_state(
     branch: Branch, target: TrainState
 ) -> tuple[TrainState, dict[str, Any], dict[str, Any]]:
-    """As `Checkpointer.restore`, from another run.
+    """Restores a state from another run, as `Checkpointer.restore` does.
 
     Raises:
       UserError: the other run has no such checkpoint, or is of another architecture.
@@ -141,10 +141,10 @@ def initial_state(
     partitioner: Partitioner,
     seed: int,
 ) -> TrainState:
-    """A state at step 0 whose parameters come, in whole or in part, from `source`.
+    """Makes a state at step 0 with some or all of its parameters from `source`.
 
     Raises:
-      UserError: no checkpoint, another architecture, or a regular expression that is wrong
+      UserError: no checkpoint, another architecture, or a regular expression that is invalid
         or matches nothing.
     """
     if source.include is None:

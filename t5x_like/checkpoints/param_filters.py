@@ -1,4 +1,4 @@
-"""Parts of a parameter tree, by regular expressions on the parameters' names."""
+"""Selects parts of a parameter tree by regular expressions on the parameters' names."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,10 +8,10 @@ from t5x_like.errors import UserError
 
 
 def matching(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
-    """The names in which one of the regular expressions is found.
+    """Selects the names in which one of the regular expressions is found.
 
     Raises:
-      UserError: an expression is wrong or matches nothing.
+      UserError: an expression is invalid or matches nothing.
     """
     taken: set[str] = set()
     for pattern in patterns:
@@ -28,7 +28,7 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
 
 
 def subtree(tree: Any, names: set[str], prefix: str = "") -> Any:
-    """The nested dictionaries of `tree` with only the leaves named."""
+    """Selects the leaves with these names, as nested dictionaries."""
     result = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"

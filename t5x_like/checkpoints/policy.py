@@ -1,4 +1,4 @@
-"""When checkpoints are written, and which of them stay."""
+"""When checkpoints are written, and which of them are kept."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -38,11 +38,11 @@ class CheckpointPolicy:
             )
 
     def due(self, step: int) -> bool:
-        """Whether there is a checkpoint after this update."""
+        """Whether a checkpoint is written after this update."""
         return step % self.period == 0 or step in self.steps
 
     def kept(self) -> preservation.PreservationPolicy:
-        """What is not deleted, as Orbax has it."""
+        """Translates the policy into Orbax's preservation policy."""
         policies: list[preservation.PreservationPolicy] = [
             preservation.LatestN(self.keep),
             preservation.CustomSteps(self.steps),
@@ -60,7 +60,7 @@ class CheckpointPolicy:
         return preservation.AnyPreservationPolicy(policies)
 
     def competing(self, measured: Mapping[str, float]) -> dict[str, float] | None:
-        """What a checkpoint competes with, of what was measured at its step; None for nothing.
+        """Selects `best_metric` from the metrics of a step; None if it was not measured.
 
         Raises:
           UserError: something was measured, but nothing of this name.

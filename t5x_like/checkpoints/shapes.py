@@ -1,4 +1,4 @@
-"""Whether a checkpoint is of this architecture, asked before any array is read."""
+"""Checks that a checkpoint is of this architecture before any array is read."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from t5x_like.checkpoints.contents import reading
+from t5x_like.checkpoints.contents import errors_as_damage
 from t5x_like.errors import UserError
 from t5x_like.partitioning import path_name
 
@@ -14,13 +14,13 @@ from t5x_like.partitioning import path_name
 def check_parameters(
     target: Any, directory: epath.Path, *, item: str = "params", whole: bool = True
 ) -> None:
-    """Compares shapes with what a checkpoint holds, before any array is read.
+    """Compares the shapes of `target` with those of a checkpoint, before any array is read.
 
     Args:
-      target: a tree of anything with a shape.
+      target: a tree whose leaves have a shape.
       directory: the checkpoint.
       item: which part of it.
-      whole: whether what the checkpoint has beside `target` is a mismatch too.
+      whole: whether arrays that only the checkpoint has are a mismatch too.
 
     Raises:
       UserError: the first array that is missing, extra or of another shape.
@@ -51,7 +51,7 @@ def check_parameters(
 
 
 def _stored_shapes(item: epath.Path) -> dict[str, tuple[int, ...]]:
-    with reading(item.parent, f"the list of its {item.name} arrays"):
+    with errors_as_damage(item.parent, f"the list of its {item.name} arrays"):
         metadata = ocp.PyTreeCheckpointHandler().metadata(item)
         return {
             path_name(path): tuple(leaf.shape)

@@ -5,9 +5,7 @@ What reads and writes the other project's files is passed in; here are the MODEL
 
 import contextlib
 import dataclasses
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +17,7 @@ from t5x_like.checkpoints import host_params
 from t5x_like.data import formats
 from t5x_like.decoding import TextCodec, prompts_of
 from t5x_like.errors import UserError
+from t5x_like.host import files as storage
 from t5x_like.host import memory
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Model, Params, Vocabulary
@@ -181,18 +180,8 @@ def _whole_directory(name: str) -> Iterator[Path]:
     path = Path(name)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"'{name}' is there already: give a new or an empty directory.")
-    path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.absolute().parent))
-    try:
+    with storage.new_directory(path) as temporary:
         yield temporary
-        # What mkdtemp makes is its owner's alone.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o777 & ~mask)
-        temporary.rename(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _one_cpu() -> Partitioner:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from t5x_like.cli import child_process, package_check
+from t5x_like.cli import scaling as scaling_commands
 from t5x_like.cli.arguments import (
     OneLineParser,
     check_contradictions,
@@ -22,7 +23,6 @@ from t5x_like.cli.arguments import (
     split_gin_bindings,
 )
 from t5x_like.distributed import preemption
-from t5x_like.scaling import commands as scaling_commands
 
 PROGRAM = "t5x-like"
 EXIT_DONE, EXIT_FAULT, EXIT_USER = 0, 1, 2

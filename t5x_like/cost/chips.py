@@ -1,4 +1,4 @@
-"""What accelerators can do: one table for MFU, for predictions and for what fits."""
+"""Specifications of accelerators: the one table behind MFU, predictions and memory limits."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ GIB, GB = 2**30, 1e9
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """Figures of one chip, which is one JAX device or, where it says so, two.
+    """Specifications of one chip. A chip is one JAX device, or `cores` of them.
 
     Attributes:
       name: as in a topology's name, `v5p`.
@@ -76,11 +76,11 @@ CHIPS: tuple[Chip, ...] = (
 
 
 def chip_of(device_kind: str) -> Chip | None:
-    """The first chip that the kind of a JAX device names, if the table has it."""
+    """Finds the chip of a JAX device by its `device_kind`; None if it is not in the table."""
     kind = device_kind.lower()
     return next((chip for chip in CHIPS if any(part in kind for part in chip.kinds)), None)
 
 
 def chip_named(name: str) -> Chip | None:
-    """The TPU of a topology's name, if the table has it."""
+    """Finds the TPU of a topology's name; None if it is not in the table."""
     return next((chip for chip in CHIPS if chip.name == name and chip.pod), None)

@@ -1,4 +1,4 @@
-"""A compiled step's report: shown, kept, and compared with one that was kept."""
+"""Prints the report of a compiled train step, saves it, and compares it with a saved one."""
 
 import json
 import sys
@@ -22,9 +22,9 @@ def show(
     Args:
       report: what to print.
       as_json: one object and nothing else on standard output.
-      save: file to keep it in, as JSON.
-      saved: an earlier report; what changed is printed after the new one, or, with `as_json`,
-        on standard error.
+      save: file to save it in, as JSON.
+      saved: an earlier report; the differences are printed after the new one, or, with
+        `as_json`, on standard error.
     """
     if save:
         Path(save).write_text(json.dumps(report, indent=2) + "\n")
@@ -35,7 +35,7 @@ def show(
 
 
 def read(path: str) -> dict[str, Any]:
-    """A report that `show` kept.
+    """Reads a report that `show` has saved.
 
     Raises:
       UserError: there is none.
@@ -50,7 +50,7 @@ def read(path: str) -> dict[str, Any]:
 
 
 def report_text(report: Mapping[str, Any]) -> str:
-    """What `compile` prints without `--json`."""
+    """Formats what `compile` prints without `--json`."""
     mesh = ", ".join(f"{axis} {size}" for axis, size in report["mesh"].items() if size > 1)
     slices = f" x {report['num_slices']}" if report["num_slices"] > 1 else ""
     batch = ", ".join(f"{name} {tuple(shape)}" for name, shape in report["batch"].items())
@@ -116,7 +116,7 @@ def _verdict(report: Mapping[str, Any]) -> str:
 
 
 def compare_text(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """What changed between two reports: old, new and their ratio, one value a line."""
+    """Formats what differs between two reports: old, new and their ratio, one value a line."""
     before, after = _flat(old), _flat(new)
     rows = [("", "old", "new", "new / old")]
     for name in dict.fromkeys([*after, *before]):
@@ -139,7 +139,7 @@ def compare_text(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Nested values by dotted names."""
+    """Flattens nested values to dotted names."""
     if isinstance(value, Mapping):
         items = list(value.items())
     elif isinstance(value, list) and name.rpartition(".")[2] in ("step_seconds", "mfu"):

@@ -1,4 +1,4 @@
-"""What a model computes for each token, exactly, and beside it the approximation by 6 N."""
+"""Counts a model's FLOPs per token exactly, and by the approximation 6 N."""
 
 import dataclasses
 import math
@@ -7,13 +7,13 @@ from typing import Any
 
 from t5x_like.protocols import Model
 
-# Of the tokens that a model reads and writes, each counts once.
+# The features whose tokens are counted: each token that a model reads or writes, once.
 POSITIONS = ("encoder_input_tokens", "decoder_input_tokens")
 
 
 @dataclasses.dataclass(frozen=True)
 class FlopReport:
-    """FLOPs for each token of a batch, and parameters; all FLOPs are those of matrix products.
+    """FLOPs per token of a batch, and parameter counts. All FLOPs are those of matrix products.
 
     A token is a position of the encoder or of the decoder, padding included. Attention makes the
     FLOPs of a token depend on the length of its row.
@@ -34,34 +34,36 @@ class FlopReport:
 
     @property
     def step(self) -> float:
-        """Forward and backward, which does each product of the forward pass twice."""
+        """FLOPs of forward and backward pass: the backward pass has each product twice."""
         return 3 * sum(self.forward.values())
 
     @property
     def step_needed(self) -> float:
-        """The same of what is needed."""
+        """FLOPs of forward and backward pass by `forward_needed`."""
         return 3 * sum(self.forward_needed.values())
 
     @property
     def six_n(self) -> dict[str, float]:
         """FLOPs of a token by the approximation C = 6 N D (Kaplan et al. 2020, section 2.1).
 
-        For each count in `parameters`.
+        One for each count in `parameters`.
         """
         return {name: 6.0 * count for name, count in self.parameters.items()}
 
     @property
     def ratios(self) -> dict[str, float]:
-        """`step` to each of `six_n`.
+        """The ratio of `step` to each of `six_n`.
 
-        About a half for encoder-decoders: a token passes through one of the two sides.
+        About one half for encoder-decoders, where a token passes through only one of the two
+        stacks.
         """
         return {name: self.step / approximation for name, approximation in self.six_n.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """`forward`, `backward` and `step`, each with `_needed`; `six_n`, `ratios`, `parameters`.
+        """Converts the report to JSON.
 
-        `forward` has the parts, the others are sums.
+        Its keys are `forward`, `backward` and `step`, each with `_needed`; `six_n`, `ratios` and
+        `parameters`. `forward` has the parts, the others are sums.
         """
         return {
             "forward": dict(self.forward),
@@ -77,7 +79,7 @@ class FlopReport:
 
 
 def flop_report(model: Model, batch_shapes: Mapping[str, tuple[int, ...]]) -> FlopReport:
-    """What this model computes for each token of batches of these shapes; allocates nothing.
+    """Counts the FLOPs per token of a model for batches of these shapes; allocates nothing.
 
     Args:
       model: any family.
@@ -101,12 +103,12 @@ def flop_report(model: Model, batch_shapes: Mapping[str, tuple[int, ...]]) -> Fl
 
 
 def positions(batch_shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Tokens of one batch, padding included: the encoder's and the decoder's."""
+    """Counts the tokens of one batch, padding included: the encoder's and the decoder's."""
     return sum(math.prod(shape) for name, shape in batch_shapes.items() if name.endswith(POSITIONS))
 
 
 def report_text(report: Mapping[str, Any]) -> str:
-    """`FlopReport.to_json` as aligned lines.
+    """Formats `FlopReport.to_json` as aligned lines.
 
     Args:
       report: as `to_json` gives it.

@@ -1,4 +1,4 @@
-"""What devices could do at best, the denominator of MFU."""
+"""The peak FLOP/s of devices, the denominator of MFU."""
 
 import dataclasses
 import time
@@ -11,7 +11,7 @@ from t5x_like.cost.chips import chip_of
 
 @dataclasses.dataclass(frozen=True)
 class Peak:
-    """The best rate of all devices together.
+    """The peak rate of all devices together.
 
     Attributes:
       flops: per second; None when it is not known.
@@ -23,11 +23,11 @@ class Peak:
 
 
 def peak(devices: list[jax.Device] | None = None) -> Peak:
-    """The peak of these devices (all of the run's, by default) in matrix products.
+    """Finds the peak rate in matrix products of these devices, by default all of the run's.
 
-    Accelerators are looked up, in bfloat16 whatever the run computes in; a CPU is measured,
-    with a float32 product that takes a fraction of a second. Simulated CPU devices share one
-    host, which counts once a process.
+    Accelerators are looked up, in bfloat16 whatever dtype the run computes in. A CPU is measured
+    with a float32 product, which takes a fraction of a second. Simulated CPU devices share one
+    host, which counts once for each process.
     """
     devices = devices or jax.devices()
     if devices[0].platform == "cpu":
@@ -40,7 +40,7 @@ def peak(devices: list[jax.Device] | None = None) -> Peak:
 
 
 def _measured_cpu_peak(size: int = 2048, seconds: float = 0.4) -> float:
-    """FLOP/s of float32 `size` x `size` products on the host's CPU, the best of several."""
+    """Measures float32 `size` x `size` products on the host's CPU: the best FLOP/s of several."""
     device = jax.local_devices(backend="cpu")[0]
     a = jax.device_put(jnp.ones((size, size), jnp.float32), device)
     product = jax.jit(jnp.matmul)

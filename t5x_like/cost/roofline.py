@@ -1,4 +1,4 @@
-"""How long a program must take at least, from what it computes and moves and a chip's figures."""
+"""The roofline model: a lower bound on the time of a compiled program."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,14 +16,14 @@ def seconds(
     exchanges: Sequence[Collective],
     devices: Sequence[Any],
 ) -> dict[str, float]:
-    """The time that each resource is busy in a step of one device.
+    """The time for which a step keeps each resource of one device busy.
 
     * `compute`: FLOPs / peak, whatever the dtype of the products.
     * `hbm`: bytes / bandwidth.
     * `ici`, `dcn`: the sum over collectives of `network_seconds`.
 
-    A step takes at least the longest of them, and their sum where nothing overlaps. What this
-    leaves out makes real steps longer: units that are not full, latency, the vector unit.
+    A step takes at least the longest of them, and their sum where nothing overlaps. Real steps
+    take longer: under-filled matrix units, latency and the vector unit are not modelled.
 
     Args:
       chip: of every device.
@@ -48,7 +48,7 @@ def seconds(
 def network_seconds(
     chip: Chip, exchange: Collective, devices: Sequence[Any]
 ) -> tuple[float, float]:
-    """Seconds of one execution on the links within a slice, and on the network between slices.
+    """The time of one collective on the links within a slice, and between slices.
 
     Of n members, m in each of s slices, and B bytes:
 
@@ -86,7 +86,7 @@ def _slices(group: Sequence[int], devices: Sequence[Any]) -> set[int]:
 
 
 def _torus_dimensions(members: Sequence[Any]) -> int:
-    """Along how many dimensions of the torus these devices differ; at least 1."""
+    """The number of dimensions of the torus along which these devices differ; at least 1."""
     first = getattr(members[0], "slice_index", 0)
     places = [
         getattr(device, "coords", (device.id,))

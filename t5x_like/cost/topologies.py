@@ -1,4 +1,4 @@
-"""Devices by the name of a topology, whether they are here or not.
+"""Devices of a named topology, which need not be attached to this machine.
 
 `v5p:8x16x16` are the chips of a TPU slice, as Cloud TPU names it; `cpu:8` are simulated devices of
 this machine. A TPU's devices come from libtpu, which compiles for them on any machine.
@@ -22,7 +22,7 @@ from t5x_like.errors import UserError
 # Of the chips whose network has three dimensions, those smaller than a cube of 4.
 _BELOW_A_CUBE = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4))
 
-# libtpu looks for the TPU that it was made for, at length, unless told where it is not.
+# Without these variables libtpu searches at length for an attached TPU.
 _WITHOUT_TPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -32,7 +32,7 @@ _WITHOUT_TPU = {
 
 
 def devices_of(topology: str, num_slices: int = 1) -> list[Any]:
-    """The devices of a topology, to make a mesh of and to compile for.
+    """Returns the devices of a topology, to make a mesh of and to compile for.
 
     Args:
       topology: `v5p:8x16x16`, a chip and the chips along each dimension; or `cpu:8`.
@@ -57,13 +57,13 @@ def devices_of(topology: str, num_slices: int = 1) -> list[Any]:
 
 
 def topology_names(chip: Chip) -> list[str]:
-    """The slices that exist of this chip, from small to large."""
+    """Lists the slices that exist of this chip, in ascending order of size."""
     shapes = sorted(_shapes(chip), key=lambda shape: (math.prod(shape), shape))
     return [f"{chip.name}:{'x'.join(map(str, shape))}" for shape in shapes]
 
 
 def _shapes(chip: Chip) -> Iterator[tuple[int, ...]]:
-    """Shapes with their dimensions in rising order."""
+    """Shapes of the slices, with their dimensions in ascending order."""
     if chip.torus == 2:
         sides = [2**n for n in range(1, 6) if 2**n <= chip.pod[-1]]
         yield from ((a, b) for a in sides for b in sides if a <= b <= 2 * a)
@@ -98,7 +98,9 @@ def _simulated(topology: str, count: str, num_slices: int) -> list[Any]:
         raise UserError(f"topology '{topology}' is not a number of simulated devices, cpu:8.")
     if num_slices > 1:
         raise UserError("--num_slices is of TPUs: simulated devices are one slice.")
-    with contextlib.suppress(RuntimeError):  # JAX has started, and has what it has
+    with contextlib.suppress(
+        RuntimeError
+    ):  # JAX is initialised, and its number of devices is fixed
         jax.config.update("jax_num_cpu_devices", int(count))
     devices = jax.devices("cpu")
     if len(devices) < int(count):
@@ -132,7 +134,7 @@ def _described(topology: str, chip: Chip, num_slices: int) -> list[Any]:
 
 
 def _libtpu_of_jax() -> str:
-    """What the installed JAX requires of libtpu, `libtpu==0.0.42.*`."""
+    """The requirement of the installed JAX on libtpu, such as `libtpu==0.0.42.*`."""
     requirements = metadata.requires("jax") or []
     found = [r.split(";")[0].strip() for r in requirements if r.startswith("libtpu")]
     return found[0] if found else ""

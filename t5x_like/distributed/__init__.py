@@ -1,1 +1,1 @@
-"""Several processes as one run: start-up, agreement, heartbeat, preemption, mesh."""
+"""Runs of several processes: start-up, configuration check, heartbeat, preemption, mesh."""

@@ -1,8 +1,8 @@
-"""Whether the processes of a run are set up alike, asked before they compute together.
+"""Checks at start-up that all processes of a run have the same configuration and code.
 
-Programs that differ wait for each other forever at the first collective, or compute something
-that neither was asked for. Here each process tells what it is made of through the key-value
-store of JAX's coordination service, which waits no longer than it is told to.
+Processes that run different programs deadlock at the first collective, or compute something that
+nobody asked for. Each process therefore publishes its bindings, versions and source hashes in the
+key-value store of JAX's coordination service, which has a timeout.
 """
 
 import hashlib
@@ -19,11 +19,12 @@ from t5x_like.errors import UserError
 TIMEOUT_SECONDS = 120
 PACKAGES = ("t5x_like", "models", "tasks")
 DISTRIBUTIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-_PLACE = "t5x_like/agreement"
+_PLACE = "t5x_like/config_sync"
+_EQUAL = "equal"  # the answer of a process without differences
 
 
 def facts(configuration: str) -> dict[str, str]:
-    """What must be the same everywhere: bindings, versions, and a hash of each package.
+    """What must be equal in all processes: bindings, versions, and a hash of each package.
 
     Args:
       configuration: gin text, as gin writes it.
@@ -34,7 +35,7 @@ def facts(configuration: str) -> dict[str, str]:
 
 
 def bindings(configuration: str) -> dict[str, str]:
-    """Name to value of each binding in gin text, as gin writes it, one a line."""
+    """Parses gin text, one binding a line as gin writes it, into name and value."""
     lines: list[str] = []
     for line in configuration.splitlines():
         if line[:1].isspace() and lines:
@@ -46,7 +47,7 @@ def bindings(configuration: str) -> dict[str, str]:
 
 
 def source_hash(package: str) -> str:
-    """Twelve hexadecimal digits that change with any Python file of a package of ours."""
+    """Hashes the Python files of one of our packages, as twelve hexadecimal digits."""
     root = Path(__file__).resolve().parents[2] / package
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -55,7 +56,7 @@ def source_hash(package: str) -> str:
 
 
 def differences(mine: Mapping[str, str], first: Mapping[str, str], limit: int = 3) -> str:
-    """Where `mine` is not what `first` says, as words; empty where nothing differs."""
+    """Describes each difference between `mine` and `first`; empty if there is none."""
     unequal = [name for name in {**first, **mine} if mine.get(name) != first.get(name)]
     found = [
         f"{name} is {mine.get(name, 'not set')} (process 0: {first.get(name, 'not set')})"
@@ -66,13 +67,13 @@ def differences(mine: Mapping[str, str], first: Mapping[str, str], limit: int = 
 
 
 def check(client: Any, index: int, count: int, mine: Mapping[str, str]) -> None:
-    """Compares all processes with process 0; all of them return, or all raise.
+    """Compares all processes with process 0; either all of them return, or all raise.
 
     Args:
-      client: of JAX's coordination service.
-      index: of this process.
-      count: of processes.
-      mine: what this process is made of.
+      client: the client of JAX's coordination service.
+      index: the index of this process.
+      count: the number of processes.
+      mine: `facts` of this process.
 
     Raises:
       UserError: which processes differ and in what; or which did not answer in time.
@@ -82,7 +83,7 @@ def check(client: Any, index: int, count: int, mine: Mapping[str, str]) -> None:
         if index == 0:
             client.key_value_set(f"{_PLACE}/first", json.dumps(dict(mine)))
         first = json.loads(client.blocking_key_value_get(f"{_PLACE}/first", milliseconds))
-        client.key_value_set(f"{_PLACE}/answers/{index}", differences(mine, first) or "alike")
+        client.key_value_set(f"{_PLACE}/answers/{index}", differences(mine, first) or _EQUAL)
         client.wait_at_barrier(f"{_PLACE}/answered", milliseconds)
     except jax.errors.JaxRuntimeError as error:
         answered = {_last(key) for key, _ in client.key_value_dir_get(f"{_PLACE}/answers/")}
@@ -92,11 +93,11 @@ def check(client: Any, index: int, count: int, mine: Mapping[str, str]) -> None:
             "look at its log."
         ) from error
     answers = {_last(k): text for k, text in client.key_value_dir_get(f"{_PLACE}/answers/")}
-    unlike = {i: text for i, text in sorted(answers.items()) if text != "alike"}
-    if unlike:
-        shown = "; ".join(f"in process {i} {text}" for i, text in list(unlike.items())[:3])
-        more = f"; and {len(unlike) - 3} more processes" if len(unlike) > 3 else ""
-        raise UserError(f"the processes of this run are not set up alike: {shown}{more}.")
+    different = {i: text for i, text in sorted(answers.items()) if text != _EQUAL}
+    if different:
+        shown = "; ".join(f"in process {i} {text}" for i, text in list(different.items())[:3])
+        more = f"; and {len(different) - 3} more processes" if len(different) > 3 else ""
+        raise UserError(f"the processes of this run are set up differently: {shown}{more}.")
 
 
 def _last(key: str) -> int:

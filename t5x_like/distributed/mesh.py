@@ -1,7 +1,7 @@
-"""Devices as a mesh with named axes: fast links within a slice, slow ones across slices.
+"""Builds meshes with named axes: fast links within a slice, slow ones between slices.
 
-A slice is what its chips' own interconnect (ICI) joins: a TPU pod slice, or one host of GPUs
-with NVLink. Several slices talk over the data centre's network (DCN).
+A slice is a set of chips joined by their own interconnect (ICI): a TPU pod slice, or one host of
+GPUs with NVLink. Slices communicate over the data centre's network (DCN).
 """
 
 import math
@@ -23,10 +23,10 @@ def make_mesh(
     devices: Sequence[Any],
     model_parallel_submesh: Sequence[int] | None = None,
 ) -> Mesh:
-    """The mesh whose axis sizes are those within a slice times those across slices.
+    """Makes a mesh; each axis size is its size within a slice times that across slices.
 
-    Devices are laid out by JAX's mesh utilities, so that later axes, which talk most, are
-    near neighbours.
+    JAX's mesh utilities order the devices so that the later axes, which communicate most, join near
+    neighbours.
 
     Args:
       within: size of each axis of `MESH_AXES` within a slice; one may be -1.
@@ -56,14 +56,14 @@ def make_mesh(
 
 
 def split_by_slice(devices: Sequence[Any]) -> list[list[Any]]:
-    """The devices of each slice; where devices know of none, those of a process's host.
+    """Groups devices by slice, or by host where devices have no slices.
 
     Raises:
       UserError: slices of different sizes.
     """
     slices: dict[int, list[Any]] = {}
     for device in devices:
-        # GPUs have no slices, but their hosts are joined by the network in the same way.
+        # GPUs have no slices; their hosts take that part.
         default = device.process_index if device.platform == "gpu" else 0
         slices.setdefault(getattr(device, "slice_index", default) or 0, []).append(device)
     members = [slices[index] for index in sorted(slices)]
@@ -73,12 +73,12 @@ def split_by_slice(devices: Sequence[Any]) -> list[list[Any]]:
 
 
 def axis_sizes(requested: Mapping[str, int], count: int, what: str = "devices") -> dict[str, int]:
-    """The sizes with -1 replaced by what is left of `count`.
+    """Replaces -1 by the size that makes the product equal `count`.
 
     Args:
       requested: size of each axis.
       count: what the sizes must multiply to.
-      what: names `count` in errors.
+      what: the name of `count` in errors.
 
     Raises:
       UserError: more than one -1, a size below 1, or a product other than `count`.
@@ -99,7 +99,7 @@ def axis_sizes(requested: Mapping[str, int], count: int, what: str = "devices") 
 def _submesh_layout(
     devices: Sequence[Any], shape: tuple[int, ...], submesh: tuple[int, ...]
 ) -> np.ndarray:
-    """Devices by T5X's rule: each `tensor` group is a block of neighbouring chips.
+    """Orders devices by T5X's rule: each `tensor` group is a block of neighbouring chips.
 
     Args:
       devices: of one slice.
@@ -125,7 +125,7 @@ def _submesh_layout(
 
 
 def _places(devices: Sequence[Any], dimensions: int) -> list[tuple[int, ...]]:
-    """Where each device is, by as many coordinates as a submesh has numbers."""
+    """The coordinates of each device, as many as a submesh has numbers."""
     if dimensions == 4 and hasattr(devices[0], "coords"):
         return [(*device.coords, getattr(device, "core_on_chip", 0)) for device in devices]
     if dimensions != 2 or hasattr(devices[0], "coords"):

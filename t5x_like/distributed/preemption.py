@@ -1,8 +1,7 @@
-"""Ending a run well when the machine is taken away.
+"""Handles SIGTERM and SIGINT: saves and stops on the first signal, exits on the second.
 
-SIGTERM and SIGINT ask a command to end; a second one ends it at once, whatever it is doing.
-Where there are steps, `stop_on_signal`: the step is finished and the state saved. Everywhere
-else, `end_on_signal`: there is nothing to save, and what was begun is left.
+`stop_on_signal` is for loops of steps: the step is finished and the state saved. `end_on_signal` is
+for everything else: there is nothing to save, and the work is abandoned.
 """
 
 import contextlib
@@ -16,35 +15,35 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
-EXIT_CODE = 143  # as a shell reports a process that SIGTERM ended
+EXIT_CODE = 143  # as a shell reports a process that ended by SIGTERM
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_ALONE_SECONDS = 0.5  # within which a process ends after its parent
-_LEAVING_SECONDS = 10.0  # in which what was begun is left, before the process ends without
+_ALONE_SECONDS = 0.5  # between two looks at whether the parent is alive
+_LEAVING_SECONDS = 10.0  # for the main thread to unwind, before the process exits regardless
 
 
 class Preempted(Exception):
-    """The run was asked to stop, and has saved what there was to save."""
+    """The run was asked to stop, and has saved its state if there was any."""
 
     exit_code = EXIT_CODE
 
 
 class _Ended(BaseException):
-    """Leaves whatever the main thread is doing; no `except Exception` holds it up."""
+    """Unwinds the main thread; a BaseException, so that no `except Exception` catches it."""
 
 
 class StopRequest:
-    """Whether a signal has asked the run to stop."""
+    """Records whether a signal has asked the run to stop."""
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
 
     def after(self, step: int) -> bool:
-        """Whether the run ends after this step; asked once in each, by every process.
+        """Whether the run stops after this step; every process must ask once in each step.
 
-        One process that is asked to stop stops all of them, after the same step.
+        A signal to one process stops all of them after the same step.
         """
         from t5x_like.distributed import (
-            heartbeat,  # imports JAX, which a command that begins need not have
+            heartbeat,  # imports JAX, which start-up alone does not need
         )
 
         watch = heartbeat.watch()
@@ -75,9 +74,9 @@ def stop_on_signal() -> Iterator[StopRequest]:
 def end_on_signal() -> Iterator[None]:
     """Turns the first SIGTERM or SIGINT into `Preempted`; a second one exits at once.
 
-    For what can be begun again. Outside the main thread nothing changes. Python can keep the
-    main thread from leaving: while XLA compiles, or where a callback swallows what is raised
-    in it. Then the process ends from another thread, with the same line and exit code.
+    For work that can simply be started again. Outside the main thread nothing changes. Sometimes
+    Python cannot unwind the main thread: while XLA compiles, or where a callback swallows the
+    exception. Then another thread ends the process, with the same message and exit code.
 
     Raises:
       Preempted: a signal has come.
@@ -109,8 +108,10 @@ def _exit(signal_name: str) -> NoReturn:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    """Whether a module is being imported: extensions turn what is raised in them into
-    `ImportError`, which many a package takes for an option that is not installed.
+    """Whether a module is being imported.
+
+    Extension modules turn an exception there into `ImportError`, which many packages read as a
+    missing optional dependency.
     """
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
@@ -120,16 +121,17 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 
 def _has_workers() -> bool:
-    """Whether there are processes that must be ended, and semaphores that we share with them."""
+    """Whether there are child processes to end, and semaphores shared with them."""
     multiprocessing = sys.modules.get("multiprocessing")
     return bool(multiprocessing and multiprocessing.active_children())
 
 
 @contextlib.contextmanager
 def interrupts_left_to_parent() -> Iterator[None]:
-    """Processes that are started meanwhile never hear of SIGINT; their parent ends them.
+    """Makes processes that are started in the block ignore SIGINT; their parent ends them.
 
-    A terminal sends it to all, and a process that still starts would print a traceback.
+    A terminal sends SIGINT to the whole process group, and a process that is still starting would
+    print a traceback.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -142,11 +144,11 @@ def interrupts_left_to_parent() -> Iterator[None]:
 def _on_signal(
     first: Callable[[str, FrameType | None], None], seconds: float | None = None
 ) -> Iterator[None]:
-    """Calls `first` in the main thread with the first signal's name; the second exits.
+    """Calls `first` in the main thread with the first signal's name; the second signal exits.
 
-    Python calls handlers between two of its own instructions, and so not while XLA compiles.
-    The byte that it writes at once for each signal is read by a thread, which can exit then,
-    and does so too when the context has not been left after `seconds`.
+    Python runs signal handlers between two bytecode instructions, and so not while XLA compiles. A
+    thread therefore reads the wake-up file descriptor, to which Python writes at once, and exits on
+    a second signal, or if the context is still open after `seconds`.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -190,7 +192,7 @@ def _on_signal(
 
 
 def end_with_parent(parent: int) -> None:
-    """Ends this process when its parent has ended, even if by SIGKILL.
+    """Ends this process soon after its parent has ended, even by SIGKILL.
 
     Args:
       parent: the parent's process id; it may be gone already.

@@ -1,4 +1,4 @@
-"""Several processes as one program: finding each other, agreeing, ending together."""
+"""Joins the processes of a run: initialises JAX's distributed service and its checks."""
 
 import contextlib
 import importlib.util
@@ -27,10 +27,10 @@ def joined(
     process_count: int | None = None,
     process_index: int | None = None,
 ) -> Iterator[None]:
-    """Joins the other processes of this run, if there are any, for the body.
+    """Joins the other processes of this run, if there are any, for the block.
 
-    They are compared with each other before the body runs. When one of them dies during it,
-    this process ends with exit code 1 and a line that says which, see `heartbeat`.
+    Configurations are compared before the block runs. If another process dies during it, this one
+    ends with exit code 1 and a message that names the dead one, see `heartbeat`.
 
     Args:
       configuration: all bindings, as gin text.
@@ -39,7 +39,7 @@ def joined(
       process_index: see `initialize`.
 
     Raises:
-      UserError: as `initialize`; or the processes disagree, see `config_sync.check`.
+      UserError: as `initialize`; or the configurations differ, see `config_sync.check`.
     """
     initialize(coordinator_address, process_count, process_index)
     state = jax_distributed.global_state
@@ -54,7 +54,8 @@ def joined(
         config_sync.check(
             state.client, state.process_id, state.num_processes, config_sync.facts(configuration)
         )
-        with preemption.end_on_signal():  # again: joining, JAX has taken SIGTERM for itself
+        # Again, because JAX's initialisation has installed its own SIGTERM handler.
+        with preemption.end_on_signal():
             yield
 
 
@@ -63,11 +64,11 @@ def initialize(
     process_count: int | None = None,
     process_index: int | None = None,
 ) -> None:
-    """Joins the other processes of this run, if there are any.
+    """Initialises `jax.distributed`, if the run has several processes.
 
-    Explicit arguments win; then the environment (`JAX_COORDINATOR_ADDRESS`,
-    `JAX_PROCESS_COUNT`, `JAX_PROCESS_INDEX`); then JAX's own detection, where there is a
-    cluster to detect. Without any of these the process is alone.
+    Arguments take precedence over the environment (`JAX_COORDINATOR_ADDRESS`, `JAX_PROCESS_COUNT`,
+    `JAX_PROCESS_INDEX`), and that over JAX's cluster detection. Without any of these the process
+    runs alone.
 
     Args:
       coordinator_address: `host:port` of process 0.
@@ -75,7 +76,7 @@ def initialize(
       process_index: which one this is.
 
     Raises:
-      UserError: only some of the three are given, or they do not fit together.
+      UserError: only some of the three are given, or they contradict each other.
     """
     address = coordinator_address or os.environ.get("JAX_COORDINATOR_ADDRESS")
     count = process_count if process_count is not None else _environment("JAX_PROCESS_COUNT")
@@ -112,15 +113,14 @@ def initialize(
         except ValueError as error:
             if "should be defined" not in str(error) and "must be defined" not in str(error):
                 raise
-            # TPU chips without a service that knows of other hosts: a machine of its own.
+            # TPU chips without a metadata service: a single host.
 
 
 def in_cluster() -> bool:
-    """Whether this process is one of several that JAX can find by itself.
+    """Whether JAX can detect a cluster of several processes around this one.
 
-    JAX waits for the others, so that it may be asked only where there are some: on the host of
-    a TPU; in a Slurm step or an Open MPI job of several tasks; in an indexed Job of Kubernetes,
-    if the package `kubernetes` is there to look it up.
+    JAX would wait for the others, so this is checked first: a TPU host, a Slurm step or an Open MPI
+    job of several tasks, or an indexed Kubernetes Job if the package `kubernetes` is installed.
     """
     environment = os.environ
     tasks = (_environment("SLURM_STEP_NUM_TASKS"), _environment("OMPI_COMM_WORLD_SIZE"))
@@ -133,7 +133,7 @@ def in_cluster() -> bool:
 
 
 def gather_json(value: Any) -> list[Any]:
-    """The JSON values that all processes give, in the order of the processes; a collective."""
+    """Gathers one JSON value from each process, in the order of processes; a collective."""
     if jax.process_count() == 1:
         return [value]
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -144,7 +144,7 @@ def gather_json(value: Any) -> list[Any]:
 
 
 def _visible_devices() -> list[int] | None:
-    """Which of the host's GPUs are this process's: JAX would take one alone under Slurm."""
+    """Which GPUs of the host this process uses; under Slurm, JAX would take only one."""
     if os.environ.get("JAX_LOCAL_DEVICE_IDS"):
         return None  # JAX reads it
     return []

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from t5x_like.data import DatasetConfig, open_evaluation
 from t5x_like.decoding import Generation, Strategy, TextCodec, generate
-from t5x_like.decoding.tally import Tally
+from t5x_like.host.progress import ProgressBar
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Decodes, Params, Task
 
@@ -59,8 +60,13 @@ def predict_text(
     examples: list[Mapping[str, Any]] = [
         example for each in itertools.islice(whole, max_batches) for example in each.examples
     ]
-    tally = Tally(f"{task.name} {dataset.split}", len(examples), shown=jax.process_index() == 0)
-    with partitioner.activate():
+    bar = ProgressBar(
+        len(examples),
+        label=f"{task.name} {dataset.split}",
+        stream=sys.stderr,
+        shown=jax.process_index() == 0,
+    )
+    with bar, partitioner.activate():
         generations = generate(
             model,
             params,
@@ -72,9 +78,8 @@ def predict_text(
             bidirectional_prompt=codec.bidirectional_prompt,
             batch_size=dataset.batch_size,
             seed=seed,
-            progress=tally.add,
+            progress=bar.add,
         )
-    tally.close()
     predictions = [
         _prediction(codec, example, generation)
         for example, generation in zip(examples, generations, strict=True)

@@ -1,1 +1,1 @@
-"""The process and its machine: files, disks, memory, and flags of the process."""
+"""The process and its machine: files, disks, memory, progress, and environment flags."""

@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk, so that a second start does not compile again."""
+"""JAX's persistent compilation cache, so that a second start does not compile again."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,10 @@ import jax
 
 
 def enable() -> None:
-    """Turns JAX's persistent cache on, unless the user has already chosen.
+    """Turns JAX's persistent compilation cache on, unless the user has configured it.
 
-    The place is `JAX_COMPILATION_CACHE_DIR`, or `t5x_like/jax` below `XDG_CACHE_HOME` or
-    `~/.cache`; `JAX_ENABLE_COMPILATION_CACHE=false` turns it off.
+    Its directory is `JAX_COMPILATION_CACHE_DIR`, or `t5x_like/jax` below `XDG_CACHE_HOME` or
+    `~/.cache`. `JAX_ENABLE_COMPILATION_CACHE=false` turns it off.
     """
     if jax.config.values["jax_compilation_cache_dir"] is None:
         root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -1,4 +1,4 @@
-"""What is said when a disk is full: one line with the path, the bytes needed and the bytes free."""
+"""Errors of a full disk, in one line: the path, the bytes needed and the bytes free."""
 
 import contextlib
 import errno
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from t5x_like.host import files
 
-# What the system says, and what libraries that write for themselves make of it.
+# By errno; libraries with their own I/O often quote only the system's message, see `_PHRASES`.
 _SAID = {
     errno.ENOSPC: "the disk has no room",
     errno.EDQUOT: "the disk quota is used up",
@@ -19,22 +19,22 @@ _PHRASES = {os.strerror(number).lower(): number for number in _SAID}
 
 
 class DiskFull(RuntimeError):
-    """There is no room for what had to be written.
+    """There is no room for a file that had to be written.
 
-    The message is one line, which the command line prints without a traceback. The exit code
-    is that of a fault: the user gave nothing wrong.
+    The message is one line, which the command line prints without a traceback. The exit code is 1:
+    the user gave nothing wrong.
     """
 
     exit_code = 1
 
 
 def require(path: str | os.PathLike[str], needed_bytes: int) -> None:
-    """Stops before anything is written where it would not fit.
+    """Raises an error before a write that would not fit on the disk.
 
     Args:
-      path: what is to be written; the filesystem asked is that of its nearest parent that
-        exists. An object store has room.
-      needed_bytes: how much it will be.
+      path: file or folder to write; the filesystem is that of its nearest parent that exists.
+        Object stores are not limited.
+      needed_bytes: its size.
 
     Raises:
       DiskFull: fewer bytes are free.
@@ -45,18 +45,17 @@ def require(path: str | os.PathLike[str], needed_bytes: int) -> None:
 
 @contextlib.contextmanager
 def explained(path: str | os.PathLike[str], needed_bytes: int | None = None) -> Iterator[None]:
-    """Turns the errors of a full disk, a used quota or a limit on files into `DiskFull`.
+    """Turns errors of a full disk, a used quota or a file-size limit into `DiskFull`.
 
-    An error counts when it is one of these, was caused by one, was raised while one was
-    handled, or holds one in a group; so does an error of a library that only quotes the
-    system's words.
+    An error counts if it is such an error, has one as its cause or context, or contains one in an
+    exception group, and also if its message quotes the system's.
 
     Args:
       path: what is written within the block: a file or a folder.
-      needed_bytes: how much it is; where that is not known, the line says how much was written.
+      needed_bytes: its size; if unknown, the message says how much was written.
 
     Raises:
-      DiskFull: instead of such an error, which is its cause. Other errors pass.
+      DiskFull: in place of such an error, which becomes its cause. Other errors pass through.
     """
     try:
         yield
@@ -70,7 +69,7 @@ def explained(path: str | os.PathLike[str], needed_bytes: int | None = None) -> 
 
 
 def _number(error: BaseException) -> int | None:
-    """Which error of a full disk stands behind an error, if any does."""
+    """The errno of the full-disk error behind an error, or None."""
     waiting: list[BaseException] = [error]
     seen: set[int] = set()
     while waiting:

@@ -1,28 +1,34 @@
-"""Where a run's files are: local paths and `gs://` ones, and what differs between the two."""
+"""Local paths and `gs://` ones: where files are, and how one is replaced, made or appended to."""
 
+import contextlib
 import importlib.util
+import io
 import os
+import secrets
+import shutil
 import time
-from typing import Protocol
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from etils import epath
 
 from t5x_like.errors import UserError
 
-# The service allows one write a second to an object; nobody watches a run faster than this.
+# Seconds. The service allows one write a second to an object; watching a run needs no more.
 PERIOD = 15.0
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is of an object store (`gs://…`)."""
+    """Whether a path is in an object store (`gs://…`)."""
     return "://" in os.fspath(path)
 
 
 def location(path: str | os.PathLike[str]) -> epath.Path:
-    """A path that stays right when the working directory changes; a `gs://` path as it is.
+    """Makes a local path absolute, so that it survives a change of directory; keeps `gs://` paths.
 
     Raises:
-      UserError: the path is remote, and what reads such paths is not installed.
+      UserError: the path is remote, and the packages that read it are not installed.
     """
     if not is_remote(path):
         return epath.Path(path).absolute()
@@ -36,12 +42,12 @@ def location(path: str | os.PathLike[str]) -> epath.Path:
 
 
 def make_writable(directory: epath.Path, name: str, writer: int = 0) -> None:
-    """Makes a directory where there is none, and writes to it once.
+    """Makes a directory if it does not exist, and checks that it can be written to.
 
     Args:
-      directory: which.
-      name: what the user calls it.
-      writer: a number of this process, where several try at once.
+      directory: the directory.
+      name: its name in the error message.
+      writer: index of this process, where several check at once.
 
     Raises:
       UserError: it cannot be written.
@@ -57,15 +63,89 @@ def make_writable(directory: epath.Path, name: str, writer: int = 0) -> None:
         ) from error
 
 
-def write_whole(path: epath.Path, text: str) -> None:
-    """Replaces a file by one that is there whole or not at all."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+# -- Whole or not at all ---------------------------------------------------------------------
+
+
+def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Replaces a file by one with this content, see `replacing`; text is written as UTF-8."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Opens a file that takes the place of `path` when the block ends, or is gone after an error.
+
+    A reader finds the old file or the new one, also after a power failure. The content of a
+    local file goes to a temporary one in the same directory, `.NAME.RANDOM.tmp`, which remains
+    only after SIGKILL. The content of an object of a store is kept in memory until then.
+
+    Args:
+      path: local or `gs://`, in a directory that exists.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    if is_remote(path):
+        content = io.BytesIO()
+        yield content
+        location(path).write_bytes(content.getvalue())
+        return
+    target = Path(path)
+    temporary = _temporary(target)
+    # O_EXCL fails if the name exists, so a symbolic link that someone planted is not followed.
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    file = os.fdopen(os.open(temporary, flags, 0o666), "wb")
+    try:
+        yield file
+        file.flush()
+        # Without it, the name may reach the disk before the content does.
+        os.fsync(file.fileno())
+        file.close()
+        temporary.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            file.close()  # a full disk refuses what is buffered once more
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def new_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Makes a local directory that takes its name when the block ends, or is gone after an error.
+
+    Args:
+      path: does not exist, or is an empty directory; its parents are made.
+
+    Yields:
+      The directory to fill, under a temporary name next to `path`.
+
+    Raises:
+      OSError: it cannot be written, or `path` has been made meanwhile.
+    """
+    target = Path(path).absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _temporary(path: Path) -> Path:
+    """A name next to `path` that no other process or thread chooses."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+# -- Growing files ---------------------------------------------------------------------------
 
 
 class GrowingFile(Protocol):
-    """A file that is read while it is written."""
+    """A file that can be read while it is being written."""
 
     def append(self, data: bytes) -> None:
         """Adds `data` at the end."""
@@ -75,13 +155,13 @@ class GrowingFile(Protocol):
 
 
 def growing_file(path: epath.Path) -> GrowingFile:
-    """Opens a file to append to, which is made where there is none."""
+    """Opens a file for appending, and creates it if it does not exist."""
     return _RemoteFile(path) if is_remote(path) else _LocalFile(path)
 
 
 class _LocalFile:
     def __init__(self, path: epath.Path) -> None:
-        # Without a buffer: what a full disk refused is not tried again when it is closed.
+        # Unbuffered, so that closing does not retry a write that a full disk refused.
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115
 
     def append(self, data: bytes) -> None:
@@ -94,10 +174,10 @@ class _LocalFile:
 
 
 class _RemoteFile:
-    """An object of a store, which cannot be appended to, and is there only when it is whole.
+    """An object of a store, which cannot be appended to and is visible only once it is complete.
 
-    Its content is kept in memory and written whole, at most once in `PERIOD` seconds and at
-    the end, so that a run can be watched and a kill loses little.
+    The content is kept in memory and the whole object rewritten, at most once in `PERIOD` seconds
+    and at the end, so that a run can be watched and a kill loses little.
     """
 
     def __init__(self, path: epath.Path) -> None:

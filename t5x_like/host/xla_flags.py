@@ -1,4 +1,4 @@
-"""XLA's flags, which a process reads from its environment when it first meets a device.
+"""XLA's flags, which a process reads from its environment when it initialises a backend.
 
 A file under `hardware/` binds them as lists, `XLA_FLAGS` for CPUs and GPUs, `LIBTPU_INIT_ARGS`
 for TPUs; the command line puts them into the environment before it builds anything.
@@ -15,14 +15,14 @@ VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 def apply(
     flags: Mapping[str, Sequence[str]], environment: MutableMapping[str, str] = os.environ
 ) -> None:
-    """Adds flags to the environment; one that is set there already is left as it is.
+    """Adds flags to the environment; a flag that is already set keeps its value.
 
     Args:
       flags: variable -> flags, each `--xla_name=value`.
       environment: of this process and its children.
 
     Raises:
-      UserError: what is bound is not a list of flags.
+      UserError: a variable is not bound to a list of flags.
     """
     for variable, wanted in flags.items():
         if isinstance(wanted, str) or not all(flag.startswith("--xla") for flag in wanted):

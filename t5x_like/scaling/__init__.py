@@ -1,9 +1,9 @@
-"""The scaling-law laboratory: plan, sweep, fit, report."""
+"""Scaling laws: plan, sweep, fit, report."""
 
 import importlib
 from typing import Any
 
-# Where each public name lives; imported when first asked for.
+# The module of each public name, which is imported on first use.
 _HOMES: dict[str, str] = {
     "Fit": "t5x_like.scaling.fitting",
     "Question": "t5x_like.scaling.planning.query",

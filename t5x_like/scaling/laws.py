@@ -1,4 +1,4 @@
-"""Scaling laws: loss as a function of N and D, and the best N and D for a budget.
+"""Scaling laws: loss as a function of N and D, and the optimal N and D for a budget.
 
 N is a number of parameters, D of tokens, C of FLOPs (C = 6·N·D), L a loss in nats a token. Which
 parameters N counts is a law's `parameters_kind`. Everything is float64: 6·N·D overflows int64
@@ -22,38 +22,38 @@ Floats = NDArray[np.float64]
 
 
 class Law(Protocol):
-    """What plans, fits and figures ask of a law."""
+    """The interface of laws that plans, fits and figures use."""
 
     @property
     def name(self) -> str:
-        """What figures and tables call it."""
+        """The name in figures and tables."""
 
     @property
     def source(self) -> str:
-        """Where it comes from: a paper's equation, or what it was fitted to."""
+        """The source: a paper's equation, or the runs that it was fitted to."""
 
     @property
     def parameters_kind(self) -> str:
-        """What its N counts: "total", "without_embeddings" or "unknown"."""
+        """What N counts: "total", "without_embeddings" or "unknown"."""
 
     def optimum(self, flops: ArrayLike) -> tuple[Floats, Floats]:
-        """The N and D of the lowest loss for each budget of `flops`."""
+        """The N and D that minimise the loss for each budget of `flops`."""
 
     def loss(self, parameters: ArrayLike, tokens: ArrayLike) -> Floats | None:
-        """The loss in nats at N and D; None where the law does not predict one."""
+        """The loss in nats at N and D; None if the law does not predict losses."""
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
+        """Converts the law to JSON, which `from_json` reads."""
 
 
 @dataclass(frozen=True)
 class _Coefficients:
-    """What all laws share: how they are written down."""
+    """The JSON form that all laws share."""
 
     kind: ClassVar[str]
 
     def to_json(self) -> dict[str, Any]:
-        """The law's kind and fields."""
+        """Returns the law's kind and fields."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         written = {
             name: value.to_json() if hasattr(value, "to_json") else value
@@ -63,7 +63,7 @@ class _Coefficients:
 
     @classmethod
     def coefficients(cls) -> tuple[str, ...]:
-        """The names of the fields that are numbers."""
+        """The names of the numeric fields."""
         return tuple(field.name for field in dataclasses.fields(cls) if field.type is float)
 
 
@@ -83,16 +83,16 @@ class ParametricLaw(_Coefficients):
 
     @property
     def a(self) -> float:
-        """The exponent of C in the best N (Hoffmann et al. 2022, equation 4)."""
+        """The exponent of C in the optimal N (Hoffmann et al. 2022, equation 4)."""
         return self.beta / (self.alpha + self.beta)
 
     @property
     def b(self) -> float:
-        """The exponent of C in the best D."""
+        """The exponent of C in the optimal D."""
         return self.alpha / (self.alpha + self.beta)
 
     def optimum(self, flops: ArrayLike) -> tuple[Floats, Floats]:
-        """The N and D of the lowest loss for each budget (Hoffmann et al. 2022, equation 4)."""
+        """The optimal N and D for each budget (Hoffmann et al. 2022, equation 4)."""
         product = _floats(flops) / 6
         ratio = (self.alpha * self.A / (self.beta * self.B)) ** (1 / (self.alpha + self.beta))
         parameters = ratio * product**self.a
@@ -108,7 +108,7 @@ class ParametricLaw(_Coefficients):
 class AllocationLaw(_Coefficients):
     """N = coefficient · C^exponent and D = C / 6N (Hoffmann et al. 2022, approaches 1 and 2).
 
-    `loss_law` is what predicts losses, where there is such a law.
+    `loss_law` predicts the losses, if there is one.
     """
 
     kind: ClassVar[str] = "allocation"
@@ -121,16 +121,16 @@ class AllocationLaw(_Coefficients):
 
     @property
     def a(self) -> float:
-        """The exponent of C in the best N."""
+        """The exponent of C in the optimal N."""
         return self.exponent
 
     @property
     def b(self) -> float:
-        """The exponent of C in the best D."""
+        """The exponent of C in the optimal D."""
         return 1 - self.exponent
 
     def optimum(self, flops: ArrayLike) -> tuple[Floats, Floats]:
-        """The best N and D for each budget."""
+        """The optimal N and D for each budget."""
         budget = _floats(flops)
         parameters = self.coefficient * budget**self.exponent
         return parameters, budget / 6 / parameters
@@ -159,19 +159,19 @@ class KaplanLaw(_Coefficients):
 
     @property
     def a(self) -> float:
-        """The exponent of C in the best N."""
+        """The exponent of C in the optimal N."""
         return self.alpha_D / (self.alpha_N + self.alpha_D)
 
     @property
     def b(self) -> float:
-        """The exponent of C in the best D."""
+        """The exponent of C in the optimal D."""
         return self.alpha_N / (self.alpha_N + self.alpha_D)
 
     def optimum(self, flops: ArrayLike) -> tuple[Floats, Floats]:
-        """The N and D of the lowest loss: where d/dN of (N_c/N)^r + 6·N·D_c/C is zero."""
+        """The optimal N and D: the root of d/dN of (N_c/N)^r + 6·N·D_c/C."""
         product = _floats(flops) / 6
         r = self.alpha_N / self.alpha_D
-        # In logarithms: N_c^r · C alone may be beyond 1e308 for an odd fit.
+        # In logarithms, because N_c^r · C may exceed 1e308 for an unusual fit.
         log_n = (np.log(r) + r * np.log(self.N_c) + np.log(product) - np.log(self.D_c)) / (r + 1)
         parameters = np.exp(log_n)
         return parameters, product / parameters
@@ -201,21 +201,21 @@ class GadreLaw(_Coefficients):
 
     @property
     def a(self) -> float:
-        """The exponent of C in the best N."""
+        """The exponent of C in the optimal N."""
         return 0.5 + 0 * self.eta
 
     @property
     def b(self) -> float:
-        """The exponent of C in the best D."""
+        """The exponent of C in the optimal D."""
         return 0.5 + 0 * self.eta
 
     @property
     def best_ratio(self) -> float:
-        """The M of the lowest loss, at any C."""
+        """The M that minimises the loss, at any C."""
         return (self.b_M / self.a_M) ** (1 / (2 * self.eta))
 
     def optimum(self, flops: ArrayLike) -> tuple[Floats, Floats]:
-        """The N and D of the lowest loss for each budget."""
+        """The optimal N and D for each budget."""
         product = _floats(flops) / 6
         return np.sqrt(product / self.best_ratio), np.sqrt(product * self.best_ratio)
 
@@ -232,10 +232,10 @@ _KINDS: dict[str, Any] = {
 
 
 def from_json(written: dict[str, Any]) -> Law:
-    """The law that `to_json` wrote.
+    """Reads a law from what `to_json` returned.
 
     Raises:
-      UserError: no such kind of law, or a coefficient is missing or unknown.
+      UserError: the kind of law is unknown, or a coefficient is missing or unknown.
     """
     fields = dict(written)
     kind = fields.pop("kind", None)

@@ -1,15 +1,14 @@
-"""The compute multiplier: what a variant of a model is worth in the baseline's compute.
+"""Compute multipliers: the compute that a baseline needs for a variant's loss, relative to its.
 
-For each variant v and each IsoFLOP budget C, a parabola of loss in log N has its lowest point at
-`L*_v(C)`. Over the budgets, `L*_v(C) = E_v + k_v C^-g_v` is fitted by least squares on log loss
-(E_v = 0 with fewer than four budgets, which cannot tell a floor from a slope). The multiplier is
+For each variant v and each IsoFLOP budget C, a parabola of loss in log N has its minimum `L*_v(C)`.
+Over the budgets, `L*_v(C) = E_v + k_v C^-g_v` is fitted by least squares on log loss (E_v = 0 with
+fewer than four budgets, which cannot separate a floor from a slope). The multiplier is
 
-    m_v(C) = L*_base^-1(L*_v(C)) / C,
+    m_v(C) = L*_base^-1(L*_v(C)) / C.
 
-the compute that the baseline would need for the variant's loss, in units of the variant's. Above 1
-the variant saves compute. Its interval is the percentile interval of a bootstrap of residuals: the
-sizes of a sweep were chosen, so they stay, and the distances of all losses from their parabolas,
-scaled for the parameters that these took up, are drawn anew and added to the parabolas.
+Above 1 the variant saves compute. Its interval is the percentile interval of a residual bootstrap:
+the sizes of a sweep were chosen, so they stay fixed, and the residuals of the parabolas, corrected
+for their degrees of freedom, are resampled.
 """
 
 import dataclasses
@@ -20,9 +19,9 @@ import pandas as pd
 
 from t5x_like.errors import UserError
 
-# With fewer budgets the floor E of the loss cannot be told from the slope.
+# With fewer budgets the floor E of the loss cannot be separated from the slope.
 BUDGETS_FOR_A_FLOOR = 4
-# Floors tried, as shares of the lowest loss.
+# Floors to try, as fractions of the lowest loss.
 FLOORS = np.linspace(0.0, 0.995, 200)
 INTERVAL = (2.5, 97.5)
 
@@ -46,7 +45,7 @@ class LossCurve:
     slope: Array
 
     def loss(self, flops: float | Array) -> Array:
-        """Nats at the optimum of `flops` `[points]` (or one number): `[1 + bootstrap, points]`."""
+        """The optimal loss in nats of `flops` `[points]` or a scalar: `[1 + bootstrap, points]`."""
         logs = np.log(np.atleast_1d(np.asarray(flops, np.float64)))
         power = self.intercept[:, None] + self.slope[:, None] * logs
         return self.floor[:, None] + np.exp(power)
@@ -63,17 +62,17 @@ class LossCurve:
 
 @dataclasses.dataclass(frozen=True)
 class Multipliers:
-    """Variants against a baseline.
+    """The compute multipliers of variants relative to a baseline.
 
     Attributes:
-      baseline: the variant that the others are measured in.
+      baseline: the variant that the others are compared with.
       table: a row for each other variant and compute: `variant`, `baseline`, `flops`,
         `multiplier`, `low`, `high` (95%), `loss`, `baseline_loss` (nats), `budgets` (shared),
         `headline` (True at the geometric mean of the shared budgets).
       minima: a row for each variant and budget: `variant`, `budget`, `parameters`, `tokens`,
         `loss`, `loss_low`, `loss_high`, `runs`, `inside`.
       curves: `L*(C)` of each variant that has one.
-      notes: in words, what could not be computed and why.
+      notes: sentences on what could not be computed, and why.
     """
 
     baseline: str
@@ -86,13 +85,13 @@ class Multipliers:
 def compute_multipliers(
     runs: pd.DataFrame, baseline: str, *, bootstrap: int = 1000, seed: int = 0
 ) -> Multipliers:
-    """Measures every variant of an IsoFLOP sweep in the baseline's compute.
+    """Computes the compute multiplier of every variant of an IsoFLOP sweep.
 
     Args:
       runs: finished runs with `variant`, `budget` (FLOPs), `parameters` and `loss` (nats).
       baseline: a value of `variant`.
-      bootstrap: times that the residuals are drawn anew.
-      seed: of the draws.
+      bootstrap: number of resamples.
+      seed: of the resamples.
 
     Raises:
       UserError: the baseline has no run.
@@ -112,7 +111,7 @@ def compute_multipliers(
         [one.residuals() for found in parabolas.values() for one in found] or [np.zeros(0)]
     )
     if not len(residuals):
-        notes.append("no intervals: parabolas through three sizes leave no residual to draw.")
+        notes.append("no intervals: parabolas through three sizes have no residuals to resample.")
     for variant in variants:
         found = [_minimum(one, variant, residuals, bootstrap, rng) for one in parabolas[variant]]
         minima += [row for row, _ in found]
@@ -157,14 +156,14 @@ class _Parabola:
     losses: Array
 
     def fitted(self) -> Array:
-        """Its losses at the runs, `[runs]`."""
+        """The parabola's losses at the runs, `[runs]`."""
         unit = self.logs - self.logs.mean()
         return np.polyval(np.polyfit(unit, self.losses, 2), unit)
 
     def residuals(self) -> Array:
-        """Distances of the runs, as large as they would be had it not been fitted to them.
+        """The residuals of the runs, corrected for the parabola's degrees of freedom.
 
-        There are none with three runs, or where the minimum is not among the runs.
+        Empty with three runs, or if the minimum is not among the runs.
         """
         free = len(self.logs) - 3
         if not free or np.isnan(parabola_minimum(self.logs, self.losses)[0][0]):
@@ -195,7 +194,7 @@ def _minimum(
     bootstrap: int,
     rng: np.random.Generator,
 ) -> tuple[dict[str, object], Array]:
-    """The row of its lowest point, and the loss there, of the runs and of each drawing."""
+    """The minima, and the losses there, of the fit (row 0) and of each resample."""
     runs = len(parabola.logs)
     losses = parabola.losses[None]
     if len(residuals):
@@ -219,15 +218,15 @@ def _minimum(
 
 
 def parabola_minimum(x: Array, y: Array) -> tuple[Array, Array]:
-    """Where least-squares parabolas `y = a + b x + c x^2` are lowest.
+    """The minima of least-squares parabolas `y = a + b x + c x^2`.
 
     Args:
       x: at least three different, `[points]`.
       y: `[fits, points]`.
 
     Returns:
-      x and y of the lowest points, `[fits]` float64 each; NaN where the parabola opens
-      downwards, or the point is outside of all x.
+      x and y of the minima, `[fits]` float64 each; NaN where the parabola opens downwards, or
+      the minimum is outside the range of x.
     """
     centre, scale = x.mean(), float(np.ptp(x)) / 2
     unit = (x - centre) / scale
@@ -240,7 +239,7 @@ def parabola_minimum(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def _fit_curve(budgets: Array, losses: Array) -> LossCurve:
-    """`L*(C)` of each row of losses `[fits, budgets]`; NaN is a budget without a minimum."""
+    """Fits `L*(C)` to each row of losses `[fits, budgets]`, where NaN means no minimum."""
     logs = np.log(budgets)
     centre = logs.mean()
     weights = np.isfinite(losses).astype(np.float64)
@@ -253,14 +252,14 @@ def _fit_curve(budgets: Array, losses: Array) -> LossCurve:
         floor = share * np.where(np.isfinite(lowest), lowest, 0.0)
         with np.errstate(invalid="ignore", divide="ignore"):
             above = np.log(np.where(weights > 0, known - floor[:, None], 1.0))
-        # Weighted so that the squares are those of errors of log loss.
+        # The weights turn errors of the loss into errors of log loss.
         relative = (weights * (known - floor[:, None]) / known) ** 2
         intercept, slope = _line(logs - centre, above, relative)
         predicted = np.exp(intercept[:, None] + slope[:, None] * (logs - centre))
         with np.errstate(invalid="ignore", divide="ignore"):
             errors = np.log((floor[:, None] + predicted) / known)
         squares = (weights * errors**2).sum(1)
-        # Where fewer budgets are left than a floor needs, the straight line stays.
+        # Rows with fewer budgets than a floor needs keep the straight line.
         allowed = (weights.sum(1) >= BUDGETS_FOR_A_FLOOR) | (share == 0)
         better = allowed & (weights.sum(1) >= 2) & (squares < best)
         best = np.where(better, squares, best)
@@ -270,7 +269,7 @@ def _fit_curve(budgets: Array, losses: Array) -> LossCurve:
 
 
 def _line(x: Array, y: Array, weights: Array) -> tuple[Array, Array]:
-    """Weighted least squares of each row: intercepts and slopes `[fits]`."""
+    """Weighted least-squares lines of each row: intercepts and slopes `[fits]`."""
     total = weights.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
         middle_x, middle_y = (weights * x).sum(1) / total, (weights * y).sum(1) / total
@@ -282,7 +281,7 @@ def _line(x: Array, y: Array, weights: Array) -> tuple[Array, Array]:
 def _compare(
     variant: str, baseline: str, curves: Mapping[str, LossCurve], shared: list[float]
 ) -> list[dict[str, object]]:
-    """Rows of the table: at the geometric mean of the shared budgets, then at each."""
+    """Makes rows of the table: at the geometric mean of the shared budgets, then at each."""
     middle = float(np.exp(np.mean(np.log(shared))))
     points = np.array([middle, *(b for b in shared if not np.isclose(b, middle, rtol=1e-6))])
     ours, theirs = curves[variant].loss(points), curves[baseline].loss(points)
@@ -310,10 +309,10 @@ def _compare(
 
 
 def _interval(samples: Array) -> tuple[float, float]:
-    """The 95% percentile interval; NaN where less than half of the samples are numbers."""
+    """The 95% percentile interval; NaN if more than half of the samples are NaN."""
     usable = samples[~np.isnan(samples)]
     if not len(usable) or 2 * len(usable) < len(samples):
         return np.nan, np.nan
-    # Not interpolated: between a number and infinity there is no number.
+    # Not interpolated, because samples may be infinite.
     low, high = np.percentile(usable, INTERVAL, method="nearest")
     return float(low), float(high)

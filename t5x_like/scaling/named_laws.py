@@ -1,4 +1,4 @@
-"""Published laws by name, each with its source and with what it rests on."""
+"""Published scaling laws by name, each with its source and its caveats."""
 
 import csv
 import dataclasses
@@ -71,13 +71,13 @@ _NO_INTERVAL = "the paper gives no uncertainty of the loss, so there is no inter
 
 @dataclass(frozen=True)
 class KnownLaw:
-    """A law with what a plan says about it.
+    """A law with its bootstrap samples and the notes that a plan prints.
 
     Attributes:
       law: the point estimate.
       samples: the same law with an array for each coefficient, a bootstrap; None without.
-      budgets: least and most FLOPs of the runs behind it; None where unknown.
-      notes: sentences for whoever uses it.
+      budgets: least and most FLOPs of the runs behind it; None if unknown.
+      notes: sentences that a user should know.
     """
 
     law: Law
@@ -112,8 +112,8 @@ class KaplanStepsLaw:
         of_n = (self.N_c / n) ** self.alpha_N
         of_d = (2 * self.B_star * self.S_c / d) ** self.alpha_S
         power = self.alpha_S / self.alpha_B
-        # Newton's method on L - of_n - of_d L^-power, which rises and is concave: from where it is
-        # below 0 it climbs to the solution and never passes it.
+        # Newton's method on L - of_n - of_d L^-power, which is increasing and concave: from a start
+        # below 0 it converges monotonically.
         loss = np.maximum(of_n, of_d ** (1 / (1 + power)))
         for _ in range(20):
             rest = of_d * loss**-power
@@ -121,7 +121,7 @@ class KaplanStepsLaw:
         return loss
 
     def optimum(self, flops: ArrayLike) -> tuple[Floats, Floats]:
-        """The N and D of table 6, of which this is the loss."""
+        """The N and D of table 6, whose loss this law predicts."""
         return _kaplan().optimum(flops)
 
     def to_json(self) -> dict[str, Any]:
@@ -130,10 +130,10 @@ class KaplanStepsLaw:
 
 
 def minimax_power_law(x: ArrayLike, y: ArrayLike) -> tuple[float, float]:
-    """The k and p of y = k x^p with the smallest largest error of log y.
+    """Fits k and p of y = k x^p with the smallest maximum error of log y.
 
-    The best line leaves three points with the same error and alternating signs (Chebyshev); of
-    all such lines it is the one whose error is the largest.
+    The best line has three points of equal error with alternating signs (Chebyshev); of all lines
+    with that property it is the one with the largest error.
     """
     order = np.argsort(x)
     u, v = (np.log(np.asarray(values, dtype=np.float64))[order] for values in (x, y))
@@ -149,7 +149,7 @@ def minimax_power_law(x: ArrayLike, y: ArrayLike) -> tuple[float, float]:
 
 
 def _allocation(rows: Rows, **fields: Any) -> AllocationLaw:
-    """The law of a table: from D = k N^p and C = 6ND to N = coefficient C^exponent."""
+    """Converts a table's D = k N^p to N = coefficient C^exponent, with C = 6ND."""
     parameters, _, tokens = zip(*rows, strict=True)
     k, p = minimax_power_law(parameters, tokens)
     exponent = 1 / (1 + p)
@@ -259,10 +259,10 @@ NAMES = tuple(_LAWS)
 
 @functools.cache
 def known(name: str) -> KnownLaw:
-    """The published law called `name`, whatever its case and punctuation.
+    """Looks up the published law called `name`, ignoring case and punctuation.
 
     Raises:
-      UserError: there is none; says which there are and which is near.
+      UserError: there is none; the message lists all, and the nearest.
     """
     plain = {_plain(each): each for each in NAMES}
     found = plain.get(_plain(name))
@@ -278,7 +278,7 @@ def known(name: str) -> KnownLaw:
 
 
 def named(name: str) -> Law:
-    """The law of `known`."""
+    """Looks up the law of `known`."""
     return known(name).law
 
 

@@ -1,8 +1,8 @@
-"""From (family, N, D) to a model and how it is trained: every rule explicit, each replaceable.
+"""Rules that turn (family, N, D) into a model and its training; each can be replaced.
 
-A family has a file `gin_configs/models/FAMILY/shape.gin`, in which the shape is a handful of
+A family has a file `gin_configs/models/FAMILY/shape.gin`, which expresses the shape in a few
 macros. The recipe chooses their values, and counts parameters by building the model, so that
-biases, gates and relative positions are counted whatever the family.
+biases, gates and relative positions are included for any family.
 """
 
 import bisect
@@ -24,11 +24,11 @@ Bindings = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """A family, with what a sweep changes about it.
+    """A family of models, with the changes that a sweep makes to it.
 
     Attributes:
       family: a folder of `gin_configs/models` with a `shape.gin`.
-      gin_files: read after it; what else a run is configured by.
+      gin_files: read after it; the rest of a run's configuration.
       bindings: applied last; pairs of names and values as gin text, which `gin_pairs` makes.
     """
 
@@ -51,12 +51,12 @@ class Architecture:
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """What a model's parameters number.
+    """The numbers of parameters of a model.
 
     Attributes:
       parameters: all of them.
-      without_embeddings: less those of tokens and positions.
-      active: those that one token meets; `parameters` where there are no experts.
+      without_embeddings: excluding those of tokens and positions.
+      active: those used for one token; `parameters` if there are no experts.
     """
 
     parameters: int
@@ -66,7 +66,7 @@ class Size:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """A model that can be built.
+    """The shape of a model that can be built.
 
     Attributes:
       num_layers: of the decoder, and of the encoder where there is one.
@@ -84,13 +84,13 @@ class Shape:
 
     @property
     def bindings(self) -> dict[str, int]:
-        """As macros of a family's `shape.gin`."""
+        """Returns the macros of a family's `shape.gin`."""
         return {field.upper(): value for field, value in dataclasses.asdict(self).items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How a model is trained.
+    """Batch size, steps and learning rate of a run.
 
     Attributes:
       batch_tokens: target tokens of a batch.
@@ -106,20 +106,20 @@ class Training:
 
     @property
     def tokens(self) -> int:
-        """Tokens seen in all."""
+        """The number of tokens over all steps."""
         return self.batch_tokens * self.steps
 
 
 @functools.cache
 def families() -> tuple[str, ...]:
-    """The families that have a `shape.gin`."""
+    """Lists the families that have a `shape.gin`."""
     found = packaged_gin_configs().glob(SHAPE_FILE.format("*"))
     return tuple(sorted(path.parent.name for path in found))
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """The rules; a subclass or a field replaces each.
+    """The rules; a subclass or a field can replace each.
 
     Shape. `embed_dim / num_layers` is `aspect * (embed_dim / 512) ** aspect_growth`, which meets
     Gopher's 44M (8 layers of 512), GPT-3 175B (96 of 12,288) and Chinchilla 70B (80 of 8,192)
@@ -134,17 +134,17 @@ class Recipe:
     Attributes:
       aspect: width over depth at width 512.
       aspect_growth: how it grows with the width.
-      head_dims: (least width, units of one head), falling.
-      heads_multiple: heads come in multiples of this, so that fewer heads of keys and values can
-        divide them.
+      head_dims: (minimum width, units of one head), descending.
+      heads_multiple: the number of heads is a multiple of this, so that a smaller number of
+        key-value heads can divide it.
       min_layers: models of one layer are far worse for their size (Kaplan et al. 2020, figure 6).
       learning_rate_coefficient: of C to `learning_rate_exponent`.
       learning_rate_exponent: see above.
       learning_rate_factor: multiplies the rate; what a search finds.
-      max_learning_rate: the rate is cut here.
+      max_learning_rate: upper limit of the rate.
       batch_coefficient: of C to `batch_exponent`, in tokens.
       batch_exponent: see above.
-      min_steps: batches shrink so that a run has as many updates.
+      min_steps: minimum number of updates; batches shrink to reach it.
       rows_multiple: batches are whole multiples of this many rows.
       warmup_fraction: of a run's updates.
       max_warmup_steps: at most.
@@ -169,21 +169,21 @@ class Recipe:
     # -- The shape -------------------------------------------------------------------------------
 
     def num_layers(self, embed_dim: int) -> float:
-        """The depth for a width, not rounded."""
+        """The depth for a width, before rounding."""
         depth = embed_dim / (self.aspect * (embed_dim / 512) ** self.aspect_growth)
         return max(depth, self.min_layers)
 
     def head_dim(self, embed_dim: int) -> int:
-        """Units of one head for a width."""
+        """The units of one head for a width."""
         return next(units for width, units in self.head_dims if embed_dim >= width)
 
     def mlp_dim(self, embed_dim: int, ratio: float) -> int:
-        """Hidden units for a width; rounded up to what a matrix unit divides."""
+        """The hidden units of the MLP for a width, rounded up to what a matrix unit divides."""
         multiple = 256 if embed_dim >= 1024 else 64 if embed_dim >= 256 else 8
         return math.ceil(round(ratio * embed_dim, 6) / multiple) * multiple
 
     def widths(self) -> list[int]:
-        """The widths to choose from, rising; heads divide each."""
+        """The widths to choose from, ascending; each is divisible by the number of heads."""
         grid = [(16, 64, 8), (64, 128, 16), (128, 512, 32), (512, 1024, 64), (1024, 4096, 128)]
         grid += [(4096, 8192, 256), (8192, 32768 + 1, 512)]
         widths = [width for start, end, step in grid for width in range(start, end, step)]
@@ -208,14 +208,14 @@ class Recipe:
         )
 
     def shape(self, architecture: Architecture | str, parameters: float) -> Shape:
-        """The buildable shape whose active parameters, embeddings included, come closest.
+        """The shape whose active parameters, embeddings included, are nearest to a number.
 
         Args:
-          architecture: or the name of a family.
-          parameters: wanted.
+          architecture: an architecture, or the name of a family.
+          parameters: the number wanted.
 
         Raises:
-          UserError: no width of the recipe is near: the model would be off by more than half.
+          UserError: no width of the recipe is near; the model would be off by more than half.
         """
         if isinstance(architecture, str):
             architecture = Architecture(architecture)
@@ -225,7 +225,7 @@ class Recipe:
             shape = self.shape_of_width(architecture, widths[index])
             return _active(architecture, shape) >= parameters
 
-        # From a guess, 12 d^2 for each layer, to the first width whose model is not smaller.
+        # From an estimate, 12 d^2 for each layer, to the first width whose model is not smaller.
         guesses = [12 * self.num_layers(width) * width**2 for width in widths]
         first = min(bisect.bisect_left(guesses, parameters), len(widths) - 1)
         while first > 0 and larger(first - 1):
@@ -246,7 +246,7 @@ class Recipe:
         return best
 
     def _depths(self, architecture: Architecture, embed_dim: int) -> list[Shape]:
-        """The rule's depth and those up to a quarter off."""
+        """The rule's depth and those within a quarter of it."""
         _, multiple = _family_rules(architecture)
         middle = self.shape_of_width(architecture, embed_dim).num_layers
         reach = middle // 4 // multiple * multiple
@@ -255,7 +255,7 @@ class Recipe:
         return [self.shape_of_width(architecture, embed_dim, depth) for depth in depths]
 
     def _distance(self, architecture: Architecture, shape: Shape, parameters: float) -> float:
-        """How far from N and, a quarter as grave, from the rule's depth; in logarithms."""
+        """The distance from N and, weighted by a quarter, from the rule's depth; in logarithms."""
         size = abs(math.log(_count_of_depth(architecture, shape) / parameters))
         depth = abs(math.log(shape.num_layers / self.num_layers(shape.embed_dim)))
         return size + 0.25 * depth
@@ -270,16 +270,16 @@ class Recipe:
         row_tokens: int = 2048,
         unit_steps: int = 1,
     ) -> Training:
-        """Batch, rate and steps for a model of N (active) parameters and D tokens.
+        """The batch, learning rate and steps for N (active) parameters and D tokens.
 
         Args:
           parameters: N.
-          tokens: D; what is trained on differs by less than half a batch.
+          tokens: D; the training's tokens differ by less than half a batch.
           row_tokens: target tokens of one row.
-          unit_steps: steps come in multiples of this.
+          unit_steps: the number of steps is a multiple of this.
 
         Raises:
-          UserError: not one row for each of `min_steps` updates is left.
+          UserError: there is less than one row for each of `min_steps` updates.
         """
         flops = 6.0 * parameters * tokens
         rows = self.batch_coefficient * flops**self.batch_exponent / row_tokens
@@ -306,7 +306,7 @@ class Recipe:
 
 
 def model_of(architecture: Architecture, shape: Shape) -> Any:
-    """The Linen module."""
+    """Builds the Linen module."""
     with config.isolated():
         _parse(architecture, shape.bindings)
         return config.macro("MODEL")
@@ -314,7 +314,7 @@ def model_of(architecture: Architecture, shape: Shape) -> Any:
 
 @functools.cache
 def size_of(architecture: Architecture, shape: Shape) -> Size:
-    """The exact numbers of parameters, by building the model."""
+    """Counts the parameters exactly, by building the model."""
     model = model_of(architecture, shape)
     return Size(
         parameters=model.parameter_count(),
@@ -330,7 +330,7 @@ def _active(architecture: Architecture, shape: Shape) -> int:
 
 
 def _count_of_depth(architecture: Architecture, shape: Shape) -> float:
-    """Active parameters; they are linear in the depth, which two counts of a width show."""
+    """The active parameters as a linear function of depth, from two models of one width."""
     _, multiple = _family_rules(architecture)
     one, two = (
         _active(architecture, dataclasses.replace(shape, num_layers=depth))
@@ -341,7 +341,7 @@ def _count_of_depth(architecture: Architecture, shape: Shape) -> float:
 
 @functools.cache
 def _family_rules(architecture: Architecture) -> tuple[float, int]:
-    """MLP_RATIO and LAYERS_MULTIPLE."""
+    """Reads MLP_RATIO and LAYERS_MULTIPLE of a family."""
     with config.isolated():
         _parse(architecture, {})
         return float(config.macro("MLP_RATIO")), int(config.macro("LAYERS_MULTIPLE"))
@@ -352,7 +352,7 @@ def _parse(architecture: Architecture, bindings: Bindings) -> None:
 
 
 def gin_pairs(bindings: Bindings) -> tuple[tuple[str, str], ...]:
-    """As `config.parse` takes them: text stays as it is, so that `@f()` is a reference."""
+    """Converts bindings to pairs for `config.parse`; text stays text, so `@f()` is a reference."""
     return tuple(
         (name, value if isinstance(value, str) else repr(value)) for name, value in bindings.items()
     )

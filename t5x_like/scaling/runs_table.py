@@ -16,7 +16,7 @@ from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS
 
 UNKNOWN, MIXED = "unknown", "mixed"
 
-# What a column may be called, in lower case and with "_" for everything between words.
+# Accepted column names, in lower case with "_" between words.
 NUMBERS: Mapping[str, tuple[str, ...]] = {
     "parameters": (
         "parameters", "n", "params", "num_params", "num_parameters", "n_params", "model_size",
@@ -50,7 +50,7 @@ _MISSING = ("", "nan", "none", "null", "na", "n/a")
 _READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
     ".csv": functools.partial(pd.read_csv, dtype=str, keep_default_na=False),
     ".tsv": functools.partial(pd.read_csv, dtype=str, keep_default_na=False, sep="\t"),
-    # Lines that are numbers stay what they are: not dates, nor of fewer digits.
+    # Without pandas' guesses: no dates, and no loss of digits.
     ".jsonl": functools.partial(
         pd.read_json, lines=True, dtype=False, convert_dates=False, precise_float=True
     ),
@@ -60,7 +60,7 @@ _READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
 
 @dataclass(frozen=True)
 class RunsTable:
-    """Runs that a law can be fitted to, and those that it cannot.
+    """Runs that a law can be fitted to, and those that were left out.
 
     Attributes:
       frame: a row a run, float64: `parameters` (N, by `parameters_kind`, a column of "total",
@@ -80,12 +80,12 @@ class RunsTable:
 
     @property
     def parameters_kind(self) -> str:
-        """What all rows count as N, "mixed" where they differ."""
+        """What N counts in all rows; "mixed" if they differ."""
         kinds = set(self.frame["parameters_kind"])
         return kinds.pop() if len(kinds) == 1 else MIXED if kinds else UNKNOWN
 
     def without(self, rows: Sequence[int], reason: str) -> "RunsTable":
-        """The table less the rows with these index values, which it lists with a reason."""
+        """Removes the rows with these index values, and lists them in `left_out` with a reason."""
         lost = [
             {"row": int(row), "name": str(self.frame.loc[row, "name"]), "reason": reason}
             for row in rows
@@ -95,11 +95,11 @@ class RunsTable:
         )
 
     def variants(self) -> list[str]:
-        """The names of the variants, in the order in which they come."""
+        """The names of the variants, in order of appearance."""
         return list(dict.fromkeys(self.frame["variant"]))
 
     def of_variant(self, variant: str) -> "RunsTable":
-        """The rows of one variant.
+        """Selects the rows of one variant.
 
         Raises:
           UserError: there is no such variant.
@@ -117,11 +117,11 @@ class RunsTable:
 def read_runs(path: str | os.PathLike[str]) -> RunsTable:
     """Reads runs from a CSV, TSV, JSONL or Parquet file, or from a sweep's directory.
 
-    Columns are found by their usual names (`NUMBERS`, `TEXTS`), whatever their case.
+    Columns are found by their usual names (`NUMBERS`, `TEXTS`), in any case.
 
     Raises:
       UserError: there is no such file, it cannot be read, N or D (or C in the place of one) or
-        the loss is missing, or a number is none.
+        the loss is missing, or a value is not a number.
     """
     place = Path(path)
     if place.is_dir():
@@ -139,11 +139,11 @@ def read_runs(path: str | os.PathLike[str]) -> RunsTable:
 
 
 def from_frame(frame: pd.DataFrame, where: str = "the frame") -> RunsTable:
-    """Runs from a frame with columns of the usual names.
+    """Reads runs from a frame with columns of the usual names.
 
     Args:
       frame: a row a run (or several rows a `name`: the points of its training curve).
-      where: what an error calls the frame.
+      where: the name of the frame in errors.
 
     Raises:
       UserError: as `read_runs`.
@@ -176,7 +176,7 @@ def _from_sweep(place: Path) -> RunsTable:
     from t5x_like.scaling.sweeps import results
 
     cells = results.sweep_results(place)
-    # By the number of the cell, as a file's rows are by theirs.
+    # Indexed by cell number, as a file's rows are by line.
     numbered = cells.set_axis(pd.RangeIndex(1, len(cells) + 1), axis=0)
     done = (numbered["status"] == "done").to_numpy(dtype=bool)
     waiting = [
@@ -193,7 +193,7 @@ def _from_sweep(place: Path) -> RunsTable:
 
 
 def _columns(frame: pd.DataFrame, where: str) -> dict[str, str]:
-    """Our name of each column that is known → its name in the frame."""
+    """Maps our name of each column that is known to its name in the frame."""
     given = {_plain(str(column)): column for column in reversed(frame.columns)}
     found = {}
     for name, spellings in {**NUMBERS, **TEXTS}.items():
@@ -231,7 +231,7 @@ def _plain(column: str) -> str:
 
 
 def _numbers(values: pd.Series, column: str, where: str) -> np.ndarray:
-    """A column as float64, before anything is multiplied: 6·N·D overflows int64."""
+    """Converts a column to float64 before any arithmetic, because 6·N·D overflows int64."""
     if pd.api.types.is_numeric_dtype(values):
         return values.to_numpy(dtype=np.float64, na_value=np.nan)
     numbers = np.full(len(values), np.nan)
@@ -242,13 +242,13 @@ def _numbers(values: pd.Series, column: str, where: str) -> np.ndarray:
             numbers[place] = float(value)
         except (TypeError, ValueError):
             raise UserError(
-                f"{where}, row {place + 1}: '{value}' in the column '{column}' is no number."
+                f"{where}, row {place + 1}: '{value}' in the column '{column}' is not a number."
             ) from None
     return numbers
 
 
 def _count_parameters(known: pd.DataFrame) -> None:
-    """Adds `parameters` and `parameters_kind`: N with embeddings where that is known."""
+    """Adds `parameters` and `parameters_kind`: N with embeddings if that is known."""
     given = "parameters" in known
     if not given and "parameters_without_embeddings" in known:
         known["parameters"] = known["parameters_without_embeddings"]
@@ -260,7 +260,7 @@ def _count_parameters(known: pd.DataFrame) -> None:
     if not given:
         known["parameters_kind"] = WITHOUT_EMBEDDINGS
         return
-    # A total that is no larger than the count without embeddings is that count again.
+    # A total no larger than the count without embeddings is a copy of it.
     same = known["parameters"] <= known["parameters_without_embeddings"]
     absent = known["parameters"].isna()
     known["parameters"] = known["parameters"].fillna(known["parameters_without_embeddings"])
@@ -268,12 +268,12 @@ def _count_parameters(known: pd.DataFrame) -> None:
 
 
 def _complete(known: pd.DataFrame) -> None:
-    """The one of N, D and C that the other two give."""
+    """Computes the missing one of N, D and C from the other two."""
     with np.errstate(divide="ignore", invalid="ignore"):
         for name in ("parameters", "tokens", "flops"):
             if name not in known:
                 known[name] = np.nan
-        # An expert that a token does not pass costs nothing.
+        # Inactive experts cost no FLOPs.
         active = known.get("active_parameters", known["parameters"]).fillna(known["parameters"])
         known["tokens"] = known["tokens"].fillna(known["flops"] / 6 / active)
         known["flops"] = known["flops"].fillna(6 * active * known["tokens"])
@@ -283,7 +283,7 @@ def _complete(known: pd.DataFrame) -> None:
 
 
 def _unusable(row: pd.Series) -> str:
-    """Why no law can be fitted to a row; "" if one can."""
+    """Why a row cannot be used for a fit; "" if it can."""
     for name, word in (("loss", "loss"), ("parameters", "N"), ("tokens", "D"), ("flops", "C")):
         value = row[name]
         if np.isnan(value):

@@ -18,6 +18,7 @@ from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.evaluation.loss import held_out_batches, mean_metrics
 from t5x_like.host import disk_space, files
+from t5x_like.host.progress import duration
 from t5x_like.protocols import Metrics, Params
 from t5x_like.training import identity
 from t5x_like.training import state as train_state
@@ -26,7 +27,7 @@ from t5x_like.training.batches import FedBatch, check_batch
 from t5x_like.training.frozen import load_frozen
 from t5x_like.training.metrics_log import MetricsLog
 from t5x_like.training.plan import TrainingPlan
-from t5x_like.training.progress import Progress, duration
+from t5x_like.training.progress import Progress
 from t5x_like.training.state import TrainState, initial_carry
 from t5x_like.training.step_metrics import Diverged, Ledger
 

@@ -1,4 +1,4 @@
-"""Reading what XLA compiled: the program's text, its collectives and its costs."""
+"""Reads compiled XLA programs: their text, collectives and costs."""
 
 from t5x_like.cost.hlo.collectives import Collective, collectives
 from t5x_like.cost.hlo.costs import bytes_accessed, matmul_flops

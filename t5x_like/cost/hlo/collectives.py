@@ -1,4 +1,4 @@
-"""The exchanges between devices in a compiled program."""
+"""Finds the collectives of a compiled program."""
 
 import dataclasses
 import functools
@@ -29,7 +29,7 @@ _USED_AXIS = re.compile(r"'([^']+)'(?::\((\d+)\)(\d+))?")
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One instruction in which devices exchange data.
+    """A collective instruction, in which devices exchange data.
 
     Attributes:
       kind: one of `KINDS`.
@@ -51,18 +51,18 @@ class Collective:
 
     @property
     def group_size(self) -> int:
-        """Devices that exchange with one another."""
+        """The number of devices in a group."""
         return int(self.groups.shape[1])
 
     def axes(self, mesh_shape: dict[str, int]) -> tuple[str, ...]:
-        """The mesh axes along which it goes."""
+        """The mesh axes that the groups span."""
         places = np.array(np.unravel_index(self.groups, tuple(mesh_shape.values())))
         differ = (places != places[..., :1]).any(axis=(1, 2))
         return tuple(axis for axis, differs in zip(mesh_shape, differ, strict=True) if differs)
 
 
 def collectives(module: Module, slices: Sequence[int]) -> list[Collective]:
-    """All exchanges of a program, but those of a device with itself.
+    """Finds all collectives of a program, except those of a device with itself.
 
     Asynchronous pairs count once, at their start. A fusion named `all-reduce-scatter`, the form
     in which TPU programs hold it, is a reduce-scatter. Between TPU slices a program sends to the
@@ -97,7 +97,7 @@ def collectives(module: Module, slices: Sequence[int]) -> list[Collective]:
 
 
 def _between_slices(target: str, slices: Sequence[int]) -> np.ndarray:
-    """`{1,2}x{0:3071}`: devices in the same place of slices that are counted from 1."""
+    """Parses `{1,2}x{0:3071}`: devices at the same index of slices that are counted from 1."""
     names = sorted(set(slices))
     chosen = [names[int(n) - 1] for n in re.findall(r"\d+", target.partition("}")[0])]
     return np.stack([np.flatnonzero(np.asarray(slices) == name) for name in chosen], axis=1)
@@ -105,7 +105,7 @@ def _between_slices(target: str, slices: Sequence[int]) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1024)
 def replica_groups(attributes: str, num_devices: int) -> np.ndarray:
-    """Who exchanges with whom, int `[groups, members]`.
+    """Parses the groups of devices that exchange data, int `[groups, members]`.
 
     XLA writes groups one by one, `{{0,1},{2,3}}`; as a transposed iota, `[4,2]<=[2,4]T(1,0)`; or
     as axes of a mesh, `mesh['a'=4,'b'=2] {'b'}`, of which a part may be meant, `'a':(1)2`.
@@ -124,7 +124,7 @@ def replica_groups(attributes: str, num_devices: int) -> np.ndarray:
         return _mesh_groups(found)
     if (found := _EXPLICIT.search(attributes)) and found[1]:
         groups = [_numbers(group) for group in re.findall(r"\{([\d,]+)\}", found[1])]
-        # The largest stand for all: XLA pads uneven groups with devices of their own.
+        # Only the largest: XLA pads uneven groups with groups of single devices.
         most = max(map(len, groups))
         return np.array([group for group in groups if len(group) == most])
     return np.arange(num_devices)[None]

@@ -1,4 +1,4 @@
-"""FLOPs and memory traffic of a compiled program, loops counted as often as they turn."""
+"""Counts FLOPs and memory traffic of a compiled program, with loops by their trip count."""
 
 import functools
 import math
@@ -16,7 +16,7 @@ _COST_ESTIMATE = re.compile(r'"cost_estimate":\s*\{[^}]*?"flops":\s*"?(\d+)')
 _SPLASH_PRODUCTS = (("mha_fwd", 2), ("mha_dkv", 4), ("mha_dq", 3), ("mqa_fwd", 2), ("mqa_dkv", 4),
                     ("mqa_dq", 3))  # fmt: skip
 
-# What moves nothing: names, views, control, and the ends of what was counted at its start.
+# No traffic: names, views, control flow, and the ends of asynchronous pairs.
 _FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional",
     "call", "after-all", "partition-id", "replica-id", "iota", "opt-barrier", "add-dependency",
@@ -25,11 +25,11 @@ _FREE = {
 
 
 def matmul_flops(module: Module) -> float:
-    """FLOPs of the matrix products of one run on one device, two for each multiplication.
+    """Counts the FLOPs of matrix products of one run on one device, 2 for each multiply-add.
 
-    Recomputation and what every device does again are in it. TPU programs hold products as
-    convolutions; kernels written by hand count what they declare, and splash attention as if
-    nothing were masked.
+    Recomputation and work that devices duplicate are included. TPU programs represent products as
+    convolutions. Custom kernels count what they declare, and splash attention as if nothing were
+    masked.
     """
     return sum(
         times * _flops(module, computation, instruction)
@@ -38,11 +38,11 @@ def matmul_flops(module: Module) -> float:
 
 
 def bytes_accessed(module: Module) -> float:
-    """Bytes read from and written to HBM by one run on one device.
+    """Counts the bytes read from and written to HBM in one run on one device.
 
-    What an instruction takes and gives; of an array of which a fusion or a slice touches a
-    part, that part. What lies in the chip's own memory costs nothing. On other devices than TPUs
-    this is traffic before caches.
+    The operands and results of each instruction; of an array of which a fusion or a slice accesses
+    only a part, that part. On-chip memory is free. On devices other than TPUs this is the traffic
+    before caches.
     """
     return float(
         sum(
@@ -73,7 +73,7 @@ def _flops(module: Module, computation: str, instruction: Instruction) -> float:
 
 
 def _splash_flops(module: Module, computation: str, instruction: Instruction) -> float:
-    """Of JAX's splash attention, which declares nothing: every query meets every key."""
+    """FLOPs of JAX's splash attention, which declares none, without masking."""
     products = next(
         (n for part, n in _SPLASH_PRODUCTS if f"splash_{part}" in instruction.attributes), 0
     )
@@ -86,7 +86,7 @@ def _splash_flops(module: Module, computation: str, instruction: Instruction) ->
 
 
 def _convolution_flops(instruction: Instruction, left: Array, right: Array) -> float:
-    """Multiplications with an element of the input, not with padding or between dilated ones."""
+    """Multiplications by elements of the input, excluding padding and dilation."""
     labels = _DIM_LABELS.search(instruction.attributes)
     if labels is None:
         return 0.0
@@ -113,7 +113,7 @@ def _convolution_flops(instruction: Instruction, left: Array, right: Array) -> f
 def _valid_positions(
     size: int, kernel: int, result: int, stride: int, low: int, lhs_dilate: int, rhs_dilate: int
 ) -> int:
-    """Pairs of a result and a kernel element that meet an element of the input."""
+    """Pairs of a result and a kernel element that hit an element of the input."""
     place = np.arange(result)[:, None] * stride + np.arange(kernel) * rhs_dilate - low
     inside = (place >= 0) & (place <= (size - 1) * lhs_dilate) & (place % lhs_dilate == 0)
     return int(inside.sum())
@@ -136,7 +136,7 @@ def _traffic(module: Module, computation: str, instruction: Instruction) -> floa
     if opcode in _FREE or opcode.endswith("-done"):
         return 0
     if opcode in ("copy-start", "slice-start", "dynamic-slice-start"):
-        # Between HBM and the chip's own memory: the result holds source, target and a token.
+        # Between HBM and on-chip memory: the result holds source, target and a token.
         parts = instruction.arrays[-2:-1] if opcode != "copy-start" else instruction.arrays[:2]
         moved = _in_hbm(parts)
         return moved if opcode == "copy-start" else moved + sum(part.bytes for part in parts)
@@ -175,7 +175,7 @@ def _fusion_traffic(
 
 
 def _read_inside(module: Module, computation: str, index: int) -> float | None:
-    """Bytes of its operand `index` that a fusion reads; None is all of it."""
+    """Bytes that a fusion reads of its operand `index`; None for all of it."""
     body = module.computations[computation]
     names = {i.name for i in body.values() if i.opcode == "parameter" and i.arguments == str(index)}
     total = 0.0

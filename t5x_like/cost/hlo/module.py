@@ -1,8 +1,7 @@
-"""An HLO module's text as computations, and how often each of them runs.
+"""Parses the text of an HLO module into computations, and how often each runs.
 
-XLA's own cost analysis counts the body of a loop once. Here a loop counts as often as it turns:
-`known_trip_count` where XLA wrote it down, and otherwise what the loop's condition compares its
-counter with.
+XLA's own cost analysis counts the body of a loop once. Here it counts `known_trip_count` times, or,
+where XLA has not annotated that, as often as the loop's condition allows.
 """
 
 import dataclasses
@@ -30,7 +29,7 @@ class Array:
     Attributes:
       dtype: XLA's name, `bf16`.
       sizes: of the dimensions.
-      in_hbm: False for what lies in the chip's own memory (VMEM, CMEM, SMEM).
+      in_hbm: False for on-chip memory (VMEM, CMEM, SMEM).
     """
 
     dtype: str
@@ -39,7 +38,7 @@ class Array:
 
     @property
     def bytes(self) -> int:
-        """Its size, without padding."""
+        """Its size in bytes, without padding."""
         bits = _BITS.get(self.dtype)
         if bits is None:
             # f32, bf16, f8e4m3fn, c64: the first number is the width.
@@ -57,8 +56,8 @@ class Instruction:
       opcode: `all-reduce`, `fusion`, ….
       shape: the result's type, as written.
       operands: names.
-      arguments: what stands between the parentheses.
-      attributes: what follows them.
+      arguments: the text between the parentheses.
+      attributes: the text after them.
       is_root: whether it is the computation's result.
     """
 
@@ -99,11 +98,10 @@ class Module:
 
     @functools.cached_property
     def runs(self) -> dict[str, float]:
-        """How often each computation runs in one run of the program.
+        """Counts how often each computation runs in one run of the program.
 
-        Of those that are a program of their own: the entry, bodies and conditions of loops,
-        branches (each counted as if taken), called and asynchronous ones. Not those inside a
-        fusion or a reduction.
+        Only control flow counts: the entry, bodies and conditions of loops, branches (each as if
+        taken), called and asynchronous computations; not those of fusions and reductions.
         """
         counts: dict[str, float] = {}
 
@@ -118,17 +116,17 @@ class Module:
 
     @functools.cached_property
     def num_instructions(self) -> int:
-        """Lines of the program, all computations."""
+        """The number of instructions in all computations."""
         return sum(len(body) for body in self.computations.values())
 
     def executed(self) -> Iterator[tuple[str, Instruction, float]]:
-        """Computation, instruction and how often it runs, fusions as one instruction."""
+        """Yields computation, instruction and number of runs, with a fusion as one instruction."""
         for name, times in self.runs.items():
             for instruction in self.computations[name].values():
                 yield name, instruction, times
 
     def executed_inside(self) -> Iterator[tuple[str, Instruction, float]]:
-        """The same with the instructions inside of fusions in the place of the fusions."""
+        """Yields the same with the instructions inside a fusion in its place."""
 
         def visit(name: str, times: float) -> Iterator[tuple[str, Instruction, float]]:
             for instruction in self.computations[name].values():
@@ -169,7 +167,7 @@ class Module:
                     yield str(inner), 1
 
     def _trips(self, loop: Instruction, name: str) -> int:
-        """Turns of a loop; 1 where nothing tells."""
+        """The trip count of a loop; 1 if it is unknown."""
         if found := _TRIPS.search(loop.attributes):
             return int(found[1])
         condition = self.computations.get(loop.called("condition") or "", {})
@@ -188,7 +186,7 @@ class Module:
         return max(math.ceil((limits[0] - first) / step), 1)
 
     def _counter(self, condition: Computation) -> int | None:
-        """Where in the loop's tuple the counter stands that the condition compares."""
+        """The index in the loop's tuple of the counter that the condition compares."""
         places = [
             int(found[1])
             for instruction in condition.values()
@@ -198,7 +196,7 @@ class Module:
         return places[0] if len(places) == 1 else None
 
     def _first_count(self, loop: Instruction, counter: int, name: str) -> int:
-        """The counter's first value; 0, as JAX begins, where it is not a constant."""
+        """The initial value of the counter; 0, as in JAX's loops, where it is not a constant."""
         body = self.computations[name]
         start = body.get(loop.operands[0]) if loop.operands else None
         if start is None or start.opcode != "tuple":
@@ -206,7 +204,7 @@ class Module:
         return _constant(body, start.operands[counter]) or 0
 
     def _step(self, body: Computation, counter: int) -> int:
-        """What a turn adds to the counter: 2 where XLA does two turns in one; else 1."""
+        """The increment of the counter: 2 where XLA has unrolled two iterations, otherwise 1."""
         root = next((i for i in body.values() if i.is_root and i.opcode == "tuple"), None)
         value = body.get(root.operands[counter]) if root else None
         step = 0
@@ -219,10 +217,10 @@ class Module:
 
 
 def parse(text: str) -> Module:
-    """The module that `compiled.as_text()` prints.
+    """Parses the text that `compiled.as_text()` returns.
 
     Raises:
-      ValueError: no entry computation is there.
+      ValueError: the text has no entry computation.
     """
     computations: dict[str, dict[str, Instruction]] = {}
     entry, body = "", None
@@ -241,7 +239,7 @@ def parse(text: str) -> Module:
 
 
 def _whole_lines(text: str) -> Iterator[str]:
-    """Lines of the text; attributes that kernels wrote over several are one with theirs."""
+    """Lines of the text, with multi-line attributes of kernels joined to one line."""
     pending = ""
     for line in text.splitlines():
         if pending and line != "}" and not _NAME.match(line):
@@ -257,7 +255,7 @@ def _whole_lines(text: str) -> Iterator[str]:
 
 
 def _constant(body: Computation, name: str) -> int | None:
-    """The number that an instruction is, if it is one."""
+    """The value of a constant instruction, or None."""
     value = body.get(name)
     while value is not None and value.opcode in ("copy", "bitcast", "convert"):
         value = body.get(value.operands[0])
@@ -289,7 +287,7 @@ def _instruction(line: str) -> Instruction | None:
 
 
 def _closing(line: str, start: int) -> int:
-    """One past the parenthesis that closes the one at `start`."""
+    """The index after the parenthesis that closes the one at `start`."""
     depth = 0
     for found in _PARENTHESIS.finditer(line, start):
         depth += 1 if found[0] == "(" else -1
@@ -300,7 +298,7 @@ def _closing(line: str, start: int) -> int:
 
 @functools.cache
 def arrays_of(shape: str) -> tuple[Array, ...]:
-    """The arrays of a type, `(f32[8,4]{1,0}, bf16[2]{0:T(256)S(1)})`."""
+    """Parses the arrays of a type such as `(f32[8,4]{1,0}, bf16[2]{0:T(256)S(1)})`."""
 
     def array(found: re.Match[str]) -> Array:
         space = _SPACE.search(found[3] or "")

@@ -7,13 +7,14 @@ one that belongs to another version of the data file, computes the arrays anew.
 
 import contextlib
 import json
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from t5x_like.host import files
 
 _MAGIC = b"t5xlike-index-2\n"
 _HEADER = 4096  # bytes before the arrays
@@ -69,12 +70,6 @@ def save(path: Path, data_path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     ).encode("ascii")
     if len(header) > _HEADER:
         raise ValueError(f"index header of {path} is {len(header)} bytes, above {_HEADER}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(header.ljust(_HEADER, b"\0"))
-            file.write(values)
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    with contextlib.suppress(OSError), files.replacing(path) as file:
+        file.write(header.ljust(_HEADER, b"\0"))
+        file.write(values)

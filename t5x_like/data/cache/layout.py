@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from t5x_like.errors import UserError
+from t5x_like.host import files
 
 COMPLETED = "COMPLETED"
 TASK = "task.json"
@@ -80,23 +81,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """A JSON object, whole or not at all."""
-    _write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    files.write_whole(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def complete(folder: Path) -> None:
     """Says that a cache is whole, and what its JSON files are."""
     names = sorted(p.name for p in folder.glob("*.json") if not p.name.startswith("."))
     lines = [f"{_sha256(folder / name)}  {name}\n" for name in names]
-    _write_text(folder / COMPLETED, "".join(lines))
+    files.write_whole(folder / COMPLETED, "".join(lines))
 
 
 def damage(folder: Path) -> dict[str, str]:

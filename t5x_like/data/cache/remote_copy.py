@@ -4,7 +4,6 @@ import hashlib
 import os
 import shutil
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -65,20 +64,15 @@ def _copy(folder: epath.Path, files: dict[str, epath.Path], target: Path, inside
     line = f"copying the cache {folder} ({size / 1e6:.1f} MB) to {target}"
     print(line, file=sys.stderr, flush=True)
     disk_space.require(target, size)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        (temporary / inside).mkdir(parents=True)
-        with disk_space.explained(target, size), ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
-            targets = [temporary / inside / name for name in files]
-            list(pool.map(_fetch, files.values(), targets))
-        try:
-            temporary.rename(target)
-        except OSError:
-            if not target.exists():  # else another process was first
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with storage.new_directory(target) as temporary:
+            (temporary / inside).mkdir(parents=True)
+            with disk_space.explained(target, size), ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
+                targets = [temporary / inside / name for name in files]
+                list(pool.map(_fetch, files.values(), targets))
+    except OSError:
+        if not target.exists():  # else another process was first
+            raise
 
 
 def _fetch(source: epath.Path, target: Path) -> None:

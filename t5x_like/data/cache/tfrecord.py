@@ -22,6 +22,7 @@ import numpy as np
 
 from t5x_like.data.cache import index_file
 from t5x_like.errors import DataFault, UserError
+from t5x_like.host import disk_space, files
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
@@ -177,15 +178,18 @@ class RecordFile:
 
 
 def write_records(path: Path, records: Iterable[bytes]) -> int:
-    """Writes a TFRecord file, down to the disk; returns the number of records.
+    """Writes a TFRecord file, whole or not at all; returns the number of records.
 
     The bytes depend on nothing else.
+
+    Raises:
+      DiskFull: there is no room for it.
     """
     count = 0
-    with path.open("wb") as file:
+    # A full disk is explained while what has filled it is there.
+    with files.replacing(path) as file, disk_space.explained(path.parent):
         for record in records:
             file.write(framed(record))
             count += 1
         file.flush()
-        os.fsync(file.fileno())
     return count

@@ -141,15 +141,8 @@ class Worker:
         data = self.dataset(split, shard, shards)
         counts = {"examples": 0}
         path = layout.shard_path(folder, split, shard, shards)
-        # With the process, so that none ever takes another's half-written file for its own.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with disk_space.explained(folder), _listening() as heard:
-                write_records(temporary, self._records(data, counts, report))
-                temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)  # of use to nobody, least of all on a full disk
-            raise
+        with _listening() as heard:
+            write_records(path, self._records(data, counts, report))
         features = _feature_info(data.element_spec)
         part = {
             "fingerprint": fingerprint,

@@ -12,12 +12,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TextIO
 
 from t5x_like.data.cache import layout, reader, tfrecord
 from t5x_like.data.cache import pool as cache_pool
 from t5x_like.data.cache import worker as cache_worker
 from t5x_like.errors import UserError
+from t5x_like.host.progress import ProgressBar
 from t5x_like.protocols import Task
 
 _LOCK = ".lock"
@@ -45,7 +46,7 @@ def locked(folder: Path) -> Iterator[None]:
                         path.rmdir()
 
 
-def _own_lock(folder: Path) -> IO[str]:
+def _own_lock(folder: Path) -> TextIO:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / _LOCK).open("a+")
@@ -326,27 +327,23 @@ def _describe(task: Task, folder: Path, fingerprint: str) -> None:
 
 @contextlib.contextmanager
 def _bar(
-    name: str, shards: int, show: bool, screen: IO[str]
+    name: str, shards: int, show: bool, screen: TextIO
 ) -> Iterator[Callable[[int, int], None]]:
     """A progress bar, where the screen is a terminal: shards done, and examples so far."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("caching {task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("shards, {task.fields[examples]:,} examples"),
-        TimeElapsedColumn(),
-    )
-    hidden = not (show and screen.isatty())
-    with Progress(*columns, console=Console(file=screen), disable=hidden) as bar:
-        task = bar.add_task(name, total=shards, examples=0)
-        examples = 0
+    examples = 0
+    with ProgressBar(
+        shards,
+        label=f"caching {name}",
+        unit="shards",
+        stream=screen,
+        shown=show,
+        estimate=False,  # all shards are written at the same time
+        summary=False,
+    ) as bar:
 
         def update(more_shards: int, more_examples: int) -> None:
             nonlocal examples
             examples += more_examples
-            bar.update(task, advance=more_shards, examples=examples)
+            bar.add(more_shards, [f"{examples:,} examples"])
 
         yield update

@@ -1,4 +1,4 @@
-"""Fits of scaling laws: methods, uncertainty, and warnings."""
+"""Fits scaling laws: methods, uncertainty and warnings."""
 
 import difflib
 import os
@@ -22,7 +22,7 @@ __all__ = ["COUNTS", "DEFAULT_METHOD", "METHODS", "Fit", "fit"]
 
 DEFAULT_METHOD = "approach3"
 ACTIVE = "active"
-# What N may count → the column that has it.
+# What N may count → its column.
 COUNTS = {
     TOTAL: "parameters",
     ACTIVE: "active_parameters",
@@ -78,12 +78,12 @@ def fit(
       method: one of `METHODS`.
       bootstrap: resamples for 95% intervals; 0 for none.
       seed: of the resamples.
-      drop_highest: how many runs with the highest losses are left out.
+      drop_highest: number of runs with the highest losses to leave out.
       variant: which variant's runs, where there are several.
       count: what N counts ("total", "active", "without_embeddings"); by default the embeddings
         too, where that is known, but for Kaplan's form.
-      huber_delta: where Huber's loss of log loss stops being square.
-      starts: about how many starts the search has.
+      huber_delta: residual of log loss above which Huber's loss is linear.
+      starts: approximate number of initial values of the search.
       at_flops: budgets to predict; by default the largest C of the runs, 10 and 100 times that.
       budgets: FLOPs of the IsoFLOP groups of approach 2; found where none are given.
       window: decades of N around an IsoFLOP minimum that its parabola is fitted to; all of them
@@ -157,7 +157,7 @@ def _of_variant(table: RunsTable, variant: str | None) -> RunsTable:
 
 
 def _counted(table: RunsTable, method: str, count: str | None) -> RunsTable:
-    """The table whose N counts what it shall."""
+    """Returns the table with N counted as requested."""
     if count is not None and count not in COUNTS:
         raise UserError(f"N counts {', '.join(COUNTS)}, not '{count}'.")
     by_form = count is None and method == "kaplan" and COUNTS[WITHOUT_EMBEDDINGS] in table.frame

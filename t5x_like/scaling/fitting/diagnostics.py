@@ -1,4 +1,4 @@
-"""What makes a fit doubtful: a name, what was found in numbers, and what would do."""
+"""Warnings about a fit: each with a name, the numbers found, and a remedy."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,40 +14,40 @@ Warnings = list[dict[str, str]]
 
 SPARE_RUNS = 3
 LONGEST_WARMUP = 1 / 3
-# C that differs from 6·N·D by more than this was counted in another way.
+# A larger difference between C and 6·N·D means that C was counted in another way.
 FLOPS_TOLERANCE = 0.05
-# Sizes that differ by less are one size; tokens that differ by less are too close to compare.
+# Sizes that differ by less count as equal; tokens that differ by less are not compared.
 SAME_SIZE, LONGER = 0.02, 1.1
-# Agreeing starts below this share of all leave the optimum in doubt.
+# With a smaller share of agreeing starts the optimum is doubtful.
 AGREEING_SHARE = 0.1
 
 
 def warning(name: str, message: str) -> dict[str, str]:
-    """One warning."""
+    """Makes one warning."""
     return {"name": name, "message": message}
 
 
 def of_runs(table: RunsTable, num_parameters: int) -> Warnings:
-    """Everything that the runs themselves give rise to."""
+    """Warnings that follow from the runs themselves."""
     return [*few(len(table.frame), num_parameters, "runs"), *of_table(table)]
 
 
 def few(count: int, num_parameters: int, what: str) -> Warnings:
-    """Fewer than `SPARE_RUNS` above what the parameters need."""
+    """Warns of fewer than `SPARE_RUNS` runs more than there are parameters."""
     needed = num_parameters + SPARE_RUNS
     if count >= needed:
         return []
     return [
         warning(
             "few_runs",
-            f"{count} {what} for {num_parameters} parameters: errors are hardly seen. "
+            f"{count} {what} for {num_parameters} parameters: too few to estimate errors. "
             f"At least {needed} would do.",
         )
     ]
 
 
 def of_table(table: RunsTable) -> Warnings:
-    """What the numbers of a table give rise to, however few they are."""
+    """Warnings that follow from the values of a table, however few its rows."""
     frame = table.frame
     return [
         *_few_tokens(frame),
@@ -61,7 +61,7 @@ def of_table(table: RunsTable) -> Warnings:
 def of_bounds(
     fitted: Mapping[str, float], samples: Mapping[str, NDArray[np.float64]], names: Sequence[str]
 ) -> Warnings:
-    """E, another term or an exponent that ended where the search must stop."""
+    """Warns of E, another term or an exponent that ended at a bound of the search."""
     found = []
     for name in names:
         value = fitted[name]
@@ -81,14 +81,14 @@ def of_bounds(
 
 
 def of_starts(agreeing: int, starts: int) -> Warnings:
-    """An optimum that few starts reach."""
+    """Warns of an optimum that few starts reached."""
     if agreeing >= max(2, AGREEING_SHARE * starts):
         return []
     return [
         warning(
             "starts_disagree",
             f"only {agreeing} of {starts} starts reach the best objective; there may be a better "
-            "one. More starts (--starts) would tell.",
+            "one. Use more starts (--starts) to find out.",
         )
     ]
 
@@ -133,7 +133,7 @@ def _long_warmup(frame: pd.DataFrame) -> Warnings:
 
 
 def _not_decreasing(frame: pd.DataFrame) -> Warnings:
-    """At one N, a run with more tokens and a loss no lower."""
+    """Finds pairs of runs of equal N where more tokens gave no lower loss."""
     pairs, bad, worst = 0, 0, ("", 0.0)
     sizes = frame.sort_values("parameters")
     n = sizes["parameters"].to_numpy()

@@ -19,19 +19,18 @@ from t5x_like.scaling.runs_table import RunsTable
 Floats = NDArray[np.float64]
 
 METHOD = "approach1"
-# Sizes between the smallest and the largest that an envelope needs to show a slope.
+# Minimum number of sizes between the smallest and the largest that determine a slope.
 INNER_SIZES = 3
-# Resamples whose curves are looked at together.
+# Resamples that are processed together.
 BATCH = 50
 
 
 def fit_envelope(table: RunsTable, options: Options) -> Fit:
     """Fits N = coefficient · C^exponent along the envelope of training curves.
 
-    At each of 1,500 FLOP counts, evenly in their logarithms, the run with the lowest loss counts.
-    Where that run is of the smallest or the largest size that has got so far, a still smaller or
-    larger one might do better; such points are left out where enough remain. The bootstrap draws
-    curves.
+    At each of 1,500 FLOP counts, evenly spaced in log FLOPs, the run with the lowest loss is taken.
+    Where that run has the smallest or largest N that got so far, an even smaller or larger one
+    might be better; such points are left out if enough remain. The bootstrap resamples curves.
 
     Raises:
       UserError: there are no training curves, or they do not overlap.
@@ -102,9 +101,9 @@ def _curves(table: RunsTable) -> pd.DataFrame:
 
 
 def _on_one_axis(curves: pd.DataFrame, names: list[str]) -> tuple[Floats, Floats]:
-    """Log FLOPs (n,), and each curve's loss there (R, n), infinite where it has none.
+    """Interpolates curves at common log FLOPs: FLOPs (n,), losses (R, n), infinite outside.
 
-    Losses are linear in log FLOPs between two records.
+    Losses are interpolated linearly in log FLOPs between two records.
     """
     log_c = np.linspace(
         np.log(curves["flops"].min()), np.log(curves["flops"].max()), ENVELOPE_POINTS
@@ -120,7 +119,7 @@ def _on_one_axis(curves: pd.DataFrame, names: list[str]) -> tuple[Floats, Floats
 def _envelope(
     losses: Floats, sizes: Floats, there: NDArray[np.bool_]
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """The best curve at each FLOP count (S, n), -1 where there is none; whether it is inner.
+    """The best curve at each FLOP count (S, n), -1 if there is none, and whether it is interior.
 
     Args:
       losses: (R, n), infinite where a curve has none.
@@ -139,7 +138,7 @@ def _envelope(
 def _chosen(
     best: NDArray[np.intp], inner: NDArray[np.bool_], sizes: Floats
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """The points (S, n) to fit: inner ones where these are of enough sizes (S,), else all."""
+    """The points (S, n) to fit: interior ones if they have enough sizes (S,), otherwise all."""
     size = np.where(inner, sizes[best], np.nan)
     ordered = np.sort(size, axis=1)
     distinct = (np.diff(ordered, axis=1) > 0).sum(axis=1) + inner.any(axis=1)
@@ -163,7 +162,7 @@ def _samples(
 def _influence(
     losses: Floats, sizes: Floats, log_c: Floats, names: list[str], exponent: float
 ) -> pd.DataFrame:
-    """How the exponent moves without each of the curves."""
+    """The change of the exponent without each of the curves."""
     exponents = _samples(losses, sizes, log_c, ~np.eye(len(names), dtype=bool))["exponent"]
     table = pd.DataFrame({"name": names, "a_without": exponents, "change": exponents - exponent})
     order = table["change"].abs().sort_values(ascending=False, kind="stable").index

@@ -7,9 +7,9 @@ With x = log N and y = log D, both less their means over the runs,
     Kaplan:      L = (U·exp(-r·x) + V·exp(-y))^alpha_D,    r = alpha_N / alpha_D
 
 so that log L is a power times the log of a sum of exponentials, linear in the logarithms of the
-coefficients and the exponents together. One implementation serves all: values, gradients and
-Hessians in `objectives`, coefficients solved linearly in `projection`. Means are taken off so that
-a change of an exponent hardly changes what its coefficient must be.
+coefficients and the exponents together. All forms share one implementation: values, gradients and
+Hessians in `residuals`, linearly solved coefficients in `projection`. Logarithms are centred so
+that exponents and coefficients are nearly independent.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,16 +23,16 @@ from t5x_like.scaling.laws import GadreLaw, KaplanLaw, Law, ParametricLaw
 
 Floats = NDArray[np.float64]
 
-# Exponents within these are searched; a law that wants to leave them is reported.
+# Bounds of the exponents; a fit that ends on one is reported.
 SMALLEST_EXPONENT, LARGEST_EXPONENT = 1e-3, 3.0
-# exp(-16) of a typical loss: a term that small is none.
+# exp(-16) of a typical loss: such a small term counts as zero.
 SMALLEST_TERM = 16.0
 LARGEST_TERM = 5.0
 
 
 @dataclass(frozen=True)
 class Points:
-    """What a law is fitted to: float64 arrays (n,) of N, D and the loss in nats."""
+    """The data of a fit: float64 arrays (n,) of N, D and the loss in nats."""
 
     parameters: Floats
     tokens: Floats
@@ -40,7 +40,7 @@ class Points:
 
     @property
     def centred(self) -> tuple[Floats, Floats]:
-        """Log N and log D less their means."""
+        """Log N and log D minus their means."""
         mean_n, mean_d = self.means
         return np.log(self.parameters) - mean_n, np.log(self.tokens) - mean_d
 
@@ -51,41 +51,41 @@ class Points:
 
 
 class Form(Protocol):
-    """A law's form, in the coordinates in which it is fitted.
+    """The form of a law, in the coordinates of the fit.
 
     A point is (log c_1 … log c_K, exponents …), and last the power where `has_power`.
     """
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The law's own parameters."""
+        """The names of the law's parameters."""
 
     @property
     def law_class(self) -> Callable[..., Law]:
-        """What makes the law of them."""
+        """The class of the law."""
 
     @property
     def num_terms(self) -> int:
-        """K."""
+        """The number of terms, K."""
 
     @property
     def has_power(self) -> bool:
-        """Whether a point's last entry is a power of the whole sum.
+        """Whether the last entry of a point is a power of the whole sum.
 
-        The design's last column, which has no entry to go with then, is added as it is.
+        The last column of the design, which then has no entry, is added as it is.
         """
 
     def design(self, points: Points) -> Floats:
-        """(K, n, P): term k of run i is exp(design[k, i] · point), the power left out."""
+        """(K, n, P): term k of run i is exp(design[k, i] · point), without the power."""
 
     def grid(self, size: int) -> Floats:
-        """(S, Q) exponents (and the power) to start from, about `size` of them."""
+        """Initial values (S, Q) of the exponents (and the power), about `size` of them."""
 
     def bounds(self, points: Points) -> tuple[Floats, Floats]:
-        """The lowest and highest points, (P,) each."""
+        """The lower and upper bounds of points, (P,) each."""
 
     def coefficients(self, found: Floats, points: Points) -> Mapping[str, Floats]:
-        """The law's own coefficients (S,) for points (S, P)."""
+        """The law's coefficients (S,) for points (S, P)."""
 
 
 class ParametricForm:
@@ -104,7 +104,7 @@ class ParametricForm:
         return design
 
     def grid(self, size: int) -> Floats:
-        """Pairs of exponents, evenly in their logarithms."""
+        """Pairs of exponents, evenly spaced in their logarithms."""
         return _pairs(np.geomspace(0.05, 1.5, round(size**0.5)))
 
     def bounds(self, points: Points) -> tuple[Floats, Floats]:
@@ -140,7 +140,7 @@ class GadreForm:
         return design
 
     def grid(self, size: int) -> Floats:
-        """Values of eta, evenly in their logarithms."""
+        """Values of eta, evenly spaced in their logarithms."""
         return np.geomspace(0.02, 0.8, size)[:, None]
 
     def bounds(self, points: Points) -> tuple[Floats, Floats]:
@@ -176,7 +176,7 @@ class KaplanForm:
         return design
 
     def grid(self, size: int) -> Floats:
-        """Pairs of r and alpha_D, evenly in their logarithms."""
+        """Pairs of r and alpha_D, evenly spaced in their logarithms."""
         side = round(size**0.5)
         r, power = np.meshgrid(np.geomspace(0.2, 3, side), np.geomspace(0.03, 0.6, side))
         return np.stack([r.ravel(), power.ravel()], axis=1)
@@ -199,7 +199,7 @@ class KaplanForm:
 
 
 def _constants(terms: int, runs: int, size: int) -> Floats:
-    """A design in which term k is its coefficient alone."""
+    """A design in which term k is its coefficient only."""
     design = np.zeros((terms, runs, size))
     for term in range(terms):
         design[term, :, term] = 1.0
@@ -219,5 +219,5 @@ def _bounds(points: Points, terms: int, exponents: int) -> tuple[Floats, Floats]
 
 
 def _term(logarithm: Floats, lowest: float) -> Floats:
-    """A coefficient; 0 where its logarithm sits on the lower bound."""
+    """A coefficient; 0 if its logarithm is on the lower bound."""
     return np.where(logarithm <= lowest, 0.0, np.exp(logarithm))

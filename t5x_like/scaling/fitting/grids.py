@@ -1,4 +1,4 @@
-"""IsoFLOP grids: which runs share a budget, and what makes a grid's minimum doubtful."""
+"""IsoFLOP grids: groups runs by budget, and warns of unreliable minima."""
 
 import numpy as np
 import pandas as pd
@@ -10,19 +10,19 @@ from t5x_like.scaling.runs_table import RunsTable
 
 Floats = NDArray[np.float64]
 
-# Runs whose C lies further from a budget belong to none.
+# Runs whose C is further from every budget belong to none.
 NEAR_BUDGET = 1.25
 WIDEST = 0.7
-# Of a grid's centre from its minimum, in decades of N for each decade of C.
+# Drift of a grid's centre from its minimum, in decades of N per decade of C.
 DRIFT = 0.05
 
 
 def grouped(
     table: RunsTable, budgets: tuple[float, ...], smallest: int
 ) -> tuple[RunsTable, NDArray[np.intp], Floats]:
-    """The runs of an IsoFLOP grid, each with the place of its budget.
+    """Assigns the runs of an IsoFLOP grid to budgets.
 
-    Budgets are those given, else the table's own (`budget`), else groups of runs whose C are
+    Budgets are those given, otherwise the table's (`budget`), otherwise groups of runs whose C are
     within 25% of the smallest of them. Runs of a budget with fewer than `smallest` sizes are left
     out.
 
@@ -66,7 +66,7 @@ def grouped(
 
 
 def _found(flops: pd.Series) -> pd.Series:
-    """Each run's budget: the geometric mean of its group's C."""
+    """Finds each run's budget: the geometric mean of the C of its group."""
     ordered = flops.sort_values()
     group, first, of_row = -1, 0.0, {}
     for row, value in ordered.items():
@@ -78,7 +78,7 @@ def _found(flops: pd.Series) -> pd.Series:
 
 
 def of_gaps(frame: pd.DataFrame, groups: NDArray[np.intp]) -> Warnings:
-    """Budgets that were found, though C runs on without gaps between them."""
+    """Warns if budgets were found although C has no gaps between them."""
     flops = frame["flops"].to_numpy()
     lowest = [flops[groups == group].min() for group in range(groups.max() + 1)]
     highest = [flops[groups == group].max() for group in range(groups.max() + 1)]
@@ -97,7 +97,7 @@ def of_gaps(frame: pd.DataFrame, groups: NDArray[np.intp]) -> Warnings:
 
 
 def of_minima(minima: pd.DataFrame) -> Warnings:
-    """Minima that the sizes tried do not hold."""
+    """Warns of minima outside the range of sizes tried."""
     outside = minima[~minima["inside"]]
     if not len(outside):
         return []
@@ -120,11 +120,11 @@ def of_minima(minima: pd.DataFrame) -> Warnings:
 
 
 def of_centres(minima: pd.DataFrame, frame: pd.DataFrame, groups: NDArray[np.intp]) -> Warnings:
-    """A grid whose centre moves against the minimum from budget to budget.
+    """Warns of a grid whose centre drifts relative to the minimum from budget to budget.
 
-    A parabola is fitted to a curve that is none, so that its minimum is drawn towards the grid's
-    centre or away from it. By the same share at all budgets, that moves the coefficient; by a
-    share that grows, the exponent.
+    A parabola is only an approximation of the curve, so its minimum is biased towards or away from
+    the grid's centre. A bias by the same factor at all budgets changes the coefficient; a growing
+    one changes the exponent.
     """
     used = np.flatnonzero(minima["used"])
     if len(used) < 2:
@@ -153,11 +153,11 @@ def of_centres(minima: pd.DataFrame, frame: pd.DataFrame, groups: NDArray[np.int
 
 
 def of_widths(minima: pd.DataFrame, frame: pd.DataFrame, groups: NDArray[np.intp]) -> Warnings:
-    """Grids so wide that a parabola no longer is their curve."""
+    """Warns of grids so wide that a parabola does not fit their curve."""
     of_group = minima["parameters"].to_numpy()[groups]
     inside = minima["used"].to_numpy()[groups]
     away = np.abs(np.log10(frame["parameters"].to_numpy() / of_group))
-    # A size that was meant to be at the edge is not beyond it by its rounding.
+    # The tolerance admits sizes meant for the edge that rounding moved beyond it.
     wide = inside & (away > WIDEST * 1.01)
     if not wide.any():
         return []

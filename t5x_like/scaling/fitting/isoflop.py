@@ -22,15 +22,15 @@ Floats = NDArray[np.float64]
 
 METHOD = "approach2"
 SMALLEST_GROUP = 3
-# A change of the window changes the minimum, which changes the window: usually settled in 3.
+# The window depends on the minimum and vice versa; usually 3 iterations converge.
 WINDOW_ROUNDS = 10
 
 
 @dataclass(frozen=True)
 class _Parabolas:
-    """Minima of one budget's parabola in log10 N: of all its problems, (S,) each.
+    """The minima of one budget's parabola in log10 N for all problems, (S,) each.
 
-    NaN where there is no minimum: the parabola opens downwards, or runs are of fewer than 3 sizes.
+    NaN where there is no minimum: the parabola opens downwards, or there are fewer than 3 sizes.
     """
 
     log_n: Floats
@@ -41,8 +41,8 @@ class _Parabolas:
 def fit_isoflop(table: RunsTable, options: Options) -> Fit:
     """Fits N = coefficient · C^exponent to the minima of the budgets.
 
-    Minima outside of the sizes that were tried are left out, in each resample too. The bootstrap
-    draws runs within each budget.
+    Minima outside the range of sizes are left out, in each resample too. The bootstrap resamples
+    runs within each budget.
 
     Raises:
       UserError: fewer than two budgets have a minimum among their runs.
@@ -111,13 +111,13 @@ def fit_isoflop(table: RunsTable, options: Options) -> Fit:
 
 
 def _parabolas(log_n: Floats, loss: Floats, counts: Floats) -> _Parabolas:
-    """The minima of weighted parabolas, by QR of the powers of log10 N less its mean."""
+    """The minima of weighted parabolas, by QR of powers of the centred log10 N."""
     x = log_n - log_n.mean()
     powers = np.stack([np.ones_like(x), x, x**2], axis=1)
     roots = np.sqrt(counts)
     q, r = np.linalg.qr(powers * roots[..., None])
     diagonal = np.abs(np.einsum("spp->sp", r))
-    # With runs of two sizes only, or nearly so, a parabola is any.
+    # With runs of only (or nearly) two sizes a parabola is undetermined.
     distinct = diagonal.min(axis=1) > 1e-4 * diagonal.max(axis=1)
     found = np.full((len(counts), 3), np.nan)
     wanted = (q.swapaxes(1, 2) @ (roots * loss)[..., None])[distinct]
@@ -139,7 +139,7 @@ def _samples(
     log_n: Floats,
     resampled: list[_Parabolas],
 ) -> dict[str, Floats]:
-    """The bootstrap's laws; puts the minima's intervals into `minima`."""
+    """Computes the bootstrap's laws; writes the intervals of the minima into `minima`."""
     logs = []
     for place, (part, found) in enumerate(zip(rows, resampled, strict=True)):
         inside = _inside(log_n[part], found)
@@ -165,9 +165,10 @@ def _samples(
 def _windowed(
     table: RunsTable, groups: NDArray[np.intp], num_groups: int, window: float
 ) -> tuple[RunsTable, NDArray[np.intp]]:
-    """The rows within `window` decades of their budget's minimum, found anew until it settles.
+    """The rows within `window` decades of their budget's minimum, iterated to convergence.
 
-    A budget whose minimum is not inside, or that would keep fewer than three sizes, keeps all.
+    A budget keeps all rows if its minimum is not interior, or if fewer than three sizes would
+    remain.
     """
     frame = table.frame
     log_n, loss = np.log10(frame["parameters"].to_numpy()), frame["loss"].to_numpy()
@@ -194,7 +195,7 @@ def _windowed(
 
 
 def _residuals(frame: pd.DataFrame, groups: NDArray[np.intp], minima: pd.DataFrame) -> pd.DataFrame:
-    """Of the runs from their budget's parabola; NaN where it has no minimum."""
+    """Residuals of the runs from their budget's parabola; NaN where it has no minimum."""
     of_group = minima.iloc[groups]
     away = np.log10(frame["parameters"].to_numpy() / of_group["parameters"].to_numpy())
     predicted = of_group["loss"].to_numpy() + of_group["curvature"].to_numpy() * away**2
@@ -211,7 +212,7 @@ def _residuals(frame: pd.DataFrame, groups: NDArray[np.intp], minima: pd.DataFra
 
 
 def _influence(minima: pd.DataFrame, exponent: float) -> pd.DataFrame:
-    """How the exponent moves without each of the minima."""
+    """The change of the exponent without each of the minima."""
     used = minima[minima["used"]]
     if len(used) < 3:
         return pd.DataFrame()

@@ -1,4 +1,4 @@
-"""Fits of laws that predict a loss: the search, its proof, the bootstrap and the diagnoses."""
+"""Fits laws that predict a loss: search, optimality checks, bootstrap and diagnostics."""
 
 from collections.abc import Mapping
 
@@ -18,11 +18,11 @@ from t5x_like.scaling.runs_table import RunsTable
 
 Floats = NDArray[np.float64]
 
-# Rows of the influence table.
+# Maximum rows of the influence table.
 INFLUENTIAL = 10
-# Resamples whose warm-started fits are searched again from several starts.
+# Number of resamples whose warm-started fits are checked by a search from several starts.
 CHECKED_RESAMPLES, CHECKING_STARTS = 8, 5
-# Problems of the bootstrap that are solved together: what their arrays take stays in the cache.
+# Bootstrap problems that are solved together, so that their arrays fit into the CPU's cache.
 BATCH = 250
 
 
@@ -100,9 +100,9 @@ def _solve(solver: Solver, points: Points, counts: Floats, starts: Floats) -> Fo
 def _refit(
     solver: Solver, points: Points, counts: Floats, optimum: Floats, starts: Floats
 ) -> Floats:
-    """The points (R, P) of all resamples, warm-started from the optimum.
+    """Fits all resamples, warm-started from the optimum: points (R, P).
 
-    A few resamples are searched from several starts too. Where that finds better minima, all
+    A few resamples are also searched from several starts. If that finds better minima, all
     resamples are searched so.
     """
     parts = [
@@ -129,7 +129,7 @@ def _search(
     values: Floats,
     found: Floats,
 ) -> bool:
-    """Puts better minima of a part of the resamples in `values` and `found`; whether any was."""
+    """Writes better minima of some resamples into `values` and `found`; returns whether any was."""
     some = counts[part]
     repeated = np.repeat(some, len(starts), axis=0)
     tried = solver.solve(points, repeated, np.tile(starts, (len(some), 1)))
@@ -160,9 +160,9 @@ def _residuals(frame: pd.DataFrame, law: Law) -> pd.DataFrame:
 def _influence(
     solver: Solver, points: Points, residuals: pd.DataFrame, optimum: Floats, exponent: float
 ) -> pd.DataFrame:
-    """How `a` moves without each of the runs with the largest residuals, and without the first k.
+    """The change of `a` without each run with a large residual, and without the first k.
 
-    As many rows as leave a run more than there are parameters.
+    It has as many rows as leave one run more than there are parameters.
     """
     size = min(INFLUENTIAL, len(residuals) - len(solver.form.names) - 1)
     if size <= 0:
@@ -186,10 +186,10 @@ def _influence(
 
 
 def _linearized(solver: Solver, points: Points, optimum: Floats) -> pd.DataFrame:
-    """The correlation that the residuals' derivatives at the optimum give.
+    """The correlation of the parameters, from the derivatives of the residuals at the optimum.
 
-    The derivatives are by the centred coordinates; the law's own coefficients follow from these
-    by differences, which are exact to rounding here: their logarithms are linear in them.
+    The derivatives are in centred coordinates. The law's coefficients follow by finite differences,
+    which are exact to rounding here, because their logarithms are linear in the coordinates.
     """
     jacobian = solver.jacobian(points, optimum)
     covariance = np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-14)

@@ -1,4 +1,4 @@
-"""What a fit may be told."""
+"""The options of a fit."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ ENVELOPE_POINTS = 1500
 
 @dataclass(frozen=True)
 class Options:
-    """The options of `fit`, checked, as its methods get them.
+    """The checked options of `fit`, which its methods receive.
 
     Attributes:
       bootstrap: resamples; 0 for none.
       seed: of the bootstrap.
-      starts: about how many starts the search has.
-      huber_delta: where Huber's loss of log loss stops being square.
+      starts: approximate number of initial values of the search.
+      huber_delta: residual of log loss above which Huber's loss is linear.
       at_flops: budgets to predict.
       budgets: of the IsoFLOP groups; () finds them.
       window: decades of N on each side of an IsoFLOP minimum that its parabola is fitted to;

@@ -1,4 +1,4 @@
-"""The residuals of a fit as a figure."""
+"""Draws the residuals of a fit."""
 
 import os
 from pathlib import Path
@@ -13,9 +13,9 @@ LABELS = {"parameters": "N", "tokens": "D", "flops": "C (FLOPs)"}
 
 
 def save_residuals(fit: Fit, path: str | os.PathLike[str]) -> None:
-    """Draws log loss - log predicted against N, D and C, in percent; a fit is to show no trend.
+    """Plots log loss - log predicted against N, D and C, in percent; a good fit shows no trend.
 
-    Of approach 1, what is drawn is log N - log of the best N predicted.
+    For approach 1, plots log N - log of the predicted optimal N.
 
     Raises:
       UserError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Power laws between budgets and sizes, and the fits that consist of one."""
+"""Fits power laws between budgets and sizes."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 
 def power_law(log_flops: Floats, log_parameters: Floats) -> tuple[Floats, Floats]:
-    """Coefficients and exponents (S,) of N = coefficient · C^exponent, by least squares of logs.
+    """Fits N = coefficient · C^exponent by least squares of logarithms; (S,) each.
 
     Args:
       log_flops: (S, n).
@@ -49,7 +49,7 @@ def fit_allocation(
     resampled: int,
     **found: Any,
 ) -> Fit:
-    """The result of approach 1 or 2. Both are linear, so that one start is all there is."""
+    """Makes the result of approach 1 or 2, which are linear, so that one start suffices."""
     if samples:
         lost = int(np.isnan(samples["exponent"]).sum())
         if lost:

@@ -1,4 +1,4 @@
-"""Resamples of the bootstrap, as how often each row counts."""
+"""Bootstrap resamples, as counts of each row."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ Floats = NDArray[np.float64]
 
 
 def counts_of_runs(names: Sequence[str], resamples: int, seed: int) -> tuple[Floats, int]:
-    """How often each row counts in each resample, when runs are drawn with replacement.
+    """Resamples runs with replacement: how often each row counts in each resample.
 
-    Rows of one name are the checkpoints of one run, are alike, and are drawn together.
+    Rows of one name are checkpoints of one run, are correlated, and are drawn together.
 
     Returns:
       (R, n) counts, and how many runs there are.
@@ -23,7 +23,7 @@ def counts_of_runs(names: Sequence[str], resamples: int, seed: int) -> tuple[Flo
 
 
 def counts_within_groups(groups: NDArray[np.intp], resamples: int, seed: int) -> Floats:
-    """(R, n) counts when as many rows are drawn from each group as it has."""
+    """Resamples rows within each group, as many as it has: counts (R, n)."""
     rng = np.random.default_rng(seed)
     counts = np.zeros((resamples, len(groups)))
     for group in np.unique(groups):

@@ -1,4 +1,4 @@
-"""A fitted law with its uncertainty, and everything that was noticed on the way."""
+"""A fitted law with its uncertainty, warnings and diagnostics."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ Floats = NDArray[np.float64]
 
 # A 95% interval by percentiles of the bootstrap (Efron and Tibshirani 1993, chapter 13).
 PERCENTILES = (2.5, 97.5)
-# Of a sample in JSON: enough for any interval.
+# Significant digits of a sample in JSON: enough for any interval.
 SAMPLE_DIGITS = 9
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What `fit` found.
+    """The result of `fit`.
 
     Attributes:
       method: how it was fitted.
@@ -74,12 +74,12 @@ class Fit:
 
     @property
     def intervals(self) -> dict[str, list[float]]:
-        """Parameter → its 95% interval; empty without a bootstrap."""
+        """The 95% interval of each parameter; empty without a bootstrap."""
         return {name: _pair(values) for name, values in self.samples.items()}
 
     @property
     def sampled_law(self) -> Any:
-        """The law with arrays (R,) of the bootstrap for coefficients; None without one."""
+        """The law with bootstrap samples (R,) as coefficients; None without a bootstrap."""
         if not self.samples:
             return None
         names = type(self.law).coefficients()  # type: ignore[attr-defined]
@@ -87,7 +87,7 @@ class Fit:
         return dataclasses.replace(self.law, **sampled)  # type: ignore[type-var]
 
     def predict(self, parameters: ArrayLike, tokens: ArrayLike) -> tuple[Floats, Floats, Floats]:
-        """The loss at N and D, and its 95% interval (NaN without a bootstrap).
+        """Predicts the loss at N and D, and its 95% interval (NaN without a bootstrap).
 
         Raises:
           UserError: the law predicts no loss.
@@ -105,10 +105,10 @@ class Fit:
         return loss, low, high
 
     def optimum(self, flops: float) -> dict[str, Any]:
-        """The best N, D and loss for a budget, each with its 95% interval.
+        """The optimal N and D and their loss for a budget, each with its 95% interval.
 
-        The interval of the loss is that of the best loss of each resample at its own N and D. A
-        loss is None where the law predicts none, an interval without a bootstrap.
+        The interval of the loss is that of each resample's optimal loss at its own N and D. A loss
+        is None if the law predicts none, an interval without a bootstrap.
         """
         n, d = self.law.optimum(flops)
         loss = self.law.loss(n, d)
@@ -131,7 +131,7 @@ class Fit:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """One object of plain values; NaN is None."""
+        """Converts the fit to one object of plain values; NaN becomes None."""
         written = {
             "method": self.method,
             **self.parameters,
@@ -162,7 +162,7 @@ class Fit:
 
 
 def interval(samples: Floats) -> tuple[Any, Any]:
-    """The 95% interval over the last axis; resamples that gave no law do not count."""
+    """The 95% interval over the last axis; resamples without a law are left out."""
     if np.isnan(samples).all():
         nothing = np.full(samples.shape[:-1], np.nan)[()]
         return nothing, nothing
@@ -176,7 +176,7 @@ def _pair(samples: Floats) -> list[float]:
 
 
 def correlation(samples: Mapping[str, Floats], names: Sequence[str]) -> pd.DataFrame:
-    """The correlation of parameters over the bootstrap, coefficients in their logarithms."""
+    """The correlation of parameters over the bootstrap, with coefficients in logarithms."""
     columns = {}
     for name in names:
         logged = is_coefficient(name)
@@ -187,7 +187,7 @@ def correlation(samples: Mapping[str, Floats], names: Sequence[str]) -> pd.DataF
 
 
 def is_coefficient(name: str) -> bool:
-    """Whether a parameter is a factor, which varies by orders of magnitude."""
+    """Whether a parameter is a factor, which varies over orders of magnitude."""
     return name in ("A", "B", "a_M", "b_M", "N_c", "D_c", "coefficient")
 
 

@@ -1,1 +1,1 @@
-"""What to train: the best model for a budget, and the inverse questions."""
+"""Plans a training run: the compute-optimal model for a budget, and the inverse problems."""

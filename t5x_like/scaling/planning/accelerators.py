@@ -1,4 +1,4 @@
-"""Accelerators by the names under which they are rented, and how long they take."""
+"""Accelerators by the names under which they are rented, and the time that FLOPs take on them."""
 
 import math
 import re
@@ -16,12 +16,12 @@ _FORM = "v5p-2048, v6e-256, v5p:8x16x16 or h100-8"
 
 @dataclass(frozen=True)
 class Accelerators:
-    """Chips that work together.
+    """A number of chips of one kind.
 
     Attributes:
-      name: as asked for.
-      chip: which.
-      count: how many.
+      name: as the user wrote it.
+      chip: the chip.
+      count: the number of chips.
     """
 
     name: str
@@ -30,20 +30,20 @@ class Accelerators:
 
     @property
     def devices(self) -> int:
-        """JAX devices, of which some chips have two."""
+        """The number of JAX devices; some chips have two."""
         return self.count * self.chip.cores
 
     def hours(self, flops: float, mfu: float) -> float:
-        """Hours of all chips together that `flops` take at a share `mfu` of the peak."""
+        """The hours of all chips together for `flops` at a share `mfu` of the peak."""
         return flops / (self.chip.bf16_flops * mfu) / 3600
 
 
 def accelerators(name: str) -> Accelerators:
-    """The accelerators called `name`.
+    """Parses the name of a number of accelerators.
 
-    A Cloud TPU accelerator type, in which the number counts TensorCores for v2, v3, v4, v5p and
-    TPU7x (two a chip) and chips for v5e and v6e; a topology as `compile` takes it; or a GPU and how
-    many. Whether there is such a slice is not checked; `compile` does.
+    It is a Cloud TPU accelerator type, whose number counts TensorCores for v2, v3, v4, v5p and
+    TPU7x (two a chip) and chips for v5e and v6e; or a topology as `compile` takes it; or a GPU and
+    a number. Whether such a slice exists is not checked here, but by `compile`.
 
     Raises:
       UserError: no such chip, or no such number of it.

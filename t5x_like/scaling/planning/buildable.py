@@ -1,4 +1,4 @@
-"""The nearest model that a family can build, how it is trained, and the command that does."""
+"""The nearest model that a family can build, its training, and the command to train it."""
 
 import dataclasses
 import math
@@ -54,17 +54,17 @@ class Buildable:
 
     @property
     def training_flops(self) -> float:
-        """Of all steps, exact."""
+        """The exact FLOPs of all steps."""
         return self.flops_per_token * self.training.tokens
 
     @property
     def rows(self) -> int:
-        """Of a batch."""
+        """The rows of a batch."""
         return self.training.batch_tokens // self.feature_lengths["targets"]
 
     @property
     def bindings(self) -> dict[str, Any]:
-        """Macros, for the files of `gin_files`."""
+        """The macros to bind after `gin_files`."""
         return {
             **self.shape.bindings,
             **dict(self.architecture.bindings),
@@ -77,29 +77,29 @@ class Buildable:
 
     @property
     def gin_files(self) -> tuple[str, ...]:
-        """Of a training, in order."""
+        """The gin files of the training, in order."""
         files = self.architecture.files
         return "optimizers/adamw.gin", *files, self.task_file, "runs/pretrain.gin"
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """Of `t5x-like`, to train it."""
+        """The arguments of `t5x-like` that train it."""
         files = [f"--gin_file={name}" for name in self.gin_files]
         bindings = [f"--gin.{name}={value}" for name, value in self.bindings.items()]
         return "train", *files, *bindings, f"--gin.MODEL_DIR=runs/{self.architecture.family}_plan"
 
     @property
     def command(self) -> str:
-        """A shell command that trains it, on one line."""
+        """A shell command that trains it, in one line."""
         return shlex.join(["t5x-like", *self.arguments])
 
     def counted(self, kind: str) -> int:
-        """N as a law counts it: active parameters, with or without embeddings."""
+        """N as the law counts it: active parameters, with or without embeddings."""
         embeddings = self.size.parameters - self.size.without_embeddings
         return self.size.active - (embeddings if kind == WITHOUT_EMBEDDINGS else 0)
 
     def notes(self, devices: int) -> list[str]:
-        """What to know before training it on so many devices."""
+        """Caveats about training it on this number of devices."""
         notes = []
         if self.rows % devices:
             notes.append(
@@ -109,12 +109,12 @@ class Buildable:
         if "inputs" in self.feature_lengths:
             notes.append(
                 "D counts target tokens; the laws were measured on decoders, so that for an "
-                "encoder-decoder they are a guide at best."
+                "encoder-decoder they are only a rough guide."
             )
         return notes
 
     def to_json(self, law: Law) -> dict[str, Any]:
-        """Numbers, and the loss that the law predicts for the model as built."""
+        """Converts it to numbers, with the loss that the law predicts for the model as built."""
         parameters, training = self.counted(law.parameters_kind), self.training
         loss = law.loss(parameters, training.tokens)
         return {
@@ -147,7 +147,7 @@ def buildable(
     row_tokens: int | None = None,
     devices: int = 1,
 ) -> Buildable:
-    """The model of a family nearest to N, and its training on D tokens.
+    """Finds the model of a family nearest to N, and its training on D tokens.
 
     Args:
       architecture: the family.
@@ -190,9 +190,9 @@ def buildable(
 def _training(recipe: Recipe, parameters: int, tokens: float, row: int, devices: int) -> Training:
     """The recipe's training, with a batch that meshes can divide.
 
-    Rows are a multiple of `devices` times the largest power of two that leaves 16 multiples; where
-    there are fewer rows than devices, of that power of two alone. A `rows_multiple` of the
-    recipe's own is kept.
+    The rows are a multiple of `devices` times the largest power of two that leaves 16 multiples;
+    with fewer rows than devices, of that power of two only. The recipe's own `rows_multiple` is
+    kept.
     """
     found = recipe.training(parameters, tokens, row_tokens=row)
     rows = found.batch_tokens // row
@@ -207,7 +207,7 @@ def _training(recipe: Recipe, parameters: int, tokens: float, row: int, devices:
 def _without_embeddings(
     architecture: Architecture, parameters: float, recipe: Recipe, shape: Shape
 ) -> Shape:
-    """The shape whose N without embeddings comes closest, from one nearest in all."""
+    """The shape whose N without embeddings is nearest, searched from one nearest in total N."""
     for _ in range(4):
         size = size_of(architecture, shape)
         embeddings = size.parameters - size.without_embeddings

@@ -1,4 +1,4 @@
-"""A law asked backwards: the budget, the tokens or the model for what is wanted.
+"""Solves a law for the budget, the tokens or the model size that reach a target.
 
 All results are NaN where the law has no answer within `FEW` and `MANY`.
 """
@@ -14,19 +14,19 @@ FEW, MANY = 1.0, 1e40  # FLOPs, parameters or tokens
 
 
 def flops_for_parameters(law: Law, parameters: ArrayLike) -> Floats:
-    """The budget whose best N is `parameters`."""
+    """The budget whose optimal N is `parameters`."""
     wanted = np.asarray(parameters, dtype=np.float64)
     return solve(lambda flops: law.optimum(flops)[0] - wanted)
 
 
 def flops_for_tokens(law: Law, tokens: ArrayLike) -> Floats:
-    """The budget whose best D is `tokens`."""
+    """The budget whose optimal D is `tokens`."""
     wanted = np.asarray(tokens, dtype=np.float64)
     return solve(lambda flops: law.optimum(flops)[1] - wanted)
 
 
 def flops_for_loss(law: Law, loss: ArrayLike) -> Floats:
-    """The least budget that reaches `loss` nats."""
+    """The smallest budget that reaches `loss` nats."""
     wanted = np.asarray(loss, dtype=np.float64)
     return solve(lambda flops: wanted - loss_of(law, *law.optimum(flops)))
 
@@ -44,10 +44,10 @@ def parameters_for_loss(law: Law, tokens: ArrayLike, loss: ArrayLike) -> Floats:
 
 
 def cheapest_in_use(law: Law, loss: float, inference_tokens: float) -> tuple[float, float]:
-    """N and D of the least 6ND + 2N·`inference_tokens` at a fixed loss.
+    """The N and D that minimise 6ND + 2N·`inference_tokens` at a fixed loss.
 
-    Sardana and Frankle 2023, "Beyond Chinchilla-Optimal", equation 3: a smaller model trained
-    for longer costs more to train and less to use. NaN where no model reaches the loss.
+    Sardana and Frankle 2023, "Beyond Chinchilla-Optimal", equation 3: a smaller model that is
+    trained for longer costs more to train and less to use. NaN if no model reaches the loss.
     """
     best = float(law.optimum(flops_for_loss(law, loss))[0])
 
@@ -62,10 +62,10 @@ def cheapest_in_use(law: Law, loss: float, inference_tokens: float) -> tuple[flo
 
 
 def loss_of(law: Law, parameters: ArrayLike, tokens: ArrayLike) -> Floats:
-    """The loss of a law that predicts one.
+    """The loss by a law that predicts one.
 
     Raises:
-      ValueError: it does not.
+      ValueError: the law predicts no loss.
     """
     loss = law.loss(parameters, tokens)
     if loss is None:
@@ -74,9 +74,9 @@ def loss_of(law: Law, parameters: ArrayLike, tokens: ArrayLike) -> Floats:
 
 
 def solve(rising: Callable[[Floats], Floats]) -> Floats:
-    """Where a rising function crosses zero between `FEW` and `MANY`, elementwise.
+    """Finds the root of an increasing function between `FEW` and `MANY`, elementwise.
 
-    Bisects the logarithm, to the last digit or two of a double.
+    Bisects the logarithm, to the last digits of a double.
     """
     below, above = rising(np.asarray(FEW)), rising(np.asarray(MANY))
     low = np.full(np.shape(below), np.log(FEW))
@@ -90,11 +90,11 @@ def solve(rising: Callable[[Floats], Floats]) -> Floats:
 
 
 def least(function: Callable[[Floats], Floats], bounds: Floats) -> Floats:
-    """Where a function of one minimum is least, elementwise.
+    """Finds the minimum of a unimodal function, elementwise.
 
     Args:
       function: takes `[..., points]`.
-      bounds: `[..., 2]`, low and high.
+      bounds: `[..., 2]`, lower and upper.
     """
     low, high = bounds[..., 0], bounds[..., 1]
     steps = np.linspace(0, 1, 65)

@@ -1,4 +1,4 @@
-"""The law of a plan: a published one by its name, or one of a fit's file."""
+"""Loads the law of a plan: a published law by its name, or a fit's file."""
 
 import dataclasses
 import json
@@ -13,14 +13,14 @@ from t5x_like.scaling import laws
 from t5x_like.scaling.named_laws import KnownLaw, known
 
 _NO_SAMPLES = "the fit has no bootstrap samples (`fit --bootstrap 1000`), so there is no interval."
-_NO_LOSS = "the fit divides a budget and predicts no loss; one by approach3 does."
+_NO_LOSS = "the fit only allocates a budget, and predicts no loss; fit with approach3 for that."
 
 
 def chosen_law(name: str) -> KnownLaw:
-    """The law of a name (`named_laws.NAMES`) or of a file that `fit --json` printed.
+    """Loads a law by name (`named_laws.NAMES`), or from a file that `fit --json` wrote.
 
     Raises:
-      UserError: neither.
+      UserError: there is no such name or file.
     """
     path = Path(name)
     if path.suffix == ".json" or path.is_file():

@@ -1,4 +1,4 @@
-"""What to train: the best model for a budget by a law, and the inverse questions."""
+"""Plans a training run by a scaling law: the optimal model for a budget, or the inverse."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +13,13 @@ from t5x_like.scaling.planning.query import Interval, Point, Question, answer, i
 from t5x_like.scaling.planning.repeated_data import RepeatedData
 from t5x_like.scaling.recipe import Architecture, Recipe
 
-# Muennighoff et al. 2023: to here repetitions are almost as good as new tokens (figure 1).
+# Muennighoff et al. 2023, figure 1: up to here repeated tokens are almost as good as new ones.
 _FREE_EPOCHS = 4
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The answer; `to_json` has everything.
+    """A plan: the law's answer, a model to build, and its cost.
 
     Attributes:
       question: what was given.
@@ -48,7 +48,7 @@ class Plan:
 
     @property
     def training_flops(self) -> float:
-        """Of the model that can be built, exactly; 6ND where there is none."""
+        """The exact FLOPs of the model that can be built; 6ND if there is none."""
         return self.model.training_flops if self.model else self.point.flops
 
     @property
@@ -66,7 +66,7 @@ class Plan:
         return self.accelerators.hours(self.training_flops, self.mfu) / self.accelerators.count / 24
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, in numbers, strings, lists and dicts."""
+        """Converts the plan to numbers, strings, lists and dicts."""
         question, point, model = self.question, self.point, self.model
         written: dict[str, Any] = {
             "law": self.known.law.to_json(),
@@ -117,7 +117,7 @@ def plan(
     accelerators: Accelerators | None = None,
     mfu: float = 0.4,
 ) -> Plan:
-    """The plan for a question.
+    """Answers a question by a law, and plans the training of a model.
 
     Args:
       question: what is given.
@@ -129,8 +129,8 @@ def plan(
       mfu: share of their peak that training is taken to reach.
 
     Raises:
-      UserError: the law has no answer, or does not know losses and is asked for one; no such law
-        or family.
+      UserError: the law has no answer, or predicts no loss and is asked for one; no such law or
+        family.
     """
     if not 0 < mfu <= 1:
         raise UserError(f"--mfu={mfu:g}: a share of the chips' peak, above 0 and at most 1.")
@@ -181,7 +181,7 @@ def _notes(known: KnownLaw, law: Law, question: Question, point: Point) -> list[
         times = point.flops / known.budgets[1]
         notes.append(
             f"{point.flops:.3g} FLOPs are {times:,.0f} times the largest run behind "
-            f"{law.name}: an extrapolation, of whose form the interval says nothing."
+            f"{law.name}: an extrapolation; the interval does not cover errors of the law's form."
         )
     if isinstance(law, RepeatedData):
         epochs = point.tokens / law.unique_tokens

@@ -1,4 +1,4 @@
-"""A question to a law, and its answer: N, D, the loss and their intervals."""
+"""A question to a law and its answer: N, D, the loss and their intervals."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from t5x_like.scaling.laws import Law
 from t5x_like.scaling.planning import invert_law
 from t5x_like.scaling.planning.repeated_data import RepeatedData
 
-# A repetition that is worth less than this share of new tokens is refused.
+# Plans whose last repetition is worth less than this share of new tokens are refused.
 _LEAST_WORTH = 0.01
 _PERCENTILES = (2.5, 97.5)
 
@@ -22,9 +22,9 @@ Interval = tuple[float, float | None]
 
 @dataclass(frozen=True)
 class Question:
-    """What is given. The law finds the rest.
+    """The given quantities, from which the law computes the others.
 
-    One of the first four, or two that are not `flops` and `loss`.
+    One of the first four is given, or two other than `flops` and `loss`.
 
     Attributes:
       flops: the training budget C.
@@ -62,19 +62,19 @@ class Question:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The names of the quantities that are given, of the first four."""
+        """The names of the given quantities among the first four."""
         names = ("flops", "parameters", "tokens", "loss")
         return tuple(name for name in names if getattr(self, name) is not None)
 
     @property
     def chooses_for_inference(self) -> bool:
-        """Whether N and D are chosen to make training and inference cheapest."""
+        """Whether N and D minimise the cost of training and inference together."""
         return self.inference_tokens is not None and self.given in (("flops",), ("loss",))
 
 
 @dataclass(frozen=True)
 class Point:
-    """A model size, its tokens and what comes of them.
+    """A model size, its number of tokens and the resulting loss.
 
     Attributes:
       parameters: N.
@@ -88,23 +88,23 @@ class Point:
 
     @property
     def flops(self) -> float:
-        """Of training, 6ND."""
+        """The FLOPs of training, 6ND."""
         return 6 * self.parameters * self.tokens
 
     def with_inference(self, inference_tokens: float) -> float:
-        """FLOPs of training and inference, 6ND + 2N·`inference_tokens`."""
+        """The FLOPs of training and inference, 6ND + 2N·`inference_tokens`."""
         return self.flops + 2 * self.parameters * inference_tokens
 
 
 def answer(law: Law, question: Question) -> tuple[Point, Point | None]:
-    """N, D and the loss by the law.
+    """Computes N, D and the loss by the law.
 
     Returns:
-      The point; and that of the training budget alone or of endless data, where inference or
-      repetitions moved it.
+      The point; and that for the training budget alone or for unlimited data, if inference or
+      repetitions changed it.
 
     Raises:
-      UserError: the law has no answer, or knows no loss and is asked for one.
+      UserError: the law has no answer, or predicts no loss and is asked for one.
     """
     _check_loss(law, question)
     parameters, tokens = (float(value) for value in _solve(law, question))
@@ -118,7 +118,7 @@ def answer(law: Law, question: Question) -> tuple[Point, Point | None]:
 
 
 def _with_endless_data(law: Law, question: Question, point: Point) -> Point | None:
-    """What the same budget would do with new tokens alone; None where it has no others."""
+    """The same budget's optimum on unlimited data; None if no data are repeated."""
     if not isinstance(law, RepeatedData) or question.given != ("flops",):
         return None
     if point.tokens <= law.unique_tokens:
@@ -130,9 +130,9 @@ def _with_endless_data(law: Law, question: Question, point: Point) -> Point | No
 def intervals(
     law: Law, samples: Law | None, question: Question, point: Point
 ) -> dict[str, Interval]:
-    """Of the loss at N and D; and of N, D and C, where the bootstrap answers the same question.
+    """The intervals of the loss at N and D, and of N, D and C from each bootstrap sample.
 
-    95% percentiles over the samples, empty without.
+    95% percentiles over the samples; empty without samples.
     """
     if samples is None:
         return {}
@@ -150,7 +150,7 @@ def intervals(
 
 
 def _solve(law: Law, question: Question) -> tuple[Any, Any]:
-    """N and D, or arrays of them for a law of samples; NaN where there is no answer."""
+    """N and D, or arrays of them for a law with samples; NaN if there is no answer."""
     given: dict[str, Any] = {name: getattr(question, name) for name in question.given}
     match given:
         case {"parameters": n, "tokens": d}:
@@ -173,7 +173,7 @@ def _solve(law: Law, question: Question) -> tuple[Any, Any]:
 
 
 def _check_loss(law: Law, question: Question) -> None:
-    """Refuses a loss that the law cannot reach, or a law that knows none."""
+    """Refuses a loss that the law cannot reach, and a law that predicts none."""
     if question.loss is None:
         return
     if law.loss(1e9, 1e10) is None:
@@ -209,7 +209,7 @@ def _loss(law: Law, parameters: float, tokens: float) -> float | None:
 
 
 def _check_epochs(law: RepeatedData, tokens: float) -> None:
-    """Refuses repetitions that are worth nothing."""
+    """Refuses plans whose repetitions are worth almost nothing."""
     most = 1 - law.r_star_d * math.log(_LEAST_WORTH)
     epochs = tokens / law.unique_tokens
     if epochs > most:
@@ -221,7 +221,7 @@ def _check_epochs(law: RepeatedData, tokens: float) -> None:
 
 
 def _percentiles(values: Any) -> Interval:
-    """A sample without an answer, which wants a lower loss than it has, asks for any amount."""
+    """The 95% percentiles; samples that cannot reach the loss count as infinite."""
     reached = np.where(np.isnan(values), np.inf, values)
     low, high = np.percentile(reached, _PERCENTILES, method="nearest")
     return float(low), float(high) if math.isfinite(high) else None

@@ -1,4 +1,4 @@
-"""What a sweep says so far: laws of each variant, multipliers, and in words what is missing."""
+"""Analyses a sweep so far: each variant's laws, the compute multipliers, and what is missing."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -17,27 +17,27 @@ METHODS = {
     "approach2": "Approach 2, IsoFLOP parabolas",
     "approach3": "Approach 3, E + A/Nᵅ + B/Dᵝ",
 }
-# The five coefficients of approach 3 and three runs over, below which a fit says little.
+# Minimum runs for approach 3: its five coefficients and three more.
 RUNS_FOR_APPROACH3 = 8
 # Three points are the fewest that bend, or that show a slope with something left over.
 SIZES_FOR_A_SLOPE = 3
-# Below so many runs, approach 3 is resampled no more often than this.
+# With fewer runs than this, approach 3 has at most so many resamples.
 FEW_RUNS, FEW_RESAMPLES = 30, 200
 # Cells are of one size, for a study of shapes, where their N and D differ by less.
 SAME_SIZE = 0.15
-# How far the aspect ratio must vary to be what is studied.
+# A study of shapes varies the aspect ratio by at least this factor.
 ASPECT_RANGE = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-    """Something that a reader must know.
+    """A note for readers of the report.
 
     Attributes:
       name: in snake_case, for programs.
       about: variant and method, or "" for the whole sweep.
       message: one or more sentences.
-      warning: whether it casts doubt on a number, rather than says what is missing.
+      warning: whether it makes a number doubtful, and not just missing.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Note:
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """A sweep and what was computed from it.
+    """A sweep and the results computed from it.
 
     Attributes:
       sweep: the runs.
@@ -74,7 +74,7 @@ class Analysis:
 def analyse(
     sweep: SweepRuns, *, baseline: str | None = None, bootstrap: int = 1000, seed: int = 0
 ) -> Analysis:
-    """Fits what can be fitted.
+    """Fits every law that the finished runs allow.
 
     Args:
       sweep: the runs so far.
@@ -102,7 +102,7 @@ def analyse(
                 notes.append(Note("not_fitted", about, reason))
                 continue
             try:
-                # FLOPs are of what a token passes, so N must be too.
+                # FLOPs count active parameters, so N must too.
                 count = "active" if sweep.has_experts else None
                 resamples = _resamples(method, len(table.frame), bootstrap)
                 found = fit(table, method, bootstrap=resamples, seed=seed, count=count)
@@ -116,12 +116,12 @@ def analyse(
 
 
 def _resamples(method: str, runs: int, wanted: int) -> int:
-    """Fewer where each has to be searched from many starts, as resamples of few runs have to."""
+    """The number of resamples; fewer for few runs, which need a search from many starts."""
     return min(wanted, FEW_RESAMPLES) if method == "approach3" and runs < FEW_RUNS else wanted
 
 
 def described(variant: str, method: str) -> str:
-    """The words for a fit: the variant, if the sweep has any, and the method."""
+    """Describes a fit: the variant, if the sweep has any, and the method."""
     title = METHODS[method]
     return f"{variant}: {title}" if variant else title
 
@@ -141,7 +141,7 @@ def _progress(sweep: SweepRuns) -> list[Note]:
 
 
 def _notes_of(found: Fit, about: str) -> list[Note]:
-    """A fit's warnings, and the runs that it could not use."""
+    """The notes for a fit's warnings, and for the runs that it could not use."""
     notes = [Note(each["name"], about, each["message"], warning=True) for each in found.warnings]
     by_reason: dict[str, list[str]] = {}
     for row in found.rows_left_out:
@@ -153,7 +153,7 @@ def _notes_of(found: Fit, about: str) -> list[Note]:
 
 
 def _hindrance(method: str, sweep: SweepRuns, variant: str) -> str | None:
-    """Why a method cannot be used, in words; None if it can."""
+    """Explains why a method cannot be used; None if it can."""
     runs = sweep.done[sweep.done["variant"] == variant]
     if method == "approach1":
         curves = sweep.curves[sweep.curves["variant"] == variant]
@@ -184,7 +184,7 @@ def _hindrance(method: str, sweep: SweepRuns, variant: str) -> str | None:
 
 
 def _table(sweep: SweepRuns, variant: str) -> runs_table.RunsTable:
-    """The finished runs of a variant and all training curves, as `fit` takes them."""
+    """The finished runs of a variant and all training curves, in the format of `fit`."""
     runs = sweep.done[sweep.done["variant"] == variant]
     curves = sweep.curves[sweep.curves["variant"] == variant]
     table = runs_table.from_frame(runs, "the sweep")
@@ -218,7 +218,7 @@ def _multipliers(
 
 
 def shape_study(runs: pd.DataFrame) -> pd.DataFrame:
-    """Cells that differ in shape and not in size (Kaplan et al. 2020, section 3.1).
+    """Compares cells of different shape but equal size (Kaplan et al. 2020, section 3.1).
 
     Returns:
       a row for each: `name`, `variant`, `group` (a number), `parameters`,
@@ -252,7 +252,7 @@ def shape_study(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_json(analysis: Analysis) -> dict[str, Any]:
-    """What `report --json` prints, but for the files; None for what is not finite."""
+    """Makes what `report --json` prints, except the files; None for non-finite numbers."""
     sweep, found = analysis.sweep, analysis.multipliers
     return _finite(
         {

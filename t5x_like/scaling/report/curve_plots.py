@@ -1,4 +1,4 @@
-"""The page's plots of whole runs: training curves and residuals."""
+"""The page's plots of training curves and residuals."""
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,12 @@ from t5x_like.scaling.report.traces import (
     marker_trace,
 )
 
-# Points of a curve that are kept for the page.
+# Maximum points of a curve on the page.
 CURVE_POINTS = 120
 
 
 def envelopes(analysis: Analysis, hover: Hover) -> list[Plot]:
-    """Training curves of each variant and the lowest loss at each compute."""
+    """Plots each variant's training curves and the lowest loss at each compute."""
     found = []
     for name in analysis.sweep.variants:
         curves = analysis.sweep.curves
@@ -35,7 +35,7 @@ def envelopes(analysis: Analysis, hover: Hover) -> list[Plot]:
         for run, curve in curves.groupby("name", sort=False):
             kept = thinned(curve.sort_values("flops"))
             share = (np.log(kept["parameters"].iloc[0]) - low) / (high - low)
-            # One box a curve, not one for each of its points: they say the same.
+            # One hover box for a curve; those of its points would be the same.
             box = {**hover.columns([str(run)]), "hovertext": hover.text(str(run))}
             data.append(
                 line_trace(
@@ -70,7 +70,7 @@ def envelopes(analysis: Analysis, hover: Hover) -> list[Plot]:
 
 
 def thinned(curve: pd.DataFrame) -> pd.DataFrame:
-    """At most `CURVE_POINTS` rows, evenly in log FLOPs, with the last."""
+    """Thins a curve to `CURVE_POINTS` rows, evenly in log FLOPs, with the last."""
     if len(curve) <= CURVE_POINTS:
         return curve
     logs = np.log(curve["flops"].to_numpy(np.float64))
@@ -79,7 +79,7 @@ def thinned(curve: pd.DataFrame) -> pd.DataFrame:
 
 
 def _size_bar(low: float, high: float, lowest: pd.DataFrame) -> Json:
-    """An unseen point that brings the scale of colours for N."""
+    """An invisible point that carries the colour bar of N."""
     places = style.ticks(low, high) if high > 1.01 * low else [low]
     colours = style.sequence(8)
     return {
@@ -108,7 +108,7 @@ def _size_bar(low: float, high: float, lowest: pd.DataFrame) -> Json:
 
 
 def residuals(analysis: Analysis, hover: Hover) -> list[Plot]:
-    """What approach 3 leaves unexplained, against N and against D."""
+    """Plots the residuals of approach 3 against N and against D."""
     fits = {
         name: fitted
         for name in analysis.sweep.variants
@@ -139,8 +139,8 @@ def residuals(analysis: Analysis, hover: Hover) -> list[Plot]:
             "showlegend": len(fits) > 1,
         }
         caption = (
-            "What approach 3 leaves unexplained. A trend here is a form that does not hold, or "
-            "runs that were trained differently."
+            "Log loss minus its prediction. A trend means that the form does not hold, or "
+            "that the runs were trained differently."
         )
         title = f"Residuals against {letter}"
         found.append(Plot(html_id("residuals", letter), "residuals", title, caption, data, layout))

@@ -1,4 +1,4 @@
-"""Figures for a paper, each as PNG and as SVG whose text is text."""
+"""Figures for a paper, each as PNG and as SVG with real text."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -14,16 +14,16 @@ from t5x_like.scaling.report.analysis import METHODS, Analysis
 FORMATS = ("png", "svg")
 WIDTH = 6.75
 """Inches: the text of a page."""
-# Rows of a legend beside its axes, before it takes a second column.
+# Maximum rows of a legend before it gets a second column.
 LEGEND_ROWS = 12
 
 
 def write_figures(analysis: Analysis, folder: Path) -> list[Path]:
-    """Draws every figure that the sweep has numbers for.
+    """Draws every figure that the sweep has data for.
 
     Args:
-      analysis: what is drawn.
-      folder: is made; gets NAME.png and NAME.svg.
+      analysis: the data.
+      folder: is created; gets NAME.png and NAME.svg.
 
     Returns:
       the files.
@@ -59,7 +59,7 @@ def _drawn(analysis: Analysis) -> Iterator[tuple[str, Any]]:
 
 
 def _grid(count: int, columns: int, height: float, **shared: Any) -> tuple[Any, list[Any]]:
-    """A figure of `count` axes in rows of `columns`; `height` inches a row."""
+    """Makes a figure of `count` axes in rows of `columns`; `height` inches a row."""
     from matplotlib.figure import Figure
 
     columns = min(columns, count)
@@ -72,7 +72,7 @@ def _grid(count: int, columns: int, height: float, **shared: Any) -> tuple[Any, 
 
 
 def _legend(axes: Any, title: str | None = None) -> None:
-    """Beside the axes, where it covers no point."""
+    """Places the legend beside the axes, where it hides no point."""
     handles, labels = axes.get_legend_handles_labels()
     if labels:
         columns = math.ceil(len(labels) / LEGEND_ROWS)
@@ -83,7 +83,7 @@ def _legend(axes: Any, title: str | None = None) -> None:
 
 
 def isoflop(analysis: Analysis) -> Any:
-    """Loss against N for each budget, with parabolas, their minima and intervals."""
+    """Plots loss against N for each budget, with parabolas, their minima and intervals."""
     panels = {name: series.isoflops(analysis, name) for name in analysis.sweep.variants}
     panels = {name: groups for name, groups in panels.items() if groups}
     if not panels:
@@ -133,7 +133,7 @@ def _minimum(axes: Any, minimum: Any, colour: str) -> None:
 
 
 def optimum(analysis: Analysis) -> Any:
-    """N and D of the lowest loss against C, with the published laws beside them."""
+    """Plots optimal N and D against C, with the published laws."""
     lines = series.optima(analysis, analysis.baseline)
     if not any(not line.published for line in lines):
         return None
@@ -156,7 +156,7 @@ def optimum(analysis: Analysis) -> Any:
             else:
                 colour = style.cycled(style.COLOURS, own)
                 axes.fill_between(line.flops, values[1], values[2], color=colour, alpha=0.18, lw=0)
-                # The first is the widest, so that those above it leave its rims to be seen.
+                # The first is the widest, so that its edges stay visible below the others.
                 axes.plot(
                     line.flops, values[0], color=colour, label=line.label, zorder=3,
                     linewidth=max(1.2, 3.4 - 1.1 * own),
@@ -187,7 +187,7 @@ def _minima_points(axes: Any, minima: pd.DataFrame, quantity: str) -> None:
 
 
 def envelope(analysis: Analysis) -> Any:
-    """Training curves against compute, and the lowest loss at each."""
+    """Plots training curves against compute, and the lowest loss at each."""
     curves = analysis.sweep.curves
     curves = curves[curves["variant"] == analysis.baseline]
     lowest = series.envelope(curves)
@@ -223,7 +223,7 @@ def envelope(analysis: Analysis) -> Any:
 
 
 def residuals(analysis: Analysis) -> Any:
-    """Log loss less its prediction by approach 3, against N and against D."""
+    """Plots the residuals of log loss by approach 3, against N and against D."""
     fits = {name: found for name in analysis.sweep.variants
             if (found := analysis.fits.get((name, "approach3"))) is not None}  # fmt: skip
     if not fits:
@@ -253,7 +253,7 @@ def residuals(analysis: Analysis) -> Any:
 
 
 def variants(analysis: Analysis) -> Any:
-    """Loss at the optimum against compute, and the compute multipliers with intervals."""
+    """Plots optimal loss against compute, and compute multipliers with intervals."""
     found = analysis.multipliers
     if found is None or not found.curves:
         return None
@@ -291,7 +291,7 @@ def _multipliers(axes: Any, analysis: Analysis, names: list[str]) -> None:
     labels = []
     for place, row in enumerate(table.to_dict("records")):
         colour = style.cycled(style.COLOURS, names.index(row["variant"]))
-        # What is infinite goes on to the edge.
+        # Infinite values are drawn to the edge.
         at, low, high = np.clip([row["multiplier"], row["low"], row["high"]], *limits)
         axes.plot([low, high], [place, place], color=colour, linewidth=1.6)
         axes.plot(at, place, "o", color=colour, markersize=6)
@@ -305,7 +305,7 @@ def _multipliers(axes: Any, analysis: Analysis, names: list[str]) -> None:
 
 
 def shapes(analysis: Analysis) -> Any:
-    """The increase of loss against the aspect ratio, at fixed N."""
+    """Plots the increase of loss against the aspect ratio, at fixed N."""
     rows = analysis.shapes
     if rows.empty:
         return None

@@ -1,4 +1,4 @@
-"""A data frame as a table of the page: numbers as a reader wants them, sortable by their values."""
+"""Formats a data frame as a sortable HTML table."""
 
 import html
 from collections.abc import Iterable, Mapping
@@ -18,11 +18,11 @@ FLOPS = {"flops", "budget", "model_flops"}
 
 
 def table(frame: pd.DataFrame, titles: Mapping[str, str], runs: Iterable[str] | None = None) -> str:
-    """The HTML.
+    """Makes the HTML.
 
     Args:
-      frame: what to show; a column's name says how its numbers are written.
-      titles: column -> heading; the name itself where there is none.
+      frame: the data; a column's name determines its number format.
+      titles: column -> heading; by default the column's name.
       runs: whose gin file a click on each row shows.
     """
     texts = {name: _is_text(frame[name]) for name in frame.columns}

@@ -1,4 +1,4 @@
-"""One HTML page with everything inside: plots, tables, warnings, gin files and plotly.js."""
+"""The report as one self-contained HTML page: plots, tables, warnings, gin files, plotly.js."""
 
 import html
 import importlib.resources
@@ -70,7 +70,7 @@ RUN_COLUMNS = {
 
 
 def page_text(analysis: Analysis, tables: Tables) -> str:
-    """The page."""
+    """Makes the page."""
     from plotly.offline import get_plotlyjs
 
     plots = all_plots(analysis)
@@ -87,7 +87,7 @@ def page_text(analysis: Analysis, tables: Tables) -> str:
         "plots": _script_json([_plot_json(plot) for plot in plots]),
         "runs": _script_json(_runs(analysis)),
         "lightened": json.dumps(_lightened()),
-        # The end of a script element must not stand within one.
+        # `</script>` must not occur inside a script element.
         "plotly": get_plotlyjs().replace("</script", r"<\/script"),
     }
     template = importlib.resources.files(__package__).joinpath("page.html").read_text("utf-8")
@@ -135,14 +135,14 @@ def _plot_json(plot: Plot) -> dict[str, Any]:
 
 
 def _lightened() -> dict[str, str]:
-    """Each colour → what stands for it on a dark page: mixed with white until it can be seen."""
+    """Maps each colour to its replacement on a dark page, mixed with white for contrast."""
     used = {*style.COLOURS, *(style.colour_at(share) for share in np.linspace(0, 1, 2))}
     used |= {colour for count in range(1, 40) for colour in style.sequence(count)}
     return {colour: style.on_dark(colour) for colour in sorted(used)}
 
 
 def _runs(analysis: Analysis) -> dict[str, dict[str, str]]:
-    """What is shown of a run that was clicked."""
+    """The details of each run, shown when it is clicked."""
     found = {}
     for cell in analysis.sweep.cells.to_dict("records"):
         name = str(cell["name"])
@@ -177,7 +177,7 @@ def _body(analysis: Analysis, tables: Tables, plots: list[Plot]) -> str:
         if chosen:
             one = " one" if len(chosen) == 1 else ""
             drawn = "".join(
-                # Plots that differ in the variant alone share what is said of them.
+                # Plots that differ in the variant only share a caption.
                 _figure(plot, plot.caption not in [other.caption for other in chosen[:i]])
                 for i, plot in enumerate(chosen)
             )
@@ -196,7 +196,7 @@ def _body(analysis: Analysis, tables: Tables, plots: list[Plot]) -> str:
 
 
 def _tells(cells: pd.DataFrame, column: str) -> bool:
-    """Whether a column is worth its width."""
+    """Whether a column has information worth its width."""
     if column == "variant":
         return cells[column].nunique() > 1
     if column == "active_parameters":
@@ -261,7 +261,7 @@ def _laws(analysis: Analysis, laws: pd.DataFrame) -> str:
         return "<p>No law could be fitted yet; the reasons are above.</p>"
     laws = laws.assign(
         method=laws["method"].map(METHODS),
-        # What is solved directly has one start.
+        # Linear fits have one start.
         starts_agreeing=[
             f"{agreeing} of {starts}" if starts > 1 else "direct"
             for agreeing, starts in zip(laws["starts_agreeing"], laws["starts"], strict=True)
@@ -272,4 +272,4 @@ def _laws(analysis: Analysis, laws: pd.DataFrame) -> str:
     coefficients = table(laws[~predicted].drop(columns="flops"), TITLES)
     best = laws[predicted].drop(columns=["rows_used", "starts_agreeing"])
     best = best.assign(quantity=best["quantity"].map(PREDICTED))
-    return f"{coefficients}<h3>What they say of larger budgets</h3>{table(best, TITLES)}"
+    return f"{coefficients}<h3>Predictions for larger budgets</h3>{table(best, TITLES)}"

@@ -1,4 +1,4 @@
-"""The page's plots: loss against N, N and D against compute, and the order of all."""
+"""The page's plots: loss against N, N and D against compute, and the order of all plots."""
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from t5x_like.scaling.report.variant_plots import shapes, variants
 
 
 def all_plots(analysis: Analysis) -> list[Plot]:
-    """Every plot that the sweep has numbers for, in the order of the page."""
+    """Makes every plot that the sweep has data for, in the order of the page."""
     hover = Hover(analysis)
     return [
         *_isoflops(analysis, hover),
@@ -135,7 +135,7 @@ def _optima(analysis: Analysis) -> list[Plot]:
                 published += 1
                 continue
             colour = style.cycled(style.COLOURS, own)
-            width = max(1.6, 5.2 - 1.8 * own)  # the rims of the lower ones stay to be seen
+            width = max(1.6, 5.2 - 1.8 * own)  # so that the edges of the lower ones stay visible
             own += 1
             if np.isfinite(values[1:]).all():
                 data.append(band_trace(line.flops, values[1], values[2], colour, line.label))

@@ -1,4 +1,4 @@
-"""What is drawn, as numbers: the same for figures and for the page."""
+"""The data series that figures and page draw."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from t5x_like.scaling.report.style import short, span
 
 Array = np.ndarray
 POINTS = 60
-# The published laws are drawn this far past the budgets on either side.
+# Published laws are drawn up to this factor beyond the budgets on either side.
 DECADES_BEYOND = 0.5
-# A law whose N is this many times that of any run has not been determined; it leaves the axes.
+# A law whose N is off by this factor from every run is undetermined, and may leave the axes.
 FAR = 100.0
 
-# What a token passes: all parameters, but for experts. FLOPs are 6·N·D of this N.
+# Active parameters, the N of C = 6·N·D.
 N = "active_parameters"
 MINIMA = (
     *("budget", "parameters", "parameters_low", "parameters_high"),
@@ -56,7 +56,7 @@ class IsoFlop:
 
 @dataclasses.dataclass(frozen=True)
 class Optimum:
-    """N and D that a law gives each budget.
+    """The optimal N and D by a law, for each budget.
 
     Attributes:
       label: for the legend.
@@ -75,7 +75,7 @@ class Optimum:
 
 
 def isoflops(analysis: Analysis, variant: str) -> list[IsoFlop]:
-    """The budgets of a variant, smallest first; empty without budgets."""
+    """The budgets of a variant, ascending; empty if it has none."""
     runs = analysis.sweep.done
     runs = runs[(runs["variant"] == variant) & np.isfinite(runs["budget"])]
     found = minima(analysis, variant)
@@ -95,7 +95,7 @@ def isoflops(analysis: Analysis, variant: str) -> list[IsoFlop]:
 
 
 def minima(analysis: Analysis, variant: str) -> pd.DataFrame:
-    """The minima of approach 2 with their intervals, NaN without a bootstrap; maybe empty."""
+    """The minima of approach 2 with their intervals, NaN without a bootstrap; may be empty."""
     found = analysis.fits.get((variant, "approach2"))
     frame = pd.DataFrame() if found is None or found.minima is None else found.minima
     return frame.reindex(columns=MINIMA)
@@ -117,7 +117,7 @@ def optima(analysis: Analysis, variant: str) -> list[Optimum]:
         parameters, tokens = _allocation(found, grid)
         low, high = _near(cells, N)
         if not ((parameters[0] > low) & (parameters[0] < high)).any():
-            # Its interval would fill the axes, and hide what is there to be seen.
+            # Its interval would fill the axes and hide the rest.
             label += " (undetermined)"
             parameters[1:] = tokens[1:] = np.nan
         lines.append(Optimum(label, grid, parameters, tokens, published=False))
@@ -137,7 +137,7 @@ def optima(analysis: Analysis, variant: str) -> list[Optimum]:
 
 
 def window(analysis: Analysis, lines: Sequence[Optimum], quantity: str) -> tuple[float, float]:
-    """The N or D to show: all lines, unless one is far from any run, as an undetermined law is."""
+    """The range of N or D to show: all lines, except undetermined ones far from any run."""
     drawn = np.concatenate([getattr(line, quantity)[0] for line in lines])
     column = N if quantity == "parameters" else "tokens"
     return span(np.clip(drawn, *_near(analysis.sweep.cells, column)))
@@ -150,7 +150,7 @@ def _near(cells: pd.DataFrame, column: str) -> tuple[float, float]:
 
 
 def n_label(analysis: Analysis) -> str:
-    """What an axis calls N."""
+    """The axis label of N."""
     return "active parameters N" if analysis.sweep.has_experts else "parameters N"
 
 
@@ -168,7 +168,7 @@ def _allocation(found: Fit, grid: Array) -> tuple[Array, Array]:
 
 
 def envelope(curves: pd.DataFrame) -> pd.DataFrame:
-    """The lowest loss at each compute, over all curves: `flops`, `loss`, `name`."""
+    """The lowest loss over all curves at each compute: `flops`, `loss`, `name`."""
     usable = curves[(curves["flops"] > 0) & np.isfinite(curves["loss"])]
     if usable.empty:
         return pd.DataFrame({"flops": [], "loss": [], "name": []})
@@ -188,7 +188,7 @@ def envelope(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def loss_window(curves: pd.DataFrame, lowest: pd.DataFrame) -> tuple[float, float]:
-    """The losses to show: those of the first steps are of no interest."""
+    """The range of losses to show, without those of the first steps."""
     ends = curves.sort_values("step").groupby("name")["loss"].last()
     low, high = float(lowest["loss"].min()), float(ends.max())
     high = max(high, float(lowest["loss"].quantile(0.9)))
@@ -205,6 +205,6 @@ def headline_multipliers(analysis: Analysis) -> pd.DataFrame:
 
 
 def group_label(group: pd.DataFrame) -> str:
-    """What a legend calls cells of one size: N, and the variant where there are some."""
+    """The legend's label of cells of one size: N, and the variant if there are several."""
     size = short(float(group["parameters"].median()), 2)
     return f"{size} {group['variant'].iloc[0]}".strip()

@@ -1,15 +1,15 @@
-"""How the report draws: colours, numbers and axes, the same in figures and on the page."""
+"""Colours, number formats and axes that figures and page share."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-# Okabe & Ito 2008: eight colours that colour-blind readers tell apart, less the yellow, which is
-# pale on white, and with the black first to be used last.
+# Okabe & Ito 2008: eight colours that colour-blind readers can distinguish, without yellow, which
+# is pale on white, and with black last.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 GREY = "#767676"
-# Of the published laws, which stay behind what was measured; told apart by their dashes too.
+# Of the published laws, which are drawn behind the data; their dashes differ too.
 PUBLISHED_DASHES = ("dash", "dot", "dashdot", "12px,3px", "6px,2px,2px,2px,2px,2px")
 DASHES: Any = ("--", ":", "-.", (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
@@ -18,13 +18,13 @@ PLOTLY_MARKERS = (
     "triangle-left", "triangle-right", "star",
 )  # fmt: skip
 
-# Viridis, less its last quarter, which is pale on white.
+# Viridis without its last quarter, which is pale on white.
 _SEQUENCE = (
     (0.267, 0.005, 0.329), (0.279, 0.175, 0.483), (0.230, 0.322, 0.546), (0.173, 0.449, 0.558),
     (0.128, 0.567, 0.551), (0.158, 0.684, 0.502), (0.369, 0.789, 0.383),
 )  # fmt: skip
 
-# The page's surface where the reader asked for a dark one.
+# The page's background in dark mode.
 _DARK = np.array([0x16, 0x18, 0x1C]) / 255
 
 RC: Any = {
@@ -44,9 +44,9 @@ RC: Any = {
     "axes.axisbelow": True,
     "lines.linewidth": 1.5,
     "lines.markersize": 4.5,
-    # Text that can be selected, searched and set in the font of a paper.
+    # Real text, which can be selected, searched and set in a paper's font.
     "svg.fonttype": "none",
-    # The same file from the same numbers.
+    # The same data give the same bytes.
     "svg.hashsalt": "t5x-like",
     "savefig.dpi": 220,
     "savefig.bbox": "tight",
@@ -62,7 +62,7 @@ def sequence(count: int) -> list[str]:
 
 
 def colour_at(share: float) -> str:
-    """The colour at a share from 0 to 1 of the way from dark to light."""
+    """The colour at a fraction of the way from dark to light."""
     place = float(np.clip(share, 0, 1)) * (len(_SEQUENCE) - 1)
     columns = list(zip(*_SEQUENCE, strict=True))
     parts = [np.interp(place, np.arange(len(_SEQUENCE)), column) for column in columns]
@@ -70,7 +70,7 @@ def colour_at(share: float) -> str:
 
 
 def on_dark(colour: str) -> str:
-    """The colour mixed with white until it stands out on a dark page (3:1, WCAG 2.2, 1.4.11)."""
+    """Mixes a colour with white until its contrast on dark is 3:1 (WCAG 2.2, 1.4.11)."""
     channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     for white in np.linspace(0, 1, 21):
         mixed = channels + white * (1 - channels)
@@ -85,12 +85,12 @@ def _luminance(channels: np.ndarray) -> float:
 
 
 def cycled(choices: Sequence[str], i: int) -> str:
-    """The choice for the i-th thing."""
+    """The i-th choice, cyclically."""
     return choices[i % len(choices)]
 
 
 def short(value: float, digits: int = 3) -> str:
-    """A count as read aloud: 12.3M, 1.5B; powers of ten beyond trillions."""
+    """Formats a count: 12.3M, 1.5B; powers of ten beyond trillions."""
     if not np.isfinite(value):
         return "∞" if value > 0 else "–"
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
@@ -101,17 +101,17 @@ def short(value: float, digits: int = 3) -> str:
 
 
 def times(value: float) -> str:
-    """A compute multiplier: 1.24, or ∞ where the baseline never gets there."""
+    """Formats a compute multiplier: 1.24, or ∞ if the baseline never reaches the loss."""
     return f"{value:.2f}" if np.isfinite(value) else "∞" if value > 0 else "–"
 
 
 def times_within(low: float, high: float) -> str:
-    """The interval of one, " [1.1, 1.4]"; "" where there is none."""
+    """Formats the interval of a multiplier, " [1.1, 1.4]"; "" if there is none."""
     return "" if np.isnan([low, high]).any() else f" [{times(low)}, {times(high)}]"
 
 
 def power(value: float, digits: int = 2) -> str:
-    """FLOPs, 3.2×10¹⁷."""
+    """Formats FLOPs: 3.2×10¹⁷."""
     if not np.isfinite(value) or value <= 0:
         return "–"
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
@@ -121,7 +121,7 @@ def power(value: float, digits: int = 2) -> str:
 
 
 def ticks(low: float, high: float, text: Any = None) -> list[float]:
-    """Places of labels on a log axis: few, of few digits, apart as what `text` makes of them."""
+    """Tick positions on a log axis: few, of few digits, and with different labels."""
     apart = (0.18 if text is power else 0.09) * np.log(high / low)
     kept: list[float] = []
     for place in _plain_places(low, high):
@@ -143,7 +143,7 @@ def _plain_places(low: float, high: float) -> list[float]:
 
 
 def _even_ticks(low: float, high: float) -> list[float]:
-    """Where an axis is less than a decade long, even steps are plainer than those of decades."""
+    """Linear ticks, for log axes of less than a decade."""
     rough = (high - low) / 5
     size = 10.0 ** np.floor(np.log10(rough))
     step = next(size * each for each in (1, 2, 2.5, 5, 10) if size * each >= rough)
@@ -153,7 +153,7 @@ def _even_ticks(low: float, high: float) -> list[float]:
 
 
 def span(values: Any, margin: float = 0.06) -> tuple[float, float]:
-    """The ends of a log axis that holds all values and some air."""
+    """The limits of a log axis that contains all values with a margin."""
     numbers = np.asarray(values, np.float64)
     numbers = numbers[np.isfinite(numbers) & (numbers > 0)]
     low, high = np.log(numbers.min()), np.log(numbers.max())
@@ -175,7 +175,7 @@ def log_axis(axis: Any, limits: tuple[float, float], text: Any = short) -> None:
 
 
 def plotly_log_axis(limits: tuple[float, float], title: str, text: Any = short) -> dict[str, Any]:
-    """A plotly axis that is logarithmic, with plain labels."""
+    """Makes a logarithmic plotly axis, with plain labels."""
     places = ticks(*limits, text)
     return {
         "type": "log",

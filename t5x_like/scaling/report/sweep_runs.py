@@ -1,4 +1,4 @@
-"""The runs of a sweep as the report uses them, read from its directory."""
+"""Reads the runs of a sweep in the form that the report uses."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from t5x_like.errors import UserError
 from t5x_like.scaling.sweeps import results
 
 STATUSES = ("done", "running", "failed", "waiting")
-# Columns that are numbers, though all of their values may be missing.
+# Numeric columns, even if all of their values are missing.
 NUMBERS = (
     *("budget", "parameters", "parameters_without_embeddings", "active_parameters", "tokens"),
     *("flops", "model_flops", "steps", "step", "loss", "train_loss", "learning_rate", "seconds"),
@@ -44,7 +44,7 @@ class SweepRuns:
 
     @property
     def done(self) -> pd.DataFrame:
-        """The runs that are finished, and have a loss."""
+        """The finished runs with a loss."""
         return self.cells[(self.cells["status"] == "done") & np.isfinite(self.cells["loss"])]
 
     @property
@@ -54,11 +54,11 @@ class SweepRuns:
 
     @property
     def has_experts(self) -> bool:
-        """Whether a token passes fewer parameters than there are, in some run."""
+        """Whether some run has fewer active parameters than parameters."""
         return bool((self.cells["active_parameters"] < self.cells["parameters"]).any())
 
     def counts(self) -> dict[str, int]:
-        """How many runs are done, running, failed and waiting."""
+        """The number of runs that are done, running, failed and waiting."""
         found = self.cells["status"].value_counts()
         return {name: int(found.get(name, 0)) for name in STATUSES}
 
@@ -74,10 +74,10 @@ def read_sweep_runs(sweep_dir: str | Path) -> SweepRuns:
     if cells.empty:
         raise UserError(
             f"the sweep in '{sweep_dir}' has planned no run yet: its search of a learning rate "
-            "comes first. Start it again to go on."
+            "comes first. Start it again to resume it."
         )
     gin_files = {row["name"]: Path(row["gin_file"]) for row in cells.to_dict("records")}
-    # As they stand below the sweep's directory, wherever that is moved.
+    # Relative to the sweep's directory, which may have moved.
     for column in ("gin_file", "directory"):
         cells[column] = [Path(path).relative_to(sweep_dir).as_posix() for path in cells[column]]
     return from_frames(
@@ -116,9 +116,9 @@ def from_frames(
 
 
 def _text(path: Path, sweep_dir: Path) -> str:
-    """A gin file, which a waiting run may not have yet, with a name for where the sweep is.
+    """A gin file, with a placeholder for the sweep's directory; empty if not written yet.
 
-    A report that is passed on tells nothing of the machine that it was made on.
+    So a report that is passed on reveals no path of the machine.
     """
     if not path.is_file():
         return ""

@@ -1,4 +1,4 @@
-"""The report's numbers as CSV and Parquet."""
+"""The report's tables, as CSV and Parquet."""
 
 import json
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ MULTIPLIER_COLUMNS = (
 
 
 def all_tables(analysis: Analysis) -> Tables:
-    """The tables by name; one without rows keeps its columns.
+    """Makes the tables by name; one without rows keeps its columns.
 
     Returns:
       `runs` (a row a cell), `minima` (a row a variant and budget, of approach 2), `laws` (a row
@@ -57,7 +57,7 @@ def all_tables(analysis: Analysis) -> Tables:
 
 
 def _law_rows(found: Fit) -> list[dict[str, Any]]:
-    """Coefficients with intervals, then what the law says of each budget."""
+    """The coefficients with intervals, then the predictions for each budget."""
     shared = {
         "objective": found.objective,
         "rows_used": found.rows_used,
@@ -82,7 +82,7 @@ def _law_rows(found: Fit) -> list[dict[str, Any]]:
 
 
 def _flat(cells: pd.DataFrame) -> pd.DataFrame:
-    """With JSON for what no column of a CSV can hold, such as where a run branched off."""
+    """Converts nested values, which CSV cannot hold, to JSON, such as where a run branched off."""
     nested = [
         name for name in cells if cells[name].map(lambda value: isinstance(value, dict)).any()
     ]

@@ -1,7 +1,7 @@
-"""Runs, lines and points as plotly.js reads them, with what a box says of a run.
+"""Runs, lines and points as plotly traces, with hover boxes about the runs.
 
-Strings "theme:ink", "theme:muted", "theme:grid" and "theme:surface" stand for colours that the
-page chooses, light or dark.
+The strings "theme:ink", "theme:muted", "theme:grid" and "theme:surface" are placeholders for
+colours that the page chooses in light or dark mode.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from t5x_like.scaling.report import style
 from t5x_like.scaling.report.analysis import Analysis
 
 INK, MUTED = "theme:ink", "theme:muted"
-# What a hover box holds of a gin file; the whole is shown when its point is clicked.
+# Maximum lines of a gin file in a hover box; a click on the point shows all of it.
 HOVER_LINES, HOVER_COLUMNS = 12, 76
 Json = dict[str, Any]
 
@@ -43,7 +43,7 @@ class Plot:
 
 
 class Hover:
-    """What a box says of a run: its name, its numbers, its gin file and that file's bindings."""
+    """The hover box of a run: its name, numbers, gin file and bindings."""
 
     def __init__(self, analysis: Analysis) -> None:
         cells = analysis.sweep.cells.to_dict("records")
@@ -51,7 +51,7 @@ class Hover:
         self._gin = analysis.sweep.gin_texts
 
     def text(self, name: str) -> str:
-        """HTML of plotly's kind: `<b>`, `<br>`."""
+        """The box in plotly's HTML: `<b>`, `<br>`."""
         cell = self._cells[name]
         numbers = [
             ("N", style.short(cell["parameters"])),
@@ -72,7 +72,7 @@ class Hover:
         return "<br>".join(lines)
 
     def columns(self, names: Iterable[str]) -> Json:
-        """The parts of a trace that make its points tell of their runs."""
+        """The parts of a trace that attach the hover boxes to its points."""
         listed = list(names)
         return {
             "hovertext": [self.text(name) for name in listed],
@@ -82,7 +82,7 @@ class Hover:
 
 
 def gin_bindings(text: str) -> list[str]:
-    """The lines of a gin file that bind something, joined where one goes over several."""
+    """The lines of a gin file that bind something, with continued lines joined."""
     bindings: list[str] = []
     for line in text.splitlines():
         plain = line.strip()
@@ -105,17 +105,17 @@ def _whole(value: float) -> str:
 
 
 def numbers(values: Any) -> list[float | None]:
-    """JSON numbers; what is not finite is a gap."""
+    """Converts values to JSON numbers; non-finite ones become gaps."""
     return [float(v) if np.isfinite(v) else None for v in np.asarray(values, np.float64)]
 
 
 def about(variant: str) -> str:
-    """What a title says of a variant."""
+    """The part of a title that names a variant."""
     return f": {variant}" if variant else ""
 
 
 def html_id(*parts: str) -> str:
-    """An id of the page."""
+    """Makes an HTML id."""
     return "-".join(re.sub(r"\W+", "-", part).strip("-") for part in parts if part)
 
 
@@ -125,21 +125,21 @@ def html_id(*parts: str) -> str:
 def line_trace(
     x: Any, y: Any, colour: str, *, dash: str = "solid", width: float = 2, **more: Any
 ) -> Json:
-    """A line; `more` are keys of plotly's trace."""
+    """Makes a line; `more` are keys of plotly's trace."""
     return {
         "type": "scatter",
         "mode": "lines",
         "x": numbers(x),
         "y": numbers(y),
         "line": {"color": colour, "width": width, "dash": dash},
-        # Lines that are only there for points to lie on leave the box to these.
+        # Lines below points have no hover box of their own.
         "hoverinfo": "name" if more.get("showlegend", True) else "skip",
         **more,
     }
 
 
 def marker_trace(x: Any, y: Any, colour: str, i: int, **more: Any) -> Json:
-    """Points with the i-th symbol; `more` are keys of plotly's trace."""
+    """Makes points with the i-th symbol; `more` are keys of plotly's trace."""
     symbol = style.cycled(style.PLOTLY_MARKERS, i)
     return {
         "type": "scatter",
@@ -152,7 +152,7 @@ def marker_trace(x: Any, y: Any, colour: str, i: int, **more: Any) -> Json:
 
 
 def band_trace(x: Any, low: Any, high: Any, colour: str, label: str) -> Json:
-    """Between two lines, there and back."""
+    """Makes a filled band between two lines."""
     return {
         "type": "scatter",
         "mode": "lines",
@@ -169,7 +169,7 @@ def band_trace(x: Any, low: Any, high: Any, colour: str, label: str) -> Json:
 
 
 def error_bars(values: Any, low: Any, high: Any, colour: str) -> Json | None:
-    """Bars from low to high around values; None where one of them is not known."""
+    """Makes error bars from low to high; None if one of them is unknown."""
     values, low, high = (np.asarray(each, np.float64) for each in (values, low, high))
     if not np.isfinite([*low, *high]).all():
         return None

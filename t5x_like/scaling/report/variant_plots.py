@@ -1,4 +1,4 @@
-"""The page's plots of variants against one another, and of shapes."""
+"""The page's plots that compare variants, and shapes."""
 
 import html
 
@@ -19,7 +19,7 @@ from t5x_like.scaling.report.traces import (
 
 
 def variants(analysis: Analysis) -> list[Plot]:
-    """Loss at the optimum against compute, and the compute multipliers."""
+    """Plots optimal loss against compute, and the compute multipliers."""
     found = analysis.multipliers
     if found is None or not found.curves:
         return []
@@ -61,7 +61,7 @@ def _multipliers(analysis: Analysis, table: pd.DataFrame, names: list[str]) -> P
     for row in table.to_dict("records"):
         variant, colour = row["variant"], style.cycled(style.COLOURS, names.index(row["variant"]))
         words = style.times(row["multiplier"]) + style.times_within(row["low"], row["high"])
-        # What is infinite goes on to the edge.
+        # Infinite values are drawn to the edge.
         value, low, high = np.clip([row["multiplier"], row["low"], row["high"]], *limits)
         mark = marker_trace([value], [variant], colour, 0, name=variant, showlegend=False)
         mark["marker"]["size"] = 11
@@ -101,7 +101,7 @@ def _multipliers(analysis: Analysis, table: pd.DataFrame, names: list[str]) -> P
 
 
 def shapes(analysis: Analysis, hover: Hover) -> list[Plot]:
-    """The increase of loss against the aspect ratio, at fixed N."""
+    """Plots the increase of loss against the aspect ratio, at fixed N."""
     rows = analysis.shapes
     if rows.empty:
         return []

@@ -1,4 +1,4 @@
-"""From a sweep's directory to a report's."""
+"""Writes a report of a sweep's directory."""
 
 import shutil
 import tempfile
@@ -26,8 +26,8 @@ def report(
 
     Args:
       sweep_dir: of `t5x-like sweep`.
-      out: is made; `SWEEP_DIR/report` by default. Holds `index.html`, `tables/`, `figures/`. An
-        older report there is replaced once the new one is whole.
+      out: is created; `SWEEP_DIR/report` by default. Holds `index.html`, `tables/`, `figures/`.
+        An older report there is replaced once the new one is complete.
       baseline: the variant that others are compared with; the sweep's own by default.
       bootstrap: resamples behind the intervals; 0 for none.
       seed: of the resamples.
@@ -36,7 +36,7 @@ def report(
       what `report --json` prints.
 
     Raises:
-      UserError: it is no sweep's directory.
+      UserError: it is not a sweep's directory.
     """
     analysis = analyse(
         read_sweep_runs(sweep_dir), baseline=baseline, bootstrap=bootstrap, seed=seed

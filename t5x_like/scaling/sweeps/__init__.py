@@ -1,1 +1,1 @@
-"""Sweeps: which models are trained, and the running of them."""
+"""Sweeps: which models to train, and running them."""

@@ -1,4 +1,4 @@
-"""One run of a sweep: an ordinary MODEL_DIR, and the gin file that `t5x-like train` runs in it."""
+"""One run of a sweep: an ordinary MODEL_DIR with the gin file that `t5x-like train` runs."""
 
 import dataclasses
 import os
@@ -9,7 +9,7 @@ from typing import Any
 from t5x_like.config.gin_files import find_gin_file, packaged_gin_configs
 from t5x_like.scaling.recipe import Architecture, Shape, Size, Training
 
-# What all runs have in common.
+# The gin file that all runs share.
 CELL_FILE = "sweeps/cell.gin"
 GIN_FILE = "cell.gin"
 LOG_FILE = "log.txt"
@@ -17,7 +17,7 @@ LOG_FILE = "log.txt"
 
 @dataclasses.dataclass(frozen=True)
 class Stem:
-    """A run with a constant rate from whose step another goes on.
+    """A run at a constant learning rate, from a step of which another run branches off.
 
     Attributes:
       cell: its name.
@@ -30,20 +30,20 @@ class Stem:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A planned run.
+    """A planned run of a sweep.
 
     Attributes:
       name: of its directory, below `cells/`.
       variant: its name; "" where a sweep has one architecture only.
-      architecture: family and what changes about it.
-      shape: None where the base's gin files have the model.
+      architecture: the family, and its changes.
+      shape: None if the base's gin files define the model.
       size: numbers of parameters.
       training: batch, steps, rate, warm-up.
-      budget: FLOPs that it shares with others; None if none.
+      budget: its IsoFLOP budget, if it has one.
       model_flops: exact FLOPs of the run, forward and backward.
       bindings: everything set for it, gin name -> value; rendered in `cell.gin`.
       seed: of initialization and data.
-      stem: where it starts; None for the beginning.
+      stem: the run it branches off; None if it starts from scratch.
       imports: lines for the modules that `bindings` name.
     """
 
@@ -62,12 +62,12 @@ class Cell:
 
     @property
     def flops(self) -> float:
-        """6ND, with the active parameters."""
+        """6ND, with N the active parameters."""
         return 6.0 * self.size.active * self.training.tokens
 
     @property
     def cost(self) -> float:
-        """6ND of the steps that it makes itself."""
+        """6ND of the steps that this run makes itself."""
         done = self.stem.step / self.training.steps if self.stem else 0.0
         return self.flops * (1 - done)
 
@@ -76,7 +76,7 @@ class Cell:
         return cell_directory(sweep_dir, self.name)
 
     def gin_text(self, sweep_name: str, sweep_dir: Path) -> str:
-        """What stands in its `cell.gin`; it runs alone, from any directory."""
+        """The text of its `cell.gin`, which runs on its own, from any directory."""
         directory = self.directory(sweep_dir)
         bindings = {**self.bindings, "MODEL_DIR": str(directory)}
         if self.stem:
@@ -104,7 +104,7 @@ class Cell:
         return cell_files(self.architecture, self.shape)
 
     def record(self) -> dict[str, Any]:
-        """As it stands in `sweep.json`."""
+        """Its record in `sweep.json`."""
         shape = self.shape
         return {
             "name": self.name,
@@ -131,7 +131,7 @@ class Cell:
 
 
 def cell_files(architecture: Architecture, shape: Shape | None) -> tuple[str, ...]:
-    """The gin files of a run, in order: what all have in common may be bound anew by the others."""
+    """The gin files of a run, in order: the later ones can override what all runs share."""
     return (CELL_FILE, *(architecture.files if shape else architecture.gin_files))
 
 
@@ -141,7 +141,7 @@ def cell_directory(sweep_dir: Path, name: str) -> Path:
 
 
 def included(name: str) -> str:
-    """A gin file's name as it can be included from anywhere."""
+    """The name by which a gin file can be included from any directory."""
     path = Path(str(find_gin_file(name)))
     packaged = packaged_gin_configs()
     inside = path.is_relative_to(packaged)
@@ -149,7 +149,7 @@ def included(name: str) -> str:
 
 
 def rendered(value: Any) -> str:
-    """A value as gin text; references and macros are given as text."""
+    """Formats a value as gin text; references and macros are given as text."""
     if isinstance(value, str) and value[:1] in ("@", "%"):
         return value
     return repr(value)

@@ -1,4 +1,4 @@
-"""Which models a sweep trains, and on how many tokens."""
+"""Grids: which models a sweep trains, and on how many tokens."""
 
 import dataclasses
 import itertools
@@ -11,14 +11,14 @@ from t5x_like.scaling.recipe import Architecture, Recipe, Shape, size_of
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One place of a grid.
+    """One point of a grid.
 
     Attributes:
-      label: tells it from the others, fit for a file name.
-      shape: of the model; None where the base's gin files have it.
-      tokens: to train on; None where the base's TRAIN_STEPS says it.
-      budget: the FLOPs 6ND that it was made for, shared by the points to compare; None if none.
-      bindings: gin names and values of this point alone.
+      label: a unique name, valid as a file name.
+      shape: of the model; None if the base's gin files define it.
+      tokens: to train on; None if the base's TRAIN_STEPS decides.
+      budget: the FLOPs 6ND that all points to compare share; None if there are none.
+      bindings: gin names and values of this point only.
     """
 
     label: str
@@ -32,7 +32,7 @@ class Grid(Protocol):
     """Makes the points of one architecture."""
 
     def points(self, recipe: Recipe, architecture: Architecture) -> Iterator[Point]:
-        """In the order in which a person would list them."""
+        """The points, in the order in which to list them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +41,10 @@ class IsoFLOP:
 
     Attributes:
       budgets: FLOPs, 6ND with N the active parameters, embeddings included.
-      sizes: parameters for the first budget. Two sizes nearest to the same model are one.
-      growth: the sizes grow with the budget by this exponent, so that the grid follows its
-        valley; 0 keeps them. It moves the exponent of the law only where a valley is not
-        inside its grid, which the fit reports.
+      sizes: parameters for the first budget. Sizes with the same nearest model count once.
+      growth: the sizes grow with the budget by this exponent, so that the grid follows the
+        minimum; 0 keeps them. It biases the fitted exponent only if a minimum is outside its
+        grid, which the fit reports.
     """
 
     budgets: Sequence[float]
@@ -66,7 +66,7 @@ class IsoFLOP:
 
 @dataclasses.dataclass(frozen=True)
 class Parametric:
-    """Sizes x tokens for each parameter, for a fit of L(N, D).
+    """Sizes x numbers of tokens per parameter, for a fit of L(N, D).
 
     Attributes:
       sizes: (active) parameters.
@@ -93,7 +93,7 @@ class Depths:
     """Depth against width at fixed N and D (Kaplan et al. 2020, section 3.1, figure 5).
 
     Attributes:
-      parameters: of every model, as nearly as widths allow.
+      parameters: of every model, as closely as the widths allow.
       depths: numbers of layers.
       tokens: of every run.
     """
@@ -123,7 +123,7 @@ class Depths:
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-    """Every combination of values of gin bindings; the base says model and steps.
+    """Every combination of values of gin bindings; the base defines the model and the steps.
 
     Attributes:
       values: gin name -> the values to try.
@@ -147,7 +147,7 @@ class Product:
 
 
 def short(value: float) -> str:
-    """`1.2e+12` as `1.2e12`, `100` as `100`."""
+    """Formats `1.2e+12` as `1.2e12`, and `100` as `100`."""
     return f"{value:.3g}".replace("e+", "e")
 
 

@@ -1,13 +1,12 @@
-"""What a person watching a sweep sees: a table on a terminal, lines elsewhere."""
+"""How a sweep shows its progress: a table on a terminal, a line for each change elsewhere."""
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from t5x_like.training.progress import duration
+from t5x_like.host.progress import Display, duration
 
-# Rows that fit above the totals on a usual terminal; running runs come first.
+# Rows that fit on a terminal of usual height; running runs come first.
 MOST_ROWS = 24
 _ORDER = {"running": 0, "failed": 1, "waiting": 2, "done": 3}
 
@@ -16,55 +15,45 @@ class SweepProgress:
     """Shows the runs of a sweep.
 
     Args:
-      title: above the table.
-      costs: run -> FLOPs that it still had to do when this started.
+      title: the title of the table.
+      costs: run -> FLOPs that it had left when the sweep was started.
     """
 
     def __init__(self, title: str, costs: Mapping[str, float]) -> None:
         self._title = title
         self._costs = dict(costs)
         self._begun = time.monotonic()
-        self._live: Any = None
-        self._shown: dict[str, str] = {}
-        if sys.stdout.isatty():
-            from rich.live import Live
-
-            self._live = Live(refresh_per_second=2)
-            self._live.start()
+        self._display = Display()
+        self._last: dict[str, str] = {}  # status of each run, as it was last said
 
     def update(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Shows these states: `name`, `status`, `step`, `steps`, `train_loss`, `loss`, ..."""
-        if self._live is not None:
-            self._live.update(self._table(rows))
+        if self._display.on_terminal:
+            self._display.draw(self._table(rows))
             return
         for row in rows:
-            if row["status"] != self._shown.get(row["name"], "waiting"):
-                self._shown[row["name"]] = row["status"]
-                self._say(row, rows)
+            if row["status"] != self._last.get(row["name"], "waiting"):
+                self._last[row["name"]] = row["status"]
+                self.say(self._line(row, rows))
 
     def say(self, text: str) -> None:
-        """A line above the table."""
-        if self._live is not None:
-            self._live.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, flush=True)
+        """Writes lines, above the table."""
+        self._display.say(text)
 
     def close(self) -> None:
         """Leaves the table as it is."""
-        if self._live is not None:
-            self._live.stop()
+        self._display.close()
 
-    def _say(self, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    def _line(self, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+        if row["status"] != "done":
+            return f"{row['name']}  {row['status']}"
         done = sum(other["status"] == "done" for other in rows)
-        if row["status"] == "done":
-            left = self._left(rows)
-            rest = f", {duration(left)} left" if left else ""
-            print(f"{row['name']}  loss {row['loss']:.4f}  ({done}/{len(rows)}{rest})", flush=True)
-        else:
-            print(f"{row['name']}  {row['status']}", flush=True)
+        left = self._left(rows)
+        rest = f", {duration(left)} left" if left else ""
+        return f"{row['name']}  loss {row['loss']:.4f}  ({done}/{len(rows)}{rest})"
 
     def _left(self, rows: Sequence[Mapping[str, Any]]) -> float | None:
-        """Seconds, from the FLOPs done since the start; None before anything was."""
+        """The seconds left, from the rate of FLOPs so far; None before there is one."""
         total = sum(self._costs.values())
         left = sum(
             self._costs.get(row["name"], 0.0) * (1 - row["step"] / max(row["steps"], 1))

@@ -1,4 +1,4 @@
-"""What a sweep has given so far, read from its directory."""
+"""Reads the results of a sweep so far from its directory."""
 
 import json
 import math
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SWEEP_FILE = "sweep.json"
-# What `run_sweep` leaves in a cell's directory when it has given up on it.
+# A file that `run_sweep` writes into the directory of a cell that has failed for good.
 FAILED_FILE = "failed.txt"
 VALIDATION = "validation"
 
 
 def read_sweep(sweep_dir: str | Path) -> dict[str, Any]:
-    """`sweep.json`: `name`, `family`, `baseline`, `cells`, `learning_rate_factors`, ...
+    """Reads `sweep.json`: `name`, `family`, `baseline`, `cells`, `learning_rate_factors`, ...
 
     Raises:
       UserError: this is not a sweep's directory.
@@ -36,7 +36,7 @@ def read_sweep(sweep_dir: str | Path) -> dict[str, Any]:
 
 
 def sweep_results(sweep_dir: str | Path) -> "pd.DataFrame":
-    """A row for each run, finished or not.
+    """Makes a table with a row for each run, finished or not.
 
     Columns: those of `cells.Cell.record`, and `status` ("done", "running", "failed",
     "waiting"), `step`, `loss` (cross-entropy of the validation split after the last update, nats a
@@ -54,8 +54,10 @@ def sweep_results(sweep_dir: str | Path) -> "pd.DataFrame":
 
 
 def training_curves(sweep_dir: str | Path) -> "pd.DataFrame":
-    """The training losses of all runs: `name`, `variant`, `parameters`, `step`, `tokens`, `flops`
-    (6ND so far) and `loss` (a mean since the record before), a row for each record.
+    """Makes a table of the training losses of all runs, a row for each record.
+
+    Columns: `name`, `variant`, `parameters`, `step`, `tokens`, `flops` (6ND so far) and `loss` (a
+    mean since the previous record).
 
     Raises:
       UserError: this is not a sweep's directory.
@@ -82,7 +84,7 @@ def training_curves(sweep_dir: str | Path) -> "pd.DataFrame":
 
 
 def cell_state(sweep_dir: Path, cell: dict[str, Any]) -> dict[str, Any]:
-    """How far one run is; `sweep_results` has the names."""
+    """The state of one run, with columns of `sweep_results`."""
     directory = cell_directory(sweep_dir, cell["name"])
     records = metrics_log.read_records(str(directory))
     train = [record for record in records if record["split"] == "train"]
@@ -107,5 +109,5 @@ def cell_state(sweep_dir: Path, cell: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cross_entropy(record: dict[str, Any]) -> float:
-    """What laws are fitted to, without what a model's own loss adds: z-loss, balance of experts."""
+    """The cross-entropy, without the other terms of a model's loss: z-loss, load balance."""
     return float(record.get("cross_entropy", record["loss"]))

@@ -1,4 +1,4 @@
-"""Runs a sweep to its end, from wherever an earlier start got."""
+"""Runs a sweep to its end, and resumes it after an interruption."""
 
 import contextlib
 import dataclasses
@@ -33,7 +33,7 @@ from t5x_like.scaling.sweeps.sweep import Sweep
 
 POLL_SECONDS = 0.25
 LOCK_FILE = ".lock"
-# Fields of a run that a sweep started again may not change.
+# Fields of a run that must not change when a sweep is resumed.
 _FIXED = ("parameters", "tokens", "steps", "batch_tokens", "learning_rate", "seed", "stem")
 
 
@@ -45,13 +45,13 @@ def run_sweep(
     retries: int = 1,
     cache_dir: str | None = None,
 ) -> dict[str, Any]:
-    """Trains what is not trained yet, and says what came of it.
+    """Trains the runs that are not finished yet, and returns a summary.
 
     Args:
-      sweep: what to run.
-      sweep_dir: where; what an earlier start finished there is not run again.
+      sweep: the sweep.
+      sweep_dir: its directory; runs that are finished there are not run again.
       executor: where jobs run; processes on this machine when None.
-      retries: how often a run that fails is started again, each time from its checkpoint.
+      retries: how often a failed run is started again, each time from its checkpoint.
       cache_dir: of the tokenized tasks; None leaves it to the base's gin files.
 
     Returns:
@@ -59,7 +59,7 @@ def run_sweep(
 
     Raises:
       UserError: the directory holds another sweep, or a cell cannot be built.
-      Preempted: a signal asked to stop; what is finished is kept.
+      Preempted: a signal asked to stop; finished runs are kept.
     """
     executor = executor if executor is not None else Local()
     if cache_dir is not None:
@@ -67,7 +67,7 @@ def run_sweep(
     if storage.is_remote(sweep_dir):
         raise UserError(f"SWEEP_DIR '{sweep_dir}': a sweep is run from a file system.")
     root = Path(sweep_dir).expanduser().absolute()
-    sweep.cells()  # what cannot be built is told before anything is written
+    sweep.cells()  # errors in the sweep come before anything is written
     with _locked(root), stop_on_signal() as stop:
         search = sweep.search_cells()
         if search:
@@ -92,7 +92,7 @@ def _run(
     stop: StopRequest,
     title: str,
 ) -> None:
-    """Runs cells, each when what it starts from is there, the costliest first."""
+    """Runs cells, each as soon as its stem's checkpoint exists, the most expensive first."""
     for cell in cells:
         directory = cell.directory(root)
         directory.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def _run(
 
 
 class _Task:
-    """A job and how it fares."""
+    """A job and its state."""
 
     def __init__(self, root: Path, cells: Sequence[Cell]) -> None:
         self.cells = cells
@@ -134,7 +134,7 @@ class _Task:
 
     @property
     def ready(self) -> bool:
-        """Whether the checkpoint that it starts from is whole."""
+        """Whether the checkpoint that it starts from is complete."""
         return self._stem is None or self._stem[1] in checkpoints.checkpoint_steps(self._stem[0])
 
 
@@ -151,7 +151,7 @@ def _drive(
     while waiting := [job for job in jobs if not job.ended]:
         if stop.signal_name:
             _stop_all(jobs)
-            raise Preempted(f"{stop.signal_name} received: the sweep goes on when started again")
+            raise Preempted(f"{stop.signal_name} received: start the sweep again to resume it")
         running = [job for job in waiting if job.handle is not None]
         for job in running:
             _settle(root, job, records, retries, progress)
@@ -166,7 +166,7 @@ def _drive(
             job.handle = executor.submit(job.job)
             job.ended = printing
         stuck = idle and not startable and not [job for job in waiting if job.handle is not None]
-        if stuck:  # what they would start from has failed
+        if stuck:  # their stem has failed
             for job in idle:
                 _give_up(root, job, "the run that it branches off has no such checkpoint")
                 progress.say(f"{job.names[0]}  failed: what it branches off has failed")
@@ -179,7 +179,7 @@ def _drive(
 def _settle(
     root: Path, job: _Task, records: Mapping[str, Any], retries: int, progress: SweepProgress
 ) -> None:
-    """Looks whether a running job has ended, and how."""
+    """Checks whether a running job has ended, and how."""
     assert job.handle is not None
     code = job.handle.poll()
     if code is None:
@@ -188,10 +188,10 @@ def _settle(
     undone = [n for n in job.names if cell_state(root, records[n])["status"] != "done"]
     if code == 0 and not undone:
         job.ended = True
-    elif code != PREEMPTED:  # that one saved and wants to be started again
+    elif code != PREEMPTED:  # a preempted job has saved its state, and is started again
         job.failures += 1
         reason = _last_line(job.log) or f"exit code {code}"
-        # A user's mistake does not go away.
+        # Starting again does not help after a user error.
         if code == 2 or job.failures > retries:
             _give_up(root, job, reason)
             progress.say(f"{job.names[0]}  failed: {reason} (see {job.log})")
@@ -202,11 +202,11 @@ def _settle(
 def _give_up(root: Path, job: _Task, reason: str) -> None:
     job.ended = True
     for cell in job.cells:
-        (cell.directory(root) / FAILED_FILE).write_text(reason + "\n")
+        storage.write_whole(cell.directory(root) / FAILED_FILE, reason + "\n")
 
 
 def _state(root: Path, record: Mapping[str, Any], jobs: Sequence[_Task]) -> dict[str, Any]:
-    """A run's row of the progress."""
+    """The row of a run in the progress table."""
     state = {**record, **cell_state(root, dict(record))}
     if state["status"] == "running":
         mine = [job for job in jobs if record["name"] in job.names]
@@ -215,7 +215,7 @@ def _state(root: Path, record: Mapping[str, Any], jobs: Sequence[_Task]) -> dict
 
 
 def _stop_all(jobs: Sequence[_Task]) -> None:
-    """Has every running job save and end."""
+    """Asks every running job to save and end."""
     handles = [job.handle for job in jobs if job.handle is not None]
     for handle in handles:
         handle.stop()
@@ -224,7 +224,7 @@ def _stop_all(jobs: Sequence[_Task]) -> None:
 
 
 def _together(cells: Sequence[Cell], vectorize: bool) -> list[list[Cell]]:
-    """Runs that can share a program, in one list each."""
+    """Groups the runs that can share a program."""
     if not vectorize:
         return [[cell] for cell in cells]
     groups: dict[Any, list[Cell]] = {}
@@ -241,7 +241,7 @@ def _together(cells: Sequence[Cell], vectorize: bool) -> list[list[Cell]]:
 
 @contextlib.contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    """The directory, which no other process may use."""
+    """Locks the directory against other processes."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         handle = os.open(root / LOCK_FILE, os.O_RDWR | os.O_CREAT)
@@ -263,10 +263,10 @@ def _write_plan(
     search: Sequence[Cell],
     factors: Mapping[str, float],
 ) -> None:
-    """Writes `sweep.json`, once it is clear that no run in the directory is another one.
+    """Writes `sweep.json`, after checking that the directory holds no other sweep.
 
     Raises:
-      UserError: a run of the same name was planned otherwise.
+      UserError: a run of the same name has other settings.
     """
     path = root / SWEEP_FILE
     old = json.loads(path.read_text()) if path.exists() else {"cells": [], "search": []}
@@ -292,12 +292,9 @@ def _write_plan(
 
 
 def _write_if_new(path: Path, text: str) -> None:
-    """Writes a whole file or none, and leaves one that is the same."""
-    if path.exists() and path.read_text() == text:
-        return
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+    """Replaces a file, unless it holds the text already: its time of change stays."""
+    if not path.exists() or path.read_text() != text:
+        storage.write_whole(path, text)
 
 
 def _best_factors(root: Path, sweep: Sweep, search: Sequence[Cell]) -> dict[str, float]:
@@ -326,7 +323,7 @@ def _summary(root: Path, cells: Sequence[Cell], factors: Mapping[str, float]) ->
 
 
 def _build_caches(root: Path, cells: Sequence[Cell], stop: StopRequest) -> None:
-    """Tokenizes what the runs read, once, before several of them would."""
+    """Tokenizes the data of the runs once, before several runs would do it at once."""
     seen = set()
     for cell in cells:
         key = cell.architecture.gin_files
@@ -354,6 +351,6 @@ def _cache_is_ready(gin_file: str) -> bool:
 
 
 def _last_line(log: Path) -> str:
-    """The last line of a log that says anything."""
+    """The last line of a log that is not empty."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1].strip() if lines else ""

@@ -1,4 +1,4 @@
-"""A sweep, described in gin, and the runs that it consists of."""
+"""The description of a sweep in gin, and the runs that follow from it."""
 
 import contextlib
 import dataclasses
@@ -28,10 +28,10 @@ CHECKPOINTS_PER_RUN = 4
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """An architecture of a sweep, by what it changes.
+    """An architecture of a sweep, by its differences from the base.
 
     Attributes:
-      name: in tables and legends; fit for a file name.
+      name: in tables and legends; valid as a file name.
       gin_files: read after the family's `shape.gin` and the sweep's base.
       bindings: gin name -> value, applied last.
       family: instead of the sweep's.
@@ -48,20 +48,20 @@ Scheduled = tuple[Training, dict[str, Any], int | None]
 
 
 class ScheduleRule(Protocol):
-    """How the runs of one model, on different numbers of tokens, are scheduled."""
+    """How to schedule the runs of one model on different numbers of tokens."""
 
     def trainings(
         self, recipe: Recipe, parameters: float, tokens: Sequence[float], row_tokens: int
     ) -> list[Scheduled]:
         """For each number of tokens: the training, its bindings, and the step to branch at.
 
-        A run branches off the one with most tokens; None where it starts at the beginning.
+        A run branches off the one with most tokens; None if it starts from scratch.
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class MatchedCosine:
-    """A run of its own for each number of tokens, with a cosine of its length (Chinchilla)."""
+    """A separate run for each number of tokens, with a cosine of its length (Chinchilla)."""
 
     def trainings(
         self, recipe: Recipe, parameters: float, tokens: Sequence[float], row_tokens: int
@@ -74,13 +74,13 @@ class MatchedCosine:
 
 @dataclasses.dataclass(frozen=True)
 class StableThenDecay:
-    """One run with a constant rate, and short linear decays off it (Hägele et al. 2024).
+    """One run at a constant rate, with short linear decays off it (Hägele et al. 2024).
 
-    Batch and rate are the recipe's for the geometric mean of the numbers of tokens, since all
-    share them.
+    Batch and rate are the recipe's for the geometric mean of the numbers of tokens, because all
+    runs share them.
 
     Attributes:
-      decay_fraction: of each run's updates, in which the rate falls to 0.
+      decay_fraction: the fraction of each run's updates in which the rate decays to 0.
     """
 
     decay_fraction: float = 0.2
@@ -107,13 +107,14 @@ class StableThenDecay:
 
 @dataclasses.dataclass(frozen=True)
 class LearningRateSearch:
-    """A small sweep that is run first, to correct the recipe's rate for this data and model.
+    """A small sweep, run first, that corrects the recipe's learning rate.
 
-    Every variant trains one model with the rule's rate times each factor; the lowest point of a
-    parabola through the best three losses, in the factor's logarithm, is taken for all its runs.
+    Every variant trains one model with the recipe's rate times each factor. The minimum of a
+    parabola through the best three losses, in the logarithm of the factor, is used for all its
+    runs.
 
     Attributes:
-      factors: rising.
+      factors: ascending.
       budget: FLOPs of each run.
       parameters: of the model.
     """
@@ -127,12 +128,12 @@ class LearningRateSearch:
             raise UserError(f"factors {list(self.factors)}: give three or more, rising.")
 
     def best(self, losses: Sequence[float]) -> float:
-        """The factor, from the loss of each."""
+        """The best factor, from the loss of each."""
         order = [i for i, loss in enumerate(losses) if math.isfinite(loss)]
         if not order:
             raise UserError("every run of the learning rate search diverged: lower its factors.")
         best = min(order, key=lambda i: losses[i])
-        # At an end of the range, or beside a run that diverged, there is no parabola.
+        # No parabola at an end of the range, or next to a run that diverged.
         if best - 1 not in order or best + 1 not in order:
             return float(self.factors[best])
         x = [math.log(self.factors[i]) for i in (best - 1, best, best + 1)]
@@ -146,7 +147,7 @@ class LearningRateSearch:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What is trained: a grid of models for each variant.
+    """A sweep: a grid of models for each variant.
 
     Attributes:
       name: of the sweep.
@@ -155,11 +156,11 @@ class Sweep:
       grid: which models, on how many tokens.
       variants: the architectures; the first is the baseline.
       recipe: from (family, N, D) to a run.
-      schedule: how runs of one model relate.
-      seeds: a run of every cell for each.
+      schedule: how the runs of one model are scheduled.
+      seeds: every cell is run with each.
       bindings: gin name -> value, for every run.
-      learning_rate_search: run first; None trusts the recipe.
-      vectorize: whether runs that differ in nothing but seed and rate share a program.
+      learning_rate_search: run first; None uses the recipe's rate.
+      vectorize: whether runs that differ only in seed and learning rate share a program.
     """
 
     name: str
@@ -184,13 +185,13 @@ class Sweep:
             find_gin_file(name)
 
     def cells(self, factors: Mapping[str, float] | None = None) -> list[Cell]:
-        """Every run, in the order of variants, grid and seeds.
+        """All runs, in the order of variants, grid and seeds.
 
         Args:
-          factors: variant -> what the recipe's learning rate is multiplied by.
+          factors: variant -> factor on the recipe's learning rate.
 
         Raises:
-          UserError: a cell that cannot be built: which, and why.
+          UserError: a cell cannot be built; the message says which and why.
         """
         found = []
         for variant in self.variants:
@@ -199,7 +200,7 @@ class Sweep:
                 learning_rate_factor=self.recipe.learning_rate_factor
                 * (factors or {}).get(variant.name, 1.0),
             )
-            with _told_of(self.name, variant):
+            with _naming_run(self.name, variant):
                 found += self._variant_cells(variant, recipe, self.grid)
         doubles = {cell.name for cell in found if [c.name for c in found].count(cell.name) > 1}
         if doubles:
@@ -217,7 +218,7 @@ class Sweep:
                 recipe = dataclasses.replace(
                     self.recipe,
                     learning_rate_factor=self.recipe.learning_rate_factor * factor,
-                    # A search that was cut off would find nothing.
+                    # Clipped rates would make the factors equal.
                     max_learning_rate=math.inf,
                 )
                 grid = _OnePoint(search.budget, search.parameters, f"rate_x{short(factor)}")
@@ -284,7 +285,7 @@ class Sweep:
 
 @dataclasses.dataclass(frozen=True)
 class _OnePoint(Grid):
-    """One model of about these parameters, for a budget."""
+    """A grid of one model of about these parameters, for a budget."""
 
     budget: float
     parameters: float
@@ -297,14 +298,14 @@ class _OnePoint(Grid):
 
 @dataclasses.dataclass(frozen=True)
 class _Facts:
-    """What is known of a model and its base once the gin files were read.
+    """What the gin files of a model and its base determine.
 
     Attributes:
       size: numbers of parameters.
       row_tokens: positions of one row.
       row_flops: forward and backward, of one row.
-      training: as the base's macros have it.
-      imports: lines that the files' bindings stand on.
+      training: by the base's macros.
+      imports: import lines that the files' bindings need.
     """
 
     size: Size
@@ -351,8 +352,8 @@ def _facts(
 
 
 @contextlib.contextmanager
-def _told_of(sweep: str, variant: Variant) -> Iterator[None]:
-    """Says whose run it is that cannot be built."""
+def _naming_run(sweep: str, variant: Variant) -> Iterator[None]:
+    """Adds to an error which run cannot be built."""
     try:
         yield
     except ValueError as error:
@@ -363,7 +364,7 @@ def _told_of(sweep: str, variant: Variant) -> Iterator[None]:
 
 
 def _extra(point: Point) -> dict[str, Any]:
-    """A point's own bindings, and values for macros that a run sets later."""
+    """A point's own bindings, with values for macros that a run sets later."""
     placeholders = {"CHECKPOINT_PERIOD": 1}
     if point.tokens is not None:
         placeholders["TRAIN_STEPS"] = 1
@@ -371,7 +372,7 @@ def _extra(point: Point) -> dict[str, Any]:
 
 
 def _groups(points: Iterable[Point]) -> list[list[Point]]:
-    """Points of the same model and bindings, which differ in their tokens alone."""
+    """Groups the points of the same model and bindings, which differ only in their tokens."""
     groups: dict[Any, list[Point]] = {}
     for point in points:
         groups.setdefault((point.shape, repr(point.bindings)), []).append(point)

@@ -1,9 +1,9 @@
-"""Several runs as one program, where they differ in seeds and numbers of the optimizer only.
+"""Trains several runs as one program, if they differ only in seeds and optimizer numbers.
 
-`python -m t5x_like.scaling.sweeps.vectorized CELL.gin CELL.gin ...` leaves what `t5x-like train`
-leaves for each of the files. The states are stacked on a first axis, the runs, along which one
-compiled step is mapped: by `jax.vmap` on accelerators, which small models leave idle; one run after
-the other on CPUs, whose caches would not hold them all.
+`python -m t5x_like.scaling.sweeps.vectorized CELL.gin CELL.gin ...` writes what `t5x-like train`
+writes for each of the files. The states are stacked along a first axis, the runs, and one compiled
+step is mapped over it: by `jax.vmap` on accelerators, which small models do not fill; sequentially
+on CPUs, whose caches could not hold all states.
 """
 
 import contextlib
@@ -42,18 +42,17 @@ JointStep = Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, Me
 def train_together(gin_files: Sequence[str]) -> None:
     """Trains the run of each gin file, each with its own data, files and checkpoints.
 
-    Runs that are finished are left as they are. The others go on from the newest step of which
-    all of them have a checkpoint; later ones are deleted. Each keeps two checkpoints or more, for
-    this. The caches of the tasks must exist.
+    Finished runs are left as they are. The others resume from the newest step of which all have a
+    checkpoint; later ones are deleted. Each run therefore keeps at least two checkpoints. The
+    caches of the tasks must exist.
 
     Args:
       gin_files: for `t5x-like train`, with a MODEL_DIR each.
 
     Raises:
-      UserError: the runs differ in more than seeds, directories and numbers of the optimizer.
+      UserError: the runs differ in more than seeds, directories and optimizer numbers.
       Preempted: a signal asked to stop; all states are saved.
-      Diverged: in the end, if the loss of a run became infinite or not a number; the others are
-        finished.
+      Diverged: at the end, if the loss of a run became non-finite; the others are finished.
     """
     plans = training_plans(gin_files)
     compilation_cache.enable()
@@ -70,10 +69,11 @@ def train_together(gin_files: Sequence[str]) -> None:
 
 
 def training_plans(gin_files: Sequence[str]) -> list[TrainingPlan]:
-    """What `t5x-like train` would do for each of the files.
+    """Makes the plan that `t5x-like train` would make for each of the files.
 
     Raises:
-      UserError: they cannot be trained together; names the first binding that keeps them apart.
+      UserError: they cannot be trained together; the message names the first binding that
+        differs.
     """
     plans, origins = [], []
     for gin_file in gin_files:
@@ -98,16 +98,16 @@ def training_plans(gin_files: Sequence[str]) -> list[TrainingPlan]:
 
 
 def _shared(policy: CheckpointPolicy) -> CheckpointPolicy:
-    """Keeps the last checkpoint but one: all have it, whenever the last ones were being written."""
+    """Keeps the last checkpoint but one, which all runs have even if the last was interrupted."""
     return dataclasses.replace(policy, keep=policy.keep and max(policy.keep, 2))
 
 
 def joint_step(plans: Sequence[TrainingPlan], at_once: int) -> JointStep:
-    """The compiled step of all runs, which donates the states.
+    """Compiles the step of all runs, which donates the states.
 
     Args:
       plans: of the runs.
-      at_once: how many are computed at the same time, by `jax.vmap`; the others follow.
+      at_once: how many runs are computed at the same time, by `jax.vmap`.
 
     Raises:
       UserError: the optimizers differ in more than numbers.
@@ -150,14 +150,14 @@ def joint_step(plans: Sequence[TrainingPlan], at_once: int) -> JointStep:
 
 
 def stacked_shardings(shardings: Any) -> Any:
-    """Of arrays with a first axis of runs, which are not divided among devices."""
+    """Shardings of arrays with a first axis of runs, which is not divided among devices."""
     return jax.tree.map(
         lambda one: NamedSharding(one.mesh, PartitionSpec(None, *one.spec)), shardings
     )
 
 
 def runs_at_once(partitioner: Partitioner, runs: int) -> int:
-    """How many runs a mesh computes at the same time."""
+    """The number of runs that a mesh computes at the same time."""
     return 1 if partitioner.mesh.devices.flat[0].platform == "cpu" else runs
 
 
@@ -178,8 +178,8 @@ def _train(runs: Sequence[TrainingRun]) -> None:
     diverged: dict[TrainingRun, Diverged] = {}
     in_flight: list[tuple[int, Metrics]] = []
 
-    def apart(act: Callable[[int, TrainingRun], None]) -> None:
-        """Acts for each run; one that has diverged does not stop the others."""
+    def for_each_run(act: Callable[[int, TrainingRun], None]) -> None:
+        """Calls an action for each run; one that has diverged does not stop the others."""
         for i, run in enumerate(runs):
             if run in diverged:
                 continue
@@ -194,16 +194,16 @@ def _train(runs: Sequence[TrainingRun]) -> None:
             add(*in_flight.pop(0))
 
     def add(step: int, metrics: Metrics) -> None:
-        # Together: a fetch for each run would take longer.
+        # One transfer for all runs is faster.
         fetched = jax.device_get(metrics)
-        apart(lambda i, run: run.add(step, jax.tree.map(lambda x: x[i], fetched)))
+        for_each_run(lambda i, run: run.add(step, jax.tree.map(lambda x: x[i], fetched)))
 
     def between_steps(act: Callable[[int, TrainingRun], None]) -> None:
         account()
         with contextlib.ExitStack() as paused:
             # Also while another run acts.
-            apart(lambda i, run: paused.enter_context(run.pause()))
-            apart(act)
+            for_each_run(lambda i, run: paused.enter_context(run.pause()))
+            for_each_run(act)
 
     def validate(step: int, states: TrainState) -> None:
         between_steps(lambda i, run: run.validate(step, take(states, i)))
@@ -235,7 +235,7 @@ def _train(runs: Sequence[TrainingRun]) -> None:
 
 
 def _resumed(runs: Sequence[TrainingRun]) -> TrainState:
-    """The runs' states at the same step, stacked."""
+    """Restores the runs' states at the same step, stacked."""
     plan = runs[0].plan
     common = max(set.intersection(*(set(run.saved_steps()) for run in runs)), default=None)
     create = train_state.state_maker(plan.model, plan.optimizer, plan.partitioner)
@@ -286,7 +286,7 @@ def _may_differ(argument: str, name: str, values: Sequence[Any]) -> bool:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`train_together`; the exit codes are those of `t5x-like train`."""
+    """Runs `train_together`; the exit codes are those of `t5x-like train`."""
     try:
         if not arguments:
             raise UserError("give gin files of runs that differ in seeds and numbers only.")

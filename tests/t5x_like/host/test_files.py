@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -47,6 +48,108 @@ def test_a_local_path_is_made_absolute_and_a_remote_one_is_not(tmp_path, monkeyp
     else:
         with pytest.raises(UserError, match=r"needs `pip install t5x-like\[gcs\]`"):
             files.location("gs://bucket/runs/demo")
+
+
+# -- Whole or not at all -----------------------------------------------------------------------
+
+
+def interrupted(file):
+    file.write(b"half")
+    raise KeyboardInterrupt
+
+
+def test_a_file_is_replaced_when_its_content_is_there(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text("old")
+    with files.replacing(path) as file:
+        file.write(b"ne")
+        assert path.read_text() == "old"
+        file.write(b"w")
+    assert path.read_text() == "new" and os.listdir(tmp_path) == ["run.json"]
+    files.write_whole(path, "Größe")
+    assert path.read_bytes() == "Größe".encode()
+
+
+def test_an_interrupted_replacement_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), files.replacing(path) as file:
+        interrupted(file)
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["run.json"]
+
+
+def test_the_first_error_is_the_one_that_is_raised(tmp_path):
+    """Closing after a full disk fails too: what was buffered is refused once more."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+        with pytest.raises(ValueError, match="first"), files.replacing(tmp_path / "a") as file:
+            file.write(b"more than ten bytes, still in the buffer")
+            raise ValueError("first")
+        with pytest.raises(OSError, match="too large"):
+            files.write_whole(tmp_path / "a", "more than ten bytes")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert os.listdir(tmp_path) == []
+
+
+def test_two_that_replace_one_file_at_once_do_not_mix(tmp_path):
+    path = tmp_path / "run.json"
+    with files.replacing(path) as one, files.replacing(path) as other:
+        one.write(b"one")
+        other.write(b"other")
+    assert path.read_bytes() == b"one" and os.listdir(tmp_path) == ["run.json"]
+
+
+def test_a_planted_link_is_not_written_through(tmp_path, monkeypatch):
+    """Neither under the temporary name, were it guessed, nor under the file's own."""
+    outside = tmp_path / "outside"
+    outside.write_text("theirs")
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "run.json").symlink_to(outside)
+    files.write_whole(place / "run.json", "ours")
+    assert (place / "run.json").read_text() == "ours" and outside.read_text() == "theirs"
+
+    monkeypatch.setattr(files.secrets, "token_hex", lambda _: "guessed")
+    (place / ".run.json.guessed.tmp").symlink_to(outside)
+    with pytest.raises(FileExistsError):
+        files.write_whole(place / "run.json", "again")
+    assert (place / "run.json").read_text() == "ours" and outside.read_text() == "theirs"
+
+
+def test_a_file_has_the_permissions_of_any_other(tmp_path):
+    (tmp_path / "usual").write_text("")
+    files.write_whole(tmp_path / "whole", "")
+    assert (tmp_path / "whole").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_an_object_of_a_store_is_written_once_and_only_when_it_is_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "location", lambda _: tmp_path / "object")
+    with pytest.raises(KeyboardInterrupt), files.replacing("gs://bucket/object") as file:
+        interrupted(file)
+    assert os.listdir(tmp_path) == []
+    files.write_whole("gs://bucket/object", "whole")
+    assert (tmp_path / "object").read_text() == "whole"
+
+
+def test_a_directory_takes_its_name_when_it_is_filled(tmp_path):
+    path = tmp_path / "deep" / "model"
+    with pytest.raises(KeyboardInterrupt), files.new_directory(path) as place:
+        interrupted((place / "weights").open("wb"))
+    assert os.listdir(tmp_path / "deep") == []
+    with files.new_directory(path) as place:
+        (place / "weights").write_text("all")
+        assert not path.exists()
+    assert (path / "weights").read_text() == "all" and os.listdir(tmp_path / "deep") == ["model"]
+    with pytest.raises(OSError), files.new_directory(path):
+        pass
+    assert (path / "weights").read_text() == "all" and os.listdir(tmp_path / "deep") == ["model"]
+
+
+# -- In an object store ------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,1 @@
-"""How a fit is computed: residuals, Newton steps, starts, and coefficients projected out."""
+"""Numerics of a fit: residuals, Newton steps, initial values, variable projection."""

@@ -1,6 +1,6 @@
-"""Newton's method with a trust region and bounds, for many small problems at once.
+"""Newton's method with a trust region and bounds, batched over many small problems.
 
-Problems of a batch share their form but not their data: the starts of one fit, or the resamples
+The problems of a batch share their form but not their data: the starts of one fit, or the resamples
 of a bootstrap. One step of all costs little more than one step of one.
 """
 
@@ -17,17 +17,17 @@ Floats = NDArray[np.float64]
 Evaluate = Callable[[Floats, NDArray[np.intp]], tuple[Floats, Floats, Floats]]
 
 MAX_STEPS = 600
-# A step whose predicted gain is below this share of the value is rounding.
+# A predicted gain below this share of the value is rounding error.
 GAIN = 1e-15
 SMALLEST_RADIUS = 1e-13
 POLISHING_STEPS = 8
-# Until the length of a step is its radius, to much better than a radius is worth.
+# Iterations until the length of a step equals its radius, to more than the accuracy needed.
 SHIFT_STEPS = 6
 
 
 @dataclass(frozen=True)
 class Minima:
-    """Where each problem ended.
+    """The minimum found for each problem.
 
     Attributes:
       points: (S, P).
@@ -46,11 +46,11 @@ class Minima:
 
 
 def minimize(evaluate: Evaluate, starts: Floats, low: Floats, high: Floats) -> Minima:
-    """Minimizes each problem of a batch from its start, within bounds.
+    """Minimises each problem of a batch from its start, within bounds.
 
-    Steps solve the trust-region problem exactly (Moré and Sorensen 1983), in the eigenvectors
-    of the Hessian; a component that sits on a bound and wants to pass it stays. At the end a few
-    steps are taken for the gradient's sake alone, where values differ by rounding only.
+    Steps solve the trust-region problem exactly (Moré and Sorensen 1983), in the eigenvectors of
+    the Hessian. A component on a bound that would leave it stays. The last steps only reduce the
+    gradient, where values differ by no more than rounding.
 
     Args:
       evaluate: values, gradients and Hessians.
@@ -85,7 +85,7 @@ def minimize(evaluate: Evaluate, starts: Floats, low: Floats, high: Floats) -> M
         values[taken], gradients[taken] = value[better], new_slope[better]
         hessians[taken] = new_bend[better]
         steps[active] += 1
-        # A step that a bound cuts off may predict a loss: a shorter one will not.
+        # A step truncated by a bound may predict an increase; a shorter one does not.
         promising = np.abs(gain) > GAIN * np.abs(values[active])
         going = promising & (radii[active] > SMALLEST_RADIUS)
         active = active[going]
@@ -96,7 +96,7 @@ def minimize(evaluate: Evaluate, starts: Floats, low: Floats, high: Floats) -> M
 def _freed(
     points: Floats, gradients: Floats, hessians: Floats, low: Floats, high: Floats
 ) -> tuple[Floats, Floats]:
-    """Gradients and Hessians in which what a bound holds neither moves nor couples."""
+    """Gradients and Hessians in which components on a bound are fixed and uncoupled."""
     held = ((points <= low) & (gradients > 0)) | ((points >= high) & (gradients < 0))
     if not held.any():
         return gradients, hessians
@@ -104,14 +104,14 @@ def _freed(
     slope = np.where(free, gradients, 0.0)
     bend = hessians * free[:, :, None] * free[:, None, :]
     diagonal = np.arange(points.shape[1])
-    # The size of the other curvatures, so that it is never the smallest.
+    # As large as the other curvatures, so that it is never the smallest.
     scale = np.abs(hessians).max(axis=(1, 2))
     bend[:, diagonal, diagonal] += held * scale[:, None]
     return slope, bend
 
 
 def _trust_step(gradients: Floats, hessians: Floats, radii: Floats) -> Floats:
-    """The steps of the lowest quadratic models within their radii."""
+    """The steps that minimise the quadratic models within their radii."""
     curvatures, vectors = np.linalg.eigh(hessians)
     slopes = np.einsum("spq,sp->sq", vectors, gradients)
     tiny = 1e-14 * np.abs(curvatures).max(axis=1) + 1e-300
@@ -120,8 +120,8 @@ def _trust_step(gradients: Floats, hessians: Floats, radii: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         whole = np.linalg.norm(slopes / (curvatures + lowest[:, None]), axis=1)
         inside = whole <= radii
-        # No component of the step may be longer than the radius: a shift that is too small, from
-        # which Newton's steps on 1 / length - 1 / radius rise towards the right one.
+        # No component of the step may be longer than the radius: this gives a lower bound of the
+        # shift, from which Newton's steps on 1 / length - 1 / radius increase to the solution.
         shifts = np.maximum(lowest, (np.abs(slopes) / radii[:, None] - curvatures).max(axis=1))
         for _ in range(SHIFT_STEPS):
             squares = (slopes / (curvatures + shifts[:, None])) ** 2
@@ -142,12 +142,12 @@ def _polish(
     low: Floats,
     high: Floats,
 ) -> tuple[Floats, Floats]:
-    """Newton's steps as long as they shrink the gradient; `gradients`, `hessians` follow."""
+    """Takes Newton steps while they reduce the gradient; updates `gradients` and `hessians`."""
     every = np.arange(len(points))
     for _ in range(POLISHING_STEPS):
         slope, bend = _freed(points, gradients, hessians, low, high)
         curvatures = np.linalg.eigvalsh(bend)
-        # Within the rounding of the largest curvature a matrix is singular, whatever its sign.
+        # An eigenvalue within rounding of the largest counts as zero, whatever its sign.
         rounding = bend.shape[-1] * np.finfo(np.float64).eps
         convex = curvatures[:, 0] > rounding * np.abs(curvatures).max(axis=1)
         step = np.zeros_like(points)
@@ -156,7 +156,7 @@ def _polish(
         value, new_slope, new_bend = evaluate(moved, every)
         freed, _ = _freed(moved, new_slope, new_bend, low, high)
         smaller = np.linalg.norm(freed, axis=1) < 0.5 * np.linalg.norm(slope, axis=1)
-        # In the rounding of a sum of squares near 0, values say nothing.
+        # Near a sum of squares of 0, values are rounding error.
         taken = smaller & (value <= values * (1 + 1e-9) + 1e-18)
         if not taken.any():
             break

@@ -1,8 +1,8 @@
-"""Variable projection: coefficients solved linearly inside of a search over the exponents.
+"""Variable projection: solves for the coefficients linearly within a search over exponents.
 
-Golub and Pereyra 1973. For given exponents a law is linear in E, A and B, whose best values, none
-below 0, a small least-squares problem gives. What remains is a function of one or two exponents,
-minimized by Newton's method; its Hessian is the Schur complement of the whole one.
+Golub and Pereyra 1973. For given exponents a law is linear in E, A and B, whose best nonnegative
+values a small least-squares problem gives. The remaining function of one or two exponents is
+minimised by Newton's method; its Hessian is the Schur complement of the full one.
 """
 
 import itertools
@@ -63,7 +63,7 @@ class ProjectedObjective:
         return values, gradients, hessians
 
     def points_at(self, exponents: Floats) -> Floats:
-        """The form's points (S, P) with the best coefficients for exponents (S, Q)."""
+        """The form's points (S, P) with the optimal coefficients for exponents (S, Q)."""
         weights = self.counts * self.scales**2
         bases = _bases(self.form.design(self.points), exponents, self.form.num_terms)
         found = nonnegative(bases, self.points.loss, weights)
@@ -73,7 +73,7 @@ class ProjectedObjective:
 
 
 def starting_points(form: Form, points: Points, size: int) -> Floats:
-    """Points (S, P) over a grid of exponents, with the best coefficients by relative error."""
+    """Points (S, P) over a grid of exponents, with coefficients by least relative squares."""
     grid = form.grid(size)
     design = form.design(points)
     if form.has_power:
@@ -84,17 +84,17 @@ def starting_points(form: Form, points: Points, size: int) -> Floats:
         inner, targets = grid, np.broadcast_to(points.loss, (len(grid), len(points.loss)))
     bases = _bases(design, inner, form.num_terms)
     found = nonnegative(bases, targets, 1 / targets**2)
-    # A term that is none has no logarithm: begin small, whence it can grow.
+    # A term of 0 has no logarithm: start it small, so that it can grow.
     floor = 1e-3 * targets.min(axis=1, keepdims=True)
     low, high = form.bounds(points)
     return np.clip(np.concatenate([np.log(np.maximum(found, floor)), grid], axis=1), low, high)
 
 
 def nonnegative(bases: Floats, targets: Floats, weights: Floats) -> Floats:
-    """The least-squares coefficients (S, K), none below 0.
+    """The nonnegative least-squares coefficients (S, K).
 
     Args:
-      bases: (S, n, K), K at most 3: every set of coefficients that are not 0 is tried.
+      bases: (S, n, K), K at most 3: every subset of nonzero coefficients is tried.
       targets: (n,) or (S, n).
       weights: (S, n).
     """
@@ -125,12 +125,12 @@ def _best_subset(scaled: Floats, wanted: Floats) -> Floats:
 
 
 def _least_squares(scaled: Floats, wanted: Floats) -> Floats:
-    """By QR, whose error grows with the condition, not with its square."""
+    """Least squares by QR, whose error grows with the condition number, not its square."""
     lengths = np.linalg.norm(scaled, axis=1)
     lengths[lengths == 0] = 1.0
     q, r = np.linalg.qr(scaled / lengths[:, None, :])
     size = r.shape[-1]
-    # Columns that coincide (an exponent near 0) share their part.
+    # Collinear columns (an exponent near 0) share their coefficient.
     diagonal = np.arange(size)
     r[:, diagonal, diagonal] += np.where(np.abs(r[:, diagonal, diagonal]) < 1e-13, 1e-13, 0.0)
     found = np.linalg.solve(r, (q.swapaxes(1, 2) @ wanted[..., None]))[..., 0]
@@ -138,6 +138,6 @@ def _least_squares(scaled: Floats, wanted: Floats) -> Floats:
 
 
 def _bases(design: Floats, exponents: Floats, num_terms: int) -> Floats:
-    """(S, n, K): each term but for its coefficient."""
+    """(S, n, K): each term without its coefficient."""
     with np.errstate(over="ignore"):
         return np.exp(np.einsum("sq,kiq->sik", exponents, design[:, :, num_terms:]))

@@ -1,7 +1,7 @@
-"""Huber's loss of the residuals of log loss: values, gradients and Hessians of many fits at once.
+"""Huber's loss of the residuals of log loss, with gradients and Hessians, batched over fits.
 
 Hoffmann et al. 2022, equation 3, with the residual log L̂ - log L. The objective is divided by
-delta², so that its curvature is of the order of the number of runs, whatever delta is.
+delta², so that its curvature is of the order of the number of runs for any delta.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class HuberObjective:
         slopes, bends = counts * slopes, counts * bends
 
         num_problems, size = found.shape
-        # Of the log of the sum: the mean of the design's rows, and less its square their spread.
+        # Derivatives of the log-sum-exp: the mean of the design's rows, and their covariance.
         inner = _mean(shares, design)
         weights = slopes * power
         outer = np.einsum("kip,kiq->kipq", design, design).reshape(-1, design.shape[2] ** 2)
@@ -52,7 +52,7 @@ class HuberObjective:
             gradients = (slopes[:, None] @ inner)[:, 0]
             return values, gradients, spread + inner.swapaxes(1, 2) @ (bends[..., None] * inner)
 
-        # The design's last column is a constant; in its place comes the power.
+        # The design's last column is a constant, and is replaced by the power.
         whole = self._with_power(found, inner, logs)
         gradients = (slopes[:, None] @ whole)[:, 0]
         hessians = whole.swapaxes(1, 2) @ (bends[..., None] * whole)

@@ -1,4 +1,4 @@
-"""How a loss law is fitted: by Huber's loss of log loss, or by variable projection."""
+"""Solvers for loss laws: Huber's loss of log loss, and variable projection."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from t5x_like.scaling.fitting.numerics.residuals import HuberObjective
 
 Floats = NDArray[np.float64]
 
-# Ends that differ by less than this share of the objective are the same minimum.
+# Minima whose objectives differ by a smaller share count as the same.
 AGREEMENT = 1e-6
 
 
@@ -26,27 +26,27 @@ class Found:
     points: Floats
 
     def agreeing(self) -> int:
-        """How many ended within `AGREEMENT` of the best value."""
+        """The number of fits within `AGREEMENT` of the best value."""
         best = self.minima.values.min()
-        # Of a law that fits exactly, the objective is rounding: 1e-20 of a square is 0.
+        # For an exact fit the objective is rounding error: 1e-20 of a square counts as 0.
         return int((self.minima.values <= best * (1 + AGREEMENT) + 1e-14).sum())
 
 
 class Solver(Protocol):
-    """Fits one form, in one sense of best."""
+    """Fits one form by one objective."""
 
     @property
     def form(self) -> Form:
-        """What is fitted."""
+        """The form to fit."""
 
     def starts(self, points: Points, size: int) -> Floats:
-        """About `size` points to search from."""
+        """About `size` initial points of the search."""
 
     def solve(self, points: Points, counts: Floats, starts: Floats) -> Found:
-        """Each problem of a batch from its start; `counts` (S, n), `starts` (S, P)."""
+        """Minimises each problem from its start; `counts` (S, n), `starts` (S, P)."""
 
     def objective(self, value: float) -> float:
-        """The sum over runs that a value of `Minima` stands for."""
+        """Converts a value of `Minima` to the sum over runs."""
 
     def jacobian(self, points: Points, found: Floats) -> Floats:
         """(n, P) derivatives of the weighted residuals in the form's coordinates at (P,)."""
@@ -60,17 +60,17 @@ class HuberSolver:
     delta: float
 
     def starts(self, points: Points, size: int) -> Floats:
-        """A grid of exponents, with the best coefficients for each."""
+        """A grid of exponents, with the optimal coefficients for each."""
         return starting_points(self.form, points, size)
 
     def solve(self, points: Points, counts: Floats, starts: Floats) -> Found:
-        """Each problem from its start; see `Solver`."""
+        """Minimises each problem from its start; see `Solver`."""
         objective = HuberObjective(self.form, points, self.delta, counts)
         minima = minimize(objective.evaluate, starts, *self.form.bounds(points))
         return Found(minima, minima.points)
 
     def objective(self, value: float) -> float:
-        """The sum of Huber's loss; what is minimized is 1 / delta² times that."""
+        """The sum of Huber's loss, which is delta² times the minimised value."""
         return value * self.delta**2
 
     def jacobian(self, points: Points, found: Floats) -> Floats:
@@ -81,17 +81,17 @@ class HuberSolver:
 
 @dataclass(frozen=True)
 class ProjectionSolver:
-    """Squared error of the loss, or of the loss over the loss, by variable projection."""
+    """Squared error, absolute or relative, of the loss, by variable projection."""
 
     form: Form
     relative: bool
 
     def starts(self, points: Points, size: int) -> Floats:
-        """A grid of exponents; their coefficients follow."""
+        """A grid of exponents; the coefficients follow from them."""
         return starting_points(self.form, points, size)
 
     def solve(self, points: Points, counts: Floats, starts: Floats) -> Found:
-        """Each problem from its start, whose exponents alone count; see `Solver`."""
+        """Minimises each problem from the exponents of its start; see `Solver`."""
         objective = ProjectedObjective(self.form, points, self._scales(points), counts)
         first = self.form.num_terms
         low, high = self.form.bounds(points)
@@ -99,7 +99,7 @@ class ProjectionSolver:
         return Found(minima, objective.points_at(minima.points))
 
     def objective(self, value: float) -> float:
-        """The sum of squares; what is minimized is half of it."""
+        """The sum of squares, which is twice the minimised value."""
         return 2 * value
 
     def jacobian(self, points: Points, found: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Where the runs of a sweep are run: `Local`, `Print`, `Ray`, `Slurm`."""
+"""Executors of a sweep's runs: `Local`, `Print`, `Ray`, `Slurm`."""
 
 from t5x_like.scaling.sweeps.executors.dry_run import Print
 from t5x_like.scaling.sweeps.executors.executor import Executor, Handle, Job

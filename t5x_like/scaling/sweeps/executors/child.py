@@ -1,4 +1,4 @@
-"""Running a job's command where an executor has put it: in a worker of Ray, in a job of Slurm."""
+"""Runs a job's command inside a worker of Ray or a job of Slurm."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ PARENT_DEATH = str(Path(__file__).with_name("parent_death.py"))
 
 
 def ended_with_parent(command: Sequence[str], cores: Sequence[int] | None = None) -> list[str]:
-    """The command so that it dies with this process, on these cores or on all."""
+    """Wraps the command so that it dies with this process, on given cores or on all."""
     place = ",".join(map(str, cores)) if cores is not None else "all"
     return [sys.executable, "-S", "-E", PARENT_DEATH, str(os.getpid()), place, *command]
 
@@ -22,7 +22,7 @@ def ended_with_parent(command: Sequence[str], cores: Sequence[int] | None = None
 def start(
     command: Sequence[str], log: str | Path, env: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """The command as a process whose output is appended to `log`."""
+    """Starts the command as a process whose output is appended to `log`."""
     with open(log, "ab") as output:
         return subprocess.Popen(
             command,
@@ -30,15 +30,15 @@ def start(
             stdout=output,
             stderr=subprocess.STDOUT,
             env=dict(env),
-            start_new_session=True,  # Ctrl-C is the sweep's, which asks in its own way
+            start_new_session=True,  # Ctrl-C goes to the sweep, which stops its jobs itself
         )
 
 
 def run(command: Sequence[str], log: str, env: Mapping[str, str]) -> int:
-    """Runs the command to its end; its exit code. A KeyboardInterrupt has it save and end."""
+    """Runs the command, and returns its exit code; KeyboardInterrupt makes it save and end."""
     process = start(ended_with_parent(command), log, env)
     try:
-        # Not `wait`: Ray's interrupt reaches Python between two calls, not inside one.
+        # Not `wait`: Ray's interrupt arrives between two Python calls, not inside one.
         while process.poll() is None:
             time.sleep(POLL_SECONDS)
         return process.returncode

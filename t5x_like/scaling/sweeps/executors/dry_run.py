@@ -1,4 +1,4 @@
-"""Commands written out, to be run by whatever there is."""
+"""Prints the commands of a sweep instead of running them."""
 
 import dataclasses
 
@@ -7,10 +7,10 @@ from t5x_like.scaling.sweeps.executors.executor import Executor, Handle, Job, sh
 
 @dataclasses.dataclass
 class Print(Executor):
-    """Runs nothing: the sweep prints one command a line and ends.
+    """Prints one command a line, and runs nothing.
 
-    The gin files are written, so that the commands can be copied; a sweep started again later
-    finds what they have done.
+    The gin files are written, so that the commands can be copied; a sweep that is started again
+    later finds their results.
     """
 
     slots: int | None = None

@@ -1,4 +1,4 @@
-"""What runs the commands of a sweep: one small interface."""
+"""The interface of executors, which run the commands of a sweep."""
 
 import dataclasses
 import os
@@ -12,10 +12,10 @@ import t5x_like
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A command, which may be started again: it goes on from its checkpoints.
+    """A command, which resumes from its checkpoints when it is started again.
 
     Attributes:
-      name: for people.
+      name: for display.
       command: the program and its arguments.
       log: file that its output is appended to.
     """
@@ -36,10 +36,10 @@ class Handle(Protocol):
 
 
 class Executor(Protocol):
-    """Where jobs run.
+    """Runs jobs.
 
     Attributes:
-      slots: jobs to hold at a time; None leaves the queue to the cluster.
+      slots: jobs at a time; None leaves queueing to the cluster.
     """
 
     slots: int | None
@@ -48,17 +48,17 @@ class Executor(Protocol):
         """Starts or queues a job.
 
         Raises:
-          UserError: what it needs is not there.
+          UserError: something that it needs is missing.
         """
 
 
 def python_command(module: str, *arguments: str) -> tuple[str, ...]:
-    """This Python running a module of the engine."""
+    """The command that runs a module of the engine with this Python."""
     return sys.executable, "-m", module, *arguments
 
 
 def environment(added: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment, in which the engine is found from any directory."""
+    """This process's environment, with the engine importable from any directory."""
     root = str(Path(t5x_like.__file__).resolve().parent.parent)
     inherited = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([root, inherited] if inherited else [root])
@@ -66,7 +66,7 @@ def environment(added: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def shell_line(command: Sequence[str]) -> str:
-    """The command as a shell takes it."""
+    """Formats the command for a shell."""
     import shlex
 
     return shlex.join(command)

@@ -1,4 +1,4 @@
-"""Processes on this machine, each on cores of its own."""
+"""Runs jobs as processes on this machine, each on its own cores."""
 
 import dataclasses
 import os
@@ -11,14 +11,14 @@ from t5x_like.scaling.sweeps.executors.executor import Executor, Handle, Job, en
 
 @dataclasses.dataclass
 class Local(Executor):
-    """`workers` processes at a time.
+    """Runs `workers` processes at a time.
 
-    A job that is on the way when this process is killed is killed with it (on Linux), so that
-    two never write to one run.
+    When this process is killed, its jobs are killed with it (on Linux), so that two processes never
+    write to one run.
 
     Attributes:
-      workers: processes at a time; None for one for each `cores_per_worker` cores.
-      cores_per_worker: that a process may use; None leaves all to each.
+      workers: processes at a time; None for one per `cores_per_worker` cores.
+      cores_per_worker: cores that a process may use; None for all.
     """
 
     workers: int | None = None
@@ -32,7 +32,7 @@ class Local(Executor):
             raise UserError(f"{count} workers of {each} cores: both must be 1 or more.")
         self.slots: int | None = count
         self._places: list[Sequence[int]] = [
-            # More workers than there are cores for share them.
+            # More workers than cores: they share them.
             [cores[(i * each + k) % len(cores)] for k in range(min(each, len(cores)))]
             for i in range(count)
         ]

@@ -1,9 +1,9 @@
-"""Turns into another program, which dies with the process that started it.
+"""Executes another program that dies with the process that started it.
 
     python parent_death.py PARENT CORES PROGRAM ARGUMENT ...
 
-PARENT is a process id; CORES are numbers joined by commas, or `all`. This is a program of its own
-because a process that has threads, as JAX's has, cannot safely do it between fork and exec.
+PARENT is a process id; CORES are numbers joined by commas, or `all`. This is a separate
+program because a process with threads, such as JAX's, cannot safely do it between fork and exec.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Tasks of Ray, on one machine or a cluster."""
+"""Runs jobs as Ray tasks, on one machine or a cluster."""
 
 import dataclasses
 import logging
@@ -13,10 +13,10 @@ from t5x_like.scaling.sweeps.executors.executor import Executor, Handle, Job, en
 
 @dataclasses.dataclass
 class Ray(Executor):
-    """One Ray task for each job; Ray decides where and when.
+    """Runs each job as a Ray task; Ray decides where and when.
 
-    The machines share a file system, on which SWEEP_DIR and the task cache are, and have this
-    project installed. When the sweep's own process is killed, Ray ends its tasks.
+    The machines share a file system with SWEEP_DIR and the task cache, and have this project
+    installed. When the sweep's own process is killed, Ray ends its tasks.
 
     Attributes:
       address: of a cluster, `auto` for the one this machine belongs to; None starts Ray on this
@@ -42,7 +42,7 @@ class Ray(Executor):
             "num_cpus": self.num_cpus,
             "num_gpus": self.num_gpus,
             "resources": dict(self.resources),
-            "max_retries": 0,  # the sweep starts a job again itself, and says so
+            "max_retries": 0,  # the sweep restarts jobs itself, and reports it
         }
         if self.labels:
             options["label_selector"] = dict(self.labels)

@@ -1,4 +1,4 @@
-"""Jobs of Slurm, through submitit."""
+"""Runs jobs in Slurm, through submitit."""
 
 import dataclasses
 import json
@@ -9,27 +9,28 @@ from typing import Any
 
 from t5x_like.distributed.preemption import EXIT_CODE as PREEMPTED
 from t5x_like.errors import UserError
+from t5x_like.host import files
 from t5x_like.scaling.sweeps.executors import child
 from t5x_like.scaling.sweeps.executors.executor import Executor, Handle, Job, environment
 
-# Beside a run's log: the job that a sweep which was killed has left in the queue.
+# Beside a run's log: the job that a killed sweep has left in the queue.
 JOB_FILE = "slurm_job.json"
 _ALIVE = ("PENDING", "RUNNING", "REQUEUED", "CONFIGURING", "RESIZING", "SUSPENDED", "COMPLETING")
 
 
 @dataclasses.dataclass
 class Slurm(Executor):
-    """One Slurm job for each job of the sweep.
+    """Submits each job of the sweep as a Slurm job.
 
-    Jobs outlive the sweep's own process; started again, it finds those that are still in the
-    queue and waits for them instead of submitting others. A job that reaches its time limit is
-    put back into the queue and goes on from its checkpoint.
+    Jobs outlive the sweep's own process. A restarted sweep finds those that are still in the queue,
+    and waits for them instead of submitting them again. A job that reaches its time limit is
+    requeued and resumes from its checkpoint.
 
     Attributes:
-      folder: where submitit keeps scripts and logs; seen by all nodes.
+      folder: for submitit's scripts and logs; visible to all nodes.
       parameters: of `submitit.AutoExecutor.update_parameters`, such as `{'timeout_min': 240,
         'slurm_partition': 'gpu', 'gpus_per_node': 1, 'cpus_per_task': 8}`.
-      cluster: `slurm`, or `local` for processes of this machine under submitit, to try it.
+      cluster: `slurm`, or `local` for processes on this machine under submitit, as a test.
       slots: jobs submitted at a time; None for all.
     """
 
@@ -50,12 +51,12 @@ class Slurm(Executor):
             executor.update_parameters(name=f"t5x-{job.name}", **self.parameters)
         except (NameError, TypeError, ValueError) as error:
             raise UserError(f"executors.Slurm.parameters: {error}") from error
-        # submitit writes this to disk: the rest of the environment, with its secrets, is not in it.
-        # Slurm itself hands that to the job.
+        # submitit writes this to disk, so the environment with its secrets is left out.
+        # Slurm itself passes that to the job.
         added = {"PYTHONPATH": environment()["PYTHONPATH"]}
         command = Command(list(job.command), str(job.log), added)
         submitted = executor.submit(command)
-        note.write_text(json.dumps({"job_id": submitted.job_id}))
+        files.write_whole(note, json.dumps({"job_id": submitted.job_id}))
         return _SlurmJob(submitted)
 
     def _left(self, note: Path) -> Handle | None:
@@ -85,12 +86,12 @@ class Slurm(Executor):
 
 @dataclasses.dataclass
 class Command:
-    """What a Slurm job calls.
+    """The command that a Slurm job runs.
 
     Attributes:
       command: the program and its arguments.
       log: file that its output is appended to.
-      env: what is added to the environment that it finds.
+      env: additions to the job's environment.
     """
 
     command: list[str]
@@ -98,11 +99,11 @@ class Command:
     env: dict[str, str]
 
     def __call__(self) -> int:
-        """Runs it; its exit code."""
+        """Runs it, and returns its exit code."""
         return child.run(self.command, self.log, {**os.environ, **self.env})
 
     def checkpoint(self, *args: Any, **kwargs: Any) -> Any:
-        """Asked by submitit when time is up: the same again, which goes on."""
+        """Called by submitit at the time limit: requeues the same command, which resumes."""
         from submitit.helpers import DelayedSubmission
 
         del args, kwargs

@@ -1,4 +1,4 @@
-"""A report on the terminal."""
+"""Formats a report for the terminal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from t5x_like.scaling.report.style import power, short
 
 
 def report_text(found: Mapping[str, Any]) -> str:
-    """What `report` prints without `--json`: progress, laws, multipliers, every note, the page."""
+    """Formats what `report` prints without `--json`: progress, laws, multipliers, notes, page."""
     done = f"{found['done']} of {found['cells']} runs done"
     others = ", ".join(
         f"{found[name]} {name}" for name in ("running", "failed", "waiting") if found[name]

@@ -115,4 +115,4 @@ def test_a_file_without_numbers_names_the_row(tmp_path, capsys):
     path = tmp_path / "runs.csv"
     path.write_text("N,D,loss\n1e8,1e9,3.5\n1e8,2e9,low\n")
     assert cli.main(["fit", str(path)]) == 2
-    assert "row 2: 'low' in the column 'loss' is no number" in capsys.readouterr().err
+    assert "row 2: 'low' in the column 'loss' is not a number" in capsys.readouterr().err

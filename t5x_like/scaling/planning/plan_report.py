@@ -1,20 +1,20 @@
-"""A plan as `plan` prints it."""
+"""Formats a plan as the `plan` command prints it."""
 
 import shlex
 import textwrap
 from collections.abc import Sequence
 
+from t5x_like.cost.units import short_count
 from t5x_like.scaling.planning.plan import Plan
 from t5x_like.scaling.planning.query import Interval, Point
 from t5x_like.scaling.planning.repeated_data import RepeatedData
 from t5x_like.scaling.recipe import Recipe
 
 _WIDTH = 100
-_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
 def plan_text(plan: Plan, recipe: Recipe) -> str:
-    """The answer, the model, its training, its cost, what to know, and the command."""
+    """Formats the law's answer, the model, its training and cost, the notes, and the command."""
     sections = [_answer(plan), _model(plan, recipe), _cost(plan)]
     if plan.notes:
         sections.append(["notes", *(_note(note) for note in plan.notes)])
@@ -24,21 +24,13 @@ def plan_text(plan: Plan, recipe: Recipe) -> str:
     return "\n\n".join("\n".join(lines) for lines in sections if lines)
 
 
-def short(number: float) -> str:
-    """A count in k, M, B and T: 70.06B."""
-    for unit, letter in _UNITS:
-        if unit <= abs(number) < 1e4 * unit:
-            return f"{number / unit:.4g}{letter}"
-    return f"{number:.4g}"
-
-
 def _answer(plan: Plan) -> list[str]:
     point, law, spans = plan.point, plan.law, plan.intervals
     given = [f"{name} {_given(name, value)}" for name, value in _questions(plan)]
     loss = "not predicted" if point.loss is None else f"{point.loss:.4f} nats"
     rows = [
-        ("N", short(point.parameters), _span(spans.get("parameters"))),
-        ("D", short(point.tokens), _span(spans.get("tokens"))),
+        ("N", short_count(point.parameters), _span(spans.get("parameters"))),
+        ("D", short_count(point.tokens), _span(spans.get("tokens"))),
         ("C = 6ND", f"{point.flops:.4g}", _span(spans.get("flops"), flops=True)),
         ("D / N", f"{point.tokens / point.parameters:.4g}", ""),
         ("loss", loss, _span(spans.get("loss"), loss=True)),
@@ -46,7 +38,7 @@ def _answer(plan: Plan) -> list[str]:
     if isinstance(law, RepeatedData):
         n, d = map(float, law.effective(point.parameters, point.tokens))
         epochs = max(point.tokens / law.unique_tokens, 1)
-        worth = f"worth {short(d)} new tokens; N is worth {short(n)}"
+        worth = f"worth {short_count(d)} new tokens; N is worth {short_count(n)}"
         rows.append(("epochs", f"{epochs:.4g}", worth))
     inference = plan.question.inference_tokens
     if inference:
@@ -56,11 +48,11 @@ def _answer(plan: Plan) -> list[str]:
 
 
 def _comparison(other: Point | None, point: Point, inference: float | None) -> list[str]:
-    """Beside the point that the training budget alone would have chosen."""
+    """The comparison with the optimum for the training budget alone."""
     if other is None:
         return []
     without = "by training alone" if inference else "with endless data"
-    line = f"  {without}: N {short(other.parameters)}, D {short(other.tokens)}"
+    line = f"  {without}: N {short_count(other.parameters)}, D {short_count(other.tokens)}"
     if other.loss is not None:
         line += f", loss {other.loss:.4f}"
     if inference is None:
@@ -91,7 +83,7 @@ def _model(plan: Plan, recipe: Recipe) -> list[str]:
         ),
         ("learning rate", f"{training.learning_rate:.4g}", _rate_rule(recipe)),
         ("warm-up", f"{training.warmup_steps:,}", "steps"),
-        ("steps", f"{training.steps:,}", f"{short(training.tokens)} tokens"),
+        ("steps", f"{training.steps:,}", f"{short_count(training.tokens)} tokens"),
     ]
     return [f"nearest {model.architecture.family} that can be built", *_table(rows)]
 
@@ -115,7 +107,7 @@ def _note(note: str) -> str:
 
 
 def _continued(arguments: Sequence[str]) -> list[str]:
-    """The lines of a shell command, each but the last with a backslash at its end."""
+    """The lines of a shell command, with a backslash at the end of each but the last."""
     lines = [f"  {arguments[0]}"]
     for argument in map(_quoted, arguments[1:]):
         if len(lines[-1]) + len(argument) + 3 > _WIDTH:
@@ -148,13 +140,13 @@ def _questions(plan: Plan) -> list[tuple[str, float]]:
 
 
 def _given(name: str, value: float) -> str:
-    return f"{value:.6g}" if name in ("flops", "loss") else short(value)
+    return f"{value:.6g}" if name in ("flops", "loss") else short_count(value)
 
 
 def _span(interval: Interval | None, flops: bool = False, loss: bool = False) -> str:
     if interval is None:
         return ""
-    form = "{:.3g}".format if flops else "{:.4f}".format if loss else short
+    form = "{:.3g}".format if flops else "{:.4f}".format if loss else short_count
     low, high = interval
     return f"95%: {form(low)} to {'any' if high is None else form(high)}"
 

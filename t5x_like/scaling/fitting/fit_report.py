@@ -1,12 +1,13 @@
-"""A fit as `fit` prints it."""
+"""Formats a fit as the `fit` command prints it."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from t5x_like.cost.units import short_count
 from t5x_like.scaling.fitting.result import Fit
 
-# Rows of the tables that can be long.
+# Maximum rows of long tables.
 LEFT_OUT_SHOWN, INFLUENTIAL_SHOWN = 10, 5
 FORMS = {
     "parametric": "L = E + A/N^alpha + B/D^beta",
@@ -14,11 +15,10 @@ FORMS = {
     "kaplan": "L = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D",
     "allocation": "N = coefficient*C^exponent",
 }
-_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
 def fit_text(fit: Fit) -> str:
-    """The law with its intervals, predictions, proof, diagnoses, warnings and rows left out."""
+    """Formats the law, intervals, predictions, diagnostics, warnings and omitted rows."""
     sections = [
         _head(fit),
         _parameters(fit),
@@ -33,7 +33,7 @@ def fit_text(fit: Fit) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Rows as lines; all columns but the first `left` are flush right."""
+    """Formats rows as lines; all columns except the first `left` are right-aligned."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return [
         "  "
@@ -43,16 +43,6 @@ def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def count(number: float) -> str:
-    """A count in k, M, B and T: 70.06B."""
-    if not np.isfinite(number):
-        return "-"
-    for unit, letter in _UNITS:
-        if unit <= abs(number) < 1e4 * unit:
-            return f"{number / unit:.4g}{letter}"
-    return f"{number:.4g}"
 
 
 def _head(fit: Fit) -> list[str]:
@@ -87,7 +77,10 @@ def _predictions(fit: Fit) -> list[str]:
     for entry in found:
         row = [f"{entry['flops']:.4g}"]
         for name in ("parameters", "tokens"):
-            row += [count(entry[name]), *_when(fit, _span(entry[f"{name}_interval"], count))]
+            row += [
+                short_count(entry[name]),
+                *_when(fit, _span(entry[f"{name}_interval"], short_count)),
+            ]
         if has_loss:
             span = _span(entry["loss_interval"], "{:.4f}".format)
             row += [f"{entry['loss']:.4f}", *_when(fit, span)]
@@ -100,9 +93,9 @@ def _minima(fit: Fit) -> list[str]:
         return []
     rows = [["budget", "runs", "best N", *_when(fit, ""), "loss", *_when(fit, ""), ""]]
     for _, row in fit.minima.iterrows():
-        n, loss = [count(row["parameters"])], [f"{row['loss']:.4f}"]
+        n, loss = [short_count(row["parameters"])], [f"{row['loss']:.4f}"]
         if fit.samples:
-            n.append(_span([row["parameters_low"], row["parameters_high"]], count))
+            n.append(_span([row["parameters_low"], row["parameters_high"]], short_count))
             loss.append(_span([row["loss_low"], row["loss_high"]], "{:.4f}".format))
         note = "" if row["used"] else "left out"
         rows.append([f"{row['budget']:.4g}", f"{row['runs']:.0f}", *n, *loss, note])
@@ -148,7 +141,7 @@ def _left_out(fit: Fit) -> list[str]:
 
 
 def _when(fit: Fit, cell: str) -> list[str]:
-    """A column that is there with a bootstrap only."""
+    """A column that exists only with a bootstrap."""
     return [cell] if fit.samples else []
 
 

@@ -1,0 +1,265 @@
+"""The commands of scaling laws: `plan`, `sweep`, `fit` and `report`.
+
+Each imports what it needs when it runs.
+"""
+
+import json
+import math
+import os
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from t5x_like.errors import UserError
+
+if TYPE_CHECKING:
+    from t5x_like.scaling.sweeps.cells import Cell
+
+_SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+
+
+def add(command: Callable[..., ArgumentParser]) -> None:
+    """Adds the commands to the command line.
+
+    Args:
+      command: makes a subparser from a name, the function to run, and a line of help.
+    """
+    _add_plan_arguments(
+        command("plan", plan, "The compute-optimal model for a budget, and how to train it.")
+    )
+    _add_json(command("sweep", sweep, "Train the models of a scaling-law sweep."))
+    _add_fit_arguments(command("fit", fit, "Fit a scaling law to training runs."))
+    _add_report_arguments(command("report", report, "Tables, figures and a page of a sweep."))
+
+
+def _add_json(parser: Any) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+# -- plan ------------------------------------------------------------------------------------
+
+
+def _add_plan_arguments(parser: ArgumentParser) -> None:
+    query = parser.add_argument_group("what is given: one, or two but --flops with --loss")
+    amount: dict[str, Any] = {"type": quantity, "metavar": "X"}
+    query.add_argument("--flops", **amount, help="training budget C, 5.76e23")
+    query.add_argument("--parameters", **amount, help="N, 70b")
+    query.add_argument("--tokens", **amount, help="D, 1.4T")
+    query.add_argument("--loss", **amount, help="to reach, in nats")
+    query.add_argument(
+        "--inference_tokens",
+        **amount,
+        help="expected over the model's life: minimises the FLOPs of training and inference",
+    )
+    query.add_argument(
+        "--unique_tokens", **amount, help="tokens that the data have; more are repetitions"
+    )
+    options = parser.add_argument_group("how it is planned")
+    options.add_argument(
+        "--law", default="besiroglu2024", help="a published law, or fit.json; %(default)s"
+    )
+    options.add_argument("--family", default="gopher", help="of the model; %(default)s")
+    options.add_argument(
+        "--row_tokens", type=int, metavar="T", help="target tokens of a row; 2048 for decoders"
+    )
+    options.add_argument("--chips", help="v5p-2048, v6e-256, v5p:8x16x16, h100-8")
+    options.add_argument(
+        "--mfu", type=float, default=0.4, help="share of the chips' peak; %(default)s"
+    )
+    _add_json(options)
+
+
+def plan(options: Namespace) -> None:
+    """Prints the plan of a training run: N, D, the loss, a model and its cost."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a plan computes nothing on a device
+    from t5x_like.scaling.planning import plan as planning
+    from t5x_like.scaling.planning.accelerators import accelerators
+    from t5x_like.scaling.planning.plan_report import plan_text
+    from t5x_like.scaling.recipe import Recipe
+
+    if options.row_tokens is not None and options.row_tokens < 1:
+        raise UserError(f"--row_tokens={options.row_tokens}: at least 1.")
+    recipe = Recipe()
+    found = planning.plan(
+        planning.Question(
+            flops=options.flops,
+            parameters=options.parameters,
+            tokens=options.tokens,
+            loss=options.loss,
+            inference_tokens=options.inference_tokens,
+            unique_tokens=options.unique_tokens,
+        ),
+        law=options.law,
+        architecture=options.family,
+        recipe=recipe,
+        row_tokens=options.row_tokens,
+        accelerators=accelerators(options.chips) if options.chips else None,
+        mfu=options.mfu,
+    )
+    print(json.dumps(found.to_json()) if options.json else plan_text(found, recipe))
+
+
+def quantity(text: str) -> float:
+    """Reads a number above 0: 5.76e23, 70b, 1.4T, 300,000.
+
+    Raises:
+      ArgumentTypeError: the text is no such number.
+    """
+    plain = text.strip().replace(",", "").replace("_", "").lower()
+    factor = _SUFFIXES.get(plain[-1:], 1.0)
+    try:
+        value = float(plain[:-1] if factor != 1.0 else plain) * factor
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError(f"'{text}' is not a number above 0, such as 5.76e23, 70b or 1.4T")
+    return value
+
+
+# -- sweep -----------------------------------------------------------------------------------
+
+
+def sweep(options: Namespace) -> None:
+    """Runs the sweep of the gin files; `--dry_run` lists its runs.
+
+    Raises:
+      UserError: runs have failed.
+    """
+    from t5x_like import config
+    from t5x_like.scaling.sweeps import runner
+
+    paths = [path for path in options.gin_search_paths.split(",") if path]
+    config.parse(options.gin_file, options.bindings, paths, options.module_import)
+    program = config.configured(runner.run_sweep, "sweeps/isoflop_quick.gin")
+    if options.dry_run:
+        print(_runs_table(config.macro("SWEEP").cells()))
+        return
+    result = program()
+    if options.json:
+        print(json.dumps(result))
+    else:
+        print(f"{result['done']} of {result['runs']} runs done: {result['directory']}")
+    if result["failed"]:
+        raise UserError(f"{len(result['failed'])} runs failed: {', '.join(result['failed'])}.")
+
+
+def _runs_table(cells: Sequence["Cell"]) -> str:
+    """A line for each run of a sweep, and their number and FLOPs."""
+    rows: list[tuple[str, ...]] = [
+        ("run", "parameters", "tokens", "steps", "batch", "learning rate", "FLOPs")
+    ]
+    for cell in cells:
+        training = cell.training
+        numbers = (cell.size.parameters, training.tokens, training.steps, training.batch_tokens)
+        rates = (f"{training.learning_rate:g}", f"{cell.cost:.3g}")
+        rows.append((cell.name, *(f"{number:,}" for number in numbers), *rates))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            text.rjust(width) if i else text.ljust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    total = sum(cell.cost for cell in cells)
+    return "\n".join([*lines, f"{len(cells)} runs, {total:.4g} FLOPs (6ND)"])
+
+
+# -- fit -------------------------------------------------------------------------------------
+
+
+def _add_fit_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("runs", help="a CSV, TSV, JSONL or Parquet file, or a sweep's directory")
+    parser.add_argument(
+        "--method",
+        default="approach3",
+        help="approach1, approach2, approach3 (default), variable_projection, "
+        "variable_projection_relative, kaplan, gadre",
+    )
+    parser.add_argument(
+        "--bootstrap", type=int, default=0, metavar="R", help="resamples for 95%% intervals"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the resamples")
+    parser.add_argument(
+        "--drop_highest", type=int, default=0, metavar="K", help="leave the K highest losses out"
+    )
+    parser.add_argument(
+        "--huber_delta", type=float, default=1e-3, help="where Huber's loss stops being square"
+    )
+    parser.add_argument(
+        "--starts", type=int, default=64, help="initial values of the search; %(default)s"
+    )
+    parser.add_argument("--variant", help="whose runs are fitted, where there are several")
+    parser.add_argument("--count", help="what N counts: total, active, without_embeddings")
+    parser.add_argument(
+        "--at_flops", metavar="C,...", help="budgets to predict; the largest C, 10 and 100 times it"
+    )
+    parser.add_argument("--budgets", metavar="C,...", help="of approach2's groups")
+    parser.add_argument(
+        "--window", type=float, metavar="DECADES", help="of N around approach2's minima"
+    )
+    parser.add_argument("--plot", metavar="FILE", help="residuals, as .png, .svg or .pdf")
+    _add_json(parser)
+
+
+def fit(options: Namespace) -> None:
+    """Prints a fitted scaling law, its intervals and its warnings."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a fit computes nothing on a device
+    from t5x_like.scaling import fitting
+    from t5x_like.scaling.fitting.fit_report import fit_text
+
+    found = fitting.fit(
+        options.runs,
+        options.method,
+        bootstrap=options.bootstrap,
+        seed=options.seed,
+        drop_highest=options.drop_highest,
+        variant=options.variant,
+        count=options.count,
+        huber_delta=options.huber_delta,
+        starts=options.starts,
+        at_flops=_numbers("at_flops", options.at_flops),
+        budgets=_numbers("budgets", options.budgets) or (),
+        window=options.window,
+    )
+    if options.plot:
+        from t5x_like.scaling.fitting.plots import save_residuals
+
+        save_residuals(found, options.plot)
+    print(json.dumps(found.to_json()) if options.json else fit_text(found))
+
+
+def _numbers(flag: str, text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UserError(f"--{flag} takes FLOPs like 1e21,1e22, not '{text}'.") from None
+
+
+# -- report ----------------------------------------------------------------------------------
+
+
+def _add_report_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("sweep_dir", metavar="SWEEP_DIR", help="of `t5x-like sweep`")
+    parser.add_argument("--out", metavar="DIR", help="to write; SWEEP_DIR/report by default")
+    parser.add_argument(
+        "--baseline", metavar="VARIANT", help="to compare with; the sweep's own by default"
+    )
+    parser.add_argument(
+        "--bootstrap", type=int, default=1000, metavar="R", help="resamples; %(default)s"
+    )
+    _add_json(parser)
+
+
+def report(options: Namespace) -> None:
+    """Writes the report of a sweep, and prints where it is and what it warns of."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a report computes nothing on a device
+    from t5x_like.scaling.report.summary import report_text
+    from t5x_like.scaling.report.write import report as write
+
+    found = write(
+        options.sweep_dir, options.out, baseline=options.baseline, bootstrap=options.bootstrap
+    )
+    print(json.dumps(found) if options.json else report_text(found))
