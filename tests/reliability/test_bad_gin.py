@@ -158,7 +158,7 @@ def test_a_misspelled_macro_is_answered_with_the_nearest(train):
     ("flag", "said"),
     [
         ("TRAIN_STEPS=many", "TRAIN_STEPS is 'many'"),
-        ("TRAIN_STEPS=1e3", "train.train_steps takes a whole number"),
+        ("TRAIN_STEPS=1e3", "train.train_steps takes an integer"),
         ("TRAIN_STEPS=True", "TRAIN_STEPS is True"),
         ("BATCH_SIZE=[4]", "DatasetConfig.batch_size takes a whole number"),
         ("DROPOUT_RATE=high", "GPT2.dropout_rate takes a number"),
