@@ -4,12 +4,14 @@ Everything that is configured takes plain arguments and works without it.
 """
 
 from t5x_like.config.checks import check
+from t5x_like.config.gin_files import GinText
 from t5x_like.config.lookup import has_macro, macro, reached
 from t5x_like.config.parsing import import_modules, isolated, literal, parse
 from t5x_like.config.programs import built, configured
 from t5x_like.config.rendering import full_text, import_lines, operative_text
 
 __all__ = [
+    "GinText",
     "built",
     "check",
     "configured",

@@ -1,5 +1,6 @@
 """Where gin files are found: as given, in search paths, packaged, or in an object store."""
 
+import dataclasses
 import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,6 +9,19 @@ from etils import epath
 
 from t5x_like.errors import UserError
 from t5x_like.host import files
+
+
+@dataclasses.dataclass(frozen=True)
+class GinText:
+    """A gin file that is not written to a disk.
+
+    Attributes:
+      name: in messages and in the places that `--dry_run` shows.
+      text: its contents.
+    """
+
+    name: str
+    text: str
 
 
 def packaged_gin_configs() -> Path:

@@ -100,7 +100,7 @@ def wrong_type(name: str, value: Any, taker: str, annotation: Any) -> UserError:
     return UserError(f"{name} is {shown}, but {taker} takes {binding_types.described(annotation)}.")
 
 
-def check_contradiction(place: str, name: str, value: Any, first: Any, first_line: int) -> None:
+def check_contradiction(place: str, name: str, value: Any, first: Any, first_at: int) -> None:
     """Raises `UserError` for a name that one file binds to two values.
 
     Args:
@@ -108,12 +108,12 @@ def check_contradiction(place: str, name: str, value: Any, first: Any, first_lin
       name: that is bound.
       value: what it is bound to.
       first: what the file has bound it to before.
-      first_line: the line of that.
+      first_at: the line of that.
     """
     # By their text: gin takes references in different scopes for equal.
     if repr(first) != repr(value):
         raise UserError(
-            f"{place}: {name} is bound to {value!r}, and to {first!r} in line {first_line} of "
+            f"{place}: {name} is bound to {value!r}, and to {first!r} in line {first_at} of "
             "the same file: keep one."
         )
 

@@ -26,7 +26,7 @@ import gin
 from gin import config_parser
 
 from t5x_like.config import gin_internals, mistakes, provenance
-from t5x_like.config.gin_files import find_gin_file, shown_name
+from t5x_like.config.gin_files import GinText, find_gin_file, shown_name
 from t5x_like.config.inherited_bindings import inherited
 from t5x_like.config.provenance import Place
 from t5x_like.errors import UserError
@@ -36,7 +36,7 @@ _DEFAULT, _ORDINARY = 0, 1  # the first part of a rank
 
 
 def parse(
-    gin_files: Sequence[str],
+    gin_files: Sequence[str | GinText],
     bindings: Sequence[tuple[str, str]] = (),
     search_paths: Sequence[str] = (),
     module_imports: Sequence[str] = (),
@@ -47,7 +47,7 @@ def parse(
     the class itself. What a file called `defaults.gin` binds yields to every other file.
 
     Args:
-      gin_files: names for `find_gin_file`, in order.
+      gin_files: names for `find_gin_file`, or texts, in order.
       bindings: `(name, value)` pairs as on the command line, `("TRAIN_STEPS", "20")`.
       search_paths: more directories to look for files (and their includes) in.
       module_imports: Python modules to import first (they register tasks, say); kept
@@ -60,8 +60,11 @@ def parse(
     provenance.clear()
     reader = _Reader(search_paths)
     import_modules(module_imports)
-    for name in gin_files:
-        reader.file(name)
+    for file in gin_files:
+        if isinstance(file, GinText):
+            reader.text(file)
+        else:
+            reader.file(file)
     reader.flags(bindings)
     _bind_derived_classes()
 
@@ -148,11 +151,16 @@ class _Reader:
             raise UserError(f"gin files include each other in a circle: {circle}.")
         if Path(name).name == DEFAULTS_NAME:
             strength = _DEFAULT
-        self._open.append(shown)
         with _explained(shown):
-            text = io.StringIO(path.read_text("utf-8"))
-        text.name = shown  # type: ignore[attr-defined]  # for the parser's messages
-        self._statements(text, shown, strength)
+            text = path.read_text("utf-8")
+        self.text(GinText(shown, text), strength)
+
+    def text(self, file: GinText, strength: int = _ORDINARY) -> None:
+        """Reads a file's text."""
+        self._open.append(file.name)
+        stream = io.StringIO(file.text)
+        stream.name = file.name  # type: ignore[attr-defined]  # for the parser's messages
+        self._statements(stream, file.name, strength)
         self._open.pop()
 
     def flags(self, bindings: Sequence[tuple[str, str]]) -> None:
