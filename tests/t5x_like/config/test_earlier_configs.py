@@ -1,0 +1,158 @@
+"""A `config.gin` that an earlier version wrote still runs, evaluates and infers.
+
+The files of `fixtures/` were written by commit 5148b6e, whose run files included nothing: by
+`train` for a few steps on small texts, by `import-hf` of a GPT-2 of 2 layers, and by one run of a
+sweep. `DIRECTORY` stands for the place of their data, caches and runs.
+"""
+
+import json
+from pathlib import Path
+
+import gin
+import jax
+import numpy as np
+import pytest
+
+from models import switch
+from t5x_like import cli, config, load_run, train
+from t5x_like.config import gin_internals
+
+FIXTURES = Path(__file__).parent / "fixtures"
+IMPORTED = "imported"
+NAMES = sorted(path.stem for path in FIXTURES.glob("*.gin"))
+TRAINED = [name for name in NAMES if name != IMPORTED]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_over():
+    with config.isolated():
+        yield
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes a fixture's `config.gin` and the data that it names; its path."""
+
+    def write(name, model_dir):
+        text = (FIXTURES / f"{name}.gin").read_text(encoding="utf-8")
+        text = text.replace("DIRECTORY/run/", f"{model_dir}/").replace("DIRECTORY", str(tmp_path))
+        model_dir.mkdir(parents=True, exist_ok=True)
+        (model_dir / "config.gin").write_text(text, encoding="utf-8")
+        return str(model_dir / "config.gin")
+
+    words = ["the", "old", "river", "wrote", "a", "small", "song", "in", "paper", "over", "stone"]
+    lines = [" ".join(np.roll(words, i)) for i in range(len(words))]
+    (tmp_path / "text.txt").write_text("\n\n".join(lines * 12), encoding="utf-8")
+    for split in ("train", "dev"):
+        pairs = "".join(f"{line[:20]}\t{line[:20].upper()}\n" for line in lines)
+        (tmp_path / f"{split}.tsv").write_text(pairs, encoding="utf-8")
+    return write
+
+
+def test_there_is_one_of_each_kind():
+    assert set(NAMES) >= {
+        "causal_lm",
+        "imported",
+        "pairs_decoder",
+        "pairs_encoder_decoder",
+        "palm_adafactor",
+        "prefix_lm",
+        "span_corruption",
+        "sweep_cell",
+        "switch",
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_model_is_built_as_it_was_and_every_binding_is_known(name, written, tmp_path):
+    path = written(name, tmp_path / "run")
+    config.parse([path])
+    model = config.macro("MODEL")
+    bound = gin_internals.CONFIG["", f"{type(model).__module__}.{type(model).__name__}"]
+    plain = {field: value for field, value in bound.items() if not hasattr(value, "scopes")}
+    assert len(plain) > 10
+    assert {field: getattr(model, field) for field in plain} == plain
+    assert jax.tree.leaves(model.abstract_params())
+    assert isinstance(model, switch.Switch) == (name == "switch")
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_argument_of_its_training_is_built(name, written, tmp_path):
+    config.parse([written(name, tmp_path / "run")])
+    config.check(train.train)
+    arguments = gin.get_bindings(train.train)
+    assert arguments["train_steps"] > 0 and Path(arguments["model_dir"]).is_relative_to(tmp_path)
+    lengths = config.macro("TASK_FEATURE_LENGTHS")
+    assert arguments["dataset"].task_feature_lengths == lengths
+    assert set(arguments["dataset"].task.output_features) == set(lengths)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("program", ["eval", "infer"])
+def test_it_goes_before_the_files_of_evaluation_and_inference(
+    name, program, written, tmp_path, capsys
+):
+    """What it binds holds over the defaults that these include."""
+    path = written(name, tmp_path / "run")
+    config.parse([path])
+    bound = {key: values for key, values in gin_internals.CONFIG.items() if key[1] == "gin.macro"}
+    config.parse([path, f"runs/{program}.gin"])
+    assert {key: gin_internals.CONFIG[key] for key in bound} == bound
+    files = [f"--gin_file={name}" for name in (path, f"runs/{program}.gin")]
+    assert cli.main([program, *files, "--dry_run"]) == 0
+    text = capsys.readouterr().out
+    assert "MODEL_DIR = " in text and f"  # {path}:" in text
+
+
+def evaluated_and_inferred(path, directory, *more):
+    """Runs `eval` and `infer` as their files say; what they wrote."""
+    files = [f"--gin_file={path}", *more]
+    limit = "--gin.evaluate.evaluate.max_batches=1"
+    assert cli.main(["eval", *files, "--gin_file=runs/eval.gin", limit, "--gin.BATCH_SIZE=2"]) == 0
+    (directory / "inputs.txt").write_text("the old river\n", encoding="utf-8")
+    flags = [
+        f"--gin.INPUT_PATH={directory / 'inputs.txt'}",
+        f"--gin.OUTPUT_PATH={directory / 'outputs.jsonl'}",
+        "--gin.MAX_NEW_TOKENS=4",
+    ]
+    assert cli.main(["infer", *files, "--gin_file=runs/infer.gin", *flags]) == 0
+    return json.loads((directory / "outputs.jsonl").read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["causal_lm", "pairs_decoder", "span_corruption", "switch"])
+def test_it_trains_evaluates_and_infers(name, written, tmp_path):
+    path = written(name, tmp_path / "run")
+    assert cli.main(["train", f"--gin_file={path}", "--gin.TRAIN_STEPS=2"]) == 0
+    run = load_run(str(tmp_path / "run"))
+    assert run.steps == [2] and np.isfinite(run.metrics["loss"].dropna()).all()
+    assert "prediction" in evaluated_and_inferred(path, tmp_path)
+
+
+@pytest.mark.slow
+def test_an_imported_one_evaluates_and_infers(written, tmp_path, monkeypatch):
+    """The directory is made by today's `import-hf`, and its `config.gin` is the earlier one."""
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    source, model_dir = tmp_path / "gpt2", tmp_path / "run"
+    sizes = {"vocab_size": 257, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
+    configuration = transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
+    transformers.GPT2LMHeadModel(configuration).save_pretrained(source)
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    ids = {piece: i for i, piece in enumerate(["<|endoftext|>", *alphabet])}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(ids, []))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    tokenizer.save(str(source / "tokenizer.json"))
+    (source / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
+    assert cli.main(["import-hf", str(source), f"--out={model_dir}"]) == 0
+
+    path = written(IMPORTED, model_dir)
+    for split in ("train", "validation"):
+        rows = [json.dumps({"text": "the old river wrote a song"})] * 4
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    cache = f"--gin.CACHE_DIR={tmp_path / 'cache'}"
+    assert cli.main(["cache", f"--gin_file={path}", cache]) == 0
+    assert "prediction" in evaluated_and_inferred(path, tmp_path, cache)
