@@ -98,7 +98,8 @@ def _entry(name: str, value: Any, key: Key, parameter: str, sources: bool) -> st
         text = f"{name} = {lines[0]}"
     else:
         text = "\n".join([f"{name} = \\", *(" " * _INDENT + line for line in lines)])
-    places = list(map(str, reversed(provenance.places(key, parameter)))) if sources else []
+    found = provenance.places(key, parameter) if sources else []
+    places = list(dict.fromkeys(map(str, reversed(found))))  # a file may be included twice
     if places:
         text += f"  # {places[0]}"
     if places[1:]:

@@ -109,6 +109,19 @@ def test_every_argument_of_its_training_is_built(name, tmp_path):
     assert set(arguments["dataset"].task.output_features) == set(lengths)
 
 
+def test_another_optimizer_or_schedule_may_follow_it(tmp_path):
+    """Their files bind or include all that the earlier one does not."""
+    path = write_config("span_corruption", tmp_path)
+    warmup = ("WARMUP_STEPS", "1")
+    config.parse([path, "optimizers/adamw.gin"], [warmup])
+    config.check(train.train)
+    assert config.macro("OPTIMIZER").name == "AdamW"
+    config.parse([path, "optimizers/defaults.gin"], [warmup, ("SCHEDULE", "@schedules.Linear()")])
+    config.check(train.train)
+    made = config.macro("OPTIMIZER")
+    assert (made.name, type(made.schedule).__name__) == ("Adafactor", "Linear")
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("program", ["eval", "infer"])
 def test_it_goes_before_the_files_of_evaluation_and_inference(name, program, tmp_path, capsys):
