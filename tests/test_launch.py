@@ -159,7 +159,7 @@ def test_flags_are_in_the_environment_before_the_first_device_is_met():
     """And this jaxlib, which stops at a flag that it does not know, knows them all."""
     program = """
 import sys
-from t5x_like import cli
+from t5x_like.cli import program as cli
 from jax._src import xla_bridge
 cli._configure(cli._parse_arguments(sys.argv[1:]))
 assert not xla_bridge.backends_are_initialized()

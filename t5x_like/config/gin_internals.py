@@ -1,8 +1,7 @@
 """The private names of gin that this package stands on; no other module uses any.
 
-gin offers no public way to list what is bound, to know in which line it was, or to parse a
-statement in the sight of a file's imports. Written for gin-config 0.5.0, which is what `setup.py`
-asks for.
+gin offers no public way to list what is bound, to know the line of a binding, or to parse one
+statement with a file's imports. Written for gin-config 0.5.0; `setup.py` asks for 0.5.
 """
 
 from typing import Any

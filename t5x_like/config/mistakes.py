@@ -1,4 +1,4 @@
-"""What gin raises while it parses, in one line that says where and what would do."""
+"""One-line errors for what gin raises while it parses: where, what is wrong, what would work."""
 
 import re
 import sys

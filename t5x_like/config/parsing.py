@@ -164,7 +164,7 @@ class _Reader:
         self._open.pop()
 
     def flags(self, bindings: Sequence[tuple[str, str]]) -> None:
-        """Reads `--gin.NAME=VALUE` flags, in the sight of every import that the files made."""
+        """Reads `--gin.NAME=VALUE` flags; they may use every import of the files."""
         self._stretch += 1
         for name, value in bindings:
             origin = f"--gin.{name}={value}"
