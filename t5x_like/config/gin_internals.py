@@ -63,9 +63,13 @@ is_literal = _gin._is_literally_representable
 make_wrapper = _gin._make_gin_wrapper
 parse_scope = _gin._parse_scope
 
-DYNAMIC_REGISTRATION = config_parser.ImportStatement(
-    module="__gin__.dynamic_registration", is_from=True, alias=None, location=None
-)
+
+def from_import(module: str) -> Any:
+    """The statement `from package import module`, for a module's dotted name."""
+    return config_parser.ImportStatement(module, is_from=True, alias=None, location=None)
+
+
+DYNAMIC_REGISTRATION = from_import("__gin__.dynamic_registration")
 MACRO, CONSTANT = "gin.macro", "gin.constant"
 
 

@@ -172,8 +172,9 @@ class _Reader:
                 raise UserError(f"{origin}: '{name}' is not a macro or a configurable's parameter.")
             line = f"{name} = {literal(value)}"
             place = Place(f"--gin.{name}", None, (_ORDINARY, self._stretch))
+            imports = {**_base_class_imports(name), **_by_name()}.values()
             try:
-                self._flag(line, place, [gin_internals.DYNAMIC_REGISTRATION, *_by_name().values()])
+                self._flag(line, place, [gin_internals.DYNAMIC_REGISTRATION, *imports])
             except (NameError, AttributeError):
                 # Not reachable by an import's name; gin may know it by a shorter one.
                 with _explained(origin):
@@ -246,6 +247,23 @@ class _Reader:
 def _written_name(statement: Any) -> str:
     name = "/".join(filter(None, [statement.scope, statement.selector]))
     return ".".join(filter(None, [name, statement.arg_name]))
+
+
+def _base_class_imports(name: str) -> dict[str, Any]:
+    """The import that lets a flag bind a base class of a class that is configured.
+
+    A file that configures `llama.LLaMA` does not import the module of its base class.
+    """
+    config, registry = gin_internals.CONFIG, gin_internals.REGISTRY
+    wanted = name.rpartition("/")[2].rpartition(".")[0]
+    used = [registry[selector].wrapped for _, selector in config]
+    used += [item.configurable.wrapped for item in gin_internals.iterate_references(config)]
+    for cls in filter(inspect.isclass, used):
+        for base in cls.__mro__:
+            package, _, module = base.__module__.rpartition(".")
+            if package and wanted == f"{module}.{base.__qualname__}":
+                return {module: gin_internals.from_import(base.__module__)}
+    return {}
 
 
 def _bind_derived_classes() -> None:

@@ -62,6 +62,19 @@ def test_a_flag_on_the_base_holds_over_every_file(gin_file):
     assert dtype() == "bfloat16"
 
 
+def test_a_flag_may_name_a_base_class_that_no_file_imports(gin_file, tmp_path):
+    path = tmp_path / "b.gin"
+    path.write_text(
+        "from __gin__ import dynamic_registration\nfrom models import llama\n"
+        "MODEL = @llama.LLaMA()\nllama.LLaMA.dtype = 'float32'\n"
+    )
+    config.parse([str(path)], [(f"{BASE}.dtype", "bfloat16")])
+    assert dtype() == "bfloat16"
+    path.write_text(config.full_text())
+    config.parse([str(path)])
+    assert dtype() == "bfloat16"
+
+
 def test_an_include_counts_where_it_stands(gin_file):
     own = gin_file("own.gin", "llama.LLaMA.dtype = 'float32'")
     bound = f"{BASE}.dtype = 'bfloat16'"
