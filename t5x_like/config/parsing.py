@@ -188,10 +188,12 @@ class _Reader:
                 scope.process_import(statement)
             parser = config_parser.ConfigParser(line, gin_internals.ParserDelegate())
             self._bind(parser.parse_statement(), place)
+            gin_internals.IMPORTS.update(scope.imports)
 
     def _statements(self, text: Any, shown: str, strength: int) -> None:
+        """Reads a file, or the text of `--module_import`, statement by statement."""
         self._stretch += 1
-        values: dict[Any, tuple[Any, int]] = {}
+        bound: dict[Any, tuple[Any, int]] = {}
         with gin_internals.parse_scope() as scope:
             if shown.startswith("--"):
                 scope.process_import(gin_internals.DYNAMIC_REGISTRATION)
@@ -204,25 +206,23 @@ class _Reader:
                 if statement is None:
                     break
                 line = statement.location.line_num
-                place = Place(shown, line, (strength, self._stretch))
-                shown_place = shown if shown.startswith("--") else f"{shown}:{line}"
+                place = shown if shown.startswith("--") else f"{shown}:{line}"
                 if isinstance(statement, config_parser.IncludeStatement):
-                    self._include(statement.filename, shown_place, strength)
-                    self._stretch += 1
+                    self._include(statement.filename, place, strength)
                 elif isinstance(statement, config_parser.ImportStatement):
-                    with _explained(shown_place, known, importing=statement.module):
+                    with _explained(place, known, importing=statement.module):
                         scope.process_import(statement)
                 elif isinstance(statement, config_parser.BlockDeclaration):
-                    with _explained(shown_place, known):
+                    with _explained(place, known):
                         if not scope.get_configurable(statement.selector):
                             raise ValueError(f"No configurable matching '{statement.selector}'")
                 else:
-                    with _explained(shown_place, known):
-                        name = self._bind(statement, place)
-                    first, first_line = values.setdefault(name, (statement.value, line))
-                    mistakes.check_contradiction(
-                        shown_place, _written_name(statement), statement.value, first, first_line
-                    )
+                    with _explained(place, known):
+                        rank = strength, self._stretch
+                        name = self._bind(statement, Place(shown, line, rank))
+                    first, first_at = bound.setdefault(name, (statement.value, line))
+                    written = _written_name(statement)
+                    mistakes.check_contradiction(place, written, statement.value, first, first_at)
             gin_internals.IMPORTS.update(scope.imports)
 
     def _include(self, name: str, place: str, strength: int) -> None:
@@ -231,6 +231,7 @@ class _Reader:
         except UserError as error:
             raise UserError(f"{place}: {error}") from error
         self.file(name, strength)
+        self._stretch += 1  # what follows in the including file is later than the included one
 
     def _bind(self, statement: Any, place: Place) -> tuple[Any, ...]:
         """Binds what a statement says, unless what holds is stronger; the bound name."""

@@ -166,7 +166,7 @@ def test_a_misspelled_macro_is_answered_with_the_nearest(train):
         ("MODEL_DIR=7", "train.model_dir takes a string"),
         ("TASK_FEATURE_LENGTHS=24", "takes a mapping of an integer for each name"),
         ("TASK_FEATURE_LENGTHS={'targets': '24'}", "takes a mapping"),
-        ("MODEL=gpt2", "train.model takes a LanguageModel (@module.name())"),
+        ("MODEL=gpt2", "train.model takes a Model (@module.name())"),
         ("MODEL=@gpt.GPT2", "MODEL is @gpt.GPT2, but"),
         ("OPTIMIZER=@gpt.GPT2()", "OPTIMIZER is @gpt.GPT2(), but"),
         ("gpt.GPT2.num_layers=two", "num_layers is 'two', but it takes an integer"),

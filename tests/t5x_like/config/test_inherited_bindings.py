@@ -70,6 +70,7 @@ def test_a_flag_may_name_a_base_class_that_no_file_imports(gin_file, tmp_path):
     )
     config.parse([str(path)], [(f"{BASE}.dtype", "bfloat16")])
     assert dtype() == "bfloat16"
+    assert "from models import language_model" in config.import_lines()
     path.write_text(config.full_text())
     config.parse([str(path)])
     assert dtype() == "bfloat16"
