@@ -190,13 +190,13 @@ def test_an_argument_without_default_must_be_bound(gin_file):
 
 
 def test_a_program_that_no_file_configures_asks_for_a_run():
-    from t5x_like.training import validation
+    from t5x_like import evaluate
 
     config.parse([])
     with pytest.raises(
         UserError, match=r"add a file that does, such as --gin_file=runs/pretrain.gin"
     ):
-        config.configured(validation.mean)
+        config.configured(evaluate.evaluate)
 
 
 @pytest.mark.parametrize(
