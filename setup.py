@@ -44,7 +44,7 @@ setup(
     install_requires=[
         "etils[epath]>=1.9",
         "flax>=0.12",
-        "gin-config>=0.5.0",
+        "gin-config>=0.5.0,<0.6",  # private names of it are used: t5x_like/config/gin_internals.py
         "google-crc32c>=1.5",
         "grain>=0.2.14",
         "jax>=0.8",

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from t5x_like import cli, config
-from t5x_like.config import inherited_bindings
 from t5x_like.errors import UserError
 from t5x_like.host import xla_flags
 from t5x_like.partitioning import RULE_SETS, Partitioner
@@ -142,48 +141,6 @@ def test_slices_are_data_parallel_to_each_other():
     assert sizes(partitioner_of(["hardware/h100_8.gin"], gpus(2))) == {"data": 2, "fsdp": 8}
 
 
-# -- A precision for whatever family -----------------------------------------------------------
-
-
-class Base:
-    def __init__(self, dtype="float32", width=1):
-        self.dtype, self.width = dtype, width
-
-
-class Middle(Base):
-    pass
-
-
-class Leaf(Middle):
-    def __init__(self, dtype="float32"):
-        super().__init__(dtype)
-
-
-def test_the_nearest_base_class_that_is_bound_counts():
-    classes = {"a.Base": Base, "b.Middle": Middle, "c.Leaf": Leaf}
-    bindings = {("", "a.Base"): {"dtype": "bfloat16", "width": 3}, ("", "b.Middle"): {"width": 5}}
-    assert inherited_bindings.inherited(bindings, classes) == {
-        ("", "b.Middle"): {"dtype": "bfloat16"},
-        ("", "c.Leaf"): {"dtype": "bfloat16"},  # which has no width
-    }
-
-
-@pytest.mark.parametrize("family", ["gpt2/tiny", "palm/8b", "switch/base_8", "bart/base"])
-def test_every_family_computes_in_the_machines_precision(family):
-    if not (ROOT / "gin_configs" / "models" / f"{family}.gin").is_file():
-        family = next(
-            path.relative_to(ROOT / "gin_configs" / "models").with_suffix("").as_posix()
-            for path in sorted((ROOT / "gin_configs/models").rglob(f"{family.split('/')[0]}/*.gin"))
-        )
-    config.parse([f"models/{family}.gin", "hardware/v4_32.gin"])
-    assert config.macro("MODEL").dtype == "bfloat16"
-
-
-def test_a_binding_of_the_family_wins_over_the_machines():
-    config.parse([*RUN, "hardware/v4_32.gin"], [*BINDINGS, ("t5.T5_1_1.dtype", "float32")])
-    assert config.macro("MODEL").dtype == "float32"
-
-
 # -- XLA's flags --------------------------------------------------------------------------------
 
 
@@ -202,7 +159,7 @@ def test_flags_are_in_the_environment_before_the_first_device_is_met():
     """And this jaxlib, which stops at a flag that it does not know, knows them all."""
     program = """
 import sys
-from t5x_like import cli
+from t5x_like.cli import program as cli
 from jax._src import xla_bridge
 cli._configure(cli._parse_arguments(sys.argv[1:]))
 assert not xla_bridge.backends_are_initialized()

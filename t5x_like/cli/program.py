@@ -160,7 +160,7 @@ def _run_program(options: argparse.Namespace, module: str, name: str, example: s
     function = getattr(importlib.import_module(module), name)
     program = config.configured(function, example)
     if options.dry_run:
-        print(config.full_text())
+        print(config.full_text(sources=True))
         return None
     with _joined(options, config):
         return program()
@@ -185,7 +185,7 @@ def _train(options: argparse.Namespace) -> None:
     _configure_with_foreign_tasks(options)
     config.check(train.train)
     if options.dry_run:
-        print(config.full_text())
+        print(config.full_text(sources=True))
         return
     with _joined(options, config):
         memory.keep_freed_memory()  # before a mesh asks for devices, which starts threads
@@ -215,7 +215,7 @@ def _cache(options: argparse.Namespace) -> None:
     if options.parent is not None:
         preemption.end_with_parent(options.parent)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings
-    config = _configure(options)
+    config = _configure(options, "runs/cache.gin")
     chosen = _tasks(options, config)
     directory = config.macro("CACHE_DIR")
     splits = options.splits.split(",") if options.splits else None
@@ -238,7 +238,7 @@ def _vocab(options: argparse.Namespace) -> None:
     from tasks import vocabularies
 
     options.task = [options.task] if options.task else []
-    config = _configure(options)
+    config = _configure(options, "runs/cache.gin")
     for task in _tasks(options, config)[:1]:
         vocabulary = vocabularies.train_on_task(
             task,
@@ -278,7 +278,7 @@ def _compile(options: argparse.Namespace) -> None:
     config = _configure(options, "runs/compile.gin")
     program = config.configured(aot.compile_step)
     if options.dry_run:
-        print(config.full_text())
+        print(config.full_text(sources=True))
         return
     compile_report.show(program(), as_json=options.json, save=options.save, saved=saved)
 
@@ -325,9 +325,9 @@ def _tasks(options: argparse.Namespace, config: Any) -> list[Any]:
     """The tasks that the command names, or those of the configured task or mixture."""
     import tasks
 
-    settings = {"tfds_data_dir": config.macro("TFDS_DATA_DIR")}
-    if config.has_macro("VOCABULARY"):
-        settings["vocabulary"] = config.macro("VOCABULARY")
+    macros = {"tfds_data_dir": "TFDS_DATA_DIR", "vocabulary": "VOCABULARY"}
+    bound = {name: macro for name, macro in macros.items() if config.has_macro(macro)}
+    settings = {name: config.macro(macro) for name, macro in bound.items()}
     named = [tasks.get_mixture_or_task(name, **settings) for name in options.task]
     return [member for task in named or [config.macro("TASK")] for member, _ in task.tasks]
 

@@ -10,10 +10,12 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from t5x_like.config.gin_files import nearest
 from t5x_like.errors import UserError
 
 if TYPE_CHECKING:
     from t5x_like.scaling.sweeps.cells import Cell
+    from t5x_like.scaling.sweeps.sweep import Sweep
 
 _SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 
@@ -27,7 +29,7 @@ def add(command: Callable[..., ArgumentParser]) -> None:
     _add_plan_arguments(
         command("plan", plan, "The compute-optimal model for a budget, and how to train it.")
     )
-    _add_json(command("sweep", sweep, "Train the models of a scaling-law sweep."))
+    _add_sweep_arguments(command("sweep", sweep, "Train the models of a scaling-law sweep."))
     _add_fit_arguments(command("fit", fit, "Fit a scaling law to training runs."))
     _add_report_arguments(command("report", report, "Tables, figures and a page of a sweep."))
 
@@ -119,11 +121,16 @@ def quantity(text: str) -> float:
 # -- sweep -----------------------------------------------------------------------------------
 
 
+def _add_sweep_arguments(parser: ArgumentParser) -> None:
+    _add_json(parser)
+    parser.add_argument("--cell", metavar="RUN", help="with --dry_run: one run's whole gin text")
+
+
 def sweep(options: Namespace) -> None:
-    """Runs the sweep of the gin files; `--dry_run` lists its runs.
+    """Runs the sweep of the gin files; `--dry_run` lists its runs, or shows one of them.
 
     Raises:
-      UserError: runs have failed.
+      UserError: runs have failed; there is no such run, or it is to be run alone.
     """
     from t5x_like import config
     from t5x_like.scaling.sweeps import runner
@@ -131,8 +138,11 @@ def sweep(options: Namespace) -> None:
     paths = [path for path in options.gin_search_paths.split(",") if path]
     config.parse(options.gin_file, options.bindings, paths, options.module_import)
     program = config.configured(runner.run_sweep, "sweeps/isoflop_quick.gin")
+    if options.cell and not options.dry_run:
+        raise UserError("--cell shows the configuration of one run: give --dry_run too.")
     if options.dry_run:
-        print(_runs_table(config.macro("SWEEP").cells()))
+        planned = config.macro("SWEEP")
+        print(_one_cell(planned, options.cell) if options.cell else _runs_table(planned.cells()))
         return
     result = program()
     if options.json:
@@ -141,6 +151,25 @@ def sweep(options: Namespace) -> None:
         print(f"{result['done']} of {result['runs']} runs done: {result['directory']}")
     if result["failed"]:
         raise UserError(f"{len(result['failed'])} runs failed: {', '.join(result['failed'])}.")
+
+
+def _one_cell(sweep: "Sweep", name: str) -> str:
+    """The whole gin text of one run, as `_runs_table` names it, or of the learning rate search.
+
+    Where there is a search, a run's rate is that of the recipe: the search comes first.
+
+    Raises:
+      UserError: there is no such run.
+    """
+    from t5x_like import config
+    from t5x_like.scaling.sweeps import runner
+
+    sweep = runner.with_cache_dir(sweep, config.macro("CACHE_DIR"))
+    cells = {cell.name: cell for cell in (*sweep.search_cells(), *sweep.cells())}
+    if name not in cells:
+        near = nearest(name, cells) or " --dry_run alone lists its runs."
+        raise UserError(f"the sweep '{sweep.name}' has no run '{name}'.{near}")
+    return cells[name].whole_text(sweep.name, runner.sweep_root(config.macro("SWEEP_DIR")))
 
 
 def _runs_table(cells: Sequence["Cell"]) -> str:

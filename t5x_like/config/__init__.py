@@ -1,24 +1,17 @@
-"""Gin files in, checked bindings out."""
+"""Gin files in, checked bindings out: beside the command line, all that knows gin.
 
-from t5x_like.config.parsing import (
-    DEFAULTS_FILE,
-    built,
-    check,
-    configured,
-    full_text,
-    has_macro,
-    import_lines,
-    import_modules,
-    isolated,
-    literal,
-    macro,
-    operative_text,
-    parse,
-    reached,
-)
+Everything that is configured takes plain arguments and works without it.
+"""
+
+from t5x_like.config.checks import check
+from t5x_like.config.gin_files import GinText
+from t5x_like.config.lookup import has_macro, macro, reached
+from t5x_like.config.parsing import import_modules, isolated, literal, parse
+from t5x_like.config.programs import built, configured
+from t5x_like.config.rendering import full_text, import_lines, operative_text
 
 __all__ = [
-    "DEFAULTS_FILE",
+    "GinText",
     "built",
     "check",
     "configured",

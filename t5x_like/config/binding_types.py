@@ -1,7 +1,7 @@
-"""Whether a bound value can be what a parameter is annotated as, told before anything is built.
+"""Whether a bound value can be of the type that a parameter is annotated with, without building it.
 
-Only what is certain counts: where an annotation says nothing, or a function does not say what it
-gives, every value will do.
+Only certain mismatches count: where there is no annotation, or a function does not say what it
+returns, every value fits.
 """
 
 import collections.abc
@@ -14,9 +14,9 @@ from typing import Any
 
 _PLAIN = (bool, int, float, complex, str, bytes, list, tuple, dict, set, type(None))
 _WORDS = {
-    int: "a whole number",
+    int: "an integer",
     float: "a number",
-    str: "a text",
+    str: "a string",
     bool: "True or False",
     type(None): "None",
 }
@@ -24,11 +24,11 @@ _WORDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """What stands in a binding for a value that is yet to be built.
+    """Stands for a bound value that is not built yet.
 
     Attributes:
       target: the class or function.
-      called: whether the value is what it gives, rather than itself.
+      called: whether the value is what it returns, rather than itself.
     """
 
     target: Callable[..., Any]
@@ -55,7 +55,7 @@ def fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, Reference) or value in arguments
     kind = type(None) if annotation is None else origin or annotation
     if not isinstance(kind, type) or kind in (Any, object, inspect.Parameter.empty):
-        return True  # a text, a type variable or nothing
+        return True  # a string, a type variable or nothing
     if isinstance(value, Reference):
         return _reference_fits(value, kind)
     if kind in (int, float) and isinstance(value, bool):
@@ -63,7 +63,7 @@ def fits(value: Any, annotation: Any) -> bool:
     if kind is float:
         return isinstance(value, int | float)
     if isinstance(value, str) and _is_sequence(kind):
-        return False  # its letters would be taken one by one
+        return False  # its characters would be taken as the items
     if _is_protocol(kind):
         return not isinstance(value, _PLAIN)
     if kind in (list, tuple):
@@ -72,7 +72,7 @@ def fits(value: Any, annotation: Any) -> bool:
 
 
 def described(annotation: Any) -> str:
-    """An annotation in words, "a whole number or None"."""
+    """An annotation in words: "an integer or None"."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(described(argument) for argument in arguments))
@@ -108,7 +108,7 @@ def _reference_fits(reference: Reference, kind: type) -> bool:
 
 
 def _returned(function: Callable[..., Any]) -> type | None:
-    """The class that a function says it gives; None where it does not say one."""
+    """The class that a function is annotated to return; None without such an annotation."""
     try:
         annotation = inspect.signature(function).return_annotation
     except (TypeError, ValueError):

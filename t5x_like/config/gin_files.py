@@ -1,15 +1,27 @@
 """Where gin files are found: as given, in search paths, packaged, or in an object store."""
 
+import dataclasses
 import difflib
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from etils import epath
 
 from t5x_like.errors import UserError
 from t5x_like.host import files
+
+
+@dataclasses.dataclass(frozen=True)
+class GinText:
+    """A gin file that is not written to a disk.
+
+    Attributes:
+      name: in messages and in the places that `--dry_run` shows.
+      text: its contents.
+    """
+
+    name: str
+    text: str
 
 
 def packaged_gin_configs() -> Path:
@@ -29,8 +41,9 @@ def find_gin_file(name: str, search_paths: Sequence[str] = ()) -> Path | epath.P
       UserError: no such file; names the places searched and the nearest packaged files.
     """
     if files.is_remote(name):
-        if _is_remote_file(name):
-            return files.location(name)
+        found = files.location(name)
+        if found.is_file():
+            return found
         raise UserError(f"gin file '{name}' not found.")
     packaged = packaged_gin_configs()
     for root in (Path(), *map(Path, search_paths), packaged, packaged.parent):
@@ -42,19 +55,14 @@ def find_gin_file(name: str, search_paths: Sequence[str] = ()) -> Path | epath.P
     raise UserError(f"gin file '{name}' not found in {searched}.{nearest(name, known)}")
 
 
+def shown_name(path: Path | epath.Path) -> str:
+    """A found file as people name it: below `gin_configs`, or as it was found."""
+    packaged = packaged_gin_configs()
+    inside = isinstance(path, Path) and path.is_relative_to(packaged)
+    return path.relative_to(packaged).as_posix() if inside else str(path)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """` Did you mean ...?`, or nothing when no known name is near."""
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(near)}?" if near else ""
-
-
-def _is_remote_file(name: str) -> bool:
-    return files.is_remote(name) and files.location(name).is_file()
-
-
-def _open_remote(name: str) -> Any:
-    return files.location(name).open()
-
-
-# What gin opens a file with, and how it asks whether there is one.
-READERS = [(_open_remote, _is_remote_file), (open, os.path.isfile)]

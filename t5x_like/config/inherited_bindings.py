@@ -5,36 +5,45 @@ A file under `hardware/` cannot know which family it will meet: it binds
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-Key = tuple[str, str]  # scope and selector
+from t5x_like.config.gin_internals import Key
+from t5x_like.config.provenance import Rank
 
 
 def inherited(
-    bindings: Mapping[Key, Mapping[str, Any]], classes: Mapping[str, type]
-) -> dict[Key, dict[str, Any]]:
-    """What derived classes take over from bindings on their bases.
+    bindings: Mapping[Key, Mapping[str, Any]],
+    classes: Mapping[str, type],
+    rank: Callable[[Key, str], Rank],
+) -> dict[Key, dict[str, Key]]:
+    """Which parameters of derived classes take the value that a base class is bound to.
 
-    A class's own binding wins, then that of its nearest base, wherever each was written.
+    The later binding holds, whether it is the class's own or a base's, as for any other name:
+    a flag over the files, a later file over an earlier one. Within one stretch of a file, where
+    no order is meant, the nearest class's binding holds. Scopes do not mix: a scoped binding on
+    a base is compared with those of its own scope.
 
     Args:
       bindings: (scope, selector) -> parameter -> value.
       classes: selector -> class, for the selectors that are classes.
+      rank: of the binding of a parameter.
 
     Returns:
-      The bindings to add, of the same form.
+      (scope, derived selector) -> parameter -> (scope, base selector).
     """
     selectors = {cls: selector for selector, cls in classes.items()}
-    added: dict[Key, dict[str, Any]] = {}
+    found: dict[Key, dict[str, Key]] = {}
     for selector, cls in classes.items():
-        bases = [selectors[base] for base in cls.__mro__[1:] if base in selectors]
-        parameters = inspect.signature(cls).parameters if bases else {}
-        for scope in {scope for scope, name in bindings if name in bases}:
-            taken = dict(bindings.get((scope, selector), {}))
-            for base in bases:
-                for name, value in bindings.get((scope, base), {}).items():
-                    if name in parameters and name not in taken:
-                        taken[name] = value
-                        added.setdefault((scope, selector), {})[name] = value
-    return added
+        line = [selector, *(selectors[base] for base in cls.__mro__[1:] if base in selectors)]
+        scopes = {scope for scope, name in bindings if name in line[1:]}
+        parameters = inspect.signature(cls).parameters if scopes else {}
+        for scope in scopes:
+            keys = [(scope, name) for name in line if (scope, name) in bindings]
+            for parameter in parameters:
+                binders = [key for key in keys if parameter in bindings[key]]
+                # `max` takes the first of equals, which is the nearest class.
+                best = max(binders, key=lambda key: rank(key, parameter), default=None)
+                if best is not None and best[1] != selector:
+                    found.setdefault((scope, selector), {})[parameter] = best
+    return found

@@ -1,10 +1,9 @@
-"""What gin raises while it parses, in one line that says where and what would do."""
+"""One-line errors for what gin raises while it parses: where, what is wrong, what would work."""
 
 import re
 import sys
 import tokenize
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 from t5x_like.config import binding_types
@@ -13,7 +12,6 @@ from t5x_like.config.macro_help import PURPOSES
 from t5x_like.errors import UserError
 
 _SHOWN = 100  # characters of a value
-_IMPORT = re.compile(r"\s*(?:from ([\w.]+) )?import ([\w.]+)(?: as (\w+))?\s*")
 
 
 class Names(Protocol):
@@ -29,11 +27,18 @@ class Names(Protocol):
         """The parameters of one of them."""
 
 
-def explanation(error: BaseException, origin: str, names: Names) -> UserError:
-    """A one-line error for one met while parsing `origin`, a file or a flag."""
+def explanation(error: BaseException, place: str, names: Names, importing: str = "") -> UserError:
+    """A one-line error for one met while parsing.
+
+    Args:
+      error: of gin, or of a module that a file imports.
+      place: a file, `FILE:LINE`, or a flag.
+      names: what is known there.
+      importing: the module that is imported there; "" elsewhere.
+    """
     message = str(error)
-    place = origin
-    if found := re.search(r'In file "([^"]+)", line (\d+)', message):
+    # What a value refers to is looked up before its statement ends; gin tells the line.
+    if not importing and (found := re.search(r'In file "([^"]+)", line (\d+)', message)):
         place = f"{found[1]}:{found[2]}"
     if isinstance(error, SyntaxError) and str(error.filename).endswith(".py"):
         where = f"{error.filename}:{error.lineno}"
@@ -50,18 +55,14 @@ def explanation(error: BaseException, origin: str, names: Names) -> UserError:
         return UserError(f"{place}: not UTF-8 text (byte {error.start}).")
     if isinstance(error, ImportError):
         return UserError(f"{place}: import failed: {first_line(message)}.")
-    module = _imported_at(place) or _imported_by_flag(origin)
-    if module or isinstance(error, SystemExit):
+    if importing:
         reason = f"{type(error).__name__}: {first_line(message)}".removesuffix(".")
-        raiser = f"module '{module}'" if module else "a module"
-        return UserError(f"{place}: import failed: {raiser} raises {reason}.")
+        return UserError(f"{place}: import failed: module '{importing}' raises {reason}.")
     if found := re.search(r"'([\w.]+)' was not provided by an import", message):
-        known = _modules(place, names)
-        return UserError(
-            f"{place}: '{found[1]}' is not imported in this gin file.{nearest(found[1], known)}"
-        )
+        near = nearest(found[1], names.modules())
+        return UserError(f"{place}: '{found[1]}' is not imported in this gin file.{near}")
     if found := re.search(r"resolve selector ([\w.]+); .* has no attribute (\w+)", message):
-        offered = _public_names(found[1], place, names)
+        offered = _public_names(found[1], names)
         return UserError(f"{place}: nothing is called '{found[1]}'.{nearest(found[2], offered)}")
     if found := re.search(
         r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", message
@@ -99,21 +100,22 @@ def wrong_type(name: str, value: Any, taker: str, annotation: Any) -> UserError:
     return UserError(f"{name} is {shown}, but {taker} takes {binding_types.described(annotation)}.")
 
 
-def check_contradictions(path: str, bindings: Iterable[tuple[str, Any, int]]) -> None:
+def check_contradiction(place: str, name: str, value: Any, first: Any, first_at: int) -> None:
     """Raises `UserError` for a name that one file binds to two values.
 
     Args:
-      path: of the file.
-      bindings: name, value and line of each binding.
+      place: file and line of the binding.
+      name: that is bound.
+      value: what it is bound to.
+      first: what the file has bound it to before.
+      first_at: the line of that.
     """
-    found: dict[str, tuple[Any, int]] = {}
-    for name, value, line in bindings:
-        first, first_line_number = found.setdefault(name, (value, line))
-        if first != value:
-            raise UserError(
-                f"{path}:{line}: {name} is bound to {value!r}, and to {first!r} in line "
-                f"{first_line_number} of the same file: keep one."
-            )
+    # By their text: gin takes references in different scopes for equal.
+    if repr(first) != repr(value):
+        raise UserError(
+            f"{place}: {name} is bound to {value!r}, and to {first!r} in line {first_at} of "
+            "the same file: keep one."
+        )
 
 
 def first_line(text: str) -> str:
@@ -121,36 +123,7 @@ def first_line(text: str) -> str:
     return text.strip().split("\n", 1)[0]
 
 
-def _imported_at(place: str) -> str | None:
-    """The module that the line of a `FILE:LINE` imports, if it imports one."""
-    name, _, line = place.rpartition(":")
-    path = Path(name)
-    if not line.isdecimal() or not path.is_file():
-        return None
-    lines = path.read_text("utf-8", "replace").splitlines()
-    found = _IMPORT.fullmatch(lines[int(line) - 1]) if 0 < int(line) <= len(lines) else None
-    return found and ".".join(filter(None, found.groups()[:2]))
-
-
-def _imported_by_flag(origin: str) -> str | None:
-    flag, _, module = origin.partition("=")
-    return module if flag == "--module_import" else None
-
-
-def _modules(place: str, names: Names) -> dict[str, str]:
-    """Bound name to module, of the file in `place` (`FILE:LINE`) too."""
-    modules = dict(names.modules())
-    path = Path(place.rpartition(":")[0])
-    if path.is_file():
-        for line in path.read_text("utf-8", "replace").splitlines():
-            if found := _IMPORT.fullmatch(line):
-                package, name, alias = found.groups()
-                bound = alias or name.split(".")[0]
-                modules[bound] = f"{package}.{name}" if package else name
-    return modules
-
-
-def _public_names(selector: str, place: str, names: Names) -> list[str]:
+def _public_names(selector: str, names: Names) -> list[str]:
     """What the module at the head of `selector` offers, for suggestions."""
-    module = sys.modules.get(_modules(place, names).get(selector.split(".", 1)[0], ""))
+    module = sys.modules.get(names.modules().get(selector.split(".", 1)[0], ""))
     return [name for name in vars(module) if not name.startswith("_")] if module else []

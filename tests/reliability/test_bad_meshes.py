@@ -50,7 +50,7 @@ def test_a_result_that_was_not_kept(refused, corpus, tmp_path, content, said):
         (["fsdp=-1"], ["data=-1, fsdp=-1", "at most one is -1"]),
         (["tensor=2", "num_partitions=4"], ["tensor 2, num_partitions 4", "different sizes"]),
         (["rules=fspd"], ["Partitioner.rules 'fspd' is unknown", "fsdp, tensor_parallel"]),
-        (["tensor=two"], ["tensor is 'two', but it takes a whole number"]),
+        (["tensor=two"], ["tensor is 'two', but it takes an integer"]),
         (["dcn_data=3"], ["data=3 does not fit 1 slices"]),
     ],
 )

@@ -46,7 +46,7 @@ def test_a_sweep_that_cannot_be_run_writes_nothing(refused, tmp_path, text, word
 
 
 def test_a_sweep_needs_a_directory(refused):
-    words = ["SWEEP_DIR (directory that the sweep writes to and goes on from) is not set"]
+    words = ["SWEEP_DIR (directory that the sweep writes to and resumes from) is not set"]
     refused(["sweep", "--gin_file=sweeps/isoflop_quick.gin"], *words)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from t5x_like import config
 from t5x_like.config.gin_files import find_gin_file, packaged_gin_configs
 from t5x_like.scaling.recipe import Architecture, Shape, Size, Training
 
@@ -97,6 +98,17 @@ class Cell:
             *(f"{name} = {rendered(value)}" for name, value in bindings.items()),
         ]
         return "\n".join(lines) + "\n"
+
+    def whole_text(self, sweep_name: str, sweep_dir: Path) -> str:
+        """Everything that `cell.gin` and its includes bind, as a gin file.
+
+        A comment after each value says where it is from, as in `t5x-like train --dry_run`.
+        """
+        text = self.gin_text(sweep_name, sweep_dir)
+        head = [line for line in text.splitlines() if line.startswith("#")]
+        with config.isolated():
+            config.parse([config.GinText(str(self.directory(sweep_dir) / GIN_FILE), text)])
+            return "\n".join([*head, config.full_text(sources=True)])
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -62,11 +62,8 @@ def run_sweep(
       Preempted: a signal asked to stop; finished runs are kept.
     """
     executor = executor if executor is not None else Local()
-    if cache_dir is not None:
-        sweep = dataclasses.replace(sweep, bindings={"CACHE_DIR": cache_dir, **sweep.bindings})
-    if storage.is_remote(sweep_dir):
-        raise UserError(f"SWEEP_DIR '{sweep_dir}': a sweep is run from a file system.")
-    root = Path(sweep_dir).expanduser().absolute()
+    sweep = with_cache_dir(sweep, cache_dir)
+    root = sweep_root(sweep_dir)
     sweep.cells()  # errors in the sweep come before anything is written
     with _locked(root), stop_on_signal() as stop:
         search = sweep.search_cells()
@@ -81,6 +78,24 @@ def run_sweep(
         _write_plan(root, sweep, cells, search, factors)
         _run(root, sweep, cells, executor, retries, stop, sweep.name)
         return _summary(root, cells, factors)
+
+
+def with_cache_dir(sweep: Sweep, cache_dir: str | None) -> Sweep:
+    """The sweep whose runs find their data there; None leaves it to the base's gin files."""
+    if cache_dir is None:
+        return sweep
+    return dataclasses.replace(sweep, bindings={"CACHE_DIR": cache_dir, **sweep.bindings})
+
+
+def sweep_root(sweep_dir: str) -> Path:
+    """The absolute directory of a sweep.
+
+    Raises:
+      UserError: it is in an object store.
+    """
+    if storage.is_remote(sweep_dir):
+        raise UserError(f"SWEEP_DIR '{sweep_dir}': a sweep is run from a file system.")
+    return Path(sweep_dir).expanduser().absolute()
 
 
 def _run(

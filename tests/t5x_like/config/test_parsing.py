@@ -5,9 +5,10 @@ import statistics
 import pytest
 
 from t5x_like import config
-from t5x_like.config import gin_files
+from t5x_like.config.gin_files import find_gin_file, packaged_gin_configs
 from t5x_like.errors import UserError
 
+DEFAULTS = "runs/defaults.gin"
 HEAD = (
     "from __gin__ import dynamic_registration\nimport statistics\nfrom t5x_like import schedules\n"
 )
@@ -34,14 +35,14 @@ def test_a_file_is_found_in_the_working_directory_then_the_search_paths_then_the
 ):
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
-    packaged = gin_files.packaged_gin_configs() / "runs" / "pretrain.gin"
-    assert gin_files.find_gin_file("runs/pretrain.gin") == packaged
+    packaged = packaged_gin_configs() / "runs" / "pretrain.gin"
+    assert find_gin_file("runs/pretrain.gin") == packaged
     (tmp_path / "elsewhere" / "runs").mkdir(parents=True)
     other = tmp_path / "elsewhere" / "runs" / "pretrain.gin"
     other.write_text(HEAD)
-    assert gin_files.find_gin_file("runs/pretrain.gin", [str(tmp_path / "elsewhere")]) == other
+    assert find_gin_file("runs/pretrain.gin", [str(tmp_path / "elsewhere")]) == other
     (tmp_path / "runs" / "pretrain.gin").write_text(HEAD)
-    assert str(gin_files.find_gin_file("runs/pretrain.gin")) == "runs/pretrain.gin"
+    assert str(find_gin_file("runs/pretrain.gin")) == "runs/pretrain.gin"
 
 
 def test_a_missing_file_is_answered_with_the_nearest(tmp_path):
@@ -84,6 +85,54 @@ def test_the_command_line_wins_over_files_and_later_files_over_earlier_ones(gin_
     assert (config.macro("SEED"), config.macro("BATCH_SIZE")) == (3, 2)
 
 
+def test_an_include_is_read_where_it_stands(gin_file):
+    inner = gin_file("SEED = 1\nBATCH_SIZE = 1\n", "inner.gin")
+    outer = gin_file(f"SEED = 2\ninclude '{inner}'\nBATCH_SIZE = 2\n", "outer.gin")
+    config.parse([outer])
+    assert (config.macro("SEED"), config.macro("BATCH_SIZE")) == (1, 2)
+
+
+def test_a_file_of_defaults_yields_to_files_before_and_after_it(gin_file, tmp_path):
+    defaults = gin_file("SEED = 1\nBATCH_SIZE = 1\nTRAIN_STEPS = 1\n", "defaults.gin")
+    before = gin_file("SEED = 2\n", "before.gin")
+    run = gin_file(f"include '{defaults}'\n", "run.gin")
+    after = gin_file("BATCH_SIZE = 3\n", "after.gin")
+    config.parse([before, run, after])
+    assert [config.macro(name) for name in ("SEED", "BATCH_SIZE", "TRAIN_STEPS")] == [2, 3, 1]
+
+
+def test_what_a_file_of_defaults_includes_are_defaults_too(gin_file):
+    inner = gin_file("SEED = 1\n", "inner.gin")
+    defaults = gin_file(f"include '{inner}'\n", "defaults.gin")
+    config.parse([gin_file("SEED = 2\n", "first.gin"), defaults])
+    assert config.macro("SEED") == 2
+
+
+def test_files_that_include_each_other_are_refused(gin_file, tmp_path):
+    other = tmp_path / "b.gin"
+    first = gin_file(f"include '{other}'\n")
+    gin_file(f"include '{first}'\n", "b.gin")
+    with pytest.raises(UserError, match=r"in a circle: \S*a.gin includes \S*b.gin includes \S*a.g"):
+        config.parse([first])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("SEED = 1", "SEED = 2"),
+        ("statistics.quantiles.n = 4", "statistics.quantiles:\n  n = 5"),
+        ("A = %SEED", "A = %BATCH_SIZE"),
+        ("A = @x/schedules.RSqrt()", "A = @y/schedules.RSqrt()"),
+    ],
+)
+def test_a_file_that_binds_a_name_to_two_values_is_refused(gin_file, first, second):
+    included = gin_file(f"{first}\n{second}\n")
+    for path in (included, gin_file(f"include '{included}'\n", "outer.gin")):
+        with pytest.raises(UserError, match=r"a.gin:\d+: .* in line 4 of the same file: keep one"):
+            config.parse([path])
+    config.parse([gin_file(f"{first}\n{first}\n")])
+
+
 def test_a_run_file_may_stand_before_or_after_what_it_has_defaults_for(gin_file):
     adamw = "optimizers/adamw.gin"
     for files in (["runs/pretrain.gin", adamw], [adamw, "runs/pretrain.gin"]):
@@ -94,7 +143,8 @@ def test_a_run_file_may_stand_before_or_after_what_it_has_defaults_for(gin_file)
 def test_a_binding_may_name_what_no_file_has_bound_yet(gin_file):
     data = ("statistics.quantiles.data", "[1, 2, 3]")
     config.parse(
-        [gin_file("")], [data, ("statistics.quantiles.n", "2"), ("R", "@schedules.RSqrt()")]
+        [DEFAULTS, gin_file("")],
+        [data, ("statistics.quantiles.n", "2"), ("R", "@schedules.RSqrt()")],
     )
     assert config.configured(statistics.quantiles)() == [2.0]
     assert config.macro("R").peak == 0.01
@@ -104,8 +154,9 @@ def test_a_binding_may_name_what_no_file_has_bound_yet(gin_file):
 
 
 def test_the_operative_configuration_reruns_as_it_is(gin_file, tmp_path):
-    config.parse([gin_file("LEARNING_RATE = 0.5\n")], [("WARMUP_STEPS", "7")])
-    first = config.macro("OPTIMIZER").schedule
+    warmup = ("WARMUP_STEPS", "7")
+    config.parse([gin_file("LEARNING_RATE = 0.5\nMINE = %OPTIMIZER\n"), DEFAULTS], [warmup])
+    first = config.macro("MINE").schedule
     text = config.operative_text()
     assert "OPTIMIZER/" not in text
     (tmp_path / "operative.gin").write_text(text)
@@ -130,21 +181,22 @@ def test_an_unbound_macro_behind_another_is_found(gin_file):
 
 
 def test_an_argument_without_default_must_be_bound(gin_file):
-    config.parse([gin_file("S = @schedules.Cosine()\n")], [("TRAIN_STEPS", "20000")])
+    steps = ("TRAIN_STEPS", "20000")
+    config.parse([DEFAULTS, gin_file("S = @schedules.Cosine()\n")], [steps])
     config.macro("S")
-    config.parse([gin_file("S = @mine/schedules.WarmupStableDecay()\n")], [("TRAIN_STEPS", "9")])
+    config.parse([DEFAULTS, gin_file("S = @mine/schedules.WarmupStableDecay()\n")], [steps])
     with pytest.raises(UserError, match=r"DECAY_STEPS .* is not set, needed by mine/"):
         config.macro("S")
 
 
 def test_a_program_that_no_file_configures_asks_for_a_run():
-    from t5x_like.training import validation
+    from t5x_like import evaluate
 
     config.parse([])
     with pytest.raises(
         UserError, match=r"add a file that does, such as --gin_file=runs/pretrain.gin"
     ):
-        config.configured(validation.mean)
+        config.configured(evaluate.evaluate)
 
 
 @pytest.mark.parametrize(
@@ -163,13 +215,27 @@ def test_a_program_that_no_file_configures_asks_for_a_run():
         ("statistic.quantiles.n = 4", r"a.gin:4: 'statistic' is not imported .* mean statistics"),
         ("X = @schedules.Cosinus()", r"a.gin:4: nothing .* 'schedules.Cosinus'. .* mean Cosine"),
         ("import no_such_module", r"a.gin:4: import failed: No module named 'no_such_module'"),
-        ("include 'no_such.gin'", r"a.gin:4: .*no_such.gin"),
+        (
+            "import raises_at_import",
+            r"a.gin:4: import failed: module 'raises_at_import' raises KeyError",
+        ),
+        ("include 'runs/pretrian.gin'", r"a.gin:4: .* not found .* mean runs/pretrain.gin"),
     ],
 )
-def test_a_mistake_in_a_file_is_one_line_with_its_place(gin_file, line, message):
+def test_a_mistake_in_a_file_is_one_line_with_its_place(
+    gin_file, line, message, tmp_path, monkeypatch
+):
+    (tmp_path / "raises_at_import.py").write_text("{}['a']")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=message) as caught:
         config.parse([gin_file(line + "\n")])
     assert "\n" not in str(caught.value)
+
+
+def test_a_mistake_in_an_included_file_has_that_files_place(gin_file):
+    inner = gin_file("\nX = @schedules.Cosinus()\n", "inner.gin")
+    with pytest.raises(UserError, match=r"inner.gin:5: nothing is called 'schedules.Cosinus'"):
+        config.parse([gin_file(f"include '{inner}'\n")])
 
 
 @pytest.mark.parametrize(
@@ -205,7 +271,7 @@ def test_isolation_restores_what_was_bound(gin_file):
     assert config.macro("SEED") == 5
 
 
-@pytest.mark.parametrize("path", sorted(gin_files.packaged_gin_configs().rglob("*.gin")), ids=str)
+@pytest.mark.parametrize("path", sorted(packaged_gin_configs().rglob("*.gin")), ids=str)
 def test_every_packaged_file_parses_and_opens_with_a_comment(path):
     assert path.read_text().startswith("# ")
     config.parse([str(path)])

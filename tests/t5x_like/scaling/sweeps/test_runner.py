@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -314,3 +315,34 @@ def test_the_command_lists_what_it_would_run(capsys):
     out = capsys.readouterr().out
     assert code == 0 and "15 runs, 7.75" in out and not Path("none").exists()
     assert child.PARENT_DEATH.endswith("parent_death.py")
+
+
+SHOW = ["sweep", "--gin_file=sweeps/isoflop_quick.gin", "--gin.SWEEP_DIR=none", "--dry_run"]
+
+
+def test_the_command_shows_all_that_one_run_is_configured_with(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*SHOW, "--gin.CACHE_DIR=here", "--cell=c4e11-d32-l2"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("# Cell c4e11-d32-l2 of the sweep isoflop_quick: ")
+    place = rf"{re.escape(str(tmp_path))}/none/cells/c4e11-d32-l2/cell.gin:\d+"
+    assert re.search(rf"^EMBED_DIM = 32  # {place}$", text, re.M)
+    assert re.search(rf"^CACHE_DIR = 'here'  # {place}, over runs/defaults.gin:\d+$", text, re.M)
+    assert re.search(r"^optimizers.muon.beta = 0.95  # optimizers/muon.gin:\d+$", text, re.M)
+    assert "include" not in text and not list(tmp_path.iterdir())
+    (tmp_path / "cell.gin").write_text(text)
+    assert cli.main(["train", "--gin_file=cell.gin", "--dry_run"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([*SHOW, "--cell=c4e11-d32-l3"], "has no run 'c4e11-d32-l3'. Did you mean c4e11-d32-l2"),
+        ([*SHOW, "--cell=best"], "has no run 'best'. --dry_run alone lists its runs."),
+        ([*SHOW[:-1], "--cell=c4e11-d32-l2"], "give --dry_run too"),
+    ],
+)
+def test_a_run_that_cannot_be_shown_is_told_in_one_line(flags, message, capsys):
+    assert cli.main(flags) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

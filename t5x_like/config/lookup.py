@@ -1,0 +1,45 @@
+"""What is bound: the values of macros, and everything that a program would be called with."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from t5x_like.config import checks
+from t5x_like.config.gin_internals import CONFIG, MACRO, inverse_lookup, iterate_references
+from t5x_like.config.references import bindings_of
+
+
+def macro(name: str) -> Any:
+    """The value of a macro, built.
+
+    Raises:
+      UserError: the macro, or something that its value needs, is not bound, or is of the wrong
+        type.
+    """
+    checks.check_macro(name)
+    return copy.deepcopy(CONFIG[name, MACRO]["value"])
+
+
+def has_macro(name: str) -> bool:
+    """Whether a macro of this name is bound."""
+    return (name, MACRO) in CONFIG
+
+
+def reached(program: Callable[..., Any]) -> dict[str, dict[str, Any]]:
+    """What each bound argument of `program` is made of: binding or macro to value, unbuilt."""
+    found: dict[str, dict[str, Any]] = {}
+    for argument, value in bindings_of(inverse_lookup(program), ()).items():
+        found[argument] = {f"{program.__name__}.{argument}": value}
+        for reference in iterate_references(value):
+            _collect(reference.configurable, tuple(reference.scopes), found[argument])
+    return found
+
+
+def _collect(configurable: Any, scopes: tuple[str, ...], found: dict[str, Any]) -> None:
+    for parameter, value in bindings_of(configurable, scopes).items():
+        is_macro = configurable.selector == MACRO
+        name = "/".join(scopes if is_macro else (*scopes, f"{configurable.selector}.{parameter}"))
+        if name not in found:
+            found[name] = value
+            for reference in iterate_references(value):
+                _collect(reference.configurable, tuple(reference.scopes) or scopes, found)
