@@ -101,7 +101,7 @@ def test_before_the_first_step_there_is_nothing_to_save(
 
 HASHING = """
 import hashlib, sys
-from t5x_like import preemption
+from t5x_like.distributed import preemption
 with getattr(preemption, sys.argv[1])():
     print("begun", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)  # C, for a quarter of an hour
@@ -126,7 +126,7 @@ def test_a_second_signal_ends_the_process_whatever_it_is_doing(context, tally):
 
 SWALLOWING = """
 import gc, sys, time
-from t5x_like import preemption
+from t5x_like.distributed import preemption
 def swallow(phase, info):
     sys.unraisablehook = lambda raised: None
     if phase == "start":
@@ -139,7 +139,7 @@ with preemption.end_on_signal():
 """
 IMPORTING = """
 import importlib, sys
-from t5x_like import preemption
+from t5x_like.distributed import preemption
 with preemption.end_on_signal():
     try:
         importlib.import_module("slow_to_import")
@@ -182,7 +182,7 @@ def test_what_cannot_be_left_is_ended(text, tmp_path, tally):
 
 CHILD = """
 import os, sys, time
-from t5x_like import preemption
+from t5x_like.distributed import preemption
 preemption.end_with_parent(int(sys.argv[1]))
 print(os.getpid(), flush=True)
 time.sleep(1000)
