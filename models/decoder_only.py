@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from models.language_model import Batch, Cache, LanguageModel
+from models.layers import intermediates
 from models.layers.attention.masks import Mask
 from models.layers.block import Context
 from models.layers.dropout import Dropout
@@ -51,6 +52,7 @@ class DecoderOnly(LanguageModel, kw_only=True):
         """The matrix from `hidden_states` to logits, `[e, v]`: the embeddings, transposed."""
         return self.token_embedder.output_kernel()
 
+    @intermediates.within(intermediates.DECODER)
     def hidden_states(
         self,
         *,

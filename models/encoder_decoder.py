@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from models.language_model import Batch, Cache, LanguageModel
+from models.layers import intermediates
 from models.layers.attention.masks import Mask
 from models.layers.block import Context
 from models.layers.dropout import Dropout
@@ -48,6 +49,7 @@ class EncoderDecoder(LanguageModel):
         """On what enters either stack."""
         return Dropout(self.dropout_rate)
 
+    @intermediates.within(intermediates.DECODER)
     def hidden_states(
         self,
         *,
@@ -126,6 +128,7 @@ class EncoderDecoder(LanguageModel):
             "next_position": positions_bt[:, -1] + 1,
         }
 
+    @intermediates.within(intermediates.ENCODER)
     def _encode(
         self,
         tokens_bs: Array,

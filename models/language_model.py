@@ -15,6 +15,8 @@ from models.model import Array, Batch, Model, Params
 
 Cache = dict[str, Any]
 
+_SIDES = (intermediates.ENCODER, intermediates.DECODER)
+
 # Where `decoding_params` keeps the matrix from the residual stream to logits.
 OUTPUT_KERNEL = "output_kernel"
 
@@ -67,8 +69,7 @@ class LanguageModel(Model, kw_only=True):
           ModelError: a feature is missing.
         """
         x_bte, kernel_ev = self._output_factors(**features)
-        with jax.named_scope(flops.HEAD):
-            logits_btv = embeddings.logits(x_bte, kernel_ev)
+        logits_btv = embeddings.logits(x_bte, kernel_ev)
         return nn.with_logical_constraint(logits_btv, ("batch", "length", "vocab"))
 
     def _output_factors(self, **features: Any) -> tuple[Array, Array]:
@@ -93,17 +94,12 @@ class LanguageModel(Model, kw_only=True):
           Float32 `[layers, b, h, t, s]`, rows sum to 1: `decoder` and, with an encoder,
           `encoder` and `cross`, from the decoder's tokens to the encoder's.
         """
-        names = {
-            "encoder": ("encoder", "self_attention"),
-            "decoder": ("decoder", "self_attention"),
-            "cross": ("decoder", "cross_attention"),
-        }
-        found = self._recorded(params, batch, intermediates.ATTENTION)
-        return {
-            name: jnp.stack(list(found[key].values()))
-            for name, key in names.items()
-            if key in found
-        }
+        found: dict[str, list[Array]] = {}
+        for record in self._recorded(params, batch, intermediates.ATTENTION):
+            side = _side(record)
+            name = "cross" if intermediates.CROSS_ATTENTION in record.within else side
+            found.setdefault(name, []).append(record.value)
+        return {name: jnp.stack(layers) for name, layers in found.items()}
 
     @nn.nowrap
     def routing(self, params: Params, batch: Batch) -> dict[str, dict[int, dict[str, Array]]]:
@@ -120,16 +116,20 @@ class LanguageModel(Model, kw_only=True):
           `gates`, `served` and `probabilities` as `layers.moe.MixtureOfExperts` has them. Empty
           for a model without experts.
         """
-        found = self._recorded(params, batch, intermediates.ROUTING)
-        return {side: layers for (side, _), layers in found.items()}
+        found: dict[str, dict[int, dict[str, Array]]] = {}
+        for record in self._recorded(params, batch, intermediates.ROUTING):
+            found.setdefault(_side(record), {})[record.layer or 0] = record.value
+        return found
 
-    def _recorded(
-        self, params: Params, batch: Batch, collection: str
-    ) -> dict[tuple[str, str], dict[int, Any]]:
-        _, found = self.apply(
-            {"params": params}, **batch, mutable=[collection], method="_output_factors"
-        )
-        return intermediates.by_layer(found.get(collection, {}), params, stack.LAYERS)
+    @nn.nowrap
+    def _recorded(self, params: Params, batch: Batch, kind: str) -> list[intermediates.Record]:
+        def run() -> Mapping[str, Any]:
+            mutable = [intermediates.COLLECTION]
+            return self.apply(
+                {"params": params}, **batch, mutable=mutable, method="_output_factors"
+            )[1]
+
+        return intermediates.collect(kind, run)
 
     @nn.nowrap
     def loss_weights(self, batch: Batch) -> dict[str, Array]:
@@ -232,3 +232,8 @@ class LanguageModel(Model, kw_only=True):
 def _loss_weights(batch: Batch) -> Array:
     weights_bt = batch.get("decoder_loss_weights")
     return batch["decoder_target_tokens"] != 0 if weights_bt is None else weights_bt
+
+
+def _side(record: intermediates.Record) -> str:
+    # `hidden_states` is the decoder's, and runs the encoder.
+    return next((place for place in reversed(record.within) if place in _SIDES), "decoder")

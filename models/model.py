@@ -162,7 +162,7 @@ class Model(nn.Module, kw_only=True):
 
     @nn.nowrap
     def forward_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, flops.Flops]:
-        """FLOPs of one forward pass in training, by part (`flops.PARTS`): in full, and needed.
+        """FLOPs of one forward pass in training, by part (`layers.parts`): in full, and needed.
 
         Matrix products only; looking up embeddings is none. The head is the product with
         `output_kernel`. In full, attention is computed for every pair of query and key, and an

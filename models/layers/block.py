@@ -1,12 +1,13 @@
 """One layer of a Transformer: how norms, attention and MLP are wired to the residual stream."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from flax import linen as nn
 from flax import struct
 
+from models.layers import intermediates
 from models.layers.attention.masks import Mask
 from models.layers.attention.softmax_attention import KeysValues
 from models.layers.dropout import NO_DROPOUT, Dropout
@@ -68,6 +69,8 @@ class Block(nn.Module):
       dropout: on what each branch adds to the residual stream.
     """
 
+    is_layer: ClassVar[bool] = True
+
     make_norm: ModuleFactory
     make_attention: ModuleFactory
     make_mlp: ModuleFactory
@@ -107,6 +110,7 @@ class Block(nn.Module):
         )
         return self._dropped(y_bte, context), cache
 
+    @intermediates.within(intermediates.CROSS_ATTENTION)
     def attend_memory(
         self, x_bte: jax.Array, context: Context, cache: LayerCache | None
     ) -> jax.Array:

@@ -26,7 +26,7 @@ from flax import linen as nn
 from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
-from models import flops
+from models.layers import parts
 from models.layers.grouped_matmul import batched_dot, grouped_dot
 from models.layers.linear import STORED_PRODUCT
 
@@ -127,9 +127,7 @@ class DispatchSlots:
         rows_xpce = rows_pse.reshape(groups, num_experts, capacity, e).swapaxes(0, 1)
         rows_xpce = nn.with_logical_constraint(rows_xpce, ("expert", GROUPS, None, None))
         rows_xne = rows_xpce.reshape(num_experts, groups * capacity, e)
-        slots = groups * num_experts * capacity
-        with flops.needed(min(choices.experts_btk.size, slots), slots):
-            rows_xne = experts(rows_xne, _batched_product)
+        rows_xne = _run_slots(experts, rows_xne, choices)
         rows_xpce = rows_xne.reshape(num_experts, groups, capacity, e)
         rows_xpce = nn.with_logical_constraint(rows_xpce, ("expert", GROUPS, None, None))
         rows_pse = rows_xpce.swapaxes(0, 1).reshape(groups, num_experts * capacity, e)
@@ -313,6 +311,16 @@ combine_rows.defvjp(_combine_forward, _combine_backward)
 def _rows(x: Any, index_ps: jax.Array) -> jax.Array:
     """`x[p, index]` for each group; zeros where the index is out of range."""
     return jax.vmap(lambda x, index: x.at[index].get(mode="fill", fill_value=0))(x, index_ps)
+
+
+def _full_slots(experts: Experts, rows_xne: jax.Array, choices: Choices) -> parts.Share:
+    slots = rows_xne.shape[0] * rows_xne.shape[1]
+    return min(choices.experts_btk.size, slots), slots
+
+
+@parts.part(parts.EXPERTS, needed=_full_slots)
+def _run_slots(experts: Experts, rows_xne: jax.Array, choices: Choices) -> jax.Array:
+    return experts(rows_xne, _batched_product)
 
 
 def _load(expert: jax.Array, num_experts: int) -> jax.Array:

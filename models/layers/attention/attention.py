@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from models import flops
 from models.errors import ModelError
-from models.layers import intermediates
+from models.layers import intermediates, parts
 from models.layers.attention.kernels import attend
 from models.layers.attention.masks import Mask
 from models.layers.attention.softmax_attention import (
@@ -47,8 +47,8 @@ def even_head_dim(embed_dim: int, num_heads: int) -> int:
 class Attention(nn.Module):
     """Projections around `attend`: multi-head, grouped-query or multi-query.
 
-    The parts are methods, because a decoder keeps what `keys_values` gives. Records its weights,
-    `[b, h, t, s]`, to `records.ATTENTION`.
+    Keys and values are computed by a method of their own, because a decoder keeps them. Weights,
+    `[b, h, t, s]`, are recorded as `intermediates.ATTENTION`.
 
     Attributes:
       embed_dim: size of the residual stream.
@@ -68,6 +68,8 @@ class Attention(nn.Module):
       dropout: on the attention weights.
       dtype: of the computation; scores are float32.
     """
+
+    part: ClassVar[str] = parts.ATTENTION_PROJECTIONS
 
     embed_dim: int
     num_heads: int
@@ -104,7 +106,7 @@ class Attention(nn.Module):
         return self.num_kv_heads or self.num_heads
 
     def keys_values(self, x_bse: jax.Array, positions_bs: jax.Array | None = None) -> KeysValues:
-        """What `x` offers to be attended to."""
+        """Keys and values of `x`, each `[b, g, s, d]`; positions None are 0, 1, 2, …."""
         k_bgsd = self._heads(self._projected(x_bse, "key"), self.kv_heads, KEY_AXES)
         if self.rotation is not None:
             k_bgsd = self.rotation(k_bgsd, positions_bs)
@@ -121,30 +123,35 @@ class Attention(nn.Module):
         positions_bt: jax.Array | None = None,
         enable_dropout: bool = False,
     ) -> jax.Array:
-        """What `x` finds when it attends to `keys_values`, `[b, t, e]`."""
+        """Attention of `x` to keys and values, `[b, t, e]`."""
         q_bhtd = self._heads(self._projected(x_bte, "query"), self.num_heads, QUERY_AXES)
         if self.rotation is not None:
             q_bhtd = self.rotation(q_bhtd, positions_bt)
         if self.window is not None:
             mask = mask.replace(window=self.window)
-        num_queries, num_keys = q_bhtd.shape[2], keys_values.keys_bgsd.shape[2]
-        pairs = mask.visible_pairs(num_queries, num_keys)
         if self.make_relative is not None:
-            first = 0 if mask.first_query is None else mask.first_query
-            bias_bhts = self.relative(q_bhtd, num_keys, first, pairs) * self.scale
+            num_keys = keys_values.keys_bgsd.shape[2]
+            bias_bhts = self.relative(q_bhtd, num_keys, mask) * self.scale
             q_bhtd = self.relative.queries(q_bhtd)
-        key = self.make_rng("dropout") if enable_dropout and self.dropout.rate else None
         q_bhtd *= jnp.asarray(self.scale, q_bhtd.dtype)
-        intermediates.record(
-            self,
-            intermediates.ATTENTION,
-            lambda: attention_weights(q_bhtd, keys_values, mask, bias_bhts),
-        )
-        with flops.needed(pairs, num_queries * num_keys):
-            y_bhtd = attend(q_bhtd, keys_values, mask, bias_bhts, self.dropout, key)
+        y_bhtd = self.attend(q_bhtd, keys_values, mask, bias_bhts, enable_dropout=enable_dropout)
         y_bhtd = nn.with_logical_constraint(y_bhtd, QUERY_AXES)
         b, h, t, d = y_bhtd.shape
         return self.out(y_bhtd.transpose(0, 2, 1, 3).reshape(b, t, h * d))
+
+    @intermediates.recorded(intermediates.ATTENTION, attention_weights)
+    def attend(
+        self,
+        q_bhtd: jax.Array,
+        keys_values: KeysValues,
+        mask: Mask,
+        bias_bhts: jax.Array | None,
+        *,
+        enable_dropout: bool,
+    ) -> jax.Array:
+        """Weighted sums of the values, `[b, h, t, d]`, by scaled queries."""
+        key = self.make_rng("dropout") if enable_dropout and self.dropout.rate else None
+        return attend(q_bhtd, keys_values, mask, bias_bhts, self.dropout, key)
 
     def _projected(self, x_bte: jax.Array, name: str) -> jax.Array:
         y_bte = part_of_joined(self, x_bte, SELF_PROJECTIONS.index(name), self.dtype)

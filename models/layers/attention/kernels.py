@@ -7,11 +7,12 @@ model need; what a kernel lacks is a reason, in words, not to take it.
 import functools
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from models.layers import mesh_context
+from models.layers import mesh_context, parts
 from models.layers.attention import softmax_attention
 from models.layers.attention.masks import Mask
 from models.layers.attention.softmax_attention import KEY_AXES, QUERY_AXES, KeysValues
@@ -28,6 +29,19 @@ LANES = 128
 SPLASH_BLOCK = 512
 
 
+def _full_flops(q_bhtd: jax.Array, keys_values: KeysValues, *_: Any, **__: Any) -> float:
+    """Two products of every query with every key, whatever a kernel leaves out."""
+    return 4.0 * q_bhtd.size * keys_values.keys_bgsd.shape[2]
+
+
+def _visible_pairs(
+    q_bhtd: jax.Array, keys_values: KeysValues, mask: Mask, *_: Any, **__: Any
+) -> parts.Share:
+    num_queries, num_keys = q_bhtd.shape[2], keys_values.keys_bgsd.shape[2]
+    return mask.visible_pairs(num_queries, num_keys), num_queries * num_keys
+
+
+@parts.part(parts.ATTENTION_SCORES, full=_full_flops, needed=_visible_pairs)
 @functools.partial(jax.jit, static_argnames="dropout")
 def attend(
     q_bhtd: jax.Array,
@@ -37,10 +51,7 @@ def attend(
     dropout: Dropout = NO_DROPOUT,
     dropout_key: jax.Array | None = None,
 ) -> jax.Array:
-    """`softmax(q kᵀ + bias) v` over the allowed keys, see `softmax_attention.attend`.
-
-    `models.flops` knows this function by name.
-    """
+    """`softmax(q kᵀ + bias) v` over the allowed keys, see `softmax_attention.attend`."""
     kernel, reason = choose(
         q_bhtd,
         keys_values,

@@ -9,7 +9,7 @@ from flax import linen as nn
 from models.errors import ModelError
 from models.layers.auxiliary_losses import AUXILIARY
 from models.layers.block import Context, LayerCache, ModuleFactory
-from models.layers.intermediates import ATTENTION, ROUTING
+from models.layers.intermediates import COLLECTION
 from models.layers.linear import STORED_PRODUCT
 
 # What the backward pass finds stored; the rest it computes again.
@@ -60,7 +60,7 @@ class Stack(nn.Module):
             layer = nn.remat(layer, policy=REMAT_POLICIES[self.remat_policy], prevent_cse=False)
         scanned = nn.scan(
             layer,
-            variable_axes=dict.fromkeys(("params", AUXILIARY, ATTENTION, ROUTING), 0),
+            variable_axes=dict.fromkeys(("params", AUXILIARY, COLLECTION), 0),
             split_rngs={"params": True, "dropout": True},
             in_axes=nn.broadcast,
             length=self.num_layers,
