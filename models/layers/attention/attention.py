@@ -61,7 +61,7 @@ class Attention(nn.Module):
         multi-query (Shazeer 2019), between is grouped-query (Ainslie et al. 2023).
       scale: multiplies the queries; `head_dim ** -0.5` in most families, 1 in T5.
       rotation: turns queries and keys according to their positions (rotary embeddings).
-      make_relative: lets each query score distances, `RelativePositionScores`.
+      make_relative: lets each query score distances: `RelativePositionScores`, from sizes.
       window: how many keys a query of causal self-attention sees at most, itself the last;
         None is all.
       use_bias: whether the four projections add a bias.
@@ -97,7 +97,9 @@ class Attention(nn.Module):
         self.key = projection(kv_dim, shared, self.key_value_init)
         self.value = projection(kv_dim, shared, self.key_value_init)
         if self.make_relative is not None:
-            self.relative = self.make_relative()
+            self.relative = self.make_relative(
+                self.embed_dim, self.num_heads, self.head_dim, dtype=self.dtype
+            )
         self.out = projection(self.embed_dim, ("joined_kv", "embed"), self.output_init)
 
     @property

@@ -56,8 +56,9 @@ class Stack(nn.Module):
         def layer(block: nn.Module, x_bte: jax.Array, context: Context) -> tuple[jax.Array, None]:
             return block(x_bte, context)[0], None
 
-        if self.remat_policy != "none":
-            layer = nn.remat(layer, policy=REMAT_POLICIES[self.remat_policy], prevent_cse=False)
+        policy = REMAT_POLICIES[self.remat_policy]
+        if policy is not None:
+            layer = nn.remat(layer, policy=policy, prevent_cse=False)
         scanned = nn.scan(
             layer,
             variable_axes=dict.fromkeys(("params", AUXILIARY, COLLECTION), 0),
