@@ -82,13 +82,11 @@ class T5(EncoderDecoder):
         mlp = layers.mlp(
             self.mlp, self.activation, self.mlp_dim, init, output_init, dropout=layers.dropout
         )
-        make_block = functools.partial(
-            layers.block,
-            PreNormBlock,
-            attention,
-            cross_attention=attention if is_decoder else None,
-        )
-        blocks = [make_block(mlp=mlp) for mlp in self.mlps_in_turn(mlp, num_layers)]
+        memory = attention if is_decoder else None
+        blocks = [
+            layers.block(PreNormBlock, attention, mlp, cross_attention=memory)
+            for mlp in self.mlps_in_turn(mlp, num_layers)
+        ]
         bias = functools.partial(
             RelativePositionBias,
             self.num_heads,

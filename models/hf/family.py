@@ -212,7 +212,7 @@ class Family:
                     f"{_shown(read_fields[name])}."
                 )
 
-    def prepare(self, model: LanguageModel, tensors: TensorFiles, source: str) -> None:
+    def prepare(self, model: Any, tensors: TensorFiles, source: str) -> None:
         """Brings a file's tensors to the names that `weights` has, and drops what says nothing.
 
         Raises:

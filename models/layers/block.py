@@ -1,5 +1,6 @@
 """One layer of a Transformer: how norms, attention and MLP are wired to the residual stream."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -99,7 +100,7 @@ class Block(nn.Module):
         keys_values = self.self_attention.keys_values(x_bte, context.positions_bt)
         if cache is not None:
             keys_values = cache.own.written(keys_values, context.first_slot)
-            cache = cache.replace(own=keys_values)
+            cache = dataclasses.replace(cache, own=keys_values)
         y_bte = self.self_attention(
             x_bte,
             keys_values,
@@ -126,9 +127,9 @@ class Block(nn.Module):
         y_bte = self.mlp(x_bte, enable_dropout=context.enable_dropout)
         return self._dropped(y_bte, context)
 
-    def memory_keys_values(self, memory_bse: jax.Array) -> KeysValues | None:
-        """What this layer's cross-attention sees of a memory; None if it has none."""
-        if self.make_cross_attention is None:
+    def memory_keys_values(self, memory_bse: jax.Array | None) -> KeysValues | None:
+        """Keys and values of the memory; None without one, or without cross-attention."""
+        if memory_bse is None or self.make_cross_attention is None:
             return None
         return self.cross_attention.keys_values(memory_bse)
 
@@ -137,8 +138,7 @@ class Block(nn.Module):
         attention = self.self_attention
         shape = (batch_size, attention.kv_heads, length, attention.head_dim)
         empty = jax.numpy.zeros(shape, attention.dtype)
-        memory = None if memory_bse is None else self.memory_keys_values(memory_bse)
-        return LayerCache(KeysValues(empty, empty), memory)
+        return LayerCache(KeysValues(empty, empty), self.memory_keys_values(memory_bse))
 
     def _dropped(self, y_bte: jax.Array, context: Context) -> jax.Array:
         key = self.make_rng("dropout") if context.enable_dropout and self.dropout.rate else None

@@ -278,7 +278,7 @@ gather_rows.defvjp(_gather_forward, _gather_backward)
 @jax.custom_vjp
 def combine_rows(y_pse: jax.Array, gates_pmk: jax.Array, routes: RoutingDecision) -> jax.Array:
     """The sum of each token's slots times its gates, `[p, m, e]`; summed in float32."""
-    total_pme = sum(
+    total_pme: Any = sum(
         _rows(y_pse, routes.slots_pmk[..., i]) * gates_pmk[..., i, None]
         for i in range(gates_pmk.shape[-1])
     )

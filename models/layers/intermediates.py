@@ -123,7 +123,7 @@ class _Observer:
                 module.sow(COLLECTION, _TURNS, jnp.zeros((), bool))
             if (place := getattr(declared, "within", None)) is not None:
                 self._place = dataclasses.replace(self._place, within=(*outer.within, place))
-            kind, make = getattr(declared, "recorded", (None, None))
+            kind, make = getattr(declared, "recorded", (None, tuple))
             if kind == self._kind:
                 value = make(*args)
                 ranks = jax.tree.map(jnp.ndim, value)

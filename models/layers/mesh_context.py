@@ -17,7 +17,7 @@ def shard_counts(axes: tuple[str | None, ...]) -> tuple[int, ...]:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return (1,) * len(axes)
-    targets = nn.logical_to_mesh_axes(axes)
+    targets = nn.logical_to_mesh_axes(axes) or ()
     names = ((target,) if isinstance(target, str) else tuple(target or ()) for target in targets)
     return tuple(math.prod(mesh.shape[name] for name in group) for group in names)
 
@@ -45,7 +45,7 @@ def per_shard(
         return function
 
     def spec(names: tuple[str | None, ...]) -> PartitionSpec:
-        return nn.logical_to_mesh_axes(names)
+        return nn.logical_to_mesh_axes(names) or PartitionSpec()
 
     def is_names(node: Any) -> bool:
         return isinstance(node, tuple) and all(n is None or isinstance(n, str) for n in node)

@@ -1,5 +1,6 @@
 """Attention with any number of heads, and heads that share their keys and values."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import ClassVar
@@ -130,7 +131,7 @@ class Attention(nn.Module):
         if self.rotation is not None:
             q_bhtd = self.rotation(q_bhtd, positions_bt)
         if self.window is not None:
-            mask = mask.replace(window=self.window)
+            mask = dataclasses.replace(mask, window=self.window)
         if self.make_relative is not None:
             num_keys = keys_values.keys_bgsd.shape[2]
             bias_bhts = self.relative(q_bhtd, num_keys, mask) * self.scale

@@ -6,8 +6,8 @@ model need; what a kernel lacks is a reason, in words, not to take it.
 
 import functools
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -134,7 +134,11 @@ def splash(
     queries = QUERY_AXES
     keys = KEY_AXES if g > 1 else ("batch", None, None, None)
     segments = _splash_segments(q_bhtd, mask)
-    axes = (queries, KeysValues(keys, keys), jax.tree.map(lambda _: ("batch", None), segments))
+    axes = (
+        queries,
+        jax.tree.map(lambda _: keys, keys_values),
+        jax.tree.map(lambda _: ("batch", None), segments),
+    )
     return mesh_context.per_shard(local, axes, queries)(q_bhtd, keys_values, segments)
 
 
@@ -184,7 +188,11 @@ def _cudnn_lacks(q_bhtd, keys_values, mask):
 
 
 def cudnn(
-    q_bhtd: jax.Array, keys_values: KeysValues, mask: Mask, *, implementation: str = "cudnn"
+    q_bhtd: jax.Array,
+    keys_values: KeysValues,
+    mask: Mask,
+    *,
+    implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> jax.Array:
     """Attention by `jax.nn.dot_product_attention`.
 
@@ -194,9 +202,10 @@ def cudnn(
       mask: what `choose` lets pass.
       implementation: "xla" computes the same anywhere, for tests.
     """
-    arrays = (q_bhtd, keys_values.keys_bgsd, keys_values.values_bgsd)
     y_bthd = jax.nn.dot_product_attention(
-        *(x.swapaxes(1, 2) for x in arrays),
+        q_bhtd.swapaxes(1, 2),
+        keys_values.keys_bgsd.swapaxes(1, 2),
+        keys_values.values_bgsd.swapaxes(1, 2),
         scale=1.0,
         is_causal=mask.causal,
         local_window_size=None if mask.window is None else (mask.window - 1, 0),
@@ -206,7 +215,7 @@ def cudnn(
 
 
 # Platform to a kernel's name, itself, and what it lacks: pairs of whether and, in words, what.
-_KERNELS = {
+_KERNELS: dict[str, tuple[str, Kernel, Callable[..., Iterator[tuple[bool, str]]]]] = {
     "tpu": ("splash attention", splash, _splash_lacks),
     "gpu": ("cuDNN's attention", cudnn, _cudnn_lacks),
 }

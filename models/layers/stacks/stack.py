@@ -77,20 +77,22 @@ class Stack(nn.Module):
 
         Separate buffers, so that a decoding loop updates each of them in place.
         """
-        return [
+        caches: list[Any] = [
             block.apply(variables, batch_size, length, memory_bse, method="empty_cache")
             for block, variables in self._unrolled()
         ]
+        return caches
 
     def decode(
         self, x_bte: jax.Array, context: Context, caches: list[LayerCache]
     ) -> tuple[jax.Array, list[LayerCache]]:
         """The residual stream of tokens that follow those in the caches, and the new caches."""
-        new = []
+        new_caches = []
         for (block, variables), cache in zip(self._unrolled(), caches, strict=True):
-            x_bte, cache = block.apply(variables, x_bte, context, cache)
-            new.append(cache)
-        return x_bte, new
+            result: Any = block.apply(variables, x_bte, context, cache)
+            x_bte, new_cache = result
+            new_caches.append(new_cache)
+        return x_bte, new_caches
 
     def _unrolled(self) -> list[tuple[nn.Module, dict[str, Any]]]:
         params = self.variables["params"]
