@@ -44,7 +44,7 @@ class LanguageModel(Model, kw_only=True):
 
     # What a family writes. These run inside `apply`.
 
-    def hidden_states(self, *, enable_dropout: bool = False, **features: Array) -> Array:
+    def hidden_states(self, *args: Any, **features: Any) -> Array:
         """The residual stream that the output reads, `[b, t, e]`, from a batch's features."""
         raise NotImplementedError
 
@@ -80,7 +80,8 @@ class LanguageModel(Model, kw_only=True):
     @nn.nowrap
     def logits(self, params: Params, batch: Batch) -> Array:
         """Logits without dropout, float32 `[b, t, v]`."""
-        return self.apply({"params": params}, **batch)
+        logits_btv: Any = self.apply({"params": params}, **batch)
+        return logits_btv
 
     @nn.nowrap
     def attention_weights(self, params: Params, batch: Batch) -> dict[str, Array]:
@@ -211,14 +212,16 @@ class LanguageModel(Model, kw_only=True):
         Returns:
           A pytree whose leaves of rank 1 and more have the batch as their first axis.
         """
-        return self.apply({"params": params}, batch, max_decode_length, method="prefill")
+        cache: Any = self.apply({"params": params}, batch, max_decode_length, method="prefill")
+        return cache
 
     @nn.nowrap
     def decode_step(self, params: Params, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
         """One more token a row: int32 `[b]` to logits float32 `[b, v]`, and the new cache."""
-        logits_b1v, cache = self.apply(
+        extended: Any = self.apply(
             {"params": params}, cache, tokens[:, None], method="_extended_logits"
         )
+        logits_b1v, cache = extended
         return logits_b1v[:, 0], cache
 
     def _extended_logits(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
