@@ -68,11 +68,11 @@ class BART(EncoderDecoder):
         self.decoder = layers.stack(self.num_decoder_layers, decoder)
 
     def embed_source(self, tokens_bs: Array, positions_bs: Array | None) -> Array:
-        """The norm of the token's vector and its position's."""
+        """Normalized sum of token and position embeddings."""
         x_bse = self.encoder_positions(self.token_embedder(tokens_bs), positions_bs)
         return self.encoder_embedding_norm(x_bse)
 
     def embed_target(self, tokens_bt: Array, positions_bt: Array | None) -> Array:
-        """The same with the decoder's positions and norm."""
+        """Normalized sum of token embeddings and the decoder's position embeddings."""
         x_bte = self.decoder_positions(self.token_embedder(tokens_bt), positions_bt)
         return self.decoder_embedding_norm(x_bte)

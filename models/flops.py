@@ -1,4 +1,4 @@
-"""Counting the multiplications of a model from its trace, whatever the family.
+"""FLOPs of a model's matrix products, counted in its trace.
 
 The trace keeps what modules and functions say of themselves (`layers.parts`). No module is known
 here by name.

@@ -58,16 +58,16 @@ class GPT1(DecoderOnly):
         self.decoder = layers.stack(self.num_layers, *self.blocks_in_turn(layers))
 
     def embed(self, tokens_bt: Array, positions_bt: Array | None) -> Array:
-        """The token's vector and its position's."""
+        """Sum of token and position embeddings."""
         return self.position_embedder(self.token_embedder(tokens_bt), positions_bt)
 
     def final_layers(self, x_bte: Array) -> Array:
-        """The last layer ends with a norm."""
+        """Nothing: the last layer ends with its norm."""
         return x_bte
 
     @property
     def residual_stddev(self) -> float:
-        """Of the initial matrices whose products are added to the residual stream."""
+        """Standard deviation of the initial output projections of attention and MLP."""
         return 0.02
 
     def blocks_in_turn(self, layers: TransformerLayers) -> tuple[ModuleFactory, ...]:
@@ -101,7 +101,7 @@ class GPT2(GPT1):
         self.final_norm = LayerNorm(self.norm_epsilon, dtype=self.dtype)
 
     def final_layers(self, x_bte: Array) -> Array:
-        """The last norm."""
+        """Applies the final layer norm."""
         return self.final_norm(x_bte)
 
     @property

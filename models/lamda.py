@@ -18,7 +18,7 @@ from models.layers.linear import normal
 from models.layers.mlps import GatedMLP
 from models.layers.norms import RMSNorm
 from models.layers.stacks.builder import TransformerLayers
-from models.layers.stacks.relative_bias_stack import BiasedStack
+from models.layers.stacks.relative_bias_stack import RelativeBiasStack
 
 
 class LaMDA(DecoderOnly):
@@ -65,8 +65,8 @@ class LaMDA(DecoderOnly):
         block = layers.block(PreNormBlock, attention, mlp)
         stack = functools.partial(layers.stack, self.num_layers, block)
         self.token_embedder = Embed(self.vocab_size, self.embed_dim, normal(1.0), self.dtype)
-        self.decoder = BiasedStack(bias, stack, layers.norm, layers.dropout)
+        self.decoder = RelativeBiasStack(bias, stack, layers.norm, layers.dropout)
 
     def final_layers(self, x_bte: jax.Array) -> jax.Array:
-        """The embeddings' variance is 1; a tied output must bring the logits back to it."""
+        """Scales the hidden states for the tied output, since the embeddings' variance is 1."""
         return x_bte * self.embed_dim**-0.5

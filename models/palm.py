@@ -68,5 +68,5 @@ class PaLM(DecoderOnly):
         self.final_norm = layers.norm()
 
     def final_layers(self, x_bte: jax.Array) -> jax.Array:
-        """The last norm; the tied output, N(0, 1), wants its logits scaled by 1/sqrt(n)."""
+        """Applies the final layer norm, and scales by 1/sqrt(n) for the tied output, N(0, 1)."""
         return super().final_layers(x_bte) * self.embed_dim**-0.5

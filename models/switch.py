@@ -52,7 +52,7 @@ class Switch(T5_1_1):
     router_z_loss: float = 0.0
 
     def mlps_in_turn(self, mlp: ModuleFactory, num_layers: int) -> tuple[ModuleFactory, ...]:
-        """MLPs, and experts in the last of each period.
+        """MLPs, and experts in the last layer of each group.
 
         Raises:
           ModelError: the periods do not divide the layers, or there are too few experts.

@@ -19,7 +19,7 @@ from models.layers.linear import Initializer, normal
 from models.layers.mlps import MLP, Activation, GatedMLP
 from models.layers.norms import RMSNorm
 from models.layers.stacks.builder import TransformerLayers
-from models.layers.stacks.relative_bias_stack import BiasedStack
+from models.layers.stacks.relative_bias_stack import RelativeBiasStack
 
 Array = jax.Array
 
@@ -70,7 +70,9 @@ class T5(EncoderDecoder):
                 self.vocab_size, self.embed_dim, self.matrix_init(self.embed_dim)
             )
 
-    def _side(self, layers: TransformerLayers, num_layers: int, *, is_decoder: bool) -> BiasedStack:
+    def _side(
+        self, layers: TransformerLayers, num_layers: int, *, is_decoder: bool
+    ) -> RelativeBiasStack:
         init = self.matrix_init(self.embed_dim)
         attention = layers.attention(
             init,
@@ -96,10 +98,10 @@ class T5(EncoderDecoder):
             self.max_distance,
         )
         stack = functools.partial(layers.stack, num_layers, *blocks)
-        return BiasedStack(bias, stack, layers.norm, layers.dropout)
+        return RelativeBiasStack(bias, stack, layers.norm, layers.dropout)
 
     def mlps_in_turn(self, mlp: ModuleFactory, num_layers: int) -> tuple[ModuleFactory, ...]:
-        """The MLPs of the layers that one side of `num_layers` repeats: here all are alike."""
+        """The MLPs of consecutive layers, which a side of `num_layers` repeats: one for all."""
         return (mlp,)
 
     def matrix_init(self, fan_in: int) -> Initializer:
@@ -107,11 +109,11 @@ class T5(EncoderDecoder):
         return normal(fan_in**-0.5)
 
     def embedding_dropout(self) -> Dropout:
-        """One draw for all positions of a row, as Mesh TensorFlow's noise_shape had it."""
+        """Dropout with one draw for all positions of a row, as in Mesh TensorFlow."""
         return Dropout(self.dropout_rate, shared_axes=(-2,))
 
     def final_layers(self, x_bte: Array) -> Array:
-        """The embeddings' variance is 1; a tied output must bring the logits back to it."""
+        """Scales the hidden states for a tied output, since the embeddings' variance is 1."""
         return x_bte * self.embed_dim**-0.5 if self.tied_output else x_bte
 
     def output_kernel(self) -> Array:

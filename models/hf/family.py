@@ -1,4 +1,4 @@
-"""What one model type of Hugging Face is: its options and its tensors, each stated once.
+"""The base class of Hugging Face model types: their options and tensors, each declared once.
 
 `load_hf` reads the statements one way and `save_hf` the other.
 """

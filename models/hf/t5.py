@@ -85,7 +85,7 @@ class T5Family(Family):
         }
 
     def prepare(self, model: Any, tensors: TensorFiles, source: str) -> None:
-        """As for all; a file may leave out an output that is a copy and yet not scaled."""
+        """See `Family`; a file may leave out an output that is a copy and yet not scaled."""
         if not model.tied_output and "lm_head.weight" not in tensors and "shared.weight" in tensors:
             tensors.alias("shared.weight", "lm_head.weight")
         super().prepare(model, tensors, source)

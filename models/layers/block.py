@@ -54,7 +54,7 @@ class LayerCache:
 
 
 def num_slots(cache: Any) -> int:
-    """How many tokens the cache of a layer, or of a period of layers, can hold."""
+    """How many tokens the cache of a layer, or of a group of layers, can hold."""
     own = jax.tree.leaves(cache, is_leaf=lambda node: isinstance(node, LayerCache))[0].own
     return own.keys_bgsd.shape[2]
 
@@ -87,7 +87,7 @@ class Block(nn.Module):
         self.setup_norms()
 
     def setup_norms(self) -> None:
-        """One norm for each branch."""
+        """Makes one norm for each branch."""
         self.self_attention_norm = self.make_norm()
         if self.make_cross_attention is not None:
             self.cross_attention_norm = self.make_norm()
@@ -96,7 +96,7 @@ class Block(nn.Module):
     def attend_self(
         self, x_bte: jax.Array, context: Context, cache: LayerCache | None
     ) -> tuple[jax.Array, LayerCache | None]:
-        """Self-attention, to `x` alone or to the cache after `x` is written to it."""
+        """Self-attention of `x`, or of `x` to the cache once its keys and values are written."""
         keys_values = self.self_attention.keys_values(x_bte, context.positions_bt)
         if cache is not None:
             keys_values = cache.own.written(keys_values, context.first_slot)
@@ -115,7 +115,7 @@ class Block(nn.Module):
     def attend_memory(
         self, x_bte: jax.Array, context: Context, cache: LayerCache | None
     ) -> jax.Array:
-        """Cross-attention, to `context.memory_bse` or to what the cache kept of it."""
+        """Cross-attention to `context.memory_bse`, or to its keys and values in the cache."""
         keys_values = self.memory_keys_values(context.memory_bse) if cache is None else cache.memory
         y_bte = self.cross_attention(
             x_bte, keys_values, context.memory_mask, enable_dropout=context.enable_dropout
@@ -123,7 +123,7 @@ class Block(nn.Module):
         return self._dropped(y_bte, context)
 
     def feed_forward(self, x_bte: jax.Array, context: Context) -> jax.Array:
-        """The MLP."""
+        """Applies the MLP and its dropout."""
         y_bte = self.mlp(x_bte, enable_dropout=context.enable_dropout)
         return self._dropped(y_bte, context)
 
@@ -182,7 +182,7 @@ class ParallelBlock(Block):
     """
 
     def setup_norms(self) -> None:
-        """The one norm."""
+        """Makes the one norm."""
         self.norm = self.make_norm()
 
     def __call__(

@@ -1,4 +1,4 @@
-"""Bringing tokens to the experts that a router chose, and the results back.
+"""Dispatch of tokens to the experts that a router chose, and the combination of results.
 
 Tokens are sorted by expert: what is moved are rows, in both directions by gathering, also in the
 backward pass. Memory grows with the tokens, not with the experts.
@@ -42,7 +42,7 @@ Experts = Callable[[jax.Array, Product], jax.Array]
 
 @struct.dataclass
 class Choices:
-    """What a router decided.
+    """The experts that a router chose for each token, and their gates.
 
     Attributes:
       experts_btk: int32, the experts of each token, the best first.
@@ -56,7 +56,7 @@ class Choices:
 
 
 class Dispatch(Protocol):
-    """How tokens meet their experts."""
+    """How tokens are sent to their experts."""
 
     def __call__(
         self, x_bte: jax.Array, choices: Choices, experts: Experts, *, training: bool
@@ -94,7 +94,7 @@ class Dropless:
 
 
 class DispatchSlots:
-    """An expert takes so many of a group's tokens; a subclass says how many, and what a group is.
+    """Experts with a capacity; a subclass says how large it is, and what a group of tokens is.
 
     The tokens of a group are served by position: the first tokens of its rows, then the second
     ones. All first choices come before all second ones (Lepikhin et al. 2020, algorithm 1), so
@@ -202,7 +202,7 @@ class RowCapacity(DispatchSlots):
 
 @struct.dataclass
 class RoutingDecision:
-    """Where tokens go and where they come back from. Out of range means nowhere.
+    """Indices from slots to tokens and from choices to slots; out of range means none.
 
     Attributes:
       tokens_ps: the token in each slot, int32; `m` in an empty one.
@@ -218,7 +218,7 @@ class RoutingDecision:
 def routes_within_capacity(
     experts_prtk: jax.Array, num_experts: int, capacity: int
 ) -> tuple[RoutingDecision, jax.Array]:
-    """Who gets which slot.
+    """Assigns tokens to the experts' slots, in the order of their positions.
 
     Args:
       experts_prtk: int `[groups, rows, positions, k]`.

@@ -1,4 +1,4 @@
-"""The vocabulary's vectors: into the residual stream, and out of it to logits."""
+"""Token embeddings, and the output matrix from hidden states to logits."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Matrix products with a learned matrix, and where their initial values come from."""
+"""Linear layers and their initial values."""
 
 import functools
 from collections.abc import Callable, Sequence

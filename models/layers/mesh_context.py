@@ -1,4 +1,4 @@
-"""What the engine has made ambient around a model: a mesh and the rules of logical axes.
+"""The mesh, the rules of logical axes and the platform of the current context.
 
 Almost no layer needs to know. Those that do ask here, and get 1 where there is no mesh.
 """
@@ -23,7 +23,7 @@ def shard_counts(axes: tuple[str | None, ...]) -> tuple[int, ...]:
 
 
 def platform() -> str:
-    """Of the devices that the program is for: "cpu", "gpu" or "tpu"."""
+    """The platform that the program is for: "cpu", "gpu" or "tpu"."""
     # A mesh may be of devices that are only compiled for.
     device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
     if device is not None and device.device_kind.lower().startswith("tpu"):
@@ -34,7 +34,7 @@ def platform() -> str:
 def per_shard(
     function: Callable[..., Any], axes: Any, result_axes: tuple[str | None, ...]
 ) -> Callable[..., Any]:
-    """`function` on each device's part of its arguments, which it must not need more than.
+    """Maps `function` over the devices, each with its own shard of the arguments.
 
     Args:
       function: of arrays.

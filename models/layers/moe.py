@@ -1,4 +1,4 @@
-"""Mixtures of experts: many MLPs, of which each token meets one or two.
+"""Mixtures of experts: many MLPs, of which each token passes through one or two.
 
 Switch Transformer (Fedus et al. 2021, section 2) with one, GShard (Lepikhin et al. 2020) with
 two. How tokens reach their experts is `dispatch`'s subject.
@@ -214,7 +214,7 @@ def _decisions(routing: Routing, served_btk: jax.Array) -> dict[str, jax.Array]:
 
 
 class MixtureOfExperts(nn.Module):
-    """In the place of an MLP: router, dispatch, experts, and the losses that keep them busy.
+    """A mixture of experts in place of an MLP, with losses that balance the experts' load.
 
     Reports the losses `load_balance_loss` and `router_z_loss` and the metrics `router_entropy`
     (nats), `expert_overflow` (the share of choices that found their expert full),

@@ -32,7 +32,7 @@ SELF_PROJECTIONS = ("query", "key", "value")
 
 
 def even_head_dim(embed_dim: int, num_heads: int) -> int:
-    """Units of a head where the heads divide the residual stream among them.
+    """The size of a head where heads divide the residual stream evenly.
 
     Raises:
       ModelError: they cannot.
@@ -152,7 +152,7 @@ class Attention(nn.Module):
         *,
         enable_dropout: bool,
     ) -> jax.Array:
-        """Weighted sums of the values, `[b, h, t, d]`, by scaled queries."""
+        """Softmax attention of scaled queries, `[b, h, t, d]`."""
         key = self.make_rng("dropout") if enable_dropout and self.dropout.rate else None
         return attend(q_bhtd, keys_values, mask, bias_bhts, self.dropout, key)
 

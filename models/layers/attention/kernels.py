@@ -1,4 +1,4 @@
-"""Which implementation of attention runs where: one choice, made while tracing, and logged.
+"""The choice of an attention kernel by platform, shape, dtype and mask, made while tracing.
 
 `attend` is what layers call. It chooses by platform, shape, dtype and by what the mask and the
 model need; what a kernel lacks is a reason, in words, not to take it.

@@ -1,4 +1,4 @@
-"""Where a token stands: learned tables, sinusoids, rotations, relative distances.
+"""Position encodings: learned, sinusoidal, rotary, and two kinds of relative positions.
 
 A position scheme acts in one of four places and is an object given to that place: it adds
 to the embeddings (`LearnedPositions`, `add_sinusoids`), adds a bias to the scores of all
@@ -273,7 +273,7 @@ class RelativePositionScores(nn.Module):
         self.distance_bias = self.param("distance_bias", vector, (self.num_heads, self.head_dim))
 
     def queries(self, q_bhtd: jax.Array) -> jax.Array:
-        """`q + u`, which is what meets the keys."""
+        """`q + u`, the queries for the products with the keys."""
         return q_bhtd + self.content_bias[:, None].astype(q_bhtd.dtype)
 
     def __call__(
@@ -289,7 +289,7 @@ class RelativePositionScores(nn.Module):
         Args:
           q_bhtd: queries, not scaled.
           num_keys: s.
-          mask: says which slot the first query stands in; pairs that it hides have a score too.
+          mask: its `first_query` is the first query's slot; hidden pairs are scored too.
         """
         b, h, t, d = q_bhtd.shape
         q_bhtd += self.distance_bias[:, None].astype(q_bhtd.dtype)

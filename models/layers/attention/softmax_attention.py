@@ -31,7 +31,7 @@ KEY_AXES = ("batch", "heads", None, "kv")
 
 @struct.dataclass
 class KeysValues:
-    """What a sequence offers to be attended to.
+    """The keys and values of a sequence.
 
     Attributes:
       keys_bgsd: `[b, g, s, d]`; each head's slots are contiguous, so that one query's
@@ -43,7 +43,7 @@ class KeysValues:
     values_bgsd: jax.Array
 
     def written(self, new: "KeysValues", first_slot: jax.Array | int) -> "KeysValues":
-        """A copy in which `new` stands at the slots from `first_slot` on."""
+        """A copy with `new` written to the slots from `first_slot` on."""
         return jax.tree.map(
             lambda buffer, part: jax.lax.dynamic_update_slice(
                 buffer, part.astype(buffer.dtype), (0, 0, first_slot, 0)

@@ -12,7 +12,7 @@ from models.layers.block import Block, ModuleFactory
 from models.layers.dropout import Dropout
 from models.layers.linear import Initializer
 from models.layers.mlps import MLP, Activation
-from models.layers.stacks.layer_group import Period
+from models.layers.stacks.layer_group import LayerGroup
 from models.layers.stacks.stack import Stack
 
 
@@ -170,5 +170,5 @@ class TransformerLayers:
                 f"num_layers is {num_layers}, where {len(blocks)} kinds of layers take turns: "
                 f"choose a multiple of {len(blocks)}."
             )
-        block = blocks[0] if len(blocks) == 1 else functools.partial(Period, blocks)
+        block = blocks[0] if len(blocks) == 1 else functools.partial(LayerGroup, blocks)
         return Stack(block, num_layers // len(blocks), self.remat_policy, self.scan_unroll)

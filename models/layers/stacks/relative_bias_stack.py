@@ -10,7 +10,7 @@ from models.layers.block import Context, ModuleFactory, num_slots
 from models.layers.dropout import NO_DROPOUT, Dropout
 
 
-class BiasedStack(nn.Module):
+class RelativeBiasStack(nn.Module):
     """The encoder or the decoder of T5: a relative bias, layers, and the last norm.
 
     Called like a `Stack`.
@@ -51,7 +51,7 @@ class BiasedStack(nn.Module):
     def decode(
         self, x_bte: jax.Array, context: Context, caches: list[Any]
     ) -> tuple[jax.Array, list[Any]]:
-        """The same as a call, for tokens that follow those in the caches."""
+        """Hidden states of tokens that follow those in the caches, and the new caches."""
         slots = num_slots(caches[0])
         bias_bhts = self.relative_position_bias(x_bte.shape[1], slots, context.first_slot)
         context = dataclasses.replace(context, bias_bhts=bias_bhts)

@@ -1,4 +1,4 @@
-"""Equal layers, one after the other: scanned to train, unrolled to decode."""
+"""A stack of equal layers, scanned in training and unrolled in decoding."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +26,7 @@ class Stack(nn.Module):
     """`num_layers` layers whose parameters are stacked on a first axis `layers`.
 
     Scanned, so that compile time does not grow with depth. A family whose layers alternate
-    passes a block that holds one period of them.
+    passes a `LayerGroup`.
 
     Attributes:
       make_block: one layer.
