@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from models import flops, losses
+from models import losses
 from models.layers import auxiliary_losses, embeddings, fused_projections, intermediates, mlps
 from models.layers.attention import attention
 from models.layers.stacks import stack

@@ -41,8 +41,6 @@ class Model(nn.Module, kw_only=True):
     input_features: ClassVar[tuple[str, ...]]
     # Fields that may be 0, where every other whole number is a size.
     offsets: ClassVar[tuple[str, ...]] = ("position_offset",)
-    # Most tokens of a row; families with a table of positions have a field instead.
-    max_length = None
 
     vocab_size: int
     dropout_rate: float = 0.0
@@ -70,6 +68,11 @@ class Model(nn.Module, kw_only=True):
         if self.dtype not in _DTYPES:
             raise self.refused("dtype", f"it must be one of {', '.join(_DTYPES)}")
         super().__post_init__()
+
+    @property
+    def max_length(self) -> int | None:
+        """Most tokens of a row; families made for a length have a field instead."""
+        return None
 
     def refused(self, name: str, accepted: str) -> ModelError:
         """The error for a field's value, and what would be accepted."""
@@ -125,15 +128,17 @@ class Model(nn.Module, kw_only=True):
                 )
 
     @nn.nowrap
-    def init(self, rng: Array, batch: Batch | None = None) -> dict[str, Params]:
+    def init(  # type: ignore[override]  # Linen's takes a batch, and this one may do without
+        self, rng: Array, batch: Batch | None = None
+    ) -> dict[str, Params]:
         """Fresh variables `{"params": tree of float32 arrays}`, the same for any batch."""
         return nn.unbox(self._boxed_init(rng))
 
     @nn.nowrap
     def _boxed_init(self, rng: Array) -> dict[str, Params]:
         # Shapes of parameters do not depend on the batch: one token of everything will do.
-        batch = dict.fromkeys(self.input_features, jnp.ones((1, 1), jnp.int32))
-        return super().init({"params": rng}, mutable=["params"], **batch)
+        batch: Any = dict.fromkeys(self.input_features, jnp.ones((1, 1), jnp.int32))
+        return dict(super().init({"params": rng}, mutable=["params"], **batch))
 
     @nn.nowrap
     def abstract_params(self) -> Params:
@@ -177,9 +182,10 @@ class Model(nn.Module, kw_only=True):
         params = jax.eval_shape(self.init, jax.random.key(0))["params"]
 
         def forward(params: Params, batch: Batch, rng: Array) -> Array:
-            return self.apply(
+            result: Any = self.apply(
                 {"params": params}, **batch, enable_dropout=True, rngs={"dropout": rng}
             )
+            return result
 
         return flops.matmul_flops(forward, params, batch, jax.random.key(0))
 
