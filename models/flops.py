@@ -56,7 +56,7 @@ def matmul_flops(function: Callable[..., Any], *args: Any) -> dict[str, Flops]:
 
 
 def _said(prefix: str, scopes: Iterator[str]) -> Iterator[str]:
-    """What scopes that begin with the prefix say."""
+    """The rest of the scopes that begin with a prefix."""
     return (scope.removeprefix(prefix) for scope in scopes if scope.startswith(prefix))
 
 

@@ -1,4 +1,4 @@
-"""What every family that writes text is: a model that also knows how to decode."""
+"""The base class of the families that generate text: a model with logits and decoding."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ OUTPUT_KERNEL = "output_kernel"
 
 
 class LanguageModel(Model, kw_only=True):
-    """The base class of the families that write text; fulfils `Decodes` of the engine's protocols.
+    """The base class of the families that generate text; fulfils the engine's `Decodes`.
 
     A family writes `setup`, in which what decodes is named `decoder`, and four methods that
     run inside the module: `hidden_states`, `output_kernel`, `prefill` and `decode`.
@@ -41,10 +41,10 @@ class LanguageModel(Model, kw_only=True):
     label_smoothing: float = 0.0
     logit_chunks: int | None = None
 
-    # What a family writes. These run inside `apply`.
+    # Written by a family; these run inside `apply`.
 
     def hidden_states(self, *args: Any, **features: Any) -> Array:
-        """The residual stream that the output reads, `[b, t, e]`, from a batch's features."""
+        """Hidden states after the final layer norm, `[b, t, e]`, from a batch's features."""
         raise NotImplementedError
 
     def output_kernel(self) -> Array:
@@ -59,7 +59,7 @@ class LanguageModel(Model, kw_only=True):
         """`hidden_states` of tokens that follow those in the cache, and the cache with them."""
         raise NotImplementedError
 
-    # What a user calls.
+    # Called by users.
 
     def __call__(self, **features: Any) -> Array:
         """Logits, float32 `[b, t, v]`; what the family does not read is left aside.
@@ -72,7 +72,7 @@ class LanguageModel(Model, kw_only=True):
         return nn.with_logical_constraint(logits_btv, ("batch", "length", "vocab"))
 
     def _output_factors(self, **features: Any) -> tuple[Array, Array]:
-        """What the logits are the product of: `hidden_states` and `output_kernel`."""
+        """The two factors of the logits: `hidden_states` and `output_kernel`."""
         self.check_features(features)
         return self.hidden_states(**features), self.output_kernel()
 
@@ -103,7 +103,7 @@ class LanguageModel(Model, kw_only=True):
 
     @nn.nowrap
     def routing(self, params: Params, batch: Batch) -> dict[str, dict[int, dict[str, Array]]]:
-        """What the routers of experts decide, with the capacity of evaluation.
+        """The decisions of the routers of experts, with the capacity of evaluation.
 
         Padding is routed too, and takes its turn like any token.
 

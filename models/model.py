@@ -1,4 +1,4 @@
-"""What every family is: a Linen module that knows its loss and its size."""
+"""The base class of every family: a Linen module with its loss, its size and its FLOPs."""
 
 import dataclasses
 import functools
@@ -78,7 +78,7 @@ class Model(nn.Module, kw_only=True):
         """The error for a field's value, and what would be accepted."""
         return ModelError(f"{type(self).__name__}.{name} is {getattr(self, name)!r}: {accepted}.")
 
-    # What a family, or the base class of its kind, writes.
+    # Written by a family, or by the base class of its kind.
 
     @property
     def batch_format(self) -> str:
@@ -92,7 +92,7 @@ class Model(nn.Module, kw_only=True):
 
     @nn.nowrap
     def loss_weights(self, batch: Batch) -> dict[str, Array]:
-        """What each term's sum is divided by, float32 scalars."""
+        """The weight that each term's sum is divided by, float32 scalars."""
         raise NotImplementedError
 
     @nn.nowrap
@@ -112,7 +112,7 @@ class Model(nn.Module, kw_only=True):
         """
         raise NotImplementedError
 
-    # What a user calls.
+    # Called by users.
 
     def check_features(self, features: Mapping[str, Any]) -> None:
         """Refuses a batch that lacks what `__call__` reads.

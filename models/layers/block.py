@@ -19,7 +19,7 @@ ModuleFactory = Callable[..., nn.Module]
 
 @struct.dataclass
 class Context:
-    """What all layers of a stack share.
+    """Inputs that all layers of a stack share, besides the residual stream.
 
     Attributes:
       mask: among the stack's own slots.

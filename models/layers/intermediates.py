@@ -1,7 +1,7 @@
 """Recording what happens inside a model, such as attention weights, without touching equations.
 
-Modules only declare: a method what is kept of its calls (`recorded`), a method where its calls
-stand (`within`), a class that it is a layer (`is_layer = True`). `collect` watches a forward pass
+Modules only declare: a method what is kept of its calls (`recorded`), a method the place of its calls
+(`within`), a class that it is a layer (`is_layer = True`). `collect` watches a forward pass
 and gives each record its place. Otherwise (training, scoring, decoding) nothing is computed.
 """
 
@@ -48,7 +48,7 @@ class Record:
 
 
 def recorded(kind: str, make: Callable[..., Any]) -> Callable[[_Method], _Method]:
-    """Says what is kept of each call of a module's method.
+    """Declares what is recorded of each call of a module's method.
 
     Args:
       kind: by which `collect` asks for it.
@@ -63,7 +63,7 @@ def recorded(kind: str, make: Callable[..., Any]) -> Callable[[_Method], _Method
 
 
 def within(place: str) -> Callable[[_Method], _Method]:
-    """Says in which place everything stands that a module's method calls."""
+    """Declares a place, such as the encoder, around everything that a module's method calls."""
 
     def declare(method: _Method) -> _Method:
         method.within = place  # type: ignore[attr-defined]

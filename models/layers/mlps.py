@@ -61,7 +61,7 @@ class MLP(nn.Module):
         )(y_btf)
 
 
-# What a gated layer makes of one input, and decoding may compute as one product.
+# A gated layer's projections of one input, which decoding may fuse.
 GATED_INPUTS = ("wi_0", "wi_1")
 
 

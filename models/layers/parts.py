@@ -1,7 +1,7 @@
-"""What part of a model a module or a function is, so that its FLOPs can be told apart.
+"""Parts of a model, as modules and functions declare them, for counting FLOPs by part.
 
-A module says it with a class attribute `part`, a function with the decorator of that name. Neither
-stands in the equations, and any string will do: these are the names that the layers here use.
+A module declares its part by a class attribute `part`, a function by the decorator of that name;
+equations stay as they are. Any string will do: these are the names that the layers here use.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def part(
     full: Callable[..., float] | None = None,
     needed: Callable[..., Share] | None = None,
 ) -> Callable[[Callable[_Args, _Result]], Callable[_Args, _Result]]:
-    """Says what part of a model a function is.
+    """Declares the part of a model that a function belongs to.
 
     Args:
       name: of the part; without a slash.

@@ -27,7 +27,7 @@ Rotation = Callable[[jax.Array, jax.Array | None], jax.Array]
 """`(x [b, heads, t, d], positions [b, t] or None) -> x`, for queries and for keys."""
 
 
-# What self-attention makes of one input, and decoding may compute as one product.
+# Self-attention's projections of one input, which decoding may fuse.
 SELF_PROJECTIONS = ("query", "key", "value")
 
 

@@ -131,7 +131,7 @@ def attention_weights(
     mask: Mask,
     bias_bhts: jax.Array | None = None,
 ) -> jax.Array:
-    """What `attend` weighs the values with, float32 `[b, h, t, s]`.
+    """The attention weights of `attend`, float32 `[b, h, t, s]`.
 
     0 for what is not allowed; a query that may attend to nothing weighs all alike. `attend` never
     holds all of them: this is to look at, not to train with.

@@ -12,7 +12,7 @@ from models.layers.block import Context, LayerCache, ModuleFactory
 from models.layers.intermediates import COLLECTION
 from models.layers.linear import STORED_PRODUCT
 
-# What the backward pass finds stored; the rest it computes again.
+# What is stored for the backward pass; the rest is computed again.
 REMAT_POLICIES = {
     "none": None,
     "dots": jax.checkpoint_policies.save_only_these_names(STORED_PRODUCT),
