@@ -1,8 +1,8 @@
 """Recording what happens inside a model, such as attention weights, without touching equations.
 
-Modules only declare: a method what is kept of its calls (`recorded`), a method the place of its calls
-(`within`), a class that it is a layer (`is_layer = True`). `collect` watches a forward pass
-and gives each record its place. Otherwise (training, scoring, decoding) nothing is computed.
+Modules only declare: a method what is recorded of its calls (`recorded`) or their place (`within`),
+a class that it is a layer (`is_layer = True`). `collect` watches a forward pass and gives each
+record its place. Otherwise (training, scoring, decoding) nothing is computed.
 """
 
 import dataclasses
