@@ -10,15 +10,13 @@ import functools
 import jax
 
 from models.encoder_decoder import EncoderDecoder
-from models.layers.attention.attention import Attention, even_head_dim
 from models.layers.attention.positions import LearnedPositions
 from models.layers.block import PostNormBlock
-from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
 from models.layers.linear import normal
 from models.layers.mlps import MLP, exact_gelu
 from models.layers.norms import LayerNorm
-from models.layers.stacks.stack import Stack
+from models.layers.stacks.builder import TransformerLayers
 
 Array = jax.Array
 
@@ -52,55 +50,29 @@ class BART(EncoderDecoder):
 
     def setup(self) -> None:
         """Makes embeddings, positions, encoder and decoder."""
-        norm = functools.partial(LayerNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
+        init = normal(0.02)
+        layers = TransformerLayers.of(self, LayerNorm)
+        attention = layers.attention(init, init, use_bias=True)
+        mlp = layers.mlp(MLP, exact_gelu, self.mlp_dim, init, init, use_bias=True)
+        encoder = layers.block(PostNormBlock, attention, mlp)
+        decoder = layers.block(PostNormBlock, attention, mlp, cross_attention=attention)
         positions = functools.partial(
-            LearnedPositions, self.max_length, normal(0.02), self.dtype, self.position_offset
+            LearnedPositions, self.max_length, init, self.dtype, self.position_offset
         )
-        self.token_embedder = Embed(self.vocab_size, self.embed_dim, normal(0.02), self.dtype)
+        self.token_embedder = Embed(self.vocab_size, self.embed_dim, init, self.dtype)
         self.encoder_positions = positions()
-        self.encoder_embedding_norm = norm()
-        self.encoder = self._stack(self.num_encoder_layers, is_decoder=False)
+        self.encoder_embedding_norm = layers.norm()
+        self.encoder = layers.stack(self.num_encoder_layers, encoder)
         self.decoder_positions = positions()
-        self.decoder_embedding_norm = norm()
-        self.decoder = self._stack(self.num_decoder_layers, is_decoder=True)
-
-    def _stack(self, num_layers: int, *, is_decoder: bool) -> Stack:
-        head_dim = even_head_dim(self.embed_dim, self.num_heads)
-        dropout = Dropout(self.dropout_rate)
-        norm = functools.partial(LayerNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
-        attention = functools.partial(
-            Attention,
-            self.embed_dim,
-            self.num_heads,
-            head_dim,
-            query_init=normal(0.02),
-            key_value_init=normal(0.02),
-            output_init=normal(0.02),
-            scale=head_dim**-0.5,
-            use_bias=True,
-            dropout=dropout,
-            dtype=self.dtype,
-        )
-        mlp = functools.partial(
-            MLP,
-            self.mlp_dim,
-            exact_gelu,
-            input_init=normal(0.02),
-            output_init=normal(0.02),
-            use_bias=True,
-            dtype=self.dtype,
-        )
-        block = functools.partial(
-            PostNormBlock, norm, attention, mlp, attention if is_decoder else None, dropout
-        )
-        return Stack(block, num_layers, self.remat_policy, self.scan_unroll)
+        self.decoder_embedding_norm = layers.norm()
+        self.decoder = layers.stack(self.num_decoder_layers, decoder)
 
     def embed_source(self, tokens_bs: Array, positions_bs: Array | None) -> Array:
-        """The norm of the token's vector and its position's."""
+        """Normalized sum of token and position embeddings."""
         x_bse = self.encoder_positions(self.token_embedder(tokens_bs), positions_bs)
         return self.encoder_embedding_norm(x_bse)
 
     def embed_target(self, tokens_bt: Array, positions_bt: Array | None) -> Array:
-        """The same with the decoder's positions and norm."""
+        """Normalized sum of token embeddings and the decoder's position embeddings."""
         x_bte = self.decoder_positions(self.token_embedder(tokens_bt), positions_bt)
         return self.decoder_embedding_norm(x_bte)

@@ -1,4 +1,4 @@
-"""What all decoder-only families share: one stack that reads a row and goes on writing it."""
+"""The base class of decoder-only families: embeddings, one causal stack, prefill and decoding."""
 
 from typing import ClassVar
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from models.language_model import Batch, Cache, LanguageModel
+from models.layers import intermediates
 from models.layers.attention.masks import Mask
 from models.layers.block import Context
 from models.layers.dropout import Dropout
@@ -40,17 +41,18 @@ class DecoderOnly(LanguageModel, kw_only=True):
         return f"{self.input_attention}_language_model"
 
     def embed(self, tokens_bt: Array, positions_bt: Array | None) -> Array:
-        """What enters the stack, `[b, t, e]`; positions None are 0, 1, 2, … in every row."""
+        """Input embeddings, `[b, t, e]`; positions None are 0, 1, 2, … in every row."""
         return self.token_embedder(tokens_bt)
 
     def final_layers(self, x_bte: Array) -> Array:
-        """What the output reads, from what leaves the stack."""
+        """Applies the final layer norm to the stack's output."""
         return self.final_norm(x_bte)
 
     def output_kernel(self) -> Array:
         """The matrix from `hidden_states` to logits, `[e, v]`: the embeddings, transposed."""
         return self.token_embedder.output_kernel()
 
+    @intermediates.within(intermediates.DECODER)
     def hidden_states(
         self,
         *,
@@ -61,7 +63,7 @@ class DecoderOnly(LanguageModel, kw_only=True):
         enable_dropout: bool = False,
         **_: Array,
     ) -> Array:
-        """The residual stream that the output reads, `[b, t, e]`."""
+        """The hidden states after the final layer norm, `[b, t, e]`."""
         x_bte = self.embed(decoder_input_tokens, decoder_positions)
         if enable_dropout and self.dropout_rate:
             x_bte = Dropout(self.dropout_rate)(x_bte, self.make_rng("dropout"))
@@ -75,7 +77,7 @@ class DecoderOnly(LanguageModel, kw_only=True):
         return self.final_layers(self.decoder(x_bte, context))
 
     def prefill(self, batch: Batch, max_decode_length: int) -> Cache:
-        """Reads the prompt."""
+        """Runs the prompt and fills the cache with its keys and values."""
         prompt_bp = batch["decoder_input_tokens"]
         b, p = prompt_bp.shape
         segments_bp = batch.get("decoder_segment_ids")
@@ -98,7 +100,7 @@ class DecoderOnly(LanguageModel, kw_only=True):
         return cache | {"next_position": jnp.where(valid_bp[:, -1], positions_bp[:, -1] + 1, 0)}
 
     def decode(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
-        """The residual stream of the next tokens, and the cache with them."""
+        """Hidden states of the next tokens, and the cache with their keys and values."""
         positions_bt = cache["next_position"][:, None] + jnp.arange(tokens_bt.shape[1])
         return self._extend(cache, tokens_bt, positions_bt, None)
 

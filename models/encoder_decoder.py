@@ -1,4 +1,4 @@
-"""What all encoder-decoder families share: one stack that reads, one that writes."""
+"""The base class of encoder-decoder families: an encoder, and a decoder that attends to it."""
 
 from typing import ClassVar
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from models.language_model import Batch, Cache, LanguageModel
+from models.layers import intermediates
 from models.layers.attention.masks import Mask
 from models.layers.block import Context
 from models.layers.dropout import Dropout
@@ -29,15 +30,15 @@ class EncoderDecoder(LanguageModel):
         return "encoder_decoder"
 
     def embed_source(self, tokens_bs: Array, positions_bs: Array | None) -> Array:
-        """What enters the encoder, `[b, s, e]`; positions None are 0, 1, 2, … in every row."""
+        """Input embeddings of the encoder, `[b, s, e]`; positions None are 0, 1, 2, …."""
         return self.token_embedder(tokens_bs)
 
     def embed_target(self, tokens_bt: Array, positions_bt: Array | None) -> Array:
-        """What enters the decoder, `[b, t, e]`; positions as for `embed_source`."""
+        """Input embeddings of the decoder, `[b, t, e]`; positions as for `embed_source`."""
         return self.token_embedder(tokens_bt)
 
     def final_layers(self, x_bte: Array) -> Array:
-        """What the output reads, from what leaves the decoder."""
+        """What follows the decoder, such as a final layer norm; here nothing."""
         return x_bte
 
     def output_kernel(self) -> Array:
@@ -45,9 +46,10 @@ class EncoderDecoder(LanguageModel):
         return self.token_embedder.output_kernel()
 
     def embedding_dropout(self) -> Dropout:
-        """On what enters either stack."""
+        """Dropout on the input embeddings of both sides."""
         return Dropout(self.dropout_rate)
 
+    @intermediates.within(intermediates.DECODER)
     def hidden_states(
         self,
         *,
@@ -60,7 +62,7 @@ class EncoderDecoder(LanguageModel):
         enable_dropout: bool = False,
         **_: Array,
     ) -> Array:
-        """The residual stream that the output reads, `[b, t, e]`."""
+        """The decoder's hidden states after `final_layers`, `[b, t, e]`."""
         memory_bse = self._encode(
             encoder_input_tokens, encoder_segment_ids, encoder_positions, enable_dropout
         )
@@ -81,7 +83,7 @@ class EncoderDecoder(LanguageModel):
         return self.final_layers(self.decoder(self._dropped(x_bte, enable_dropout), context))
 
     def prefill(self, batch: Batch, max_decode_length: int) -> Cache:
-        """Reads the encoder's input and the prompt, if there is one."""
+        """Runs the encoder and the prompt, if there is one, and fills the cache."""
         tokens_bs, segments_bs = batch["encoder_input_tokens"], batch.get("encoder_segment_ids")
         memory_bse = self._encode(tokens_bs, segments_bs, batch.get("encoder_positions"), False)
         cache = {
@@ -106,7 +108,7 @@ class EncoderDecoder(LanguageModel):
         return cache | {"next_position": jnp.where(valid_bp[:, -1], positions_bp[:, -1] + 1, 0)}
 
     def decode(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
-        """The decoder's residual stream of the next tokens, and the cache with them."""
+        """Hidden states of the next tokens, and the cache with their keys and values."""
         positions_bt = cache["next_position"][:, None] + jnp.arange(tokens_bt.shape[1])
         return self._extend(cache, tokens_bt, positions_bt)
 
@@ -126,6 +128,7 @@ class EncoderDecoder(LanguageModel):
             "next_position": positions_bt[:, -1] + 1,
         }
 
+    @intermediates.within(intermediates.ENCODER)
     def _encode(
         self,
         tokens_bs: Array,

@@ -1,4 +1,4 @@
-"""Errors in how a model is asked for, that the user can mend."""
+"""Errors of the user's making: a model that cannot be built or loaded as asked."""
 
 
 class ModelError(ValueError):

@@ -1,4 +1,4 @@
-"""Whether values of plain types, from a file or a command line, are what a field is made for."""
+"""Type checks of a model's fields, for values that come from a gin file or a command line."""
 
 import numbers
 import types
@@ -17,7 +17,7 @@ _KINDS: Mapping[Any, Callable[[Any], bool]] = {
 
 
 def is_of(value: Any, annotation: Any) -> bool:
-    """Whether a value is of a plain type, or one of several; True of any other annotation."""
+    """Whether a value has a plain type, or one of several; True for any other annotation."""
     kinds = _kinds(annotation)
     if not all(isinstance(kind, type) and kind in _KINDS for kind in kinds):
         return True
@@ -25,7 +25,7 @@ def is_of(value: Any, annotation: Any) -> bool:
 
 
 def named(annotation: Any) -> str:
-    """A plain type, or several, by its names."""
+    """The name of a plain type, or the names of several."""
     return " or ".join("None" if k is type(None) else k.__name__ for k in _kinds(annotation))
 
 

@@ -1,37 +1,22 @@
-"""Counting the multiplications of a model from its trace, whatever the family.
+"""FLOPs of a model's matrix products, counted in its trace.
 
-Parts of a model are told apart by the names of its modules, which a trace keeps. What no name
-tells, a layer says with `needed`: how much of what it computes no one asked for.
+The trace keeps what modules and functions say of themselves (`layers.parts`). No module is known
+here by name.
 """
 
-import contextlib
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+from flax import linen as nn
 
-# `layers.attention_kernels.attend` appears in a trace under this name. Linen's scan also leaves
-# a trace of that part of it, the mask, which depends on no layer; it has fewer arguments.
-ATTENTION = "attend"
-ATTENTION_SCORES = "attention_scores"
-# The scope in which logits are computed; everything else is named by its module.
-HEAD = "head"
+from models.layers import parts
+
+# The part of products that no module or function claims.
 OTHER = "other"
-# Name in the trace to part; of a product within several of them, the first counts.
-PARTS = {
-    ATTENTION: ATTENTION_SCORES,
-    "relative": "relative_positions",
-    "router": "router",
-    "experts": "experts",
-    "self_attention": "attention_projections",
-    "cross_attention": "attention_projections",
-    "mlp": "mlp",
-    HEAD: HEAD,
-}
-
-_NEEDED = re.compile(r"needed_(\d+)_of_(\d+)")
+# Programs of their own, which a trace does not see into.
+_KERNELS = ("pallas_call", "ffi_call", "dot_product_attention")
 
 
 class Flops(NamedTuple):
@@ -46,37 +31,42 @@ class Flops(NamedTuple):
     needed: float = 0.0
 
 
-def needed(some: int, of_all: int) -> contextlib.AbstractContextManager[None]:
-    """Says that only `some` of the `of_all` products computed inside have an effect."""
-    return jax.named_scope(f"needed_{some}_of_{of_all}")
-
-
 def matmul_flops(function: Callable[..., Any], *args: Any) -> dict[str, Flops]:
-    """FLOPs of the matrix products in `function`, by part (the values of `PARTS`, and `OTHER`).
+    """FLOPs of the matrix products in `function`, by part.
 
-    Traces and allocates nothing. Attention counts the same whichever implementation was chosen.
+    Traces and allocates nothing. The body of a scan, over layers or over time, counts as often as
+    it runs. A product inside several parts belongs to the innermost. Attention counts the same
+    whichever implementation was chosen.
 
     Args:
       function: what is traced.
       *args: its arguments, arrays or `ShapeDtypeStruct`s.
+
+    Returns:
+      The name of a part (see `layers.parts`), or `OTHER`, to its FLOPs.
     """
+    with nn.intercept_methods(parts.scope_of_module):
+        jaxpr = jax.make_jaxpr(function)(*args).jaxpr
     total: dict[str, Flops] = {}
-    for scopes, flops in _products(jax.make_jaxpr(function)(*args).jaxpr, ()):
-        # A module's methods stand in a trace as `module.method`.
-        modules = {scope.partition(".")[0] for scope in scopes}
-        part = next((part for name, part in PARTS.items() if name in modules), OTHER)
-        full, useful = total.get(part, Flops())
-        total[part] = Flops(full + flops, useful + flops * _needed_share(scopes))
+    for scopes, flops in _products(jaxpr, ()):
+        name = next(_said(parts.PART, reversed(scopes)), OTHER)
+        full, needed = total.get(name, Flops())
+        total[name] = Flops(full + flops, needed + flops * _needed_share(scopes))
     return total
 
 
+def _said(prefix: str, scopes: Iterator[str]) -> Iterator[str]:
+    """The rest of the scopes that begin with a prefix."""
+    return (scope.removeprefix(prefix) for scope in scopes if scope.startswith(prefix))
+
+
 def _needed_share(scopes: tuple[str, ...]) -> float:
-    matches = [match for scope in scopes if (match := _NEEDED.fullmatch(scope))]
-    return math.prod(int(match[1]) / int(match[2]) for match in matches)
+    shares = (share.split(":") for share in _said(parts.NEEDED, iter(scopes)))
+    return math.prod(int(some) / int(of_all) for some, of_all in shares)
 
 
 def _products(jaxpr: Any, scopes: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], float]]:
-    """The names around each product, outermost first, and its FLOPs."""
+    """The scopes around each product, outermost first, and its FLOPs."""
     for equation in jaxpr.eqns:
         stack = str(equation.source_info.name_stack)
         yield from _of_equation(equation, (*scopes, *stack.split("/")))
@@ -95,15 +85,21 @@ def _of_equation(equation: Any, scopes: tuple[str, ...]) -> Iterator[tuple[tuple
         left, columns = equation.invars[0].aval.shape, equation.outvars[0].aval.shape[-1]
         yield scopes, 2.0 * math.prod(left) * columns
         return
-    if equation.params.get("name") == ATTENTION and len(equation.invars) > 2:
-        b, h, t, d = equation.invars[0].aval.shape
-        s = equation.invars[1].aval.shape[2]
-        yield (*scopes, ATTENTION), 4.0 * b * h * t * s * d
+    if name.startswith(_KERNELS):
+        # How much it computes is for the function around it to say; that it computes is known.
+        yield scopes, 0.0
         return
     inner = [list(_products(jaxpr, scopes)) for jaxpr in _inner_jaxprs(equation.params)]
     if name == "cond":
         # Of implementations for several platforms, the one that hides nothing in a loop.
         inner = [max(inner, key=lambda branch: sum(flops for _, flops in branch))]
+    stated = next(_said(parts.FULL, iter(scopes[-1:])), None)
+    if stated is not None:
+        # Linen's scan leaves the part of a function that depends on no layer, a mask, as a call of
+        # its own in the same scope: it has no product.
+        if any(inner):
+            yield scopes, float(stated)
+        return
     turns = equation.params["length"] if name == "scan" else 1
     for products in inner:
         for inner_scopes, flops in products:

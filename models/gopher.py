@@ -11,15 +11,13 @@ import functools
 from flax import linen as nn
 
 from models.decoder_only import DecoderOnly
-from models.layers.attention.attention import Attention
 from models.layers.attention.positions import RelativePositionScores
 from models.layers.block import PreNormBlock
-from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
 from models.layers.linear import normal
 from models.layers.mlps import MLP
 from models.layers.norms import RMSNorm
-from models.layers.stacks.stack import Stack
+from models.layers.stacks.builder import TransformerLayers
 
 
 class Gopher(DecoderOnly):
@@ -46,41 +44,12 @@ class Gopher(DecoderOnly):
 
     def setup(self) -> None:
         """Makes embeddings, layers and the last norm."""
-        residual_init = normal(0.02 * (2 * self.num_layers) ** -0.5)
-        dropout = Dropout(self.dropout_rate)
-        norm = functools.partial(RMSNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
-        positions = functools.partial(
-            RelativePositionScores,
-            self.embed_dim,
-            self.num_heads,
-            self.head_dim,
-            kernel_init=normal(0.02),
-            dtype=self.dtype,
-        )
-        attention = functools.partial(
-            Attention,
-            self.embed_dim,
-            self.num_heads,
-            self.head_dim,
-            query_init=normal(0.02),
-            key_value_init=normal(0.02),
-            output_init=residual_init,
-            scale=self.head_dim**-0.5,
-            make_relative=positions,
-            use_bias=True,
-            dropout=dropout,
-            dtype=self.dtype,
-        )
-        mlp = functools.partial(
-            MLP,
-            self.mlp_dim or 4 * self.embed_dim,
-            nn.gelu,
-            input_init=normal(0.02),
-            output_init=residual_init,
-            use_bias=True,
-            dtype=self.dtype,
-        )
-        block = functools.partial(PreNormBlock, norm, attention, mlp, dropout=dropout)
-        self.token_embedder = Embed(self.vocab_size, self.embed_dim, normal(0.02), self.dtype)
-        self.decoder = Stack(block, self.num_layers, self.remat_policy, self.scan_unroll)
-        self.final_norm = norm()
+        init, residual_init = normal(0.02), normal(0.02 * (2 * self.num_layers) ** -0.5)
+        mlp_dim = self.mlp_dim or 4 * self.embed_dim
+        layers = TransformerLayers.of(self, RMSNorm, head_dim=self.head_dim)
+        positions = functools.partial(RelativePositionScores, kernel_init=init)
+        attention = layers.attention(init, residual_init, make_relative=positions, use_bias=True)
+        mlp = layers.mlp(MLP, nn.gelu, mlp_dim, init, residual_init, use_bias=True)
+        self.token_embedder = Embed(self.vocab_size, self.embed_dim, init, self.dtype)
+        self.decoder = layers.stack(self.num_layers, layers.block(PreNormBlock, attention, mlp))
+        self.final_norm = layers.norm()

@@ -4,24 +4,19 @@ Decoders with learned positions, GELU, biases and a tied output. Each paper desc
 as the one before with a few changes, and so do the classes.
 """
 
-import functools
 from typing import ClassVar
 
 import jax
 from flax import linen as nn
 
 from models.decoder_only import DecoderOnly
-from models.errors import ModelError
-from models.layers.attention.attention import Attention, even_head_dim
 from models.layers.attention.positions import LearnedPositions
 from models.layers.block import Block, ModuleFactory, PostNormBlock, PreNormBlock
-from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
 from models.layers.linear import normal
 from models.layers.mlps import MLP
 from models.layers.norms import LayerNorm
-from models.layers.stacks.layer_group import Period
-from models.layers.stacks.stack import Stack
+from models.layers.stacks.builder import TransformerLayers
 
 Array = jax.Array
 
@@ -59,54 +54,32 @@ class GPT1(DecoderOnly):
         self.position_embedder = LearnedPositions(
             self.max_length, normal(self.position_stddev), self.dtype
         )
-        self.decoder = self._stack()
+        layers = TransformerLayers.of(self, LayerNorm, head_dim=self.head_dim)
+        self.decoder = layers.stack(self.num_layers, *self.blocks_in_turn(layers))
 
     def embed(self, tokens_bt: Array, positions_bt: Array | None) -> Array:
-        """The token's vector and its position's."""
+        """Sum of token and position embeddings."""
         return self.position_embedder(self.token_embedder(tokens_bt), positions_bt)
 
     def final_layers(self, x_bte: Array) -> Array:
-        """The last layer ends with a norm."""
+        """Nothing: the last layer ends with its norm."""
         return x_bte
 
     @property
     def residual_stddev(self) -> float:
-        """Of the initial matrices whose products are added to the residual stream."""
+        """Standard deviation of the initial output projections of attention and MLP."""
         return 0.02
 
-    def _stack(self) -> nn.Module:
-        return Stack(self._layer(), self.num_layers, self.remat_policy, self.scan_unroll)
+    def blocks_in_turn(self, layers: TransformerLayers) -> tuple[ModuleFactory, ...]:
+        """The layers that the stack repeats: here all are alike."""
+        return (self._block(layers),)
 
-    def _layer(self, window: int | None = None) -> ModuleFactory:
-        head_dim = self.head_dim or even_head_dim(self.embed_dim, self.num_heads)
-        dropout = Dropout(self.dropout_rate)
-        attention = functools.partial(
-            Attention,
-            self.embed_dim,
-            self.num_heads,
-            head_dim,
-            query_init=normal(0.02),
-            key_value_init=normal(0.02),
-            output_init=normal(self.residual_stddev),
-            scale=head_dim**-0.5,
-            window=window,
-            use_bias=True,
-            dropout=dropout,
-            dtype=self.dtype,
-        )
-        mlp = functools.partial(
-            MLP,
-            self.mlp_dim or 4 * self.embed_dim,
-            nn.gelu,
-            input_init=normal(0.02),
-            output_init=normal(self.residual_stddev),
-            use_bias=True,
-            dtype=self.dtype,
-        )
-        return functools.partial(self.block, self._norm(), attention, mlp, dropout=dropout)
-
-    def _norm(self) -> ModuleFactory:
-        return functools.partial(LayerNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
+    def _block(self, layers: TransformerLayers, window: int | None = None) -> ModuleFactory:
+        init, residual_init = normal(0.02), normal(self.residual_stddev)
+        mlp_dim = self.mlp_dim or 4 * self.embed_dim
+        attention = layers.attention(init, residual_init, window=window, use_bias=True)
+        mlp = layers.mlp(MLP, nn.gelu, mlp_dim, init, residual_init, use_bias=True)
+        return layers.block(self.block, attention, mlp)
 
 
 class GPT2(GPT1):
@@ -125,10 +98,10 @@ class GPT2(GPT1):
     def setup(self) -> None:
         """Makes embeddings, positions, layers and the last norm."""
         super().setup()
-        self.final_norm = self._norm()()
+        self.final_norm = LayerNorm(self.norm_epsilon, dtype=self.dtype)
 
     def final_layers(self, x_bte: Array) -> Array:
-        """The last norm."""
+        """Applies the final layer norm."""
         return self.final_norm(x_bte)
 
     @property
@@ -151,11 +124,6 @@ class GPT3(GPT2):
     max_length: int = 2048
     band: int = 256
 
-    def _stack(self) -> nn.Module:
-        if self.num_layers % 2:
-            raise ModelError(
-                f"num_layers {self.num_layers} is odd: GPT-3's layers are dense and banded in "
-                "turn, so it takes an even number."
-            )
-        pair = functools.partial(Period, (self._layer(), self._layer(window=self.band)))
-        return Stack(pair, self.num_layers // 2, self.remat_policy, self.scan_unroll)
+    def blocks_in_turn(self, layers: TransformerLayers) -> tuple[ModuleFactory, ...]:
+        """A dense layer and a banded one."""
+        return self._block(layers), self._block(layers, window=self.band)

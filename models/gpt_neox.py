@@ -1,20 +1,16 @@
 """GPT-NeoX and Pythia (Black et al. 2022; Biderman et al. 2023): a GPT of parallel branches."""
 
-import functools
-
 import jax
 from flax import linen as nn
 
 from models.decoder_only import DecoderOnly
-from models.layers.attention.attention import Attention, even_head_dim
 from models.layers.attention.positions import Rotary
 from models.layers.block import PreNormBlock, TwoNormParallelBlock
-from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed, OutputKernel
 from models.layers.linear import normal
 from models.layers.mlps import MLP, exact_gelu
 from models.layers.norms import LayerNorm
-from models.layers.stacks.stack import Stack
+from models.layers.stacks.builder import TransformerLayers
 
 
 class GPTNeoX(DecoderOnly):
@@ -52,37 +48,16 @@ class GPTNeoX(DecoderOnly):
         """Makes embeddings, layers, the last norm and the output."""
         init = normal((2 / (5 * self.embed_dim)) ** 0.5)
         residual_init = normal(2 / self.num_layers * self.embed_dim**-0.5)
-        dropout = Dropout(self.dropout_rate)
-        norm = functools.partial(LayerNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
-        head_dim = even_head_dim(self.embed_dim, self.num_heads)
-        attention = functools.partial(
-            Attention,
-            self.embed_dim,
-            self.num_heads,
-            head_dim,
-            query_init=init,
-            key_value_init=init,
-            output_init=residual_init,
-            scale=head_dim**-0.5,
-            rotation=Rotary(self.rope_base, units=int(self.rotary_pct * head_dim)),
-            use_bias=True,
-            dropout=dropout,
-            dtype=self.dtype,
-        )
-        mlp = functools.partial(
-            MLP,
-            self.mlp_dim or 4 * self.embed_dim,
-            nn.gelu if self.approximate_gelu else exact_gelu,
-            input_init=init,
-            output_init=residual_init,
-            use_bias=True,
-            dtype=self.dtype,
-        )
+        mlp_dim = self.mlp_dim or 4 * self.embed_dim
+        layers = TransformerLayers.of(self, LayerNorm)
+        rotation = Rotary(self.rope_base, units=int(self.rotary_pct * layers.head_dim))
+        attention = layers.attention(init, residual_init, rotation=rotation, use_bias=True)
+        gelu = nn.gelu if self.approximate_gelu else exact_gelu
+        mlp = layers.mlp(MLP, gelu, mlp_dim, init, residual_init, use_bias=True)
         wiring = TwoNormParallelBlock if self.parallel_residual else PreNormBlock
-        block = functools.partial(wiring, norm, attention, mlp, dropout=dropout)
         self.token_embedder = Embed(self.vocab_size, self.embed_dim, init, self.dtype)
-        self.decoder = Stack(block, self.num_layers, self.remat_policy, self.scan_unroll)
-        self.final_norm = norm()
+        self.decoder = layers.stack(self.num_layers, layers.block(wiring, attention, mlp))
+        self.final_norm = layers.norm()
         self.output = OutputKernel(self.vocab_size, self.embed_dim, init)
 
     def output_kernel(self) -> jax.Array:

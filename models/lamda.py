@@ -11,16 +11,14 @@ import jax
 from flax import linen as nn
 
 from models.decoder_only import DecoderOnly
-from models.layers.attention.attention import Attention
 from models.layers.attention.positions import RelativePositionBias
 from models.layers.block import PreNormBlock
-from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
 from models.layers.linear import normal
 from models.layers.mlps import GatedMLP
 from models.layers.norms import RMSNorm
-from models.layers.stacks.relative_bias_stack import BiasedStack
-from models.layers.stacks.stack import Stack
+from models.layers.stacks.builder import TransformerLayers
+from models.layers.stacks.relative_bias_stack import RelativeBiasStack
 
 
 class LaMDA(DecoderOnly):
@@ -50,44 +48,25 @@ class LaMDA(DecoderOnly):
 
     def setup(self) -> None:
         """Makes embeddings and layers with their bias and last norm."""
-        dropout = Dropout(self.dropout_rate)
-        norm = functools.partial(RMSNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
-        attention = functools.partial(
-            Attention,
-            self.embed_dim,
-            self.num_heads,
-            self.head_dim,
-            # T5 starts with smaller queries instead of dividing scores by sqrt(d).
+        init = normal(self.embed_dim**-0.5)
+        layers = TransformerLayers.of(self, RMSNorm, head_dim=self.head_dim)
+        # T5 starts with smaller queries instead of dividing scores by sqrt(d).
+        attention = layers.attention(
+            init,
+            normal((self.num_heads * self.head_dim) ** -0.5),
             query_init=normal((self.embed_dim * self.head_dim) ** -0.5),
-            key_value_init=normal(self.embed_dim**-0.5),
-            output_init=normal((self.num_heads * self.head_dim) ** -0.5),
-            dropout=dropout,
-            dtype=self.dtype,
+            scale=1.0,
         )
-        mlp = functools.partial(
-            GatedMLP,
-            self.mlp_dim,
-            nn.gelu,
-            input_init=normal(self.embed_dim**-0.5),
-            output_init=normal(self.mlp_dim**-0.5),
-            dropout=dropout,
-            dtype=self.dtype,
-        )
-        block = functools.partial(PreNormBlock, norm, attention, mlp, dropout=dropout)
+        output_init = normal(self.mlp_dim**-0.5)
+        mlp = layers.mlp(GatedMLP, nn.gelu, self.mlp_dim, init, output_init, dropout=layers.dropout)
         bias = functools.partial(
-            RelativePositionBias,
-            self.num_heads,
-            bidirectional=False,
-            embedding_init=normal(self.embed_dim**-0.5),
-            num_buckets=self.num_buckets,
-            max_distance=self.max_distance,
+            RelativePositionBias, self.num_heads, False, init, self.num_buckets, self.max_distance
         )
-        stack = functools.partial(
-            Stack, block, self.num_layers, self.remat_policy, self.scan_unroll
-        )
+        block = layers.block(PreNormBlock, attention, mlp)
+        stack = functools.partial(layers.stack, self.num_layers, block)
         self.token_embedder = Embed(self.vocab_size, self.embed_dim, normal(1.0), self.dtype)
-        self.decoder = BiasedStack(bias, stack, norm, dropout)
+        self.decoder = RelativeBiasStack(bias, stack, layers.norm, layers.dropout)
 
     def final_layers(self, x_bte: jax.Array) -> jax.Array:
-        """The embeddings' variance is 1; a tied output must bring the logits back to it."""
+        """Scales the hidden states for the tied output, since the embeddings' variance is 1."""
         return x_bte * self.embed_dim**-0.5

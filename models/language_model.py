@@ -1,13 +1,12 @@
-"""What every family that writes text is: a model that also knows how to decode."""
+"""The base class of the families that generate text: a model with logits and decoding."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from models import flops, losses
+from models import losses
 from models.layers import auxiliary_losses, embeddings, fused_projections, intermediates, mlps
 from models.layers.attention import attention
 from models.layers.stacks import stack
@@ -15,12 +14,14 @@ from models.model import Array, Batch, Model, Params
 
 Cache = dict[str, Any]
 
+_SIDES = (intermediates.ENCODER, intermediates.DECODER)
+
 # Where `decoding_params` keeps the matrix from the residual stream to logits.
 OUTPUT_KERNEL = "output_kernel"
 
 
 class LanguageModel(Model, kw_only=True):
-    """The base class of the families that write text; fulfils `Decodes` of the engine's protocols.
+    """The base class of the families that generate text; fulfils the engine's `Decodes`.
 
     A family writes `setup`, in which what decodes is named `decoder`, and four methods that
     run inside the module: `hidden_states`, `output_kernel`, `prefill` and `decode`.
@@ -40,10 +41,10 @@ class LanguageModel(Model, kw_only=True):
     label_smoothing: float = 0.0
     logit_chunks: int | None = None
 
-    # What a family writes. These run inside `apply`.
+    # Written by a family; these run inside `apply`.
 
-    def hidden_states(self, *, enable_dropout: bool = False, **features: Array) -> Array:
-        """The residual stream that the output reads, `[b, t, e]`, from a batch's features."""
+    def hidden_states(self, *args: Any, **features: Any) -> Array:
+        """Hidden states after the final layer norm, `[b, t, e]`, from a batch's features."""
         raise NotImplementedError
 
     def output_kernel(self) -> Array:
@@ -58,7 +59,7 @@ class LanguageModel(Model, kw_only=True):
         """`hidden_states` of tokens that follow those in the cache, and the cache with them."""
         raise NotImplementedError
 
-    # What a user calls.
+    # Called by users.
 
     def __call__(self, **features: Any) -> Array:
         """Logits, float32 `[b, t, v]`; what the family does not read is left aside.
@@ -67,19 +68,19 @@ class LanguageModel(Model, kw_only=True):
           ModelError: a feature is missing.
         """
         x_bte, kernel_ev = self._output_factors(**features)
-        with jax.named_scope(flops.HEAD):
-            logits_btv = embeddings.logits(x_bte, kernel_ev)
+        logits_btv = embeddings.logits(x_bte, kernel_ev)
         return nn.with_logical_constraint(logits_btv, ("batch", "length", "vocab"))
 
     def _output_factors(self, **features: Any) -> tuple[Array, Array]:
-        """What the logits are the product of: `hidden_states` and `output_kernel`."""
+        """The two factors of the logits: `hidden_states` and `output_kernel`."""
         self.check_features(features)
         return self.hidden_states(**features), self.output_kernel()
 
     @nn.nowrap
     def logits(self, params: Params, batch: Batch) -> Array:
         """Logits without dropout, float32 `[b, t, v]`."""
-        return self.apply({"params": params}, **batch)
+        logits_btv: Any = self.apply({"params": params}, **batch)
+        return logits_btv
 
     @nn.nowrap
     def attention_weights(self, params: Params, batch: Batch) -> dict[str, Array]:
@@ -93,21 +94,16 @@ class LanguageModel(Model, kw_only=True):
           Float32 `[layers, b, h, t, s]`, rows sum to 1: `decoder` and, with an encoder,
           `encoder` and `cross`, from the decoder's tokens to the encoder's.
         """
-        names = {
-            "encoder": ("encoder", "self_attention"),
-            "decoder": ("decoder", "self_attention"),
-            "cross": ("decoder", "cross_attention"),
-        }
-        found = self._recorded(params, batch, intermediates.ATTENTION)
-        return {
-            name: jnp.stack(list(found[key].values()))
-            for name, key in names.items()
-            if key in found
-        }
+        found: dict[str, list[Array]] = {}
+        for record in self._recorded(params, batch, intermediates.ATTENTION):
+            side = _side(record)
+            name = "cross" if intermediates.CROSS_ATTENTION in record.within else side
+            found.setdefault(name, []).append(record.value)
+        return {name: jnp.stack(layers) for name, layers in found.items()}
 
     @nn.nowrap
     def routing(self, params: Params, batch: Batch) -> dict[str, dict[int, dict[str, Array]]]:
-        """What the routers of experts decide, with the capacity of evaluation.
+        """The decisions of the routers of experts, with the capacity of evaluation.
 
         Padding is routed too, and takes its turn like any token.
 
@@ -120,16 +116,20 @@ class LanguageModel(Model, kw_only=True):
           `gates`, `served` and `probabilities` as `layers.moe.MixtureOfExperts` has them. Empty
           for a model without experts.
         """
-        found = self._recorded(params, batch, intermediates.ROUTING)
-        return {side: layers for (side, _), layers in found.items()}
+        found: dict[str, dict[int, dict[str, Array]]] = {}
+        for record in self._recorded(params, batch, intermediates.ROUTING):
+            found.setdefault(_side(record), {})[record.layer or 0] = record.value
+        return found
 
-    def _recorded(
-        self, params: Params, batch: Batch, collection: str
-    ) -> dict[tuple[str, str], dict[int, Any]]:
-        _, found = self.apply(
-            {"params": params}, **batch, mutable=[collection], method="_output_factors"
-        )
-        return intermediates.by_layer(found.get(collection, {}), params, stack.LAYERS)
+    @nn.nowrap
+    def _recorded(self, params: Params, batch: Batch, kind: str) -> list[intermediates.Record]:
+        def run() -> Mapping[str, Any]:
+            mutable = [intermediates.COLLECTION]
+            return self.apply(
+                {"params": params}, **batch, mutable=mutable, method="_output_factors"
+            )[1]
+
+        return intermediates.collect(kind, run)
 
     @nn.nowrap
     def loss_weights(self, batch: Batch) -> dict[str, Array]:
@@ -211,14 +211,16 @@ class LanguageModel(Model, kw_only=True):
         Returns:
           A pytree whose leaves of rank 1 and more have the batch as their first axis.
         """
-        return self.apply({"params": params}, batch, max_decode_length, method="prefill")
+        cache: Any = self.apply({"params": params}, batch, max_decode_length, method="prefill")
+        return cache
 
     @nn.nowrap
     def decode_step(self, params: Params, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
         """One more token a row: int32 `[b]` to logits float32 `[b, v]`, and the new cache."""
-        logits_b1v, cache = self.apply(
+        extended: Any = self.apply(
             {"params": params}, cache, tokens[:, None], method="_extended_logits"
         )
+        logits_b1v, cache = extended
         return logits_b1v[:, 0], cache
 
     def _extended_logits(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
@@ -232,3 +234,8 @@ class LanguageModel(Model, kw_only=True):
 def _loss_weights(batch: Batch) -> Array:
     weights_bt = batch.get("decoder_loss_weights")
     return batch["decoder_target_tokens"] != 0 if weights_bt is None else weights_bt
+
+
+def _side(record: intermediates.Record) -> str:
+    # `hidden_states` is the decoder's, and runs the encoder.
+    return next((place for place in reversed(record.within) if place in _SIDES), "decoder")

@@ -1,20 +1,16 @@
 """LLaMA (Touvron et al. 2023): a decoder of pre-norm layers with SwiGLU and rotary positions."""
 
-import functools
-
 import jax
 from flax import linen as nn
 
 from models.decoder_only import DecoderOnly
-from models.layers.attention.attention import Attention, even_head_dim
 from models.layers.attention.positions import Rotary
 from models.layers.block import PreNormBlock
-from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed, OutputKernel
 from models.layers.linear import normal
 from models.layers.mlps import GatedMLP
 from models.layers.norms import RMSNorm
-from models.layers.stacks.stack import Stack
+from models.layers.stacks.builder import TransformerLayers
 
 Array = jax.Array
 
@@ -58,38 +54,18 @@ class LLaMA(DecoderOnly):
 
     def setup(self) -> None:
         """Makes embeddings, layers, the last norm and the output."""
-        residual_init = normal(0.02 * (2 * self.num_layers) ** -0.5)
-        dropout = Dropout(self.dropout_rate)
-        norm = functools.partial(RMSNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
-        head_dim = even_head_dim(self.embed_dim, self.num_heads)
-        attention = functools.partial(
-            Attention,
-            self.embed_dim,
-            self.num_heads,
-            head_dim,
-            query_init=normal(0.02),
-            key_value_init=normal(0.02),
-            output_init=residual_init,
-            num_kv_heads=self.num_kv_heads,
-            scale=head_dim**-0.5,
-            rotation=Rotary(self.rope_base),
-            dropout=dropout,
-            dtype=self.dtype,
+        init, residual_init = normal(0.02), normal(0.02 * (2 * self.num_layers) ** -0.5)
+        mlp_dim = self.mlp_dim or swiglu_dim(self.embed_dim)
+        layers = TransformerLayers.of(self, RMSNorm)
+        attention = layers.attention(
+            init, residual_init, num_kv_heads=self.num_kv_heads, rotation=Rotary(self.rope_base)
         )
-        mlp = functools.partial(
-            GatedMLP,
-            self.mlp_dim or swiglu_dim(self.embed_dim),
-            nn.silu,
-            input_init=normal(0.02),
-            output_init=residual_init,
-            dtype=self.dtype,
-        )
-        block = functools.partial(PreNormBlock, norm, attention, mlp, dropout=dropout)
-        self.token_embedder = Embed(self.vocab_size, self.embed_dim, normal(0.02), self.dtype)
-        self.decoder = Stack(block, self.num_layers, self.remat_policy, self.scan_unroll)
-        self.final_norm = norm()
+        mlp = layers.mlp(GatedMLP, nn.silu, mlp_dim, init, residual_init)
+        self.token_embedder = Embed(self.vocab_size, self.embed_dim, init, self.dtype)
+        self.decoder = layers.stack(self.num_layers, layers.block(PreNormBlock, attention, mlp))
+        self.final_norm = layers.norm()
         if not self.tied_output:
-            self.output = OutputKernel(self.vocab_size, self.embed_dim, normal(0.02))
+            self.output = OutputKernel(self.vocab_size, self.embed_dim, init)
 
     def output_kernel(self) -> Array:
         """The matrix from `hidden_states` to logits, `[e, v]`."""

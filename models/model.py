@@ -1,4 +1,4 @@
-"""What every family is: a Linen module that knows its loss and its size."""
+"""The base class of every family: a Linen module with its loss, its size and its FLOPs."""
 
 import dataclasses
 import functools
@@ -41,8 +41,6 @@ class Model(nn.Module, kw_only=True):
     input_features: ClassVar[tuple[str, ...]]
     # Fields that may be 0, where every other whole number is a size.
     offsets: ClassVar[tuple[str, ...]] = ("position_offset",)
-    # Most tokens of a row; families with a table of positions have a field instead.
-    max_length = None
 
     vocab_size: int
     dropout_rate: float = 0.0
@@ -71,11 +69,16 @@ class Model(nn.Module, kw_only=True):
             raise self.refused("dtype", f"it must be one of {', '.join(_DTYPES)}")
         super().__post_init__()
 
+    @property
+    def max_length(self) -> int | None:
+        """Most tokens of a row; families made for a length have a field instead."""
+        return None
+
     def refused(self, name: str, accepted: str) -> ModelError:
         """The error for a field's value, and what would be accepted."""
         return ModelError(f"{type(self).__name__}.{name} is {getattr(self, name)!r}: {accepted}.")
 
-    # What a family, or the base class of its kind, writes.
+    # Written by a family, or by the base class of its kind.
 
     @property
     def batch_format(self) -> str:
@@ -89,7 +92,7 @@ class Model(nn.Module, kw_only=True):
 
     @nn.nowrap
     def loss_weights(self, batch: Batch) -> dict[str, Array]:
-        """What each term's sum is divided by, float32 scalars."""
+        """The weight that each term's sum is divided by, float32 scalars."""
         raise NotImplementedError
 
     @nn.nowrap
@@ -109,7 +112,7 @@ class Model(nn.Module, kw_only=True):
         """
         raise NotImplementedError
 
-    # What a user calls.
+    # Called by users.
 
     def check_features(self, features: Mapping[str, Any]) -> None:
         """Refuses a batch that lacks what `__call__` reads.
@@ -125,15 +128,17 @@ class Model(nn.Module, kw_only=True):
                 )
 
     @nn.nowrap
-    def init(self, rng: Array, batch: Batch | None = None) -> dict[str, Params]:
+    def init(  # type: ignore[override]  # Linen's takes a batch, and this one may do without
+        self, rng: Array, batch: Batch | None = None
+    ) -> dict[str, Params]:
         """Fresh variables `{"params": tree of float32 arrays}`, the same for any batch."""
         return nn.unbox(self._boxed_init(rng))
 
     @nn.nowrap
     def _boxed_init(self, rng: Array) -> dict[str, Params]:
         # Shapes of parameters do not depend on the batch: one token of everything will do.
-        batch = dict.fromkeys(self.input_features, jnp.ones((1, 1), jnp.int32))
-        return super().init({"params": rng}, mutable=["params"], **batch)
+        batch: Any = dict.fromkeys(self.input_features, jnp.ones((1, 1), jnp.int32))
+        return dict(super().init({"params": rng}, mutable=["params"], **batch))
 
     @nn.nowrap
     def abstract_params(self) -> Params:
@@ -162,7 +167,7 @@ class Model(nn.Module, kw_only=True):
 
     @nn.nowrap
     def forward_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, flops.Flops]:
-        """FLOPs of one forward pass in training, by part (`flops.PARTS`): in full, and needed.
+        """FLOPs of one forward pass in training, by part (`layers.parts`): in full, and needed.
 
         Matrix products only; looking up embeddings is none. The head is the product with
         `output_kernel`. In full, attention is computed for every pair of query and key, and an
@@ -177,9 +182,10 @@ class Model(nn.Module, kw_only=True):
         params = jax.eval_shape(self.init, jax.random.key(0))["params"]
 
         def forward(params: Params, batch: Batch, rng: Array) -> Array:
-            return self.apply(
+            result: Any = self.apply(
                 {"params": params}, **batch, enable_dropout=True, rngs={"dropout": rng}
             )
+            return result
 
         return flops.matmul_flops(forward, params, batch, jax.random.key(0))
 

@@ -1,20 +1,16 @@
 """PaLM (Chowdhery et al. 2022): parallel layers, SwiGLU, multi-query attention, RoPE, no biases."""
 
-import functools
-
 import jax
 from flax import linen as nn
 
 from models.decoder_only import DecoderOnly
-from models.layers.attention.attention import Attention
 from models.layers.attention.positions import Rotary
 from models.layers.block import Block, ParallelBlock
-from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
 from models.layers.linear import normal
 from models.layers.mlps import MLP, Activation, GatedMLP
 from models.layers.norms import LayerNorm
-from models.layers.stacks.stack import Stack
+from models.layers.stacks.builder import TransformerLayers
 
 
 class PaLM(DecoderOnly):
@@ -57,38 +53,20 @@ class PaLM(DecoderOnly):
         """Makes embeddings, layers and the last norm."""
         inner_dim = self.num_heads * self.head_dim
         mlp_dim = self.mlp_dim or 4 * self.embed_dim
-        dropout = Dropout(self.dropout_rate)
-        norm = functools.partial(
-            LayerNorm, epsilon=self.norm_epsilon, use_bias=False, dtype=self.dtype
-        )
+        layers = TransformerLayers.of(self, LayerNorm, head_dim=self.head_dim, use_bias=False)
         # "Fan-in variance scaling, i.e., W ~ N(0, 1/sqrt(n_in))."
-        attention = functools.partial(
-            Attention,
-            self.embed_dim,
-            self.num_heads,
-            self.head_dim,
-            query_init=normal(self.embed_dim**-0.5),
-            key_value_init=normal(self.embed_dim**-0.5),
-            output_init=normal(inner_dim**-0.5),
+        init = normal(self.embed_dim**-0.5)
+        attention = layers.attention(
+            init,
+            normal(inner_dim**-0.5),
             num_kv_heads=self.num_kv_heads,
-            scale=self.head_dim**-0.5,
             rotation=Rotary(self.rope_base),
-            dropout=dropout,
-            dtype=self.dtype,
         )
-        mlp = functools.partial(
-            self.mlp,
-            mlp_dim,
-            self.activation,
-            input_init=normal(self.embed_dim**-0.5),
-            output_init=normal(mlp_dim**-0.5),
-            dtype=self.dtype,
-        )
-        block = functools.partial(self.block, norm, attention, mlp, dropout=dropout)
+        mlp = layers.mlp(self.mlp, self.activation, mlp_dim, init, normal(mlp_dim**-0.5))
         self.token_embedder = Embed(self.vocab_size, self.embed_dim, normal(1.0), self.dtype)
-        self.decoder = Stack(block, self.num_layers, self.remat_policy, self.scan_unroll)
-        self.final_norm = norm()
+        self.decoder = layers.stack(self.num_layers, layers.block(self.block, attention, mlp))
+        self.final_norm = layers.norm()
 
     def final_layers(self, x_bte: jax.Array) -> jax.Array:
-        """The last norm; the tied output, N(0, 1), wants its logits scaled by 1/sqrt(n)."""
+        """Applies the final layer norm, and scales by 1/sqrt(n) for the tied output, N(0, 1)."""
         return super().final_layers(x_bte) * self.embed_dim**-0.5

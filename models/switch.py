@@ -19,8 +19,6 @@ from models.layers.dropout import Dropout
 from models.layers.linear import Initializer
 from models.layers.mlps import MLP, Activation
 from models.layers.moe import GSHARD, SWITCH, Experts, GatedExperts, MixtureOfExperts, Router, TopK
-from models.layers.stacks.layer_group import Period
-from models.layers.stacks.stack import Stack
 from models.t5 import T5_1_1
 
 # Section 2.4: the scale s of the initial values, a tenth of the usual.
@@ -53,11 +51,11 @@ class Switch(T5_1_1):
     load_balance: float = 0.01
     router_z_loss: float = 0.0
 
-    def layers(self, block: ModuleFactory, mlp: ModuleFactory, num_layers: int) -> ModuleFactory:
-        """Dense layers, and experts in the last of each period.
+    def mlps_in_turn(self, mlp: ModuleFactory, num_layers: int) -> tuple[ModuleFactory, ...]:
+        """MLPs, and experts in the last layer of each group.
 
         Raises:
-          ModelError: the periods do not divide the layers.
+          ModelError: the periods do not divide the layers, or there are too few experts.
         """
         if num_layers % self.expert_every:
             raise ModelError(
@@ -69,39 +67,27 @@ class Switch(T5_1_1):
                 f"a token meets {self.choose.k} of num_experts {self.num_experts}: there must "
                 "be at least as many."
             )
-        dense = functools.partial(block, make_mlp=mlp)
-        expert = functools.partial(block, make_mlp=self._mixture())
-        period = functools.partial(Period, (dense,) * (self.expert_every - 1) + (expert,))
-        return functools.partial(
-            Stack,
-            period if self.expert_every > 1 else expert,
-            num_layers // self.expert_every,
-            self.remat_policy,
-            self.scan_unroll,
-        )
+        return (mlp,) * (self.expert_every - 1) + (self._mixture(),)
 
     def _mixture(self) -> ModuleFactory:
         rate = self.dropout_rate if self.expert_dropout_rate is None else self.expert_dropout_rate
+        init, output_init = self.matrix_init(self.embed_dim), self.matrix_init(self.mlp_dim)
+        router = functools.partial(Router, self.num_experts, init, self.choose, self.router_jitter)
+        experts = functools.partial(
+            self.experts,
+            self.num_experts,
+            self.mlp_dim,
+            self.activation,
+            init,
+            output_init,
+            # Rows of one expert come from many texts: no draw is shared among them.
+            dropout=Dropout(rate),
+            dtype=self.dtype,
+        )
         return functools.partial(
             MixtureOfExperts,
-            functools.partial(
-                Router,
-                self.num_experts,
-                self.matrix_init(self.embed_dim),
-                self.choose,
-                self.router_jitter,
-            ),
-            functools.partial(
-                self.experts,
-                self.num_experts,
-                self.mlp_dim,
-                self.activation,
-                input_init=self.matrix_init(self.embed_dim),
-                output_init=self.matrix_init(self.mlp_dim),
-                # Rows of one expert come from many texts: no draw is shared among them.
-                dropout=Dropout(rate),
-                dtype=self.dtype,
-            ),
+            router,
+            experts,
             self.dispatch,
             self.load_balance,
             self.router_z_loss,

@@ -11,7 +11,6 @@ import jax
 from flax import linen as nn
 
 from models.encoder_decoder import EncoderDecoder
-from models.layers.attention.attention import Attention
 from models.layers.attention.positions import RelativePositionBias
 from models.layers.block import ModuleFactory, PreNormBlock
 from models.layers.dropout import Dropout
@@ -19,8 +18,8 @@ from models.layers.embeddings import Embed, OutputKernel
 from models.layers.linear import Initializer, normal
 from models.layers.mlps import MLP, Activation, GatedMLP
 from models.layers.norms import RMSNorm
-from models.layers.stacks.relative_bias_stack import BiasedStack
-from models.layers.stacks.stack import Stack
+from models.layers.stacks.builder import TransformerLayers
+from models.layers.stacks.relative_bias_stack import RelativeBiasStack
 
 Array = jax.Array
 
@@ -60,73 +59,61 @@ class T5(EncoderDecoder):
 
     def setup(self) -> None:
         """Makes embeddings, encoder and decoder."""
+        layers = TransformerLayers.of(
+            self, RMSNorm, head_dim=self.head_dim, dropout=self.embedding_dropout()
+        )
         self.token_embedder = Embed(self.vocab_size, self.embed_dim, normal(1.0), self.dtype)
-        self.encoder = self._side(self.num_encoder_layers, is_decoder=False)
-        self.decoder = self._side(self.num_decoder_layers, is_decoder=True)
+        self.encoder = self._side(layers, self.num_encoder_layers, is_decoder=False)
+        self.decoder = self._side(layers, self.num_decoder_layers, is_decoder=True)
         if not self.tied_output:
             self.output = OutputKernel(
                 self.vocab_size, self.embed_dim, self.matrix_init(self.embed_dim)
             )
 
-    def _side(self, num_layers: int, *, is_decoder: bool) -> BiasedStack:
-        dropout = self.embedding_dropout()
-        norm = functools.partial(RMSNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
-        attention = functools.partial(
-            Attention,
-            self.embed_dim,
-            self.num_heads,
-            self.head_dim,
+    def _side(
+        self, layers: TransformerLayers, num_layers: int, *, is_decoder: bool
+    ) -> RelativeBiasStack:
+        init = self.matrix_init(self.embed_dim)
+        attention = layers.attention(
+            init,
+            self.matrix_init(self.num_heads * self.head_dim),
             query_init=self.matrix_init(self.embed_dim * self.head_dim),
-            key_value_init=self.matrix_init(self.embed_dim),
-            output_init=self.matrix_init(self.num_heads * self.head_dim),
-            dropout=dropout,
-            dtype=self.dtype,
+            scale=1.0,
         )
-        mlp = functools.partial(
-            self.mlp,
-            self.mlp_dim,
-            self.activation,
-            input_init=self.matrix_init(self.embed_dim),
-            output_init=self.matrix_init(self.mlp_dim),
-            dropout=dropout,
-            dtype=self.dtype,
+        output_init = self.matrix_init(self.mlp_dim)
+        mlp = layers.mlp(
+            self.mlp, self.activation, self.mlp_dim, init, output_init, dropout=layers.dropout
         )
-        block = functools.partial(
-            PreNormBlock,
-            norm,
-            attention,
-            make_cross_attention=attention if is_decoder else None,
-            dropout=dropout,
+        memory = attention if is_decoder else None
+        blocks = [
+            layers.block(PreNormBlock, attention, mlp, cross_attention=memory)
+            for mlp in self.mlps_in_turn(mlp, num_layers)
+        ]
+        bias = functools.partial(
+            RelativePositionBias,
+            self.num_heads,
+            not is_decoder,
+            normal(self.embed_dim**-0.5),
+            self.num_buckets,
+            self.max_distance,
         )
-        return BiasedStack(
-            make_relative_bias=functools.partial(
-                RelativePositionBias,
-                self.num_heads,
-                bidirectional=not is_decoder,
-                embedding_init=normal(self.embed_dim**-0.5),
-                num_buckets=self.num_buckets,
-                max_distance=self.max_distance,
-            ),
-            make_stack=self.layers(block, mlp, num_layers),
-            make_norm=norm,
-            dropout=dropout,
-        )
+        stack = functools.partial(layers.stack, num_layers, *blocks)
+        return RelativeBiasStack(bias, stack, layers.norm, layers.dropout)
 
-    def layers(self, block: ModuleFactory, mlp: ModuleFactory, num_layers: int) -> ModuleFactory:
-        """The layers of one side, from a layer that still wants its `make_mlp`."""
-        block = functools.partial(block, make_mlp=mlp)
-        return functools.partial(Stack, block, num_layers, self.remat_policy, self.scan_unroll)
+    def mlps_in_turn(self, mlp: ModuleFactory, num_layers: int) -> tuple[ModuleFactory, ...]:
+        """The MLPs of consecutive layers, which a side of `num_layers` repeats: one for all."""
+        return (mlp,)
 
     def matrix_init(self, fan_in: int) -> Initializer:
         """Initial values of a matrix whose results are sums of `fan_in` products."""
         return normal(fan_in**-0.5)
 
     def embedding_dropout(self) -> Dropout:
-        """One draw for all positions of a row, as Mesh TensorFlow's noise_shape had it."""
+        """Dropout with one draw for all positions of a row, as in Mesh TensorFlow."""
         return Dropout(self.dropout_rate, shared_axes=(-2,))
 
     def final_layers(self, x_bte: Array) -> Array:
-        """The embeddings' variance is 1; a tied output must bring the logits back to it."""
+        """Scales the hidden states for a tied output, since the embeddings' variance is 1."""
         return x_bte * self.embed_dim**-0.5 if self.tied_output else x_bte
 
     def output_kernel(self) -> Array:

@@ -4,21 +4,18 @@ Its own ways: sinusoidal positions, one embedding for both sides and the output,
 multiplied by sqrt(d_model), ReLU, and label smoothing. Section numbers are the paper's.
 """
 
-import functools
-
 import jax
 from flax import linen as nn
 
 from models.encoder_decoder import EncoderDecoder
-from models.layers.attention.attention import Attention, even_head_dim
 from models.layers.attention.positions import add_sinusoids
 from models.layers.block import PostNormBlock
-from models.layers.dropout import Dropout
+from models.layers.dropout import NO_DROPOUT
 from models.layers.embeddings import Embed
 from models.layers.linear import normal
 from models.layers.mlps import MLP
 from models.layers.norms import LayerNorm
-from models.layers.stacks.stack import Stack
+from models.layers.stacks.builder import TransformerLayers
 
 Array = jax.Array
 
@@ -49,46 +46,18 @@ class Transformer(EncoderDecoder):
 
     def setup(self) -> None:
         """Makes the embedding, encoder and decoder."""
+        glorot = nn.initializers.glorot_uniform()
+        # "to the output of each sub-layer, before it is added ..." (section 5.4): there alone.
+        layers = TransformerLayers.of(self, LayerNorm)
+        attention = layers.attention(glorot, glorot, dropout=NO_DROPOUT)
+        mlp = layers.mlp(MLP, nn.relu, self.mlp_dim, glorot, glorot, use_bias=True)
+        encoder = layers.block(PostNormBlock, attention, mlp)
+        decoder = layers.block(PostNormBlock, attention, mlp, cross_attention=attention)
         self.token_embedder = Embed(
             self.vocab_size, self.embed_dim, normal(self.embed_dim**-0.5), self.dtype
         )
-        self.encoder = self._stack(self.num_encoder_layers, is_decoder=False)
-        self.decoder = self._stack(self.num_decoder_layers, is_decoder=True)
-
-    def _stack(self, num_layers: int, *, is_decoder: bool) -> Stack:
-        glorot = nn.initializers.glorot_uniform()
-        head_dim = even_head_dim(self.embed_dim, self.num_heads)
-        norm = functools.partial(LayerNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
-        attention = functools.partial(
-            Attention,
-            self.embed_dim,
-            self.num_heads,
-            head_dim,
-            query_init=glorot,
-            key_value_init=glorot,
-            output_init=glorot,
-            scale=head_dim**-0.5,
-            dtype=self.dtype,
-        )
-        mlp = functools.partial(
-            MLP,
-            self.mlp_dim,
-            nn.relu,
-            input_init=glorot,
-            output_init=glorot,
-            use_bias=True,
-            dtype=self.dtype,
-        )
-        block = functools.partial(
-            PostNormBlock,
-            norm,
-            attention,
-            mlp,
-            attention if is_decoder else None,
-            # "to the output of each sub-layer, before it is added ..." (section 5.4).
-            Dropout(self.dropout_rate),
-        )
-        return Stack(block, num_layers, self.remat_policy, self.scan_unroll)
+        self.encoder = layers.stack(self.num_encoder_layers, encoder)
+        self.decoder = layers.stack(self.num_decoder_layers, decoder)
 
     def embed_source(self, tokens_bs: Array, positions_bs: Array | None) -> Array:
         """Embeddings times sqrt(d_model), and sinusoids (sections 3.4 and 3.5)."""

@@ -1,4 +1,4 @@
-"""What one model type of Hugging Face is: its options and its tensors, each stated once.
+"""The base class of Hugging Face model types: their options and tensors, each declared once.
 
 `load_hf` reads the statements one way and `save_hf` the other.
 """
@@ -217,7 +217,7 @@ class Family:
                     f"{_shown(read_fields[name])}."
                 )
 
-    def prepare(self, model: LanguageModel, tensors: TensorFiles, source: str) -> None:
+    def prepare(self, model: Any, tensors: TensorFiles, source: str) -> None:
         """Brings a file's tensors to the names that `weights` has, and drops what says nothing.
 
         Raises:

@@ -58,7 +58,7 @@ class GPT2Family(Family):
 
 
 def explicit(model: GPT1) -> dict[str, Any]:
-    """The head's and the MLP's size, which are of the model's when they are None."""
+    """The sizes of heads and MLP, also where they are None."""
     return {
         "head_dim": model.head_dim or model.embed_dim // model.num_heads,
         "mlp_dim": model.mlp_dim or 4 * model.embed_dim,

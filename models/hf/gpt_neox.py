@@ -50,7 +50,7 @@ class GPTNeoXFamily(Family):
 
     def fields(self, config: Config) -> dict[str, Any]:
         """Our fields; transformers 5 keeps the rotation's in an object of their own."""
-        rope = config.get("rope_parameters") or {}
+        rope: Config = config.get("rope_parameters") or {}
         base = rope.get("rope_theta", config.get("rotary_emb_base", _BASE))
         return super().fields(config) | {
             "approximate_gelu": _APPROXIMATE[config.get("hidden_act", "gelu")],

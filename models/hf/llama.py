@@ -51,7 +51,7 @@ class LLaMAFamily(Family):
 
     def fields(self, config: Config) -> dict[str, Any]:
         """Our fields; transformers 5 keeps the rotation's in an object of their own."""
-        rope = config.get("rope_parameters") or {}
+        rope: Config = config.get("rope_parameters") or {}
         return super().fields(config) | {
             "mlp_dim": config["intermediate_size"],
             "rope_base": float(rope.get("rope_theta", config.get("rope_theta") or _BASE)),

@@ -1,4 +1,4 @@
-"""Between one checkpoint's tensors and one model's parameters: one table, read both ways."""
+"""Maps a checkpoint's tensors to a model's parameters and back, by one table."""
 
 import dataclasses
 import math

@@ -51,7 +51,7 @@ class SwitchFamily(Family):
 
     def check(self, config: Config, source: str) -> None:
         """The experts stand in every layer, or in every second, and in both sides alike."""
-        distances = []
+        distances: list[int] = []
         for layers, sparse in _SIDES:
             number = config.get(sparse, 3)
             allowed = [config[layers] // every for every in distances or _DISTANCES]
@@ -73,9 +73,10 @@ class SwitchFamily(Family):
     def derived(self, model: Switch) -> dict[str, Any]:
         """Options that are not one field each."""
         # Another dispatch than the two reads as none, and is refused with the field's name.
-        limited = isinstance(model.dispatch, RowCapacity)
+        dispatch = model.dispatch
+        slots = dispatch.slots if isinstance(dispatch, RowCapacity) else _UNLIMITED
         return {
-            "expert_capacity": model.dispatch.slots if limited else _UNLIMITED,
+            "expert_capacity": slots,
             "num_sparse_encoder_layers": model.num_encoder_layers // model.expert_every,
             "num_sparse_decoder_layers": model.num_decoder_layers // model.expert_every,
             "encoder_sparse_step": model.expert_every,
@@ -102,7 +103,7 @@ class SwitchFamily(Family):
             mlp = f"{theirs}.{t5.last_branch(side)}"
             for block in range(every):
                 ours = f"{side}/stack/layers" + (f"/block_{block}" if every > 1 else "")
-                layers = {"first": block, "step": every}
+                layers: dict[str, Any] = {"first": block, "step": every}
                 table += t5.attentions(side, ours, theirs, **layers)
                 table.append(Weight(f"{ours}/mlp_norm/scale", f"{mlp}.layer_norm.weight", **layers))
                 inside = f"{mlp}.mlp"

@@ -84,8 +84,8 @@ class T5Family(Family):
             "tie_word_embeddings": model.tied_output,
         }
 
-    def prepare(self, model: T5, tensors: TensorFiles, source: str) -> None:
-        """As for all; a file may leave out an output that is a copy and yet not scaled."""
+    def prepare(self, model: Any, tensors: TensorFiles, source: str) -> None:
+        """See `Family`; a file may leave out an output that is a copy and yet not scaled."""
         if not model.tied_output and "lm_head.weight" not in tensors and "shared.weight" in tensors:
             tensors.alias("shared.weight", "lm_head.weight")
         super().prepare(model, tensors, source)
@@ -128,7 +128,7 @@ def side_weights(side: str) -> list[Weight]:
     ]
 
 
-def attentions(side: str, ours: str, theirs: str, **layers: int) -> list[Weight]:
+def attentions(side: str, ours: str, theirs: str, **layers: Any) -> list[Weight]:
     """Self-attention and, in the decoder, cross-attention of layers."""
     kinds = [("self_attention", "0.SelfAttention"), ("cross_attention", "1.EncDecAttention")]
     table = []

@@ -1,4 +1,4 @@
-"""What a layer adds to the loss and to the log, beside its result.
+"""Losses and metrics that layers add to the model's own, such as load balancing.
 
 A layer *reports*; the model *collects* what all layers reported, through scans and
 rematerialization. Without the collection (logits, decoding) reports go nowhere.

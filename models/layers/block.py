@@ -1,12 +1,14 @@
 """One layer of a Transformer: how norms, attention and MLP are wired to the residual stream."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from flax import linen as nn
 from flax import struct
 
+from models.layers import intermediates
 from models.layers.attention.masks import Mask
 from models.layers.attention.softmax_attention import KeysValues
 from models.layers.dropout import NO_DROPOUT, Dropout
@@ -17,7 +19,7 @@ ModuleFactory = Callable[..., nn.Module]
 
 @struct.dataclass
 class Context:
-    """What all layers of a stack share.
+    """Inputs that all layers of a stack share, besides the residual stream.
 
     Attributes:
       mask: among the stack's own slots.
@@ -52,7 +54,7 @@ class LayerCache:
 
 
 def num_slots(cache: Any) -> int:
-    """How many tokens the cache of a layer, or of a period of layers, can hold."""
+    """How many tokens the cache of a layer, or of a group of layers, can hold."""
     own = jax.tree.leaves(cache, is_leaf=lambda node: isinstance(node, LayerCache))[0].own
     return own.keys_bgsd.shape[2]
 
@@ -67,6 +69,8 @@ class Block(nn.Module):
       make_cross_attention: attention to a memory, or None.
       dropout: on what each branch adds to the residual stream.
     """
+
+    is_layer: ClassVar[bool] = True
 
     make_norm: ModuleFactory
     make_attention: ModuleFactory
@@ -83,7 +87,7 @@ class Block(nn.Module):
         self.setup_norms()
 
     def setup_norms(self) -> None:
-        """One norm for each branch."""
+        """Makes one norm for each branch."""
         self.self_attention_norm = self.make_norm()
         if self.make_cross_attention is not None:
             self.cross_attention_norm = self.make_norm()
@@ -92,11 +96,11 @@ class Block(nn.Module):
     def attend_self(
         self, x_bte: jax.Array, context: Context, cache: LayerCache | None
     ) -> tuple[jax.Array, LayerCache | None]:
-        """Self-attention, to `x` alone or to the cache after `x` is written to it."""
+        """Self-attention of `x`, or of `x` to the cache once its keys and values are written."""
         keys_values = self.self_attention.keys_values(x_bte, context.positions_bt)
         if cache is not None:
             keys_values = cache.own.written(keys_values, context.first_slot)
-            cache = cache.replace(own=keys_values)
+            cache = dataclasses.replace(cache, own=keys_values)
         y_bte = self.self_attention(
             x_bte,
             keys_values,
@@ -107,10 +111,11 @@ class Block(nn.Module):
         )
         return self._dropped(y_bte, context), cache
 
+    @intermediates.within(intermediates.CROSS_ATTENTION)
     def attend_memory(
         self, x_bte: jax.Array, context: Context, cache: LayerCache | None
     ) -> jax.Array:
-        """Cross-attention, to `context.memory_bse` or to what the cache kept of it."""
+        """Cross-attention to `context.memory_bse`, or to its keys and values in the cache."""
         keys_values = self.memory_keys_values(context.memory_bse) if cache is None else cache.memory
         y_bte = self.cross_attention(
             x_bte, keys_values, context.memory_mask, enable_dropout=context.enable_dropout
@@ -118,13 +123,13 @@ class Block(nn.Module):
         return self._dropped(y_bte, context)
 
     def feed_forward(self, x_bte: jax.Array, context: Context) -> jax.Array:
-        """The MLP."""
+        """Applies the MLP and its dropout."""
         y_bte = self.mlp(x_bte, enable_dropout=context.enable_dropout)
         return self._dropped(y_bte, context)
 
-    def memory_keys_values(self, memory_bse: jax.Array) -> KeysValues | None:
-        """What this layer's cross-attention sees of a memory; None if it has none."""
-        if self.make_cross_attention is None:
+    def memory_keys_values(self, memory_bse: jax.Array | None) -> KeysValues | None:
+        """Keys and values of the memory; None without one, or without cross-attention."""
+        if memory_bse is None or self.make_cross_attention is None:
             return None
         return self.cross_attention.keys_values(memory_bse)
 
@@ -133,8 +138,7 @@ class Block(nn.Module):
         attention = self.self_attention
         shape = (batch_size, attention.kv_heads, length, attention.head_dim)
         empty = jax.numpy.zeros(shape, attention.dtype)
-        memory = None if memory_bse is None else self.memory_keys_values(memory_bse)
-        return LayerCache(KeysValues(empty, empty), memory)
+        return LayerCache(KeysValues(empty, empty), self.memory_keys_values(memory_bse))
 
     def _dropped(self, y_bte: jax.Array, context: Context) -> jax.Array:
         key = self.make_rng("dropout") if context.enable_dropout and self.dropout.rate else None
@@ -178,7 +182,7 @@ class ParallelBlock(Block):
     """
 
     def setup_norms(self) -> None:
-        """The one norm."""
+        """Makes the one norm."""
         self.norm = self.make_norm()
 
     def __call__(

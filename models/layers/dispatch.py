@@ -1,4 +1,4 @@
-"""Bringing tokens to the experts that a router chose, and the results back.
+"""Dispatch of tokens to the experts that a router chose, and the combination of results.
 
 Tokens are sorted by expert: what is moved are rows, in both directions by gathering, also in the
 backward pass. Memory grows with the tokens, not with the experts.
@@ -26,7 +26,7 @@ from flax import linen as nn
 from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
-from models import flops
+from models.layers import parts
 from models.layers.grouped_matmul import batched_dot, grouped_dot
 from models.layers.linear import STORED_PRODUCT
 
@@ -42,7 +42,7 @@ Experts = Callable[[jax.Array, Product], jax.Array]
 
 @struct.dataclass
 class Choices:
-    """What a router decided.
+    """The experts that a router chose for each token, and their gates.
 
     Attributes:
       experts_btk: int32, the experts of each token, the best first.
@@ -56,7 +56,7 @@ class Choices:
 
 
 class Dispatch(Protocol):
-    """How tokens meet their experts."""
+    """How tokens are sent to their experts."""
 
     def __call__(
         self, x_bte: jax.Array, choices: Choices, experts: Experts, *, training: bool
@@ -94,7 +94,7 @@ class Dropless:
 
 
 class DispatchSlots:
-    """An expert takes so many of a group's tokens; a subclass says how many, and what a group is.
+    """Experts with a capacity; a subclass says how large it is, and what a group of tokens is.
 
     The tokens of a group are served by position: the first tokens of its rows, then the second
     ones. All first choices come before all second ones (Lepikhin et al. 2020, algorithm 1), so
@@ -127,9 +127,7 @@ class DispatchSlots:
         rows_xpce = rows_pse.reshape(groups, num_experts, capacity, e).swapaxes(0, 1)
         rows_xpce = nn.with_logical_constraint(rows_xpce, ("expert", GROUPS, None, None))
         rows_xne = rows_xpce.reshape(num_experts, groups * capacity, e)
-        slots = groups * num_experts * capacity
-        with flops.needed(min(choices.experts_btk.size, slots), slots):
-            rows_xne = experts(rows_xne, _batched_product)
+        rows_xne = _run_slots(experts, rows_xne, choices)
         rows_xpce = rows_xne.reshape(num_experts, groups, capacity, e)
         rows_xpce = nn.with_logical_constraint(rows_xpce, ("expert", GROUPS, None, None))
         rows_pse = rows_xpce.swapaxes(0, 1).reshape(groups, num_experts * capacity, e)
@@ -204,7 +202,7 @@ class RowCapacity(DispatchSlots):
 
 @struct.dataclass
 class RoutingDecision:
-    """Where tokens go and where they come back from. Out of range means nowhere.
+    """Indices from slots to tokens and from choices to slots; out of range means none.
 
     Attributes:
       tokens_ps: the token in each slot, int32; `m` in an empty one.
@@ -220,7 +218,7 @@ class RoutingDecision:
 def routes_within_capacity(
     experts_prtk: jax.Array, num_experts: int, capacity: int
 ) -> tuple[RoutingDecision, jax.Array]:
-    """Who gets which slot.
+    """Assigns tokens to the experts' slots, in the order of their positions.
 
     Args:
       experts_prtk: int `[groups, rows, positions, k]`.
@@ -280,7 +278,7 @@ gather_rows.defvjp(_gather_forward, _gather_backward)
 @jax.custom_vjp
 def combine_rows(y_pse: jax.Array, gates_pmk: jax.Array, routes: RoutingDecision) -> jax.Array:
     """The sum of each token's slots times its gates, `[p, m, e]`; summed in float32."""
-    total_pme = sum(
+    total_pme: Any = sum(
         _rows(y_pse, routes.slots_pmk[..., i]) * gates_pmk[..., i, None]
         for i in range(gates_pmk.shape[-1])
     )
@@ -313,6 +311,16 @@ combine_rows.defvjp(_combine_forward, _combine_backward)
 def _rows(x: Any, index_ps: jax.Array) -> jax.Array:
     """`x[p, index]` for each group; zeros where the index is out of range."""
     return jax.vmap(lambda x, index: x.at[index].get(mode="fill", fill_value=0))(x, index_ps)
+
+
+def _full_slots(experts: Experts, rows_xne: jax.Array, choices: Choices) -> parts.Share:
+    slots = rows_xne.shape[0] * rows_xne.shape[1]
+    return min(choices.experts_btk.size, slots), slots
+
+
+@parts.part(parts.EXPERTS, needed=_full_slots)
+def _run_slots(experts: Experts, rows_xne: jax.Array, choices: Choices) -> jax.Array:
+    return experts(rows_xne, _batched_product)
 
 
 def _load(expert: jax.Array, num_experts: int) -> jax.Array:

@@ -1,9 +1,10 @@
-"""The vocabulary's vectors: into the residual stream, and out of it to logits."""
+"""Token embeddings, and the output matrix from hidden states to logits."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from models.layers import parts
 from models.layers.linear import Initializer, axis_names, dense
 
 
@@ -69,6 +70,7 @@ class OutputKernel(nn.Module):
         )
 
 
+@parts.part(parts.HEAD)
 def logits(x_bte: jax.Array, kernel_ev: jax.Array) -> jax.Array:
     """Scores of the vocabulary: products in the dtype of `x`, summed in float32.
 

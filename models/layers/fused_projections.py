@@ -1,4 +1,4 @@
-"""Products that read the same input, as one product: a layout of parameters for decoding.
+"""Projections of the same input fused into one product: a layout of parameters for decoding.
 
 A decoding step multiplies a few rows by every matrix of the model, so its time is that of
 reading the matrices. One wide matrix is read faster than several narrow ones. The training

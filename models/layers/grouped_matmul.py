@@ -1,4 +1,4 @@
-"""Products of rows with one matrix out of several: what experts are made of.
+"""Grouped matrix products: each row with one matrix out of several, for experts.
 
 `batched_dot` is for rows in as many equal parts as there are matrices, `grouped_dot` for rows in
 parts of any size. Neither makes anything that is larger than the rows, the matrices or the

@@ -1,15 +1,16 @@
-"""Matrix products with a learned matrix, and where their initial values come from."""
+"""Linear layers and their initial values."""
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
-Initializer = Callable[..., jax.Array]
-"""`(key, shape, dtype) -> array`."""
+Initializer = Callable[..., Any]
+"""`(key, shape, dtype) -> array`, which may come in a box with its logical axes."""
 
 
 def normal(stddev: float) -> Initializer:
@@ -17,7 +18,7 @@ def normal(stddev: float) -> Initializer:
     return nn.initializers.normal(stddev)
 
 
-def axis_names(names: Sequence[str], initializer: Initializer) -> Initializer:
+def axis_names(names: Sequence[str | None], initializer: Initializer) -> Initializer:
     """The initializer with logical axis names attached to what it makes."""
     return nn.with_logical_partitioning(initializer, tuple(names))
 

@@ -1,4 +1,4 @@
-"""What the engine has made ambient around a model: a mesh and the rules of logical axes.
+"""The mesh, the rules of logical axes and the platform of the current context.
 
 Almost no layer needs to know. Those that do ask here, and get 1 where there is no mesh.
 """
@@ -17,13 +17,13 @@ def shard_counts(axes: tuple[str | None, ...]) -> tuple[int, ...]:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return (1,) * len(axes)
-    targets = nn.logical_to_mesh_axes(axes)
+    targets = nn.logical_to_mesh_axes(axes) or ()
     names = ((target,) if isinstance(target, str) else tuple(target or ()) for target in targets)
     return tuple(math.prod(mesh.shape[name] for name in group) for group in names)
 
 
 def platform() -> str:
-    """Of the devices that the program is for: "cpu", "gpu" or "tpu"."""
+    """The platform that the program is for: "cpu", "gpu" or "tpu"."""
     # A mesh may be of devices that are only compiled for.
     device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
     if device is not None and device.device_kind.lower().startswith("tpu"):
@@ -34,7 +34,7 @@ def platform() -> str:
 def per_shard(
     function: Callable[..., Any], axes: Any, result_axes: tuple[str | None, ...]
 ) -> Callable[..., Any]:
-    """`function` on each device's part of its arguments, which it must not need more than.
+    """Maps `function` over the devices, each with its own shard of the arguments.
 
     Args:
       function: of arrays.
@@ -45,7 +45,7 @@ def per_shard(
         return function
 
     def spec(names: tuple[str | None, ...]) -> PartitionSpec:
-        return nn.logical_to_mesh_axes(names)
+        return nn.logical_to_mesh_axes(names) or PartitionSpec()
 
     def is_names(node: Any) -> bool:
         return isinstance(node, tuple) and all(n is None or isinstance(n, str) for n in node)

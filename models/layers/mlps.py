@@ -1,10 +1,12 @@
 """The position-wise feed-forward networks."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 from flax import linen as nn
 
+from models.layers import parts
 from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.fused_projections import part_of_joined
 from models.layers.linear import Initializer, Linear
@@ -29,6 +31,8 @@ class MLP(nn.Module):
       dropout: on the hidden layer.
       dtype: of the computation.
     """
+
+    part: ClassVar[str] = parts.MLP
 
     hidden_dim: int
     activation: Activation
@@ -57,7 +61,7 @@ class MLP(nn.Module):
         )(y_btf)
 
 
-# What a gated layer makes of one input, and decoding may compute as one product.
+# A gated layer's projections of one input, which decoding may fuse.
 GATED_INPUTS = ("wi_0", "wi_1")
 
 

@@ -1,10 +1,11 @@
-"""Mixtures of experts: many MLPs, of which each token meets one or two.
+"""Mixtures of experts: many MLPs, of which each token passes through one or two.
 
 Switch Transformer (Fedus et al. 2021, section 2) with one, GShard (Lepikhin et al. 2020) with
 two. How tokens reach their experts is `dispatch`'s subject.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from flax import linen as nn
 from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
-from models.layers import auxiliary_losses, intermediates
+from models.layers import auxiliary_losses, intermediates, parts
 from models.layers.block import ModuleFactory
 from models.layers.dispatch import Capacity, Choices, Dispatch, Product
 from models.layers.dropout import NO_DROPOUT, Dropout
@@ -83,6 +84,8 @@ class Router(nn.Module):
         (Fedus et al. 2021, appendix C).
     """
 
+    part: ClassVar[str] = parts.ROUTER
+
     num_experts: int
     kernel_init: Initializer
     choose: TopK = SWITCH
@@ -124,6 +127,8 @@ class Experts(nn.Module):
       dropout: on the hidden layers.
       dtype: of the computation; parameters are float32 `[x, e, f]` and `[x, f, e]`.
     """
+
+    part: ClassVar[str] = parts.EXPERTS
 
     num_experts: int
     hidden_dim: int
@@ -199,14 +204,23 @@ class ExpertKernel(nn.Module):
         return self.param("kernel", axis_names(self.axes, self.kernel_init), self.shape)
 
 
+def _decisions(routing: Routing, served_btk: jax.Array) -> dict[str, jax.Array]:
+    return {
+        "experts": routing.choices.experts_btk,
+        "gates": routing.choices.gates_btk,
+        "served": served_btk,
+        "probabilities": routing.probabilities_btx,
+    }
+
+
 class MixtureOfExperts(nn.Module):
-    """In the place of an MLP: router, dispatch, experts, and the losses that keep them busy.
+    """A mixture of experts in place of an MLP, with losses that balance the experts' load.
 
     Reports the losses `load_balance_loss` and `router_z_loss` and the metrics `router_entropy`
     (nats), `expert_overflow` (the share of choices that found their expert full),
     `expert_load_max` and `expert_load_min` (the load of the busiest and of the idlest expert,
-    where 1 is an equal share). Records to `records.ROUTING`, by name, `experts` int32, `gates`
-    float32 and `served` bool, all `[b, t, k]`, and `probabilities` float32 `[b, t, x]`.
+    where 1 is an equal share). Recorded as `intermediates.ROUTING` are, by name, `experts` int32,
+    `gates` float32 and `served` bool, all `[b, t, k]`, and `probabilities` float32 `[b, t, x]`.
 
     Attributes:
       make_router: makes the `Router`.
@@ -236,18 +250,9 @@ class MixtureOfExperts(nn.Module):
 
         y_bte, served_btk = self.dispatch(x_bte, routing.choices, experts, training=enable_dropout)
         self._report(routing, served_btk)
-        intermediates.record(
-            self,
-            intermediates.ROUTING,
-            lambda: {
-                "experts": routing.choices.experts_btk,
-                "gates": routing.choices.gates_btk,
-                "served": served_btk,
-                "probabilities": routing.probabilities_btx,
-            },
-        )
         return y_bte
 
+    @intermediates.recorded(intermediates.ROUTING, _decisions)
     def _report(self, routing: Routing, served_btk: jax.Array) -> None:
         one = jnp.float32(1)
         load_x = load(routing.choices)

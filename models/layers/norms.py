@@ -1,4 +1,4 @@
-"""Normalisation over the residual stream, computed in float32 whatever the compute dtype."""
+"""RMS norm and layer norm, computed in float32 whatever the compute dtype."""
 
 import jax
 import jax.numpy as jnp

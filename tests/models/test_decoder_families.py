@@ -186,7 +186,7 @@ def test_initial_values_are_the_papers():
 
 def test_mistakes_are_told_in_one_line():
     tokens = {"decoder_input_tokens": jnp.ones((1, 4), int)}
-    with pytest.raises(ModelError, match=r"num_layers 3 is odd"):
+    with pytest.raises(ModelError, match=r"num_layers is 3, .* choose a multiple of 2"):
         GPT3(**SIZES | {"num_layers": 3}).init(jax.random.key(0))
     with pytest.raises(ModelError, match=r"heads of 7 units.* even head size"):
         PaLM(**SIZES, head_dim=7).init(jax.random.key(0), tokens)

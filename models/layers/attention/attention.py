@@ -1,15 +1,16 @@
 """Attention with any number of heads, and heads that share their keys and values."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from models import flops
 from models.errors import ModelError
-from models.layers import intermediates
+from models.layers import intermediates, parts
 from models.layers.attention.kernels import attend
 from models.layers.attention.masks import Mask
 from models.layers.attention.softmax_attention import (
@@ -26,12 +27,12 @@ Rotation = Callable[[jax.Array, jax.Array | None], jax.Array]
 """`(x [b, heads, t, d], positions [b, t] or None) -> x`, for queries and for keys."""
 
 
-# What self-attention makes of one input, and decoding may compute as one product.
+# Self-attention's projections of one input, which decoding may fuse.
 SELF_PROJECTIONS = ("query", "key", "value")
 
 
 def even_head_dim(embed_dim: int, num_heads: int) -> int:
-    """Units of a head where the heads divide the residual stream among them.
+    """The size of a head where heads divide the residual stream evenly.
 
     Raises:
       ModelError: they cannot.
@@ -47,8 +48,8 @@ def even_head_dim(embed_dim: int, num_heads: int) -> int:
 class Attention(nn.Module):
     """Projections around `attend`: multi-head, grouped-query or multi-query.
 
-    The parts are methods, because a decoder keeps what `keys_values` gives. Records its weights,
-    `[b, h, t, s]`, to `records.ATTENTION`.
+    Keys and values are computed by a method of their own, because a decoder keeps them. Weights,
+    `[b, h, t, s]`, are recorded as `intermediates.ATTENTION`.
 
     Attributes:
       embed_dim: size of the residual stream.
@@ -61,13 +62,15 @@ class Attention(nn.Module):
         multi-query (Shazeer 2019), between is grouped-query (Ainslie et al. 2023).
       scale: multiplies the queries; `head_dim ** -0.5` in most families, 1 in T5.
       rotation: turns queries and keys according to their positions (rotary embeddings).
-      make_relative: lets each query score distances, `RelativePositionScores`.
+      make_relative: lets each query score distances: `RelativePositionScores`, from sizes.
       window: how many keys a query of causal self-attention sees at most, itself the last;
         None is all.
       use_bias: whether the four projections add a bias.
       dropout: on the attention weights.
       dtype: of the computation; scores are float32.
     """
+
+    part: ClassVar[str] = parts.ATTENTION_PROJECTIONS
 
     embed_dim: int
     num_heads: int
@@ -95,7 +98,9 @@ class Attention(nn.Module):
         self.key = projection(kv_dim, shared, self.key_value_init)
         self.value = projection(kv_dim, shared, self.key_value_init)
         if self.make_relative is not None:
-            self.relative = self.make_relative()
+            self.relative = self.make_relative(
+                self.embed_dim, self.num_heads, self.head_dim, dtype=self.dtype
+            )
         self.out = projection(self.embed_dim, ("joined_kv", "embed"), self.output_init)
 
     @property
@@ -104,7 +109,7 @@ class Attention(nn.Module):
         return self.num_kv_heads or self.num_heads
 
     def keys_values(self, x_bse: jax.Array, positions_bs: jax.Array | None = None) -> KeysValues:
-        """What `x` offers to be attended to."""
+        """Keys and values of `x`, each `[b, g, s, d]`; positions None are 0, 1, 2, …."""
         k_bgsd = self._heads(self._projected(x_bse, "key"), self.kv_heads, KEY_AXES)
         if self.rotation is not None:
             k_bgsd = self.rotation(k_bgsd, positions_bs)
@@ -121,30 +126,35 @@ class Attention(nn.Module):
         positions_bt: jax.Array | None = None,
         enable_dropout: bool = False,
     ) -> jax.Array:
-        """What `x` finds when it attends to `keys_values`, `[b, t, e]`."""
+        """Attention of `x` to keys and values, `[b, t, e]`."""
         q_bhtd = self._heads(self._projected(x_bte, "query"), self.num_heads, QUERY_AXES)
         if self.rotation is not None:
             q_bhtd = self.rotation(q_bhtd, positions_bt)
         if self.window is not None:
-            mask = mask.replace(window=self.window)
-        num_queries, num_keys = q_bhtd.shape[2], keys_values.keys_bgsd.shape[2]
-        pairs = mask.visible_pairs(num_queries, num_keys)
+            mask = dataclasses.replace(mask, window=self.window)
         if self.make_relative is not None:
-            first = 0 if mask.first_query is None else mask.first_query
-            bias_bhts = self.relative(q_bhtd, num_keys, first, pairs) * self.scale
+            num_keys = keys_values.keys_bgsd.shape[2]
+            bias_bhts = self.relative(q_bhtd, num_keys, mask) * self.scale
             q_bhtd = self.relative.queries(q_bhtd)
-        key = self.make_rng("dropout") if enable_dropout and self.dropout.rate else None
         q_bhtd *= jnp.asarray(self.scale, q_bhtd.dtype)
-        intermediates.record(
-            self,
-            intermediates.ATTENTION,
-            lambda: attention_weights(q_bhtd, keys_values, mask, bias_bhts),
-        )
-        with flops.needed(pairs, num_queries * num_keys):
-            y_bhtd = attend(q_bhtd, keys_values, mask, bias_bhts, self.dropout, key)
+        y_bhtd = self.attend(q_bhtd, keys_values, mask, bias_bhts, enable_dropout=enable_dropout)
         y_bhtd = nn.with_logical_constraint(y_bhtd, QUERY_AXES)
         b, h, t, d = y_bhtd.shape
         return self.out(y_bhtd.transpose(0, 2, 1, 3).reshape(b, t, h * d))
+
+    @intermediates.recorded(intermediates.ATTENTION, attention_weights)
+    def attend(
+        self,
+        q_bhtd: jax.Array,
+        keys_values: KeysValues,
+        mask: Mask,
+        bias_bhts: jax.Array | None,
+        *,
+        enable_dropout: bool,
+    ) -> jax.Array:
+        """Softmax attention of scaled queries, `[b, h, t, d]`."""
+        key = self.make_rng("dropout") if enable_dropout and self.dropout.rate else None
+        return attend(q_bhtd, keys_values, mask, bias_bhts, self.dropout, key)
 
     def _projected(self, x_bte: jax.Array, name: str) -> jax.Array:
         y_bte = part_of_joined(self, x_bte, SELF_PROJECTIONS.index(name), self.dtype)

@@ -1,4 +1,4 @@
-"""Which implementation of attention runs where: one choice, made while tracing, and logged.
+"""The choice of an attention kernel by platform, shape, dtype and mask, made while tracing.
 
 `attend` is what layers call. It chooses by platform, shape, dtype and by what the mask and the
 model need; what a kernel lacks is a reason, in words, not to take it.
@@ -6,12 +6,13 @@ model need; what a kernel lacks is a reason, in words, not to take it.
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from models.layers import mesh_context
+from models.layers import mesh_context, parts
 from models.layers.attention import softmax_attention
 from models.layers.attention.masks import Mask
 from models.layers.attention.softmax_attention import KEY_AXES, QUERY_AXES, KeysValues
@@ -28,6 +29,19 @@ LANES = 128
 SPLASH_BLOCK = 512
 
 
+def _full_flops(q_bhtd: jax.Array, keys_values: KeysValues, *_: Any, **__: Any) -> float:
+    """Two products of every query with every key, whatever a kernel leaves out."""
+    return 4.0 * q_bhtd.size * keys_values.keys_bgsd.shape[2]
+
+
+def _visible_pairs(
+    q_bhtd: jax.Array, keys_values: KeysValues, mask: Mask, *_: Any, **__: Any
+) -> parts.Share:
+    num_queries, num_keys = q_bhtd.shape[2], keys_values.keys_bgsd.shape[2]
+    return mask.visible_pairs(num_queries, num_keys), num_queries * num_keys
+
+
+@parts.part(parts.ATTENTION_SCORES, full=_full_flops, needed=_visible_pairs)
 @functools.partial(jax.jit, static_argnames="dropout")
 def attend(
     q_bhtd: jax.Array,
@@ -37,10 +51,7 @@ def attend(
     dropout: Dropout = NO_DROPOUT,
     dropout_key: jax.Array | None = None,
 ) -> jax.Array:
-    """`softmax(q kᵀ + bias) v` over the allowed keys, see `softmax_attention.attend`.
-
-    `models.flops` knows this function by name.
-    """
+    """`softmax(q kᵀ + bias) v` over the allowed keys, see `softmax_attention.attend`."""
     kernel, reason = choose(
         q_bhtd,
         keys_values,
@@ -123,7 +134,11 @@ def splash(
     queries = QUERY_AXES
     keys = KEY_AXES if g > 1 else ("batch", None, None, None)
     segments = _splash_segments(q_bhtd, mask)
-    axes = (queries, KeysValues(keys, keys), jax.tree.map(lambda _: ("batch", None), segments))
+    axes = (
+        queries,
+        jax.tree.map(lambda _: keys, keys_values),
+        jax.tree.map(lambda _: ("batch", None), segments),
+    )
     return mesh_context.per_shard(local, axes, queries)(q_bhtd, keys_values, segments)
 
 
@@ -173,7 +188,11 @@ def _cudnn_lacks(q_bhtd, keys_values, mask):
 
 
 def cudnn(
-    q_bhtd: jax.Array, keys_values: KeysValues, mask: Mask, *, implementation: str = "cudnn"
+    q_bhtd: jax.Array,
+    keys_values: KeysValues,
+    mask: Mask,
+    *,
+    implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> jax.Array:
     """Attention by `jax.nn.dot_product_attention`.
 
@@ -183,9 +202,10 @@ def cudnn(
       mask: what `choose` lets pass.
       implementation: "xla" computes the same anywhere, for tests.
     """
-    arrays = (q_bhtd, keys_values.keys_bgsd, keys_values.values_bgsd)
     y_bthd = jax.nn.dot_product_attention(
-        *(x.swapaxes(1, 2) for x in arrays),
+        q_bhtd.swapaxes(1, 2),
+        keys_values.keys_bgsd.swapaxes(1, 2),
+        keys_values.values_bgsd.swapaxes(1, 2),
         scale=1.0,
         is_causal=mask.causal,
         local_window_size=None if mask.window is None else (mask.window - 1, 0),
@@ -195,7 +215,7 @@ def cudnn(
 
 
 # Platform to a kernel's name, itself, and what it lacks: pairs of whether and, in words, what.
-_KERNELS = {
+_KERNELS: dict[str, tuple[str, Kernel, Callable[..., Iterator[tuple[bool, str]]]]] = {
     "tpu": ("splash attention", splash, _splash_lacks),
     "gpu": ("cuDNN's attention", cudnn, _cudnn_lacks),
 }

@@ -1,4 +1,4 @@
-"""Which keys a query may attend to, as a description that is made dense block by block."""
+"""Attention masks: causal, windowed, packed and padded, made dense block by block."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from flax import struct
 
 @struct.dataclass
 class Mask:
-    """A query attends to a key where every condition that is present allows it.
+    """An attention mask: a query may attend to a key where every condition allows it.
 
     Slots are counted from 0 along an axis, whatever the positions in a packed row are.
 

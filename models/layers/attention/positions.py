@@ -1,4 +1,4 @@
-"""Where a token stands: learned tables, sinusoids, rotations, relative distances.
+"""Position encodings: learned, sinusoidal, rotary, and two kinds of relative positions.
 
 A position scheme acts in one of four places and is an object given to that place: it adds
 to the embeddings (`LearnedPositions`, `add_sinusoids`), adds a bias to the scores of all
@@ -8,16 +8,16 @@ or lets each query score distances (`RelativePositionScores`, by `Attention.make
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from models import flops
 from models.errors import ModelError
+from models.layers import parts
+from models.layers.attention.masks import Mask
 from models.layers.linear import Initializer, axis_names
-
-_IN_FLOAT32 = {"preferred_element_type": jnp.float32}
 
 
 def relative_position_bucket(
@@ -254,6 +254,8 @@ class RelativePositionScores(nn.Module):
       dtype: of the computation.
     """
 
+    part: ClassVar[str] = parts.RELATIVE_POSITIONS
+
     embed_dim: int
     num_heads: int
     head_dim: int
@@ -271,43 +273,52 @@ class RelativePositionScores(nn.Module):
         self.distance_bias = self.param("distance_bias", vector, (self.num_heads, self.head_dim))
 
     def queries(self, q_bhtd: jax.Array) -> jax.Array:
-        """`q + u`, which is what meets the keys."""
+        """`q + u`, the queries for the products with the keys."""
         return q_bhtd + self.content_bias[:, None].astype(q_bhtd.dtype)
 
     def __call__(
         self,
         q_bhtd: jax.Array,
         num_keys: int,
-        first_query: jax.Array | int = 0,
-        visible_pairs: int | None = None,
+        mask: Mask = Mask(),  # noqa: B008
     ) -> jax.Array:
-        """`(q + v)ᵀ W r` of queries from slot `first_query` on and keys from 0 on, `[b, h, t, s]`.
+        """`(q + v)ᵀ W r` of each query and key, `[b, h, t, s]`.
 
         Packed rows need no more, for the reason given in `RelativePositionBias`.
 
         Args:
           q_bhtd: queries, not scaled.
           num_keys: s.
-          first_query: slot of the first query.
-          visible_pairs: how many pairs a mask will leave, for `flops`; None is all.
+          mask: its `first_query` is the first query's slot; hidden pairs are scored too.
         """
         b, h, t, d = q_bhtd.shape
         q_bhtd += self.distance_bias[:, None].astype(q_bhtd.dtype)
         # The paper counts from the key to the query.
+        first_query = 0 if mask.first_query is None else mask.first_query
         distances_n = first_query - jnp.arange(1 - t, num_keys)
         r_ne = sinusoids(distances_n, self.embed_dim).astype(self.dtype)
         w_ehd = self.kernel.astype(self.dtype).reshape(self.embed_dim, h, d)
         if b * t < d:
             # Decoding: fewer queries than units, so W meets the queries and not the distances.
             queries_bhte = jnp.einsum("bhtd,ehd->bhte", q_bhtd, w_ehd)
-            scores_bhtn = jnp.einsum("bhte,ne->bhtn", queries_bhte, r_ne, **_IN_FLOAT32)
+            scores_bhtn = jnp.einsum(
+                "bhte,ne->bhtn", queries_bhte, r_ne, preferred_element_type=jnp.float32
+            )
         else:
             distances_nhd = jnp.einsum("ne,ehd->nhd", r_ne, w_ehd)
-            pairs = t * num_keys if visible_pairs is None else visible_pairs
-            # A score for each pair, where each query meets all distances that any query has.
-            with flops.needed(pairs, t * distances_n.size):
-                scores_bhtn = jnp.einsum("bhtd,nhd->bhtn", q_bhtd, distances_nhd, **_IN_FLOAT32)
+            scores_bhtn = _scores_of_distances(q_bhtd, distances_nhd, mask)
         return align_distances(scores_bhtn, num_keys)
+
+
+def _visible_pairs(q_bhtd: jax.Array, distances_nhd: jax.Array, mask: Mask) -> parts.Share:
+    """A score for each pair, where each query meets all distances that any query has."""
+    t, n = q_bhtd.shape[2], distances_nhd.shape[0]
+    return mask.visible_pairs(t, n + 1 - t), t * n
+
+
+@parts.part(parts.RELATIVE_POSITIONS, needed=_visible_pairs)
+def _scores_of_distances(q_bhtd: jax.Array, distances_nhd: jax.Array, mask: Mask) -> jax.Array:
+    return jnp.einsum("bhtd,nhd->bhtn", q_bhtd, distances_nhd, preferred_element_type=jnp.float32)
 
 
 def _frequencies(features: int, base: float) -> jax.Array:

@@ -31,7 +31,7 @@ KEY_AXES = ("batch", "heads", None, "kv")
 
 @struct.dataclass
 class KeysValues:
-    """What a sequence offers to be attended to.
+    """The keys and values of a sequence.
 
     Attributes:
       keys_bgsd: `[b, g, s, d]`; each head's slots are contiguous, so that one query's
@@ -43,7 +43,7 @@ class KeysValues:
     values_bgsd: jax.Array
 
     def written(self, new: "KeysValues", first_slot: jax.Array | int) -> "KeysValues":
-        """A copy in which `new` stands at the slots from `first_slot` on."""
+        """A copy with `new` written to the slots from `first_slot` on."""
         return jax.tree.map(
             lambda buffer, part: jax.lax.dynamic_update_slice(
                 buffer, part.astype(buffer.dtype), (0, 0, first_slot, 0)
@@ -131,7 +131,7 @@ def attention_weights(
     mask: Mask,
     bias_bhts: jax.Array | None = None,
 ) -> jax.Array:
-    """What `attend` weighs the values with, float32 `[b, h, t, s]`.
+    """The attention weights of `attend`, float32 `[b, h, t, s]`.
 
     0 for what is not allowed; a query that may attend to nothing weighs all alike. `attend` never
     holds all of them: this is to look at, not to train with.

@@ -1,1 +1,1 @@
-"""Layers, one after the other."""
+"""Stacks of layers, scanned or unrolled."""

@@ -1,4 +1,4 @@
-"""Layers that differ in turn, as one period that a stack repeats."""
+"""A group of layers that differ, which a stack repeats."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from flax import linen as nn
 from models.layers.block import Context, ModuleFactory
 
 
-class Period(nn.Module):
-    """Blocks one after the other, called like a single one.
+class LayerGroup(nn.Module):
+    """Consecutive layers that differ, called like a single one.
 
-    A stack of `num_layers // len(make_blocks)` periods is scanned like any other: GPT-3
+    A stack of `num_layers // len(make_blocks)` groups is scanned like any other: GPT-3
     alternates dense and banded attention, Switch dense and expert MLPs.
 
     Attributes:
-      make_blocks: each layer of the period, first to last.
+      make_blocks: each layer of the group, first to last.
     """
 
     make_blocks: tuple[ModuleFactory, ...]
@@ -27,7 +27,7 @@ class Period(nn.Module):
     def __call__(
         self, x_bte: jax.Array, context: Context, cache: tuple[Any, ...] | None = None
     ) -> tuple[jax.Array, tuple[Any, ...] | None]:
-        """The residual stream after the period, and its layers' caches if they were given."""
+        """The residual stream after the group, and its layers' caches if they were given."""
         caches = [None] * len(self.block) if cache is None else list(cache)
         for i, block in enumerate(self.block):
             x_bte, caches[i] = block(x_bte, context, caches[i])

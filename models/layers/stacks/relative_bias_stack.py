@@ -1,5 +1,6 @@
 """A stack whose layers share one bias for relative distances."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ from models.layers.block import Context, ModuleFactory, num_slots
 from models.layers.dropout import NO_DROPOUT, Dropout
 
 
-class BiasedStack(nn.Module):
+class RelativeBiasStack(nn.Module):
     """The encoder or the decoder of T5: a relative bias, layers, and the last norm.
 
     Called like a `Stack`.
@@ -35,7 +36,8 @@ class BiasedStack(nn.Module):
     def __call__(self, x_bte: jax.Array, context: Context) -> jax.Array:
         """From embeddings to the last norm, `[b, t, e]`."""
         length = x_bte.shape[1]
-        context = context.replace(bias_bhts=self.relative_position_bias(length, length))
+        bias_bhts = self.relative_position_bias(length, length)
+        context = dataclasses.replace(context, bias_bhts=bias_bhts)
         x_bte = self.final_norm(self.stack(x_bte, context))
         draw = context.enable_dropout and self.dropout.rate
         return self.dropout(x_bte, self.make_rng("dropout") if draw else None)
@@ -49,8 +51,9 @@ class BiasedStack(nn.Module):
     def decode(
         self, x_bte: jax.Array, context: Context, caches: list[Any]
     ) -> tuple[jax.Array, list[Any]]:
-        """The same as a call, for tokens that follow those in the caches."""
+        """Hidden states of tokens that follow those in the caches, and the new caches."""
         slots = num_slots(caches[0])
         bias_bhts = self.relative_position_bias(x_bte.shape[1], slots, context.first_slot)
-        x_bte, caches = self.stack.decode(x_bte, context.replace(bias_bhts=bias_bhts), caches)
+        context = dataclasses.replace(context, bias_bhts=bias_bhts)
+        x_bte, caches = self.stack.decode(x_bte, context, caches)
         return self.final_norm(x_bte), caches

@@ -1,4 +1,4 @@
-"""Equal layers, one after the other: scanned to train, unrolled to decode."""
+"""A stack of equal layers, scanned in training and unrolled in decoding."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +9,10 @@ from flax import linen as nn
 from models.errors import ModelError
 from models.layers.auxiliary_losses import AUXILIARY
 from models.layers.block import Context, LayerCache, ModuleFactory
-from models.layers.intermediates import ATTENTION, ROUTING
+from models.layers.intermediates import COLLECTION
 from models.layers.linear import STORED_PRODUCT
 
-# What the backward pass finds stored; the rest it computes again.
+# What is stored for the backward pass; the rest is computed again.
 REMAT_POLICIES = {
     "none": None,
     "dots": jax.checkpoint_policies.save_only_these_names(STORED_PRODUCT),
@@ -26,7 +26,7 @@ class Stack(nn.Module):
     """`num_layers` layers whose parameters are stacked on a first axis `layers`.
 
     Scanned, so that compile time does not grow with depth. A family whose layers alternate
-    passes a block that holds one period of them.
+    passes a `LayerGroup`.
 
     Attributes:
       make_block: one layer.
@@ -56,11 +56,12 @@ class Stack(nn.Module):
         def layer(block: nn.Module, x_bte: jax.Array, context: Context) -> tuple[jax.Array, None]:
             return block(x_bte, context)[0], None
 
-        if self.remat_policy != "none":
-            layer = nn.remat(layer, policy=REMAT_POLICIES[self.remat_policy], prevent_cse=False)
+        policy = REMAT_POLICIES[self.remat_policy]
+        if policy is not None:
+            layer = nn.remat(layer, policy=policy, prevent_cse=False)
         scanned = nn.scan(
             layer,
-            variable_axes=dict.fromkeys(("params", AUXILIARY, ATTENTION, ROUTING), 0),
+            variable_axes=dict.fromkeys(("params", AUXILIARY, COLLECTION), 0),
             split_rngs={"params": True, "dropout": True},
             in_axes=nn.broadcast,
             length=self.num_layers,
@@ -76,20 +77,22 @@ class Stack(nn.Module):
 
         Separate buffers, so that a decoding loop updates each of them in place.
         """
-        return [
+        caches: list[Any] = [
             block.apply(variables, batch_size, length, memory_bse, method="empty_cache")
             for block, variables in self._unrolled()
         ]
+        return caches
 
     def decode(
         self, x_bte: jax.Array, context: Context, caches: list[LayerCache]
     ) -> tuple[jax.Array, list[LayerCache]]:
         """The residual stream of tokens that follow those in the caches, and the new caches."""
-        new = []
+        new_caches = []
         for (block, variables), cache in zip(self._unrolled(), caches, strict=True):
-            x_bte, cache = block.apply(variables, x_bte, context, cache)
-            new.append(cache)
-        return x_bte, new
+            result: Any = block.apply(variables, x_bte, context, cache)
+            x_bte, new_cache = result
+            new_caches.append(new_cache)
+        return x_bte, new_caches
 
     def _unrolled(self) -> list[tuple[nn.Module, dict[str, Any]]]:
         params = self.variables["params"]

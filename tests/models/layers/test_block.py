@@ -21,7 +21,7 @@ from models.layers.dropout import Dropout
 from models.layers.linear import normal
 from models.layers.mlps import MLP
 from models.layers.norms import LayerNorm
-from models.layers.stacks.layer_group import Period
+from models.layers.stacks.layer_group import LayerGroup
 from models.layers.stacks.stack import Stack
 
 E = 6
@@ -99,7 +99,7 @@ def branches(window=None):
 def test_a_stack_of_periods_is_its_layers_one_after_the_other():
     """Dense and banded layers alternate, each with parameters of its own."""
     makers = [functools.partial(PreNormBlock, LayerNorm, *branches(window)) for window in (None, 2)]
-    stack = Stack(functools.partial(Period, tuple(makers)), num_layers=2)
+    stack = Stack(functools.partial(LayerGroup, tuple(makers)), num_layers=2)
     x = jax.random.normal(jax.random.key(0), (1, 7, E))
     variables = nn.unbox(stack.init(jax.random.key(1), x, CONTEXT))
     params = variables["params"]["layers"]

@@ -286,9 +286,16 @@ def test_who_asks_is_told_where_every_token_went():
     module = mixture(Capacity())
     x_bte = jnp.abs(tokens()) + 0.1
     params = everything_to_one_expert(module, x_bte)
-    apply = functools.partial(module.apply, mutable=[intermediates.ROUTING])
-    _, seen = jax.jit(apply)({"params": params}, x_bte)
-    (routing,) = jax.tree.leaves(seen, is_leaf=lambda node: "experts" in node)
+    apply = functools.partial(module.apply, mutable=[intermediates.COLLECTION])
+
+    @jax.jit
+    def routing_of(params):
+        (record,) = intermediates.collect(
+            intermediates.ROUTING, lambda: apply({"params": params}, x_bte)[1]
+        )
+        return record.value
+
+    routing = routing_of(params)
     assert (routing["experts"] == 2).all()
     # Twice a quarter of the tokens finds room in evaluation.
     assert routing["served"].mean() == 0.5

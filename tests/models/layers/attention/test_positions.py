@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from models.errors import ModelError
+from models.layers.attention.masks import Mask
 from models.layers.attention.positions import (
     RelativePositionBias,
     RelativePositionScores,
@@ -124,7 +125,8 @@ def test_relative_scores_are_transformer_xls(rows):
     params = {"kernel": w, "content_bias": u, "distance_bias": v}
     q = rng.normal(size=(2, heads, rows, units))
     first = 3
-    scores = module.apply({"params": params}, jnp.asarray(q, jnp.float32), keys, first)
+    mask = Mask(causal=True, first_query=first)
+    scores = module.apply({"params": params}, jnp.asarray(q, jnp.float32), keys, mask)
     for t in range(rows):
         for s in range(keys):
             angles = (first + t - s) / 10000 ** (np.array([0, 2, 4]) / embed)
