@@ -13,7 +13,7 @@ from typing import Any, Literal, TextIO
 import jax
 
 from t5x_like import checkpoints
-from t5x_like.decoding import Greedy, Strategy, TextCodec, generate_text, prepare
+from t5x_like.decoding import Greedy, Strategy, TextCodec, generate_text, prepare, prompts_of
 from t5x_like.errors import UserError
 from t5x_like.host import compilation_cache
 from t5x_like.host.progress import ProgressBar
@@ -94,6 +94,7 @@ def infer(
         _check_length(total, input_path, output_path, done)
     compilation_cache.enable()
     partitioner = partitioner or Partitioner()
+    prompts_of(model)  # refuses a model that writes no text
     codec = TextCodec.for_task(task, model, task_feature_lengths)
     params, _ = checkpoints.load_params(model_dir, model, partitioner, step)
 

@@ -174,6 +174,28 @@ class UsesFrozen(Model, Protocol):
         """As `Model.loss`, with each frozen model's parameters by name."""
 
 
+@runtime_checkable
+class ShowsAttention(Model, Protocol):
+    """A model whose attention can be looked at."""
+
+    def attention_weights(self, params: Params, batch: Batch) -> Mapping[str, Array]:
+        """Float32 `[layers, b, h, t, s]`: `decoder`, `encoder`, `cross`, those that there are."""
+
+
+@runtime_checkable
+class ShowsRouting(Model, Protocol):
+    """A model that may have experts."""
+
+    def routing(
+        self, params: Params, batch: Batch
+    ) -> Mapping[str, Mapping[int, Mapping[str, Array]]]:
+        """What routers of experts decide: side (`encoder`, `decoder`), layer, and by name.
+
+        Layers count from 0. `experts` int32, `gates` float32 and `served` bool `[b, t, k]`, and
+        `probabilities` float32 `[b, t, experts]`. Empty without experts.
+        """
+
+
 class FrozenSource(Protocol):
     """Where the parameters of a frozen model come from."""
 

@@ -10,7 +10,7 @@ run.attention(["That is good."])
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strat
 from t5x_like.decoding.scoring import score_text
 from t5x_like.errors import UserError
 from t5x_like.host import files
-from t5x_like.protocols import Mixture, Model, Params, Task
+from t5x_like.protocols import Decodes, Mixture, Model, Params, Task
 from t5x_like.training import metrics_log
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Run:
           seed: of what is drawn.
         """
         found = generate_text(
-            self.model,
+            cast(Decodes, self.model),
             self.params,
             self.codec,
             texts,
@@ -157,7 +157,7 @@ class Run:
     ) -> np.ndarray:
         """The natural-log likelihood of each target given its input, float64 `[len(targets)]`."""
         found: list[Any] = score_text(
-            self.model,
+            cast(Decodes, self.model),
             self.params,
             self.codec,
             targets=targets,

@@ -180,8 +180,10 @@ class Family:
         try:
             kind = self.model_class(config)
             # What is published was trained to predict every token from those before it.
-            causal = {"input_attention": "causal"} if issubclass(kind, DecoderOnly) else {}
-            return kind(**self.fields(config), **causal)
+            fields = dict(self.fields(config))
+            if issubclass(kind, DecoderOnly):
+                fields["input_attention"] = "causal"
+            return kind(**fields)
         except KeyError as error:
             raise ModelError(f"{source}: config.json lacks the option {error}.") from error
 

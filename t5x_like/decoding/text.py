@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from t5x_like.data import formats
 from t5x_like.decoding.generate import generate
-from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.strategies import Greedy, Strategy
 from t5x_like.errors import UserError
-from t5x_like.protocols import Decodes, Feature, Mixture, Task
+from t5x_like.protocols import Decodes, Feature, Mixture, Model, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,16 +33,15 @@ class TextCodec:
     def for_task(
         cls,
         task: Task | Mixture,
-        model: Decodes,
+        model: Model,
         task_feature_lengths: Mapping[str, int] | None = None,
     ) -> "TextCodec":
         """The codec of a task; of a mixture, that of its first task (all must share features).
 
         Raises:
-          UserError: the model writes no text; the task has no `targets`, or lacks the `inputs`
-            that the model needs.
+          UserError: the task has no `targets`, or lacks the `inputs` that the model needs.
         """
-        prompts = prompts_of(model)
+        prompts = formats.find(model.batch_format).prompts
         task, _ = task.tasks[0]
         features = task.output_features
         if "targets" not in features:
@@ -50,16 +49,15 @@ class TextCodec:
                 f"task {task.name!r} has the features {sorted(features)}; "
                 "generating needs 'targets'"
             )
-        if prompts.needs_inputs and "inputs" not in features:
+        if prompts is not None and prompts.needs_inputs and "inputs" not in features:
             raise UserError(
                 f"task {task.name!r} has the features {sorted(features)}; "
                 f"{type(model).__name__} needs 'inputs' as well"
             )
         inputs = features.get("inputs")
         length = (task_feature_lengths or {}).get("inputs") if inputs is not None else None
-        return cls(
-            inputs, features["targets"], prompts.bidirectional and inputs is not None, length
-        )
+        bidirectional = prompts is not None and prompts.bidirectional and inputs is not None
+        return cls(inputs, features["targets"], bidirectional, length)
 
     @property
     def start_id(self) -> int:

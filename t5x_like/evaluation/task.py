@@ -12,7 +12,7 @@ from t5x_like.decoding import Greedy, Strategy
 from t5x_like.evaluation.generation import Prediction, predict_text, task_metrics
 from t5x_like.evaluation.loss import mean_metrics
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Model, Params, Task
+from t5x_like.protocols import Decodes, Model, Params, Task
 
 Values = dict[str, float]
 
@@ -101,7 +101,7 @@ def _evaluate_task(
         return TaskResult(task.name, values, [])
 
     examples, predictions = predict_text(
-        model,
+        cast(Decodes, model),
         params,
         dataset,
         partitioner=partitioner,

@@ -14,8 +14,7 @@ from t5x_like.partitioning import Partitioner, split_boxes
 from t5x_like.protocols import Carry, Model, Params
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """A pytree.
 
     Attributes:

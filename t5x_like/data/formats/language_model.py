@@ -119,8 +119,8 @@ class BoundContiguous:
         """The targets, and as a label the token `before` them; absent at a track's beginning."""
         before = example.get("before")
         labels = {
-            "continues": np.int32(before is not None),
-            "before": np.int32(self.facts.start_id if before is None else before),
+            "continues": np.asarray(before is not None, np.int32),
+            "before": np.asarray(self.facts.start_id if before is None else before, np.int32),
         }
         return Item((example["targets"],), labels=labels)
 

@@ -25,7 +25,7 @@ from t5x_like.distributed.preemption import Preempted, stop_on_signal
 from t5x_like.errors import UserError
 from t5x_like.host import compilation_cache, xla_flags
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Metrics
+from t5x_like.protocols import Metrics, carries
 from t5x_like.scaling.sweeps.trace_merging import NotMergeable, merge_traces
 from t5x_like.training import state as train_state
 from t5x_like.training.plan import TrainingPlan
@@ -113,6 +113,11 @@ def joint_step(plans: Sequence[TrainingPlan], at_once: int) -> JointStep:
       UserError: the optimizers differ in more than numbers.
     """
     plan = plans[0]
+    if carries(plan.model) or plan.frozen:
+        raise UserError(
+            f"runs of {type(plan.model).__name__} are trained one by one: it carries a state from "
+            "batch to batch, or reads frozen models."
+        )
     state = train_state.abstract_state(plan.model, plan.optimizer, plan.partitioner)
     gradient = mean_gradient(plan.model, plan.num_microbatches)
     updates = [state_update(plan.model, each.optimizer) for each in plans]
@@ -127,7 +132,7 @@ def joint_step(plans: Sequence[TrainingPlan], at_once: int) -> JointStep:
     def one(run: tuple[TrainState, Any, jax.Array, jax.Array]) -> tuple[TrainState, Metrics]:
         state, batch, seed_key, which = run
         key = jax.random.fold_in(seed_key, state.step)
-        gradients, metrics = gradient(state.params, batch, key)
+        gradients, metrics, _ = gradient(state, batch, key)
         state, own_metrics = update(which, state, gradients)
         return state, {**metrics, **own_metrics}
 

@@ -1,45 +1,22 @@
-"""Attention maps of a model over given texts, and the routing of their tokens to experts.
-
-Shapes: `h` heads, `t` tokens that the decoder reads, `s` tokens that the encoder reads.
-"""
+"""The routing of the tokens of given texts to experts."""
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from t5x_like.data.formats.prompts import bucket_length, encoder_batch, right_padded
-from t5x_like.decoding import TextCodec, prompts_of
+from t5x_like.decoding import TextCodec
 from t5x_like.errors import UserError
-from t5x_like.protocols import Batch, Model, Params
+from t5x_like.interpretability.reading import as_text, read
+from t5x_like.protocols import Batch, Model, Params, ShowsRouting
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SIDES = ("encoder", "decoder")
-
-
-@dataclasses.dataclass(frozen=True)
-class AttentionMaps:
-    """The attention weights of all heads over one text; those of each query sum to 1.
-
-    Attributes:
-      decoder_tokens: as text, what the decoder reads, the start token first.
-      decoder: float32 `[layers, h, t, t]`, from a query (third axis) to keys (fourth).
-      encoder_tokens: what the encoder reads; None without one.
-      encoder: `[layers, h, s, s]`.
-      cross: `[layers, h, t, s]`, from the decoder's tokens to the encoder's.
-    """
-
-    decoder_tokens: list[str]
-    decoder: np.ndarray
-    encoder_tokens: list[str] | None = None
-    encoder: np.ndarray | None = None
-    cross: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,45 +85,6 @@ class Routing:
         return liked.reset_index(drop=True)
 
 
-def attention_maps(
-    model: Model,
-    params: Params,
-    codec: TextCodec,
-    texts: Sequence[str],
-    targets: Sequence[str] | None = None,
-) -> list[AttentionMaps]:
-    """Computes the attention weights of every layer and head over each text.
-
-    Args:
-      model: a `Model`.
-      params: its parameters.
-      codec: from text to tokens.
-      texts: what the encoder reads, or the decoder first.
-      targets: what the decoder reads after them; None: nothing.
-
-    Raises:
-      UserError: not as many targets as texts, or more tokens than the model has positions.
-    """
-    rows, batch = _read(model, codec, texts, targets)
-    weights = jax.device_get(_attention_weights(model, params, batch))
-    maps = []
-    for i, row in enumerate(zip(*rows.values(), strict=True)):
-        tokens = dict(zip(rows, row, strict=True))
-        text = {side: _as_text(codec, side, ids) for side, ids in tokens.items()}
-        t = len(tokens["decoder"])
-        found = AttentionMaps(text["decoder"], weights["decoder"][:, i, :, :t, :t])
-        if "encoder" in tokens:
-            s = len(tokens["encoder"])
-            found = dataclasses.replace(
-                found,
-                encoder_tokens=text["encoder"],
-                encoder=weights["encoder"][:, i, :, :s, :s],
-                cross=weights["cross"][:, i, :, :t, :s],
-            )
-        maps.append(found)
-    return maps
-
-
 def routing(
     model: Model,
     params: Params,
@@ -170,15 +108,17 @@ def routing(
     """
     import pandas as pd
 
-    rows, batch = _read(model, codec, texts, targets)
-    found = jax.device_get(_routing(model, params, batch))
+    rows, batch = read(model, codec, texts, targets)
+    found = (
+        jax.device_get(_routing(model, params, batch)) if isinstance(model, ShowsRouting) else {}
+    )
     if not found:
         raise UserError(f"{type(model).__name__} has no experts: nothing is routed.")
     parts = []
     for side in SIDES:
         for layer, decided in sorted(found.get(side, {}).items()):
             for i, ids in enumerate(rows[side]):
-                parts.append(_routed(side, layer, i, ids, _as_text(codec, side, ids), decided))
+                parts.append(_routed(side, layer, i, ids, as_text(codec, side, ids), decided))
                 num_experts = decided["probabilities"].shape[-1]
     return Routing(pd.concat(parts, ignore_index=True), num_experts)
 
@@ -210,51 +150,5 @@ def _routed(
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _attention_weights(model: Model, params: Params, batch: Batch) -> Any:
-    return model.attention_weights(params, batch)
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def _routing(model: Model, params: Params, batch: Batch) -> Any:
+def _routing(model: ShowsRouting, params: Params, batch: Batch) -> Any:
     return model.routing(params, batch)
-
-
-def _read(
-    model: Model,
-    codec: TextCodec,
-    texts: Sequence[str],
-    targets: Sequence[str] | None,
-) -> tuple[dict[str, list[list[int]]], dict[str, np.ndarray]]:
-    """Tokenizes the texts, and makes a batch that is padded on the right."""
-    if not texts:
-        raise UserError("no text was given: give at least one.")
-    if targets is not None and len(targets) != len(texts):
-        raise UserError(f"{len(targets)} targets were given for {len(texts)} texts.")
-    sources = [codec.encode(text) for text in texts]
-    # The end token is only predicted, never read.
-    written = [list(codec.targets.vocabulary.encode(text)) for text in targets or [""] * len(texts)]
-    pairs = list(zip(sources, written, strict=True))
-    batch: dict[str, np.ndarray] = {}
-    if prompts_of(model).needs_inputs:
-        rows = {"encoder": sources, "decoder": [[codec.start_id, *ids] for ids in written]}
-        batch |= encoder_batch(sources)
-    else:
-        rows = {"decoder": [[codec.start_id, *source, *ids] for source, ids in pairs]}
-    longest = max(len(ids) for ids in rows["decoder"])
-    if model.max_length is not None and longest > model.max_length:
-        raise UserError(
-            f"a text of {longest} tokens, where the model has {model.max_length} positions: "
-            "shorten it."
-        )
-    length = min(bucket_length(longest), model.max_length or math.inf)
-    batch["decoder_input_tokens"] = right_padded(rows["decoder"], int(length))
-    if codec.bidirectional_prompt:
-        prompts = [[1] * (1 + len(source)) for source in sources]
-        batch["decoder_causal_attention"] = right_padded(prompts, int(length))
-    return rows, batch
-
-
-def _as_text(codec: TextCodec, side: str, ids: Sequence[int]) -> list[str]:
-    """The text of each token; its id, such as `<1>`, for tokens without text."""
-    feature = codec.inputs if side == "encoder" and codec.inputs else codec.targets
-    return [feature.vocabulary.decode([i]) or f"<{i}>" for i in ids]

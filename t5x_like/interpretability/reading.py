@@ -1,0 +1,64 @@
+"""Texts as a model reads them, padded on the right."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from t5x_like.data import formats
+from t5x_like.data.formats.prompts import bucket_length, encoder_batch, right_padded
+from t5x_like.decoding import TextCodec
+from t5x_like.errors import UserError
+from t5x_like.protocols import Model
+
+
+def read(
+    model: Model,
+    codec: TextCodec,
+    texts: Sequence[str],
+    targets: Sequence[str] | None,
+) -> tuple[dict[str, list[list[int]]], dict[str, np.ndarray]]:
+    """Tokenizes the texts, and makes a batch that is padded on the right."""
+    if not texts:
+        raise UserError("no text was given: give at least one.")
+    if targets is not None and len(targets) != len(texts):
+        raise UserError(f"{len(targets)} targets were given for {len(texts)} texts.")
+    sources = [codec.encode(text) for text in texts]
+    layout = formats.find(model.batch_format).prompts
+    if layout is None:  # an encoder alone
+        rows = {"encoder": sources}
+        _check_length(model, sources)
+        return rows, encoder_batch(sources)
+    # The end token is written, and not read.
+    written = [list(codec.targets.vocabulary.encode(text)) for text in targets or [""] * len(texts)]
+    pairs = list(zip(sources, written, strict=True))
+    batch: dict[str, np.ndarray] = {}
+    if layout.needs_inputs:
+        rows = {"encoder": sources, "decoder": [[codec.start_id, *ids] for ids in written]}
+        batch |= encoder_batch(sources)
+    else:
+        rows = {"decoder": [[codec.start_id, *source, *ids] for source, ids in pairs]}
+    longest = _check_length(model, rows["decoder"])
+    length = min(bucket_length(longest), model.max_length or math.inf)
+    batch["decoder_input_tokens"] = right_padded(rows["decoder"], int(length))
+    if codec.bidirectional_prompt:
+        prompts = [[1] * (1 + len(source)) for source in sources]
+        batch["decoder_causal_attention"] = right_padded(prompts, int(length))
+    return rows, batch
+
+
+def _check_length(model: Model, rows: Sequence[Sequence[int]]) -> int:
+    """The longest row, which the model must have positions for."""
+    longest = max(len(ids) for ids in rows)
+    if model.max_length is not None and longest > model.max_length:
+        raise UserError(
+            f"a text of {longest} tokens, where the model has {model.max_length} positions: "
+            "shorten it."
+        )
+    return longest
+
+
+def as_text(codec: TextCodec, side: str, ids: Sequence[int]) -> list[str]:
+    """The text of each token; its id, such as `<1>`, for tokens without text."""
+    feature = codec.inputs if side == "encoder" and codec.inputs else codec.targets
+    return [feature.vocabulary.decode([i]) or f"<{i}>" for i in ids]
