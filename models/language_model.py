@@ -51,6 +51,10 @@ class LanguageModel(Model, kw_only=True):
         """The matrix from `hidden_states` to logits, float32 `[e, v]`."""
         raise NotImplementedError
 
+    def output_bias(self) -> Array | None:
+        """What is added to the logits, float32 `[v]`; None where there is none."""
+        return None
+
     def prefill(self, batch: Batch, max_decode_length: int) -> Cache:
         """See `init_cache`."""
         raise NotImplementedError
@@ -67,14 +71,14 @@ class LanguageModel(Model, kw_only=True):
         Raises:
           ModelError: a feature is missing.
         """
-        x_bte, kernel_ev = self._output_factors(**features)
-        logits_btv = embeddings.logits(x_bte, kernel_ev)
+        output = self._output_factors(**features)
+        logits_btv = embeddings.logits(*output)
         return nn.with_logical_constraint(logits_btv, ("batch", "length", "vocab"))
 
-    def _output_factors(self, **features: Any) -> tuple[Array, Array]:
-        """The two factors of the logits: `hidden_states` and `output_kernel`."""
+    def _output_factors(self, **features: Any) -> tuple[Array, Array, Array | None]:
+        """What the logits are made of: `hidden_states`, `output_kernel` and `output_bias`."""
         self.check_features(features)
-        return self.hidden_states(**features), self.output_kernel()
+        return self.hidden_states(**features), self.output_kernel(), self.output_bias()
 
     @nn.nowrap
     def logits(self, params: Params, batch: Batch) -> Array:
@@ -153,7 +157,7 @@ class LanguageModel(Model, kw_only=True):
         Returns:
           See `losses.summed_cross_entropy`; and the layers' own metrics.
         """
-        (x_bte, kernel_ev), reported = self.apply(
+        output, reported = self.apply(
             {"params": params},
             **batch,
             enable_dropout=rng is not None,
@@ -161,18 +165,23 @@ class LanguageModel(Model, kw_only=True):
             mutable=[auxiliary_losses.AUXILIARY],
             method="_output_factors",
         )
-        return self.loss_of(x_bte, kernel_ev, batch, reported)
+        return self.loss_of(output, batch, reported)
 
     @nn.nowrap
     def loss_of(
-        self, x_bte: Array, kernel_ev: Array, batch: Batch, reported: Mapping[str, Any]
+        self,
+        output: tuple[Array, Array, Array | None],
+        batch: Batch,
+        reported: Mapping[str, Any],
     ) -> tuple[dict[str, Array], losses.Metrics]:
-        """`loss`, from what the logits are the product of and what layers reported."""
+        """`loss`, from what the logits are made of and what layers reported."""
+        x_bte, kernel_ev, bias_v = output
         loss, metrics = losses.output_cross_entropy(
             x_bte,
             kernel_ev,
             batch["decoder_target_tokens"],
             _loss_weights(batch),
+            bias_v=bias_v,
             z_loss=self.z_loss,
             label_smoothing=self.label_smoothing,
             num_chunks=self.logit_chunks,
@@ -228,7 +237,7 @@ class LanguageModel(Model, kw_only=True):
         kernel_ev = self.variables["params"].get(OUTPUT_KERNEL)
         if kernel_ev is None:
             kernel_ev = self.output_kernel()
-        return embeddings.logits(x_bte, kernel_ev), cache
+        return embeddings.logits(x_bte, kernel_ev, self.output_bias()), cache
 
 
 def _loss_weights(batch: Batch) -> Array:

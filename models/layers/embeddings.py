@@ -70,15 +70,34 @@ class OutputKernel(nn.Module):
         )
 
 
+class OutputBias(nn.Module):
+    """A vector `[v]` that is added to the logits.
+
+    Attributes:
+      vocab_size: how many tokens.
+      bias_init: initial values.
+    """
+
+    vocab_size: int
+    bias_init: Initializer = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self) -> jax.Array:
+        """The vector, float32."""
+        return self.param("bias", axis_names(("vocab",), self.bias_init), (self.vocab_size,))
+
+
 @parts.part(parts.HEAD)
-def logits(x_bte: jax.Array, kernel_ev: jax.Array) -> jax.Array:
+def logits(x_bte: jax.Array, kernel_ev: jax.Array, bias_v: jax.Array | None = None) -> jax.Array:
     """Scores of the vocabulary: products in the dtype of `x`, summed in float32.
 
     Args:
       x_bte: `[..., e]`, the residual stream after its last norm.
       kernel_ev: `[e, v]`, float32.
+      bias_v: `[v]`, float32; added if there is one.
 
     Returns:
       float32 `[..., v]`.
     """
-    return dense(x_bte, kernel_ev.astype(x_bte.dtype), "float32")
+    logits_v = dense(x_bte, kernel_ev.astype(x_bte.dtype), "float32")
+    return logits_v if bias_v is None else logits_v + bias_v

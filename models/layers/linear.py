@@ -18,6 +18,15 @@ def normal(stddev: float) -> Initializer:
     return nn.initializers.normal(stddev)
 
 
+def uniform(bound: float) -> Initializer:
+    """Draws evenly from between `-bound` and `bound`."""
+
+    def draw(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, tuple(shape), dtype, -bound, bound)
+
+    return draw
+
+
 def axis_names(names: Sequence[str | None], initializer: Initializer) -> Initializer:
     """The initializer with logical axis names attached to what it makes."""
     return nn.with_logical_partitioning(initializer, tuple(names))

@@ -1,6 +1,6 @@
 """A stack of equal layers, scanned in training and unrolled in decoding."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -20,6 +20,19 @@ REMAT_POLICIES = {
 }
 
 LAYERS = "layers"
+
+
+def policy_of(name: str) -> Callable[..., bool] | None:
+    """The named policy of rematerialization; None stores everything.
+
+    Raises:
+      ModelError: an unknown name.
+    """
+    if name not in REMAT_POLICIES:
+        raise ModelError(
+            f"unknown remat_policy {name!r}: choose one of {', '.join(map(repr, REMAT_POLICIES))}."
+        )
+    return REMAT_POLICIES[name]
 
 
 class Stack(nn.Module):
@@ -43,11 +56,7 @@ class Stack(nn.Module):
 
     def setup(self) -> None:
         """Makes the one block that is scanned."""
-        if self.remat_policy not in REMAT_POLICIES:
-            raise ModelError(
-                f"unknown remat_policy {self.remat_policy!r}: choose one of "
-                f"{', '.join(map(repr, REMAT_POLICIES))}."
-            )
+        self.policy = policy_of(self.remat_policy)
         self.layers = self.make_block()
 
     def __call__(self, x_bte: jax.Array, context: Context) -> jax.Array:
@@ -56,9 +65,8 @@ class Stack(nn.Module):
         def layer(block: nn.Module, x_bte: jax.Array, context: Context) -> tuple[jax.Array, None]:
             return block(x_bte, context)[0], None
 
-        policy = REMAT_POLICIES[self.remat_policy]
-        if policy is not None:
-            layer = nn.remat(layer, policy=policy, prevent_cse=False)
+        if self.policy is not None:
+            layer = nn.remat(layer, policy=self.policy, prevent_cse=False)
         scanned = nn.scan(
             layer,
             variable_axes=dict.fromkeys(("params", AUXILIARY, COLLECTION), 0),

@@ -1,0 +1,1 @@
+"""Recurrent layers: cells, their scan over time, and layers of them."""

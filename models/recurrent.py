@@ -1,0 +1,194 @@
+"""Recurrent language models: layers of RNN, LSTM or GRU cells (Zaremba et al. 2014)."""
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from models import losses
+from models.errors import ModelError
+from models.language_model import Cache, LanguageModel
+from models.layers.dropout import Dropout
+from models.layers.embeddings import Embed, OutputBias, OutputKernel
+from models.layers.linear import uniform
+from models.layers.recurrent.cells import LSTM, Cell
+from models.layers.recurrent.stack import RecurrentStack, States, initial_states
+from models.layers.recurrent.time_scan import steps_of_segments
+from models.model import Array, Batch, Params
+
+
+class RecurrentLM(LanguageModel):
+    """A language model whose memory is the state of recurrent layers.
+
+    A state of zeros stands before every text: packed rows set it back where the segment changes,
+    and padding leaves it as it is. It is also the decoding cache, and the carry of the engine's
+    protocol `Carries`.
+
+    The defaults are the medium model of Zaremba et al. 2014, section 4.1. Dropout is on what
+    goes into each layer and into the output, and never on the state.
+
+    Attributes:
+      cell: of every layer, such as `layers.recurrent.cells.LSTM()`.
+      num_layers: how many.
+      embed_dim: size of a token's vector.
+      hidden_dim: units of a layer; None is `embed_dim`.
+      init_scale: all parameters are drawn evenly from between plus and minus this.
+      tied_output: whether the output's matrix is the embeddings'.
+      use_output_bias: whether the output adds a bias.
+      carries: whether training and evaluation hand the state from batch to batch, over rows that
+        continue those of the batch before (truncated back-propagation through time); else every
+        row begins with a state of zeros.
+      remat_policy: "dots" stores the products and states of all tokens, "full" the hidden states
+        that pass between layers.
+      scan_unroll: tokens for each turn of the loop over time.
+    """
+
+    input_features: ClassVar[tuple[str, ...]] = ("decoder_input_tokens",)
+
+    cell: Cell = LSTM()
+    num_layers: int = 2
+    embed_dim: int = 650
+    hidden_dim: int | None = None
+    init_scale: float = 0.05
+    tied_output: bool = False
+    use_output_bias: bool = True
+    carries: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks what no model can be built with.
+
+        Raises:
+          ModelError: a cell that is none, or a tied output of another width.
+        """
+        if not isinstance(self.cell, Cell):
+            raise self.refused("cell", "it must be a cell, such as cells.LSTM()")
+        if self.tied_output and self.hidden_dim not in (None, self.embed_dim):
+            raise ModelError(
+                f"RecurrentLM.tied_output needs layers as wide as the embeddings, but hidden_dim "
+                f"is {self.hidden_dim} and embed_dim {self.embed_dim}: make them equal, or set "
+                "tied_output to False."
+            )
+        super().__post_init__()
+
+    def setup(self) -> None:
+        """Makes embeddings, layers and the output."""
+        draw = uniform(self.init_scale)
+        self.token_embedder = Embed(self.vocab_size, self.embed_dim, draw, self.dtype)
+        self.decoder = RecurrentStack(
+            self.cell,
+            self._units,
+            self.num_layers,
+            draw,
+            Dropout(self.dropout_rate),
+            self.remat_policy,
+            self.scan_unroll,
+            self.dtype,
+        )
+        if not self.tied_output:
+            self.output = OutputKernel(self.vocab_size, self._units, draw)
+        if self.use_output_bias:
+            self.logit_bias = OutputBias(self.vocab_size, draw)
+
+    @property
+    def batch_format(self) -> str:
+        """Packed or separate texts; with `carries`, rows that continue those before."""
+        return "contiguous_language_model" if self.carries else "causal_language_model"
+
+    @property
+    def _units(self) -> int:
+        return self.hidden_dim or self.embed_dim
+
+    # Inside `apply`.
+
+    def output_kernel(self) -> Array:
+        """The matrix from `hidden_states` to logits, `[f, v]`."""
+        return self.token_embedder.output_kernel() if self.tied_output else self.output()
+
+    def output_bias(self) -> Array | None:
+        """The bias of the output, `[v]`, if it has one."""
+        return self.logit_bias() if self.use_output_bias else None
+
+    def hidden_states(self, **features: Any) -> Array:
+        """The last layer's hidden states, `[b, t, f]`, from a state of zeros."""
+        return self.hidden_states_and_carry(**features)[0]
+
+    def hidden_states_and_carry(
+        self,
+        *,
+        decoder_input_tokens: Array,
+        decoder_segment_ids: Array | None = None,
+        row_continues: Array | None = None,
+        carry: States | None = None,
+        enable_dropout: bool = False,
+        **_: Array,
+    ) -> tuple[Array, States]:
+        """The last layer's hidden states, and the state after each row's last token.
+
+        Args:
+          decoder_input_tokens: int `[b, t]`.
+          decoder_segment_ids: int `[b, t]`, 0 on padding; None is one text a row. The first text
+            of a row goes on from `carry`.
+          row_continues: int `[b]`, 0 on the rows that begin with a state of zeros and not with
+            `carry`; None is 1 on all.
+          carry: the state before the first token; None is `initial_carry`.
+          enable_dropout: needs an rng `dropout`.
+
+        Returns:
+          `[b, t, f]`, and a tree like `carry`.
+        """
+        if carry is None:
+            carry = self.initial_carry(decoder_input_tokens.shape[0])
+        elif row_continues is not None:
+            begins_b1 = row_continues[:, None] == 0
+            carry = jax.tree.map(lambda a_bf: jnp.where(begins_b1, 0, a_bf), carry)
+        steps = None if decoder_segment_ids is None else steps_of_segments(decoder_segment_ids)
+        x_bte = self.token_embedder(decoder_input_tokens)
+        return self.decoder(x_bte, carry, steps, enable_dropout)
+
+    def prefill(self, batch: Batch, max_decode_length: int) -> Cache:
+        """Reads the prompt; the state is of the same size for any number of tokens."""
+        if not batch["decoder_input_tokens"].shape[1]:
+            return self.initial_carry(batch["decoder_input_tokens"].shape[0])
+        return self.hidden_states_and_carry(**batch)[1]
+
+    def decode(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
+        """The hidden states of the next tokens, and the state after them."""
+        return self.hidden_states_and_carry(decoder_input_tokens=tokens_bt, carry=cache)
+
+    # What the engine calls.
+
+    @nn.nowrap
+    def initial_carry(self, rows: int) -> States:
+        """The state before the first token: zeros, float32 `[rows, hidden_dim]` each."""
+        return initial_states(self.cell, self.num_layers, rows, self._units)
+
+    @nn.nowrap
+    def loss_and_carry(
+        self, params: Params, batch: Batch, carry: States, rng: Array | None = None
+    ) -> tuple[dict[str, Array], losses.Metrics, States]:
+        """The summed loss and metrics of rows that go on from a state, and the state after them.
+
+        Args:
+          params: as `init` makes them.
+          batch: see `LanguageModel.loss`; with `row_continues` `[b]`, rows where it is 0 begin
+            with a state of zeros.
+          carry: of the batch before, or `initial_carry`. No gradient flows into it.
+          rng: for dropout, of which there is none without it.
+        """
+        output, carry = self.apply(
+            {"params": params},
+            **batch,
+            carry=jax.lax.stop_gradient(carry),
+            enable_dropout=rng is not None,
+            rngs={} if rng is None else {"dropout": rng},
+            method="_output_and_carry",
+        )
+        return *self.loss_of(output, batch, {}), carry
+
+    def _output_and_carry(
+        self, **features: Any
+    ) -> tuple[tuple[Array, Array, Array | None], States]:
+        self.check_features(features)
+        x_bte, carry = self.hidden_states_and_carry(**features)
+        return (x_bte, self.output_kernel(), self.output_bias()), carry
