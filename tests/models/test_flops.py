@@ -15,6 +15,7 @@ from models.layers import parts
 from models.layers.attention import softmax_attention
 from models.layers.attention.masks import Mask
 from models.layers.dispatch import Capacity
+from models.recurrent import RecurrentLM
 from models.switch import MoE, Switch
 from models.t5 import T5_1_1
 from t5x_like.config.gin_files import packaged_gin_configs
@@ -73,6 +74,19 @@ def test_t5_by_hand():
     }
     hidden = 3 * (t * t - t * (t + 1) // 2) * 4 * inner
     assert counted["attention_scores"].needed == rows * (expected["attention_scores"] - hidden)
+
+
+def test_a_recurrent_layer_counts_every_turn_of_its_loop():
+    """For each token and layer 2·4h(i + h): four gates read the input and the hidden state."""
+    v, i, h, t, rows = 61, 24, 40, 16, 3
+    model = RecurrentLM(vocab_size=v, embed_dim=i, hidden_dim=h, num_layers=2)
+    counted = model.forward_flops(decoder_row(t, rows))
+    layers = 2 * 4 * h * (i + h) + 2 * 4 * h * (h + h)
+    assert counted.pop("head") == (rows * t * 2 * h * v,) * 2
+    assert sum(part.full for part in counted.values()) == rows * t * layers
+    # So the cost of a token does not depend on the length of its row.
+    step = model.step_flops(decoder_row(t, rows))
+    assert model.step_flops(decoder_row(5 * t, rows)) == 5 * step
 
 
 def test_gophers_distances_are_projected_once_for_all_rows():

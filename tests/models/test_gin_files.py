@@ -64,6 +64,7 @@ PUBLISHED = {
     "models/pythia/6.9b.gin": 6857302016,
     "models/pythia/12b.gin": 11846072320,
     "models/gpt_neox/20b.gin": 20554567680,
+    "models/lstm/zaremba_large.gin": 66022000,
     "models/switch/base.gin": 7.4e9,
     "models/switch/large.gin": 26e9,
     "models/switch/xxl.gin": 395e9,

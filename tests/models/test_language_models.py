@@ -17,6 +17,7 @@ from models.lamda import LaMDA
 from models.layers.dispatch import Capacity
 from models.llama import LLaMA
 from models.palm import PaLM
+from models.recurrent import RecurrentLM
 from models.switch import Switch
 from models.t5 import T5, T5_1_1
 from models.transformer import Transformer
@@ -63,6 +64,7 @@ FAMILIES = {
     "gpt_neox": functools.partial(decoder, GPTNeoX, rotary_pct=0.5),
     "transformer": functools.partial(encoder_decoder, Transformer, label_smoothing=0.0),
     "bart": functools.partial(encoder_decoder, BART, max_length=32),
+    "lstm": functools.partial(RecurrentLM, vocab_size=V, embed_dim=24, hidden_dim=32),
     # Nothing dropped, and no loss but that of the targets: what is Switch's own is tested apart.
     "switch": functools.partial(
         t5, Switch, num_experts=4, dispatch=Capacity(4.0, 4.0), load_balance=0.0

@@ -57,20 +57,22 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class RNN(Cell):
-    """`h' = tanh(W x + U h + b)` (Elman 1990).
-
-    Attributes:
-      activation: elementwise; `jax.nn.sigmoid` is the other usual one.
-    """
+    """`h' = tanh(W x + U h + b)`, the vanilla recurrent network."""
 
     gates = 1
-
-    activation: Callable[[jax.Array], jax.Array] = jnp.tanh
+    activation: ClassVar[Callable[[jax.Array], jax.Array]] = staticmethod(jnp.tanh)
 
     def __call__(self, state: State, x_bqf: jax.Array, product: Product) -> State:
         """See `Cell`."""
         sum_bqf = _sum(x_bqf, product(state["hidden"], ALL_GATES))
         return {"hidden": self.activation(sum_bqf[:, 0])}
+
+
+@dataclasses.dataclass(frozen=True)
+class SigmoidRNN(RNN):
+    """`h' = sigmoid(W x + U h + b)` (Elman 1990)."""
+
+    activation = staticmethod(jax.nn.sigmoid)
 
 
 @dataclasses.dataclass(frozen=True)

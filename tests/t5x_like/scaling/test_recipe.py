@@ -35,6 +35,7 @@ FILES = {
     "models/gpt3/6.7b.gin": Shape(32, 4096, 32, 128, 16384),
     "models/gpt1/117m.gin": Shape(12, 768, 12, 64, 3072),
     "models/lamda/137b.gin": Shape(64, 8192, 128, 128, 65536),
+    "models/lstm/zaremba_large.gin": Shape(2, 1500, 12, 128, 1536),
     "models/llama/6.7b.gin": Shape(32, 4096, 32, 128, 11008),
     "models/palm/8b.gin": Shape(32, 4096, 16, 256, 16384),
     "models/pythia/410m.gin": Shape(24, 1024, 16, 64, 4096),

@@ -1,0 +1,239 @@
+"""Recurrent language models: dropout, initial values, the carry, and PyTorch's logits."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.errors import ModelError
+from models.layers.recurrent.cells import GRU, LSTM, RNN, SigmoidRNN
+from models.recurrent import RecurrentLM
+
+V, E, F = 61, 24, 32
+small = functools.partial(RecurrentLM, vocab_size=V, embed_dim=E, hidden_dim=F, init_scale=0.4)
+
+
+def initial(model, seed=0):
+    return jax.jit(model.init)(jax.random.key(seed))["params"]
+
+
+def rows_of(length, rows=2, seed=0):
+    rng = np.random.default_rng(seed)
+    draw = lambda: jnp.asarray(rng.integers(1, V, (rows, length)))  # noqa: E731
+    return {"decoder_input_tokens": draw(), "decoder_target_tokens": draw()}
+
+
+def part(batch, start, end):
+    return {name: a[:, start:end] for name, a in batch.items()}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss_and_carry(model, params, batch, carry, rng=None):
+    return model.loss_and_carry(params, batch, carry, rng)
+
+
+# -- Counts and initial values ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "layer"),
+    [
+        # i inputs and h units: g h (i + h) and a bias for each unit and gate.
+        (RNN(), F * (E + F) + F),
+        (SigmoidRNN(), F * (E + F) + F),
+        (LSTM(), 4 * F * (E + F) + 4 * F),
+        (GRU(reset_after=False), 3 * F * (E + F) + 3 * F),
+        # The candidate has a second bias, inside what the reset gate multiplies.
+        (GRU(), 3 * F * (E + F) + 4 * F),
+    ],
+)
+def test_parameters_of_a_layer_by_hand(cell, layer):
+    model = small(cell=cell, num_layers=1)
+    assert model.parameter_count() == V * E + layer + F * V + V
+    assert model.parameter_count(embeddings=False) == layer
+    assert small(cell=cell, num_layers=1, use_output_bias=False).parameter_count() == (
+        model.parameter_count() - V
+    )
+    tied = small(cell=cell, num_layers=1, hidden_dim=None, tied_output=True)
+    untied = small(cell=cell, num_layers=1, hidden_dim=None)
+    assert untied.parameter_count() - tied.parameter_count() == V * E
+
+
+def test_all_parameters_are_drawn_evenly_between_plus_and_minus_the_scale():
+    """Zaremba et al. 2014, section 4.1."""
+    model = RecurrentLM(vocab_size=300, embed_dim=100, init_scale=0.05)
+    for a in jax.tree.leaves(initial(model)):
+        assert np.abs(a).max() <= 0.05
+        assert np.abs(a).max() > 0.05 * 0.97
+        assert np.std(a) == pytest.approx(0.05 / 3**0.5, rel=0.1)
+
+
+# -- Dropout ---------------------------------------------------------------------------------------
+
+
+def test_dropout_is_on_what_enters_a_layer_and_the_output_and_never_on_the_state():
+    """Zaremba et al. 2014, section 3.1: the corrupted flow is that between layers."""
+    model = small(num_layers=1, dropout_rate=0.5)
+    params = initial(model)
+    batch = rows_of(40)
+    hidden = functools.partial(
+        model.apply, method="hidden_states", decoder_input_tokens=batch["decoder_input_tokens"]
+    )
+    dropped = functools.partial(hidden, enable_dropout=True, rngs={"dropout": jax.random.key(1)})
+
+    # A layer that does not see its input: nothing but the output is dropped.
+    blind = jax.tree.map(lambda a: a, params)
+    blind["decoder"]["layers_0"]["kernel"] *= 0
+    clean, noisy = hidden({"params": blind}), dropped({"params": blind})
+    kept = noisy != 0
+    np.testing.assert_allclose(noisy[kept], 2 * clean[kept], rtol=1e-6)
+    assert kept.mean() == pytest.approx(0.5, abs=0.05)
+
+    # With the input seen, what is kept differs: that was dropped too.
+    clean, noisy = hidden({"params": params}), dropped({"params": params})
+    kept = noisy != 0
+    assert np.abs(noisy[kept] - 2 * clean[kept]).mean() > 0.01
+
+
+# -- The carry -------------------------------------------------------------------------------------
+
+
+def test_a_long_row_in_parts_that_hand_on_their_state_has_the_same_loss():
+    model = small()
+    params, batch = initial(model), rows_of(12)
+    carry = model.initial_carry(2)
+    assert all(a.shape == (2, F) and not a.any() for a in jax.tree.leaves(carry))
+    whole, metrics, final = loss_and_carry(model, params, batch, carry)
+    parts, weight = 0.0, 0.0
+    for start in (0, 4, 8):
+        loss, counted, carry = loss_and_carry(model, params, part(batch, start, start + 4), carry)
+        parts, weight = parts + loss, weight + counted["loss"][1]
+    assert parts == pytest.approx(float(whole), rel=1e-6)
+    assert weight == metrics["loss"][1] == 24
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), carry, final)
+    # Without the state the second part is another text.
+    alone, *_ = loss_and_carry(model, params, part(batch, 4, 8), model.initial_carry(2))
+    carry = loss_and_carry(model, params, part(batch, 0, 4), model.initial_carry(2))[2]
+    joined, *_ = loss_and_carry(model, params, part(batch, 4, 8), carry)
+    assert abs(alone - joined) > 1e-3
+
+
+def test_the_loss_is_that_of_a_state_of_zeros():
+    model = small(dropout_rate=0.3)
+    params, batch = initial(model), rows_of(6)
+    for rng in (None, jax.random.key(3)):
+        loss, metrics = jax.jit(model.loss)(params, batch, rng)
+        again, counted, _ = loss_and_carry(model, params, batch, model.initial_carry(2), rng)
+        assert loss == again
+        assert metrics == counted
+
+
+def test_no_gradient_flows_into_the_state_of_the_batch_before():
+    model = small()
+    params, batch = initial(model), rows_of(6)
+    carry = jax.tree.map(lambda a: a + 0.1, model.initial_carry(2))
+    gradient = jax.grad(lambda carry: loss_and_carry(model, params, batch, carry)[0])(carry)
+    assert not any(a.any() for a in jax.tree.leaves(gradient))
+
+
+def test_the_carry_passes_through_padding():
+    """A row that has run out of text hands on the state of its last token."""
+    model = small()
+    params, batch = initial(model), rows_of(6)
+    carry = model.initial_carry(2)
+    batch["decoder_segment_ids"] = jnp.array([[1] * 4 + [0] * 2, [0] * 6])
+    _, _, final = loss_and_carry(model, params, batch, carry)
+    _, _, after_four = loss_and_carry(model, params, part(batch, 0, 4), carry)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), final, after_four)
+    assert not any(a[1].any() for a in jax.tree.leaves(final))
+
+
+# -- The output ------------------------------------------------------------------------------------
+
+
+def test_the_output_bias_is_added_in_the_loss_in_chunks_of_it_and_in_decoding():
+    model = small(use_output_bias=True)
+    params, batch = initial(model), rows_of(6)
+    bias = params["logit_bias"]["bias"]
+    without = small(use_output_bias=False)
+    rest = {name: tree for name, tree in params.items() if name != "logit_bias"}
+    logits = model.logits(params, batch)
+    np.testing.assert_allclose(logits, without.logits(rest, batch) + bias, atol=1e-6)
+
+    def gradient(model):
+        return jax.jit(jax.value_and_grad(lambda params: model.loss(params, batch)[0]))(params)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+        gradient(model),
+        gradient(model.clone(logit_chunks=3)),
+    )
+    log_p = jax.nn.log_softmax(logits)
+    targets = batch["decoder_target_tokens"][..., None]
+    assert model.loss(params, batch)[0] == pytest.approx(
+        float(-jnp.take_along_axis(log_p, targets, -1).sum()), rel=1e-6
+    )
+
+
+def test_a_tied_output_reads_the_embeddings():
+    model = small(hidden_dim=None, tied_output=True, use_output_bias=False)
+    params, batch = initial(model), rows_of(6)
+    x = model.apply({"params": params}, **batch, method="hidden_states")
+    np.testing.assert_allclose(
+        model.logits(params, batch), x @ params["token_embedder"]["embedding"].T, atol=1e-6
+    )
+
+
+def test_mistakes_are_told_in_one_line():
+    with pytest.raises(ModelError, match=r"RecurrentLM.cell is 'lstm'.*cells.LSTM\(\)"):
+        small(cell="lstm")
+    with pytest.raises(ModelError, match=r"hidden_dim is 32 and embed_dim 24.*tied_output"):
+        small(tied_output=True)
+
+
+# -- Against PyTorch -------------------------------------------------------------------------------
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("cell", [LSTM(), GRU()], ids=["lstm", "gru"])
+def test_logits_and_gradients_are_pytorchs(cell):
+    """Embedding, two layers and output, with the weights copied."""
+    torch = pytest.importorskip("torch")
+    model = small(cell=cell)
+    params, batch = initial(model), rows_of(9)
+    embedding = torch.nn.Embedding(V, E)
+    layers = {4: torch.nn.LSTM, 3: torch.nn.GRU}[cell.gates](E, F, 2, batch_first=True)
+    output = torch.nn.Linear(F, V)
+    tensor = lambda a: torch.tensor(np.asarray(a))  # noqa: E731
+    stacked = lambda a: tensor(a).flatten(1).T  # noqa: E731
+    with torch.no_grad():
+        embedding.weight.copy_(tensor(params["token_embedder"]["embedding"]))
+        output.weight.copy_(tensor(params["output"]["kernel"]).T)
+        output.bias.copy_(tensor(params["logit_bias"]["bias"]))
+        for i in range(2):
+            ours = params["decoder"][f"layers_{i}"]
+            getattr(layers, f"weight_ih_l{i}").copy_(stacked(ours["kernel"]))
+            getattr(layers, f"weight_hh_l{i}").copy_(stacked(ours["recurrent_kernel"]))
+            getattr(layers, f"bias_ih_l{i}").copy_(tensor(ours["bias"]).flatten())
+            second = getattr(layers, f"bias_hh_l{i}").zero_()
+            if "recurrent_bias" in ours:
+                second[-F:] = tensor(ours["recurrent_bias"]).flatten()
+    expected = output(layers(embedding(tensor(batch["decoder_input_tokens"])))[0])
+    np.testing.assert_allclose(model.logits(params, batch), expected.detach(), atol=1e-5)
+
+    targets = tensor(batch["decoder_target_tokens"]).long()
+    torch.nn.functional.cross_entropy(
+        expected.flatten(0, 1), targets.flatten(), reduction="sum"
+    ).backward()
+    gradients = jax.jit(jax.grad(lambda params: model.loss(params, batch)[0]))(params)
+    close = functools.partial(np.testing.assert_allclose, atol=2e-5)
+    close(gradients["token_embedder"]["embedding"], embedding.weight.grad)
+    close(gradients["output"]["kernel"].T, output.weight.grad)
+    close(gradients["logit_bias"]["bias"], output.bias.grad)
+    for i in range(2):
+        ours = gradients["decoder"][f"layers_{i}"]
+        close(stacked(ours["kernel"]), getattr(layers, f"weight_ih_l{i}").grad)
+        close(stacked(ours["recurrent_kernel"]), getattr(layers, f"weight_hh_l{i}").grad)
+        close(tensor(ours["bias"]).flatten(), getattr(layers, f"bias_ih_l{i}").grad)
