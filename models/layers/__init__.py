@@ -9,7 +9,8 @@ an axis:
 | `t` | positions of the queries, or of the only sequence there is | `length` |
 | `s` | positions of the keys and values | `length` |
 | `e` | residual stream (d_model) | `embed` |
-| `f` | hidden units of an MLP (d_ff) | `mlp` |
+| `f` | hidden units of an MLP (d_ff), units of a recurrent layer | `mlp` |
+| `q` | gates of a recurrent cell | |
 | `h` | attention heads | `heads` |
 | `g` | heads of keys and values; divides `h` | `heads` |
 | `r` | query heads that share one head of keys and values, `h = g r` | |
