@@ -22,6 +22,7 @@ from models.switch import Switch
 from models.t5 import T5, T5_1_1
 from models.transformer import Transformer
 from t5x_like import protocols
+from t5x_like.data import formats
 
 V = 61
 
@@ -123,7 +124,7 @@ def batch_for(model, rows=2, length=10, seed=0):
 def test_fulfils_the_engines_protocol(family):
     _, model, _ = family
     assert isinstance(model, protocols.Decodes)
-    assert model.batch_format in ("encoder_decoder", "prefix_language_model")
+    assert model.batch_format in formats.names()
 
 
 def test_every_parameter_names_its_axes(family):

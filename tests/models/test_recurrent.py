@@ -10,6 +10,7 @@ import pytest
 from models.errors import ModelError
 from models.layers.recurrent.cells import GRU, LSTM, RNN, SigmoidRNN
 from models.recurrent import RecurrentLM
+from t5x_like import protocols
 
 V, E, F = 61, 24, 32
 small = functools.partial(RecurrentLM, vocab_size=V, embed_dim=E, hidden_dim=F, init_scale=0.4)
@@ -109,15 +110,15 @@ def test_a_long_row_in_parts_that_hand_on_their_state_has_the_same_loss():
     parts, weight = 0.0, 0.0
     for start in (0, 4, 8):
         loss, counted, carry = loss_and_carry(model, params, part(batch, start, start + 4), carry)
-        parts, weight = parts + loss, weight + counted["loss"][1]
-    assert parts == pytest.approx(float(whole), rel=1e-6)
+        parts, weight = parts + loss["loss"], weight + counted["loss"][1]
+    assert parts == pytest.approx(float(whole["loss"]), rel=1e-6)
     assert weight == metrics["loss"][1] == 24
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), carry, final)
     # Without the state the second part is another text.
     alone, *_ = loss_and_carry(model, params, part(batch, 4, 8), model.initial_carry(2))
     carry = loss_and_carry(model, params, part(batch, 0, 4), model.initial_carry(2))[2]
     joined, *_ = loss_and_carry(model, params, part(batch, 4, 8), carry)
-    assert abs(alone - joined) > 1e-3
+    assert abs(alone["loss"] - joined["loss"]) > 1e-3
 
 
 def test_the_loss_is_that_of_a_state_of_zeros():
@@ -134,8 +135,29 @@ def test_no_gradient_flows_into_the_state_of_the_batch_before():
     model = small()
     params, batch = initial(model), rows_of(6)
     carry = jax.tree.map(lambda a: a + 0.1, model.initial_carry(2))
-    gradient = jax.grad(lambda carry: loss_and_carry(model, params, batch, carry)[0])(carry)
+    gradient = jax.grad(lambda carry: loss_and_carry(model, params, batch, carry)[0]["loss"])(carry)
     assert not any(a.any() for a in jax.tree.leaves(gradient))
+
+
+def test_rows_that_do_not_continue_begin_with_a_state_of_zeros():
+    model = small(carries=True)
+    params, batch = initial(model), rows_of(6)
+    carry = jax.tree.map(lambda a: a + 0.5, model.initial_carry(2))
+    batch["row_continues"] = jnp.array([0, 1])
+    mixed = loss_and_carry(model, params, batch, carry)[2]
+    fresh = loss_and_carry(model, params, batch, model.initial_carry(2))[2]
+    batch["row_continues"] = jnp.array([1, 1])
+    continued = loss_and_carry(model, params, batch, carry)[2]
+    for row, expected in enumerate((fresh, continued)):
+        jax.tree.map(lambda a, b, r=row: np.testing.assert_array_equal(a[r], b[r]), mixed, expected)
+    assert np.abs(fresh["layers_0"]["hidden"] - continued["layers_0"]["hidden"]).max() > 1e-3
+
+
+def test_a_model_that_carries_takes_contiguous_rows():
+    assert small(carries=True).batch_format == "contiguous_language_model"
+    assert small().batch_format == "causal_language_model"
+    assert protocols.carries(small(carries=True))
+    assert not protocols.carries(small())
 
 
 def test_the_carry_passes_through_padding():
@@ -163,7 +185,9 @@ def test_the_output_bias_is_added_in_the_loss_in_chunks_of_it_and_in_decoding():
     np.testing.assert_allclose(logits, without.logits(rest, batch) + bias, atol=1e-6)
 
     def gradient(model):
-        return jax.jit(jax.value_and_grad(lambda params: model.loss(params, batch)[0]))(params)
+        return jax.jit(jax.value_and_grad(lambda params: model.loss(params, batch)[0]["loss"]))(
+            params
+        )
 
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
@@ -172,7 +196,7 @@ def test_the_output_bias_is_added_in_the_loss_in_chunks_of_it_and_in_decoding():
     )
     log_p = jax.nn.log_softmax(logits)
     targets = batch["decoder_target_tokens"][..., None]
-    assert model.loss(params, batch)[0] == pytest.approx(
+    assert model.loss(params, batch)[0]["loss"] == pytest.approx(
         float(-jnp.take_along_axis(log_p, targets, -1).sum()), rel=1e-6
     )
 
@@ -227,7 +251,7 @@ def test_logits_and_gradients_are_pytorchs(cell):
     torch.nn.functional.cross_entropy(
         expected.flatten(0, 1), targets.flatten(), reduction="sum"
     ).backward()
-    gradients = jax.jit(jax.grad(lambda params: model.loss(params, batch)[0]))(params)
+    gradients = jax.jit(jax.grad(lambda params: model.loss(params, batch)[0]["loss"]))(params)
     close = functools.partial(np.testing.assert_allclose, atol=2e-5)
     close(gradients["token_embedder"]["embedding"], embedding.weight.grad)
     close(gradients["output"]["kernel"].T, output.weight.grad)
