@@ -176,7 +176,7 @@ class RecurrentLM(LanguageModel):
           carry: of the batch before, or `initial_carry`. No gradient flows into it.
           rng: for dropout, of which there is none without it.
         """
-        output, carry = self.apply(
+        result: Any = self.apply(
             {"params": params},
             **batch,
             carry=jax.lax.stop_gradient(carry),
@@ -184,6 +184,7 @@ class RecurrentLM(LanguageModel):
             rngs={} if rng is None else {"dropout": rng},
             method="_output_and_carry",
         )
+        output, carry = result
         return *self.loss_of(output, batch, {}), carry
 
     def _output_and_carry(

@@ -60,7 +60,10 @@ class RNN(Cell):
     """`h' = tanh(W x + U h + b)`, the vanilla recurrent network."""
 
     gates = 1
-    activation: ClassVar[Callable[[jax.Array], jax.Array]] = staticmethod(jnp.tanh)
+
+    def activation(self, x: jax.Array) -> jax.Array:
+        """Elementwise."""
+        return jnp.tanh(x)
 
     def __call__(self, state: State, x_bqf: jax.Array, product: Product) -> State:
         """See `Cell`."""
@@ -72,7 +75,9 @@ class RNN(Cell):
 class SigmoidRNN(RNN):
     """`h' = sigmoid(W x + U h + b)` (Elman 1990)."""
 
-    activation = staticmethod(jax.nn.sigmoid)
+    def activation(self, x: jax.Array) -> jax.Array:
+        """Elementwise."""
+        return jax.nn.sigmoid(x)
 
 
 @dataclasses.dataclass(frozen=True)
