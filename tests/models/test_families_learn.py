@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import gin
@@ -86,3 +87,32 @@ def test_ends_clearly_below_the_unigram_entropy(family, corpus, tmp_path):
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     losses = [x["loss"] for x in map(json.loads, lines) if x["split"] == "validation"]
     assert losses[-1] < SHARE * unigram_entropy(text)
+
+
+def test_an_lstm_resumes_with_the_state_that_its_rows_had(corpus, tmp_path):
+    """Over contiguous rows: the second half alone gives the losses of the whole run."""
+    flags, _ = corpus
+    run = [
+        *RUN,
+        "--gin_file=models/lstm/tiny.gin",
+        "--gin_file=tasks/causal_lm.gin",
+        "--gin.TASK_FEATURE_LENGTHS={'targets': 16}",
+        "--gin.TRAIN_STEPS=18",
+        "--gin.recurrent.RecurrentLM.carries=True",
+        "--gin.train/data.DatasetConfig.pack=False",
+        "--gin.train.train.log_period=1",
+        "--gin.checkpoints.CheckpointPolicy.period=9",
+        f"--gin.MODEL_DIR={tmp_path}",
+    ]
+
+    def losses():
+        assert cli.main(["train", *flags, *run]) == 0
+        lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+        return {line["step"]: line["loss"] for line in lines if line["split"] == "train"}
+
+    whole = losses()
+    shutil.rmtree(tmp_path / "checkpoints/18")
+    (tmp_path / "metrics.jsonl").unlink()
+    again = losses()
+    assert min(again) == 10
+    assert again == {step: loss for step, loss in whole.items() if step > 9}
