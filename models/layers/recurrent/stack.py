@@ -1,10 +1,13 @@
 """Recurrent layers, one after the other."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
+from models.layers import parts
 from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.linear import STORED_PRODUCT, Initializer, axis_names
 from models.layers.recurrent.cells import Cell, State
@@ -29,6 +32,8 @@ class RecurrentLayer(nn.Module):
       unroll: tokens for each turn of the loop.
       dtype: of the products; the state and the parameters are float32.
     """
+
+    part: ClassVar[str] = parts.RECURRENCE
 
     cell: Cell
     units: int
