@@ -44,8 +44,8 @@ class Windows:
         self._profile = profile
         self.rounds: list[dict[str, float]] = []
 
-    def execute(self, plan: TrainingPlan) -> None:
-        """Trains as `train.train_alone` does, but saves in every second window."""
+    def train(self, plan: TrainingPlan) -> None:
+        """Trains as `train.train_plan` does, but saves in every second window."""
         run = TrainingRun(plan, guarded=True)
         with contextlib.closing(run):
             self._run, self._plan = run, plan
@@ -115,7 +115,8 @@ def measure(period: int, rounds: int, profile: cProfile.Profile | None = None) -
         }
         config.parse(GIN_FILES, list(bindings.items()))
         with contextlib.redirect_stdout(io.StringIO()):
-            config.configured(train.train)(execute=windows.execute)
+            config.check(train.train)
+            windows.train(config.built(train.train, TrainingPlan))
     names = windows.rounds[0]
     return {
         "period": period,

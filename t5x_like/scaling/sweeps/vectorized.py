@@ -81,9 +81,9 @@ def training_plans(gin_files: Sequence[str]) -> list[TrainingPlan]:
             config.parse([gin_file])
             bound = [name for name in xla_flags.VARIABLES if config.has_macro(name)]
             xla_flags.apply({name: config.macro(name) for name in bound})
-            program = config.configured(train.train)
+            config.check(train.train)
             origins.append(config.reached(train.train))
-            plan = program(execute=lambda plan: plan, config_text=None)
+            plan = config.built(train.train, TrainingPlan)
             text = config.operative_text()
             plans.append(
                 dataclasses.replace(
