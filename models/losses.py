@@ -24,6 +24,7 @@ def output_cross_entropy(
     targets_bt: jax.Array,
     weights_bt: jax.Array,
     *,
+    bias_v: jax.Array | None = None,
     z_loss: float = 0.0,
     label_smoothing: float = 0.0,
     num_chunks: int | None = None,
@@ -38,6 +39,7 @@ def output_cross_entropy(
       kernel_ev: the output's matrix, float32.
       targets_bt: int `[b, t]`.
       weights_bt: `[b, t]`.
+      bias_v: added to the logits, float32 `[v]`, as BERT's output has it; None adds nothing.
       z_loss: see `summed_cross_entropy`.
       label_smoothing: see `summed_cross_entropy`.
       num_chunks: a divisor of t; None is the least with which one device holds no more than
@@ -58,65 +60,77 @@ def output_cross_entropy(
     if t % num_chunks:
         raise ModelError(f"logit_chunks {num_chunks} does not divide the row's {t} tokens.")
     options = (("z_loss", z_loss), ("label_smoothing", label_smoothing))
+    # A tree without leaves stands for no bias, and so does its gradient.
+    output = (kernel_ev, bias_v)
     if num_chunks == 1:
-        return _plain(x_bte, kernel_ev, targets_bt, weights_bt, options)
-    return _chunked(x_bte, kernel_ev, targets_bt, weights_bt, num_chunks, options)
+        return _plain(x_bte, output, targets_bt, weights_bt, options)
+    return _chunked(x_bte, output, targets_bt, weights_bt, num_chunks, options)
 
 
-def _plain(x_bte, kernel_ev, targets_bt, weights_bt, options, rows="batch"):
-    logits_btv = embeddings.logits(x_bte, kernel_ev)
+def _plain(x_bte, output, targets_bt, weights_bt, options, rows="batch"):
+    logits_btv = embeddings.logits(x_bte, *output)
     logits_btv = nn.with_logical_constraint(logits_btv, (rows, "length", "vocab"))
     return summed_cross_entropy(logits_btv, targets_bt, weights_bt, **dict(options))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _chunked(x_bte, kernel_ev, targets_bt, weights_bt, num_chunks, options):
+def _chunked(x_bte, output, targets_bt, weights_bt, num_chunks, options):
     def add(total, chunk):
         x, targets, weights = chunk
-        part = _plain(x, kernel_ev, targets, weights, options)
+        part = _plain(x, output, targets, weights, options)
         return jax.tree.map(jnp.add, total, part), None
 
     chunks = [_chunks(a, num_chunks) for a in (x_bte, targets_bt, weights_bt)]
-    return jax.lax.scan(add, _zero_loss(chunks, kernel_ev, options), chunks)[0]
+    return jax.lax.scan(add, _zero_loss(chunks, output, options), chunks)[0]
 
 
-def _chunked_forward(x_bte, kernel_ev, targets_bt, weights_bt, num_chunks, options):
+def _chunked_forward(x_bte, output, targets_bt, weights_bt, num_chunks, options):
     shards = math.gcd(*mesh_context.shard_counts(("batch",)), x_bte.shape[0])
     # Gathered once, where FSDP divides it, and not for each chunk.
-    kernel_ev = nn.with_logical_constraint(kernel_ev, (None, "vocab"))
+    output = _constrained(output, ())
     loss = functools.partial(_plain, options=options, rows=None)
     gradient = jax.vmap(
         jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), in_axes=(0, None, 0, 0)
     )
 
     def add(carry, chunk):
-        total, dkernel_sev = carry
+        total, doutput = carry
         x, targets, weights = (_by_shard(a, shards) for a in chunk)
-        # Each shard of the batch sums its own gradient of the matrix: devices exchange it once,
+        # Each shard of the batch sums its own gradient of the output: devices exchange it once,
         # after the last chunk.
-        part, (dx_sbte, dkernel) = gradient(x, kernel_ev, targets, weights)
+        part, (dx_sbte, added) = gradient(x, output, targets, weights)
         total = jax.tree.map(lambda a, b: a + b.sum(axis=0), total, part)
-        dkernel_sev = nn.with_logical_constraint(dkernel_sev + dkernel, ("batch", None, "vocab"))
-        return (total, dkernel_sev), dx_sbte.reshape(chunk[0].shape)
+        doutput = _constrained(jax.tree.map(jnp.add, doutput, added), ("batch",))
+        return (total, doutput), dx_sbte.reshape(chunk[0].shape)
 
     chunks = [_chunks(a, num_chunks) for a in (x_bte, targets_bt, weights_bt)]
     zeros = (
-        _zero_loss(chunks, kernel_ev, options),
-        jnp.zeros((shards, *kernel_ev.shape), jnp.float32),
+        _zero_loss(chunks, output, options),
+        jax.tree.map(lambda a: jnp.zeros((shards, *a.shape), jnp.float32), output),
     )
-    (total, dkernel_sev), dx_cbte = jax.lax.scan(add, zeros, chunks)
+    (total, doutput), dx_cbte = jax.lax.scan(add, zeros, chunks)
     dx_bte = jnp.moveaxis(dx_cbte, 0, 2).reshape(x_bte.shape)
-    return total, (dx_bte, dkernel_sev.sum(axis=0))
+    return total, (dx_bte, jax.tree.map(lambda a: a.sum(axis=0), doutput))
 
 
 def _chunked_backward(num_chunks, options, residuals, cotangents):
-    dx_bte, dkernel_ev = residuals
+    dx_bte, doutput = residuals
     # Of the results only the loss is differentiated; metrics are for the log.
     scale = cotangents[0]
-    return (dx_bte * scale).astype(dx_bte.dtype), dkernel_ev * scale, None, None
+    doutput = jax.tree.map(lambda a: a * scale, doutput)
+    return (dx_bte * scale).astype(dx_bte.dtype), doutput, None, None
 
 
 _chunked.defvjp(_chunked_forward, _chunked_backward)
+
+
+def _constrained(output, before):
+    """Matrix and bias, divided by vocabulary alone; `before` are further first axes."""
+    kernel_ev, bias_v = output
+    kernel_ev = nn.with_logical_constraint(kernel_ev, (*before, None, "vocab"))
+    if bias_v is not None:
+        bias_v = nn.with_logical_constraint(bias_v, (*before, "vocab"))
+    return kernel_ev, bias_v
 
 
 def _chunks(a_bt, num_chunks):
@@ -133,9 +147,9 @@ def _by_shard(a_bt, shards):
     return a_bt.reshape(shards, a_bt.shape[0] // shards, *a_bt.shape[1:])
 
 
-def _zero_loss(chunks, kernel_ev, options):
+def _zero_loss(chunks, output, options):
     x, targets, weights = (a[0] for a in chunks)
-    shapes = jax.eval_shape(lambda kernel: _plain(x, kernel, targets, weights, options), kernel_ev)
+    shapes = jax.eval_shape(lambda output: _plain(x, output, targets, weights, options), output)
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
