@@ -15,7 +15,6 @@ from models.errors import ModelError
 from models.field_checks import is_of, named
 from models.hf.mapping import Table
 from models.hf.tensor_files import TensorFiles
-from models.language_model import LanguageModel
 from models.model import Model
 
 Config = Mapping[str, Any]
