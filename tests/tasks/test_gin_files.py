@@ -1,5 +1,6 @@
 """Every task file builds its task, from gin alone."""
 
+import dataclasses
 import pickle
 from pathlib import Path
 
@@ -119,7 +120,8 @@ def test_an_objective_of_its_own_replaces_span_corruption_of_any_text(name, fold
     assert opening.startswith("# ") and f"--gin_file=tasks/objectives/{name}.gin" in opening
     task, lengths = build("text_files", f"objectives/{name}")
     stdlib, same_lengths = build(f"stdlib_{name}")
-    assert task.learned == stdlib.learned and lengths == same_lengths
+    own = {"full_stop_ids": (13,)} if name == "sentence_pairs" else {}  # lines of source code
+    assert stdlib.learned == dataclasses.replace(task.learned, **own) and lengths == same_lengths
     assert not isinstance(task.learned, objectives.SpanCorruption)
     assert stdlib.cache_name == "stdlib_text"
     bound = task.objective({"targets": task.output_features["targets"].vocabulary.spec()})
