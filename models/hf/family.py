@@ -192,7 +192,9 @@ class Family:
         try:
             kind = self.model_class(config)
             # What is published was trained to predict every token from those before it.
-            causal = {"input_attention": "causal"} if issubclass(kind, DecoderOnly) else {}
+            causal: dict[str, Any] = {}
+            if issubclass(kind, DecoderOnly):
+                causal["input_attention"] = "causal"
             return kind(**self.fields(config), **causal)
         except KeyError as error:
             raise ModelError(f"{source}: config.json lacks the option {error}.") from error

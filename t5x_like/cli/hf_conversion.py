@@ -15,7 +15,6 @@ import jax
 from t5x_like import config, inspection
 from t5x_like.checkpoints import host_params
 from t5x_like.data import formats
-from t5x_like.data.config import tasks_of
 from t5x_like.errors import UserError
 from t5x_like.host import files as storage
 from t5x_like.host import memory
@@ -217,7 +216,7 @@ def _configured_vocabulary() -> Vocabulary | None:
         if not hasattr(error, "exit_code"):
             raise
         return None
-    first, _ = tasks_of(task)[0]
+    first, _ = task.tasks[0]
     feature = first.output_features.get("targets")
     found = None if feature is None else feature.vocabulary
     return found if hasattr(found, "path") else None

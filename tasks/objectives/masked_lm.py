@@ -7,7 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tasks.errors import TaskError
-from tasks.objectives.objective import Example, VocabularySpecs, feature_length
+from tasks.objectives.objective import (
+    BoundObjective,
+    Example,
+    VocabularySpecs,
+    feature_length,
+)
 from tasks.objectives.special_tokens import check_shares, find_boundary_ids, find_mask_id, share
 
 
@@ -54,7 +59,7 @@ class MaskedLM:
                 f"{name}.max_predictions is {self.max_predictions}: 1 or more is needed, or None."
             )
 
-    def bind(self, specs: VocabularySpecs) -> Any:
+    def bind(self, specs: VocabularySpecs) -> BoundObjective:
         """With the special tokens of the vocabulary of `targets`.
 
         Raises:
@@ -66,15 +71,15 @@ class MaskedLM:
         name = type(self).__name__
         mask_id = find_mask_id(spec, self.mask_id, name)
         boundaries = Boundaries(*find_boundary_ids(spec, name), spec["eos_id"])
-        continuation = None
+        continuation: np.ndarray | None = None
         if self.whole_words:
-            continuation = self.continuation_ids or spec.get("continuation_ids")
-            if not continuation:
+            ids = self.continuation_ids or spec.get("continuation_ids")
+            if not ids:
                 raise TaskError(
                     f"{name}.whole_words needs to know which tokens continue a word: the "
                     f"vocabulary names none, as WordPiece's ## does; set {name}.continuation_ids."
                 )
-            continuation = np.asarray(continuation, np.int32)
+            continuation = np.asarray(ids, np.int32)
         masker = Masker(
             self.rate, self.mask_share, self.random_share, self.max_predictions, mask_id,
             spec["vocab_size"], boundaries.ids, continuation,
