@@ -125,6 +125,15 @@ def _chunked_backward(num_chunks, options, residuals, cotangents):
 _chunked.defvjp(_chunked_forward, _chunked_backward)
 
 
+def _constrained(output, before):
+    """Matrix and bias, divided by vocabulary alone; `before` are further first axes."""
+    kernel_ev, bias_v = output
+    kernel_ev = nn.with_logical_constraint(kernel_ev, (*before, None, "vocab"))
+    if bias_v is not None:
+        bias_v = nn.with_logical_constraint(bias_v, (*before, "vocab"))
+    return kernel_ev, bias_v
+
+
 def _chunks(a_bt, num_chunks):
     """`[b, t, ...]` as `[chunks, b, t / chunks, ...]`.
 

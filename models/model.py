@@ -155,14 +155,14 @@ class Model(nn.Module, kw_only=True):
 
     @nn.nowrap
     def parameter_count(self, *, embeddings: bool = True) -> int:
-        """How many parameters; without `embeddings`, less those of tokens and positions."""
+        """How many parameters; without `embeddings`, less those of tokens, types and positions."""
         boxes = jax.tree.leaves(
             self.abstract_params(), is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
         )
         return sum(
             math.prod(box.value.shape)
             for box in boxes
-            if embeddings or not {"vocab", "positions"} & set(box.names)
+            if embeddings or not {"vocab", "token_types", "positions"} & set(box.names)
         )
 
     @nn.nowrap

@@ -37,12 +37,15 @@ def unsupervised(
       vocabulary: None takes bytes.
       cache_name: shared by tasks that differ only in the objective; "" takes the name.
     """
+    names = ("targets",) if objective is None else objective.writes
     return Task(
         name=name,
         source=source,
         form=PlainText(column),
         output_features=_features(
-            ("targets",) if objective is None else objective.writes, vocabulary
+            getattr(objective, "output_features", names),
+            vocabulary,
+            add_eos=getattr(objective, "adds_eos", True),
         ),
         learned=objective,
         cache_name=cache_name,
@@ -81,8 +84,10 @@ def text_to_text(
     )
 
 
-def _features(names: Sequence[str], vocabulary: Vocabulary | None) -> dict[str, Feature]:
-    return {name: Feature(vocabulary or ByteVocabulary()) for name in names}
+def _features(
+    names: Sequence[str], vocabulary: Vocabulary | None, *, add_eos: bool = True
+) -> dict[str, Feature]:
+    return {name: Feature(vocabulary or ByteVocabulary(), add_eos) for name in names}
 
 
 def add_task(task: _TaskOrMixture) -> _TaskOrMixture:

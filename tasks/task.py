@@ -22,8 +22,8 @@ _NAME = re.compile(r"[\w.:]+")
 # Entries of a vocabulary's spec that leave the cache as it is: the place of its file, whose
 # SHA-256 counts instead, and ids that only objectives and the layout of batches look for.
 _NOT_IN_FINGERPRINT = (
-    "file", "full_stop_ids", "mask_id", "mask_token", "special_ids", "eos_token",
-    "start_id", "start_token",
+    "file", "full_stop_ids", "mask_id", "mask_token", "cls_id", "sep_id", "continuation_ids",
+    "special_ids", "eos_token", "start_id", "start_token",
 )  # fmt: skip
 
 

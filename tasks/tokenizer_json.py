@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from tasks.errors import SourceUnavailable, TaskError
 from tasks.vocabularies import until_eos
-from tasks.vocabularies.special_pieces import full_stops, own_sentinels
+from tasks.vocabularies.special_pieces import continuations, full_stops, own_sentinels
 
 _FILE = "tokenizer.json"
 # Files that name special tokens; the first that names one counts.
@@ -22,6 +22,8 @@ _CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
 _USUAL = {
     "eos_token": ("</s>", "<|endoftext|>", "<|end_of_text|>", "[SEP]"),
     "mask_token": ("<mask>", "[MASK]"),
+    "cls_token": ("[CLS]",),
+    "sep_token": ("[SEP]",),
     "unk_token": ("<unk>", "[UNK]"),
 }
 # GPT-2 ends each text with this token, and so reads it before the next text.
@@ -242,6 +244,9 @@ class TokenizerVocabulary:
             "eos_id": self.eos_id,
             "unk_id": self.unk_id,
             "mask_id": self.mask_id,
+            "cls_id": self._special("cls_token"),
+            "sep_id": self._special("sep_token"),
+            "continuation_ids": continuations(_pieces(self._tokenizer)),
             "start_id": self.start_id,
             "special_ids": self._special_ids,
             "full_stop_ids": full_stops(_pieces(self._tokenizer)),

@@ -11,6 +11,7 @@ from typing import Any
 
 from models.errors import ModelError
 from models.hf.bart import BARTFamily
+from models.hf.bert import BERTFamily
 from models.hf.family import CONFIG, Family
 from models.hf.gpt2 import GPT2Family
 from models.hf.gpt_neox import GPTNeoXFamily
@@ -20,7 +21,7 @@ from models.hf.openai_gpt import GPT1Family
 from models.hf.switch import SwitchFamily
 from models.hf.t5 import T5Family
 from models.hf.tensor_files import MAX_FILE_BYTES, WRITTEN_DTYPES, TensorFiles, write_tensors
-from models.language_model import LanguageModel
+from models.model import Model
 
 FAMILIES: tuple[Family, ...] = (
     GPT1Family(),
@@ -28,12 +29,13 @@ FAMILIES: tuple[Family, ...] = (
     T5Family(),
     SwitchFamily(),
     BARTFamily(),
+    BERTFamily(),
     LLaMAFamily(),
     GPTNeoXFamily(),
 )
 
 
-def load_hf(path: str | Path) -> tuple[LanguageModel, dict[str, Any]]:
+def load_hf(path: str | Path) -> tuple[Model, dict[str, Any]]:
     """A model and its float32 parameters from a Hugging Face directory.
 
     One tensor at a time is read: memory holds the parameters and the tensor in turn.
@@ -68,13 +70,13 @@ def load_hf(path: str | Path) -> tuple[LanguageModel, dict[str, Any]]:
         known = ", ".join(repr(family.model_type) for family in FAMILIES)
         raise ModelError(f"{place}: model_type must be one of {known}, not {model_type!r}.")
     tensors = TensorFiles(directory)
-    model = family.build(config, str(directory))
+    model = family.with_heads(family.build(config, str(directory)), config, tensors)
     family.prepare(model, tensors, str(directory))
     return model, filled(model, family.weights(model), tensors, str(directory))
 
 
 def save_hf(
-    model: LanguageModel,
+    model: Model,
     params: Any,
     path: str | Path,
     *,

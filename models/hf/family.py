@@ -15,7 +15,7 @@ from models.errors import ModelError
 from models.field_checks import is_of, named
 from models.hf.mapping import Table
 from models.hf.tensor_files import TensorFiles
-from models.language_model import LanguageModel
+from models.model import Model
 
 Config = Mapping[str, Any]
 
@@ -77,7 +77,7 @@ class Family:
 
     Attributes:
       model_type: its name in `config.json`.
-      architecture: the class of `transformers`.
+      architecture: the class of `transformers`, unless `architecture_of` gives others.
       prefix: of every tensor but the head's; older files lack it.
       head: regular expression of the head's tensors, which never have the prefix.
       models: our classes that are written as this type.
@@ -95,7 +95,7 @@ class Family:
     architecture: ClassVar[str]
     prefix: ClassVar[str] = ""
     head: ClassVar[str] = r"lm_head\..*"
-    models: ClassVar[tuple[type[LanguageModel], ...]]
+    models: ClassVar[tuple[type[Model], ...]]
     options: ClassVar[tuple[Option, ...]]
     fixed: ClassVar[Mapping[str, Any]] = {}
     neutral: ClassVar[str] = ""
@@ -106,7 +106,19 @@ class Family:
 
     # What a subclass may say otherwise.
 
-    def model_class(self, config: Config) -> type[LanguageModel]:
+    def architecture_of(self, model: Any) -> str:
+        """The class of `transformers` for this model; several share one model type."""
+        return self.architecture
+
+    def prefix_of(self, model: Any) -> str:
+        """The prefix of this model's tensors."""
+        return self.prefix
+
+    def with_heads(self, model: Any, config: Config, tensors: TensorFiles) -> Any:
+        """The model with the heads that the files have, where a type stands for several."""
+        return model
+
+    def model_class(self, config: Config) -> type[Model]:
         """Our class for these options."""
         return self.models[0]
 
@@ -139,7 +151,7 @@ class Family:
 
     # What holds for all.
 
-    def build(self, config: Config, source: str) -> LanguageModel:
+    def build(self, config: Config, source: str) -> Model:
         """The model that `config.json` describes.
 
         Raises:
@@ -163,7 +175,7 @@ class Family:
             if option.theirs in config and not is_of(config[option.theirs], kind):
                 raise unsupported(source, option.theirs, config[option.theirs], named(kind))
 
-    def _built(self, config: Config, source: str) -> LanguageModel:
+    def _built(self, config: Config, source: str) -> Model:
         for option, value in self.fixed.items():
             if config.get(option, value) != value:
                 raise unsupported(source, option, config[option], repr(value))
@@ -187,14 +199,14 @@ class Family:
         except KeyError as error:
             raise ModelError(f"{source}: config.json lacks the option {error}.") from error
 
-    def config(self, model: LanguageModel) -> dict[str, Any]:
+    def config(self, model: Model) -> dict[str, Any]:
         """`config.json` of a model.
 
         Raises:
           ModelError: names a field whose value this type cannot express.
         """
         config: dict[str, Any] = {
-            "architectures": [self.architecture],
+            "architectures": [self.architecture_of(model)],
             "model_type": self.model_type,
             **self.fixed,
         }
@@ -207,7 +219,7 @@ class Family:
         self._check_expressed(model, self.build(config, CONFIG))
         return config
 
-    def _check_expressed(self, model: LanguageModel, read: LanguageModel) -> None:
+    def _check_expressed(self, model: Model, read: Model) -> None:
         """Compares a model with what its `config.json` is read as."""
         fields = {**_fields(model), **self.explicit(model)}
         read_fields = {**_fields(read), **self.explicit(read)}
@@ -225,10 +237,11 @@ class Family:
         Raises:
           ModelError: a copy that differs from what it should be a copy of.
         """
-        if self.prefix and not any(name.startswith(self.prefix) for name in tensors):
+        prefix = self.prefix_of(model)
+        if prefix and not any(name.startswith(prefix) for name in tensors):
             for name in list(tensors):
                 if not re.fullmatch(self.head, name):
-                    tensors.rename(name, self.prefix + name)
+                    tensors.rename(name, prefix + name)
         for name in list(tensors):
             if self.ignored and re.fullmatch(self.ignored, name):
                 tensors.drop(name)
@@ -255,7 +268,7 @@ def unsupported(source: str, option: str, value: Any, accepted: str) -> ModelErr
     return ModelError(f"{source}: {option} {value!r} is not supported: only {accepted} is.")
 
 
-def _fields(model: LanguageModel) -> dict[str, Any]:
+def _fields(model: Model) -> dict[str, Any]:
     return {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from models.errors import ModelError
 from models.hf.tensor_files import TensorFiles
-from models.language_model import LanguageModel
+from models.model import Model
 
 Shape = tuple[int, ...]
 
@@ -132,7 +132,7 @@ def layer_norm(ours: str, theirs: str) -> list[Weight]:
     return [Weight(f"{ours}/scale", f"{theirs}.weight"), Weight(f"{ours}/bias", f"{theirs}.bias")]
 
 
-def filled(model: LanguageModel, table: Table, tensors: TensorFiles, source: str) -> dict[str, Any]:
+def filled(model: Model, table: Table, tensors: TensorFiles, source: str) -> dict[str, Any]:
     """The model's parameters out of the tensors, one tensor at a time.
 
     Args:
@@ -190,7 +190,7 @@ def _aligned_empty(shape: Shape) -> np.ndarray:
 class Written:
     """A model's parameters as tensors of theirs, made block by block when they are asked for."""
 
-    def __init__(self, model: LanguageModel, table: Table, params: Any) -> None:
+    def __init__(self, model: Model, table: Table, params: Any) -> None:
         """Compares the parameters with the model.
 
         Args:
@@ -261,7 +261,7 @@ def _check_count(
                 )
 
 
-def parameter_shapes(model: LanguageModel) -> dict[str, Shape]:
+def parameter_shapes(model: Model) -> dict[str, Shape]:
     """The shape of each parameter by its path."""
     params = jax.eval_shape(model.init, jax.random.key(0))["params"]
     return {name: leaf.shape for name, leaf in _named_leaves(params).items()}

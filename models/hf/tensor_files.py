@@ -27,8 +27,8 @@ INDEX = "model.safetensors.index.json"
 # What `save_pretrained` takes as the largest file since transformers 4.
 MAX_FILE_BYTES = 5_000_000_000
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
-# Causal masks, which older files keep and nobody reads.
-_MASK_DTYPES = {"BOOL": np.bool_, "U8": np.uint8}
+# Of causal masks and of the numbers of positions, which older files keep and nobody reads.
+_BUFFER_DTYPES = {"BOOL": np.bool_, "U8": np.uint8, "I64": np.int64}
 _CODES = {np.dtype(dtype): code for code, dtype in _DTYPES.items()}
 WRITTEN_DTYPES = ("float32", "bfloat16", "float16")
 
@@ -158,7 +158,7 @@ def _places(path: Path) -> dict[str, _Place]:
 
 def _place(path: Path, start: int, size: int, entry: Mapping[str, Any]) -> _Place:
     first, last = entry["data_offsets"]
-    dtype = np.dtype({**_DTYPES, **_MASK_DTYPES}[entry["dtype"]])
+    dtype = np.dtype({**_DTYPES, **_BUFFER_DTYPES}[entry["dtype"]])
     if not all(type(n) is int and n >= 0 for n in (first, last, *entry["shape"])):
         raise ValueError("a size that is no whole number")
     if not 0 <= first <= last <= size - start:

@@ -9,25 +9,27 @@ from models.layers.linear import Initializer, axis_names, dense
 
 
 class Embed(nn.Module):
-    """A learned vector for each token.
+    """A learned vector for each token, or for each of some other ids.
 
     Attributes:
       vocab_size: how many tokens.
       embed_dim: size of a vector.
       embedding_init: initial values.
       dtype: of the result.
+      axis: logical name of the table's rows, `token_types` for BERT's segments.
     """
 
     vocab_size: int
     embed_dim: int
     embedding_init: Initializer
     dtype: str = "float32"
+    axis: str = "vocab"
 
     def setup(self) -> None:
         """Makes the table `[v, e]`."""
         self.embedding = self.param(
             "embedding",
-            axis_names(("vocab", "embed"), self.embedding_init),
+            axis_names((self.axis, "embed"), self.embedding_init),
             (self.vocab_size, self.embed_dim),
         )
 
@@ -35,7 +37,7 @@ class Embed(nn.Module):
         """Tokens, int `[b, t]`, to their vectors `[b, t, e]`."""
         # Gathered like any other parameter where FSDP divides `embed`; else the compiler would
         # divide the result's `embed` too, and exchange activations.
-        table_ve = nn.with_logical_constraint(self.embedding, ("vocab", None))
+        table_ve = nn.with_logical_constraint(self.embedding, (self.axis, None))
         x_bte = jnp.take(table_ve, tokens_bt, axis=0).astype(self.dtype)
         # Every token first: else a table that is divided by tokens would be gathered too, where
         # the length is divided over the same devices.

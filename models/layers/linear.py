@@ -93,7 +93,7 @@ class Linear(nn.Module):
     """
 
     features: int
-    axes: tuple[str, str]
+    axes: tuple[str | None, str | None]
     kernel_init: Initializer
     use_bias: bool = False
     dtype: str = "float32"

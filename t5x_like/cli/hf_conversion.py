@@ -15,7 +15,6 @@ import jax
 from t5x_like import config, inspection
 from t5x_like.checkpoints import host_params
 from t5x_like.data import formats
-from t5x_like.decoding import TextCodec, prompts_of
 from t5x_like.errors import UserError
 from t5x_like.host import files as storage
 from t5x_like.host import memory
@@ -37,17 +36,21 @@ _TEXT_LENGTH = 512
 
 # The data of an imported run, for `eval` and training: files of the working directory unless the
 # command line names others.
-_TASKS = {  # by whether the model reads inputs apart
-    True: """
+_TASKS = {  # by what the model's batches hold
+    "inputs and targets": """
 include 'tasks/jsonl_text_to_text.gin'
 
 COLUMNS = ['inputs', 'targets']
 INPUTS = '{inputs}'
 TARGETS = '{targets}'
 """,
-    False: """
+    "text": """
 include 'tasks/jsonl.gin'
 include 'tasks/causal_lm.gin'
+""",
+    "hidden tokens": """
+include 'tasks/jsonl.gin'
+include 'tasks/objectives/masked_lm.gin'
 """,
 }
 _FILES = """
@@ -155,7 +158,7 @@ def export_model(
     with config.isolated():
         config.parse([str(path)], bindings)
         model: Model = config.macro("MODEL")
-        vocabulary = _configured_vocabulary(model)
+        vocabulary = _configured_vocabulary()
     files = {} if vocabulary is None else _tokenizer_files(vocabulary, model)
     options = {} if vocabulary is None else _special_tokens(vocabulary, model)
     params, found = host_params.read_params(model_dir, model, step)
@@ -204,17 +207,19 @@ def _file_of(vocabulary: Vocabulary) -> Path:
     return Path(vocabulary.path)  # type: ignore[attr-defined]
 
 
-def _configured_vocabulary(model: Model) -> Vocabulary | None:
+def _configured_vocabulary() -> Vocabulary | None:
     """The vocabulary of the configured task's targets if a file holds it."""
     try:
-        codec = TextCodec.for_task(config.macro("TASK"), model)
+        task = config.macro("TASK")
     except Exception as error:
         # Without a task, or with one that this machine cannot build, the model is exported alone.
         if not hasattr(error, "exit_code"):
             raise
         return None
-    vocabulary = codec.targets.vocabulary
-    return vocabulary if hasattr(vocabulary, "path") else None
+    first, _ = task.tasks[0]
+    feature = first.output_features.get("targets")
+    found = None if feature is None else feature.vocabulary
+    return found if hasattr(found, "path") else None
 
 
 def _tokenizer_files(vocabulary: Vocabulary, model: Model) -> dict[str, Path]:
@@ -224,12 +229,17 @@ def _tokenizer_files(vocabulary: Vocabulary, model: Model) -> dict[str, Path]:
         companions = [name for name in TOKENIZER_FILES if (file.parent / name).is_file()]
         return {name: file.parent / name for name in (file.name, *companions)}
     # The names by which transformers knows T5's and LLaMA's SentencePiece models.
-    return {"spiece.model" if prompts_of(model).needs_inputs else "tokenizer.model": file}
+    prompts = formats.find(model.batch_format).prompts
+    reads_inputs = prompts is None or prompts.needs_inputs
+    return {"spiece.model" if reads_inputs else "tokenizer.model": file}
 
 
 def _special_tokens(vocabulary: Vocabulary, model: Model) -> dict[str, int]:
-    """The ids that transformers needs to generate."""
-    start = "decoder_start_token_id" if prompts_of(model).needs_inputs else "bos_token_id"
+    """The ids that transformers needs to generate; none for a model that writes no text."""
+    prompts = formats.find(model.batch_format).prompts
+    if prompts is None:
+        return {}
+    start = "decoder_start_token_id" if prompts.needs_inputs else "bos_token_id"
     return {"eos_token_id": vocabulary.eos_id, start: getattr(vocabulary, "start_id", 0)}
 
 
@@ -296,12 +306,18 @@ def _is_plain(value: Any) -> bool:
 def _run_text(model: Model, vocabulary: Vocabulary | None, model_dir: str) -> str:
     """Bindings of the run: where it is, and a task, where there is a vocabulary for one."""
     longest = model.max_length
-    reads_inputs = "inputs" in formats.find(model.batch_format).task_features
+    batch_format = formats.find(model.batch_format)
+    reads_inputs = "inputs" in batch_format.task_features
+    kind = "text" if batch_format.prompts is not None else "hidden tokens"
     wanted = _LENGTHS if reads_inputs else {"targets": _TEXT_LENGTH}
     lengths = {name: min(n, longest or n) for name, n in wanted.items()}
     task = ""
     if vocabulary is not None:
         # The task's file binds a vocabulary of its own, so ours comes after it.
         selector = f"{type(vocabulary).__module__.rpartition('.')[2]}.{type(vocabulary).__name__}"
-        task = _TASKS[reads_inputs] + _FILES + f"VOCABULARY = @{selector}()\n"
+        task = (
+            _TASKS["inputs and targets" if reads_inputs else kind]
+            + _FILES
+            + f"VOCABULARY = @{selector}()\n"
+        )
     return f"{task}\nTASK_FEATURE_LENGTHS = {lengths!r}\nMODEL_DIR = {model_dir!r}\n"

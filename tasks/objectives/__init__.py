@@ -17,9 +17,11 @@ from tasks.objectives.corruptions import (
 from tasks.objectives.denoising import Denoising
 from tasks.objectives.drop_tokens import DropTokens
 from tasks.objectives.iid_span_corruption import IIDSpanCorruption
+from tasks.objectives.masked_lm import MaskedLM
 from tasks.objectives.mass import MASS
 from tasks.objectives.objective import BoundObjective, Example, Objective, VocabularySpecs
 from tasks.objectives.prefix_lm import PrefixLM
+from tasks.objectives.sentence_pairs import SentencePairs
 from tasks.objectives.span_corruption import SpanCorruption
 
 __all__ = [
@@ -33,8 +35,10 @@ __all__ = [
     "DropTokens",
     "Example",
     "IIDSpanCorruption",
+    "MaskedLM",
     "Objective",
     "PrefixLM",
+    "SentencePairs",
     "SentencePermutation",
     "SpanCorruption",
     "TextInfilling",

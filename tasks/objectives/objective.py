@@ -51,7 +51,10 @@ class BoundObjective(Protocol):
 class Objective(Protocol):
     """The settings of an objective: a frozen dataclass of plain values or of such dataclasses.
 
-    It has `positioned` where the bound objective has.
+    It has `positioned` where the bound objective has. If what it writes is not only the text of
+    features but also weights and labels, `output_features` names the features; with
+    `adds_eos = False` no EOS follows them. If it compares a text with another text of the split,
+    the bound objective has `draws_other = True`, and reads `other_NAME` beside each feature NAME.
     """
 
     @property

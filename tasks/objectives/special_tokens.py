@@ -46,6 +46,28 @@ def find_mask_id(spec: Mapping[str, Any], given: int | None, name: str) -> int:
     return size - 1
 
 
+def find_boundary_ids(spec: Mapping[str, Any], name: str) -> tuple[int, int]:
+    """The ids that stand before a row and after each of its segments, BERT's [CLS] and [SEP].
+
+    Args:
+      spec: of the vocabulary; where it has no such tokens, the sentinels after the first, which
+        `find_mask_id` takes.
+      name: of who asks, for errors.
+
+    Raises:
+      TaskError: the vocabulary has neither such tokens nor three sentinels.
+    """
+    found = spec.get("cls_id"), spec.get("sep_id")
+    if found[0] is not None and found[1] is not None:
+        return int(found[0]), int(found[1])
+    if spec["extra_ids"] < 3:
+        raise TaskError(
+            f"{name} needs tokens before and after segments: the vocabulary has no [CLS] and "
+            f"[SEP], and extra_ids={spec['extra_ids']}, where 3 or more would stand for them."
+        )
+    return spec["vocab_size"] - 2, spec["vocab_size"] - 3
+
+
 def find_full_stop_ids(
     spec: Mapping[str, Any], given: Sequence[int] | None, name: str
 ) -> tuple[int, ...]:

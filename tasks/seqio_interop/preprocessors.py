@@ -1,5 +1,6 @@
 """Forms and objectives as seqio preprocessors."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from tasks.errors import TaskError
 from tasks.forms import Form
 from tasks.objectives import BoundObjective, Objective
 from tasks.seqio_interop import vocabularies
@@ -74,15 +76,26 @@ class ApplyObjective:
         output_features: Mapping[str, seqio.Feature],
         sequence_length: Mapping[str, int] | None = None,
     ) -> tf.data.Dataset:
-        """Turns tokenized documents into examples of the objective."""
+        """Turns tokenized documents into examples of the objective.
+
+        Raises:
+          TaskError: the objective compares a text with another one.
+        """
         specs = {
             name: vocabularies.from_seqio(feature.vocabulary).spec()
             for name, feature in output_features.items()
         }
         bound = self.objective.bind(specs)
+        if getattr(bound, "draws_other", False):
+            raise TaskError(
+                f"{type(self.objective).__name__} compares a text with one of another place, which "
+                "seqio's preprocessors do not give: use `t5x-like train`, which does."
+            )
         length = bound.chunk_length(sequence_length) if sequence_length else None
         if bound.document_eos:
-            dataset = seqio.preprocessors.append_eos(dataset, output_features)
+            # Between documents, also if no EOS follows what the objective writes.
+            ended = {n: dataclasses.replace(f, add_eos=True) for n, f in output_features.items()}
+            dataset = seqio.preprocessors.append_eos(dataset, ended)
         if length is not None:
             dataset = concatenate_and_split(dataset, bound.reads[0], length)
         return _map_objective(dataset, bound)

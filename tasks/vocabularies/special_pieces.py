@@ -1,4 +1,4 @@
-"""Sentinels and full stops, which are recognised by how their pieces are spelt."""
+"""Sentinels, full stops and pieces that continue a word, recognised by how they are spelt."""
 
 import itertools
 import re
@@ -13,6 +13,11 @@ _FULL_STOPS = re.compile("[▁Ġ]?[.]+")
 def full_stops(pieces: Sequence[str]) -> list[int]:
     """The indices of the pieces that consist of full stops, with or without a space before."""
     return [i for i, piece in enumerate(pieces) if _FULL_STOPS.fullmatch(piece)]
+
+
+def continuations(pieces: Sequence[str]) -> list[int]:
+    """The places of WordPiece's pieces that continue a word (`##able`)."""
+    return [i for i, piece in enumerate(pieces) if piece.startswith("##") and len(piece) > 2]
 
 
 def own_sentinels(pieces: Sequence[str]) -> int:

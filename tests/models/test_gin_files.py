@@ -27,6 +27,8 @@ PUBLISHED = {
     "models/transformer/big.gin": 213e6,
     "models/bart/base.gin": 139e6,
     "models/bart/large.gin": 406e6,
+    "models/bert/base_uncased.gin": 110e6,
+    "models/bert/large_uncased.gin": 340e6,
     "models/gpt2/124m.gin": 124.4e6,
     "models/gpt2/355m.gin": 355e6,
     "models/gpt2/774m.gin": 774e6,
@@ -107,6 +109,38 @@ def test_every_published_size_has_a_file():
     assert {f"models/t5_1_1/{x}.gin" for x in ("small", "base", "large", "xl", "xxl")} <= set(FILES)
     tiny = [model_of(name).parameter_count() for name in FILES if name.endswith("/tiny.gin")]
     assert tiny and max(tiny) < 1e6
+
+
+# With both heads, with the masked head alone, with the pooler alone, and the encoder: computed from
+# the shapes of the released checkpoints' tensors.
+BERT = {
+    "base_uncased": (110_106_428, 109_514_298, 109_482_240, 108_891_648),
+    "large_uncased": (336_226_108, 335_174_458, 335_141_888, 334_092_288),
+    "base_cased": (108_932_934, 108_340_804, 108_310_272, 107_719_680),
+    "large_cased": (334_661_958, 333_610_308, 333_579_264, 332_529_664),
+    "multilingual_cased": (178_566_653, 177_974_523, 177_853_440, 177_262_848),
+}
+
+
+@pytest.mark.parametrize(("size", "counts"), BERT.items())
+def test_berts_counts_are_those_of_each_class_of_the_released_checkpoints(size, counts):
+    model = model_of(f"models/bert/{size}.gin")
+    masked_lm = model.clone(use_pooler=False, use_next_sentence_head=False)
+    pooled = model.clone(use_masked_head=False, use_next_sentence_head=False)
+    models = (model, masked_lm, pooled, pooled.clone(use_pooler=False))
+    assert tuple(each.parameter_count() for each in models) == counts
+
+
+def test_berts_layers_are_7_and_12_and_a_half_million():
+    """What is left without heads and tables is layers and the norm of the embeddings, 2 H."""
+    for size, width, layers in (
+        ("base_uncased", 768, 85_054_464),
+        ("large_uncased", 1024, 302_309_376),
+    ):
+        model = model_of(f"models/bert/{size}.gin").clone(
+            use_masked_head=False, use_pooler=False, use_next_sentence_head=False
+        )
+        assert model.parameter_count(embeddings=False) - 2 * width == layers
 
 
 # Brown et al. 2020, table 2.1: batch in tokens, learning rate.

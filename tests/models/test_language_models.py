@@ -1,4 +1,4 @@
-"""What holds for every family."""
+"""What holds for every family that writes text."""
 
 import functools
 
@@ -6,71 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 
-from models.bart import BART
 from models.errors import ModelError
-from models.gopher import Gopher
-from models.gpt import GPT2, GPT3
-from models.gpt_neox import GPTNeoX
-from models.lamda import LaMDA
-from models.layers.dispatch import Capacity
-from models.llama import LLaMA
-from models.palm import PaLM
-from models.recurrent import RecurrentLM
-from models.switch import Switch
-from models.t5 import T5, T5_1_1
-from models.transformer import Transformer
+from models.t5 import T5
 from t5x_like import protocols
 from t5x_like.data import formats
-
-V = 61
-
-
-def t5(cls, **options):
-    sizes = dict(
-        vocab_size=V, embed_dim=24, mlp_dim=40, num_heads=3, head_dim=8, num_buckets=8,
-        num_encoder_layers=2, num_decoder_layers=2, max_distance=9,
-    )  # fmt: skip
-    return cls(**(sizes | options))
-
-
-def decoder(cls, **options):
-    sizes = dict(vocab_size=V, embed_dim=24, num_heads=3, num_layers=2)
-    return cls(**(sizes | options))
-
-
-gpt2 = functools.partial(decoder, GPT2, max_length=32)
-
-
-def encoder_decoder(cls, **options):
-    sizes = dict(
-        vocab_size=V, embed_dim=24, mlp_dim=40, num_heads=3, num_encoder_layers=2,
-        num_decoder_layers=2,
-    )  # fmt: skip
-    return cls(**(sizes | options))
-
-
-# T5 1.0 has the parts of 1.1 and a simpler MLP, GPT-1 those of BART's decoder and of GPT-2.
-FAMILIES = {
-    "t5_1_1": functools.partial(t5, T5_1_1),
-    "gpt2": gpt2,
-    "gpt3": functools.partial(decoder, GPT3, max_length=32, num_layers=4, band=3),
-    "gopher": functools.partial(decoder, Gopher, head_dim=8),
-    "lamda": functools.partial(
-        decoder, LaMDA, mlp_dim=40, head_dim=8, num_buckets=8, max_distance=9
-    ),
-    "palm": functools.partial(decoder, PaLM, head_dim=8, z_loss=0.0),
-    "llama": functools.partial(decoder, LLaMA, num_heads=6, num_kv_heads=2, mlp_dim=40),
-    "gpt_neox": functools.partial(decoder, GPTNeoX, rotary_pct=0.5),
-    "transformer": functools.partial(encoder_decoder, Transformer, label_smoothing=0.0),
-    "bart": functools.partial(encoder_decoder, BART, max_length=32),
-    "lstm": functools.partial(RecurrentLM, vocab_size=V, embed_dim=24, hidden_dim=32),
-    # Nothing dropped, and no loss but that of the targets: what is Switch's own is tested apart.
-    "switch": functools.partial(
-        t5, Switch, num_experts=4, dispatch=Capacity(4.0, 4.0), load_balance=0.0
-    ),
-}
+from tests.models.families import WRITERS, V, batch_for, drawn, gpt2, t5
 
 
 @functools.cache
@@ -78,19 +19,12 @@ def initial(model):
     return jax.jit(model.init)(jax.random.key(0))["params"]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=WRITERS)
 def family(request):
-    """Constructor, model and parameters, drawn large enough for attention to matter."""
-    make = FAMILIES[request.param]
+    """Constructor, model and parameters."""
+    make = WRITERS[request.param]
     model = make()
-    rng = np.random.default_rng(1)
-
-    def draw(path, shape):
-        mean = 1.0 if path[-1].key == "scale" else 0.0
-        return jnp.asarray(mean + 0.3 * rng.standard_normal(shape.shape), shape.dtype)
-
-    shapes = jax.eval_shape(model.init, jax.random.key(0))["params"]
-    return make, model, jax.tree_util.tree_map_with_path(draw, shapes)
+    return make, model, drawn(model)
 
 
 # Compiled once for each model and shape, whichever tests call them.
@@ -110,43 +44,10 @@ def decode_step(model, params, cache, tokens):
     return model.decode_step(params, cache, tokens)
 
 
-def batch_for(model, rows=2, length=10, seed=0):
-    rng = np.random.default_rng(seed)
-    batch = {
-        "decoder_input_tokens": rng.integers(1, V, (rows, length)),
-        "decoder_target_tokens": rng.integers(1, V, (rows, length)),
-    }
-    if model.batch_format == "encoder_decoder":
-        batch["encoder_input_tokens"] = rng.integers(1, V, (rows, 7))
-    return jax.tree.map(jnp.asarray, batch)
-
-
 def test_fulfils_the_engines_protocol(family):
     _, model, _ = family
     assert isinstance(model, protocols.Decodes)
     assert model.batch_format in formats.names()
-
-
-def test_every_parameter_names_its_axes(family):
-    _, model, params = family
-    boxes = jax.tree.leaves(
-        model.abstract_params(), is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
-    )
-    known = {"embed", "mlp", "joined_kv", "heads", "kv", "vocab", "relpos_buckets", "positions"}
-    known |= {"layers", "expert", None}
-    for box in boxes:
-        assert len(box.names) == len(box.value.shape)
-        assert set(box.names) <= known
-    shapes = [box.value.shape for box in boxes]
-    assert shapes == [x.shape for x in jax.tree.leaves(params)]
-    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(params))
-
-
-def test_embeddings_can_be_left_out_of_the_count():
-    # Tokens V·24 (twice where the output is not tied), positions 32·24.
-    models = (t5(T5), t5(T5_1_1), gpt2())
-    counts = [m.parameter_count() - m.parameter_count(embeddings=False) for m in models]
-    assert counts == [V * 24, 2 * V * 24, (V + 32) * 24]
 
 
 def test_flops_count_attention_in_full_and_grow_with_layers():
@@ -267,16 +168,6 @@ def test_a_bidirectional_prompt_is_decoded_as_it_was_trained():
         np.testing.assert_allclose(step_logits, logits[:, i], atol=2e-5)
 
 
-def test_dropout_depends_on_the_key_alone(family):
-    make, _, params = family
-    model = make(dropout_rate=0.2)
-    batch = batch_for(model)
-    loss = lambda key: loss_of(model, params, batch, key)[0]  # noqa: E731
-    assert loss(jax.random.key(1)) == loss(jax.random.key(1))
-    assert loss(jax.random.key(1)) != loss(jax.random.key(2))
-    assert loss(None) == pytest.approx(float(loss_of(make(), params, batch)[0]), rel=1e-6)
-
-
 def test_the_loss_is_summed_over_targets_that_are_not_padding(family):
     _, model, params = family
     batch = batch_for(model)
@@ -289,30 +180,6 @@ def test_the_loss_is_summed_over_targets_that_are_not_padding(family):
     weights = jnp.zeros((2, 10)).at[0, 3].set(2.0)
     loss, metrics = loss_of(model, params, batch | {"decoder_loss_weights": weights})
     assert loss == pytest.approx(float(-2 * picked[0, 3]), rel=1e-5)
-
-
-def test_remat_and_unrolling_change_no_gradient(family):
-    make, _, params = family
-    check_gradients(make, params, "dots")
-
-
-def test_full_remat_changes_no_gradient():
-    check_gradients(gpt2, initial(gpt2()), "full")
-
-
-def check_gradients(make, params, remat_policy):
-    batch = batch_for(make())
-
-    def gradient(**options):
-        loss = lambda params: make(**options).loss(params, batch)[0]["loss"]  # noqa: E731
-        return jax.jit(jax.grad(loss))(params)
-
-    plain = gradient(remat_policy="none", scan_unroll=2)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3),
-        plain,
-        gradient(remat_policy=remat_policy),
-    )
 
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_at_the_ends(family):

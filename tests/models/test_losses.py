@@ -80,6 +80,28 @@ def test_chunks_change_neither_the_loss_nor_a_gradient(num_chunks):
     )
 
 
+def test_a_bias_of_the_output_is_added_to_its_logits_in_chunks_too():
+    rng = np.random.default_rng(0)
+    x_bte, kernel_ev, bias_v = (
+        jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((4, 12, 8), (8, 30), (30,))
+    )
+    targets, weights = (jnp.asarray(rng.integers(0, n, (4, 12))) for n in (30, 2))
+
+    def plain(x, kernel, bias):
+        return summed_cross_entropy(x @ kernel + bias, targets, weights)[0]
+
+    def chunked(x, kernel, bias, chunks):
+        return output_cross_entropy(x, kernel, targets, weights, bias_v=bias, num_chunks=chunks)[0]
+
+    expected = jax.value_and_grad(plain, argnums=(0, 1, 2))(x_bte, kernel_ev, bias_v)
+    assert np.abs(expected[1][2]).max() > 0.1
+    for chunks in (1, 3):
+        found = jax.value_and_grad(chunked, argnums=(0, 1, 2))(x_bte, kernel_ev, bias_v, chunks)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, expected
+        )
+
+
 def test_chunked_logits_never_exist_all_at_once():
     b, t, e, v = 2, 64, 8, 4096
     floats = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((b, t, e), (e, v))]

@@ -47,6 +47,36 @@ def test_without_a_gradient_adamw_only_decays():
     np.testing.assert_array_equal(updates["query_bias"], np.zeros(SHAPES["query_bias"]))
 
 
+def test_berts_first_update_is_3_162_times_the_sign_where_corrected_adams_is_1():
+    """(1 - 0.9) / sqrt(1 - 0.999), whatever the gradient's size."""
+    gradients = parameters(1)
+    for corrected, size in ((False, 0.1 / 0.001**0.5), (True, 1.0)):
+        optimizer = optimizers.adamw(
+            Constant(1.0), b1=0.9, b2=0.999, eps=0.0, weight_decay=0.0, global_norm=None,
+            bias_correction=corrected,
+        )  # fmt: skip
+        updates = update(optimizer, gradients)
+        np.testing.assert_allclose(
+            updates["kernel"], -size * np.sign(gradients["kernel"]), rtol=2e-4
+        )
+    assert pytest.approx(3.162, abs=5e-4) == 0.1 / 0.001**0.5
+
+
+def test_berts_second_update_by_hand_and_its_decay_of_matrices_alone():
+    """Gradient 1 twice: m = .1, .19; v = .001, .001999; then .01 of the weight."""
+    optimizer = optimizers.adamw(
+        Constant(1.0), b1=0.9, b2=0.999, eps=1e-6, weight_decay=0.01, global_norm=None,
+        bias_correction=False,
+    )  # fmt: skip
+    rule, params = optimizer.build(AXES), parameters(0)
+    ones = jax.tree.map(jnp.ones_like, params)
+    _, state = rule.update(ones, rule.init(params), params)
+    updates, _ = rule.update(ones, state, params)
+    second = 0.19 / (0.001999**0.5 + 1e-6)
+    np.testing.assert_allclose(updates["scale"], -second, rtol=1e-5)
+    np.testing.assert_allclose(updates["kernel"], -second - 0.01 * params["kernel"], rtol=1e-5)
+
+
 def test_palms_adafactor_decays_by_the_squared_rate_and_keeps_whole_moments():
     rate = Linear(peak=0.1, total_steps=10)
     optimizer = optimizers.adafactor(

@@ -36,6 +36,13 @@ def test_linear_falls_in_a_straight_line():
     np.testing.assert_allclose(rates(schedule, 0, 25, 100), [2.0, 1.5, 0.0], atol=1e-6)
 
 
+def test_berts_line_is_drawn_from_step_0_behind_its_warm_up():
+    """Devlin et al. 2019, appendix A.2: 1e-4, 10,000 steps of 1,000,000; by the released code."""
+    schedule = schedules.Linear(1e-4, 1_000_000, warmup_steps=10_000, from_start=True)
+    found = rates(schedule, 4_999, 9_999, 10_000, 505_000, 1_000_000)
+    np.testing.assert_allclose(found, [5e-5, 1e-4, 9.9e-5, 4.95e-5, 0.0], rtol=1e-5, atol=1e-12)
+
+
 def test_warmup_stable_decay_keeps_its_plateau_until_the_last_steps():
     schedule = schedules.WarmupStableDecay(1.0, total_steps=100, decay_steps=20, warmup_steps=4)
     expected = [0.25, 1.0, 1.0, 0.5, 0.0]

@@ -85,6 +85,21 @@ def bart() -> torch.nn.Module:
     return _random(transformers.BartForConditionalGeneration(config))
 
 
+def bert_pretraining() -> torch.nn.Module:
+    """BERT with both heads."""
+    return _random(transformers.BertForPreTraining(_bert()))
+
+
+def bert_masked_lm() -> torch.nn.Module:
+    """BERT with the head for hidden tokens, and the other GELU."""
+    return _random(transformers.BertForMaskedLM(_bert(hidden_act="gelu_new")))
+
+
+def bert_model() -> torch.nn.Module:
+    """BERT with the pooler alone, and three segments."""
+    return _random(transformers.BertModel(_bert(type_vocab_size=3)))
+
+
 def switch() -> torch.nn.Module:
     """Switch with experts in every second layer, of which some overflow."""
     return _random(_switch(num_sparse_encoder_layers=2, num_sparse_decoder_layers=1,
@@ -105,7 +120,7 @@ def switch_every() -> torch.nn.Module:
 
 
 MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, gpt_neox, gpt_neox_serial, bart,
-          switch, switch_every)  # fmt: skip
+          bert_pretraining, bert_masked_lm, bert_model, switch, switch_every)  # fmt: skip
 FAMILIES = {make.__name__: make for make in MAKERS}
 
 
@@ -113,9 +128,19 @@ FAMILIES = {make.__name__: make for make in MAKERS}
 # output's small, because float32 itself errs by 1e-5 of the logits here.
 SPREADS = {
     r".*(shared|wte|tokens_embed|embed_tokens|embed_in)\.weight": 0.5,
+    r"(bert\.)?embeddings\.\w+_embeddings\.weight": 0.5,
     r"lm_head\.weight": 0.1,
     ".*": 0.3,
 }
+
+
+def _bert(**options: object) -> transformers.BertConfig:
+    # An epsilon that shows where it is left out, and a difference of segments too.
+    sizes = dict(
+        vocab_size=80, hidden_size=24, num_hidden_layers=3, num_attention_heads=4,
+        intermediate_size=44, max_position_embeddings=40, layer_norm_eps=1e-3,
+    )  # fmt: skip
+    return transformers.BertConfig(**sizes | options)
 
 
 def _t5(**options: object) -> torch.nn.Module:
@@ -158,7 +183,7 @@ def _random(model: torch.nn.Module) -> torch.nn.Module:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            mean = 1.0 if re.search(r"(norm|ln_)\w*\.weight", name) else 0.0
+            mean = 1.0 if re.search(r"([Nn]orm|ln_)\w*\.weight", name) else 0.0
             spread = next(s for pattern, s in SPREADS.items() if re.fullmatch(pattern, name))
             parameter.normal_(mean, spread, generator=generator)
     return model.eval()
@@ -167,6 +192,8 @@ def _random(model: torch.nn.Module) -> torch.nn.Module:
 def random_batch(model: torch.nn.Module, rows: int = 3, seed: int = 0) -> dict[str, np.ndarray]:
     """Random tokens, with padding at the end of the encoder's rows or before a prompt's."""
     rng = np.random.default_rng(seed)
+    if model.config.model_type in ENCODERS:
+        return _random_pairs(model, rows, rng)
     decoder = rng.integers(2, 80, (rows, 13))
     if not model.config.is_encoder_decoder:
         for row in range(rows):
@@ -184,9 +211,45 @@ def random_batch(model: torch.nn.Module, rows: int = 3, seed: int = 0) -> dict[s
     return {"encoder_input_tokens": encoder, "decoder_input_tokens": decoder}
 
 
+ENCODERS = ("bert",)
+
+
+def _random_pairs(
+    model: torch.nn.Module, rows: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Random tokens of two segments or more, with padding at the end."""
+    tokens = rng.integers(2, 80, (rows, 17))
+    kinds = model.config.type_vocab_size
+    types = np.sort(rng.integers(0, kinds, tokens.shape), axis=1)
+    segments = (np.arange(17) < 17 - 3 * np.arange(rows)[:, None]).astype(int)
+    return {
+        "encoder_input_tokens": tokens * segments,
+        "encoder_token_types": types * segments,
+        "encoder_segment_ids": segments,
+    }
+
+
+def _encoded(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    found = model(
+        input_ids=torch.tensor(batch["encoder_input_tokens"]),
+        token_type_ids=torch.tensor(batch["encoder_token_types"]),
+        attention_mask=torch.tensor(batch["encoder_segment_ids"]),
+    )
+    names = {
+        "prediction_logits": "token_logits",
+        "logits": "token_logits",
+        "seq_relationship_logits": "pair_logits",
+        "last_hidden_state": "hidden_states",
+        "pooler_output": "pooled",
+    }
+    return {names[name]: found[name].numpy() for name in names if name in found}
+
+
 @torch.no_grad()
 def reference(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Logits and greedy continuations of `transformers`."""
+    """Logits and greedy continuations of `transformers`; of an encoder what its heads give."""
+    if model.config.model_type in ENCODERS:
+        return _encoded(model, batch)
     decoder = torch.tensor(batch["decoder_input_tokens"])
     greedy = {"do_sample": False, "max_new_tokens": NEW_TOKENS}
     # Nothing ends early.

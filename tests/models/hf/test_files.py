@@ -174,8 +174,8 @@ def test_errors_name_the_tensor_or_the_option(tmp_path):
         load_hf(copied(tmp_path, n_layer=2))
     with pytest.raises(ModelError, match=r"wte.weight' has shape \(80, 28\).*\(97, 28\)"):
         load_hf(copied(tmp_path, vocab_size=97))
-    with pytest.raises(ModelError, match=r"model_type must be one of .*'gpt2'.* not 'bert'"):
-        load_hf(copied(tmp_path, model_type="bert"))
+    with pytest.raises(ModelError, match=r"model_type must be one of .*'gpt2'.* not 'bloom'"):
+        load_hf(copied(tmp_path, model_type="bloom"))
     config = json.loads(copied(tmp_path).joinpath("config.json").read_text())
     del config["n_embd"]
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -198,6 +198,11 @@ def test_errors_name_the_tensor_or_the_option(tmp_path):
         ("bart", "scale_embedding", True),
         ("bart", "decoder_ffn_dim", 20),
         ("bart", "normalize_before", True),
+        ("bert_pretraining", "is_decoder", True),
+        ("bert_pretraining", "add_cross_attention", True),
+        ("bert_pretraining", "position_embedding_type", "relative_key"),
+        ("bert_pretraining", "tie_word_embeddings", False),
+        ("bert_pretraining", "hidden_act", "silu"),
         ("switch", "num_sparse_encoder_layers", 3),
         ("switch", "num_sparse_decoder_layers", 2),
         ("switch", "dense_act_fn", "gelu_new"),

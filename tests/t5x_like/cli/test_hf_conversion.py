@@ -103,6 +103,33 @@ def test_a_tokenizer_json_is_the_vocabulary(tmp_path):
     assert json.loads((tmp_path / "again" / "config.json").read_text())["eos_token_id"] == 3
 
 
+def test_an_encoder_learns_hidden_tokens_of_its_word_pieces_and_goes_back(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    source, out = tmp_path / "bert", tmp_path / "run"
+    shutil.copytree(FIXTURES / "bert_pretraining", source, ignore=shutil.ignore_patterns("*.npz"))
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "un", "##aff", "##able"]
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]")
+    )
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens(pieces[:5])
+    tokenizer.save(str(source / "tokenizer.json"))
+    assert cli.main(["import-hf", str(source), f"--out={out}"]) == 0
+    (tmp_path / "train.jsonl").write_text('{"text": "unaffable."}\n')
+    run = load_run(str(out))
+    task = run.task
+    spec = task.output_features["targets"].vocabulary.spec()
+    assert (spec["cls_id"], spec["sep_id"], spec["mask_id"]) == (2, 3, 4)
+    assert type(task.learned).__name__ == "MaskedLM" and run.task_feature_lengths == {"targets": 40}
+    assert cli.main(["export-hf", str(out), f"--out={tmp_path}/again"]) == 0
+    before, after = TensorFiles(source), TensorFiles(tmp_path / "again")
+    assert set(before) == set(after)
+    for name in before:
+        np.testing.assert_array_equal(before[name], after[name], strict=True)
+    again = tmp_path / "again" / "tokenizer.json"
+    assert again.read_bytes() == (source / "tokenizer.json").read_bytes()
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.iterdir()))
 def test_every_model_type_comes_back_from_its_gin_file(name, tmp_path):
     out = tmp_path / "run"

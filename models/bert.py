@@ -1,0 +1,303 @@
+"""BERT (Devlin et al. 2019): an encoder that restores hidden tokens and pairs sentences.
+
+Post-norm layers with learned positions, exact GELU and biases everywhere. What the paper leaves
+open is the released code's: the transform before the output, the pooler, initial values.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from models import losses
+from models.encoder_only import EncoderOnly, first_token
+from models.errors import ModelError
+from models.layers import embeddings, parts
+from models.layers.attention.positions import LearnedPositions
+from models.layers.block import PostNormBlock
+from models.layers.dropout import Dropout
+from models.layers.embeddings import Embed
+from models.layers.linear import Initializer, Linear, axis_names
+from models.layers.mlps import MLP, Activation, exact_gelu
+from models.layers.norms import LayerNorm
+from models.layers.stacks.builder import TransformerLayers
+from models.model import Array, Batch, Params
+
+MASKED_LANGUAGE_MODEL, NEXT_SENTENCE = "masked_language_model", "next_sentence"
+
+# By the name of the field; the first is the paper's.
+ACTIVATIONS: Mapping[str, Activation] = {
+    "gelu": exact_gelu,
+    "gelu_tanh": nn.gelu,
+    "relu": nn.relu,
+}
+
+
+class MaskedOutput(nn.Module):
+    """What BERT's hidden states pass on their way to logits: a layer, a norm, a bias.
+
+    The matrix to logits is the table of tokens; the bias of each token is kept here.
+
+    Attributes:
+      vocab_size: how many tokens.
+      activation: of the layer.
+      kernel_init: initial values of its matrix.
+      norm_epsilon: of the norm.
+      dtype: of the computation.
+    """
+
+    part: ClassVar[str] = parts.HEAD
+
+    vocab_size: int
+    activation: Activation
+    kernel_init: Initializer
+    norm_epsilon: float
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x_bse: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Hidden states `[b, s, e]` to what the output reads, and the bias, float32 `[v]`."""
+        transform = Linear(
+            x_bse.shape[-1], ("embed", "mlp"), self.kernel_init, True, self.dtype, name="transform"
+        )
+        h_bse = self.activation(transform(x_bse))
+        h_bse = LayerNorm(self.norm_epsilon, dtype=self.dtype, name="norm")(h_bse)
+        zeros = axis_names(("vocab",), nn.initializers.zeros)
+        bias_v = self.param("bias", zeros, (self.vocab_size,))
+        return nn.with_logical_constraint(h_bse, ("batch", "length", "embed")), bias_v
+
+
+class BERT(EncoderOnly):
+    """BERT, with both of its heads or fewer.
+
+    The loss has a term for each head: `masked_language_model`, the mean over hidden tokens, and
+    `next_sentence`, the mean over pairs; the total is their sum (appendix A.2).
+
+    Attributes:
+      embed_dim: H.
+      mlp_dim: hidden units of the MLP, 4H.
+      num_heads: A; they divide `embed_dim` among them.
+      num_layers: L.
+      max_length: longest row.
+      num_token_types: segments that are told apart.
+      norm_epsilon: of every norm.
+      activation: of the MLP and of the masked head, one of `ACTIVATIONS`.
+      attention_dropout_rate: on attention weights; None is `dropout_rate`.
+      use_masked_head: whether there is an output for hidden tokens.
+      use_pooler: whether the first token's vector passes a layer with tanh.
+      use_next_sentence_head: whether there is an output for pairs, which reads the pooler.
+      logit_chunks: see `losses.output_cross_entropy`.
+    """
+
+    embed_dim: int = 768
+    mlp_dim: int = 3072
+    num_heads: int = 12
+    num_layers: int = 12
+    max_length: int = 512
+    num_token_types: int = 2
+    norm_epsilon: float = 1e-12
+    activation: str = "gelu"
+    attention_dropout_rate: float | None = None
+    use_masked_head: bool = True
+    use_pooler: bool = True
+    use_next_sentence_head: bool = True
+    logit_chunks: int | None = None
+
+    def __post_init__(self) -> None:
+        """Checks what BERT cannot be built with.
+
+        Raises:
+          ModelError: an unknown activation, a rate outside of [0, 1), a next-sentence head
+            without a pooler; and as every model.
+        """
+        super().__post_init__()
+        if self.activation not in ACTIVATIONS:
+            raise self.refused("activation", f"it must be one of {', '.join(ACTIVATIONS)}")
+        if not 0 <= (self.attention_dropout_rate or 0) < 1:
+            raise self.refused("attention_dropout_rate", "it must be at least 0 and below 1")
+        if self.use_next_sentence_head and not self.use_pooler:
+            raise self.refused("use_pooler", "the next-sentence head reads the pooler's output")
+
+    def setup(self) -> None:
+        """Makes embeddings, encoder and heads."""
+        # The released code cuts the normal distribution off at two standard deviations.
+        init = nn.initializers.truncated_normal(0.02)
+        activation = ACTIVATIONS[self.activation]
+        self.token_embedder = Embed(self.vocab_size, self.embed_dim, init, self.dtype)
+        self.token_type_embedder = Embed(
+            self.num_token_types, self.embed_dim, init, self.dtype, axis="token_types"
+        )
+        self.position_embedder = LearnedPositions(self.max_length, init, self.dtype)
+        self.embedding_norm = LayerNorm(self.norm_epsilon, dtype=self.dtype)
+        layers = TransformerLayers.of(self, LayerNorm)
+        rate = self.attention_dropout_rate
+        own = {} if rate is None else {"dropout": Dropout(rate)}
+        attention = layers.attention(init, init, use_bias=True, **own)
+        mlp = layers.mlp(MLP, activation, self.mlp_dim, init, init, use_bias=True)
+        self.encoder = layers.stack(self.num_layers, layers.block(PostNormBlock, attention, mlp))
+        if self.use_masked_head:
+            self.masked_head = MaskedOutput(
+                self.vocab_size, activation, init, self.norm_epsilon, self.dtype
+            )
+        if self.use_pooler:
+            self.pooler = Linear(self.embed_dim, ("embed", "mlp"), init, True, self.dtype)
+        if self.use_next_sentence_head:
+            self.next_sentence_head = Linear(2, ("embed", None), init, True)
+
+    # What runs inside `apply`.
+
+    def embed(
+        self, tokens_bs: Array, token_types_bs: Array | None, positions_bs: Array | None
+    ) -> Array:
+        """The norm of the sum of the vectors of token, type and position (figure 2)."""
+        if token_types_bs is None:
+            token_types_bs = jnp.zeros_like(tokens_bs)
+        x_bse = self.token_embedder(tokens_bs) + self.token_type_embedder(token_types_bs)
+        return self.embedding_norm(self.position_embedder(x_bse, positions_bs))
+
+    def __call__(self, **features: Any) -> Array:
+        """Logits of the token at each place, float32 `[b, s, v]`; hidden states without that head.
+
+        Raises:
+          ModelError: a feature is missing.
+        """
+        # All heads are called, so that `init` makes them and `forward_flops` counts them; a
+        # compiled program leaves out what nobody reads.
+        x_bse, _, _ = self._outputs(**features)
+        if not self.use_masked_head:
+            return x_bse
+        return self._token_logits(x_bse)
+
+    def next_sentence_logits(self, **features: Any) -> Array:
+        """Scores of "is next" and "is not", float32 `[b, 2]`.
+
+        Raises:
+          ModelError: the model has no such head.
+        """
+        logits_b2 = self._outputs(**features)[2]
+        if logits_b2 is None:
+            raise self.refused("use_next_sentence_head", "only with this head are pairs scored")
+        return logits_b2
+
+    def _outputs(self, **features: Any) -> tuple[Array, Array | None, Array | None]:
+        """Hidden states, the pooled vector, and scores of the pair."""
+        self.check_features(features)
+        x_bse = self.hidden_states(**features)
+        return x_bse, *self._of_row(x_bse)
+
+    @parts.part(parts.HEAD)
+    def _of_row(self, x_bse: Array) -> tuple[Array | None, Array | None]:
+        if not self.use_pooler:
+            return None, None
+        pooled_be = jnp.tanh(self.pooler(first_token(x_bse)))
+        if not self.use_next_sentence_head:
+            return pooled_be, None
+        return pooled_be, self.next_sentence_head(pooled_be.astype(jnp.float32))
+
+    def _loss_terms(
+        self, batch: Batch, enable_dropout: bool
+    ) -> tuple[dict[str, Array], losses.Metrics]:
+        x_bse, _, pair_logits_b2 = self._outputs(**batch, enable_dropout=enable_dropout)
+        terms: dict[str, Array] = {}
+        metrics: losses.Metrics = {}
+        if self.use_masked_head:
+            h_bse, bias_v = self.masked_head(x_bse)
+            loss, found = losses.output_cross_entropy(
+                h_bse,
+                self.token_embedder.output_kernel(),
+                batch["encoder_target_tokens"],
+                batch["encoder_loss_weights"],
+                bias_v=bias_v,
+                num_chunks=self.logit_chunks,
+            )
+            terms[MASKED_LANGUAGE_MODEL] = loss
+            metrics[MASKED_LANGUAGE_MODEL] = found["loss"]
+            metrics[f"{MASKED_LANGUAGE_MODEL}_accuracy"] = found["accuracy"]
+        if pair_logits_b2 is not None:
+            loss, found = losses.summed_cross_entropy(
+                pair_logits_b2[:, None], batch["pair_label"][:, None], batch["pair_weight"][:, None]
+            )
+            terms[NEXT_SENTENCE] = loss
+            metrics[NEXT_SENTENCE] = found["loss"]
+            metrics[f"{NEXT_SENTENCE}_accuracy"] = found["accuracy"]
+        return terms, metrics
+
+    def _predictions(self, **features: Any) -> dict[str, Array]:
+        x_bse, pooled_be, pair_logits_b2 = self._outputs(**features)
+        found = {"hidden_states": x_bse.astype(jnp.float32)}
+        if self.use_masked_head:
+            found["tokens"] = self._token_logits(x_bse).argmax(axis=-1).astype(jnp.int32)
+        if pooled_be is not None:
+            found["pooled"] = pooled_be.astype(jnp.float32)
+        if pair_logits_b2 is not None:
+            found["next_sentence_probabilities"] = jax.nn.softmax(pair_logits_b2)
+        return found
+
+    def _token_logits(self, x_bse: Array) -> Array:
+        h_bse, bias_v = self.masked_head(x_bse)
+        logits_bsv = embeddings.logits(h_bse, self.token_embedder.output_kernel(), bias_v)
+        return nn.with_logical_constraint(logits_bsv, ("batch", "length", "vocab"))
+
+    # What a user calls.
+
+    @property
+    def loss_terms(self) -> Mapping[str, float]:
+        """A term for each head, each counted once."""
+        heads = {
+            MASKED_LANGUAGE_MODEL: self.use_masked_head,
+            NEXT_SENTENCE: self.use_next_sentence_head,
+        }
+        return {name: 1.0 for name, there in heads.items() if there}
+
+    @nn.nowrap
+    def loss_weights(self, batch: Batch) -> dict[str, Array]:
+        """How many hidden tokens there are, and how many pairs."""
+        features = {MASKED_LANGUAGE_MODEL: "encoder_loss_weights", NEXT_SENTENCE: "pair_weight"}
+        return {name: batch[features[name]].astype(jnp.float32).sum() for name in self.loss_terms}
+
+    @nn.nowrap
+    def loss(
+        self, params: Params, batch: Batch, rng: Array | None = None
+    ) -> tuple[dict[str, Array], losses.Metrics]:
+        """Each head's loss summed over the batch, and the accuracy of each.
+
+        Args:
+          params: as `init` makes them.
+          batch: with `encoder_target_tokens` and `encoder_loss_weights` `[b, s]`, `pair_label`
+            (0: the second sentence is next) and `pair_weight` `[b]`, as the heads need them.
+          rng: for dropout, of which there is none without it.
+
+        Raises:
+          ModelError: the model has no head.
+        """
+        if not self.loss_terms:
+            raise ModelError(
+                f"{type(self).__name__} without use_masked_head and use_next_sentence_head has no "
+                "loss: set one of them to train."
+            )
+        terms: Any = self.apply(
+            {"params": params},
+            batch,
+            rng is not None,
+            rngs={} if rng is None else {"dropout": rng},
+            method="_loss_terms",
+        )
+        return terms
+
+    @nn.nowrap
+    def predict(self, params: Params, batch: Batch) -> dict[str, Array]:
+        """What each head says, without dropout; of a head that is not there, nothing.
+
+        Args:
+          params: as `init` makes them.
+          batch: as for `__call__`.
+
+        Returns:
+          `tokens`, the likeliest at each place, int32 `[b, s]`; float32 `hidden_states`
+          `[b, s, e]`, `pooled` `[b, e]`, and `next_sentence_probabilities` `[b, 2]`, of "is next"
+          and of "is not".
+        """
+        found: Any = self.apply({"params": params}, **batch, method="_predictions")
+        return found

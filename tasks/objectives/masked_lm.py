@@ -1,0 +1,223 @@
+"""Masked language modelling: some tokens are hidden, and predicted where they stood (BERT)."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tasks.errors import TaskError
+from tasks.objectives.objective import (
+    BoundObjective,
+    Example,
+    VocabularySpecs,
+    feature_length,
+)
+from tasks.objectives.special_tokens import check_shares, find_boundary_ids, find_mask_id, share
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedLM:
+    """BERT's masking without its sentence pairs (Devlin et al. 2019, section 3.1, task 1).
+
+    A row is `[CLS] text [SEP]`. `round(rate · length)` places are hidden, the special tokens
+    counted in the length and never chosen; of these `mask_share` become [MASK], `random_share`
+    any token of the vocabulary, special ones too, and the rest stay as they are, each drawn for
+    itself. So the released code; `TokenMasking` draws each token independently.
+
+    Attributes:
+      rate: share of the row's tokens that are hidden.
+      mask_share: share of the hidden tokens that become the mask.
+      random_share: share of them that become a random token.
+      max_predictions: most hidden tokens of a row; None is any number. The released code has 20
+        for rows of 128 and 77 for rows of 512.
+      whole_words: whether all pieces of a word are hidden together; a word that would go beyond
+        the number is passed over.
+      continuation_ids: tokens that continue a word; None takes the vocabulary's (WordPiece's `##`).
+      mask_id: the mask; None takes the vocabulary's, or else its first sentinel.
+    """
+
+    rate: float = 0.15
+    mask_share: float = 0.8
+    random_share: float = 0.1
+    max_predictions: int | None = None
+    whole_words: bool = False
+    continuation_ids: tuple[int, ...] | None = None
+    mask_id: int | None = None
+
+    # The targets are whole rows with [SEP] at their end; no EOS is to follow.
+    output_features: ClassVar[tuple[str, ...]] = ("targets",)
+    adds_eos: ClassVar[bool] = False
+    writes: ClassVar[tuple[str, ...]] = ("inputs", "targets", "loss_weights", "token_types")
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        share(self.rate, f"{name}.rate")
+        check_shares(self.mask_share, self.random_share, name)
+        if self.max_predictions is not None and self.max_predictions < 1:
+            raise TaskError(
+                f"{name}.max_predictions is {self.max_predictions}: 1 or more is needed, or None."
+            )
+
+    def bind(self, specs: VocabularySpecs) -> BoundObjective:
+        """With the special tokens of the vocabulary of `targets`.
+
+        Raises:
+          TaskError: it lacks one of them, or does not say which tokens continue a word.
+        """
+        return BoundMaskedLM(*self._bound(specs["targets"]))
+
+    def _bound(self, spec: Mapping[str, Any]) -> tuple["Masker", "Boundaries"]:
+        name = type(self).__name__
+        mask_id = find_mask_id(spec, self.mask_id, name)
+        boundaries = Boundaries(*find_boundary_ids(spec, name), spec["eos_id"])
+        continuation: np.ndarray | None = None
+        if self.whole_words:
+            ids = self.continuation_ids or spec.get("continuation_ids")
+            if not ids:
+                raise TaskError(
+                    f"{name}.whole_words needs to know which tokens continue a word: the "
+                    f"vocabulary names none, as WordPiece's ## does; set {name}.continuation_ids."
+                )
+            continuation = np.asarray(ids, np.int32)
+        masker = Masker(
+            self.rate, self.mask_share, self.random_share, self.max_predictions, mask_id,
+            spec["vocab_size"], boundaries.ids, continuation,
+        )  # fmt: skip
+        return masker, boundaries
+
+
+@dataclasses.dataclass(frozen=True)
+class Boundaries:
+    """What stands around segments.
+
+    Attributes:
+      cls_id: before the first.
+      sep_id: after each.
+      eos_id: between the documents of a stream.
+    """
+
+    cls_id: int
+    sep_id: int
+    eos_id: int
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """All of them, none of which is ever hidden."""
+        return (self.cls_id, self.sep_id, self.eos_id)
+
+    def row(self, *segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`[CLS] A [SEP] B [SEP]`, int32, and the number of the segment of each token, from 0."""
+        ends = np.array([self.sep_id], np.int32)
+        parts = [np.concatenate([segment, ends]) for segment in segments]
+        parts[0] = np.concatenate([np.array([self.cls_id], np.int32), parts[0]])
+        types = np.repeat(np.arange(len(parts), dtype=np.int32), [part.size for part in parts])
+        return np.concatenate(parts).astype(np.int32), types
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Masker:
+    """Masking with ids; made by `MaskedLM.bind`.
+
+    Attributes:
+      rate: see `MaskedLM`.
+      mask_share: see `MaskedLM`.
+      random_share: see `MaskedLM`.
+      max_predictions: see `MaskedLM`.
+      mask_id: see `MaskedLM`.
+      vocab_size: random tokens are below it.
+      kept: tokens that are never hidden.
+      continuation: int32, tokens that continue a word; None hides token by token.
+    """
+
+    rate: float
+    mask_share: float
+    random_share: float
+    max_predictions: int | None
+    mask_id: int
+    vocab_size: int
+    kept: tuple[int, ...]
+    continuation: np.ndarray | None = None
+
+    def count(self, length: int) -> int:
+        """How many of so many tokens are hidden: 19 of 128, 77 of 512."""
+        count = max(1, round(length * self.rate))
+        return count if self.max_predictions is None else min(count, self.max_predictions)
+
+    def places(self, row: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Which tokens of a row are hidden, int `[n]`, ascending."""
+        candidate = np.ones(row.size, np.bool_)
+        for token in self.kept:
+            candidate &= row != token
+        (places,) = np.nonzero(candidate)
+        count = self.count(row.size)
+        if self.continuation is None:
+            return np.sort(rng.permutation(places)[:count])
+        # A word begins where a piece does not continue one, or follows what is never hidden.
+        begins = ~np.isin(row[places], self.continuation)
+        begins[1:] |= np.diff(places) > 1
+        begins[:1] = True
+        words = np.split(places, np.nonzero(begins)[0][1:])
+        chosen: list[int] = []
+        for i in rng.permutation(len(words)) if places.size else ():
+            if len(chosen) + words[i].size <= count:
+                chosen.extend(words[i])
+        return np.sort(np.array(chosen, np.intp))
+
+    def hide(self, row: np.ndarray, places: np.ndarray, rng: np.random.Generator) -> Example:
+        """The row with these places hidden, the row itself, and 1 at the places.
+
+        Returns:
+          `inputs`, `targets` and `loss_weights`, int32 of the row's length.
+        """
+        inputs, weights = row.copy(), np.zeros_like(row)
+        weights[places] = 1
+        fate = rng.random(places.size)
+        random = (fate >= self.mask_share) & (fate < self.mask_share + self.random_share)
+        inputs[places[fate < self.mask_share]] = self.mask_id
+        inputs[places[random]] = rng.integers(self.vocab_size, size=int(random.sum()))
+        return {"inputs": inputs, "targets": row, "loss_weights": weights}
+
+    def __call__(self, row: np.ndarray, rng: np.random.Generator) -> Example:
+        """`hide` at `places`."""
+        return self.hide(row, self.places(row, rng), rng)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BoundMaskedLM:
+    """Masked language modelling with ids; made by `MaskedLM.bind`.
+
+    Attributes:
+      mask: hides tokens.
+      boundaries: stand around the text.
+    """
+
+    mask: Masker
+    boundaries: Boundaries
+
+    reads: ClassVar[tuple[str, ...]] = ("targets",)
+    writes: ClassVar[tuple[str, ...]] = MaskedLM.writes
+    document_eos: ClassVar[bool] = True
+
+    def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> int | None:
+        """What fits between [CLS] and [SEP]."""
+        return longest_text(task_feature_lengths, 2, "MaskedLM")
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        """`targets` int32 `[t]` to `MaskedLM.writes`, each `[t + 2]`."""
+        row, types = self.boundaries.row(np.asarray(example["targets"], np.int32))
+        return {**self.mask(row, rng), "token_types": types}
+
+
+def longest_text(task_feature_lengths: Mapping[str, int], special: int, name: str) -> int:
+    """Tokens of text in a row of `targets` that has so many special ones.
+
+    Raises:
+      TaskError: there is no room for two.
+    """
+    length = feature_length(task_feature_lengths, "targets")
+    if length < special + 2:
+        raise TaskError(
+            f"TASK_FEATURE_LENGTHS['targets'] is {length}: {name} needs {special + 2} or more."
+        )
+    return length - special

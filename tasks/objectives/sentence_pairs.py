@@ -1,0 +1,171 @@
+"""BERT's pre-training: masked language modelling of two segments that may follow each other."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from tasks.errors import TaskError
+from tasks.objectives.corruptions import SentencePermuter
+from tasks.objectives.masked_lm import Boundaries, MaskedLM, Masker, longest_text
+from tasks.objectives.objective import Example, VocabularySpecs
+from tasks.objectives.special_tokens import find_full_stop_ids
+
+
+@dataclasses.dataclass(frozen=True)
+class SentencePairs(MaskedLM):
+    """Masked language modelling and next-sentence prediction (Devlin et al. 2019, section 3.1).
+
+    A row is `[CLS] A [SEP] B [SEP]`. A is the first of some sentences of a text, cut at random; B
+    is what follows (`pair_label` 0) or, in half of the rows, sentences of another place (1).
+    Together they have as many tokens as the row allows, or in a tenth of the rows any fewer.
+    The released code's `create_pretraining_data.py` with one difference: it walks a document
+    from its beginning to its end and keeps what B replaced for the next row, where here each row
+    draws its place.
+
+    A piece of the stream is about twice as long as a row, so that both segments begin with a
+    sentence whatever the label; only the longest part of it that is of one document is read. The
+    other place may, seldom, be of the same document.
+
+    Attributes:
+      short_probability: share of the rows whose length is drawn from 2 up.
+      random_next_share: share of the rows whose B is of another place.
+      full_stop_ids: tokens that end sentences; None takes the vocabulary's tokens of full stops
+        alone. For source code the end of a line is a better one (13 in bytes).
+    """
+
+    short_probability: float = 0.1
+    random_next_share: float = 0.5
+    full_stop_ids: tuple[int, ...] | None = None
+
+    writes: ClassVar[tuple[str, ...]] = (*MaskedLM.writes, "pair_label")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("short_probability", "random_next_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise TaskError(
+                    f"SentencePairs.{name} is {getattr(self, name)}: from 0 to 1 is needed."
+                )
+
+    def bind(self, specs: VocabularySpecs) -> "PairMaker":
+        """With the special tokens and full stops of the vocabulary of `targets`.
+
+        Raises:
+          TaskError: it lacks some of them.
+        """
+        spec = specs["targets"]
+        stops = find_full_stop_ids(spec, self.full_stop_ids, "SentencePairs")
+        return PairMaker(
+            *self._bound(spec),
+            SentencePermuter(stops),
+            self.short_probability,
+            self.random_next_share,
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PairMaker:
+    """Sentence pairs with ids; made by `SentencePairs.bind`.
+
+    Attributes:
+      mask: hides tokens.
+      boundaries: stand around the segments.
+      cut: knows where sentences end.
+      short_probability: see `SentencePairs`.
+      random_next_share: see `SentencePairs`.
+    """
+
+    mask: Masker
+    boundaries: Boundaries
+    cut: SentencePermuter
+    short_probability: float
+    random_next_share: float
+
+    reads: ClassVar[tuple[str, ...]] = ("targets",)
+    writes: ClassVar[tuple[str, ...]] = SentencePairs.writes
+    document_eos: ClassVar[bool] = True
+    draws_other: ClassVar[bool] = True
+
+    def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> int | None:
+        """Twice what fits beside [CLS] and two [SEP]."""
+        return 2 * longest_text(task_feature_lengths, 3, "SentencePairs")
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        """A piece of text and one of another place to a row.
+
+        Args:
+          example: `targets` and `other_targets`, int32 `[t]`.
+          rng: of all that is drawn.
+
+        Returns:
+          `SentencePairs.writes`: int32 `[n]`, n at most `t / 2 + 3`, and `pair_label`, int32 `[]`.
+        """
+        piece = np.asarray(example["targets"], np.int32)
+        longest = max(piece.size // 2, 2)
+        wanted = longest
+        if rng.random() < self.short_probability:
+            wanted = int(rng.integers(2, longest + 1))
+        sentences = self._some_sentences(piece, wanted, rng)
+        # Of a single sentence nothing is left that could follow.
+        drawn = rng.random() < self.random_next_share
+        is_random = len(sentences) < 2 or drawn
+        of_first = int(rng.integers(1, len(sentences))) if len(sentences) > 1 else 1
+        first = np.concatenate(sentences[:of_first])
+        if is_random:
+            other = np.asarray(example["other_targets"], np.int32)
+            following = self._some_sentences(other, max(wanted - first.size, 1), rng)
+        else:
+            following = sentences[of_first:]
+        first, second = truncated(first, np.concatenate(following), longest, rng)
+        row, types = self.boundaries.row(first, second)
+        label = np.array(is_random, np.int32)
+        return {**self.mask(row, rng), "token_types": types, "pair_label": label}
+
+    def _some_sentences(
+        self, piece: np.ndarray, wanted: int, rng: np.random.Generator
+    ) -> list[np.ndarray]:
+        """Sentences of one document from a random one on, until `wanted` tokens are there."""
+        sentences = self.cut.sentences(self._one_document(piece))
+        sizes = np.array([sentence.size for sentence in sentences])
+        starts = sizes.cumsum() - sizes
+        # The first sentence of a piece has mostly lost its beginning. A start with less than
+        # is wanted after it would tell a random place by its length.
+        left = sizes.sum() - starts
+        (fitting,) = np.nonzero(left >= wanted)
+        fitting = fitting[1:] if fitting.size > 1 else fitting
+        first = int(rng.choice(fitting)) if fitting.size else 0
+        count = int(np.searchsorted(sizes[first:].cumsum(), wanted)) + 1
+        return sentences[first : first + count]
+
+    def _one_document(self, piece: np.ndarray) -> np.ndarray:
+        """The longest part of a piece without an end of a document."""
+        (ends,) = np.nonzero(piece == self.boundaries.eos_id)
+        bounds = np.concatenate([[-1], ends, [piece.size]])
+        i = int(np.argmax(np.diff(bounds)))
+        return piece[bounds[i] + 1 : bounds[i + 1]]
+
+
+def truncated(
+    first: np.ndarray, second: np.ndarray, longest: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two segments that have at most `longest` tokens together.
+
+    As the released code: as long as they are too long, the longer one, the second of equals,
+    loses its first or its last token, each with probability 1/2. Of the tokens that a segment
+    loses, a binomial number are then its first ones.
+
+    Args:
+      first: int `[a]`.
+      second: int `[b]`.
+      longest: 2 or more.
+      rng: of what is drawn.
+    """
+    kept = min(first.size, max(longest - second.size, (longest + 1) // 2))
+    sizes = (kept, min(second.size, longest - kept))
+    cut = []
+    for segment, size in zip((first, second), sizes, strict=True):
+        front = int(rng.binomial(segment.size - size, 0.5))
+        cut.append(segment[front : front + size])
+    return cut[0], cut[1]

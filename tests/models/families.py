@@ -1,0 +1,111 @@
+"""A small model of every family, its parameters and a batch, for tests of what all fulfil."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from models.bart import BART
+from models.bert import BERT
+from models.gopher import Gopher
+from models.gpt import GPT2, GPT3
+from models.gpt_neox import GPTNeoX
+from models.lamda import LaMDA
+from models.layers.dispatch import Capacity
+from models.llama import LLaMA
+from models.palm import PaLM
+from models.recurrent import RecurrentLM
+from models.switch import Switch
+from models.t5 import T5_1_1
+from models.transformer import Transformer
+
+V = 61
+
+
+def t5(cls, **options):
+    sizes = dict(
+        vocab_size=V, embed_dim=24, mlp_dim=40, num_heads=3, head_dim=8, num_buckets=8,
+        num_encoder_layers=2, num_decoder_layers=2, max_distance=9,
+    )  # fmt: skip
+    return cls(**(sizes | options))
+
+
+def decoder(cls, **options):
+    sizes = dict(vocab_size=V, embed_dim=24, num_heads=3, num_layers=2)
+    return cls(**(sizes | options))
+
+
+gpt2 = functools.partial(decoder, GPT2, max_length=32)
+
+
+def encoder_decoder(cls, **options):
+    sizes = dict(
+        vocab_size=V, embed_dim=24, mlp_dim=40, num_heads=3, num_encoder_layers=2,
+        num_decoder_layers=2,
+    )  # fmt: skip
+    return cls(**(sizes | options))
+
+
+# Those that write text. T5 1.0 has the parts of 1.1 and a simpler MLP, GPT-1 those of BART's
+# decoder and of GPT-2.
+WRITERS = {
+    "t5_1_1": functools.partial(t5, T5_1_1),
+    "gpt2": gpt2,
+    "gpt3": functools.partial(decoder, GPT3, max_length=32, num_layers=4, band=3),
+    "gopher": functools.partial(decoder, Gopher, head_dim=8),
+    "lamda": functools.partial(
+        decoder, LaMDA, mlp_dim=40, head_dim=8, num_buckets=8, max_distance=9
+    ),
+    "palm": functools.partial(decoder, PaLM, head_dim=8, z_loss=0.0),
+    "llama": functools.partial(decoder, LLaMA, num_heads=6, num_kv_heads=2, mlp_dim=40),
+    "gpt_neox": functools.partial(decoder, GPTNeoX, rotary_pct=0.5),
+    "transformer": functools.partial(encoder_decoder, Transformer, label_smoothing=0.0),
+    "bart": functools.partial(encoder_decoder, BART, max_length=32),
+    "lstm": functools.partial(RecurrentLM, vocab_size=V, embed_dim=24, hidden_dim=32),
+    # Nothing dropped, and no loss but that of the targets: what is Switch's own is tested apart.
+    "switch": functools.partial(
+        t5, Switch, num_experts=4, dispatch=Capacity(4.0, 4.0), load_balance=0.0
+    ),
+}
+
+ENCODERS = {
+    "bert": functools.partial(
+        BERT, vocab_size=V, embed_dim=24, mlp_dim=40, num_heads=3, num_layers=2, max_length=32
+    ),
+}
+FAMILIES = WRITERS | ENCODERS
+
+
+def drawn(model):
+    """Parameters drawn large enough for attention to matter."""
+    rng = np.random.default_rng(1)
+
+    def draw(path, shape):
+        mean = 1.0 if path[-1].key == "scale" else 0.0
+        return jnp.asarray(mean + 0.3 * rng.standard_normal(shape.shape), shape.dtype)
+
+    shapes = jax.eval_shape(model.init, jax.random.key(0))["params"]
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def batch_for(model, rows=2, length=10, seed=0):
+    """Random tokens, in the model's format."""
+    rng = np.random.default_rng(seed)
+    if model.batch_format == "masked_language_model":
+        batch = {
+            "encoder_input_tokens": rng.integers(1, V, (rows, length)),
+            "encoder_target_tokens": rng.integers(1, V, (rows, length)),
+            "encoder_loss_weights": np.arange(rows * length).reshape(rows, length) % 3 == 1,
+            "encoder_token_types": np.arange(length) // (length // 2) * np.ones((rows, 1), int),
+            "pair_label": np.arange(rows) % 2,
+            "pair_weight": np.ones(rows, int),
+        }
+        return jax.tree.map(jnp.asarray, batch)
+    batch = {
+        "decoder_input_tokens": rng.integers(1, V, (rows, length)),
+        "decoder_target_tokens": rng.integers(1, V, (rows, length)),
+    }
+    if model.batch_format == "encoder_decoder":
+        batch["encoder_input_tokens"] = rng.integers(1, V, (rows, 7))
+    return jax.tree.map(jnp.asarray, batch)

@@ -1,0 +1,210 @@
+"""BERT's weights give what `transformers` computes of them, with whichever heads there are.
+
+Hermetic: against fixtures that `make_fixtures.py` wrote. Live: against what is installed.
+"""
+
+import functools
+import json
+import struct
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.errors import ModelError
+from models.hf import load_hf, save_hf
+from models.hf.tensor_files import TensorFiles, write_tensors
+
+FIXTURES = Path(__file__).parent / "fixtures"
+HEADS = {
+    "bert_pretraining": {"token_logits", "pair_logits"},
+    "bert_masked_lm": {"token_logits"},
+    "bert_model": {"hidden_states", "pooled"},
+}
+FEATURES = ("encoder_input_tokens", "encoder_token_types", "encoder_segment_ids")
+TOLERANCE = 1e-4
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def outputs(model, params, batch):
+    """By the names of the fixtures."""
+    found = model.predict(params, batch)
+    if model.use_masked_head:
+        found["token_logits"] = model.apply({"params": params}, **batch)
+    if model.use_next_sentence_head:
+        scores = model.apply({"params": params}, **batch, method="next_sentence_logits")
+        found["pair_logits"] = scores
+    return found
+
+
+def worst(found, expected, batch):
+    """The largest difference of all outputs, where there is a token."""
+    real = np.asarray(batch["encoder_segment_ids"]) != 0
+    differences = [np.abs(np.asarray(found[name]) - value) for name, value in expected.items()]
+    return max((d[real] if d.ndim == 3 else d).max() for d in differences)
+
+
+def fixture(name):
+    model, params = load_hf(FIXTURES / name)
+    expected = dict(np.load(FIXTURES / name / "expected.npz"))
+    batch = {feature: jnp.asarray(expected.pop(feature)) for feature in FEATURES}
+    return model, params, batch, expected
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_gives_what_transformers_gives(name):
+    model, params, batch, expected = fixture(name)
+    assert expected.keys() == HEADS[name]
+    assert worst(outputs(model, params, batch), expected, batch) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["token_type_embedder", "position_embedder", "embedding_norm", "masked_head", "pooler"],
+)
+def test_no_part_could_be_missing_unnoticed(part):
+    """The fixture's values are large enough that each of them moves an output by 100 tolerances."""
+    model, params, batch, expected = fixture("bert_pretraining")
+    without = params | {part: jax.tree.map(np.zeros_like, params[part])}
+    assert worst(outputs(model, without, batch), expected, batch) > 100 * TOLERANCE
+
+
+def test_neither_could_epsilon_nor_the_kind_of_gelu():
+    for name, other in (
+        ("bert_pretraining", {"norm_epsilon": 1e-12}),
+        ("bert_pretraining", {"activation": "gelu_tanh"}),
+        ("bert_masked_lm", {"activation": "gelu"}),
+    ):
+        model, params, batch, expected = fixture(name)
+        assert worst(outputs(model.clone(**other), params, batch), expected, batch) > 3 * TOLERANCE
+
+
+# -- Files as they were published ------------------------------------------------------------
+
+
+def rewritten(tmp_path, name, change, **options):
+    """A fixture's directory with its tensors, by name, and its options changed."""
+    files = TensorFiles(FIXTURES / name)
+    changed = change({tensor: np.array(files[tensor]) for tensor in files})
+    shapes = {tensor: x.shape for tensor, x in changed.items()}
+    write_tensors(tmp_path, shapes, lambda tensor: [changed[tensor]], "float32", 10**9)
+    config = json.loads((FIXTURES / name / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | options))
+    return tmp_path
+
+
+def equal(found, expected):
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def with_buffer(directory, name):
+    """Adds int64 numbers of the positions, as older files keep them."""
+    path = directory / "model.safetensors"
+    whole = path.read_bytes()
+    (length,) = struct.unpack("<Q", whole[:8])
+    header, data = json.loads(whole[8 : 8 + length]), whole[8 + length :]
+    place = [len(data), len(data) + 8 * 40]
+    header[name] = {"dtype": "I64", "shape": [1, 40], "data_offsets": place}
+    text = json.dumps(header).encode()
+    path.write_bytes(
+        struct.pack("<Q", len(text)) + text + data + np.arange(40, dtype=np.int64).tobytes()
+    )
+
+
+def test_the_released_base_model_says_masked_lm_and_holds_both_heads_in_old_names(tmp_path):
+    """Norms are gamma and beta, the output's copies are there, and a buffer of int64."""
+
+    def older(found):
+        found = {
+            name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+                "LayerNorm.bias", "LayerNorm.beta"
+            ): x
+            for name, x in found.items()
+        }
+        return found | {
+            "cls.predictions.decoder.weight": found["bert.embeddings.word_embeddings.weight"],
+            "cls.predictions.decoder.bias": found["cls.predictions.bias"],
+        }
+
+    directory = rewritten(tmp_path, "bert_pretraining", older, architectures=["BertForMaskedLM"])
+    with_buffer(directory, "bert.embeddings.position_ids")
+    model, params = load_hf(directory)
+    expected_model, expected = load_hf(FIXTURES / "bert_pretraining")
+    assert model == expected_model and model.use_next_sentence_head
+    equal(params, expected)
+
+
+def test_a_copy_that_differs_is_refused(tmp_path):
+    def change(found):
+        return found | {"cls.predictions.decoder.bias": found["cls.predictions.bias"] + 1}
+
+    directory = rewritten(tmp_path, "bert_masked_lm", change)
+    with pytest.raises(ModelError, match=r"decoder.bias' differs from 'cls.predictions.bias'"):
+        load_hf(directory)
+
+
+def test_the_encoder_of_a_file_with_the_prefix_is_read_and_written_without_it(tmp_path):
+    prefixed = rewritten(
+        tmp_path, "bert_model", lambda found: {f"bert.{name}": x for name, x in found.items()}
+    )
+    model, params = load_hf(prefixed)
+    assert not model.use_masked_head and model.use_pooler
+    equal(params, load_hf(FIXTURES / "bert_model")[1])
+    save_hf(model, params, tmp_path / "out")
+    assert json.loads((tmp_path / "out/config.json").read_text())["architectures"] == ["BertModel"]
+    assert set(TensorFiles(tmp_path / "out")) == set(TensorFiles(FIXTURES / "bert_model"))
+
+
+def test_a_head_that_the_class_must_have_and_heads_that_we_have_not_are_named(tmp_path):
+    def without_pairs(found):
+        return {name: x for name, x in found.items() if "seq_relationship" not in name}
+
+    def classifier(found):
+        return found | {"classifier.weight": np.ones((2, 24), np.float32)}
+
+    with pytest.raises(ModelError, match=r"'cls.seq_relationship.\w+' is missing"):
+        load_hf(rewritten(tmp_path, "bert_pretraining", without_pairs,
+                          architectures=["BertForPreTraining"]))  # fmt: skip
+    with pytest.raises(ModelError, match=r"'classifier.weight' has no place"):
+        load_hf(rewritten(tmp_path, "bert_model", classifier))
+
+
+# -- Live ------------------------------------------------------------------------------------
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("name", HEADS)
+def test_transformers_loads_what_is_exported_and_writes_the_same(name, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    model, params, batch, expected = fixture(name)
+    save_hf(model, params, tmp_path / "out")
+    kind = getattr(transformers, model_class(tmp_path / "out"))
+    theirs, report = kind.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(report.values()), report
+    found = theirs.eval()(**theirs_of(batch))
+    values = {"pair_logits": "seq_relationship_logits", "pooled": "pooler_output"}
+    for output, value in expected.items():
+        if output in values:
+            ours = found[values[output]].detach().numpy()
+            np.testing.assert_allclose(ours, value, atol=TOLERANCE)
+    theirs.save_pretrained(tmp_path / "again")
+    ours, its = TensorFiles(tmp_path / "out"), TensorFiles(tmp_path / "again")
+    assert set(ours) == set(its)
+    for tensor in its:
+        np.testing.assert_array_equal(ours[tensor], its[tensor], err_msg=tensor, strict=True)
+
+
+def model_class(directory):
+    return json.loads((directory / "config.json").read_text())["architectures"][0]
+
+
+def theirs_of(batch):
+    import torch
+
+    names = ("input_ids", "token_type_ids", "attention_mask")
+    return {
+        name: torch.tensor(np.asarray(batch[feature]))
+        for name, feature in zip(names, FEATURES, strict=True)
+    }
