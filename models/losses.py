@@ -84,10 +84,9 @@ def _chunked(x_bte, output, targets_bt, weights_bt, num_chunks, options):
 
 
 def _chunked_forward(x_bte, output, targets_bt, weights_bt, num_chunks, options):
-    kernel_ev, bias_v = output
     shards = math.gcd(*mesh_context.shard_counts(("batch",)), x_bte.shape[0])
     # Gathered once, where FSDP divides it, and not for each chunk.
-    output = (nn.with_logical_constraint(kernel_ev, (None, "vocab")), bias_v)
+    output = _constrained(output, ())
     loss = functools.partial(_plain, options=options, rows=None)
     gradient = jax.vmap(
         jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), in_axes=(0, None, 0, 0)
@@ -100,9 +99,8 @@ def _chunked_forward(x_bte, output, targets_bt, weights_bt, num_chunks, options)
         # after the last chunk.
         part, (dx_sbte, dchunk) = gradient(x, output, targets, weights)
         total = jax.tree.map(lambda a, b: a + b.sum(axis=0), total, part)
-        dkernel_sev, dbias_sv = jax.tree.map(jnp.add, doutput, dchunk)
-        dkernel_sev = nn.with_logical_constraint(dkernel_sev, ("batch", None, "vocab"))
-        return (total, (dkernel_sev, dbias_sv)), dx_sbte.reshape(chunk[0].shape)
+        doutput = _constrained(jax.tree.map(jnp.add, doutput, dchunk), ("batch",))
+        return (total, doutput), dx_sbte.reshape(chunk[0].shape)
 
     chunks = [_chunks(a, num_chunks) for a in (x_bte, targets_bt, weights_bt)]
     zeros = (

@@ -27,7 +27,7 @@ pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relativ
 WRITTEN = ("config.gin", "cell.gin", "model.gin", "mine.gin")
 # Names of other projects.
 ELSEWHERE = {"PrefixLMFeatureConverter"}
-OTHER_ROOTS = {"jax", "lax", "np", "numpy", "seqio", "nn", "tf", "torch", "transformers", "etils"}
+OTHER_ROOTS = {"jax", "jnp", "lax", "np", "numpy", "seqio", "nn", "tf", "torch", "transformers", "etils"}
 OTHER_ROOTS |= {"functools", "self"}
 # Of pytest, gcloud, xpk and Slurm, on the pages that say how to use them.
 OTHER_FLAGS = {"--durations", "--worker", "--on-demand", "--reservation", "--signal"}
