@@ -151,7 +151,9 @@ def test_palms_loss_has_its_z_loss():
     batch = {"decoder_input_tokens": tokens, "decoder_target_tokens": tokens}
 
     log_z = jax.nn.logsumexp(logits_of(model, params, batch), axis=-1)
-    with_z, without = (jax.jit(m.loss)(params, batch)[0] for m in (model, model.clone(z_loss=0.0)))
+    with_z, without = (
+        jax.jit(m.loss)(params, batch)[0]["loss"] for m in (model, model.clone(z_loss=0.0))
+    )
     # "z_loss = 1e-4 · log² Z" (section 5).
     assert with_z - without == pytest.approx(float(1e-4 * (log_z**2).sum()), rel=0.05)
 

@@ -49,15 +49,15 @@ def test_the_layers_losses_reach_the_models_loss():
     )
     params = with_indifferent_routers(drawn(switch))
     weights = jnp.full((2, 8), 0.5).at[0, 0].set(3.0)  # sum 10.5
-    loss, metrics = jax.jit(switch.loss)(
+    terms, metrics = jax.jit(switch.loss)(
         params, batch() | {"decoder_loss_weights": weights}, jax.random.key(0)
     )
     # Each of 2 + 2 expert layers: 4 (1 × 1/4) = 1, and (log 4)².
     assert metrics["load_balance_loss"][0] == pytest.approx(10.5 * 4 * 0.01 * 1)
     assert metrics["router_z_loss"][0] == pytest.approx(10.5 * 4 * 0.1 * math.log(4) ** 2)
     added = metrics["load_balance_loss"][0] + metrics["router_z_loss"][0]
-    assert loss == metrics["loss"][0]
-    assert loss == pytest.approx(float(metrics["cross_entropy"][0] + added), rel=1e-6)
+    assert terms["loss"] == metrics["loss"][0]
+    assert terms["loss"] == pytest.approx(float(metrics["cross_entropy"][0] + added), rel=1e-6)
     means = {name: float(total / weight) for name, (total, weight) in metrics.items()}
     assert means["router_entropy"] == pytest.approx(math.log(4))
     assert (means["expert_load_max"], means["expert_load_min"]) == (4, 0)
