@@ -20,9 +20,9 @@ class SentencePairs(MaskedLM):
     A row is `[CLS] A [SEP] B [SEP]`. A is the first of some sentences of a text, cut at random; B
     is what follows (`pair_label` 0) or, in half of the rows, sentences of another place (1).
     Together they have as many tokens as the row allows, or in a tenth of the rows any fewer.
-    The released code's `create_pretraining_data.py` with one difference: it walks a document
-    from its beginning to its end and keeps what B replaced for the next row, where here each row
-    draws its place.
+    The released code's `create_pretraining_data.py`, but for the places: it walks a document from
+    its beginning to its end and keeps what B replaced for the next row, where here each row draws
+    its place, one with two sentences or more if the text has any.
 
     A piece of the stream is about twice as long as a row, so that both segments begin with a
     sentence whatever the label; only the longest part of it that is of one document is read. The
@@ -107,7 +107,7 @@ class PairMaker:
         wanted = longest
         if rng.random() < self.short_probability:
             wanted = int(rng.integers(2, longest + 1))
-        sentences = self._some_sentences(piece, wanted, rng)
+        sentences = self._some_sentences(piece, wanted, rng, at_least_two=True)
         # Of a single sentence nothing is left that could follow.
         drawn = rng.random() < self.random_next_share
         is_random = len(sentences) < 2 or drawn
@@ -124,9 +124,17 @@ class PairMaker:
         return {**self.mask(row, rng), "token_types": types, "pair_label": label}
 
     def _some_sentences(
-        self, piece: np.ndarray, wanted: int, rng: np.random.Generator
+        self,
+        piece: np.ndarray,
+        wanted: int,
+        rng: np.random.Generator,
+        *,
+        at_least_two: bool = False,
     ) -> list[np.ndarray]:
-        """Sentences of one document from a random one on, until `wanted` tokens are there."""
+        """Sentences of one document from a random one on, until `wanted` tokens are there.
+
+        With `at_least_two`, from one of those that leave room for another, if there are any.
+        """
         sentences = self.cut.sentences(self._one_document(piece))
         sizes = np.array([sentence.size for sentence in sentences])
         starts = sizes.cumsum() - sizes
@@ -134,7 +142,10 @@ class PairMaker:
         # is wanted after it would tell a random place by its length.
         left = sizes.sum() - starts
         (fitting,) = np.nonzero(left >= wanted)
-        fitting = fitting[1:] if fitting.size > 1 else fitting
+        if at_least_two and (short := sizes[fitting] < wanted).any():
+            fitting = fitting[short]
+        if fitting.size > 1 and fitting[0] == 0:
+            fitting = fitting[1:]
         first = int(rng.choice(fitting)) if fitting.size else 0
         count = int(np.searchsorted(sizes[first:].cumsum(), wanted)) + 1
         return sentences[first : first + count]

@@ -23,7 +23,6 @@ SHARE = 0.85
 RUN = [
     "--gin_file=optimizers/muon.gin",
     "--gin_file=runs/pretrain.gin",
-    "--gin.BATCH_SIZE=8",
     "--gin.LEARNING_RATE=0.01",
     "--gin.WARMUP_STEPS=15",
     "--gin.train.train.tensorboard=False",
@@ -55,22 +54,32 @@ def unigram_entropy(text):
 
 
 def objective(family):
-    """Flags of what the family learns: the next byte, or spans of 20 that were cut out."""
+    """Flags of what the family learns: the next byte, hidden bytes, or spans of 20."""
     gin.clear_config()
     try:
         gin.parse_config_file(str(ROOT / f"models/{family}/tiny.gin"))
         model = gin.query_parameter("MODEL/macro.value").__deepcopy__({})
     finally:
         gin.clear_config()
+    if model.batch_format == "masked_language_model":
+        # In short rows, of which there are more, neighbours are found sooner.
+        return [
+            "--gin_file=tasks/objectives/masked_lm.gin",
+            "--gin.TASK_FEATURE_LENGTHS={'targets': 32}",
+            "--gin.BATCH_SIZE=64",
+            "--gin.TRAIN_STEPS=350",
+        ]
     if model.batch_format != "encoder_decoder":
         return [
             "--gin_file=tasks/causal_lm.gin",
             "--gin.TASK_FEATURE_LENGTHS={'targets': 128}",
+            "--gin.BATCH_SIZE=8",
             "--gin.TRAIN_STEPS=180",
         ]
     return [
         "--gin.objectives.SpanCorruption.mean_span_length=20.0",
         "--gin.TASK_FEATURE_LENGTHS={'inputs': 256, 'targets': 64}",
+        "--gin.BATCH_SIZE=8",
         "--gin.TRAIN_STEPS=300",
     ]
 

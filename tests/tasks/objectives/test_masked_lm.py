@@ -193,6 +193,13 @@ def test_both_segments_begin_with_a_sentence_and_fill_the_row_whatever_the_label
     assert whole > 150
 
 
+def test_a_place_with_two_sentences_is_preferred_to_a_long_sentence():
+    """Else long sentences, of which nothing can follow, would make most labels 1."""
+    long = np.concatenate([text(1), ids(*range(230, 299), STOP), text(3)])
+    labels = [pair(exact(), seed, targets=long)[2] for seed in range(200)]
+    assert np.mean(labels) == pytest.approx(0.5, abs=0.12)
+
+
 def test_the_row_fits_task_feature_lengths_and_the_piece_is_twice_the_text():
     objective = exact()
     lengths = {"targets": 128}
