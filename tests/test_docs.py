@@ -27,8 +27,8 @@ pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relativ
 WRITTEN = ("config.gin", "cell.gin", "model.gin", "mine.gin")
 # Names of other projects.
 ELSEWHERE = {"PrefixLMFeatureConverter"}
-OTHER_ROOTS = {"jax", "jnp", "lax", "np", "numpy", "seqio", "nn", "tf", "torch", "transformers", "etils"}
-OTHER_ROOTS |= {"functools", "self"}
+OTHER_ROOTS = {"jax", "jnp", "lax", "np", "numpy", "seqio", "nn", "tf", "torch", "transformers"}
+OTHER_ROOTS |= {"etils", "functools", "self"}
 # Of pytest, gcloud, xpk and Slurm, on the pages that say how to use them.
 OTHER_FLAGS = {"--durations", "--worker", "--on-demand", "--reservation", "--signal"}
 # What the examples call their objects.
