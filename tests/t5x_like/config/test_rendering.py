@@ -65,7 +65,7 @@ def test_a_dry_run_says_where_each_value_is_from_and_what_it_replaces(printed):
 def test_a_dry_run_says_of_which_base_class_a_value_is(printed):
     hardware = line_of("hardware/h100.gin", "dtype")
     own = line_of("models/llama/6.7b.gin", "dtype")
-    assert f"llama.LLaMA.dtype = 'bfloat16'  # {hardware} (LanguageModel.dtype), over {own}" in (
+    assert f"llama.LLaMA.dtype = 'bfloat16'  # {hardware} (Model.dtype), over {own}" in (
         printed.splitlines()
     )
 
