@@ -1,6 +1,7 @@
 """BERT by hand: its embeddings, heads and two losses (Devlin et al. 2019)."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from models.bert import ACTIVATIONS, BERT
 from models.errors import ModelError
 from models.layers.norms import LayerNorm
-from t5x_like import protocols
+from t5x_like import cli, load_run, protocols
 from t5x_like.training.loss import scales, total
 from tests.models.families import V, batch_for, drawn
 
@@ -233,3 +234,60 @@ def test_attention_has_a_dropout_rate_of_its_own(model, params):
     plain = loss()
     assert loss(dropout_rate=0.2) != loss(dropout_rate=0.2, attention_dropout_rate=0.0) != plain
     assert loss(attention_dropout_rate=0.2) != plain
+
+
+# -- By the command line -----------------------------------------------------------------------
+
+RUN = """
+from __gin__ import dynamic_registration
+import tasks
+from models import bert
+from t5x_like import train
+
+include 'tasks/objectives/sentence_pairs.gin'
+include 'optimizers/bert.gin'
+include 'runs/pretrain.gin'
+
+MODEL = @bert.BERT()
+bert.BERT:
+  vocab_size = 384
+  embed_dim = 16
+  mlp_dim = 32
+  num_heads = 2
+  num_layers = 2
+  max_length = 32
+tasks.unsupervised.objective = %OBJECTIVE
+TASK_FEATURE_LENGTHS = {'targets': 32}
+TRAIN_STEPS = 4
+WARMUP_STEPS = 1
+train.train.log_period = 2
+train.train.validation_period = 4
+train.train.tensorboard = False
+"""
+
+
+def test_it_trains_is_evaluated_and_opened_and_says_that_it_writes_no_text(
+    corpus, tmp_path, capsys
+):
+    (tmp_path / "run.gin").write_text(RUN)
+    run_dir = tmp_path / "run"
+    flags = [corpus[1], f"--gin_file={tmp_path}/run.gin", f"--gin.MODEL_DIR={run_dir}"]
+    assert cli.main(["train", *flags]) == 0
+    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    for record in records:
+        total = record["masked_language_model"] + record["next_sentence"]
+        assert record["loss"] == pytest.approx(total, rel=1e-5)
+        assert {"masked_language_model_accuracy", "next_sentence_accuracy"} <= record.keys()
+    assert {record["split"] for record in records} == {"train", "validation"}
+    config = f"--gin_file={run_dir}/config.gin"
+    assert cli.main(["eval", config, "--gin_file=runs/eval.gin"]) == 0
+    run = load_run(str(run_dir))
+    assert run.step == 4 and run.model.loss_terms.keys() == {
+        "masked_language_model",
+        "next_sentence",
+    }
+    assert run.attention(["waters run"])[0].encoder.shape == (2, 2, 10, 10)
+    capsys.readouterr()
+    assert cli.main(["infer", config, "--gin_file=runs/infer.gin"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "BERT does not generate or score text: it can be trained" in line
