@@ -106,8 +106,9 @@ def small_isoflop(environment):
 @pytest.mark.slow
 @notebooks
 def test_runs_from_top_to_bottom(name, environment, request):
-    nbformat = pytest.importorskip("nbformat")
-    client = pytest.importorskip("nbclient")
+    import nbclient as client
+    import nbformat
+
     if name == "02_isoflop":
         request.getfixturevalue("small_isoflop")
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)

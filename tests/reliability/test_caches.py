@@ -16,8 +16,6 @@ from t5x_like.errors import UserError
 from tests.reliability import sums
 from tests.reliability.sums import cache_flags, visible, write_corpus
 
-pytest.importorskip("seqio")
-
 
 @pytest.fixture(scope="module")
 def corpus_folder(tmp_path_factory):

@@ -18,8 +18,6 @@ from t5x_like.host import disk_space
 from tests.reliability import sums
 from tests.reliability.sums import cache_flags, visible, write_corpus
 
-pytest.importorskip("seqio")
-
 
 def test_wherever_caching_is_killed_the_next_start_finishes_it_to_the_same_bytes(
     tmp_path, monkeypatch, tally

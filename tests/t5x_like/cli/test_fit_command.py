@@ -85,7 +85,6 @@ def test_minima_of_an_isoflop_grid_are_printed(tmp_path, capsys):
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_residuals_are_drawn(runs_csv, tmp_path, capsys, suffix):
-    pytest.importorskip("matplotlib")
     picture = tmp_path / f"residuals.{suffix}"
     assert cli.main(["fit", str(runs_csv), f"--plot={picture}"]) == 0
     start = {"png": b"\x89PNG", "svg": b"<?xml"}[suffix]

@@ -172,8 +172,9 @@ def sequentially(examples, sizes_of, capacities):
     ("name", "start_id"), [("EncDec", 0), ("EncDec", 2), ("LM", 0), ("LM", 98), ("PrefixLM", 0)]
 )
 def test_equal_to_seqio_on_the_same_rows(name, start_id, pack):
-    seqio = pytest.importorskip("seqio")
-    tf = pytest.importorskip("tensorflow")
+    import seqio
+    import tensorflow as tf
+
     rng = np.random.default_rng(3)
     lengths = {"inputs": 24, "targets": 17}
     examples = [

@@ -125,7 +125,8 @@ def test_one_variant_is_taken_out_of_a_table():
 
 
 def test_a_sweeps_cells_that_are_not_done_are_left_out(tmp_path, monkeypatch):
-    results = pytest.importorskip("t5x_like.scaling.sweeps.results")
+    from t5x_like.scaling.sweeps import results
+
     cells = pd.DataFrame(
         {
             "name": ["small", "large"], "variant": "", "status": ["done", "running"],

@@ -1,7 +1,6 @@
 import json
 import struct
 
-import pytest
 from etils import epath
 
 from t5x_like.data.cache import tfrecord
@@ -39,7 +38,8 @@ def test_a_last_line_that_is_being_written_is_left_out(tmp_path):
 
 
 def test_tensorboards_own_reader_reads_the_event_file(tmp_path):
-    event_pb2 = pytest.importorskip("tensorboard.compat.proto.event_pb2")
+    from tensorboard.compat.proto import event_pb2
+
     events = metrics_log.EventFile(epath.Path(tmp_path))
     events.write(300, {"train/loss": 1.25, "train/mfu": 0.5})
     events.close()

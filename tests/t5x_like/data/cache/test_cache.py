@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import seqio
 
 from t5x_like import data
 from t5x_like.data.cache import layout, worker
 from t5x_like.data.cache.reader import CachedExamples
 from t5x_like.errors import UserError
-
-seqio = pytest.importorskip("seqio")
 
 LINES = [f"line {i}\t{'answer ' * (i % 5)}{i}" for i in range(150)]
 

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,8 +29,9 @@ def test_varints_of_the_specification():
 
 
 def test_tensorflow_and_we_write_the_same_and_read_each_other():
-    tf = pytest.importorskip("tensorflow")
-    seqio = pytest.importorskip("seqio")
+    import seqio
+    import tensorflow as tf
+
     rng = np.random.default_rng(0)
     example = {
         "targets": rng.integers(0, 32_100, 500).astype(np.int32),
