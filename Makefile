@@ -10,7 +10,7 @@ TALLY ?= $(abspath $(VENV))/reliability.jsonl
 # Named apart, so that a CPU build can be asked for; the parity fixtures were written with it.
 TORCH ?= torch==2.13.0
 
-.PHONY: quickstart test test-slow test-all reliability lint types install install-test install-interop clean help
+.PHONY: quickstart test test-slow test-optimized test-all reliability lint types install install-test install-interop clean help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -61,6 +61,14 @@ test: $(VENV)/.installed-test
 ## make test-slow    the slow tests, and those against torch and transformers
 test-slow: $(VENV)/.installed-interop
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m '(slow or interop) and not release'
+
+# Exact values and tolerances, where the optimizer of XLA may reorder: layers, losses, steps, parity.
+OPTIMIZED_TESTS := tests/models/layers tests/models/test_losses.py tests/models/hf/test_parity.py \
+	tests/t5x_like/training tests/t5x_like/decoding
+
+## make test-optimized  numerical tests as users' programs are compiled: by XLA's default optimizations
+test-optimized: $(VENV)/.installed-test
+	TEST_XLA=default $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not slow and not interop and not release' $(OPTIMIZED_TESTS)
 
 ## make test-all     every test, with those that only a release needs
 test-all: $(VENV)/.installed-interop
