@@ -182,6 +182,21 @@ def test_attention_of_every_layer_and_head_can_be_seen(model, params):
     assert weights["encoder"][:, :, :, 0, -1].min() > 0
 
 
+def test_flops_by_hand(model):
+    """The heads are a transform, the output, and for each row a pooler and two scores."""
+    e, ff, t, layers, rows = 24, 40, 16, 2, 3
+    head = 2 * t * (e * e + e * V) + 2 * (e * e + 2 * e)
+    expected = {
+        "attention_projections": layers * 2 * t * 4 * e * e,
+        "attention_scores": layers * 4 * t * t * e,
+        "mlp": layers * 2 * t * 2 * e * ff,
+        "head": head,
+    }
+    counted = model.forward_flops({"encoder_input_tokens": (rows, t)})
+    # Every pair of tokens is needed: no mask hides the future.
+    assert counted == {name: (rows * flops,) * 2 for name, flops in expected.items()}
+
+
 # -- Heads -------------------------------------------------------------------------------------
 
 

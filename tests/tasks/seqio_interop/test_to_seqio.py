@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 import tasks
 from t5x_like import data
 from tasks import forms, objectives, sources, vocabularies
+from tasks.errors import TaskError
 from tasks.seqio_interop.vocabularies import from_seqio as from_seqio_vocabulary
 from tasks.tokenizer_json import TokenizerVocabulary
 
@@ -133,6 +134,21 @@ def test_every_objective_gives_rows_through_seqio(texts_task, objective, lengths
     if "targets_positions" in rows[0]:
         places = rows[0]["targets_positions"]
         assert len(places) + 1 == len(rows[0]["targets"]) and (np.diff(places) == 1).all()
+
+
+def test_rows_with_hidden_tokens_go_through_seqio_and_pairs_are_refused(texts_task):
+    """Documents end with EOS inside a row; none follows the row's own [SEP]."""
+    documents = [f"Sentence {n}." for n in range(40)]
+    task = texts_task("seqio_hidden", documents, objective=objectives.MaskedLM())
+    dataset = task.seqio().get_dataset({"targets": 64}, split="train", shuffle=False, seed=3)
+    rows = list(dataset.as_numpy_iterator())
+    assert len(rows) == -(-sum(len(d) + 1 for d in documents) // 62)
+    for row in rows:
+        assert row["targets"][0] == 382 and row["targets"][-1] == 381 and 1 in row["targets"]
+        assert row["loss_weights"].sum() == max(1, round(0.15 * row["inputs"].size))
+    task = texts_task("seqio_pairs", documents, objective=objectives.SentencePairs())
+    with pytest.raises(TaskError, match=r"SentencePairs compares .* use `t5x-like train`"):
+        task.seqio().get_dataset({"targets": 64}, split="train", shuffle=False, seed=3)
 
 
 def test_a_tokenizer_json_is_a_seqio_vocabulary(gpt2_file):
