@@ -19,7 +19,8 @@ from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strat
 from t5x_like.decoding.scoring import score_text
 from t5x_like.errors import UserError
 from t5x_like.host import files
-from t5x_like.protocols import Decodes, Mixture, Model, Params, Task
+from t5x_like.interpretability.reading import read
+from t5x_like.protocols import Decodes, Mixture, Model, Params, Predicts, Task
 from t5x_like.training import metrics_log
 
 if TYPE_CHECKING:
@@ -165,6 +166,25 @@ class Run:
             batch_size=batch_size,
         )
         return np.array([one.total for one in found])
+
+    def predict(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """What the model's heads give for each text, by name, the texts first.
+
+        Args:
+          texts: read as one batch, padded on the right; the task's special tokens are not added.
+
+        Raises:
+          UserError: the model has no head that predicts.
+        """
+        if not isinstance(self.model, Predicts):
+            raise UserError(
+                f"{type(self.model).__name__} has no head that predicts: generate or score text."
+            )
+        _, batch = read(self.model, self.codec, texts, None)
+        return {
+            name: np.asarray(value)
+            for name, value in self.model.predict(self.params, batch).items()
+        }
 
     def attention(
         self, texts: Sequence[str], targets: Sequence[str] | None = None
