@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from t5x_like import cli
+from t5x_like.cli import program
 from t5x_like.data.cache import layout
 
 PHASES = ("start-up", "cache", "step", "save", "validation")
@@ -169,7 +170,7 @@ def _fork(arguments: Sequence[str], log: Path) -> int:
     pid = os.fork()
     if pid:
         return pid
-    code = cli.EXIT_FAULT
+    code = program.EXIT_FAULT
     try:
         os.setsid()
         out = os.open(log, os.O_WRONLY | os.O_APPEND)
