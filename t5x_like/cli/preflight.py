@@ -15,6 +15,7 @@ from t5x_like.data import (
     DatasetConfig,
     cache_status,
     example_batch,
+    feature_names,
     open_evaluation,
 )
 from t5x_like.errors import UserError
@@ -65,10 +66,9 @@ def _check_lengths(config: DatasetConfig, model: Model) -> None:
 
 
 def _example(config: DatasetConfig, model: Model) -> Mapping[str, Any]:
-    try:
-        return example_batch(config, model.batch_format, rows=1)
-    except KeyError:  # a feature without a length, which is refused with the data
-        return {}
+    if set(config.task_feature_lengths) != set(feature_names(config.task)):
+        return {}  # which is refused with the data
+    return example_batch(config, model.batch_format, rows=1)
 
 
 def _check_vocabulary(config: DatasetConfig, model: Model) -> None:

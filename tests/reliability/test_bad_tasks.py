@@ -79,7 +79,7 @@ def test_an_empty_split_is_named(proverbs, write_cache, train, tmp_path_factory,
 
 def test_a_task_without_the_feature_that_the_model_reads(train, tmp_path):
     (tmp_path / "t5.gin").write_text(T5)
-    words = ["needs the feature 'inputs'", "a decoder-only model"]
+    words = ["needs the feature 'inputs'", "choose a task with 'inputs'"]
     train([f"--gin_file={tmp_path}/t5.gin"], *words)
 
 

@@ -113,8 +113,8 @@ def test_the_program_does_not_grow_with_depth():
 
 def test_packed_rows_have_segments_and_positions():
     report = compiled(tiny(1), packed=True, num_microbatches=2)
-    names = {"decoder_input_tokens", "decoder_target_tokens", "decoder_segment_ids"}
-    assert set(report["batch"]) == names | {"decoder_positions"}
+    names = ("input_tokens", "target_tokens", "loss_weights", "segment_ids", "positions")
+    assert set(report["batch"]) == {f"decoder_{name}" for name in names}
 
 
 def test_a_batch_must_divide_over_the_data_shards():

@@ -16,6 +16,7 @@ from t5x_like.data.cache.tfrecord import write_records
 from t5x_like.decoding import generate
 from t5x_like.decoding.scoring import score
 from t5x_like.errors import UserError
+from t5x_like.evaluation.generation import Prediction, task_metrics
 from t5x_like.optimizers import adamw
 from t5x_like.partitioning import Partitioner
 from t5x_like.schedules import Constant
@@ -198,12 +199,12 @@ def test_predictions_are_those_of_each_example_and_are_written_in_order(model, r
 def test_metrics_compare_postprocessed_predictions_with_targets(model, config):
     examples = next(iter(open_evaluation(config, batch_format="encoder_decoder"))).examples
     predictions = [
-        evaluation.Prediction("", "cba", "c?", 0.0),  # first letters agree
-        evaluation.Prediction("", "dd", "xd", 0.0),
-        evaluation.Prediction("", "jihgfe", "jjj", 0.0),
-        evaluation.Prediction("", "k", "", 0.0),
+        Prediction("", "cba", "c?", 0.0),  # first letters agree
+        Prediction("", "dd", "xd", 0.0),
+        Prediction("", "jihgfe", "jjj", 0.0),
+        Prediction("", "k", "", 0.0),
     ]
-    values = evaluation.task_metrics(config.task, examples, predictions)
+    values = task_metrics(config.task, examples, predictions)
     assert values == {"sequence_accuracy": 50.0, "count": 4.0}
 
 

@@ -239,8 +239,9 @@ def test_a_step_of_several_runs_at_once_is_that_of_each(at_once, batch):
     last = plans[-1]
     step = make_train_step(model, last.optimizer, partitioner, seed=last.seed)
     state, own = step(states[-1], partitioner.shard_batch(batch))
+    # The biases of keys have no gradient but rounding, which AdamW's first step makes larger.
     jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x[-1], y, rtol=1e-5, atol=1e-5),
+        lambda x, y: np.testing.assert_allclose(x[-1], y, rtol=1e-5, atol=2e-5),
         (stacked.params, metrics), (state.params, own),
     )  # fmt: skip
 
