@@ -140,7 +140,7 @@ class Checkpointer:
           target: `train_state.abstract_state`, which says where the arrays go.
 
         Raises:
-          UserError: the checkpoint is of another architecture or optimizer.
+          UserError: the checkpoint is of another model or optimizer.
           Damaged: it cannot be read, or is not what was saved.
         """
         directory = self._directory / str(step)

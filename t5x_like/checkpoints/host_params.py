@@ -70,7 +70,7 @@ def read_params(path: str, model: Model, step: int | None = None) -> tuple[Param
       step: as for `checkpoints.find_checkpoint`.
 
     Raises:
-      UserError: no checkpoint, or one of another architecture.
+      UserError: no checkpoint, or one of another model.
       Damaged: it cannot be read, or is not what was saved.
     """
     directory = find_checkpoint(path, step)

@@ -103,7 +103,7 @@ def load_params(
       step: as for `find_checkpoint`.
 
     Raises:
-      UserError: no checkpoint, or one of another architecture.
+      UserError: no checkpoint, or one of another model.
       Damaged: it cannot be read, or is not what was saved.
     """
     directory = find_checkpoint(path, step)
@@ -124,7 +124,7 @@ def branch_state(
     """Restores a state from another run, as `Checkpointer.restore` does.
 
     Raises:
-      UserError: the other run has no such checkpoint, or is of another architecture.
+      UserError: the other run has no such checkpoint, or is of another model.
     """
     find_checkpoint(branch.model_dir, branch.step)
     other = Checkpointer(branch.model_dir, read_only=True)
@@ -144,7 +144,7 @@ def initial_state(
     """Makes a state at step 0 with some or all of its parameters from `source`.
 
     Raises:
-      UserError: no checkpoint, another architecture, or a regular expression that is invalid
+      UserError: no checkpoint, another model, or a regular expression that is invalid
         or matches nothing.
     """
     if source.include is None:

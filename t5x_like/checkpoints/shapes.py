@@ -1,4 +1,4 @@
-"""Checks that a checkpoint is of this architecture before any array is read."""
+"""Checks that a checkpoint is of this model before any array is read."""
 
 from typing import Any
 
@@ -36,17 +36,17 @@ def check_parameters(
         if name not in stored:
             raise UserError(
                 f"checkpoint '{directory}' has no {what} '{name}', which is {shape} here: it is "
-                "of another architecture or optimizer."
+                "of another model or optimizer."
             )
         if stored[name] != shape:
             raise UserError(
-                f"checkpoint '{directory}' is of another architecture: {what} '{name}' is "
+                f"checkpoint '{directory}' is of another model: {what} '{name}' is "
                 f"{stored[name]} there and {shape} here."
             )
     if extra := sorted(set(stored) - set(wanted)) if whole else []:
         raise UserError(
             f"checkpoint '{directory}' has a {what} '{extra[0]}' {stored[extra[0]]} that "
-            "this run lacks: it is of another architecture or optimizer."
+            "this run lacks: it is of another model or optimizer."
         )
 
 

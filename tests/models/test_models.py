@@ -90,6 +90,15 @@ def test_dropout_depends_on_the_key_alone(family):
     assert loss(None) == pytest.approx(float(loss_of(make(), params, batch)[2]), rel=1e-6)
 
 
+# Rematerialization is the stacks': one family of each kind shows it in the fast suite.
+EACH_KIND = ("gpt2", "t5_1_1", "switch", "bert", "lstm")
+
+
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=() if name in EACH_KIND else pytest.mark.slow) for name in FAMILIES],
+    indirect=True,
+)
 def test_remat_and_unrolling_change_no_gradient(family):
     make, _, params = family
     check_gradients(make, params, "dots")

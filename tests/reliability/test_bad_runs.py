@@ -100,7 +100,7 @@ def test_a_checkpoint_of_another_architecture_names_the_first_parameter_and_both
 ):
     # The fixture has 3 layers with MLPs of 112 units; the corpus' model has 2 with 4 x 16.
     words = ["parameter 'decoder/layers/mlp/wi/bias' is (3, 112) there and (2, 64) here"]
-    finetune(imported, [], "is of another architecture", *words)
+    finetune(imported, [], "is of another model", *words)
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ def test_a_plan_that_must_fail_fails_in_one_line(train_flags, tmp_path, capsys, 
 def test_another_architecture_in_the_same_directory_is_refused(run_dir, train_flags, capsys):
     flags = [*train_flags, f"--gin.MODEL_DIR={run_dir}", "--allow_config_change"]
     assert cli.main([*flags, "--gin.gpt.GPT2.embed_dim=32"]) == 2
-    assert "is of another architecture: parameter 'decoder/" in capsys.readouterr().err
+    assert "is of another model: parameter 'decoder/" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_no_number_stops_the_run(train_flags, tmp_path, capsys):

@@ -108,7 +108,7 @@ def test_another_architecture_names_the_first_parameter_and_both_shapes(saved, m
 def test_another_optimizer_is_noticed(saved, model, partitioner):
     checkpointer = Checkpointer(saved[0], CheckpointPolicy())
     lion = train_state.abstract_state(model, optimizers.lion(Constant(1e-3)), partitioner)
-    with pytest.raises(UserError, match="of another architecture or optimizer"):
+    with pytest.raises(UserError, match="of another model or optimizer"):
         checkpointer.restore(20, lion)
     checkpointer.close()
 
