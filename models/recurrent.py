@@ -128,7 +128,7 @@ class RecurrentLM(LanguageModel):
         Args:
           decoder_input_tokens: int `[b, t]`.
           decoder_segment_ids: int `[b, t]`, 0 on padding; None is one text a row. The first text
-            of a row goes on from `carry`.
+            of a row continues `carry`.
           row_continues: int `[b]`, 0 on the rows that begin with a state of zeros and not with
             `carry`; None is 1 on all.
           carry: the state before the first token; None is `initial_carry`.
@@ -167,7 +167,7 @@ class RecurrentLM(LanguageModel):
     def loss_and_carry(
         self, params: Params, batch: Batch, carry: States, rng: Array | None = None
     ) -> tuple[dict[str, Array], losses.Metrics, States]:
-        """The summed loss and metrics of rows that go on from a state, and the state after them.
+        """The summed loss and metrics of rows that continue a state, and the state after them.
 
         Args:
           params: as `init` makes them.

@@ -110,7 +110,7 @@ def _needs_sentinels(task: Task) -> bool:
 
 
 def _check_start(plan: TrainingPlan) -> None:
-    """Compares the checkpoint that the run goes on from, or starts from, with what it needs."""
+    """Compares the checkpoint that the run resumes or starts from with what it needs."""
     steps = checkpoints.checkpoint_steps(plan.model_dir)
     if not steps:
         _check_initial_checkpoint(plan.initial_checkpoint, plan.model)

@@ -25,7 +25,7 @@ from t5x_like.cli.arguments import (
 from t5x_like.distributed import preemption
 
 PROGRAM = "t5x-like"
-EXIT_DONE, EXIT_FAULT, EXIT_USER = 0, 1, 2
+EXIT_DONE, EXIT_INTERNAL_ERROR, EXIT_USER = 0, 1, 2
 EXIT_UNREAD = 141  # as a shell reports what SIGPIPE has ended
 
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the arguments after the program's name; those of the process when None.
 
     Returns:
-      0 done, 2 the user's mistake (one line on standard error), 1 a fault of ours, 143
+      0 done, 2 the user's mistake (one line on standard error), 1 an internal error, 143
       stopped by a signal, after saving what there was to save, 141 the output is not read.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if code is not None:
             # gin appends where the failing object was being built; one line is enough.
             print(f"{PROGRAM}: error: {str(error).strip().splitlines()[0]}", file=sys.stderr)
-        return EXIT_FAULT if code is None else int(code)
+        return EXIT_INTERNAL_ERROR if code is None else int(code)
 
 
 def _output_is_unread() -> bool:

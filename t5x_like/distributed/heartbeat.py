@@ -29,7 +29,7 @@ BEAT_SECONDS = 4
 SILENT_SECONDS = 16  # after a failure, a peer that was silent for this long is to blame
 LEAVE_SECONDS = 10  # how long a failing process waits for the others to fail like it
 STOP_SECONDS = 60  # for all to say how far they are
-EXIT_FAULT = 1
+EXIT_INTERNAL_ERROR = 1
 _PLACE, _STOP = "t5x_like/peers", "t5x_like/stop"
 
 _watches: list["Watch"] = []  # that of this process, while there is one
@@ -189,7 +189,7 @@ class Watch:
             if self._index == 0:
                 time.sleep(LEAVE_SECONDS)  # the others have seen it, and end first
             # Before JAX's own hook, which would wait for processes that wait for this one.
-            atexit.register(_exit, EXIT_FAULT if code is None else code)
+            atexit.register(_exit, EXIT_INTERNAL_ERROR if code is None else code)
 
     def _end(self) -> None:
         lost = self.lost()
@@ -207,7 +207,7 @@ def end(reason: str) -> NoReturn:
     """Ends this process at once, with one line on standard error and exit code 1."""
     sys.stdout.flush()
     os.write(2, f"t5x-like: error: {reason}\n".encode())
-    os._exit(EXIT_FAULT)
+    os._exit(EXIT_INTERNAL_ERROR)
 
 
 def _named(names: Iterable[str]) -> str:

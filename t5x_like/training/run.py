@@ -1,4 +1,4 @@
-"""One run in progress: its data, its files and its accounts, whoever computes its steps."""
+"""One run in progress: its data, files and metrics, apart from how its steps are computed."""
 
 import collections
 import contextlib
@@ -29,7 +29,7 @@ from t5x_like.training.metrics_log import MetricsLog
 from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.progress import Progress
 from t5x_like.training.state import TrainState, initial_carry
-from t5x_like.training.step_metrics import Diverged, Ledger
+from t5x_like.training.step_metrics import Diverged, StepMetrics
 
 # Steps whose batches may still be asked for: an anomaly is noticed one step later.
 _KEPT_BATCHES = 3
@@ -48,7 +48,7 @@ class TrainingRun:
 
     Attributes:
       plan: as given.
-      start: the step after which training goes on; known after `resume`.
+      start: the step from which training resumes; known after `resume`.
       progress: where a person sees it; there after `begin`.
     """
 
@@ -78,8 +78,8 @@ class TrainingRun:
             self._notes.append(f"warning: checkpoint '{name}' was not finished, and is skipped")
         self._origin = ""
         self._became_another = False
-        self._accounts: dict[str, Any] = {}  # the metadata of the checkpoint it starts from
-        self._ledger: Ledger
+        self._restored: dict[str, Any] = {}  # metadata of the checkpoint
+        self._sums: StepMetrics
         self._log: MetricsLog | None = None
 
     # -- Where it starts -------------------------------------------------------------------------
@@ -112,7 +112,7 @@ class TrainingRun:
     def resume(
         self, step: int | None, create: Callable[[int], TrainState] | None = None
     ) -> TrainState:
-        """The state from which training goes on; the data are at the same place.
+        """The state to resume from; the data are set to the same place.
 
         Args:
           step: of one of the run's checkpoints; None for the beginning.
@@ -130,7 +130,7 @@ class TrainingRun:
         state = state.replace(frozen=self._frozen_params())
         if self._policy is None:
             return state
-        guard = self._policy.guard(self._accounts.get("guard"))
+        guard = self._policy.guard(self._restored.get("guard"))
         return state.replace(guard=jax.device_put(guard, plan.partitioner.replicated))
 
     def _frozen_params(self) -> Mapping[str, Params] | None:
@@ -160,9 +160,9 @@ class TrainingRun:
                 self._origin = f"step {source.step} of {source.model_dir}"
                 state, position, metadata = checkpoints.branch_state(source, target)
             self._set_position(position, may_begin_again=self._became_another)
-            self._accounts = metadata
+            self._restored = metadata
             return state
-        self.start, self._accounts = 0, {}
+        self.start, self._restored = 0, {}
         if isinstance(source, InitialCheckpoint):
             self._origin = source.path
             return checkpoints.initial_state(
@@ -179,7 +179,7 @@ class TrainingRun:
             self._directory, self._identity, allow_change=self.plan.allow_config_change
         )
         if changes.refused:
-            self._note(f"warning: goes on as another run: {'; '.join(changes.refused)}")
+            self._note(f"warning: resumes as another run: {'; '.join(changes.refused)}")
         if changes.harmless:
             self._note(f"changed since the last start: {'; '.join(changes.harmless)}")
         return bool(changes.refused)
@@ -210,7 +210,7 @@ class TrainingRun:
         if primary:
             with disk_space.explained(self._directory):
                 self._write_description(summary)
-        self._open_accounts(peak)
+        self._open_log(peak)
 
     def _write_description(self, summary: str) -> None:
         plan = self.plan
@@ -221,23 +221,23 @@ class TrainingRun:
         text = f"{summary}\n\n{inspection.parameter_table(tree)}\n"
         files.write_whole(self._directory / "model-info.txt", text)
 
-    def _open_accounts(self, peak: Peak) -> None:
+    def _open_log(self, peak: Peak) -> None:
         plan = self.plan
         if self._log:
             self._log.close()
         if jax.process_index() == 0:
             self._log = MetricsLog(plan.model_dir, self.start, plan.tensorboard, plan.wandb_project)
         self._peak = peak
-        self._ledger = Ledger(
+        self._sums = StepMetrics(
             train_steps=plan.train_steps,
             log_period=plan.log_period,
             progress=self.progress,
             log=self._log,
             peak=peak,
             policy=self._policy,
-            tokens=self._accounts.get("tokens", 0),
-            seconds=self._accounts.get("seconds", 0.0),
-            unrecorded=self._accounts.get("unrecorded"),
+            tokens=self._restored.get("tokens", 0),
+            seconds=self._restored.get("seconds", 0.0),
+            unrecorded=self._restored.get("unrecorded"),
         )
 
     # -- The steps -------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ class TrainingRun:
         if step == self.start + 1:
             shapes = check_batch(batch, self.plan.model, self.plan.partitioner)
             positions = flops.positions(shapes)
-            self._ledger.set_work(positions, self.plan.model.step_flops(shapes))
+            self._sums.set_work(positions, self.plan.model.step_flops(shapes))
         return batch
 
     def add(self, step: int, metrics: Metrics) -> None:
@@ -268,11 +268,11 @@ class TrainingRun:
           Diverged: the loss is no longer a number, and there is no policy.
         """
         with self._advised():
-            self._ledger.add(step, metrics)
+            self._sums.add(step, metrics)
             if step == self.start + 1:
-                self._ledger.forget_compilation()
+                self._sums.forget_compilation()
                 if not self._returns:
-                    first = duration(self._ledger.seconds - self._accounts.get("seconds", 0.0))
+                    first = duration(self._sums.seconds - self._restored.get("seconds", 0.0))
                     self.progress.say(f"first step after {first}")
 
     def save_is_due(self, step: int) -> bool:
@@ -282,24 +282,24 @@ class TrainingRun:
     def save(self, step: int, state: TrainState) -> None:
         """Writes a checkpoint; returns when the state may change."""
         measured = self._measured.pop(step, {})
-        with self._advised(), self._ledger.pause():
+        with self._advised(), self._sums.pause():
             position = merge_states(gather_json(self._iterator.get_state()))
             self._checkpointer.save(state, step, position, self._metadata(state), measured)
 
     def _metadata(self, state: TrainState) -> dict[str, Any]:
         return {
             "seed": self.plan.seed,
-            "tokens": self._ledger.tokens,
-            "seconds": self._ledger.seconds,
+            "tokens": self._sums.tokens,
+            "seconds": self._sums.seconds,
             "parameters": self.plan.model.parameter_count(),
             "jax": jax.__version__,
-            "unrecorded": self._ledger.unrecorded(),
+            "unrecorded": self._sums.unrecorded(),
             "guard": state.guard.known() if state.guard is not None else None,
         }
 
     def pause(self) -> contextlib.AbstractContextManager[None]:
         """Keeps the time of a body out of the rates."""
-        return self._ledger.pause()
+        return self._sums.pause()
 
     def validation_is_due(self, step: int) -> bool:
         """Whether the held-out splits are measured after this step."""
@@ -310,7 +310,7 @@ class TrainingRun:
         """Measures the loss on each held-out split."""
         plan = self.plan
         measured: dict[str, float] = {}
-        with self._advised(), self._ledger.pause():
+        with self._advised(), self._sums.pause():
             for config in plan.validation:
                 batches = held_out_batches(
                     config, plan.model.batch_format, plan.partitioner, plan.validation_batches
@@ -321,7 +321,7 @@ class TrainingRun:
                 loss = f"{config.split} loss {values['loss']:.4f}"
                 self.progress.say(f"step {step}/{plan.train_steps}  {loss}")
                 if self._log:
-                    self._log.write(step, config.split, {**values, "tokens": self._ledger.tokens})
+                    self._log.write(step, config.split, {**values, "tokens": self._sums.tokens})
                 measured.update({f"{config.split}/{name}": v for name, v in values.items()})
         plan.checkpoint_policy.competing(measured)  # a wrong name is noticed at once
         self._measured = {step: measured}
@@ -329,7 +329,7 @@ class TrainingRun:
     # -- When a step goes wrong ------------------------------------------------------------------
 
     def react(self, anomaly: Anomaly, state: TrainState) -> TrainState:
-        """The state from which training goes on, as the policy has it; `start` is set anew.
+        """The state to continue from, as the policy decides; `start` is set anew.
 
         Args:
           anomaly: as raised by `add`, `validate` or `save`.
@@ -367,7 +367,7 @@ class TrainingRun:
         back = f"back to step {self.start}, past {passed} batches"
         self.progress.say(f"step {anomaly.step}: {anomaly}: {back}")
         self.progress.advance(self.start)
-        self._open_accounts(self._peak)
+        self._open_log(self._peak)
         return earlier
 
     # -- The end ---------------------------------------------------------------------------------

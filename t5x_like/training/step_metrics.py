@@ -24,7 +24,7 @@ class Diverged(RuntimeError):
     exit_code = 1
 
 
-class Ledger:
+class StepMetrics:
     """Turns the metrics of each step into records, without making the device wait.
 
     The metrics of a step are fetched when the next one has been dispatched.
@@ -36,7 +36,7 @@ class Ledger:
       log: where they are kept; None in every process but the first.
       peak: of all devices, for MFU.
       policy: what is done about anomalies, of which the metrics then tell; without one, a
-        loss that is no number ends the run.
+        non-finite loss ends the run.
       tokens: positions computed by earlier starts of the run.
       seconds: time taken by them.
       unrecorded: `unrecorded()` of the start before, when the checkpoint was written.

@@ -170,7 +170,7 @@ def _fork(arguments: Sequence[str], log: Path) -> int:
     pid = os.fork()
     if pid:
         return pid
-    code = program.EXIT_FAULT
+    code = program.EXIT_INTERNAL_ERROR
     try:
         os.setsid()
         out = os.open(log, os.O_WRONLY | os.O_APPEND)

@@ -66,7 +66,7 @@ def test_with_leave_it_goes_on_as_another_run(train_flags, capsys, tmp_path):
     allowed = [*here, "--gin.BATCH_SIZE=8", "--gin.TRAIN_STEPS=6", "--allow_config_change"]
     assert cli.main(allowed) == 0
     said = capsys.readouterr().out
-    assert "warning: goes on as another run: dataset.batch_size: 4 -> 8" in said
+    assert "warning: resumes as another run: dataset.batch_size: 4 -> 8" in said
     assert "read from their beginning" in said
     assert metrics_log.read_records(f"{tmp_path}/run")[-1]["step"] == 6
     # It is that run from now on.
@@ -80,7 +80,7 @@ def test_its_own_config_continues_a_run(train_flags, tmp_path, capsys):
     assert cli.main([*here, "--gin.TRAIN_STEPS=2"]) == 0
     again = ["train", f"--gin_file={tmp_path}/run/config.gin", "--gin.TRAIN_STEPS=4"]
     assert cli.main(again) == 0
-    assert "goes on as another run" not in capsys.readouterr().out
+    assert "resumes as another run" not in capsys.readouterr().out
 
 
 def test_a_schedule_as_long_as_the_run_follows_it():

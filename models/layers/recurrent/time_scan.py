@@ -27,7 +27,7 @@ class Steps(NamedTuple):
 def steps_of_segments(segments_bt: jax.Array) -> Steps:
     """What packed rows ask of the state.
 
-    The first text of a row goes on from the state that the row is given; so does a text after
+    The first text of a row continues the state that the row is given; so does a text after
     padding on the left.
 
     Args:

@@ -1,7 +1,7 @@
 """Small index files that stand beside a data file and are made again when it changes.
 
 A sidecar holds named int64 arrays and is memory-mapped, so that opening a corpus of many
-millions of records costs little. It is only ever a saving: whoever finds none, a damaged one, or
+millions of records costs little. It only saves time: a reader that finds none, a damaged one, or
 one that belongs to another version of the data file, computes the arrays anew.
 """
 

@@ -63,7 +63,7 @@ def _own_lock(folder: Path) -> TextIO:
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), (folder / _LOCK).stat()):
                 return file
-        file.close()  # whoever held it removed the folder
+        file.close()  # its holder removed the folder
 
 
 def build(

@@ -161,7 +161,7 @@ class EncoderPrompts:
 
 @dataclasses.dataclass(frozen=True)
 class DecoderPrompts:
-    """The decoder reads the prompt and goes on from it.
+    """The decoder reads the prompt and continues it.
 
     Attributes:
       prefix: whether training shows it `inputs` in both directions.

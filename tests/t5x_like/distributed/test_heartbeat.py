@@ -104,4 +104,4 @@ def test_process_0_is_there_until_the_others_have_seen_that_it_failed(watches, c
     watches[1]._leave("OSError: no disk", code=2)
     assert (clock.now, at_exit) == (0, [2])
     watches[0]._leave("OSError: no disk", code=None)
-    assert (clock.now, at_exit) == (heartbeat.LEAVE_SECONDS, [2, heartbeat.EXIT_FAULT])
+    assert (clock.now, at_exit) == (heartbeat.LEAVE_SECONDS, [2, heartbeat.EXIT_INTERNAL_ERROR])

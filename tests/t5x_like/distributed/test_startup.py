@@ -302,6 +302,6 @@ startup.initialize(sys.argv[1], 2, 0)
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
         timeout=60,
     )  # fmt: skip
-    assert done.returncode == heartbeat.EXIT_FAULT
+    assert done.returncode == heartbeat.EXIT_INTERNAL_ERROR
     last = done.stderr.splitlines()[-1]
     assert last == f"t5x-like: error: process 0 of 2 did not find the others at {address}."
