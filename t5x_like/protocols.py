@@ -306,6 +306,10 @@ class Task(Protocol):
     def tasks(self) -> Sequence[tuple["Task", float]]:
         """The task itself with rate 1, as a mixture lists its tasks."""
 
+    @property
+    def example_features(self) -> tuple[str, ...]:
+        """What every example has after the objective: output features, and weights and labels."""
+
     def objective(self, vocabularies: Mapping[str, Mapping[str, Any]]) -> Objective | None:
         """The objective for these vocabularies (specs as in `task.json`), if there is one.
 

@@ -63,6 +63,11 @@ class BaseTask(abc.ABC):
         return ((self, 1.0),)
 
     @property
+    def example_features(self) -> tuple[str, ...]:
+        """What every example has after the objective: output features, and weights and labels."""
+        return tuple(self.output_features if self.learned is None else self.learned.writes)
+
+    @property
     def positioned(self) -> tuple[str, ...]:
         """The features whose tokens come with their positions in a longer text."""
         return getattr(self.learned, "positioned", ())

@@ -14,6 +14,7 @@ from t5x_like.data import (
     CacheStatus,
     DatasetConfig,
     cache_status,
+    check_pairing,
     example_batch,
     feature_names,
     open_evaluation,
@@ -34,6 +35,8 @@ def check(plan: TrainingPlan) -> None:
     for config in (plan.dataset, *plan.validation):
         plan.partitioner.check_rows(config.batch_size)
         _check_vocabulary(config, plan.model)
+    for config in (plan.dataset, *plan.validation):
+        check_pairing(config, plan.model.batch_format)
     _check_lengths(plan.dataset, plan.model)
     # Traces the model: what its sizes cannot make fails here.
     plan.partitioner.param_shardings(plan.model)

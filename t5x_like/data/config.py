@@ -1,7 +1,7 @@
 """What is read, and how: the settings of a dataset, and what they tell without reading it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from t5x_like.data import formats
@@ -96,11 +96,35 @@ def example_batch(config: DatasetConfig, batch_format: str, rows: int | None = N
     )
 
 
+def check_pairing(config: DatasetConfig, batch_format: str) -> None:
+    """Compares what the tasks' examples have with what a batch format reads, without any data.
+
+    Raises:
+      UserError: they do not go together.
+    """
+    formats.bound(batch_format, facts_of(config))
+    packs(config, batch_format)
+    if formats.find(batch_format).contiguous and len(config.task.tasks) > 1:
+        raise not_one_text(batch_format, [task.name for task, _ in config.task.tasks])
+
+
+def not_one_text(batch_format: str, names: Sequence[str]) -> UserError:
+    """The error about tasks whose documents are not one text."""
+    return UserError(
+        f"batches of the format {batch_format!r} are the consecutive pieces of one text: choose "
+        "one task whose documents are joined (objectives.CausalLM, as stdlib_lm), and not "
+        f"{' and '.join(map(repr, names))}."
+    )
+
+
 def facts_of(config: DatasetConfig) -> TaskFacts:
     """What is known of the tasks before they are opened: all but `start_id`."""
     members = [task for task, _ in config.task.tasks]
     return TaskFacts(
         feature_names(config.task),
+        example_features=tuple(
+            dict.fromkeys(name for task in members for name in task.example_features)
+        ),
         zero_is_token=any(
             getattr(feature.vocabulary, "zero_is_token", False)
             for task in members

@@ -16,7 +16,7 @@ import grain
 from t5x_like.data import examples as task_examples
 from t5x_like.data import formats
 from t5x_like.data.cache.status import require_cache
-from t5x_like.data.config import DatasetConfig, facts_of, packs
+from t5x_like.data.config import DatasetConfig, facts_of, not_one_text, packs
 from t5x_like.data.contiguous import ContiguousRows
 from t5x_like.data.evaluation import EvaluationDataset
 from t5x_like.data.formats import BoundFormat, Item, ModelBatch, Row
@@ -192,11 +192,7 @@ def _contiguous_task(
 ) -> task_examples.TaskExamples:
     first = opened[0]
     if len(opened) > 1 or first.stream is None:
-        raise UserError(
-            f"batches of the format {batch_format!r} are the consecutive pieces of one text: "
-            f"choose one task whose documents are joined (objectives.CausalLM), and not "
-            f"{' and '.join(repr(task.name) for task in opened)}."
-        )
+        raise not_one_text(batch_format, [task.name for task in opened])
     return first
 
 

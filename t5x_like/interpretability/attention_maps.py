@@ -60,6 +60,8 @@ def attention_maps(
         raise UserError(f"{type(model).__name__} has no attention to show.")
     rows, batch = read(model, codec, texts, targets)
     weights = jax.device_get(_attention_weights(model, params, batch))
+    if not weights:
+        raise UserError(f"{type(model).__name__} has no attention to show.")
     maps = []
     for i, row in enumerate(zip(*rows.values(), strict=True)):
         tokens = dict(zip(rows, row, strict=True))

@@ -68,6 +68,10 @@ class Copying:
         return ((self, 1.0),)
 
     @property
+    def example_features(self):
+        return tuple(self.output_features)
+
+    @property
     def cache_name(self):
         return self.name
 

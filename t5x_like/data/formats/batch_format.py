@@ -21,7 +21,8 @@ class TaskFacts:
     """What a format must know of a task.
 
     Attributes:
-      features: its features.
+      features: its output features.
+      example_features: what every example has, with weights and labels; None for `features`.
       zero_is_token: whether id 0 is a token of the vocabulary like any other, so that only
         lengths tell tokens from padding.
       positioned: features that come with `NAME_positions`.
@@ -29,6 +30,7 @@ class TaskFacts:
     """
 
     features: tuple[str, ...]
+    example_features: tuple[str, ...] | None = None
     zero_is_token: bool = False
     positioned: tuple[str, ...] = ()
     start_id: int = 0
@@ -61,7 +63,9 @@ class BatchFormat(Protocol):
     """How a kind of model is given a task's features.
 
     Attributes:
-      task_features: those that a task must have.
+      task_features: output features that a task must have.
+      reads: what examples must have, of features, weights and labels.
+      may_read: what is read as well where examples have it; anything else is refused.
       packs: whether a row may hold several examples.
       contiguous: whether each row continues the same row of the batch before, so that a state
         can be carried on.
@@ -71,6 +75,14 @@ class BatchFormat(Protocol):
 
     @property
     def task_features(self) -> tuple[str, ...]:
+        """See above."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """See above."""
+
+    @property
+    def may_read(self) -> tuple[str, ...]:
         """See above."""
 
     @property
@@ -126,7 +138,7 @@ def bound(name: str, facts: TaskFacts) -> BoundFormat:
     """The format of this name for a task.
 
     Raises:
-      UserError: there is no such format, or the task lacks a feature that it needs.
+      UserError: there is no such format, the task lacks what it reads, or has what it does not.
     """
     batch_format = find(name)
     for feature in batch_format.task_features:
@@ -136,6 +148,16 @@ def bound(name: str, facts: TaskFacts) -> BoundFormat:
                 f"{feature!r}; the task has {', '.join(sorted(facts.features))}: choose a task "
                 f"with {feature!r}, or another model."
             )
+    written = facts.features if facts.example_features is None else facts.example_features
+    missing = [one for one in batch_format.reads if one not in written]
+    unread = [one for one in written if one not in (*batch_format.reads, *batch_format.may_read)]
+    if missing or unread:
+        wrong = f"lack {missing[0]!r}" if missing else f"have {unread[0]!r}, which it does not read"
+        raise UserError(
+            f"the model takes batches of the format {name!r}, but the task's examples {wrong}: "
+            f"they have {', '.join(written)}. Choose a task with an objective for this kind of "
+            "model, or another model."
+        )
     return batch_format.bind(facts)
 
 
@@ -159,7 +181,10 @@ def example_batch(
     Raises:
       UserError: as `bound`, or a length is missing.
     """
-    batch_format = bound(name, facts or TaskFacts(tuple(lengths)))
+    if facts is None:
+        reads = find(name).reads
+        facts = TaskFacts(tuple(lengths), tuple(dict.fromkeys((*lengths, *reads))))
+    batch_format = bound(name, facts)
     if pack and not find(name).packs:
         raise UserError(f"rows of the batch format {name!r} hold one example: they are not packed.")
     for feature in find(name).task_features:

@@ -28,6 +28,8 @@ class EncoderDecoder:
     """
 
     task_features: ClassVar[tuple[str, ...]] = ("inputs", "targets")
+    reads: ClassVar[tuple[str, ...]] = ("inputs", "targets")
+    may_read: ClassVar[tuple[str, ...]] = ()
     packs: ClassVar[bool] = True
     contiguous: ClassVar[bool] = False
     prompts: ClassVar[PromptFormat] = EncoderPrompts()

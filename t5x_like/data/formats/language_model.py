@@ -27,6 +27,8 @@ class LanguageModel:
     prefix: bool
 
     task_features: ClassVar[tuple[str, ...]] = ("targets",)
+    reads: ClassVar[tuple[str, ...]] = ("targets",)
+    may_read: ClassVar[tuple[str, ...]] = ("inputs",)
     packs: ClassVar[bool] = True
     contiguous: ClassVar[bool] = False
 
@@ -96,6 +98,8 @@ class Contiguous:
     """
 
     task_features: ClassVar[tuple[str, ...]] = ("targets",)
+    reads: ClassVar[tuple[str, ...]] = ("targets",)
+    may_read: ClassVar[tuple[str, ...]] = ()
     packs: ClassVar[bool] = False
     contiguous: ClassVar[bool] = True
     prompts: ClassVar[PromptFormat] = DecoderPrompts(prefix=False)

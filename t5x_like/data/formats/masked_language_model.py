@@ -24,6 +24,8 @@ class MaskedLanguageModel:
     """
 
     task_features: ClassVar[tuple[str, ...]] = ("targets",)
+    reads: ClassVar[tuple[str, ...]] = ("inputs", "targets", "loss_weights")
+    may_read: ClassVar[tuple[str, ...]] = ("token_types", "pair_label")
     packs: ClassVar[bool] = False
     contiguous: ClassVar[bool] = False
     prompts: ClassVar[None] = None

@@ -94,6 +94,10 @@ class MiniTask:
     def tasks(self):
         return ((self, 1.0),)
 
+    @property
+    def example_features(self):
+        return self.features if self.bound is None else self.bound.writes
+
     def objective(self, specs):
         return self.bound
 

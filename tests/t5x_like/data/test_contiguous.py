@@ -106,10 +106,14 @@ def test_what_is_no_text_is_refused(kit, tmp_path, documents, pairs):
     task = kit.task("pairs")
     kit.write(task, tmp_path, pairs)
     lengths = {"inputs": 8, "targets": 8}
-    with pytest.raises(UserError, match="consecutive pieces of one text: choose one task"):
+    with pytest.raises(UserError, match="have 'inputs', which it does not read"):
         data.open_dataset(
             config(task, tmp_path, task_feature_lengths=lengths), batch_format=CONTIGUOUS
         )
+    apart = kit.task("apart", ("targets",))
+    kit.write(apart, tmp_path, documents)
+    with pytest.raises(UserError, match="consecutive pieces of one text: choose one task"):
+        data.open_dataset(config(apart, tmp_path), batch_format=CONTIGUOUS)
     short = kit.task("short", ("targets",), kit.causal())
     kit.write(short, tmp_path, [{"targets": np.arange(3, 40, dtype=np.int32)}], shards=1)
     with pytest.raises(UserError, match="38 tokens, of which 4 rows of 16"):
@@ -126,6 +130,8 @@ class Rated:
     """A text, a rating of rank 0 and two float scores of rank 1."""
 
     task_features: tuple = ("targets",)
+    reads: tuple = ("targets",)
+    may_read: tuple = ()
     packs: bool = False
     contiguous: bool = False
     prompts: None = None

@@ -381,6 +381,7 @@ def test_reading_needs_no_tensorflow_seqio_or_sentencepiece(kit, tmp_path, pairs
             name = cache_name = "pairs"
             output_features = {{"inputs": Feature, "targets": Feature}}
             tasks = property(lambda self: ((self, 1.0),))
+            example_features = ("inputs", "targets")
             def objective(self, specs): return None
             def fingerprint(self): return "0" * 64
 

@@ -12,15 +12,19 @@ BOTH, TARGETS = ("inputs", "targets"), ("targets",)
 
 def enc_dec(zero_is_token=False, positioned=False, start_id=0):
     places = TARGETS if positioned else ()
-    return formats.bound("encoder_decoder", TaskFacts(BOTH, zero_is_token, places, start_id))
+    return formats.bound("encoder_decoder", TaskFacts(BOTH, None, zero_is_token, places, start_id))
 
 
 def lm(zero_is_token=False, start_id=0):
-    return formats.bound("causal_language_model", TaskFacts(TARGETS, zero_is_token, (), start_id))
+    return formats.bound(
+        "causal_language_model", TaskFacts(TARGETS, None, zero_is_token, (), start_id)
+    )
 
 
 def prefix_lm(zero_is_token=False, start_id=0):
-    return formats.bound("prefix_language_model", TaskFacts(BOTH, zero_is_token, (), start_id))
+    return formats.bound(
+        "prefix_language_model", TaskFacts(BOTH, None, zero_is_token, (), start_id)
+    )
 
 
 def ids(*values):
@@ -228,3 +232,18 @@ def test_a_model_that_needs_inputs_says_so():
 def test_an_unknown_format_is_answered_with_those_that_there_are():
     with pytest.raises(UserError, match="no batch format 'encoder': there are causal_language"):
         formats.find("encoder")
+
+
+@pytest.mark.parametrize(
+    ("name", "examples", "words"),
+    [
+        ("masked_language_model", TARGETS, "lack 'inputs'"),
+        ("masked_language_model", BOTH, "lack 'loss_weights'"),
+        ("causal_language_model", (*BOTH, "loss_weights"), "have 'loss_weights', which it does"),
+        ("prefix_language_model", (*BOTH, "pair_label"), "have 'pair_label', which it does not"),
+        ("contiguous_language_model", BOTH, "have 'inputs', which it does not read"),
+    ],
+)
+def test_what_an_objective_writes_is_all_read_or_refused(name, examples, words):
+    with pytest.raises(UserError, match=words):
+        formats.bound(name, TaskFacts(TARGETS, examples))

@@ -8,6 +8,7 @@ import pytest
 
 from models.gpt import GPT2
 from models.layers.dispatch import Capacity
+from models.recurrent import RecurrentLM
 from models.switch import MoE, Switch
 from models.t5 import T5_1_1
 from t5x_like import interpretability
@@ -202,3 +203,9 @@ def test_what_cannot_be_looked_at_is_said_in_one_line(look, texts, targets, mess
     model = decoder()
     with pytest.raises(UserError, match=message):
         look(model, drawn(model), CONTINUING, texts, targets)
+
+
+def test_a_recurrent_model_has_no_attention_to_show():
+    model = RecurrentLM(vocab_size=VOCABULARY, embed_dim=8, hidden_dim=8)
+    with pytest.raises(UserError, match="RecurrentLM has no attention to show"):
+        interpretability.attention_maps(model, drawn(model), CONTINUING, ["ab"])
