@@ -1,5 +1,7 @@
 """The notebooks: as they are kept, and executed from top to bottom on the embedded data."""
 
+import ast
+import importlib
 import json
 import os
 import re
@@ -11,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "notebooks"
+OURS = ("t5x_like", "models", "tasks")
 # Each with the plots that it draws at least, whatever is installed.
 NOTEBOOKS = {
     "01_train_and_generate": 2,
@@ -53,6 +56,20 @@ def test_opens_with_what_it_shows_and_how_long_it_takes(name):
     assert opening["cell_type"] == "markdown" and first_code["cell_type"] == "code"
     assert re.match(r"# .+\n\n\*\*Shows\*\* .+", text(opening))
     assert re.search(r"^\*\*Takes\*\* .*\b(minute|minutes)\b", text(opening), re.MULTILINE)
+
+
+@notebooks
+def test_what_cells_import_of_ours_exists(name):
+    cells = [text(cell) for cell in read(name)["cells"] if cell["cell_type"] == "code"]
+    found = {}
+    for node in ast.walk(ast.parse("\n".join(cells))):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in OURS:
+            found |= {f"{node.module}.{alias.name}": node.module for alias in node.names}
+    assert found
+    for full, module in found.items():
+        attribute = full.rpartition(".")[2]
+        if not hasattr(importlib.import_module(module), attribute):
+            importlib.import_module(full)
 
 
 @notebooks
