@@ -120,8 +120,15 @@ def small_isoflop(environment):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+# Five minutes for one notebook, whose sweep is that of 02 with variants.
+_LONG = ("03_architecture_ablations",)
+
+
 @pytest.mark.slow
-@notebooks
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.release if name in _LONG else ()) for name in NOTEBOOKS],
+)
 def test_runs_from_top_to_bottom(name, environment, request):
     import nbclient as client
     import nbformat
