@@ -26,9 +26,12 @@ def test_a_push_runs_the_ci_script_on_the_oldest_and_the_newest_python():
 
 
 def test_every_test_belongs_to_a_command_of_make():
-    """Fast, slow or of a release: each marker is in the expression of one target alone."""
+    """Fast, slow or of a release: each marker is in the expression of one target alone.
+
+    `test-optimized` is a part of the fast ones once more, so that an expression counts once.
+    """
     makefile = (ROOT / "Makefile").read_text()
-    expressions = re.findall(r"-m '([^']+)'", makefile)
+    expressions = set(re.findall(r"-m '([^']+)'", makefile))
     markers = ({}, {"slow"}, {"interop"}, {"slow", "interop"}, {"release"}, {"slow", "release"})
     for marked in markers:
         values = {name: name in marked for name in ("slow", "interop", "release")}
