@@ -71,7 +71,7 @@ def ours(shape: Shape, dtype: str, *, guarded: bool = True) -> tuple[Step, dict[
     policy = anomalies.AnomalyPolicy() if guarded else None
     state = train_state.create_state(model, optimizer, partitioner, seed=0)
     if policy is not None:
-        state = state.with_guard(jax.device_put(policy.guard(), partitioner.replicated))
+        state = state.replace(guard=jax.device_put(policy.guard(), partitioner.replicated))
     take = train_step.make_train_step(model, optimizer, partitioner, anomaly_policy=policy)
     placed = partitioner.shard_batch(batch)
 
