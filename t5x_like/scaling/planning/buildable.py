@@ -9,6 +9,7 @@ from typing import Any
 from t5x_like import inspection
 from t5x_like.cost import flops
 from t5x_like.data import formats
+from t5x_like.errors import UserError
 from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS, Law
 from t5x_like.scaling.recipe import (
     Architecture,
@@ -166,6 +167,11 @@ def buildable(
     if kind == WITHOUT_EMBEDDINGS:
         shape = _without_embeddings(architecture, parameters, recipe, shape)
     model = model_of(architecture, shape)
+    if not hasattr(model, "num_heads"):
+        raise UserError(
+            f"the laws are those of Transformers, and '{architecture.family}' has no attention: "
+            "name another --family."
+        )
     size = size_of(architecture, shape)
     reads_inputs = "inputs" in formats.find(model.batch_format).task_features
     usual = _ROW_TOKENS_AFTER_INPUTS if reads_inputs else _ROW_TOKENS

@@ -267,3 +267,9 @@ def test_a_recipe_of_ones_own_is_followed():
     ours = plan(Question(flops=1e18), architecture="gpt2").model
     assert found.training.learning_rate == pytest.approx(ours.training.learning_rate / 2, rel=0.01)
     assert found.rows % 24 == 0
+
+
+def test_a_family_without_attention_has_no_law(capsys):
+    assert cli.main(["plan", "--flops=1e18", "--family=lstm"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the laws are those of Transformers, and 'lstm' has no attention" in line
