@@ -270,6 +270,6 @@ def test_a_recipe_of_ones_own_is_followed():
 
 
 def test_a_family_without_attention_has_no_law(capsys):
-    assert cli.main(["plan", "--flops=1e18", "--family=lstm"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "the laws are those of Transformers, and 'lstm' has no attention" in line
+    assert cli.main(["plan", "--flops=1e18", "--family=lstm"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no model: the laws are those of Transformers, and 'lstm' has no attention" in said
