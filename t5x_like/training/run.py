@@ -63,7 +63,6 @@ class TrainingRun:
         self._fed: collections.deque[FedBatch] = collections.deque(maxlen=_KEPT_BATCHES)
         self._measured: dict[int, dict[str, float]] = {}
         self._returns = 0
-        self._frozen: Mapping[str, Params] | None = None
         shard_index, shard_count = plan.partitioner.data_shard()
         self._iterator = open_dataset(
             plan.dataset,
@@ -134,10 +133,13 @@ class TrainingRun:
         return state.replace(guard=jax.device_put(guard, plan.partitioner.replicated))
 
     def _frozen_params(self) -> Mapping[str, Params] | None:
-        """Parameters of other models that the loss reads; read once, however often it resumes."""
-        if self._frozen is None and self.plan.frozen:
-            self._frozen = load_frozen(self.plan.model, self.plan.frozen, self.plan.partitioner)
-        return self._frozen
+        """Parameters of other models that the loss reads.
+
+        Read at every resume: steps donate the state, and with it these arrays.
+        """
+        if not self.plan.frozen:
+            return None
+        return load_frozen(self.plan.model, self.plan.frozen, self.plan.partitioner)
 
     def _resumed(self, step: int | None, create: Callable[[int], TrainState] | None) -> TrainState:
         plan = self.plan

@@ -17,6 +17,8 @@ from t5x_like.evaluate import evaluate
 from t5x_like.schedules import Constant
 from t5x_like.train import train
 from t5x_like.training.frozen import load_frozen
+from t5x_like.training.plan import TrainingPlan
+from t5x_like.training.run import TrainingRun
 from tests.t5x_like.training.small_models import Taught
 
 GPT2_DIRECTORY = Path(__file__).parents[2] / "models" / "hf" / "fixtures" / "gpt2"
@@ -74,6 +76,20 @@ def test_a_student_learns_from_a_finished_run_and_resumes(proverbs, teacher, tmp
     ).values()
     # No student is nearer to the teacher than the teacher's own entropy, nor at chance any more.
     assert 0 < values["proverbs"]["loss"] < np.log(384)
+
+
+def test_a_run_that_goes_back_reads_the_teacher_again(proverbs, teacher, tmp_path):
+    """As `anomalies.Restore` does: the state before, whose arrays steps have donated, is gone."""
+    model = Taught(vocab_size=384, teacher=small(16), student=small(8))
+    frozen = {"teacher": FrozenParams(teacher)}
+    plan = TrainingPlan(**settings(proverbs, model, tmp_path, 2, frozen=frozen))
+    run = TrainingRun(plan)
+    first = run.resume(None)
+    expected = jax.tree.map(np.array, first.frozen["teacher"])
+    for leaf in jax.tree.leaves(first):
+        leaf.delete()
+    jax.tree.map(np.testing.assert_array_equal, run.resume(None).frozen["teacher"], expected)
+    run.close()
 
 
 def test_another_teacher_is_another_run(proverbs, teacher, tmp_path):
