@@ -18,6 +18,7 @@ from t5x_like.data import (
     example_batch,
     feature_names,
     open_evaluation,
+    packs,
 )
 from t5x_like.errors import UserError
 from t5x_like.partitioning import path_name, split_boxes
@@ -37,6 +38,7 @@ def check(plan: TrainingPlan) -> None:
         _check_vocabulary(config, plan.model)
     for config in (plan.dataset, *plan.validation):
         check_pairing(config, plan.model.batch_format)
+    packs(plan.dataset, plan.model.batch_format)
     _check_lengths(plan.dataset, plan.model)
     # Traces the model: what its sizes cannot make fails here.
     plan.partitioner.param_shardings(plan.model)

@@ -1,7 +1,7 @@
 """Reading tokenized tasks into batches, without TensorFlow, and writing their caches with it."""
 
 from t5x_like.data.cache.status import CacheStatus, cache_status, cache_task
-from t5x_like.data.config import DatasetConfig, check_pairing, example_batch, feature_names
+from t5x_like.data.config import DatasetConfig, check_pairing, example_batch, feature_names, packs
 from t5x_like.data.dataset import open_dataset, open_evaluation
 from t5x_like.data.evaluation import EvaluationBatch, EvaluationDataset
 from t5x_like.data.iterator import DataIterator, merge_states
@@ -26,4 +26,5 @@ __all__ = [
     "merge_states",
     "open_dataset",
     "open_evaluation",
+    "packs",
 ]

@@ -1,5 +1,6 @@
 """What is read, and how: the settings of a dataset, and what they tell without reading it."""
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,13 +98,13 @@ def example_batch(config: DatasetConfig, batch_format: str, rows: int | None = N
 
 
 def check_pairing(config: DatasetConfig, batch_format: str) -> None:
-    """Compares what the tasks' examples have with what a batch format reads, without any data.
+    """Compares what each task's examples have with what a batch format reads, without any data.
 
     Raises:
       UserError: they do not go together.
     """
-    formats.bound(batch_format, facts_of(config))
-    packs(config, batch_format)
+    for task, _ in config.task.tasks:
+        formats.bound(batch_format, facts_of(dataclasses.replace(config, task=task)))
     if formats.find(batch_format).contiguous and len(config.task.tasks) > 1:
         raise not_one_text(batch_format, [task.name for task, _ in config.task.tasks])
 

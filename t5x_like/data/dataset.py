@@ -16,7 +16,7 @@ import grain
 from t5x_like.data import examples as task_examples
 from t5x_like.data import formats
 from t5x_like.data.cache.status import require_cache
-from t5x_like.data.config import DatasetConfig, facts_of, not_one_text, packs
+from t5x_like.data.config import DatasetConfig, check_pairing, facts_of, not_one_text, packs
 from t5x_like.data.contiguous import ContiguousRows
 from t5x_like.data.evaluation import EvaluationDataset
 from t5x_like.data.formats import BoundFormat, Item, ModelBatch, Row
@@ -117,7 +117,7 @@ def open_dataset(
     _check_shards(config, shard_index, shard_count)
     pack = packs(config, batch_format)
     facts = facts_of(config)
-    formats.bound(batch_format, facts)  # refuses a task before its files are opened
+    check_pairing(config, batch_format)  # before files are opened
     members = config.task.tasks
     opened = _open_tasks(config, training=True)
     facts = dataclasses.replace(facts, start_id=_start_id(opened))
@@ -250,7 +250,7 @@ def open_evaluation(
     """
     _check_shards(config, shard_index, shard_count)
     facts = facts_of(config)
-    formats.bound(batch_format, facts)
+    check_pairing(config, batch_format)
     opened = _open_tasks(config, training=False)
     bound = formats.bound(batch_format, dataclasses.replace(facts, start_id=_start_id(opened)))
     convert = _laying_out(config, bound, pack=False)

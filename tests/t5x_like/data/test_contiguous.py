@@ -122,6 +122,17 @@ def test_what_is_no_text_is_refused(kit, tmp_path, documents, pairs):
         data.open_dataset(config(short, tmp_path, pack=True), batch_format=CONTIGUOUS)
 
 
+def test_each_task_of_a_mixture_must_have_what_the_format_reads(kit, tmp_path):
+    class Masked:
+        writes = ("inputs", "targets", "loss_weights")
+
+    whole = kit.task("whole", ("targets",), Masked())
+    lacking = kit.task("lacking", ("targets",), kit.causal())
+    both = kit.mixture("both", [(whole, 1.0), (lacking, 1.0)])
+    with pytest.raises(UserError, match="examples lack 'inputs': they have targets"):
+        data.open_dataset(config(both, tmp_path), batch_format="masked_language_model")
+
+
 # -- A format of one's own -----------------------------------------------------------------------
 
 
