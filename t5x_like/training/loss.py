@@ -61,18 +61,18 @@ def total(sums: Sums, scale: Mapping[str, Any]) -> Any:
 
 def with_total(metrics: Metrics, scale: Mapping[str, jax.Array]) -> Metrics:
     """A step's metrics with the total loss, if the terms are several or named otherwise."""
-    if TOTAL in metrics:
+    if set(scale) == {TOTAL}:
         return metrics
     value = total({name: metrics[name][0] for name in scale}, scale)
-    return {TOTAL: (value, jnp.float32(1)), **metrics}
+    return {**metrics, TOTAL: (value, jnp.float32(1))}
 
 
 def with_mean_total(model: Model, means: Mapping[str, float]) -> dict[str, float]:
     """Means over a whole split, with the total loss of its terms' means."""
-    if TOTAL in means:
+    if set(model.loss_terms) == {TOTAL}:
         return dict(means)
     known = [name for name in model.loss_terms if name in means]
-    return {TOTAL: sum(model.loss_terms[name] * means[name] for name in known), **means}
+    return {**means, TOTAL: sum(model.loss_terms[name] * means[name] for name in known)}
 
 
 def has_weight(model: Model, totals: Mapping[str, tuple[float, float]]) -> bool:

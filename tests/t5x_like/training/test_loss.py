@@ -10,6 +10,7 @@ from t5x_like import optimizers, protocols
 from t5x_like.errors import UserError
 from t5x_like.evaluation.loss import mean_metrics
 from t5x_like.schedules import Constant
+from t5x_like.training import loss
 from t5x_like.training import state as train_state
 from t5x_like.training.frozen import load_frozen
 from t5x_like.training.step import make_train_step
@@ -84,6 +85,13 @@ def test_a_term_without_weight_counts_nothing(partitioner):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.params))
     value, weight = metrics["tokens"]
     np.testing.assert_allclose(metrics["loss"][0], value / weight, rtol=1e-6)
+
+
+def test_a_term_called_loss_is_not_taken_for_the_total():
+    metrics = {"loss": (jnp.float32(6), jnp.float32(2)), "pairs": (jnp.float32(4), jnp.float32(4))}
+    scale = {"loss": jnp.float32(1 / 2), "pairs": jnp.float32(0.25 / 4)}
+    value, weight = loss.with_total(metrics, scale)["loss"]
+    assert value / weight == pytest.approx(6 / 2 + 0.25 * 4 / 4)
 
 
 def test_over_a_split_the_loss_is_the_terms_means_joined(partitioner):
