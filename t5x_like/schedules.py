@@ -6,12 +6,14 @@ knows the last step that it is defined for, so that a longer run is refused at i
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
 from t5x_like.errors import UserError
+from t5x_like.protocols import Model
 
 
 class Schedule(Protocol):
@@ -165,6 +167,42 @@ class Squared:
     def __call__(self, step: jax.Array | int) -> jax.Array:
         """The square of the learning rate."""
         return jnp.square(self.schedule(step))
+
+
+def planned_rate(
+    model: Model,
+    feature_lengths: Mapping[str, int],
+    batch_size: int,
+    train_steps: int,
+    factor: float = 1.0,
+    maximum: float = 0.02,
+) -> float:
+    """A peak learning rate for AdamW by the compute of a run, C = 6 N D FLOPs.
+
+    0.3118 C^-0.125 (Bi et al. 2024, DeepSeek LLM, section 3.1, equation 1), which was fitted to
+    runs of 1e17 to 2e19 FLOPs. N is the number of parameters that a token uses, D the target
+    tokens of all rows in full.
+
+    Args:
+      model: counts its parameters; nothing is allocated.
+      feature_lengths: of the task's features; D counts `targets`, or all where there are none.
+      batch_size: rows.
+      train_steps: updates.
+      factor: multiplies the law, for other optimizers.
+      maximum: upper limit of the rate.
+
+    Returns:
+      The rate, rounded to three digits.
+    """
+    parameters = getattr(model, "active_parameter_count", model.parameter_count)()
+    row = feature_lengths.get("targets") or sum(feature_lengths.values())
+    flops = 6.0 * parameters * row * batch_size * train_steps
+    return min(float(f"{factor * 0.3118 * flops**-0.125:.3g}"), maximum)
+
+
+def planned_warmup(train_steps: int, fraction: float = 0.05, maximum: int = 2000) -> int:
+    """A `fraction` of a run's updates, at most `maximum`, to warm up in."""
+    return max(1, min(round(fraction * train_steps), maximum))
 
 
 def _rise(step: jax.Array | int, warmup_steps: int) -> jax.Array:

@@ -3,6 +3,7 @@
 from t5x_like.cost import peak
 from t5x_like.cost.peak import Peak
 from t5x_like.data import DatasetConfig
+from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
 from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.progress import aligned
@@ -21,7 +22,7 @@ def text(plan: TrainingPlan, origin: str, start: int, peak: Peak) -> str:
     return aligned(
         {
             "model": f"{type(plan.model).__name__}, {count}, from {origin}",
-            "optimizer": plan.optimizer.name,
+            "optimizer": _optimizer_line(plan.optimizer),
             "devices": _device_line(plan.partitioner, peak),
             "data": _data_line(plan.dataset),
             "steps": f"{start} of {plan.train_steps} done" if start else f"{plan.train_steps}",
@@ -33,6 +34,11 @@ def text(plan: TrainingPlan, origin: str, start: int, peak: Peak) -> str:
 def device_peak(partitioner: Partitioner) -> Peak:
     """What the devices of a mesh could do at best."""
     return peak.peak(list(partitioner.mesh.devices.flat))
+
+
+def _optimizer_line(optimizer: Optimizer) -> str:
+    peak = getattr(optimizer.schedule, "peak", None)
+    return optimizer.name if peak is None else f"{optimizer.name}, learning rate {peak:.3g} at most"
 
 
 def _device_line(partitioner: Partitioner, peak: Peak) -> str:

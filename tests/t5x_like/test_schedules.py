@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 
@@ -66,3 +68,41 @@ def test_a_squared_schedule_follows_the_other():
     np.testing.assert_allclose(rates(schedule, 0, 9_999, 39_999), [1e-4, 1e-4, 1 / 40_000])
     assert schedule.last_step is None
     assert schedules.Squared(schedules.Linear(peak=1.0, total_steps=9)).last_step == 9
+
+
+class Counted:
+    """A model of which only the number of parameters matters."""
+
+    def __init__(self, parameters):
+        self.parameters = parameters
+
+    def parameter_count(self):
+        return self.parameters
+
+
+def test_the_planned_rate_is_deepseeks_law_of_the_compute():
+    """Bi et al. 2024, equation 1: 0.3118 C^-0.125, C = 6 N D; 0.3118 / 8 for 2^24 = 8^8 FLOPs."""
+    assert schedules.planned_rate(Counted(2**20), {"targets": 2}, 8, 1, factor=6**0.125) == 0.02
+    rate = schedules.planned_rate(
+        Counted(2**20), {"inputs": 99, "targets": 2}, 8, 1, factor=6**0.125, maximum=1.0
+    )
+    assert rate == float(f"{0.3118 / 8:.3g}")
+
+
+def test_the_planned_rate_counts_the_parameters_that_a_token_uses():
+    class Sparse(Counted):
+        def active_parameter_count(self):
+            return self.parameters // 256
+
+    rate = functools.partial(schedules.planned_rate, batch_size=8, train_steps=1000)
+    assert rate(Sparse(2**28), {"targets": 128}) == rate(Counted(2**20), {"targets": 128})
+
+
+def test_rows_without_targets_count_in_full():
+    rate = functools.partial(schedules.planned_rate, Counted(2**20), batch_size=8, train_steps=99)
+    assert rate({"first": 64, "second": 64}) == rate({"inputs": 512, "targets": 128})
+
+
+@pytest.mark.parametrize("steps, warmup", [(1, 1), (1000, 50), (40_000, 2000), (10**6, 2000)])
+def test_the_planned_warmup_is_a_twentieth_of_the_steps_up_to_2000(steps, warmup):
+    assert schedules.planned_warmup(steps) == warmup

@@ -136,7 +136,7 @@ def test_a_file_that_binds_a_name_to_two_values_is_refused(gin_file, first, seco
 def test_a_run_file_may_stand_before_or_after_what_it_has_defaults_for(gin_file):
     adamw = "optimizers/adamw.gin"
     for files in (["runs/pretrain.gin", adamw], [adamw, "runs/pretrain.gin"]):
-        config.parse(files, [("TRAIN_STEPS", "2000")])
+        config.parse(files, [("TRAIN_STEPS", "2000"), ("LEARNING_RATE", "1e-3")])
         assert config.macro("OPTIMIZER").name == "AdamW"
 
 
