@@ -204,6 +204,14 @@ def test_a_fit_without_a_bootstrap_has_no_interval_and_says_why(fit_file):
     assert any("no bootstrap samples" in note for note in found["notes"])
 
 
+def test_a_law_that_its_runs_do_not_determine_has_no_interval_and_says_so(fit_file):
+    written = json.loads(fit_file.read_text())
+    fit_file.write_text(json.dumps({**written, "undetermined": ["beta", "a"]}))
+    found = plan(Question(flops=1e30), law=str(fit_file), family="gpt2").to_json()
+    assert found["loss_interval"] is None and found["intervals"] == {}
+    assert any("do not determine its beta, a" in note for note in found["notes"])
+
+
 def test_a_fit_that_only_divides_a_budget_has_intervals_of_n_and_d_and_no_loss(fit_file):
     law = AllocationLaw(0.1, 0.5, name="approach2")
     samples = {"coefficient": [0.09, 0.1, 0.11], "exponent": [0.5, 0.5, 0.5]}
