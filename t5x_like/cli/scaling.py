@@ -92,7 +92,7 @@ def plan(options: Namespace) -> None:
             unique_tokens=options.unique_tokens,
         ),
         law=options.law,
-        architecture=options.family,
+        family=options.family,
         recipe=recipe,
         row_tokens=options.row_tokens,
         accelerators=accelerators(options.chips) if options.chips else None,

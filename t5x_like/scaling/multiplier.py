@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from t5x_like.errors import UserError
+from t5x_like.scaling.fitting.identifiability import num_levels
 
 # With fewer budgets the floor E of the loss cannot be separated from the slope.
 BUDGETS_FOR_A_FLOOR = 4
@@ -147,23 +148,25 @@ class _Parabola:
 
     Attributes:
       budget: FLOPs.
-      logs: of the parameters, `[runs]`.
-      losses: nats, `[runs]`.
+      logs: of the different numbers of parameters, `[sizes]`.
+      losses: nats, `[sizes]`; means over the runs of one size, which are no further sizes.
+      runs: how many there are.
     """
 
     budget: float
     logs: Array
     losses: Array
+    runs: int
 
     def fitted(self) -> Array:
-        """The parabola's losses at the runs, `[runs]`."""
+        """The parabola's losses at the sizes, `[sizes]`."""
         unit = self.logs - self.logs.mean()
         return np.polyval(np.polyfit(unit, self.losses, 2), unit)
 
     def residuals(self) -> Array:
-        """The residuals of the runs, corrected for the parabola's degrees of freedom.
+        """The residuals of the sizes, corrected for the parabola's degrees of freedom.
 
-        Empty with three runs, or if the minimum is not among the runs.
+        Empty with three sizes, or if the minimum is not among the runs.
         """
         free = len(self.logs) - 3
         if not free or np.isnan(parabola_minimum(self.logs, self.losses)[0][0]):
@@ -175,15 +178,16 @@ def _parabolas(runs: pd.DataFrame, variant: str, notes: list[str]) -> list[_Para
     found = []
     for budget, group in runs.groupby("budget"):
         flops = float(budget)  # type: ignore[arg-type]
-        logs = np.log(group["parameters"].to_numpy(np.float64))
-        sizes = len(np.unique(logs))
+        losses = group.groupby("parameters")["loss"].mean()
+        sizes = num_levels(losses.index.to_numpy(np.float64))
         if sizes < 3:
             notes.append(
                 f"{_called(variant)}, {flops:.3g} FLOPs: no minimum, because a parabola "
                 f"needs three sizes and there are {sizes}."
             )
             continue
-        found.append(_Parabola(flops, logs, group["loss"].to_numpy(np.float64)))
+        logs = np.log(losses.index.to_numpy(np.float64))
+        found.append(_Parabola(flops, logs, losses.to_numpy(np.float64), len(group)))
     return found
 
 
@@ -195,10 +199,9 @@ def _minimum(
     rng: np.random.Generator,
 ) -> tuple[dict[str, object], Array]:
     """The minima, and the losses there, of the fit (row 0) and of each resample."""
-    runs = len(parabola.logs)
     losses = parabola.losses[None]
     if len(residuals):
-        drawn = rng.choice(residuals, (bootstrap, runs))
+        drawn = rng.choice(residuals, (bootstrap, len(parabola.logs)))
         losses = np.concatenate([losses, parabola.fitted() + drawn])
     at, lowest = parabola_minimum(parabola.logs, losses)
     inside = bool(np.isfinite(at[0]))
@@ -211,7 +214,7 @@ def _minimum(
         "loss": float(lowest[0]),
         "loss_low": low,
         "loss_high": high,
-        "runs": runs,
+        "runs": parabola.runs,
         "inside": inside,
     }
     return row, lowest

@@ -23,30 +23,30 @@ Bindings = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Architecture:
+class Family:
     """A family of models, with the changes that a sweep makes to it.
 
     Attributes:
-      family: a folder of `gin_configs/models` with a `shape.gin`.
+      name: a folder of `gin_configs/models` with a `shape.gin`.
       gin_files: read after it; the rest of a run's configuration.
       bindings: applied last; pairs of names and values as gin text, which `gin_pairs` makes.
     """
 
-    family: str
+    name: str
     gin_files: tuple[str, ...] = ()
     bindings: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.family not in families():
+        if self.name not in families():
             raise UserError(
-                f"no family '{self.family}': there are {', '.join(families())}."
-                f"{nearest(self.family, families())}"
+                f"no family '{self.name}': there are {', '.join(families())}."
+                f"{nearest(self.name, families())}"
             )
 
     @property
     def files(self) -> tuple[str, ...]:
         """All gin files of the model, in order."""
-        return SHAPE_FILE.format(self.family), *self.gin_files
+        return SHAPE_FILE.format(self.name), *self.gin_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,10 +192,10 @@ class Recipe:
         ]
 
     def shape_of_width(
-        self, architecture: Architecture, embed_dim: int, num_layers: int | None = None
+        self, family: Family, embed_dim: int, num_layers: int | None = None
     ) -> Shape:
         """The shape with this width, and the rule's depth unless one is given."""
-        ratio, multiple = _family_rules(architecture)
+        ratio, multiple = _family_rules(family)
         if num_layers is None:
             num_layers = max(1, round(self.num_layers(embed_dim) / multiple)) * multiple
         head_dim = self.head_dim(embed_dim)
@@ -207,23 +207,23 @@ class Recipe:
             mlp_dim=self.mlp_dim(embed_dim, ratio),
         )
 
-    def shape(self, architecture: Architecture | str, parameters: float) -> Shape:
+    def shape(self, family: Family | str, parameters: float) -> Shape:
         """The shape whose active parameters, embeddings included, are nearest to a number.
 
         Args:
-          architecture: an architecture, or the name of a family.
+          family: a family, or its name.
           parameters: the number wanted.
 
         Raises:
           UserError: no width of the recipe is near; the model would be off by more than half.
         """
-        if isinstance(architecture, str):
-            architecture = Architecture(architecture)
+        if isinstance(family, str):
+            family = Family(family)
         widths = self.widths()
 
         def larger(index: int) -> bool:
-            shape = self.shape_of_width(architecture, widths[index])
-            return _active(architecture, shape) >= parameters
+            shape = self.shape_of_width(family, widths[index])
+            return _active(family, shape) >= parameters
 
         # From an estimate, 12 d^2 for each layer, to the first width whose model is not smaller.
         guesses = [12 * self.num_layers(width) * width**2 for width in widths]
@@ -233,30 +233,28 @@ class Recipe:
         while first < len(widths) - 1 and not larger(first):
             first += 1
         near = range(max(first - 2, 0), min(first + 2, len(widths)))
-        candidates = [
-            shape for index in near for shape in self._depths(architecture, widths[index])
-        ]
-        best = min(candidates, key=lambda s: self._distance(architecture, s, parameters))
-        found = _active(architecture, best)
+        candidates = [shape for index in near for shape in self._depths(family, widths[index])]
+        best = min(candidates, key=lambda s: self._distance(family, s, parameters))
+        found = _active(family, best)
         if not 0.5 < found / parameters < 1.5:
             raise UserError(
-                f"no {architecture.family} of {parameters:.3g} parameters can be built: the "
+                f"no {family.name} of {parameters:.3g} parameters can be built: the "
                 f"nearest has {found:,} ({best.num_layers} layers of {best.embed_dim})."
             )
         return best
 
-    def _depths(self, architecture: Architecture, embed_dim: int) -> list[Shape]:
+    def _depths(self, family: Family, embed_dim: int) -> list[Shape]:
         """The rule's depth and those within a quarter of it."""
-        _, multiple = _family_rules(architecture)
-        middle = self.shape_of_width(architecture, embed_dim).num_layers
+        _, multiple = _family_rules(family)
+        middle = self.shape_of_width(family, embed_dim).num_layers
         reach = middle // 4 // multiple * multiple
         least = max(multiple, middle - reach, self.min_layers)
         depths = range(least, middle + reach + 1, multiple)
-        return [self.shape_of_width(architecture, embed_dim, depth) for depth in depths]
+        return [self.shape_of_width(family, embed_dim, depth) for depth in depths]
 
-    def _distance(self, architecture: Architecture, shape: Shape, parameters: float) -> float:
+    def _distance(self, family: Family, shape: Shape, parameters: float) -> float:
         """The distance from N and, weighted by a quarter, from the rule's depth; in logarithms."""
-        size = abs(math.log(_count_of_depth(architecture, shape) / parameters))
+        size = abs(math.log(_count_of_depth(family, shape) / parameters))
         depth = abs(math.log(shape.num_layers / self.num_layers(shape.embed_dim)))
         return size + 0.25 * depth
 
@@ -305,50 +303,50 @@ class Recipe:
 # -- Counting ------------------------------------------------------------------------------------
 
 
-def model_of(architecture: Architecture, shape: Shape) -> Any:
+def model_of(family: Family, shape: Shape) -> Any:
     """Builds the Linen module."""
     with config.isolated():
-        _parse(architecture, shape.bindings)
+        _parse(family, shape.bindings)
         return config.macro("MODEL")
 
 
 @functools.cache
-def size_of(architecture: Architecture, shape: Shape) -> Size:
+def size_of(family: Family, shape: Shape) -> Size:
     """Counts the parameters exactly, by building the model."""
-    model = model_of(architecture, shape)
+    model = model_of(family, shape)
     return Size(
         parameters=model.parameter_count(),
         without_embeddings=model.parameter_count(embeddings=False),
-        active=_active(architecture, shape),
+        active=_active(family, shape),
     )
 
 
 @functools.cache
-def _active(architecture: Architecture, shape: Shape) -> int:
-    model = model_of(architecture, shape)
+def _active(family: Family, shape: Shape) -> int:
+    model = model_of(family, shape)
     return getattr(model, "active_parameter_count", model.parameter_count)()
 
 
-def _count_of_depth(architecture: Architecture, shape: Shape) -> float:
+def _count_of_depth(family: Family, shape: Shape) -> float:
     """The active parameters as a linear function of depth, from two models of one width."""
-    _, multiple = _family_rules(architecture)
+    _, multiple = _family_rules(family)
     one, two = (
-        _active(architecture, dataclasses.replace(shape, num_layers=depth))
+        _active(family, dataclasses.replace(shape, num_layers=depth))
         for depth in (multiple, 2 * multiple)
     )
     return one + (two - one) * (shape.num_layers / multiple - 1)
 
 
 @functools.cache
-def _family_rules(architecture: Architecture) -> tuple[float, int]:
+def _family_rules(family: Family) -> tuple[float, int]:
     """Reads MLP_RATIO and LAYERS_MULTIPLE of a family."""
     with config.isolated():
-        _parse(architecture, {})
+        _parse(family, {})
         return float(config.macro("MLP_RATIO")), int(config.macro("LAYERS_MULTIPLE"))
 
 
-def _parse(architecture: Architecture, bindings: Bindings) -> None:
-    config.parse(architecture.files, (*gin_pairs(bindings), *architecture.bindings))
+def _parse(family: Family, bindings: Bindings) -> None:
+    config.parse(family.files, (*gin_pairs(bindings), *family.bindings))
 
 
 def gin_pairs(bindings: Bindings) -> tuple[tuple[str, str], ...]:

@@ -1,12 +1,12 @@
 """Warnings about a fit: each with a name, the numbers found, and a remedy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from t5x_like.scaling.fitting.forms import LARGEST_EXPONENT, SMALLEST_EXPONENT
+from t5x_like.scaling.fitting.forms import Form, Points
 from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS
 from t5x_like.scaling.runs_table import MIXED, RunsTable
 
@@ -25,11 +25,6 @@ AGREEING_SHARE = 0.1
 def warning(name: str, message: str) -> dict[str, str]:
     """Makes one warning."""
     return {"name": name, "message": message}
-
-
-def of_runs(table: RunsTable, num_parameters: int) -> Warnings:
-    """Warnings that follow from the runs themselves."""
-    return [*few(len(table.frame), num_parameters, "runs"), *of_table(table)]
 
 
 def few(count: int, num_parameters: int, what: str) -> Warnings:
@@ -59,17 +54,34 @@ def of_table(table: RunsTable) -> Warnings:
 
 
 def of_bounds(
-    fitted: Mapping[str, float], samples: Mapping[str, NDArray[np.float64]], names: Sequence[str]
+    fitted: Mapping[str, float],
+    form: Form,
+    points: Points,
+    optimum: NDArray[np.float64],
+    sampled: NDArray[np.float64],
 ) -> Warnings:
-    """Warns of E, another term or an exponent that ended at a bound of the search."""
+    """Warns of E, another term or an exponent that ended at a bound of the search.
+
+    Args:
+      fitted: the law's parameters, in the order of the coordinates.
+      form: of the law.
+      points: the runs.
+      optimum: (P,) the fit in the form's coordinates.
+      sampled: (R, P) the fits of the resamples.
+    """
+    low, high = form.bounds(points)
     found = []
-    for name in names:
-        value = fitted[name]
-        if not _on_bound(name, np.array(value)):
+    for place, name in enumerate(form.names):
+        # A term of the smallest size counts as zero, whatever its coefficient.
+        below, above = low[place] + 1e-9, high[place] - 1e-9
+        if below < optimum[place] < above:
             continue
         share = ""
-        if name in samples:
-            share = f", as in {_on_bound(name, samples[name]).mean():.0%} of the resamples"
+        if len(sampled):
+            on_bound = (sampled[:, place] <= below) | (sampled[:, place] >= above)
+            share = f", as in {on_bound.mean():.0%} of the resamples"
+        zero = place < form.num_terms and optimum[place] <= below
+        value = 0.0 if zero else fitted[name]
         found.append(
             warning(
                 "parameter_on_bound",
@@ -78,6 +90,21 @@ def of_bounds(
             )
         )
     return found
+
+
+def of_lost(lost: int, resamples: int) -> Warnings:
+    """Warns of resamples whose runs determine no law."""
+    if not lost:
+        return []
+    kept = "do not count in the intervals, which are too narrow"
+    if 2 * lost > resamples:
+        kept = "so that there are no intervals"
+    return [
+        warning(
+            "resamples_without_law",
+            f"{lost} of {resamples} resamples give no law and {kept}. More runs would do.",
+        )
+    ]
 
 
 def of_starts(agreeing: int, starts: int) -> Warnings:
@@ -91,13 +118,6 @@ def of_starts(agreeing: int, starts: int) -> Warnings:
             "one. Use more starts (--starts) to find out.",
         )
     ]
-
-
-def _on_bound(name: str, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    if name in ("alpha", "beta", "eta", "alpha_D"):
-        low = values <= SMALLEST_EXPONENT * (1 + 1e-9)
-        return low | (values >= LARGEST_EXPONENT * (1 - 1e-9))
-    return values == 0 if name in ("E", "A", "B", "a_M", "b_M") else np.zeros_like(values, bool)
 
 
 def _few_tokens(frame: pd.DataFrame) -> Warnings:

@@ -8,10 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from t5x_like.errors import UserError
-from t5x_like.scaling.fitting import diagnostics
+from t5x_like.scaling.fitting import diagnostics, identifiability
 from t5x_like.scaling.fitting.options import ENVELOPE_POINTS, Options
 from t5x_like.scaling.fitting.power_law import fit_allocation, power_law
-from t5x_like.scaling.fitting.resampling import counts_of_runs
+from t5x_like.scaling.fitting.resampling import counts_of_runs, of_repeats, settings
 from t5x_like.scaling.fitting.result import Fit
 from t5x_like.scaling.laws import AllocationLaw
 from t5x_like.scaling.runs_table import RunsTable
@@ -39,10 +39,11 @@ def fit_envelope(table: RunsTable, options: Options) -> Fit:
     names = list(dict.fromkeys(curves["name"]))
     sizes = np.array([curves.loc[curves["name"] == n, "parameters"].iloc[0] for n in names])
     log_c, losses = _on_one_axis(curves, names)
-    if len(np.unique(sizes)) < 2 or not np.isfinite(losses).sum(axis=0).max() >= 2:
+    different = identifiability.num_levels(sizes)
+    if different < identifiability.DISTINCT or not np.isfinite(losses).sum(axis=0).max() >= 2:
         raise UserError(
-            f"{METHOD} needs training curves of at least two sizes that overlap in FLOPs; "
-            f"there are {len(np.unique(sizes))} sizes."
+            f"{METHOD} needs training curves of at least {identifiability.DISTINCT} sizes that "
+            f"overlap in FLOPs; there are {different} sizes."
         )
     best, inner = _envelope(losses, sizes, np.ones((1, len(names)), dtype=bool))
     chosen, enough = _chosen(best, inner, sizes)
@@ -68,8 +69,11 @@ def fit_envelope(table: RunsTable, options: Options) -> Fit:
         }
     )[best[0] >= 0]
     samples: dict[str, Floats] = {}
+    # Curves of one size that end at the same D repeat a run.
+    setting = settings(curves.groupby("name", sort=False)[["parameters", "tokens"]].max())
+    resampled = 0
     if options.bootstrap:
-        counts, _ = counts_of_runs(names, options.bootstrap, options.seed)
+        counts, resampled = counts_of_runs(names, setting, options.bootstrap, options.seed)
         samples = _samples(losses, sizes, log_c, counts > 0)
     used = envelope[envelope["used"]]
     predicted = law.coefficient * used["flops"] ** law.exponent
@@ -77,14 +81,15 @@ def fit_envelope(table: RunsTable, options: Options) -> Fit:
         predicted_parameters=predicted, residual=np.log(used["parameters"] / predicted)
     )
     warnings = [
-        *diagnostics.few(len(names), 2, "training curves"),
+        *diagnostics.few(len(np.unique(setting)), 2, "training curves"),
         *diagnostics.of_table(table),
+        *of_repeats(curves),
         *_edges(envelope, enough, len(np.unique(sizes))),
     ]
     return fit_allocation(
         METHOD, law, table, options, samples, warnings, residuals.reset_index(drop=True),
         float((residuals["residual"] ** 2).sum()), envelope=envelope.reset_index(drop=True),
-        resampled=len(names), influence=_influence(losses, sizes, log_c, names, law.exponent),
+        resampled=resampled, influence=_influence(losses, sizes, log_c, names, law.exponent),
     )  # fmt: skip
 
 

@@ -48,7 +48,11 @@ def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
 def _head(fit: Fit) -> list[str]:
     kind = fit.law.parameters_kind.replace("_", " ")
     lines = [f"{fit.law.source}: {FORMS[fit.law.to_json()['kind']]}"]
-    lines.append(f"{fit.rows_used} rows used, {len(fit.rows_left_out)} left out; N counts: {kind}")
+    repeats = fit.rows_used - fit.settings
+    given = f" of {fit.settings} settings of N and D ({repeats} repeats)" if repeats else ""
+    lines.append(
+        f"{fit.rows_used} rows used{given}, {len(fit.rows_left_out)} left out; N counts: {kind}"
+    )
     if np.isfinite(fit.gradient):
         lines.append(
             f"objective {fit.objective:.7e}; {fit.starts_agreeing} of {fit.starts} starts agree "
@@ -146,7 +150,11 @@ def _when(fit: Fit, cell: str) -> list[str]:
 
 
 def _span(ends: Sequence[float] | None, show: Callable[[float], str]) -> str:
-    return "-" if ends is None else f"[{show(ends[0])}, {show(ends[1])}]"
+    """An interval; "-" where there is none, and an infinite end as ∞."""
+    if ends is None or np.isnan(ends).any():
+        return "-"
+    texts = [show(end) if np.isfinite(end) else "∞" if end > 0 else "-∞" for end in ends]
+    return f"[{texts[0]}, {texts[1]}]"
 
 
 def _plain(value: float) -> str:

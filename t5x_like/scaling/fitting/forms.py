@@ -69,6 +69,10 @@ class Form(Protocol):
         """The number of terms, K."""
 
     @property
+    def interchangeable(self) -> bool:
+        """Whether the terms of N and D are alike: runs of one D/N cannot tell them apart."""
+
+    @property
     def has_power(self) -> bool:
         """Whether the last entry of a point is a power of the whole sum.
 
@@ -94,6 +98,7 @@ class ParametricForm:
     names = ("E", "A", "B", "alpha", "beta")
     law_class = ParametricLaw
     num_terms = 3
+    interchangeable = True
     has_power = False
 
     def design(self, points: Points) -> Floats:
@@ -130,6 +135,7 @@ class GadreForm:
     names = ("E", "a_M", "b_M", "eta")
     law_class = GadreLaw
     num_terms = 3
+    interchangeable = False
     has_power = False
 
     def design(self, points: Points) -> Floats:
@@ -165,6 +171,7 @@ class KaplanForm:
     names = ("N_c", "D_c", "alpha_N", "alpha_D")
     law_class = KaplanLaw
     num_terms = 2
+    interchangeable = False
     has_power = True
 
     def design(self, points: Points) -> Floats:

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from t5x_like.errors import UserError
 from t5x_like.scaling.fitting.diagnostics import Warnings, warning
+from t5x_like.scaling.fitting.identifiability import num_levels
 from t5x_like.scaling.runs_table import RunsTable
 
 Floats = NDArray[np.float64]
@@ -47,7 +48,7 @@ def grouped(
     else:
         of_row = _found(frame["flops"])
     of_row = of_row.loc[table.frame.index]
-    sizes = table.frame["parameters"].groupby(of_row).nunique()
+    sizes = table.frame["parameters"].groupby(of_row).agg(lambda n: num_levels(n.to_numpy()))
     for budget in sizes.index[sizes < smallest]:
         rows = [int(row) for row in of_row.index[of_row == budget]]
         reason = (

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from t5x_like.errors import UserError
 from t5x_like.scaling.fitting import diagnostics, grids
+from t5x_like.scaling.fitting.identifiability import num_levels
 from t5x_like.scaling.fitting.options import Options
 from t5x_like.scaling.fitting.power_law import fit_allocation, power_law
-from t5x_like.scaling.fitting.resampling import counts_within_groups
+from t5x_like.scaling.fitting.resampling import counts_within_groups, of_repeats, settings
 from t5x_like.scaling.fitting.result import Fit, interval
 from t5x_like.scaling.laws import AllocationLaw
 from t5x_like.scaling.runs_table import RunsTable
@@ -73,7 +74,7 @@ def fit_isoflop(table: RunsTable, options: Options) -> Fit:
         }
     )
     minima["used"] = minima["inside"]
-    if minima["used"].sum() < 2:
+    if num_levels(minima.loc[minima["used"], "budget"].to_numpy()) < 2:
         raise UserError(
             f"{METHOD} needs two budgets whose best size lies among the sizes tried; of "
             f"{len(minima)} budgets {minima['used'].sum()} have one. Add smaller or larger models, "
@@ -91,14 +92,18 @@ def fit_isoflop(table: RunsTable, options: Options) -> Fit:
         parameters_kind=table.parameters_kind,
     )
     samples: dict[str, Floats] = {}
+    setting = settings(frame)
     if options.bootstrap:
-        counts = counts_within_groups(groups, options.bootstrap, options.seed)
+        counts = counts_within_groups(groups, setting, options.bootstrap, options.seed)
         resampled = [_parabolas(log_n[part], loss[part], counts[:, part]) for part in rows]
         samples = _samples(minima, budgets, rows, log_n, resampled)
     residuals = _residuals(frame, groups, minima)
     squares = float((residuals["residual"] ** 2).sum())
     warnings = [
-        *diagnostics.of_runs(table, 3 * len(budgets)),
+        *diagnostics.few(len(np.unique(setting)), 3 * len(budgets), "runs"),
+        *diagnostics.of_table(table),
+        *of_repeats(frame),
+        *_few_minima(int(minima["used"].sum())),
         *([] if named else grids.of_gaps(table.frame, groups)),
         *grids.of_minima(minima),
         *grids.of_centres(minima, frame, groups),
@@ -106,8 +111,21 @@ def fit_isoflop(table: RunsTable, options: Options) -> Fit:
     ]
     return fit_allocation(
         METHOD, law, table, options, samples, warnings, residuals, squares, minima=minima,
-        resampled=len(frame), influence=_influence(minima, law.exponent),
+        resampled=len(np.unique(setting)), influence=_influence(minima, law.exponent),
     )  # fmt: skip
+
+
+def _few_minima(count: int) -> diagnostics.Warnings:
+    """Warns of a law through two points."""
+    if count > 2:
+        return []
+    return [
+        diagnostics.warning(
+            "two_minima",
+            "two minima give an exponent that nothing checks: the law passes through both, "
+            "whatever their noise. Add a third budget.",
+        )
+    ]
 
 
 def _parabolas(log_n: Floats, loss: Floats, counts: Floats) -> _Parabolas:

@@ -7,11 +7,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from t5x_like.errors import UserError
-from t5x_like.scaling.fitting import diagnostics
+from t5x_like.scaling.fitting import diagnostics, identifiability
 from t5x_like.scaling.fitting.forms import Points
 from t5x_like.scaling.fitting.numerics.solvers import Found, Solver, coefficients
 from t5x_like.scaling.fitting.options import Options
-from t5x_like.scaling.fitting.resampling import counts_of_runs
+from t5x_like.scaling.fitting.resampling import counts_of_runs, of_repeats, settings
 from t5x_like.scaling.fitting.result import Fit, correlation, is_coefficient
 from t5x_like.scaling.laws import Law
 from t5x_like.scaling.runs_table import RunsTable
@@ -30,7 +30,7 @@ def fit_loss_law(table: RunsTable, method: str, solver: Solver, options: Options
     """Fits a law of losses to runs.
 
     Raises:
-      UserError: there are fewer runs than parameters.
+      UserError: there are fewer runs than parameters, or fewer than three different N or D.
     """
     frame = table.frame
     points = Points(*(frame[name].to_numpy() for name in ("parameters", "tokens", "loss")))
@@ -40,6 +40,7 @@ def fit_loss_law(table: RunsTable, method: str, solver: Solver, options: Options
             f"{method} has {len(names)} parameters ({', '.join(names)}), and {len(frame)} runs "
             f"can be used; it needs {len(names)}, better {len(names) + 3}."
         )
+    identifiability.require_distinct(method, points)
     starts = solver.starts(points, options.starts)
     once = np.ones((len(starts), len(frame)))
     found = solver.solve(points, once, starts)
@@ -53,14 +54,27 @@ def fit_loss_law(table: RunsTable, method: str, solver: Solver, options: Options
         parameters_kind=table.parameters_kind,
     )
     agreeing = found.agreeing()
-    warnings = diagnostics.of_runs(table, len(names))
+    setting = settings(frame)
+    undetermined = identifiability.undetermined(solver, points, optimum)
+    warnings = [
+        *diagnostics.few(len(np.unique(setting)), len(names), "runs"),
+        *diagnostics.of_table(table),
+        *of_repeats(frame),
+        *identifiability.of_directions(undetermined),
+    ]
     samples: Mapping[str, Floats] = {}
     resampled = 0
+    sampled = np.empty((0, len(optimum)))
     if options.bootstrap:
-        counts, resampled = counts_of_runs(list(frame["name"]), options.bootstrap, options.seed)
+        counts, resampled = counts_of_runs(
+            list(frame["name"]), setting, options.bootstrap, options.seed
+        )
         sampled = _refit(solver, points, counts, optimum, starts)
-        samples = _law(solver, sampled, points)
-    warnings += diagnostics.of_bounds(fitted, samples, names)
+        # Of two sizes the search returns what it started from, which would narrow the intervals.
+        lost = ~identifiability.distinct_enough(points, counts)
+        samples = {n: np.where(lost, np.nan, v) for n, v in _law(solver, sampled, points).items()}
+        warnings += diagnostics.of_lost(int(lost.sum()), options.bootstrap)
+    warnings += diagnostics.of_bounds(fitted, solver.form, points, optimum, sampled)
     warnings += diagnostics.of_starts(agreeing, len(starts))
     residuals = _residuals(frame, law)
     return Fit(
@@ -69,6 +83,7 @@ def fit_loss_law(table: RunsTable, method: str, solver: Solver, options: Options
         parameters=fitted,
         objective=solver.objective(float(found.minima.values[best])),
         rows_used=len(frame),
+        settings=len(np.unique(setting)),
         rows_left_out=table.left_out,
         at_flops=options.at_flops,
         starts=len(starts),
@@ -77,6 +92,7 @@ def fit_loss_law(table: RunsTable, method: str, solver: Solver, options: Options
         curvature=float(found.minima.curvatures[best]),
         resampled=resampled,
         samples=samples,
+        undetermined=undetermined,
         warnings=warnings,
         influence=_influence(solver, points, residuals, optimum, fitted["a"]),
         residuals=residuals,

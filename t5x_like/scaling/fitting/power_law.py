@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from t5x_like.scaling.fitting.diagnostics import warning
+from t5x_like.scaling.fitting.diagnostics import of_lost
 from t5x_like.scaling.fitting.options import Options
+from t5x_like.scaling.fitting.resampling import settings
 from t5x_like.scaling.fitting.result import Fit, correlation
 from t5x_like.scaling.laws import AllocationLaw
 from t5x_like.scaling.runs_table import RunsTable
@@ -52,15 +53,7 @@ def fit_allocation(
     """Makes the result of approach 1 or 2, which are linear, so that one start suffices."""
     if samples:
         lost = int(np.isnan(samples["exponent"]).sum())
-        if lost:
-            warnings = [
-                *warnings,
-                warning(
-                    "resamples_without_law",
-                    f"{lost} of {len(samples['exponent'])} resamples give no law and do not count "
-                    "in the intervals, which are too narrow. More runs would do.",
-                ),
-            ]
+        warnings = [*warnings, *of_lost(lost, len(samples["exponent"]))]
     return Fit(
         method=method,
         law=law,
@@ -72,6 +65,7 @@ def fit_allocation(
         },
         objective=objective,
         rows_used=len(table.frame),
+        settings=len(np.unique(settings(table.frame))),
         rows_left_out=table.left_out,
         at_flops=options.at_flops,
         resampled=resampled if samples else 0,

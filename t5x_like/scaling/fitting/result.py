@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from t5x_like.errors import UserError
+from t5x_like.scaling.fitting.forms import LARGEST_EXPONENT
 from t5x_like.scaling.laws import Law
 
 Floats = NDArray[np.float64]
@@ -37,8 +38,11 @@ class Fit:
         the square root of its curvature; `curvature`, the Hessian's smallest eigenvalue. NaN
         where the fit is linear.
       rows_used: how many rows the law was fitted to.
+      settings: how many different settings of N and D they have; the others are repeats.
       rows_left_out: {"row", "name", "reason"} of each of the others.
       resampled: how many runs, cells of a sweep or curves each resample of the bootstrap draws.
+      undetermined: the parameters that the runs do not determine: their intervals, and those of
+        predictions, are infinite.
       samples: parameter → (R,) values of the bootstrap; empty without one, NaN in a resample that
         gave no law.
       warnings: {"name", "message"}.
@@ -57,6 +61,7 @@ class Fit:
     parameters: Mapping[str, float]
     objective: float
     rows_used: int
+    settings: int
     rows_left_out: list[dict[str, Any]]
     at_flops: tuple[float, ...]
     starts: int = 1
@@ -64,6 +69,7 @@ class Fit:
     gradient: float = float("nan")
     curvature: float = float("nan")
     resampled: int = 0
+    undetermined: tuple[str, ...] = ()
     samples: Mapping[str, Floats] = field(default_factory=dict)
     warnings: list[dict[str, str]] = field(default_factory=list)
     influence: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -74,8 +80,15 @@ class Fit:
 
     @property
     def intervals(self) -> dict[str, list[float]]:
-        """The 95% interval of each parameter; empty without a bootstrap."""
-        return {name: _pair(values) for name, values in self.samples.items()}
+        """The 95% interval of each parameter; empty without a bootstrap.
+
+        Infinite for a parameter that the runs do not determine, and above an exponent's bound in
+        the search, which is no limit of the data. NaN where most resamples give no law.
+        """
+        return {
+            name: [-np.inf, np.inf] if name in self.undetermined else _unbounded(name, values)
+            for name, values in self.samples.items()
+        }
 
     @property
     def sampled_law(self) -> Any:
@@ -87,7 +100,9 @@ class Fit:
         return dataclasses.replace(self.law, **sampled)  # type: ignore[type-var]
 
     def predict(self, parameters: ArrayLike, tokens: ArrayLike) -> tuple[Floats, Floats, Floats]:
-        """Predicts the loss at N and D, and its 95% interval (NaN without a bootstrap).
+        """Predicts the loss at N and D, and its 95% interval.
+
+        The interval is NaN without a bootstrap, infinite where the runs do not determine the law.
 
         Raises:
           UserError: the law predicts no loss.
@@ -101,6 +116,8 @@ class Fit:
             )
         if not self.samples:
             return loss, np.full_like(loss, np.nan), np.full_like(loss, np.nan)
+        if self.undetermined:
+            return loss, np.full_like(loss, -np.inf), np.full_like(loss, np.inf)
         low, high = interval(self.sampled_law.loss(n[..., None], d[..., None]))
         return loss, low, high
 
@@ -121,7 +138,10 @@ class Fit:
             "tokens_interval": None,
             "loss_interval": None,
         }
-        if self.samples:
+        if self.samples and self.undetermined:
+            for name in ("parameters", "tokens", *(["loss"] if loss is not None else [])):
+                found[f"{name}_interval"] = [-np.inf, np.inf]
+        elif self.samples:
             sampled = self.sampled_law
             n, d = sampled.optimum(flops)
             found["parameters_interval"] = _pair(n)
@@ -131,7 +151,7 @@ class Fit:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Converts the fit to one object of plain values; NaN becomes None."""
+        """Converts the fit to one object of plain values; what is not finite becomes None."""
         written = {
             "method": self.method,
             **self.parameters,
@@ -143,8 +163,10 @@ class Fit:
             "gradient": self.gradient,
             "curvature": self.curvature,
             "rows_used": self.rows_used,
+            "settings": self.settings,
             "rows_left_out": self.rows_left_out,
             "resampled": self.resampled,
+            "undetermined": list(self.undetermined),
             "intervals": self.intervals,
             "optimum": [self.optimum(flops) for flops in self.at_flops],
             "warnings": self.warnings,
@@ -162,12 +184,25 @@ class Fit:
 
 
 def interval(samples: Floats) -> tuple[Any, Any]:
-    """The 95% interval over the last axis; resamples without a law are left out."""
-    if np.isnan(samples).all():
-        nothing = np.full(samples.shape[:-1], np.nan)[()]
-        return nothing, nothing
-    low, high = np.nanpercentile(samples, PERCENTILES, axis=-1)
-    return low, high
+    """The 95% interval over the last axis; resamples without a law are left out.
+
+    NaN where more than half have none: what is left says little of the spread.
+    """
+    lost = np.isnan(samples)
+    few = 2 * lost.sum(axis=-1) > samples.shape[-1]
+    # Replaced, because NumPy warns of rows without any number.
+    usable = np.where(few[..., None] & lost, 0.0, samples)
+    with np.errstate(invalid="ignore"):  # between infinite samples there is no percentile
+        low, high = np.nanpercentile(usable, PERCENTILES, axis=-1)
+    low, high = (np.where(np.isnan(end), np.inf, end) for end in (low, high))
+    return np.where(few, np.nan, low)[()], np.where(few, np.nan, high)[()]
+
+
+def _unbounded(name: str, samples: Floats) -> list[float]:
+    """The interval of a parameter, without the end that the search set."""
+    low, high = _pair(samples)
+    at_bound = name in ("alpha", "beta", "eta", "alpha_D") and high >= LARGEST_EXPONENT * (1 - 1e-9)
+    return [low, np.inf if at_bound else high]
 
 
 def _pair(samples: Floats) -> list[float]:

@@ -12,7 +12,7 @@ from t5x_like.data import formats
 from t5x_like.errors import UserError
 from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS, Law
 from t5x_like.scaling.recipe import (
-    Architecture,
+    Family,
     Recipe,
     Shape,
     Size,
@@ -33,7 +33,7 @@ class Buildable:
     """A model and its training.
 
     Attributes:
-      architecture: the family.
+      family: with its changes.
       shape: of the model.
       size: its exact numbers of parameters.
       training: batch, steps and learning rate.
@@ -44,7 +44,7 @@ class Buildable:
       needed_flops_per_token: less what masks hide.
     """
 
-    architecture: Architecture
+    family: Family
     shape: Shape
     size: Size
     training: Training
@@ -68,7 +68,7 @@ class Buildable:
         """The macros to bind after `gin_files`."""
         return {
             **self.shape.bindings,
-            **dict(self.architecture.bindings),
+            **dict(self.family.bindings),
             "TASK_FEATURE_LENGTHS": self.feature_lengths,
             "BATCH_SIZE": self.rows,
             "LEARNING_RATE": self.training.learning_rate,
@@ -79,7 +79,7 @@ class Buildable:
     @property
     def gin_files(self) -> tuple[str, ...]:
         """The gin files of the training, in order."""
-        files = self.architecture.files
+        files = self.family.files
         return "optimizers/adamw.gin", *files, self.task_file, "runs/pretrain.gin"
 
     @property
@@ -87,7 +87,7 @@ class Buildable:
         """The arguments of `t5x-like` that train it."""
         files = [f"--gin_file={name}" for name in self.gin_files]
         bindings = [f"--gin.{name}={value}" for name, value in self.bindings.items()]
-        return "train", *files, *bindings, f"--gin.MODEL_DIR=runs/{self.architecture.family}_plan"
+        return "train", *files, *bindings, f"--gin.MODEL_DIR=runs/{self.family.name}_plan"
 
     @property
     def command(self) -> str:
@@ -139,7 +139,7 @@ class Buildable:
 
 
 def buildable(
-    architecture: Architecture,
+    family: Family,
     parameters: float,
     tokens: float,
     *,
@@ -151,7 +151,7 @@ def buildable(
     """Finds the model of a family nearest to N, and its training on D tokens.
 
     Args:
-      architecture: the family.
+      family: with its changes.
       parameters: N.
       tokens: D.
       kind: what N counts, a law's `parameters_kind`.
@@ -163,16 +163,16 @@ def buildable(
     Raises:
       UserError: there is no such model, or no such training.
     """
-    shape = recipe.shape(architecture, parameters)
+    shape = recipe.shape(family, parameters)
     if kind == WITHOUT_EMBEDDINGS:
-        shape = _without_embeddings(architecture, parameters, recipe, shape)
-    model = model_of(architecture, shape)
+        shape = _without_embeddings(family, parameters, recipe, shape)
+    model = model_of(family, shape)
     if not hasattr(model, "num_heads"):
         raise UserError(
-            f"the laws are those of Transformers, and '{architecture.family}' has no attention: "
+            f"the laws are those of Transformers, and '{family.name}' has no attention: "
             "name another --family."
         )
-    size = size_of(architecture, shape)
+    size = size_of(family, shape)
     reads_inputs = "inputs" in formats.find(model.batch_format).task_features
     usual = _ROW_TOKENS_AFTER_INPUTS if reads_inputs else _ROW_TOKENS
     row = row_tokens or min(usual, model.max_length or usual)
@@ -182,7 +182,7 @@ def buildable(
     shapes = inspection.shapes_of(inspection.example_batch(model, lengths, 1))
     report, positions = flops.flop_report(model, shapes), flops.positions(shapes)
     return Buildable(
-        architecture=architecture,
+        family=family,
         shape=shape,
         size=size,
         training=_training(recipe, size.active, tokens, row, devices),
@@ -210,14 +210,12 @@ def _training(recipe: Recipe, parameters: int, tokens: float, row: int, devices:
     return whole.training(parameters, tokens, row_tokens=row)
 
 
-def _without_embeddings(
-    architecture: Architecture, parameters: float, recipe: Recipe, shape: Shape
-) -> Shape:
+def _without_embeddings(family: Family, parameters: float, recipe: Recipe, shape: Shape) -> Shape:
     """The shape whose N without embeddings is nearest, searched from one nearest in total N."""
     for _ in range(4):
-        size = size_of(architecture, shape)
+        size = size_of(family, shape)
         embeddings = size.parameters - size.without_embeddings
-        closer = recipe.shape(architecture, parameters + embeddings)
+        closer = recipe.shape(family, parameters + embeddings)
         if closer == shape:
             break
         shape = closer

@@ -11,7 +11,7 @@ from t5x_like.scaling.planning.buildable import Buildable, buildable
 from t5x_like.scaling.planning.law_choice import chosen_law
 from t5x_like.scaling.planning.query import Interval, Point, Question, answer, intervals
 from t5x_like.scaling.planning.repeated_data import RepeatedData
-from t5x_like.scaling.recipe import Architecture, Recipe
+from t5x_like.scaling.recipe import Family, Recipe
 
 # Muennighoff et al. 2023, figure 1: up to here repeated tokens are almost as good as new ones.
 _FREE_EPOCHS = 4
@@ -74,7 +74,7 @@ class Plan:
             **_point_json(point),
             "loss_interval": _listed(self.intervals.get("loss")),
             "intervals": {name: _listed(pair) for name, pair in self.intervals.items()},
-            "family": model.architecture.family if model else None,
+            "family": model.family.name if model else None,
             "config": model.bindings if model else None,
             "learning_rate": model.training.learning_rate if model else None,
             "batch_tokens": model.training.batch_tokens if model else None,
@@ -111,7 +111,7 @@ def plan(
     question: Question,
     *,
     law: str | KnownLaw = DEFAULT,
-    architecture: str | Architecture = "gopher",
+    family: str | Family = "gopher",
     recipe: Recipe | None = None,
     row_tokens: int | None = None,
     accelerators: Accelerators | None = None,
@@ -122,7 +122,7 @@ def plan(
     Args:
       question: what is given.
       law: a name, a fit's file, or the law itself.
-      architecture: a family, or one with changes, in which a model is looked for.
+      family: a family, or one with changes, in which a model is looked for.
       recipe: the rules for its shape, batch and learning rate; the defaults when None.
       row_tokens: target tokens of a row; see `buildable`.
       accelerators: that are to train it.
@@ -134,7 +134,7 @@ def plan(
     """
     if not 0 < mfu <= 1:
         raise UserError(f"--mfu={mfu:g}: a share of the chips' peak, above 0 and at most 1.")
-    architecture = Architecture(architecture) if isinstance(architecture, str) else architecture
+    family = Family(family) if isinstance(family, str) else family
     known = chosen_law(law) if isinstance(law, str) else law
     used, samples = known.law, known.samples
     if question.unique_tokens is not None:
@@ -145,7 +145,7 @@ def plan(
     devices = accelerators.devices if accelerators else 1
     try:
         model = buildable(
-            *(architecture, point.parameters, point.tokens),
+            *(family, point.parameters, point.tokens),
             kind=used.parameters_kind,
             recipe=recipe or Recipe(),
             row_tokens=row_tokens,

@@ -85,7 +85,7 @@ def _model(plan: Plan, recipe: Recipe) -> list[str]:
         ("warm-up", f"{training.warmup_steps:,}", "steps"),
         ("steps", f"{training.steps:,}", f"{short_count(training.tokens)} tokens"),
     ]
-    return [f"nearest {model.architecture.family} that can be built", *_table(rows)]
+    return [f"nearest {model.family.name} that can be built", *_table(rows)]
 
 
 def _cost(plan: Plan) -> list[str]:

@@ -116,7 +116,8 @@ def optima(analysis: Analysis, variant: str) -> list[Optimum]:
         label = METHODS[method].partition(",")[0]
         parameters, tokens = _allocation(found, grid)
         low, high = _near(cells, N)
-        if not ((parameters[0] > low) & (parameters[0] < high)).any():
+        near = (parameters[0] > low) & (parameters[0] < high)
+        if found.undetermined or not near.any():
             # Its interval would fill the axes and hide the rest.
             label += " (undetermined)"
             parameters[1:] = tokens[1:] = np.nan

@@ -8,7 +8,7 @@ from typing import Any
 
 from t5x_like import config
 from t5x_like.config.gin_files import find_gin_file, packaged_gin_configs
-from t5x_like.scaling.recipe import Architecture, Shape, Size, Training
+from t5x_like.scaling.recipe import Family, Shape, Size, Training
 
 # The gin file that all runs share.
 CELL_FILE = "sweeps/cell.gin"
@@ -35,8 +35,8 @@ class Cell:
 
     Attributes:
       name: of its directory, below `cells/`.
-      variant: its name; "" where a sweep has one architecture only.
-      architecture: the family, and its changes.
+      variant: its name; "" where a sweep has one only.
+      family: the family, and its changes.
       shape: None if the base's gin files define the model.
       size: numbers of parameters.
       training: batch, steps, rate, warm-up.
@@ -50,7 +50,7 @@ class Cell:
 
     name: str
     variant: str
-    architecture: Architecture
+    family: Family
     shape: Shape | None
     size: Size
     training: Training
@@ -113,7 +113,7 @@ class Cell:
     @property
     def files(self) -> tuple[str, ...]:
         """Its gin files, in order."""
-        return cell_files(self.architecture, self.shape)
+        return cell_files(self.family, self.shape)
 
     def record(self) -> dict[str, Any]:
         """Its record in `sweep.json`."""
@@ -121,7 +121,7 @@ class Cell:
         return {
             "name": self.name,
             "variant": self.variant,
-            "family": self.architecture.family,
+            "family": self.family.name,
             "budget": self.budget,
             "parameters": self.size.parameters,
             "parameters_without_embeddings": self.size.without_embeddings,
@@ -142,9 +142,9 @@ class Cell:
         }
 
 
-def cell_files(architecture: Architecture, shape: Shape | None) -> tuple[str, ...]:
+def cell_files(family: Family, shape: Shape | None) -> tuple[str, ...]:
     """The gin files of a run, in order: the later ones can override what all runs share."""
-    return (CELL_FILE, *(architecture.files if shape else architecture.gin_files))
+    return (CELL_FILE, *(family.files if shape else family.gin_files))
 
 
 def cell_directory(sweep_dir: Path, name: str) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from t5x_like.errors import UserError
-from t5x_like.scaling.recipe import Architecture, Recipe, Shape, size_of
+from t5x_like.scaling.recipe import Family, Recipe, Shape, size_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Point:
 
 
 class Grid(Protocol):
-    """Makes the points of one architecture."""
+    """Makes the points of one variant."""
 
-    def points(self, recipe: Recipe, architecture: Architecture) -> Iterator[Point]:
+    def points(self, recipe: Recipe, family: Family) -> Iterator[Point]:
         """The points, in the order in which to list them."""
 
 
@@ -55,12 +55,12 @@ class IsoFLOP:
         _positive("budgets", self.budgets)
         _positive("sizes", self.sizes)
 
-    def points(self, recipe: Recipe, architecture: Architecture) -> Iterator[Point]:
+    def points(self, recipe: Recipe, family: Family) -> Iterator[Point]:
         """See `Grid`."""
         for budget in self.budgets:
             scale = (budget / self.budgets[0]) ** self.growth
-            for shape in _shapes(recipe, architecture, [size * scale for size in self.sizes]):
-                tokens = budget / (6 * size_of(architecture, shape).active)
+            for shape in _shapes(recipe, family, [size * scale for size in self.sizes]):
+                tokens = budget / (6 * size_of(family, shape).active)
                 yield Point(f"c{short(budget)}-{_named(shape)}", shape, tokens, budget)
 
 
@@ -80,11 +80,11 @@ class Parametric:
         _positive("sizes", self.sizes)
         _positive("tokens_per_parameter", self.tokens_per_parameter)
 
-    def points(self, recipe: Recipe, architecture: Architecture) -> Iterator[Point]:
+    def points(self, recipe: Recipe, family: Family) -> Iterator[Point]:
         """See `Grid`."""
-        for shape in _shapes(recipe, architecture, self.sizes):
+        for shape in _shapes(recipe, family, self.sizes):
             for ratio in self.tokens_per_parameter:
-                tokens = ratio * size_of(architecture, shape).active
+                tokens = ratio * size_of(family, shape).active
                 yield Point(f"{_named(shape)}-r{short(ratio)}", shape, tokens)
 
 
@@ -105,19 +105,17 @@ class Depths:
     def __post_init__(self) -> None:
         _positive("depths", self.depths)
 
-    def points(self, recipe: Recipe, architecture: Architecture) -> Iterator[Point]:
+    def points(self, recipe: Recipe, family: Family) -> Iterator[Point]:
         """See `Grid`."""
         for depth in self.depths:
-            shapes = [
-                recipe.shape_of_width(architecture, width, depth) for width in recipe.widths()
-            ]
+            shapes = [recipe.shape_of_width(family, width, depth) for width in recipe.widths()]
             low, high = 0, len(shapes) - 1
             while low < high:  # the first width whose model is not smaller
                 middle = (low + high) // 2
-                smaller = size_of(architecture, shapes[middle]).active < self.parameters
+                smaller = size_of(family, shapes[middle]).active < self.parameters
                 low, high = (middle + 1, high) if smaller else (low, middle)
             near = shapes[max(low - 1, 0) : low + 1]
-            shape = min(near, key=lambda s: abs(size_of(architecture, s).active - self.parameters))
+            shape = min(near, key=lambda s: abs(size_of(family, s).active - self.parameters))
             yield Point(_named(shape), shape, self.tokens)
 
 
@@ -136,9 +134,9 @@ class Product:
             if not values:
                 raise UserError(f"grids.Product has no value of {name}: the grid is empty.")
 
-    def points(self, recipe: Recipe, architecture: Architecture) -> Iterator[Point]:
+    def points(self, recipe: Recipe, family: Family) -> Iterator[Point]:
         """See `Grid`."""
-        del recipe, architecture
+        del recipe, family
         for values in itertools.product(*self.values.values()):
             pairs = tuple(zip(self.values, values, strict=True))
             label = "-".join(f"{name.rpartition('.')[2].lower()}_{value}" for name, value in pairs)
@@ -155,8 +153,8 @@ def _named(shape: Shape) -> str:
     return f"d{shape.embed_dim}-l{shape.num_layers}"
 
 
-def _shapes(recipe: Recipe, architecture: Architecture, sizes: Sequence[float]) -> list[Shape]:
-    return list(dict.fromkeys(recipe.shape(architecture, size) for size in sizes))
+def _shapes(recipe: Recipe, family: Family, sizes: Sequence[float]) -> list[Shape]:
+    return list(dict.fromkeys(recipe.shape(family, size) for size in sizes))
 
 
 def _positive(name: str, values: Sequence[float]) -> None:

@@ -246,7 +246,7 @@ def _together(cells: Sequence[Cell], vectorize: bool) -> list[list[Cell]]:
     for cell in cells:
         free = ("SEED", "LEARNING_RATE")
         rest = sorted((k, repr(v)) for k, v in cell.bindings.items() if k not in free)
-        key = (cell.files, cell.architecture, tuple(rest), cell.stem)
+        key = (cell.files, cell.family, tuple(rest), cell.stem)
         groups.setdefault(key, []).append(cell)
     return list(groups.values())
 
@@ -341,7 +341,7 @@ def _build_caches(root: Path, cells: Sequence[Cell], stop: StopRequest) -> None:
     """Tokenizes the data of the runs once, before several runs would do it at once."""
     seen = set()
     for cell in cells:
-        key = cell.architecture.gin_files
+        key = cell.family.gin_files
         if key in seen:
             continue
         seen.add(key)

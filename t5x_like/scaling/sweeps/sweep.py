@@ -13,7 +13,7 @@ from t5x_like.config.gin_files import find_gin_file
 from t5x_like.cost import flops
 from t5x_like.errors import UserError
 from t5x_like.scaling.recipe import (
-    Architecture,
+    Family,
     Recipe,
     Size,
     Training,
@@ -28,7 +28,7 @@ CHECKPOINTS_PER_RUN = 4
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """An architecture of a sweep, by its differences from the base.
+    """One of the models that a sweep compares, by its differences from the base.
 
     Attributes:
       name: in tables and legends; valid as a file name.
@@ -154,7 +154,7 @@ class Sweep:
       family: a folder of `gin_configs/models` with a `shape.gin`.
       base: gin files of every run: the task, the optimizer, the hardware.
       grid: which models, on how many tokens.
-      variants: the architectures; the first is the baseline.
+      variants: what is compared; the first is the baseline.
       recipe: from (family, N, D) to a run.
       schedule: how the runs of one model are scheduled.
       seeds: every cell is run with each.
@@ -229,18 +229,18 @@ class Sweep:
         self, variant: Variant, recipe: Recipe, grid: Grid, seeds: Sequence[int] | None = None
     ) -> list[Cell]:
         changes = {**self.bindings, **variant.bindings}
-        architecture = Architecture(
+        family = Family(
             variant.family or self.family,
             (*self.base, *variant.gin_files),
             gin_pairs(changes),
         )
-        points = list(grid.points(recipe, architecture))
+        points = list(grid.points(recipe, family))
         if not points:
             raise UserError(f"the grid of sweep '{self.name}' is empty.")
         order = {point.label: i for i, point in enumerate(points)}
         found: list[tuple[int, Cell]] = []
         for group in _groups(points):
-            made = _facts(architecture, group[0].shape, gin_pairs(_extra(group[0])))
+            made = _facts(family, group[0].shape, gin_pairs(_extra(group[0])))
             rows: list[Scheduled]
             if group[0].shape is None or group[0].tokens is None:
                 rows = [(made.training, {}, None)] * len(group)
@@ -261,7 +261,7 @@ class Sweep:
                     cell = Cell(
                         name=names[i],
                         variant=variant.name,
-                        architecture=architecture,
+                        family=family,
                         shape=point.shape,
                         size=made.size,
                         training=training,
@@ -291,9 +291,9 @@ class _OnePoint(Grid):
     parameters: float
     label: str
 
-    def points(self, recipe: Recipe, architecture: Architecture) -> Iterator[Point]:
-        shape = recipe.shape(architecture, self.parameters)
-        yield Point(self.label, shape, self.budget / (6 * size_of(architecture, shape).active))
+    def points(self, recipe: Recipe, family: Family) -> Iterator[Point]:
+        shape = recipe.shape(family, self.parameters)
+        yield Point(self.label, shape, self.budget / (6 * size_of(family, shape).active))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -317,12 +317,12 @@ class _Facts:
 
 @functools.cache
 def _facts(
-    architecture: Architecture,
+    family: Family,
     shape: Any,
     bindings: tuple[tuple[str, str], ...],
 ) -> _Facts:
-    files = cell_files(architecture, shape)
-    pairs = (*gin_pairs(shape.bindings if shape else {}), *architecture.bindings, *bindings)
+    files = cell_files(family, shape)
+    pairs = (*gin_pairs(shape.bindings if shape else {}), *family.bindings, *bindings)
     with config.isolated():
         config.parse(files, pairs)
         model = config.macro("MODEL")

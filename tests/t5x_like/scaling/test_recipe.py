@@ -6,7 +6,7 @@ import pytest
 
 from t5x_like import config
 from t5x_like.errors import UserError
-from t5x_like.scaling.recipe import Architecture, Recipe, Shape, families, model_of, size_of
+from t5x_like.scaling.recipe import Family, Recipe, Shape, families, model_of, size_of
 
 BYTES = (("VOCAB_SIZE", "384"),)
 
@@ -25,7 +25,7 @@ def test_published_models_are_found_from_their_size(family, published):
     shape = Recipe().shape(family, parameters)
     assert (shape.num_layers, shape.embed_dim) == (layers, width)
     assert shape.num_heads * shape.head_dim == width
-    assert size_of(Architecture(family), shape).parameters == pytest.approx(parameters, rel=0.01)
+    assert size_of(Family(family), shape).parameters == pytest.approx(parameters, rel=0.01)
 
 
 # A published file of each family, and its shape: both must build the same model.
@@ -52,11 +52,11 @@ EXTRA = {"models/switch/base.gin": (("NUM_EXPERTS", "128"),)}
 
 @pytest.mark.parametrize(("name", "shape"), FILES.items(), ids=list(FILES))
 def test_the_shape_of_a_published_file_builds_its_model(name, shape):
-    architecture = Architecture(name.split("/")[1], bindings=EXTRA.get(name, ()))
+    family = Family(name.split("/")[1], bindings=EXTRA.get(name, ()))
     with config.isolated():
         config.parse([name])
         published = config.macro("MODEL")
-    assert size_of(architecture, shape).parameters == published.parameter_count()
+    assert size_of(family, shape).parameters == published.parameter_count()
 
 
 def test_every_family_of_shapes_has_been_compared():
@@ -65,30 +65,30 @@ def test_every_family_of_shapes_has_been_compared():
 
 def test_small_models_are_found_within_a_fifth_of_their_size():
     recipe = Recipe()
-    architecture = Architecture("llama", bindings=BYTES)
+    family = Family("llama", bindings=BYTES)
     for parameters in (30e3, 100e3, 300e3, 1e6, 3e6):
-        found = size_of(architecture, recipe.shape(architecture, parameters)).parameters
+        found = size_of(family, recipe.shape(family, parameters)).parameters
         assert abs(math.log(found / parameters)) < math.log(1.2)
 
 
 def test_experts_are_sized_by_what_a_token_meets():
-    architecture = Architecture("switch", bindings=(*BYTES, ("NUM_EXPERTS", "4")))
-    size = size_of(architecture, Recipe().shape(architecture, 200e3))
+    family = Family("switch", bindings=(*BYTES, ("NUM_EXPERTS", "4")))
+    size = size_of(family, Recipe().shape(family, 200e3))
     assert size.active == pytest.approx(200e3, rel=0.25)
     assert size.parameters > 1.5 * size.active
 
 
 def test_counts_are_those_of_the_model():
-    architecture = Architecture("palm", bindings=BYTES)
-    shape = Recipe().shape(architecture, 1e5)
-    model, size = model_of(architecture, shape), size_of(architecture, shape)
+    family = Family("palm", bindings=BYTES)
+    shape = Recipe().shape(family, 1e5)
+    model, size = model_of(family, shape), size_of(family, shape)
     assert size.parameters == model.parameter_count()
     assert size.without_embeddings == size.parameters - 384 * shape.embed_dim
 
 
 def test_heads_come_in_the_multiples_asked_for():
     recipe = Recipe(head_dims=((0, 8),), heads_multiple=4)
-    shape = recipe.shape(Architecture("palm", bindings=BYTES), 3e5)
+    shape = recipe.shape(Family("palm", bindings=BYTES), 3e5)
     assert shape.head_dim == 8 and shape.num_heads % 4 == 0
 
 
@@ -110,8 +110,8 @@ def test_a_short_run_has_smaller_batches_and_not_fewer_steps():
 
 def test_what_cannot_be_is_refused_in_a_line():
     with pytest.raises(UserError, match=r"no family 'lama'.*Did you mean llama"):
-        Architecture("lama")
+        Family("lama")
     with pytest.raises(UserError, match="no llama of 1e\\+03 parameters can be built: the nearest"):
-        Recipe().shape(Architecture("llama", bindings=BYTES), 1e3)
+        Recipe().shape(Family("llama", bindings=BYTES), 1e3)
     with pytest.raises(UserError, match="updates"):
         Recipe().training(1e6, 1000, row_tokens=512)

@@ -27,7 +27,7 @@ def chinchilla():
     return plan(
         Question(flops=5.76e23),
         law="hoffmann2022_approach1",
-        architecture="chinchilla",
+        family="chinchilla",
         accelerators=accelerators("v5p-2048"),
         mfu=0.5,
     )
@@ -117,11 +117,11 @@ class OneWidth(recipe.Recipe):
 
 def test_an_encoder_decoder_reads_inputs_too():
     question = Question(parameters=20e6, tokens=100e6)
-    found = plan(question, architecture="t5_1_1", recipe=OneWidth())
+    found = plan(question, family="t5_1_1", recipe=OneWidth())
     model = found.model
     assert model.feature_lengths == {"inputs": 512, "targets": 114}
     sides = {"encoder_input_tokens": (1, 512), "decoder_input_tokens": (1, 114)}
-    row = recipe.model_of(model.architecture, model.shape).step_flops(
+    row = recipe.model_of(model.family, model.shape).step_flops(
         {**sides, "decoder_target_tokens": (1, 114)}
     )
     assert found.training_flops == pytest.approx(row * model.rows * model.training.steps)
@@ -169,7 +169,7 @@ def test_the_command_in_the_text_is_the_one_in_the_json(chinchilla):
 
 def test_a_law_without_a_loss_of_its_own_says_on_whose_loss_inference_is_weighed():
     question = Question(flops=1e30, inference_tokens=1e12)  # no model of that size is built
-    found = plan(question, law="hoffmann2022_approach1", architecture="gpt2")
+    found = plan(question, law="hoffmann2022_approach1", family="gpt2")
     assert any("weighed on the loss of hoffmann2022_approach3" in note for note in found.notes)
 
 
@@ -190,8 +190,8 @@ def fit_file(tmp_path):
 
 def test_a_fits_file_plans_like_its_law_with_intervals_of_its_bootstrap(fit_file):
     question = Question(flops=1e30)  # no model of that size is built
-    ours = plan(question, law=str(fit_file), architecture="gpt2").to_json()
-    published = plan(question, law="besiroglu2024", architecture="gpt2").to_json()
+    ours = plan(question, law=str(fit_file), family="gpt2").to_json()
+    published = plan(question, law="besiroglu2024", family="gpt2").to_json()
     for key in ("parameters", "tokens", "loss", "loss_interval", "intervals"):
         assert ours[key] == published[key]
 
@@ -199,21 +199,29 @@ def test_a_fits_file_plans_like_its_law_with_intervals_of_its_bootstrap(fit_file
 def test_a_fit_without_a_bootstrap_has_no_interval_and_says_why(fit_file):
     written = json.loads(fit_file.read_text())
     fit_file.write_text(json.dumps({"law": written["law"], "samples": {}}))
-    found = plan(Question(flops=1e30), law=str(fit_file), architecture="gpt2").to_json()
+    found = plan(Question(flops=1e30), law=str(fit_file), family="gpt2").to_json()
     assert found["loss_interval"] is None
     assert any("no bootstrap samples" in note for note in found["notes"])
+
+
+def test_a_law_that_its_runs_do_not_determine_has_no_interval_and_says_so(fit_file):
+    written = json.loads(fit_file.read_text())
+    fit_file.write_text(json.dumps({**written, "undetermined": ["beta", "a"]}))
+    found = plan(Question(flops=1e30), law=str(fit_file), family="gpt2").to_json()
+    assert found["loss_interval"] is None and found["intervals"] == {}
+    assert any("do not determine its beta, a" in note for note in found["notes"])
 
 
 def test_a_fit_that_only_divides_a_budget_has_intervals_of_n_and_d_and_no_loss(fit_file):
     law = AllocationLaw(0.1, 0.5, name="approach2")
     samples = {"coefficient": [0.09, 0.1, 0.11], "exponent": [0.5, 0.5, 0.5]}
     fit_file.write_text(json.dumps({"law": law.to_json(), "samples": samples}))
-    written = plan(Question(flops=1e30), law=str(fit_file), architecture="gpt2").to_json()
+    written = plan(Question(flops=1e30), law=str(fit_file), family="gpt2").to_json()
     assert written["loss"] is None and written["loss_interval"] is None
     assert written["intervals"]["parameters"] == pytest.approx([0.9e14, 1.1e14])
     assert any("predicts no loss" in note for note in written["notes"])
     with pytest.raises(UserError, match=r"--loss=2: approach2 predicts no loss"):
-        plan(Question(loss=2.0), law=str(fit_file), architecture="gpt2")
+        plan(Question(loss=2.0), law=str(fit_file), family="gpt2")
 
 
 # -- Mistakes --------------------------------------------------------------------------------
@@ -263,8 +271,8 @@ def test_numbers_may_have_suffixes(text, number):
 
 def test_a_recipe_of_ones_own_is_followed():
     own = recipe.Recipe(learning_rate_factor=0.5, rows_multiple=24)
-    found = plan(Question(flops=1e18), architecture="gpt2", recipe=own).model
-    ours = plan(Question(flops=1e18), architecture="gpt2").model
+    found = plan(Question(flops=1e18), family="gpt2", recipe=own).model
+    ours = plan(Question(flops=1e18), family="gpt2").model
     assert found.training.learning_rate == pytest.approx(ours.training.learning_rate / 2, rel=0.01)
     assert found.rows % 24 == 0
 
