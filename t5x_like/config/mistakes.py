@@ -104,9 +104,8 @@ def wrong_type(name: str, value: Any, taker: str, annotation: Any) -> UserError:
       taker: the parameter, "it" where that is `name`.
       annotation: the parameter's.
     """
-    return UserError(
-        f"{name} is {shortened(repr(value))}, but {taker} takes {binding_types.described(annotation)}."
-    )
+    taken = binding_types.described(annotation)
+    return UserError(f"{name} is {shortened(repr(value))}, but {taker} takes {taken}.")
 
 
 def check_contradiction(place: str, name: str, value: Any, first: Any, first_at: int) -> None:
