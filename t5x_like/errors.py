@@ -22,3 +22,8 @@ class DataFault(RuntimeError):
     """
 
     exit_code = 1
+
+
+def on_one_line(text: str) -> str:
+    """A text that a user gave as messages and comments show it: control characters as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -15,7 +15,7 @@ import jax
 from t5x_like import config, inspection
 from t5x_like.checkpoints import host_params
 from t5x_like.data import formats
-from t5x_like.errors import UserError
+from t5x_like.errors import UserError, on_one_line
 from t5x_like.host import files as storage
 from t5x_like.host import memory
 from t5x_like.partitioning import Partitioner
@@ -253,7 +253,7 @@ def _header(source: str, name: str) -> str:
         "config.gin": "as a run's; its data are JSON lines, TRAIN_FILES and VALIDATION_FILES.",
     }
     return (
-        f"# Imported from {source}.\n# {name}: {use[name]}\n"
+        f"# Imported from {on_one_line(source)}.\n# {name}: {use[name]}\n"
         "from __gin__ import dynamic_registration\n"
     )
 

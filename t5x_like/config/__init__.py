@@ -6,9 +6,9 @@ Everything that is configured takes plain arguments and works without it.
 from t5x_like.config.checks import check
 from t5x_like.config.gin_files import GinText
 from t5x_like.config.lookup import has_macro, macro, reached
-from t5x_like.config.parsing import import_modules, isolated, literal, parse
+from t5x_like.config.parsing import import_modules, isolated, parse
 from t5x_like.config.programs import built, configured
-from t5x_like.config.rendering import full_text, import_lines, operative_text
+from t5x_like.config.rendering import full_text, import_lines, operative_text, written_value
 
 __all__ = [
     "GinText",
@@ -20,9 +20,9 @@ __all__ = [
     "import_lines",
     "import_modules",
     "isolated",
-    "literal",
     "macro",
     "operative_text",
     "parse",
     "reached",
+    "written_value",
 ]

@@ -4,6 +4,7 @@ gin offers no public way to list what is bound, to know the line of a binding, o
 statement with a file's imports. Written for gin-config 0.5.0; `setup.py` asks for 0.5.
 """
 
+import inspect
 from typing import Any
 
 from gin import config as _gin
@@ -24,6 +25,7 @@ _USED = (
     "_inverse_lookup",
     "_is_literally_representable",
     "_make_gin_wrapper",
+    "_parse_context",
     "_parse_scope",
     "iterate_references",
 )
@@ -56,7 +58,6 @@ REGISTRY = _gin._REGISTRY
 Reference = _gin.ConfigurableReference
 ImportManager = _gin.ImportManager
 ParsedBindingKey = _gin.ParsedBindingKey
-ParserDelegate = _gin.ParserDelegate
 iterate_references = _gin.iterate_references
 inverse_lookup = _gin._inverse_lookup
 is_literal = _gin._is_literally_representable
@@ -67,6 +68,25 @@ parse_scope = _gin._parse_scope
 def from_import(module: str) -> Any:
     """The statement `from package import module`, for a module's dotted name."""
     return config_parser.ImportStatement(module, is_from=True, alias=None, location=None)
+
+
+def check_no_module(selector: str) -> None:
+    """Raises `ValueError` for a module, of which gin would say that values are missing."""
+    try:
+        _, values = _gin._parse_context()._resolve_selector(selector)
+    except (NameError, AttributeError):
+        return  # which gin says itself
+    if inspect.ismodule(values[-1]):
+        raise ValueError(f"'{selector}' is the module {values[-1].__name__}")
+
+
+class ParserDelegate(_gin.ParserDelegate):  # type: ignore[misc]  # gin has no types
+    """gin's, after a look at what references name."""
+
+    def configurable_reference(self, scoped_selector: str, evaluate: bool) -> Any:
+        """A reference to a function or class."""
+        check_no_module(scoped_selector.rpartition("/")[2])
+        return super().configurable_reference(scoped_selector, evaluate)
 
 
 DYNAMIC_REGISTRATION = from_import("__gin__.dynamic_registration")

@@ -9,9 +9,11 @@ from typing import Any, Protocol
 from t5x_like.config import binding_types
 from t5x_like.config.gin_files import nearest
 from t5x_like.config.macro_help import PURPOSES
-from t5x_like.errors import UserError
+from t5x_like.errors import UserError, on_one_line
 
 _SHOWN = 100  # characters of a value
+_DEPTH = 50  # of brackets in brackets; Python's recursion would end at some hundred
+TOO_DEEP = f"brackets are nested more than {_DEPTH} deep"
 
 
 class Names(Protocol):
@@ -37,6 +39,8 @@ def explanation(error: BaseException, place: str, names: Names, importing: str =
       importing: the module that is imported there; "" elsewhere.
     """
     message = str(error)
+    if isinstance(error, RecursionError | MemoryError) or message == TOO_DEEP:
+        return UserError(f"{place}: {TOO_DEEP}.")
     # What a value refers to is looked up before its statement ends; gin tells the line.
     if not importing and (found := re.search(r'In file "([^"]+)", line (\d+)', message)):
         place = f"{found[1]}:{found[2]}"
@@ -61,6 +65,11 @@ def explanation(error: BaseException, place: str, names: Names, importing: str =
     if found := re.search(r"'([\w.]+)' was not provided by an import", message):
         near = nearest(found[1], names.modules())
         return UserError(f"{place}: '{found[1]}' is not imported in this gin file.{near}")
+    if found := re.search(r"'([\w.]+)' is the module ([\w.]+)", message):
+        inside = f"{found[1]}.{_principal(found[2])}"
+        return UserError(
+            f"{place}: '{found[1]}' is a module: name what is in it, such as '{inside}'."
+        )
     if found := re.search(r"resolve selector ([\w.]+); .* has no attribute (\w+)", message):
         offered = _public_names(found[1], names)
         return UserError(f"{place}: nothing is called '{found[1]}'.{nearest(found[2], offered)}")
@@ -95,9 +104,8 @@ def wrong_type(name: str, value: Any, taker: str, annotation: Any) -> UserError:
       taker: the parameter, "it" where that is `name`.
       annotation: the parameter's.
     """
-    shown = repr(value)
-    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
-    return UserError(f"{name} is {shown}, but {taker} takes {binding_types.described(annotation)}.")
+    taken = binding_types.described(annotation)
+    return UserError(f"{name} is {shortened(repr(value))}, but {taker} takes {taken}.")
 
 
 def check_contradiction(place: str, name: str, value: Any, first: Any, first_at: int) -> None:
@@ -118,9 +126,37 @@ def check_contradiction(place: str, name: str, value: Any, first: Any, first_at:
         )
 
 
+def check_depth(value: Any, depth: int = 0) -> None:
+    """Raises `ValueError` for a value of lists in lists that is too deep to be walked."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple):
+        if depth == _DEPTH:
+            raise ValueError(TOO_DEEP)
+        for item in value:
+            check_depth(item, depth + 1)
+
+
+def shortened(text: str) -> str:
+    """The beginning of a text, on one line."""
+    return on_one_line(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+
+
 def first_line(text: str) -> str:
     """The first line that is not empty; "" where there is none."""
     return text.strip().split("\n", 1)[0]
+
+
+def _principal(module: str) -> str:
+    """The function that a module is called after, or else the first thing that it offers."""
+    own = vars(sys.modules[module])
+    name = module.rpartition(".")[2]
+    offered = (
+        key
+        for key, value in own.items()
+        if getattr(value, "__module__", None) == module and not key.startswith("_")
+    )
+    return name if name in own else next(offered, "NAME")
 
 
 def _public_names(selector: str, names: Names) -> list[str]:

@@ -12,12 +12,10 @@ bindings on base classes. What is added to gin:
 * a mistake is one line with its place, and an unknown name is answered with the nearest.
 """
 
-import ast
 import contextlib
 import inspect
 import io
 import re
-import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,13 +24,17 @@ import gin
 from gin import config_parser
 
 from t5x_like.config import gin_internals, mistakes, provenance
+from t5x_like.config.flag_values import flag_value
 from t5x_like.config.gin_files import GinText, find_gin_file, shown_name
 from t5x_like.config.inherited_bindings import inherited
 from t5x_like.config.provenance import Place
-from t5x_like.errors import UserError
+from t5x_like.errors import UserError, on_one_line
 
 DEFAULTS_NAME = "defaults.gin"
 _DEFAULT, _ORDINARY = 0, 1  # the first part of a rank
+_MODULE = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
+# A macro or a parameter, in scopes or not.
+_BINDABLE = rf"([A-Za-z_]\w*/)*{_MODULE}"
 
 
 def parse(
@@ -96,40 +98,6 @@ def isolated() -> Iterator[None]:
         gin_internals.IMPORTS.update(imports)
 
 
-def literal(value: str) -> str:
-    """A command line value as gin text.
-
-    Python literals, references (`@f()`), macros (`%NAME`) and containers of these stay as
-    they are; anything else becomes a quoted string.
-    """
-    try:
-        ast.literal_eval(value)
-        return value
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        pass
-    if value[:1] in ("@", "%"):
-        return value
-    try:
-        parser = config_parser.ConfigParser(value, _AnyReference())
-        parser.parse_value()
-        whole = parser.current_token.type in (tokenize.NEWLINE, tokenize.ENDMARKER)
-    except (SyntaxError, tokenize.TokenError):
-        whole = False
-    return value if whole else repr(value)
-
-
-class _AnyReference(config_parser.ParserDelegate):
-    """Accepts every reference, as text: only the form of a value is in question."""
-
-    def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> str:
-        """Any will do."""
-        return f"@{scoped_configurable_name}{'()' if evaluate else ''}"
-
-    def macro(self, macro_name: str) -> str:
-        """Any will do."""
-        return f"%{macro_name}"
-
-
 class _Reader:
     """Reads files and flags into gin's configuration, noting each binding's place."""
 
@@ -140,12 +108,15 @@ class _Reader:
 
     def module(self, name: str) -> None:
         """Imports a module for `--module_import`."""
-        self._statements(io.StringIO(f"import {name}"), f"--module_import={name}", _ORDINARY)
+        place = on_one_line(f"--module_import={name}")
+        if not re.fullmatch(_MODULE, name):
+            raise UserError(f"{place}: that is not a module's name.")
+        self._statements(io.StringIO(f"import {name}"), place, _ORDINARY)
 
     def file(self, name: str, strength: int = _ORDINARY) -> None:
         """Reads a file and, where they stand, the files that it includes."""
         path = find_gin_file(name, self._search_paths)
-        shown = shown_name(path)
+        shown = on_one_line(shown_name(path))
         if shown in self._open:
             circle = " includes ".join([*self._open[self._open.index(shown) :], shown])
             raise UserError(f"gin files include each other in a circle: {circle}.")
@@ -167,27 +138,29 @@ class _Reader:
         """Reads `--gin.NAME=VALUE` flags; they may use every import of the files."""
         self._stretch += 1
         for name, value in bindings:
-            origin = f"--gin.{name}={value}"
-            if not re.fullmatch(r"[A-Za-z_][\w./]*", name):
-                raise UserError(f"{origin}: '{name}' is not a macro or a configurable's parameter.")
-            line = f"{name} = {literal(value)}"
+            origin = f"--gin.{mistakes.shortened(f'{name}={value}')}"
+            if not re.fullmatch(_BINDABLE, name):
+                raise UserError(f"{origin}: {name!r} is not a macro or a configurable's parameter.")
             place = Place(f"--gin.{name}", None, (_ORDINARY, self._stretch))
             imports = {**_base_class_imports(name), **_by_name()}.values()
             try:
-                self._flag(line, place, [gin_internals.DYNAMIC_REGISTRATION, *imports])
+                self._flag(name, value, place, [gin_internals.DYNAMIC_REGISTRATION, *imports])
             except (NameError, AttributeError):
                 # Not reachable by an import's name; gin may know it by a shorter one.
                 with _explained(origin):
-                    self._flag(line, place, [])
+                    self._flag(name, value, place, [])
+            except UserError:
+                raise
             except Exception as error:
                 raise mistakes.explanation(error, origin, _Names(_by_name)) from error
 
-    def _flag(self, line: str, place: Place, imports: Iterable[Any]) -> None:
+    def _flag(self, name: str, value: str, place: Place, imports: Iterable[Any]) -> None:
         with gin_internals.parse_scope() as scope:
             for statement in imports:
                 scope.process_import(statement)
-            parser = config_parser.ConfigParser(line, gin_internals.ParserDelegate())
-            self._bind(parser.parse_statement(), place)
+            key = config_parser.parse_binding_key(name)
+            bound = flag_value(name, value)
+            self._bind(config_parser.BindingStatement(*key, bound, None), place)
             gin_internals.IMPORTS.update(scope.imports)
 
     def _statements(self, text: Any, shown: str, strength: int) -> None:
@@ -214,6 +187,7 @@ class _Reader:
                         scope.process_import(statement)
                 elif isinstance(statement, config_parser.BlockDeclaration):
                     with _explained(place, known):
+                        gin_internals.check_no_module(statement.selector)
                         if not scope.get_configurable(statement.selector):
                             raise ValueError(f"No configurable matching '{statement.selector}'")
                 else:
@@ -239,6 +213,8 @@ class _Reader:
         if not parameter:
             name = "/".join(filter(None, [scope, selector]))
             scope, selector, parameter = name, gin_internals.MACRO, "value"
+        gin_internals.check_no_module(selector)
+        mistakes.check_depth(value)
         key = gin_internals.ParsedBindingKey.parse((scope, selector, parameter))
         if provenance.add(key.config_key, parameter, place):
             gin_internals.CONFIG.setdefault(key.config_key, {})[parameter] = value

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from t5x_like.config.gin_internals import Key
+from t5x_like.errors import on_one_line
 
 Rank = tuple[int, int]
 """Orders bindings by which one holds: the greater. First 0 for defaults and 1 for others, then a
@@ -34,7 +35,7 @@ class Place:
 
     def __str__(self) -> str:
         place = self.source if self.line is None else f"{self.source}:{self.line}"
-        return f"{place} ({self.base})" if self.base else place
+        return on_one_line(f"{place} ({self.base})" if self.base else place)
 
 
 _PLACES: dict[tuple[Key, str], list[Place]] = {}

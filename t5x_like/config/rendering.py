@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5x_like.config import gin_internals, provenance
+from t5x_like.config.flag_values import is_gin_value
 from t5x_like.config.gin_internals import CONFIG, CONSTANT, MACRO, Key
 
 _WIDTH, _INDENT = 80, 4
@@ -43,6 +44,12 @@ def operative_text() -> str:
 def import_lines() -> list[str]:
     """The import statements of all files parsed so far, as a gin file has them."""
     return list(dict.fromkeys(statement.format() for statement in gin_internals.imports()))
+
+
+def written_value(value: Any) -> str:
+    """A value as gin files and flags write it; a text that is a reference or macro stays one."""
+    refers = isinstance(value, str) and value[:1] in ("@", "%") and is_gin_value(value)
+    return value if refers else repr(value)
 
 
 def _text(bindings: Mapping[Key, Mapping[str, Any]], sources: bool = False) -> str:

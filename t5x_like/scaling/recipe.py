@@ -350,7 +350,5 @@ def _parse(family: Family, bindings: Bindings) -> None:
 
 
 def gin_pairs(bindings: Bindings) -> tuple[tuple[str, str], ...]:
-    """Converts bindings to pairs for `config.parse`; text stays text, so `@f()` is a reference."""
-    return tuple(
-        (name, value if isinstance(value, str) else repr(value)) for name, value in bindings.items()
-    )
+    """Converts bindings to pairs for `config.parse`; the text `@f()` is a reference."""
+    return tuple((name, config.written_value(value)) for name, value in bindings.items())

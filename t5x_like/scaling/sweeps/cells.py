@@ -8,6 +8,7 @@ from typing import Any
 
 from t5x_like import config
 from t5x_like.config.gin_files import find_gin_file, packaged_gin_configs
+from t5x_like.errors import on_one_line
 from t5x_like.scaling.recipe import Family, Shape, Size, Training
 
 # The gin file that all runs share.
@@ -86,16 +87,17 @@ class Cell:
             bindings["checkpoints.Branch.model_dir"] = str(stem)
             bindings["checkpoints.Branch.step"] = self.stem.step
         described = f"{self.size.parameters:,} parameters, {self.training.tokens:,} tokens"
+        cost = f"{self.flops:.4g} FLOPs."
         lines = [
-            f"# Cell {self.name} of the sweep {sweep_name}: {described}, {self.flops:.4g} FLOPs.",
-            f"# t5x-like train --gin_file={directory / GIN_FILE}",
+            on_one_line(f"# Cell {self.name} of the sweep {sweep_name}: {described}, {cost}"),
+            on_one_line(f"# t5x-like train --gin_file={directory / GIN_FILE}"),
             "from __gin__ import dynamic_registration",
             "",
             *self.imports,
             "",
-            *(f"include '{included(name)}'" for name in self.files),
+            *(f"include {included(name)!r}" for name in self.files),
             "",
-            *(f"{name} = {rendered(value)}" for name, value in bindings.items()),
+            *(f"{name} = {config.written_value(value)}" for name, value in bindings.items()),
         ]
         return "\n".join(lines) + "\n"
 
@@ -158,10 +160,3 @@ def included(name: str) -> str:
     packaged = packaged_gin_configs()
     inside = path.is_relative_to(packaged)
     return path.relative_to(packaged).as_posix() if inside else os.path.abspath(path)
-
-
-def rendered(value: Any) -> str:
-    """Formats a value as gin text; references and macros are given as text."""
-    if isinstance(value, str) and value[:1] in ("@", "%"):
-        return value
-    return repr(value)

@@ -14,7 +14,7 @@ import pytest
 from models.gpt import GPT2
 from models.hf import load_hf, save_hf
 from models.hf.tensor_files import TensorFiles
-from t5x_like import cli, load_run
+from t5x_like import cli, config, load_run
 from tasks.vocabularies import train_sentencepiece
 
 ROOT = Path(__file__).parents[3]
@@ -135,6 +135,18 @@ def test_every_model_type_comes_back_from_its_gin_file(name, tmp_path):
     out = tmp_path / "run"
     assert cli.main(["import-hf", str(FIXTURES / name), f"--out={out}"]) == 0
     assert load_run(str(out)).model == load_hf(FIXTURES / name)[0]
+
+
+def test_the_name_of_a_directory_adds_no_statement(tmp_path):
+    source = tmp_path / "gpt2.\nSEED = 7\nimport this"
+    shutil.copytree(FIXTURES / "gpt2", source)
+    out = tmp_path / "run\nSEED = 7"
+    assert cli.main(["import-hf", str(source), f"--out={out}"]) == 0
+    with config.isolated():
+        config.parse([str(out / "config.gin")])
+        assert config.import_lines() == ["from models import gpt"]
+        assert not config.has_macro("SEED")
+        assert config.macro("MODEL_DIR") == str(out)
 
 
 def test_training_starts_from_it_and_its_result_is_exported(corpus, tmp_path):

@@ -50,34 +50,6 @@ def test_a_missing_file_is_answered_with_the_nearest(tmp_path):
         config.parse(["runs/pretrian.gin"])
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ("20", "20"),
-        ("1e-3", "1e-3"),
-        ("None", "None"),
-        ("True", "True"),
-        ("runs/demo", "'runs/demo'"),
-        ("'quoted'", "'quoted'"),
-        ("True/demo", "'True/demo'"),
-        ("{'inputs': 64}", "{'inputs': 64}"),
-        ("@schedules.RSqrt()", "@schedules.RSqrt()"),
-        ("%OTHER", "%OTHER"),
-        ("[@metrics.bleu]", "[@metrics.bleu]"),
-        ("{de}", "'{de}'"),
-        ("[@schedules.RSqrt(), %OTHER]", "[@schedules.RSqrt(), %OTHER]"),
-        ("{label}", "'{label}'"),
-        ("{premise} {hypothesis}", "'{premise} {hypothesis}'"),
-        ("[1, 2", "'[1, 2'"),
-        ("{'a': 1} and more", "\"{'a': 1} and more\""),
-        ("it's", '"it\'s"'),
-        ("", "''"),
-    ],
-)
-def test_a_value_that_is_no_literal_is_a_string(value, text):
-    assert config.literal(value) == text
-
-
 def test_the_command_line_wins_over_files_and_later_files_over_earlier_ones(gin_file):
     first = gin_file("SEED = 1\nBATCH_SIZE = 1\n", "first.gin")
     second = gin_file("SEED = 2\nBATCH_SIZE = 2\n", "second.gin")
@@ -214,6 +186,9 @@ def test_a_program_that_no_file_configures_asks_for_a_run():
         ),
         ("statistic.quantiles.n = 4", r"a.gin:4: 'statistic' is not imported .* mean statistics"),
         ("X = @schedules.Cosinus()", r"a.gin:4: nothing .* 'schedules.Cosinus'. .* mean Cosine"),
+        ("schedules.peak = 4", r"a.gin:4: 'schedules' is a module: .* such as 'schedules."),
+        ("schedules:\n  peak = 4", r"a.gin:\d: 'schedules' is a module"),
+        ("X = @schedules()", r"a.gin:4: 'schedules' is a module"),
         ("import no_such_module", r"a.gin:4: import failed: No module named 'no_such_module'"),
         (
             "import raises_at_import",
@@ -247,7 +222,8 @@ def test_a_mistake_in_an_included_file_has_that_files_place(gin_file):
             r"--gin.statistics.quantiles.methud=4: .* mean method",
         ),
         ("nothing.here", "4", "--gin.nothing.here=4: nothing configurable is called 'nothing'"),
-        ("SEED", "@", "--gin.SEED=@: gin syntax error"),
+        ("statistics.n", "4", "--gin.statistics.n=4: 'statistics' is a module: name what"),
+        ("R", "@schedules()", "'schedules' is a module"),
         ("a b", "1", "'a b' is not a macro"),
     ],
 )

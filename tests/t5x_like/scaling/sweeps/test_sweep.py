@@ -117,6 +117,18 @@ def test_any_gin_bindings_can_be_a_grid(tmp_path):
         assert config.macro("OPTIMIZER").schedule.peak == 1e-2
 
 
+def test_no_name_or_value_adds_a_statement_to_a_cells_gin_file(tmp_path):
+    changes = {"MIXTURE_OR_TASK_NAME": "@f()\nSEED = 7", "NOTE": "20"}
+    cell = sweep(bindings=changes).cells()[0]
+    directory = tmp_path / "sweep\nSEED = 7"
+    text = cell.gin_text("tried\nSEED = 7", directory)
+    with config.isolated():
+        config.parse([config.GinText("cell.gin", text)])
+        assert config.macro("SEED") == 0
+        assert {name: config.macro(name) for name in changes} == changes
+        assert config.macro("MODEL_DIR") == str(directory / "cells" / cell.name)
+
+
 def test_a_cells_gin_file_builds_the_model_that_was_planned(tmp_path):
     variant = Variant("gelu", ["sweeps/variants/gelu.gin"])
     for cell in sweep(family="palm", variants=[variant]).cells():
