@@ -214,14 +214,14 @@ class BERT(EncoderOnly):
             )
             terms[MASKED_LANGUAGE_MODEL] = loss
             metrics[MASKED_LANGUAGE_MODEL] = found["loss"]
-            metrics[f"{MASKED_LANGUAGE_MODEL}_accuracy"] = found["accuracy"]
+            metrics[f"{MASKED_LANGUAGE_MODEL}_accuracy"] = found["token_accuracy"]
         if pair_logits_b2 is not None:
             loss, found = losses.summed_cross_entropy(
                 pair_logits_b2[:, None], batch["pair_label"][:, None], batch["pair_weight"][:, None]
             )
             terms[NEXT_SENTENCE] = loss
             metrics[NEXT_SENTENCE] = found["loss"]
-            metrics[f"{NEXT_SENTENCE}_accuracy"] = found["accuracy"]
+            metrics[f"{NEXT_SENTENCE}_accuracy"] = found["token_accuracy"]
         return terms, metrics
 
     def _predictions(self, **features: Any) -> dict[str, Array]:

@@ -107,9 +107,9 @@ class LanguageModel(Model, kw_only=True):
 
     @nn.nowrap
     def routing(self, params: Params, batch: Batch) -> dict[str, dict[int, dict[str, Array]]]:
-        """The decisions of the routers of experts, with the capacity of evaluation.
+        """The decisions of the routers of experts in evaluation, where a capacity is rare.
 
-        Padding is routed too, and takes its turn like any token.
+        Padding is routed too, and with a capacity takes its turn like any token.
 
         Args:
           params: as `init` makes them.
@@ -166,6 +166,42 @@ class LanguageModel(Model, kw_only=True):
             method="_output_factors",
         )
         return self.loss_of(output, batch, reported)
+
+    @nn.nowrap
+    def row_metrics(self, params: Params, batch: Batch) -> tuple[losses.Metrics, losses.Metrics]:
+        """The metrics of `loss` without dropout, of each row by itself: what evaluation measures.
+
+        The losses that layers add balance a batch in training. They depend on the rows beside a
+        row, and are no part of `loss` here.
+
+        Args:
+          params: as `init` makes them.
+          batch: as for `loss`.
+
+        Returns:
+          The metrics of the rows, sums and weights float32 `[b]`; and the layers' own metrics, of
+          the whole batch.
+        """
+        output, reported = self.apply(
+            {"params": params},
+            **batch,
+            mutable=[auxiliary_losses.AUXILIARY],
+            method="_output_factors",
+        )
+        x_bte, kernel_ev, bias_v = output
+        rows = losses.row_cross_entropy(
+            x_bte,
+            kernel_ev,
+            batch["decoder_target_tokens"],
+            _loss_weights(batch),
+            bias_v=bias_v,
+            z_loss=self.z_loss,
+            label_smoothing=self.label_smoothing,
+            num_chunks=self.logit_chunks,
+        )
+        means, metrics = auxiliary_losses.collect(reported)
+        one = jnp.float32(1)
+        return rows, metrics | {name: (value, one) for name, value in means.items()}
 
     @nn.nowrap
     def loss_of(

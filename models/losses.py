@@ -51,6 +51,15 @@ def output_cross_entropy(
     Raises:
       ModelError: the chunks do not divide the positions.
     """
+    num_chunks = _num_chunks(x_bte, kernel_ev, num_chunks)
+    options = (("z_loss", z_loss), ("label_smoothing", label_smoothing))
+    output = (kernel_ev, bias_v)
+    if num_chunks == 1:
+        return _plain(x_bte, output, targets_bt, weights_bt, options)
+    return _chunked(x_bte, output, targets_bt, weights_bt, num_chunks, options)
+
+
+def _num_chunks(x_bte, kernel_ev, num_chunks):
     b, t, _ = x_bte.shape
     if num_chunks is None:
         shards = math.prod(mesh_context.shard_counts(("batch", "length", "vocab")))
@@ -59,16 +68,48 @@ def output_cross_entropy(
         num_chunks = next((n for n in divisors if at_once / n <= LOGITS_AT_ONCE), t)
     if t % num_chunks:
         raise ModelError(f"logit_chunks {num_chunks} does not divide the row's {t} tokens.")
+    return num_chunks
+
+
+def row_cross_entropy(
+    x_bte: jax.Array,
+    kernel_ev: jax.Array,
+    targets_bt: jax.Array,
+    weights_bt: jax.Array,
+    *,
+    bias_v: jax.Array | None = None,
+    z_loss: float = 0.0,
+    label_smoothing: float = 0.0,
+    num_chunks: int | None = None,
+) -> Metrics:
+    """The metrics of `output_cross_entropy`, whose arguments these are, of each row by itself.
+
+    Without gradients, which a chunk of the other computes at once.
+
+    Returns:
+      Name to sum and weight, float32 `[b]` each.
+    """
+    num_chunks = _num_chunks(x_bte, kernel_ev, num_chunks)
     options = (("z_loss", z_loss), ("label_smoothing", label_smoothing))
     output = (kernel_ev, bias_v)
+
+    def of_chunk(chunk):
+        return _metrics_of_rows(_logits(chunk[0], output), *chunk[1:], **dict(options))
+
+    arrays = (x_bte, targets_bt, weights_bt)
     if num_chunks == 1:
-        return _plain(x_bte, output, targets_bt, weights_bt, options)
-    return _chunked(x_bte, output, targets_bt, weights_bt, num_chunks, options)
+        return of_chunk(arrays)
+    chunks = [_chunks(a, num_chunks) for a in arrays]
+    return jax.tree.map(lambda a_cb: a_cb.sum(axis=0), jax.lax.map(of_chunk, chunks))
+
+
+def _logits(x_bte, output, rows="batch"):
+    logits_btv = embeddings.logits(x_bte, *output)
+    return nn.with_logical_constraint(logits_btv, (rows, "length", "vocab"))
 
 
 def _plain(x_bte, output, targets_bt, weights_bt, options, rows="batch"):
-    logits_btv = embeddings.logits(x_bte, *output)
-    logits_btv = nn.with_logical_constraint(logits_btv, (rows, "length", "vocab"))
+    logits_btv = _logits(x_bte, output, rows)
     return summed_cross_entropy(logits_btv, targets_bt, weights_bt, **dict(options))
 
 
@@ -174,10 +215,20 @@ def summed_cross_entropy(
 
     Returns:
       The sum over tokens, nats, and the metrics `loss` (the same), `cross_entropy` (of the
-      unsmoothed target alone), `z_loss` and `accuracy`, each with the sum of the weights.
+      unsmoothed target alone), `z_loss` and `token_accuracy` (whether the target is the likeliest
+      token), each with the sum of the weights.
     """
+    rows = _metrics_of_rows(
+        logits_btv, targets_bt, weights_bt, z_loss=z_loss, label_smoothing=label_smoothing
+    )
+    metrics = jax.tree.map(jnp.sum, rows)
+    return metrics["loss"][0], metrics
+
+
+def _metrics_of_rows(logits_btv, targets_bt, weights_bt, *, z_loss, label_smoothing):
+    """The metrics of `summed_cross_entropy`, `[b]` each."""
     weights_bt = weights_bt.astype(jnp.float32)
-    weight = weights_bt.sum()
+    weight_b = weights_bt.sum(axis=1)
     vocab_size = logits_btv.shape[-1]
     top_bt = jax.lax.stop_gradient(logits_btv.max(axis=-1))
     log_z_bt = top_bt + jnp.log(jnp.exp(logits_btv - top_bt[..., None]).sum(axis=-1))
@@ -195,15 +246,16 @@ def summed_cross_entropy(
             + label_smoothing * math.log(other)
         )
     z_loss_bt = z_loss * jnp.square(log_z_bt)
-    loss = ((loss_bt + z_loss_bt) * weights_bt).sum()
     right_bt = (target_bt >= top_bt).astype(jnp.float32)
-    metrics = {
-        "loss": (loss, weight),
-        "cross_entropy": ((cross_entropy_bt * weights_bt).sum(), weight),
-        "z_loss": ((z_loss_bt * weights_bt).sum(), weight),
-        "accuracy": ((right_bt * weights_bt).sum(), weight),
+    values = {
+        "loss": loss_bt + z_loss_bt,
+        "cross_entropy": cross_entropy_bt,
+        "z_loss": z_loss_bt,
+        "token_accuracy": right_bt,
     }
-    return loss, metrics
+    return {
+        name: ((value_bt * weights_bt).sum(axis=1), weight_b) for name, value_bt in values.items()
+    }
 
 
 def with_auxiliary(

@@ -18,6 +18,7 @@ from t5x_like.data import DatasetConfig
 from t5x_like.decoding import Greedy, Strategy
 from t5x_like.errors import UserError
 from t5x_like.evaluation.generation import Prediction
+from t5x_like.evaluation.loss import ROWS, SPLIT_ROWS, of_rows
 from t5x_like.evaluation.task import TaskResult, Values, evaluate_params
 from t5x_like.host import compilation_cache, files
 from t5x_like.partitioning import Partitioner
@@ -38,6 +39,7 @@ def evaluate(
     steps: Steps = "last",
     strategy: Strategy = Greedy(),  # noqa: B008 (frozen)
     max_new_tokens: int | None = None,
+    max_rows: int | None = None,
     max_batches: int | None = None,
     generate_predictions: bool = True,
     seed: int = 0,
@@ -55,7 +57,10 @@ def evaluate(
       steps: which checkpoints: "last", "all", a step, or several.
       strategy: how predictions are generated.
       max_new_tokens: longest prediction; None for the length of `targets`.
-      max_batches: batches of each task to use; None for all.
+      max_rows: most rows of each task, drawn evenly from the whole split, the same for every
+        batch size; None for all.
+      max_batches: the same in batches of 32 rows, whatever the batch size; `max_rows` counts
+        where both are given.
       generate_predictions: whether to generate, for tasks that have metrics.
       seed: for strategies that draw.
       output_dir: where `eval/` and `metrics.jsonl` are written; None for `model_dir`.
@@ -84,6 +89,7 @@ def evaluate(
             partitioner=partitioner,
             strategy=strategy,
             max_new_tokens=max_new_tokens,
+            max_rows=max_rows,
             max_batches=max_batches,
             generate_predictions=generate_predictions,
             seed=seed,
@@ -150,8 +156,13 @@ def _report(
         events.write(
             step, {f"{split}/{result.task}/{name}": v for name, v in result.values.items()}
         )
-    shown = "  ".join(f"{name} {value:.4f}" for name, value in result.values.items())
-    print(f"step {step}  {result.task} {split}  {shown}", file=sys.stderr, flush=True)
+    shown = "  ".join(
+        f"{name} {value:.4f}"
+        for name, value in result.values.items()
+        if name not in (ROWS, SPLIT_ROWS)
+    )
+    line = f"step {step}  {result.task} {split}  {of_rows(result.values)}  {shown}"
+    print(line, file=sys.stderr, flush=True)
 
 
 def write_predictions(path: epath.Path, predictions: Sequence[Prediction]) -> None:

@@ -157,6 +157,21 @@ class Carries(Model, Protocol):
 
 
 @runtime_checkable
+class MeasuresRows(Model, Protocol):
+    """A model that tells the metrics of each row, from which a mean has a standard error."""
+
+    def row_metrics(self, params: Params, batch: Batch) -> tuple[Metrics, Metrics]:
+        """What `Model.loss` without `rng` measures, of each row by itself.
+
+        No row's depends on the rows beside it: losses that balance a batch are left out of `loss`.
+
+        Returns:
+          Sums and weights `[b]` of the loss's terms and the metrics beside them; and metrics,
+          scalars, that only the batch as a whole has.
+        """
+
+
+@runtime_checkable
 class UsesFrozen(Model, Protocol):
     """A model whose loss reads the parameters of other models: a teacher, a reference, a reward.
 
@@ -220,6 +235,17 @@ def carries(model: Model) -> bool:
     return isinstance(model, Carries) and model.carries
 
 
+def measures_rows(model: Model) -> bool:
+    """Whether a model's `row_metrics` are of the loss that it is trained by.
+
+    A class that derives another `loss`, without row metrics of its own, is measured by that one.
+    """
+    if not isinstance(model, MeasuresRows) or carries(model) or frozen_models(model):
+        return False
+    nearest = next(c for c in type(model).__mro__ if {"loss", "row_metrics"} & vars(c).keys())
+    return "row_metrics" in vars(nearest)
+
+
 @runtime_checkable
 class Objective(Protocol):
     """What a tokenized example is turned into afresh in every epoch, in pure NumPy.
@@ -233,8 +259,9 @@ class Objective(Protocol):
     Where the tokens of a feature do not stand at 0, 1, 2, … its name is in `positioned`, a
     tuple that other objectives need not have, and the objective gives `NAME_positions` too.
     One that compares a text with another, drawn anywhere in the split, has `draws_other = True`,
-    and finds `other_NAME` for each feature that it reads. What it writes beyond a task's output
-    features (weights, types, labels) goes to the batch format as it is.
+    and finds `other_NAME` for each feature that it reads. One whose `targets` are the whole text,
+    token by token, has `targets_are_text = True`: their loss can be told per byte. What it writes
+    beyond a task's output features (weights, types, labels) goes to the batch format as it is.
     """
 
     reads: tuple[str, ...]

@@ -102,7 +102,7 @@ class DispatchSlots:
     takes its turn like any token, as in the authors' code; at the end of rows, it comes last.
 
     A single position is a step of decoding; then every token is served, so that a row's text does
-    not depend on its neighbours'.
+    not depend on its neighbours'. For the same reason a subclass may serve all in evaluation.
     """
 
     def __call__(
@@ -110,7 +110,7 @@ class DispatchSlots:
     ) -> tuple[jax.Array, jax.Array]:
         """See `Dispatch`."""
         b, t, e = x_bte.shape
-        if t == 1:
+        if t == 1 or not (training or self.drops_in_evaluation):
             return Dropless()(x_bte, choices, experts, training=training)
         k, num_experts = choices.experts_btk.shape[-1], choices.num_experts
         rows = self.rows_of_a_group(b, t)
@@ -136,6 +136,11 @@ class DispatchSlots:
         y_bte = combine_rows(rows_pse, gates_pmk, routes).reshape(b, t, e)
         return y_bte, served_pmk.reshape(b, t, k)
 
+    @property
+    def drops_in_evaluation(self) -> bool:
+        """Whether experts have a capacity outside of training too."""
+        return True
+
     def rows_of_a_group(self, b: int, t: int) -> int:
         """How many of `b` rows of `t` tokens are routed together."""
         raise NotImplementedError
@@ -158,13 +163,19 @@ class Capacity(DispatchSlots):
 
     Attributes:
       train_factor: the factor in training.
-      eval_factor: elsewhere.
+      eval_factor: elsewhere; None serves every token there, so that what a model says of a row
+        does not depend on the rows beside it. The paper's programs have 2.0.
       group_size: most tokens of a group; a longer row is a group of its own.
     """
 
     train_factor: float = 1.25
-    eval_factor: float = 2.0
+    eval_factor: float | None = None
     group_size: int = 4096
+
+    @property
+    def drops_in_evaluation(self) -> bool:
+        """Whether that was asked for."""
+        return self.eval_factor is not None
 
     def rows_of_a_group(self, b: int, t: int) -> int:
         """How many of `b` rows of `t` tokens are routed together."""
@@ -175,6 +186,7 @@ class Capacity(DispatchSlots):
     def slots_of_an_expert(self, choices: int, num_experts: int, *, training: bool) -> int:
         """How many of a group's choices an expert takes."""
         factor = self.train_factor if training else self.eval_factor
+        assert factor is not None  # then nothing is dropped
         # Rounded before, lest 1.1 × 10 / 1 become 12.
         return math.ceil(round(choices * factor / num_experts, 6))
 

@@ -3,7 +3,7 @@
 from t5x_like.data.cache.status import CacheStatus, cache_status, cache_task
 from t5x_like.data.config import DatasetConfig, check_pairing, example_batch, feature_names, packs
 from t5x_like.data.dataset import open_dataset, open_evaluation
-from t5x_like.data.evaluation import EvaluationBatch, EvaluationDataset
+from t5x_like.data.evaluation import EvaluationBatch, EvaluationDataset, limit_in_rows
 from t5x_like.data.iterator import DataIterator, merge_states
 from t5x_like.data.long_examples import SplitLong, TrimLong
 from t5x_like.data.mixing import ExamplesProportional, GivenRates
@@ -23,6 +23,7 @@ __all__ = [
     "check_pairing",
     "example_batch",
     "feature_names",
+    "limit_in_rows",
     "merge_states",
     "open_dataset",
     "open_evaluation",

@@ -240,10 +240,13 @@ def open_evaluation(
     batch_format: str,
     shard_index: int = 0,
     shard_count: int = 1,
+    limit: int | None = None,
 ) -> EvaluationDataset:
     """A split once through, in order, one example a row; a mixture's tasks one after another.
 
-    Of the configuration, `shuffle`, `pack`, `mixing` and `prefetch` play no part.
+    With a limit, so many examples or fewer, drawn evenly from the split, the same for every batch
+    size and number of shards. Of the configuration, `shuffle`, `pack`, `mixing` and `prefetch` play
+    no part.
 
     Raises:
       UserError: as `open_dataset`.
@@ -279,4 +282,13 @@ def open_evaluation(
         shard_index,
         shard_count,
         with_token_before if contiguous else None,
+        limit,
+        _bytes_per_target(opened),
     )
+
+
+def _bytes_per_target(opened: Sequence[task_examples.TaskExamples]) -> float | None:
+    sizes = [task.text_bytes for task in opened if task.text_bytes is not None]
+    if len(sizes) < len(opened):
+        return None
+    return sum(sizes) / max(1, sum(task.target_tokens for task in opened))

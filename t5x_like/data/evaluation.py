@@ -1,10 +1,11 @@
-"""A split once through, in order, with the raw examples beside the batches."""
+"""A split once through, or evenly drawn examples of it, in order, with the raw examples beside."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from t5x_like.data.formats import Item, ModelBatch, Row
+from t5x_like.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,40 @@ class EvaluationBatch:
     indices: list[int]
 
 
+# Rows that a limit in batches stands for, whatever the batch size: the default of `DatasetConfig`.
+ROWS_OF_A_BATCH = 32
+# Tracks of a text that a limited evaluation of rows that continue one another follows.
+_TRACKS = 32
+
+
+def limit_in_rows(rows: int | None, batches: int | None) -> int | None:
+    """A limit of an evaluation in rows, of one in rows or in batches of `ROWS_OF_A_BATCH`.
+
+    Args:
+      rows: counts where both are given.
+      batches: a number that does not depend on the batch size.
+
+    Raises:
+      UserError: a number below 1.
+    """
+    for name, value in (("rows", rows), ("batches", batches)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise UserError(
+                f"an evaluation of {value!r} {name}: give a whole number of 1 or more, or None "
+                "for the whole split."
+            )
+    if rows is not None or batches is None:
+        return rows
+    return batches * ROWS_OF_A_BATCH
+
+
 @dataclass(frozen=True)
 class EvaluationDataset:
     """Finite, ordered, can be iterated again. `len` is the number of batches.
+
+    With a limit, the examples are drawn evenly from the whole split: which ones depends on the
+    split and the limit alone. Where rows continue those before, the examples are 32 tracks that
+    begin evenly all over the text, and a limit is met or fallen below by fewer than 32 rows.
 
     Attributes:
       num_examples: in the split, all processes together.
@@ -38,6 +70,9 @@ class EvaluationDataset:
       shard_count: number of parts.
       continued_at: where rows continue those of the batch before, as `example_at`, for an example
         that is not the first of its row's track; None where rows have nothing to do with them.
+      limit: the most examples; None for all.
+      bytes_per_target: bytes of text for each target token, over the whole split; None where
+        targets are not text, or the cache did not count.
     """
 
     num_examples: int
@@ -48,23 +83,61 @@ class EvaluationDataset:
     shard_index: int
     shard_count: int
     continued_at: Callable[[int], tuple[Mapping[str, Any], Mapping[str, Any]]] | None = None
+    limit: int | None = None
+    bytes_per_target: float | None = None
+
+    @property
+    def measured(self) -> int:
+        """How many examples it gives."""
+        if not self._limited:
+            return self.num_examples
+        return self._tracks * self._depth if self.continued_at else self._most
+
+    @property
+    def _limited(self) -> bool:
+        return self.limit is not None and self.limit < self.num_examples
+
+    @property
+    def _most(self) -> int:
+        return self.num_examples if self.limit is None else min(self.limit, self.num_examples)
+
+    @property
+    def _tracks(self) -> int:
+        return min(_TRACKS, self._most) if self._limited else self.batch_size
+
+    @property
+    def _depth(self) -> int:
+        """Examples of a track, or fewer at the end of the text."""
+        return self._most // self._tracks if self._limited else -(-self._most // self._tracks)
 
     def __len__(self) -> int:
-        return -(-self.num_examples // self.batch_size)
-
-    def _place(self, batch: int, row: int) -> int:
-        """The example that stands in a row of a batch."""
         if self.continued_at is None:
-            return batch * self.batch_size + row
-        return row * len(self) + batch
+            return -(-self._most // self.batch_size)
+        return -(-self._tracks // self.batch_size) * self._depth
+
+    def _place(self, batch: int, row: int) -> int | None:
+        """The example that stands in a row of a batch, if there is one."""
+        if self.continued_at is None:
+            nth = batch * self.batch_size + row
+            if nth >= self._most:
+                return None
+            # In the middle of each of as many equal parts of the split.
+            return (2 * nth + 1) * self.num_examples // (2 * self._most)
+        group, step = divmod(batch, self._depth)
+        track = group * self.batch_size + row
+        if track >= self._tracks:
+            return None
+        begin = track * self.num_examples // self._tracks if self._limited else track * self._depth
+        return begin + step if begin + step < self.num_examples else None
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
         rows_here = self.batch_size // self.shard_count
         mine = range(self.shard_index * rows_here, (self.shard_index + 1) * rows_here)
         for number in range(len(self)):
             places = (self._place(number, row) for row in mine)
-            indices = [place for place in places if place < self.num_examples]
-            read = self.continued_at if self.continued_at and number else self.example_at
+            indices = [place for place in places if place is not None]
+            continues = self.continued_at if self.continued_at and number % self._depth else None
+            read = continues or self.example_at
             rows: list[Row] = []
             examples = []
             for index in indices:

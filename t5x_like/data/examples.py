@@ -167,6 +167,9 @@ class TaskExamples:
       raw: all cached features of example `i`, or None where pieces are cut.
       stream: the documents one after the other, where pieces are cut of them.
       note: one line about examples that are longer than the model is given, or nothing.
+      text_bytes: UTF-8 bytes of the targets' text in the whole split; None where targets are not
+        text, or the cache did not count.
+      target_tokens: of the same, each end that is predicted included.
     """
 
     name: str
@@ -177,6 +180,8 @@ class TaskExamples:
     raw: Callable[[int], Mapping[str, Any]] | None
     stream: TokenStream | None = None
     note: str = ""
+    text_bytes: int | None = None
+    target_tokens: int = 0
 
     def training(self, seed: int, shuffle: bool) -> grain.MapDataset:
         """Endless examples: shuffled as a whole in every epoch, the objective drawn anew."""
@@ -295,7 +300,24 @@ def open_task(
     start_id = _start_id(task, specs["targets"]) if "targets" in specs else 0
     if note:
         note = f"{task.name} {split}: {note}"
-    return TaskExamples(task.name, source, finish, length is not None, start_id, raw, stream, note)
+    text_bytes, target_tokens = None, 0
+    if objective is None or getattr(objective, "targets_are_text", False):
+        stats = layout.read_json(layout.stats_path(folder, split))
+        text_bytes = stats.get("targets_bytes")
+        ends = size if "targets" in eos else 0
+        target_tokens = size if stream is not None else stats.get("targets_tokens", 0) + ends
+    return TaskExamples(
+        task.name,
+        source,
+        finish,
+        length is not None,
+        start_id,
+        raw,
+        stream,
+        note,
+        text_bytes,
+        target_tokens,
+    )
 
 
 def _check_lengths(task: Task, lengths: Mapping[str, int]) -> None:

@@ -1,7 +1,6 @@
 """What a model generates for the examples of a task, and the task's metrics of it."""
 
 import dataclasses
-import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -33,8 +32,8 @@ def predict_text(
     *,
     partitioner: Partitioner,
     strategy: Strategy,
-    max_new_tokens: int,
-    max_batches: int | None,
+    max_new_tokens: int | None,
+    limit: int | None,
     seed: int,
 ) -> tuple[list[Mapping[str, Any]], list[Prediction]]:
     """The examples of a task's split, and what the model answers to each.
@@ -47,8 +46,8 @@ def predict_text(
       dataset: the split of one task, not of a mixture.
       partitioner: the mesh.
       strategy: how tokens are chosen.
-      max_new_tokens: longest prediction.
-      max_batches: batches to use; None for all.
+      max_new_tokens: longest prediction; None for the length of `targets`.
+      limit: the most examples, drawn evenly from the split; None for all.
       seed: for strategies that draw.
 
     Raises:
@@ -56,10 +55,10 @@ def predict_text(
     """
     task = cast(Task, dataset.task)
     codec = TextCodec.for_task(task, model, dataset.task_feature_lengths)
-    whole = open_evaluation(dataset, batch_format=model.batch_format)
-    examples: list[Mapping[str, Any]] = [
-        example for each in itertools.islice(whole, max_batches) for example in each.examples
-    ]
+    if max_new_tokens is None:
+        max_new_tokens = dataset.task_feature_lengths["targets"]
+    split = open_evaluation(dataset, batch_format=model.batch_format, limit=limit)
+    examples: list[Mapping[str, Any]] = [example for each in split for example in each.examples]
     bar = ProgressBar(
         len(examples),
         label=f"{task.name} {dataset.split}",

@@ -1,18 +1,27 @@
 """The loss on held-out data."""
 
+import dataclasses
 import functools
-import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from t5x_like.data import DatasetConfig, open_evaluation
+from t5x_like.data import DatasetConfig, EvaluationDataset, open_evaluation
 from t5x_like.errors import UserError
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Carry, Metrics, Model, Params
+from t5x_like.protocols import Carry, Metrics, Model, Params, measures_rows
 from t5x_like.training import loss
 from t5x_like.training.state import initial_carry
+
+# What every measured split has beside the model's metrics.
+ROWS, SPLIT_ROWS = "rows", "split_rows"
+STANDARD_ERROR = "loss_standard_error"
+BITS_PER_BYTE = "bits_per_byte"
+CROSS_ENTROPY = "cross_entropy"  # of language models
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -22,29 +31,119 @@ def batch_metrics(
     batch: Mapping[str, jax.Array],
     carry: Carry = None,
     frozen: Mapping[str, Params] | None = None,
-) -> tuple[Metrics, Carry]:
-    """The model's summed metrics on one batch, without dropout, and what the next begins with."""
-    _, metrics, carry = loss.summed_loss(model, params, batch, carry=carry, frozen=frozen)
-    return metrics, carry
+) -> tuple[Metrics, dict[str, jax.Array], Carry]:
+    """The model's summed metrics on one batch, without dropout.
+
+    Returns:
+      The metrics; the moments of the rows' losses, see `StandardError`, or nothing where the model
+      does not tell rows apart; and what the next batch begins with.
+    """
+    if not measures_rows(model):
+        _, metrics, carry = loss.summed_loss(model, params, batch, carry=carry, frozen=frozen)
+        return metrics, {}, carry
+    rows, others = model.row_metrics(params, batch)  # type: ignore[attr-defined]
+    metrics = {name: (value.sum(), weight.sum()) for name, (value, weight) in rows.items()}
+    moments = _moments(*rows[loss.TOTAL]) if loss.TOTAL in rows else {}
+    return {**others, **metrics}, moments, carry
 
 
-def held_out_batches(
+def _moments(loss_b: jax.Array, weight_b: jax.Array) -> dict[str, jax.Array]:
+    mean = loss_b.sum() / jnp.maximum(weight_b.sum(), 1e-9)
+    rest_b = loss_b - mean * weight_b
+    return {
+        "rows": (weight_b > 0).sum(),
+        "mean": mean,
+        "rest_rest": (rest_b * rest_b).sum(),
+        "rest_weight": (rest_b * weight_b).sum(),
+        "weight_weight": (weight_b * weight_b).sum(),
+    }
+
+
+@dataclasses.dataclass
+class StandardError:
+    """The standard error of a weighted mean over rows, from batches of them.
+
+    Of the ratio of two sums over n rows drawn independently, `m = sum s / sum w`, by linearization
+    (Cochran 1977, Sampling Techniques, equation 6.13, of an unlimited population):
+    `sqrt(n / (n - 1) sum (s - m w)^2) / sum w`. A batch gives its sums about its own mean, which
+    float32 holds, and here they are moved to the mean of all.
+    """
+
+    moments: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
+
+    def add(self, moments: Mapping[str, Any]) -> None:
+        """One batch's, from `batch_metrics`."""
+        self.moments.append({name: float(value) for name, value in moments.items()})
+
+    def of(self, mean: float, weight: float) -> float | None:
+        """In units of the mean; None of fewer than two rows, or where rows were not told apart."""
+        rows = sum(one.get("rows", 0) for one in self.moments)
+        if rows < 2:
+            return None
+        squares = 0.0
+        for one in self.moments:
+            moved = one["mean"] - mean
+            squares += one["rest_rest"] + moved * (
+                2 * one["rest_weight"] + moved * one["weight_weight"]
+            )
+        return math.sqrt(max(squares, 0.0) * rows / (rows - 1)) / weight
+
+
+def measure(
+    model: Model,
+    params: Params,
     config: DatasetConfig,
-    batch_format: str,
     partitioner: Partitioner,
+    *,
     limit: int | None = None,
-) -> Iterator[Mapping[str, np.ndarray]]:
-    """This process's rows of each batch of a split.
+    frozen: Mapping[str, Params] | None = None,
+) -> dict[str, float]:
+    """Everything that is measured of a model's loss on a split.
 
     Args:
+      model: any model.
+      params: placed by `partitioner`.
       config: which split of what.
-      batch_format: of the model.
       partitioner: the mesh.
-      limit: the most batches; None for all.
+      limit: the most rows, drawn evenly from the split; None for all.
+      frozen: see `TrainState`.
+
+    Returns:
+      `mean_metrics`; `rows`, those measured, of `split_rows`; and, of targets that are the text
+      itself, where the cache knows the text's bytes, `bits_per_byte`: the cross-entropy in bits,
+      ends of texts included, over the bytes of UTF-8 that a target token of the whole split has.
     """
     index, count = partitioner.data_shard()
-    split = open_evaluation(config, batch_format=batch_format, shard_index=index, shard_count=count)
-    return (item.batch for item in itertools.islice(split, limit))
+    split = open_evaluation(
+        config,
+        batch_format=model.batch_format,
+        shard_index=index,
+        shard_count=count,
+        limit=limit,
+    )
+    values = mean_metrics(model, params, _rows_of(split), partitioner, frozen)
+    values |= {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
+    if split.bytes_per_target and CROSS_ENTROPY in values:
+        values[BITS_PER_BYTE] = values[CROSS_ENTROPY] / math.log(2) / split.bytes_per_target
+    return values
+
+
+def _rows_of(split: EvaluationDataset) -> Iterator[Mapping[str, np.ndarray]]:
+    return (each.batch for each in split)
+
+
+def of_rows(values: Mapping[str, float]) -> str:
+    """Of how many rows values are, for a person."""
+    rows, split_rows = int(values[ROWS]), int(values[SPLIT_ROWS])
+    return f"{rows:,} rows" if rows == split_rows else f"{rows:,} of {split_rows:,} rows"
+
+
+def summary_of(values: Mapping[str, float]) -> str:
+    """The loss that was measured, per byte where that is known, and of how many rows."""
+    parts = [f"loss {values[loss.TOTAL]:.4f}"]
+    if BITS_PER_BYTE in values:
+        parts.append(f"{values[BITS_PER_BYTE]:.3f} bits/byte")
+    return "  ".join([*parts, f"({of_rows(values)})"])
 
 
 def mean_metrics(
@@ -57,33 +156,48 @@ def mean_metrics(
     """The weighted means of the model's metrics over all `batches`, and the total loss of them.
 
     Args:
-      model: whose `loss` gives the metrics.
+      model: whose metrics these are.
       params: placed by `partitioner`.
       batches: this process's rows of each global batch.
       partitioner: the mesh.
       frozen: see `TrainState`.
 
+    Returns:
+      The means by name, and `loss_standard_error` where the model tells rows apart.
+
     Raises:
       UserError: there is no batch, or no target in any.
     """
-    pending: list[Metrics] = []
+    pending: list[tuple[Metrics, dict[str, jax.Array]]] = []
     totals: dict[str, tuple[float, float]] = {}
+    error = StandardError()
     carry = None
+
+    def settle(metrics: Metrics, moments: dict[str, jax.Array]) -> None:
+        nonlocal totals
+        totals = add_metrics(totals, metrics)
+        error.add(jax.device_get(moments))
+
     with partitioner.activate():
         for rows in batches:
             batch = partitioner.shard_batch(rows)
             if carry is None:
                 count = next(iter(batch.values())).shape[0]
                 carry = initial_carry(model, partitioner, count)
-            metrics, carry = batch_metrics(model, params, batch, carry, frozen)
-            pending.append(metrics)
+            *measured, carry = batch_metrics(model, params, batch, carry, frozen)
+            pending.append((measured[0], measured[1]))
             if len(pending) > 2:  # two steps in flight keep the device busy, no more
-                totals = add_metrics(totals, pending.pop(0))
-    for metrics in pending:
-        totals = add_metrics(totals, metrics)
+                settle(*pending.pop(0))
+    for measured in pending:
+        settle(*measured)
     if not loss.has_weight(model, totals):
         raise UserError("the evaluation split has no example with a target.")
-    return loss.with_mean_total(model, mean(totals))
+    values = loss.with_mean_total(model, mean(totals))
+    if loss.TOTAL in totals:
+        found = error.of(values[loss.TOTAL], totals[loss.TOTAL][1])
+        if found is not None:
+            values[STANDARD_ERROR] = found
+    return values
 
 
 def add_metrics(

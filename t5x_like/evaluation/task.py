@@ -1,16 +1,16 @@
 """Everything that is measured of a model on a task, or on each task of a mixture."""
 
 import dataclasses
-import itertools
+import math
 from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
 
-from t5x_like.data import DatasetConfig, open_evaluation
+from t5x_like.data import DatasetConfig, limit_in_rows
 from t5x_like.decoding import Greedy, Strategy
 from t5x_like.evaluation.generation import Prediction, predict_text, task_metrics
-from t5x_like.evaluation.loss import mean_metrics
+from t5x_like.evaluation.loss import ROWS, SPLIT_ROWS, STANDARD_ERROR, measure
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Decodes, Model, Params, Task
 
@@ -40,6 +40,7 @@ def evaluate_params(
     partitioner: Partitioner | None = None,
     strategy: Strategy = Greedy(),  # noqa: B008 (frozen)
     max_new_tokens: int | None = None,
+    max_rows: int | None = None,
     max_batches: int | None = None,
     generate_predictions: bool = True,
     seed: int = 0,
@@ -52,6 +53,7 @@ def evaluate_params(
       the values that all tasks have.
     """
     partitioner = partitioner or Partitioner()
+    limit = limit_in_rows(max_rows, max_batches)
     results = [
         _evaluate_task(
             model,
@@ -59,8 +61,8 @@ def evaluate_params(
             dataclasses.replace(dataset, task=task),
             partitioner,
             strategy,
-            max_new_tokens or dataset.task_feature_lengths["targets"],
-            max_batches,
+            max_new_tokens,
+            limit,
             generate_predictions,
             seed,
             frozen,
@@ -70,12 +72,21 @@ def evaluate_params(
     if len(results) > 1:
         shared = set.intersection(*(set(result.values) for result in results))
         means = {
-            name: float(np.mean([result.values[name] for result in results]))
+            name: _of_all(name, [result.values[name] for result in results])
             for name in results[0].values
             if name in shared
         }
         results.append(TaskResult(dataset.task.name, means, []))
     return results
+
+
+def _of_all(name: str, values: list[float]) -> float:
+    """One value of a mixture: what its tasks' come to."""
+    if name in (ROWS, SPLIT_ROWS):
+        return sum(values)
+    if name == STANDARD_ERROR:  # of a mean of independent means
+        return math.hypot(*values) / len(values)
+    return float(np.mean(values))
 
 
 def _evaluate_task(
@@ -84,19 +95,14 @@ def _evaluate_task(
     dataset: DatasetConfig,
     partitioner: Partitioner,
     strategy: Strategy,
-    max_new_tokens: int,
-    max_batches: int | None,
+    max_new_tokens: int | None,
+    limit: int | None,
     generate_predictions: bool,
     seed: int,
     frozen: Mapping[str, Params] | None,
 ) -> TaskResult:
     task = cast(Task, dataset.task)  # mixtures are taken apart by the caller
-    index, count = partitioner.data_shard()
-    mine = open_evaluation(
-        dataset, batch_format=model.batch_format, shard_index=index, shard_count=count
-    )
-    batches = (each.batch for each in itertools.islice(mine, max_batches))
-    values = mean_metrics(model, params, batches, partitioner, frozen)
+    values = measure(model, params, dataset, partitioner, limit=limit, frozen=frozen)
     if not (generate_predictions and task.metric_fns and "inputs" in task.output_features):
         return TaskResult(task.name, values, [])
 
@@ -107,7 +113,7 @@ def _evaluate_task(
         partitioner=partitioner,
         strategy=strategy,
         max_new_tokens=max_new_tokens,
-        max_batches=max_batches,
+        limit=limit,
         seed=seed,
     )
     values |= task_metrics(task, examples, predictions)

@@ -6,7 +6,7 @@ from typing import Any
 
 from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.checkpoints import Branch, CheckpointPolicy, InitialCheckpoint
-from t5x_like.data import DatasetConfig
+from t5x_like.data import DatasetConfig, limit_in_rows
 from t5x_like.errors import UserError
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
@@ -33,7 +33,10 @@ class TrainingPlan:
       optimizer: the update rule and its schedule.
       validation: splits whose loss is measured.
       validation_period: updates between two measurements; there is one at the end too.
-      validation_batches: batches of each split to use; None for all.
+      validation_rows: most rows of each split, drawn evenly from the whole of it, the same for
+        every batch size; None for all.
+      validation_batches: the same in batches of 32 rows, whatever the batch size;
+        `validation_rows` counts where both are given.
       initial_checkpoint: where the parameters of a new run come from, or the whole state of
         another run; None for random parameters.
       frozen: where the parameters of each model that the loss reads come from, by its name in
@@ -62,6 +65,7 @@ class TrainingPlan:
     optimizer: Optimizer
     validation: Sequence[DatasetConfig] = ()
     validation_period: int = 1000
+    validation_rows: int | None = None
     validation_batches: int | None = None
     initial_checkpoint: InitialCheckpoint | Branch | None = None
     frozen: Mapping[str, FrozenSource] = dataclasses.field(default_factory=dict)
@@ -81,6 +85,7 @@ class TrainingPlan:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default())
         self._check_frozen()
+        self.validation_limit  # noqa: B018 (refuses what is no limit)
         counts = {
             "TRAIN_STEPS": self.train_steps,
             "train.log_period": self.log_period,
@@ -102,6 +107,11 @@ class TrainingPlan:
                 f"the learning rate schedule ends at step {last}, before TRAIN_STEPS "
                 f"{self.train_steps}: lengthen its total_steps or shorten the run."
             )
+
+    @property
+    def validation_limit(self) -> int | None:
+        """Most rows of each held-out split."""
+        return limit_in_rows(self.validation_rows, self.validation_batches)
 
     def _check_frozen(self) -> None:
         wanted, given = set(frozen_models(self.model)), set(self.frozen)

@@ -16,7 +16,7 @@ from t5x_like.cost.peak import Peak
 from t5x_like.data import merge_states, open_dataset
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
-from t5x_like.evaluation.loss import held_out_batches, mean_metrics
+from t5x_like.evaluation.loss import measure, summary_of
 from t5x_like.host import disk_space, files
 from t5x_like.host.progress import duration
 from t5x_like.protocols import Metrics, Params
@@ -314,14 +314,16 @@ class TrainingRun:
         measured: dict[str, float] = {}
         with self._advised(), self._sums.pause():
             for config in plan.validation:
-                batches = held_out_batches(
-                    config, plan.model.batch_format, plan.partitioner, plan.validation_batches
+                values = measure(
+                    plan.model,
+                    state.params,
+                    config,
+                    plan.partitioner,
+                    limit=plan.validation_limit,
+                    frozen=state.frozen,
                 )
-                values = mean_metrics(
-                    plan.model, state.params, batches, plan.partitioner, state.frozen
-                )
-                loss = f"{config.split} loss {values['loss']:.4f}"
-                self.progress.say(f"step {step}/{plan.train_steps}  {loss}")
+                line = f"step {step}/{plan.train_steps}  {config.split} {summary_of(values)}"
+                self.progress.say(line)
                 if self._log:
                     self._log.write(step, config.split, {**values, "tokens": self._sums.tokens})
                 measured.update({f"{config.split}/{name}": v for name, v in values.items()})

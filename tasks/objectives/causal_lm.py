@@ -23,6 +23,7 @@ class CausalLM:
 
     reads: ClassVar[tuple[str, ...]] = ("targets",)
     writes: ClassVar[tuple[str, ...]] = ("targets",)
+    targets_are_text: ClassVar[bool] = True
 
     @property
     def document_eos(self) -> bool:

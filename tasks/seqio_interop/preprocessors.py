@@ -135,7 +135,13 @@ def _map_objective(dataset: tf.data.Dataset, objective: BoundObjective) -> tf.da
 
 
 def tokenize(dataset: tf.data.Dataset, output_features: Any) -> tf.data.Dataset:
-    """Text to ids, the text dropped."""
+    """Text to ids; of the text, its number of bytes is kept as `NAME_bytes`, int32."""
+
+    def counted(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        texts = {n: v for n, v in example.items() if n in output_features and v.dtype == tf.string}
+        return {**example, **{f"{name}_bytes": tf.strings.length(v) for name, v in texts.items()}}
+
+    dataset = dataset.map(counted, num_parallel_calls=tf.data.AUTOTUNE)
     return seqio.preprocessors.tokenize(dataset, output_features, copy_pretokenized=False)
 
 

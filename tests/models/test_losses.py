@@ -15,7 +15,7 @@ TARGETS = jnp.array([[2, 1]])
 def test_cross_entropy_by_hand():
     loss, metrics = summed_cross_entropy(LOGITS, TARGETS, jnp.array([[1, 1]]))
     assert loss == pytest.approx(np.log(8 / 5) + np.log(8 / 2), rel=1e-6)
-    assert metrics["accuracy"][0] == 1  # the most probable token is 2
+    assert metrics["token_accuracy"][0] == 1  # the most probable token is 2
     assert metrics["loss"][1] == 2
 
 
@@ -23,7 +23,7 @@ def test_weights_leave_tokens_out():
     loss, metrics = summed_cross_entropy(LOGITS, TARGETS, jnp.array([[0.0, 0.5]]))
     assert loss == pytest.approx(0.5 * np.log(4), rel=1e-6)
     assert metrics["cross_entropy"][1] == 0.5
-    assert metrics["accuracy"][0] == 0
+    assert metrics["token_accuracy"][0] == 0
 
 
 def test_z_loss_is_the_square_of_log_z():

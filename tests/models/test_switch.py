@@ -162,3 +162,19 @@ def test_mistakes_are_told_in_one_line():
         model(expert_every=3).parameter_count()
     with pytest.raises(ModelError, match="2 of num_experts 1"):
         model(MoE, num_experts=1).parameter_count()
+
+
+def test_what_is_said_of_a_row_does_not_depend_on_the_rows_beside_it():
+    switch = model(dispatch=Capacity(train_factor=1.0))
+    params = drawn(switch)
+    # All tokens of the other rows go to one expert; a capacity would drop some of this row's.
+    company = {name: value.at[1:].set(7) for name, value in batch(rows=8).items()}
+    alone = {name: value[:1] for name, value in company.items()}
+    logits = jax.jit(switch.logits)
+    np.testing.assert_allclose(logits(params, company)[:1], logits(params, alone), atol=1e-5)
+    # Nor does its loss, of which the balance of the batch is no part.
+    measured = jax.jit(switch.row_metrics)
+    (rows, others), (row, _) = measured(params, company), measured(params, alone)
+    np.testing.assert_allclose(rows["loss"][0][:1], row["loss"][0], atol=1e-5 * 8)
+    np.testing.assert_array_equal(rows["loss"][0], rows["cross_entropy"][0])
+    assert others["expert_overflow"][0] == 0 and others["load_balance_loss"][0] > 0

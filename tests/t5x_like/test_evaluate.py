@@ -228,6 +228,30 @@ def test_values_are_appended_to_the_runs_metrics(model, run_dir, config, tmp_pat
     assert not (tmp_path / "eval").exists()
 
 
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_a_limit_is_of_the_same_rows_for_every_batch_size(model, config, batch_size):
+    # Three of seven: the middles of thirds.
+    texts = [TEXTS[i] for i in (1, 3, 5)]
+    (result,) = evaluation.evaluate_params(
+        model, params_of(model, 3), dataclasses.replace(config, batch_size=batch_size), max_rows=3
+    )
+    assert [one.targets for one in result.predictions] == [text[::-1] for text in texts]
+    ids, targets = (
+        [[*Letters().encode(t), 1] for t in order] for order in (texts, (t[::-1] for t in texts))
+    )
+    scores = score(model, params_of(model, 3), inputs=ids, targets=targets, batch_size=1)
+    total, weight = -sum(one.total for one in scores), sum(map(len, targets))
+    assert result.values["loss"] == pytest.approx(total / weight, abs=1e-4)
+    assert (result.values["rows"], result.values["split_rows"]) == (3, 7)
+
+
+def test_a_limit_in_batches_does_not_depend_on_their_size(model, config):
+    (result,) = evaluation.evaluate_params(
+        model, params_of(model, 3), config, max_batches=1, generate_predictions=False
+    )
+    assert result.values["rows"] == 7  # up to 32
+
+
 def test_a_mixture_is_evaluated_task_by_task_with_the_mean(model, config):
     other = cached(Copying("others"), config.cache_dir, ["zz", "yxw"])
     mixture = dataclasses.replace(config, task=Mixed("both", ((config.task, 1.0), (other, 3.0))))
@@ -235,6 +259,7 @@ def test_a_mixture_is_evaluated_task_by_task_with_the_mean(model, config):
     assert [first.task, second.task, mean.task] == ["copying", "others", "both"]
     assert (len(first.predictions), len(second.predictions)) == (len(TEXTS), 2)
     assert mean.values["loss"] == pytest.approx((first.values["loss"] + second.values["loss"]) / 2)
+    assert mean.values["rows"] == len(TEXTS) + 2
 
 
 @pytest.mark.parametrize("steps", [4, [3, 4], "newest"])

@@ -143,7 +143,9 @@ class Worker:
         path = layout.shard_path(folder, split, shard, shards)
         with _listening() as heard:
             write_records(path, self._records(data, counts, report))
-        features = _feature_info(data.element_spec)
+        counted = {_bytes_of(name) for name in self.provider.output_features}
+        spec = {k: v for k, v in data.element_spec.items() if k not in counted}
+        features = _feature_info(spec)
         part = {
             "fingerprint": fingerprint,
             "bytes": path.stat().st_size,
@@ -169,6 +171,12 @@ class Worker:
         }
         for example in _examples(data):
             for name, ids in ignored.items():
+                size = example.pop(_bytes_of(name), None)
+                text = example.get(f"{name}_pretokenized")
+                if isinstance(text, bytes):
+                    size = len(text)
+                if size is not None:
+                    counts[_bytes_of(name)] = counts.get(_bytes_of(name), 0) + int(size)
                 value = example.get(name)
                 if isinstance(value, np.ndarray) and value.dtype.kind == "i":
                     tokens = value.size - sum(int(np.count_nonzero(value == i)) for i in ids)
@@ -180,6 +188,11 @@ class Worker:
                 report(_REPORT_EVERY)
             yield encode_example({k: _as_values(v) for k, v in example.items()})
         report(counts["examples"] % _REPORT_EVERY)
+
+
+def _bytes_of(name: str) -> str:
+    """The bytes of a feature's text: of an example while it is written, of a split in its stats."""
+    return f"{name}_bytes"
 
 
 def _as_values(value: Any) -> Any:

@@ -274,9 +274,14 @@ def _stats(folder: Path, split: str, shards: int) -> dict[str, int]:
     if layout.info_path(folder, split).exists():
         return {}
     stats: dict[str, int] = {}
-    for shard in range(shards):
-        part = layout.read_json(cache_worker.part_path(folder, split, shard, shards))
-        for name, value in part["stats"].items():
+    parts = [
+        layout.read_json(cache_worker.part_path(folder, split, shard, shards))["stats"]
+        for shard in range(shards)
+    ]
+    for part in parts:
+        for name, value in part.items():
+            if any(one["examples"] and name not in one for one in parts):
+                continue  # an earlier version, whose shards these are, did not count it
             if name.endswith("_max_tokens"):
                 stats[name] = max(stats.get(name, 0), value)
             else:

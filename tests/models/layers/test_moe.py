@@ -205,6 +205,16 @@ def test_overflowed_tokens_pass_through_the_residual():
     assert metrics["expert_overflow"] == 0.75
 
 
+def test_nothing_is_dropped_in_evaluation_unless_that_is_asked_for():
+    module = mixture(Capacity(train_factor=0.25))
+    x_bte = jnp.abs(tokens()) + 0.1
+    params = everything_to_one_expert(module, x_bte)
+    _, metrics = run(module, params, x_bte)
+    assert metrics["expert_overflow"] == 0
+    _, metrics = run(module, params, x_bte, enable_dropout=True)
+    assert metrics["expert_overflow"] > 0.5
+
+
 def test_a_single_position_is_always_served():
     module = mixture(Capacity(eval_factor=0.1))
     x_bte = jnp.abs(tokens(rows=9, length=1)) + 0.1
@@ -283,7 +293,7 @@ def test_grouped_products_are_those_of_each_group():
 
 
 def test_who_asks_is_told_where_every_token_went():
-    module = mixture(Capacity())
+    module = mixture(Capacity(eval_factor=2.0))
     x_bte = jnp.abs(tokens()) + 0.1
     params = everything_to_one_expert(module, x_bte)
     apply = functools.partial(module.apply, mutable=[intermediates.COLLECTION])
@@ -297,7 +307,7 @@ def test_who_asks_is_told_where_every_token_went():
 
     routing = routing_of(params)
     assert (routing["experts"] == 2).all()
-    # Twice a quarter of the tokens finds room in evaluation.
+    # Twice a quarter of the tokens finds room.
     assert routing["served"].mean() == 0.5
     np.testing.assert_allclose(routing["probabilities"].sum(-1), 1, rtol=1e-6)
 

@@ -67,6 +67,7 @@ class Causal:
     document_eos: bool = True
     reads = ("targets",)
     writes = ("targets",)
+    targets_are_text = True
 
     def chunk_length(self, lengths):
         return lengths["targets"]

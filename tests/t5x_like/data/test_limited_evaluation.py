@@ -1,0 +1,91 @@
+"""An evaluation of some rows of a split: which ones, whatever the batch."""
+
+import numpy as np
+import pytest
+
+from t5x_like import data
+from t5x_like.data.cache import layout
+from t5x_like.errors import UserError
+
+ENCODER_DECODER, CONTIGUOUS = "encoder_decoder", "contiguous_language_model"
+
+
+def opened(task, cache_dir, limit, batch_format=ENCODER_DECODER, **settings):
+    lengths = {name: 16 for name in task.features}
+    config = data.DatasetConfig(task=task, task_feature_lengths=lengths, cache_dir=cache_dir)
+    shards = {name: settings.pop(name) for name in ("shard_index", "shard_count") & settings.keys()}
+    for name, value in settings.items():
+        object.__setattr__(config, name, value)
+    return data.open_evaluation(config, batch_format=batch_format, limit=limit, **shards)
+
+
+def indices(split):
+    return [index for batch in split for index in batch.indices]
+
+
+@pytest.fixture
+def task(kit, tmp_path, pairs):
+    task = kit.task("pairs")
+    kit.write(task, tmp_path, pairs)  # 240
+    return task
+
+
+def test_rows_are_drawn_evenly_from_the_whole_split(task, tmp_path):
+    split = opened(task, tmp_path, 6)
+    # The middles of six parts of 40 examples.
+    assert indices(split) == [20, 60, 100, 140, 180, 220]
+    assert (split.measured, split.num_examples) == (6, 240)
+
+
+def test_a_limit_beyond_the_split_is_the_whole_of_it(task, tmp_path):
+    for limit in (None, 240, 1000):
+        split = opened(task, tmp_path, limit)
+        assert indices(split) == list(range(240))
+        assert split.measured == 240
+
+
+@pytest.mark.parametrize(("batch_size", "shards"), [(8, 1), (8, 2), (128, 4), (5, 1)])
+def test_neither_batch_size_nor_processes_change_the_rows(task, tmp_path, batch_size, shards):
+    parts = [
+        opened(task, tmp_path, 100, batch_size=batch_size, shard_index=index, shard_count=shards)
+        for index in range(shards)
+    ]
+    found = sorted(index for part in parts for index in indices(part))
+    assert found == [(2 * i + 1) * 240 // 200 for i in range(100)]
+    assert {part.measured for part in parts} == {100}
+
+
+@pytest.mark.parametrize("batch_size", [8, 32, 48])
+def test_rows_that_continue_are_tracks_from_all_over_the_text(kit, tmp_path, documents, batch_size):
+    task = kit.task("text", ("targets",), kit.causal())
+    kit.write(task, tmp_path, documents)
+    split = opened(task, tmp_path, 101, CONTIGUOUS, batch_size=batch_size)
+    pieces = split.num_examples
+    begins = [track * pieces // 32 for track in range(32)]
+    # 101 rows are 32 tracks of three.
+    assert sorted(indices(split)) == sorted(b + step for b in begins for step in range(3))
+    assert split.measured == 96
+    for batch in split:
+        for row, index in enumerate(batch.indices):
+            assert batch.batch["row_continues"][row] == (index not in begins)
+
+
+def test_a_limit_in_batches_is_one_in_rows():
+    assert data.limit_in_rows(None, 20) == 640
+    assert data.limit_in_rows(100, 20) == 100
+    assert data.limit_in_rows(None, None) is None
+    for rows, batches in ((0, None), (None, -1), (2.5, None)):
+        with pytest.raises(UserError, match="a whole number of 1 or more"):
+            data.limit_in_rows(rows, batches)
+
+
+def test_the_bytes_of_the_text_are_told_for_each_token(kit, tmp_path):
+    task = kit.task("text", ("targets",), kit.causal())
+    texts = [{"targets": np.arange(3, 3 + size, dtype=np.int32)} for size in (10, 20, 30)]
+    folder = kit.write(task, tmp_path, texts, shards=1)
+    assert opened(task, tmp_path, None, "causal_language_model").bytes_per_target is None
+    stats = {"examples": 3, "targets_tokens": 60, "targets_bytes": 126}
+    layout.write_json(layout.stats_path(folder, "train"), stats)
+    # 60 tokens and the ends of three documents.
+    split = opened(task, tmp_path, 2, "causal_language_model")
+    assert split.bytes_per_target == 126 / 63
