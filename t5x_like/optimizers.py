@@ -35,7 +35,7 @@ class Optimizer:
 
     Attributes:
       name: shown in the summary of a run.
-      schedule: learning rate for the number of updates made.
+      schedule: learning rate for the number of steps made, skipped updates included.
       build: from the tree of the parameters' logical axes to the transformation, whose
         updates are added to the parameters.
     """
@@ -43,6 +43,26 @@ class Optimizer:
     name: str
     schedule: Schedule
     build: Callable[[Any], optax.GradientTransformation]
+
+
+def schedules_at(opt_state: Any, step: jax.Array) -> Any:
+    """The optimizer's state with the counts of its schedules set to `step`.
+
+    optax counts updates. An update that is not applied leaves the state as it was, and the learning
+    rate would lag behind the step by one from then on.
+
+    Args:
+      opt_state: of any optimizer.
+      step: steps made, skipped updates included, int32 scalar.
+    """
+
+    def counts(node: Any) -> bool:
+        # Of a schedule of learning rates, or of weight decay; moments have counts of their own.
+        return getattr(node, "_fields", None) == ("count",)
+
+    return jax.tree.map(
+        lambda node: node._replace(count=step) if counts(node) else node, opt_state, is_leaf=counts
+    )
 
 
 def own_dimensions(axes: Axes) -> tuple[int, ...]:
