@@ -25,7 +25,7 @@ from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import FrozenSource, Model
 from t5x_like.training.frozen import load_frozen
 from t5x_like.training.metrics_log import FILE as METRICS_FILE
-from t5x_like.training.metrics_log import EventFile
+from t5x_like.training.metrics_log import EventFile, json_line
 
 Steps = Literal["last", "all"] | int | Sequence[int]
 
@@ -150,7 +150,7 @@ def _report(
         **result.values,
     }
     metrics = files.growing_file(directory / METRICS_FILE)
-    metrics.append((json.dumps(record) + "\n").encode())
+    metrics.append(json_line(record).encode())
     metrics.close()
     if events is not None:
         events.write(

@@ -1,15 +1,18 @@
 """Optimizers: optax transformations that know the logical axes of the parameters.
 
 Axis names, and not the parameters' names or ranks, decide which parameters decay, which are
-orthogonalized, and which dimensions are stacked layers.
+orthogonalized, and which dimensions are stacked layers. Layers and experts that are stacked in one
+array are updated as if each were an array of its own.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from optax import contrib
 
@@ -21,6 +24,9 @@ Axes = tuple[str | None, ...]
 STACKED_AXES = ("layers", "expert")
 # The other dimensions of hidden matrices, besides `embed`.
 HIDDEN_AXES = ("mlp", "heads", "kv", "joined_kv")
+# Adafactor's two small constants, of second moments and of the parameter scale (Shazeer and
+# Stern 2018, section 9).
+_EPSILON_1, _EPSILON_2 = 1e-30, 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Optimizer:
 
     Attributes:
       name: shown in the summary of a run.
-      schedule: learning rate for the number of updates made.
+      schedule: learning rate for the number of steps made, skipped updates included.
       build: from the tree of the parameters' logical axes to the transformation, whose
         updates are added to the parameters.
     """
@@ -39,10 +45,34 @@ class Optimizer:
     build: Callable[[Any], optax.GradientTransformation]
 
 
+def schedules_at(opt_state: Any, step: jax.Array) -> Any:
+    """The optimizer's state with the counts of its schedules set to `step`.
+
+    optax counts updates. An update that is not applied leaves the state as it was, and the learning
+    rate would lag behind the step by one from then on.
+
+    Args:
+      opt_state: of any optimizer.
+      step: steps made, skipped updates included, int32 scalar.
+    """
+
+    def counts(node: Any) -> bool:
+        # Of a schedule of learning rates, or of weight decay; moments have counts of their own.
+        return getattr(node, "_fields", None) == ("count",)
+
+    return jax.tree.map(
+        lambda node: node._replace(count=step) if counts(node) else node, opt_state, is_leaf=counts
+    )
+
+
+def own_dimensions(axes: Axes) -> tuple[int, ...]:
+    """The dimensions of a single layer's or expert's parameter, without those that stack it."""
+    return tuple(i for i, axis in enumerate(axes) if axis not in STACKED_AXES)
+
+
 def decays(axes: Axes) -> bool:
     """Whether weight decay applies: to matrices on `embed`, not biases, norms, position tables."""
-    own = [axis for axis in axes if axis not in STACKED_AXES]
-    return len(own) >= 2 and "embed" in own
+    return len(own_dimensions(axes)) >= 2 and "embed" in axes
 
 
 def muon_dimensions(axes: Axes) -> Any:
@@ -53,7 +83,7 @@ def muon_dimensions(axes: Axes) -> Any:
     """
     if "embed" not in axes or not any(axis in axes for axis in HIDDEN_AXES):
         return None
-    if len([axis for axis in axes if axis not in STACKED_AXES]) < 2:
+    if len(own_dimensions(axes)) < 2:
         return None
     embed = (axes.index("embed"),)
     others = tuple(i for i, axis in enumerate(axes) if axis in HIDDEN_AXES)
@@ -73,6 +103,8 @@ def adafactor(
 ) -> Optimizer:
     """Adafactor (Shazeer and Stern 2018), with T5's settings as defaults.
 
+    Each layer and each expert of a stack has its own scale, its own clipping and its own factors.
+
     Args:
       schedule: learning rate; with `multiply_by_parameter_scale` it is relative to
         the root mean square of each parameter (algorithm 4).
@@ -89,20 +121,18 @@ def adafactor(
     """
 
     def build(axes: Any) -> optax.GradientTransformation:
-        return optax.chain(
-            *_clipping(global_norm),
-            optax.adafactor(
-                learning_rate=schedule,
-                decay_rate=decay_rate,
-                clipping_threshold=clipping_threshold,
-                multiply_by_parameter_scale=multiply_by_parameter_scale,
-                factored=min_dim_size_to_factor is not None,
-                min_dim_size_to_factor=min_dim_size_to_factor or 0,
-                momentum=momentum,
-                weight_decay_rate=weight_decay or None,
-                weight_decay_mask=_map(decays, axes),
-            ),
-        )
+        # In optax.adafactor's order, so that checkpoints name the state alike.
+        rules = [_scale_by_second_moments(axes, decay_rate, min_dim_size_to_factor)]
+        if clipping_threshold is not None:
+            rules.append(_clip_by_rms(axes, clipping_threshold))
+        rules.append(optax.scale_by_learning_rate(schedule, flip_sign=False))
+        if multiply_by_parameter_scale:
+            rules.append(_scale_by_parameter_rms(axes))
+        if momentum is not None:
+            rules.append(optax.ema(momentum, debias=False))
+        if weight_decay:
+            rules.append(optax.add_decayed_weights(weight_decay, _map(decays, axes)))
+        return optax.chain(*_clipping(global_norm), optax.chain(*rules, optax.scale(-1.0)))
 
     return Optimizer("Adafactor", schedule, build)
 
@@ -185,7 +215,8 @@ def muon(
     """Muon (Jordan 2024) on hidden matrices, AdamW on everything else.
 
     Updates have AdamW's root mean square (Liu et al. 2025, equation 4), so that one
-    schedule serves both.
+    schedule serves both. Each layer and each expert of a stack is orthogonalized by itself. AdamW
+    is that of `adamw`: it decays the matrices among its parameters, such as embeddings.
 
     Args:
       schedule: learning rate of both.
@@ -197,20 +228,22 @@ def muon(
     """
 
     def build(axes: Any) -> optax.GradientTransformation:
-        dimensions = _map(muon_dimensions, axes)
-        return optax.chain(
-            *_clipping(global_norm),
-            contrib.muon(
-                schedule,
-                beta=beta,
-                weight_decay=weight_decay,
-                adam_b1=b1,
-                adam_b2=b2,
-                consistent_rms=0.2,
-                # A function, because optax would take a tree with None leaves as a prefix.
-                muon_weight_dimension_numbers=lambda params: dimensions,
-            ),
+        # `optax.partition` hides from each rule the other's parameters, as `MaskedNode`s.
+        hidden = optax.MaskedNode()
+        dimensions = _map(lambda one: muon_dimensions(one) or hidden, axes)
+        decayed = _map(lambda one: hidden if muon_dimensions(one) else decays(one), axes)
+        matrices = optax.chain(
+            contrib.scale_by_muon(beta=beta, weight_dimension_numbers=dimensions),
+            _scale_to_adams_rms(dimensions),
+            optax.add_decayed_weights(weight_decay),
+            optax.scale_by_learning_rate(schedule),
         )
+        rest = optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=decayed)
+        rule = optax.partition(
+            {"muon": matrices, "adam": rest},
+            _map(lambda one: "muon" if muon_dimensions(one) else "adam", axes),
+        )
+        return optax.chain(*_clipping(global_norm), rule)
 
     return Optimizer("Muon", schedule, build)
 
@@ -231,6 +264,106 @@ def _uncorrected_adam(b1: float, b2: float, eps: float) -> optax.GradientTransfo
         return updates, optax.ScaleByAdamState(optax.safe_increment(state.count), mu, nu)
 
     return optax.GradientTransformation(init, update)
+
+
+def _scale_by_second_moments(
+    axes: Any, decay_rate: float, min_dim_size_to_factor: int | None
+) -> optax.GradientTransformation:
+    """Divides by the root of the second moments (algorithms 2 and 4), factored where it says so.
+
+    Row, column and whole moments that a parameter does not have are of shape (1,), as optax's.
+    """
+
+    def moments(leaf: jax.Array, one: Axes) -> tuple[jax.Array, ...]:
+        factored = _factored(one, leaf.shape, min_dim_size_to_factor)
+        if factored is None:
+            shapes: tuple[Any, ...] = ((1,), (1,), leaf.shape)
+        else:
+            row, column = (tuple(np.delete(leaf.shape, i)) for i in reversed(factored))
+            shapes = (row, column, (1,))
+        return tuple(jnp.zeros(shape, leaf.dtype) for shape in shapes)
+
+    def init(params: optax.Params) -> optax.FactoredState:
+        parts = _transposed(jax.tree.map(moments, params, axes), params, 3)
+        return optax.FactoredState(jnp.zeros((), jnp.int32), *parts)
+
+    def update(
+        updates: optax.Updates, state: optax.FactoredState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.FactoredState]:
+        kept = 1 - jnp.float32(state.count + 1) ** -decay_rate  # section 7.2
+
+        def mean(before: jax.Array, now: jax.Array) -> jax.Array:
+            return (kept * before + (1 - kept) * now).astype(before.dtype)
+
+        def scale(
+            gradient: jax.Array, one: Axes, row: jax.Array, column: jax.Array, whole: jax.Array
+        ) -> tuple[jax.Array, ...]:
+            squared = jnp.square(gradient) + _EPSILON_1
+            factored = _factored(one, gradient.shape, min_dim_size_to_factor)
+            if factored is None:
+                whole = mean(whole, squared)
+                return gradient * whole**-0.5, row, column, whole
+            shorter, longer = factored
+            row, column = mean(row, squared.mean(longer)), mean(column, squared.mean(shorter))
+            mean_row = row.mean(shorter - (shorter > longer), keepdims=True)
+            row_scale = jnp.expand_dims((row / mean_row) ** -0.5, longer)
+            column_scale = jnp.expand_dims(column**-0.5, shorter)
+            return gradient * row_scale * column_scale, row, column, whole
+
+        scaled = jax.tree.map(scale, updates, axes, *state[1:])
+        updates, *parts = _transposed(scaled, updates, 4)
+        return updates, optax.FactoredState(optax.safe_increment(state.count), *parts)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _transposed(tree: Any, like: Any, count: int) -> Any:
+    """A tree of tuples of `count` as a tuple of trees."""
+    return jax.tree.transpose(jax.tree.structure(like), jax.tree.structure((0,) * count), tree)
+
+
+def _factored(axes: Axes, shape: tuple[int, ...], smallest: int | None) -> tuple[int, int] | None:
+    """The two longest dimensions of a single layer's parameter, the longest last.
+
+    None where it keeps its whole second moments.
+    """
+    longest = sorted(own_dimensions(axes), key=lambda dimension: shape[dimension])[-2:]
+    if smallest is None or len(longest) < 2 or shape[longest[0]] < smallest:
+        return None
+    return longest[0], longest[1]
+
+
+def _clip_by_rms(axes: Any, threshold: float) -> optax.GradientTransformation:
+    """Scales each layer's update down to this root mean square (section 6)."""
+
+    def clip(update: jax.Array, one: Axes) -> jax.Array:
+        return update / jnp.maximum(1.0, _rms(update, one) / threshold)
+
+    return optax.stateless(lambda updates, _: jax.tree.map(clip, updates, axes))
+
+
+def _scale_by_parameter_rms(axes: Any) -> optax.GradientTransformation:
+    """Multiplies each layer's update by the root mean square of its parameter (algorithm 4)."""
+
+    def scale(update: jax.Array, parameter: jax.Array, one: Axes) -> jax.Array:
+        return update * jnp.maximum(_rms(parameter, one), _EPSILON_2)
+
+    return optax.stateless(lambda updates, params: jax.tree.map(scale, updates, params, axes))
+
+
+def _rms(value: jax.Array, axes: Axes) -> jax.Array:
+    """The root mean square of each layer and expert, with its dimensions kept as 1."""
+    return jnp.sqrt(jnp.mean(jnp.square(value), axis=own_dimensions(axes), keepdims=True))
+
+
+def _scale_to_adams_rms(dimensions: Any) -> optax.GradientTransformation:
+    """`0.2 sqrt(max(rows, columns))` times an orthogonal matrix (Liu et al. 2025, equation 4)."""
+
+    def scale(update: jax.Array, one: contrib.MuonDimensionNumbers) -> jax.Array:
+        sides = (math.prod(update.shape[i] for i in side) for side in one)
+        return 0.2 * math.sqrt(max(sides)) * update
+
+    return optax.stateless(lambda updates, _: jax.tree.map(scale, updates, dimensions))
 
 
 def _clipping(global_norm: float | None) -> list[optax.GradientTransformation]:

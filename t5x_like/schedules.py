@@ -1,7 +1,8 @@
 """Learning rates as functions of the step.
 
-A schedule takes the number of updates already made (0 at the first) and works under `jax.jit`. It
-knows the last step that it is defined for, so that a longer run is refused at its start.
+A schedule takes the number of steps already made (0 at the first) and works under `jax.jit`. Steps
+whose update was skipped count, so that a decay ends with the run. A schedule knows the last step
+that it is defined for, so that a longer run is refused at its start.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from t5x_like.protocols import Model
 
 
 class Schedule(Protocol):
-    """A learning rate after `step` updates, a float32 scalar."""
+    """A learning rate after `step` steps, a float32 scalar."""
 
     @property
     def last_step(self) -> int | None:

@@ -1,6 +1,7 @@
 """When checkpoints are written, and which of them are kept."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
@@ -18,7 +19,7 @@ class CheckpointPolicy:
       keep_period: checkpoints whose step is a multiple of this stay for good.
       steps: updates after which there is a checkpoint too, which stays for good.
       best_metric: the checkpoints at which this was best stay too, such as `validation/loss`;
-        only those of steps at which it was measured compete.
+        only those of steps at which it was measured, and was finite, compete.
       keep_best: how many of them.
       best_is_highest: whether the best is the highest, and not the lowest.
     """
@@ -60,7 +61,9 @@ class CheckpointPolicy:
         return preservation.AnyPreservationPolicy(policies)
 
     def competing(self, measured: Mapping[str, float]) -> dict[str, float] | None:
-        """Selects `best_metric` from the metrics of a step; None if it was not measured.
+        """Selects `best_metric` from the metrics of a step.
+
+        None if it was not measured, or is not finite: a diverged model is never the best.
 
         Raises:
           UserError: something was measured, but nothing of this name.
@@ -72,7 +75,11 @@ class CheckpointPolicy:
                 f"CheckpointPolicy.best_metric is '{self.best_metric}': measured are "
                 f"{', '.join(sorted(measured))}."
             )
-        return {self.best_metric: measured[self.best_metric]}
+        value = measured[self.best_metric]
+        return {self.best_metric: value} if math.isfinite(value) else None
 
     def _value(self, measured: Mapping[str, float]) -> float:
-        return measured[str(self.best_metric)]
+        value = measured[str(self.best_metric)]
+        # Earlier versions wrote those too, and NaN has no place in an order.
+        worst = -math.inf if self.best_is_highest else math.inf
+        return value if math.isfinite(value) else worst

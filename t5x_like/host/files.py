@@ -3,9 +3,11 @@
 import contextlib
 import importlib.util
 import io
+import logging
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import BinaryIO, Protocol
 
 from etils import epath
 
-from t5x_like.errors import UserError
+from t5x_like.errors import DataFault, UserError
 
 # Seconds. The service allows one write a second to an object; watching a run needs no more.
 PERIOD = 15.0
@@ -55,12 +57,38 @@ def make_writable(directory: epath.Path, name: str, writer: int = 0) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         probe = directory / f".writable-{writer}"
-        probe.write_text("")
+        if is_remote(directory):
+            probe.write_text("")
+        else:
+            probe = epath.Path(_temporary(Path(probe)))
+            os.close(_open_new(Path(probe)))
         probe.unlink()
     except OSError as error:
         raise UserError(
             f"{name} '{directory}' cannot be written: {error.strerror or error}."
         ) from error
+
+
+def read_whole(path: str | os.PathLike[str]) -> bytes:
+    """Reads a file, but nothing else that a name may stand for.
+
+    A pipe that someone put in its place would be waited for without end.
+
+    Raises:
+      UserError: it is a directory, a pipe, a device or a socket.
+      OSError: it cannot be read.
+    """
+    if is_remote(path):
+        return bytes(location(path).read_bytes())
+    # O_NONBLOCK, as opening a pipe waits for its writer.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise UserError(f"'{os.fspath(path)}' is not a file: remove what is there.")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(handle)
 
 
 # -- Whole or not at all ---------------------------------------------------------------------
@@ -84,6 +112,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
       path: local or `gs://`, in a directory that exists.
 
     Raises:
+      UserError: the path is a directory.
       OSError: it cannot be written.
     """
     if is_remote(path):
@@ -92,10 +121,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         location(path).write_bytes(content.getvalue())
         return
     target = Path(path)
+    if target.is_dir():
+        raise UserError(f"'{target}' is a directory, where a file is to be: remove or rename it.")
     temporary = _temporary(target)
-    # O_EXCL fails if the name exists, so a symbolic link that someone planted is not followed.
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-    file = os.fdopen(os.open(temporary, flags, 0o666), "wb")
+    file = os.fdopen(_open_new(temporary), "wb")
     try:
         yield file
         file.flush()
@@ -136,6 +165,12 @@ def new_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def _open_new(path: Path) -> int:
+    """Makes a file for writing, and returns its descriptor."""
+    # O_EXCL fails if the name exists, so a symbolic link that someone planted is not followed.
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+
+
 def _temporary(path: Path) -> Path:
     """A name next to `path` that no other process or thread chooses."""
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
@@ -161,13 +196,42 @@ def growing_file(path: epath.Path) -> GrowingFile:
 
 class _LocalFile:
     def __init__(self, path: epath.Path) -> None:
-        # Unbuffered, so that closing does not retry a write that a full disk refused.
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+        self._path = Path(path)
+        self._open()
+
+    def _open(self) -> None:
+        # Unbuffered, so that closing does not retry a write that a full disk refused. Readable, so
+        # that the content survives if the name is removed.
+        self._file = open(self._path, "a+b", buffering=0)  # noqa: SIM115
 
     def append(self, data: bytes) -> None:
+        self._follow_name()
         left = memoryview(data)
         while left:
             left = left[self._file.write(left) :]
+
+    def _follow_name(self) -> None:
+        """Notices that the name is gone, or another file's; what is appended would be lost.
+
+        Raises:
+          DataFault: its folder is gone too.
+        """
+        try:
+            if os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno())):
+                return
+            what = "was replaced while it was being written, and is continued"
+        except FileNotFoundError:
+            if not self._path.parent.is_dir():
+                raise DataFault(
+                    f"'{self._path.parent}' was removed while '{self._path.name}' was being "
+                    "written in it."
+                ) from None
+            self._file.seek(0)
+            write_whole(self._path, self._file.read())
+            what = "was removed while it was being written, and is there again"
+        self._file.close()
+        self._open()
+        logging.getLogger(__name__).warning("warning: '%s' %s.", self._path, what)
 
     def close(self) -> None:
         self._file.close()

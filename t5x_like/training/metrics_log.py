@@ -1,6 +1,9 @@
 """Where a run's numbers go: `metrics.jsonl`, TensorBoard, Weights & Biases."""
 
+import functools
 import json
+import logging
+import math
 import os
 import socket
 import struct
@@ -15,6 +18,7 @@ from t5x_like.errors import UserError
 from t5x_like.host import disk_space, files
 
 FILE = "metrics.jsonl"
+_SHOWN = 3
 
 
 class MetricsLog:
@@ -23,7 +27,7 @@ class MetricsLog:
     Args:
       model_dir: the run's directory.
       resumed_step: records of later steps, which an interrupted run may have left,
-        are dropped, so that the file reads as one run.
+        are dropped, so that the file reads as one run; and so are damaged lines.
       tensorboard: whether to write `MODEL_DIR/tensorboard`.
       wandb_project: the project to log to; the key is taken from Weights & Biases' own login.
     """
@@ -38,7 +42,7 @@ class MetricsLog:
         directory = files.location(model_dir)
         self._path = directory / FILE
         kept = [line for line in read_records(model_dir) if line["step"] <= resumed_step]
-        text = "".join(json.dumps(record) + "\n" for record in kept)
+        text = "".join(map(json_line, kept))
         with disk_space.explained(self._path, len(text)):
             files.write_whole(self._path, text)
             self._file = files.growing_file(self._path)
@@ -51,7 +55,7 @@ class MetricsLog:
         Raises:
           DiskFull: there is no room for it.
         """
-        line = (json.dumps({"step": step, "split": split, **values}) + "\n").encode()
+        line = json_line({"step": step, "split": split, **values}).encode()
         with disk_space.explained(self._path, len(line)):
             self._file.append(line)
         named = {f"{split}/{name}": value for name, value in values.items()}
@@ -69,16 +73,67 @@ class MetricsLog:
             self._wandb.finish()
 
 
+def json_line(record: Mapping[str, Any]) -> str:
+    """A record as a line of `metrics.jsonl`; numbers that are not finite become `null`.
+
+    JSON has no word for them, and many readers refuse the `NaN` that Python writes.
+    """
+    known = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in record.items()
+    }
+    return json.dumps(known, allow_nan=False) + "\n"
+
+
 def read_records(model_dir: str) -> list[dict[str, Any]]:
-    """The records of `metrics.jsonl`, without a last line that is still being written."""
+    """The records of `metrics.jsonl`; `null` is NaN again.
+
+    A last line that is still being written is left out, and so are damaged lines, as a power
+    failure leaves them, with a warning.
+
+    Raises:
+      UserError: the path is not a file.
+    """
     path = files.location(model_dir) / FILE
     if not path.exists():
         return []
-    records = []
-    for line in path.read_text().splitlines(keepends=True):
-        if line.endswith("\n") and line.strip():
-            records.append(json.loads(line))
+    records, damaged = [], []
+    # Only these end a line: JSON may hold other characters that Python's `splitlines` splits at.
+    for number, line in enumerate(files.read_whole(path).split(b"\n")[:-1], start=1):
+        if not line.strip():
+            continue
+        record = _record(line)
+        if record is None:
+            damaged.append(number)
+        else:
+            records.append(record)
+    if damaged:
+        _warn_of_damage(str(path), tuple(damaged))
     return records
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """The record of a line; None if it holds none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or type(found.get("step")) is not int:
+        return None
+    if not isinstance(found.get("split"), str):
+        return None
+    return {name: math.nan if value is None else value for name, value in found.items()}
+
+
+@functools.cache
+def _warn_of_damage(path: str, lines: tuple[int, ...]) -> None:
+    """Once for each file and damage, as sweeps read their runs again and again."""
+    shown = ", ".join(map(str, lines[:_SHOWN]))
+    more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    what = "line" if len(lines) == 1 else "lines"
+    logging.getLogger(__name__).warning(
+        "warning: '%s': damaged %s left out: %s%s", path, what, shown, more
+    )
 
 
 class EventFile:

@@ -11,7 +11,7 @@ import optax
 from t5x_like import anomalies
 from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.errors import UserError
-from t5x_like.optimizers import Optimizer
+from t5x_like.optimizers import Optimizer, schedules_at
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Batch, Carry, Metrics, Model, Params
 from t5x_like.training import loss
@@ -37,7 +37,8 @@ def make_train_step(
     n draws from `fold_in(key(seed), n)`.
 
     The metrics are `(sum, weight)` pairs: the model's, and `gradient_norm` (before
-    clipping), `parameter_norm` (after the update) and `learning_rate`, of weight 1. With a
+    clipping), `parameter_norm` (after the update) and `learning_rate` (that of the update), of
+    weight 1. Schedules count steps, whether their updates were applied or not. With a
     policy the state has its guard, and the metrics are those of `anomalies.settle`.
 
     Args:
@@ -206,7 +207,8 @@ def state_update(
     update_rule = train_state.transformation(model, optimizer)
 
     def update(state: TrainState, gradients: Params) -> tuple[TrainState, Metrics]:
-        updates, opt_state = update_rule.update(gradients, state.opt_state, state.params)
+        opt_state = schedules_at(state.opt_state, state.step)
+        updates, opt_state = update_rule.update(gradients, opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         one = jnp.float32(1)
         metrics = {

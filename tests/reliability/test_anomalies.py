@@ -5,6 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from models import gpt
@@ -57,13 +58,13 @@ def signatures(dataset):
 
 @pytest.fixture
 def run(dataset, tmp_path):
-    def start(policy, poisoned, steps=STEPS, name="run"):
+    def start(policy, poisoned, steps=STEPS, name="run", optimizer=None):
         return train(
             model=poisoned,
             model_dir=str(tmp_path / name),
             dataset=dataset,
             train_steps=steps,
-            optimizer=optimizers.adamw(schedules.Constant(1e-3)),
+            optimizer=optimizer or optimizers.adamw(schedules.Constant(1e-3)),
             partitioner=Partitioner(devices=tuple(jax.devices()[:1])),
             checkpoint_policy=CheckpointPolicy(period=1, keep=None),
             anomaly_policy=policy,
@@ -96,6 +97,29 @@ def test_a_skipped_update_leaves_parameters_and_optimizer_untouched(
     assert all("skipped_updates" not in r for step, r in records.items() if step != BAD_STEP)
     assert all(np.isfinite(r["loss"]) for step, r in records.items() if step != BAD_STEP)
     tally("faults")
+
+
+def sgd(schedule):
+    """An update is the learning rate times the gradient, so that its norm tells the rate."""
+    return optimizers.Optimizer(
+        "SGD", schedule, lambda axes: optax.chain(
+            optax.stateless(lambda updates, _: jax.tree.map(jnp.ones_like, updates)),
+            optax.scale_by_learning_rate(schedule),
+        )
+    )  # fmt: skip
+
+
+def test_a_schedule_counts_skipped_steps_and_the_applied_rate_is_logged(run, signatures, tmp_path):
+    """A line from 0.8 to 0 over eight steps, the sixth skipped: 0.2 at the seventh, as planned."""
+    poisoned, line = model(signatures[BAD_STEP - 1]), schedules.Linear(0.8, STEPS)
+    run(AnomalyPolicy(Skip()), poisoned, optimizer=sgd(line))
+    records = {r["step"]: r for r in metrics_log.read_records(str(tmp_path / "run"))}
+    params = {step: params_at(tmp_path / "run", step, poisoned) for step in range(4, STEPS + 1)}
+    for step, rate in {5: 0.4, 7: 0.2, 8: 0.1}.items():
+        moved = jax.tree.map(lambda a, b: np.max(a - b), params[step - 1], params[step])
+        np.testing.assert_allclose(jax.tree.leaves(moved), rate, rtol=1e-4)
+        assert records[step]["learning_rate"] == pytest.approx(rate)
+    assert "learning_rate" not in records[BAD_STEP]
 
 
 def test_a_policy_that_meets_no_anomaly_changes_no_bit(run, tmp_path):

@@ -63,6 +63,36 @@ def test_only_the_newest_are_kept(saved):
     assert checkpoints.checkpoint_steps(saved[0]) == [10, 20]
 
 
+@pytest.mark.parametrize(
+    ("losses", "highest", "kept"),
+    [
+        ((5, np.nan, 6, 7, 8, 9), False, [1, 6]),
+        ((np.nan, 5, np.nan), False, [2, 3]),
+        ((5, np.inf, -np.inf, 6), False, [1, 4]),
+        ((5, np.nan, 6, np.inf, 4), True, [3, 5]),
+        ((np.nan, np.nan), False, [2]),
+    ],
+)
+def test_a_loss_that_is_not_finite_never_competes_for_the_best(
+    model, partitioner, tmp_path, losses, highest, kept
+):
+    """One of the newest, and one of the best of those that were measured and are finite."""
+    policy = CheckpointPolicy(keep=1, best_metric="validation/loss", best_is_highest=highest)
+    checkpointer = Checkpointer(str(tmp_path), policy)
+    state = train_state.create_state(model, optimizers.lion(Constant(1.0)), partitioner, seed=0)
+    for step, loss in enumerate(losses, start=1):
+        checkpointer.save(state, step, {}, {}, {"validation/loss": float(loss)})
+    checkpointer.close()
+    assert checkpoints.checkpoint_steps(str(tmp_path)) == kept
+
+
+def test_a_nan_that_an_earlier_version_wrote_is_the_worst():
+    policy = CheckpointPolicy(best_metric="validation/loss")
+    assert sorted([5.0, np.nan, 3.0], key=lambda x: policy._value({"validation/loss": x}))[:2] == [
+        3.0, 5.0,
+    ]  # fmt: skip
+
+
 def test_parameters_alone_come_from_a_model_dir_or_one_checkpoint(saved, model, partitioner):
     model_dir, state = saved
     params, step = checkpoints.load_params(model_dir, model, partitioner)

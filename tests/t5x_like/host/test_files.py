@@ -70,6 +70,24 @@ def test_a_file_is_replaced_when_its_content_is_there(tmp_path):
     assert path.read_bytes() == "Größe".encode()
 
 
+@pytest.mark.parametrize("name", ["run.json.tmp", "config.gin.tmp", ".writable-0", "run.json"])
+def test_nothing_is_written_through_a_link_that_stands_where_a_file_will_be(tmp_path, name):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "run" / name).symlink_to(tmp_path / "theirs")
+    files.make_writable(files.location(tmp_path / "run"), "MODEL_DIR")
+    for file in ("run.json", "config.gin"):
+        files.write_whole(tmp_path / "run" / file, "ours")
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    assert (tmp_path / "run" / "run.json").read_text() == "ours"
+
+
+def test_a_directory_in_place_of_a_file_is_named(tmp_path):
+    (tmp_path / "run.json").mkdir()
+    with pytest.raises(UserError, match=r"run\.json' is a directory, where a file is to be"):
+        files.write_whole(tmp_path / "run.json", "text")
+
+
 def test_an_interrupted_replacement_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "run.json"
     path.write_text("old")
