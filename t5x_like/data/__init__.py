@@ -6,7 +6,7 @@ from t5x_like.data.dataset import open_dataset, open_evaluation
 from t5x_like.data.evaluation import EvaluationBatch, EvaluationDataset, limit_in_rows
 from t5x_like.data.iterator import DataIterator, merge_states
 from t5x_like.data.long_examples import SplitLong, TrimLong
-from t5x_like.data.mixing import ExamplesProportional, GivenRates
+from t5x_like.data.mixing import ExamplesProportional, GivenRates, TokenShares
 
 __all__ = [
     "CacheStatus",
@@ -17,6 +17,7 @@ __all__ = [
     "ExamplesProportional",
     "GivenRates",
     "SplitLong",
+    "TokenShares",
     "TrimLong",
     "cache_status",
     "cache_task",

@@ -27,11 +27,13 @@ class DatasetConfig:
       seed: decides order, cuts and objectives.
       pack: whether a row holds several examples, with segment ids; training only. None packs
         where the model's batch format does.
-      mixing: how a mixture's tasks are weighed.
+      mixing: how a mixture's tasks are weighed: shares of examples, or with `TokenShares` of
+        tokens.
       virtual_streams: parts in which packing is done; divides the batch, and the number of
         processes divides it. None takes the largest power of two up to 64. To continue a run on
         more processes than this, choose it from the start.
-      open_rows: rows each stream keeps open while it packs.
+      open_rows: most rows that each stream keeps open while it packs; fewer of a corpus of which
+        they would hold more than a quarter.
       prefetch: batches made ahead in the background.
       patience: seconds without a single example read, after which reading is given up; it needs
         `prefetch`. None waits for ever.

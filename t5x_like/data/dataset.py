@@ -20,8 +20,15 @@ from t5x_like.data.config import DatasetConfig, check_pairing, facts_of, not_one
 from t5x_like.data.contiguous import ContiguousRows
 from t5x_like.data.evaluation import EvaluationDataset
 from t5x_like.data.formats import BoundFormat, Item, ModelBatch, Row
-from t5x_like.data.iterator import DataIterator, NumberedRows, PackedRows, RowSource
+from t5x_like.data.iterator import (
+    PACKING_ORDER,
+    DataIterator,
+    NumberedRows,
+    PackedRows,
+    RowSource,
+)
 from t5x_like.data.long_examples import LongExamples, TrimLong
+from t5x_like.data.mixing import StreamMixing
 from t5x_like.errors import UserError
 
 _MOST_STREAMS = 64
@@ -130,37 +137,38 @@ def open_dataset(
         [task.name for task in opened],
         [rate for _, rate in members],
         [len(task.source) for task in opened],
+        lambda: [task.mean_tokens(config.seed) for task in opened],
     )
     shards = shard_index, shard_count
-    streams = 0
+    streams = open_rows = 0
     rows: RowSource
+    parts = [task.training(config.seed, config.shuffle) for task in opened]
     if formats.find(batch_format).contiguous:
         rows = _contiguous_rows(config, batch_format, opened, bound, *shards)
-    else:
-        parts = [task.training(config.seed, config.shuffle) for task in opened]
-        data = parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, weights=weights)
+    elif pack and not all(task.chunked for task in opened):
+        streams = _streams(config, shard_count)
+        open_rows = _open_rows(config, sum(len(task.source) for task in opened), streams)
+        mixed = StreamMixing(weights, streams)
 
-        def item_at(index: int) -> Item:
-            return bound.item(data[index])
-
-        def packable_at(index: int) -> Item:
-            item = item_at(index)
+        def packable_at(stream: int, ordinal: int) -> Item:
+            part, index = mixed.at(stream, ordinal)
+            item = bound.item(parts[part][index])
             return item if facts.zero_is_token else item.before_padding()
 
-        if pack and not all(task.chunked for task in opened):
-            streams = _streams(config, shard_count)
-            rows = PackedRows(
-                packable_at,
-                bound.capacities(config.task_feature_lengths),
-                batch_size=config.batch_size,
-                streams=streams,
-                open_rows=config.open_rows,
-                shard_index=shard_index,
-                shard_count=shard_count,
-            )
-        else:
-            rows = NumberedRows(item_at, config.batch_size, *shards)
-    identity = _identity(config, batch_format, opened, weights, pack, streams)
+        rows = PackedRows(
+            packable_at,
+            bound.capacities(config.task_feature_lengths),
+            batch_size=config.batch_size,
+            streams=streams,
+            open_rows=open_rows,
+            mixed=len(parts) > 1,
+            shard_index=shard_index,
+            shard_count=shard_count,
+        )
+    else:
+        data = parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, weights=weights)
+        rows = NumberedRows(lambda index: bound.item(data[index]), config.batch_size, *shards)
+    identity = _identity(config, batch_format, opened, weights, pack, streams, open_rows)
     return DataIterator(rows, convert, identity, config.prefetch, config.patience)
 
 
@@ -208,6 +216,17 @@ def _streams(config: DatasetConfig, shard_count: int) -> int:
     return streams
 
 
+def _open_rows(config: DatasetConfig, examples: int, streams: int) -> int:
+    """Rows that each stream keeps open: fewer of a small corpus.
+
+    The examples in open rows are ahead of those in batches. So that each is seen once in an epoch
+    all the same, not many more than an epoch's quarter are open at a time.
+    """
+    if config.open_rows < 1:
+        raise UserError(f"open_rows is {config.open_rows}; it must be at least 1")
+    return min(config.open_rows, max(2, examples // (4 * streams)))
+
+
 def _identity(
     config: DatasetConfig,
     batch_format: str,
@@ -215,6 +234,7 @@ def _identity(
     weights: Sequence[float],
     pack: bool,
     streams: int,
+    open_rows: int,
 ) -> str:
     """A digest of all that decides which example stands where."""
     description: dict[str, Any] = {
@@ -228,8 +248,10 @@ def _identity(
         "seed": config.seed,
         "pack": pack,
         "streams": streams,
-        "open_rows": config.open_rows if streams else 0,
+        "open_rows": open_rows,
     }
+    if streams:
+        description["order"] = PACKING_ORDER
     text = json.dumps(description, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 

@@ -19,6 +19,7 @@ from t5x_like.data.cache import layout
 from t5x_like.data.cache.reader import CachedExamples
 from t5x_like.data.cache.token_stream import TokenStream
 from t5x_like.data.long_examples import LongExamples, TrimLong, fitted
+from t5x_like.data.mixing import SAMPLED
 from t5x_like.errors import UserError
 from t5x_like.protocols import Example, Objective, Task
 
@@ -194,6 +195,20 @@ class TaskExamples:
     def evaluation(self, seed: int) -> grain.MapDataset:
         """Each example once, in order; its objective depends on the seed and its number."""
         return self.source.random_map(self.finish, seed=derived_seed(seed, self.name, "objective"))
+
+    def mean_tokens(self, seed: int) -> float:
+        """Mean number of tokens of an example, in all features that the model is given.
+
+        Of examples that are evenly spaced over the split, `mixing.SAMPLED` at most.
+        """
+        data = self.evaluation(seed)
+        count = min(len(data), SAMPLED)
+        places = ((2 * i + 1) * len(data) // (2 * count) for i in range(count))
+        sizes = [
+            sum(example[name].size for name in self.finish.lengths)
+            for example in (data[place] for place in places)
+        ]
+        return max(1.0, sum(sizes) / count)
 
 
 _TRIM = TrimLong()

@@ -2,8 +2,8 @@
 
 Two ways to fill a batch. *Rows by number*: where every example is a row, row r of step s is
 example s * batch_size + r, and the state is the step. *Packed streams*: where a row holds as many
-examples as fit, a fixed number of virtual streams deal the examples out among themselves, and each
-packs its own; the state holds, for each stream, how far it has read and which examples stand in
+examples as fit, a fixed number of virtual streams share the examples of each task, and each mixes
+and packs its own; the state holds, for each stream, how far it has read and which examples stand in
 its open rows. In both, the batch of a step is the same for any number of processes.
 """
 
@@ -20,6 +20,10 @@ from t5x_like.errors import DataFault, UserError
 
 State = dict[str, Any]
 ItemAt = Callable[[int], Item]
+# Which example a stream reads at a place of its own: stream, ordinal.
+StreamItemAt = Callable[[int, int], Item]
+# The order in which packed rows take examples; a position of another is refused.
+PACKING_ORDER = 2
 _LOOK_EVERY = 1.0  # seconds; a process that was stopped for an hour has lost one look
 _SLOW = 60.0  # seconds without a batch after which the user is told
 _LEAVE = 5.0  # seconds that the background thread has to end
@@ -76,23 +80,18 @@ class NumberedRows:
 
 
 class _Stream:
-    """Examples `number`, `number + streams`, ... packed into rows."""
+    """The examples of one stream, packed into rows."""
 
-    def __init__(
-        self, item_at: ItemAt, capacities: Sequence[int], open_rows: int, number: int, streams: int
-    ):
-        self._item_at = item_at
-        self._capacities = capacities
-        self._number, self._streams = number, streams
-        self._packer = FirstFit(capacities, open_rows)
+    def __init__(self, item_at: ItemAt, packer: FirstFit):
+        self._read, self._packer = item_at, packer
         self._next = 0
-
-    def _read(self, ordinal: int) -> Item:
-        return self._item_at(ordinal * self._streams + self._number)
 
     def next_row(self) -> Row:
         skipped = 0
         while True:
+            row = self._packer.overdue()
+            if row is not None:
+                return [item for _, item in row]
             ordinal = self._next
             self._next += 1
             item = self._read(ordinal)
@@ -112,41 +111,60 @@ class _Stream:
         return {
             "next": self._next,
             "open": [[ordinal for ordinal, _ in row] for row in self._packer.rows],
+            "opened": list(self._packer.opened),
+            "closed": self._packer.closed,
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         self._next = int(state["next"])
         rows = [[(ordinal, self._read(ordinal)) for ordinal in row] for row in state["open"]]
         self._packer.restore(
-            [[([p.size for p in item.parts], (o, item)) for o, item in row] for row in rows]
+            [[([p.size for p in item.parts], (o, item)) for o, item in row] for row in rows],
+            state["opened"],
+            int(state["closed"]),
         )
 
 
 class PackedRows:
-    """Several examples a row, dealt out to virtual streams."""
+    """Several examples a row, packed by virtual streams."""
 
     def __init__(
         self,
-        item_at: ItemAt,
+        item_at: StreamItemAt,
         capacities: Sequence[int],
         *,
         batch_size: int,
         streams: int,
         open_rows: int,
+        mixed: bool,
         shard_index: int,
         shard_count: int,
     ):
-        """Starts at the beginning; `streams` divides the batch, `shard_count` divides it."""
+        """Starts at the beginning; `streams` divides the batch, `shard_count` divides it.
+
+        Args:
+          item_at: the example that a stream reads at a place of its own.
+          capacities: tokens a row holds of each part.
+          batch_size: rows of all processes together.
+          streams: number of streams, of all processes together.
+          open_rows: most rows that a stream keeps open.
+          mixed: whether the examples are of several tasks, see `packing`.
+          shard_index: which part of each batch is this process's.
+          shard_count: number of parts.
+        """
         mine = streams // shard_count
         self.examples_read = 0
 
-        def read(index: int) -> Item:
-            item = item_at(index)
-            self.examples_read += 1
-            return item
+        def reader(number: int) -> ItemAt:
+            def read(ordinal: int) -> Item:
+                item = item_at(number, ordinal)
+                self.examples_read += 1
+                return item
+
+            return read
 
         self._streams = {
-            number: _Stream(read, capacities, open_rows, number, streams)
+            number: _Stream(reader(number), FirstFit(capacities, open_rows, gradual=mixed))
             for number in range(shard_index * mine, (shard_index + 1) * mine)
         }
         self._rows = batch_size // streams
@@ -160,7 +178,7 @@ class PackedRows:
     def get_state(self) -> State:
         """See `RowSource`; of several processes, each has its own streams only."""
         streams = {str(number): s.get_state() for number, s in self._streams.items()}
-        return {"step": self._step, "streams": streams}
+        return {"step": self._step, "order": PACKING_ORDER, "streams": streams}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """See `RowSource`."""
@@ -325,6 +343,13 @@ class DataIterator:
           UserError: the state belongs to other data, or to another batch size or seed.
         """
         if state.get("data") != self._identity:
+            if "streams" in state and state.get("order") != PACKING_ORDER:
+                raise UserError(
+                    "the saved data position is of an earlier version, which took the examples of "
+                    "packed rows in another order: finish the run with the version that began it, "
+                    "or continue with --allow_config_change, which reads the data from their "
+                    "beginning."
+                )
             raise UserError(
                 "the saved data position belongs to other data: task, split, lengths, batch size, "
                 f"seed, packing or mixing differ (saved {str(state.get('data'))[:12]}, "

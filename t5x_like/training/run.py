@@ -161,7 +161,8 @@ class TrainingRun:
                 self.start = source.step
                 self._origin = f"step {source.step} of {source.model_dir}"
                 state, position, metadata = checkpoints.branch_state(source, target)
-            self._set_position(position, may_begin_again=self._became_another)
+            may_begin_again = self._became_another or plan.allow_config_change
+            self._set_position(position, may_begin_again)
             self._restored = metadata
             return state
         self.start, self._restored = 0, {}

@@ -235,19 +235,6 @@ def test_mixing_keeps_the_shares(kit, tmp_path, pairs, documents):
     assert 0.25 <= (first_tokens == 3).mean() <= 0.27
 
 
-def test_rates_of_mixing():
-    names, rates, sizes = ["a", "b"], [1.0, 3.0], [100, 10_000]
-    assert data.GivenRates().weights(names, rates, sizes) == [0.25, 0.75]
-    # 1^(1/2) to 3^(1/2): 1 / (1 + 1.7320508) = .3660254.
-    halved = data.GivenRates(temperature=2.0).weights(names, rates, sizes)
-    assert halved == pytest.approx([0.3660254, 0.6339746])
-    # min(100, 400) to min(10000, 400).
-    capped = data.ExamplesProportional(maximum=400).weights(names, rates, sizes)
-    assert capped == pytest.approx([0.2, 0.8])
-    with pytest.raises(UserError, match="rate of 'a' is 0"):
-        data.GivenRates().weights(names, [0, 1.0], sizes)
-
-
 def test_evaluation_is_whole_ordered_and_carries_the_raw_examples(kit, tmp_path, pairs):
     task = kit.task("pairs")
     kit.write(task, tmp_path, pairs, split="validation", shards=1)
