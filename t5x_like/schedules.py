@@ -16,6 +16,11 @@ import jax.numpy as jnp
 from t5x_like.errors import UserError
 from t5x_like.protocols import Model
 
+# The peak rate of AdamW for C FLOPs, 0.3118 C^-0.125: Bi et al. 2024 (DeepSeek LLM), section 3.1,
+# equation 1, fitted to runs of 1e17 to 2e19 FLOPs.
+RATE_COEFFICIENT = 0.3118
+RATE_EXPONENT = -0.1250
+
 
 class Schedule(Protocol):
     """A learning rate after `step` steps, a float32 scalar."""
@@ -180,9 +185,8 @@ def planned_rate(
 ) -> float:
     """A peak learning rate for AdamW by the compute of a run, C = 6 N D FLOPs.
 
-    0.3118 C^-0.125 (Bi et al. 2024, DeepSeek LLM, section 3.1, equation 1), which was fitted to
-    runs of 1e17 to 2e19 FLOPs. N is the number of parameters that a token uses, D the target
-    tokens of all rows in full.
+    `RATE_COEFFICIENT * C ** RATE_EXPONENT`. N is the number of parameters that a token uses, D the
+    target tokens of all rows in full.
 
     Args:
       model: counts its parameters; nothing is allocated.
@@ -198,7 +202,7 @@ def planned_rate(
     parameters = getattr(model, "active_parameter_count", model.parameter_count)()
     row = feature_lengths.get("targets") or sum(feature_lengths.values())
     flops = 6.0 * parameters * row * batch_size * train_steps
-    return min(float(f"{factor * 0.3118 * flops**-0.125:.3g}"), maximum)
+    return min(float(f"{factor * RATE_COEFFICIENT * flops**RATE_EXPONENT:.3g}"), maximum)
 
 
 def planned_warmup(train_steps: int, fraction: float = 0.05, maximum: int = 2000) -> int:

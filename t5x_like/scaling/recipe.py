@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from t5x_like import config
+from t5x_like import config, schedules
 from t5x_like.config.gin_files import nearest, packaged_gin_configs
 from t5x_like.errors import UserError
 
@@ -155,8 +155,8 @@ class Recipe:
     head_dims: Sequence[tuple[int, int]] = ((2048, 128), (384, 64), (96, 32), (64, 16), (0, 8))
     heads_multiple: int = 1
     min_layers: int = 2
-    learning_rate_coefficient: float = 0.3118
-    learning_rate_exponent: float = -0.1250
+    learning_rate_coefficient: float = schedules.RATE_COEFFICIENT
+    learning_rate_exponent: float = schedules.RATE_EXPONENT
     learning_rate_factor: float = 1.0
     max_learning_rate: float = 0.02
     batch_coefficient: float = 0.2920
