@@ -11,7 +11,7 @@ import jax
 from flax import linen as nn
 
 from models.decoder_only import DecoderOnly
-from models.layers.attention.positions import RelativePositionBias
+from models.layers.attention.positions import RelativePositionBias, check_buckets
 from models.layers.block import PreNormBlock
 from models.layers.embeddings import Embed
 from models.layers.linear import normal
@@ -45,6 +45,15 @@ class LaMDA(DecoderOnly):
     num_buckets: int = 32
     max_distance: int = 128
     norm_epsilon: float = 1e-6
+
+    def __post_init__(self) -> None:
+        """Checks that distances have buckets.
+
+        Raises:
+          ModelError: as every model, or the buckets cannot be divided.
+        """
+        super().__post_init__()
+        check_buckets(self.num_buckets, self.max_distance, bidirectional=False)
 
     def setup(self) -> None:
         """Makes embeddings and layers with their bias and last norm."""

@@ -52,8 +52,8 @@ class Model(nn.Module, kw_only=True):
         """Checks what no family can be built with.
 
         Raises:
-          ModelError: a value of the wrong type, a size below 1, a rate outside of [0, 1), or a
-            dtype of no real numbers.
+          ModelError: a value of the wrong type, a size below 1, a number that is not finite, a
+            rate outside of [0, 1), or a dtype of no real numbers.
         """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -62,6 +62,11 @@ class Model(nn.Module, kw_only=True):
             lowest = 0 if field.name in self.offsets else 1
             if type(value) is int and not lowest <= value <= _LARGEST:
                 raise self.refused(field.name, f"it must be {lowest} or more, below 2**31")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise self.refused(field.name, "it must be a finite number")
+        for name in ("norm_epsilon", "rope_base"):
+            if getattr(self, name, 1) < 0:
+                raise self.refused(name, "it must not be negative")
         for name in ("dropout_rate", "label_smoothing"):
             if not 0 <= getattr(self, name, 0) < 1:
                 raise self.refused(name, "it must be at least 0 and below 1")

@@ -11,7 +11,7 @@ import jax
 from flax import linen as nn
 
 from models.encoder_decoder import EncoderDecoder
-from models.layers.attention.positions import RelativePositionBias
+from models.layers.attention.positions import RelativePositionBias, check_buckets
 from models.layers.block import ModuleFactory, PreNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed, OutputKernel
@@ -56,6 +56,16 @@ class T5(EncoderDecoder):
     activation: Activation = nn.relu
     tied_output: bool = True
     norm_epsilon: float = 1e-6
+
+    def __post_init__(self) -> None:
+        """Checks that distances have buckets.
+
+        Raises:
+          ModelError: as every model, or the buckets cannot be divided.
+        """
+        super().__post_init__()
+        for bidirectional in (True, False):
+            check_buckets(self.num_buckets, self.max_distance, bidirectional=bidirectional)
 
     def setup(self) -> None:
         """Makes embeddings, encoder and decoder."""

@@ -4,11 +4,12 @@ Read by the `tokenizers` library (the extra `[tokenizers]`), which is imported w
 opened; `transformers` is not needed.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tasks.errors import SourceUnavailable, TaskError
@@ -26,6 +27,8 @@ _USUAL = {
     "sep_token": ("[SEP]",),
     "unk_token": ("<unk>", "[UNK]"),
 }
+# The largest published vocabularies have a million.
+_MOST_IDS = 2**24
 # GPT-2 ends each text with this token, and so reads it before the next text.
 _GPT2_END = "<|endoftext|>"
 
@@ -93,14 +96,15 @@ class TokenizerVocabulary:
                 'pip install "t5x-like[tokenizers]".'
             ) from None
         octets = self._octets
-        try:
+        with self._one_line("is not a tokenizer.json"):
             json.loads(octets)  # the library also accepts some files that are not JSON
             tokenizer = tokenizers.Tokenizer.from_str(octets.decode("utf-8"))
-        except Exception as error:  # the library raises Exception itself
+        last = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+        if last >= _MOST_IDS:
             raise TaskError(
-                f"vocabulary file '{self._file}' is not a tokenizer.json "
-                f"({str(error).strip().splitlines()[0]})."
-            ) from None
+                f"vocabulary file '{self._file}' has a token of id {last}: ids up to {_MOST_IDS} "
+                "are read, as a list of all of them is made."
+            )
         # A file can ask for either, which would cut or pad texts.
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -120,6 +124,17 @@ class TokenizerVocabulary:
                 f"{first - 1}: it has some already, or ids without a token; set extra_ids=0."
             )
         return tokenizer
+
+    @contextlib.contextmanager
+    def _one_line(self, what: str) -> Iterator[None]:
+        """What the library raises, as one line: `Exception` itself, and panics, which are none."""
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise TaskError(f"vocabulary file '{self._file}' {what} ({reason}).") from None
 
     @functools.cached_property
     def vocab_size(self) -> int:
@@ -221,18 +236,15 @@ class TokenizerVocabulary:
           TaskError: some of the text has no token, and there is no unknown token.
         """
         tokenizer = self._tokenizer
-        try:
-            return tokenizer.encode(text, add_special_tokens=False).ids
-        except Exception as error:  # the library raises Exception itself
-            raise TaskError(
-                f"vocabulary file '{self._file}' cannot encode {text[:40]!r}: "
-                f"{str(error).strip().splitlines()[0]}."
-            ) from None
+        with self._one_line(f"cannot encode {text[:40]!r}"):
+            return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids up to the first EOS, without special tokens and unused ids."""
         kept = [i for i in until_eos(ids, self.eos_id) if 0 <= i < self.vocab_size]
-        return self._tokenizer.decode(kept, skip_special_tokens=True)
+        tokenizer = self._tokenizer
+        with self._one_line(f"cannot decode {kept[:10]}"):
+            return str(tokenizer.decode(kept, skip_special_tokens=True))
 
     def spec(self) -> dict[str, Any]:
         """A description of the ids, as JSON; `sha256` is of the file's bytes, no id pads."""

@@ -57,6 +57,12 @@ def load_hf(path: str | Path) -> tuple[Model, dict[str, Any]]:
         config = json.loads(place.read_text("utf-8"))
         model_type = config["model_type"]
     except OSError as error:
+        if not directory.exists():
+            raise ModelError(
+                f"there is no directory {directory}: if it is a name on the Hugging Face Hub, "
+                f"fetch it with `hf download {directory} --local-dir DIR` and give DIR, a "
+                f"directory with {CONFIG} and safetensors."
+            ) from error
         raise ModelError(
             f"{place}: {error.strerror or error}: a directory with {CONFIG} and safetensors is "
             "needed."

@@ -19,11 +19,8 @@ class BARTFamily(Family):
         Option("vocab_size", "vocab_size"),
         Option("d_model", "embed_dim"),
         Option("encoder_ffn_dim", "mlp_dim", also=("decoder_ffn_dim",)),
-        Option(
-            "encoder_attention_heads", "num_heads",
-            also=("decoder_attention_heads", "num_attention_heads"),
-        ),
-        Option("encoder_layers", "num_encoder_layers", also=("num_hidden_layers",)),
+        Option("encoder_attention_heads", "num_heads", also=("decoder_attention_heads",)),
+        Option("encoder_layers", "num_encoder_layers"),
         Option("decoder_layers", "num_decoder_layers"),
         Option("max_position_embeddings", "max_length", 1024),
         Option("dropout", "dropout_rate", 0.1),
@@ -34,11 +31,16 @@ class BARTFamily(Family):
         "is_encoder_decoder": True,
         "tie_word_embeddings": True,
     }
+    aliases: ClassVar = {
+        "hidden_size": "d_model",
+        "num_attention_heads": "encoder_attention_heads",
+        "num_hidden_layers": "encoder_layers",
+    }
     # Dropout of more places than ours, what is only drawn in training, and options that today's
     # transformers does not read.
     neutral = (
         r"(attention|activation)_dropout|(en|de)coder_layerdrop|extra_pos_embeddings"
-        r"|normalize_embedding"
+        r"|normalize_embedding|is_decoder"
     )
     tokens: ClassVar = {
         "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2,
@@ -51,7 +53,7 @@ class BARTFamily(Family):
         for name in ("ffn_dim", "attention_heads"):
             ours, theirs = config.get(f"encoder_{name}"), config.get(f"decoder_{name}")
             if ours != theirs:
-                raise unsupported(source, f"decoder_{name}", theirs, f"the encoder's, {ours},")
+                raise unsupported(source, f"decoder_{name}", theirs, f"encoder_{name}, {ours},")
 
     def copies(self, model: BART) -> dict[str, str]:
         """The embeddings of both sides, and the output."""

@@ -4,17 +4,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from models.bert import BERT
-from models.hf.family import Config, Family, Option, unsupported
+from models.hf.family import Config, Family, Option, activation, unsupported
 from models.hf.mapping import Table, Weight, biased_linear, layer_norm
 from models.hf.tensor_files import TensorFiles
 
-# hidden_act: ours; the first of each is what we write.
-_ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-}
+# hidden_act: ours.
+_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu"}
 # A tensor by which each head is known, and the classes of transformers that have the head.
 _MASKED = ("cls.predictions.transform.dense.weight", ("BertForPreTraining", "BertForMaskedLM"))
 _PAIRS = (
@@ -54,6 +49,8 @@ class BERTFamily(Family):
         "tie_word_embeddings": True,
     }
     derived_options = ("hidden_act",)
+    # Of the pooler in files that were converted from TensorFlow's.
+    neutral = r"directionality|pooler_\w+"
     tokens: ClassVar = {"pad_token_id": 0}
     # The numbers of the positions, which older files keep.
     ignored = r"(bert\.)?embeddings\.position_ids"
@@ -69,13 +66,13 @@ class BERTFamily(Family):
     def check(self, config: Config, source: str) -> None:
         """The activation is one that we have."""
         name = config.get("hidden_act", "gelu")
-        if name not in _ACTIVATIONS:
+        if activation(name) not in _ACTIVATIONS:
             raise unsupported(source, "hidden_act", name, " or ".join(map(repr, _ACTIVATIONS)))
 
     def fields(self, config: Config) -> dict[str, Any]:
         """Our fields."""
-        activation = _ACTIVATIONS[config.get("hidden_act", "gelu")]
-        return super().fields(config) | {"activation": activation}
+        name = activation(config.get("hidden_act", "gelu"))
+        return super().fields(config) | {"activation": _ACTIVATIONS[name]}
 
     def explicit(self, model: BERT) -> dict[str, Any]:
         """The rate that None stands for."""
@@ -84,7 +81,7 @@ class BERTFamily(Family):
 
     def derived(self, model: BERT) -> dict[str, Any]:
         """Options that are not one field each."""
-        names = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
+        names = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
         return {
             "hidden_act": names[model.activation],
             "attention_probs_dropout_prob": self.explicit(model)["attention_dropout_rate"],

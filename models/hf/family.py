@@ -50,19 +50,42 @@ class Option:
         return config.get(self.theirs, self.default)
 
 
-# Options of every type that do not change what a model computes: descriptions, initial values,
-# how text is generated.
-_NEUTRAL = (
-    r"_.*|architectures|model_type|transformers_version|torch_dtype|dtype|use_cache|return_dict"
-    r"|use_return_dict|output_\w+|torchscript|use_bfloat16|gradient_checkpointing|tokenizer_class"
-    r"|prefix|name_or_path|id2label|label2id|num_labels|problem_type|finetuning_task"
-    r"|task_specific_params|chunk_size_feed_forward|init\w+|classifier_dropout|classif_dropout"
-    r"|is_encoder_decoder|(pad|bos|eos|sep|unk|mask|decoder_start|forced_[be]os)_token_id"
-    r"|(min|max)_(new_tokens|length)|do_sample|early_stopping|num_beams|num_beam_groups|temperature"
-    r"|top_k|top_p|typical_p|(repetition|length|diversity)_penalty|bad_words_ids"
-    r"|(encoder_)?no_repeat_ngram_size|num_return_sequences|return_dict_in_generate"
-    r"|remove_invalid_values|exponential_decay_length_penalty|(begin_)?suppress_tokens"
+# Options of every type that do not change what a model computes: descriptions, how a program runs,
+# initial values, heads that we do not have.
+_DESCRIPTIONS = (
+    r"_.*|architectures|model_type|transformers_version|torch_dtype|dtype|tokenizer_class|prefix"
+    r"|name_or_path|id2label|label2id|num_labels|problem_type|finetuning_task|task_specific_params"
+    r"|transformers\.js_config"
 )
+_RUNNING = (
+    r"use_cache|(use_)?return_dict|output_\w+|torchscript|use_bfloat16|gradient_checkpointing"
+    r"|chunk_size_feed_forward|(attn|experts)_implementation|tie_last_hidden_states"
+    r"|is_encoder_decoder|init\w+|classifier_dropout|classif_dropout"
+)
+# How text is generated, which a strategy says here. `TOKEN_IDS` are read all the same.
+_GENERATION = (
+    r"(pad|bos|eos|sep|unk|mask|decoder_start|forced_[be]os)_token_id"
+    r"|force_bos_token_to_be_generated|(min|max)_(new_tokens|length)|do_sample|early_stopping"
+    r"|num_beams|num_beam_groups|temperature|top_[kph]|min_p|typical_p|(epsilon|eta)_cutoff"
+    r"|((encoder_)?repetition|length|diversity)_penalty|exponential_decay_length_penalty"
+    r"|penalty_alpha|(encoder_)?no_repeat_ngram_size|bad_words_ids|force_words_ids|constraints"
+    r"|num_return_sequences|return_dict_in_generate|remove_invalid_values|renormalize_logits"
+    r"|sequence_bias|(begin_)?suppress_tokens|max_time|stop_strings|token_healing|guidance_scale"
+    r"|low_memory|dola_layers|prefill_chunk_size|max_cache_len|cache_(config|implementation)"
+    r"|(compile|continuous_batching|watermarking)_config|disable_compile|use_mtp|speculation_type"
+    r"|is_assistant|num_assistant_tokens(_schedule)?|assistant_\w+|prompt_lookup_num_tokens"
+    r"|max_matching_ngram_size|target_lookbehind"
+)
+_NEUTRAL = f"{_DESCRIPTIONS}|{_RUNNING}|{_GENERATION}"
+
+# Names of `transformers` for functions that differ by rounding alone: the first for all.
+_ACTIVATIONS = {
+    "gelu_python": "gelu",
+    **dict.fromkeys(
+        ("gelu_fast", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_accurate"), "gelu_new"
+    ),
+    "swish": "silu",
+}
 
 # Fields of every model that do not change the logits of a text: how they are computed, the loss,
 # and how a task's inputs are seen.
@@ -84,6 +107,7 @@ class Family:
       options: the options that are fields.
       fixed: options that change what is computed, with the only value that is supported;
         `transformers` takes the same where they are absent.
+      aliases: further names that `transformers` reads, each with the option that it sets.
       neutral: regular expression of further options that change nothing.
       tokens: ids with a meaning in the published vocabulary; written, and not read.
       ignored: regular expression of tensors that say nothing: constants, what is never used.
@@ -98,6 +122,7 @@ class Family:
     models: ClassVar[tuple[type[Model], ...]]
     options: ClassVar[tuple[Option, ...]]
     fixed: ClassVar[Mapping[str, Any]] = {}
+    aliases: ClassVar[Mapping[str, str]] = {}
     neutral: ClassVar[str] = ""
     tokens: ClassVar[Mapping[str, int]] = {}
     ignored: ClassVar[str] = ""
@@ -131,7 +156,7 @@ class Family:
         return {option.ours: option.value(config) for option in self.options}
 
     def check(self, config: Config, source: str) -> None:
-        """Raises `ModelError` for a value that `fixed` cannot state."""
+        """Raises `ModelError` for a value that `fixed` cannot state, `KeyError` for none."""
 
     def explicit(self, model: Any) -> dict[str, Any]:
         """Fields in which None stands for a value, with that value."""
@@ -158,6 +183,7 @@ class Family:
           ModelError: names an option that is missing, unknown, or has a value that is not
             supported.
         """
+        config = self._without_aliases(config, source)
         self._check_types(config, source)
         try:
             return self._built(config, source)
@@ -168,6 +194,18 @@ class Family:
                 f"{source}: config.json has an option whose value cannot be used: {error}."
             ) from error
 
+    def _without_aliases(self, config: Config, source: str) -> Config:
+        """The same options, each under its own name alone."""
+        named = {name: value for name, value in config.items() if name not in self.aliases}
+        for alias in self.aliases.keys() & config.keys():
+            name = self.aliases[alias]
+            if named.setdefault(name, config[alias]) != config[alias]:
+                raise ModelError(
+                    f"{source}: {alias} {config[alias]!r} and {name} {named[name]!r} of "
+                    "config.json are one option with two values: take out the wrong one."
+                )
+        return named
+
     def _check_types(self, config: Config, source: str) -> None:
         kinds = {field.name: field.type for field in dataclasses.fields(self.models[0])}
         for option in self.options:
@@ -177,9 +215,8 @@ class Family:
 
     def _built(self, config: Config, source: str) -> Model:
         for option, value in self.fixed.items():
-            if config.get(option, value) != value:
+            if not equal(config.get(option, value), value):
                 raise unsupported(source, option, config[option], repr(value))
-        self.check(config, source)
         known = {name for option in self.options for name in (option.theirs, *option.also)}
         known |= set(self.fixed) | set(self.derived_options)
         for option, value in config.items():
@@ -190,14 +227,21 @@ class Family:
                     "model computes."
                 )
         try:
+            self.check(config, source)
             kind = self.model_class(config)
             # What is published was trained to predict every token from those before it.
             fields = dict(self.fields(config))
             if issubclass(kind, DecoderOnly):
                 fields["input_attention"] = "causal"
-            return kind(**fields)
         except KeyError as error:
             raise ModelError(f"{source}: config.json lacks the option {error}.") from error
+        try:
+            return kind(**fields)
+        except ModelError as error:
+            # Which names our field, where the reader knows theirs.
+            options = [option.theirs for option in self.options if option.ours in str(error)]
+            named_ones = f"{', '.join(options)} of " if options else ""
+            raise ModelError(f"{source}: {named_ones}config.json: {error}") from error
 
     def config(self, model: Model) -> dict[str, Any]:
         """`config.json` of a model.
@@ -266,6 +310,18 @@ class Family:
 def unsupported(source: str, option: str, value: Any, accepted: str) -> ModelError:
     """The error about an option's value."""
     return ModelError(f"{source}: {option} {value!r} is not supported: only {accepted} is.")
+
+
+def activation(name: Any) -> Any:
+    """One name for all of an activation's names in `transformers`; other values as they are."""
+    return _ACTIVATIONS.get(name, name) if isinstance(name, str) else name
+
+
+def equal(found: Any, value: Any) -> bool:
+    """Whether `transformers` makes the same of both: it asks of a switch whether it is true."""
+    if isinstance(value, bool):
+        return bool(found) == value
+    return bool(activation(found) == value)
 
 
 def _fields(model: Model) -> dict[str, Any]:

@@ -6,6 +6,13 @@ from models.gpt import GPT1, GPT2
 from models.hf.family import Family, Option
 from models.hf.mapping import Table, Weight, layer_norm
 
+ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+
 
 class GPT2Family(Family):
     """GPT-2."""
@@ -31,6 +38,7 @@ class GPT2Family(Family):
         "add_cross_attention": False,
         "tie_word_embeddings": True,
     }
+    aliases = ALIASES
     neutral = r"n_ctx|summary_\w+|reorder_and_upcast_attn"
     tokens: ClassVar = {"bos_token_id": 50256, "eos_token_id": 50256}
     # The causal masks that older files keep.

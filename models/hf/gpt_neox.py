@@ -3,12 +3,12 @@
 from typing import Any, ClassVar
 
 from models.gpt_neox import GPTNeoX
-from models.hf.family import Config, Family, Option, unsupported
-from models.hf.llama import check_rope
+from models.hf.family import CONFIG, Config, Family, Option, activation, unsupported
+from models.hf.llama import rotation_of
 from models.hf.mapping import Table, Weight, biased_linear, layer_norm, linear
 
-# hidden_act: whether it is the approximation by tanh; the first of each is what we write.
-_APPROXIMATE = {"gelu": False, "gelu_fast": True, "gelu_new": True}
+# hidden_act: whether it is the approximation by tanh.
+_APPROXIMATE = {"gelu": False, "gelu_new": True}
 _BASE = 10_000.0
 _PCT = 0.25
 
@@ -36,6 +36,7 @@ class GPTNeoXFamily(Family):
     derived_options = (
         "hidden_act", "rotary_pct", "rotary_emb_base", "rope_scaling", "rope_parameters",
     )  # fmt: skip
+    neutral = "is_decoder"
     tokens: ClassVar = {"bos_token_id": 0, "eos_token_id": 0}
     # Older files keep causal masks and the frequencies of the rotation.
     ignored = r"gpt_neox\.layers\.\d+\.attention\.((masked_)?bias|rotary_emb\.inv_freq)"
@@ -43,17 +44,16 @@ class GPTNeoXFamily(Family):
     def check(self, config: Config, source: str) -> None:
         """The activation is a GELU, and the rotation the plain one."""
         name = config.get("hidden_act", "gelu")
-        if name not in _APPROXIMATE:
+        if activation(name) not in _APPROXIMATE:
             raise unsupported(source, "hidden_act", name, " or ".join(map(repr, _APPROXIMATE)))
-        for option in ("rope_scaling", "rope_parameters"):
-            check_rope(config.get(option), option, source, also=("partial_rotary_factor",))
+        rotation_of(config, source)
 
     def fields(self, config: Config) -> dict[str, Any]:
         """Our fields; transformers 5 keeps the rotation's in an object of their own."""
-        rope: Config = config.get("rope_parameters") or {}
+        rope = rotation_of(config, CONFIG)
         base = rope.get("rope_theta", config.get("rotary_emb_base", _BASE))
         return super().fields(config) | {
-            "approximate_gelu": _APPROXIMATE[config.get("hidden_act", "gelu")],
+            "approximate_gelu": _APPROXIMATE[activation(config.get("hidden_act", "gelu"))],
             "rotary_pct": rope.get("partial_rotary_factor", config.get("rotary_pct", _PCT)),
             "rope_base": float(base),
         }
@@ -64,9 +64,9 @@ class GPTNeoXFamily(Family):
 
     def derived(self, model: GPTNeoX) -> dict[str, Any]:
         """Options that are not one field each; the rotation's for both forms of the file."""
-        names = {approximate: name for name, approximate in reversed(_APPROXIMATE.items())}
         return {
-            "hidden_act": names[model.approximate_gelu],
+            # The 20B's own name of the approximation.
+            "hidden_act": "gelu_fast" if model.approximate_gelu else "gelu",
             "intermediate_size": self.explicit(model)["mlp_dim"],
             "rotary_pct": model.rotary_pct,
             "rotary_emb_base": model.rope_base,

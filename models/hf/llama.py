@@ -1,14 +1,15 @@
 """LLaMA in Hugging Face's form, `model_type` "llama"."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from models.errors import ModelError
-from models.hf.family import Config, Family, Option, unsupported
+from models.hf.family import CONFIG, Config, Family, Option, unsupported
 from models.hf.mapping import Table, Weight, linear
 from models.llama import LLaMA, swiglu_dim
 
 _BASE = 10_000.0
+_OBJECTS = ("rope_scaling", "rope_parameters")
 
 
 class LLaMAFamily(Family):
@@ -23,17 +24,17 @@ class LLaMAFamily(Family):
         Option("hidden_size", "embed_dim"),
         Option("num_attention_heads", "num_heads"),
         Option("num_hidden_layers", "num_layers"),
+        Option("intermediate_size", "mlp_dim"),
         Option("num_key_value_heads", "num_kv_heads", None),
         Option("max_position_embeddings", "max_length", 2048),
         Option("rms_norm_eps", "norm_epsilon", 1e-6),
         Option("tie_word_embeddings", "tied_output", False),
     )
     fixed: ClassVar = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
-    derived_options = (
-        "intermediate_size", "head_dim", "rope_theta", "rope_scaling", "rope_parameters",
-    )  # fmt: skip
-    # The last splits products into parts, for the sake of tensor parallelism.
-    neutral = r"attention_dropout|pretraining_tp"
+    derived_options = ("head_dim", "rope_theta", "rope_scaling", "rope_parameters")
+    # `pretraining_tp` splits products into parts, for the sake of tensor parallelism; the others
+    # say what the file itself is.
+    neutral = r"attention_dropout|pretraining_tp|max_sequence_length|is_llama_config"
     tokens: ClassVar = {"bos_token_id": 1, "eos_token_id": 2}
     # Older files keep the frequencies of the rotation.
     ignored = r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
@@ -42,18 +43,16 @@ class LLaMAFamily(Family):
 
     def check(self, config: Config, source: str) -> None:
         """The rotation is the plain one, of whole heads that divide the model evenly."""
-        for option in ("rope_scaling", "rope_parameters"):
-            check_rope(config.get(option), option, source)
-        if "hidden_size" in config and "num_attention_heads" in config:
-            even = config["hidden_size"] // config["num_attention_heads"]
-            if config.get("head_dim") not in (None, even):
-                raise unsupported(source, "head_dim", config["head_dim"], f"{even}")
+        rotation_of(config, source, partial=False)
+        size, heads = config["hidden_size"], config["num_attention_heads"]
+        if heads and config.get("head_dim") not in (None, size // heads):
+            even = f"hidden_size over num_attention_heads, {size // heads},"
+            raise unsupported(source, "head_dim", config["head_dim"], even)
 
     def fields(self, config: Config) -> dict[str, Any]:
         """Our fields; transformers 5 keeps the rotation's in an object of their own."""
-        rope: Config = config.get("rope_parameters") or {}
+        rope = rotation_of(config, CONFIG, partial=False)
         return super().fields(config) | {
-            "mlp_dim": config["intermediate_size"],
             "rope_base": float(rope.get("rope_theta", config.get("rope_theta") or _BASE)),
         }
 
@@ -94,20 +93,31 @@ class LLaMAFamily(Family):
         return table if model.tied_output else [*table, linear("output", "lm_head")]
 
 
-def check_rope(found: Any, option: str, source: str, also: Collection[str] = ()) -> None:
-    """Raises `ModelError` for a rotation that is not the plain one.
+def rotation_of(config: Config, source: str, partial: bool = True) -> Config:
+    """The object in which a file keeps its rotation, or an empty one.
+
+    transformers 5 calls it `rope_parameters`, and reads the older `rope_scaling` in its place
+    where that is there; both may hold the base.
 
     Args:
-      found: the option's value.
-      option: its name.
+      config: of config.json.
       source: where it comes from, for errors.
-      also: keys that the family reads besides the base.
+      partial: whether the family can turn a part of each head.
+
+    Raises:
+      ModelError: the rotation is not the plain one, or two objects say different things.
     """
-    if found is None:
-        return
-    if not isinstance(found, Mapping):
-        raise ModelError(f"{source}: {option} {found!r} is not an object.")
-    kind = found.get("rope_type", found.get("type", "default"))
-    more = set(found) - {"rope_type", "type", "rope_theta", *also}
-    if kind != "default" or any(found[name] for name in more):
-        raise unsupported(source, option, dict(found), "the type 'default', with a rope_theta,")
+    objects = {name: config[name] for name in _OBJECTS if config.get(name)}
+    for option, found in objects.items():
+        if not isinstance(found, Mapping):
+            raise ModelError(f"{source}: {option} {found!r} is not an object.")
+        if found.get("rope_type", found.get("type", "default")) != "default":
+            raise unsupported(source, option, dict(found), "the type 'default', with a rope_theta,")
+        if not partial and found.get("partial_rotary_factor", 1) != 1:
+            raise unsupported(source, option, dict(found), "a partial_rotary_factor of 1")
+    if len(objects) == 2 and objects["rope_scaling"] != objects["rope_parameters"]:
+        raise ModelError(
+            f"{source}: rope_scaling and rope_parameters of config.json are one option with two "
+            "values: take out the wrong one."
+        )
+    return next(iter(objects.values()), {})

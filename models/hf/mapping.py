@@ -145,8 +145,8 @@ def filled(model: Model, table: Table, tensors: TensorFiles, source: str) -> dic
       The tree, float32.
 
     Raises:
-      ModelError: a tensor is missing, is left over, has the wrong shape, or is not zero where
-        it must be.
+      ModelError: a tensor is missing, is left over, has the wrong shape or dtype, is not zero
+        where it must be, or has numbers that are not finite.
     """
     shapes = parameter_shapes(model)
     table = [entry for entry in table if isinstance(entry, Zeros) or not entry.copy]
@@ -165,6 +165,11 @@ def filled(model: Model, table: Table, tensors: TensorFiles, source: str) -> dic
                 f"{source}: tensor {name!r} has shape {tensors.shape(name)}, where config.json "
                 f"asks for {shape}."
             )
+        if not tensors.is_weight(name):
+            raise ModelError(
+                f"{source}: tensor {name!r} has the dtype {tensors[name].dtype}: weights are "
+                "floating-point numbers; convert a quantized checkpoint first."
+            )
         if name in zeros and np.any(tensors[name]):
             raise ModelError(f"{source}: tensor {name!r} is not zero: only zero is read.")
     params: dict[str, Any] = {}
@@ -175,6 +180,9 @@ def filled(model: Model, table: Table, tensors: TensorFiles, source: str) -> dic
         target = _aligned_empty(shapes[weight.ours])
         for index, name in weight.places(target.shape):
             weight.read(tensors[name], target[index])
+            # The sum is not finite where a number is not, and needs no memory beside it.
+            if not np.isfinite(np.sum(target[index], dtype=np.float64)):
+                raise ModelError(f"{source}: tensor {name!r} has numbers that are not finite.")
         _put(params, weight.ours.split("/"), target)
     return params
 

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from models.gpt import GPT1
 from models.hf.family import Family, Option
-from models.hf.gpt2 import attention_and_mlp, explicit
+from models.hf.gpt2 import ALIASES, attention_and_mlp, explicit
 from models.hf.mapping import Table, Weight, layer_norm
 
 
@@ -26,6 +26,7 @@ class GPT1Family(Family):
     )
     # This type's "gelu" is the approximation by tanh.
     fixed: ClassVar = {"afn": "gelu", "tie_word_embeddings": True}
+    aliases = ALIASES
     neutral = r"n_ctx|n_special|predict_special_tokens|summary_\w+"
     # The causal masks and positions that older files keep.
     ignored = r"transformer\.(h\.\d+\.attn\.bias|position_ids)"

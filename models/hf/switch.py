@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from models.field_checks import is_of
 from models.hf import t5
 from models.hf.family import Config, Family, Option, unsupported
 from models.hf.mapping import Table, Weight, linear
@@ -36,14 +37,17 @@ class SwitchFamily(Family):
         "dense_act_fn": "relu",
         "router_bias": False,
         "router_dtype": "float32",
-        "router_ignore_padding_tokens": False,
     }
+    aliases = t5.ALIASES
     derived_options = (
         "expert_capacity", "num_sparse_encoder_layers", "num_sparse_decoder_layers",
         "encoder_sparse_step", "decoder_sparse_step",
     )  # fmt: skip
-    # Whether probabilities are output too, and names that the first files have.
-    neutral = r"add_router_probs|n_positions|feed_forward_proj|is_gated_act|router_type"
+    # What transformers reads nowhere, and whether it outputs probabilities too.
+    neutral = (
+        r"add_router_probs|router_ignore_padding_tokens|n_positions|feed_forward_proj"
+        r"|is_gated_act|router_type|is_decoder|add_cross_attention"
+    )
     tokens: ClassVar = t5.TOKENS
     ignored = t5.UNUSED
     # Dropout is drawn in training alone.
@@ -51,16 +55,25 @@ class SwitchFamily(Family):
 
     def check(self, config: Config, source: str) -> None:
         """The experts stand in every layer, or in every second, and in both sides alike."""
+        capacity = config.get("expert_capacity", 64)
+        if not is_of(capacity, int) or capacity < 1:
+            raise unsupported(source, "expert_capacity", capacity, "a whole number from 1 on")
         distances: list[int] = []
         for layers, sparse in _SIDES:
             number = config.get(sparse, 3)
+            if not is_of(number, int) or number < 1:
+                raise unsupported(source, sparse, number, "a whole number from 1 on")
             allowed = [config[layers] // every for every in distances or _DISTANCES]
             if number not in allowed or config[layers] % number:
                 shown = " or ".join(map(str, allowed))
+                both = "" if layers == "num_layers" else " and the encoder's num_layers"
                 raise unsupported(
-                    source, sparse, number, f"{shown}, with {layers} {config[layers]},"
+                    source, sparse, number, f"{shown}, with {layers} {config[layers]}{both},"
                 )
             distances.append(config[layers] // number)
+        for step in ("encoder_sparse_step", "decoder_sparse_step"):
+            if config.get(step, distances[0]) != distances[0]:
+                raise unsupported(source, step, config[step], f"{distances[0]}, as the layers say,")
 
     def fields(self, config: Config) -> dict[str, Any]:
         """Our fields."""

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from models.hf.family import Config, Family, Option, unsupported
+from models.hf.family import Config, Family, Option, equal, unsupported
 from models.hf.mapping import Table, Weight, linear
 from models.hf.tensor_files import TensorFiles
 from models.layers.mlps import GatedMLP
@@ -20,12 +20,21 @@ OPTIONS = (
     Option("layer_norm_epsilon", "norm_epsilon", 1e-6),
     Option("dropout_rate", "dropout_rate", 0.1),
 )
+ALIASES = {
+    "hidden_size": "d_model",
+    "num_attention_heads": "num_heads",
+    "num_hidden_layers": "num_layers",
+}
 TOKENS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
 # A table of cross-attention that was never used.
 UNUSED = r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight"
 # feed_forward_proj: our class, and the activation that transformers derives from it. Its "gelu"
 # after "gated-" is the approximation by tanh.
-_MLPS: dict[str, tuple[type[T5], str]] = {"relu": (T5, "relu"), "gated-gelu": (T5_1_1, "gelu_new")}
+_MLPS: dict[str, tuple[type[T5], str]] = {
+    "relu": (T5, "relu"),
+    "gated-gelu": (T5_1_1, "gelu_new"),
+    "gated-gelu_new": (T5_1_1, "gelu_new"),
+}
 
 
 class T5Family(Family):
@@ -40,7 +49,8 @@ class T5Family(Family):
         "num_decoder_layers", "feed_forward_proj", "dense_act_fn", "is_gated_act",
         "scale_decoder_outputs", "tie_word_embeddings",
     )  # fmt: skip
-    neutral = "n_positions"
+    aliases: ClassVar = {**ALIASES, "head_dim": "d_kv"}
+    neutral = "n_positions|is_decoder"
     tokens = TOKENS
     ignored = UNUSED
 
@@ -50,10 +60,11 @@ class T5Family(Family):
 
     def fields(self, config: Config) -> dict[str, Any]:
         """Our fields; until transformers 5 one option said whether to share and to scale."""
+        decoder = config.get("num_decoder_layers")
         scaled = config.get("scale_decoder_outputs", config.get("tie_word_embeddings") is not False)
         return super().fields(config) | {
-            "num_decoder_layers": config.get("num_decoder_layers") or config["num_layers"],
-            "tied_output": scaled,
+            "num_decoder_layers": config["num_layers"] if decoder is None else decoder,
+            "tied_output": bool(scaled),
         }
 
     def check(self, config: Config, source: str) -> None:
@@ -61,9 +72,11 @@ class T5Family(Family):
         name = config.get("feed_forward_proj", "relu")
         if name not in _MLPS:
             raise unsupported(source, "feed_forward_proj", name, " or ".join(map(repr, _MLPS)))
-        activation = _MLPS[name][1]
-        if config.get("dense_act_fn", activation) != activation:
-            raise unsupported(source, "dense_act_fn", config["dense_act_fn"], repr(activation))
+        expected = {"dense_act_fn": _MLPS[name][1], "is_gated_act": name.startswith("gated-")}
+        for option, value in expected.items():
+            if not equal(config.get(option, value), value):
+                accepted = f"{value!r}, as feed_forward_proj {name!r} says,"
+                raise unsupported(source, option, config[option], accepted)
 
     def derived(self, model: T5) -> dict[str, Any]:
         """Options that are not one field each."""

@@ -27,8 +27,15 @@ INDEX = "model.safetensors.index.json"
 # What `save_pretrained` takes as the largest file since transformers 4.
 MAX_FILE_BYTES = 5_000_000_000
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
-# Of causal masks and of the numbers of positions, which older files keep and nobody reads.
-_BUFFER_DTYPES = {"BOOL": np.bool_, "U8": np.uint8, "I64": np.int64}
+# Of causal masks and of the numbers of positions, which older files keep and nobody reads, and of
+# quantized weights, which are refused by name.
+_OTHER_DTYPES: dict[str, Any] = {
+    "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "U16": np.uint16, "I16": np.int16,
+    "U32": np.uint32, "I32": np.int32, "U64": np.uint64, "I64": np.int64,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2,
+}  # fmt: skip
+# More axes than any weight has, and more numbers than any file holds.
+_MOST_AXES, _MOST_NUMBERS = 8, 2**48
 _CODES = {np.dtype(dtype): code for code, dtype in _DTYPES.items()}
 WRITTEN_DTYPES = ("float32", "bfloat16", "float16")
 
@@ -62,7 +69,12 @@ class TensorFiles(Mapping[str, np.ndarray]):
         """
         self._places: dict[str, _Place] = {}
         for path in _files(Path(directory)):
-            self._places |= _places(path)
+            places = _places(path)
+            for name in places.keys() & self._places.keys():
+                raise ModelError(
+                    f"tensor {name!r} is in two files, {self._places[name].path} and {path}."
+                )
+            self._places |= places
 
     def __getitem__(self, name: str) -> np.ndarray:
         place = self._places[name]
@@ -79,6 +91,10 @@ class TensorFiles(Mapping[str, np.ndarray]):
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape, without mapping it."""
         return self._places[name].shape
+
+    def is_weight(self, name: str) -> bool:
+        """Whether a tensor holds floating-point numbers that can be read as weights."""
+        return self._places[name].dtype in _CODES
 
     def rename(self, old: str, new: str) -> None:
         """Lets a tensor be known by another name."""
@@ -139,9 +155,11 @@ def _places(path: Path) -> dict[str, _Place]:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > size:
                 raise ValueError("a header beyond the end of the file")
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(length), object_pairs_hook=_once)
         header.pop("__metadata__", None)
-        return {name: _place(path, 8 + length, size, entry) for name, entry in header.items()}
+        places = {name: _place(path, 8 + length, size, entry) for name, entry in header.items()}
+        _check_apart(places)
+        return places
     except (
         OSError,
         ValueError,
@@ -153,18 +171,50 @@ def _places(path: Path) -> dict[str, _Place]:
         RecursionError,
         struct.error,
     ) as error:
-        raise ModelError(f"{path} is not a safetensors file of floating-point tensors.") from error
+        reason = f" ({error})" if isinstance(error, _Malformed) else ""
+        raise ModelError(f"{path} is not a safetensors file{reason}.") from error
+
+
+class _Malformed(ValueError):
+    """A header that says what cannot be, in words for the user."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, in which a name may stand once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Malformed(f"{twice!r} stands in its header twice")
+    return found
+
+
+def _check_apart(places: Mapping[str, _Place]) -> None:
+    """Refuses tensors that share bytes: one of the two is not what was saved."""
+    end, last = 0, ""
+    for name, place in sorted(places.items(), key=lambda item: (item[1].offset, item[0])):
+        size = math.prod(place.shape) * place.dtype.itemsize
+        if size and place.offset < end:
+            raise _Malformed(f"tensors {last!r} and {name!r} share bytes")
+        if size:
+            end, last = place.offset + size, name
 
 
 def _place(path: Path, start: int, size: int, entry: Mapping[str, Any]) -> _Place:
     first, last = entry["data_offsets"]
-    dtype = np.dtype({**_DTYPES, **_BUFFER_DTYPES}[entry["dtype"]])
-    if not all(type(n) is int and n >= 0 for n in (first, last, *entry["shape"])):
-        raise ValueError("a size that is no whole number")
+    code = entry["dtype"]
+    if not isinstance(code, str) or code not in {**_DTYPES, **_OTHER_DTYPES}:
+        raise _Malformed(f"the dtype {code!r} of a tensor is not known")
+    dtype = np.dtype({**_DTYPES, **_OTHER_DTYPES}[code])
+    sizes = (first, last, *entry["shape"])
+    if not all(type(n) is int and 0 <= n <= _MOST_NUMBERS for n in sizes):
+        raise _Malformed("a tensor's size is no whole number, or beyond all measure")
+    if len(entry["shape"]) > _MOST_AXES:
+        raise _Malformed(f"a tensor has {len(entry['shape'])} axes")
     if not 0 <= first <= last <= size - start:
-        raise ValueError("a tensor beyond the end of the file")
+        raise _Malformed("a tensor ends beyond the end of the file")
     if last - first != math.prod(entry["shape"]) * dtype.itemsize:
-        raise ValueError("a tensor whose place and shape disagree")
+        raise _Malformed("a tensor's place and shape disagree")
     return _Place(path, start + first, dtype, tuple(entry["shape"]))
 
 

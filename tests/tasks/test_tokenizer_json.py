@@ -192,6 +192,35 @@ def test_a_file_that_is_no_tokenizer_is_one_clear_line(tmp_path, content):
     assert raised.value.exit_code == 2 and "\n" not in str(raised.value)
 
 
+def edited(directory, tmp_path, change):
+    """Another file, whose content `change` has edited."""
+    content = json.loads((directory / "tokenizer.json").read_text())
+    change(content)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    return TokenizerVocabulary(str(tmp_path))
+
+
+def test_a_pattern_that_never_ends_is_one_line(gpt2_directory, tmp_path):
+    """The library panics, which is no `Exception` of Python's."""
+    pattern = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated"}
+    vocabulary = edited(
+        gpt2_directory,
+        tmp_path,
+        lambda file: file.update(pre_tokenizer=pattern | {"invert": False}),
+    )
+    with pytest.raises(TaskError, match=r"cannot encode 'aaaa.* \(.*retry-limit"):
+        vocabulary.encode("a" * 40 + "b")
+
+
+def test_an_id_beyond_all_measure_is_named_before_a_list_is_made(gpt2_directory, tmp_path):
+    def change(file):
+        token = file["added_tokens"][0]
+        token["id"] = file["model"]["vocab"][token["content"]] = 4_000_000_000
+
+    with pytest.raises(TaskError, match="has a token of id 4000000000"):
+        _ = edited(gpt2_directory, tmp_path, change).vocab_size
+
+
 def test_what_is_missing_is_named(gpt2_directory, tmp_path, monkeypatch):
     with pytest.raises(SourceUnavailable, match=r"'nowhere/tokenizer\.json' not found"):
         TokenizerVocabulary("nowhere/tokenizer.json").encode("a")

@@ -88,7 +88,16 @@ class Attention(nn.Module):
     dtype: str = "float32"
 
     def setup(self) -> None:
-        """Makes the projections."""
+        """Makes the projections.
+
+        Raises:
+          ModelError: the heads of queries cannot share those of keys evenly.
+        """
+        if self.num_heads % self.kv_heads:
+            raise ModelError(
+                f"num_kv_heads {self.kv_heads} does not divide num_heads {self.num_heads}, which "
+                f"share them: choose a divisor of {self.num_heads}."
+            )
         projection = functools.partial(Linear, use_bias=self.use_bias, dtype=self.dtype)
         joined = ("embed", "joined_kv")
         # One shared head cannot be divided among devices.

@@ -56,6 +56,25 @@ def relative_position_bucket(
     return (first + jnp.where(behind < exact, behind, ranged)).astype(jnp.int32)
 
 
+def check_buckets(num_buckets: int, max_distance: int, *, bidirectional: bool) -> None:
+    """Checks that `relative_position_bucket` can divide the distances; its arguments.
+
+    Raises:
+      ModelError: too few buckets, or a distance within those that have a bucket each.
+    """
+    exact = num_buckets // (4 if bidirectional else 2)
+    if exact < 1:
+        raise ModelError(
+            f"num_buckets is {num_buckets}: relative positions need {4 if bidirectional else 2} or "
+            "more, half of them for one distance each."
+        )
+    if max_distance <= exact:
+        raise ModelError(
+            f"max_distance is {max_distance}: it must be above {exact}, since {exact} of "
+            f"num_buckets {num_buckets} stand for one distance each."
+        )
+
+
 def spread_diagonals(values_hn: jax.Array, num_queries: int, num_keys: int) -> jax.Array:
     """The matrix that is constant along its diagonals.
 

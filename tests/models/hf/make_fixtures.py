@@ -246,10 +246,28 @@ def _encoded(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, 
 
 
 @torch.no_grad()
+def forward(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> np.ndarray:
+    """Logits of the decoder, or of an encoder's hidden tokens."""
+    if model.config.model_type in ENCODERS:
+        return _encoded(model, batch)["token_logits"]
+    decoder = torch.tensor(batch["decoder_input_tokens"])
+    if model.config.is_encoder_decoder:
+        encoder = torch.tensor(batch["encoder_input_tokens"])
+        mask = (encoder != 0).long()
+        found = model(input_ids=encoder, attention_mask=mask, decoder_input_ids=decoder)
+    else:
+        mask = torch.tensor(batch["decoder_segment_ids"])
+        positions = torch.tensor(batch["decoder_positions"])
+        found = model(input_ids=decoder, attention_mask=mask, position_ids=positions)
+    return found.logits.numpy()
+
+
+@torch.no_grad()
 def reference(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Logits and greedy continuations of `transformers`; of an encoder what its heads give."""
     if model.config.model_type in ENCODERS:
         return _encoded(model, batch)
+    logits = forward(model, batch)
     decoder = torch.tensor(batch["decoder_input_tokens"])
     greedy = {"do_sample": False, "max_new_tokens": NEW_TOKENS}
     # Nothing ends early.
@@ -257,15 +275,12 @@ def reference(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str,
     if model.config.is_encoder_decoder:
         encoder = torch.tensor(batch["encoder_input_tokens"])
         mask = (encoder != 0).long()
-        logits = model(input_ids=encoder, attention_mask=mask, decoder_input_ids=decoder).logits
         tokens = model.generate(encoder, attention_mask=mask, pad_token_id=0, **greedy)[:, 1:]
     else:
         mask = torch.tensor(batch["decoder_segment_ids"])
-        positions = torch.tensor(batch["decoder_positions"])
-        logits = model(input_ids=decoder, attention_mask=mask, position_ids=positions).logits
         tokens = model.generate(decoder, attention_mask=mask, pad_token_id=0, **greedy)
         tokens = tokens[:, decoder.shape[1] :]
-    return {"logits": logits.numpy(), "tokens": tokens.numpy()}
+    return {"logits": logits, "tokens": tokens.numpy()}
 
 
 # Names in files, where transformers has others for what it has loaded.

@@ -191,7 +191,6 @@ def test_errors_name_the_tensor_or_the_option(tmp_path):
         ("gpt2", "quantization_config", {"bits": 4}),
         ("t5_1_0", "feed_forward_proj", "gated-silu"),
         ("t5_1_1", "dense_act_fn", "gelu"),
-        ("t5_1_0", "is_decoder", True),
         ("t5_1_0", "some_later_option", 0.5),
         ("openai_gpt", "afn", "relu"),
         ("bart", "activation_function", "gelu_new"),

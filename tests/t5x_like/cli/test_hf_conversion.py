@@ -200,7 +200,7 @@ def test_mistakes_are_one_line_and_leave_nothing(imported, source, tmp_path, cap
             ["import-hf", str(other), new],
             "tokenizer.json' is not a tokenizer's configuration: TypeError",
         ),
-        (["import-hf", str(tmp_path / "nothing"), new], "config.json: No such file"),
+        (["import-hf", str(tmp_path / "nothing"), new], "there is no directory"),
         (["import-hf", str(broken), new], "is missing"),
         (["import-hf", str(small), new], "has 126 ids, but the model has 80"),
         (["import-hf", str(source), f"--out={imported}"], "is there already"),
