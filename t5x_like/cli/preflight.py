@@ -21,17 +21,22 @@ from t5x_like.data import (
     packs,
 )
 from t5x_like.errors import UserError
+from t5x_like.host import files
 from t5x_like.partitioning import path_name, split_boxes
 from t5x_like.protocols import Model, Task
+from t5x_like.training import identity
 from t5x_like.training.run import TrainingPlan
 
 
 def check(plan: TrainingPlan) -> None:
-    """Compares model, mesh, lengths, vocabulary and initial checkpoint; reads no data.
+    """Compares model, mesh, lengths, vocabulary, MODEL_DIR and initial checkpoint; reads no data.
 
     Raises:
-      UserError: two of them do not go together.
+      UserError: two of them do not go together, or MODEL_DIR holds another run.
     """
+    identity.check(
+        files.location(plan.model_dir), plan.described(), allow_change=plan.allow_config_change
+    )
     _check_start(plan)
     for config in (plan.dataset, *plan.validation):
         plan.partitioner.check_rows(config.batch_size)

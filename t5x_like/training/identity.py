@@ -113,19 +113,28 @@ def read(directory: epath.Path) -> RunIdentity | None:
     """What `write` has written, if it has.
 
     Raises:
-      UserError: the file is damaged.
+      UserError: the file is damaged, or is no file.
     """
     path = directory / FILE
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text())
-        return RunIdentity(dict(found["identity"]), dict(found["settings"]))
-    except (ValueError, KeyError, TypeError) as error:
+        found = json.loads(files.read_whole(path))
+        parts = [_text_by_name(found[part]) for part in ("identity", "settings")]
+    except UserError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"'{path}' is damaged ({type(error).__name__}): delete it to continue the run "
             "without comparing its configuration."
         ) from error
+    return RunIdentity(*parts)
+
+
+def _text_by_name(found: Any) -> Description:
+    if not all(isinstance(text, str) for pair in found.items() for text in pair):
+        raise TypeError
+    return dict(found)
 
 
 def write(directory: epath.Path, identity: RunIdentity) -> None:

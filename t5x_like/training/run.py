@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from t5x_like import anomalies, checkpoints, inspection
+from t5x_like import anomalies, checkpoints
 from t5x_like.anomalies import Anomaly, Restore
 from t5x_like.checkpoints import Branch, Checkpointer, Damaged, InitialCheckpoint
 from t5x_like.cost import flops
@@ -17,15 +17,14 @@ from t5x_like.data import merge_states, open_dataset
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.evaluation.loss import measure, summary_of
-from t5x_like.host import disk_space, files
 from t5x_like.host.progress import duration
 from t5x_like.protocols import Metrics, Params
-from t5x_like.training import identity
 from t5x_like.training import state as train_state
 from t5x_like.training import summary as run_summary
 from t5x_like.training.batches import FedBatch, check_batch
 from t5x_like.training.frozen import load_frozen
 from t5x_like.training.metrics_log import MetricsLog
+from t5x_like.training.model_dir import ModelDir
 from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.progress import Progress
 from t5x_like.training.state import TrainState, initial_carry
@@ -50,6 +49,10 @@ class TrainingRun:
       plan: as given.
       start: the step from which training resumes; known after `resume`.
       progress: where a person sees it; there after `begin`.
+
+    Raises:
+      UserError: MODEL_DIR is in use, holds another run, or cannot be written; or the data cannot
+        be read.
     """
 
     def __init__(self, plan: TrainingPlan, label: str = "", *, guarded: bool = False) -> None:
@@ -58,11 +61,24 @@ class TrainingRun:
         self.progress: Progress
         self._label = label
         self._policy = plan.anomaly_policy if guarded else None
-        self._identity = plan.described()
         self._notes: list[str] = []
         self._fed: collections.deque[FedBatch] = collections.deque(maxlen=_KEPT_BATCHES)
         self._measured: dict[int, dict[str, float]] = {}
         self._returns = 0
+        # Before anything of another run can be read, written or cleaned up.
+        self._model_dir = ModelDir(plan)
+        try:
+            self._open()
+        except BaseException:
+            self._model_dir.close()
+            raise
+
+    def _open(self) -> None:
+        plan, changes = self.plan, self._model_dir.changes
+        if changes.refused:
+            self._note(f"warning: resumes as another run: {'; '.join(changes.refused)}")
+        if changes.harmless:
+            self._note(f"changed since the last start: {'; '.join(changes.harmless)}")
         shard_index, shard_count = plan.partitioner.data_shard()
         self._iterator = open_dataset(
             plan.dataset,
@@ -70,13 +86,10 @@ class TrainingRun:
             shard_index=shard_index,
             shard_count=shard_count,
         )
-        self._directory = files.location(plan.model_dir)
-        files.make_writable(self._directory, "MODEL_DIR", jax.process_index())
         self._checkpointer = Checkpointer(plan.model_dir, plan.checkpoint_policy)
         for name in self._checkpointer.unfinished:
             self._notes.append(f"warning: checkpoint '{name}' was not finished, and is skipped")
         self._origin = ""
-        self._became_another = False
         self._restored: dict[str, Any] = {}  # metadata of the checkpoint
         self._sums: StepMetrics
         self._log: MetricsLog | None = None
@@ -118,7 +131,7 @@ class TrainingRun:
           create: makes a fresh state from a seed; `train_state.create_state` when None.
 
         Raises:
-          UserError: the run in MODEL_DIR is another one, or the checkpoint does not fit.
+          UserError: the checkpoint does not fit.
           Damaged: the checkpoint cannot be read, or is not what was saved.
         """
         plan = self.plan
@@ -144,8 +157,6 @@ class TrainingRun:
     def _resumed(self, step: int | None, create: Callable[[int], TrainState] | None) -> TrainState:
         plan = self.plan
         source = plan.initial_checkpoint
-        if step:
-            self._became_another |= self._compare_with_last_start()
         if step or isinstance(source, Branch):
             target = train_state.abstract_state(
                 plan.model, plan.optimizer, plan.partitioner
@@ -161,7 +172,7 @@ class TrainingRun:
                 self.start = source.step
                 self._origin = f"step {source.step} of {source.model_dir}"
                 state, position, metadata = checkpoints.branch_state(source, target)
-            may_begin_again = self._became_another or plan.allow_config_change
+            may_begin_again = bool(self._model_dir.changes.refused) or plan.allow_config_change
             self._set_position(position, may_begin_again)
             self._restored = metadata
             return state
@@ -175,17 +186,6 @@ class TrainingRun:
         if create is not None:
             return create(plan.seed)
         return train_state.create_state(plan.model, plan.optimizer, plan.partitioner, plan.seed)
-
-    def _compare_with_last_start(self) -> bool:
-        """Says what has changed; whether it makes this another run."""
-        changes = identity.check(
-            self._directory, self._identity, allow_change=self.plan.allow_config_change
-        )
-        if changes.refused:
-            self._note(f"warning: resumes as another run: {'; '.join(changes.refused)}")
-        if changes.harmless:
-            self._note(f"changed since the last start: {'; '.join(changes.harmless)}")
-        return bool(changes.refused)
 
     def _set_position(self, position: Mapping[str, Any], may_begin_again: bool) -> None:
         try:
@@ -210,19 +210,8 @@ class TrainingRun:
         summary = run_summary.text(plan, self._origin, self.start, peak)
         for line in (summary, *self._notes):
             self.progress.say(line)
-        if primary:
-            with disk_space.explained(self._directory):
-                self._write_description(summary)
+        self._model_dir.describe(summary)
         self._open_log(peak)
-
-    def _write_description(self, summary: str) -> None:
-        plan = self.plan
-        identity.write(self._directory, self._identity)
-        if plan.config_text is not None:
-            files.write_whole(self._directory / "config.gin", plan.config_text())
-        tree = inspection.parameter_tree(plan.model, plan.partitioner)
-        text = f"{summary}\n\n{inspection.parameter_table(tree)}\n"
-        files.write_whole(self._directory / "model-info.txt", text)
 
     def _open_log(self, peak: Peak) -> None:
         plan = self.plan
@@ -285,6 +274,7 @@ class TrainingRun:
     def save(self, step: int, state: TrainState) -> None:
         """Writes a checkpoint; returns when the state may change."""
         measured = self._measured.pop(step, {})
+        self._model_dir.require()
         with self._advised(), self._sums.pause():
             position = merge_states(gather_json(self._iterator.get_state()))
             self._checkpointer.save(state, step, position, self._metadata(state), measured)
@@ -349,7 +339,12 @@ class TrainingRun:
         if isinstance(reaction, Restore) and self._returns < reaction.most:
             return self._go_back(anomaly, reaction, fed, state)
         dump = anomalies.keep_batch(
-            self._directory, anomaly.step, fed.batch, fed.position, state, self._metadata(state)
+            self._model_dir.path,
+            anomaly.step,
+            fed.batch,
+            fed.position,
+            state,
+            self._metadata(state),
         )
         raise Diverged(
             f"{anomaly} at step {anomaly.step}: load_run('{dump}') opens the state before it and "
@@ -378,13 +373,15 @@ class TrainingRun:
     # -- The end ---------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Waits for what is being written, and ends the background threads."""
-        self._iterator.close()
-        self._checkpointer.close()
-        if self._log:
-            self._log.close()
-        if hasattr(self, "progress"):
-            self.progress.close()
+        """Waits for what is being written, ends the background threads, and unlocks MODEL_DIR."""
+        with contextlib.ExitStack() as left:  # the last first, whichever of them fails
+            left.callback(self._model_dir.close)
+            if hasattr(self, "progress"):
+                left.callback(self.progress.close)
+            if self._log:
+                left.callback(self._log.close)
+            left.callback(self._checkpointer.close)
+            left.callback(self._iterator.close)
 
     def forget_after(self, step: int) -> None:
         """Deletes checkpoints of later steps, which the run will make again."""

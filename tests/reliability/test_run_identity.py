@@ -1,8 +1,11 @@
 """A run is not continued as another one: what is refused, what passes, what is said."""
 
+import shutil
+
 import pytest
 
 from t5x_like import cli
+from t5x_like.host import directory_lock
 from t5x_like.training import identity as run_identity
 from t5x_like.training import metrics_log
 from t5x_like.training.identity import RunIdentity
@@ -45,6 +48,39 @@ def test_another_run_is_refused_with_the_differences(started, capsys, tally, nam
     assert "holds another run" in error and said in error and "--allow_config_change" in error
     assert files_of(model_dir) == before
     tally("bad inputs")
+
+
+def test_a_run_that_another_process_trains_is_refused_and_nothing_of_it_is_touched(
+    started, capsys, tally
+):
+    """Nor is the checkpoint cleaned up that the other one is writing."""
+    flags, model_dir = started
+    writing = model_dir / "checkpoints" / "6.orbax-checkpoint-tmp"
+    writing.mkdir()
+    held = directory_lock.lock(model_dir, "MODEL_DIR", "run")
+    before = files_of(model_dir)
+    assert cli.main(flags) == 2
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1 and "is in use by another run (process" in error
+    assert files_of(model_dir) == before and writing.is_dir()
+    held.release()
+    writing.rmdir()
+    tally("faults")
+
+
+def test_a_run_without_a_checkpoint_is_compared_too(train_flags, capsys, tmp_path):
+    """It may have been stopped before its first; its metrics are those of its seed."""
+    flags = [*train_flags, f"--gin.MODEL_DIR={tmp_path}/run", "--gin.TRAIN_STEPS=4"]
+    assert cli.main(flags) == 0
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    capsys.readouterr()
+    before = files_of(tmp_path / "run")
+    assert cli.main([*flags, "--gin.SEED=1"]) == 2
+    error = capsys.readouterr().err
+    assert "holds another run" in error and "; seed: 0 -> 1" in error
+    assert files_of(tmp_path / "run") == before
+    assert cli.main([*flags, "--gin.SEED=1", "--allow_config_change"]) == 0
+    assert "resumes as another run: " in capsys.readouterr().out
 
 
 def test_harmless_changes_pass_and_are_logged(train_flags, capsys, tmp_path):

@@ -2,9 +2,7 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
-import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +14,7 @@ from t5x_like.data import CacheStatus, cache_status
 from t5x_like.distributed.preemption import EXIT_CODE as PREEMPTED
 from t5x_like.distributed.preemption import Preempted, StopRequest, stop_on_signal
 from t5x_like.errors import UserError
+from t5x_like.host import directory_lock
 from t5x_like.host import files as storage
 from t5x_like.scaling.sweeps.cells import GIN_FILE, LOG_FILE, Cell
 from t5x_like.scaling.sweeps.executors.dry_run import Print
@@ -32,7 +31,6 @@ from t5x_like.scaling.sweeps.results import FAILED_FILE, SWEEP_FILE, cell_state
 from t5x_like.scaling.sweeps.sweep import Sweep
 
 POLL_SECONDS = 0.25
-LOCK_FILE = ".lock"
 # Fields of a run that must not change when a sweep is resumed.
 _FIXED = ("parameters", "tokens", "steps", "batch_tokens", "learning_rate", "seed", "stem")
 
@@ -257,18 +255,12 @@ def _together(cells: Sequence[Cell], vectorize: bool) -> list[list[Cell]]:
 @contextlib.contextmanager
 def _locked(root: Path) -> Iterator[None]:
     """Locks the directory against other processes."""
+    storage.make_writable(storage.location(root), "SWEEP_DIR")
+    held = directory_lock.lock(root, "SWEEP_DIR", "sweep")
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        handle = os.open(root / LOCK_FILE, os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise UserError(f"SWEEP_DIR '{root}' cannot be written: {error.strerror}.") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    except BlockingIOError:
-        raise UserError(f"another process runs the sweep in '{root}'.") from None
     finally:
-        os.close(handle)
+        held.release()
 
 
 def _write_plan(

@@ -81,7 +81,7 @@ def test_two_processes_do_not_run_one_sweep(sweep, tmp_path):
     tmp_path.mkdir(exist_ok=True)
     with open(tmp_path / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another process runs the sweep"):
+        with pytest.raises(UserError, match=r"SWEEP_DIR .* is in use by another sweep"):
             run_sweep(sweep=sweep(grid=grids.Product({"SEED": [0]})), sweep_dir=str(tmp_path))
 
 
