@@ -1,14 +1,15 @@
 """Evaluation: the loss on a split, and a task's metrics on what the model generates.
 
 For each checkpoint and each task: `MODEL_DIR/eval/TASK/STEP.jsonl`, one line an example with
-`inputs`, `targets`, `predictions` and `scores`, and one record in `MODEL_DIR/metrics.jsonl`.
+`inputs`, `targets`, `predictions` and `scores`, and one record in `MODEL_DIR/metrics.jsonl`. A
+second evaluation replaces the first.
 """
 
 import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 from etils import epath
@@ -25,7 +26,10 @@ from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import FrozenSource, Model
 from t5x_like.training.frozen import load_frozen
 from t5x_like.training.metrics_log import FILE as METRICS_FILE
-from t5x_like.training.metrics_log import EventFile, json_line
+from t5x_like.training.metrics_log import EventFile, json_line, read_records
+
+# What two records of one evaluation agree in; a run's own validation has no task.
+_KEY = ("step", "split", "task")
 
 Steps = Literal["last", "all"] | int | Sequence[int]
 
@@ -149,9 +153,7 @@ def _report(
         "batch_format": batch_format,
         **result.values,
     }
-    metrics = files.growing_file(directory / METRICS_FILE)
-    metrics.append(json_line(record).encode())
-    metrics.close()
+    _write_record(directory, record)
     if events is not None:
         events.write(
             step, {f"{split}/{result.task}/{name}": v for name, v in result.values.items()}
@@ -163,6 +165,22 @@ def _report(
     )
     line = f"step {step}  {result.task} {split}  {of_rows(result.values)}  {shown}"
     print(line, file=sys.stderr, flush=True)
+
+
+def _write_record(directory: epath.Path, record: Mapping[str, Any]) -> None:
+    """Appends a record, or puts it in the place of the one of an earlier evaluation.
+
+    A run that is training meanwhile follows the name of the file, see `files.growing_file`.
+    """
+    path = directory / METRICS_FILE
+    before = read_records(str(directory))
+    kept = [one for one in before if any(one.get(name) != record[name] for name in _KEY)]
+    if len(kept) < len(before):
+        files.write_whole(path, "".join(map(json_line, [*kept, record])))
+        return
+    metrics = files.growing_file(path)
+    metrics.append(json_line(record).encode())
+    metrics.close()
 
 
 def write_predictions(path: epath.Path, predictions: Sequence[Prediction]) -> None:

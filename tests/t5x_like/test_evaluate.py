@@ -228,6 +228,23 @@ def test_values_are_appended_to_the_runs_metrics(model, run_dir, config, tmp_pat
     assert not (tmp_path / "eval").exists()
 
 
+def test_a_second_evaluation_replaces_the_first(model, run_dir, config, tmp_path):
+    arguments = dict(
+        model=model, model_dir=str(run_dir), dataset=config, output_dir=str(tmp_path),
+        tensorboard=False, max_new_tokens=2,
+    )  # fmt: skip
+    evaluation.evaluate(**arguments, max_rows=3)
+    evaluation.evaluate(**arguments, max_rows=3, steps=3)
+    evaluation.evaluate(**arguments, max_rows=2)
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(record["step"], record["rows"]) for record in records] == [(3, 3), (5, 2)]
+    assert len((tmp_path / "eval/copying/5.jsonl").read_text().splitlines()) == 2
+    assert sorted(path.name for path in (tmp_path / "eval/copying").iterdir()) == [
+        "3.jsonl",
+        "5.jsonl",
+    ]
+
+
 @pytest.mark.parametrize("batch_size", [1, 8])
 def test_a_limit_is_of_the_same_rows_for_every_batch_size(model, config, batch_size):
     # Three of seven: the middles of thirds.
