@@ -79,7 +79,8 @@ def page_text(analysis: Analysis, tables: Tables) -> str:
     parts = {
         "title": html.escape(f"{sweep.name}: scaling laws"),
         "subtitle": html.escape(
-            f"Family {sweep.family}; {counts['done']} of {len(sweep.cells)} runs done; "
+            f"{f'Family {sweep.family}; ' if sweep.family else ''}"
+            f"{counts['done']} of {len(sweep.cells)} runs done; "
             f"written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
         ),
         "navigation": _navigation(plots),

@@ -22,6 +22,7 @@ from t5x_like.scaling.recipe import (
 )
 from t5x_like.scaling.sweeps.cells import Cell, Stem, cell_files
 from t5x_like.scaling.sweeps.grids import Grid, Point, short
+from t5x_like.scaling.sweeps.plan_format import is_name
 
 CHECKPOINTS_PER_RUN = 4
 
@@ -151,7 +152,8 @@ class Sweep:
 
     Attributes:
       name: of the sweep.
-      family: a folder of `gin_configs/models` with a `shape.gin`.
+      family: a folder of `gin_configs/models` with a `shape.gin`; None for a grid that chooses no
+        shapes, where the base defines the model.
       base: gin files of every run: the task, the optimizer, the hardware.
       grid: which models, on how many tokens.
       variants: what is compared; the first is the baseline.
@@ -160,23 +162,28 @@ class Sweep:
       seeds: every cell is run with each.
       bindings: gin name -> value, for every run.
       learning_rate_search: run first; None uses the recipe's rate.
+      modules: Python modules that every run imports first, as `--module_import` does.
       vectorize: whether runs that differ only in seed and learning rate share a program.
     """
 
     name: str
     base: Sequence[str]
     grid: Grid
-    family: str
+    family: str | None = None
     variants: Sequence[Variant] = (Variant(),)
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
     schedule: ScheduleRule = dataclasses.field(default_factory=MatchedCosine)
     seeds: Sequence[int] = (0,)
     bindings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     learning_rate_search: LearningRateSearch | None = None
+    modules: Sequence[str] = ()
     vectorize: bool = False
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
+        for name in names:
+            if name and not is_name(name):
+                raise UserError(f"the variant '{name}': its name is part of a folder's name.")
         if not names or len(set(names)) != len(names):
             raise UserError(f"the sweep's variants are {names}: give at least one, each its name.")
         if not self.seeds:
@@ -233,6 +240,7 @@ class Sweep:
             variant.family or self.family,
             (*self.base, *variant.gin_files),
             gin_pairs(changes),
+            tuple(self.modules),
         )
         points = list(grid.points(recipe, family))
         if not points:
@@ -324,7 +332,7 @@ def _facts(
     files = cell_files(family, shape)
     pairs = (*gin_pairs(shape.bindings if shape else {}), *family.bindings, *bindings)
     with config.isolated():
-        config.parse(files, pairs)
+        config.parse(files, pairs, module_imports=family.modules)
         model = config.macro("MODEL")
         lengths = config.macro("TASK_FEATURE_LENGTHS")
         macros = {
