@@ -51,6 +51,7 @@ def _drawn(analysis: Analysis) -> Iterator[tuple[str, Any]]:
         "residuals": residuals,
         "variants": variants,
         "shapes": shapes,
+        "rates": rates,
     }
     for name, draw in figures.items():
         figure = draw(analysis)
@@ -325,4 +326,26 @@ def shapes(analysis: Analysis) -> Any:
     axes.set_xlabel("aspect ratio, embed_dim / num_layers")
     axes.set_ylabel("loss above the best shape (%)")
     _legend(axes, "parameters")
+    return figure
+
+
+def rates(analysis: Analysis) -> Any:
+    """Plots loss against learning rate, for runs of one N and D."""
+    rows = analysis.rates
+    if rows.empty:
+        return None
+    figure, (axes,) = _grid(1, 1, 3.2)
+    groups = list(rows.groupby("group", sort=False))
+    for i, (_, group) in enumerate(groups):
+        means = group.groupby("learning_rate")["loss"].mean()
+        colour, marker = style.sequence(len(groups))[i], style.cycled(style.MARKERS, i)
+        axes.plot(means.index, means, color=colour, linewidth=1)
+        axes.plot(
+            group["learning_rate"], group["loss"], marker, color=colour, markeredgewidth=0,
+            label=series.run_label(group),
+        )  # fmt: skip
+    style.log_axis(axes.xaxis, style.span(rows["learning_rate"]), lambda value: f"{value:g}")
+    axes.set_xlabel("peak learning rate")
+    axes.set_ylabel("validation loss (nats a token)")
+    _legend(axes, "runs of one N and D")
     return figure

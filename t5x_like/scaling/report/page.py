@@ -22,6 +22,7 @@ SECTIONS = {
     "optimum": "N and D against compute",
     "variants": "Variants",
     "shapes": "Shapes",
+    "rates": "Learning rates",
     "envelope": "Training curves",
     "residuals": "Residuals",
 }

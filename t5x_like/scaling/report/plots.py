@@ -19,7 +19,7 @@ from t5x_like.scaling.report.traces import (
     line_trace,
     marker_trace,
 )
-from t5x_like.scaling.report.variant_plots import shapes, variants
+from t5x_like.scaling.report.variant_plots import rates, shapes, variants
 
 
 def all_plots(analysis: Analysis) -> list[Plot]:
@@ -30,6 +30,7 @@ def all_plots(analysis: Analysis) -> list[Plot]:
         *_optima(analysis),
         *variants(analysis),
         *shapes(analysis, hover),
+        *rates(analysis, hover),
         *envelopes(analysis, hover),
         *residuals(analysis, hover),
     ]

@@ -205,6 +205,12 @@ def headline_multipliers(analysis: Analysis) -> pd.DataFrame:
     return table[table["headline"]]
 
 
+def run_label(group: pd.DataFrame) -> str:
+    """The legend's label of runs of one N and D: both, and the variant if there are several."""
+    size, tokens = (short(float(group[name].iloc[0]), 2) for name in ("parameters", "tokens"))
+    return f"N {size}, D {tokens} {group['variant'].iloc[0]}".strip()
+
+
 def group_label(group: pd.DataFrame) -> str:
     """The legend's label of cells of one size: N, and the variant if there are several."""
     size = short(float(group["parameters"].median()), 2)

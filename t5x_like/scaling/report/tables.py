@@ -29,8 +29,8 @@ def all_tables(analysis: Analysis) -> Tables:
     Returns:
       `runs` (a row a cell), `minima` (a row a variant and budget, of approach 2), `laws` (a row
       a variant, method and quantity: coefficients, and N, D and loss at the budgets of the fit),
-      `variants` (compute multipliers), `curves` (a row a record of training), and `shapes` where
-      the sweep studies them.
+      `variants` (compute multipliers), `curves` (a row a record of training), and `shapes` and
+      `rates` where the sweep studies them.
     """
     minima = [
         found.minima.assign(variant=variant)
@@ -53,7 +53,8 @@ def all_tables(analysis: Analysis) -> Tables:
         "variants": _columned(variants, MULTIPLIER_COLUMNS),
         "curves": analysis.sweep.curves,
     }
-    return tables if analysis.shapes.empty else {**tables, "shapes": analysis.shapes}
+    studies = {"shapes": analysis.shapes, "rates": analysis.rates}
+    return {**tables, **{name: rows for name, rows in studies.items() if not rows.empty}}
 
 
 def _law_rows(found: Fit) -> list[dict[str, Any]]:
