@@ -12,6 +12,10 @@ from t5x_like.scaling.report import series
 from t5x_like.scaling.report.analysis import Analysis
 
 Tables = Mapping[str, pd.DataFrame]
+NAMES = ("runs", "minima", "laws", "variants", "curves", "shapes", "rates")
+FORMATS = ("csv", "parquet")
+FILES = tuple(f"{name}.{extension}" for name in NAMES for extension in FORMATS)
+"""The names of all tables that a report may have."""
 
 LAW_COLUMNS = (
     *("variant", "method", "quantity", "flops", "value", "low", "high"),

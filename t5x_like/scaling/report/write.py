@@ -10,15 +10,19 @@ from typing import Any
 from t5x_like.errors import UserError
 from t5x_like.host import disk_space
 from t5x_like.host import files as storage
+from t5x_like.scaling.report import figures, tables
 from t5x_like.scaling.report.analysis import Analysis, analyse, as_json
-from t5x_like.scaling.report.figures import write_figures
 from t5x_like.scaling.report.page import page_text
 from t5x_like.scaling.report.sweep_runs import read_sweep_runs
-from t5x_like.scaling.report.tables import all_tables, write_tables
 
 PAGE = "index.html"
 # The files of a report with their checksums: what the next one may replace.
 MANIFEST = "report.json"
+NAMES = (
+    PAGE,
+    *(f"tables/{name}" for name in tables.FILES),
+    *(f"figures/{name}" for name in figures.FILES),
+)
 
 
 def report(
@@ -64,7 +68,7 @@ def write_report(analysis: Analysis, folder: Path) -> list[Path]:
       UserError: the folder cannot be written, or holds files in the way that no report wrote.
       DiskFull: there is no room; an older report stays.
     """
-    tables = all_tables(analysis)
+    made_tables = tables.all_tables(analysis)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -72,11 +76,11 @@ def write_report(analysis: Analysis, folder: Path) -> list[Path]:
             tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary,
         ):
             made = Path(temporary)
-            (made / PAGE).write_text(page_text(analysis, tables), encoding="utf-8")
+            (made / PAGE).write_text(page_text(analysis, made_tables), encoding="utf-8")
             written = [PAGE]
             for path in (
-                *write_tables(tables, made / "tables"),
-                *write_figures(analysis, made / "figures"),
+                *tables.write_tables(made_tables, made / "tables"),
+                *figures.write_figures(analysis, made / "figures"),
             ):
                 written.append(path.relative_to(made).as_posix())
             _put(made, written, folder)
@@ -104,7 +108,10 @@ def _put(made: Path, names: list[str], folder: Path) -> None:
 
 
 def _older(folder: Path) -> dict[str, list[str]]:
-    """The files of the report in a folder, and the checksums that each may have."""
+    """The files of the report in a folder, and the checksums that each may have.
+
+    In a folder that lists a report, files that are called as a report's own count as its.
+    """
     path = folder / MANIFEST
     if not path.exists():
         return {}
@@ -115,13 +122,11 @@ def _older(folder: Path) -> dict[str, list[str]]:
         raise UserError(
             f"'{path}' is not the list that a report writes. Choose another --out, or move it away."
         ) from error
-    return {name: sums for name, sums in listed.items() if _is_ours(name)}
-
-
-def _is_ours(name: str) -> bool:
-    parts = name.split("/")
-    inside = len(parts) == 2 and parts[0] in ("tables", "figures") and ".." not in parts
-    return name == PAGE or inside
+    found = {name: listed[name] for name in NAMES if name in listed}
+    for name in NAMES:
+        if name not in found and (folder / name).is_file():
+            found[name] = [_checksum(folder / name)]
+    return found
 
 
 def _check(names: list[str], older: Mapping[str, list[str]], folder: Path) -> None:

@@ -18,9 +18,9 @@ def mistake(plan: Any) -> str:
     """What is wrong with a plan; "" if it is one."""
     if not isinstance(plan, dict) or not isinstance(plan.get("cells"), list):
         return 'it has no list of "cells"'
-    for name, kinds in {"name": str, "family": str | None, "baseline": str | None}.items():
-        if not isinstance(plan.get(name), kinds):
-            return f"its {name} is {_shown(plan.get(name))}"
+    for field, kinds in {"name": str, "family": str | None, "baseline": str | None}.items():
+        if not isinstance(plan.get(field), kinds):
+            return f"its {field} is {_shown(plan.get(field))}"
     names = set()
     searched = plan.get("search", [])
     if not isinstance(searched, list):

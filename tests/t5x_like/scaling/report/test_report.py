@@ -321,3 +321,22 @@ def test_a_sweep_over_rates_has_a_plot_of_loss_against_rate(sweeps):
 
 def test_a_sweep_of_one_rate_has_none(sweeps):
     assert rate_study(sweeps.isoflop_cells()).empty
+
+
+def test_a_published_law_far_from_the_runs_does_not_squeeze_the_axes(sweeps):
+    # A sweep of a CPU, where Kaplan's best N goes from 97 to 15,095.
+    rows = [
+        sweeps.cell("", n, budget / 6 / n, 3 + (np.log10(n / best)) ** 2, budget=budget)
+        for budget, best in ((1e11, 2e4), (1e12, 6e4), (1e13, 2e5))
+        for n in best * np.geomspace(0.4, 2.5, 5)
+    ]
+    found = analysed(sweeps, pd.DataFrame(rows), bootstrap=0)
+    lines = series.optima(found, "")
+    low, high = series.window(found, lines, "parameters")
+    assert 8e3 / 6 < low < 8e3 and 5e5 < high < 5e5 * 6
+    kaplan = next(line for line in lines if line.label.startswith("Kaplan"))
+    assert kaplan.parameters[0].min() < 100
+    own = next(line for line in lines if not line.published)
+    assert series.label_within(own, "parameters", (low, high)) == own.label
+    above = series.label_within(kaplan, "parameters", (1e5, 1e6))
+    assert above == "Kaplan 2020 (N without embeddings), off the axes"
