@@ -324,7 +324,7 @@ def test_a_sweep_of_one_rate_has_none(sweeps):
 
 
 def test_a_published_law_far_from_the_runs_does_not_squeeze_the_axes(sweeps):
-    # A sweep of a CPU, where Kaplan's best N goes from 97 to 15,095.
+    # A sweep of a CPU, where Kaplan's best N goes from 101 to 15,700.
     rows = [
         sweeps.cell("", n, budget / 6 / n, 3 + (np.log10(n / best)) ** 2, budget=budget)
         for budget, best in ((1e11, 2e4), (1e12, 6e4), (1e13, 2e5))
@@ -335,7 +335,7 @@ def test_a_published_law_far_from_the_runs_does_not_squeeze_the_axes(sweeps):
     low, high = series.window(found, lines, "parameters")
     assert 8e3 / 6 < low < 8e3 and 5e5 < high < 5e5 * 6
     kaplan = next(line for line in lines if line.label.startswith("Kaplan"))
-    assert kaplan.parameters[0].min() < 100
+    assert kaplan.parameters[0].min() < 110
     own = next(line for line in lines if not line.published)
     assert series.label_within(own, "parameters", (low, high)) == own.label
     above = series.label_within(kaplan, "parameters", (1e5, 1e6))
