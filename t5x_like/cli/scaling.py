@@ -6,6 +6,7 @@ Each imports what it needs when it runs.
 import json
 import math
 import os
+import shlex
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -136,7 +137,10 @@ def sweep(options: Namespace) -> None:
     from t5x_like.scaling.sweeps import runner
 
     paths = [path for path in options.gin_search_paths.split(",") if path]
-    config.parse(options.gin_file, options.bindings, paths, options.module_import)
+    bindings = list(options.bindings)
+    if options.module_import:
+        bindings.append(("sweep.Sweep.modules", repr(options.module_import)))
+    config.parse(options.gin_file, bindings, paths, options.module_import)
     program = config.configured(runner.run_sweep, "sweeps/isoflop_quick.gin")
     if options.cell and not options.dry_run:
         raise UserError("--cell shows the configuration of one run: give --dry_run too.")
@@ -149,6 +153,8 @@ def sweep(options: Namespace) -> None:
         print(json.dumps(result))
     else:
         print(f"{result['done']} of {result['runs']} runs done: {result['directory']}")
+        if result["done"]:
+            print(f"t5x-like report {shlex.quote(result['directory'])}")
     if result["failed"]:
         raise UserError(f"{len(result['failed'])} runs failed: {', '.join(result['failed'])}.")
 

@@ -27,17 +27,20 @@ class Family:
     """A family of models, with the changes that a sweep makes to it.
 
     Attributes:
-      name: a folder of `gin_configs/models` with a `shape.gin`.
+      name: a folder of `gin_configs/models` with a `shape.gin`; None where `gin_files` define the
+        whole model.
       gin_files: read after it; the rest of a run's configuration.
       bindings: applied last; pairs of names and values as gin text, which `gin_pairs` makes.
+      modules: Python modules that are imported first.
     """
 
-    name: str
+    name: str | None
     gin_files: tuple[str, ...] = ()
     bindings: tuple[tuple[str, str], ...] = ()
+    modules: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.name not in families():
+        if self.name is not None and self.name not in families():
             raise UserError(
                 f"no family '{self.name}': there are {', '.join(families())}."
                 f"{nearest(self.name, families())}"
@@ -45,7 +48,16 @@ class Family:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All gin files of the model, in order."""
+        """All gin files of the model, in order.
+
+        Raises:
+          UserError: it has no name, and so no file of shapes.
+        """
+        if self.name is None:
+            raise UserError(
+                "its grid chooses shapes, for which the sweep must name a family "
+                f"(sweep.Sweep.family): {', '.join(families())}."
+            )
         return SHAPE_FILE.format(self.name), *self.gin_files
 
 
@@ -346,7 +358,8 @@ def _family_rules(family: Family) -> tuple[float, int]:
 
 
 def _parse(family: Family, bindings: Bindings) -> None:
-    config.parse(family.files, (*gin_pairs(bindings), *family.bindings))
+    pairs = (*gin_pairs(bindings), *family.bindings)
+    config.parse(family.files, pairs, module_imports=family.modules)
 
 
 def gin_pairs(bindings: Bindings) -> tuple[tuple[str, str], ...]:

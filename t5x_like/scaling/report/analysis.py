@@ -25,6 +25,7 @@ SIZES_FOR_A_SLOPE = 3
 FEW_RUNS, FEW_RESAMPLES = 30, 200
 # Cells are of one size, for a study of shapes, where their N and D differ by less.
 SAME_SIZE = 0.15
+RATES_FOR_A_CURVE = 3
 # A study of shapes varies the aspect ratio by at least this factor.
 ASPECT_RANGE = 2.0
 
@@ -56,6 +57,7 @@ class Analysis:
       fits: by variant and method.
       multipliers: of the variants; None where there is nothing to compare.
       shapes: a row for each cell of a study of shapes (`shape_study`); maybe empty.
+      rates: a row for each cell of a study of learning rates (`rate_study`); maybe empty.
       notes: warnings and what could not be computed.
     """
 
@@ -64,6 +66,7 @@ class Analysis:
     fits: Mapping[tuple[str, str], Fit]
     multipliers: multiplier.Multipliers | None
     shapes: pd.DataFrame
+    rates: pd.DataFrame
     notes: Sequence[Note]
 
     def fits_of(self, variant: str) -> dict[str, Fit]:
@@ -112,7 +115,8 @@ def analyse(
             fits[variant, method] = found
             notes += _notes_of(found, about)
     multipliers = _multipliers(sweep, baseline, bootstrap, seed, notes)
-    return Analysis(sweep, baseline, fits, multipliers, shapes, notes)
+    rates = rate_study(sweep.done)
+    return Analysis(sweep, baseline, fits, multipliers, shapes, rates, notes)
 
 
 def _resamples(method: str, runs: int, wanted: int) -> int:
@@ -251,6 +255,22 @@ def shape_study(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(groups).sort_values(["group", "aspect_ratio"]).reset_index(drop=True)
 
 
+def rate_study(runs: pd.DataFrame) -> pd.DataFrame:
+    """Compares runs of one variant, N and D that differ in their learning rate.
+
+    Returns:
+      a row for each: `name`, `variant`, `group` (a number), `parameters`, `tokens`,
+      `learning_rate` and `loss`; groups with fewer than three different rates are left out.
+    """
+    columns = ["name", "variant", "parameters", "tokens", "learning_rate", "loss"]
+    rows = runs[columns][runs["learning_rate"] > 0]
+    same = rows.groupby(["variant", "parameters", "tokens"], sort=False)
+    studied = same["learning_rate"].transform("nunique") >= RATES_FOR_A_CURVE
+    groups = same.ngroup()[studied].rank(method="dense").astype(int) - 1
+    found = rows[studied].assign(group=groups)
+    return found.sort_values(["group", "learning_rate"]).reset_index(drop=True)
+
+
 def as_json(analysis: Analysis) -> dict[str, Any]:
     """Makes what `report --json` prints, except the files; None for non-finite numbers."""
     sweep, found = analysis.sweep, analysis.multipliers
@@ -267,6 +287,7 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
             ],
             "multipliers": [] if found is None else found.table.to_dict("records"),
             "shapes": analysis.shapes.to_dict("records"),
+            "rates": analysis.rates.to_dict("records"),
             "notes": [dataclasses.asdict(note) for note in analysis.notes],
         }
     )

@@ -44,15 +44,7 @@ def write_figures(analysis: Analysis, folder: Path) -> list[Path]:
 
 
 def _drawn(analysis: Analysis) -> Iterator[tuple[str, Any]]:
-    figures: dict[str, Callable[[Analysis], Any]] = {
-        "isoflop": isoflop,
-        "optimum": optimum,
-        "envelope": envelope,
-        "residuals": residuals,
-        "variants": variants,
-        "shapes": shapes,
-    }
-    for name, draw in figures.items():
+    for name, draw in _FIGURES.items():
         figure = draw(analysis)
         if figure is not None:
             yield name, figure
@@ -144,13 +136,14 @@ def optimum(analysis: Analysis) -> Any:
         (right, "tokens", "optimal tokens D"),
     ):
         published = own = 0
+        limits = series.window(analysis, lines, quantity)
         for line in lines:
             values = getattr(line, quantity)
             if line.published:
                 dashes = style.cycled(style.DASHES, published)
                 axes.plot(
                     line.flops, values[0], linestyle=dashes, color=style.GREY, linewidth=1.1,
-                    label=line.label,
+                    label=series.label_within(line, quantity, limits),
                 )  # fmt: skip
                 published += 1
             else:
@@ -165,7 +158,7 @@ def optimum(analysis: Analysis) -> Any:
         if not minima.empty:
             _minima_points(axes, minima, quantity)
         style.log_axis(axes.xaxis, style.span(lines[0].flops, 0.0), style.power)
-        style.log_axis(axes.yaxis, series.window(analysis, lines, quantity))
+        style.log_axis(axes.yaxis, limits)
         axes.set_xlabel("compute C (FLOPs)")
         axes.set_ylabel(label)
     handles, labels = left.get_legend_handles_labels()
@@ -326,3 +319,38 @@ def shapes(analysis: Analysis) -> Any:
     axes.set_ylabel("loss above the best shape (%)")
     _legend(axes, "parameters")
     return figure
+
+
+def rates(analysis: Analysis) -> Any:
+    """Plots loss against learning rate, for runs of one N and D."""
+    rows = analysis.rates
+    if rows.empty:
+        return None
+    figure, (axes,) = _grid(1, 1, 3.2)
+    groups = list(rows.groupby("group", sort=False))
+    for i, (_, group) in enumerate(groups):
+        means = group.groupby("learning_rate")["loss"].mean()
+        colour, marker = style.sequence(len(groups))[i], style.cycled(style.MARKERS, i)
+        axes.plot(means.index, means, color=colour, linewidth=1)
+        axes.plot(
+            group["learning_rate"], group["loss"], marker, color=colour, markeredgewidth=0,
+            label=series.run_label(group),
+        )  # fmt: skip
+    style.log_axis(axes.xaxis, style.span(rows["learning_rate"]), lambda value: f"{value:g}")
+    axes.set_xlabel("peak learning rate")
+    axes.set_ylabel("validation loss (nats a token)")
+    _legend(axes, "runs of one N and D")
+    return figure
+
+
+_FIGURES: dict[str, Callable[[Analysis], Any]] = {
+    "isoflop": isoflop,
+    "optimum": optimum,
+    "envelope": envelope,
+    "residuals": residuals,
+    "variants": variants,
+    "shapes": shapes,
+    "rates": rates,
+}
+FILES = tuple(f"{name}.{extension}" for name in _FIGURES for extension in FORMATS)
+"""The names of all figures that a report may have."""

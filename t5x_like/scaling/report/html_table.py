@@ -1,6 +1,7 @@
 """Formats a data frame as a sortable HTML table."""
 
 import html
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,7 +28,8 @@ def table(frame: pd.DataFrame, titles: Mapping[str, str], runs: Iterable[str] | 
     """
     texts = {name: _is_text(frame[name]) for name in frame.columns}
     heads = "".join(
-        f"<th{_kind(texts[name])}>{html.escape(titles.get(name, name))}</th>"
+        f'<th scope="col"{_kind(texts[name])}><button type="button">'
+        f"{html.escape(titles.get(name, name))}</button></th>"
         for name in frame.columns
     )
     names = [None] * len(frame) if runs is None else list(runs)
@@ -35,9 +37,14 @@ def table(frame: pd.DataFrame, titles: Mapping[str, str], runs: Iterable[str] | 
     for run, values in zip(names, frame.itertuples(index=False), strict=True):
         cells = "".join(map(_cell, frame.columns, values, texts.values()))
         about = "" if run is None else f' data-run="{html.escape(run)}"'
+        if run is not None:  # its first cell, so that the keyboard reaches the row
+            cells = re.sub(
+                r">(.*?)</td>", r'><button type="button">\1</button></td>', cells, count=1
+            )
         rows.append(f"<tr{about}>{cells}</tr>")
     inner = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody>"
-    return f'<div class="table"><table>{inner}</table></div>'
+    # What scrolls sideways must be reached by the keyboard.
+    return f'<div class="table" tabindex="0"><table>{inner}</table></div>'
 
 
 def _kind(is_text: bool) -> str:
@@ -56,9 +63,11 @@ def _cell(column: str, value: Any, is_text: bool) -> str:
     number = float(value)
     if np.isnan(number):
         return "<td>–</td>"
+    if np.isinf(number):
+        return f'<td data-value="{number!r}">{"∞" if number > 0 else "−∞"}</td>'
     if column in FLOPS:
         shown = style.power(number, 3)
-    elif column in COUNTS or abs(number) >= 1e5:
+    elif column in COUNTS or abs(number) >= 1e4:
         shown = style.short(number)
     else:
         shown = f"{number:.5g}"

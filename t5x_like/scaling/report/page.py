@@ -22,9 +22,15 @@ SECTIONS = {
     "optimum": "N and D against compute",
     "variants": "Variants",
     "shapes": "Shapes",
+    "rates": "Learning rates",
     "envelope": "Training curves",
     "residuals": "Residuals",
 }
+# Of the table of minima; all columns are in `tables/minima.csv`.
+MINIMA_COLUMNS = (
+    *("variant", "budget", "runs", "parameters", "parameters_low", "parameters_high"),
+    *("tokens", "loss", "loss_low", "loss_high", "used"),
+)
 TITLES = {
     "parameters": "N",
     "parameters_low": "N low",
@@ -42,6 +48,8 @@ TITLES = {
     "rows_used": "runs used",
     "starts_agreeing": "starts agreeing",
 }
+# Lines and sets of points that a plot's words tell of, at most.
+SPOKEN_TRACES = 12
 PREDICTED = {
     "optimal_parameters": "best N",
     "optimal_tokens": "best D",
@@ -79,7 +87,8 @@ def page_text(analysis: Analysis, tables: Tables) -> str:
     parts = {
         "title": html.escape(f"{sweep.name}: scaling laws"),
         "subtitle": html.escape(
-            f"Family {sweep.family}; {counts['done']} of {len(sweep.cells)} runs done; "
+            f"{f'Family {sweep.family}; ' if sweep.family else ''}"
+            f"{counts['done']} of {len(sweep.cells)} runs done; "
             f"written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
         ),
         "navigation": _navigation(plots),
@@ -178,7 +187,11 @@ def _body(analysis: Analysis, tables: Tables, plots: list[Plot]) -> str:
             one = " one" if len(chosen) == 1 else ""
             drawn = "".join(
                 # Plots that differ in the variant only share a caption.
-                _figure(plot, plot.caption not in [other.caption for other in chosen[:i]])
+                _figure(
+                    plot,
+                    titled=plot.title != title,
+                    captioned=plot.caption not in [other.caption for other in chosen[:i]],
+                )
                 for i, plot in enumerate(chosen)
             )
             parts.append(
@@ -214,7 +227,7 @@ def _tiles(analysis: Analysis) -> str:
     for (variant, method), found in analysis.fits.items():
         if variant == analysis.baseline and "a" in found.parameters:
             ends = found.intervals.get("a")
-            within = f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else ""
+            within = _within(ends)
             label = described(variant, method).partition(",")[0]
             tiles.append((f"N ∝ C<sup>{found.parameters['a']:.3f}</sup>", f"{label}{within}"))
     for row in series.headline_multipliers(analysis).to_dict("records"):
@@ -228,6 +241,14 @@ def _tiles(analysis: Analysis) -> str:
     return f'<div class="tiles">{"".join(drawn)}</div>'
 
 
+def _within(ends: list[float] | None) -> str:
+    """The interval of an exponent; "" without one."""
+    if ends is None or np.isnan(ends).any():
+        return ""
+    low, high = (f"{end:.3f}" if np.isfinite(end) else "∞" for end in ends)
+    return f" [{'−' if np.isinf(ends[0]) else ''}{low}, {high}]"
+
+
 def _notes(notes: list[Note], kind: str) -> str:
     items = (
         f"<li><code>{html.escape(note.name)}</code> "
@@ -238,10 +259,44 @@ def _notes(notes: list[Note], kind: str) -> str:
     return f'<ul class="{kind}">{"".join(items)}</ul>'
 
 
-def _figure(plot: Plot, captioned: bool) -> str:
-    caption = f"<figcaption>{html.escape(plot.caption)}</figcaption>" if captioned else ""
+def _figure(plot: Plot, titled: bool, captioned: bool) -> str:
+    """A plot with its title and caption, and what it shows in words for those who hear the page."""
     title = html.escape(plot.title)
-    return f'<figure><h3>{title}</h3><div class="plot" id="{plot.name}"></div>{caption}</figure>'
+    heading = f"<h3>{title}</h3>" if titled else ""
+    caption = f"<figcaption>{html.escape(plot.caption)}</figcaption>" if captioned else ""
+    spoken = html.escape(f"{plot.caption} {in_words(plot)}")
+    return (
+        f'<figure>{heading}<div class="plot" id="{plot.name}" role="img" aria-label="{title}" '
+        f'aria-describedby="{plot.name}-words"></div>'
+        f'<p class="spoken" id="{plot.name}-words">{spoken}</p>{caption}</figure>'
+    )
+
+
+def in_words(plot: Plot) -> str:
+    """What a plot shows: its axes, and for each named line or set of points how far it reaches."""
+    axes = {name: plot.layout[f"{name}axis"].get("title", {}).get("text", name) for name in "xy"}
+    shown: dict[str, list[str]] = {}
+    for trace in plot.data:
+        name = trace.get("name")
+        if not name or trace.get("fill"):
+            continue
+        ends = [_ends(trace[axis]) for axis in "xy"]
+        kind = "line" if trace.get("mode") == "lines" else f"{len(trace['x'])} points"
+        shown.setdefault(str(name), []).append(f"{kind}, x {ends[0]}, y {ends[1]}")
+    parts = [f"{name}: {'; '.join(texts)}." for name, texts in list(shown.items())[:SPOKEN_TRACES]]
+    if len(shown) > SPOKEN_TRACES:
+        parts.append(f"And {len(shown) - SPOKEN_TRACES} more.")
+    return " ".join([f"x is {axes['x'] or 'not named'}, y is {axes['y'] or 'not named'}.", *parts])
+
+
+def _ends(values: list[Any]) -> str:
+    """Where numbers begin and end, or the names on an axis of names."""
+    numbers = [value for value in values if isinstance(value, float)]
+    if not numbers:
+        return ", ".join(str(value) for value in values if value is not None) or "none"
+    low, high = min(numbers), max(numbers)
+    texts = [f"{end:.3g}" if abs(end) < 1e4 else style.short(end) for end in (low, high)]
+    return texts[0] if texts[0] == texts[1] else f"from {texts[0]} to {texts[1]}"
 
 
 def _section_table(key: str, tables: Tables) -> str:
@@ -249,6 +304,8 @@ def _section_table(key: str, tables: Tables) -> str:
     if name is None or tables[name].empty:
         return ""
     frame = tables[name].dropna(axis="columns", how="all")
+    if name == "minima":
+        frame = frame[[column for column in MINIMA_COLUMNS if column in frame]]
     return f"<p></p>{table(_without_single_variant(frame), TITLES)}"
 
 
@@ -268,6 +325,7 @@ def _laws(analysis: Analysis, laws: pd.DataFrame) -> str:
         ],
     )
     laws = _without_single_variant(laws.drop(columns=["starts", "objective", "rows_left_out"]))
+    laws = laws[laws["quantity"] != "exponent"]  # which is `a`
     predicted = laws["flops"].notna()
     coefficients = table(laws[~predicted].drop(columns="flops"), TITLES)
     best = laws[predicted].drop(columns=["rows_used", "starts_agreeing"])

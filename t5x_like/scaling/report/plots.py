@@ -19,7 +19,7 @@ from t5x_like.scaling.report.traces import (
     line_trace,
     marker_trace,
 )
-from t5x_like.scaling.report.variant_plots import shapes, variants
+from t5x_like.scaling.report.variant_plots import rates, shapes, variants
 
 
 def all_plots(analysis: Analysis) -> list[Plot]:
@@ -30,6 +30,7 @@ def all_plots(analysis: Analysis) -> list[Plot]:
         *_optima(analysis),
         *variants(analysis),
         *shapes(analysis, hover),
+        *rates(analysis, hover),
         *envelopes(analysis, hover),
         *residuals(analysis, hover),
     ]
@@ -125,12 +126,14 @@ def _optima(analysis: Analysis) -> list[Plot]:
     for quantity, letter in (("parameters", "N"), ("tokens", "D")):
         data: list[Json] = []
         own = published = 0
+        limits = series.window(analysis, lines, quantity)
         for line in lines:
             values = getattr(line, quantity)
             if line.published:
                 dash = style.cycled(style.PUBLISHED_DASHES, published)
+                label = series.label_within(line, quantity, limits)
                 data.append(
-                    line_trace(line.flops, values[0], MUTED, name=line.label, dash=dash, width=1.4)
+                    line_trace(line.flops, values[0], MUTED, name=label, dash=dash, width=1.4)
                 )
                 published += 1
                 continue
@@ -155,9 +158,7 @@ def _optima(analysis: Analysis) -> list[Plot]:
             "xaxis": style.plotly_log_axis(
                 style.span(lines[0].flops, 0.0), "compute C (FLOPs)", style.power
             ),
-            "yaxis": style.plotly_log_axis(
-                series.window(analysis, lines, quantity), f"optimal {quantity} {letter}"
-            ),
+            "yaxis": style.plotly_log_axis(limits, f"optimal {quantity} {letter}"),
             "legend": {"orientation": "h"},
         }
         caption = (

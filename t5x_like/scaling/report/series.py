@@ -16,6 +16,8 @@ Array = np.ndarray
 POINTS = 60
 # Published laws are drawn up to this factor beyond the budgets on either side.
 DECADES_BEYOND = 0.5
+# A published law is shown in full where it is within this factor of the runs and their laws.
+BESIDE = 5.0
 # A law whose N is off by this factor from every run is undetermined, and may leave the axes.
 FAR = 100.0
 
@@ -138,10 +140,27 @@ def optima(analysis: Analysis, variant: str) -> list[Optimum]:
 
 
 def window(analysis: Analysis, lines: Sequence[Optimum], quantity: str) -> tuple[float, float]:
-    """The range of N or D to show: all lines, except undetermined ones far from any run."""
-    drawn = np.concatenate([getattr(line, quantity)[0] for line in lines])
+    """The range of N or D to show: of the runs, their laws, and published laws not far from both.
+
+    An undetermined law of the sweep may leave the axes; a published one further than `BESIDE` from
+    everything else would squeeze the rest into a strip, and is left outside.
+    """
     column = N if quantity == "parameters" else "tokens"
-    return span(np.clip(drawn, *_near(analysis.sweep.cells, column)))
+    cells = analysis.sweep.cells
+    own = [getattr(line, quantity)[0] for line in lines if not line.published]
+    drawn = np.concatenate([*own, cells[column].to_numpy(np.float64)])
+    drawn = np.clip(drawn, *_near(cells, column))
+    low, high = np.nanmin(drawn) / BESIDE, np.nanmax(drawn) * BESIDE
+    published = [getattr(line, quantity)[0] for line in lines if line.published]
+    near = [values for values in published if low <= values.min() and values.max() <= high]
+    return span(np.concatenate([drawn, *near]))
+
+
+def label_within(line: Optimum, quantity: str, limits: tuple[float, float]) -> str:
+    """The legend's label of a law, which says so if it is drawn outside of the axes."""
+    values = getattr(line, quantity)[0]
+    outside = (values.max() < limits[0]) or (values.min() > limits[1])
+    return f"{line.label}, off the axes" if outside else line.label
 
 
 def _near(cells: pd.DataFrame, column: str) -> tuple[float, float]:
@@ -203,6 +222,12 @@ def headline_multipliers(analysis: Analysis) -> pd.DataFrame:
         return pd.DataFrame()
     table = analysis.multipliers.table
     return table[table["headline"]]
+
+
+def run_label(group: pd.DataFrame) -> str:
+    """The legend's label of runs of one N and D: both, and the variant if there are several."""
+    size, tokens = (short(float(group[name].iloc[0]), 2) for name in ("parameters", "tokens"))
+    return f"N {size}, D {tokens} {group['variant'].iloc[0]}".strip()
 
 
 def group_label(group: pd.DataFrame) -> str:

@@ -138,8 +138,12 @@ def _plain_places(low: float, high: float) -> list[float]:
     powers = [place for place in 10.0 ** decades[::every] if low <= place <= high]
     if len(powers) >= 3:
         return powers
-    steps = (1, 3) if high > 20 * low else (1, 2, 3, 5)
-    return [s * 10.0**d for d in decades for s in steps if low <= s * 10.0**d <= high]
+    found: list[float] = []
+    for steps in ((1, 3), (1, 2, 5), (1, 2, 3, 5)):
+        found = [s * 10.0**d for d in decades for s in steps if low <= s * 10.0**d <= high]
+        if len(found) >= 4:
+            break
+    return found
 
 
 def _even_ticks(low: float, high: float) -> list[float]:

@@ -18,7 +18,7 @@ def report_text(found: Mapping[str, Any]) -> str:
         parameters = ", ".join(
             f"{name} {value:.4g}{_interval(each['intervals'].get(name))}"
             for name, value in each["parameters"].items()
-            if value is not None
+            if value is not None and name != "exponent"  # which is `a`
         )
         lines.append(f"{who}: {parameters}")
     for row in found["multipliers"]:

@@ -27,7 +27,7 @@ class SweepRuns:
     Attributes:
       name: of the sweep.
       directory: where it is.
-      family: of the models.
+      family: of the models; "" where the sweep names none.
       baseline: the variant that others are compared with.
       cells: `results.sweep_results`, a row a run; paths are below `directory`.
       curves: `results.training_curves`, a row a record.
@@ -85,7 +85,7 @@ def read_sweep_runs(sweep_dir: str | Path) -> SweepRuns:
         curves,
         name=plan["name"],
         directory=str(sweep_dir),
-        family=plan["family"],
+        family=plan["family"] or "",
         baseline=plan.get("baseline"),
         gin_texts={name: _text(path, Path(sweep_dir)) for name, path in gin_files.items()},
     )
@@ -118,8 +118,10 @@ def from_frames(
 def _text(path: Path, sweep_dir: Path) -> str:
     """A gin file, with a placeholder for the sweep's directory; empty if not written yet.
 
-    So a report that is passed on reveals no path of the machine.
+    So a report that is passed on reveals no path of the machine. Nor a file of it: a link is not
+    followed out of the sweep.
     """
-    if not path.is_file():
+    if not path.is_file() or not path.resolve().is_relative_to(sweep_dir.resolve()):
         return ""
-    return path.read_text().replace(str(sweep_dir.absolute()), "SWEEP_DIR")
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return text.replace(str(sweep_dir.absolute()), "SWEEP_DIR")

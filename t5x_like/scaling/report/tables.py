@@ -12,6 +12,10 @@ from t5x_like.scaling.report import series
 from t5x_like.scaling.report.analysis import Analysis
 
 Tables = Mapping[str, pd.DataFrame]
+NAMES = ("runs", "minima", "laws", "variants", "curves", "shapes", "rates")
+FORMATS = ("csv", "parquet")
+FILES = tuple(f"{name}.{extension}" for name in NAMES for extension in FORMATS)
+"""The names of all tables that a report may have."""
 
 LAW_COLUMNS = (
     *("variant", "method", "quantity", "flops", "value", "low", "high"),
@@ -29,8 +33,8 @@ def all_tables(analysis: Analysis) -> Tables:
     Returns:
       `runs` (a row a cell), `minima` (a row a variant and budget, of approach 2), `laws` (a row
       a variant, method and quantity: coefficients, and N, D and loss at the budgets of the fit),
-      `variants` (compute multipliers), `curves` (a row a record of training), and `shapes` where
-      the sweep studies them.
+      `variants` (compute multipliers), `curves` (a row a record of training), and `shapes` and
+      `rates` where the sweep studies them.
     """
     minima = [
         found.minima.assign(variant=variant)
@@ -53,7 +57,8 @@ def all_tables(analysis: Analysis) -> Tables:
         "variants": _columned(variants, MULTIPLIER_COLUMNS),
         "curves": analysis.sweep.curves,
     }
-    return tables if analysis.shapes.empty else {**tables, "shapes": analysis.shapes}
+    studies = {"shapes": analysis.shapes, "rates": analysis.rates}
+    return {**tables, **{name: rows for name, rows in studies.items() if not rows.empty}}
 
 
 def _law_rows(found: Fit) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The page's plots that compare variants, and shapes."""
+"""The page's plots that compare variants, shapes and learning rates."""
 
 import html
 
@@ -126,6 +126,38 @@ def shapes(analysis: Analysis, hover: Hover) -> list[Plot]:
     }
     caption = "Models of one size and different shapes, after Kaplan et al. 2020, figure 5."
     return [Plot("shapes", "shapes", "Depth against width at fixed N", caption, data, layout)]
+
+
+def rates(analysis: Analysis, hover: Hover) -> list[Plot]:
+    """Plots loss against learning rate, for runs of one N and D."""
+    rows = analysis.rates
+    if rows.empty:
+        return []
+    groups = list(rows.groupby("group", sort=False))
+    data: list[Json] = []
+    for i, (_, group) in enumerate(groups):
+        colour, label = style.sequence(len(groups))[i], series.run_label(group)
+        means = group.groupby("learning_rate")["loss"].mean()
+        line = line_trace(
+            means.index, means, colour, name=label, showlegend=False, legendgroup=label
+        )
+        marks = marker_trace(
+            group["learning_rate"], group["loss"], colour, i, name=label, legendgroup=label,
+            **hover.columns(group["name"]),
+        )  # fmt: skip
+        data += [line, marks]
+    layout = {
+        "xaxis": style.plotly_log_axis(
+            style.span(rows["learning_rate"]), "peak learning rate", _general
+        ),
+        "yaxis": {"title": {"text": "validation loss (nats a token)"}},
+        "showlegend": True,
+    }
+    caption = (
+        "Runs of one N and D that differ in their learning rate, each a line through the means of "
+        "its rates. A lowest point at an end of its line says to try rates beyond it."
+    )
+    return [Plot("rates", "rates", "Loss against learning rate", caption, data, layout)]
 
 
 def _general(value: float) -> str:

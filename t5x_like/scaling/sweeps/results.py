@@ -5,7 +5,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from t5x_like.checkpoints import layout as checkpoint_layout
 from t5x_like.errors import UserError
+from t5x_like.scaling.sweeps import plan_format
 from t5x_like.scaling.sweeps.cells import GIN_FILE, cell_directory
 from t5x_like.training import metrics_log
 
@@ -22,17 +24,23 @@ def read_sweep(sweep_dir: str | Path) -> dict[str, Any]:
     """Reads `sweep.json`: `name`, `family`, `baseline`, `cells`, `learning_rate_factors`, ...
 
     Raises:
-      UserError: this is not a sweep's directory.
+      UserError: this is not a sweep's directory, or its plan is not one.
     """
     path = Path(sweep_dir) / SWEEP_FILE
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         raise UserError(
             f"no sweep in '{sweep_dir}': it has no {SWEEP_FILE}. `t5x-like sweep` makes one."
-        ) from None
-    except (OSError, ValueError) as error:
+        )
+    if not path.is_file():  # reading a pipe would wait for ever
+        raise UserError(f"'{path}' is not a file.")
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"'{path}' cannot be read: {error}.") from error
+    wrong = plan_format.mistake(plan)
+    if wrong:
+        raise UserError(f"'{path}' is not the plan of a sweep: {wrong}.")
+    return plan
 
 
 def sweep_results(sweep_dir: str | Path) -> "pd.DataFrame":
@@ -68,7 +76,7 @@ def training_curves(sweep_dir: str | Path) -> "pd.DataFrame":
     columns = ("name", "variant", "parameters", "active_parameters", "budget")
     rows = []
     for cell in read_sweep(root)["cells"]:
-        for record in metrics_log.read_records(str(cell_directory(root, cell["name"]))):
+        for record in _records(cell_directory(root, cell["name"])):
             if record["split"] == "train":
                 tokens = record["step"] * cell["batch_tokens"]
                 rows.append(
@@ -84,13 +92,17 @@ def training_curves(sweep_dir: str | Path) -> "pd.DataFrame":
 
 
 def cell_state(sweep_dir: Path, cell: dict[str, Any]) -> dict[str, Any]:
-    """The state of one run, with columns of `sweep_results`."""
+    """The state of one run, with columns of `sweep_results`.
+
+    It is done when it has been validated after its last update and the checkpoint of that, which
+    is written later, is whole.
+    """
     directory = cell_directory(sweep_dir, cell["name"])
-    records = metrics_log.read_records(str(directory))
+    records = _records(directory)
     train = [record for record in records if record["split"] == "train"]
     last = train[-1] if train else {}
     final = [r for r in records if r["split"] == VALIDATION and r["step"] == cell["steps"]]
-    if final:
+    if final and _is_saved(directory, cell["steps"]):
         status = "done"
     elif (directory / FAILED_FILE).exists():
         status = "failed"
@@ -99,10 +111,10 @@ def cell_state(sweep_dir: Path, cell: dict[str, Any]) -> dict[str, Any]:
     return {
         "status": status,
         "step": last.get("step", 0),
-        "loss": _cross_entropy(final[-1]) if final else math.nan,
+        "loss": _cross_entropy(final[-1]) if status == "done" else math.nan,
         "train_loss": _cross_entropy(last) if last else math.nan,
-        "seconds": last.get("seconds", math.nan),
-        "tokens_per_second": last.get("tokens_per_second", math.nan),
+        "seconds": _number(last.get("seconds")),
+        "tokens_per_second": _number(last.get("tokens_per_second")),
         "gin_file": str(directory / GIN_FILE),
         "directory": str(directory),
     }
@@ -110,4 +122,31 @@ def cell_state(sweep_dir: Path, cell: dict[str, Any]) -> dict[str, Any]:
 
 def _cross_entropy(record: dict[str, Any]) -> float:
     """The cross-entropy, without the other terms of a model's loss: z-loss, load balance."""
-    return float(record.get("cross_entropy", record["loss"]))
+    return _number(record.get("cross_entropy", record.get("loss")))
+
+
+def _number(value: Any) -> float:
+    """A number of a record; NaN for none, which is how a loss that is not finite is written."""
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _records(directory: Path) -> list[dict[str, Any]]:
+    """The records of a run; those without a step or a split are none."""
+    if not (directory / metrics_log.FILE).is_file():
+        return []
+    return [
+        record
+        for record in metrics_log.read_records(str(directory))
+        if isinstance(record, dict)
+        and isinstance(record.get("step"), int)
+        and isinstance(record.get("split"), str)
+    ]
+
+
+def _is_saved(directory: Path, step: int) -> bool:
+    """Whether the checkpoint of the last step is whole, which is when it has its name.
+
+    So is a run whose checkpoints have all been taken away: its numbers stay.
+    """
+    folder = directory / checkpoint_layout.DIRECTORY
+    return not folder.is_dir() or (folder / str(step)).is_dir()

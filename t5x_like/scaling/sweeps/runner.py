@@ -27,7 +27,7 @@ from t5x_like.scaling.sweeps.executors.executor import (
 )
 from t5x_like.scaling.sweeps.executors.local import Local
 from t5x_like.scaling.sweeps.progress import SweepProgress
-from t5x_like.scaling.sweeps.results import FAILED_FILE, SWEEP_FILE, cell_state
+from t5x_like.scaling.sweeps.results import FAILED_FILE, SWEEP_FILE, cell_state, read_sweep
 from t5x_like.scaling.sweeps.sweep import Sweep
 
 POLL_SECONDS = 0.25
@@ -276,15 +276,15 @@ def _write_plan(
       UserError: a run of the same name has other settings.
     """
     path = root / SWEEP_FILE
-    old = json.loads(path.read_text()) if path.exists() else {"cells": [], "search": []}
+    old = {"search": [], **read_sweep(root)} if path.exists() else {"cells": [], "search": []}
     planned = {cell.name: cell.record() for cell in (*cells, *search)}
     for record in (*old["cells"], *old["search"]):
         new = planned.get(record["name"], record)
         for field in _FIXED:
-            if new[field] != record[field]:
+            if new.get(field) != record.get(field):
                 raise UserError(
                     f"SWEEP_DIR '{root}' holds another sweep: its run {record['name']} has {field} "
-                    f"{record[field]}, this one's {new[field]}. Choose another SWEEP_DIR."
+                    f"{record.get(field)}, this one's {new[field]}. Choose another SWEEP_DIR."
                 )
     kept = old["cells"] if not cells else [cell.record() for cell in cells]
     plan = {

@@ -2,26 +2,24 @@
 
 import contextlib
 import dataclasses
-import functools
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from t5x_like import config, inspection
 from t5x_like.config.gin_files import find_gin_file
-from t5x_like.cost import flops
 from t5x_like.errors import UserError
 from t5x_like.scaling.recipe import (
     Family,
     Recipe,
-    Size,
     Training,
     gin_pairs,
     size_of,
 )
-from t5x_like.scaling.sweeps.cells import Cell, Stem, cell_files
+from t5x_like.scaling.sweeps.cells import Cell, Stem
+from t5x_like.scaling.sweeps.facts import model_facts
 from t5x_like.scaling.sweeps.grids import Grid, Point, short
+from t5x_like.scaling.sweeps.plan_format import is_name
 
 CHECKPOINTS_PER_RUN = 4
 
@@ -151,7 +149,8 @@ class Sweep:
 
     Attributes:
       name: of the sweep.
-      family: a folder of `gin_configs/models` with a `shape.gin`.
+      family: a folder of `gin_configs/models` with a `shape.gin`; None for a grid that chooses no
+        shapes, where the base defines the model.
       base: gin files of every run: the task, the optimizer, the hardware.
       grid: which models, on how many tokens.
       variants: what is compared; the first is the baseline.
@@ -160,23 +159,28 @@ class Sweep:
       seeds: every cell is run with each.
       bindings: gin name -> value, for every run.
       learning_rate_search: run first; None uses the recipe's rate.
+      modules: Python modules that every run imports first, as `--module_import` does.
       vectorize: whether runs that differ only in seed and learning rate share a program.
     """
 
     name: str
     base: Sequence[str]
     grid: Grid
-    family: str
+    family: str | None = None
     variants: Sequence[Variant] = (Variant(),)
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
     schedule: ScheduleRule = dataclasses.field(default_factory=MatchedCosine)
     seeds: Sequence[int] = (0,)
     bindings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     learning_rate_search: LearningRateSearch | None = None
+    modules: Sequence[str] = ()
     vectorize: bool = False
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
+        for name in names:
+            if name and not is_name(name):
+                raise UserError(f"the variant '{name}': its name is part of a folder's name.")
         if not names or len(set(names)) != len(names):
             raise UserError(f"the sweep's variants are {names}: give at least one, each its name.")
         if not self.seeds:
@@ -233,6 +237,7 @@ class Sweep:
             variant.family or self.family,
             (*self.base, *variant.gin_files),
             gin_pairs(changes),
+            tuple(self.modules),
         )
         points = list(grid.points(recipe, family))
         if not points:
@@ -240,7 +245,7 @@ class Sweep:
         order = {point.label: i for i, point in enumerate(points)}
         found: list[tuple[int, Cell]] = []
         for group in _groups(points):
-            made = _facts(family, group[0].shape, gin_pairs(_extra(group[0])))
+            made = model_facts(family, group[0].shape, gin_pairs(_extra(group[0])))
             rows: list[Scheduled]
             if group[0].shape is None or group[0].tokens is None:
                 rows = [(made.training, {}, None)] * len(group)
@@ -294,61 +299,6 @@ class _OnePoint(Grid):
     def points(self, recipe: Recipe, family: Family) -> Iterator[Point]:
         shape = recipe.shape(family, self.parameters)
         yield Point(self.label, shape, self.budget / (6 * size_of(family, shape).active))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Facts:
-    """What the gin files of a model and its base determine.
-
-    Attributes:
-      size: numbers of parameters.
-      row_tokens: positions of one row.
-      row_flops: forward and backward, of one row.
-      training: by the base's macros.
-      imports: import lines that the files' bindings need.
-    """
-
-    size: Size
-    row_tokens: int
-    row_flops: float
-    training: Training
-    imports: tuple[str, ...]
-
-
-@functools.cache
-def _facts(
-    family: Family,
-    shape: Any,
-    bindings: tuple[tuple[str, str], ...],
-) -> _Facts:
-    files = cell_files(family, shape)
-    pairs = (*gin_pairs(shape.bindings if shape else {}), *family.bindings, *bindings)
-    with config.isolated():
-        config.parse(files, pairs)
-        model = config.macro("MODEL")
-        lengths = config.macro("TASK_FEATURE_LENGTHS")
-        macros = {
-            name: config.macro(name) if config.has_macro(name) else None
-            for name in ("BATCH_SIZE", "TRAIN_STEPS", "LEARNING_RATE", "WARMUP_STEPS")
-        }
-        imports = tuple(config.import_lines())
-    shapes = inspection.shapes_of(inspection.example_batch(model, lengths, 1))
-    row_tokens = flops.positions(shapes)
-    parameters = model.parameter_count()
-    size = Size(
-        parameters,
-        model.parameter_count(embeddings=False),
-        getattr(model, "active_parameter_count", lambda: parameters)(),
-    )
-    training = Training(
-        batch_tokens=row_tokens * int(macros["BATCH_SIZE"] or 1),
-        steps=int(macros["TRAIN_STEPS"] or 0),
-        learning_rate=float(macros["LEARNING_RATE"] or 0.0),
-        warmup_steps=int(macros["WARMUP_STEPS"] or 0),
-    )
-    if shape is None and not training.steps:
-        raise UserError("the base of the sweep sets no TRAIN_STEPS, and neither does its grid.")
-    return _Facts(size, row_tokens, model.step_flops(shapes), training, imports)
 
 
 @contextlib.contextmanager

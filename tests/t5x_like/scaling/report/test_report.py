@@ -11,8 +11,9 @@ import pytest
 
 from t5x_like.cli import main
 from t5x_like.scaling.report import series, style
-from t5x_like.scaling.report.analysis import analyse, as_json, shape_study
+from t5x_like.scaling.report.analysis import analyse, as_json, rate_study, shape_study
 from t5x_like.scaling.report.page import page_text
+from t5x_like.scaling.report.plots import all_plots
 from t5x_like.scaling.report.sweep_runs import from_frames, read_sweep_runs
 from t5x_like.scaling.report.tables import all_tables
 from t5x_like.scaling.report.traces import gin_bindings
@@ -286,3 +287,56 @@ def test_colours_stand_out_on_a_dark_page(colour):
 
     lighter = luminance(style.on_dark(colour))
     assert (lighter + 0.05) / (luminance("#16181c") + 0.05) >= 3
+
+
+# -- Learning rates --------------------------------------------------------------------------
+
+
+def rate_cells(sweeps):
+    """Two sizes at four rates and two seeds, best at 0.01; and one run of another length."""
+    rows = [
+        {**sweeps.cell("", n, 20 * n, 3 + 0.1 * np.log10(rate / 0.01) ** 2 - 1e-9 * n + 0.01 * seed,
+                       learning_rate=rate), "name": f"{n:.0e}-{rate}-{seed}"}
+        for n in (1e6, 4e6)
+        for rate in (0.001, 0.003, 0.01, 0.03)
+        for seed in (0, 1)
+    ]  # fmt: skip
+    return pd.DataFrame([*rows, sweeps.cell("", 1e6, 3e7, 3.0)])
+
+
+def test_a_sweep_over_rates_has_a_plot_of_loss_against_rate(sweeps):
+    found = analysed(sweeps, rate_cells(sweeps), bootstrap=0)
+    assert found.rates.groupby("group").size().tolist() == [8, 8]
+    plot = next(plot for plot in all_plots(found) if plot.name == "rates")
+    line, marks = plot.data[:2]
+    assert line["x"] == [0.001, 0.003, 0.01, 0.03] and len(marks["x"]) == 8
+    # The mean of both seeds, at a tenth of the best rate: 3 + 0.1 - 0.001 + 0.005.
+    assert line["y"][0] == pytest.approx(3.104) and min(line["y"]) == line["y"][2]
+    assert plot.layout["xaxis"]["type"] == "log" and marks["name"] == "N 1M, D 20M"
+    tables = all_tables(found)
+    assert list(tables["rates"]["learning_rate"][:2]) == [0.001, 0.001]
+    assert 'class="plot" id="rates"' in page_text(found, tables)
+    assert len(as_json(found)["rates"]) == 16
+
+
+def test_a_sweep_of_one_rate_has_none(sweeps):
+    assert rate_study(sweeps.isoflop_cells()).empty
+
+
+def test_a_published_law_far_from_the_runs_does_not_squeeze_the_axes(sweeps):
+    # A sweep of a CPU, where Kaplan's best N goes from 101 to 15,700.
+    rows = [
+        sweeps.cell("", n, budget / 6 / n, 3 + (np.log10(n / best)) ** 2, budget=budget)
+        for budget, best in ((1e11, 2e4), (1e12, 6e4), (1e13, 2e5))
+        for n in best * np.geomspace(0.4, 2.5, 5)
+    ]
+    found = analysed(sweeps, pd.DataFrame(rows), bootstrap=0)
+    lines = series.optima(found, "")
+    low, high = series.window(found, lines, "parameters")
+    assert 8e3 / 6 < low < 8e3 and 5e5 < high < 5e5 * 6
+    kaplan = next(line for line in lines if line.label.startswith("Kaplan"))
+    assert kaplan.parameters[0].min() < 110
+    own = next(line for line in lines if not line.published)
+    assert series.label_within(own, "parameters", (low, high)) == own.label
+    above = series.label_within(kaplan, "parameters", (1e5, 1e6))
+    assert above == "Kaplan 2020 (N without embeddings), off the axes"

@@ -75,6 +75,76 @@ def test_every_run_is_on_the_page_with_its_gin_file(page, sweeps):
     assert "cell.gin" in first["summary"]
 
 
+class Elements(html.parser.HTMLParser):
+    """The elements of a page, in order: tag, attributes and the text within."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self._open = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        element = {"tag": tag, "text": "", **dict(attrs)}
+        self.found.append(element)
+        self._open.append(element)
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop()["tag"] != tag:
+            pass
+
+    def handle_data(self, data):
+        for element in self._open:
+            if element["tag"] not in ("body", "main", "html"):
+                element["text"] += data
+
+    def of(self, tag):
+        return [element for element in self.found if element["tag"] == tag]
+
+
+@pytest.fixture(scope="module")
+def elements(page):
+    return Elements(page.read_text(encoding="utf-8"))
+
+
+def test_no_two_headings_are_alike(elements):
+    headings = [element["text"] for tag in ("h1", "h2", "h3") for element in elements.of(tag)]
+    headings = [text for text in headings if text]  # the panel's is empty before a click
+    assert len(headings) > 10 and len(set(headings)) == len(headings)
+
+
+def test_the_keyboard_reaches_every_heading_of_a_table_and_every_run(elements):
+    buttons = [element["text"] for element in elements.of("button")]
+    heads = [element["text"] for element in elements.of("th")]
+    runs = [element for element in elements.of("tr") if "data-run" in element]
+    assert len(runs) == 70 and all(run["data-run"] in buttons for run in runs)
+    assert len(buttons) == len(heads) + len(runs) + 1  # and that which closes the panel
+    tables = [element for element in elements.of("div") if element.get("class") == "table"]
+    assert tables and all(element["tabindex"] == "0" for element in tables)
+
+
+def test_every_plot_says_in_words_what_it_shows(elements):
+    plots = [element for element in elements.of("div") if element.get("class") == "plot"]
+    words = {element["id"]: element["text"] for element in elements.of("p") if "id" in element}
+    assert len(plots) == 10
+    for plot in plots:
+        assert plot["role"] == "img" and plot["aria-label"]
+        assert "x is " in words[plot["aria-describedby"]]
+    spoken = words["isoflop-serial-words"]
+    assert "x is parameters N, y is validation loss (nats a token)." in spoken
+    assert "10¹⁶ FLOPs: line, x from " in spoken and "; 7 points, x from " in spoken
+
+
+def test_numbers_of_tables_are_short_and_none_is_nan(elements):
+    cells = [element["text"] for element in elements.of("td")]
+    assert not [text for text in cells if re.fullmatch(r"-?\d{5,}(\.\d+)?", text)]
+    assert not [text for text in cells if "nan" in text or "inf" in text]
+
+
+def test_a_law_has_each_exponent_once(elements):
+    cells = [element["text"] for element in elements.of("td")]
+    assert "a" in cells and "coefficient" in cells and "exponent" not in cells
+
+
 # -- In a browser ----------------------------------------------------------------------------
 
 
@@ -131,6 +201,10 @@ class Browser:
             actions += [{"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
         mouse = {"type": "pointer", "id": "mouse", "actions": actions}
         self._post("/actions", {"actions": [mouse]})
+
+    def press(self, key):
+        actions = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
+        self._post("/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
 
     def complaints(self):
         """Errors and warnings that were written to the console."""
@@ -250,4 +324,37 @@ def test_hover_and_click_tell_the_run_its_numbers_and_its_gin_file(page, browser
     hidden, text = browser.run(shown)
     assert not hidden
     assert name in text and "include 'a.gin'" in text
+    assert browser.complaints() == []
+
+
+ENTER, ESCAPE = "\ue007", "\ue00c"
+NAMES = """
+const table = [...document.querySelectorAll('table')].at(-1);
+return [...table.tBodies[0].rows].map(row => row.cells[0].textContent);
+"""
+CUT = """
+return [...document.querySelectorAll('.table')]
+  .filter(table => table.scrollHeight > table.clientHeight + 20).length;
+"""
+SORTED = "return [...document.querySelectorAll('table')].at(-1).querySelector('th').ariaSort"
+
+
+@pytest.mark.slow
+def test_rows_are_whole_and_the_keyboard_sorts_them_and_shows_a_run(page, browser):
+    browser.look(DESKTOP, "light")
+    browser.open(page)
+    assert browser.run(CUT) == 0
+    browser.run("[...document.querySelectorAll('table')].at(-1).querySelector('button').focus()")
+    before = browser.run(NAMES)
+    browser.press(ENTER)
+    browser.press(ENTER)
+    assert browser.run(NAMES) == sorted(before, reverse=True) != before
+    assert browser.run(SORTED) == "descending"
+    browser.run("document.querySelector('tr[data-run] button').focus()")
+    browser.press(ENTER)
+    shown = "const box = document.getElementById('run'); return [box.hidden, box.innerText]"
+    hidden, text = browser.run(shown)
+    assert not hidden and browser.run("return document.activeElement.textContent") in text
+    browser.press(ESCAPE)
+    assert browser.run(shown)[0]
     assert browser.complaints() == []

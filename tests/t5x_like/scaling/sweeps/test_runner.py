@@ -346,3 +346,18 @@ def test_a_run_that_cannot_be_shown_is_told_in_one_line(flags, message, capsys):
     assert cli.main(flags) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_module_import_reaches_the_runs(capsys, tmp_path, monkeypatch):
+    (tmp_path / "runs_own_module.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    flags = [*SHOW, "--cell=c4e11-d32-l2", "--module_import=runs_own_module"]
+    assert cli.main(flags) == 0
+    assert "import runs_own_module\n" in capsys.readouterr().out
+
+
+def test_a_sweep_ends_by_naming_the_command_of_its_report(capsys, tmp_path, monkeypatch):
+    result = {"runs": 2, "done": 1, "failed": ["b"], "directory": f"{tmp_path}/my sweep"}
+    monkeypatch.setattr(config, "configured", lambda *_: lambda: result)
+    assert cli.main([*SHOW[:2], "--gin.SWEEP_DIR=none"]) == 2
+    assert f"\nt5x-like report '{tmp_path}/my sweep'\n" in capsys.readouterr().out

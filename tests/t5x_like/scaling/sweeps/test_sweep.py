@@ -1,6 +1,7 @@
 """A sweep in gin becomes runs: which, how large, how long."""
 
 import dataclasses
+import sys
 
 import pytest
 
@@ -219,3 +220,40 @@ def test_a_packaged_sweep_costs_what_its_file_says(name, expected):
     assert f"{runs} runs" in text.replace("\n# ", " ")
     assert f"--gin_file=sweeps/{name}.gin" in text
     assert len({dataclasses.astuple(cell.training) for cell in cells}) > 1 or name == "shapes_cpu"
+
+
+# -- What a sweep needs ------------------------------------------------------------------------
+
+
+def test_a_product_needs_no_family(corpus, tmp_path):
+    steps = tmp_path / "steps.gin"
+    steps.write_text("TRAIN_STEPS = 8\nWARMUP_STEPS = 1\n")
+    base = [*(flag.removeprefix("--gin_file=") for flag in corpus), str(steps)]
+    made = Sweep(name="rates", base=base, grid=grids.Product({"LEARNING_RATE": [1e-3, 1e-2]}))
+    cells = made.cells()
+    assert [cell.training.learning_rate for cell in cells] == [1e-3, 1e-2]
+    assert cells[0].record()["family"] is None
+    assert "shape.gin" not in cells[0].gin_text("rates", tmp_path)
+
+
+def test_a_grid_that_chooses_shapes_says_that_it_needs_a_family():
+    with pytest.raises(UserError, match=r"must name a family \(sweep.Sweep.family\): .*llama"):
+        sweep(family=None).cells()
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", ".."])
+def test_a_variant_whose_name_is_no_part_of_a_folders_is_refused(name):
+    with pytest.raises(UserError, match="part of a folder's name"):
+        sweep(variants=[Variant(name)])
+
+
+def test_a_runs_gin_file_imports_the_sweeps_modules(tmp_path, monkeypatch):
+    (tmp_path / "sweeps_own_module.py").write_text("imported = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cell = sweep(modules=["sweeps_own_module"], grid=grids.Parametric([50e3], [5])).cells()[0]
+    text = cell.gin_text("tried", tmp_path)
+    assert text.splitlines().count("import sweeps_own_module") == 1
+    monkeypatch.delitem(sys.modules, "sweeps_own_module")
+    with config.isolated():
+        config.parse([config.GinText("cell.gin", text)])
+    assert "sweeps_own_module" in sys.modules
