@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from t5x_like.cli import child_process, package_check
+from t5x_like.cli import child_process
 from t5x_like.cli import scaling as scaling_commands
 from t5x_like.cli.arguments import (
     OneLineParser,
@@ -24,6 +24,7 @@ from t5x_like.cli.arguments import (
 )
 from t5x_like.cli.configuration import PROGRAM, check, configure
 from t5x_like.distributed import preemption
+from t5x_like.host import own_packages
 
 EXIT_DONE, EXIT_INTERNAL_ERROR, EXIT_USER = 0, 1, 2
 EXIT_UNREAD = 141  # as a shell reports what SIGPIPE has ended
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     try:
         options = _parse_arguments(arguments)
-        package_check.check()
+        own_packages.check()
         with preemption.end_on_signal():
             options.run(options)
             sys.stdout.flush()
