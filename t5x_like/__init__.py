@@ -2,6 +2,8 @@
 
 import os
 
+from t5x_like.host import own_packages
+
 # No annotations and no `typing`: a Python that is too old must get as far as `__main__`, which
 # says so. Type checkers know this name.
 TYPE_CHECKING = False
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
 # must not; told otherwise, it takes gcsfs. It asks the environment alone, at the first remote
 # path, so this stands where both the command line and a notebook pass first.
 os.environ.setdefault("EPATH_USE_TF", "false")
+
+# A user's own folder `models` or `tasks` is not taken for ours from here on.
+own_packages.find_first()
 
 __all__ = ["Run", "load_run"]
 

@@ -225,9 +225,10 @@ def _check(peak: float, warmup_steps: int, total_steps: int | None) -> None:
     if not 0 < peak < math.inf:
         raise UserError(f"learning rate {peak}: it must be above 0 and finite.")
     if warmup_steps < 0:
-        raise UserError(f"warm-up of {warmup_steps} steps: it must be 0 or more.")
+        raise UserError(f"WARMUP_STEPS is {warmup_steps}: it must be 0 or more.")
     if total_steps is not None and warmup_steps > total_steps:
         raise UserError(
             f"a schedule of {total_steps} steps cannot hold {warmup_steps} steps of warm-up and "
-            f"decay: shorten them, or give it at least {warmup_steps} steps."
+            f"decay: lower WARMUP_STEPS (and DECAY_STEPS, if there are any), or raise TRAIN_STEPS "
+            f"to {warmup_steps}."
         )

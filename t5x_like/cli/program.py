@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from t5x_like.cli import child_process, package_check
+from t5x_like.cli import child_process
 from t5x_like.cli import scaling as scaling_commands
 from t5x_like.cli.arguments import (
     OneLineParser,
@@ -22,9 +22,10 @@ from t5x_like.cli.arguments import (
     common_parser,
     split_gin_bindings,
 )
+from t5x_like.cli.configuration import PROGRAM, check, configure
 from t5x_like.distributed import preemption
+from t5x_like.host import own_packages
 
-PROGRAM = "t5x-like"
 EXIT_DONE, EXIT_INTERNAL_ERROR, EXIT_USER = 0, 1, 2
 EXIT_UNREAD = 141  # as a shell reports what SIGPIPE has ended
 
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     try:
         options = _parse_arguments(arguments)
-        package_check.check()
+        own_packages.check()
         with preemption.end_on_signal():
             options.run(options)
             sys.stdout.flush()
@@ -141,23 +142,11 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _configure(options: argparse.Namespace, *gin_files: str) -> Any:
-    """Parses the gin files and bindings; returns the `config` module."""
-    from t5x_like import config
-    from t5x_like.host import xla_flags
-
-    paths = [path for path in options.gin_search_paths.split(",") if path]
-    files = [*gin_files, *options.gin_file]
-    config.parse(files, options.bindings, paths, options.module_import)
-    bound = [name for name in xla_flags.VARIABLES if config.has_macro(name)]
-    xla_flags.apply({name: config.macro(name) for name in bound})
-    return config
-
-
 def _run_program(options: argparse.Namespace, module: str, name: str, example: str) -> Any:
     """Calls a program as gin configures it, or shows the configuration for `--dry_run`."""
-    config = _configure(options)
+    config = configure(options)
     function = getattr(importlib.import_module(module), name)
+    check(options, function, example)
     program = config.configured(function, example)
     if options.dry_run:
         print(config.full_text(sources=True))
@@ -183,7 +172,7 @@ def _train(options: argparse.Namespace) -> None:
     from t5x_like.training.plan import TrainingPlan
 
     _configure_with_foreign_tasks(options)
-    config.check(train.train)
+    check(options, train.train)
     if options.dry_run:
         print(config.full_text(sources=True))
         return
@@ -215,7 +204,7 @@ def _cache(options: argparse.Namespace) -> None:
     if options.parent is not None:
         preemption.end_with_parent(options.parent)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings
-    config = _configure(options, "runs/cache.gin")
+    config = configure(options, "runs/cache.gin")
     chosen = _tasks(options, config)
     directory = config.macro("CACHE_DIR")
     splits = options.splits.split(",") if options.splits else None
@@ -238,7 +227,7 @@ def _vocab(options: argparse.Namespace) -> None:
     from tasks import vocabularies
 
     options.task = [options.task] if options.task else []
-    config = _configure(options, "runs/cache.gin")
+    config = configure(options, "runs/cache.gin")
     for task in _tasks(options, config)[:1]:
         vocabulary = vocabularies.train_on_task(
             task,
@@ -257,7 +246,7 @@ def _vocab(options: argparse.Namespace) -> None:
 def _inspect(options: argparse.Namespace) -> None:
     from t5x_like import inspection
 
-    config = _configure(options, "runs/inspect.gin")
+    config = configure(options, "runs/inspect.gin")
     report = config.configured(inspection.inspect)()
     if options.json:
         print(json.dumps(report))
@@ -275,7 +264,7 @@ def _compile(options: argparse.Namespace) -> None:
             options.bindings.append((name.upper(), str(value)))
     check_contradictions(options.bindings)
     saved = compile_report.read(options.compare) if options.compare else None
-    config = _configure(options, "runs/compile.gin")
+    config = configure(options, "runs/compile.gin")
     program = config.configured(aot.compile_step)
     if options.dry_run:
         print(config.full_text(sources=True))
@@ -382,7 +371,7 @@ def _configure_with_foreign_tasks(options: argparse.Namespace) -> None:
     from tasks import manifest
 
     modules, options.module_import = options.module_import, []
-    _configure(options)
+    configure(options)
     config.check(train.train)
     options.module_import = modules
     if modules and importlib.util.find_spec("seqio"):

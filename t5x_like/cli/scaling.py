@@ -11,6 +11,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from t5x_like.cli.configuration import check, configure
 from t5x_like.config.gin_files import nearest
 from t5x_like.errors import UserError
 
@@ -133,14 +134,12 @@ def sweep(options: Namespace) -> None:
     Raises:
       UserError: runs have failed; there is no such run, or it is to be run alone.
     """
-    from t5x_like import config
     from t5x_like.scaling.sweeps import runner
 
-    paths = [path for path in options.gin_search_paths.split(",") if path]
-    bindings = list(options.bindings)
     if options.module_import:
-        bindings.append(("sweep.Sweep.modules", repr(options.module_import)))
-    config.parse(options.gin_file, bindings, paths, options.module_import)
+        options.bindings.append(("sweep.Sweep.modules", repr(options.module_import)))
+    config = configure(options)
+    check(options, runner.run_sweep, "sweeps/isoflop_quick.gin")
     program = config.configured(runner.run_sweep, "sweeps/isoflop_quick.gin")
     if options.cell and not options.dry_run:
         raise UserError("--cell shows the configuration of one run: give --dry_run too.")

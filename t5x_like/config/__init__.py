@@ -9,6 +9,7 @@ from t5x_like.config.lookup import has_macro, macro, reached
 from t5x_like.config.parsing import import_modules, isolated, parse
 from t5x_like.config.programs import built, configured
 from t5x_like.config.rendering import full_text, import_lines, operative_text, written_value
+from t5x_like.config.unread import unread
 
 __all__ = [
     "GinText",
@@ -24,5 +25,6 @@ __all__ = [
     "operative_text",
     "parse",
     "reached",
+    "unread",
     "written_value",
 ]

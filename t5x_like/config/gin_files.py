@@ -55,11 +55,15 @@ def find_gin_file(name: str, search_paths: Sequence[str] = ()) -> Path | epath.P
     raise UserError(f"gin file '{name}' not found in {searched}.{nearest(name, known)}")
 
 
+def is_packaged(path: Path | epath.Path) -> bool:
+    """Whether a found file is one of those under `gin_configs`."""
+    return isinstance(path, Path) and path.is_relative_to(packaged_gin_configs())
+
+
 def shown_name(path: Path | epath.Path) -> str:
     """A found file as people name it: below `gin_configs`, or as it was found."""
-    packaged = packaged_gin_configs()
-    inside = isinstance(path, Path) and path.is_relative_to(packaged)
-    return path.relative_to(packaged).as_posix() if inside else str(path)
+    inside = is_packaged(path)
+    return path.relative_to(packaged_gin_configs()).as_posix() if inside else str(path)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

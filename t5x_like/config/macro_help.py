@@ -1,4 +1,7 @@
-"""What each macro of the packaged gin files is for, said when one is missing."""
+"""What each macro of the packaged gin files is for, and which of T5X's macros are called otherwise.
+
+Said when one is missing, and when one is bound that nothing reads.
+"""
 
 PURPOSES = {
     "MODEL": "the model, bound by a file under models/",
@@ -53,5 +56,36 @@ PURPOSES = {
     "TFDS_NAME": "name of a TFDS dataset, such as c4/en:3.1.0",
     "OBJECTIVE": "what is learned from the text",
     "TOPOLOGY": "slice to compile for, such as v5p:8x16x16 or cpu:8; --topology says the same",
+    "MLP_RATIO": "hidden units of the MLP for each of EMBED_DIM, for the recipe of sweeps",
+    "LAYERS_MULTIPLE": "layers of a planned model come in multiples of this",
+    "EVAL_PERIOD": "updates between two validations",
+    "EVAL_OUTPUT_DIR": "directory that an evaluation is written to, MODEL_DIR by default",
     "NUM_SLICES": "how many slices to compile for, joined by the data centre's network",
+}
+
+# T5X's macros that nothing here reads -> what does the same. Those not listed work as there.
+T5X_NAMES = {
+    "CHECKPOINT_PATH": "MODEL_DIR says it: a run, or one directory below its checkpoints",
+    "INFER_OUTPUT_DIR": "OUTPUT_PATH names the file that is written",
+    "MIXTURE_OR_TASK_MODULE": "--module_import=MODULE imports it",
+    "USE_CACHED_TASKS": "tasks are always read from a cache, which CACHE_DIR names",
+    "SHUFFLE_TRAIN_EXAMPLES": "training always shuffles, in an order that SEED gives",
+    "LOSS_NORMALIZING_FACTOR": "a loss is always the mean over the target tokens of the batch",
+    "RANDOM_SEED": "it is SEED",
+    "USE_HARDWARE_RNG": "random numbers are always the same on every platform",
+    "EVAL_STEPS": "train.train.validation_batches limits a validation",
+    "EVAL_BATCH_SIZE": "validation/data.DatasetConfig.batch_size is it",
+    "JSON_WRITE_N_RESULTS": "eval writes all predictions",
+    "LABEL_SMOOTHING": "it is the model's field label_smoothing, where its family has one",
+    "Z_LOSS": "it is the model's field z_loss, where its family has one",
+    "ACTIVATION_DTYPE": "it is the model's dtype: --gin.model.Model.dtype=bfloat16",
+    "ACTIVATION_PARTITIONING_DIMS": "partitioning.Partitioner says it, by a file under hardware/",
+    "PARAMETER_PARTITIONING_DIMS": "partitioning.Partitioner says it, by a file under hardware/",
+    "NUM_MODEL_PARTITIONS": "it is partitioning.Partitioner.tensor",
+    "NUM_EMBEDDINGS": "it is VOCAB_SIZE",
+    "NUM_ENCODER_LAYERS": "it is the model's field num_encoder_layers",
+    "NUM_DECODER_LAYERS": "it is the model's field num_decoder_layers",
+    "BEAM_SIZE": "it is decoding.BeamSearch.beams, with STRATEGY = @decoding.BeamSearch()",
+    "STEP_OFFSET": "steps are counted from the start of the run, whatever it starts from",
+    "PACK": "it is train/data.DatasetConfig.pack",
 }

@@ -10,6 +10,7 @@ from t5x_like.config import binding_types
 from t5x_like.config.gin_files import nearest
 from t5x_like.config.macro_help import PURPOSES
 from t5x_like.errors import UserError, on_one_line
+from t5x_like.host.own_packages import own_name_hint
 
 _SHOWN = 100  # characters of a value
 _DEPTH = 50  # of brackets in brackets; Python's recursion would end at some hundred
@@ -58,7 +59,8 @@ def explanation(error: BaseException, place: str, names: Names, importing: str =
     if isinstance(error, UnicodeDecodeError):
         return UserError(f"{place}: not UTF-8 text (byte {error.start}).")
     if isinstance(error, ImportError):
-        return UserError(f"{place}: import failed: {first_line(message)}.")
+        hint = own_name_hint(error.name or "")
+        return UserError(f"{place}: import failed: {first_line(message)}.{hint}")
     if importing:
         reason = f"{type(error).__name__}: {first_line(message)}".removesuffix(".")
         return UserError(f"{place}: import failed: module '{importing}' raises {reason}.")

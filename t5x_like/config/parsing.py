@@ -25,12 +25,13 @@ from gin import config_parser
 
 from t5x_like.config import gin_internals, mistakes, provenance
 from t5x_like.config.flag_values import flag_value
-from t5x_like.config.gin_files import GinText, find_gin_file, shown_name
+from t5x_like.config.gin_files import GinText, find_gin_file, is_packaged, shown_name
 from t5x_like.config.inherited_bindings import inherited
 from t5x_like.config.provenance import Place
 from t5x_like.errors import UserError, on_one_line
 
 DEFAULTS_NAME = "defaults.gin"
+_RECORDS = ("config.gin", "cell.gin")  # which a run, and a sweep, have written
 _DEFAULT, _ORDINARY = 0, 1  # the first part of a rank
 _MODULE = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 # A macro or a parameter, in scopes or not.
@@ -124,14 +125,14 @@ class _Reader:
             strength = _DEFAULT
         with _explained(shown):
             text = path.read_text("utf-8")
-        self.text(GinText(shown, text), strength)
+        self.text(GinText(shown, text), strength, is_packaged(path) or path.name in _RECORDS)
 
-    def text(self, file: GinText, strength: int = _ORDINARY) -> None:
+    def text(self, file: GinText, strength: int = _ORDINARY, general: bool = False) -> None:
         """Reads a file's text."""
         self._open.append(file.name)
         stream = io.StringIO(file.text)
         stream.name = file.name  # type: ignore[attr-defined]  # for the parser's messages
-        self._statements(stream, file.name, strength)
+        self._statements(stream, file.name, strength, general)
         self._open.pop()
 
     def flags(self, bindings: Sequence[tuple[str, str]]) -> None:
@@ -163,7 +164,7 @@ class _Reader:
             self._bind(config_parser.BindingStatement(*key, bound, None), place)
             gin_internals.IMPORTS.update(scope.imports)
 
-    def _statements(self, text: Any, shown: str, strength: int) -> None:
+    def _statements(self, text: Any, shown: str, strength: int, general: bool = False) -> None:
         """Reads a file, or the text of `--module_import`, statement by statement."""
         self._stretch += 1
         bound: dict[Any, tuple[Any, int]] = {}
@@ -193,7 +194,7 @@ class _Reader:
                 else:
                     with _explained(place, known):
                         rank = strength, self._stretch
-                        name = self._bind(statement, Place(shown, line, rank))
+                        name = self._bind(statement, Place(shown, line, rank, general=general))
                     first, first_at = bound.setdefault(name, (statement.value, line))
                     written = _written_name(statement)
                     mistakes.check_contradiction(place, written, statement.value, first, first_at)

@@ -26,12 +26,17 @@ class Place:
       line: of the file, counted from 1; None of a flag.
       rank: bindings of one stretch of a file, between two includes, share one.
       base: the parameter of a base class that was bound there; "" for the name itself.
+      base_key: scope and selector of that base class.
+      general: whether the file is packaged, or a run's own record, and so binds more than any
+        one command reads.
     """
 
     source: str
     line: int | None
     rank: Rank
     base: str = ""
+    base_key: Key | None = None
+    general: bool = False
 
     def __str__(self) -> str:
         place = self.source if self.line is None else f"{self.source}:{self.line}"
@@ -58,7 +63,8 @@ def take_over(key: Key, base: Key, parameter: str) -> None:
     """Notes that a derived class's parameter has the value of a base's."""
     place = places(base, parameter)[-1]
     named = f"{base[1].rpartition('.')[2]}.{parameter}"
-    add(key, parameter, dataclasses.replace(place, base="/".join(filter(None, [base[0], named]))))
+    shown = "/".join(filter(None, [base[0], named]))
+    add(key, parameter, dataclasses.replace(place, base=shown, base_key=base))
 
 
 def places(key: Key, parameter: str) -> list[Place]:

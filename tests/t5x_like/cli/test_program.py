@@ -1,10 +1,14 @@
 """The command line as a user meets it: exit codes, one-line errors, JSON."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
 from t5x_like import cli
+
+ROOT = Path(__file__).parents[3]
 
 SMALL_MODEL = """
 from __gin__ import dynamic_registration
@@ -116,25 +120,81 @@ def test_a_value_may_follow_its_flag(small_model, capsys):
     assert report["tree"]["token_embedder/embedding"]["shape"] == [48, 16]
 
 
-def test_another_package_called_models_is_noticed(tmp_path, program):
+def test_another_package_called_models_that_is_loaded_is_noticed(tmp_path, program):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "__init__.py").write_text("")
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from t5x_like import cli; "
+        "import sys; sys.path.insert(0, sys.argv[1]); import models; from t5x_like import cli; "
         "sys.exit(cli.main(['inspect']))"
     )
     done = program("-c", code, str(tmp_path))
     assert done.returncode == 2
-    assert f"package 'models' is found at {tmp_path}/models" in done.stderr
-    assert "Traceback" not in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert f"the package 'models' that is loaded is {tmp_path}/models" in line
+    assert "import t5x_like before the other" in line
 
 
-def test_the_users_directory_shadows_nothing(tmp_path, program):
+# As setuptools lets an editable install be found: after all that the path holds.
+EDITABLE = """
+import sys
+from importlib.machinery import PathFinder
+class Editable:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        ours = name in ("t5x_like", "models", "tasks")
+        return PathFinder.find_spec(name, [root]) if ours else None
+root = sys.argv.pop(1)
+sys.path[:] = [path for path in sys.path if path not in ("", root)]
+# The environment of the tests may have one already, of another checkout.
+sys.meta_path[:] = [entry for entry in sys.meta_path if "__editable__" not in entry.__module__]
+sys.meta_path.append(Editable)
+"""
+CONSOLE = "from t5x_like.__main__ import main; sys.exit(main())"
+NOTEBOOK = (
+    "sys.path.insert(0, ''); from t5x_like import cli; from models.gpt import GPT2; "
+    "import tasks.sources; sys.exit(cli.main(sys.argv[1:]))"
+)
+
+
+@pytest.fixture
+def shadowed(tmp_path):
+    """A working directory with folders of the user's, one of them a package, and a gin file."""
     for name in ("models", "tasks", "jax"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('shadowed')")
+    (tmp_path / "tasks" / "__init__.py").write_text("raise RuntimeError('shadowed')")
+    (tmp_path / "jax" / "__init__.py").write_text("raise RuntimeError('shadowed')")
     (tmp_path / "mine.py").write_text("print('imported mine')")
-    done = program("-m", "t5x_like", "cache", "--module_import=mine", cwd=tmp_path)
+    (tmp_path / "ours.gin").write_text(
+        "from __gin__ import dynamic_registration\nfrom models import gpt\n"
+        "gpt.GPT2.num_layers = 2\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize("start", ["module", "console script", "notebook"])
+def test_the_users_directory_shadows_nothing(start, shadowed, program):
+    command = ["cache", "--module_import=mine", "--gin_file=ours.gin"]
+    begin = {
+        "module": ["-m", "t5x_like"],
+        "console script": ["-c", EDITABLE + CONSOLE, str(ROOT)],
+        "notebook": ["-c", EDITABLE + NOTEBOOK, str(ROOT)],
+    }
+    if start == "notebook":  # where the working directory comes first, as Python has it
+        shutil.rmtree(shadowed / "jax")
+    done = program(*begin[start], *command, cwd=shadowed)
     assert done.returncode == 2, done.stderr
     assert "imported mine" in done.stdout
     assert "MIXTURE_OR_TASK_NAME (name of the task" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_module_of_the_users_in_a_folder_of_our_name_is_answered_with_the_collision(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["inspect", "--module_import=models.mine"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "No module named 'models.mine'. 'models' is t5x-like's own package: give" in line
+    assert f"'{tmp_path}/models' another name" in line

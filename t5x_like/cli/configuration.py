@@ -1,0 +1,80 @@
+"""From a command line to gin's configuration, with a word on every name that nothing reads."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from t5x_like.errors import UserError
+
+PROGRAM = "t5x-like"
+
+# The function that each command calls. Its flags are for that function alone; its files may be
+# for others as well.
+_PROGRAMS = {
+    "train": "t5x_like.train.train",
+    "eval": "t5x_like.evaluate.evaluate",
+    "infer": "t5x_like.infer.infer",
+    "sweep": "t5x_like.scaling.sweeps.runner.run_sweep",
+}
+
+
+def configure(options: argparse.Namespace, *gin_files: str) -> ModuleType:
+    """Parses the gin files and flags of a command line, and applies XLA's flags among them.
+
+    Args:
+      options: the command line, parsed.
+      *gin_files: read before those that it names.
+
+    Returns:
+      The package `config`, whose state is the configuration.
+
+    Raises:
+      UserError: a file or flag cannot be used, or a flag binds what nothing reads.
+    """
+    from t5x_like import config
+    from t5x_like.host import xla_flags
+
+    paths = [path for path in options.gin_search_paths.split(",") if path]
+    files = [*gin_files, *options.gin_file]
+    config.parse(files, options.bindings, paths, options.module_import)
+    # One that another command of ours has started was given what is meant for that one.
+    if getattr(options, "parent", None) is None:
+        own = _PROGRAMS.get(options.command)
+        for one in config.unread([own] if own else [], _read_here(), whole=own is not None):
+            if one.place.line is None:
+                raise UserError(one.message)
+    bound = [name for name in xla_flags.VARIABLES if config.has_macro(name)]
+    xla_flags.apply({name: config.macro(name) for name in bound})
+    return config
+
+
+def check(
+    options: argparse.Namespace, program: Callable[..., Any], example: str = "runs/pretrain.gin"
+) -> None:
+    """Verifies what a program will be called with; warns of names in files that nothing reads.
+
+    Args:
+      options: the command line, whose configuration was parsed.
+      program: what the command calls.
+      example: a packaged file that configures it, for the error.
+
+    Raises:
+      UserError: something that it needs is not bound, or is of another type.
+    """
+    from t5x_like import config
+
+    config.check(program, example)
+    if options.process_index:
+        return
+    for one in config.unread(_PROGRAMS.values(), _read_here()):
+        if one.place.line is not None:
+            print(f"{PROGRAM}: warning: {one.message}", file=sys.stderr)
+
+
+def _read_here() -> tuple[str, ...]:
+    """The macros that commands read themselves, whatever their programs do."""
+    from t5x_like.host import xla_flags
+
+    return ("TASK", "CACHE_DIR", "TFDS_DATA_DIR", *xla_flags.VARIABLES)

@@ -1,0 +1,93 @@
+"""A command line as a configuration: what is documented and packaged gives no warning."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from t5x_like import cli, config
+from t5x_like.cli import configuration, program
+from t5x_like.cli.configuration import configure
+from t5x_like.config.gin_files import packaged_gin_configs
+
+ROOT = Path(__file__).parents[3]
+GIN = packaged_gin_configs()
+FIXTURES = ROOT / "tests" / "t5x_like" / "config" / "fixtures"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Those of models are looked at one by one, and have one command each.
+FILES = [path for path in sorted(GIN.rglob("*.gin")) if not path.is_relative_to(GIN / "models")]
+# What the commands read before the files given to them.
+FIRST = {"cache": "cache", "vocab": "cache", "inspect": "inspect", "compile": "compile"}
+COMMANDS = ("train", "eval", "infer", "sweep", *FIRST)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_over(monkeypatch):
+    for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS"):
+        monkeypatch.setenv(name, "")
+    with config.isolated():
+        yield
+
+
+def documented(path):
+    """The `t5x-like` commands of a page's blocks or of a gin file's head, as lists of words."""
+    text = path.read_text()
+    if path.suffix == ".gin":
+        text = re.sub(r"^# ?", "", text.partition("\nfrom __gin__")[0], flags=re.M)
+    else:
+        text = "\n".join(re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.M | re.S))
+    whole = re.sub(r"\\\n\s*", "", text).replace(" ... ", " ")
+    names = "|".join(COMMANDS)
+    return [
+        shlex.split(line, comments=True)
+        for line in re.findall(rf"(?:^|[ /])t5x-like ((?:{names}) [^|;>\n]+)", whole, re.M)
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", [*PAGES, *FILES], ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+def test_a_documented_command_has_no_name_that_nothing_reads(path):
+    for words in documented(path):
+        # Records of runs that are not there, and names for any.
+        files = [word for word in words if word.startswith("--gin_file=")]
+        if any(re.search(r"[A-Z]{4}", word) for word in files):
+            continue
+        words = [word for word in words if not re.search(r"gin_file=.*/(config|model).gin$", word)]
+        options = program._parse_arguments(words)
+        configure(options, *[f"runs/{FIRST[name]}.gin" for name in words[:1] if name in FIRST])
+        programs, macros = configuration._PROGRAMS.values(), configuration._read_here()
+        unread = config.unread(programs, macros)
+        assert [one.message for one in unread if one.place.line is not None] == []
+
+
+def test_the_documented_commands_are_found():
+    assert sum(len(documented(path)) for path in [*PAGES, *FILES]) > 100
+
+
+def test_every_packaged_macro_is_referred_to_or_known():
+    for path in sorted(GIN.rglob("*.gin")):
+        config.parse([str(path)])
+        assert [one.message for one in config.unread([], [], whole=False)] == []
+
+
+@pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.gin")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("name", ["train", "eval", "infer"])
+def test_an_earlier_record_is_read_without_a_warning(name, path, tmp_path, capsys):
+    (tmp_path / "config.gin").write_text(path.read_text().replace("DIRECTORY", str(tmp_path)))
+    # What was imported has not been trained.
+    trained = name == "train" and path.stem != "imported"
+    more = [] if trained else [f"--gin_file=runs/{name.replace('train', 'pretrain')}.gin"]
+    more += [] if trained or name != "train" else ["--gin.TRAIN_STEPS=3"]
+    files = [f"--gin_file={tmp_path}/config.gin", *more]
+    assert cli.main([name, *files, "--dry_run"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_record_may_be_followed_by_another_optimizer(tmp_path, capsys):
+    (tmp_path / "config.gin").write_text((FIXTURES / "span_corruption.gin").read_text())
+    files = [f"{tmp_path}/config.gin", "optimizers/adamw.gin", "runs/finetune.gin"]
+    assert cli.main(["train", *[f"--gin_file={file}" for file in files], "--dry_run"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("t5x-like: error: INITIAL_CHECKPOINT_PATH") and said.count("\n") == 1
