@@ -316,8 +316,8 @@ class Task(Protocol):
 
     Attributes:
       name: as registered with seqio.
-      cache_name: folder under the cache directory; tasks that differ only in their
-        objective share it.
+      cache_name: folder under the cache directory, to which the engine adds the fingerprint's
+        first digits; tasks that differ only in their objective share it.
       output_features: what a model is given, after the objective.
       metric_fns: `(targets, predictions) -> {name: value}`.
 

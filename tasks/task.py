@@ -45,7 +45,7 @@ class BaseTask(abc.ABC):
 
     Attributes:
       name: as registered.
-      cache_name: folder under the cache directory.
+      cache_name: folder under the cache directory, without the fingerprint that is added to it.
       output_features: what a model is given, by name, after the objective.
       learned: the objective, or None where the text itself is inputs and targets.
       metric_fns: `(targets, predictions) -> {name: value}`.
@@ -121,8 +121,8 @@ class Task(BaseTask):
       learned: the objective, or None where the text itself is inputs and targets.
       postprocessor: decoded text to what the metrics compare.
       metric_fns: `(targets, predictions) -> {name: value}`.
-      cache_name: folder under the cache directory, shared by tasks that differ only in
-        what follows the cache; "" takes the name.
+      cache_name: folder under the cache directory, to which the fingerprint is added; shared
+        by tasks that differ only in what follows the cache; "" takes the name.
     """
 
     name: str
@@ -141,6 +141,13 @@ class Task(BaseTask):
             )
         if not self.cache_name:
             object.__setattr__(self, "cache_name", self.name)
+        for name in (self.name, self.cache_name):
+            # Each part becomes a folder of the cache.
+            if any(part in ("", ".", "..") or "/" in part for part in name.split(":")):
+                raise TaskError(
+                    f"task name '{name}': it would lead out of the cache directory; no part of it "
+                    "can be empty, '.' or '..'."
+                )
         columns = self.source.columns
         missing = [column for column in self.form.columns if columns and column not in columns]
         if missing:
@@ -219,6 +226,7 @@ class Task(BaseTask):
         return to_seqio.register_task(
             self.name,
             cache_name=self.cache_name,
+            fingerprint=self.fingerprint,
             source=self.source.seqio(),
             form=self.form,
             output_features={

@@ -1,7 +1,4 @@
-"""What a run would fail on after minutes of work, found before anything is written or tokenized.
-
-Both checks take the plan that `train.train_plan` takes.
-"""
+"""What a run would fail on after minutes of work, found before anything is written or tokenized."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +14,6 @@ from t5x_like.data import (
     check_pairing,
     example_batch,
     feature_names,
-    open_evaluation,
     packs,
 )
 from t5x_like.errors import UserError
@@ -47,19 +43,6 @@ def check(plan: TrainingPlan) -> None:
     _check_lengths(plan.dataset, plan.model)
     # Traces the model: what its sizes cannot make fails here.
     plan.partitioner.param_shardings(plan.model)
-
-
-def check_data(plan: TrainingPlan) -> None:
-    """Opens the held-out splits, which the run will read for the first time much later.
-
-    Raises:
-      UserError: a split is not in the cache, or is empty.
-    """
-    index, count = plan.partitioner.data_shard()
-    for config in plan.validation:
-        open_evaluation(
-            config, batch_format=plan.model.batch_format, shard_index=index, shard_count=count
-        )
 
 
 def _check_lengths(config: DatasetConfig, model: Model) -> None:
@@ -131,6 +114,9 @@ def _check_start(plan: TrainingPlan) -> None:
             f"checkpoint '{newest}' holds parameters alone: start from it with "
             "INITIAL_CHECKPOINT_PATH and another MODEL_DIR."
         )
+    identity.check(
+        files.location(plan.model_dir), plan.described(), allow_change=plan.allow_config_change
+    )
 
 
 def _check_initial_checkpoint(source: Any, model: Model) -> None:

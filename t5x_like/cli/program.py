@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from t5x_like.cli import child_process
+from t5x_like.cli import caching, child_process
 from t5x_like.cli import scaling as scaling_commands
 from t5x_like.cli.arguments import (
     OneLineParser,
@@ -94,24 +94,12 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     command("eval", _eval, "Measure loss and task metrics of a trained model.")
     command("infer", _infer, "Generate text for a file of inputs.")
-    cache = command("cache", _cache, "Tokenize a task or mixture into its cache.")
-    cache.add_argument("task", nargs="*", help="names; MIXTURE_OR_TASK_NAME when there is none")
-    cache.add_argument("--splits", help="comma-separated; all that the source has by default")
-    cache.add_argument("--num_shards", type=int, default=8, help="files for each split")
-    # What `train` asks of it, in a process of its own.
-    cache.add_argument("--declare", action="store_true", help=argparse.SUPPRESS)
-    cache.add_argument("--parent", type=int, help=argparse.SUPPRESS)
-    cache.add_argument("--num_workers", type=int, help="processes; one for each core by default")
-    vocab = command("vocab", _vocab, "Train a SentencePiece model on a task's text.")
-    vocab.add_argument("task", nargs="?", help="name; MIXTURE_OR_TASK_NAME by default")
-    vocab.add_argument("--out", required=True, metavar="FILE", help="the .model file to write")
-    vocab.add_argument("--vocab_size", type=int, default=32_000)
-    vocab.add_argument("--model_type", choices=("unigram", "bpe"), default="unigram")
-    vocab.add_argument("--byte_fallback", action="store_true", help="unknown characters as bytes")
-    vocab.add_argument("--split_digits", action="store_true", help="a token for each digit")
-    vocab.add_argument("--character_coverage", type=float, default=0.9995)
-    vocab.add_argument("--split", default="train", help="of the task")
-    vocab.add_argument("--max_examples", type=int, help="of the split; all by default")
+    caching.add_arguments(
+        command(
+            "cache", _cache, "Tokenize a task or mixture into its cache; list and remove caches."
+        ),
+        command("vocab", _vocab, "Train a SentencePiece model on a task's text."),
+    )
     inspect = command("inspect", _inspect, "Show a model's parameters, FLOPs and memory.")
     inspect.add_argument("--json", action="store_true", help="one JSON object on standard output")
     ahead = command("compile", _compile, "Compile the training step for devices not here.")
@@ -185,8 +173,7 @@ def _train(options: argparse.Namespace) -> None:
         if options.allow_config_change:
             plan = dataclasses.replace(plan, allow_config_change=True)
         preflight.check(plan)
-        _build_missing_caches(options, config)
-        preflight.check_data(plan)
+        caching.build_missing(options, config)
         train.train_plan(plan)
 
 
@@ -199,48 +186,14 @@ def _infer(options: argparse.Namespace) -> None:
 
 
 def _cache(options: argparse.Namespace) -> None:
-    from t5x_like.data import cache_task
-
     if options.parent is not None:
         preemption.end_with_parent(options.parent)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings
-    config = configure(options, "runs/cache.gin")
-    chosen = _tasks(options, config)
-    directory = config.macro("CACHE_DIR")
-    splits = options.splits.split(",") if options.splits else None
-    for task in [] if options.declare else chosen:
-        if options.dry_run:
-            print(f"{task.name} would be cached in {directory}")
-            continue
-        counts = cache_task(
-            task, directory, splits, num_shards=options.num_shards, num_workers=options.num_workers
-        )
-        for split, examples in counts.examples.items():
-            tokens = sum(counts.tokens[split].values())
-            print(f"{task.name} {split}: {examples:,} examples, {tokens:,} tokens")
-        print(f"{task.name}: {counts.path} in {counts.seconds:.1f} s")
-    if not options.task and not options.dry_run:
-        _write_declaration(config.macro("TASK"), directory)
+    caching.cache(options, configure(options, "runs/cache.gin"))
 
 
 def _vocab(options: argparse.Namespace) -> None:
-    from tasks import vocabularies
-
-    options.task = [options.task] if options.task else []
-    config = configure(options, "runs/cache.gin")
-    for task in _tasks(options, config)[:1]:
-        vocabulary = vocabularies.train_on_task(
-            task,
-            options.out,
-            split=options.split,
-            max_examples=options.max_examples,
-            vocab_size=options.vocab_size,
-            model_type=options.model_type,
-            byte_fallback=options.byte_fallback,
-            split_digits=options.split_digits,
-            character_coverage=options.character_coverage,
-        )
-        print(f"{options.out}: {vocabulary.vocab_size} tokens from {task.name} {options.split}")
+    caching.vocab(options, configure(options, "runs/cache.gin"))
 
 
 def _inspect(options: argparse.Namespace) -> None:
@@ -307,58 +260,6 @@ def _print_exchange(options: argparse.Namespace, report: Any) -> None:
     print(json.dumps(report) if options.json else line)
 
 
-# -- Tasks -----------------------------------------------------------------------------------
-
-
-def _tasks(options: argparse.Namespace, config: Any) -> list[Any]:
-    """The tasks that the command names, or those of the configured task or mixture."""
-    import tasks
-
-    macros = {"tfds_data_dir": "TFDS_DATA_DIR", "vocabulary": "VOCABULARY"}
-    bound = {name: macro for name, macro in macros.items() if config.has_macro(macro)}
-    settings = {name: config.macro(macro) for name, macro in bound.items()}
-    named = [tasks.get_mixture_or_task(name, **settings) for name in options.task]
-    return [member for task in named or [config.macro("TASK")] for member, _ in task.tasks]
-
-
-def _build_missing_caches(options: argparse.Namespace, config: Any) -> None:
-    """Runs `t5x-like cache`, in a process of its own, for what is not ready to be read.
-
-    Tokenizing imports TensorFlow, which this process must not.
-    """
-    from t5x_like.data import CacheStatus, cache_status
-
-    options.task = []
-    directory = config.macro("CACHE_DIR")
-    for task in _tasks(options, config):
-        report = cache_status(task, directory)
-        if report.status is CacheStatus.READY or not task.source_is_local:
-            continue
-        print(f"{report.reason}: building it.", flush=True)
-        child_process.run("cache", options)
-        return  # one call builds every task of a mixture
-
-
-def _declaration_path(name: str, cache_dir: str) -> Any:
-    from t5x_like.host import files as storage
-
-    directory = storage.location(os.path.expanduser(cache_dir))
-    return directory / "declared" / f"{name.replace(':', '.')}.json"
-
-
-def _write_declaration(task: Any, cache_dir: str) -> None:
-    """Keeps what training must know of a user's seqio task beside its cache."""
-    from tasks import manifest
-
-    path = _declaration_path(task.name, cache_dir)
-    declaration = manifest.to_json(task)
-    if declaration is None:
-        path.unlink(missing_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(declaration, indent=2))
-
-
 def _configure_with_foreign_tasks(options: argparse.Namespace) -> None:
     """Parses the configuration; a user's seqio task is known without importing its module.
 
@@ -378,7 +279,7 @@ def _configure_with_foreign_tasks(options: argparse.Namespace) -> None:
         child_process.run("cache", options, "--declare")
     if config.has_macro("MIXTURE_OR_TASK_NAME"):  # else the task is built in gin
         name = config.macro("MIXTURE_OR_TASK_NAME")
-        path = _declaration_path(str(name), config.macro("CACHE_DIR"))
+        path = caching.declaration_path(str(name), config.macro("CACHE_DIR"))
         if path.is_file() and name not in tasks.names():
             foreign: Any = manifest.from_json(json.loads(path.read_text()))
             tasks.add_task(foreign)

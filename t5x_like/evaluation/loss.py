@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -89,13 +89,42 @@ class StandardError:
         return math.sqrt(max(squares, 0.0) * rows / (rows - 1)) / weight
 
 
+def open_held_out(
+    config: DatasetConfig, batch_format: str, partitioner: Partitioner, limit: int | None = None
+) -> EvaluationDataset:
+    """Opens a split for `measure`, which may be called many times, whatever becomes of the cache.
+
+    Args:
+      config: which split of what.
+      batch_format: of the model.
+      partitioner: the mesh.
+      limit: the most rows, drawn evenly from the split; None for all.
+
+    Raises:
+      UserError: the split is not in the cache, or is empty.
+    """
+    index, count = partitioner.data_shard()
+    return open_evaluation(
+        config, batch_format=batch_format, shard_index=index, shard_count=count, limit=limit
+    )
+
+
+def held_out(configs: Sequence[DatasetConfig]) -> list[DatasetConfig]:
+    """Those whose tasks have more than a split to train on."""
+
+    def only_trains(config: DatasetConfig) -> bool:
+        splits = [getattr(task, "splits", ()) for task, _ in config.task.tasks]
+        return config.split != "train" and all(tuple(names) == ("train",) for names in splits)
+
+    return [config for config in configs if not only_trains(config)]
+
+
 def measure(
     model: Model,
     params: Params,
-    config: DatasetConfig,
+    split: EvaluationDataset,
     partitioner: Partitioner,
     *,
-    limit: int | None = None,
     frozen: Mapping[str, Params] | None = None,
 ) -> dict[str, float]:
     """Everything that is measured of a model's loss on a split.
@@ -103,9 +132,8 @@ def measure(
     Args:
       model: any model.
       params: placed by `partitioner`.
-      config: which split of what.
+      split: opened with `open_held_out`.
       partitioner: the mesh.
-      limit: the most rows, drawn evenly from the split; None for all.
       frozen: see `TrainState`.
 
     Returns:
@@ -113,14 +141,6 @@ def measure(
       itself, where the cache knows the text's bytes, `bits_per_byte`: the cross-entropy in bits,
       ends of texts included, over the bytes of UTF-8 that a target token of the whole split has.
     """
-    index, count = partitioner.data_shard()
-    split = open_evaluation(
-        config,
-        batch_format=model.batch_format,
-        shard_index=index,
-        shard_count=count,
-        limit=limit,
-    )
     values = mean_metrics(model, params, _rows_of(split), partitioner, frozen)
     values |= {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
     if split.bytes_per_target and CROSS_ENTROPY in values:

@@ -10,7 +10,7 @@ import numpy as np
 from t5x_like.data import DatasetConfig, limit_in_rows
 from t5x_like.decoding import Greedy, Strategy
 from t5x_like.evaluation.generation import Prediction, predict_text, task_metrics
-from t5x_like.evaluation.loss import ROWS, SPLIT_ROWS, STANDARD_ERROR, measure
+from t5x_like.evaluation.loss import ROWS, SPLIT_ROWS, STANDARD_ERROR, measure, open_held_out
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Decodes, Model, Params, Task
 
@@ -102,7 +102,8 @@ def _evaluate_task(
     frozen: Mapping[str, Params] | None,
 ) -> TaskResult:
     task = cast(Task, dataset.task)  # mixtures are taken apart by the caller
-    values = measure(model, params, dataset, partitioner, limit=limit, frozen=frozen)
+    split = open_held_out(dataset, model.batch_format, partitioner, limit)
+    values = measure(model, params, split, partitioner, frozen=frozen)
     if not (generate_predictions and task.metric_fns and "inputs" in task.output_features):
         return TaskResult(task.name, values, [])
 

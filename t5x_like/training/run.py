@@ -16,7 +16,7 @@ from t5x_like.cost.peak import Peak
 from t5x_like.data import merge_states, open_dataset
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
-from t5x_like.evaluation.loss import measure, summary_of
+from t5x_like.evaluation.loss import held_out, measure, open_held_out, summary_of
 from t5x_like.host.progress import duration
 from t5x_like.protocols import Metrics, Params
 from t5x_like.training import state as train_state
@@ -86,6 +86,11 @@ class TrainingRun:
             shard_index=shard_index,
             shard_count=shard_count,
         )
+        # Kept open to the end, whatever becomes of the caches meanwhile.
+        where = plan.model.batch_format, plan.partitioner, plan.validation_limit
+        self._held_out = [(one, open_held_out(one, *where)) for one in held_out(plan.validation)]
+        if len(self._held_out) < len(plan.validation):
+            self._notes.append("warning: nothing is held out, so nothing is measured (HELD_OUT)")
         self._checkpointer = Checkpointer(plan.model_dir, plan.checkpoint_policy)
         for name in self._checkpointer.unfinished:
             self._notes.append(f"warning: checkpoint '{name}' was not finished, and is skipped")
@@ -304,14 +309,9 @@ class TrainingRun:
         plan = self.plan
         measured: dict[str, float] = {}
         with self._advised(), self._sums.pause():
-            for config in plan.validation:
+            for config, split in self._held_out:
                 values = measure(
-                    plan.model,
-                    state.params,
-                    config,
-                    plan.partitioner,
-                    limit=plan.validation_limit,
-                    frozen=state.frozen,
+                    plan.model, state.params, split, plan.partitioner, frozen=state.frozen
                 )
                 line = f"step {step}/{plan.train_steps}  {config.split} {summary_of(values)}"
                 self.progress.say(line)

@@ -5,6 +5,7 @@ to know either class.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,27 +22,47 @@ _REGISTERED: dict[str, str] = {}
 
 
 class SharedCacheTask(seqio.Task):
-    """A `seqio.Task` whose cache may have another task's name."""
+    """A `seqio.Task` whose cache may have another task's name, and has its fingerprint in it."""
 
-    def __init__(self, *args: Any, cache_name: str, **kwargs: Any):
+    def __init__(self, *args: Any, cache_name: str, fingerprint: Callable[[], str], **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.cache_name = cache_name
+        self._fingerprint = fingerprint
 
     @property
     def cache_dir(self) -> str | None:
-        """The folder of the shared cache, where one is complete."""
-        folder = seqio.get_task_dir_from_name(self.cache_name)
+        """The folder of the cache of this source, where one is complete.
+
+        `t5x_like/data/cache/layout.py` names the folders. One without a fingerprint in its name is
+        taken where seqio's own tools have written it, or the source cannot be seen from here.
+        """
+        plain = seqio.get_task_dir_from_name(self.cache_name)
+        try:
+            own = self._fingerprint()
+        except OSError:
+            own = None
         for root in seqio.get_global_cache_dirs():
-            path = f"{root}/{folder}"
-            if tf.io.gfile.exists(f"{path}/COMPLETED"):
-                return path
+            for name in [plain] if own is None else [f"{plain}-{own[:12]}", plain]:
+                path = f"{root}/{name}"
+                if tf.io.gfile.exists(f"{path}/COMPLETED") and own in (None, _of(path, own)):
+                    return path
         return None
+
+
+def _of(path: str, default: str | None) -> str | None:
+    """The fingerprint in a cache's `task.json`, or the default where it has none."""
+    try:
+        with tf.io.gfile.GFile(f"{path}/task.json") as file:
+            return json.load(file).get("fingerprint")
+    except tf.errors.NotFoundError:
+        return default
 
 
 def register_task(
     name: str,
     *,
     cache_name: str,
+    fingerprint: Callable[[], str],
     source: seqio.DataSource,
     form: Form,
     output_features: Mapping[str, seqio.Feature],
@@ -54,7 +75,8 @@ def register_task(
 
     Args:
       name: in `seqio.TaskRegistry`. A task that this function registered may be replaced.
-      cache_name: folder of the cache.
+      cache_name: folder of the cache, to which the fingerprint is added.
+      fingerprint: computes the task's, when a cache is looked for.
       source: where rows come from.
       form: rows to text.
       output_features: after the objective.
@@ -93,6 +115,7 @@ def register_task(
         postprocess_fn=postprocess_fn,
         metric_fns=list(metric_fns),
         cache_name=cache_name,
+        fingerprint=fingerprint,
     )
     seqio.TaskRegistry.add_provider(name, task)
     return task

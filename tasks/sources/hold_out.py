@@ -18,7 +18,7 @@ class HoldOut:
 
     Attributes:
       source: has a `train` split; its other splits are not used.
-      validation: share of the rows, 0 to 1.
+      validation: share of the rows, 0 to 1; 0 for no validation split.
       test: share of the rows; 0 for no test split.
     """
 
@@ -27,10 +27,10 @@ class HoldOut:
     test: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.validation < 0 or self.test < 0 or not 0 < self.validation + self.test < 1:
+        if self.validation < 0 or self.test < 0 or not self.validation + self.test < 1:
             raise TaskError(
-                f"HoldOut takes validation={self.validation} and test={self.test}: "
-                "shares that leave something to train on are needed."
+                f"HoldOut takes validation={self.validation} (HELD_OUT) and test={self.test}: "
+                "shares of 0 or more that leave something to train on are needed."
             )
 
     @property
@@ -67,6 +67,16 @@ class HoldOut:
         if place < self.validation:
             return "validation"
         return "test" if place < self.validation + self.test else "train"
+
+    def why_empty(self, split: str) -> str:
+        """What to change where a split has no rows."""
+        if split == "train":
+            return "HoldOut left nothing to train on: lower HELD_OUT, or give it more text"
+        return (
+            f"HoldOut takes {getattr(self, split):.2%} of the rows for it, and of so few it took "
+            "none: raise HELD_OUT (0.2 takes a fifth), set it to 0 for no validation, or give it "
+            "more text (SEPARATOR divides a file into more rows)"
+        )
 
     def fingerprint(self) -> str:
         """Hex digest of the source's fingerprint and the shares."""

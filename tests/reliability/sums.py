@@ -1,6 +1,7 @@
 """A task of sums in TSV files, its command line and its cache, for the tests of caches."""
 
 import tasks
+from t5x_like.data.cache.status import build_folder
 from tasks import forms, sources
 
 ROWS = [f"What is {i} and {i}?\t{i + i}" for i in range(40)]
@@ -37,6 +38,11 @@ def cache_flags(folder, cache_dir, shards=2, workers=1):
         f"--num_shards={shards}",
         f"--num_workers={workers}",
     ]
+
+
+def cached(folder, cache_dir):
+    """The folder of the cache that the flags make."""
+    return build_folder(task(folder=folder), cache_dir)
 
 
 def visible(folder):

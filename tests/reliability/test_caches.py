@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 import tasks
-from t5x_like import cli, data
-from t5x_like.data.cache import layout
+from models import gpt
+from t5x_like import cli, data, optimizers
+from t5x_like.data.cache.status import build_folder
 from t5x_like.errors import UserError
+from t5x_like.schedules import Constant
+from t5x_like.train import train
+from t5x_like.training.run import TrainingRun
 from tests.reliability import sums
 from tests.reliability.sums import cache_flags, visible, write_corpus
 
@@ -61,14 +65,14 @@ def is_refused_or_the_same(task, cache_dir, expected):
 def damaged_copies(whole, tmp_path, damage, positions):
     """Copies of the cache, each with one file damaged; times are kept, as a failing disk does."""
     task, cache_dir = whole
-    folder = layout.cache_path(cache_dir, task.cache_name)
+    folder = build_folder(task, cache_dir)
     files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name != ".lock"]
     for file in files:
         for i, position in enumerate(positions(file.stat().st_size)):
             # A new place each time: a process verifies a version of a file once.
             copy = tmp_path / f"{file.name}-{i}"
             shutil.copytree(cache_dir, copy)
-            victim = layout.cache_path(copy, task.cache_name) / file.name
+            victim = build_folder(task, copy) / file.name
             before = victim.stat()
             damage(victim, position)
             os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -126,7 +130,7 @@ def test_the_cache_command_mends_what_is_damaged(corpus_folder, whole, tmp_path,
     task, cache_dir = whole
     copy = tmp_path / "cache"
     shutil.copytree(cache_dir, copy)
-    folder = layout.cache_path(copy, task.cache_name)
+    folder = build_folder(task, copy)
     expected = visible(folder)
     if kind == "cut":
         os.truncate(folder / name, len(expected[name]) // 2)
@@ -143,7 +147,9 @@ def test_the_cache_command_mends_what_is_damaged(corpus_folder, whole, tmp_path,
     tally("faults", what=f"{name} {kind}, and made again")
 
 
-def test_a_cache_of_something_else_is_refused_and_built_anew(corpus_folder, whole, tmp_path, tally):
+def test_a_cache_of_something_else_is_refused_and_built_beside_it(
+    corpus_folder, whole, tmp_path, tally
+):
     _, cache_dir = whole
     changed = tmp_path / "changed"
     shutil.copytree(corpus_folder, changed)
@@ -163,8 +169,12 @@ def test_a_cache_of_something_else_is_refused_and_built_anew(corpus_folder, whol
     shutil.copytree(cache_dir, copy)
     assert cli.main(cache_flags(changed, copy)) == 0
     assert cli.main(cache_flags(changed, tmp_path / "fresh")) == 0
-    assert visible(copy / "tsv") == visible(tmp_path / "fresh" / "tsv")
-    assert visible(copy / "tsv") != visible(cache_dir / "tsv")
+    built = sums.cached(changed, copy)
+    assert visible(built) == visible(sums.cached(changed, tmp_path / "fresh"))
+    earlier = sums.cached(corpus_folder, copy)
+    assert visible(built) != visible(earlier)
+    # The earlier cache is as it was: a run may be reading it.
+    assert visible(earlier) == visible(sums.cached(corpus_folder, cache_dir))
 
 
 @pytest.mark.slow
@@ -174,7 +184,7 @@ def test_training_builds_a_damaged_cache_anew_before_the_first_step(
     task, cache_dir = whole
     copy = tmp_path / "cache"
     shutil.copytree(cache_dir, copy)
-    folder = layout.cache_path(copy, task.cache_name)
+    folder = build_folder(task, copy)
     os.truncate(folder / "train.tfrecord-00000-of-00002", 1000)
     model_flags = [flag for flag in corpus if flag.endswith("model.gin")]
     flags = [*model_flags, *cache_flags(corpus_folder, copy)[1:-2], "--gin_file=runs/pretrain.gin"]
@@ -187,3 +197,31 @@ def test_training_builds_a_damaged_cache_anew_before_the_first_step(
     assert re.search(r"train\.tfrecord-00000-of-00002 is corrupt at byte \d+.*: building it", said)
     assert data.cache_status(task, copy).status is data.CacheStatus.READY
     tally("faults", what="a damaged cache at the start of training")
+
+
+def test_a_run_measures_what_it_opened_at_its_start(proverbs, tmp_path, monkeypatch, tally):
+    """Its cache is removed, or its text changes, while it trains."""
+    task, cache_dir = proverbs
+    shutil.copytree(cache_dir, tmp_path / "cache")
+    lengths = {"targets": 24}
+    config = data.DatasetConfig(task, lengths, tmp_path / "cache", batch_size=4, prefetch=0)
+    validate, losses = TrainingRun.validate, []
+
+    def removed_before(run, step, state):
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        validate(run, step, state)
+        losses.append(run._measured[step]["validation/loss"])
+
+    monkeypatch.setattr(TrainingRun, "validate", removed_before)
+    train(
+        model=gpt.GPT2(vocab_size=384, embed_dim=8, num_heads=2, num_layers=1, max_length=24),
+        model_dir=str(tmp_path / "run"),
+        dataset=config,
+        validation=[dataclasses.replace(config, split="validation")],
+        validation_period=1,
+        train_steps=2,
+        optimizer=optimizers.adamw(Constant(1e-2)),
+        tensorboard=False,
+    )
+    assert len(losses) == 2 and losses[1] < losses[0]
+    tally("faults", what="the cache removed while a run reads it")

@@ -49,13 +49,14 @@ def test_wherever_caching_is_killed_the_next_start_finishes_it_to_the_same_bytes
     (changed / "train.tsv").write_text("Something else.\t0\n" * 40)
     assert cli.main(cache_flags(changed, tmp_path / "fresh", shards=1)) == 0
     for i, state in enumerate(states):
-        finished = (state / "tsv" / "COMPLETED").exists()
+        finished = (sums.cached(corpus_folder, state) / "COMPLETED").exists()
         report = data.cache_status(sums.task(folder=corpus_folder), state)
         assert finished == (report.status is data.CacheStatus.READY)
         # Every second one finds that the source has changed meanwhile.
         source, whole = (changed, "fresh") if i % 2 else (corpus_folder, "cache")
         assert cli.main(cache_flags(source, state, shards=1)) == 0
-        assert visible(state / "tsv") == visible(tmp_path / whole / "tsv")
+        built, wanted = (sums.cached(source, one) for one in (state, tmp_path / whole))
+        assert visible(built) == visible(wanted)
     tally("kills", times=len(states), what="caching stopped between two operations on files")
 
 
@@ -92,17 +93,18 @@ def test_a_full_disk_ends_caching_with_one_line_and_more_room_finishes_it(
     try:
         assert cli.main(cache_flags(big_corpus, disk)) == 1
         line = one_line(capsys)
-        assert f"{disk / 'tsv'} cannot be written: the disk has no room" in line
+        folder = sums.cached(big_corpus, disk)
+        assert f"{folder} cannot be written: the disk has no room" in line
         assert re.search(r"more than the [\d,]+ bytes written are needed, \d+ bytes are free", line)
-        assert not (disk / "tsv" / "COMPLETED").exists()
-        assert not list((disk / "tsv").glob(".*.tmp"))
+        assert not (folder / "COMPLETED").exists()
+        assert not list(folder.glob(".*.tmp"))
         task = sums.task(folder=big_corpus)
         assert data.cache_status(task, disk).status is data.CacheStatus.INCOMPLETE
         tally("faults", what="a full disk while caching")
         subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
         assert cli.main(cache_flags(big_corpus, disk)) == 0
         assert cli.main(cache_flags(big_corpus, tmp_path / "roomy")) == 0
-        assert visible(disk / "tsv") == visible(tmp_path / "roomy" / "tsv")
+        assert visible(folder) == visible(sums.cached(big_corpus, tmp_path / "roomy"))
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -115,7 +117,7 @@ def test_a_limit_on_files_ends_caching_with_one_line(big_corpus, tmp_path, capsy
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "larger than is allowed (`ulimit -f`)" in one_line(capsys)
-    assert not (tmp_path / "cache" / "tsv" / "COMPLETED").exists()
+    assert not (sums.cached(big_corpus, tmp_path / "cache") / "COMPLETED").exists()
     assert cli.main(cache_flags(big_corpus, tmp_path / "cache")) == 0
     tally("faults", what="a limit on the size of files while caching")
 
@@ -212,23 +214,27 @@ def test_killed_while_caching_leaves_no_process_and_the_next_start_finishes(
 ):
     flags = cache_flags(big_corpus, tmp_path / "cache", shards=16, workers=2)
     for _ in range(2):
-        killed = start_until_first_shard(caching, flags, tmp_path / "cache" / "tsv")
+        killed = start_until_first_shard(
+            caching, flags, sums.cached(big_corpus, tmp_path / "cache")
+        )
         killed.send_signal(signal.SIGKILL)
         killed.communicate()
         eventually(lambda killed=killed: not processes_of_session(killed.pid))
-        assert not (tmp_path / "cache" / "tsv" / "COMPLETED").exists()
-        for shard in list((tmp_path / "cache" / "tsv").glob("*.tfrecord-*"))[1:]:
+        assert not (sums.cached(big_corpus, tmp_path / "cache") / "COMPLETED").exists()
+        for shard in list(sums.cached(big_corpus, tmp_path / "cache").glob("*.tfrecord-*"))[1:]:
             shard.unlink()  # so that there is something left to interrupt
         tally("kills", what="caching with two workers")
     assert caching(flags).wait() == 0
     assert cli.main(cache_flags(big_corpus, tmp_path / "fresh", shards=16)) == 0
-    assert visible(tmp_path / "cache" / "tsv") == visible(tmp_path / "fresh" / "tsv")
+    assert visible(sums.cached(big_corpus, tmp_path / "cache")) == visible(
+        sums.cached(big_corpus, tmp_path / "fresh")
+    )
 
 
 @pytest.mark.slow
 def test_a_killed_worker_ends_caching_with_one_line(big_corpus, tmp_path, caching, tally):
     flags = cache_flags(big_corpus, tmp_path / "cache", shards=16, workers=2)
-    process = start_until_first_shard(caching, flags, tmp_path / "cache" / "tsv")
+    process = start_until_first_shard(caching, flags, sums.cached(big_corpus, tmp_path / "cache"))
     workers = [
         pid
         for pid in processes_of_session(process.pid)
@@ -240,7 +246,7 @@ def test_a_killed_worker_ends_caching_with_one_line(big_corpus, tmp_path, cachin
     assert len(error.strip().splitlines()) == 1, error
     assert "was killed by SIGKILL; what is finished is kept: run it again" in error
     eventually(lambda: not processes_of_session(process.pid), seconds=5)
-    assert not list((tmp_path / "cache" / "tsv").glob(".*.tmp"))
+    assert not list(sums.cached(big_corpus, tmp_path / "cache").glob(".*.tmp"))
     tally("faults", what="a worker killed while caching")
 
 

@@ -83,6 +83,22 @@ def test_a_run_without_a_checkpoint_is_compared_too(train_flags, capsys, tmp_pat
     assert "resumes as another run: " in capsys.readouterr().out
 
 
+def test_a_run_on_other_text_is_refused_before_the_text_is_tokenized(
+    started, tmp_path, capsys, tally
+):
+    flags, model_dir = started
+    before = files_of(model_dir)
+    (tmp_path / "other.txt").write_text("Other text.\nAnd more of it.\n")
+    other = dict.fromkeys(("train", "validation"), str(tmp_path / "other.txt"))
+    flags = [*flags, f"--gin.sources.TextFiles.files={other}"]
+    assert cli.main([*flags, f"--gin.CACHE_DIR={tmp_path}/cache"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "holds another run: dataset.task.fingerprint" in error
+    assert not (tmp_path / "cache").exists()
+    assert files_of(model_dir) == before
+    tally("bad inputs")
+
+
 def test_harmless_changes_pass_and_are_logged(train_flags, capsys, tmp_path):
     here = [*train_flags, f"--gin.MODEL_DIR={tmp_path}/run"]
     assert cli.main([*here, "--gin.TRAIN_STEPS=4"]) == 0

@@ -1,40 +1,113 @@
 """Where a cache keeps what: seqio's own file names, and `task.json` beside them.
 
-`CACHE_DIR/TASK/` holds, for each split, `SPLIT.tfrecord-0000i-of-0000n` (records of
-`tf.train.Example`), `info.SPLIT.json` (shards, shapes, dtypes), `stats.SPLIT.json` (counts), and
-`COMPLETED` when all is there. `task.json` is this project's: the features with their
-vocabularies, and the fingerprint of what the cache was made from. seqio's tools leave
-`COMPLETED` empty; here it holds the SHA-256 of each JSON file, as `sha256sum` prints them.
+Each source, template and vocabulary has a folder of its own, `CACHE_DIR/TASK-FINGERPRINT/`, and
+`CACHE_DIR/TASK` is a link to the one that was built last, for seqio. Folders without a fingerprint
+in their names are of seqio's tools, or of earlier versions.
+
+A folder holds, for each split, `SPLIT.tfrecord-0000i-of-0000n` (records of `tf.train.Example`),
+`info.SPLIT.json` (shards, shapes, dtypes), `stats.SPLIT.json` (counts), and `COMPLETED` when all is
+there. `task.json` is this project's: the features with their vocabularies, and the fingerprint of
+what the cache was made from. seqio's tools leave `COMPLETED` empty; here it holds the SHA-256 of
+each JSON file, as `sha256sum` prints them.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from etils import epath
 
 from t5x_like.errors import UserError
 from t5x_like.host import files
 
 COMPLETED = "COMPLETED"
 TASK = "task.json"
+_DIGITS = 12
+_FINGERPRINTED = re.compile(rf".+-[0-9a-f]{{{_DIGITS}}}")
+AnyPath = TypeVar("AnyPath", Path, epath.Path)
 
 
-def cache_path(cache_dir: str | os.PathLike[str], cache_name: str) -> Path:
-    """The folder of one task; as in seqio, a colon in its name makes a subfolder.
+def cache_path(cache_dir: AnyPath, cache_name: str) -> AnyPath:
+    """Where seqio looks for a task's cache; as there, a colon in its name makes a subfolder.
 
     Raises:
-      UserError: the cache directory is not a local path.
+      UserError: the name would lead out of the cache directory.
     """
-    directory = os.fspath(cache_dir)
-    if "://" in directory:
+    parts = cache_name.split(":")
+    if any(part in ("", ".", "..") or "/" in part or "\0" in part for part in parts):
         raise UserError(
-            f"the cache directory {directory} is not a local path; caches are written to local "
-            "disks: copy it there afterwards"
+            f"{cache_name!r} cannot be the name of a cache: letters, digits, '_', '.' and ':' make "
+            "one, and none of its parts is empty, '.' or '..'"
         )
-    return Path(directory).expanduser().joinpath(*cache_name.split(":"))
+    return cache_dir.joinpath(*parts)
+
+
+def cache_folder(cache_dir: AnyPath, cache_name: str, fingerprint: str) -> AnyPath:
+    """The folder of a task's cache.
+
+    Args:
+      cache_dir: the directory of all caches.
+      cache_name: of the task.
+      fingerprint: of the task, whose first digits are in the folder's name.
+
+    Raises:
+      UserError: as `cache_path`.
+    """
+    plain = cache_path(cache_dir, cache_name)
+    return plain.with_name(f"{plain.name}-{fingerprint[:_DIGITS]}")
+
+
+def folders(cache_dir: AnyPath, cache_name: str) -> list[AnyPath]:
+    """All folders of caches of this name, of whatever source, sorted."""
+    plain = cache_path(cache_dir, cache_name)
+    if not plain.parent.is_dir():
+        return []
+    found = [
+        path
+        for path in plain.parent.iterdir()
+        if path.name.rpartition("-")[0] == plain.name and is_fingerprinted(path.name)
+    ]
+    if plain.is_dir() and not is_link_for_seqio(plain):
+        found.append(plain)
+    return sorted(found, key=lambda path: path.name)
+
+
+def is_fingerprinted(name: str) -> bool:
+    """Whether a folder's name ends in the first digits of a fingerprint."""
+    return _FINGERPRINTED.fullmatch(name) is not None
+
+
+def is_link_for_seqio(plain: Path | epath.Path) -> bool:
+    """Whether a path is a link that `link_for_seqio` has made."""
+    return os.path.islink(plain) and is_fingerprinted(os.readlink(plain))
+
+
+def path_for_seqio(folder: Path) -> Path | None:
+    """Where the link to a cache may be; None for a folder without a fingerprint in its name."""
+    if not is_fingerprinted(folder.name):
+        return None
+    return folder.with_name(folder.name.rpartition("-")[0])
+
+
+def link_for_seqio(folder: Path) -> None:
+    """Makes a finished cache the one that seqio finds by the task's name.
+
+    A folder that is there is left alone, and so is a file system without links.
+    """
+    plain = path_for_seqio(folder)
+    if plain is None or (os.path.lexists(plain) and not is_link_for_seqio(plain)):
+        return
+    with contextlib.suppress(OSError):
+        temporary = plain.with_name(f".{plain.name}.{secrets.token_hex(8)}.tmp")
+        temporary.symlink_to(folder.name)
+        temporary.replace(plain)
 
 
 def info_path(folder: Path, split: str) -> Path:

@@ -9,44 +9,37 @@ from pathlib import Path
 
 from etils import epath
 
-from t5x_like.data.cache import layout
-from t5x_like.errors import UserError
 from t5x_like.host import disk_space
 from t5x_like.host import files as storage
 
 _COPIES_AT_ONCE = 8
 
 
-def local_cache_dir(cache_dir: str | os.PathLike[str], cache_name: str) -> str:
-    """The directory of caches to read a task's from: `cache_dir`, or that of a copy.
+def local_copy(folder: epath.Path, inside: str) -> Path:
+    """The copy of a remote cache, made where there is none of what it holds now.
 
-    A remote cache is copied to `t5x_like/remote` below `XDG_CACHE_HOME` or `~/.cache`, into a
-    folder named by a hash of what the cache holds, renamed into place when it is whole. A cache
-    that changes is therefore copied anew.
+    It is below `t5x_like/remote` in `XDG_CACHE_HOME` or `~/.cache`, in a folder named by a hash of
+    what the cache holds, renamed into place when it is whole. A cache that changes is therefore
+    copied anew.
+
+    Args:
+      folder: of the finished cache.
+      inside: its path in the cache directory, which it keeps in the copy.
 
     Raises:
-      UserError: there is no finished cache, or `gs://` cannot be read here.
       DiskFull: this host has no room for the copy.
     """
-    if not storage.is_remote(cache_dir):
-        return os.fspath(cache_dir)
-    folder = storage.location(cache_dir).joinpath(*cache_name.split(":"))
-    if not (folder / layout.COMPLETED).exists():
-        raise UserError(
-            f"there is no finished cache at {folder}: run `t5x-like cache` with a local "
-            "CACHE_DIR and copy that there (`gcloud storage rsync --recursive`)"
-        )
     files = {path.name: path for path in folder.iterdir() if path.is_file()}
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     copy = root / "t5x_like" / "remote" / _fingerprint(folder, files)
     if not copy.exists():
-        _copy(folder, files, copy, layout.cache_path(".", cache_name))
-    return str(copy)
+        _copy(folder, files, copy, inside)
+    return copy / inside
 
 
-def forget(directory: str) -> None:
-    """Removes the copy that `local_cache_dir` gave."""
-    shutil.rmtree(directory)
+def forget(copy: Path, inside: str) -> None:
+    """Removes the copy that `local_copy` gave."""
+    shutil.rmtree(copy.parents[len(Path(inside).parts) - 1])
 
 
 def _fingerprint(folder: epath.Path, files: dict[str, epath.Path]) -> str:
@@ -59,7 +52,7 @@ def _fingerprint(folder: epath.Path, files: dict[str, epath.Path]) -> str:
     return digest.hexdigest()[:24]
 
 
-def _copy(folder: epath.Path, files: dict[str, epath.Path], target: Path, inside: Path) -> None:
+def _copy(folder: epath.Path, files: dict[str, epath.Path], target: Path, inside: str) -> None:
     size = sum(path.stat().length for path in files.values())
     line = f"copying the cache {folder} ({size / 1e6:.1f} MB) to {target}"
     print(line, file=sys.stderr, flush=True)

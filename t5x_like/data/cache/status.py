@@ -5,12 +5,18 @@ is seqio's own layout, so that `seqio` reads it with `use_cached=True`, and a ca
 Beam tool wrote is read just as well.
 """
 
+import contextlib
+import dataclasses
 import enum
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic
+
+from etils import epath
 
 from t5x_like.data.cache import layout, remote_copy, writer
 from t5x_like.data.cache.reader import open_shards
@@ -53,12 +59,12 @@ def cache_status(
 ) -> CacheReport:
     """Whether a task's cache is there, whole, undamaged, and made from what the task declares.
 
-    Every file is looked at: see `records.open_shards` for what is read of the records.
+    Every file is looked at: see `reader.open_shards` for what is read of the records.
 
     Args:
       task: the task.
-      cache_dir: the cache directory, which holds one folder for each task; of a remote one
-        (`gs://…`), the task's folder is copied to this host first, and once more where the
+      cache_dir: the cache directory, which holds a folder for each source of each task; of a
+        remote one (`gs://…`), the folder is copied to this host first, and once more where the
         copy is damaged.
       split: a split that must be there; None asks for any.
       verify_source: whether a fingerprint that differs makes the cache stale.
@@ -66,23 +72,124 @@ def cache_status(
     Raises:
       DataFault: the disk cannot be read.
     """
-    directory = remote_copy.local_cache_dir(cache_dir, task.cache_name)
-    report = _status(task, directory, split, verify_source)
-    if report.status in (CacheStatus.DAMAGED, CacheStatus.INCOMPLETE) and files.is_remote(
-        cache_dir
-    ):
-        remote_copy.forget(directory)
-        directory = remote_copy.local_cache_dir(cache_dir, task.cache_name)
-        report = _status(task, directory, split, verify_source)
+    if not files.is_remote(cache_dir):
+        root = Path(cache_dir).expanduser()
+        fingerprint = _fingerprint(task)
+        return _status(task, _choose(task, root, fingerprint, verify_source), split, fingerprint)
+    return _remote_status(task, files.location(cache_dir), split, verify_source)
+
+
+def _remote_status(
+    task: Task, root: epath.Path, split: str | None, verify_source: bool
+) -> CacheReport:
+    fingerprint = _fingerprint(task)
+    chosen = _choose(task, root, fingerprint, verify_source)
+    if not (chosen.folder / layout.COMPLETED).exists():
+        raise UserError(
+            f"there is no finished cache at {chosen.folder}: run `t5x-like cache` with a local "
+            "CACHE_DIR and copy that there (`gcloud storage rsync --recursive`)"
+        )
+    inside = os.fspath(chosen.folder.relative_to(root))
+
+    def copied() -> tuple[Path, CacheReport]:
+        copy = remote_copy.local_copy(chosen.folder, inside)
+        found = dataclasses.replace(chosen, folder=copy)
+        return copy, _status(task, found, split, fingerprint)
+
+    copy, report = copied()
+    if report.status in (CacheStatus.DAMAGED, CacheStatus.INCOMPLETE):
+        remote_copy.forget(copy, inside)
+        copy, report = copied()
     return report
 
 
-def _status(task: Task, directory: str, split: str | None, verify_source: bool) -> CacheReport:
-    folder = layout.cache_path(directory, task.cache_name)
+@dataclass(frozen=True)
+class _Chosen(Generic[layout.AnyPath]):
+    """The folder that a task's cache is read from.
+
+    Attributes:
+      folder: of the cache, or where it would be.
+      others: caches of the same name, of other sources or vocabularies or of unknown ones.
+      verify: whether what it was made from is compared with the task.
+    """
+
+    folder: layout.AnyPath
+    others: tuple[layout.AnyPath, ...]
+    verify: bool
+
+
+def _choose(
+    task: Task, root: layout.AnyPath, fingerprint: str | None, verify_source: bool
+) -> "_Chosen[layout.AnyPath]":
+    """Where a task's cache is: the folder of its fingerprint, or an earlier version's folder.
+
+    Where the source cannot be seen, or is not to be verified, the only cache that there is.
+    """
+    plain = layout.cache_path(root, task.cache_name)
+    there = [
+        folder
+        for folder in layout.folders(root, task.cache_name)
+        if (folder / layout.COMPLETED).exists()
+    ]
+    if fingerprint is not None:
+        own = layout.cache_folder(root, task.cache_name, fingerprint)
+        if own.exists():
+            return _Chosen(own, (), verify_source)
+        if plain in there and _recorded(plain) in (None, fingerprint):
+            return _Chosen(plain, (), verify_source)
+        if verify_source or len(there) != 1:
+            return _Chosen(own, tuple(there), verify_source)
+    if len(there) == 1:
+        return _Chosen(there[0], (), False)
+    return _Chosen(plain, tuple(there), False)
+
+
+def _recorded(folder: Path | epath.Path) -> str | None:
+    """The fingerprint that a cache was made from; None where seqio's own tools have made it."""
+    path = folder / layout.TASK
+    if not path.exists():
+        return None
+    try:
+        return str(json.loads(path.read_text()).get("fingerprint"))
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return ""  # damaged: what it was made from is not known
+
+
+def build_folder(task: Task, cache_dir: str | os.PathLike[str]) -> Path:
+    """The folder to build a task's cache in, or to complete it.
+
+    Raises:
+      UserError: the cache directory is not a local path, or the task cannot be cached here.
+    """
+    if files.is_remote(cache_dir):
+        raise UserError(
+            f"the cache directory {os.fspath(cache_dir)} is not a local path; caches are written "
+            "to local disks: copy it there afterwards"
+        )
+    return _choose(task, Path(cache_dir).expanduser(), task.fingerprint(), True).folder
+
+
+def _status(
+    task: Task, chosen: _Chosen[Path], split: str | None, fingerprint: str | None
+) -> CacheReport:
+    folder = chosen.folder
 
     def report(status: CacheStatus, reason: str) -> CacheReport:
         return CacheReport(status, folder, reason)
 
+    if chosen.others:
+        names = ", ".join(path.name for path in chosen.others)
+        if fingerprint is None:
+            return report(
+                CacheStatus.STALE,
+                f"the source of {task.name!r} is not on this host, and {folder.parent} has several "
+                f"caches of it ({names}): name a CACHE_DIR that has the one alone",
+            )
+        return report(
+            CacheStatus.STALE,
+            f"there is no cache of {task.name!r} as it is now: those in {folder.parent} ({names}) "
+            "were made from another source, vocabulary or preprocessing",
+        )
     if not folder.exists():
         return report(CacheStatus.MISSING, f"there is no cache of {task.name!r} at {folder}")
     if not (folder / layout.COMPLETED).exists():
@@ -92,14 +199,13 @@ def _status(task: Task, directory: str, split: str | None, verify_source: bool) 
     for reason in layout.damage(folder).values():
         return report(CacheStatus.DAMAGED, reason)
     try:
-        if verify_source and layout.task_path(folder).exists():
+        if chosen.verify and fingerprint is not None and layout.task_path(folder).exists():
             recorded = layout.read_json(layout.task_path(folder)).get("fingerprint")
-            current = _fingerprint(task)
-            if current is not None and recorded != current:
+            if recorded != fingerprint:
                 return report(
                     CacheStatus.STALE,
                     f"the cache at {folder} was made from another source, vocabulary or "
-                    f"preprocessing (fingerprint {str(recorded)[:12]}, now {current[:12]})",
+                    f"preprocessing (fingerprint {str(recorded)[:12]}, now {fingerprint[:12]})",
                 )
         found = layout.splits(folder)
         if split is not None and split not in found:
@@ -108,11 +214,11 @@ def _status(task: Task, directory: str, split: str | None, verify_source: bool) 
                 f"the cache at {folder} has no split {split!r}; "
                 f"it has {', '.join(found) or 'none'}",
             )
-        names = found if split is None else [split]
-        for path in (path for name in names for path in _files(folder, name)):
+        names_of_splits = found if split is None else [split]
+        for path in (path for name in names_of_splits for path in _files(folder, name)):
             if not path.exists():
                 return report(CacheStatus.INCOMPLETE, f"{path} is missing")
-        for name in names:
+        for name in names_of_splits:
             open_shards(folder, name)
     except UserError as error:
         reason = str(error).removesuffix("; build the cache again")
@@ -146,9 +252,11 @@ def require_cache(
     report = cache_status(task, cache_dir, split, verify_source=verify_source)
     if report.status is not CacheStatus.READY:
         raise UserError(
-            f"{report.reason}; run `t5x-like cache` for {task.name!r} with this cache directory "
-            f"({os.fspath(cache_dir)})"
+            f"{report.reason}; build it with `t5x-like cache` and this run's --gin_file and --gin "
+            "flags"
         )
+    with contextlib.suppress(OSError):  # a cache may be read-only
+        os.utime(report.path / layout.COMPLETED)  # when it was last used
     return report.path
 
 
@@ -182,9 +290,10 @@ def cache_task(
 ) -> CacheCounts:
     """Tokenizes a task into its cache, or does nothing where that is done.
 
-    What is finished is kept: after an interruption the shards that are there are not made
-    again. What is damaged is made again, and all of it where the source, the vocabulary or the
-    preprocessing has changed. The bytes written depend on the task and `num_shards` only.
+    What is finished is kept: after an interruption the shards that are there are not made again.
+    What is damaged is made again. Where the source, the vocabulary or the preprocessing has
+    changed, a folder of its own is made, and the earlier cache stays as it is. The bytes written
+    depend on the task and `num_shards` only.
 
     Args:
       task: the task; a mixture's tasks are cached one by one.
@@ -206,10 +315,11 @@ def cache_task(
     if num_shards < 1:
         raise UserError(f"num_shards is {num_shards}; it must be at least 1")
     started = time.monotonic()
-    folder = layout.cache_path(cache_dir, task.cache_name)
+    folder = build_folder(task, cache_dir)
     try:
         with disk_space.explained(folder), writer.locked(folder):
             written = writer.build(task, folder, splits, num_shards, num_workers, progress)
+            layout.link_for_seqio(folder)
     except OSError as error:
         if hasattr(error, "exit_code"):
             raise  # the task's own, about its source

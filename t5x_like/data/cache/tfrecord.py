@@ -9,6 +9,8 @@ Records are read, not memory-mapped: of a file that shrinks, or a disk that fail
 so, where touching a mapping ends the process by a signal.
 """
 
+import contextlib
+import fcntl
 import functools
 import os
 import struct
@@ -124,6 +126,9 @@ class RecordFile:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             self._descriptor = descriptor
+            # What is being read is not pruned; see `listing.prune`.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             weakref.finalize(self, os.close, descriptor)
             known = index_file.load(index_path, path) if index_path else None
             if known is not None and verify:

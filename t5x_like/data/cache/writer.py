@@ -21,7 +21,7 @@ from t5x_like.errors import UserError
 from t5x_like.host.progress import ProgressBar
 from t5x_like.protocols import Task
 
-_LOCK = ".lock"
+LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -39,8 +39,8 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if [path.name for path in folder.iterdir()] == [_LOCK]:
-                (folder / _LOCK).unlink()
+            if [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
                 with contextlib.suppress(OSError):  # not empty
                     for path in made:
                         path.rmdir()
@@ -49,7 +49,7 @@ def locked(folder: Path) -> Iterator[None]:
 def _own_lock(folder: Path) -> TextIO:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / _LOCK).open("a+")
+        file = (folder / LOCK).open("a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -61,7 +61,7 @@ def _own_lock(folder: Path) -> TextIO:
             )
             fcntl.flock(file, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), (folder / _LOCK).stat()):
+            if os.path.samestat(os.fstat(file.fileno()), (folder / LOCK).stat()):
                 return file
         file.close()  # its holder removed the folder
 
@@ -76,7 +76,7 @@ def build(
 ) -> int:
     """Writes what is missing of a cache, see `cache.cache_task`; returns the shards written."""
     fingerprint = task.fingerprint()
-    _clear_stale(folder, fingerprint)
+    _clear_unfinished(folder, fingerprint)
     damaged = _remove_damaged(folder)
     wanted = list(dict.fromkeys([*splits, *damaged])) if splits is not None else None
     if _is_done(folder, wanted):
@@ -94,7 +94,7 @@ def build(
                 written = len(todo)
                 with _bar(task.name, written, progress, sys.stderr) as update:
                     warnings = pool.write(todo, num_shards, fingerprint, update)
-        stats = {split: _stats(folder, split, num_shards) for split in names}
+        stats = {split: _stats(task, folder, split, num_shards) for split in names}
         _describe(task, folder, fingerprint)  # first: a split without it could be of another source
         for split in names:
             _finish_split(folder, split, num_shards, stats[split])
@@ -150,23 +150,32 @@ def _known(task: Task, wanted: list[str] | None, available: list[str]) -> list[s
     return names
 
 
-def _clear_stale(folder: Path, fingerprint: str) -> None:
-    """Removes what an interrupted run left behind, and all of a cache made from something else.
+def _clear_unfinished(folder: Path, fingerprint: str) -> None:
+    """Removes what an interrupted run left behind of a cache that is described nowhere.
 
-    A cache whose description is damaged counts as such: what it was made from is not known.
+    Raises:
+      UserError: the folder holds a cache of another tool, or of something else.
     """
     _remove(folder, ".*.tmp")
     description = layout.task_path(folder)
     finished = (folder / layout.COMPLETED).exists()
-    if finished and not description.exists() and not layout.damage(folder):
+    damaged = layout.damage(folder) if finished else {}
+    if finished and not description.exists() and not damaged:
         raise UserError(
             f"{folder} holds a finished cache that another tool wrote (no task.json); it can "
-            "be read as it is; to build it anew, delete the folder"
+            "be read as it is; to build it anew, move the folder away"
         )
-    with contextlib.suppress(UserError):
-        same = layout.read_json(description).get("fingerprint") == fingerprint
-        if same and not (finished and description.name in layout.damage(folder)):
+    try:
+        recorded = layout.read_json(description).get("fingerprint")
+    except UserError:
+        recorded = None
+    if description.name not in damaged and recorded is not None:
+        if recorded == fingerprint:
             return
+        raise UserError(
+            f"{folder} holds the cache of another source (fingerprint {recorded}): remove it "
+            f"with `t5x-like cache --prune {folder.name}`, or choose another CACHE_DIR"
+        )
     (folder / layout.COMPLETED).unlink(missing_ok=True)
     for split in layout.splits(folder):
         _remove_split(folder, split)
@@ -265,7 +274,7 @@ def _is_written(folder: Path, split: str, shard: int, shards: int, fingerprint: 
         return False
 
 
-def _stats(folder: Path, split: str, shards: int) -> dict[str, int]:
+def _stats(task: Task, folder: Path, split: str, shards: int) -> dict[str, int]:
     """The counts of a split, all of whose shards are there.
 
     Raises:
@@ -287,7 +296,9 @@ def _stats(folder: Path, split: str, shards: int) -> dict[str, int]:
             else:
                 stats[name] = stats.get(name, 0) + value
     if not stats["examples"]:
-        raise UserError(f"split {split!r} of the source has no examples (cache {folder})")
+        why = getattr(getattr(task, "source", None), "why_empty", None)
+        advice = why(split) if why else "look at what its source and its preprocessing leave"
+        raise UserError(f"split {split!r} of the source has no examples: {advice}")
     return stats
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from typing import Any
 
 from t5x_like import config, inspection
 from t5x_like.cost import flops

@@ -24,5 +24,13 @@ def test_held_out_rows_are_a_share_that_more_files_do_not_move(tmp_path):
     (tmp_path / "2.txt").write_text("another\nline 7\n")
     assert set(parts["validation"]) <= set(texts(source, "validation"))
     assert source.fingerprint() != before
-    with pytest.raises(TaskError, match="shares that leave something"):
-        sources.HoldOut(lines, validation=0.0)
+    with pytest.raises(TaskError, match=r"\(HELD_OUT\) .* shares of 0 or more that leave"):
+        sources.HoldOut(lines, validation=1.0)
+
+
+def test_nothing_is_held_out_where_nothing_is_asked_for(tmp_path):
+    (tmp_path / "1.txt").write_text("one\ntwo\n")
+    lines = sources.TextFiles(files={"train": str(tmp_path / "1.txt")}, separator="\n")
+    source = sources.HoldOut(lines, validation=0)
+    assert source.splits == ("train",)
+    assert texts(source) == ["one", "two"]

@@ -64,14 +64,15 @@ def test_seqio_reads_what_is_written(task, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     counts = data.cache_task(task, cache, num_shards=3, num_workers=1, progress=False)
     assert counts.examples == {"train": 150, "test": 150}
-    assert counts.path == cache / "group" / "lines"
+    assert counts.path == cache / "group" / "lines-000000000000"  # the fingerprint's first digits
     # Bytes without EOS: the number of characters of each column.
     assert counts.tokens["train"]["inputs"] == sum(len(x.split("\t")[0]) for x in LINES)
     assert counts.tokens["train"]["targets"] == sum(len(x.split("\t")[1]) for x in LINES)
 
     reader = task.seqio()
     monkeypatch.setattr(seqio.utils, "_GLOBAL_CACHE_DIRECTORIES", [str(cache)])
-    assert reader.cache_dir == str(counts.path)
+    assert reader.cache_dir == str(cache / "group" / "lines")
+    assert Path(reader.cache_dir).resolve() == counts.path.resolve()
     options = {"split": "train", "shuffle": False, "sequence_length": {"inputs": 12, "targets": 9}}
 
     def key(example):
@@ -141,8 +142,9 @@ def test_what_is_finished_is_kept_after_an_interruption(task, tmp_path, monkeypa
     assert third.written == 0
 
 
-def test_a_stale_cache_is_noticed_and_built_anew(task, tmp_path):
-    data.cache_task(task, tmp_path, num_shards=3, num_workers=1, progress=False)
+def test_a_changed_source_has_a_folder_of_its_own(task, tmp_path):
+    earlier = data.cache_task(task, tmp_path, num_shards=3, num_workers=1, progress=False)
+    before = files(earlier.path)
     task.print_of_source = "1" * 64
     report = data.cache_status(task, tmp_path, "train")
     assert report.status is data.CacheStatus.STALE
@@ -151,6 +153,9 @@ def test_a_stale_cache_is_noticed_and_built_anew(task, tmp_path):
     assert counts.written == 4
     names = sorted(p.name for p in counts.path.glob("train.tfrecord*"))
     assert names == ["train.tfrecord-00000-of-00002", "train.tfrecord-00001-of-00002"]
+    assert files(earlier.path) == before
+    # seqio finds the one that was built last.
+    assert (tmp_path / "group" / "lines").resolve() == counts.path.resolve()
     assert data.cache_status(task, tmp_path, "train").status is data.CacheStatus.READY
 
 
@@ -196,7 +201,7 @@ def test_several_workers_write_the_same_bytes(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(task, tmp_path):
     (tmp_path / "cache").write_text("a file where a folder should be")
-    with pytest.raises(UserError, match=r"cache .*lines cannot be written"):
+    with pytest.raises(UserError, match=r"cache .*lines-0+ cannot be written"):
         data.cache_task(task, tmp_path / "cache", num_workers=1, progress=False)
 
 
@@ -237,6 +242,49 @@ def test_a_cache_of_seqios_own_tool_is_read(task, tmp_path):
         assert next(batches)["encoder_input_tokens"].shape == (8, 16)
     with pytest.raises(UserError, match="another tool wrote"):
         data.cache_task(task, tmp_path, num_shards=2, num_workers=1, progress=False)
+
+
+def test_a_cache_of_an_earlier_version_is_used_as_it_is(task, tmp_path):
+    """Its folder has no fingerprint in its name."""
+    built = data.cache_task(task, tmp_path, num_shards=1, num_workers=1, progress=False).path
+    plain = tmp_path / "group" / "lines"
+    plain.unlink()
+    built.rename(plain)
+    report = data.cache_status(task, tmp_path)
+    assert (report.status, report.path) == (data.CacheStatus.READY, plain)
+    again = data.cache_task(task, tmp_path, num_shards=1, num_workers=1, progress=False)
+    assert (again.written, again.path) == (0, plain)
+    task.print_of_source = "1" * 64
+    assert data.cache_status(task, tmp_path).status is data.CacheStatus.STALE
+    assert data.cache_task(task, tmp_path, num_shards=1, num_workers=1, progress=False).written == 2
+    assert (plain / "COMPLETED").exists()
+
+
+def test_a_host_without_the_source_uses_the_only_cache_and_guesses_of_none(kit, tmp_path, pairs):
+    class Elsewhere(kit.task):
+        def fingerprint(self):
+            raise FileNotFoundError
+
+    task = Elsewhere("pairs")
+    for digit in "12":
+        folder = layout.cache_folder(tmp_path, "pairs", digit * 64)
+        kit.write(
+            kit.task("pairs", print_of_source=digit * 64, cache_name=folder.name), tmp_path, pairs
+        )
+        report = data.cache_status(task, tmp_path)
+        if digit == "1":
+            assert (report.status, report.path) == (data.CacheStatus.READY, folder)
+    assert report.status is data.CacheStatus.STALE
+    assert "pairs-111111111111, pairs-222222222222" in report.reason
+    assert "name a CACHE_DIR that has the one alone" in report.reason
+
+
+@pytest.mark.parametrize("name", ["..", "a:..:b", "../outside", ".", "a::b", "a\0b"])
+def test_no_name_leads_out_of_the_cache_directory(kit, tmp_path, name):
+    for operation in (data.cache_status, data.cache_task):
+        with pytest.raises(UserError, match="cannot be the name of a cache"):
+            operation(kit.task("fine", cache_name=name), tmp_path / "caches")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_read_only_cache_is_read(task, tmp_path):

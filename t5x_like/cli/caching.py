@@ -1,0 +1,190 @@
+"""The commands about tokenized data, `cache` and `vocab`, and the caches that `train` builds.
+
+Each function takes the parsed command line and the `config` module after its gin files were read.
+"""
+
+import json
+import os
+import time
+from argparse import SUPPRESS, ArgumentParser, Namespace
+from typing import Any
+
+from t5x_like.cli import child_process
+from t5x_like.errors import UserError
+
+_NAME = "MIXTURE_OR_TASK_NAME"
+
+
+def add_arguments(cache: ArgumentParser, vocab: ArgumentParser) -> None:
+    """Adds the arguments of both commands to their parsers."""
+    cache.add_argument("task", nargs="*", help="names; MIXTURE_OR_TASK_NAME when there is none")
+    cache.add_argument("--splits", help="comma-separated; all that the source has by default")
+    cache.add_argument("--num_shards", type=int, default=8, help="files for each split")
+    cache.add_argument("--num_workers", type=int, help="processes; one for each core by default")
+    cache.add_argument("--list", action="store_true", help="show the caches in CACHE_DIR")
+    cache.add_argument(
+        "--prune", action="store_true", help="remove caches, by their names in --list"
+    )
+    cache.add_argument(
+        "--unused_days",
+        type=float,
+        metavar="N",
+        help="with --prune: those that no run has opened for N days",
+    )
+    # What `train` asks of it, in a process of its own.
+    cache.add_argument("--declare", action="store_true", help=SUPPRESS)
+    cache.add_argument("--parent", type=int, help=SUPPRESS)
+    vocab.add_argument("task", nargs="?", help="name; MIXTURE_OR_TASK_NAME by default")
+    vocab.add_argument("--out", required=True, metavar="FILE", help="the .model file to write")
+    vocab.add_argument("--vocab_size", type=int, default=32_000)
+    vocab.add_argument("--model_type", choices=("unigram", "bpe"), default="unigram")
+    vocab.add_argument("--byte_fallback", action="store_true", help="unknown characters as bytes")
+    vocab.add_argument("--split_digits", action="store_true", help="a token for each digit")
+    vocab.add_argument("--character_coverage", type=float, default=0.9995)
+    vocab.add_argument("--split", default="train", help="of the task")
+    vocab.add_argument("--max_examples", type=int, help="of the split; all by default")
+
+
+def cache(options: Namespace, config: Any) -> None:
+    """Tokenizes tasks; or lists or removes caches."""
+    from t5x_like.data import cache_task
+
+    directory = config.macro("CACHE_DIR")
+    if options.list or options.prune:
+        _list_or_prune(options, directory)
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings
+    chosen = tasks_of(options, config)
+    splits = options.splits.split(",") if options.splits else None
+    for task in [] if options.declare else chosen:
+        if options.dry_run:
+            print(f"{task.name} would be cached in {directory}")
+            continue
+        counts = cache_task(
+            task, directory, splits, num_shards=options.num_shards, num_workers=options.num_workers
+        )
+        for split, examples in counts.examples.items():
+            tokens = sum(counts.tokens[split].values())
+            print(f"{task.name} {split}: {examples:,} examples, {tokens:,} tokens")
+        print(f"{task.name}: {counts.path} in {counts.seconds:.1f} s")
+    if not options.task and not options.dry_run:
+        _write_declaration(config.macro("TASK"), directory)
+
+
+def _list_or_prune(options: Namespace, directory: str) -> None:
+    from t5x_like.data.cache import listing
+    from t5x_like.host import files
+
+    if files.is_remote(directory):
+        raise UserError(f"CACHE_DIR {directory} is remote: list and remove with `gcloud storage`.")
+    found = listing.caches(directory)
+    if options.prune:
+        for one in listing.chosen(found, options.task, options.unused_days):
+            kept = "--dry_run" if options.dry_run else listing.prune(one)
+            done = f"is kept: {kept}" if kept else f"removed, {one.size / 1e6:,.1f} MB"
+            print(f"{one.name} {done}")
+        return
+    for one in found:
+        day = time.strftime("%Y-%m-%d", time.localtime(one.last_used))
+        splits = ", ".join(one.splits) if one.finished else "not finished"
+        print(f"{one.name}  {one.size / 1e6:,.1f} MB  last used {day}  {splits}")
+    total = sum(one.size for one in found)
+    print(f"{len(found)} caches in {directory}, {total / 1e6:,.1f} MB")
+
+
+def vocab(options: Namespace, config: Any) -> None:
+    """Trains a SentencePiece model on the text of a task."""
+    from tasks import vocabularies
+
+    options.task = [options.task] if options.task else []
+    for task in tasks_of(options, config)[:1]:
+        vocabulary = vocabularies.train_on_task(
+            task,
+            options.out,
+            split=options.split,
+            max_examples=options.max_examples,
+            vocab_size=options.vocab_size,
+            model_type=options.model_type,
+            byte_fallback=options.byte_fallback,
+            split_digits=options.split_digits,
+            character_coverage=options.character_coverage,
+        )
+        print(f"{options.out}: {vocabulary.vocab_size} tokens from {task.name} {options.split}")
+
+
+def tasks_of(options: Namespace, config: Any) -> list[Any]:
+    """The tasks that the command names, or those of the configured task or mixture.
+
+    Raises:
+      UserError: no task has such a name.
+    """
+    named = [_named(name, config) for name in options.task]
+    return [member for task in named or [config.macro("TASK")] for member, _ in task.tasks]
+
+
+def _named(name: str, config: Any) -> Any:
+    """A registered task or mixture, or the one that the gin files build."""
+    import tasks
+    from t5x_like.config.gin_files import packaged_gin_configs
+
+    if config.has_macro(_NAME) and config.macro(_NAME) == name:
+        return config.macro("TASK")
+    macros = {"tfds_data_dir": "TFDS_DATA_DIR", "vocabulary": "VOCABULARY"}
+    bound = {name: macro for name, macro in macros.items() if config.has_macro(macro)}
+    try:
+        return tasks.get_mixture_or_task(
+            name, **{setting: config.macro(macro) for setting, macro in bound.items()}
+        )
+    except ValueError:
+        gin_file = packaged_gin_configs() / "tasks" / f"{name}.gin"
+        if name not in tasks.names() and gin_file.is_file():
+            raise UserError(
+                f"the task '{name}' is built by a gin file: give --gin_file=tasks/{name}.gin, and "
+                "what that file requires."
+            ) from None
+        raise
+
+
+def build_missing(options: Namespace, config: Any) -> None:
+    """Runs `t5x-like cache`, in a process of its own, for what is not ready to be read.
+
+    Tokenizing imports TensorFlow, which this process must not.
+    """
+    from t5x_like.data import CacheStatus, cache_status
+
+    options.task = []
+    directory = config.macro("CACHE_DIR")
+    for task in tasks_of(options, config):
+        report = cache_status(task, directory)
+        if report.status is CacheStatus.READY or not task.source_is_local:
+            continue
+        print(f"{report.reason}: building it.", flush=True)
+        child_process.run("cache", options)
+        return  # one call builds every task of a mixture
+
+
+def declaration_path(name: str, cache_dir: str) -> Any:
+    """Where what training must know of a user's seqio task is kept.
+
+    Raises:
+      UserError: the name would lead to another folder.
+    """
+    from t5x_like.data.cache import layout
+    from t5x_like.host import files
+
+    directory = files.location(os.path.expanduser(cache_dir))
+    layout.cache_path(directory, name)
+    return directory / "declared" / f"{name.replace(':', '.')}.json"
+
+
+def _write_declaration(task: Any, cache_dir: str) -> None:
+    """Keeps what training must know of a user's seqio task beside its cache."""
+    from tasks import manifest
+
+    path = declaration_path(task.name, cache_dir)
+    declaration = manifest.to_json(task)
+    if declaration is None:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(declaration, indent=2))

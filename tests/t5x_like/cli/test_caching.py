@@ -1,0 +1,76 @@
+"""`t5x-like cache` and `t5x-like vocab` on files of the user's own."""
+
+import pytest
+
+from t5x_like import cli, data
+from t5x_like.evaluation.loss import held_out
+from tests.reliability import sums
+
+TEXT = "--gin_file=tasks/text_files.gin"
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Flags of three short paragraphs, far too few to hold out one in a hundred."""
+    (tmp_path / "text.txt").write_text("One paragraph.\n\nAnother one.\n\nA third.\n")
+    return [f"--gin.TRAIN_FILES={tmp_path}/text.txt", f"--gin.CACHE_DIR={tmp_path}/cache"]
+
+
+def refused(arguments, capsys):
+    """The one line that a command ends with."""
+    assert cli.main(arguments) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+@pytest.mark.parametrize("command", [["cache"], ["vocab", "--out=v.model"]])
+def test_the_name_of_a_task_that_a_gin_file_builds_says_which(command, capsys):
+    line = refused([*command, "text_files"], capsys)
+    assert "the task 'text_files' is built by a gin file: give --gin_file=tasks/text_files" in line
+
+
+def test_a_task_of_gin_files_is_known_by_its_name(files, tmp_path, capsys):
+    cached = ["cache", "text_files", TEXT, *files, "--gin.HELD_OUT=0", "--num_workers=1"]
+    assert cli.main(cached) == 0
+    assert "text_files train: 3 examples" in capsys.readouterr().out
+    model = tmp_path / "v.model"
+    vocab = ["vocab", "text_files", TEXT, *files, f"--out={model}", "--vocab_size=20"]
+    assert cli.main(vocab) == 0
+    assert "120 tokens from text_files train" in capsys.readouterr().out  # with 100 sentinels
+
+
+def test_a_corpus_too_small_to_hold_out_its_share_names_the_setting(files, tmp_path, capsys):
+    line = refused(["cache", TEXT, *files, "--num_workers=1"], capsys)
+    assert "split 'validation' of the source has no examples" in line
+    assert "takes 1.00% of the rows" in line
+    assert "raise HELD_OUT (0.2 takes a fifth), set it to 0" in line
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_task_that_holds_nothing_out_is_not_measured(proverbs):
+    task, cache_dir = proverbs
+    lengths = {"targets": 24}
+    measured = data.DatasetConfig(task, lengths, cache_dir, "validation", batch_size=4)
+
+    class TrainOnly:
+        splits, tasks = ("train",), property(lambda self: ((self, 1.0),))
+
+    nothing = data.DatasetConfig(TrainOnly(), lengths, cache_dir, "validation", batch_size=4)
+    assert held_out([nothing, measured]) == [measured]
+
+
+def test_a_missing_cache_says_how_it_is_built(tmp_path, capsys):
+    sums.write_corpus(tmp_path)
+    task = sums.task(folder=tmp_path)
+    config = data.DatasetConfig(task, {"inputs": 8, "targets": 8}, tmp_path / "none")
+    with pytest.raises(ValueError, match="with `t5x-like cache` and this run's --gin_file and"):
+        data.open_dataset(config, batch_format="encoder_decoder")
+
+
+def test_each_vocabulary_has_a_cache_of_its_own_for_own_files_too(files, tmp_path, capsys):
+    flags = ["cache", TEXT, *files, "--gin.HELD_OUT=0", "--num_workers=1", "--num_shards=1"]
+    assert cli.main(flags) == 0
+    other = "--gin.vocabularies.ByteVocabulary.extra_ids=7"
+    assert cli.main([*flags, other]) == 0
+    built = [path.name for path in (tmp_path / "cache").iterdir() if not path.is_symlink()]
+    assert len([name for name in built if name.startswith("text_files-")]) == 2
