@@ -157,6 +157,9 @@ def export_model(
         raise UserError(f"no run in '{model_dir}': it has no config.gin.")
     with config.isolated():
         config.parse([str(path)], bindings)
+        for one in config.unread([], ["MODEL", "TASK"]):
+            if one.place.line is None:
+                raise UserError(one.message)
         model: Model = config.macro("MODEL")
         vocabulary = _configured_vocabulary()
     files = {} if vocabulary is None else _tokenizer_files(vocabulary, model)

@@ -1,6 +1,6 @@
 """What a run would fail on after minutes of work, found before anything is written or tokenized."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -23,9 +23,20 @@ from t5x_like.protocols import Model, Task
 from t5x_like.training import identity
 from t5x_like.training.run import TrainingPlan
 
+# A vocabulary of less than a quarter of the model's ids was hardly meant for it: one in which
+# sizes were rounded up, or a tiny model's, has more.
+_FAR_SMALLER = 4
 
-def check(plan: TrainingPlan) -> None:
+
+def check(plan: TrainingPlan, *, mesh: bool = True) -> list[str]:
     """Compares model, mesh, lengths, vocabulary, MODEL_DIR and initial checkpoint; reads no data.
+
+    Args:
+      plan: of the run.
+      mesh: whether the mesh is made, for which this machine's devices are looked at.
+
+    Returns:
+      What goes together and was hardly meant: a line each.
 
     Raises:
       UserError: two of them do not go together, or MODEL_DIR holds another run.
@@ -34,15 +45,21 @@ def check(plan: TrainingPlan) -> None:
         files.location(plan.model_dir), plan.described(), allow_change=plan.allow_config_change
     )
     _check_start(plan)
+    warnings: list[str] = []
     for config in (plan.dataset, *plan.validation):
-        plan.partitioner.check_rows(config.batch_size)
-        _check_vocabulary(config, plan.model)
+        if mesh:
+            plan.partitioner.check_rows(config.batch_size)
+        warnings += _check_vocabulary(config, plan.model)
     for config in (plan.dataset, *plan.validation):
         check_pairing(config, plan.model.batch_format)
     packs(plan.dataset, plan.model.batch_format)
     _check_lengths(plan.dataset, plan.model)
     # Traces the model: what its sizes cannot make fails here.
-    plan.partitioner.param_shardings(plan.model)
+    if mesh:
+        plan.partitioner.param_shardings(plan.model)
+    else:
+        plan.model.abstract_params()
+    return list(dict.fromkeys(warnings))
 
 
 def _check_lengths(config: DatasetConfig, model: Model) -> None:
@@ -64,8 +81,12 @@ def _example(config: DatasetConfig, model: Model) -> Mapping[str, Any]:
     return example_batch(config, model.batch_format, rows=1)
 
 
-def _check_vocabulary(config: DatasetConfig, model: Model) -> None:
-    """Compares all ids where the objective writes sentinels, else those that text is made of."""
+def _check_vocabulary(config: DatasetConfig, model: Model) -> Iterator[str]:
+    """Compares all ids where the objective writes sentinels, else those that text is made of.
+
+    Yields:
+      A warning for a vocabulary that is far smaller than the model's.
+    """
     task = config.task
     for member, _ in task.tasks:
         for name, feature in member.output_features.items():
@@ -84,6 +105,15 @@ def _check_vocabulary(config: DatasetConfig, model: Model) -> None:
                     f"{size - sentinels} tokens and {sentinels} sentinels, but the model's "
                     f"vocab_size is {model.vocab_size}: raise it to {size}, or use the vocabulary "
                     "that the model is for."
+                )
+            if _FAR_SMALLER * size < model.vocab_size:
+                yield (
+                    f"the vocabulary of task '{member.name}' has {size:,} ids, but the model's "
+                    f"vocab_size is {model.vocab_size:,}: most embeddings will never be used. The "
+                    "model's own is given after the task's file, with "
+                    "--gin.VOCABULARY_PATH=FILE and "
+                    "--gin_file=tasks/vocabularies/sentencepiece.gin, or tokenizer.gin for a "
+                    f"tokenizer.json; --gin.VOCAB_SIZE={size} fits the model to this one."
                 )
 
 

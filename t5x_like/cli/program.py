@@ -162,6 +162,8 @@ def _train(options: argparse.Namespace) -> None:
     _configure_with_foreign_tasks(options)
     check(options, train.train)
     if options.dry_run:
+        # The mesh is for the machine that will train: `inspect` and `compile` look at it.
+        _warn(options, preflight.check(config.built(train.train, TrainingPlan), mesh=False))
         print(config.full_text(sources=True))
         return
     with _joined(options, config):
@@ -172,9 +174,14 @@ def _train(options: argparse.Namespace) -> None:
         )
         if options.allow_config_change:
             plan = dataclasses.replace(plan, allow_config_change=True)
-        preflight.check(plan)
+        _warn(options, preflight.check(plan))
         caching.build_missing(options, config)
         train.train_plan(plan)
+
+
+def _warn(options: argparse.Namespace, warnings: Sequence[str]) -> None:
+    for warning in warnings if not options.process_index else ():
+        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
 
 
 def _eval(options: argparse.Namespace) -> None:

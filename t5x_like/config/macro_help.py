@@ -73,7 +73,7 @@ T5X_NAMES = {
     "LOSS_NORMALIZING_FACTOR": "a loss is always the mean over the target tokens of the batch",
     "RANDOM_SEED": "it is SEED",
     "USE_HARDWARE_RNG": "random numbers are always the same on every platform",
-    "EVAL_STEPS": "train.train.validation_batches limits a validation",
+    "EVAL_STEPS": "train.train.validation_rows limits a validation",
     "EVAL_BATCH_SIZE": "validation/data.DatasetConfig.batch_size is it",
     "JSON_WRITE_N_RESULTS": "eval writes all predictions",
     "LABEL_SMOOTHING": "it is the model's field label_smoothing, where its family has one",

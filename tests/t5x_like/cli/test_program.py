@@ -83,6 +83,49 @@ def test_dry_run_shows_the_configuration_and_writes_nothing(train_flags, tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("MODEL=@t5.T5_1_1()", "feature"),
+        (
+            "TASK_FEATURE_LENGTHS={'targets': 33}",
+            "makes rows of 33 tokens, but the model's max_len",
+        ),
+        ("gpt.GPT2.vocab_size=200", "the model's vocab_size is 200: raise it"),
+        ("INITIAL_CHECKPOINT_PATH=nowhere", "nowhere"),
+        ("gpt.GPT2.num_heads=3", "3"),
+        ("objectives.SpanCorruption.mean_span_length=3", "is not used"),
+    ],
+)
+def test_a_dry_run_finds_what_a_start_would_refuse(flag, message, train_flags, tmp_path, capsys):
+    (tmp_path / "more.gin").write_text(
+        "from __gin__ import dynamic_registration\nfrom models import t5\n"
+        "from tasks import objectives\nt5.T5_1_1.vocab_size = 384\nt5.T5_1_1.embed_dim = 8\n"
+    )
+    more = [f"--gin_file={tmp_path}/more.gin"]
+    if flag.startswith("INITIAL"):
+        more.append("--gin_file=runs/finetune.gin")
+    flags = [*train_flags, *more, f"--gin.{flag}", f"--gin.MODEL_DIR={tmp_path}/run", "--dry_run"]
+    assert cli.main(flags) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err.splitlines()[-1]
+    assert captured.out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["more.gin"]
+
+
+def test_a_vocabulary_far_smaller_than_the_models_is_warned_of(train_flags, tmp_path, capsys):
+    flags = [*train_flags, f"--gin.MODEL_DIR={tmp_path}/run", "--dry_run"]
+    # 256 bytes, 3 special ids, 125 sentinels: 384 ids.
+    for size in (4 * 384, 4 * 384 + 1):
+        assert cli.main([*flags, f"--gin.gpt.GPT2.vocab_size={size}"]) == 0
+        said = capsys.readouterr().err
+        if size == 4 * 384:
+            assert said == ""
+    (line,) = said.splitlines()
+    assert line.startswith("t5x-like: warning: the vocabulary of task 'proverbs' has 384 ids")
+    assert "--gin_file=tasks/vocabularies/sentencepiece.gin" in line
+
+
+@pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["trian"], "invalid choice: 'trian'"),

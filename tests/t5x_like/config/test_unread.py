@@ -2,7 +2,7 @@
 
 import pytest
 
-from t5x_like import cli, config
+from t5x_like import cli, config, train
 from t5x_like.config.macro_help import T5X_NAMES
 
 PACKAGED = (
@@ -62,10 +62,6 @@ validation/data.DatasetConfig.split = 'test'
         ),
         ("t5.T5.dtype", "t5.T5 is not used, so that nothing reads it."),
         (
-            "data.DatasetConfig.pack",
-            "train/data.DatasetConfig.pack, bound in runs/pretrain.gin:",
-        ),
-        (
             "data.DatasetConfig.split",
             "train/data.DatasetConfig.split and validation/data.DatasetConfig.split, bound in",
         ),
@@ -75,6 +71,15 @@ def test_a_flag_that_nothing_reads_is_told_with_the_nearest_name(name, said):
     (message,) = messages(flags=[(name, "1")])
     assert message.startswith(f"--gin.{name}: {said}")
     assert "\n" not in message
+
+
+def test_packing_may_be_bound_with_or_without_the_scope_of_training():
+    for name in ("data.DatasetConfig.pack", "train/data.DatasetConfig.pack"):
+        assert messages(flags=[(name, "False")]) == []
+        assert config.reached(train.train)["dataset"][f"train/t5x_like.{name[-23:]}"] is False
+    files = (*PACKAGED, "runs/finetune.gin")  # which binds it in the scope
+    (message,) = messages(flags=[("data.DatasetConfig.pack", "True")], files=files)
+    assert "train/data.DatasetConfig.pack, bound in runs/finetune.gin:" in message
 
 
 @pytest.mark.parametrize("name", sorted(T5X_NAMES))
