@@ -161,7 +161,7 @@ def test_flags_are_in_the_environment_before_the_first_device_is_met():
 import sys
 from t5x_like.cli import program as cli
 from jax._src import xla_bridge
-cli._configure(cli._parse_arguments(sys.argv[1:]))
+cli.configure(cli._parse_arguments(sys.argv[1:]))
 assert not xla_bridge.backends_are_initialized()
 import os, jax
 assert os.environ["XLA_FLAGS"].count("--xla_gpu_enable_pipelined_all_gather=true") == 1
