@@ -159,24 +159,14 @@ class Partitioner:
         """The sharding of a batch's features, `[b, ...]`."""
         return NamedSharding(self.mesh, PartitionSpec(BATCH_AXES))
 
-    def spec(
-        self,
-        axes: Sequence[str | None],
-        shape: Sequence[int],
-        name: str,
-        blocks: Mapping[str, int] | None = None,
-    ) -> PartitionSpec:
-        """The `PartitionSpec` of an array with these logical axes.
+    def spec(self, axes: Sequence[str | None]) -> PartitionSpec:
+        """The `PartitionSpec` of an array with these logical axes."""
+        assigned = self._assigned(axes)
+        parts = (assigned.get(dimension, ()) for dimension in range(len(axes)))
+        return PartitionSpec(*(e if len(e) > 1 else e[0] if e else None for e in parts))
 
-        Args:
-          axes: logical axis of each dimension.
-          shape: its size.
-          name: the array, for the error.
-          blocks: units that a logical axis holds together, such as those of one head.
-
-        Raises:
-          UserError: a dimension does not divide by its mesh axis.
-        """
+    def _assigned(self, axes: Sequence[str | None]) -> dict[int, tuple[str, ...]]:
+        """Dimension -> the mesh axes that divide it, by the rules in their order."""
         taken: set[str] = set()
         assigned: dict[int, tuple[str, ...]] = {}
         for logical, target in self.axis_rules:
@@ -184,28 +174,10 @@ class Partitioner:
             if not wanted or logical not in axes or taken & set(wanted):
                 continue
             dimension = list(axes).index(logical)
-            if dimension in assigned:
-                continue
-            self._check_division(name, logical, shape[dimension], wanted, (blocks or {}))
-            taken |= set(wanted)
-            assigned[dimension] = wanted
-        entries = (assigned.get(dimension, ()) for dimension in range(len(axes)))
-        return PartitionSpec(*(e if len(e) > 1 else e[0] if e else None for e in entries))
-
-    def _check_division(
-        self, name: str, logical: str, size: int, wanted: Sequence[str], blocks: Mapping[str, int]
-    ) -> None:
-        parts = math.prod(self.mesh.shape[axis] for axis in wanted)
-        block = blocks.get(logical, 1)
-        units = size // block
-        if units % parts == 0:
-            return
-        held = f" in {units} blocks of {block}" if block > 1 else ""
-        raise UserError(
-            f"parameter {name} has {size} along '{logical}'{held}, which does not divide over "
-            f"mesh axis {'*'.join(wanted)}={parts}: choose {_nearest_divisors(units, parts)}, or "
-            f"a model with {_nearest_multiples(units, parts)} there."
-        )
+            if dimension not in assigned:
+                taken |= set(wanted)
+                assigned[dimension] = wanted
+        return assigned
 
     def param_shardings(self, model: Model) -> Any:
         """Makes a tree with the sharding of each parameter of the model.
@@ -215,16 +187,22 @@ class Partitioner:
         """
         shapes, axes = split_boxes(model.abstract_params())
         blocks = model.axis_blocks()
+        divided: list[_Divided] = []
 
         def sharding(path: Any, leaf: Any, names: tuple[str | None, ...]) -> NamedSharding:
             # Layers are scanned, so the size of one layer's parameter counts.
             stacked = zip(names, leaf.shape, strict=True)
             if math.prod(n for axis, n in stacked if axis != "layers") < self.replicate_below:
                 return self.replicated
-            return NamedSharding(self.mesh, self.spec(names, leaf.shape, path_name(path), blocks))
+            for dimension, wanted in self._assigned(names).items():
+                axis, size = str(names[dimension]), leaf.shape[dimension]
+                divided.append(_Divided(path_name(path), axis, size, blocks.get(axis, 1), wanted))
+            return NamedSharding(self.mesh, self.spec(names))
 
         # A tuple of names is a leaf here: `shapes` has the structure.
-        return jax.tree_util.tree_map_with_path(sharding, shapes, axes)
+        made = jax.tree_util.tree_map_with_path(sharding, shapes, axes)
+        _check_divisions(divided, self.mesh.shape)
+        return made
 
     def state_shardings(self, state_shapes: Any, model: Model) -> Any:
         """Makes shardings for a tree that holds copies or reductions of the parameters.
@@ -315,6 +293,44 @@ def split_boxes(boxed: Any) -> tuple[Any, Any]:
 
 def _axes(target: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (target,) if isinstance(target, str) else tuple(target or ())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Divided:
+    """A dimension of a parameter that mesh axes divide, into no less than whole blocks."""
+
+    name: str
+    logical: str
+    size: int
+    block: int
+    mesh_axes: tuple[str, ...]
+
+    @property
+    def units(self) -> int:
+        return self.size // self.block
+
+
+def _check_divisions(divided: Sequence[_Divided], mesh: Mapping[str, int]) -> None:
+    """Raises `UserError` for the first dimension that does not divide over its mesh axes.
+
+    What it offers is a size that every dimension on these axes divides by.
+    """
+    for one in divided:
+        parts = math.prod(mesh[axis] for axis in one.mesh_axes)
+        if one.units % parts == 0:
+            continue
+        beside = [other for other in divided if other.mesh_axes == one.mesh_axes]
+        failing = {(other.logical, other.units) for other in beside if other.units % parts}
+        failing.discard((one.logical, one.units))
+        also = "".join(f", nor do {units} along '{logical}'" for logical, units in sorted(failing))
+        held = f" in {one.units} blocks of {one.block}" if one.block > 1 else ""
+        wanted = f"{_nearest_multiples(one.units, parts)} there"
+        raise UserError(
+            f"parameter {one.name} has {one.size} along '{one.logical}'{held}, which does not "
+            f"divide over mesh axis {'*'.join(one.mesh_axes)}={parts}{also}: choose "
+            f"{_nearest_divisors(math.gcd(*(other.units for other in beside)), parts)}, or a model "
+            f"with {f'multiples of {parts} in all of these' if failing else wanted}."
+        )
 
 
 def _nearest_divisors(units: int, parts: int) -> str:

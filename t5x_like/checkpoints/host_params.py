@@ -76,7 +76,7 @@ def read_params(path: str, model: Model, step: int | None = None) -> tuple[Param
     directory = find_checkpoint(path, step)
     metadata = load_metadata(str(directory))
     target, _ = split_boxes(model.abstract_params())
-    check_parameters(target, directory)
+    check_parameters(target, directory, model=model)
     as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
     # One array at a time, so that Orbax's own buffers hold only a part of the model.
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:

@@ -109,7 +109,7 @@ def load_params(
     directory = find_checkpoint(path, step)
     target = _placed_params(model, partitioner or Partitioner())
     metadata = read_metadata(directory)
-    check_parameters(target, directory)
+    check_parameters(target, directory, model=model)
     return read_arrays(directory, "params", target, metadata), int(metadata.get("step", 0))
 
 
@@ -155,7 +155,7 @@ def initial_state(
     names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(target)]
     taken = matching(names, source.include)
     wanted = subtree(target, taken)
-    check_parameters(wanted, directory, whole=False)
+    check_parameters(wanted, directory, whole=False, model=model)
     arrays = read_arrays(directory, "params", wanted, read_metadata(directory))
     loaded = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(arrays)}
     fresh = state.create_state(model, optimizer, partitioner, seed).params

@@ -8,11 +8,17 @@ from etils import epath
 
 from t5x_like.checkpoints.contents import errors_as_damage
 from t5x_like.errors import UserError
-from t5x_like.partitioning import path_name
+from t5x_like.partitioning import path_name, split_boxes
+from t5x_like.protocols import Model
 
 
 def check_parameters(
-    target: Any, directory: epath.Path, *, item: str = "params", whole: bool = True
+    target: Any,
+    directory: epath.Path,
+    *,
+    item: str = "params",
+    whole: bool = True,
+    model: Model | None = None,
 ) -> None:
     """Compares the shapes of `target` with those of a checkpoint, before any array is read.
 
@@ -21,6 +27,7 @@ def check_parameters(
       directory: the checkpoint.
       item: which part of it.
       whole: whether arrays that only the checkpoint has are a mismatch too.
+      model: whose parameters they are, to tell another vocabulary from another model.
 
     Raises:
       UserError: the first array that is missing, extra or of another shape.
@@ -39,6 +46,7 @@ def check_parameters(
                 "of another model or optimizer."
             )
         if stored[name] != shape:
+            _check_vocabulary(directory, name, stored[name], shape, model)
             raise UserError(
                 f"checkpoint '{directory}' is of another model: {what} '{name}' is "
                 f"{stored[name]} there and {shape} here."
@@ -48,6 +56,39 @@ def check_parameters(
             f"checkpoint '{directory}' has a {what} '{extra[0]}' {stored[extra[0]]} that "
             "this run lacks: it is of another model or optimizer."
         )
+
+
+def _check_vocabulary(
+    directory: epath.Path,
+    name: str,
+    there: tuple[int, ...],
+    here: tuple[int, ...],
+    model: Model | None,
+) -> None:
+    """Raises the error with its way out where the vocabulary's size alone differs."""
+    rows = {} if model is None else _vocabulary_dimensions(model)
+    differing = [i for i, pair in enumerate(zip(there, here, strict=False)) if len(set(pair)) == 2]
+    if len(there) != len(here) or differing != [rows.get(name)]:
+        return
+    size, others = there[differing[0]], "|".join(f"{other}$" for other in rows)
+    raise UserError(
+        f"checkpoint '{directory}' is of another vocabulary: '{name}' has {size} ids there and "
+        f"{here[differing[0]]} here. Give its own, with --gin.VOCAB_SIZE={size}, or train from its "
+        f"other parameters: --gin.checkpoints.InitialCheckpoint.include=\"['^(?!{others})']\"."
+    )
+
+
+def _vocabulary_dimensions(model: Model) -> dict[str, int]:
+    """Name -> the dimension along the vocabulary, of the parameters that have one."""
+    shapes, axes = split_boxes(model.abstract_params())
+    found: dict[str, int] = {}
+
+    def note(path: Any, _: Any, names: tuple[str | None, ...]) -> None:
+        if "vocab" in names:
+            found[path_name(path)] = names.index("vocab")
+
+    jax.tree_util.tree_map_with_path(note, shapes, axes)
+    return found
 
 
 def _stored_shapes(item: epath.Path) -> dict[str, tuple[int, ...]]:

@@ -68,7 +68,9 @@ def check(
     config.check(program, example)
     if options.process_index:
         return
-    for one in config.unread(_PROGRAMS.values(), _read_here()):
+    # Where a model is used, files of its training are given too.
+    whole = options.command not in ("eval", "infer")
+    for one in config.unread(_PROGRAMS.values(), _read_here(), whole=whole):
         if one.place.line is not None:
             print(f"{PROGRAM}: warning: {one.message}", file=sys.stderr)
 

@@ -160,4 +160,5 @@ def _check_initial_checkpoint(source: Any, model: Model) -> None:
         leaves = jax.tree_util.tree_leaves_with_path(wanted)
         names = [path_name(path) for path, _ in leaves]
         wanted = subtree(wanted, matching(names, source.include))
-    checkpoints.check_parameters(wanted, directory, whole=source.include is None)
+    whole = source.include is None
+    checkpoints.check_parameters(wanted, directory, whole=whole, model=model)

@@ -24,7 +24,7 @@ from t5x_like.config.gin_internals import (
 )
 from t5x_like.config.macro_help import PURPOSES, T5X_NAMES
 from t5x_like.config.provenance import Place
-from t5x_like.config.references import bindings_of, macro_name
+from t5x_like.config.references import bindings_of
 
 _Name = tuple[Key, str]  # a key and the parameter that it binds
 
@@ -53,7 +53,7 @@ def unread(
       macros: those that the command itself reads.
       whole: whether nothing else is read. Not so of a command that shows or prepares a part of
         what another one will run: then only macros are told that no binding refers to and that
-        no packaged file knows.
+        no packaged file knows, and scopes that no reference has.
     """
     walk = _Walk()
     for name in macros:
@@ -61,16 +61,17 @@ def unread(
     for configurable in _configured(programs):
         walk.call(configurable, ())
     whole = whole and bool(walk.used)
-    referred = {name for values in CONFIG.values() for name in _macros_in(values)}
-    known = referred | set(macros) | set(PURPOSES)
+    entered = _scopes_of_references()
+    known = entered | set(macros) | set(PURPOSES)
     found = []
     for key, parameter in _bound():
         place = provenance.places(key, parameter)[-1]
         overruled = (key, parameter) in walk.overruled
         if place.base or ((key, parameter) in walk.read and not overruled):
             continue
-        is_macro = key[1] == MACRO
-        if (whole and not place.general) or (is_macro and key[0] not in known):
+        # The name of a macro is a scope to gin.
+        scopes = known if key[1] == MACRO else entered | {""}
+        if (whole and not place.general) or key[0] not in scopes:
             found.append(Unread(place, walk.message(key, parameter, place)))
     return sorted(found, key=lambda one: (one.place.source, one.place.line or 0))
 
@@ -90,10 +91,13 @@ def _bound() -> Iterator[_Name]:
                 yield key, parameter
 
 
-def _macros_in(value: Any) -> Iterator[str]:
-    for reference in iterate_references(value):
-        if name := macro_name(reference):
-            yield name
+def _scopes_of_references() -> set[str]:
+    """Every scope that some reference enters, and so every macro that is referred to."""
+    found = set()
+    for reference in iterate_references(CONFIG):
+        for depth in range(len(reference.scopes)):
+            found.add("/".join(reference.scopes[: depth + 1]))
+    return found
 
 
 class _Walk:

@@ -81,7 +81,7 @@ def test_evaluating_a_split_that_is_not_there_leaves_the_run_as_it_is(
     refused, corpus, imported, tmp_path
 ):
     files = ["runs/eval.gin", imported / "model.gin"]
-    flags = [*(f"--gin_file={file}" for file in files), "--gin.SPLIT=test", "--gin.VOCABULARY=None"]
+    flags = [*(f"--gin_file={file}" for file in files), "--gin.SPLIT=test"]
     lengths = "--gin.TASK_FEATURE_LENGTHS={'targets': 8}"
     command = ["eval", *corpus, *flags, lengths, f"--gin.MODEL_DIR={imported}"]
     refused(command, "no split 'test'", "it has train, validation", watched=imported)

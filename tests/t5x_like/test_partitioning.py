@@ -91,6 +91,33 @@ def test_heads_are_not_cut_and_the_nearest_choices_are_named():
     fake_mesh(partitioner, tensor=6).param_shardings(TwelveHeads())
 
 
+class GPT2Small(TwelveHeads):
+    """The dimensions of GPT-2 small that a tensor axis divides: 50,257 = 29 x 1,733."""
+
+    vocab_size = 50257
+
+    def abstract_params(self):
+        embedding = jax.ShapeDtypeStruct((self.vocab_size, 8), np.float32)
+        boxed = nn.LogicallyPartitioned(embedding, ("vocab", "embed"))
+        return {**super().abstract_params(), "token_embedder": boxed}
+
+
+def test_only_a_size_that_every_parameter_divides_by_is_offered():
+    partitioner = fake_mesh(Partitioner(replicate_below=0), tensor=8)
+    message = (
+        r"query has 48 along 'joined_kv' in 12 blocks of 4, .* tensor=8, nor do 50257 along 'vocab'"
+        r": choose 1, or a model with multiples of 8 in all of these"
+    )
+    with pytest.raises(UserError, match=message):
+        partitioner.param_shardings(GPT2Small())
+    padded = GPT2Small()
+    padded.vocab_size = 50304  # a multiple of 128: it and the 12 heads divide by 4, 6 and 12
+    with pytest.raises(UserError, match=r"tensor=8: choose 6 or 12, or a model with 8 or 16 there"):
+        partitioner.param_shardings(padded)
+    for tensor in (6, 12):
+        fake_mesh(partitioner, tensor=tensor).param_shardings(padded)
+
+
 def test_small_parameters_stay_whole():
     partitioner = fake_mesh(Partitioner(replicate_below=8 * 6 + 1), fsdp=2, tensor=4)
     assert partitioner.param_shardings(OneMatrix())["mlp"]["wi"].spec == PartitionSpec()
@@ -152,7 +179,7 @@ class Chip(Device):
 
 def test_activations_give_the_batch_precedence_over_embed():
     partitioner = fake_mesh(Partitioner(replicate_below=0), data=2, fsdp=2)
-    spec = partitioner.spec(("batch", "length", "embed"), (8, 4, 8), "x")
+    spec = partitioner.spec(("batch", "length", "embed"))
     assert spec == PartitionSpec(("data", "fsdp", "expert"), "sequence", None)
 
 

@@ -1,5 +1,7 @@
+import ast
 import dataclasses
 import itertools
+import shlex
 
 import jax
 import numpy as np
@@ -133,6 +135,19 @@ def test_another_architecture_names_the_first_parameter_and_both_shapes(saved, m
         UserError, match=r"parameter 'decoder/.*' is \(2, .*\) there and \(2, .*\) h"
     ):
         checkpoints.load_params(saved[0], wider, partitioner)
+
+
+def test_another_vocabulary_is_refused_with_ways_out_that_work(saved, model, partitioner):
+    other = dataclasses.replace(model, vocab_size=96)
+    for source in (InitialCheckpoint(saved[0]), InitialCheckpoint(saved[0], include=["."])):
+        with pytest.raises(UserError, match=r"of another vocabulary: .* 64 ids there and 96") as e:
+            checkpoints.initial_state(source, other, ADAMW, partitioner, seed=7)
+        assert "--gin.VOCAB_SIZE=64" in str(e.value)
+    (flag,) = shlex.split(str(e.value).rpartition("parameters: ")[2].rstrip("."))
+    source = InitialCheckpoint(saved[0], include=ast.literal_eval(flag.partition("=")[2]))
+    begun = checkpoints.initial_state(source, other, ADAMW, partitioner, seed=7)
+    assert begun.params["token_embedder"]["embedding"].shape[0] == 96
+    assert_trees_equal(begun.params["decoder"], saved[1].params["decoder"])
 
 
 def test_another_optimizer_is_noticed(saved, model, partitioner):

@@ -127,10 +127,13 @@ def test_a_file_may_bind_what_another_program_reads():
     assert one.message.startswith("--gin.TRAIN_STEPS: nothing reads it.")
 
 
-def test_a_command_that_shows_a_part_minds_misspelt_macros_alone():
+def test_a_command_that_shows_a_part_minds_misspelt_macros_and_scopes_alone():
     flags = [("TRAIN_STEPS", "3"), ("MODEL_DIR", "x"), ("t5.T5.dtype", "x"), ("BATCHSIZE", "8")]
     (message,) = messages(flags=flags, files=["tasks/stdlib_lm.gin"], programs=[], whole=False)
     assert message.startswith("--gin.BATCHSIZE: nothing reads it.")
+    flags = [("valdation/data.DatasetConfig.seed", "1"), ("train/data.DatasetConfig.seed", "1")]
+    (message,) = messages(flags=flags, programs=[], whole=False)
+    assert message.startswith("--gin.valdation/data.DatasetConfig.seed: ")
 
 
 def test_a_record_of_a_run_is_minded_for_misspelt_macros_alone(tmp_path):
