@@ -2,7 +2,7 @@
 
 import os
 
-from t5x_like.host import own_packages
+from t5x_like.host import accelerators, own_packages
 
 # No annotations and no `typing`: a Python that is too old must get as far as `__main__`, which
 # says so. Type checkers know this name.
@@ -17,6 +17,7 @@ os.environ.setdefault("EPATH_USE_TF", "false")
 
 # A user's own folder `models` or `tasks` is not taken for ours from here on.
 own_packages.find_first()
+accelerators.pass_over_absent_tpu()
 
 __all__ = ["Run", "load_run"]
 

@@ -20,6 +20,7 @@ from t5x_like.cost import hlo, roofline, topologies
 from t5x_like.cost.chips import Chip, chip_of
 from t5x_like.cost.hlo import Collective
 from t5x_like.errors import UserError
+from t5x_like.host import command
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Model
@@ -235,3 +236,7 @@ def by_kind(exchanges: Sequence[Collective], partitioner: Partitioner) -> dict[s
 
 def _version(package: str) -> str:
     return importlib.metadata.version(package)
+
+
+if __name__ == "__main__":
+    command.run("compile")

@@ -21,7 +21,7 @@ from t5x_like.errors import UserError
 from t5x_like.evaluation.generation import Prediction
 from t5x_like.evaluation.loss import ROWS, SPLIT_ROWS, of_rows
 from t5x_like.evaluation.task import TaskResult, Values, evaluate_params
-from t5x_like.host import compilation_cache, files
+from t5x_like.host import command, compilation_cache, files
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import FrozenSource, Model
 from t5x_like.training.frozen import load_frozen
@@ -188,3 +188,7 @@ def write_predictions(path: epath.Path, predictions: Sequence[Prediction]) -> No
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(dataclasses.asdict(each), ensure_ascii=False) for each in predictions)
     files.write_whole(path, "".join(f"{line}\n" for line in lines))
+
+
+if __name__ == "__main__":
+    command.run("eval")

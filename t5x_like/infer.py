@@ -15,7 +15,7 @@ import jax
 from t5x_like import checkpoints
 from t5x_like.decoding import Greedy, Strategy, TextCodec, generate_text, prepare, prompts_of
 from t5x_like.errors import UserError
-from t5x_like.host import compilation_cache
+from t5x_like.host import command, compilation_cache
 from t5x_like.host.progress import ProgressBar
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Decodes, Mixture, Task
@@ -262,3 +262,7 @@ def _opened(path: str, primary: bool) -> AbstractContextManager[TextIO]:
         return open(path, "a", encoding="utf-8")
     except OSError as error:
         raise UserError(f"output_path '{path}' cannot be written: {error.strerror}.") from error
+
+
+if __name__ == "__main__":
+    command.run("infer")

@@ -11,6 +11,7 @@ from jax.extend.core import Literal
 from t5x_like.cost import flops
 from t5x_like.cost.units import gibibytes
 from t5x_like.data import formats
+from t5x_like.host import command
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner, path_name, split_boxes
 from t5x_like.protocols import Model
@@ -194,3 +195,7 @@ def _used(entry: Any, partitioner: Partitioner) -> str | None:
     """The mesh axes of a dimension that really split it, joined by `*`."""
     axes = (entry,) if isinstance(entry, str) else tuple(entry or ())
     return "*".join(axis for axis in axes if partitioner.mesh.shape[axis] > 1) or None
+
+
+if __name__ == "__main__":
+    command.run("inspect")

@@ -6,7 +6,7 @@ from typing import Any
 
 from t5x_like.anomalies import Anomaly
 from t5x_like.distributed.preemption import Preempted, end_on_signal, stop_on_signal
-from t5x_like.host import compilation_cache, memory
+from t5x_like.host import command, compilation_cache, memory
 from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.run import TrainingRun
 from t5x_like.training.state import TrainState
@@ -75,3 +75,7 @@ def train_plan(plan: TrainingPlan) -> TrainState:
             except Anomaly as anomaly:
                 state = run.react(anomaly, state)
     return state
+
+
+if __name__ == "__main__":
+    command.run("train")

@@ -1,21 +1,16 @@
 """How this process keeps memory that is freed, and gives it back to the system."""
 
 import ctypes
-import glob
-import importlib.util
 import sys
 
 import jax
+
+from t5x_like.host.accelerators import computes_on_cpu
 
 # glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8
 # Blocks from here up are mapped apart, and unmapped when they are freed.
 _LARGE_BLOCK = 2**20
-# What JAX needs for an accelerator, and the files by which its drivers show one.
-_ACCELERATORS = {
-    "libtpu": ("/dev/accel*", "/dev/vfio/[0-9]*"),
-    "jax_plugins": ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg"),
-}
 
 
 def keep_freed_memory() -> bool:
@@ -39,21 +34,6 @@ def keep_freed_memory() -> bool:
     # No blocks of their own; one heap, as only the main one grows without limit.
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_ARENA_MAX, 1))
     return all([glibc.mallopt(name, value) == 1 for name, value in settings])
-
-
-def computes_on_cpu(platforms: str | None) -> bool:
-    """Whether JAX's default backend will be the CPU, without starting a backend to ask.
-
-    Args:
-      platforms: as JAX's option `jax_platforms`, such as `tpu,cpu`; None or empty where it is
-        not set, and JAX takes what it finds.
-    """
-    if platforms:
-        return platforms.split(",")[0] == "cpu"
-    return not any(
-        importlib.util.find_spec(package) and any(glob.glob(files) for files in driver_files)
-        for package, driver_files in _ACCELERATORS.items()
-    )
 
 
 def give_back_freed_memory() -> None:

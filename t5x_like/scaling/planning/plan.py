@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from t5x_like.errors import UserError
+from t5x_like.host import command
 from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS, AllocationLaw, Law
 from t5x_like.scaling.named_laws import DEFAULT, KnownLaw
 from t5x_like.scaling.planning.accelerators import Accelerators
@@ -207,3 +208,7 @@ def _point_json(point: Point) -> dict[str, Any]:
 
 def _listed(interval: Interval | None) -> list[float | None] | None:
     return None if interval is None else list(interval)
+
+
+if __name__ == "__main__":
+    command.run("plan")

@@ -14,7 +14,7 @@ from t5x_like.data import CacheStatus, cache_status
 from t5x_like.distributed.preemption import EXIT_CODE as PREEMPTED
 from t5x_like.distributed.preemption import Preempted, StopRequest, stop_on_signal
 from t5x_like.errors import UserError
-from t5x_like.host import directory_lock
+from t5x_like.host import command, directory_lock
 from t5x_like.host import files as storage
 from t5x_like.scaling.sweeps.cells import GIN_FILE, LOG_FILE, Cell
 from t5x_like.scaling.sweeps.executors.dry_run import Print
@@ -361,3 +361,7 @@ def _last_line(log: Path) -> str:
     """The last line of a log that is not empty."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1].strip() if lines else ""
+
+
+if __name__ == "__main__":
+    command.run("sweep")

@@ -1,12 +1,15 @@
 """The command line as a user meets it: exit codes, one-line errors, JSON."""
 
+import ast
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from t5x_like import cli
+from t5x_like.host import command
 
 ROOT = Path(__file__).parents[3]
 
@@ -241,3 +244,35 @@ def test_a_module_of_the_users_in_a_folder_of_our_name_is_answered_with_the_coll
     (line,) = capsys.readouterr().err.splitlines()
     assert "No module named 'models.mine'. 'models' is t5x-like's own package: give" in line
     assert f"'{tmp_path}/models' another name" in line
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("train", "train"),
+        ("evaluate", "eval"),
+        ("infer", "infer"),
+        ("aot", "compile"),
+        ("inspection", "inspect"),
+        ("scaling.sweeps.runner", "sweep"),
+        ("scaling.planning.plan", "plan"),
+    ],
+)
+def test_a_module_that_is_a_program_runs_its_command(module, name, monkeypatch, capsys):
+    """`python -m t5x_like.train`, as T5X has it."""
+    ran = []
+    monkeypatch.setattr(command.runpy, "run_module", lambda *args, **kwargs: ran.append(args))
+    monkeypatch.setattr("sys.argv", ["program", "--help"])
+    source = ROOT / "t5x_like" / (module.replace(".", "/") + ".py")
+    tree = ast.parse(source.read_text())
+    last = ast.Module([tree.body[-1]], [])
+    exec(compile(last, str(source), "exec"), {"__name__": "__main__", "command": command})
+    assert ran == [("t5x_like",)]
+    assert cli.main(sys.argv[1:]) == 0
+    assert f"usage: t5x-like {name}" in capsys.readouterr().out
+
+
+def test_training_by_its_module_ends_as_the_command_does(program):
+    done = program("-m", "t5x_like.train", "--gin_file=runs/pretrain.gin")
+    assert done.returncode == 2
+    assert done.stderr.startswith("t5x-like: error: MODEL (the model, bound by a file")

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from t5x_like.host import memory
+from t5x_like.host import accelerators
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
@@ -64,7 +64,7 @@ def test_an_accelerator_needs_a_plugin_and_a_device(
     tmp_path, monkeypatch, plugin, driver_file, on_cpu
 ):
     (tmp_path / driver_file).touch()
-    monkeypatch.setattr(memory, "_ACCELERATORS", {plugin: (f"{tmp_path}/nvidia[0-9]*",)})
-    assert memory.computes_on_cpu(None) == on_cpu
-    assert memory.computes_on_cpu("cpu,cuda")
-    assert not memory.computes_on_cpu("cuda,cpu")
+    monkeypatch.setattr(accelerators, "ACCELERATORS", {plugin: (f"{tmp_path}/nvidia[0-9]*",)})
+    assert accelerators.computes_on_cpu(None) == on_cpu
+    assert accelerators.computes_on_cpu("cpu,cuda")
+    assert not accelerators.computes_on_cpu("cuda,cpu")
