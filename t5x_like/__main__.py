@@ -33,6 +33,18 @@ def user_directory_last():
     sys.path[:] = [p for p in sys.path if p and os.path.abspath(p) != here] + [here]
 
 
+def speak_utf8():
+    """Starts this program again in Python's UTF-8 mode, where the locale has another encoding.
+
+    Everything that is read and written is UTF-8: files, their names, arguments and output. In a
+    locale such as C, or one of Latin-1, Python would take them for something else.
+    """
+    encoding = sys.getfilesystemencoding().replace("-", "").lower()
+    if encoding != "utf8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def leave(number, frame):
     """Ends the process: there is nothing yet that could be saved."""
     name = signal.Signals(number).name
@@ -49,6 +61,7 @@ def main():
     if fault is not None:
         sys.stderr.write("t5x-like: error: " + fault + "\n")
         return 2
+    speak_utf8()
     user_directory_last()
     from t5x_like import cli
 

@@ -114,9 +114,8 @@ def import_model(
         (directory / "config.gin").write_text(f"{_header(source, 'config.gin')}{run_text}", "utf-8")
         table = inspection.parameter_table(inspection.parameter_tree(model, _one_cpu()))
         count = model.parameter_count()
-        (directory / "model-info.txt").write_text(
-            f"{type(model).__name__}, {count:,} parameters, from {source}\n\n{table}\n", "utf-8"
-        )
+        kind = f"{type(model).__name__}, {count:,} parameters, from {on_one_line(source)}"
+        (directory / "model-info.txt").write_text(f"{kind}\n\n{table}\n", "utf-8")
         metadata = {"parameters": count, "tokens": 0, "seconds": 0.0, "jax": jax.__version__}
         host_params.write_params(str(directory), params, 0, metadata)
     return {

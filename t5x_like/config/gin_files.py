@@ -42,14 +42,24 @@ def find_gin_file(name: str, search_paths: Sequence[str] = ()) -> Path | epath.P
     """
     if files.is_remote(name):
         found = files.location(name)
-        if found.is_file():
-            return found
+        try:
+            if found.is_file():
+                return found
+        except Exception as error:  # whatever the store's client raises
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise UserError(f"gin file '{name}' cannot be read: {reason}.") from error
         raise UserError(f"gin file '{name}' not found.")
     packaged = packaged_gin_configs()
     for root in (Path(), *map(Path, search_paths), packaged, packaged.parent):
         path = root / name
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+            other = name and path.exists()
+        except OSError as error:
+            raise UserError(f"gin file '{name}' cannot be read: {error.strerror}.") from error
+        if other and root != packaged.parent:
+            raise UserError(f"gin file '{name}' is a directory or a device: give a file.")
     known = sorted(str(path.relative_to(packaged)) for path in packaged.rglob("*.gin"))
     searched = ", ".join(["the working directory", *search_paths, str(packaged)])
     raise UserError(f"gin file '{name}' not found in {searched}.{nearest(name, known)}")

@@ -30,10 +30,16 @@ def location(path: str | os.PathLike[str]) -> epath.Path:
     """Makes a local path absolute, so that it survives a change of directory; keeps `gs://` paths.
 
     Raises:
-      UserError: the path is remote, and the packages that read it are not installed.
+      UserError: the path is remote, and not of `gs://`, or the packages that read that are not
+        installed.
     """
     if not is_remote(path):
         return epath.Path(path).absolute()
+    if not os.fspath(path).startswith("gs://"):
+        raise UserError(
+            f"'{os.fspath(path)}' is neither a local path nor one of `gs://`: copy it here, and "
+            "give its path."
+        )
     for module in ("gcsfs", "google.cloud.storage"):
         if not _installed(module):
             raise UserError(
@@ -97,7 +103,9 @@ def read_whole(path: str | os.PathLike[str]) -> bytes:
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Replaces a file by one with this content, see `replacing`; text is written as UTF-8."""
     with replacing(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(
+            content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        )
 
 
 @contextlib.contextmanager

@@ -2,7 +2,9 @@
 
 import ast
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -232,6 +234,20 @@ def test_the_users_directory_shadows_nothing(start, shadowed, program):
     assert "imported mine" in done.stdout
     assert "MIXTURE_OR_TASK_NAME (name of the task" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("coerced", ["0", "1"])
+def test_a_locale_that_is_not_utf8_changes_nothing(coerced, tmp_path):
+    (tmp_path / "né.gin").write_text("CACHE_DIR = 'café €'\n", encoding="utf-8")
+    command = ["cache", "stdlib_lm", "--gin_file=né.gin", "--dry_run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "t5x_like", *command],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONUTF8": "0",
+             "PYTHONCOERCECLOCALE": coerced},
+        cwd=tmp_path, capture_output=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == "stdlib_lm would be cached in café €\n".encode()
 
 
 def test_a_module_of_the_users_in_a_folder_of_our_name_is_answered_with_the_collision(

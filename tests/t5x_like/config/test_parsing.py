@@ -1,5 +1,6 @@
 """How gin files become a checked configuration. The configurables are the standard library's."""
 
+import os
 import statistics
 
 import pytest
@@ -245,6 +246,24 @@ def test_isolation_restores_what_was_bound(gin_file):
         config.parse([gin_file("SEED = 6\n")])
         assert config.macro("SEED") == 6
     assert config.macro("SEED") == 5
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "file", "s3", "az"])
+def test_a_file_of_another_service_is_refused(scheme):
+    with pytest.raises(UserError, match="is neither a local path nor one of `gs://`: copy it here"):
+        config.parse([f"{scheme}://host/a.gin"])
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe", "long"])
+def test_what_is_no_file_is_refused(kind, tmp_path):
+    path = tmp_path / ("a" * 300 if kind == "long" else "a.gin")
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    said = "cannot be read: File name too long" if kind == "long" else "is a directory or a device"
+    with pytest.raises(UserError, match=said):
+        config.parse([str(path)])
 
 
 @pytest.mark.parametrize("path", sorted(packaged_gin_configs().rglob("*.gin")), ids=str)
