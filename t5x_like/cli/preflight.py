@@ -41,9 +41,8 @@ def check(plan: TrainingPlan, *, mesh: bool = True) -> list[str]:
     Raises:
       UserError: two of them do not go together, or MODEL_DIR holds another run.
     """
-    identity.check(
-        files.location(plan.model_dir), plan.described(), allow_change=plan.allow_config_change
-    )
+    now, directory = plan.described(mesh=mesh), files.location(plan.model_dir)
+    identity.check(directory, now, allow_change=plan.allow_config_change)
     _check_start(plan)
     warnings: list[str] = []
     for config in (plan.dataset, *plan.validation):

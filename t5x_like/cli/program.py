@@ -161,19 +161,22 @@ def _train(options: argparse.Namespace) -> None:
 
     _configure_with_foreign_tasks(options)
     check(options, train.train)
+
+    def planned() -> TrainingPlan:
+        plan: TrainingPlan = config.built(train.train, TrainingPlan)
+        changed = plan.allow_config_change or options.allow_config_change
+        return dataclasses.replace(
+            plan, config_text=config.operative_text, allow_config_change=changed
+        )
+
     if options.dry_run:
         # The mesh is for the machine that will train: `inspect` and `compile` look at it.
-        _warn(options, preflight.check(config.built(train.train, TrainingPlan), mesh=False))
+        _warn(options, preflight.check(planned(), mesh=False))
         print(config.full_text(sources=True))
         return
     with _joined(options, config):
         memory.keep_freed_memory()  # before a mesh asks for devices, which starts threads
-        plan = dataclasses.replace(
-            config.built(train.train, TrainingPlan),
-            config_text=config.operative_text,
-        )
-        if options.allow_config_change:
-            plan = dataclasses.replace(plan, allow_config_change=True)
+        plan = planned()
         _warn(options, preflight.check(plan))
         caching.build_missing(options, config)
         train.train_plan(plan)

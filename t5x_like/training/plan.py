@@ -121,8 +121,12 @@ class TrainingPlan:
                 f"of {type(self.model).__name__} reads those of {sorted(wanted) or 'no other'}."
             )
 
-    def described(self) -> RunIdentity:
-        """What the run is, and how it is started."""
+    def described(self, *, mesh: bool = True) -> RunIdentity:
+        """What the run is, and how it is started.
+
+        Args:
+          mesh: whether the mesh is part of that, for which devices are looked at.
+        """
         identity = {
             "model": self.model,
             "dataset": self.dataset,
@@ -131,13 +135,15 @@ class TrainingPlan:
         }
         if self.frozen:
             identity["frozen"] = {name: one.fingerprint() for name, one in self.frozen.items()}
-        settings = {
+        settings: dict[str, Any] = {
             "train_steps": self.train_steps,
             "num_microbatches": self.num_microbatches,
-            "mesh": {name: size for name, size in self.partitioner.mesh.shape.items() if size > 1},
             "validation_period": self.validation_period,
             "checkpoint_policy": self.checkpoint_policy,
             "anomaly_policy": self.anomaly_policy,
             "log_period": self.log_period,
         }
+        if mesh:
+            shape = self.partitioner.mesh.shape
+            settings["mesh"] = {name: size for name, size in shape.items() if size > 1}
         return RunIdentity.of(identity, settings)

@@ -117,6 +117,19 @@ def test_a_dry_run_finds_what_a_start_would_refuse(flag, message, train_flags, t
     assert [path.name for path in tmp_path.iterdir()] == ["more.gin"]
 
 
+def test_a_dry_run_leaves_the_devices_alone(train_flags, tmp_path, capsys, monkeypatch):
+    """It may be of another machine's run, and that machine's devices may be at work."""
+
+    def devices(*_):
+        raise AssertionError("asked for devices")
+
+    monkeypatch.setattr("jax.devices", devices)
+    mesh = ["--gin.partitioning.Partitioner.fsdp=64", "--gin.partitioning.Partitioner.data=1"]
+    flags = [*train_flags, "--gin_file=hardware/fsdp.gin", *mesh]
+    assert cli.main([*flags, f"--gin.MODEL_DIR={tmp_path}/run", "--dry_run"]) == 0
+    assert "partitioning.Partitioner.fsdp = 64" in capsys.readouterr().out
+
+
 def test_a_vocabulary_far_smaller_than_the_models_is_warned_of(train_flags, tmp_path, capsys):
     flags = [*train_flags, f"--gin.MODEL_DIR={tmp_path}/run", "--dry_run"]
     # 256 bytes, 3 special ids, 125 sentinels: 384 ids.
