@@ -40,6 +40,11 @@ class HoldOut:
         return ("train", *(name for name, share in shares.items() if share))
 
     @property
+    def only_trains(self) -> bool:
+        """Whether nothing is held out, so that there is nothing to measure during training."""
+        return not self.validation + self.test
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the source."""
         return self.source.columns

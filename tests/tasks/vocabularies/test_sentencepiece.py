@@ -8,6 +8,7 @@ import pytest
 import tasks
 from tasks import sources, vocabularies
 from tasks.errors import SourceUnavailable, TaskError
+from tasks.vocabularies import sentencepiece_training
 
 LINES = [f"The quick brown fox number {i} jumps over {i * 7} lazy dogs." for i in range(400)]
 
@@ -100,3 +101,15 @@ def test_a_vocabulary_that_cannot_be_trained_says_why(tmp_path, texts, size, wor
     with pytest.raises(TaskError, match=words) as raised:
         vocabularies.train_sentencepiece(texts, str(tmp_path / "x.model"), vocab_size=size)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("glue", [" ", "é"])
+def test_lines_of_any_length_are_trained_on(tmp_path, glue):
+    """SentencePiece passes over lines above 65,536 bytes, and fails where there is no other."""
+    line = glue.join(f"word{i % 50}" for i in range(12_000)) + glue + "zebra" * 500
+    assert len(line.encode()) > 65_536
+    parts = list(sentencepiece_training._cut(line))
+    assert "".join(parts) == line
+    assert all(len(part.encode()) <= 65_536 for part in parts)
+    vocabulary = vocabularies.train_sentencepiece([line], str(tmp_path / "v"), vocab_size=25)
+    assert vocabulary.unk_id not in vocabulary.encode("zebra")[1:]  # what stands last was read too
