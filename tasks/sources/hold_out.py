@@ -54,6 +54,11 @@ class HoldOut:
         """Whether the source is local."""
         return self.source.is_local
 
+    @property
+    def is_users_own(self) -> bool:
+        """Whether the source is a user's own text."""
+        return getattr(self.source, "is_users_own", False)
+
     def shards(self, split: str) -> Sequence[str]:
         """The shards of the source's `train`, for every split."""
         source_lib.check_split(self, split)

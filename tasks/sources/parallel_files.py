@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from tasks.errors import TaskError
 from tasks.sources import files, reading
@@ -30,6 +30,8 @@ class ParallelFiles:
     undecodable: reading.Undecodable = "error"
     max_row_bytes: int = MAX_ROW_BYTES
     max_expansion: int = MAX_EXPANSION
+
+    is_users_own: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         files.check_settings(self)

@@ -29,6 +29,8 @@ from t5x_like.host import files
 
 COMPLETED = "COMPLETED"
 TASK = "task.json"
+# In a split's counts: special tokens that its text spells out.
+SPECIAL_TOKENS = "spelled_special"
 _DIGITS = 12
 _FINGERPRINTED = re.compile(rf".+-[0-9a-f]{{{_DIGITS}}}")
 AnyPath = TypeVar("AnyPath", Path, epath.Path)

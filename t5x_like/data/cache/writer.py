@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -105,10 +105,22 @@ def build(
             # The source has to change, and nothing that was made of it can be kept.
             _remove_unfinished(folder)
         raise
-    for warning in dict.fromkeys(warnings):
+    warnings += [_spelled(task, split, stats[split]) for split in names]
+    for warning in filter(None, dict.fromkeys(warnings)):
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     _remove(folder, ".*.part-*.json")
     return written
+
+
+def _spelled(task: Task, split: str, stats: Mapping[str, int]) -> str:
+    """One line about special tokens that the text of a split spells out, or nothing."""
+    count = stats.get(layout.SPECIAL_TOKENS, 0)
+    if not count:
+        return ""
+    found = f"{task.name} {split}: the text spells out {count:,} special tokens (as <extra_id_0>)"
+    if getattr(task, "spelled_special_tokens", "ids") == "text":
+        return f"{found}, which stay text; SPECIAL_TOKENS='ids' makes them tokens"
+    return f"{found}, which became these tokens; SPECIAL_TOKENS='text' leaves them text"
 
 
 def _write_here(

@@ -113,3 +113,19 @@ def test_lines_of_any_length_are_trained_on(tmp_path, glue):
     assert all(len(part.encode()) <= 65_536 for part in parts)
     vocabulary = vocabularies.train_sentencepiece([line], str(tmp_path / "v"), vocab_size=25)
     assert vocabulary.unk_id not in vocabulary.encode("zebra")[1:]  # what stands last was read too
+
+
+def test_special_tokens_that_a_text_spells_can_stay_text(model_file):
+    """Without the sentinels in the model, SentencePiece reads `<extra_id_0>` as letters."""
+    vocabulary = vocabularies.SentencePieceVocabulary(model_file, extra_ids=10)
+    plain = vocabularies.SentencePieceVocabulary(model_file, extra_ids=0)
+    text = "lazy <extra_id_0> dogs"
+    assert vocabulary.encode(text) != vocabulary.encode_as_text(text)
+    assert vocabulary.encode_as_text(text) == plain.encode(text)
+    assert max(vocabulary.encode_as_text(text)) < 120
+    assert vocabulary.encode_as_text("lazy dogs") == vocabulary.encode("lazy dogs")
+    assert vocabulary.special_tokens.findall(f"{text} <extra_id_9><b>") == [
+        "<extra_id_0>",
+        "<extra_id_9>",
+    ]
+    assert plain.special_tokens is None
