@@ -7,7 +7,6 @@ Each `cache_worker` writes shards. A split's `info` appears when all its shards 
 import contextlib
 import fcntl
 import importlib.metadata
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,7 +48,9 @@ def locked(folder: Path) -> Iterator[None]:
 def _own_lock(folder: Path) -> TextIO:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("a+")
+        # A link is not followed: the file that it names would be emptied.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        file = os.fdopen(os.open(folder / LOCK, flags, 0o666), "r+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -277,7 +278,7 @@ def _is_written(folder: Path, split: str, shard: int, shards: int, fingerprint: 
     """Whether an interrupted run has finished a shard."""
     path = layout.shard_path(folder, split, shard, shards)
     try:
-        done = json.loads(cache_worker.part_path(folder, split, shard, shards).read_bytes())
+        done = layout.read_json(cache_worker.part_path(folder, split, shard, shards))
         if done["fingerprint"] != fingerprint or done["bytes"] != path.stat().st_size:
             return False
         index = layout.index_path(folder, split, "records", shard, shards)
