@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tasks.errors import SourceUnavailable, TaskError
-from tasks.vocabularies import until_eos
+from tasks.vocabularies import check_is_file, until_eos
 from tasks.vocabularies.special_pieces import (
     continuations,
     full_stops,
@@ -84,6 +84,7 @@ class TokenizerVocabulary:
     @functools.cached_property
     def _octets(self) -> bytes:
         try:
+            check_is_file(self._file)
             return self._file.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise SourceUnavailable(

@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks.errors import SourceUnavailable, TaskError
 from tasks.vocabularies.special_pieces import full_stops, is_special, own_sentinels, spelled
-from tasks.vocabularies.vocabulary import PAD_ID, until_eos
+from tasks.vocabularies.vocabulary import PAD_ID, check_is_file, until_eos
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +39,9 @@ class SentencePieceVocabulary:
         from etils import epath
 
         try:
+            check_is_file(self.path)
             return epath.Path(self.path).read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError):
             raise SourceUnavailable(
                 f"vocabulary file '{self.path}' not found: a SentencePiece model is needed, "
                 "such as `t5x-like vocab` makes."

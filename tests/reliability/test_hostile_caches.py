@@ -7,8 +7,11 @@ import shutil
 import pytest
 
 from t5x_like import data
+from t5x_like.cli import caching
 from t5x_like.data.cache import layout, listing, writer
 from t5x_like.errors import UserError
+from tasks import manifest
+from tasks.errors import TaskError
 
 
 @pytest.fixture
@@ -111,3 +114,40 @@ def test_a_description_that_caching_does_not_write(cache, name, content, tally):
     layout.complete(folder)
     assert name in refused(task, cache_dir)
     tally("bad inputs", what="a file of a cache, changed and sealed again")
+
+
+GOOD = {
+    "name": "user",
+    "cache_name": "user",
+    "fingerprint": "0" * 64,
+    "features": {"targets": {"add_eos": True, "vocabulary": {"kind": "bytes", "extra_ids": 5}}},
+    "objective": {"name": "CausalLM", "settings": {}},
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"features": []},
+        {"features": {"targets": {"add_eos": True, "vocabulary": {"kind": "no"}}}},
+        {"objective": {"name": "__builtins__", "settings": {}}},
+        {"objective": {"name": "CausalLM", "settings": {"no": 1}}},
+        {"objective": []},
+        {"tasks": 3},
+        {"tasks": [[{}, 1.0]]},
+        {"tasks": [[{"tasks": []}, "x"]]},
+    ],
+    ids=str,
+)
+def test_a_manifest_that_caching_does_not_write(change, tally):
+    assert manifest.from_json(GOOD).name == "user"
+    with pytest.raises(TaskError) as found:
+        manifest.from_json({**GOOD, **change})
+    assert "\n" not in str(found.value)
+    tally("bad inputs", what="a malformed manifest of a seqio task")
+
+
+@pytest.mark.parametrize("name", ["../outside", "..", "a/../../b"])
+def test_no_name_of_a_task_reads_a_manifest_elsewhere(name, tmp_path):
+    with pytest.raises(UserError, match="cannot be the name of a cache"):
+        caching.declaration_path(name, str(tmp_path))

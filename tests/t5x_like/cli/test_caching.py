@@ -1,6 +1,8 @@
 """`t5x-like cache` and `t5x-like vocab` on files of the user's own."""
 
 import dataclasses
+import io
+import sys
 
 import pytest
 
@@ -95,3 +97,14 @@ def test_special_tokens_in_own_text_are_counted_and_said(tmp_path, capfd, given,
     # `</s>` is no token of SentencePiece's in any text.
     line = "text_files train: the text spells out 2 special tokens (as <extra_id_0>), "
     assert line + said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+@pytest.mark.parametrize("name", ["c\u00e4che", "c\udce9che"])
+def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path, monkeypatch, encoding, name):
+    """The second is a file name of the byte 0xe9, as Python gives it."""
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding))
+    (tmp_path / name).mkdir()
+    assert cli.main(["cache", "--list", f"--gin.CACHE_DIR={tmp_path / name}"]) == 0
+    assert b"0 caches in " in shown.getvalue()

@@ -1,6 +1,7 @@
 """SentencePiece models; `seqio_interop/test_to_seqio.py` compares their ids with seqio's."""
 
 import copy
+import os
 import pickle
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import tasks
 from tasks import sources, vocabularies
 from tasks.errors import SourceUnavailable, TaskError
+from tasks.tokenizer_json import TokenizerVocabulary
 from tasks.vocabularies import sentencepiece_training
 
 LINES = [f"The quick brown fox number {i} jumps over {i * 7} lazy dogs." for i in range(400)]
@@ -129,3 +131,10 @@ def test_special_tokens_that_a_text_spells_can_stay_text(model_file):
         "<extra_id_9>",
     ]
     assert plain.special_tokens is None
+
+
+@pytest.mark.parametrize("kind", [vocabularies.SentencePieceVocabulary, TokenizerVocabulary])
+def test_a_pipe_in_place_of_a_vocabulary_is_not_waited_for(tmp_path, kind):
+    os.mkfifo(tmp_path / "v")
+    with pytest.raises(SourceUnavailable, match="v' not found"):
+        kind(str(tmp_path / "v")).encode("text")
