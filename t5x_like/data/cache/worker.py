@@ -23,7 +23,7 @@ from t5x_like.errors import UserError
 from t5x_like.host import disk_space
 from t5x_like.protocols import Task
 
-_SEED = 0  # what stands before the cache should draw nothing; if it does, always the same
+_SEED = 0  # what precedes the cache should draw nothing; if it does, always the same
 _REPORT_EVERY = 64  # examples
 
 
@@ -113,7 +113,7 @@ class Worker:
         return list(self.provider.splits or ())
 
     def dataset(self, split: str, shard: int, shards: int) -> Any:
-        """One shard of what stands before the cache, as a `tf.data.Dataset`."""
+        """One shard of what precedes the cache, as a `tf.data.Dataset`."""
         import seqio
 
         source = self.provider.source
