@@ -93,11 +93,21 @@ def to_json(task: BaseTask | Mixture) -> dict[str, Any] | None:
 
 
 def from_json(declaration: Mapping[str, Any]) -> DeclaredTask | Mixture:
-    """The task or mixture that `to_json` described."""
-    if "tasks" in declaration:
-        members = tuple((_task(member), rate) for member, rate in declaration["tasks"])
-        return Mixture(declaration["name"], members)
-    return _task(declaration)
+    """The task or mixture that `to_json` described.
+
+    Raises:
+      TaskError: the manifest is not what `to_json` gives.
+    """
+    try:
+        if "tasks" in declaration:
+            members = tuple((_task(member), rate) for member, rate in declaration["tasks"])
+            return Mixture(declaration["name"], members)
+        return _task(declaration)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise TaskError(
+            f"the manifest of a seqio task is malformed ({type(error).__name__}: {error}): build "
+            "its cache again."
+        ) from None
 
 
 def _task(declaration: Mapping[str, Any]) -> DeclaredTask:
@@ -137,6 +147,8 @@ def _settings_from_json(described: Any) -> Any:
         else value
         for name, value in described["settings"].items()
     }
+    if described["name"] not in objectives.__all__:
+        raise TaskError(f"a manifest names the objective {described['name']!r}: there is none.")
     return getattr(objectives, described["name"])(**values)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from tasks.errors import TaskError
 from tasks.forms import Form, PlainText
@@ -26,6 +26,7 @@ def unsupervised(
     column: str = "text",
     vocabulary: Vocabulary | None = None,
     cache_name: str = "",
+    special_tokens: Literal["text", "ids"] | None = None,
 ) -> Task:
     """A task on unlabelled text.
 
@@ -36,6 +37,7 @@ def unsupervised(
       column: name of the column.
       vocabulary: None takes bytes.
       cache_name: shared by tasks that differ only in the objective; "" takes the name.
+      special_tokens: of the text, where it spells them out; see `Task`.
     """
     names = ("targets",) if objective is None else objective.writes
     return Task(
@@ -49,6 +51,7 @@ def unsupervised(
         ),
         learned=objective,
         cache_name=cache_name,
+        special_tokens=special_tokens,
     )
 
 
@@ -61,6 +64,7 @@ def text_to_text(
     postprocessor: Postprocessor = TEXT,
     metrics: Sequence[Metric] = (),
     cache_name: str = "",
+    special_tokens: Literal["text", "ids"] | None = None,
 ) -> Task:
     """A task with inputs and targets.
 
@@ -72,6 +76,7 @@ def text_to_text(
       postprocessor: decoded text to what the metrics compare.
       metrics: functions of targets and predictions, such as `metrics.bleu`.
       cache_name: "" takes the name.
+      special_tokens: of the text, where it spells them out; see `Task`.
     """
     return Task(
         name=name,
@@ -81,6 +86,7 @@ def text_to_text(
         postprocessor=postprocessor,
         metric_fns=tuple(metrics),
         cache_name=cache_name,
+        special_tokens=special_tokens,
     )
 
 

@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from tasks.errors import TaskError
 from tasks.forms import Form
@@ -133,8 +133,14 @@ class Task(BaseTask):
     postprocessor: Postprocessor = TEXT
     metric_fns: Sequence[Metric] = ()
     cache_name: str = ""
+    special_tokens: Literal["text", "ids"] | None = None
 
     def __post_init__(self) -> None:
+        if self.special_tokens not in (None, "text", "ids"):
+            raise TaskError(
+                f"task '{self.name}' has special_tokens {self.special_tokens!r}: 'text', 'ids' or "
+                "None."
+            )
         if not _NAME.fullmatch(self.name):
             raise TaskError(
                 f"task name '{self.name}': letters, digits, '_', '.' and ':' can be used."
@@ -176,6 +182,13 @@ class Task(BaseTask):
         """Whether the cache can be built from what is on this machine."""
         return self.source.is_local
 
+    @property
+    def spelled_special_tokens(self) -> str:
+        """What becomes of special tokens that a text spells out: "text" or "ids"."""
+        if self.special_tokens is not None:
+            return self.special_tokens
+        return "text" if getattr(self.source, "is_users_own", False) else "ids"
+
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
         """The text of every example, before it is tokenized."""
         return (self.form(row) for row in self.source.rows(split))
@@ -202,6 +215,10 @@ class Task(BaseTask):
                 for name in self.cached_features
             },
         }
+        vocabularies = [self.output_features[name].vocabulary for name in self.cached_features]
+        spells = any(getattr(one, "special_tokens", None) for one in vocabularies)
+        if spells and self.spelled_special_tokens == "text":
+            decisive["special_tokens"] = "text"
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def with_vocabulary(self, vocabulary: Vocabulary) -> "Task":
@@ -233,6 +250,8 @@ class Task(BaseTask):
                 name: seqio.Feature(feature.vocabulary.seqio(), add_eos=feature.add_eos)
                 for name, feature in self.output_features.items()
             },
+            vocabularies={name: f.vocabulary for name, f in self.output_features.items()},
+            special_tokens=self.spelled_special_tokens,
             objective=self.learned,
             postprocess=self.postprocess,
             metric_fns=self.metric_fns,

@@ -9,12 +9,19 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tasks.errors import SourceUnavailable, TaskError
-from tasks.vocabularies import until_eos
-from tasks.vocabularies.special_pieces import continuations, full_stops, own_sentinels
+from tasks.vocabularies import check_is_file, until_eos
+from tasks.vocabularies.special_pieces import (
+    continuations,
+    full_stops,
+    is_special,
+    own_sentinels,
+    spelled,
+)
 
 _FILE = "tokenizer.json"
 # Files that name special tokens; the first that names one counts.
@@ -43,8 +50,8 @@ class TokenizerVocabulary:
     ids tell it from text. The tokenizer's own padding token is never written.
 
     `encode` adds nothing before or after a text, even where the file's post-processor does: the
-    feature adds EOS, and the decoder `start_id`. Special tokens that are spelt out in a text are
-    read as special tokens, as in `transformers`.
+    feature adds EOS, and the decoder `start_id`. Special tokens that are spelled out in a text are
+    read as special tokens, as in `transformers`; `encode_as_text` leaves them text.
 
     Attributes:
       path: the file, or the directory of a file `tokenizer.json`, local or remote.
@@ -77,6 +84,7 @@ class TokenizerVocabulary:
     @functools.cached_property
     def _octets(self) -> bytes:
         try:
+            check_is_file(self._file)
             return self._file.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise SourceUnavailable(
@@ -235,7 +243,38 @@ class TokenizerVocabulary:
         Raises:
           TaskError: some of the text has no token, and there is no unknown token.
         """
-        tokenizer = self._tokenizer
+        return self._encode(self._tokenizer, text)
+
+    @functools.cached_property
+    def special_tokens(self) -> re.Pattern[str] | None:
+        """What is read as a special token where a text spells it; None for nothing."""
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return spelled([t.content for t in added if t.special or is_special(t.content)])
+
+    def encode_as_text(self, text: str) -> list[int]:
+        """The ids of a text, special tokens that it spells out taken apart like other words.
+
+        Raises:
+          TaskError: as `encode`.
+        """
+        return self._encode(self._text_tokenizer, text)
+
+    @functools.cached_property
+    def _text_tokenizer(self) -> Any:
+        import tokenizers
+
+        assert self._tokenizer  # it fails there with what is wrong with the file
+        file = json.loads(self._octets)
+        for token in file.get("added_tokens", ()):
+            # What is not marked as special would still be found.
+            token["special"] = token.get("special", False) or is_special(token["content"])
+        tokenizer = tokenizers.Tokenizer.from_str(json.dumps(file))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True
+        return tokenizer
+
+    def _encode(self, tokenizer: Any, text: str) -> list[int]:
         with self._one_line(f"cannot encode {text[:40]!r}"):
             return list(tokenizer.encode(text, add_special_tokens=False).ids)
 

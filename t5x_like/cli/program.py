@@ -6,6 +6,7 @@ Everything heavy is imported by the subcommand that needs it.
 import argparse
 import dataclasses
 import importlib.util
+import io
 import json
 import os
 import select
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
+    _print_any_name()
     try:
         options = _parse_arguments(arguments)
         own_packages.check()
@@ -61,6 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             # gin appends where the failing object was being built; one line is enough.
             print(f"{PROGRAM}: error: {str(error).strip().splitlines()[0]}", file=sys.stderr)
         return EXIT_INTERNAL_ERROR if code is None else int(code)
+
+
+def _print_any_name() -> None:
+    """Escapes what the terminal's encoding lacks: names of files may have any bytes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _output_is_unread() -> bool:
@@ -279,6 +288,7 @@ def _configure_with_foreign_tasks(options: argparse.Namespace) -> None:
     """
     import tasks
     from t5x_like import config, train
+    from t5x_like.data.cache import layout
     from tasks import manifest
 
     modules, options.module_import = options.module_import, []
@@ -291,7 +301,7 @@ def _configure_with_foreign_tasks(options: argparse.Namespace) -> None:
         name = config.macro("MIXTURE_OR_TASK_NAME")
         path = caching.declaration_path(str(name), config.macro("CACHE_DIR"))
         if path.is_file() and name not in tasks.names():
-            foreign: Any = manifest.from_json(json.loads(path.read_text()))
+            foreign: Any = manifest.from_json(layout.read_json(path))
             tasks.add_task(foreign)
             options.module_import = []
     config.import_modules(options.module_import)

@@ -17,7 +17,7 @@ class ContiguousRows:
 
     Row r of step s is a piece of track r, the one after that of step s - 1. Where the tracks end
     they begin anew, each epoch at another place of the text if it is shuffled. The state is the
-    step, so that a run may go on with any number of processes.
+    step, so that a run may resume on any number of processes.
     """
 
     def __init__(

@@ -236,7 +236,7 @@ def _identity(
     streams: int,
     open_rows: int,
 ) -> str:
-    """A digest of all that decides which example stands where."""
+    """A digest of all that decides the order of the examples."""
     description: dict[str, Any] = {
         "batch_format": batch_format,
         "tasks": [[task.name, len(task.source)] for task in opened],

@@ -223,15 +223,14 @@ def vocabulary_specs(task: Task, folder: Path) -> dict[str, Mapping[str, Any]]:
     A cache that another task wrote may lack features; those that share a vocabulary with one it
     has need no vocabulary file on this host either.
     """
-    path = layout.task_path(folder)
-    recorded = layout.read_json(path).get("features", {}) if path.exists() else {}
+    recorded = layout.recorded_vocabularies(folder)
     features = task.output_features
 
     def spec(name: str) -> Mapping[str, Any]:
         vocabulary = features[name].vocabulary
         for other in [name, *features]:
             if other in recorded and features[other].vocabulary == vocabulary:
-                found = recorded[other]["vocabulary"]
+                found = recorded[other]
                 if all(getattr(vocabulary, key, None) == found.get(key) for key in _SETTINGS):
                     return found
         return vocabulary.spec()
@@ -240,14 +239,22 @@ def vocabulary_specs(task: Task, folder: Path) -> dict[str, Mapping[str, Any]]:
 
 
 def _start_id(task: Task, spec: Mapping[str, Any]) -> int:
-    """What a decoder reads before the targets; of a spec that does not say, the vocabulary's."""
+    """What a decoder reads before the targets; of a spec that does not say, the vocabulary's.
+
+    Raises:
+      UserError: neither the cache nor this host knows.
+    """
     if "start_id" in spec:
         return spec["start_id"]
+    vocabulary = task.output_features["targets"].vocabulary
     try:
-        return getattr(task.output_features["targets"].vocabulary, "start_id", 0)
-    except (OSError, ImportError):
-        # The vocabulary's file is not on this host.
-        return 0
+        return getattr(vocabulary, "start_id", 0)
+    except (OSError, ImportError) as error:
+        raise UserError(
+            f"what the decoder of task {task.name!r} begins with is neither in its cache, which an "
+            f"earlier version made, nor known here: {error} Build the cache again where the "
+            "vocabulary is, or bring its file."
+        ) from None
 
 
 def open_task(

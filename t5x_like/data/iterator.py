@@ -42,7 +42,7 @@ class RowSource(Protocol):
         """The rows of the next batch, this process's part."""
 
     def get_state(self) -> State:
-        """Where it stands, as JSON."""
+        """The position in the data, as JSON."""
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continues from a state."""

@@ -110,11 +110,13 @@ def open_held_out(
 
 
 def held_out(configs: Sequence[DatasetConfig]) -> list[DatasetConfig]:
-    """Those whose tasks have more than a split to train on."""
+    """Those but of tasks whose source was asked to hold nothing out."""
 
     def only_trains(config: DatasetConfig) -> bool:
-        splits = [getattr(task, "splits", ()) for task, _ in config.task.tasks]
-        return config.split != "train" and all(tuple(names) == ("train",) for names in splits)
+        sources = [getattr(task, "source", None) for task, _ in config.task.tasks]
+        return config.split != "train" and all(
+            getattr(source, "only_trains", False) for source in sources
+        )
 
     return [config for config in configs if not only_trains(config)]
 

@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from tasks.errors import TaskError
+
 
 class Form(Protocol):
     """A function from a row of a source to the text of the features."""
@@ -54,7 +56,13 @@ class PlainText:
 
 
 def text_of(value: Any) -> str:
-    """A column's value as text: TFDS gives texts as bytes, and labels as numbers."""
+    """A column's value as text: TFDS gives texts as bytes, and labels as numbers.
+
+    Raises:
+      TaskError: the value is missing: None, or a number that is NaN or infinite.
+    """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
+    if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
+        raise TaskError(f"a row has {value} where a text or a number is needed.")
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)

@@ -1,6 +1,8 @@
 """Forms and objectives as seqio preprocessors."""
 
 import dataclasses
+import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +15,13 @@ from tasks.forms import Form
 from tasks.objectives import BoundObjective, Objective
 from tasks.seqio_interop import vocabularies
 from tasks.sources.tfds import pick
+from tasks.vocabularies import Vocabulary
 
 # Documents that are concatenated at a time; T5 uses the same number.
 _CONCATENATED = 128
+_LOG = logging.getLogger(__name__)
+_INDENTED = re.compile(r"\n(\t|  )")
+_LAYOUT = "a:\n\tb\n    c"
 _KINDS = {"text": (tf.string, []), "texts": (tf.string, [None])}
 
 
@@ -134,17 +140,87 @@ def _map_objective(dataset: tf.data.Dataset, objective: BoundObjective) -> tf.da
     return mapped(dataset)
 
 
-def tokenize(dataset: tf.data.Dataset, output_features: Any) -> tf.data.Dataset:
-    """Text to ids; of the text, its number of bytes is kept as `NAME_bytes`, int32."""
+class Tokenize:
+    """Text to ids.
 
-    def counted(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        texts = {n: v for n, v in example.items() if n in output_features and v.dtype == tf.string}
-        return {**example, **{f"{name}_bytes": tf.strings.length(v) for name, v in texts.items()}}
+    Of the text, `NAME_bytes` and, where the vocabulary has special tokens that a text can spell,
+    `NAME_spelled_special` are kept, both int32: how many bytes, and how many of those tokens.
 
-    dataset = dataset.map(counted, num_parallel_calls=tf.data.AUTOTUNE)
-    return seqio.preprocessors.tokenize(dataset, output_features, copy_pretokenized=False)
+    Attributes:
+      vocabularies: of the features that are tokenized.
+      special_tokens: "ids" where spelled-out special tokens become the tokens themselves, as
+        with seqio's own preprocessor, "text" where they are text like any other.
+      keeps_text: whether the text is kept as `NAME_pretokenized`, in place of its bytes.
+    """
+
+    def __init__(
+        self, vocabularies: Mapping[str, Vocabulary], special_tokens: str, keeps_text: bool
+    ):
+        self.vocabularies = vocabularies
+        self.special_tokens = special_tokens
+        self.keeps_text = keeps_text
+
+    def __call__(self, dataset: tf.data.Dataset, output_features: Any) -> tf.data.Dataset:
+        """Tokenizes the features that are text."""
+        texts = [
+            name
+            for name, spec in dataset.element_spec.items()
+            if name in output_features and spec.dtype == tf.string
+        ]
+        if not self.keeps_text:
+
+            def counted(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+                sizes = {f"{name}_bytes": tf.strings.length(example[name]) for name in texts}
+                return {**example, **sizes}
+
+            dataset = dataset.map(counted, num_parallel_calls=tf.data.AUTOTUNE)
+        ours = [n for n in texts if getattr(self.vocabularies.get(n), "special_tokens", None)]
+        for name in ours:
+            dataset = self._tokenized(dataset, name)
+        others = {name: f for name, f in output_features.items() if name not in ours}
+        return seqio.preprocessors.tokenize(dataset, others, copy_pretokenized=self.keeps_text)
+
+    def _tokenized(self, dataset: tf.data.Dataset, name: str) -> tf.data.Dataset:
+        encoder = _Encoder(self.vocabularies[name], self.special_tokens)
+
+        def mapped(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            text = example[name]
+            ids, count = tf.numpy_function(encoder, [text], [tf.int32, tf.int32])
+            kept = {f"{name}_pretokenized": text} if self.keeps_text else {}
+            return {
+                **example,
+                **kept,
+                name: tf.ensure_shape(ids, [None]),
+                f"{name}_spelled_special": tf.ensure_shape(count, []),
+            }
+
+        return dataset.map(mapped, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def tokenize_and_keep_text(dataset: tf.data.Dataset, output_features: Any) -> tf.data.Dataset:
-    """Text to ids, the text kept as `NAME_pretokenized`."""
-    return seqio.preprocessors.tokenize(dataset, output_features, copy_pretokenized=True)
+class _Encoder:
+    """Texts to ids and the number of special tokens that each spells out."""
+
+    def __init__(self, vocabulary: Any, special_tokens: str):
+        self._vocabulary, self._special_tokens = vocabulary, special_tokens
+        self._layout_is_known = False
+
+    def __call__(self, octets: bytes | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of a text, without EOS, int32, and the number."""
+        text = (octets if isinstance(octets, bytes) else octets.item()).decode("utf-8")
+        self._check_layout(text)
+        spelled = len(self._vocabulary.special_tokens.findall(text))
+        as_text = spelled and self._special_tokens == "text"
+        encode = self._vocabulary.encode_as_text if as_text else self._vocabulary.encode
+        return np.asarray(encode(text), np.int32), np.asarray(spelled, np.int32)
+
+    def _check_layout(self, text: str) -> None:
+        """Warns once where indented lines lose their line ends."""
+        if self._layout_is_known or not _INDENTED.search(text):
+            return
+        self._layout_is_known = True
+        if self._vocabulary.decode(self._vocabulary.encode(_LAYOUT)) != _LAYOUT:
+            _LOG.warning(
+                "the vocabulary '%s' loses line ends and indentation, which this text has: train "
+                "one that keeps them with `t5x-like vocab --byte_fallback`.",
+                self._vocabulary.path,
+            )

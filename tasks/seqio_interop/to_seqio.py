@@ -16,6 +16,7 @@ from tasks.errors import TaskError
 from tasks.forms import Form
 from tasks.objectives import Objective
 from tasks.seqio_interop import preprocessors
+from tasks.vocabularies import Vocabulary
 
 # What each name that this module registered stands for: a later task may take the name over.
 _REGISTERED: dict[str, str] = {}
@@ -66,6 +67,8 @@ def register_task(
     source: seqio.DataSource,
     form: Form,
     output_features: Mapping[str, seqio.Feature],
+    vocabularies: Mapping[str, Vocabulary],
+    special_tokens: str,
     objective: Objective | None,
     postprocess: Callable[[str, Mapping[str, Any], bool], Any],
     metric_fns: Sequence[Callable[..., Any]],
@@ -80,6 +83,8 @@ def register_task(
       source: where rows come from.
       form: rows to text.
       output_features: after the objective.
+      vocabularies: of the same features, as this package has them.
+      special_tokens: "text" or "ids", see `preprocessors.Tokenize`.
       objective: follows the cache; None for text that is inputs and targets as it is.
       postprocess: `(text, example, is_target)` to what the metrics compare.
       metric_fns: of targets and predictions.
@@ -108,7 +113,7 @@ def register_task(
         output_features=dict(output_features),
         preprocessors=[
             preprocessors.ApplyForm(form),
-            preprocessors.tokenize_and_keep_text if keeps_text else preprocessors.tokenize,
+            preprocessors.Tokenize(vocabularies, special_tokens, keeps_text),
             seqio.CacheDatasetPlaceholder(),
             *after_cache,
         ],

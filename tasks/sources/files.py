@@ -1,21 +1,22 @@
-"""Files that globs name, local or remote, plain or gzip, read as UTF-8."""
+"""Files that globs name, local or remote."""
 
 import dataclasses
 import glob
-import gzip
 import hashlib
 import json
-import logging
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any, Literal, cast
+from typing import Any, ClassVar, cast
 
 from tasks.errors import SourceUnavailable, TaskError
 from tasks.sources import source as source_lib
+from tasks.sources.reading import Limits, Undecodable, unavailable
 
 Patterns = str | Sequence[str]
-_LOG = logging.getLogger(__name__)
+MAX_ROW_BYTES = 1 << 28
+MAX_EXPANSION = 200
+# Settings that decide what is refused, and no row.
+_LIMITS = ("max_row_bytes", "max_expansion")
 # Of a larger file, only the beginning and the end go into its fingerprint.
 _HASHED_WHOLE = 64 * 1024 * 1024
 _HASHED_END = 1024 * 1024
@@ -30,13 +31,24 @@ class FileSource:
         (`gs://…`) are read through `etils.epath`.
       undecodable: for bytes that are not UTF-8: "error", or "replace" each by U+FFFD and log
         how many there were.
+      max_row_bytes: longest row; a longer one is refused before it fills the memory.
+      max_expansion: how many times its size a gzip file may unpack to, above 256 MiB.
     """
 
     files: Mapping[str, Patterns]
-    undecodable: Literal["error", "replace"] = "error"
+    undecodable: Undecodable = "error"
+    max_row_bytes: int = MAX_ROW_BYTES
+    max_expansion: int = MAX_EXPANSION
+
+    is_users_own: ClassVar[bool] = True  # nobody has looked for special tokens in it
 
     def __post_init__(self) -> None:
-        check_undecodable(self)
+        check_settings(self)
+
+    @property
+    def limits(self) -> Limits:
+        """What one file may ask for."""
+        return Limits(self.max_row_bytes, self.max_expansion)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -81,22 +93,32 @@ class FileSource:
         return source_lib.seqio_source(cast(source_lib.Source, self))  # a subclass has columns
 
 
-def check_undecodable(source: Any) -> None:
-    """Checks the setting `undecodable` of a source.
+def check_settings(source: Any) -> None:
+    """Checks what sources of files have in common.
 
     Raises:
-      TaskError: it is neither "error" nor "replace".
+      TaskError: `undecodable` is neither "error" nor "replace", or a limit no whole number of 1
+        or more.
     """
+    name = type(source).__name__
     if source.undecodable not in ("error", "replace"):
-        raise TaskError(
-            f"{type(source).__name__}.undecodable is {source.undecodable!r}: 'error' or 'replace'."
-        )
+        raise TaskError(f"{name}.undecodable is {source.undecodable!r}: 'error' or 'replace'.")
+    for limit in _LIMITS:
+        value = getattr(source, limit)
+        if not isinstance(value, int) or value < 1:
+            raise TaskError(f"{name}.{limit} is {value!r}: a whole number of 1 or more.")
 
 
 def settings(source: Any) -> str:
-    """The fields of a source as JSON, without `files`."""
+    """The fields of a source that decide its rows, as JSON, without `files`.
+
+    A `missing` of "error" is left out, as limits are: both refuse rows, and change none.
+    """
     fields = {f.name: getattr(source, f.name) for f in dataclasses.fields(source)}
-    del fields["files"]
+    for name in ("files", *_LIMITS):
+        del fields[name]
+    if fields.get("missing") == "error":
+        del fields["missing"]
     return json.dumps([type(source).__name__, fields], sort_keys=True)
 
 
@@ -151,7 +173,8 @@ def update_with_file(digest: Any, path: str) -> None:
     remote = epath.Path(path)
     try:
         size = remote.stat().length
-        digest.update(f"{remote.name}\0{size}\0".encode())
+        # A name need not be UTF-8.
+        digest.update(f"{remote.name}\0{size}\0".encode("utf-8", "surrogateescape"))
         with remote.open("rb") as f:
             if size <= _HASHED_WHOLE:
                 while block := f.read(_HASHED_END):
@@ -162,91 +185,3 @@ def update_with_file(digest: Any, path: str) -> None:
                 digest.update(f.read(_HASHED_END))
     except OSError as error:
         raise unavailable(path, error) from None
-
-
-def unavailable(path: str, error: OSError) -> SourceUnavailable:
-    """The error for a file that cannot be opened or read."""
-    if isinstance(error, FileNotFoundError):
-        return SourceUnavailable(f"file '{path}' not found.")
-    return SourceUnavailable(f"file '{path}' cannot be read: {error.strerror or error}.")
-
-
-def open_bytes(path: str) -> IO[bytes]:
-    """Opens a file for reading, decompressed where its name ends in `.gz`.
-
-    Raises:
-      SourceUnavailable: the file is missing or cannot be opened.
-    """
-    from etils import epath
-
-    try:
-        f = epath.Path(path).open("rb")
-    except OSError as error:
-        raise unavailable(path, error) from None
-    return cast(IO[bytes], gzip.GzipFile(fileobj=f)) if path.endswith(".gz") else f
-
-
-def lines(path: str, undecodable: str) -> Iterator[tuple[int, str]]:
-    """The lines of a file without line ends, numbered from 1.
-
-    Raises:
-      TaskError: not UTF-8 (file and byte offset), broken gzip, or a file that cannot be read.
-    """
-    offset = replaced = 0
-    with open_bytes(path) as f:
-        for number, line in enumerate(_unpacked(f, path), start=1):
-            text = decode(line, path, offset, undecodable)
-            replaced += _replaced(line, text)
-            offset += len(line)
-            yield number, text.rstrip("\r\n")
-    _warn_of_replaced(path, replaced)
-
-
-def whole(path: str, undecodable: str) -> str:
-    """The text of a file.
-
-    Raises:
-      TaskError: not UTF-8 (file and byte offset), broken gzip, or a file that cannot be read.
-    """
-    with open_bytes(path) as f:
-        data = b"".join(_unpacked(f, path))
-    text = decode(data, path, 0, undecodable)
-    _warn_of_replaced(path, _replaced(data, text))
-    return text
-
-
-def _replaced(data: bytes, text: str) -> int:
-    """The number of U+FFFD that decoding put into a text."""
-    return text.count("\ufffd") - data.count(b"\xef\xbf\xbd") if "\ufffd" in text else 0
-
-
-def _warn_of_replaced(path: str, replaced: int) -> None:
-    if replaced:
-        _LOG.warning("file '%s': %d undecodable characters replaced.", path, replaced)
-
-
-def _unpacked(f: IO[bytes], path: str) -> Iterator[bytes]:
-    try:
-        yield from f
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise TaskError(f"file '{path}' is damaged gzip: {error}.") from None
-    except OSError as error:
-        raise unavailable(path, error) from None
-
-
-def decode(data: bytes, path: str, offset: int, undecodable: str) -> str:
-    """UTF-8 to text, without a byte-order mark at the beginning of a file.
-
-    Raises:
-      TaskError: not UTF-8; the message has the file and the offset of the byte.
-    """
-    mark = b"\xef\xbb\xbf"
-    if offset == 0 and data.startswith(mark):
-        data, offset = data[len(mark) :], len(mark)
-    try:
-        return data.decode("utf-8", "strict" if undecodable == "error" else "replace")
-    except UnicodeDecodeError as error:
-        raise TaskError(
-            f"file '{path}' is not UTF-8: byte 0x{data[error.start]:02x} at offset "
-            f"{offset + error.start}; convert it, or set undecodable='replace'."
-        ) from None

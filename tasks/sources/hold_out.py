@@ -40,6 +40,11 @@ class HoldOut:
         return ("train", *(name for name, share in shares.items() if share))
 
     @property
+    def only_trains(self) -> bool:
+        """Whether nothing is held out, so that there is nothing to measure during training."""
+        return not self.validation + self.test
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the source."""
         return self.source.columns
@@ -48,6 +53,11 @@ class HoldOut:
     def is_local(self) -> bool:
         """Whether the source is local."""
         return self.source.is_local
+
+    @property
+    def is_users_own(self) -> bool:
+        """Whether the source is a user's own text."""
+        return getattr(self.source, "is_users_own", False)
 
     def shards(self, split: str) -> Sequence[str]:
         """The shards of the source's `train`, for every split."""

@@ -3,10 +3,9 @@
 import dataclasses
 import json
 from collections.abc import Iterator
-from typing import Any
 
 from tasks.errors import TaskError
-from tasks.sources import files
+from tasks.sources import files, reading, values
 from tasks.sources.source import Row
 
 
@@ -16,13 +15,25 @@ class JsonLines(files.FileSource):
 
     Attributes:
       columns: keys to read. A value that is not a string is written as JSON: `1`, `0.5`, `true`.
+      missing: for rows with null or NaN in a column: "error", or "skip" to leave them out and log
+        how many there were.
     """
 
     columns: tuple[str, ...] = ("text",)
+    missing: values.Missing = "error"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        values.check_missing(self)
 
     def read(self, path: str) -> Iterator[Row]:
         """The objects of one file; empty lines are skipped."""
-        for number, line in files.lines(path, self.undecodable):
+        rows = ((f"line {n}", row) for n, row in self._rows(path))
+        for row in values.without_missing(rows, path, self.missing):
+            yield {column: values.as_text(value) for column, value in row.items()}
+
+    def _rows(self, path: str) -> Iterator[tuple[int, Row]]:
+        for number, line in reading.lines(path, self.undecodable, self.limits):
             if not line.strip():
                 continue
             try:
@@ -40,10 +51,10 @@ class JsonLines(files.FileSource):
                     f"file '{path}', line {number} has no key '{missing[0]}': "
                     f"it has {', '.join(map(repr, value)) or 'none'}."
                 )
-            row = {column: as_text(value[column]) for column in self.columns}
+            row = {column: value[column] for column in self.columns}
             if "\\u" in line:
                 _check_escapes(row, path, number)
-            yield row
+            yield number, row
 
 
 def _check_escapes(row: Row, path: str, number: int) -> None:
@@ -52,7 +63,8 @@ def _check_escapes(row: Row, path: str, number: int) -> None:
     Raises:
       TaskError: there is one; the message has the line and the column.
     """
-    for column, text in row.items():
+    for column, value in row.items():
+        text = values.as_text(value)
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -60,8 +72,3 @@ def _check_escapes(row: Row, path: str, number: int) -> None:
                 f"file '{path}', line {number}, key '{column}' has half a surrogate pair, "
                 f"\\u{ord(text[error.start]):04x}: write the whole character."
             ) from None
-
-
-def as_text(value: Any) -> str:
-    """A string unchanged, any other value as JSON; dates and decimals as Python prints them."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

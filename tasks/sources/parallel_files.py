@@ -3,11 +3,12 @@
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 from tasks.errors import TaskError
-from tasks.sources import files
+from tasks.sources import files, reading
 from tasks.sources import source as source_lib
+from tasks.sources.files import MAX_EXPANSION, MAX_ROW_BYTES
 
 # Shards that a cache can be written from in parallel.
 _SHARDS = 16
@@ -20,14 +21,20 @@ class ParallelFiles:
     Attributes:
       files: for each split, the file of each column, plain or gzip:
         `{"train": {"en": "train.en.gz", "de": "train.de.gz"}}`.
-      undecodable: as for `files.FileSource`.
+      undecodable: this and the limits are as for `files.FileSource`.
+      max_row_bytes: longest line.
+      max_expansion: how many times its size a gzip file may unpack to.
     """
 
     files: Mapping[str, Mapping[str, str]]
-    undecodable: Literal["error", "replace"] = "error"
+    undecodable: reading.Undecodable = "error"
+    max_row_bytes: int = MAX_ROW_BYTES
+    max_expansion: int = MAX_EXPANSION
+
+    is_users_own: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        files.check_undecodable(self)
+        files.check_settings(self)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -67,9 +74,10 @@ class ParallelFiles:
         chosen = {int(shard.rpartition("-")[2]) for shard in shards or self.shards(split)}
         paths = dict(self.files[split])
         readers = {
-            column: files.lines(
+            column: reading.lines(
                 files.expand(path, f"ParallelFiles.files['{split}']['{column}']")[0],
                 self.undecodable,
+                reading.Limits(self.max_row_bytes, self.max_expansion),
             )
             for column, path in paths.items()
         }

@@ -2,11 +2,10 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 from tasks.errors import TaskError
-from tasks.sources import files
-from tasks.sources.json_lines import as_text
+from tasks.sources import files, values
+from tasks.sources.reading import unavailable
 from tasks.sources.source import Row
 
 
@@ -15,14 +14,28 @@ class ParquetFiles(files.FileSource):
     """Parquet files, read one batch of rows at a time.
 
     Attributes:
-      columns: columns to read. Bytes must be UTF-8, a null becomes an empty text, and other
-        values that are not strings are written as JSON.
+      columns: columns to read. Bytes must be UTF-8, and other values that are not strings are
+        written as JSON.
+      missing: as for `JsonLines`.
     """
 
     columns: tuple[str, ...] = ("text",)
+    missing: values.Missing = "error"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        values.check_missing(self)
 
     def read(self, path: str) -> Iterator[Row]:
         """The rows of one file."""
+        rows = ((f"row {n}", row) for n, row in enumerate(self._rows(path), start=1))
+        for row in values.without_missing(rows, path, self.missing):
+            try:
+                yield {column: values.as_text(value) for column, value in row.items()}
+            except UnicodeDecodeError as error:
+                raise TaskError(f"file '{path}' cannot be read as Parquet: {error}") from None
+
+    def _rows(self, path: str) -> Iterator[Row]:
         import pyarrow
         from etils import epath
         from pyarrow import parquet
@@ -38,15 +51,9 @@ class ParquetFiles(files.FileSource):
                     )
                 for batch in file.iter_batches(columns=list(self.columns)):
                     for row in batch.to_pylist():
-                        yield {column: _text(row[column]) for column in self.columns}
+                        yield {column: row[column] for column in self.columns}
         except (FileNotFoundError, PermissionError) as error:
-            raise files.unavailable(path, error) from None
-        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise unavailable(path, error) from None
+        except (pyarrow.ArrowException, OSError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise TaskError(f"file '{path}' cannot be read as Parquet: {reason}") from None
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return value.decode() if isinstance(value, bytes) else as_text(value)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from tasks.errors import TaskError
-from tasks.sources import files
+from tasks.sources import files, reading
 from tasks.sources.source import Row
 
 
@@ -22,7 +22,7 @@ class TabSeparated(files.FileSource):
 
     def read(self, path: str) -> Iterator[Row]:
         """The rows of one file; empty lines are skipped."""
-        for number, line in files.lines(path, self.undecodable):
+        for number, line in reading.lines(path, self.undecodable, self.limits):
             if not line or (self.header and number == 1):
                 continue
             values = line.split("\t")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 from tasks.errors import TaskError
-from tasks.sources import files
+from tasks.sources import files, reading
 from tasks.sources.source import Row
 
 
@@ -31,10 +31,10 @@ class TextFiles(files.FileSource):
         """The documents of one file."""
         documents: Iterable[str]
         if self.separator == "\n":
-            documents = (line for _, line in files.lines(path, self.undecodable))
+            lines = reading.lines(path, self.undecodable, self.limits)
+            documents = (line for _, line in lines)
         else:
-            text = files.whole(path, self.undecodable).replace("\r\n", "\n")
-            documents = [text] if self.separator is None else text.split(self.separator)
+            documents = reading.documents(path, self.separator, self.undecodable, self.limits)
         for document in documents:
             if document.strip():
                 yield {"text": document}

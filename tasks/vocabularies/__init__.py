@@ -6,7 +6,7 @@
 from tasks.vocabularies.byte_vocabulary import BYTE_SENTINELS, ByteVocabulary
 from tasks.vocabularies.sentencepiece_training import train_on_task, train_sentencepiece
 from tasks.vocabularies.sentencepiece_vocabulary import SentencePieceVocabulary
-from tasks.vocabularies.vocabulary import PAD_ID, Vocabulary, until_eos
+from tasks.vocabularies.vocabulary import PAD_ID, Vocabulary, check_is_file, until_eos
 
 __all__ = [
     "BYTE_SENTINELS",
@@ -14,6 +14,7 @@ __all__ = [
     "ByteVocabulary",
     "SentencePieceVocabulary",
     "Vocabulary",
+    "check_is_file",
     "train_on_task",
     "train_sentencepiece",
     "until_eos",

@@ -1,11 +1,14 @@
 """Training a SentencePiece model on text, or on the text of a task."""
 
 import io
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Protocol
 
 from tasks.errors import TaskError
 from tasks.vocabularies.sentencepiece_vocabulary import SentencePieceVocabulary
+
+_LONGEST = 65_536  # bytes of a line
 
 
 def train_sentencepiece(
@@ -26,7 +29,8 @@ def train_sentencepiece(
     whitespace is kept as it is.
 
     Args:
-      texts: documents; each line is one training sentence.
+      texts: documents; each line is one training sentence. Lines above 65,536 bytes, which
+        SentencePiece would pass over, are cut at spaces.
       model_path: where the `.model` is written, local or remote.
       vocab_size: number of pieces, without the sentinels that are added on loading.
       model_type: "unigram" (T5) or "bpe" (LLaMA).
@@ -50,7 +54,7 @@ def train_sentencepiece(
     def lines() -> Iterable[str]:
         nonlocal counted
         for text in texts:
-            for line in text.splitlines():
+            for line in itertools.chain.from_iterable(map(_cut, text.splitlines())):
                 if line.strip():
                     if max_sentences is not None and counted >= max_sentences:
                         return
@@ -75,7 +79,7 @@ def train_sentencepiece(
             eos_id=1,
             unk_id=2,
             bos_id=-1,
-            max_sentence_length=65_536,
+            max_sentence_length=_LONGEST,
             minloglevel=2,
             **(lossless if byte_fallback else {}),
         )
@@ -88,6 +92,25 @@ def train_sentencepiece(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(model.getvalue())
     return SentencePieceVocabulary(str(model_path))
+
+
+def _cut(line: str) -> Iterator[str]:
+    """A line in parts that SentencePiece does not pass over, cut before a space where there is one.
+
+    Their text is that of the line: nothing is lost.
+    """
+    most = _LONGEST // 4  # a character has at most four bytes
+    if len(line) <= most or len(line.encode("utf-8", "replace")) <= _LONGEST:
+        yield line
+        return
+    begin = 0
+    while begin < len(line):
+        end = begin + most
+        if end < len(line):
+            space = line.rfind(" ", begin + 1, end)
+            end = space if space > 0 else end
+        yield line[begin:end]
+        begin = end
 
 
 class TextSource(Protocol):

@@ -6,12 +6,13 @@ Nothing here imports TensorFlow, and `sentencepiece` is imported when a model is
 import dataclasses
 import functools
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from tasks.errors import SourceUnavailable, TaskError
-from tasks.vocabularies.special_pieces import full_stops, own_sentinels
-from tasks.vocabularies.vocabulary import PAD_ID, until_eos
+from tasks.vocabularies.special_pieces import full_stops, is_special, own_sentinels, spelled
+from tasks.vocabularies.vocabulary import PAD_ID, check_is_file, until_eos
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +39,9 @@ class SentencePieceVocabulary:
         from etils import epath
 
         try:
+            check_is_file(self.path)
             return epath.Path(self.path).read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError):
             raise SourceUnavailable(
                 f"vocabulary file '{self.path}' not found: a SentencePiece model is needed, "
                 "such as `t5x-like vocab` makes."
@@ -143,8 +145,37 @@ class SentencePieceVocabulary:
         return f"spm-{self._sha256[:8]}-{self.extra_ids}"
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, without EOS."""
+        """The ids of a text, without EOS; sentinels that are spelled out in it are sentinels."""
         return self._processor.EncodeAsIds(text)
+
+    @functools.cached_property
+    def special_tokens(self) -> re.Pattern[str] | None:
+        """What is read as a special token where a text spells it; None for nothing."""
+        processor = self._processor
+        pieces = map(processor.IdToPiece, range(self.vocab_size))
+        read = [
+            piece
+            for i, piece in enumerate(pieces)
+            if is_special(piece) and not (processor.IsControl(i) or processor.IsUnknown(i))
+        ]
+        return spelled(read)
+
+    def encode_as_text(self, text: str) -> list[int]:
+        """The ids of a text, special tokens that it spells out taken apart like other words."""
+        return self._text_processor.EncodeAsIds(text)
+
+    @functools.cached_property
+    def _text_processor(self) -> Any:
+        import sentencepiece
+
+        model = _model_proto().FromString(self._processor.serialized_model_proto())
+        kinds = _model_proto().SentencePiece
+        for piece in model.pieces:
+            if piece.type == kinds.USER_DEFINED and is_special(piece.piece):
+                piece.type = kinds.UNUSED
+        processor = sentencepiece.SentencePieceProcessor()
+        processor.LoadFromSerializedProto(model.SerializeToString())
+        return processor
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids up to the first EOS; ids of `vocab_size` and above are unknown."""

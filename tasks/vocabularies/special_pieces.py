@@ -7,6 +7,11 @@ from collections.abc import Sequence
 # A sentinel as SentencePiece spells it; the first character marks the beginning of a word.
 _SENTINEL_PIECE = re.compile("▁?<extra_id_([0-9]+)>")
 # The first character is a space, as SentencePiece or byte-level BPE spells it.
+# Special tokens by their usual spellings: T5's, GPT's, BERT's and those of SentencePiece.
+_SPECIAL = re.compile(
+    r"▁?(<extra_id_[0-9]+>|<\|[^|<>]+\|>|</?(?:s|pad|unk|mask|sep|cls|bos|eos|eod|eop)>"
+    r"|\[(?:PAD|UNK|MASK|SEP|CLS)\])"
+)
 _FULL_STOPS = re.compile("[▁Ġ]?[.]+")
 
 
@@ -23,3 +28,16 @@ def continuations(pieces: Sequence[str]) -> list[int]:
 def own_sentinels(pieces: Sequence[str]) -> int:
     """The number of sentinels at the end of a list of pieces."""
     return sum(1 for _ in itertools.takewhile(_SENTINEL_PIECE.fullmatch, reversed(pieces)))
+
+
+def is_special(piece: str) -> bool:
+    """Whether a piece is spelled as special tokens are."""
+    return _SPECIAL.fullmatch(piece) is not None
+
+
+def spelled(tokens: Sequence[str]) -> re.Pattern[str] | None:
+    """A pattern of these tokens as they stand in a text, or None where there are none."""
+    if not tokens:
+        return None
+    plain = sorted({token.removeprefix("▁") for token in tokens}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, plain)))

@@ -4,6 +4,7 @@ Id 0 pads. The sentinels (`extra_ids`) are the highest ids, in descending order:
 `vocab_size - 1 - i`, as in T5 (Raffel et al. 2020, section 3.1.4).
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -58,3 +59,13 @@ def until_eos(ids: Sequence[int], eos_id: int) -> list[int]:
     """The ids before the first EOS."""
     ids = [int(i) for i in ids]
     return ids[: ids.index(eos_id)] if eos_id in ids else ids
+
+
+def check_is_file(path: str | os.PathLike[str]) -> None:
+    """Checks that reading a local path waits for nothing, as reading a pipe does for its writer.
+
+    Raises:
+      FileNotFoundError: it is no file.
+    """
+    if "://" not in os.fspath(path) and not os.path.isfile(path):
+        raise FileNotFoundError(path)

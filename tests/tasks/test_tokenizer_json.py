@@ -155,6 +155,17 @@ def test_a_models_configuration_says_how_its_decoder_begins(
         vocabulary_in(tmp_path)
 
 
+def test_special_tokens_that_a_text_spells_can_stay_text(gpt2_directory):
+    """GPT-2's tokens are bytes: those of the text itself, where nothing is special."""
+    vocabulary = TokenizerVocabulary(gpt2_directory, extra_ids=3)
+    text = "a<|endoftext|>b <extra_id_0>"
+    assert vocabulary.special_tokens.findall(text) == ["<|endoftext|>", "<extra_id_0>"]
+    as_text = vocabulary.encode_as_text(text)
+    assert max(as_text) < vocabulary.eos_id < max(vocabulary.encode(text))
+    assert vocabulary.decode(as_text) == text
+    assert vocabulary.encode_as_text("a b") == vocabulary.encode("a b")
+
+
 def test_sentinels_come_after_the_last_id_the_first_of_them_last(gpt2_directory):
     vocabulary = TokenizerVocabulary(str(gpt2_directory), extra_ids=10)
     assert vocabulary.vocab_size == 311 and vocabulary.eos_id == 300

@@ -34,6 +34,8 @@ def _checksum(described: Sequence[Any], values: bytes | memoryview) -> int:
 def load(path: Path, data_path: Path) -> dict[str, np.ndarray] | None:
     """The arrays of a sidecar, memory-mapped read-only, or None where there is none to trust."""
     try:
+        if not path.is_file():  # opening a pipe would wait for its writer
+            return None
         with path.open("rb") as file:
             head = file.read(_HEADER)
         if not head.startswith(_MAGIC):

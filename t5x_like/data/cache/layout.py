@@ -29,7 +29,10 @@ from t5x_like.host import files
 
 COMPLETED = "COMPLETED"
 TASK = "task.json"
+# In a split's counts: special tokens that its text spells out.
+SPECIAL_TOKENS = "spelled_special"
 _DIGITS = 12
+_MOST_SHARDS = 10**6
 _FINGERPRINTED = re.compile(rf".+-[0-9a-f]{{{_DIGITS}}}")
 AnyPath = TypeVar("AnyPath", Path, epath.Path)
 
@@ -142,11 +145,12 @@ def read_json(path: Path) -> dict[str, Any]:
       UserError: the file is missing or does not hold a JSON object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(files.read_whole(path))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; build the cache again") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}; build the cache again") from None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path} cannot be read: {reason}; build the cache again") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} holds no JSON object; build the cache again")
     return value
@@ -168,7 +172,7 @@ def damage(folder: Path) -> dict[str, str]:
     """What is not as `COMPLETED` says: a file's name, and one line about it."""
     found = {}
     try:
-        text = (folder / COMPLETED).read_text(encoding="utf-8")
+        text = files.read_whole(folder / COMPLETED).decode("utf-8")
     except (OSError, ValueError) as error:
         return {COMPLETED: f"{folder / COMPLETED} cannot be read: {error}"}
     for line in text.splitlines():
@@ -184,7 +188,7 @@ def damage(folder: Path) -> dict[str, str]:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(files.read_whole(path)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -218,14 +222,60 @@ def read_info(folder: Path, split: str) -> SplitInfo:
         # seqio's Beam tool writes an empty object for a split without examples.
         return SplitInfo(0, {}, {})
     try:
-        features = info["features"]
-        return SplitInfo(
-            int(info["num_shards"]),
-            {name: feature["dtype"] for name, feature in features.items()},
+        features, shards = info["features"], int(info["num_shards"])
+        found = SplitInfo(
+            shards,
+            {name: str(feature["dtype"]) for name, feature in features.items()},
             {name: feature["shape"] for name, feature in features.items()},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} lacks {error}; build the cache again") from None
+    if not 0 <= shards <= _MOST_SHARDS:
+        raise UserError(f"{path} says that there are {shards} shards; build the cache again")
+    return found
+
+
+def recorded_vocabularies(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """The vocabulary spec of each feature that `task.json` describes; none where there is no file.
+
+    Raises:
+      UserError: the file is not what caching writes.
+    """
+    path = task_path(folder)
+    if not path.exists():
+        return {}
+    try:
+        features = read_json(path).get("features", {})
+        found: dict[str, Mapping[str, Any]] = {
+            name: {"vocab_size": None, "eos_id": "none", **feature["vocabulary"]}
+            for name, feature in features.items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path} does not describe its features ({type(error).__name__}); build the cache again"
+        ) from None
+    for name, spec in found.items():
+        for key, value in spec.items():
+            if not _is_possible(key, value):
+                raise UserError(
+                    f"{path} has {str(value)[:40]!r} as {key} of {name!r}; build the cache again"
+                )
+    return found
+
+
+def _is_possible(key: str, value: Any) -> bool:
+    """Whether an entry of a spec can be what its name says; names of ids end in `_id`."""
+
+    def is_id(one: Any) -> bool:
+        return isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 2**31
+
+    if key in ("vocab_size", "extra_ids"):
+        return is_id(value)
+    if key.endswith("_id"):
+        return value is None or is_id(value)
+    if key.endswith("_ids"):
+        return isinstance(value, list) and all(map(is_id, value))
+    return True
 
 
 def splits(folder: Path) -> list[str]:

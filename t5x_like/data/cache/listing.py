@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from t5x_like.data.cache import layout, writer
 from t5x_like.errors import UserError
@@ -119,14 +118,14 @@ def prune(cache: ListedCache) -> str | None:
     with contextlib.ExitStack() as held:
         for path in [cache.folder / writer.LOCK, *cache.folder.glob("*.tfrecord-*-of-*")]:
             with contextlib.suppress(FileNotFoundError):
-                file: TextIO = held.enter_context(path.open("r"))
+                file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                held.callback(os.close, file)
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError:
                     doing = "written" if path.name == writer.LOCK else "read"
                     return f"it is being {doing} by another process"
-        # First: who opens it now finds it unfinished.
-        (cache.folder / layout.COMPLETED).unlink(missing_ok=True)
+        # COMPLETED first: who opens it now finds it unfinished.
         for path in _files(cache.folder):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # something else is in it

@@ -150,7 +150,7 @@ def _recorded(folder: Path | epath.Path) -> str | None:
     if not path.exists():
         return None
     try:
-        return str(json.loads(path.read_text()).get("fingerprint"))
+        return str(json.loads(files.read_whole(path)).get("fingerprint"))
     except (OSError, ValueError, AttributeError, RecursionError):
         return ""  # damaged: what it was made from is not known
 
@@ -215,6 +215,7 @@ def _status(
                 f"it has {', '.join(found) or 'none'}",
             )
         names_of_splits = found if split is None else [split]
+        layout.recorded_vocabularies(folder)
         for path in (path for name in names_of_splits for path in _files(folder, name)):
             if not path.exists():
                 return report(CacheStatus.INCOMPLETE, f"{path} is missing")

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import functools
 import os
+import stat
 import struct
 import weakref
 import zlib
@@ -124,12 +125,15 @@ class RecordFile:
         """
         self.path = path
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            # O_NONBLOCK, as opening a pipe waits for its writer.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             self._descriptor = descriptor
             # What is being read is not pruned; see `listing.prune`.
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             weakref.finalize(self, os.close, descriptor)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UserError(f"{path} is not a file; build the cache again")
             known = index_file.load(index_path, path) if index_path else None
             if known is not None and verify:
                 indexed = int(known["checksum"][0])

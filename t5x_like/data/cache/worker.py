@@ -23,7 +23,7 @@ from t5x_like.errors import UserError
 from t5x_like.host import disk_space
 from t5x_like.protocols import Task
 
-_SEED = 0  # what stands before the cache should draw nothing; if it does, always the same
+_SEED = 0  # what precedes the cache should draw nothing; if it does, always the same
 _REPORT_EVERY = 64  # examples
 
 
@@ -113,7 +113,7 @@ class Worker:
         return list(self.provider.splits or ())
 
     def dataset(self, split: str, shard: int, shards: int) -> Any:
-        """One shard of what stands before the cache, as a `tf.data.Dataset`."""
+        """One shard of what precedes the cache, as a `tf.data.Dataset`."""
         import seqio
 
         source = self.provider.source
@@ -143,7 +143,8 @@ class Worker:
         path = layout.shard_path(folder, split, shard, shards)
         with _listening() as heard:
             write_records(path, self._records(data, counts, report))
-        counted = {_bytes_of(name) for name in self.provider.output_features}
+        names = self.provider.output_features
+        counted = {kind(name) for name in names for kind in (_bytes_of, _special_tokens_of)}
         spec = {k: v for k, v in data.element_spec.items() if k not in counted}
         features = _feature_info(spec)
         part = {
@@ -177,6 +178,10 @@ class Worker:
                     size = len(text)
                 if size is not None:
                     counts[_bytes_of(name)] = counts.get(_bytes_of(name), 0) + int(size)
+                spelled = example.pop(_special_tokens_of(name), None)
+                if spelled is not None:
+                    key = layout.SPECIAL_TOKENS
+                    counts[key] = counts.get(key, 0) + int(spelled)
                 value = example.get(name)
                 if isinstance(value, np.ndarray) and value.dtype.kind == "i":
                     tokens = value.size - sum(int(np.count_nonzero(value == i)) for i in ids)
@@ -193,6 +198,11 @@ class Worker:
 def _bytes_of(name: str) -> str:
     """The bytes of a feature's text: of an example while it is written, of a split in its stats."""
     return f"{name}_bytes"
+
+
+def _special_tokens_of(name: str) -> str:
+    """How many special tokens a feature's text spells out, of an example while it is written."""
+    return f"{name}_{layout.SPECIAL_TOKENS}"
 
 
 def _as_values(value: Any) -> Any:

@@ -7,10 +7,9 @@ Each `cache_worker` writes shards. A split's `info` appears when all its shards 
 import contextlib
 import fcntl
 import importlib.metadata
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -49,7 +48,9 @@ def locked(folder: Path) -> Iterator[None]:
 def _own_lock(folder: Path) -> TextIO:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("a+")
+        # A link is not followed: the file that it names would be emptied.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        file = os.fdopen(os.open(folder / LOCK, flags, 0o666), "r+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -105,10 +106,22 @@ def build(
             # The source has to change, and nothing that was made of it can be kept.
             _remove_unfinished(folder)
         raise
-    for warning in dict.fromkeys(warnings):
+    warnings += [_spelled(task, split, stats[split]) for split in names]
+    for warning in filter(None, dict.fromkeys(warnings)):
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     _remove(folder, ".*.part-*.json")
     return written
+
+
+def _spelled(task: Task, split: str, stats: Mapping[str, int]) -> str:
+    """One line about special tokens that the text of a split spells out, or nothing."""
+    count = stats.get(layout.SPECIAL_TOKENS, 0)
+    if not count:
+        return ""
+    found = f"{task.name} {split}: the text spells out {count:,} special tokens (as <extra_id_0>)"
+    if getattr(task, "spelled_special_tokens", "ids") == "text":
+        return f"{found}, which stay text; SPECIAL_TOKENS='ids' makes them tokens"
+    return f"{found}, which became these tokens; SPECIAL_TOKENS='text' leaves them text"
 
 
 def _write_here(
@@ -265,7 +278,7 @@ def _is_written(folder: Path, split: str, shard: int, shards: int, fingerprint: 
     """Whether an interrupted run has finished a shard."""
     path = layout.shard_path(folder, split, shard, shards)
     try:
-        done = json.loads(cache_worker.part_path(folder, split, shard, shards).read_bytes())
+        done = layout.read_json(cache_worker.part_path(folder, split, shard, shards))
         if done["fingerprint"] != fingerprint or done["bytes"] != path.stat().st_size:
             return False
         index = layout.index_path(folder, split, "records", shard, shards)

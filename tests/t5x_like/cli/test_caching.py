@@ -1,9 +1,14 @@
 """`t5x-like cache` and `t5x-like vocab` on files of the user's own."""
 
+import dataclasses
+import io
+import sys
+
 import pytest
 
 from t5x_like import cli, data
 from t5x_like.evaluation.loss import held_out
+from tasks import sources, vocabularies
 from tests.reliability import sums
 
 TEXT = "--gin_file=tasks/text_files.gin"
@@ -52,10 +57,8 @@ def test_a_task_that_holds_nothing_out_is_not_measured(proverbs):
     lengths = {"targets": 24}
     measured = data.DatasetConfig(task, lengths, cache_dir, "validation", batch_size=4)
 
-    class TrainOnly:
-        splits, tasks = ("train",), property(lambda self: ((self, 1.0),))
-
-    nothing = data.DatasetConfig(TrainOnly(), lengths, cache_dir, "validation", batch_size=4)
+    everything = dataclasses.replace(task, source=sources.HoldOut(task.source, validation=0))
+    nothing = data.DatasetConfig(everything, lengths, cache_dir, "validation", batch_size=4)
     assert held_out([nothing, measured]) == [measured]
 
 
@@ -74,3 +77,34 @@ def test_each_vocabulary_has_a_cache_of_its_own_for_own_files_too(files, tmp_pat
     assert cli.main([*flags, other]) == 0
     built = [path.name for path in (tmp_path / "cache").iterdir() if not path.is_symlink()]
     assert len([name for name in built if name.startswith("text_files-")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "which stay text; SPECIAL_TOKENS='ids'"),
+        (["--gin.SPECIAL_TOKENS='ids'"], "which became these tokens; SPECIAL_TOKENS='text'"),
+    ],
+)
+def test_special_tokens_in_own_text_are_counted_and_said(tmp_path, capfd, given, said):
+    (tmp_path / "text.txt").write_text("One <extra_id_0> and <extra_id_1>.\n\nAnother </s> one.\n")
+    model = str(tmp_path / "v.model")
+    vocabularies.train_sentencepiece(["One and another. " * 9], model, vocab_size=15)
+    flags = ["--num_workers=1", "--gin.HELD_OUT=0", f"--gin.VOCABULARY_PATH={model}", *given]
+    spm = "--gin_file=tasks/vocabularies/sentencepiece.gin"
+    place = [f"--gin.TRAIN_FILES={tmp_path}/text.txt", f"--gin.CACHE_DIR={tmp_path}/cache"]
+    assert cli.main(["cache", TEXT, spm, *place, *flags]) == 0
+    # `</s>` is no token of SentencePiece's in any text.
+    line = "text_files train: the text spells out 2 special tokens (as <extra_id_0>), "
+    assert line + said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+@pytest.mark.parametrize("name", ["c\u00e4che", "c\udce9che"])
+def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path, monkeypatch, encoding, name):
+    """The second is a file name of the byte 0xe9, as Python gives it."""
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding))
+    (tmp_path / name).mkdir()
+    assert cli.main(["cache", "--list", f"--gin.CACHE_DIR={tmp_path / name}"]) == 0
+    assert b"0 caches in " in shown.getvalue()

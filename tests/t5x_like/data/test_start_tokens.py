@@ -77,8 +77,12 @@ def test_every_row_begins_with_the_vocabularys_token(cached, tmp_path):
 def test_the_cache_stands_in_for_the_vocabularys_file(cached, tmp_path):
     there = Elsewhere()
     assert first_tokens(cached("new", there, start_id=7, start_token=None), tmp_path) == {7}
-    # Written before start tokens were: T5's begin with 0.
-    assert first_tokens(cached("old", there), tmp_path) == {0}
+
+
+def test_what_a_decoder_begins_with_is_not_guessed(cached, tmp_path):
+    """The cache was written before start tokens were, and the vocabulary's file is elsewhere."""
+    with pytest.raises(UserError, match=r"begins with is neither in its cache.*nor known here"):
+        first_tokens(cached("old", Elsewhere()), tmp_path)
 
 
 def test_a_token_set_after_the_cache_was_made_is_taken(cached, tmp_path):

@@ -122,3 +122,9 @@ def test_template_mistakes_are_one_line():
         _ = forms.Template("{x", "{y}").columns
     with pytest.raises(TaskError, match="column 'label' is 'high': a number is needed"):
         forms.Similarity()({"sentence1": "A.", "sentence2": "B.", "label": "high"})
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), np.float32("inf")])
+def test_a_value_that_is_missing_is_no_text(value):
+    with pytest.raises(TaskError, match="where a text or a number is needed"):
+        forms.PlainText("text")({"text": value})

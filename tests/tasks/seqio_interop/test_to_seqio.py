@@ -329,3 +329,41 @@ def test_a_template_error_reaches_the_user_of_a_dataset(tmp_path):
     dataset = task.seqio().get_dataset(None, split="train", shuffle=False)
     with pytest.raises(Exception, match="column 'label' is '2', which has no word"):
         next(dataset.as_numpy_iterator())
+
+
+@pytest.mark.parametrize("special_tokens", [None, "text", "ids"])
+def test_spelled_out_special_tokens_are_counted_and_stay_text_in_a_users_files(
+    tmp_path, special_tokens, caplog
+):
+    lines = ["  if one:\n    return <extra_id_0>", "two <extra_id_1> three <extra_id_2>", "four"]
+    path = tmp_path / "own.txt"
+    path.write_text("\n\n".join(lines * 9))
+    vocabularies.train_sentencepiece(lines * 9, str(tmp_path / "own.model"), vocab_size=28)
+    vocabulary = vocabularies.SentencePieceVocabulary(str(tmp_path / "own.model"), extra_ids=10)
+    task = tasks.unsupervised(
+        f"own_{special_tokens}",
+        sources.TextFiles(files={"train": str(path)}, separator="\n\n"),
+        vocabulary=vocabulary,
+        special_tokens=special_tokens,
+    )
+    made = task.seqio()
+    rows = made.source.get_dataset("train", shuffle=False)
+    with caplog.at_level("WARNING"):
+        examples = list(made.preprocess_precache(rows).take(3).as_numpy_iterator())
+    assert [int(e["targets_spelled_special"]) for e in examples] == [1, 2, 0]
+    wanted = vocabulary.encode if special_tokens == "ids" else vocabulary.encode_as_text
+    assert [e["targets"].tolist() for e in examples] == [wanted(line) for line in lines]
+    assert [max(e["targets"]) >= 28 for e in examples[1:2]] == [special_tokens == "ids"]
+    # Said once: this vocabulary has no piece for a line end.
+    assert caplog.text.count("loses line ends and indentation") == 1
+    assert "t5x-like vocab --byte_fallback" in caplog.text
+
+
+def test_published_corpora_keep_seqios_reading_of_special_tokens():
+    corpus = tasks.get_mixture_or_task("stdlib_text")
+    own = tasks.unsupervised("own", sources.TextFiles(files={"train": "x.txt"}))
+    held = tasks.unsupervised("held", sources.HoldOut(own.source))
+    assert corpus.spelled_special_tokens == "ids"
+    assert own.spelled_special_tokens == held.spelled_special_tokens == "text"
+    with pytest.raises(TaskError, match="special_tokens 'tokens': 'text', 'ids' or None"):
+        tasks.unsupervised("own", own.source, special_tokens="tokens")

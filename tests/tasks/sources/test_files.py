@@ -68,7 +68,7 @@ def test_tab_separated_columns_are_named_in_order(tmp_path):
 
 
 def test_parquet_columns_are_read(tmp_path):
-    table = pyarrow.table({"text": ["x", None], "n": [1, 2], "other": [0.5, 0.5]})
+    table = pyarrow.table({"text": ["x", ""], "n": [1, 2], "other": [0.5, 0.5]})
     parquet.write_table(table, tmp_path / "x.parquet")
     path = str(tmp_path / "x.parquet")
     rows = list(sources.ParquetFiles(files={"train": path}, columns=("n", "text")).rows("train"))

@@ -1,6 +1,7 @@
 """SentencePiece models; `seqio_interop/test_to_seqio.py` compares their ids with seqio's."""
 
 import copy
+import os
 import pickle
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 import tasks
 from tasks import sources, vocabularies
 from tasks.errors import SourceUnavailable, TaskError
+from tasks.tokenizer_json import TokenizerVocabulary
+from tasks.vocabularies import sentencepiece_training
 
 LINES = [f"The quick brown fox number {i} jumps over {i * 7} lazy dogs." for i in range(400)]
 
@@ -100,3 +103,38 @@ def test_a_vocabulary_that_cannot_be_trained_says_why(tmp_path, texts, size, wor
     with pytest.raises(TaskError, match=words) as raised:
         vocabularies.train_sentencepiece(texts, str(tmp_path / "x.model"), vocab_size=size)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("glue", [" ", "é"])
+def test_lines_of_any_length_are_trained_on(tmp_path, glue):
+    """SentencePiece passes over lines above 65,536 bytes, and fails where there is no other."""
+    line = glue.join(f"word{i % 50}" for i in range(12_000)) + glue + "zebra" * 500
+    assert len(line.encode()) > 65_536
+    parts = list(sentencepiece_training._cut(line))
+    assert "".join(parts) == line
+    assert all(len(part.encode()) <= 65_536 for part in parts)
+    vocabulary = vocabularies.train_sentencepiece([line], str(tmp_path / "v"), vocab_size=25)
+    assert vocabulary.unk_id not in vocabulary.encode("zebra")[1:]  # what stands last was read too
+
+
+def test_special_tokens_that_a_text_spells_can_stay_text(model_file):
+    """Without the sentinels in the model, SentencePiece reads `<extra_id_0>` as letters."""
+    vocabulary = vocabularies.SentencePieceVocabulary(model_file, extra_ids=10)
+    plain = vocabularies.SentencePieceVocabulary(model_file, extra_ids=0)
+    text = "lazy <extra_id_0> dogs"
+    assert vocabulary.encode(text) != vocabulary.encode_as_text(text)
+    assert vocabulary.encode_as_text(text) == plain.encode(text)
+    assert max(vocabulary.encode_as_text(text)) < 120
+    assert vocabulary.encode_as_text("lazy dogs") == vocabulary.encode("lazy dogs")
+    assert vocabulary.special_tokens.findall(f"{text} <extra_id_9><b>") == [
+        "<extra_id_0>",
+        "<extra_id_9>",
+    ]
+    assert plain.special_tokens is None
+
+
+@pytest.mark.parametrize("kind", [vocabularies.SentencePieceVocabulary, TokenizerVocabulary])
+def test_a_pipe_in_place_of_a_vocabulary_is_not_waited_for(tmp_path, kind):
+    os.mkfifo(tmp_path / "v")
+    with pytest.raises(SourceUnavailable, match="v' not found"):
+        kind(str(tmp_path / "v")).encode("text")
