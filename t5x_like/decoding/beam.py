@@ -1,11 +1,11 @@
 """Beam search with a length penalty.
 
 Every step looks at the `2k` best continuations of the `k` running beams: at most `k` of
-them can end, so at least `k` go on. Finished hypotheses compete by their log-probability
-over `length_penalty`; the search of a row is over when no running beam can still beat the
-worst of its finished ones.
+them can end, so at least `k` go on; each further end token adds `k`. Finished hypotheses
+compete by their log-probability over `length_penalty`; the search of a row is over when no
+running beam can still beat the worst of its finished ones.
 
-Shapes: `b` rows, `k` beams, `c` = 2k candidates, `n` new tokens at most, `v` vocabulary.
+Shapes: `b` rows, `k` beams, `c` candidates, `n` new tokens at most, `v` vocabulary.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from t5x_like.decoding.prefill import Start
-from t5x_like.decoding.strategies import Decoded, Step
+from t5x_like.decoding.strategies import Decoded, EndIds, Step, ends, listed
 from t5x_like.errors import UserError
 
 Array = Any
@@ -55,7 +55,7 @@ class BeamSearch:
         keys_b: Array,
         limits_b: Array,
         max_new_tokens: int,
-        eos_id: int | None,
+        eos_id: EndIds,
     ) -> Decoded:
         """See `Strategy`; nothing is drawn, so `keys_b` is not used."""
         del keys_b
@@ -71,7 +71,7 @@ class BeamSearch:
         *,
         limits_b: Array,
         max_new_tokens: int,
-        eos_id: int | None,
+        eos_id: EndIds,
     ) -> tuple[Array, Array, Array]:
         """All hypotheses, best first.
 
@@ -81,6 +81,7 @@ class BeamSearch:
           int32 `[b, k]`.
         """
         k, n = self.beams, max_new_tokens
+        candidates = (1 + max(1, len(listed(eos_id)))) * k
         rows = limits_b.shape[0]
 
         def spread(leaf):
@@ -92,9 +93,9 @@ class BeamSearch:
             log_probs_bkv = jax.nn.log_softmax(logits_bkv, axis=-1)
             vocabulary = log_probs_bkv.shape[-1]
             totals_bkv = state["totals"][:, :, None] + log_probs_bkv
-            total_bc, flat_bc = jax.lax.top_k(totals_bkv.reshape(rows, k * vocabulary), 2 * k)
+            total_bc, flat_bc = jax.lax.top_k(totals_bkv.reshape(rows, k * vocabulary), candidates)
             origin_bc, token_bc = flat_bc // vocabulary, flat_bc % vocabulary
-            ends_bc = jnp.zeros_like(token_bc, bool) if eos_id is None else token_bc == eos_id
+            ends_bc = ends(token_bc, eos_id)
             tokens_bcn = jnp.take_along_axis(state["tokens"], origin_bc[:, :, None], axis=1)
             tokens_bcn = tokens_bcn.at[:, :, step].set(token_bc)
 

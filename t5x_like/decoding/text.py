@@ -64,6 +64,12 @@ class TextCodec:
         """What the decoder begins with, as in training."""
         return getattr(self.targets.vocabulary, "start_id", 0)
 
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """What ends a generated text; the first is what ends one in training."""
+        vocabulary = self.targets.vocabulary
+        return (vocabulary.eos_id, *getattr(vocabulary, "further_eos_ids", ()))
+
     def encode(self, text: str) -> list[int]:
         """A prompt's ids, with the end token where the task's inputs have one."""
         if self.inputs is None:
@@ -117,7 +123,7 @@ def generate_text(
         [codec.encode(text) for text in texts],
         max_new_tokens=max_new_tokens,
         strategy=strategy,
-        eos_id=codec.targets.vocabulary.eos_id,
+        eos_id=codec.end_ids,
         bos_id=codec.start_id,
         bidirectional_prompt=codec.bidirectional_prompt,
         batch_size=batch_size,
