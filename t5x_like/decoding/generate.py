@@ -195,6 +195,7 @@ def generate(
                 [prompts[i] for i in filled],
                 bos_id=bos_id,
                 bidirectional=bidirectional_prompt,
+                max_length=model.max_length,
             ),
             row_indices,
             batch_limits,

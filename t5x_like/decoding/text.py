@@ -85,6 +85,17 @@ class TextCodec:
         return self.targets.vocabulary.decode(ids)
 
 
+def checked_texts(texts: Sequence[str], name: str) -> list[str]:
+    """The texts of a call as a list.
+
+    Raises:
+      UserError: it is one text, whose characters would be taken for texts.
+    """
+    if isinstance(texts, str | bytes):
+        raise UserError(f"{name} is one text, {texts[:40]!r}: give a list of texts, [{name}].")
+    return list(texts)
+
+
 def _encoded(text: str, feature: Feature, length: int | None) -> list[int]:
     """Ids trimmed so that the end token still fits."""
     ids = list(feature.vocabulary.encode(text))
@@ -120,7 +131,7 @@ def generate_text(
     found = generate(
         model,
         params,
-        [codec.encode(text) for text in texts],
+        [codec.encode(text) for text in checked_texts(texts, "texts")],
         max_new_tokens=max_new_tokens,
         strategy=strategy,
         eos_id=codec.end_ids,

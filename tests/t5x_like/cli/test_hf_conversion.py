@@ -15,6 +15,7 @@ from models.gpt import GPT2
 from models.hf import load_hf, save_hf
 from models.hf.tensor_files import TensorFiles
 from t5x_like import cli, config, load_run
+from t5x_like.errors import UserError
 from tasks.vocabularies import train_sentencepiece
 
 ROOT = Path(__file__).parents[3]
@@ -56,6 +57,23 @@ def test_an_imported_model_is_a_run_of_step_0(imported, source):
     assert vocabulary.vocab_size == 36
     assert (imported / "model-info.txt").read_text().startswith("T5_1_1, ")
     assert not [path for path in imported.parent.iterdir() if path != imported]
+
+
+def test_a_run_refuses_at_once_what_it_cannot_be_asked(imported, tmp_path):
+    with pytest.raises(UserError, match="has no checkpoint of step 99; it has 0"):
+        load_run(str(imported), step=99)
+    run = load_run(str(imported))
+    for call in (
+        lambda: run.generate("light work"),
+        lambda: run.score(targets="light", inputs=["work"]),
+        lambda: run.attention("light work"),
+        lambda: run.attention(["light work"], "light"),
+    ):
+        with pytest.raises(UserError, match=r"is one text, 'light.*: give a list of texts"):
+            call()
+    assert cli.main(["import-hf", str(FIXTURES / "bert_model"), f"--out={tmp_path}/bert"]) == 0
+    with pytest.raises(UserError, match=r"no task, and so no vocabulary .* without a tokenizer"):
+        load_run(f"{tmp_path}/bert").predict(["light work"])
 
 
 def test_infer_reads_it(imported, tmp_path):
