@@ -120,9 +120,8 @@ def import_model(
         (directory / "config.gin").write_text(f"{_header(source, 'config.gin')}{run_text}", "utf-8")
         table = inspection.parameter_table(inspection.parameter_tree(model, _one_cpu()))
         count = model.parameter_count()
-        (directory / "model-info.txt").write_text(
-            f"{type(model).__name__}, {count:,} parameters, from {source}\n\n{table}\n", "utf-8"
-        )
+        title = f"{type(model).__name__}, {count:,} parameters, from {on_one_line(source)}"
+        (directory / "model-info.txt").write_text(f"{title}\n\n{table}\n", "utf-8")
         metadata = {"parameters": count, "tokens": 0, "seconds": 0.0, "jax": jax.__version__}
         host_params.write_params(str(directory), params, 0, metadata)
     return {
@@ -188,6 +187,10 @@ def _whole_directory(name: str) -> Iterator[Path]:
     """A directory to write to, which takes its name at the end, or is gone after an error."""
     if "://" in str(name):
         raise UserError(f"'{name}' is remote: give a local directory and copy it afterwards.")
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"'{on_one_line(str(name))}' is not UTF-8: give another name.") from None
     path = Path(name)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"'{name}' is there already: give a new or an empty directory.")

@@ -219,6 +219,26 @@ def test_the_name_of_a_directory_adds_no_statement(tmp_path):
         assert config.macro("MODEL_DIR") == str(out)
 
 
+@pytest.mark.parametrize("name", ["a\nMODEL_DIR = 3\nimport os", "a'\"%B\\n", "a\udcff"])
+def test_a_directorys_name_stays_a_name_in_what_is_written(name, tmp_path, capsys):
+    source, out = tmp_path / name, tmp_path / "runs" / name
+    shutil.copytree(FIXTURES / "gpt2", source)
+    if "\udcff" in name:
+        assert cli.main(["import-hf", str(source), f"--out={out}"]) == 2
+        assert "is not UTF-8: give another name" in capsys.readouterr().err
+        out = tmp_path / "run"
+    assert cli.main(["import-hf", str(source), f"--out={out}"]) == 0
+    text = (out / "config.gin").read_text()
+    assert [line for line in text.splitlines() if line.startswith(("import", "MODEL_DIR"))] == [
+        f"MODEL_DIR = {str(out)!r}"
+    ]
+    assert text.count("\nfrom models import gpt\n") == 1
+    with config.isolated():
+        config.parse([str(out / "config.gin")])
+        assert config.macro("MODEL_DIR") == str(out)
+    assert load_run(str(out)).steps == [0]
+
+
 def test_training_starts_from_it_and_its_result_is_exported(corpus, tmp_path):
     model = GPT2(vocab_size=384, embed_dim=16, num_heads=2, num_layers=2, max_length=32)
     params = jax.tree.map(np.asarray, model.init(jax.random.key(5))["params"])
