@@ -281,6 +281,7 @@ class Vocabulary(Protocol):
     0 pads. A vocabulary in which 0 is a token all the same has `zero_is_token = True`, and
     batches then tell tokens from padding by loss weights and segment ids, not by value.
 
+    Generated text ends with `eos_id`, or with one of `further_eos_ids` where a vocabulary has them.
     A decoder's rows, and every segment of packed rows, begin with `start_id`; 0 where a
     vocabulary has no such attribute.
     """

@@ -38,11 +38,13 @@ def load_run(model_dir: str, step: int | None = None) -> "Run":
       step: the checkpoint to use; None for the newest when first needed.
 
     Raises:
-      UserError: there is no run.
+      UserError: there is no run, or no such checkpoint.
     """
     path = files.location(model_dir) / "config.gin"
     if not path.is_file():
         raise UserError(f"no run in '{model_dir}': it has no config.gin.")
+    if step is not None:
+        checkpoints.find_checkpoint(model_dir, step)
     with config.isolated():
         config.parse([str(path)])
         model = config.macro("MODEL")
@@ -110,6 +112,13 @@ class Run:
         """What it learns; a seqio task of your own is found once its module is imported."""
         with config.isolated():
             config.parse([str(files.location(self.model_dir) / "config.gin")])
+            if not config.has_macro("TASK"):
+                raise UserError(
+                    f"the run in '{self.model_dir}' has no task, and so no vocabulary to read text "
+                    "with: it was imported without a tokenizer. Import it from a directory with "
+                    "tokenizer.json, which transformers' AutoTokenizer.from_pretrained(DIR)"
+                    ".save_pretrained(DIR) writes, or give token ids to run.model."
+                )
             return config.macro("TASK")
 
     @functools.cached_property
@@ -170,6 +179,9 @@ class Run:
     def predict(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """What the model's heads give for each text, by name, the texts first.
 
+        `lengths`, int32 `[texts]`, says how many tokens each text has: outputs for each token are
+        padded to the longest, and what stands beyond a text's length means nothing.
+
         Args:
           texts: read as one batch, padded on the right; the task's special tokens are not added.
 
@@ -180,8 +192,11 @@ class Run:
             raise UserError(
                 f"{type(self.model).__name__} has no head that predicts: generate or score text."
             )
-        _, batch = read(self.model, self.codec, texts, None)
+        rows, batch = read(self.model, self.codec, texts, None)
+        (sources,) = rows.values()
         return {
+            "lengths": np.array([len(ids) for ids in sources], np.int32),
+        } | {
             name: np.asarray(value)
             for name, value in self.model.predict(self.params, batch).items()
         }

@@ -12,9 +12,11 @@ from tasks.vocabularies.special_pieces import own_sentinels
 _SENTENCEPIECE = {"spiece.model": 100, "tokenizer.model": 0}
 _TOKENIZER = "tokenizer.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
-_MODEL_CONFIG = "config.json"
+# Of the model; the second overrules the first.
+_MODEL_CONFIGS = ("config.json", "generation_config.json")
 # Keys of the start token; `decoder_start_token_id`, of encoder-decoders, comes first.
 _START = ("decoder_start_token_id", "bos_token_id")
+_EOS = "eos_token_id"
 
 
 def vocabulary_in(directory: Path) -> SentencePieceVocabulary | TokenizerVocabulary | None:
@@ -22,17 +24,21 @@ def vocabulary_in(directory: Path) -> SentencePieceVocabulary | TokenizerVocabul
 
     Args:
       directory: has `spiece.model` (T5), `tokenizer.model` (LLaMA) or `tokenizer.json`, of which
-        the first is read, and `config.json`, which may name the start token of the decoder.
+        the first is read, and `config.json` and `generation_config.json`, which may name the
+        start token of the decoder and further tokens that end a text.
 
     Raises:
       TaskError: a file is malformed.
     """
     vocabulary = _tokenizer_in(directory)
-    start_id = None if vocabulary is None else _start_id(directory / _MODEL_CONFIG)
-    # A model trained with a vocabulary of its own may keep the id of the published one.
-    if vocabulary is None or start_id is None or not 0 <= start_id < vocabulary.vocab_size:
-        return vocabulary
-    return vocabulary.starting_with(start_id)
+    if vocabulary is None:
+        return None
+    # A model trained with a vocabulary of its own may keep the ids of the published one.
+    size = vocabulary.vocab_size
+    named = {key: [i for i in ids if 0 <= i < size] for key, ids in _named_ids(directory).items()}
+    vocabulary = vocabulary.ending_with(named.get(_EOS, []))
+    starts = next((named[key] for key in _START if key in named), [])
+    return vocabulary.starting_with(starts[0]) if starts else vocabulary
 
 
 def _tokenizer_in(directory: Path) -> SentencePieceVocabulary | TokenizerVocabulary | None:
@@ -46,17 +52,24 @@ def _tokenizer_in(directory: Path) -> SentencePieceVocabulary | TokenizerVocabul
     return TokenizerVocabulary(str(path), _own_sentinels(path))
 
 
-def _start_id(path: Path) -> int | None:
-    """The start token in a model's configuration, if it names one."""
-    if not path.is_file():
-        return None
-    try:
-        config = json.loads(path.read_text("utf-8"))
-        return next((config[key] for key in _START if isinstance(config.get(key), int)), None)
-    except (ValueError, AttributeError) as error:
-        raise TaskError(
-            f"file '{path}' is not a model's configuration: {type(error).__name__} {error}."
-        ) from None
+def _named_ids(directory: Path) -> dict[str, list[int]]:
+    """The ids that a model's configuration names, each option as a list."""
+    found: dict[str, list[int]] = {}
+    for path in (directory / name for name in _MODEL_CONFIGS):
+        if not path.is_file():
+            continue
+        try:
+            config = json.loads(path.read_text("utf-8"))
+            for key in (*_START, _EOS):
+                value = config.get(key)
+                ids = value if isinstance(value, list) else [value]
+                if ids and all(type(one) is int for one in ids):
+                    found[key] = ids
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise TaskError(
+                f"file '{path}' is not a model's configuration: {type(error).__name__} {error}."
+            ) from None
+    return found
 
 
 def _sentinels(directory: Path, usual: int) -> int:

@@ -64,6 +64,8 @@ class TokenizerVocabulary:
         post-processor puts before a text (LLaMA's `<s>`), or else GPT-2's `<|endoftext|>`
         where that is the EOS, or else token 0. BART's decoder begins with its EOS, `</s>`,
         which must be given here, because the file does not say so.
+      further_eos_ids: tokens that end generated text besides the EOS, as the models that chat
+        have them; nothing is trained with them.
     """
 
     path: str
@@ -71,6 +73,7 @@ class TokenizerVocabulary:
     eos_token: str | None = None
     mask_token: str | None = None
     start_token: str | None = None
+    further_eos_ids: tuple[int, ...] = ()
 
     zero_is_token: ClassVar[bool] = True
 
@@ -188,13 +191,16 @@ class TokenizerVocabulary:
         Raises:
           TaskError: no setting and no file names it.
         """
-        found = self._special("eos_token", self.eos_token)
-        if found is None:
+        if self._own_eos_id is None:
             raise TaskError(
                 f"vocabulary file '{self._file}' does not say which token ends a sequence: set "
                 "TokenizerVocabulary.eos_token."
             )
-        return found
+        return self._own_eos_id
+
+    @functools.cached_property
+    def _own_eos_id(self) -> int | None:
+        return self._special("eos_token", self.eos_token)
 
     @functools.cached_property
     def unk_id(self) -> int | None:
@@ -227,6 +233,17 @@ class TokenizerVocabulary:
         if start_id == self.start_id:
             return self
         return dataclasses.replace(self, start_token=self._tokenizer.id_to_token(start_id))
+
+    def ending_with(self, eos_ids: Sequence[int]) -> "TokenizerVocabulary":
+        """The same vocabulary with further tokens that end a text, ids below `vocab_size`.
+
+        The first is the EOS where no file and no setting names one.
+        """
+        if self._own_eos_id is None and eos_ids:
+            eos_token = self._tokenizer.id_to_token(eos_ids[0])
+            return dataclasses.replace(self, eos_token=eos_token).ending_with(eos_ids)
+        further = tuple(i for i in eos_ids if i != self._own_eos_id)
+        return dataclasses.replace(self, further_eos_ids=further) if further else self
 
     @functools.cached_property
     def _sha256(self) -> str:

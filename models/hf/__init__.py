@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ModelError
+from models.hf import generation
 from models.hf.bart import BARTFamily
 from models.hf.bert import BERTFamily
 from models.hf.family import CONFIG, Family
@@ -87,6 +88,7 @@ def save_hf(
     path: str | Path,
     *,
     options: Mapping[str, Any] | None = None,
+    like: str | Path | None = None,
     files: Mapping[str, str | Path] | None = None,
     dtype: str = "float32",
     max_file_bytes: int = MAX_FILE_BYTES,
@@ -101,6 +103,8 @@ def save_hf(
       path: the directory to make; it may be there if it is empty.
       options: further options of `config.json` that change nothing that is computed, such as
         `eos_token_id`.
+      like: a directory of which the options that change nothing go along, and where texts begin
+        and end, where it is of the same model type; an `eos_token_id` of `options` joins its own.
       files: files to copy into it, by their names there: a tokenizer's.
       dtype: "float32", "bfloat16" or "float16".
       max_file_bytes: tensors beyond this go into further files, with an index.
@@ -123,8 +127,15 @@ def save_hf(
                 f"a file to copy is named {name!r}: only plain file names are written."
             )
     config = family.config(model)
-    for name, value in (options or {}).items():
-        if name in config and name not in family.tokens:
+    wanted = dict(options or {})
+    like = _of_type(family, like)
+    if like is not None:
+        config |= family.kept(generation.options_of(like, CONFIG), config)
+        ids = generation.token_ids(like)
+        ends = generation.joined(ids.get(generation.EOS), wanted.get(generation.EOS))
+        wanted |= ids if ends is None else {**ids, generation.EOS: ends}
+    for name, value in wanted.items():
+        if name in config and not family.is_neutral(name):
             raise ModelError(
                 f"the option {name} of config.json is the model's own: {config[name]!r}."
             )
@@ -133,9 +144,19 @@ def save_hf(
     with _whole_directory(Path(path)) as directory:
         text = json.dumps({**config, "dtype": dtype}, indent=2, sort_keys=True)
         (directory / CONFIG).write_text(text + "\n", "utf-8")
+        if named := generation.generation_config(config, like):
+            text = json.dumps(named, indent=2, sort_keys=True)
+            (directory / generation.GENERATION).write_text(text + "\n", "utf-8")
         write_tensors(directory, written.shapes, written.blocks, dtype, max_file_bytes)
         for name, file in (files or {}).items():
             shutil.copyfile(file, directory / name)
+
+
+def _of_type(family: Family, like: str | Path | None) -> Path | None:
+    """The directory if it is one of this type's, else None."""
+    if like is None or generation.options_of(like, CONFIG).get("model_type") != family.model_type:
+        return None
+    return Path(like)
 
 
 @contextmanager

@@ -76,6 +76,8 @@ _GENERATION = (
     r"|is_assistant|num_assistant_tokens(_schedule)?|assistant_\w+|prompt_lookup_num_tokens"
     r"|max_matching_ngram_size|target_lookbehind"
 )
+# What holds of one file alone.
+_OF_A_FILE = r"_.*|architectures|model_type|transformers_version|torch_dtype|dtype|name_or_path"
 _NEUTRAL = f"{_DESCRIPTIONS}|{_RUNNING}|{_GENERATION}"
 
 # Names of `transformers` for functions that differ by rounding alone: the first for all.
@@ -262,6 +264,19 @@ class Family:
             config[name] = token if token < model.vocab_size else None
         self._check_expressed(model, self.build(config, CONFIG))
         return config
+
+    def kept(self, source: Config, written: Config) -> dict[str, Any]:
+        """Options of a source that change nothing and that nothing else says.
+
+        Args:
+          source: its `config.json`.
+          written: the one that is written.
+        """
+        return {
+            name: value
+            for name, value in source.items()
+            if self.is_neutral(name) and name not in written and not re.fullmatch(_OF_A_FILE, name)
+        }
 
     def _check_expressed(self, model: Model, read: Model) -> None:
         """Compares a model with what its `config.json` is read as."""

@@ -82,6 +82,8 @@ def _blocked_dot(x_ne, kernel_xef, sizes_x, contracted=1):
     """`grouped_dot`, or with `contracted=2` the product with the transposed matrices."""
     n = x_ne.shape[0]
     block, total, locate = _blocks(n, sizes_x)
+    # Outside of jit the parameters may be NumPy's, which no traced number can index.
+    kernel_xef = jnp.asarray(kernel_xef)
     x_ne = jnp.pad(x_ne, ((0, block), (0, 0)))
 
     def multiply(i: jax.Array, y_nf: jax.Array) -> jax.Array:

@@ -30,6 +30,9 @@ TOKENIZER_FILES = (
     "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
 
+# What the other project's directory says of its model, kept for the way back.
+SOURCE_FILES = ("config.json", "generation_config.json")
+
 # Lengths of an imported model's features, where its own positions allow as many.
 _LENGTHS = {"inputs": 512, "targets": 128}
 _TEXT_LENGTH = 512
@@ -69,10 +72,13 @@ class Save(Protocol):
         path: str,
         *,
         options: Mapping[str, Any],
+        like: Path | None,
         files: Mapping[str, Path],
         dtype: str,
     ) -> None:
-        """Options of its configuration, and files to copy in by their names there."""
+        """Options of its configuration, a directory whose other options go along, and files to
+        copy in by their names there.
+        """
 
 
 def import_model(
@@ -104,7 +110,7 @@ def import_model(
         vocabulary = find_vocabulary(Path(source))
         model, params = load(Path(source))
         _check_size(model, vocabulary)
-        for name in TOKENIZER_FILES:
+        for name in (*TOKENIZER_FILES, *SOURCE_FILES):
             if (Path(source) / name).is_file():
                 shutil.copyfile(Path(source) / name, directory / name)
         final = Path(model_dir).absolute()
@@ -114,8 +120,8 @@ def import_model(
         (directory / "config.gin").write_text(f"{_header(source, 'config.gin')}{run_text}", "utf-8")
         table = inspection.parameter_table(inspection.parameter_tree(model, _one_cpu()))
         count = model.parameter_count()
-        kind = f"{type(model).__name__}, {count:,} parameters, from {on_one_line(source)}"
-        (directory / "model-info.txt").write_text(f"{kind}\n\n{table}\n", "utf-8")
+        title = f"{type(model).__name__}, {count:,} parameters, from {on_one_line(source)}"
+        (directory / "model-info.txt").write_text(f"{title}\n\n{table}\n", "utf-8")
         metadata = {"parameters": count, "tokens": 0, "seconds": 0.0, "jax": jax.__version__}
         host_params.write_params(str(directory), params, 0, metadata)
     return {
@@ -161,10 +167,12 @@ def export_model(
                 raise UserError(one.message)
         model: Model = config.macro("MODEL")
         vocabulary = _configured_vocabulary()
-    files = {} if vocabulary is None else _tokenizer_files(vocabulary, model)
-    options = {} if vocabulary is None else _special_tokens(vocabulary, model)
+    in_file = hasattr(vocabulary, "path")
+    files = _tokenizer_files(vocabulary, model) if vocabulary is not None and in_file else {}
+    like = _source_directory(Path(model_dir), vocabulary)
+    options = {} if vocabulary is None else _special_tokens(vocabulary, model, like)
     params, found = host_params.read_params(model_dir, model, step)
-    save(model, params, out, options=options, files=files, dtype=dtype)
+    save(model, params, out, options=options, like=like, files=files, dtype=dtype)
     return {
         "model": type(model).__name__,
         "parameters": model.parameter_count(),
@@ -182,6 +190,10 @@ def _whole_directory(name: str) -> Iterator[Path]:
     """A directory to write to, which takes its name at the end, or is gone after an error."""
     if "://" in str(name):
         raise UserError(f"'{name}' is remote: give a local directory and copy it afterwards.")
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"'{on_one_line(str(name))}' is not UTF-8: give another name.") from None
     path = Path(name)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"'{name}' is there already: give a new or an empty directory.")
@@ -210,18 +222,30 @@ def _file_of(vocabulary: Vocabulary) -> Path:
 
 
 def _configured_vocabulary() -> Vocabulary | None:
-    """The vocabulary of the configured task's targets if a file holds it."""
+    """The vocabulary of the configured task's targets, or else the one that is bound alone."""
     try:
         task = config.macro("TASK")
     except Exception as error:
-        # Without a task, or with one that this machine cannot build, the model is exported alone.
+        # There is no task, or this machine cannot build it.
         if not hasattr(error, "exit_code"):
             raise
-        return None
+        return config.macro("VOCABULARY") if config.has_macro("VOCABULARY") else None
     first, _ = task.tasks[0]
     feature = first.output_features.get("targets")
-    found = None if feature is None else feature.vocabulary
-    return found if hasattr(found, "path") else None
+    return None if feature is None else feature.vocabulary
+
+
+def _source_directory(model_dir: Path, vocabulary: Vocabulary | None) -> Path | None:
+    """Where the files of the directory are that the model was imported from, if it was.
+
+    A run that went on from an imported one reads its vocabulary there.
+    """
+    directory = model_dir
+    if vocabulary is not None:
+        if not hasattr(vocabulary, "path"):
+            return None
+        directory = _file_of(vocabulary).parent
+    return directory if (directory / SOURCE_FILES[0]).is_file() else None
 
 
 def _tokenizer_files(vocabulary: Vocabulary, model: Model) -> dict[str, Path]:
@@ -236,11 +260,16 @@ def _tokenizer_files(vocabulary: Vocabulary, model: Model) -> dict[str, Path]:
     return {"spiece.model" if reads_inputs else "tokenizer.model": file}
 
 
-def _special_tokens(vocabulary: Vocabulary, model: Model) -> dict[str, int]:
-    """The ids that transformers needs to generate; none for a model that writes no text."""
+def _special_tokens(vocabulary: Vocabulary, model: Model, like: Path | None) -> dict[str, int]:
+    """The ids that transformers needs to generate; none for a model that writes no text.
+
+    A directory that the model came from says itself how a text begins.
+    """
     prompts = formats.find(model.batch_format).prompts
     if prompts is None:
         return {}
+    if like is not None:
+        return {"eos_token_id": vocabulary.eos_id}
     start = "decoder_start_token_id" if prompts.needs_inputs else "bos_token_id"
     return {"eos_token_id": vocabulary.eos_id, start: getattr(vocabulary, "start_id", 0)}
 
@@ -302,6 +331,8 @@ def _bindings(macro: str, value: Any, replaced: Mapping[str, str]) -> str:
 
 
 def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
     return value is None or isinstance(value, bool | int | float | str)
 
 

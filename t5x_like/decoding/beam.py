@@ -1,11 +1,12 @@
 """Beam search with a length penalty.
 
 Every step looks at the `2k` best continuations of the `k` running beams: at most `k` of
-them can end, so at least `k` go on. Finished hypotheses compete by their log-probability
-over `length_penalty`; the search of a row is over when no running beam can still beat the
-worst of its finished ones.
+them can end, so at least `k` go on; each further end token adds `k`. Finished hypotheses
+compete by their log-probability over `length_penalty`; the search of a row is over when no
+running beam can still beat the worst of its finished ones. That is T5X's rule; `transformers`
+has another, which `BeamSearch.rule` gives.
 
-Shapes: `b` rows, `k` beams, `c` = 2k candidates, `n` new tokens at most, `v` vocabulary.
+Shapes: `b` rows, `k` beams, `c` candidates, `n` new tokens at most, `v` vocabulary.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from t5x_like.decoding.prefill import Start
-from t5x_like.decoding.strategies import Decoded, Step
+from t5x_like.decoding.strategies import Decoded, EndIds, Step, ends, listed
 from t5x_like.errors import UserError
 
 Array = Any
@@ -36,16 +37,30 @@ class BeamSearch:
     Attributes:
       beams: hypotheses kept a row.
       alpha: strength of the length penalty; 0 compares plain log-probabilities.
+      rule: "t5x", or "transformers" for what `generate(num_beams=beams, length_penalty=alpha)`
+        of transformers 5 finds. There the penalty is the length to the power of alpha; a
+        candidate counts as ended only among the best `k`; what runs at the limit of length
+        counts as ended; and a row is over when its best running beam, at its present length,
+        does not beat the worst of `k` ended ones.
     """
 
     beams: int = 4
     alpha: float = 0.6
+    rule: str = "t5x"
 
     def __post_init__(self):
         if self.beams < 1:
             raise UserError(f"BeamSearch.beams is {self.beams}; it must be at least 1")
         if self.alpha < 0:
             raise UserError(f"BeamSearch.alpha is {self.alpha}; it must be 0 or above")
+        if self.rule not in ("t5x", "transformers"):
+            raise UserError(f"BeamSearch.rule is {self.rule!r}; it must be 't5x' or 'transformers'")
+
+    def _penalty(self, length: Array) -> Array:
+        """What a log-probability is divided by."""
+        if self.rule == "t5x":
+            return length_penalty(length, self.alpha)
+        return jnp.asarray(length, jnp.float32) ** self.alpha
 
     def decode(
         self,
@@ -55,7 +70,7 @@ class BeamSearch:
         keys_b: Array,
         limits_b: Array,
         max_new_tokens: int,
-        eos_id: int | None,
+        eos_id: EndIds,
     ) -> Decoded:
         """See `Strategy`; nothing is drawn, so `keys_b` is not used."""
         del keys_b
@@ -71,7 +86,7 @@ class BeamSearch:
         *,
         limits_b: Array,
         max_new_tokens: int,
-        eos_id: int | None,
+        eos_id: EndIds,
     ) -> tuple[Array, Array, Array]:
         """All hypotheses, best first.
 
@@ -81,6 +96,7 @@ class BeamSearch:
           int32 `[b, k]`.
         """
         k, n = self.beams, max_new_tokens
+        candidates = (1 + max(1, len(listed(eos_id)))) * k
         rows = limits_b.shape[0]
 
         def spread(leaf):
@@ -92,19 +108,21 @@ class BeamSearch:
             log_probs_bkv = jax.nn.log_softmax(logits_bkv, axis=-1)
             vocabulary = log_probs_bkv.shape[-1]
             totals_bkv = state["totals"][:, :, None] + log_probs_bkv
-            total_bc, flat_bc = jax.lax.top_k(totals_bkv.reshape(rows, k * vocabulary), 2 * k)
+            total_bc, flat_bc = jax.lax.top_k(totals_bkv.reshape(rows, k * vocabulary), candidates)
             origin_bc, token_bc = flat_bc // vocabulary, flat_bc % vocabulary
-            ends_bc = jnp.zeros_like(token_bc, bool) if eos_id is None else token_bc == eos_id
+            ends_bc = ends(token_bc, eos_id)
             tokens_bcn = jnp.take_along_axis(state["tokens"], origin_bc[:, :, None], axis=1)
             tokens_bcn = tokens_bcn.at[:, :, step].set(token_bc)
 
+            length = step + 1
+            counted_bc = total_bc > IMPOSSIBLE / 2
+            if self.rule == "transformers":
+                ends_bc |= (length >= limits_b)[:, None]
+                counted_bc &= (jnp.arange(candidates) < k) & state["open"][:, None]
             running_bc = jnp.where(ends_bc, IMPOSSIBLE, total_bc)
             totals_bk, kept_bk = jax.lax.top_k(running_bc, k)
-            length = step + 1
             finished_bc = jnp.where(
-                ends_bc & (total_bc > IMPOSSIBLE / 2),
-                total_bc / length_penalty(length, self.alpha),
-                IMPOSSIBLE,
+                ends_bc & counted_bc, total_bc / self._penalty(length), IMPOSSIBLE
             )
             pool_scores = jnp.concatenate([state["done_scores"], finished_bc], axis=1)
             pool_tokens = jnp.concatenate([state["done_tokens"], tokens_bcn], axis=1)
@@ -119,6 +137,8 @@ class BeamSearch:
                 "done_tokens": jnp.take_along_axis(pool_tokens, done_bk[:, :, None], axis=1),
                 "done_scores": done_scores_bk,
                 "done_lengths": jnp.take_along_axis(pool_lengths, done_bk, axis=1),
+                "open": state["open"]
+                & (totals_bk[:, 0] / self._penalty(length) > done_scores_bk[:, -1]),
             }
             # A row at its limit stays as it is.
             on_b = step < limits_b
@@ -132,9 +152,11 @@ class BeamSearch:
             step, _, state = carry
             # Log-probabilities only fall, and the penalty is largest at full length: this
             # is the most that a running beam can still reach.
-            reachable_b = state["totals"][:, 0] / length_penalty(limits_b, self.alpha)
-            over_b = (step >= limits_b) | (state["done_scores"][:, -1] >= reachable_b)
-            return ~jnp.all(over_b)
+            reachable_b = state["totals"][:, 0] / self._penalty(limits_b)
+            settled_b = state["done_scores"][:, -1] >= reachable_b
+            if self.rule == "transformers":
+                settled_b = ~state["open"]
+            return ~jnp.all((step >= limits_b) | settled_b)
 
         def advance(carry):
             step, cache, state = carry
@@ -153,6 +175,8 @@ class BeamSearch:
             "done_tokens": jnp.zeros((rows, k, n), jnp.int32),
             "done_scores": jnp.full((rows, k), IMPOSSIBLE),
             "done_lengths": jnp.zeros((rows, k), jnp.int32),
+            # Whether a running beam may still beat an ended one, by the rule of transformers.
+            "open": jnp.ones((rows,), bool),
         }
         cache = jax.tree.map(spread, start.cache)
         first_step = 0
@@ -166,7 +190,7 @@ class BeamSearch:
         )
 
         steps_b1 = jnp.minimum(steps, limits_b)[:, None]
-        running_scores_bk = state["totals"] / length_penalty(steps_b1, self.alpha)
+        running_scores_bk = state["totals"] / self._penalty(steps_b1)
         none_done_b1 = state["done_scores"][:, :1] <= IMPOSSIBLE / 2
         lengths_bk = jnp.where(none_done_b1, steps_b1, state["done_lengths"])
         return (

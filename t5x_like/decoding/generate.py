@@ -16,7 +16,7 @@ from t5x_like.data.formats.prompts import Tokens, bucket_length
 from t5x_like.decoding.compilation import compiler_options
 from t5x_like.decoding.prefill import begin
 from t5x_like.decoding.prompts import prompts_of
-from t5x_like.decoding.strategies import Decoded, Greedy, Strategy
+from t5x_like.decoding.strategies import Decoded, EndIds, Greedy, Strategy, listed
 from t5x_like.errors import UserError
 from t5x_like.protocols import Batch, Decodes
 
@@ -53,7 +53,7 @@ def generate_batch(
     *,
     strategy: Strategy,
     max_new_tokens: int,
-    eos_id: int | None = 1,
+    eos_id: EndIds = 1,
 ) -> Decoded:
     """Continues every row of a batch; compiled once for each shape.
 
@@ -68,7 +68,7 @@ def generate_batch(
       seed: int32 scalar.
       strategy: how tokens are chosen.
       max_new_tokens: `n`.
-      eos_id: ends a row, None for none.
+      eos_id: ends a row, or several ids that do, None for none.
     """
     return decoding_program()(
         model,
@@ -105,7 +105,7 @@ def _decode(
     *,
     strategy: Strategy,
     max_new_tokens: int,
-    eos_id: int | None,
+    eos_id: EndIds,
 ) -> Decoded:
     key = jax.random.key(seed)
     return strategy.decode(
@@ -125,7 +125,7 @@ def generate(
     *,
     max_new_tokens: int,
     strategy: Strategy = Greedy(),  # noqa: B008 (frozen)
-    eos_id: int | None = 1,
+    eos_id: EndIds = 1,
     bos_id: int | None = 0,
     bidirectional_prompt: bool = False,
     seed: int = 0,
@@ -147,7 +147,7 @@ def generate(
       max_new_tokens: most tokens to generate, the end token included; fewer where the
         model's `max_length` leaves no room for them.
       strategy: how tokens are chosen.
-      eos_id: ends a row, None for none.
+      eos_id: ends a row, or several ids that do, None for none.
       bos_id: what the decoder begins with, before any prompt of its own; None for decoder-only
         models trained without one.
       bidirectional_prompt: whether the decoder attends in both directions within a prompt,
@@ -195,6 +195,7 @@ def generate(
                 [prompts[i] for i in filled],
                 bos_id=bos_id,
                 bidirectional=bidirectional_prompt,
+                max_length=model.max_length,
             ),
             row_indices,
             batch_limits,
@@ -222,12 +223,12 @@ def _limit(model: Decodes, prompt_length: int, max_new_tokens: int) -> int:
     return min(max_new_tokens, model.max_length - prompt_length + 1)
 
 
-def _generations(decoded: Decoded, eos_id: int | None) -> list[Generation]:
+def _generations(decoded: Decoded, eos_id: EndIds) -> list[Generation]:
     """Device arrays to lists, the end token cut off."""
     tokens_bn, scores_b, lengths_b = (np.asarray(value) for value in decoded)
     generations = []
     for tokens_n, score, length in zip(tokens_bn, scores_b, lengths_b, strict=True):
         tokens = tokens_n[:length].tolist()
-        finished = eos_id is not None and bool(tokens) and tokens[-1] == eos_id
+        finished = bool(tokens) and tokens[-1] in listed(eos_id)
         generations.append(Generation(tokens[:-1] if finished else tokens, float(score), finished))
     return generations

@@ -14,7 +14,7 @@ import numpy as np
 
 from t5x_like.data.formats.prompts import Tokens, bucket_length
 from t5x_like.decoding.prompts import prompts_of
-from t5x_like.decoding.text import TextCodec
+from t5x_like.decoding.text import TextCodec, checked_texts
 from t5x_like.errors import UserError
 from t5x_like.protocols import Batch, Decodes
 
@@ -92,7 +92,12 @@ def score(
     for first in range(0, len(order), batch_size):
         members = order[first : first + batch_size]
         filled = [rows[i] for i in members + members[:1] * (batch_size - len(members))]
-        batch = layout.scoring_batch(filled, bos_id=bos_id, bidirectional=bidirectional_prompt)
+        batch = layout.scoring_batch(
+            filled,
+            bos_id=bos_id,
+            bidirectional=bidirectional_prompt,
+            max_length=model.max_length,
+        )
         found_bt = np.asarray(token_log_likelihoods(model, params, batch))
         for row, i in enumerate(members):
             weighed = found_bt[row][batch["decoder_loss_weights"][row] > 0]
@@ -119,8 +124,10 @@ def score_text(
     return score(
         model,
         params,
-        targets=[codec.encode_target(text) for text in targets],
-        inputs=None if inputs is None else [codec.encode(text) for text in inputs],
+        targets=[codec.encode_target(text) for text in checked_texts(targets, "targets")],
+        inputs=None
+        if inputs is None
+        else [codec.encode(text) for text in checked_texts(inputs, "inputs")],
         bos_id=codec.start_id,
         bidirectional_prompt=codec.bidirectional_prompt and inputs is not None,
         batch_size=batch_size,

@@ -19,6 +19,21 @@ from t5x_like.decoding.prefill import Start
 Array = Any
 # (cache, tokens int32 [b]) -> (logits float32 [b, v], cache)
 Step = Callable[[Any, Array], tuple[Array, Any]]
+# The tokens that end a row.
+EndIds = int | tuple[int, ...] | None
+
+
+def listed(eos_id: EndIds) -> tuple[int, ...]:
+    """The ids, however many there are."""
+    return () if eos_id is None else (eos_id,) if isinstance(eos_id, int) else eos_id
+
+
+def ends(tokens: Array, eos_id: EndIds) -> Array:
+    """Which tokens end their rows, bool of the same shape."""
+    found = jnp.zeros_like(tokens, bool)
+    for one in listed(eos_id):
+        found |= tokens == one
+    return found
 
 
 class Decoded(NamedTuple):
@@ -48,7 +63,7 @@ class Strategy(Protocol):
         keys_b: Array,
         limits_b: Array,
         max_new_tokens: int,
-        eos_id: int | None,
+        eos_id: EndIds,
     ) -> Decoded:
         """Continues every row.
 
@@ -59,7 +74,7 @@ class Strategy(Protocol):
           limits_b: int32 `[b]`, most tokens of each row, `n` at most; 0 for rows that only
             fill up the batch.
           max_new_tokens: `n`.
-          eos_id: ends a row; None: every row runs to its limit.
+          eos_id: ends a row, or several ids that do; None: every row runs to its limit.
         """
 
 
@@ -130,7 +145,7 @@ def _follow_one_path(
     keys_b: Array,
     limits_b: Array,
     max_new_tokens: int,
-    eos_id: int | None,
+    eos_id: EndIds,
 ) -> Decoded:
     """One token a row and step, chosen by `choose(logits_bv, keys_b)`."""
     rows = limits_b.shape[0]
@@ -142,8 +157,7 @@ def _follow_one_path(
         running_b = ~state["ended"]
         token_b = jnp.where(running_b, token_b, 0)
         ended_b = state["ended"] | (step + 1 >= limits_b)
-        if eos_id is not None:
-            ended_b |= token_b == eos_id
+        ended_b |= ends(token_b, eos_id)
         column = jax.lax.dynamic_update_slice_in_dim(state["tokens"], token_b[None], step, 0)
         return {
             "last": token_b,

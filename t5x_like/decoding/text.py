@@ -64,6 +64,12 @@ class TextCodec:
         """What the decoder begins with, as in training."""
         return getattr(self.targets.vocabulary, "start_id", 0)
 
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """What ends a generated text; the first is what ends one in training."""
+        vocabulary = self.targets.vocabulary
+        return (vocabulary.eos_id, *getattr(vocabulary, "further_eos_ids", ()))
+
     def encode(self, text: str) -> list[int]:
         """A prompt's ids, with the end token where the task's inputs have one."""
         if self.inputs is None:
@@ -77,6 +83,17 @@ class TextCodec:
     def decode(self, ids: Sequence[int]) -> str:
         """Generated ids (without the end token) to text."""
         return self.targets.vocabulary.decode(ids)
+
+
+def checked_texts(texts: Sequence[str], name: str) -> list[str]:
+    """The texts of a call as a list.
+
+    Raises:
+      UserError: it is one text, whose characters would be taken for texts.
+    """
+    if isinstance(texts, str | bytes):
+        raise UserError(f"{name} is one text, {texts[:40]!r}: give a list of texts, [{name}].")
+    return list(texts)
 
 
 def _encoded(text: str, feature: Feature, length: int | None) -> list[int]:
@@ -114,10 +131,10 @@ def generate_text(
     found = generate(
         model,
         params,
-        [codec.encode(text) for text in texts],
+        [codec.encode(text) for text in checked_texts(texts, "texts")],
         max_new_tokens=max_new_tokens,
         strategy=strategy,
-        eos_id=codec.targets.vocabulary.eos_id,
+        eos_id=codec.end_ids,
         bos_id=codec.start_id,
         bidirectional_prompt=codec.bidirectional_prompt,
         batch_size=batch_size,

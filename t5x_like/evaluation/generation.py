@@ -72,7 +72,7 @@ def predict_text(
             [example["inputs"].tolist() for example in examples],
             max_new_tokens=max_new_tokens,
             strategy=strategy,
-            eos_id=codec.targets.vocabulary.eos_id,
+            eos_id=codec.end_ids,
             bos_id=codec.start_id,
             bidirectional_prompt=codec.bidirectional_prompt,
             batch_size=dataset.batch_size,

@@ -1,6 +1,5 @@
 """Texts as a model reads them, padded on the right."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from t5x_like.data import formats
 from t5x_like.data.formats.prompts import bucket_length, encoder_batch, right_padded
 from t5x_like.decoding import TextCodec
+from t5x_like.decoding.text import checked_texts
 from t5x_like.errors import UserError
 from t5x_like.protocols import Model
 
@@ -19,6 +19,8 @@ def read(
     targets: Sequence[str] | None,
 ) -> tuple[dict[str, list[list[int]]], dict[str, np.ndarray]]:
     """Tokenizes the texts, and makes a batch that is padded on the right."""
+    texts = checked_texts(texts, "texts")
+    targets = None if targets is None else checked_texts(targets, "targets")
     if not texts:
         raise UserError("no text was given: give at least one.")
     if targets is not None and len(targets) != len(texts):
@@ -28,22 +30,22 @@ def read(
     if layout is None:  # an encoder alone
         rows = {"encoder": sources}
         _check_length(model, sources)
-        return rows, encoder_batch(sources)
+        return rows, encoder_batch(sources, model.max_length)
     # The end token is written, and not read.
     written = [list(codec.targets.vocabulary.encode(text)) for text in targets or [""] * len(texts)]
     pairs = list(zip(sources, written, strict=True))
     batch: dict[str, np.ndarray] = {}
     if layout.needs_inputs:
         rows = {"encoder": sources, "decoder": [[codec.start_id, *ids] for ids in written]}
-        batch |= encoder_batch(sources)
+        batch |= encoder_batch(sources, model.max_length)
     else:
         rows = {"decoder": [[codec.start_id, *source, *ids] for source, ids in pairs]}
     longest = _check_length(model, rows["decoder"])
-    length = min(bucket_length(longest), model.max_length or math.inf)
-    batch["decoder_input_tokens"] = right_padded(rows["decoder"], int(length))
+    length = bucket_length(longest, model.max_length)
+    batch["decoder_input_tokens"] = right_padded(rows["decoder"], length)
     if codec.bidirectional_prompt:
         prompts = [[1] * (1 + len(source)) for source in sources]
-        batch["decoder_causal_attention"] = right_padded(prompts, int(length))
+        batch["decoder_causal_attention"] = right_padded(prompts, length)
     return rows, batch
 
 

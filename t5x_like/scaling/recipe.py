@@ -41,6 +41,11 @@ class Family:
 
     def __post_init__(self) -> None:
         if self.name is not None and self.name not in families():
+            if next(packaged_gin_configs().glob(f"models/{self.name}/*.gin"), None) is not None:
+                raise UserError(
+                    f"the family '{self.name}' has no file of shapes, from which plans and sweeps "
+                    f"choose a model's size; those that have: {', '.join(families())}."
+                )
             raise UserError(
                 f"no family '{self.name}': there are {', '.join(families())}."
                 f"{nearest(self.name, families())}"

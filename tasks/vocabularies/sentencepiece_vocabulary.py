@@ -28,11 +28,14 @@ class SentencePieceVocabulary:
       extra_ids: number of sentinels, in the file or else added.
       start_token: the decoder's first input; None takes the model's BOS where it has no
         padding, as LLaMA's `<s>`, and else the padding, as T5.
+      further_eos_ids: tokens that end generated text besides the EOS, as the models that chat
+        have them; nothing is trained with them.
     """
 
     path: str
     extra_ids: int = 100
     start_token: str | None = None
+    further_eos_ids: tuple[int, ...] = ()
 
     @functools.cached_property
     def _model_bytes(self) -> bytes:
@@ -134,6 +137,11 @@ class SentencePieceVocabulary:
         if start_id == self.start_id:
             return self
         return dataclasses.replace(self, start_token=self._processor.IdToPiece(start_id))
+
+    def ending_with(self, eos_ids: Sequence[int]) -> "SentencePieceVocabulary":
+        """The same vocabulary with further tokens that end a text, ids below `vocab_size`."""
+        further = tuple(i for i in eos_ids if i != self.eos_id)
+        return dataclasses.replace(self, further_eos_ids=further) if further else self
 
     @functools.cached_property
     def _sha256(self) -> str:

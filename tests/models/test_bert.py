@@ -298,6 +298,7 @@ def test_it_trains_is_evaluated_and_opened_and_says_that_it_writes_no_text(
     assert cli.main(["eval", config, "--gin_file=runs/eval.gin"]) == 0
     run = load_run(str(run_dir))
     found = run.predict(["def f(x):", "import os"])
+    assert found["lengths"].tolist() == [9, 9]
     assert found["tokens"].shape == found["hidden_states"].shape[:2] == (2, 16)
     np.testing.assert_allclose(found["next_sentence_probabilities"].sum(-1), 1, rtol=1e-6)
     assert run.step == 4 and run.model.loss_terms.keys() == {

@@ -75,10 +75,11 @@ PUBLISHED = {
 }
 
 
-def model_of(name):
+def model_of(name, bindings=""):
     gin.clear_config()
     try:
         gin.parse_config_file(str(ROOT / name))
+        gin.parse_config(bindings)
         return gin.query_parameter("MODEL/macro.value").__deepcopy__({})
     finally:
         gin.clear_config()
@@ -90,6 +91,11 @@ def test_count_and_command_are_as_the_file_says(name):
     assert f"t5x-like inspect --gin_file={name}\n" in text
     promised = int(re.search(r"^# ([\d,]+) parameters", text, re.MULTILINE)[1].replace(",", ""))
     assert model_of(name).parameter_count() == promised
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_vocab_size_means_the_same_to_every_model(name):
+    assert model_of(name, "VOCAB_SIZE = 1234").vocab_size == 1234
 
 
 @pytest.mark.parametrize(("name", "count"), PUBLISHED.items())

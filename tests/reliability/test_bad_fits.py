@@ -75,6 +75,10 @@ def test_a_fit_that_cannot_be_made(refused, tmp_path, flags, words):
         ([], ["one of --flops, --parameters, --tokens and --loss", "found none"]),
         (["--flops=-3"], ["--flops: '-3' is not a number above 0", "1.4T"]),
         (["--flops=1e21", "--law=hofman"], ["no law 'hofman'", "hoffmann2022_approach1"]),
+        (
+            ["--flops=1e21", "--family=bert"],
+            ["'bert' has no file of shapes", "those that have"],
+        ),
         (["--flops=1e21", "--family=gofer"], ["no family 'gofer'", "Did you mean gopher"]),
         (["--flops=1e21", "--chips=v5p-3"], ["--chips=v5p-3", "a multiple of 2"]),
         (["--flops=1e21", "--mfu=0"], ["mfu"]),

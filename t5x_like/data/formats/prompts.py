@@ -14,15 +14,21 @@ from t5x_like.errors import UserError
 Tokens = Sequence[int]
 
 
-def bucket_length(length: int) -> int:
+def bucket_length(length: int, longest: int | None = None) -> int:
     """The padded length for `length`: a power of two from 8 to 64, then a multiple of 64.
 
     Few lengths mean few compilations; the steps of 64 bound what is wasted.
+
+    Args:
+      length: of what is padded.
+      longest: nothing is padded beyond it; the model's `max_length`.
     """
     padded = 8
     while padded < min(length, 64):
         padded *= 2
-    return padded if length <= 64 else -(-length // 64) * 64
+    if length > 64:
+        padded = -(-length // 64) * 64
+    return padded if longest is None else min(padded, max(length, longest))
 
 
 def left_padded(rows: Sequence[Tokens], length: int) -> dict[str, np.ndarray]:
@@ -59,13 +65,17 @@ def right_padded(rows: Sequence[Tokens], length: int) -> np.ndarray:
     return padded
 
 
-def encoder_batch(rows: Sequence[Tokens]) -> dict[str, np.ndarray]:
+def encoder_batch(rows: Sequence[Tokens], max_length: int | None = None) -> dict[str, np.ndarray]:
     """Encoder inputs, padded to a bucket of lengths; 0 may be one of their tokens.
+
+    Args:
+      rows: `b` token lists.
+      max_length: of the model; None for any.
 
     Returns:
       int32 `[b, s]`: `encoder_input_tokens`, and `encoder_segment_ids`, 1 on the tokens.
     """
-    length = bucket_length(max(len(row) for row in rows))
+    length = bucket_length(max(len(row) for row in rows), max_length)
     return {
         "encoder_input_tokens": right_padded(rows, length),
         "encoder_segment_ids": right_padded([[1] * len(row) for row in rows], length),
@@ -92,7 +102,12 @@ class PromptFormat(Protocol):
         """How many positions of a decoder's row a prompt takes, `bos_id` included."""
 
     def decoding_batch(
-        self, prompts: Sequence[Tokens], *, bos_id: int | None = 0, bidirectional: bool = False
+        self,
+        prompts: Sequence[Tokens],
+        *,
+        bos_id: int | None = 0,
+        bidirectional: bool = False,
+        max_length: int | None = None,
     ) -> dict[str, np.ndarray]:
         """A batch for `decoding.generate_batch`, padded to a bucket of lengths.
 
@@ -101,6 +116,7 @@ class PromptFormat(Protocol):
           bos_id: put before each decoder prompt; the vocabulary's `start_id` is the training
             convention (targets shifted right), None for models trained without one.
           bidirectional: whether a decoder attends in both directions within the prompt.
+          max_length: of the model, beyond which no row is padded; None for any.
 
         Raises:
           UserError: there is nothing to start from.
@@ -112,6 +128,7 @@ class PromptFormat(Protocol):
         *,
         bos_id: int | None = 0,
         bidirectional: bool = False,
+        max_length: int | None = None,
     ) -> dict[str, np.ndarray]:
         """A batch as for training, in which only the targets are weighed.
 
@@ -119,6 +136,7 @@ class PromptFormat(Protocol):
           rows: input and target of each.
           bos_id: as for `decoding_batch`.
           bidirectional: as for `decoding_batch`.
+          max_length: as for `decoding_batch`.
         """
 
 
@@ -134,11 +152,16 @@ class EncoderPrompts:
         return 1
 
     def decoding_batch(
-        self, prompts: Sequence[Tokens], *, bos_id: int | None = 0, bidirectional: bool = False
+        self,
+        prompts: Sequence[Tokens],
+        *,
+        bos_id: int | None = 0,
+        bidirectional: bool = False,
+        max_length: int | None = None,
     ) -> dict[str, np.ndarray]:
         """See `PromptFormat`."""
         start_b1 = np.full((len(prompts), 1), bos_id or 0, np.int32)
-        return {**encoder_batch(prompts), "decoder_input_tokens": start_b1}
+        return {**encoder_batch(prompts, max_length), "decoder_input_tokens": start_b1}
 
     def scoring_batch(
         self,
@@ -146,11 +169,12 @@ class EncoderPrompts:
         *,
         bos_id: int | None = 0,
         bidirectional: bool = False,
+        max_length: int | None = None,
     ) -> dict[str, np.ndarray]:
         """Inputs for the encoder; targets, and targets shifted right for the decoder."""
-        length = bucket_length(max(len(target) for _, target in rows))
+        length = bucket_length(max(len(target) for _, target in rows), max_length)
         return {
-            **encoder_batch([source for source, _ in rows]),
+            **encoder_batch([source for source, _ in rows], max_length),
             "decoder_input_tokens": right_padded(
                 [[bos_id or 0, *target[:-1]] for _, target in rows], length
             ),
@@ -181,14 +205,19 @@ class DecoderPrompts:
         return prompt_length
 
     def decoding_batch(
-        self, prompts: Sequence[Tokens], *, bos_id: int | None = 0, bidirectional: bool = False
+        self,
+        prompts: Sequence[Tokens],
+        *,
+        bos_id: int | None = 0,
+        bidirectional: bool = False,
+        max_length: int | None = None,
     ) -> dict[str, np.ndarray]:
         """See `PromptFormat`."""
         start = [] if bos_id is None else [bos_id]
         rows = [[*start, *prompt] for prompt in prompts]
         if not all(rows):
             raise UserError("an empty prompt needs a bos_id to start from; found bos_id=None")
-        batch = left_padded(rows, bucket_length(max(len(row) for row in rows)))
+        batch = left_padded(rows, bucket_length(max(len(row) for row in rows), max_length))
         if bidirectional:
             batch["decoder_causal_attention"] = batch["decoder_segment_ids"]
         return batch
@@ -199,11 +228,12 @@ class DecoderPrompts:
         *,
         bos_id: int | None = 0,
         bidirectional: bool = False,
+        max_length: int | None = None,
     ) -> dict[str, np.ndarray]:
         """Input and target in one row, of which only the target is weighed."""
         start = [] if bos_id is None else [bos_id]
         whole = [[*start, *source, *target] for source, target in rows]
-        length = bucket_length(max(len(row) for row in whole) - 1)
+        length = bucket_length(max(len(row) for row in whole) - 1, max_length)
         # Without a first token to follow, a row's own first token has no probability.
         weights = [
             [0] * (len(row) - 1 - len(target)) + [1] * min(len(target), len(row) - 1)

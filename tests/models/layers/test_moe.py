@@ -292,6 +292,12 @@ def test_grouped_products_are_those_of_each_group():
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
+def test_outside_of_jit_the_matrices_may_be_numpys():
+    """As where a model read from a file decodes a step; a traced number cannot index them."""
+    x_ne, kernel_xef = np.ones((3, 2), np.float32), np.ones((2, 2, 4), np.float32)
+    np.testing.assert_array_equal(grouped_dot(x_ne, kernel_xef, jnp.array([1, 2])), 2.0)
+
+
 def test_who_asks_is_told_where_every_token_went():
     module = mixture(Capacity(eval_factor=2.0))
     x_bte = jnp.abs(tokens()) + 0.1

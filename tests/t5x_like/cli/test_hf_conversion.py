@@ -15,6 +15,7 @@ from models.gpt import GPT2
 from models.hf import load_hf, save_hf
 from models.hf.tensor_files import TensorFiles
 from t5x_like import cli, config, load_run
+from t5x_like.errors import UserError
 from tasks.vocabularies import train_sentencepiece
 
 ROOT = Path(__file__).parents[3]
@@ -56,6 +57,23 @@ def test_an_imported_model_is_a_run_of_step_0(imported, source):
     assert vocabulary.vocab_size == 36
     assert (imported / "model-info.txt").read_text().startswith("T5_1_1, ")
     assert not [path for path in imported.parent.iterdir() if path != imported]
+
+
+def test_a_run_refuses_at_once_what_it_cannot_be_asked(imported, tmp_path):
+    with pytest.raises(UserError, match="has no checkpoint of step 99; it has 0"):
+        load_run(str(imported), step=99)
+    run = load_run(str(imported))
+    for call in (
+        lambda: run.generate("light work"),
+        lambda: run.score(targets="light", inputs=["work"]),
+        lambda: run.attention("light work"),
+        lambda: run.attention(["light work"], "light"),
+    ):
+        with pytest.raises(UserError, match=r"is one text, 'light.*: give a list of texts"):
+            call()
+    assert cli.main(["import-hf", str(FIXTURES / "bert_model"), f"--out={tmp_path}/bert"]) == 0
+    with pytest.raises(UserError, match=r"no task, and so no vocabulary .* without a tokenizer"):
+        load_run(f"{tmp_path}/bert").predict(["light work"])
 
 
 def test_infer_reads_it(imported, tmp_path):
@@ -100,7 +118,59 @@ def test_a_tokenizer_json_is_the_vocabulary(tmp_path):
     assert (vocabulary.encode("b a"), vocabulary.eos_id, vocabulary.extra_ids) == ([1, 0], 3, 2)
     assert cli.main(["export-hf", str(out), f"--out={tmp_path}/again"]) == 0
     assert (tmp_path / "again" / "tokenizer.json").is_file()
-    assert json.loads((tmp_path / "again" / "config.json").read_text())["eos_token_id"] == 3
+    # The fixture's own, and then the tokenizer's.
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["eos_token_id"] == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "ids"),
+    [
+        ("gpt_neox", {"bos_token_id": 0, "eos_token_id": 2}),
+        ("gpt2", {"bos_token_id": 7, "eos_token_id": [5, 6], "pad_token_id": 4}),
+        ("bart", {"bos_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 3}),
+    ],
+)
+def test_where_texts_begin_and_end_is_kept_without_a_tokenizer(name, ids, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(FIXTURES / name, source)
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | ids | {"initializer_range": 0.05}))
+    # It overrules config.json, as where transformers generates.
+    ids |= {"eos_token_id": [8, 9]}
+    generation = {"eos_token_id": [8, 9], "do_sample": True, "top_p": 0.9}
+    (source / "generation_config.json").write_text(json.dumps(generation))
+    assert cli.main(["import-hf", str(source), f"--out={tmp_path}/run"]) == 0
+    assert cli.main(["export-hf", f"{tmp_path}/run", f"--out={tmp_path}/out"]) == 0
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert {key: written[key] for key in ids} == ids
+    assert (written["initializer_range"], written["use_cache"]) == (0.05, True)
+    generation_written = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert generation_written["top_p"] == 0.9
+    assert {key: generation_written[key] for key in ids} == ids
+
+
+def test_generated_text_ends_at_each_of_a_directorys_end_tokens(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    source, out = tmp_path / "gpt2", tmp_path / "run"
+    shutil.copytree(FIXTURES / "gpt2", source)
+    words = {"</s>" if i == 3 else f"w{i}": i for i in range(80)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, "w79"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.save(str(source / "tokenizer.json"))
+    assert cli.main(["import-hf", str(source), f"--out={tmp_path}/plain"]) == 0
+    plain = load_run(f"{tmp_path}/plain").generate(["w5"], temperature=0.0, max_new_tokens=6)
+    first, second = (int(word[1:]) for word in plain[0].split()[:2])
+    assert first != second
+    ends = {"eos_token_id": [79, second]}
+    (source / "generation_config.json").write_text(json.dumps(ends))
+    assert cli.main(["import-hf", str(source), f"--out={out}"]) == 0
+    run = load_run(str(out))
+    assert run.codec.end_ids == (3, 79, second)
+    assert run.generate(["w5"], temperature=0.0, max_new_tokens=6) == [f"w{first}"]
+    assert cli.main(["export-hf", str(out), f"--out={tmp_path}/again"]) == 0
+    for name in ("config.json", "generation_config.json"):
+        written = json.loads((tmp_path / "again" / name).read_text())
+        assert written["eos_token_id"] == [79, second, 3]
 
 
 def test_an_encoder_learns_hidden_tokens_of_its_word_pieces_and_goes_back(tmp_path):
@@ -149,6 +219,26 @@ def test_the_name_of_a_directory_adds_no_statement(tmp_path):
         assert config.macro("MODEL_DIR") == str(out)
 
 
+@pytest.mark.parametrize("name", ["a\nMODEL_DIR = 3\nimport os", "a'\"%B\\n", "a\udcff"])
+def test_a_directorys_name_stays_a_name_in_what_is_written(name, tmp_path, capsys):
+    source, out = tmp_path / name, tmp_path / "runs" / name
+    shutil.copytree(FIXTURES / "gpt2", source)
+    if "\udcff" in name:
+        assert cli.main(["import-hf", str(source), f"--out={out}"]) == 2
+        assert "is not UTF-8: give another name" in capsys.readouterr().err
+        out = tmp_path / "run"
+    assert cli.main(["import-hf", str(source), f"--out={out}"]) == 0
+    text = (out / "config.gin").read_text()
+    assert [line for line in text.splitlines() if line.startswith(("import", "MODEL_DIR"))] == [
+        f"MODEL_DIR = {str(out)!r}"
+    ]
+    assert text.count("\nfrom models import gpt\n") == 1
+    with config.isolated():
+        config.parse([str(out / "config.gin")])
+        assert config.macro("MODEL_DIR") == str(out)
+    assert load_run(str(out)).steps == [0]
+
+
 def test_training_starts_from_it_and_its_result_is_exported(corpus, tmp_path):
     model = GPT2(vocab_size=384, embed_dim=16, num_heads=2, num_layers=2, max_length=32)
     params = jax.tree.map(np.asarray, model.init(jax.random.key(5))["params"])
@@ -169,6 +259,9 @@ def test_training_starts_from_it_and_its_result_is_exported(corpus, tmp_path):
         load_hf(tmp_path / "out")[1],
         params,
     )
+    # Bytes were learned: 1 ends a text, and 0 begins one.
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (written["eos_token_id"], written["bos_token_id"]) == (1, 0)
 
 
 def test_a_run_does_not_go_on_from_parameters_alone(corpus, tmp_path, capsys):

@@ -2,11 +2,13 @@
 
 import functools
 import itertools
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models.hf import load_hf
 from t5x_like.data.formats.prompts import DecoderPrompts
 from t5x_like.decoding import BeamSearch, generate, length_penalty
 from t5x_like.decoding.prefill import begin
@@ -105,7 +107,71 @@ def test_the_length_penalty_is_that_of_wu_et_al():
     assert length_penalty(10, 0.6) == pytest.approx(2.5**0.6)
 
 
-@pytest.mark.parametrize("arguments", [{"beams": 0}, {"alpha": -0.1}])
+def reference_of_transformers(step_log_probs, beams, alpha, limit):
+    """Plain Python: what ends among the best k, or at the limit, counts; the rest runs."""
+    running, done, is_open = [(0.0, [])], [], True
+    for length in range(1, limit + 1):
+        candidates = [
+            (total + log_prob, [*tokens, token])
+            for total, tokens in running
+            for token, log_prob in enumerate(step_log_probs(tokens))
+        ]
+        candidates = sorted(candidates, key=lambda c: -c[0])[: 2 * beams]
+        ended = [c[1][-1] == EOS or length == limit for c in candidates]
+        if is_open:
+            counted = [c for c, end in zip(candidates[:beams], ended, strict=False) if end]
+            done += [(total / length**alpha, tokens) for total, tokens in counted]
+        done = sorted(done, key=lambda c: -c[0])[:beams]
+        running = [c for c, end in zip(candidates, ended, strict=True) if not end][:beams]
+        full = len(done) == beams and running
+        is_open = is_open and not (full and running[0][0] / length**alpha <= done[-1][0])
+    return done[0]
+
+
+@pytest.mark.parametrize(("alpha", "end_bias"), [(1.0, 0.0), (1.0, -3.0), (0.0, 0.5), (2.0, -30.0)])
+def test_the_other_rule_is_that_of_transformers(bigram, log_probability, alpha, end_bias):
+    model, table = bigram(13, 9)
+    table[:, :, EOS] += end_bias
+    prompts = [[2, 3], [4], [5, 6, 7, 8], [8, 8, 2]]
+    strategy = BeamSearch(3, alpha, "transformers")
+    found = generate(model, table, prompts, max_new_tokens=6, strategy=strategy, batch_size=4)
+    for prompt, generation in zip(prompts, found, strict=True):
+
+        def step_log_probs(tokens, prompt=prompt):
+            return [log_probability(table, prompt + tokens, [v]) for v in range(9)]
+
+        score, tokens = reference_of_transformers(step_log_probs, 3, alpha, 6)
+        assert generation.tokens == [token for token in tokens if token != EOS]
+        assert generation.score == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.interop
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("ends", [(5,), (5, 19)])
+def test_transformers_finds_the_same_beams(alpha, ends):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    directory = Path(__file__).parents[2] / "models" / "hf" / "fixtures" / "gpt2"
+    model, params = load_hf(directory)
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(directory)
+    prompts = [[7, 8], [30], [40, 41, 42]]
+    strategy = BeamSearch(3, alpha, "transformers")
+    found = generate(
+        model, params, prompts, max_new_tokens=12, strategy=strategy, eos_id=ends, bos_id=None
+    )
+    for prompt, generation in zip(prompts, found, strict=True):
+        (expected,) = theirs.generate(
+            torch.tensor([prompt]), num_beams=3, length_penalty=alpha, max_new_tokens=12,
+            do_sample=False, eos_token_id=list(ends), pad_token_id=0,
+        ).tolist()  # fmt: skip
+        expected = expected[len(prompt) :]
+        ended = next((i for i, token in enumerate(expected) if token in ends), None)
+        assert generation.tokens == expected[:ended]
+        assert generation.finished == (ended is not None)
+
+
+@pytest.mark.parametrize("arguments", [{"beams": 0}, {"alpha": -0.1}, {"rule": "best"}])
 def test_a_search_that_means_nothing_is_refused(arguments):
     with pytest.raises(UserError, match=next(iter(arguments))):
         BeamSearch(**arguments)

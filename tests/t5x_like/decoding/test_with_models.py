@@ -4,8 +4,11 @@ import jax
 import numpy as np
 import pytest
 
+from models.bart import BART
+from models.errors import ModelError
 from models.gpt import GPT2
 from models.t5 import T5_1_1
+from t5x_like.data.formats.prompts import DecoderPrompts, EncoderPrompts, bucket_length
 from t5x_like.decoding import BeamSearch, Greedy, Sampling, generate
 from t5x_like.decoding.generate import decoding_program
 from t5x_like.decoding.scoring import score
@@ -152,6 +155,42 @@ def test_beam_search_scores_are_likelihoods_over_the_penalty(t5):
     scores = score(model, params, inputs=prompts, targets=targets)
     for one, whole, target in zip(found, scores, targets, strict=True):
         assert one.score == pytest.approx(whole.total / ((5 + len(target)) / 6) ** 0.8, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_prompts_and_targets_may_be_as_long_as_the_model():
+    sizes = dict(vocab_size=50, embed_dim=8, num_heads=2, max_length=71)
+    bart = BART(mlp_dim=8, num_encoder_layers=1, num_decoder_layers=1, **sizes)
+    params = bart.init(jax.random.key(0))["params"]
+    (found,) = generate(bart, params, [[5] * 65], max_new_tokens=2, batch_size=1, eos_id=None)
+    assert len(found.tokens) == 2
+    (scored,) = score(bart, params, inputs=[[5] * 71], targets=[[3] * 71], batch_size=1)
+    assert len(scored.tokens) == 71
+    with pytest.raises(ModelError, match="72 tokens in a row, but the model's max_length is 71"):
+        generate(bart, params, [[5] * 72], max_new_tokens=2, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ("length", "longest", "padded"),
+    [(7, None, 8), (65, None, 128), (65, 71, 71), (65, 200, 128), (3, 5, 5), (72, 71, 72)],
+)
+def test_a_bucket_is_no_longer_than_the_model(length, longest, padded):
+    assert bucket_length(length, longest) == padded
+
+
+def test_no_side_of_a_batch_is_padded_beyond_the_models_length():
+    prompt, target = [5] * 65, [3] * 66
+    shapes = {
+        name: rows.shape
+        for layout in (EncoderPrompts(), DecoderPrompts(prefix=False))
+        for batch in (
+            layout.decoding_batch([prompt], max_length=71),
+            layout.scoring_batch([(prompt[:5], target)], max_length=71),
+        )
+        for name, rows in batch.items()
+        if rows.shape[1] > 8
+    }
+    assert set(shapes.values()) == {(1, 71)}
 
 
 def test_compilations_are_shared_by_prompts_of_a_bucket(gpt):
