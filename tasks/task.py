@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from tasks.errors import TaskError
-from tasks.forms import Form
+from tasks.forms import Form, WritesInputs
 from tasks.objectives import BoundObjective, Objective, VocabularySpecs
 from tasks.postprocessors import TEXT, Postprocessor
 from tasks.sources import Source
@@ -175,6 +175,12 @@ class Task(BaseTask):
     def source_is_local(self) -> bool:
         """Whether the cache can be built from what is on this machine."""
         return self.source.is_local
+
+    @property
+    def inputs_form(self) -> WritesInputs | None:
+        """How inputs are written of columns, where the text is inputs and targets as it is."""
+        known = self.learned is None and isinstance(self.form, WritesInputs)
+        return self.form if known else None  # type: ignore[return-value]
 
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
         """The text of every example, before it is tokenized."""

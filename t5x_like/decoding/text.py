@@ -70,6 +70,12 @@ class TextCodec:
             return list(self.targets.vocabulary.encode(text))
         return _encoded(text, self.inputs, self.input_length)
 
+    def prompt_length(self, text: str) -> int:
+        """Tokens of a prompt, the end token included, before it is cut to `input_length`."""
+        if self.inputs is None:
+            return len(self.encode(text))
+        return len(_encoded(text, self.inputs, None))
+
     def encode_target(self, text: str) -> list[int]:
         """A target's ids, with the end token where the task has one."""
         return _encoded(text, self.targets, None)
