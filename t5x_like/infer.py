@@ -237,8 +237,9 @@ class _Check:
             self._first_cut = self._first_cut or f"line {prompt.line} with {length:,} tokens"
             self._cut += 1
             length = codec.input_length
-        if room_after(self._model, length, codec.start_id) < 1:
-            raise UserError(f"{where}: {too_long(self._model, length)}")
+        room = room_after(self._model, length, codec.start_id)
+        if room < 1:
+            raise UserError(f"{where}: {too_long(self._model, room)}")
         self._seen += 1
         self._begun += prompt.text.lstrip().startswith(self._begin)
 

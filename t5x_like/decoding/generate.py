@@ -177,7 +177,7 @@ def generate(
     for number, prompt in enumerate(prompts, start=1):
         room = room_after(model, len(prompt), bos_id)
         if room < 1:
-            raise UserError(f"prompt {number} of {len(prompts)}: {too_long(model, len(prompt))}")
+            raise UserError(f"prompt {number} of {len(prompts)}: {too_long(model, room)}")
         limits.append(int(min(max_new_tokens, room)))
     if decoding_params is None:
         decoding_params = prepare(model, params)
@@ -224,11 +224,12 @@ def room_after(model: Decodes, prompt_length: int, bos_id: int | None) -> float:
     return model.max_length - taken + 1
 
 
-def too_long(model: Decodes, prompt_length: int) -> str:
-    """What is said of a prompt that leaves no room."""
+def too_long(model: Decodes, room: float) -> str:
+    """What is said of a prompt after which `room_after` is below 1."""
+    assert model.max_length is not None  # or there is room
     return (
-        f"it has {prompt_length:,} tokens, but the model's max_length is {model.max_length:,}: "
-        "shorten it."
+        f"it takes {model.max_length + 1 - int(room):,} positions, but the model's max_length is "
+        f"{model.max_length:,}: shorten it."
     )
 
 

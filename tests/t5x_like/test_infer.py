@@ -246,7 +246,9 @@ def test_a_prompt_too_long_for_the_model_is_named_before_anything_is_answered(in
     source, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
     # 32 positions: the start token and 31 more.
     source.write_text("\n".join(["ab", "a" * 31, "b" * 32]))
-    with pytest.raises(UserError, match=r"prompts.txt, line 3: it has 32 tokens, .* is 32: short"):
+    with pytest.raises(
+        UserError, match=r"prompts.txt, line 3: it takes 33 positions, .* is 32: short"
+    ):
         infer(input_path=str(source), output_path=str(out))
     assert not out.exists()
 
