@@ -171,9 +171,9 @@ class AnswerFile:
         if self.path == STANDARD:
             return
         place = files.location(self.path)
-        if not place.exists():
-            return
         try:
+            if not place.exists():
+                return
             with place.open("rb") as file:
                 yield from file
         except OSError as error:
