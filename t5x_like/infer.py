@@ -1,32 +1,38 @@
 """Inference: prompts from a file or standard input, JSON lines out, resumed where it stopped."""
 
-import contextlib
+import functools
 import itertools
 import json
-import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Any, Literal, TextIO
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import jax
 
 from t5x_like import checkpoints
 from t5x_like.decoding import Greedy, Strategy, TextCodec, generate_text, prepare, prompts_of
+from t5x_like.decoding.generate import room_after, too_long
+from t5x_like.decoding.prompt_files import (
+    STANDARD,
+    AnswerFile,
+    InputFormat,
+    Prompt,
+    PromptFile,
+    Record,
+)
+from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.host import command, compilation_cache
+from t5x_like.host.disk_space import DiskFull
 from t5x_like.host.progress import ProgressBar
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Decodes, Mixture, Task
+from t5x_like.protocols import Decodes, InputsForm, Mixture, Task
 
-InputFormat = Literal["text", "jsonl"]
-Record = dict[str, Any]
-
-STANDARD = "-"
 PREDICTIONS = "predictions"
 SCORES = "scores"
 BATCH_FORMAT = "batch_format"
+STEP = "checkpoint_step"
+_ADDED = (PREDICTIONS, SCORES, BATCH_FORMAT, STEP)
 # Batches decoded together: enough that prompts of like length meet, few enough that what is
 # lost with a killed process is little.
 BATCHES_AT_A_TIME = 8
@@ -52,21 +58,24 @@ def infer(
     """Generates for every prompt of a file, in order.
 
     Each line of the output is the prompt's own JSON object (of a text line,
-    `{"inputs": line}`) with `predictions` and `scores` added. If the output exists, the
-    prompts of its whole lines are not done again, and a last line that was cut is redone; what
-    is drawn at random does not depend on where a run was interrupted.
+    `{"inputs": line}`) with `predictions`, `scores`, `batch_format` and `checkpoint_step` added.
+    If the output exists, the prompts that its whole lines answer are not done again, and a last
+    line that was cut is redone; what is drawn at random does not depend on where a run was
+    interrupted. Of several processes the first alone reads and writes files, and tells the others
+    the prompts.
 
     Args:
       model: of the run.
       model_dir: the run, or one checkpoint directory below it.
       task: whose vocabularies the prompts are written in.
-      task_feature_lengths: prompts are trimmed to `inputs`.
+      task_feature_lengths: prompts are trimmed to `inputs`, which is said.
       partitioner: the mesh; data parallel over all devices when None.
       step: the checkpoint; None for the newest.
       input_path: a text file (a prompt a line) or JSON lines; `-` is standard input.
       output_path: JSON lines; `-` is standard output, which cannot be resumed.
       input_format: "text" or "jsonl"; None: by the name, `.jsonl` or `.json`, else text.
-      field: where a JSON line holds its prompt.
+      field: where a JSON line holds its prompt; of a line without it the task's form makes one,
+        of the columns that its inputs are made of.
       strategy: how tokens are chosen.
       max_new_tokens: longest answer; None for the length of `targets`.
       batch_size: prompts decoded together.
@@ -77,33 +86,35 @@ def infer(
 
     Raises:
       UserError: a file that cannot be read or resumed, a line that is not UTF-8 or not JSON,
-        a prompt that is missing or not text, no such checkpoint.
+        a prompt that is missing, not text or too long, no such checkpoint.
     """
+    for name, value in (("MAX_NEW_TOKENS", max_new_tokens), ("infer.batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}: it must be at least 1.")
+    if max_new_tokens is None:
+        max_new_tokens = task_feature_lengths["targets"]
     if input_format is None:
         is_json = input_path.endswith((".jsonl", ".json"))
         input_format = "jsonl" if is_json else "text"
     if input_format not in ("text", "jsonl"):
         raise UserError(f"input_format is {input_format!r}: give 'text' or 'jsonl'.")
-    if input_path != STANDARD:
-        # A fault in the last line should show now and not after hours.
-        total = sum(1 for _ in _records_at(input_path, input_format, field))
-    else:
-        total = None
-    done = 0 if output_path == STANDARD else resume(Path(output_path))
-    if total is not None:
-        _check_length(total, input_path, output_path, done)
-    compilation_cache.enable()
-    partitioner = partitioner or Partitioner()
     prompts_of(model)  # refuses a model that writes no text
     codec = TextCodec.for_task(task, model, task_feature_lengths)
-    params, _ = checkpoints.load_params(model_dir, model, partitioner, step)
+    prompts = PromptFile(input_path, input_format, field, _form(task))
+    answers = AnswerFile(output_path)
+    check = _Check(prompts, codec, model)
+    total, done = _of_first(lambda: _begun(prompts, answers, check))
+    compilation_cache.enable()
+    partitioner = partitioner or Partitioner()
+    params, step = checkpoints.load_params(model_dir, model, partitioner, step)
 
-    records = _records_at(input_path, input_format, field)
-    _check_same_prompt(records, Path(output_path), done, field, input_path)
+    primary = _is_first()
+    left = iter(prompts)  # the first process's alone is read
+    _of_first(lambda: _skip_answered(left, answers, done, prompts, step))
+    _of_first(answers.open)
     # Whoever types wants an answer to each line.
     interactive = input_path == STANDARD and sys.stdin.isatty()
     at_a_time = 1 if interactive else batch_size * BATCHES_AT_A_TIME
-    primary = jax.process_index() == 0
     # Results on the same terminal show the progress themselves.
     visible = output_path == STANDARD and sys.stdout.isatty()
     bar = ProgressBar(
@@ -113,40 +124,55 @@ def infer(
         stream=sys.stderr,
         shown=primary and not interactive and not visible,
     )
+
+    def chunk() -> list[tuple[Record, str]]:
+        taken = list(itertools.islice(left, at_a_time))
+        if total is None:
+            for prompt in taken:
+                check(prompt)
+        return [(prompt.record, prompt.text) for prompt in taken]
+
     first = done
-    with bar, partitioner.activate(), _opened(output_path, primary) as out:
+    with bar, partitioner.activate():
         decoding_params = prepare(model, params)
-        while chunk := list(itertools.islice(records, at_a_time)):
-            found = generate_text(
-                model,
-                params,
-                codec,
-                [record[field] for record in chunk],
-                max_new_tokens=max_new_tokens or task_feature_lengths["targets"],
-                strategy=strategy,
-                batch_size=batch_size,
-                seed=seed,
-                first_row=first,
-                decoding_params=decoding_params,
-                progress=bar.add,
-            )
-            for record, one in zip(chunk, found, strict=True):
-                line = {
-                    **record,
-                    PREDICTIONS: one.text,
-                    SCORES: one.score,
-                    BATCH_FORMAT: model.batch_format,
-                }
-                out.write(json.dumps(line, ensure_ascii=False) + "\n")
-            out.flush()
-            first += len(chunk)
+        try:
+            while records := _of_first(chunk):
+                found = generate_text(
+                    model,
+                    params,
+                    codec,
+                    [text for _, text in records],
+                    max_new_tokens=max_new_tokens,
+                    strategy=strategy,
+                    batch_size=batch_size,
+                    seed=seed,
+                    first_row=first,
+                    decoding_params=decoding_params,
+                    progress=bar.add,
+                )
+                lines = [
+                    {
+                        **record,
+                        PREDICTIONS: one.text,
+                        SCORES: one.score,
+                        BATCH_FORMAT: model.batch_format,
+                        STEP: step,
+                    }
+                    for (record, _), one in zip(records, found, strict=True)
+                ]
+                _of_first(functools.partial(answers.append, lines))
+                first += len(lines)
+        finally:
+            answers.close()
+    if primary and total is None:
+        check.say()
     return first - done
 
 
 def read_records(
     lines: Iterable[bytes], name: str, input_format: InputFormat, field: str
 ) -> Iterator[Record]:
-    """One object a prompt; empty lines of JSON lines are skipped, of text are empty prompts.
+    """One object a prompt; see `PromptFile.of`.
 
     Args:
       lines: as a binary file gives them.
@@ -157,111 +183,149 @@ def read_records(
     Raises:
       UserError: names the line, and what is wrong with it.
     """
-    for number, raw in enumerate(lines, start=1):
+    return (prompt.record for prompt in PromptFile(name, input_format, field).of(lines))
+
+
+def _of_first(make: Callable[[], Any]) -> Any:
+    """What the first process makes, in all of them, and its error in place of that; a collective.
+
+    Processes need not share a file system or standard input.
+    """
+    found: dict[str, Any] = {}
+    failure = None
+    if _is_first():
         try:
-            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{name}, line {number}: byte {error.start + 1} is not UTF-8; "
-                "convert the file to UTF-8."
-            ) from error
-        if input_format == "text":
-            yield {field: line}
-        elif line.strip():
-            yield _parsed(line, f"{name}, line {number}", field)
+            found = {"value": make()}
+        except (UserError, DiskFull) as error:
+            failure, found = error, {"error": str(error)}
+    found = gather_json(found)[0]
+    if failure is not None:
+        raise failure
+    if "error" in found:
+        raise UserError(found["error"])
+    return found["value"]
 
 
-def _parsed(line: str, where: str, field: str) -> Record:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error.msg} at column {error.colno}).") from error
-    if not isinstance(record, dict):
-        raise UserError(f"{where}: found {type(record).__name__}; a line is a JSON object.")
-    if field not in record:
-        raise UserError(
-            f"{where}: no field {field!r}; it has {sorted(record)}. Name the prompt's with "
-            "infer.field."
-        )
-    if not isinstance(record[field], str):
-        raise UserError(
-            f"{where}: the field {field!r} is {type(record[field]).__name__}; a prompt is text."
-        )
-    try:
-        json.dumps(record, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UserError(f"{where}: an escape is half of a surrogate pair, not text.") from error
-    return record
+def _is_first() -> bool:
+    return jax.process_index() == 0
 
 
-def resume(path: Path) -> int:
-    """How many whole lines an output has; what follows the last of them is cut off."""
-    if not path.exists():
-        return 0
-    with path.open("r+b") as file:
-        lines, end = 0, 0
-        for raw in file:
-            if raw.endswith(b"\n"):
-                lines, end = lines + 1, end + len(raw)
-        file.truncate(end)
-    return lines
+def _form(task: Task | Mixture) -> InputsForm | None:
+    """How the inputs of a task are written; None of a mixture's, which differ."""
+    if len(task.tasks) > 1:
+        return None
+    return getattr(task.tasks[0][0], "inputs_form", None)
 
 
-def _records_at(path: str, input_format: InputFormat, field: str) -> Iterator[Record]:
-    if path == STANDARD:
-        yield from read_records(sys.stdin.buffer, "standard input", input_format, field)
-        return
-    try:
-        with open(path, "rb") as file:
-            yield from read_records(file, path, input_format, field)
-    except OSError as error:
-        raise UserError(f"input_path '{path}' cannot be read: {error.strerror}.") from error
+class _Check:
+    """Looks at every prompt before it is answered, and says at the end what was noticed.
+
+    Called with a prompt; raises a `UserError` that names the line of one too long for the model.
+    """
+
+    def __init__(self, prompts: PromptFile, codec: TextCodec, model: Decodes) -> None:
+        self._prompts, self._codec, self._model = prompts, codec, model
+        self._begin = prompts.form.inputs_begin.strip() if prompts.form else ""
+        self._seen = self._begun = self._cut = 0
+        self._first_cut = ""
+
+    def __call__(self, prompt: Prompt) -> None:
+        """Looks at one."""
+        codec, where = self._codec, f"{self._prompts.name}, line {prompt.line}"
+        length = codec.prompt_length(prompt.text)
+        if codec.input_length is not None and length > codec.input_length:
+            self._first_cut = self._first_cut or f"line {prompt.line} with {length:,} tokens"
+            self._cut += 1
+            length = codec.input_length
+        room = room_after(self._model, length, codec.start_id)
+        if room < 1:
+            raise UserError(f"{where}: {too_long(self._model, room)}")
+        self._seen += 1
+        self._begun += prompt.text.lstrip().startswith(self._begin)
+
+    def say(self) -> None:
+        """Warns of prompts that are cut, and of prompts that are not written as in training."""
+        if self._cut:
+            _warn(
+                f"{self._cut:,} of {self._seen:,} prompts lose their end: they are longer than the "
+                f"{self._codec.input_length:,} tokens of TASK_FEATURE_LENGTHS['inputs'], the first "
+                f"of them {self._first_cut}."
+            )
+        form = self._prompts.form
+        if form is not None and self._seen and not self._begun:
+            columns = ", ".join(form.input_columns)
+            _warn(
+                f"no prompt begins with '{self._begin}', as the task's inputs do: write them so, "
+                f"or give JSON lines with the columns {columns}, of which the task makes them."
+            )
 
 
-def _check_same_prompt(
-    records: Iterator[Record], output: Path, done: int, field: str, input_path: str
-) -> None:
-    """Moves `records` past what is done, and compares the last of it with the output.
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def _begun(prompts: PromptFile, answers: AnswerFile, check: _Check) -> tuple[int | None, int]:
+    """How many prompts there are, unknown of standard input, and how many have an answer.
 
     Raises:
-      UserError: the output was made from another input.
+      UserError: a fault in any prompt, which should show now and not after hours.
     """
-    if not done:
-        return
-    skipped = list(itertools.islice(records, done))
-    _check_length(len(skipped), input_path, str(output), done)
-    with output.open("rb") as file:
-        *_, raw = file
-    try:
-        written = json.loads(raw)[field]
-    except (ValueError, KeyError, TypeError):
-        written = None
-    if written != skipped[-1][field]:
+    total = None
+    if prompts.path != STANDARD:
+        total = 0
+        for prompt in prompts:
+            check(prompt)
+            total += 1
+    done = answers.written()
+    if total is not None:
+        _check_count(total, prompts, answers, done)
+        check.say()
+    return total, done
+
+
+def _skip_answered(
+    left: Iterator[Prompt], answers: AnswerFile, done: int, prompts: PromptFile, step: int
+) -> None:
+    """Moves `left` past the prompts that have an answer, each compared with its line.
+
+    Raises:
+      UserError: a line answers another prompt, or one of this input from another checkpoint.
+    """
+    wrong = None
+    for number, line in enumerate(itertools.islice(answers.records(), done), start=1):
+        prompt = next(left, None)
+        if prompt is None:
+            _check_count(number - 1, prompts, answers, done)
+            return
+        if wrong is None and not _answers(line, prompt.record):
+            wrong = number
+        earlier = (line or {}).get(STEP, step)
+        if wrong is None and earlier != step:
+            raise UserError(
+                f"line {number} of '{answers.path}' is of the checkpoint of step {earlier}, and "
+                f"this is step {step}: give infer.step={earlier}, or another output_path."
+            )
+    if wrong is not None:
         raise UserError(
-            f"line {done} of '{output}' is not the answer to prompt {done} of '{input_path}': "
-            "it was made from another input; give another output_path or delete it."
+            f"line {wrong} of '{answers.path}' is not the answer to prompt {wrong} of "
+            f"'{prompts.path}': it was made from another input; give another output_path or "
+            "delete it."
         )
 
 
-def _check_length(prompts: int, input_path: str, output_path: str, done: int) -> None:
-    if done > prompts:
+def _answers(line: Mapping[str, Any] | None, record: Record) -> bool:
+    """Whether a line of the output is the answer to a prompt."""
+    asked = {name: value for name, value in record.items() if name not in _ADDED}
+    found = {name: line[name] for name in asked if line is not None and name in line}
+    return json.dumps(found, sort_keys=True) == json.dumps(asked, sort_keys=True)
+
+
+def _check_count(total: int, prompts: PromptFile, answers: AnswerFile, done: int) -> None:
+    if done > total:
         raise UserError(
-            f"'{output_path}' already has {done} lines, but '{input_path}' has {prompts} prompts: "
-            "it was made from another input; give another output_path or delete it."
+            f"'{answers.path}' already has {done} lines, but '{prompts.path}' has {total} "
+            "prompts: it was made from another input; give another output_path or delete it."
         )
-
-
-def _opened(path: str, primary: bool) -> AbstractContextManager[TextIO]:
-    """Where lines are appended; only the first process writes."""
-    if not primary:
-        return open(os.devnull, "w", encoding="utf-8")
-    if path == STANDARD:
-        return contextlib.nullcontext(sys.stdout)
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return open(path, "a", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"output_path '{path}' cannot be written: {error.strerror}.") from error
 
 
 if __name__ == "__main__":

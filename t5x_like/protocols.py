@@ -312,6 +312,26 @@ class Feature(Protocol):
     add_eos: bool
 
 
+class InputsForm(Protocol):
+    """How a task's inputs are written of a row's columns.
+
+    Attributes:
+      input_columns: names of the columns.
+      inputs_begin: what every input begins with; "" where that is a column's text.
+    """
+
+    @property
+    def input_columns(self) -> Sequence[str]:
+        """See above."""
+
+    @property
+    def inputs_begin(self) -> str:
+        """See above."""
+
+    def inputs_of(self, row: Mapping[str, Any]) -> str:
+        """The inputs of a row with these columns."""
+
+
 class Task(Protocol):
     """What is learned from; `tasks` declares them, free of TensorFlow until asked.
 
@@ -322,7 +342,8 @@ class Task(Protocol):
       output_features: what a model is given, after the objective.
       metric_fns: `(targets, predictions) -> {name: value}`.
 
-    A task whose objective has `positioned` has the same, known without vocabularies.
+    A task whose objective has `positioned` has the same, known without vocabularies. One whose
+    inputs are written of columns has `inputs_form`, an `InputsForm` or None.
     """
 
     name: str

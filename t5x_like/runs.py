@@ -9,17 +9,18 @@ run.attention(["That is good."])
 """
 
 import functools
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from t5x_like import anomalies, checkpoints, config, interpretability
 from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strategy
-from t5x_like.decoding.scoring import score_text
+from t5x_like.decoding.scoring import Score, score_text
 from t5x_like.errors import UserError
 from t5x_like.host import files
-from t5x_like.interpretability.reading import read
+from t5x_like.interpretability.reading import as_text, read
 from t5x_like.protocols import Decodes, Mixture, Model, Params, Predicts, Task
 from t5x_like.training import metrics_log
 
@@ -150,12 +151,15 @@ class Run:
           batch_size: texts decoded together.
           seed: of what is drawn.
         """
+        self._say_what_is_cut(texts)
+        if max_new_tokens is None:
+            max_new_tokens = self.task_feature_lengths["targets"]
         found = generate_text(
             cast(Decodes, self.model),
             self.params,
             self.codec,
             texts,
-            max_new_tokens=max_new_tokens or self.task_feature_lengths["targets"],
+            max_new_tokens=max_new_tokens,
             strategy=strategy or sampling_strategy(temperature, top_k, top_p),
             batch_size=batch_size,
             seed=seed,
@@ -163,18 +167,81 @@ class Run:
         return [one.text for one in found]
 
     def score(
-        self, *, targets: Sequence[str], inputs: Sequence[str] | None = None, batch_size: int = 8
+        self,
+        *,
+        targets: Sequence[str],
+        inputs: Sequence[str] | None = None,
+        end_token: bool | None = None,
+        batch_size: int = 8,
     ) -> np.ndarray:
-        """The natural-log likelihood of each target given its input, float64 `[len(targets)]`."""
-        found: list[Any] = score_text(
+        """The natural-log likelihood of each target given its input, float64 `[len(targets)]`.
+
+        Args:
+          targets: texts to be scored.
+          inputs: inputs of the task; None for a task without.
+          end_token: whether the end of a target counts as one of its tokens; None: where the task's
+            targets end with a token, as they do unless it says `add_eos = False`.
+          batch_size: texts scored together.
+        """
+        found = self._scores(targets, inputs, end_token, batch_size)
+        return np.array([one.total for one in found])
+
+    def token_scores(
+        self,
+        *,
+        targets: Sequence[str],
+        inputs: Sequence[str] | None = None,
+        end_token: bool | None = None,
+        batch_size: int = 8,
+    ) -> list["pd.DataFrame"]:
+        """What `score` sums up: for each target a row for each token.
+
+        The columns are `token`, its text, and `log_likelihood`, natural, given those before it. The
+        end token, where it counts, is the last row. The arguments are those of `score`.
+        """
+        import pandas as pd
+
+        found = self._scores(targets, inputs, end_token, batch_size)
+        ids = [self.codec.encode_target(text, end_token) for text in targets]
+        return [
+            pd.DataFrame(
+                {"token": as_text(self.codec, "decoder", tokens), "log_likelihood": one.tokens}
+            )
+            for tokens, one in zip(ids, found, strict=True)
+        ]
+
+    def _scores(
+        self,
+        targets: Sequence[str],
+        inputs: Sequence[str] | None,
+        end_token: bool | None,
+        batch_size: int,
+    ) -> list[Score]:
+        if inputs is not None:
+            self._say_what_is_cut(inputs)
+        return score_text(
             cast(Decodes, self.model),
             self.params,
             self.codec,
             targets=targets,
             inputs=inputs,
+            end_token=end_token,
             batch_size=batch_size,
         )
-        return np.array([one.total for one in found])
+
+    def _say_what_is_cut(self, texts: Sequence[str]) -> None:
+        """Warns of inputs that are longer than the task's: they lose their end."""
+        longest = self.codec.input_length
+        if longest is None:
+            return
+        lengths = [self.codec.prompt_length(text) for text in texts]
+        cut = [length for length in lengths if length > longest]
+        if cut:
+            warnings.warn(
+                f"{len(cut)} of {len(lengths)} texts lose their end: the longest has {max(cut):,} "
+                f"tokens, and TASK_FEATURE_LENGTHS['inputs'] is {longest:,}.",
+                stacklevel=3,
+            )
 
     def predict(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """What the model's heads give for each text, by name, the texts first.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from tasks.errors import TaskError
-from tasks.forms import Form
+from tasks.forms import Form, WritesInputs
 from tasks.objectives import BoundObjective, Objective, VocabularySpecs
 from tasks.postprocessors import TEXT, Postprocessor
 from tasks.sources import Source
@@ -188,6 +188,12 @@ class Task(BaseTask):
         if self.special_tokens is not None:
             return self.special_tokens
         return "text" if getattr(self.source, "is_users_own", False) else "ids"
+
+    @property
+    def inputs_form(self) -> WritesInputs | None:
+        """How inputs are written of columns, where the text is inputs and targets as it is."""
+        known = self.learned is None and isinstance(self.form, WritesInputs)
+        return self.form if known else None  # type: ignore[return-value]
 
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
         """The text of every example, before it is tokenized."""

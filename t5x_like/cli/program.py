@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from t5x_like.cli import caching, child_process
+from t5x_like.cli import caching, child_process, notebook
 from t5x_like.cli import scaling as scaling_commands
 from t5x_like.cli.arguments import (
     OneLineParser,
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = _parse_arguments(arguments)
         own_packages.check()
-        with preemption.end_on_signal():
+        with preemption.end_on_signal(), notebook.one_stream(arguments):
             options.run(options)
             sys.stdout.flush()
         return EXIT_DONE

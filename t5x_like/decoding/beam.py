@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from t5x_like.decoding.prefill import Start
-from t5x_like.decoding.strategies import Decoded, EndIds, Step, ends, listed
+from t5x_like.decoding.strategies import Decoded, EndIds, Greedy, Step, ends, listed
 from t5x_like.errors import UserError
 
 Array = Any
@@ -72,8 +72,22 @@ class BeamSearch:
         max_new_tokens: int,
         eos_id: EndIds,
     ) -> Decoded:
-        """See `Strategy`; nothing is drawn, so `keys_b` is not used."""
-        del keys_b
+        """See `Strategy`; nothing is drawn.
+
+        One beam is greedy decoding: it ends where the end token is the likeliest, and not where
+        that would be the second of two candidates.
+        """
+        if self.beams == 1:
+            found = Greedy().decode(
+                step,
+                start,
+                keys_b=keys_b,
+                limits_b=limits_b,
+                max_new_tokens=max_new_tokens,
+                eos_id=eos_id,
+            )
+            penalty_b = length_penalty(found.lengths_b, self.alpha)
+            return found._replace(scores_b=found.scores_b / penalty_b)
         tokens_bkn, scores_bk, lengths_bk = self.search(
             step, start, limits_b=limits_b, max_new_tokens=max_new_tokens, eos_id=eos_id
         )

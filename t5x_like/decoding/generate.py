@@ -5,6 +5,7 @@ Shapes: `b` rows, `n` new tokens at most.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -172,10 +173,12 @@ def generate(
             "both must be at least 1"
         )
     layout = prompts_of(model)
-    limits = [
-        _limit(model, layout.decoder_length(len(prompt) + (bos_id is not None)), max_new_tokens)
-        for prompt in prompts
-    ]
+    limits = []
+    for number, prompt in enumerate(prompts, start=1):
+        room = room_after(model, len(prompt), bos_id)
+        if room < 1:
+            raise UserError(f"prompt {number} of {len(prompts)}: {too_long(model, room)}")
+        limits.append(int(min(max_new_tokens, room)))
     if decoding_params is None:
         decoding_params = prepare(model, params)
     order = sorted(range(len(prompts)), key=lambda i: (bucket_length(len(prompts[i])), i))
@@ -211,16 +214,24 @@ def generate(
     return generations
 
 
-def _limit(model: Decodes, prompt_length: int, max_new_tokens: int) -> int:
-    """How many tokens may follow a prompt; the last of them is never read."""
+def room_after(model: Decodes, prompt_length: int, bos_id: int | None) -> float:
+    """How many tokens may follow a prompt, `bos_id` not counted; the last of them is never read.
+
+    None may where it is 0 or less: the prompt is longer than the model's rows.
+    """
     if model.max_length is None:
-        return max_new_tokens
-    if prompt_length > model.max_length:
-        raise UserError(
-            f"a prompt of {prompt_length} tokens, but the model's max_length is "
-            f"{model.max_length}: shorten it."
-        )
-    return min(max_new_tokens, model.max_length - prompt_length + 1)
+        return math.inf
+    taken = prompts_of(model).decoder_length(prompt_length + (bos_id is not None))
+    return model.max_length - taken + 1
+
+
+def too_long(model: Decodes, room: float) -> str:
+    """What is said of a prompt after which `room_after` is below 1."""
+    assert model.max_length is not None  # or there is room
+    return (
+        f"it takes {model.max_length + 1 - int(room):,} positions, but the model's max_length is "
+        f"{model.max_length:,}: shorten it."
+    )
 
 
 def _generations(decoded: Decoded, eos_id: EndIds) -> list[Generation]:

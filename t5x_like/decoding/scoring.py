@@ -118,13 +118,20 @@ def score_text(
     *,
     targets: Sequence[str],
     inputs: Sequence[str] | None = None,
+    end_token: bool | None = None,
     batch_size: int = 8,
 ) -> list[Score]:
-    """Log-likelihood of every target text, its end token included, given its input text."""
+    """Log-likelihood of every target text given its input text, as `score`.
+
+    `end_token` says whether each target ends with the end token, whose probability then counts:
+    always, never, or (None) where the task's targets do.
+    """
     return score(
         model,
         params,
-        targets=[codec.encode_target(text) for text in checked_texts(targets, "targets")],
+        targets=[
+            codec.encode_target(text, end_token) for text in checked_texts(targets, "targets")
+        ],
         inputs=None
         if inputs is None
         else [codec.encode(text) for text in checked_texts(inputs, "inputs")],

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from t5x_like.decoding.filters import LogitsFilter, Temperature, TopK, TopP
 from t5x_like.decoding.prefill import Start
+from t5x_like.errors import UserError
 
 Array = Any
 # (cache, tokens int32 [b]) -> (logits float32 [b, v], cache)
@@ -126,8 +127,20 @@ class Sampling:
 def sampling_strategy(
     temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Strategy:
-    """The usual three knobs as a strategy; a temperature of 0 is greedy."""
+    """The usual three knobs as a strategy; a temperature of 0 is greedy.
+
+    Raises:
+      UserError: a filter with a temperature of 0, at which nothing is drawn; a value that the
+        filters refuse.
+    """
     if temperature == 0:
+        for name, value in (("top_k", top_k), ("top_p", top_p)):
+            if value is not None:
+                raise UserError(
+                    f"{name} is {value}, but at temperature 0 nothing is drawn, and the likeliest "
+                    "token is taken: give a temperature too (TEMPERATURE), 1.0 for the model's "
+                    f"own probabilities, or leave out {name} ({name.upper()})."
+                )
         return Greedy()
     filters: list[LogitsFilter] = [] if temperature == 1 else [Temperature(temperature)]
     if top_k is not None:

@@ -76,9 +76,15 @@ class TextCodec:
             return list(self.targets.vocabulary.encode(text))
         return _encoded(text, self.inputs, self.input_length)
 
-    def encode_target(self, text: str) -> list[int]:
-        """A target's ids, with the end token where the task has one."""
-        return _encoded(text, self.targets, None)
+    def prompt_length(self, text: str) -> int:
+        """Tokens of a prompt, the end token included, before it is cut to `input_length`."""
+        if self.inputs is None:
+            return len(self.encode(text))
+        return len(_encoded(text, self.inputs, None))
+
+    def encode_target(self, text: str, end_token: bool | None = None) -> list[int]:
+        """A target's ids, with the end token, without it, or (None) as the task has it."""
+        return _encoded(text, self.targets, None, end_token)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Generated ids (without the end token) to text."""
@@ -96,10 +102,13 @@ def checked_texts(texts: Sequence[str], name: str) -> list[str]:
     return list(texts)
 
 
-def _encoded(text: str, feature: Feature, length: int | None) -> list[int]:
+def _encoded(
+    text: str, feature: Feature, length: int | None, end_token: bool | None = None
+) -> list[int]:
     """Ids trimmed so that the end token still fits."""
     ids = list(feature.vocabulary.encode(text))
-    end = [feature.vocabulary.eos_id] if feature.add_eos else []
+    ends = feature.add_eos if end_token is None else end_token
+    end = [feature.vocabulary.eos_id] if ends else []
     return ids[: None if length is None else max(0, length - len(end))] + end
 
 

@@ -117,5 +117,6 @@ def _evaluate_task(
         limit=limit,
         seed=seed,
     )
-    values |= task_metrics(task, examples, predictions)
+    for name, value in task_metrics(task, examples, predictions).items():
+        values[f"task_{name}" if name in values else name] = value
     return TaskResult(task.name, values, predictions)

@@ -16,8 +16,10 @@ from t5x_like.errors import UserError
 from t5x_like.interpretability.reading import as_text, read
 from t5x_like.protocols import Batch, Model, Params, ShowsAttention
 
+_SHOWN = 24  # characters of the tokens in a repr
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class AttentionMaps:
     """The attention weights of all heads over one text; those of each query sum to 1.
 
@@ -34,6 +36,20 @@ class AttentionMaps:
     encoder_tokens: list[str] | None = None
     encoder: np.ndarray | None = None
     cross: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        """Shapes, and the first tokens: a notebook prints what a cell ends with."""
+        shown = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                shown.append(f"{field.name} {list(value.shape)}")
+            elif value is not None:
+                text = repr("".join(value))
+                shown.append(
+                    f"{len(value)} {field.name} {text[:_SHOWN]}{'…' * (len(text) > _SHOWN)}"
+                )
+        return f"AttentionMaps({', '.join(shown)})"
 
 
 def attention_maps(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SIDES = ("encoder", "decoder")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Routing:
     """The experts to which routers sent the tokens of some texts, padding left out.
 
@@ -33,6 +33,9 @@ class Routing:
 
     tokens: "pd.DataFrame"
     num_experts: int
+
+    def __repr__(self) -> str:
+        return f"Routing({len(self.tokens):,} choices among {self.num_experts} experts)"
 
     @property
     def loads(self) -> "pd.DataFrame":

@@ -4,9 +4,9 @@ A form is a frozen dataclass, called with one row: `{column: value}` to `{featur
 runs before the cache is written, in plain Python.
 """
 
-from tasks.forms.form import Form, PlainText, text_of
+from tasks.forms.form import Form, PlainText, WritesInputs, text_of
 from tasks.forms.similarity import Similarity
 from tasks.forms.squad import Squad
 from tasks.forms.template import Template
 
-__all__ = ["Form", "PlainText", "Similarity", "Squad", "Template", "text_of"]
+__all__ = ["Form", "PlainText", "Similarity", "Squad", "Template", "WritesInputs", "text_of"]

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,6 +26,26 @@ class Form(Protocol):
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The texts of a row, `{feature: text}`, with the values that are kept.
+
+        Raises:
+          TaskError: the form has no text for a value.
+        """
+
+
+@runtime_checkable
+class WritesInputs(Form, Protocol):
+    """A form whose inputs can be written without what is to be found: the targets."""
+
+    @property
+    def input_columns(self) -> tuple[str, ...]:
+        """The columns that the inputs are made of."""
+
+    @property
+    def inputs_begin(self) -> str:
+        """What every input begins with; "" where that is a column's text."""
+
+    def inputs_of(self, row: Mapping[str, Any]) -> str:
+        """The inputs of a row that has the input columns.
 
         Raises:
           TaskError: the form has no text for a value.

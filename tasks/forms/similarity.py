@@ -35,9 +35,23 @@ class Similarity:
         """The sentences and the score."""
         return (self.first, self.second, self.score)
 
+    @property
+    def input_columns(self) -> tuple[str, ...]:
+        """The sentences."""
+        return (self.first, self.second)
+
+    @property
+    def inputs_begin(self) -> str:
+        """`stsb sentence1: `."""
+        return f"{self.prefix} sentence1: "
+
+    def inputs_of(self, row: Mapping[str, Any]) -> str:
+        """`stsb sentence1: … sentence2: …`."""
+        first, second = text_of(row[self.first]), text_of(row[self.second])
+        return f"{self.inputs_begin}{first} sentence2: {second}"
+
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs `stsb sentence1: … sentence2: …`, and the number as targets."""
-        first, second = text_of(row[self.first]), text_of(row[self.second])
         try:
             score = float(text_of(row[self.score]))
         except ValueError:
@@ -45,7 +59,7 @@ class Similarity:
                 f"column '{self.score}' is '{text_of(row[self.score])}': a number is needed."
             ) from None
         return {
-            "inputs": f"{self.prefix} sentence1: {first} sentence2: {second}",
+            "inputs": self.inputs_of(row),
             # `round` rounds halves to even, as TensorFlow does in T5's own code.
             "targets": f"{round(score * 5) / 5:.1f}",
         }

@@ -37,13 +37,27 @@ class Squad:
         """The question, the paragraph and the answers."""
         return (self.question, self.context, self.answers)
 
+    @property
+    def input_columns(self) -> tuple[str, ...]:
+        """The question and the paragraph."""
+        return (self.question, self.context)
+
+    @property
+    def inputs_begin(self) -> str:
+        """`question: `."""
+        return "question: "
+
+    def inputs_of(self, row: Mapping[str, Any]) -> str:
+        """`question: … context: …`."""
+        question = pad_punctuation(text_of(row[self.question]))
+        context = pad_punctuation(text_of(row[self.context]))
+        return _SPACE.sub(" ", f"{self.inputs_begin}{question} context: {context}")
+
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Inputs, targets and `answers`; a question without an answer has empty targets."""
         answers = [pad_punctuation(text_of(answer)) for answer in row[self.answers]]
-        question = pad_punctuation(text_of(row[self.question]))
-        context = pad_punctuation(text_of(row[self.context]))
         return {
-            "inputs": _SPACE.sub(" ", f"question: {question} context: {context}"),
+            "inputs": self.inputs_of(row),
             "targets": answers[0] if answers else "",
             "answers": answers,
         }

@@ -49,15 +49,26 @@ class Template:
         Raises:
           TaskError: a brace is not closed.
         """
-        names: dict[str, None] = {}
-        for template in (self.inputs, self.targets):
-            try:
-                names.update((name, None) for _, name, _, _ in _parse(template) if name)
-            except ValueError as error:
-                raise TaskError(
-                    f"template '{template}': {error}; double a literal brace."
-                ) from None
-        return tuple(names)
+        return tuple(dict.fromkeys([*self.input_columns, *_columns_of(self.targets)]))
+
+    @property
+    def input_columns(self) -> tuple[str, ...]:
+        """The columns of the inputs' template, in order."""
+        return _columns_of(self.inputs)
+
+    @property
+    def inputs_begin(self) -> str:
+        """The text before the first column of the inputs."""
+        begin = ""
+        for literal, name, _, _ in _parse(self.inputs):
+            begin += literal
+            if name is not None:
+                break
+        return begin
+
+    def inputs_of(self, row: Mapping[str, Any]) -> str:
+        """The inputs' template, filled in."""
+        return fill(self.inputs, {name: self._word(name, row[name]) for name in self.input_columns})
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Both templates, filled in, as `{"inputs": text, "targets": text}`."""
@@ -75,6 +86,13 @@ class Template:
                 f"Template.words has {', '.join(self.words[column])}."
             )
         return known[text]
+
+
+def _columns_of(template: str) -> tuple[str, ...]:
+    try:
+        return tuple(dict.fromkeys(name for _, name, _, _ in _parse(template) if name))
+    except ValueError as error:
+        raise TaskError(f"template '{template}': {error}; double a literal brace.") from None
 
 
 def _parse(template: str) -> Any:

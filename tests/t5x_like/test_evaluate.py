@@ -245,6 +245,19 @@ def test_a_second_evaluation_replaces_the_first(model, run_dir, config, tmp_path
     ]
 
 
+def test_a_metric_of_the_task_takes_no_metric_of_the_models_place(model, config):
+    def loss(targets, predictions):
+        return {"loss": 25.0, "bleu": 50.0}
+
+    (plain,) = evaluation.evaluate_params(
+        model, params_of(model, 3), config, generate_predictions=False
+    )
+    named = dataclasses.replace(config, task=dataclasses.replace(config.task, metric_fns=(loss,)))
+    (result,) = evaluation.evaluate_params(model, params_of(model, 3), named)
+    assert result.values["loss"] == plain.values["loss"] != 25
+    assert (result.values["task_loss"], result.values["bleu"]) == (25, 50)
+
+
 @pytest.mark.parametrize("batch_size", [1, 8])
 def test_a_limit_is_of_the_same_rows_for_every_batch_size(model, config, batch_size):
     # Three of seven: the middles of thirds.

@@ -175,6 +175,155 @@ def test_standard_input_shorter_than_the_output_is_refused(infer, tmp_path, monk
         infer(output_path=str(out))
 
 
+def test_each_line_is_compared_with_its_prompt(infer, tmp_path):
+    source, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    asked = [{"inputs": text, "id": number} for number, text in enumerate(["ab", "cd", "ef"])]
+    source.write_text("".join(json.dumps(one) + "\n" for one in asked))
+    asked[1]["id"] = 7  # the last line agrees
+    out.write_text("".join(json.dumps({**one, "predictions": ""}) + "\n" for one in asked))
+    with pytest.raises(UserError, match=r"line 2 of .* is not the answer to prompt 2"):
+        infer(input_path=str(source), output_path=str(out))
+
+
+def test_answers_of_another_checkpoint_are_not_continued(infer, tmp_path):
+    source, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
+    source.write_text("ab\ncd\n")
+    infer(input_path=str(source), output_path=str(out))
+    first, _ = lines_of(out)
+    assert first["checkpoint_step"] == 7
+    out.write_text(json.dumps({**first, "checkpoint_step": 3}) + "\n")
+    with pytest.raises(UserError, match=r"step 3, and this is step 7: give infer.step=3"):
+        infer(input_path=str(source), output_path=str(out))
+
+
+def test_processes_without_a_shared_file_system_agree(infer, tmp_path, monkeypatch):
+    """What the first process told is told again to one that has neither input nor output."""
+    source, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
+    source.write_text("\n".join(TEXTS))
+    told = []
+    monkeypatch.setattr(inference, "gather_json", lambda value: told.append(value) or [value])
+    prompts = []
+    decode = inference.generate_text
+    monkeypatch.setattr(
+        inference,
+        "generate_text",
+        lambda *args, **kwargs: prompts.append(args[3]) or decode(*args, **kwargs),
+    )
+    assert infer(input_path=str(source), output_path=str(out)) == len(TEXTS)
+    first, prompts = prompts, []
+    replayed = iter(told)
+    monkeypatch.setattr(inference, "gather_json", lambda value: [next(replayed)])
+    monkeypatch.setattr(inference, "_is_first", lambda: False)
+    nowhere = str(tmp_path / "nowhere")
+    assert infer(input_path=nowhere, output_path=nowhere) == len(TEXTS)
+    assert prompts == first
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_an_error_of_the_first_process_is_all_processes(infer, monkeypatch):
+    monkeypatch.setattr(inference, "_is_first", lambda: False)
+    monkeypatch.setattr(inference, "gather_json", lambda value: [{"error": "line 3: not JSON"}])
+    with pytest.raises(UserError, match="line 3: not JSON"):
+        infer(input_path="a.jsonl")
+
+
+def test_a_remote_output_is_refused_without_its_packages(infer, tmp_path, monkeypatch):
+    monkeypatch.setattr("t5x_like.host.files._installed", lambda module: False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.txt").write_text("ab\n")
+    with pytest.raises(UserError, match=r"'gs://bucket/out.jsonl' needs"):
+        infer(input_path="prompts.txt", output_path="gs://bucket/out.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["prompts.txt"]
+
+
+@pytest.mark.parametrize("name", ["max_new_tokens", "batch_size"])
+def test_nothing_to_do_is_refused(infer, name):
+    with pytest.raises(UserError, match=r"is 0: it must be at least 1"):
+        infer(**{name: 0})
+
+
+def test_a_prompt_too_long_for_the_model_is_named_before_anything_is_answered(infer, tmp_path):
+    source, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
+    # 32 positions: the start token and 31 more.
+    source.write_text("\n".join(["ab", "a" * 31, "b" * 32]))
+    with pytest.raises(
+        UserError, match=r"prompts.txt, line 3: it takes 33 positions, .* is 32: short"
+    ):
+        infer(input_path=str(source), output_path=str(out))
+    assert not out.exists()
+
+
+@dataclasses.dataclass
+class Asking:
+    """`ask: Q` is answered."""
+
+    name: str = "asking"
+    output_features: dict = dataclasses.field(
+        default_factory=lambda: {"inputs": Feature(), "targets": Feature()}
+    )
+    input_columns = ("q",)
+    inputs_begin = "ask"
+
+    @property
+    def tasks(self):
+        return ((self, 1.0),)
+
+    @property
+    def inputs_form(self):
+        return self
+
+    def inputs_of(self, row):
+        return f"ask{row['q']}"
+
+
+ASKING = {"task": Asking(), "task_feature_lengths": {"inputs": 8, "targets": 6}}
+
+
+def test_columns_become_prompts_by_the_tasks_form(infer, tmp_path, capsys):
+    source, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"q": "b"}\n{"inputs": "askc", "q": "d"}\n')
+    infer(input_path=str(source), output_path=str(out), **ASKING)
+    assert [line["inputs"] for line in lines_of(out)] == ["askb", "askc"]
+    assert "warning" not in capsys.readouterr().err
+    source.write_text('{"r": "b"}\n')
+    with pytest.raises(UserError, match=r"line 1: no field 'inputs'; .* or give the columns q"):
+        infer(input_path=str(source), **ASKING)
+
+
+def test_prompts_that_are_not_written_as_in_training_are_said(infer, tmp_path, capsys):
+    source, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
+    source.write_text("b\nc\n")
+    infer(input_path=str(source), output_path=str(out), **ASKING)
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("warning")]
+    assert "no prompt begins with 'ask'" in line and "the columns q" in line
+
+
+def test_prompts_that_are_cut_are_said(infer, tmp_path, capsys):
+    source = tmp_path / "prompts.txt"
+    # Of 8 tokens the end token is one.
+    source.write_text("ask\naskbcde\naskbcdef\naskbcdefg\n")
+    infer(input_path=str(source), output_path=str(tmp_path / "out.jsonl"), **ASKING)
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("warning")]
+    assert line.startswith("warning: 2 of 4 prompts lose their end: they are longer than the 8 ")
+    assert "line 3 with 9 tokens" in line
+
+
+def test_output_is_utf8_whatever_the_locale(infer, tmp_path, monkeypatch):
+    source, written = tmp_path / "prompts.jsonl", io.BytesIO()
+    source.write_text('{"inputs": "ab", "id": "日本"}\n', "utf-8")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    infer(input_path=str(source))
+    assert json.loads(written.getvalue().decode("utf-8"))["id"] == "日本"
+
+
+def test_file_names_need_not_be_utf8(infer, tmp_path):
+    source, out = tmp_path / "pr\udcffmpts.txt", tmp_path / "o\udcfft.jsonl"
+    source.write_text("ab\n")
+    assert infer(input_path=str(source), output_path=str(out)) == 1
+    assert infer(input_path=str(source), output_path=str(out)) == 0
+    assert len(lines_of(out)) == 1
+
+
 def test_a_byte_order_mark_is_no_part_of_the_prompt():
     (record,) = inference.read_records([b"\xef\xbb\xbfab\r\n"], "a.txt", "text", "inputs")
     assert record == {"inputs": "ab"}

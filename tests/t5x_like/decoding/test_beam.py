@@ -53,6 +53,17 @@ def test_a_beam_as_wide_as_the_tree_finds_the_best_of_all(bigram, log_probabilit
         np.testing.assert_allclose(found[0, :15], [scores[r] for r in ranked], atol=1e-4)
 
 
+def test_one_beam_is_greedy_also_where_the_end_token_is_second_best(bigram):
+    model, table = bigram(0, 5)
+    # After every token: 3 with .6, the end with .4. The end at once would have the best score.
+    table[:] = np.log([1e-9, 0.4, 1e-9, 0.6, 1e-9])
+    (greedy,) = generate(model, table, [[2]], max_new_tokens=6)
+    (found,) = generate(model, table, [[2]], max_new_tokens=6, strategy=BeamSearch(beams=1))
+    assert found.tokens == greedy.tokens == [3] * 6
+    # The score is over the length penalty, ((5 + 6) / 6) ** .6.
+    assert found.score == pytest.approx(6 * np.log(0.6) / (11 / 6) ** 0.6, rel=1e-5)
+
+
 def reference_beam_search(step_log_probs, beams, alpha, limit):
     """Plain Python: 2k candidates a step, the k best running, the k best finished."""
     running, done = [(0.0, [])], []

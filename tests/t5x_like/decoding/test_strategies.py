@@ -122,6 +122,12 @@ def test_the_three_knobs_make_a_strategy():
     )
 
 
+@pytest.mark.parametrize("knob", [{"top_k": 5}, {"top_p": 0.9}])
+def test_a_filter_of_draws_is_refused_where_nothing_is_drawn(knob):
+    with pytest.raises(UserError, match=r"top_[kp] is .* give a temperature too \(TEMPERATURE\)"):
+        sampling_strategy(0.0, **knob)
+
+
 def test_a_list_of_filters_from_a_configuration_file_is_hashable():
     assert hash(Sampling([TopK(3)])) == hash(Sampling((TopK(3),)))
 

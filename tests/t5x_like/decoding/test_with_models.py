@@ -223,5 +223,5 @@ def test_a_row_ends_where_the_model_has_no_more_positions(gpt, strategy):
         )
         assert alone.tokens == generation.tokens
         np.testing.assert_allclose(alone.score, generation.score, rtol=1e-4)
-    with pytest.raises(UserError, match="max_length is 64"):
-        generate(model, params, some_prompts(64), max_new_tokens=1)
+    with pytest.raises(UserError, match=r"prompt 2 of 2: it takes 65 .* max_length is 64"):
+        generate(model, params, some_prompts(3, 64), max_new_tokens=1)

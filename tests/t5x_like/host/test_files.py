@@ -225,6 +225,32 @@ for path in Path(sys.argv[1]).rglob("*"):
 """
 
 
+ANSWERED = """
+import sys
+from t5x_like.decoding.prompt_files import AnswerFile, PromptFile
+from t5x_like.host import files
+path = sys.argv[1]
+answers = AnswerFile(path)
+assert answers.written() == 0
+answers.open()
+answers.append([{"inputs": "a"}, {"inputs": "é"}])
+answers.close()
+files.write_whole(path, files.location(path).read_bytes() + b'{"inp')  # a line that was cut
+answers = AnswerFile(path)
+assert answers.written() == 2
+answers.open()
+answers.append([{"inputs": "c"}])
+answers.close()
+assert list(AnswerFile(path).records()) == [{"inputs": text} for text in "aéc"]
+assert [prompt.text for prompt in PromptFile(path, "jsonl", "inputs")] == list("aéc")
+"""
+
+
+@pytest.mark.slow
+def test_answers_to_prompts_are_continued_in_a_bucket(run):
+    run("-c", ANSWERED, "gs://bucket/deep/answers.jsonl")
+
+
 @pytest.mark.slow
 def test_a_cache_in_a_bucket_is_copied_once_and_read_from_the_copy(
     environment, run, train_flags, tmp_path

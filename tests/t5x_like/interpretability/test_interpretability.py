@@ -73,6 +73,16 @@ def test_a_decoder_attends_to_itself_and_what_came_before():
         assert (np.tril(found.decoder) > 0)[:, :, -1].all()
 
 
+def test_maps_and_routing_are_one_short_line_in_a_notebook():
+    maps = interpretability.AttentionMaps(
+        decoder_tokens=["<0>", *"abcdefghijklmnopqrstuvwxyz"], decoder=np.zeros((3, 2, 27, 27))
+    )
+    shown = "AttentionMaps(27 decoder_tokens '<0>abcdefghijklmnopqrst…, decoder [3, 2, 27, 27])"
+    assert repr(maps) == shown
+    routing = interpretability.Routing([None] * 1200, num_experts=8)
+    assert repr(routing) == "Routing(1,200 choices among 8 experts)"
+
+
 def test_padding_changes_nothing():
     model = decoder()
     params = drawn(model)
