@@ -152,5 +152,5 @@ def test_a_pipe_in_place_of_the_metrics_is_refused(tmp_path):
     path = root / "cells" / "a" / "metrics.jsonl"
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(UserError, match="metrics.jsonl"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl"):
         sweep_results(root)
