@@ -89,9 +89,14 @@ def num_devices(topology: str, num_slices: int = 1) -> int:
     Raises:
       UserError: no such topology.
     """
-    name, _, shape = resolved(topology).partition(":")
-    chip = chip_named(name)
+    shape = resolved(topology).partition(":")[2]
+    chip = chip_of_topology(topology)
     return math.prod(map(int, shape.split("x"))) * (chip.cores if chip else 1) * num_slices
+
+
+def chip_of_topology(topology: str) -> Chip | None:
+    """The chip of a topology; None of simulated devices."""
+    return chip_named(resolved(topology).partition(":")[0])
 
 
 def _most_cubic(accelerator: str) -> str:

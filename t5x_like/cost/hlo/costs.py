@@ -155,10 +155,10 @@ def _traffic(module: Module, computation: str, instruction: Instruction) -> floa
 def _fusion_traffic(
     module: Module, computation: str, instruction: Instruction, inner: str
 ) -> float:
-    part = module.async_parts.get(inner)
-    if part is not None:  # as of `all-gather-start` and `all-gather-done`
+    end = module.async_parts.get(inner)
+    if end is not None:  # as of `all-gather-start` and `all-gather-done`
         operands = module.operand_arrays(computation, instruction)
-        return 2 * _in_hbm(operands) if part == "Start" else 0
+        return 2 * _in_hbm(operands) if end == "Start" else 0
     body = module.computations[inner]
     outer = module.computations[computation]
     total = 0.0

@@ -247,7 +247,8 @@ bf16[4,375,1024]{2,1,0}, u32[]{:S(2)}) parameter(0)
   %to = bf16[4,375,1024]{2,1,0} get-tuple-element(%b), index=4
   %sync = u32[]{:S(2)} get-tuple-element(%b), index=5
   ROOT %fusion.316 = (f32[16,64]{1,0:T(8,128)S(1)}, bf16[1,375,1024]{2,1,0}, \
-bf16[4,375,1024]{2,1,0}, u32[]{:S(2)}) fusion(%h, %w, %from, %to, %sync), kind=kOutput, calls=%async_collective_fusion.316
+bf16[4,375,1024]{2,1,0}, u32[]{:S(2)}) fusion(%h, %w, %from, %to, %sync), kind=kOutput, \
+calls=%async_collective_fusion.316
 }
 %fused_computation.426 (q.0: bf16[1,375,1024], q.1: bf16[4,375,1024], q.2: u32[]) -> \
 bf16[4,375,1024] {
