@@ -224,12 +224,12 @@ def _device_lines(memory: Mapping[str, Any]) -> list[str]:
         "parameters": "parameter_bytes",
         "optimizer state": "optimizer_bytes",
         "gradients": "gradient_bytes",
-        "activations, at most": "activation_bytes",
+        "stored activations": "activation_bytes",
     }
     return [
         f"memory of a device{of}",
         *(f"  {label:<29}{gibibytes(memory[key])}" for label, key in rows.items()),
-        f"  {'in all':<29}{gibibytes(memory['total_bytes'])}{has}",
+        f"  {'in all, at least':<29}{gibibytes(memory['total_bytes'])}{has}",
     ]
 
 

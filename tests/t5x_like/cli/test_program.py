@@ -101,7 +101,7 @@ def test_inspect_without_json_is_for_people(small_model, capsys):
     out = capsys.readouterr().out
     title = "T5, 1 encoder layers, 1 decoder layers, 16 wide, 2 heads, 8 units a head, 32 units in"
     assert out.startswith(title)
-    assert "memory of a device\n  parameters  " in out and "  in all  " in out
+    assert "memory of a device\n  parameters  " in out and "  in all, at least  " in out
     assert "token_embedder/embedding" in out
     assert "without embeddings" in out
 
