@@ -4,19 +4,21 @@ Nothing is allocated: shapes and shardings go in, XLA's program for one device c
 read from it: whether it fits, what it computes, moves and exchanges, and how fast it could be.
 """
 
+import contextlib
 import datetime
 import importlib.metadata
+import logging
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import jax
 
 from t5x_like import inspection
-from t5x_like.cost import hlo, roofline, topologies
+from t5x_like.cost import fitting_memory, hlo, roofline, topologies
 from t5x_like.cost.chips import Chip, chip_of
 from t5x_like.cost.hlo import Collective
 from t5x_like.errors import UserError
@@ -28,6 +30,15 @@ from t5x_like.training.state import abstract_state
 from t5x_like.training.step import lower_train_step
 
 _GIB = 2**30
+
+
+class DoesNotFit(RuntimeError):
+    """A step that needs more memory than its devices have; its report is printed before.
+
+    The command line prints it on one line, and exits with 1: the user gave nothing wrong.
+    """
+
+    exit_code = 1
 
 
 def compile_step(
@@ -50,7 +61,7 @@ def compile_step(
     Args:
       model: what is trained.
       optimizer: its update rule.
-      topology: for `topologies.devices_of`, `v5p:8x16x16` or `cpu:8`.
+      topology: for `topologies.devices_of`, `v5p:8x16x16`, `v5p-4096` or `cpu:8`.
       num_slices: how many of them.
       partitioner: the mesh and its rules, whatever its `devices`; data parallel when None.
       task_feature_lengths: tokens of each feature, for `inspection.example_batch`.
@@ -60,10 +71,12 @@ def compile_step(
 
     Returns:
       `topology`, `num_slices`, `devices`, `mesh` (axis to size), `batch` (feature to shape),
-      `num_microbatches`, `parameters`;
+      `num_microbatches`, `parameters`, `attention` (which kernel was chosen, and why: a line for
+      each shape that this process had not met before);
       `argument_bytes`, `temporary_bytes`, `output_bytes`, `donated_bytes` (of arguments whose
       place outputs take), `program_bytes` (instructions), `used_bytes` (all of them, the donated
-      once), `hbm_bytes` (what the compiler leaves to a program), `fits`;
+      once), `hbm_bytes` (what the compiler leaves to a program), `fits`, and `would_fit` (what to
+      change, where it does not fit);
       `flops` (matrix products in the program, recomputation and what devices do in duplicate
       included), `model_flops` (the device's share of `model.step_flops`), `bytes_accessed` (of
       HBM), `collectives` (kind to `count`, `bytes` and `axes`: mesh axes, joined by `*`, to
@@ -77,6 +90,7 @@ def compile_step(
       UserError: no such topology, the mesh or the batch does not fit it, or the compiler
         cannot do what the mesh asks of it.
     """
+    topology = topologies.resolved(topology)
     devices = topologies.devices_of(topology, num_slices)
     partitioner = replace(partitioner or Partitioner(), devices=tuple(devices))
     mesh = partitioner.mesh
@@ -84,9 +98,10 @@ def compile_step(
     shapes = inspection.shapes_of(batch)
     partitioner.check_rows(batch_size)
     started = time.perf_counter()
-    lowered = lower_train_step(
-        model, optimizer, partitioner, batch, num_microbatches=num_microbatches
-    )
+    with _heard("models") as said:
+        lowered = lower_train_step(
+            model, optimizer, partitioner, batch, num_microbatches=num_microbatches
+        )
     lowered_after = time.perf_counter() - started
     chip = chip_of(devices[0].device_kind)
     report: dict[str, Any] = {
@@ -97,6 +112,7 @@ def compile_step(
         "batch": {name: list(shape) for name, shape in shapes.items()},
         "num_microbatches": num_microbatches,
         "parameters": model.parameter_count(),
+        "attention": [line for line in said if line.startswith("attention ")],
     }
     started = time.perf_counter()
     try:
@@ -110,6 +126,10 @@ def compile_step(
     report |= memory
     report["hbm_bytes"] = chip and chip.hbm and int(chip.hbm)
     report["fits"] = _fits(report, compiled is not None)
+    report["would_fit"] = None
+    if report["fits"] is False:
+        policy = getattr(model, "remat_policy", None)
+        report["would_fit"] = fitting_memory.advice(report, policy, partitioner.rules)
     model_flops = model.step_flops(shapes) / len(devices)
     report |= _program(compiled, partitioner, chip, model_flops)
     report["lower_seconds"] = lowered_after
@@ -118,6 +138,24 @@ def compile_step(
     report["libtpu"] = _version("libtpu") if devices[0].platform == "tpu" else None
     report["date"] = datetime.date.today().isoformat()
     return report
+
+
+@contextlib.contextmanager
+def _heard(name: str) -> Iterator[list[str]]:
+    """What this logger and those below it say, once each, while the block runs."""
+    said: list[str] = []
+    logger, handler = logging.getLogger(name), logging.Handler(logging.INFO)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # what others have hung on the root would print it
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def _memory(compiled: Any) -> dict[str, int | None]:

@@ -2,23 +2,39 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 from jax.extend.core import Literal
 
-from t5x_like.cost import flops
+from t5x_like.cost import flops, topologies
 from t5x_like.cost.units import gibibytes
 from t5x_like.data import formats
 from t5x_like.host import command
 from t5x_like.optimizers import Optimizer
-from t5x_like.partitioning import Partitioner, path_name, split_boxes
+from t5x_like.partitioning import BATCH_AXES, Partitioner, path_name, split_boxes
 from t5x_like.protocols import Model
 from t5x_like.training import state as train_state
 from t5x_like.training.loss import summed_loss
 
 DEFAULT_LENGTH = 512  # of each feature where no task says
+
+# Fields that models have under these names, and what their number counts.
+_TITLE = {
+    "num_layers": "layers",
+    "num_encoder_layers": "encoder layers",
+    "num_decoder_layers": "decoder layers",
+    "embed_dim": "wide",
+    "hidden_dim": "hidden units",
+    "num_heads": "heads",
+    "num_kv_heads": "key-value heads",
+    "head_dim": "units a head",
+    "mlp_dim": "units in an MLP",
+    "num_experts": "experts",
+    "vocab_size": "tokens in the vocabulary",
+}
 
 
 def inspect(
@@ -28,6 +44,7 @@ def inspect(
     partitioner: Partitioner | None = None,
     task_feature_lengths: Mapping[str, int] | None = None,
     batch_size: int | None = None,
+    topology: str | None = None,
 ) -> dict[str, Any]:
     """Counts, FLOPs, memory and the parameter tree, as JSON.
 
@@ -35,6 +52,8 @@ def inspect(
       model: what is looked at.
       optimizer: whose state is counted.
       partitioner: the mesh of the tree's `mesh_axes`; one device when None.
+      topology: whose number of devices the mesh divides, as `compile` takes it, `v5p-64`; they are
+        simulated. The partitioner's own, or this machine's, when None.
       task_feature_lengths: tokens of each feature; `DEFAULT_LENGTH` each when None.
       batch_size: rows whose activations are counted; 1 when None.
 
@@ -44,9 +63,18 @@ def inspect(
       `flops` (the same by part, and beside 6 N: `flops.FlopReport.to_json`), `six_nd_ratio`
       (`flops_per_token` over 6 times the active parameters),
       `parameter_bytes`, `optimizer_bytes`, `activation_bytes` (what the forward pass keeps
-      for the backward pass, before XLA's own savings), `batch` (feature to shape) and `tree`
-      (name to `shape`, `dtype`, `logical_axes`, `mesh_axes`).
+      for the backward pass, before XLA's own savings), `batch` (feature to shape), `title` (class,
+      layers, width, heads), `device_memory` (of one device of the mesh: `devices`, `mesh`,
+      `parameter_bytes`, `optimizer_bytes`, `gradient_bytes`, `activation_bytes`, `total_bytes`,
+      and `hbm_bytes` where the topology tells it) and `tree` (name to `shape`, `dtype`,
+      `logical_axes`, `mesh_axes`).
+
+    Raises:
+      UserError: no such topology, or the mesh does not fit it.
     """
+    if topology is not None:
+        devices = topologies.simulated(topology, topologies.num_devices(topology))
+        partitioner = replace(partitioner or Partitioner(), devices=tuple(devices))
     partitioner = partitioner or Partitioner(data=1, devices=tuple(jax.devices()[:1]))
     batch = example_batch(model, task_feature_lengths, batch_size or 1)
     shapes = shapes_of(batch)
@@ -54,6 +82,7 @@ def inspect(
     computed = flops.flop_report(model, shapes)
     report: dict[str, Any] = {
         "model": type(model).__name__,
+        "title": title(model),
         "parameters": computed.parameters["total"],
         "parameters_without_embeddings": computed.parameters["total_without_embeddings"],
         "active_parameters": computed.parameters["active"],
@@ -70,7 +99,55 @@ def inspect(
         state = jax.eval_shape(train_state.transformation(model, optimizer).init, params)
         report["optimizer"] = optimizer.name
         report["optimizer_bytes"] = _bytes(state)
+    report["device_memory"] = _device_memory(report, model, optimizer, partitioner, topology)
     return report
+
+
+def title(model: Model) -> str:
+    """The class, layers, width and heads of a model, as far as it has them."""
+    parts = [
+        f"{value:,} {words}"
+        for name, words in _TITLE.items()
+        if isinstance(value := getattr(model, name, None), int) and not isinstance(value, bool)
+    ]
+    return ", ".join([type(model).__name__, *parts])
+
+
+def _device_memory(
+    report: Mapping[str, Any],
+    model: Model,
+    optimizer: Optimizer | None,
+    partitioner: Partitioner,
+    topology: str | None,
+) -> dict[str, Any]:
+    """What one device of the mesh holds; gradients are divided as their parameters are."""
+    mesh = {axis: int(size) for axis, size in partitioner.mesh.shape.items()}
+    parameters = _shard_bytes(train_state.placed_params(model, partitioner))
+    state = 0
+    if optimizer is not None:
+        state = _shard_bytes(train_state.abstract_state(model, optimizer, partitioner).opt_state)
+    rows = next(iter(report["batch"].values()))[0]
+    own_rows = math.ceil(rows / math.prod(mesh[axis] for axis in BATCH_AXES))
+    activations = report["activation_bytes"] * own_rows // rows
+    chip = topologies.chip_of_topology(topology) if topology else None
+    return {
+        "devices": math.prod(mesh.values()),
+        "mesh": mesh,
+        "parameter_bytes": parameters,
+        "optimizer_bytes": state,
+        "gradient_bytes": parameters,
+        "activation_bytes": activations,
+        "total_bytes": 2 * parameters + state + activations,
+        "hbm_bytes": int(chip.hbm) if chip and chip.hbm else None,
+    }
+
+
+def _shard_bytes(tree: Any) -> int:
+    """The bytes of one device's parts."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * jax.numpy.dtype(leaf.dtype).itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
 
 
 def parameter_tree(model: Model, partitioner: Partitioner) -> dict[str, dict[str, Any]]:
@@ -121,6 +198,8 @@ def report_text(report: Mapping[str, Any]) -> str:
     batch = ", ".join(f"{name} {tuple(shape)}" for name, shape in report["batch"].items())
     return "\n".join(
         [
+            report["title"],
+            "",
             parameter_table(report["tree"]),
             "",
             f"parameters                     {report['parameters']:,}",
@@ -131,8 +210,28 @@ def report_text(report: Mapping[str, Any]) -> str:
             f"optimizer state                {gibibytes(report['optimizer_bytes'])}"
             f"  {report.get('optimizer', '')}",
             f"activations                    {gibibytes(report['activation_bytes'])}  for {batch}",
+            "",
+            *_device_lines(report["device_memory"]),
         ]
     )
+
+
+def _device_lines(memory: Mapping[str, Any]) -> list[str]:
+    mesh = ", ".join(f"{axis} {size}" for axis, size in memory["mesh"].items() if size > 1)
+    of = f" of {memory['devices']:,}, mesh {mesh}" if mesh else ""
+    available = memory["hbm_bytes"]
+    has = f"  of {gibibytes(available)}" if available else ""
+    rows = {
+        "parameters": "parameter_bytes",
+        "optimizer state": "optimizer_bytes",
+        "gradients": "gradient_bytes",
+        "stored activations": "activation_bytes",
+    }
+    return [
+        f"memory of a device{of}",
+        *(f"  {label:<29}{gibibytes(memory[key])}" for label, key in rows.items()),
+        f"  {'in all, at least':<29}{gibibytes(memory['total_bytes'])}{has}",
+    ]
 
 
 def example_batch(

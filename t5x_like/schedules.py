@@ -177,7 +177,7 @@ class Squared:
 
 def planned_rate(
     model: Model,
-    feature_lengths: Mapping[str, int],
+    feature_lengths: Mapping[str, int] | None,
     batch_size: int,
     train_steps: int,
     factor: float = 1.0,
@@ -191,6 +191,8 @@ def planned_rate(
     Args:
       model: counts its parameters; nothing is allocated.
       feature_lengths: of the task's features; D counts `targets`, or all where there are none.
+        None where no task is known, as in `inspect` and `compile`, whose numbers the rate does not
+        change: the rate is `maximum`.
       batch_size: rows.
       train_steps: updates.
       factor: multiplies the law, for other optimizers.
@@ -200,6 +202,8 @@ def planned_rate(
       The rate, rounded to three digits.
     """
     parameters = getattr(model, "active_parameter_count", model.parameter_count)()
+    if feature_lengths is None:
+        return maximum
     row = feature_lengths.get("targets") or sum(feature_lengths.values())
     flops = 6.0 * parameters * row * batch_size * train_steps
     return min(float(f"{factor * RATE_COEFFICIENT * flops**RATE_EXPONENT:.3g}"), maximum)

@@ -110,9 +110,10 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         command("vocab", _vocab, "Train a SentencePiece model on a task's text."),
     )
     inspect = command("inspect", _inspect, "Show a model's parameters, FLOPs and memory.")
+    inspect.add_argument("--topology", help="whose devices the mesh divides: v5p-64, cpu:8")
     inspect.add_argument("--json", action="store_true", help="one JSON object on standard output")
     ahead = command("compile", _compile, "Compile the training step for devices not here.")
-    ahead.add_argument("--topology", help="a TPU slice, v5p:8x16x16, or simulated devices, cpu:8")
+    ahead.add_argument("--topology", help="a TPU slice, v5p-64 or v5p:2x4x4, or devices, cpu:8")
     ahead.add_argument("--num_slices", type=int, help="slices joined by the network; 1 by default")
     ahead.add_argument("--json", action="store_true", help="one JSON object on standard output")
     ahead.add_argument("--save", metavar="FILE", help="keep the result, as JSON")
@@ -217,8 +218,15 @@ def _vocab(options: argparse.Namespace) -> None:
 
 def _inspect(options: argparse.Namespace) -> None:
     from t5x_like import inspection
+    from t5x_like.cost import topologies
 
+    if options.topology is not None:
+        options.bindings.append(("TOPOLOGY", options.topology))
+        check_contradictions(options.bindings)
     config = configure(options, "runs/inspect.gin")
+    if topology := config.macro("TOPOLOGY"):
+        # Before gin builds an optimizer, which may count parameters and so start JAX.
+        topologies.simulated(topology, topologies.num_devices(topology))
     report = config.configured(inspection.inspect)()
     if options.json:
         print(json.dumps(report))
@@ -229,7 +237,7 @@ def _inspect(options: argparse.Namespace) -> None:
 def _compile(options: argparse.Namespace) -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # JAX would look for a TPU that is not there
     from t5x_like import aot
-    from t5x_like.cost import compile_report
+    from t5x_like.cost import compile_report, fitting_memory, topologies
 
     for name in ("topology", "num_slices"):
         if (value := getattr(options, name)) is not None:
@@ -241,7 +249,12 @@ def _compile(options: argparse.Namespace) -> None:
     if options.dry_run:
         print(config.full_text(sources=True))
         return
-    compile_report.show(program(), as_json=options.json, save=options.save, saved=saved)
+    if str(topology := config.macro("TOPOLOGY")).startswith("cpu:"):
+        topologies.simulated(topology, topologies.num_devices(topology))  # as in `inspect`
+    report = program()
+    compile_report.show(report, as_json=options.json, save=options.save, saved=saved)
+    if report["fits"] is False:
+        raise aot.DoesNotFit(f"the step of {report['topology']} {fitting_memory.shortage(report)}.")
 
 
 def _import_hf(options: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from t5x_like.cost.fitting_memory import shortage
 from t5x_like.cost.units import gibibytes
 from t5x_like.errors import UserError
 
@@ -57,6 +58,7 @@ def report_text(report: Mapping[str, Any]) -> str:
     lines = [
         f"{report['topology']}{slices}: {report['devices']:,} devices, mesh {mesh or 'of one'}",
         f"{report['parameters']:,} parameters; {batch}; {report['num_microbatches']} microbatches",
+        *report["attention"],
         "",
         "memory of a device",
         *(
@@ -73,6 +75,9 @@ def report_text(report: Mapping[str, Any]) -> str:
         ),
         f"  {_verdict(report)}",
     ]
+    if report["would_fit"]:
+        lines += ["", "what would make it fit, from the cheapest on"]
+        lines += [f"  {change}" for change in report["would_fit"]]
     if report["flops"] is None:
         return "\n".join(lines)
     lines += [
@@ -108,11 +113,9 @@ def _verdict(report: Mapping[str, Any]) -> str:
     available, used = report["hbm_bytes"], report["used_bytes"]
     if available is None:
         return "simulated devices: no limit"
-    if used is None:
-        return f"does not fit {gibibytes(available)}"
-    left = available - used
-    size = f"{gibibytes(abs(left))} of {gibibytes(available)}"
-    return f"fits: {size} left" if report["fits"] else f"does not fit: {size} too much"
+    if not report["fits"]:
+        return shortage(report)
+    return f"fits: {gibibytes(available - used)} of {gibibytes(available)} left"
 
 
 def compare_text(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Devices of a named topology, which need not be attached to this machine.
 
-`v5p:8x16x16` are the chips of a TPU slice, as Cloud TPU names it; `cpu:8` are simulated devices of
-this machine. A TPU's devices come from libtpu, which compiles for them on any machine.
+`v5p:8x16x16` are the chips of a TPU slice, as Cloud TPU names it; `v5p-4096`, its accelerator type,
+is the slice of as many chips that is nearest to a cube; `cpu:8` are simulated devices of this
+machine. A TPU's devices come from libtpu, which compiles for them on any machine.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
+from t5x_like.cost.accelerator_types import chips_of
 from t5x_like.cost.chips import CHIPS, Chip, chip_named
 from t5x_like.errors import UserError
 
@@ -35,25 +37,79 @@ def devices_of(topology: str, num_slices: int = 1) -> list[Any]:
     """Returns the devices of a topology, to make a mesh of and to compile for.
 
     Args:
-      topology: `v5p:8x16x16`, a chip and the chips along each dimension; or `cpu:8`.
+      topology: for `resolved`.
       num_slices: how many such slices, joined by the data centre's network.
 
     Raises:
       UserError: no such topology, or libtpu is missing or of another version than JAX needs.
     """
-    name, colon, shape = topology.partition(":")
     if num_slices < 1:
         raise UserError(f"--num_slices={num_slices}: at least 1.")
-    if name == "cpu" and colon:
-        return _simulated(topology, shape, num_slices)
+    topology = resolved(topology)
+    name, _, shape = topology.partition(":")
     chip = chip_named(name)
     if chip is None:
-        known = ", ".join(f"{chip.name}:{_most_chips(chip)}" for chip in CHIPS if chip.pod)
-        raise UserError(
-            f"topology '{topology}' is unknown: a chip and its shape, up to {known}, or cpu:8."
-        )
-    _check_shape(topology, shape, chip)
+        if num_slices > 1:
+            raise UserError("--num_slices is of TPUs: simulated devices are one slice.")
+        return simulated(topology, int(shape))
     return _described(topology, chip, num_slices)
+
+
+def resolved(topology: str) -> str:
+    """The chip and the shape of a topology, `v5p:2x4x4`; or `cpu:8`.
+
+    Args:
+      topology: a chip and the chips along each dimension, `v5p:8x16x16`; an accelerator type,
+        `v5p-64`; or simulated devices, `cpu:8`.
+
+    Raises:
+      UserError: no such topology.
+    """
+    name, colon, shape = topology.partition(":")
+    if name == "cpu" and colon:
+        if not shape.isdecimal() or not int(shape):
+            raise UserError(f"topology '{topology}' is not a number of simulated devices, cpu:8.")
+        return topology
+    chip = chip_named(name)
+    if chip is not None:
+        _check_shape(topology, shape, chip)
+        return topology
+    if not colon and "-" in topology:
+        return _most_cubic(topology)
+    known = ", ".join(f"{chip.name}:{_most_chips(chip)}" for chip in CHIPS if chip.pod)
+    raise UserError(
+        f"topology '{topology}' is unknown: a chip and its shape, up to {known}, an accelerator "
+        "type, v5p-64, or cpu:8."
+    )
+
+
+def num_devices(topology: str, num_slices: int = 1) -> int:
+    """The number of devices of a topology, without a compiler for them.
+
+    Raises:
+      UserError: no such topology.
+    """
+    shape = resolved(topology).partition(":")[2]
+    chip = chip_of_topology(topology)
+    return math.prod(map(int, shape.split("x"))) * (chip.cores if chip else 1) * num_slices
+
+
+def chip_of_topology(topology: str) -> Chip | None:
+    """The chip of a topology; None of simulated devices."""
+    return chip_named(resolved(topology).partition(":")[0])
+
+
+def _most_cubic(accelerator: str) -> str:
+    """The slice of an accelerator type whose longest side is shortest."""
+    chip, count = chips_of(accelerator, f"topology '{accelerator}'")
+    if not chip.pod:
+        raise UserError(
+            f"topology '{accelerator}': {chip.name} is no TPU, for which alone there is a compiler."
+        )
+    shapes = [shape for shape in _shapes(chip) if math.prod(shape) == count]
+    if not shapes:
+        _check_shape(accelerator, str(count), chip)
+    return f"{chip.name}:{'x'.join(map(str, min(shapes, key=max)))}"
 
 
 def topology_names(chip: Chip) -> list[str]:
@@ -93,22 +149,27 @@ def _most_chips(chip: Chip) -> str:
     return "x".join(map(str, chip.pod))
 
 
-def _simulated(topology: str, count: str, num_slices: int) -> list[Any]:
-    if not count.isdecimal() or not int(count):
-        raise UserError(f"topology '{topology}' is not a number of simulated devices, cpu:8.")
-    if num_slices > 1:
-        raise UserError("--num_slices is of TPUs: simulated devices are one slice.")
+def simulated(topology: str, count: int) -> list[Any]:
+    """Makes this many devices of this machine, if JAX has not started yet.
+
+    Args:
+      topology: as the user wrote it, for errors.
+      count: how many.
+
+    Raises:
+      UserError: JAX has started with fewer.
+    """
     with contextlib.suppress(
         RuntimeError
     ):  # JAX is initialised, and its number of devices is fixed
-        jax.config.update("jax_num_cpu_devices", int(count))
+        jax.config.update("jax_num_cpu_devices", count)
     devices = jax.devices("cpu")
-    if len(devices) < int(count):
+    if len(devices) < count:
         raise UserError(
             f"topology '{topology}': JAX has started with {len(devices)} CPU devices; set "
             f"XLA_FLAGS=--xla_force_host_platform_device_count={count} before."
         )
-    return devices[: int(count)]
+    return devices[:count]
 
 
 def _described(topology: str, chip: Chip, num_slices: int) -> list[Any]:

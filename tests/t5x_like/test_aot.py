@@ -4,8 +4,9 @@ import math
 import pytest
 
 from models.palm import PaLM
-from t5x_like import aot, cli, optimizers, schedules
-from t5x_like.cost import compile_report
+from t5x_like import aot, cli, config, optimizers, schedules
+from t5x_like.cost import compile_report, fitting_memory
+from t5x_like.cost.fitting_memory import shortage
 from t5x_like.errors import UserError
 from t5x_like.partitioning import Partitioner
 
@@ -90,6 +91,66 @@ def test_mistakes_are_one_line(flags, says, capsys, monkeypatch, tmp_path):
     assert not printed.out
 
 
+def test_the_attention_that_was_chosen_is_told_with_the_reason(saved):
+    report, _ = saved
+    (line,) = report["attention"]
+    assert line.startswith("attention (") and line.endswith(": in blocks, on cpu")
+    assert line in compile_report.report_text(report).splitlines()
+
+
+# -- What would make it fit ----------------------------------------------------------------------
+
+FULL = {
+    "topology": "v5p:2x4x4",
+    "devices": 32,
+    "mesh": {"data": 1, "fsdp": 32, "expert": 1, "sequence": 1, "tensor": 1},
+    "batch": {"decoder_input_tokens": [2048, 2048]},
+    "num_microbatches": 1,
+    "hbm_bytes": 100,
+    "argument_bytes": 10,
+    "temporary_bytes": 300,
+    "used_bytes": 310,
+}
+
+
+def changes(policy="dots", rules="standard", **report):
+    return fitting_memory.advice({**FULL, **report}, policy, rules)
+
+
+def test_what_would_make_a_step_fit_from_the_cheapest_on():
+    first, second, last = changes()
+    assert first.startswith("--gin.model.Model.remat_policy=full ") and "(now dots)" in first
+    # 300 bytes of temporaries in the 90 that the state leaves: four pieces, of a device's 64 rows.
+    assert second.startswith("--gin.NUM_MICROBATCHES=4 computes 16 of a device's 64 rows")
+    assert last.startswith("a slice of 64 devices")
+
+
+def test_what_is_done_already_is_not_advised():
+    assert not any("remat" in change for change in changes(policy="full"))
+    assert not any("MICROBATCHES" in change for change in changes(num_microbatches=64))
+    assert "NUM_MICROBATCHES=2 " in " ".join(changes(temporary_bytes=None))
+    mesh = {"data": 8, "fsdp": 1, "tensor": 4}
+    text = " ".join(changes(mesh=mesh))
+    assert "rules=sequence_parallel" in text and "Partitioner.fsdp=-1" in text
+    assert "sequence_parallel" not in " ".join(changes(mesh=mesh, rules="sequence_parallel"))
+
+
+def test_a_state_that_is_too_large_needs_more_devices():
+    (only,) = changes(argument_bytes=250)
+    assert only.startswith("a slice of 128 devices")
+
+
+def test_a_step_that_does_not_fit_exits_with_1_after_its_report(saved, monkeypatch, capsys):
+    report = {**saved[0], "hbm_bytes": saved[0]["used_bytes"] - 2**20, "fits": False}
+    report["would_fit"] = ["--gin.NUM_MICROBATCHES=2"]
+    monkeypatch.setattr(config, "configured", lambda *_: lambda: report)
+    assert cli.main(["compile", *FLAGS, "--topology=cpu:8"]) == 1
+    printed = capsys.readouterr()
+    assert "what would make it fit, from the cheapest on\n  --gin.NUM_MICRO" in printed.out
+    assert printed.err.startswith("t5x-like: error: the step of cpu:8 does not fit: 1.0 MiB of ")
+    assert len(printed.err.strip().splitlines()) == 1
+
+
 def tiny(num_layers):
     return PaLM(vocab_size=128, embed_dim=32, num_heads=2, head_dim=16, num_layers=num_layers)
 
@@ -133,6 +194,7 @@ def test_what_the_compiler_says_of_its_limits():
     assert full["used_bytes"] == pytest.approx(35.12 * 2**30)
     report = {"hbm_bytes": math.floor(30.75 * 2**30), "fits": False, **full}
     assert compile_report._verdict(report) == "does not fit: 4.37 GiB of 30.75 GiB too much"
+    assert shortage({**report, "used_bytes": None}) == "does not fit 30.75 GiB"
     with pytest.raises(UserError, match=r"groups of 3, .*16 rather than 12"):
         aot._exhausted("INTERNAL: AllReduce fusion with 3 sized replica_groups", 1000)
 

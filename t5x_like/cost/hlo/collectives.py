@@ -64,7 +64,8 @@ class Collective:
 def collectives(module: Module, slices: Sequence[int]) -> list[Collective]:
     """Finds all collectives of a program, except those of a device with itself.
 
-    Asynchronous pairs count once, at their start. A fusion named `all-reduce-scatter`, the form
+    Asynchronous pairs count once, at their start, and so do those that a TPU program spreads over
+    the fusions in between. A fusion named `all-reduce-scatter`, the form
     in which TPU programs hold it, is a reduce-scatter. Between TPU slices a program sends to the
     host, which does the rest; the send says what that is.
 
@@ -74,6 +75,8 @@ def collectives(module: Module, slices: Sequence[int]) -> list[Collective]:
     """
     found = []
     for computation, instruction, times in module.executed_inside():
+        if module.continues(computation, instruction):
+            continue
         kind = instruction.opcode.removesuffix("-start")
         kind = _ALIASES.get(kind, kind)
         if kind == "send" and (between := _MEGASCALE.search(instruction.attributes)):

@@ -155,6 +155,10 @@ def _traffic(module: Module, computation: str, instruction: Instruction) -> floa
 def _fusion_traffic(
     module: Module, computation: str, instruction: Instruction, inner: str
 ) -> float:
+    end = module.async_parts.get(inner)
+    if end is not None:  # as of `all-gather-start` and `all-gather-done`
+        operands = module.operand_arrays(computation, instruction)
+        return 2 * _in_hbm(operands) if end == "Start" else 0
     body = module.computations[inner]
     outer = module.computations[computation]
     total = 0.0
@@ -184,6 +188,8 @@ def _read_inside(module: Module, computation: str, index: int) -> float | None:
             continue
         if user.opcode in ("bitcast", "reshape"):
             names.add(user.name)
+        elif module.continues(computation, user) or (user.is_root and user.opcode == "tuple"):
+            continue  # of a collective that goes on meanwhile; or handed on
         elif user.opcode in ("slice", "dynamic-slice", "gather") and user.operands[0] in names:
             total += sum(array.bytes for array in user.arrays)
         elif user.opcode == "dynamic-update-slice" and user.operands[0] in names:
@@ -194,6 +200,8 @@ def _read_inside(module: Module, computation: str, index: int) -> float | None:
 
 
 def _written(module: Module, computation: str, part: Instruction) -> float:
+    if part.opcode == "parameter" or module.continues(computation, part):
+        return 0.0
     body = module.computations[computation]
     while part.opcode == "bitcast" and part.operands[0] in body:
         part = body[part.operands[0]]

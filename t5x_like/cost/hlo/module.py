@@ -17,6 +17,8 @@ _OPERAND = re.compile(r"%([\w.\-]+)")
 _ARRAY = re.compile(r"\b([a-z][a-z0-9]*)\[([\d,]*)\](\{[^}]*\})?")
 _SPACE = re.compile(r"S\((\d+)\)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_CHANNEL = re.compile(r"\bchannel_id=(\d+)")
+_ASYNC_PART = re.compile(r'custom_call_target="AsyncCollective(Start|Done)"')
 _PARENTHESIS = re.compile(r"[()]")
 
 _BITS = {"pred": 8, "s4": 4, "u4": 4, "s2": 2, "u2": 2, "token": 0, "opaque": 0}
@@ -138,6 +140,38 @@ class Module:
 
         for name, times in self.runs.items():
             yield from visit(name, times)
+
+    @functools.cached_property
+    def async_parts(self) -> dict[str, str]:
+        """Which fused computations are the "Start" or the "Done" of a fused collective.
+
+        On TPUs a collective may be spread over the instructions between its start and its end, also
+        over the turns of a loop there. Each of these holds the collective once more.
+        """
+        return {
+            name: found[1]
+            for name, body in self.computations.items()
+            for instruction in body.values()
+            if instruction.opcode == "custom-call"
+            and (found := _ASYNC_PART.search(instruction.attributes))
+        }
+
+    @functools.cached_property
+    def _started(self) -> set[str]:
+        """The channels of the collectives that an `AsyncCollectiveStart` starts."""
+        return {
+            found[1]
+            for name, part in self.async_parts.items()
+            if part == "Start"
+            for instruction in self.computations[name].values()
+            if (found := _CHANNEL.search(instruction.attributes))
+        }
+
+    def continues(self, computation: str, instruction: Instruction) -> bool:
+        """Whether this is a step, or the end, of a collective that was started elsewhere."""
+        channel = _CHANNEL.search(instruction.attributes)
+        started = channel is not None and channel[1] in self._started
+        return started and self.async_parts.get(computation) != "Start"
 
     def operand_arrays(self, computation: str, instruction: Instruction) -> tuple[Array, ...]:
         """The arrays of all operands, in order."""

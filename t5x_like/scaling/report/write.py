@@ -69,14 +69,15 @@ def write_report(analysis: Analysis, folder: Path) -> list[Path]:
       DiskFull: there is no room; an older report stays.
     """
     made_tables = tables.all_tables(analysis)
+    page = page_text(analysis, made_tables).encode()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with (
-            disk_space.explained(folder),
+            disk_space.explained(folder, len(page)),  # the page is most of a report
             tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary,
         ):
             made = Path(temporary)
-            (made / PAGE).write_text(page_text(analysis, made_tables), encoding="utf-8")
+            (made / PAGE).write_bytes(page)
             written = [PAGE]
             for path in (
                 *tables.write_tables(made_tables, made / "tables"),

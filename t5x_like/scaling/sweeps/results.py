@@ -76,7 +76,7 @@ def training_curves(sweep_dir: str | Path) -> "pd.DataFrame":
     columns = ("name", "variant", "parameters", "active_parameters", "budget")
     rows = []
     for cell in read_sweep(root)["cells"]:
-        for record in _records(cell_directory(root, cell["name"])):
+        for record in metrics_log.read_records(str(cell_directory(root, cell["name"]))):
             if record["split"] == "train":
                 tokens = record["step"] * cell["batch_tokens"]
                 rows.append(
@@ -98,7 +98,7 @@ def cell_state(sweep_dir: Path, cell: dict[str, Any]) -> dict[str, Any]:
     is written later, is whole.
     """
     directory = cell_directory(sweep_dir, cell["name"])
-    records = _records(directory)
+    records = metrics_log.read_records(str(directory))
     train = [record for record in records if record["split"] == "train"]
     last = train[-1] if train else {}
     final = [r for r in records if r["split"] == VALIDATION and r["step"] == cell["steps"]]
@@ -126,21 +126,8 @@ def _cross_entropy(record: dict[str, Any]) -> float:
 
 
 def _number(value: Any) -> float:
-    """A number of a record; NaN for none, which is how a loss that is not finite is written."""
+    """A number of a record; NaN for none."""
     return float(value) if isinstance(value, int | float) else math.nan
-
-
-def _records(directory: Path) -> list[dict[str, Any]]:
-    """The records of a run; those without a step or a split are none."""
-    if not (directory / metrics_log.FILE).is_file():
-        return []
-    return [
-        record
-        for record in metrics_log.read_records(str(directory))
-        if isinstance(record, dict)
-        and isinstance(record.get("step"), int)
-        and isinstance(record.get("split"), str)
-    ]
 
 
 def _is_saved(directory: Path, step: int) -> bool:

@@ -73,9 +73,40 @@ def test_inspect_looks_at_the_mesh_that_a_hardware_file_gives(small_model, capsy
     assert "mesh fsdp=3 does not fit 1 devices of a slice" in capsys.readouterr().err
 
 
+def test_inspect_divides_memory_over_the_devices_of_a_topology(small_model, program):
+    """No variable of the environment is set: the devices are simulated."""
+    flags = ["--topology=v5p-64", "--gin_file=hardware/fsdp.gin", "--gin.BATCH_SIZE=64", "--json"]
+    flags += ["--gin.partitioning.Partitioner.replicate_below=0", "--gin.t5.T5.embed_dim=32"]
+    flags += ["--gin_file=optimizers/adamw.gin", "--gin.t5.T5.vocab_size=96"]
+    done = program("-m", "t5x_like", "inspect", small_model, *flags)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    memory = report["device_memory"]
+    assert (memory["devices"], memory["mesh"]["fsdp"]) == (32, 32)
+    # Width 32 divides by 32 in every parameter but the tables of relative positions, 2 x 64 each.
+    rest = 4 * 2 * 64
+    assert memory["parameter_bytes"] == (report["parameter_bytes"] - rest) / 32 + rest
+    assert memory["gradient_bytes"] == memory["parameter_bytes"]
+    # Adam's two moments, and a counter or two.
+    assert 0 <= memory["optimizer_bytes"] - 2 * memory["parameter_bytes"] <= 16
+    assert memory["activation_bytes"] == report["activation_bytes"] * 2 // 64
+    parts = ("parameter_bytes", "optimizer_bytes", "gradient_bytes", "activation_bytes")
+    assert memory["total_bytes"] == sum(memory[part] for part in parts)
+    assert memory["hbm_bytes"] == pytest.approx(95.74 * 2**30)
+
+
+def test_an_optimizer_whose_rate_follows_from_the_run_needs_no_lengths(small_model, capsys):
+    assert cli.main(["inspect", small_model, "--gin_file=optimizers/adamw.gin", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["optimizer_bytes"] >= 2 * report["parameter_bytes"]
+
+
 def test_inspect_without_json_is_for_people(small_model, capsys):
     assert cli.main(["inspect", small_model]) == 0
     out = capsys.readouterr().out
+    title = "T5, 1 encoder layers, 1 decoder layers, 16 wide, 2 heads, 8 units a head, 32 units in"
+    assert out.startswith(title)
+    assert "memory of a device\n  parameters  " in out and "  in all, at least  " in out
     assert "token_embedder/embedding" in out
     assert "without embeddings" in out
 

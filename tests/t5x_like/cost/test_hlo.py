@@ -213,3 +213,80 @@ def test_xla_counts_a_loop_once_and_we_do_not():
     # Each turn reads x and its own w, and writes x.
     arrays = hlo.bytes_accessed(module) / (32 * 32 * 4)
     assert 8 * 3 <= arrays <= 8 * 3 * 3
+
+
+# An all-gather that an LSTM's loop overlaps, on v5p with --xla_tpu_enable_async_collective_fusion:
+# its start, a step of it in each of 512 turns, and its end. Every part holds the all-gather.
+ASYNC_FUSION = """HloModule jit_step
+%fused_computation.423 (param_0: bf16[1,375,1024]) -> (bf16[1,375,1024], bf16[4,375,1024], u32[]) {
+  %param_0 = bf16[1,375,1024]{2,1,0:T(8,128)(2,1)} parameter(0)
+  %all-gather.37 = bf16[4,375,1024]{2,1,0:T(8,128)(2,1)} all-gather(%param_0), channel_id=13, \
+replica_groups=mesh['axis_0'=4,'axis_1'=1] {'axis_0'}, dimensions={0}, use_global_device_ids=true
+  ROOT %custom-call.21 = (bf16[1,375,1024]{2,1,0:T(8,128)(2,1)}, bf16[4,375,1024]{2,1,0}, \
+u32[]{:S(2)}) custom-call(%all-gather.37), custom_call_target="AsyncCollectiveStart"
+}
+%async_collective_fusion.316 (p.0: bf16[16,64], p.1: bf16[64,64], p.2: bf16[1,375,1024], \
+p.3: bf16[4,375,1024], p.4: u32[]) -> (f32[16,64], bf16[1,375,1024], bf16[4,375,1024], u32[]) {
+  %p.0 = bf16[16,64]{1,0:T(8,128)(2,1)S(1)} parameter(0)
+  %p.1 = bf16[64,64]{1,0:T(8,128)(2,1)} parameter(1)
+  %convolution.15 = f32[16,64]{1,0:T(8,128)} convolution(%p.0, %p.1), dim_labels=bf_io->bf
+  %p.2 = bf16[1,375,1024]{2,1,0:T(8,128)(2,1)} parameter(2)
+  %p.3 = bf16[4,375,1024]{2,1,0:T(8,128)(2,1)} parameter(3)
+  %all-gather.39 = bf16[4,375,1024]{2,1,0:T(8,128)(2,1)} all-gather(%p.2), channel_id=13, \
+replica_groups=mesh['axis_0'=4,'axis_1'=1] {'axis_0'}, dimensions={0}, use_global_device_ids=true
+  %p.4 = u32[]{:S(2)} parameter(4)
+  ROOT %tuple.304 = (f32[16,64]{1,0:T(8,128)S(1)}, bf16[1,375,1024]{2,1,0}, \
+bf16[4,375,1024]{2,1,0}, u32[]{:S(2)}) tuple(%convolution.15, %p.2, %all-gather.39, %p.4)
+}
+%body (b: (s32[], bf16[16,64], bf16[64,64], bf16[1,375,1024], bf16[4,375,1024], u32[])) -> (s32[]) {
+  %b = (s32[], bf16[16,64]{1,0:S(1)}, bf16[64,64]{1,0}, bf16[1,375,1024]{2,1,0}, \
+bf16[4,375,1024]{2,1,0}, u32[]{:S(2)}) parameter(0)
+  %h = bf16[16,64]{1,0:S(1)} get-tuple-element(%b), index=1
+  %w = bf16[64,64]{1,0} get-tuple-element(%b), index=2
+  %from = bf16[1,375,1024]{2,1,0} get-tuple-element(%b), index=3
+  %to = bf16[4,375,1024]{2,1,0} get-tuple-element(%b), index=4
+  %sync = u32[]{:S(2)} get-tuple-element(%b), index=5
+  ROOT %fusion.316 = (f32[16,64]{1,0:T(8,128)S(1)}, bf16[1,375,1024]{2,1,0}, \
+bf16[4,375,1024]{2,1,0}, u32[]{:S(2)}) fusion(%h, %w, %from, %to, %sync), kind=kOutput, \
+calls=%async_collective_fusion.316
+}
+%fused_computation.426 (q.0: bf16[1,375,1024], q.1: bf16[4,375,1024], q.2: u32[]) -> \
+bf16[4,375,1024] {
+  %q.0 = bf16[1,375,1024]{2,1,0:T(8,128)(2,1)} parameter(0)
+  %q.1 = bf16[4,375,1024]{2,1,0:T(8,128)(2,1)} parameter(1)
+  %all-gather.43 = bf16[4,375,1024]{2,1,0:T(8,128)(2,1)} all-gather(%q.0), channel_id=13, \
+replica_groups=mesh['axis_0'=4,'axis_1'=1] {'axis_0'}, dimensions={0}, use_global_device_ids=true
+  %q.2 = u32[]{:S(2)} parameter(2)
+  ROOT %custom-call.23 = bf16[4,375,1024]{2,1,0} custom-call(%q.0, %q.1, %all-gather.43, %q.2), \
+custom_call_target="AsyncCollectiveDone"
+}
+ENTRY %main (x: bf16[1,375,1024]) -> bf16[4,375,1024] {
+  %x = bf16[1,375,1024]{2,1,0} parameter(0)
+  %async-collective-start = (bf16[1,375,1024]{2,1,0}, bf16[4,375,1024]{2,1,0}, u32[]{:S(2)}) \
+fusion(%x), kind=kCustom, calls=%fused_computation.423
+  %from.1 = bf16[1,375,1024]{2,1,0} get-tuple-element(%async-collective-start), index=0
+  %to.1 = bf16[4,375,1024]{2,1,0} get-tuple-element(%async-collective-start), index=1
+  %sync.1 = u32[]{:S(2)} get-tuple-element(%async-collective-start), index=2
+  %while.1 = (s32[]) while(%x), condition=%gone, body=%body, \
+backend_config={"known_trip_count":{"n":"512"}}
+  ROOT %async-collective-done = bf16[4,375,1024]{2,1,0} fusion(%from.1, %to.1, %sync.1), \
+kind=kCustom, calls=%fused_computation.426
+}
+"""
+
+
+def test_a_collective_that_a_loop_of_a_tpu_overlaps_counts_once():
+    module = hlo.parse(ASYNC_FUSION)
+    (found,) = hlo.collectives(module, (0,) * 4)
+    gathered = 4 * 375 * 1024 * 2
+    assert (found.kind, found.name, found.count) == ("all-gather", "all-gather.37", 1)
+    assert found.bytes == gathered
+    # A turn reads its own 64 x 64 matrix from HBM, and nothing of what is gathered meanwhile.
+    assert hlo.bytes_accessed(module) == 512 * 64 * 64 * 2 + 2 * gathered / 4
+
+
+def test_a_collective_that_is_started_in_every_turn_counts_every_turn():
+    start = "  %s = (bf16[1,375,1024]{2,1,0}) fusion(%from), calls=%fused_computation.423"
+    text = ASYNC_FUSION.replace("  ROOT %fusion.316", f"{start}\n  ROOT %fusion.316")
+    counts = [found.count for found in hlo.collectives(hlo.parse(text), (0,) * 4)]
+    assert sum(counts) == 1 + 512

@@ -21,6 +21,10 @@ HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
         ),
         ("v5e:4x4x4", "the nearest are v5e:4x8, v5e:8x8, v5e:8x16"),
         ("v5e:32x32", "the nearest are v5e:8x8, v5e:8x16, v5e:16x16"),
+        ("v5p-60", "the nearest are v5p:2x2x4, v5p:2x4x4"),  # 30 chips
+        ("v5p-7", "v5p's number counts TensorCores, 2 a chip"),
+        ("v9-8", "topology 'v9-8': no chip 'v9'"),
+        ("h100-8", "H100 is no TPU"),
         ("cpu:many", "not a number"),
         ("cpu:0", "not a number"),
         ("cpu:4096", "XLA_FLAGS=--xla_force_host_platform_device_count=4096"),
@@ -32,6 +36,29 @@ def test_what_does_not_exist_is_answered_with_what_does(topology, says):
         topologies.devices_of(topology)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "topology", "devices"),
+    [
+        # Cloud TPU's documentation of v5p, table of its configurations: v5p-64 is 2x4x4, and so on.
+        ("v5p-8", "v5p:2x2x1", 4),
+        ("v5p-64", "v5p:2x4x4", 32),
+        ("v5p-128", "v5p:4x4x4", 64),
+        ("v5p-4096", "v5p:8x16x16", 2048),
+        ("v4-32", "v4:2x2x4", 16),
+        ("v3-8", "v3:2x2", 8),
+        ("v5e-16", "v5e:4x4", 16),
+        ("v5litepod-256", "v5e:16x16", 256),
+        ("tpu7x-128", "tpu7x:4x4x4", 128),
+        ("v5p:4x4x2", "v5p:4x4x2", 32),
+        ("cpu:8", "cpu:8", 8),
+    ],
+)
+def test_an_accelerator_type_is_the_slice_nearest_to_a_cube(name, topology, devices):
+    assert topologies.resolved(name) == topology
+    assert topologies.num_devices(name) == devices
+    assert topologies.num_devices(name, num_slices=2) == 2 * devices
 
 
 def test_simulated_devices_are_one_slice():

@@ -82,8 +82,9 @@ def test_a_loss_that_is_no_finite_number_is_none(tmp_path, loss):
     assert main(["report", str(root), "--bootstrap=0"]) == 0
 
 
-def test_records_without_a_step_a_split_or_a_loss_are_passed_over(tmp_path):
-    records = ["[]", "3", "null", {"split": "train"}, {"step": 5}, {"step": 5, "split": "train"}]
+def test_damaged_lines_and_records_without_a_step_or_a_loss_are_passed_over(tmp_path):
+    records = ["[]", "3", "null", "\0" * 9, '{"step": 5, "spl', {"split": "train"}, {"step": 5}]
+    records.append({"step": 5, "split": "train"})
     found = state(sweep(tmp_path, records=[*records, VALIDATED]))
     assert found["loss"] == 2.5 and found["step"] == 5 and np.isnan(found["train_loss"])
 
@@ -146,9 +147,10 @@ def test_a_pipe_or_a_folder_in_place_of_the_plan_is_refused(tmp_path):
         read_sweep(tmp_path)
 
 
-def test_a_pipe_in_place_of_the_metrics_is_no_run(tmp_path):
+def test_a_pipe_in_place_of_the_metrics_is_refused(tmp_path):
     root = sweep(tmp_path)
     path = root / "cells" / "a" / "metrics.jsonl"
     path.unlink()
     os.mkfifo(path)
-    assert state(root)["status"] == "waiting"
+    with pytest.raises(UserError, match=r"metrics\.jsonl"):
+        sweep_results(root)
