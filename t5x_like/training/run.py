@@ -195,10 +195,15 @@ class TrainingRun:
     def _set_position(self, position: Mapping[str, Any], may_begin_again: bool) -> None:
         try:
             self._iterator.set_state(position)
-        except UserError:
-            if not may_begin_again:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            if may_begin_again:
+                self._note("warning: the data are other data, and are read from their beginning")
+            elif isinstance(error, UserError):
                 raise
-            self._note("warning: the data are other data, and are read from their beginning")
+            else:
+                raise Damaged(
+                    f"the {self._origin} is damaged: its position in the data is none."
+                ) from error
 
     def _note(self, line: str) -> None:
         """Said once: by `begin`, or at once after it."""
