@@ -74,11 +74,8 @@ class TrainingRun:
             raise
 
     def _open(self) -> None:
-        plan, changes = self.plan, self._model_dir.changes
-        if changes.refused:
-            self._note(f"warning: resumes as another run: {'; '.join(changes.refused)}")
-        if changes.harmless:
-            self._note(f"changed since the last start: {'; '.join(changes.harmless)}")
+        plan = self.plan
+        self._notes += self._model_dir.notes
         shard_index, shard_count = plan.partitioner.data_shard()
         self._iterator = open_dataset(
             plan.dataset,
@@ -177,7 +174,7 @@ class TrainingRun:
                 self.start = source.step
                 self._origin = f"step {source.step} of {source.model_dir}"
                 state, position, metadata = checkpoints.branch_state(source, target)
-            may_begin_again = bool(self._model_dir.changes.refused) or plan.allow_config_change
+            may_begin_again = self._model_dir.became_another or plan.allow_config_change
             self._set_position(position, may_begin_again)
             self._restored = metadata
             return state
@@ -227,8 +224,7 @@ class TrainingRun:
         plan = self.plan
         if self._log:
             self._log.close()
-        if jax.process_index() == 0:
-            self._log = MetricsLog(plan.model_dir, self.start, plan.tensorboard, plan.wandb_project)
+        self._log = self._model_dir.open_log(self.start)
         self._peak = peak
         self._sums = StepMetrics(
             train_steps=plan.train_steps,
