@@ -25,7 +25,7 @@ from t5x_like.training.batches import FedBatch, check_batch
 from t5x_like.training.frozen import load_frozen
 from t5x_like.training.metrics_log import MetricsLog
 from t5x_like.training.model_dir import ModelDir
-from t5x_like.training.plan import TrainingPlan
+from t5x_like.training.plan import TrainingPlan, validation_names
 from t5x_like.training.progress import Progress
 from t5x_like.training.state import TrainState, initial_carry
 from t5x_like.training.step_metrics import Diverged, StepMetrics
@@ -85,7 +85,9 @@ class TrainingRun:
         )
         # Kept open to the end, whatever becomes of the caches meanwhile.
         where = plan.model.batch_format, plan.partitioner, plan.validation_limit
-        self._held_out = [(one, open_held_out(one, *where)) for one in held_out(plan.validation)]
+        configs = held_out(plan.validation)
+        splits = [open_held_out(config, *where) for config in configs]
+        self._held_out = list(zip(validation_names(configs), splits, strict=True))
         if len(self._held_out) < len(plan.validation):
             self._notes.append("warning: nothing is held out, so nothing is measured (HELD_OUT)")
         self._checkpointer = Checkpointer(plan.model_dir, plan.checkpoint_policy)
@@ -310,15 +312,14 @@ class TrainingRun:
         plan = self.plan
         measured: dict[str, float] = {}
         with self._advised(), self._sums.pause():
-            for config, split in self._held_out:
+            for name, split in self._held_out:
                 values = measure(
                     plan.model, state.params, split, plan.partitioner, frozen=state.frozen
                 )
-                line = f"step {step}/{plan.train_steps}  {config.split} {summary_of(values)}"
-                self.progress.say(line)
+                self.progress.say(f"step {step}/{plan.train_steps}  {name} {summary_of(values)}")
                 if self._log:
-                    self._log.write(step, config.split, {**values, "tokens": self._sums.tokens})
-                measured.update({f"{config.split}/{name}": v for name, v in values.items()})
+                    self._log.write(step, name, {**values, "tokens": self._sums.tokens})
+                measured.update({f"{name}/{metric}": v for metric, v in values.items()})
         plan.checkpoint_policy.competing(measured)  # a wrong name is noticed at once
         self._measured = {step: measured}
 
