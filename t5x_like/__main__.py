@@ -49,7 +49,7 @@ def leave(number, frame):
     """Ends the process: there is nothing yet that could be saved."""
     name = signal.Signals(number).name
     os.write(2, ("t5x-like: error: " + name + " received: there was nothing to save.\n").encode())
-    os._exit(143)
+    os._exit(128 + number)  # as a shell reports it: 143, and 130 for Ctrl-C
 
 
 def main():

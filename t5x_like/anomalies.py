@@ -20,7 +20,7 @@ from t5x_like.checkpoints import Checkpointer
 from t5x_like.data import merge_states
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
-from t5x_like.host import files
+from t5x_like.host import disk_space, files
 from t5x_like.protocols import Metrics
 from t5x_like.training.state import TrainState
 
@@ -217,8 +217,22 @@ def keep_batch(
 
     Returns:
       The directory.
+
+    Raises:
+      CannotWrite: it cannot be written.
     """
     directory = run_directory / DIRECTORY / str(step)
+    with disk_space.explained(directory):
+        _write_batch(run_directory, directory, batch)
+    checkpointer = Checkpointer(str(directory))
+    checkpointer.save(state, step - 1, merge_states(gather_json(position)), metadata)
+    checkpointer.close()
+    return directory
+
+
+def _write_batch(
+    run_directory: epath.Path, directory: epath.Path, batch: Mapping[str, np.ndarray]
+) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     name = _BATCHES.replace("*", f"{jax.process_index():05d}")
     with files.replacing(directory / name) as file:
@@ -227,10 +241,6 @@ def keep_batch(
     config = run_directory / "config.gin"
     if jax.process_index() == 0 and config.exists():
         files.write_whole(directory / "config.gin", config.read_text())
-    checkpointer = Checkpointer(str(directory))
-    checkpointer.save(state, step - 1, merge_states(gather_json(position)), metadata)
-    checkpointer.close()
-    return directory
 
 
 def read_batch(directory: epath.Path) -> dict[str, np.ndarray]:

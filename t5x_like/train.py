@@ -1,17 +1,18 @@
 """Training, from a model, a dataset and an optimizer to checkpoints and metrics."""
 
 import contextlib
+import functools
 import inspect
 from typing import Any
 
 from t5x_like.anomalies import Anomaly
-from t5x_like.distributed.preemption import Preempted, end_on_signal, stop_on_signal
+from t5x_like.distributed.preemption import end_on_signal, stop_on_signal
 from t5x_like.host import command, compilation_cache, memory
 from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.run import TrainingRun
 from t5x_like.training.state import TrainState
 from t5x_like.training.step import make_train_step
-from t5x_like.training.summary import device_peak
+from t5x_like.training.summary import device_peak, last_saved
 
 
 def train(**settings: Any) -> TrainState:
@@ -43,6 +44,7 @@ def train_plan(plan: TrainingPlan) -> TrainState:
     compilation_cache.enable()
     run = TrainingRun(plan, guarded=True)
     with stop_on_signal() as stop, contextlib.closing(run):
+        stop.last_words = functools.partial(last_saved, plan.model_dir)
         with end_on_signal():  # there is nothing to save yet
             state = run.resume_newest()
             run.begin(device_peak(plan.partitioner))
@@ -69,8 +71,7 @@ def train_plan(plan: TrainingPlan) -> TrainState:
                     if run.save_is_due(step) or stopping:
                         run.save(step, state)
                     if stopping:
-                        who = stop.signal_name or "a signal to another process"
-                        raise Preempted(f"{who} received: saved step {step}")
+                        raise stop.preempted(step)
                 trained = True
             except Anomaly as anomaly:
                 state = run.react(anomaly, state)

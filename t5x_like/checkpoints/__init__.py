@@ -10,6 +10,7 @@ later is set aside as `STEP.damaged`.
 """
 
 from t5x_like.checkpoints.checkpointer import Checkpointer
+from t5x_like.checkpoints.contents import require_training_state
 from t5x_like.checkpoints.host_params import FrozenParams
 from t5x_like.checkpoints.layout import DIRECTORY, Damaged
 from t5x_like.checkpoints.loading import (
@@ -40,4 +41,5 @@ __all__ = [
     "initial_state",
     "load_metadata",
     "load_params",
+    "require_training_state",
 ]

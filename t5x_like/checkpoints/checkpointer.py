@@ -1,11 +1,14 @@
 """Saves the training state in the background, and restores it bit for bit."""
 
-from collections.abc import Mapping
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
+from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
 from t5x_like.checkpoints import json_leak
 from t5x_like.checkpoints.checksums import checksums
@@ -14,6 +17,7 @@ from t5x_like.checkpoints.contents import (
     read_arrays,
     read_json,
     read_metadata,
+    require_training_state,
     with_checksums,
 )
 from t5x_like.checkpoints.layout import DIRECTORY, set_aside, unfinished
@@ -21,7 +25,6 @@ from t5x_like.checkpoints.policy import CheckpointPolicy
 from t5x_like.checkpoints.quiet import say_once
 from t5x_like.checkpoints.shapes import check_parameters
 from t5x_like.distributed.startup import gather_json
-from t5x_like.errors import UserError
 from t5x_like.host import disk_space, files, memory
 from t5x_like.partitioning import path_name
 from t5x_like.training.state import TrainState
@@ -37,6 +40,9 @@ class Checkpointer:
 
     Attributes:
       unfinished: names of checkpoints whose writing was interrupted.
+
+    Raises:
+      UserError: it cannot be written.
     """
 
     def __init__(
@@ -45,17 +51,25 @@ class Checkpointer:
         say_once()
         json_leak.contain()
         policy = policy or CheckpointPolicy()
+        directory = files.location(model_dir) / DIRECTORY
+        if not read_only:
+            files.make_writable(directory, "the folder of checkpoints", jax.process_index())
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy.kept(),
+            preservation_policy=preservation.AnyPreservationPolicy(
+                [policy.kept(), _Links(directory)]
+            ),
             enable_async_checkpointing=True,
             async_options=ocp.AsyncOptions(
-                post_finalization_callback=memory.give_back_freed_memory
+                post_finalization_callback=memory.give_back_freed_memory,
+                # Or its threads would wait five minutes for a directory that cannot be made, and
+                # the process with them.
+                create_directories_asynchronously=False,
             ),
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
         )
         self._policy = policy
-        self._directory = files.location(model_dir) / DIRECTORY
+        self._directory = directory
         # Before Orbax removes them.
         self.unfinished = unfinished(self._directory)
         self._manager = ocp.CheckpointManager(
@@ -71,9 +85,15 @@ class Checkpointer:
         return sorted(self._manager.all_steps())
 
     def drop_after(self, step: int) -> None:
-        """Deletes the checkpoints of later steps."""
+        """Deletes the checkpoints of later steps; of one that is a link, the link."""
         for later in self.steps():
-            if later > step:
+            if later <= step:
+                continue
+            if _is_link(self._directory / str(later)):
+                if jax.process_index() == 0:
+                    (self._directory / str(later)).unlink()
+                self._manager.reload()
+            else:
                 self._manager.delete(later)
 
     def set_aside(self, step: int) -> epath.Path:
@@ -104,7 +124,7 @@ class Checkpointer:
           measured: name to value of the metrics measured at this step, for `best_metric`.
 
         Raises:
-          DiskFull: there is no room for it, or there was none for the previous one.
+          CannotWrite: it cannot be written, or the previous one could not be.
         """
         if step == self._manager.latest_step():
             return
@@ -140,19 +160,12 @@ class Checkpointer:
           target: `train_state.abstract_state`, which says where the arrays go.
 
         Raises:
-          UserError: the checkpoint is of another model or optimizer.
+          UserError: the checkpoint is of another model or optimizer, or of parameters alone.
           Damaged: it cannot be read, or is not what was saved.
         """
         directory = self._directory / str(step)
+        require_training_state(directory)
         metadata = read_metadata(directory)
-        if (
-            "optimizer" not in metadata.get("checksums", {})
-            and not (directory / "optimizer").is_dir()
-        ):
-            raise UserError(
-                f"checkpoint '{directory}' holds parameters alone: start from it with "
-                "INITIAL_CHECKPOINT_PATH and another MODEL_DIR."
-            )
         targets = {"params": target.params, "optimizer": _named(target.opt_state)}
         if target.carry is not None:
             targets["carry"] = _named(target.carry)
@@ -181,6 +194,21 @@ class Checkpointer:
         """Waits for the saves, and ends the background threads."""
         with disk_space.explained(self._directory):
             self._manager.close()
+
+
+@dataclasses.dataclass
+class _Links(preservation.PreservationPolicy):
+    """Keeps checkpoints that are links: what they lead to is not this run's to delete."""
+
+    directory: epath.Path
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """Whether each of them is a link."""
+        return [_is_link(self.directory / str(found.step)) for found in checkpoints]
+
+
+def _is_link(path: epath.Path) -> bool:
+    return not files.is_remote(path) and os.path.islink(path)
 
 
 def _handlers() -> dict[str, ocp.CheckpointHandler]:

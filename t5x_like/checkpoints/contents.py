@@ -5,6 +5,8 @@ Storage may truncate a file or flip a bit long after the checkpoint was complete
 
 import contextlib
 import json
+import os
+import stat
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,9 +20,22 @@ from t5x_like.checkpoints.layout import Damaged
 from t5x_like.checkpoints.quiet import say_once
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
+from t5x_like.host import files
 from t5x_like.partitioning import path_name
 
 _SUMS = "checksums"
+# Items of metadata, those of earlier versions too; each may be missing.
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "step": (int,),
+    "seed": (int,),
+    "tokens": (int,),
+    "parameters": (int,),
+    "seconds": (int, float),
+    "jax": (str,),
+    "guard": (dict, type(None)),
+    "unrecorded": (dict, type(None)),
+    _SUMS: (dict,),
+}
 
 
 def with_checksums(metadata: Mapping[str, Any], sums: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,15 +52,44 @@ def json_checksum(value: Any) -> int:
 def read_metadata(directory: epath.Path) -> dict[str, Any]:
     """Reads the metadata of a checkpoint; empty if it has none.
 
+    Read first: what would make a reader of the other items wait or fail is noticed here.
+
     Raises:
-      Damaged: it cannot be read, or is not what was written.
+      Damaged: it cannot be read, or is not what was written; or the checkpoint holds a pipe or
+        another thing that is no file.
     """
+    _check_files(directory)
     if not (directory / "metadata").is_dir():
         return {}
     content = _read_json(directory, "metadata")
     if content.pop("checksum", None) not in (None, json_checksum(content)):
         raise _changed(directory, "its metadata")
+    wrong = next((name for name, value in content.items() if not _is_of_type(name, value)), None)
+    if wrong is not None:
+        # A checksum shows accidents; who changed this has changed the checksum too.
+        raise Damaged(
+            f"checkpoint '{directory}' is damaged: '{wrong}' of its metadata is "
+            f"{str(content[wrong])[:40]!r}, which no run writes."
+        )
     return content
+
+
+def require_training_state(directory: epath.Path) -> None:
+    """Checks that a checkpoint holds what a run needs to resume, before any of it is read.
+
+    Raises:
+      UserError: it holds parameters alone, as an imported model does.
+      Damaged: parts of it are missing.
+    """
+    for item in ("params", "metadata"):
+        if not (directory / item).is_dir():
+            raise Damaged(f"checkpoint '{directory}' is damaged: it has no '{item}'.")
+    sums = read_metadata(directory).get(_SUMS, {})
+    if "optimizer" not in sums and not (directory / "optimizer").is_dir():
+        raise UserError(
+            f"checkpoint '{directory}' holds parameters alone: start from it with "
+            "INITIAL_CHECKPOINT_PATH and another MODEL_DIR."
+        )
 
 
 def read_json(directory: epath.Path, item: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,12 +173,57 @@ def errors_as_damage(directory: epath.Path, what: str) -> Iterator[None]:
         raise _unreadable(directory, f"{what} ({_first_line(error)})") from error
 
 
+def _check_files(directory: epath.Path) -> None:
+    if files.is_remote(directory):
+        return
+    for folder, folders, names in os.walk(directory):
+        for name in (*folders, *names):
+            path = os.path.join(folder, name)
+            try:
+                kind = os.stat(path).st_mode
+            except OSError as error:
+                raise _unreadable(directory, f"'{path}' ({error.strerror})") from error
+            if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+                raise Damaged(f"checkpoint '{directory}' is damaged: '{path}' is not a file.")
+
+
+def _is_of_type(name: str, value: Any) -> bool:
+    """Whether an item of metadata is of the type that it is written with, and its parts are."""
+    if type(value) not in _TYPES.get(name, (type(value),)):
+        return False
+    if name == _SUMS:
+        parts = value.values()
+        groups = [part if isinstance(part, dict) else {"": part} for part in parts]
+        return all(_is_number(one, int) for group in groups for one in group.values())
+    if name == "guard" and value is not None:
+        losses, in_a_row = value.get("losses"), value.get("in_a_row")
+        whole = isinstance(losses, list) and all(map(_is_number, losses))
+        return whole and _is_number(in_a_row, int) and 0 <= in_a_row < 2**31
+    if name == "unrecorded" and value is not None:
+        totals = value.get("totals", {})
+        return _is_number(value.get("skipped", 0), int) and (
+            isinstance(totals, dict)
+            and all(
+                isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair))
+                for pair in totals.values()
+            )
+        )
+    return True
+
+
+def _is_number(value: Any, *kinds: type) -> bool:
+    return type(value) in (kinds or (int, float))
+
+
 def _read_json(directory: epath.Path, item: str) -> dict[str, Any]:
     with (
         errors_as_damage(directory, f"its item '{item}'"),
         contextlib.closing(ocp.JsonCheckpointHandler()) as reader,
     ):
-        return dict(reader.restore(directory / item))
+        found = reader.restore(directory / item)
+        if not isinstance(found, dict):
+            raise TypeError(f"{type(found).__name__} in place of an object")
+        return found
 
 
 def _restore(item: epath.Path, target: Any) -> Any:

@@ -53,11 +53,16 @@ class InitialCheckpoint:
 
 
 def checkpoint_steps(model_dir: str) -> list[int]:
-    """Lists the steps of the complete checkpoints below MODEL_DIR, ascending."""
+    """Lists the steps of the complete checkpoints below MODEL_DIR, ascending.
+
+    A directory without parameters is no checkpoint, whatever its name.
+    """
     directory = files.location(model_dir) / DIRECTORY
     if not directory.is_dir():
         return []
-    found = [path for path in directory.iterdir() if path.name.isdecimal()]
+    found = [
+        path for path in directory.iterdir() if path.name.isdecimal() and (path / "params").is_dir()
+    ]
     # An object store cannot rename; there, a last file marks the checkpoint as complete.
     return sorted(int(path.name) for path in found if ocp.utils.is_checkpoint_finalized(path))
 

@@ -1,5 +1,6 @@
 """What a run would fail on after minutes of work, found before anything is written or tokenized."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -137,15 +138,8 @@ def _check_start(plan: TrainingPlan) -> None:
     if not steps:
         _check_initial_checkpoint(plan.initial_checkpoint, plan.model)
         return
-    newest = checkpoints.find_checkpoint(plan.model_dir, steps[-1])
-    if not (newest / "optimizer").is_dir():
-        raise UserError(
-            f"checkpoint '{newest}' holds parameters alone: start from it with "
-            "INITIAL_CHECKPOINT_PATH and another MODEL_DIR."
-        )
-    identity.check(
-        files.location(plan.model_dir), plan.described(), allow_change=plan.allow_config_change
-    )
+    with contextlib.suppress(checkpoints.Damaged):  # the run looks for an older one
+        checkpoints.require_training_state(checkpoints.find_checkpoint(plan.model_dir, steps[-1]))
 
 
 def _check_initial_checkpoint(source: Any, model: Model) -> None:

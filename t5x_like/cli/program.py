@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       0 done, 2 the user's mistake (one line on standard error), 1 an internal error, 143
-      stopped by a signal, after saving what there was to save, 141 the output is not read.
+      stopped by SIGTERM or 130 by Ctrl-C, after saving what there was to save, 141 the output is
+      not read.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments

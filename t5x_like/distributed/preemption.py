@@ -1,7 +1,9 @@
 """Handles SIGTERM and SIGINT: saves and stops on the first signal, exits on the second.
 
 `stop_on_signal` is for loops of steps: the step is finished and the state saved. `end_on_signal` is
-for everything else: there is nothing to save, and the work is abandoned.
+for everything else: there is nothing to save, and the work is abandoned. Signals within
+`ONE_SIGNAL_SECONDS` of the first count as one: `timeout`, and agents of clusters, send one to the
+process and one to its group.
 """
 
 import contextlib
@@ -16,26 +18,58 @@ from types import FrameType
 from typing import NoReturn
 
 EXIT_CODE = 143  # as a shell reports a process that ended by SIGTERM
+EXIT_CODE_INTERRUPTED = 130  # and by SIGINT, Ctrl-C
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+ONE_SIGNAL_SECONDS = 2.0
+_LAST_WORDS_SECONDS = 2.0  # for the last checkpoint to be looked up, before a hard end
+_SHOW_CURSOR = "\x1b[?25h"
 _ALONE_SECONDS = 0.5  # between two looks at whether the parent is alive
 _LEAVING_SECONDS = 10.0  # for the main thread to unwind, before the process exits regardless
 
 
 class Preempted(Exception):
-    """The run was asked to stop, and has saved its state if there was any."""
+    """The run was asked to stop, and has saved its state if there was any.
 
-    exit_code = EXIT_CODE
+    Args:
+      message: one line.
+      signal_name: which signal asked; None for one to another process of the run.
+    """
+
+    def __init__(self, message: str, signal_name: str | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = _exit_code(signal_name)
 
 
 class _Ended(BaseException):
     """Unwinds the main thread; a BaseException, so that no `except Exception` catches it."""
 
 
+class _Signals:
+    """What is known of the signals to this process, by all contexts that are open.
+
+    Attributes:
+      open: how many they are; with the outermost all begins anew.
+      first_at: when the first signal came; None before.
+      handled: whether a context has acted on it.
+    """
+
+    open = 0
+    first_at: float | None = None
+    handled = False
+
+
 class StopRequest:
-    """Records whether a signal has asked the run to stop."""
+    """Records whether a signal has asked the run to stop.
+
+    Attributes:
+      signal_name: the first signal; None before there is one.
+      last_words: says what is kept, should a second signal end the process; called by another
+        thread.
+    """
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
+        self.last_words: Callable[[], str] = str
 
     def after(self, step: int) -> bool:
         """Whether the run stops after this step; every process must ask once in each step.
@@ -51,10 +85,16 @@ class StopRequest:
             return watch.stops_after(step)
         return self.signal_name is not None
 
+    def preempted(self, step: int) -> Preempted:
+        """What to raise when the run has stopped, and has saved `step`."""
+        who = self.signal_name or "a signal to another process"
+        line = f"{who} received: saved step {step}; the same command resumes from it."
+        return Preempted(line, self.signal_name)
+
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Turns the first SIGTERM or SIGINT into a request; a second one exits at once.
+    """Turns the first SIGTERM or SIGINT into a request, and says so; a second one exits at once.
 
     Outside the main thread, where Python delivers no signals, nothing changes.
     """
@@ -62,11 +102,13 @@ def stop_on_signal() -> Iterator[StopRequest]:
 
     def first(name: str, frame: FrameType | None) -> None:
         request.signal_name = name
-        heartbeat = sys.modules.get("t5x_like.distributed.heartbeat")
-        if heartbeat is not None and (watch := heartbeat.watch()):
+        _say(f"{name} received: saves and ends; a second signal ends at once, without saving.")
+        # It may be in the middle of being imported.
+        watch = getattr(sys.modules.get("t5x_like.distributed.heartbeat"), "watch", lambda: None)()
+        if watch is not None:
             watch.request_stop()
 
-    with _on_signal(first):
+    with _on_signal(first, last_words=lambda: request.last_words()):
         yield request
 
 
@@ -86,7 +128,7 @@ def end_on_signal() -> Iterator[None]:
     def first(name: str, frame: FrameType | None) -> None:
         received.append(name)
         if _is_importing(frame) and not _has_workers():
-            _exit(name)
+            _exit(name, _nothing_to_save(name))
         raise _Ended
 
     try:
@@ -95,16 +137,47 @@ def end_on_signal() -> Iterator[None]:
     except _Ended:
         pass
     if received:  # without `_Ended` too: a callback has swallowed it
-        raise Preempted(_nothing_to_save(received[0]))
+        raise Preempted(_nothing_to_save(received[0]), received[0])
 
 
 def _nothing_to_save(signal_name: str) -> str:
     return f"{signal_name} received: there was nothing to save."
 
 
-def _exit(signal_name: str) -> NoReturn:
-    os.write(2, f"t5x-like: error: {_nothing_to_save(signal_name)}\n".encode())
-    os._exit(EXIT_CODE)
+def _say(text: str) -> None:
+    """Writes a line, in the middle of whatever the process is doing."""
+    # Not `print`, which fails where the signal has interrupted another; below a bar of progress.
+    line = "\n" if sys.__stderr__ is not None and sys.__stderr__.isatty() else ""
+    os.write(2, f"{line}t5x-like: {text}\n".encode())
+
+
+def _exit_code(signal_name: str | None) -> int:
+    return EXIT_CODE_INTERRUPTED if signal_name == "SIGINT" else EXIT_CODE
+
+
+def _exit(signal_name: str, reason: str) -> NoReturn:
+    """Ends the process, with one line on standard error, and leaves a terminal as it was."""
+    if sys.__stdout__ is not None and sys.__stdout__.isatty():
+        os.write(1, _SHOW_CURSOR.encode())
+    _say(f"error: {reason}")
+    os._exit(_exit_code(signal_name))
+
+
+def _end_hard(signal_name: str, last_words: Callable[[], str]) -> NoReturn:
+    """Ends the process at a second signal, without saving."""
+    kept: list[str] = []
+
+    def ask() -> None:
+        with contextlib.suppress(Exception):
+            kept.append(last_words())
+
+    # In an object store it may take long, or for ever.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_LAST_WORDS_SECONDS)
+    _exit(
+        signal_name, f"second {signal_name} received: ended without saving. {''.join(kept)}".strip()
+    )
 
 
 def _is_importing(frame: FrameType | None) -> bool:
@@ -142,7 +215,9 @@ def interrupts_left_to_parent() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _on_signal(
-    first: Callable[[str, FrameType | None], None], seconds: float | None = None
+    first: Callable[[str, FrameType | None], None],
+    seconds: float | None = None,
+    last_words: Callable[[], str] = str,
 ) -> Iterator[None]:
     """Calls `first` in the main thread with the first signal's name; the second signal exits.
 
@@ -157,25 +232,27 @@ def _on_signal(
     writer.setblocking(False)
 
     def listen() -> None:
-        received: list[int] = []
+        name = ""
         try:
             while data := reader.recv(16):
-                received += [number for number in data if number in SIGNALS]
-                if len(received) > 1:
-                    os._exit(EXIT_CODE)
-                if received:
+                for number in filter(SIGNALS.__contains__, data):
+                    name, now = signal.Signals(number).name, time.monotonic()
+                    if _Signals.first_at is None:
+                        _Signals.first_at = now
+                    elif now - _Signals.first_at >= ONE_SIGNAL_SECONDS:
+                        _end_hard(name, last_words)
                     reader.settimeout(seconds)
         except TimeoutError:
-            _exit(signal.Signals(received[0]).name)
-
-    seen = False
+            _exit(name, _nothing_to_save(name))
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal seen
-        if not seen:
-            seen = True
+        if not _Signals.handled:
+            _Signals.handled = True
             first(signal.Signals(number).name, frame)
 
+    if not _Signals.open:
+        _Signals.first_at, _Signals.handled = None, False
+    _Signals.open += 1
     thread = threading.Thread(target=listen, name="signals", daemon=True)
     thread.start()
     previous_writer = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
@@ -189,6 +266,7 @@ def _on_signal(
         writer.close()  # at which the thread ends
         thread.join()
         reader.close()
+        _Signals.open -= 1
 
 
 def end_with_parent(parent: int) -> None:

@@ -54,6 +54,10 @@ class RunIdentity:
         """Describes the objects of a run."""
         return cls(describe(identity), describe(settings))
 
+    def all(self) -> Description:
+        """Both together, as one configuration."""
+        return {**self.settings, **self.identity}
+
 
 @dataclasses.dataclass(frozen=True)
 class Changes:

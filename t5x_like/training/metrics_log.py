@@ -1,10 +1,12 @@
 """Where a run's numbers go: `metrics.jsonl`, TensorBoard, Weights & Biases."""
 
+import contextlib
 import functools
 import json
 import logging
 import math
 import os
+import secrets
 import socket
 import struct
 import time
@@ -17,7 +19,7 @@ from t5x_like.data.cache import tfrecord
 from t5x_like.errors import UserError
 from t5x_like.host import disk_space, files
 
-FILE = "metrics.jsonl"
+FILE, WANDB_FILE = "metrics.jsonl", "wandb.json"
 _SHOWN = 3
 
 
@@ -29,7 +31,9 @@ class MetricsLog:
       resumed_step: records of later steps, which an interrupted run may have left,
         are dropped, so that the file reads as one run; and so are damaged lines.
       tensorboard: whether to write `MODEL_DIR/tensorboard`.
-      wandb_project: the project to log to; the key is taken from Weights & Biases' own login.
+      wandb_project: the project to log to; the key is taken from Weights & Biases' own login. A
+        resumed run continues its run there, whose id is kept in `MODEL_DIR/wandb.json`.
+      configuration: of the run, for Weights & Biases.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class MetricsLog:
         resumed_step: int = 0,
         tensorboard: bool = True,
         wandb_project: str | None = None,
+        configuration: Mapping[str, Any] | None = None,
     ) -> None:
         directory = files.location(model_dir)
         self._path = directory / FILE
@@ -47,7 +52,9 @@ class MetricsLog:
             files.write_whole(self._path, text)
             self._file = files.growing_file(self._path)
         self._events = EventFile(directory / "tensorboard") if tensorboard else None
-        self._wandb = _start_wandb(wandb_project, model_dir) if wandb_project else None
+        self._wandb = None
+        if wandb_project:
+            self._wandb = _start_wandb(wandb_project, directory, configuration or {})
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """One record of `split` ('train', or the name of a validation split).
@@ -189,11 +196,29 @@ def _double(field: int, value: float) -> bytes:
     return _tag(field, 1) + struct.pack("<d", value)
 
 
-def _start_wandb(project: str, model_dir: str) -> Any:
+def _start_wandb(project: str, directory: epath.Path, configuration: Mapping[str, Any]) -> Any:
     try:
         import wandb
     except ImportError as error:
         raise UserError(
             f"logging to the Weights & Biases project '{project}' needs `pip install wandb`."
         ) from error
-    return wandb.init(project=project, name=epath.Path(model_dir).name, resume="allow")
+    return wandb.init(
+        project=project,
+        id=_wandb_id(directory / WANDB_FILE),
+        name=directory.name,
+        config=dict(configuration),
+        resume="allow",
+    )
+
+
+def _wandb_id(path: epath.Path) -> str:
+    """The run's id at Weights & Biases, the same at each start; made at the first."""
+    if path.exists():
+        with contextlib.suppress(ValueError, RecursionError, TypeError, LookupError):
+            found = json.loads(files.read_whole(path))["id"]
+            if isinstance(found, str) and found:
+                return found
+    made = secrets.token_hex(8)
+    files.write_whole(path, json.dumps({"id": made}) + "\n")
+    return made

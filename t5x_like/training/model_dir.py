@@ -1,5 +1,7 @@
 """MODEL_DIR while a run has it: locked, compared with what the run was, and described."""
 
+from typing import Any
+
 import jax
 
 from t5x_like import inspection
@@ -7,7 +9,7 @@ from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.host import directory_lock, disk_space, files
 from t5x_like.training import identity
-from t5x_like.training.identity import Changes
+from t5x_like.training.metrics_log import MetricsLog
 from t5x_like.training.plan import TrainingPlan
 
 
@@ -22,7 +24,10 @@ class ModelDir:
 
     Attributes:
       path: MODEL_DIR.
-      changes: since the run was last started, with a checkpoint or without.
+      identity: what the run is, and how it is started.
+      became_another: whether it is another run than at the last start, with a checkpoint or
+        without, which the user has allowed.
+      notes: lines that say what has changed since the last start.
 
     Raises:
       UserError: it cannot be written, another run has it, or it holds another run.
@@ -31,7 +36,7 @@ class ModelDir:
     def __init__(self, plan: TrainingPlan) -> None:
         self._plan = plan
         self._primary = jax.process_index() == 0
-        self._identity = plan.described()
+        self.identity = plan.described()
         self._lock: directory_lock.DirectoryLock | None = None
         self.path = files.location(plan.model_dir)
         files.make_writable(self.path, "MODEL_DIR", jax.process_index())
@@ -39,14 +44,22 @@ class ModelDir:
         if "refusal" in found:
             self.close()
             raise UserError(found["refusal"])
-        self.changes = Changes(**found)
+        self.became_another = bool(found["refused"])
+        self.notes = [
+            f"{line}: {'; '.join(found[name])}"
+            for name, line in (
+                ("refused", "warning: resumes as another run"),
+                ("harmless", "changed since the last start"),
+            )
+            if found[name]
+        ]
 
-    def _claim(self) -> dict[str, object]:
+    def _claim(self) -> dict[str, Any]:
         """What the others are told: the changes, or why the run cannot begin."""
         try:
             self._lock = directory_lock.lock(self.path, "MODEL_DIR", "run")
             changes = identity.check(
-                self.path, self._identity, allow_change=self._plan.allow_config_change
+                self.path, self.identity, allow_change=self._plan.allow_config_change
             )
         except UserError as error:
             return {"refusal": str(error)}
@@ -64,18 +77,32 @@ class ModelDir:
           summary: `summary.text`.
 
         Raises:
-          DiskFull: there is no room for them.
+          CannotWrite: they cannot be written.
         """
         if not self._primary:
             return
         plan = self._plan
         with disk_space.explained(self.path):
-            identity.write(self.path, self._identity)
+            identity.write(self.path, self.identity)
             if plan.config_text is not None:
                 files.write_whole(self.path / "config.gin", plan.config_text())
             tree = inspection.parameter_tree(plan.model, plan.partitioner)
             text = f"{summary}\n\n{inspection.parameter_table(tree)}\n"
             files.write_whole(self.path / "model-info.txt", text)
+
+    def open_log(self, start: int) -> MetricsLog | None:
+        """Opens the metrics of the run, which has made `start` steps; the first process has them.
+
+        Raises:
+          UserError: what is there is not a file; Weights & Biases is not installed.
+          CannotWrite: they cannot be written.
+        """
+        if not self._primary:
+            return None
+        plan = self._plan
+        return MetricsLog(
+            plan.model_dir, start, plan.tensorboard, plan.wandb_project, self.identity.all()
+        )
 
     def close(self) -> None:
         """Gives the directory back."""

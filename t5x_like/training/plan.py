@@ -85,6 +85,11 @@ class TrainingPlan:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default())
         self._check_frozen()
+        if getattr(self.model, "dtype", None) == "float16":
+            raise UserError(
+                f"{type(self.model).__name__}.dtype is 'float16': nothing scales the loss, and "
+                "gradients below 6e-8 would become 0. Train in 'bfloat16' or 'float32'."
+            )
         self.validation_limit  # noqa: B018 (refuses what is no limit)
         counts = {
             "TRAIN_STEPS": self.train_steps,
@@ -147,3 +152,12 @@ class TrainingPlan:
             shape = self.partitioner.mesh.shape
             settings["mesh"] = {name: size for name, size in shape.items() if size > 1}
         return RunIdentity.of(identity, settings)
+
+
+def validation_names(configs: Sequence[DatasetConfig]) -> list[str]:
+    """What records call each held-out split: `validation`; of several, `validation/TASK` too."""
+    splits = [config.split for config in configs]
+    return [
+        split if splits.count(split) == 1 else f"{split}/{config.task.name}"
+        for split, config in zip(splits, configs, strict=True)
+    ]

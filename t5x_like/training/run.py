@@ -25,7 +25,7 @@ from t5x_like.training.batches import FedBatch, check_batch
 from t5x_like.training.frozen import load_frozen
 from t5x_like.training.metrics_log import MetricsLog
 from t5x_like.training.model_dir import ModelDir
-from t5x_like.training.plan import TrainingPlan
+from t5x_like.training.plan import TrainingPlan, validation_names
 from t5x_like.training.progress import Progress
 from t5x_like.training.state import TrainState, initial_carry
 from t5x_like.training.step_metrics import Diverged, StepMetrics
@@ -74,11 +74,8 @@ class TrainingRun:
             raise
 
     def _open(self) -> None:
-        plan, changes = self.plan, self._model_dir.changes
-        if changes.refused:
-            self._note(f"warning: resumes as another run: {'; '.join(changes.refused)}")
-        if changes.harmless:
-            self._note(f"changed since the last start: {'; '.join(changes.harmless)}")
+        plan = self.plan
+        self._notes += self._model_dir.notes
         shard_index, shard_count = plan.partitioner.data_shard()
         self._iterator = open_dataset(
             plan.dataset,
@@ -88,7 +85,9 @@ class TrainingRun:
         )
         # Kept open to the end, whatever becomes of the caches meanwhile.
         where = plan.model.batch_format, plan.partitioner, plan.validation_limit
-        self._held_out = [(one, open_held_out(one, *where)) for one in held_out(plan.validation)]
+        configs = held_out(plan.validation)
+        splits = [open_held_out(config, *where) for config in configs]
+        self._held_out = list(zip(validation_names(configs), splits, strict=True))
         if len(self._held_out) < len(plan.validation):
             self._notes.append("warning: nothing is held out, so nothing is measured (HELD_OUT)")
         self._checkpointer = Checkpointer(plan.model_dir, plan.checkpoint_policy)
@@ -177,7 +176,7 @@ class TrainingRun:
                 self.start = source.step
                 self._origin = f"step {source.step} of {source.model_dir}"
                 state, position, metadata = checkpoints.branch_state(source, target)
-            may_begin_again = bool(self._model_dir.changes.refused) or plan.allow_config_change
+            may_begin_again = self._model_dir.became_another or plan.allow_config_change
             self._set_position(position, may_begin_again)
             self._restored = metadata
             return state
@@ -195,10 +194,15 @@ class TrainingRun:
     def _set_position(self, position: Mapping[str, Any], may_begin_again: bool) -> None:
         try:
             self._iterator.set_state(position)
-        except UserError:
-            if not may_begin_again:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            if may_begin_again:
+                self._note("warning: the data are other data, and are read from their beginning")
+            elif isinstance(error, UserError):
                 raise
-            self._note("warning: the data are other data, and are read from their beginning")
+            else:
+                raise Damaged(
+                    f"the {self._origin} is damaged: its position in the data is none."
+                ) from error
 
     def _note(self, line: str) -> None:
         """Said once: by `begin`, or at once after it."""
@@ -222,8 +226,7 @@ class TrainingRun:
         plan = self.plan
         if self._log:
             self._log.close()
-        if jax.process_index() == 0:
-            self._log = MetricsLog(plan.model_dir, self.start, plan.tensorboard, plan.wandb_project)
+        self._log = self._model_dir.open_log(self.start)
         self._peak = peak
         self._sums = StepMetrics(
             train_steps=plan.train_steps,
@@ -309,15 +312,14 @@ class TrainingRun:
         plan = self.plan
         measured: dict[str, float] = {}
         with self._advised(), self._sums.pause():
-            for config, split in self._held_out:
+            for name, split in self._held_out:
                 values = measure(
                     plan.model, state.params, split, plan.partitioner, frozen=state.frozen
                 )
-                line = f"step {step}/{plan.train_steps}  {config.split} {summary_of(values)}"
-                self.progress.say(line)
+                self.progress.say(f"step {step}/{plan.train_steps}  {name} {summary_of(values)}")
                 if self._log:
-                    self._log.write(step, config.split, {**values, "tokens": self._sums.tokens})
-                measured.update({f"{config.split}/{name}": v for name, v in values.items()})
+                    self._log.write(step, name, {**values, "tokens": self._sums.tokens})
+                measured.update({f"{name}/{metric}": v for metric, v in values.items()})
         plan.checkpoint_policy.competing(measured)  # a wrong name is noticed at once
         self._measured = {step: measured}
 

@@ -17,6 +17,9 @@ from t5x_like.protocols import Metrics
 from t5x_like.training.metrics_log import MetricsLog
 from t5x_like.training.progress import Progress
 
+# How often the peak is measured again where a step exceeds it; each takes half a second.
+_MEASUREMENTS = 3
+
 
 class Diverged(RuntimeError):
     """The loss is no longer a number; the checkpoints are untouched."""
@@ -64,6 +67,7 @@ class StepMetrics:
         self._progress = progress
         self._log = log
         self._peak = peak
+        self._measurements_left, self._told_of_peak = _MEASUREMENTS, False
         self._policy = policy
         before = unrecorded or {}
         self._skipped = before.get("skipped", 0)
@@ -175,6 +179,26 @@ class StepMetrics:
             "tokens_per_second": self._tokens_per_step / seconds,
             "model_tflops": self._flops_per_step / seconds / 1e12,
         }
-        if self._peak.flops:
-            rates["mfu"] = self._flops_per_step / seconds / self._peak.flops
-        return rates
+        mfu = self._mfu(self._flops_per_step / seconds)
+        return rates if mfu is None else {**rates, "mfu": mfu}
+
+    def _mfu(self, flops: float) -> float | None:
+        """The share of the peak that `flops` a second are; None where the peak is not known."""
+        most = self._peak.flops
+        if not most:
+            return None
+        if flops > most and self._measurements_left:
+            # It was measured while the machine was busy.
+            self._measurements_left -= 1
+            self._peak = self._peak.again()
+            most = self._peak.flops or most
+        if flops <= most:
+            return flops / most
+        if not self._told_of_peak:
+            self._told_of_peak = True
+            why = "the machine was busy" if self._peak.measured else "not that of this device"
+            self._progress.say(
+                f"MFU is left out: {flops / 1e12:.3g} TFLOP/s are more than the peak of "
+                f"{most / 1e12:.3g} ({self._peak.source}: {why})"
+            )
+        return None

@@ -1,5 +1,6 @@
-"""What a run says of itself when it starts."""
+"""What a run says of itself when it starts, and when it is cut short."""
 
+from t5x_like import checkpoints
 from t5x_like.cost import peak
 from t5x_like.cost.peak import Peak
 from t5x_like.data import DatasetConfig
@@ -29,6 +30,14 @@ def text(plan: TrainingPlan, origin: str, start: int, peak: Peak) -> str:
             "writes to": str(plan.model_dir),
         }
     )
+
+
+def last_saved(model_dir: str) -> str:
+    """Says which checkpoint a run can resume from, if it ends now."""
+    steps = checkpoints.checkpoint_steps(model_dir)
+    if not steps:
+        return "There is no checkpoint."
+    return f"The last checkpoint is of step {steps[-1]}; the same command resumes from it."
 
 
 def device_peak(partitioner: Partitioner) -> Peak:

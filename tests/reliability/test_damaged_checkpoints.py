@@ -1,5 +1,6 @@
 """Checkpoints cut at any byte, flipped bits, interrupted writing: never used, always named."""
 
+import json
 import os
 import random
 import shutil
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from t5x_like import checkpoints, cli, optimizers, schedules
-from t5x_like.checkpoints import Checkpointer, CheckpointPolicy, Damaged, host_params
+from t5x_like.checkpoints import Checkpointer, CheckpointPolicy, Damaged, contents, host_params
 from t5x_like.checkpoints.checksums import checksums, damaged
 from t5x_like.training import state as train_state
 
@@ -220,6 +221,84 @@ def test_training_goes_on_from_the_newest_whole_one(copy_of_trained, capsys, tal
     assert checkpoints.checkpoint_steps(str(model_dir)) == [4, 8, 9]
     assert (model_dir / "checkpoints" / "8.damaged").is_dir()
     tally("faults")
+
+
+@pytest.mark.parametrize("lost", [("",), ("params",), ("metadata",), ("optimizer", "data")])
+def test_an_empty_or_partial_newest_one_is_damaged_and_the_older_is_taken(
+    copy_of_trained, capsys, tally, lost
+):
+    """As an interrupted copy leaves it, or `mkdir`."""
+    flags, model_dir = copy_of_trained
+    newest = model_dir / "checkpoints" / "8"
+    for item in lost:
+        shutil.rmtree(newest / item)
+    newest.mkdir(exist_ok=True)
+    older = 4 if lost in [("",), ("params",)] else 8
+    assert checkpoints.checkpoint_steps(str(model_dir))[-1] == older
+    assert cli.main([*flags, "--gin.TRAIN_STEPS=4"]) == 0
+    captured = capsys.readouterr()
+    assert "checkpoints/8' is damaged" in captured.out and "'8.damaged'" in captured.out
+    assert "4 of 4 done" in captured.out
+    assert checkpoints.checkpoint_steps(str(model_dir)) == [4]
+    tally("faults")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+@pytest.mark.parametrize("place", ["metadata/metadata", "params/manifest.ocdbt", "data/metadata"])
+def test_what_is_no_file_is_damage_and_nobody_waits_for_it(restored, tally, make, place):
+    def harm(directory):
+        (directory / place).unlink()
+        make(directory / place)
+
+    with pytest.raises(Damaged, match=f"{place}' is not a file"):
+        restored(harm)
+    tally("bad inputs")
+
+
+RESEALED = {
+    "step": "10",
+    "tokens": [1],
+    "seconds": None,
+    "checksums": {"params": [1]},
+    "guard": {"losses": "abc", "in_a_row": 0},
+    "unrecorded": {"totals": {"loss": 3}, "skipped": 0},
+}
+
+
+@pytest.mark.parametrize("name", RESEALED)
+def test_metadata_of_other_types_are_damage_though_their_checksum_is_right(restored, tally, name):
+    def harm(directory):
+        path = directory / "metadata" / "metadata"
+        content = {**json.loads(path.read_text()), name: RESEALED[name]}
+        content.pop("checksum")
+        path.write_text(json.dumps({**content, "checksum": contents.json_checksum(content)}))
+
+    with pytest.raises(Damaged, match=f"is damaged: '{name}' of its metadata is "):
+        restored(harm)
+    tally("bad inputs")
+
+
+@pytest.mark.parametrize("item", ["metadata", "data"])
+@pytest.mark.parametrize("text", ["[" * 100_000, "{" + '"a":{' * 100_000, "[]", "3"])
+def test_nested_or_other_json_is_damage(restored, tally, item, text):
+    with pytest.raises(Damaged, match=f"its item '{item}' .*cannot be read"):
+        restored(lambda directory: (directory / item / "metadata").write_text(text))
+    tally("bad inputs")
+
+
+def test_a_checkpoint_that_is_a_link_is_never_deleted(model, partitioner, saved, tmp_path):
+    """What it leads to is another run's; only the link may go, where a run makes it again."""
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "1").symlink_to(saved[0] / "checkpoints" / "10")
+    checkpointer = Checkpointer(str(tmp_path), CheckpointPolicy(keep=1))
+    for step in (2, 3):
+        checkpointer.save(saved[1], step, {}, {})
+        checkpointer.wait()
+    assert checkpointer.steps() == [1, 3]
+    checkpointer.drop_after(0)
+    checkpointer.close()
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert (saved[0] / "checkpoints" / "10" / "params").is_dir()
 
 
 def test_an_unfinished_one_is_skipped_and_named(copy_of_trained, capsys, tally):

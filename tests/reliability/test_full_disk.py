@@ -1,10 +1,13 @@
 """A disk that fills up while a run saves or logs: one line, and the last checkpoint restores."""
 
+import errno
+import itertools
 import os
 import re
 import resource
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -17,13 +20,13 @@ MEBIBYTE = 2**20
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder on a filesystem of its own: `small_disk(bytes)`."""
+    """A folder on a filesystem of its own: `small_disk(bytes, mount options)`."""
     mounted = []
 
-    def mount(size):
+    def mount(size, options=""):
         place = tmp_path / "disk"
         place.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}{options}", "tmpfs", str(place)]
         if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
             pytest.skip("a filesystem of a few kilobytes can be mounted by root only")
         mounted.append(place)
@@ -83,6 +86,86 @@ def test_no_room_for_a_record(small_disk, tmp_path, tally):
     metrics_log.MetricsLog(str(disk), resumed_step=len(steps), tensorboard=False).close()
     assert (disk / "metrics.jsonl").read_text().endswith("}\n")
     tally("faults")
+
+
+SAVES = """
+import sys
+from models import gpt
+from t5x_like import optimizers, schedules
+from t5x_like.checkpoints import Checkpointer
+from t5x_like.partitioning import Partitioner
+from t5x_like.training import state as train_state
+sizes = {"vocab_size": 64, "embed_dim": 8, "num_heads": 2, "num_layers": 1, "max_length": 8}
+state = train_state.create_state(
+    gpt.GPT2(**sizes), optimizers.lion(schedules.Constant(1.0)), Partitioner(), seed=0
+)
+checkpointer = Checkpointer(sys.argv[1])
+checkpointer.save(state, 1, {}, {})
+checkpointer.wait()
+print("saved", flush=True)
+sys.stdin.readline()
+try:
+    checkpointer.save(state, 2, {}, {})
+    checkpointer.wait()
+except Exception as error:
+    print(error.exit_code, type(error).__name__, error, flush=True)
+checkpointer.close()
+"""
+
+
+def remount_read_only(disk):
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+
+
+def use_up_inodes(disk):
+    for number in itertools.count():
+        try:
+            (disk / f"small-{number}").touch()
+        except OSError:
+            return
+
+
+def replace_by_a_file(disk):
+    (disk / "checkpoints").rename(disk / "old")
+    (disk / "checkpoints").touch()
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (use_up_inodes, "DiskFull .*: the disk has no inodes left"),
+        (remount_read_only, "CannotWrite .*: read-only file system"),
+        (replace_by_a_file, "CannotWrite .*: not a directory"),
+    ],
+)
+def test_a_save_that_cannot_begin_ends_the_process_within_seconds(small_disk, tally, harm, said):
+    """Orbax's threads would wait five minutes for a directory that nobody makes."""
+    disk = small_disk(8 * MEBIBYTE, ",nr_inodes=100")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    saving = subprocess.Popen([sys.executable, "-c", SAVES, disk], **pipes)
+    assert saving.stdout.readline() == "saved\n"
+    harm(disk)
+    line, _ = saving.communicate("go on\n", timeout=15)
+    assert re.match(f"1 {said}", line) and f"{disk}/checkpoints cannot be written" in line
+    assert len(line.splitlines()) == 1
+    tally("faults")
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EPERM, "operation not permitted: something there is marked as immutable"),
+        (errno.EACCES, "permission denied"),
+        (errno.EROFS, "read-only file system"),
+    ],
+)
+def test_an_error_of_permissions_is_named_as_what_it_is(tmp_path, number, said):
+    """Not as a full disk: "5,060,744 bytes are needed, 53,293,056 bytes are free"."""
+    with pytest.raises(disk_space.CannotWrite) as found, disk_space.explained(tmp_path, 10**6):
+        raise OSError(number, os.strerror(number))
+    assert not isinstance(found.value, disk_space.DiskFull)
+    assert str(found.value).startswith(f"{tmp_path} cannot be written: {said}")
+    assert "bytes" not in str(found.value)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -1,10 +1,13 @@
 """A run is not continued as another one: what is refused, what passes, what is said."""
 
+import os
 import shutil
 
 import pytest
+from etils import epath
 
 from t5x_like import cli
+from t5x_like.checkpoints import Checkpointer
 from t5x_like.host import directory_lock
 from t5x_like.training import identity as run_identity
 from t5x_like.training import metrics_log
@@ -151,9 +154,32 @@ def test_of_what_was_replaced_the_parts_are_not_told():
     assert run_identity.compare(before, now).refused == ["block: Serial -> Parallel"]
 
 
-def test_a_damaged_record_is_named(tmp_path):
-    from etils import epath
-
-    (tmp_path / "run.json").write_text("{")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"identity": {}, "settings": []}',
+        '{"identity": {"seed": 0}, "settings": {}}',
+        "[" * 100_000,
+        '{"a":' * 100_000,
+    ],
+)
+def test_a_damaged_record_is_named(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
     with pytest.raises(run_identity.UserError, match=r"run\.json' is damaged"):
         run_identity.check(epath.Path(tmp_path), RunIdentity({}, {}))
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_stands_in_its_place_and_is_no_file_is_refused(tmp_path, make):
+    make(tmp_path / "run.json")
+    with pytest.raises(run_identity.UserError, match=r"run\.json' is not a file"):
+        run_identity.check(epath.Path(tmp_path), RunIdentity({}, {}))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: open(path, "w").close()])
+def test_a_folder_of_checkpoints_that_is_none_is_refused(tmp_path, make):
+    make(tmp_path / "checkpoints")
+    with pytest.raises(run_identity.UserError, match=r"folder of checkpoints .* cannot be written"):
+        Checkpointer(str(tmp_path))

@@ -1,6 +1,8 @@
 """SIGTERM and SIGINT at every stage of a run: what is saved, what is said, what is left."""
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from tests.reliability.kill_harness import left_behind
 
 ROOT = Path(__file__).parents[2]
 EXIT_CODE = 143
+EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}  # as shells report them
 TIMED = {"seconds", "step_seconds", "tokens_per_second", "model_tflops", "mfu"}
 
 
@@ -63,18 +66,23 @@ def whole(train_flags, tmp_path_factory):
     ],
 )
 def test_the_step_is_finished_and_saved_and_the_next_start_goes_on_bit_for_bit(
-    train_flags, whole, tmp_path, monkeypatch, capsys, tally, number, text, saved
+    train_flags, whole, tmp_path, monkeypatch, capfd, tally, number, text, saved
 ):
     flags = [*train_flags, f"--gin.MODEL_DIR={tmp_path}"]
     output, before = Signalling(text, number), signal.getsignal(number)
     begun = time.monotonic()
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stdout", output)
-        assert cli.main(flags) == EXIT_CODE
+        assert cli.main(flags) == EXIT_CODES[number]
     assert output.text is None, "the text never came"
     assert time.monotonic() - begun < 30
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"t5x-like: error: {number.name} received: saved step {saved}"
+    first, line = capfd.readouterr().err.splitlines()
+    assert first == (
+        f"t5x-like: {number.name} received: saves and ends; a second signal ends at once, "
+        "without saving."
+    )
+    said = f"saved step {saved}; the same command resumes from it."
+    assert line == f"t5x-like: error: {number.name} received: {said}"
     assert checkpoints.checkpoint_steps(str(tmp_path))[-1] == saved
     assert signal.getsignal(number) == before
 
@@ -111,17 +119,103 @@ with getattr(preemption, sys.argv[1])():
 @pytest.mark.parametrize("context", ["stop_on_signal", "end_on_signal"])
 def test_a_second_signal_ends_the_process_whatever_it_is_doing(context, tally):
     process = subprocess.Popen(
-        [sys.executable, "-c", HASHING, context], stdout=subprocess.PIPE, cwd=ROOT
-    )
+        [sys.executable, "-c", HASHING, context],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
     with process:
         process.stdout.readline()
         time.sleep(0.3)  # until it hashes
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
+        time.sleep(2.1)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=5) == EXIT_CODE
+        assert process.wait(timeout=5) == 130
+        assert (
+            process.stderr.read()
+            .splitlines()[-1]
+            .startswith("t5x-like: error: second SIGINT received: ended without saving.")
+        )
     tally("faults")
+
+
+STEPS = """
+import sys, time
+from t5x_like.distributed import preemption
+preemption.ONE_SIGNAL_SECONDS = float(sys.argv[1])
+with preemption.end_on_signal(), preemption.stop_on_signal() as stop:
+    stop.last_words = lambda: "The last checkpoint is of step 7."
+    stop.after(7)
+    print("begun", flush=True)
+    while not stop.after(8):
+        time.sleep(0.01)
+    time.sleep(0.5)  # a save
+    raise stop.preempted(8)
+"""
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code"), [((signal.SIGTERM,) * 2, 143), ((signal.SIGINT, signal.SIGTERM), 130)]
+)
+def test_signals_20_ms_apart_count_as_one(numbers, code, tally):
+    """So `timeout` sends them: to the process, and to its group."""
+    with running_steps(seconds=2.0) as process:
+        for number in numbers:
+            process.send_signal(number)
+            time.sleep(0.02)
+        _, error = process.communicate(timeout=10)
+    assert error.splitlines()[-1] == (
+        f"t5x_like.distributed.preemption.Preempted: {numbers[0].name} received: saved step 8; "
+        "the same command resumes from it."
+    )
+    assert error.count("a second signal ends at once") == 1
+    tally("faults")
+
+
+def test_a_hard_end_names_the_last_checkpoint(tally):
+    """The time within which signals are one is shorter here."""
+    with running_steps(seconds=0.1) as process:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=10)
+    assert process.returncode == 143
+    assert error.splitlines()[-1] == (
+        "t5x-like: error: second SIGTERM received: ended without saving. The last checkpoint is "
+        "of step 7."
+    )
+    tally("faults")
+
+
+def test_a_hard_end_on_a_terminal_shows_the_cursor_again():
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-c", STEPS, "0.1"]
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, cwd=ROOT) as process:
+        os.close(theirs)
+        assert b"begun" in os.read(ours, 1000)
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+        assert process.wait(timeout=10) == 130
+    said = b""
+    with contextlib.suppress(OSError):  # the terminal's end
+        while part := os.read(ours, 1000):
+            said += part
+    os.close(ours)
+    assert b"\x1b[?25h" in said and said.endswith(b"\n")
+
+
+@contextlib.contextmanager
+def running_steps(seconds):
+    process = subprocess.Popen(
+        [sys.executable, "-c", STEPS, str(seconds)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    with process:
+        assert process.stdout.readline() == "begun\n"
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 SWALLOWING = """
@@ -246,7 +340,7 @@ def test_a_start_up_ends_in_one_line(train_flags, tmp_path, tally, number, secon
         time.sleep(0.001)
     time.sleep(seconds)
     process.send_signal(number)
-    assert process.wait(timeout=30) == EXIT_CODE, log.read_text()
+    assert process.wait(timeout=30) == EXIT_CODES[number], log.read_text()
     line = log.read_text().splitlines()[-1]
     assert line.startswith(f"t5x-like: error: {number.name} received: ")
     assert "Traceback" not in log.read_text()
@@ -270,7 +364,7 @@ def test_building_a_cache_ends_in_one_line_and_leaves_no_process(
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    assert process.wait(timeout=30) == EXIT_CODE, log.read_text()
+    assert process.wait(timeout=30) == EXIT_CODES[number], log.read_text()
     _, said = log.read_text().split("building it.\n")
     assert said == f"t5x-like: error: {number.name} received: there was nothing to save.\n"
     assert left_behind(process.pid) == []
@@ -279,19 +373,15 @@ def test_building_a_cache_ends_in_one_line_and_leaves_no_process(
 
 
 @pytest.mark.slow
-def test_a_second_signal_during_training_exits_at_once(train_flags, tmp_path, tally):
+def test_two_signals_at_once_during_training_save(train_flags, tmp_path, tally):
     endless = [*train_flags, "--gin.train.train.log_period=1", f"--gin.MODEL_DIR={tmp_path}"]
     log = tmp_path / "log"
     process = start([*endless, "--gin.TRAIN_STEPS=1000000"], log)
     wait_for("step 5/", log, process)
-    while not checkpoints.checkpoint_steps(str(tmp_path)):
-        time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)
-    begun = time.monotonic()
-    assert process.wait(timeout=10) == EXIT_CODE, log.read_text()
-    assert time.monotonic() - begun < 2
-    assert "saved step" not in log.read_text()
+    assert process.wait(timeout=30) in EXIT_CODES.values(), log.read_text()
+    (step,) = re.findall(r"saved step (\d+); the same command resumes", log.read_text())
     assert left_behind(process.pid) == []
-    assert checkpoints.checkpoint_steps(str(tmp_path))  # the last whole one is still there
+    assert checkpoints.checkpoint_steps(str(tmp_path))[-1] == int(step)
     tally("faults")

@@ -185,7 +185,7 @@ def test_training_never_imports_tensorflow(train_flags, tmp_path, program):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_exits_with_143_and_the_next_start_goes_on(
+def test_a_signal_saves_and_exits_with_its_code_and_the_next_start_goes_on(
     train_flags, tmp_path, number
 ):
     flags = [*train_flags, f"--gin.MODEL_DIR={tmp_path}", "--gin.TRAIN_STEPS=1000000"]
@@ -197,7 +197,7 @@ def test_a_signal_saves_and_exits_with_143_and_the_next_start_goes_on(
             time.sleep(0.1)
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 143, stderr
+    assert process.returncode == 128 + number, stderr
     (step,) = checkpoints.checkpoint_steps(str(tmp_path))
     assert f"{number.name} received: saved step {step}" in stderr
     steps = f"--gin.TRAIN_STEPS={step + 2}"
@@ -212,6 +212,7 @@ def test_a_signal_saves_and_exits_with_143_and_the_next_start_goes_on(
         (["--gin.TRAIN_STEPS=ten"], "TRAIN_STEPS is 'ten'"),
         (["--gin.NUM_MICROBATCHES=3"], "NUM_MICROBATCHES 3 does not divide BATCH_SIZE 4"),
         (["--gin.LEARNING_RATE=0"], "learning rate 0: it must be above 0"),
+        (["--gin.gpt.GPT2.dtype=float16"], "GPT2.dtype is 'float16': nothing scales the loss"),
         (["--gin.gpt.GPT2.vocab_size=100"], "vocab_size is 100"),
         (["--gin.partitioning.Partitioner.tensor=3"], "mesh"),
         (

@@ -11,8 +11,13 @@ from typing import Any
 
 from t5x_like import checkpoints, config
 from t5x_like.data import CacheStatus, cache_status
-from t5x_like.distributed.preemption import EXIT_CODE as PREEMPTED
-from t5x_like.distributed.preemption import Preempted, StopRequest, stop_on_signal
+from t5x_like.distributed.preemption import (
+    EXIT_CODE,
+    EXIT_CODE_INTERRUPTED,
+    Preempted,
+    StopRequest,
+    stop_on_signal,
+)
 from t5x_like.errors import UserError
 from t5x_like.host import command, directory_lock
 from t5x_like.host import files as storage
@@ -164,7 +169,8 @@ def _drive(
     while waiting := [job for job in jobs if not job.ended]:
         if stop.signal_name:
             _stop_all(jobs)
-            raise Preempted(f"{stop.signal_name} received: start the sweep again to resume it")
+            line = f"{stop.signal_name} received: the same command resumes the sweep."
+            raise Preempted(line, stop.signal_name)
         running = [job for job in waiting if job.handle is not None]
         for job in running:
             _settle(root, job, records, retries, progress)
@@ -201,7 +207,10 @@ def _settle(
     undone = [n for n in job.names if cell_state(root, records[n])["status"] != "done"]
     if code == 0 and not undone:
         job.ended = True
-    elif code != PREEMPTED:  # a preempted job has saved its state, and is started again
+    elif code not in (
+        EXIT_CODE,
+        EXIT_CODE_INTERRUPTED,
+    ):  # a preempted job has saved its state, and is started again
         job.failures += 1
         reason = _last_line(job.log) or f"exit code {code}"
         # Starting again does not help after a user error.
@@ -343,7 +352,8 @@ def _build_caches(root: Path, cells: Sequence[Cell], stop: StopRequest) -> None:
         command = python_command("t5x_like", "cache", f"--gin_file={gin_file}")
         done = subprocess.run(command, env=environment(), check=False)
         if stop.signal_name:
-            raise Preempted(f"{stop.signal_name} received while the cache was built")
+            line = f"{stop.signal_name} received while the cache was built."
+            raise Preempted(line, stop.signal_name)
         if done.returncode:
             raise UserError(f"the data of {gin_file} could not be prepared (see above).")
 

@@ -21,7 +21,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from t5x_like import config, train
 from t5x_like.checkpoints import CheckpointPolicy
-from t5x_like.distributed.preemption import Preempted, stop_on_signal
+from t5x_like.distributed.preemption import stop_on_signal
 from t5x_like.errors import UserError
 from t5x_like.host import compilation_cache, xla_flags
 from t5x_like.partitioning import Partitioner
@@ -232,7 +232,7 @@ def _train(runs: Sequence[TrainingRun]) -> None:
             if runs[0].save_is_due(step) or stopping:
                 save(step, states)
             if stopping:
-                raise Preempted(f"{stop.signal_name} received: saved step {step}")
+                raise stop.preempted(step)
             if len(diverged) == len(runs):
                 break
     if diverged:

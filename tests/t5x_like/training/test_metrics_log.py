@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import struct
+import sys
 
 import pytest
 from etils import epath
@@ -139,6 +140,51 @@ def test_a_model_dir_that_is_removed_is_noticed_at_the_next_record(tmp_path):
     with pytest.raises(DataFault, match=r"run' was removed while 'metrics\.jsonl' was being"):
         log.write(1, "train", {"loss": 2.0})
     log.close()
+
+
+class WandB:
+    """What Weights & Biases is asked for; it is not installed where the tests run."""
+
+    def __init__(self):
+        self.begun, self.logged = [], []
+
+    def init(self, **settings):
+        self.begun.append(settings)
+        return self
+
+    def log(self, values, step):
+        self.logged.append((step, values))
+
+    def finish(self):
+        pass
+
+
+def test_weights_and_biases_continue_one_run_with_its_configuration(tmp_path, monkeypatch):
+    """A restart has the id of the first start; another MODEL_DIR has an id of its own."""
+    wandb = WandB()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    configuration = {"seed": "0", "model.num_layers": "6"}
+    for name in ("run", "run", "other"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        log = metrics_log.MetricsLog(
+            str(tmp_path / name), tensorboard=False, wandb_project="p", configuration=configuration
+        )
+        log.write(1, "train", {"loss": 2.0})
+        log.close()
+    first, second, other = wandb.begun
+    assert first == second and len(first["id"]) == 16 and other["id"] != first["id"]
+    assert {name: value for name, value in first.items() if name != "id"} == {
+        "project": "p", "name": "run", "config": configuration, "resume": "allow",
+    }  # fmt: skip
+    assert wandb.logged == 3 * [(1, {"train/loss": 2.0})]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"id": 3}', "[" * 100_000])
+def test_a_damaged_id_of_weights_and_biases_is_made_anew(tmp_path, monkeypatch, text):
+    monkeypatch.setitem(sys.modules, "wandb", WandB())
+    (tmp_path / "wandb.json").write_text(text)
+    metrics_log.MetricsLog(str(tmp_path), tensorboard=False, wandb_project="p").close()
+    assert len(json.loads((tmp_path / "wandb.json").read_text())["id"]) == 16
 
 
 def test_tensorboards_own_reader_reads_the_event_file(tmp_path):
