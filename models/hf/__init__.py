@@ -102,7 +102,7 @@ def save_hf(
       params: its parameters, NumPy or JAX arrays.
       path: the directory to make; it may be there if it is empty.
       options: further options of `config.json` that change nothing that is computed, such as
-        `eos_token_id`.
+        `eos_token_id`; with these, or `like`, `generation_config.json` is written too.
       like: a directory of which the options that change nothing go along, and where texts begin
         and end, where it is of the same model type; an `eos_token_id` of `options` joins its own.
       files: files to copy into it, by their names there: a tokenizer's.
@@ -128,6 +128,9 @@ def save_hf(
             )
     config = family.config(model)
     wanted = dict(options or {})
+    if generation.EOS in wanted and "forced_eos_token_id" in family.tokens:
+        # The published id stands for the published vocabulary's EOS.
+        wanted.setdefault("forced_eos_token_id", wanted[generation.EOS])
     like = _of_type(family, like)
     if like is not None:
         config |= family.kept(generation.options_of(like, CONFIG), config)
@@ -144,7 +147,8 @@ def save_hf(
     with _whole_directory(Path(path)) as directory:
         text = json.dumps({**config, "dtype": dtype}, indent=2, sort_keys=True)
         (directory / CONFIG).write_text(text + "\n", "utf-8")
-        if named := generation.generation_config(config, like):
+        if wanted:
+            named = generation.generation_config(config, like)
             text = json.dumps(named, indent=2, sort_keys=True)
             (directory / generation.GENERATION).write_text(text + "\n", "utf-8")
         write_tensors(directory, written.shapes, written.blocks, dtype, max_file_bytes)

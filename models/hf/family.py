@@ -266,7 +266,7 @@ class Family:
         return config
 
     def kept(self, source: Config, written: Config) -> dict[str, Any]:
-        """Options of a source that change nothing and that nothing else says.
+        """Options of a source that change nothing and that nothing else says, and its token ids.
 
         Args:
           source: its `config.json`.
@@ -275,7 +275,9 @@ class Family:
         return {
             name: value
             for name, value in source.items()
-            if self.is_neutral(name) and name not in written and not re.fullmatch(_OF_A_FILE, name)
+            if self.is_neutral(name)
+            and (name in self.tokens or name not in written)
+            and not re.fullmatch(_OF_A_FILE, name)
         }
 
     def _check_expressed(self, model: Model, read: Model) -> None:

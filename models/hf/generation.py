@@ -11,7 +11,10 @@ GENERATION = "generation_config.json"
 _CONFIG = "config.json"
 EOS = "eos_token_id"
 # Ids of texts' beginnings, ends and padding; generation reads the second file first.
-TOKEN_IDS = ("bos_token_id", EOS, "pad_token_id", "decoder_start_token_id")
+TOKEN_IDS = (
+    "bos_token_id", EOS, "pad_token_id", "decoder_start_token_id", "forced_bos_token_id",
+    "forced_eos_token_id",
+)  # fmt: skip
 
 Ids = int | list[int]
 

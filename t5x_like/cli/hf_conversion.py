@@ -271,7 +271,8 @@ def _special_tokens(vocabulary: Vocabulary, model: Model, like: Path | None) -> 
     if like is not None:
         return {"eos_token_id": vocabulary.eos_id}
     start = "decoder_start_token_id" if prompts.needs_inputs else "bos_token_id"
-    return {"eos_token_id": vocabulary.eos_id, start: getattr(vocabulary, "start_id", 0)}
+    ids = {"eos_token_id": vocabulary.eos_id, start: getattr(vocabulary, "start_id", 0)}
+    return ids if getattr(vocabulary, "zero_is_token", False) else {**ids, "pad_token_id": 0}
 
 
 # -- Gin files -------------------------------------------------------------------------------

@@ -124,6 +124,13 @@ def test_options_and_files_of_a_tokenizer_go_along(tmp_path):
         save_hf(model, params, tmp_path / "other", options={"d_model": 5})
 
 
+def test_bart_ends_with_the_eos_that_is_given(tmp_path):
+    model, params = load_hf(HERE / "fixtures" / "bart")
+    save_hf(model, params, tmp_path / "out", options={"eos_token_id": 1})
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (written["eos_token_id"], written["forced_eos_token_id"]) == (1, 1)
+
+
 def test_what_hugging_face_cannot_express_is_named(tmp_path):
     class Own(GPT2):
         pass

@@ -127,9 +127,10 @@ def test_a_tokenizer_json_is_the_vocabulary(tmp_path):
     [
         ("gpt_neox", {"bos_token_id": 0, "eos_token_id": 2}),
         ("gpt2", {"bos_token_id": 7, "eos_token_id": [5, 6], "pad_token_id": 4}),
-        ("bart", {"bos_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 3}),
+        ("bart", {"bos_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 3,
+                  "forced_eos_token_id": 3}),
     ],
-)
+)  # fmt: skip
 def test_where_texts_begin_and_end_is_kept_without_a_tokenizer(name, ids, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(FIXTURES / name, source)
@@ -261,7 +262,7 @@ def test_training_starts_from_it_and_its_result_is_exported(corpus, tmp_path):
     )
     # Bytes were learned: 1 ends a text, and 0 begins one.
     written = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert (written["eos_token_id"], written["bos_token_id"]) == (1, 0)
+    assert [written[f"{name}_token_id"] for name in ("eos", "bos", "pad")] == [1, 0, 0]
 
 
 def test_a_run_does_not_go_on_from_parameters_alone(corpus, tmp_path, capsys):
