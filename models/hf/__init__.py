@@ -49,8 +49,8 @@ def load_hf(path: str | Path) -> tuple[Model, dict[str, Any]]:
       params}, **batch)` gives logits.
 
     Raises:
-      ModelError: an unknown model type or option; a tensor that is missing, left over or
-        misshapen; no safetensors.
+      ModelError: an unknown model type or option; a token's id that is none; a tensor that is
+        missing, left over or misshapen; no safetensors.
     """
     directory = Path(path)
     place = directory / CONFIG
@@ -76,6 +76,8 @@ def load_hf(path: str | Path) -> tuple[Model, dict[str, Any]]:
     if family is None:
         known = ", ".join(repr(family.model_type) for family in FAMILIES)
         raise ModelError(f"{place}: model_type must be one of {known}, not {model_type!r}.")
+    # Read where text is generated and where the model is exported: they must be right by then.
+    generation.token_ids(directory)
     tensors = TensorFiles(directory)
     model = family.with_heads(family.build(config, str(directory)), config, tensors)
     family.prepare(model, tensors, str(directory))

@@ -92,6 +92,19 @@ def test_an_option_that_no_model_of_ours_has(import_hf, source, changes, words):
     import_hf(*words)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "generation_config.json is not JSON"),
+        ("[]", "generation_config.json holds no object"),
+        ('{"eos_token_id": [2, "x"]}', "eos_token_id [2, 'x'] is neither a token's id nor a list"),
+    ],
+)
+def test_ends_of_texts_that_are_none(import_hf, source, content, said):
+    (source / "generation_config.json").write_text(content)
+    import_hf(said)
+
+
 # -- Tensors ---------------------------------------------------------------------------------
 
 

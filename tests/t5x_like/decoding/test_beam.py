@@ -139,7 +139,7 @@ def reference_of_transformers(step_log_probs, beams, alpha, limit):
     return done[0]
 
 
-@pytest.mark.parametrize(("alpha", "end_bias"), [(1.0, 0.0), (1.0, -3.0), (0.0, 0.5), (2.0, -30.0)])
+@pytest.mark.parametrize(("alpha", "end_bias"), [(1.0, 0.0), (2.0, -3.0)])
 def test_the_other_rule_is_that_of_transformers(bigram, log_probability, alpha, end_bias):
     model, table = bigram(13, 9)
     table[:, :, EOS] += end_bias
