@@ -203,3 +203,18 @@ def test_attention_weights_are_in_the_order_of_layers_that_differ_in_turn():
     beyond_band = np.tri(8, k=-3, dtype=bool)
     for layer, banded in enumerate((False, True, False, True)):
         assert (weights[layer][..., beyond_band] == 0).all() == banded
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "said"),
+    [
+        (LLaMA, {"num_kv_heads": 2}, "num_kv_heads 2 does not divide num_heads 3"),
+        (LaMDA, {"num_buckets": 1}, "num_buckets is 1: .* need 2 or more"),
+        (LaMDA, {"num_buckets": 32, "max_distance": 16}, "max_distance is 16: it must be above 16"),
+        (LLaMA, {"rope_base": float("nan")}, "LLaMA.rope_base is nan: it must be a finite number"),
+        (LLaMA, {"norm_epsilon": -1e-6}, "LLaMA.norm_epsilon is -1e-06: it must not be negative"),
+    ],
+)
+def test_fields_that_make_no_model_are_refused_before_anything_is_computed(model, fields, said):
+    with pytest.raises(ModelError, match=said):
+        model(**SIZES, **fields).abstract_params()
