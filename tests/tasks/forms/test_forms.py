@@ -128,3 +128,28 @@ def test_template_mistakes_are_one_line():
 def test_a_value_that_is_missing_is_no_text(value):
     with pytest.raises(TaskError, match="where a text or a number is needed"):
         forms.PlainText("text")({"text": value})
+
+
+@pytest.mark.parametrize(
+    ("form", "begin", "columns"),
+    [
+        (forms.Template("ask: {{{q}}} of {c}", "{a}"), "ask: {", ("q", "c")),
+        (forms.Template("{q}?", "{a}"), "", ("q",)),
+        (forms.Template("say it", "{a}"), "say it", ()),
+        (forms.Squad(), "question: ", ("question", "context")),
+        (forms.Similarity(), "stsb sentence1: ", ("sentence1", "sentence2")),
+    ],
+)
+def test_inputs_are_written_without_what_is_to_be_found(form, begin, columns):
+    row = {"q": "who", "c": "all", "a": "me", "question": "Who?", "context": "Us.", "label": 3.25}
+    row |= {"sentence1": "A.", "sentence2": "B.", "answers/text": ["we"]}
+    assert (form.inputs_begin, form.input_columns) == (begin, columns)
+    inputs = form.inputs_of({column: row[column] for column in columns})
+    assert inputs == form(row)["inputs"]
+    assert inputs.startswith(begin)
+
+
+def test_a_task_says_how_its_inputs_are_written_unless_an_objective_writes_them():
+    task = tasks.get_mixture_or_task("glue_cola")
+    assert task.inputs_form.inputs_of({"sentence": "Go."}) == "cola sentence: Go."
+    assert tasks.get_mixture_or_task("stdlib_lm").inputs_form is None
