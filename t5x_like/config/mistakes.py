@@ -1,5 +1,6 @@
 """One-line errors for what gin raises while it parses: where, what is wrong, what would work."""
 
+import math
 import re
 import sys
 import tokenize
@@ -128,15 +129,17 @@ def check_contradiction(place: str, name: str, value: Any, first: Any, first_at:
         )
 
 
-def check_depth(value: Any, depth: int = 0) -> None:
-    """Raises `ValueError` for a value of lists in lists that is too deep to be walked."""
+def check_value(value: Any, depth: int = 0) -> None:
+    """Raises `ValueError` for a value that cannot be walked, or that `config.gin` cannot hold."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no number that a gin file can hold: give a finite one.")
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, list | tuple):
         if depth == _DEPTH:
             raise ValueError(TOO_DEEP)
         for item in value:
-            check_depth(item, depth + 1)
+            check_value(item, depth + 1)
 
 
 def shortened(text: str) -> str:

@@ -215,7 +215,7 @@ class _Reader:
             name = "/".join(filter(None, [scope, selector]))
             scope, selector, parameter = name, gin_internals.MACRO, "value"
         gin_internals.check_no_module(selector)
-        mistakes.check_depth(value)
+        mistakes.check_value(value)
         key = gin_internals.ParsedBindingKey.parse((scope, selector, parameter))
         if provenance.add(key.config_key, parameter, place):
             gin_internals.CONFIG.setdefault(key.config_key, {})[parameter] = value

@@ -48,8 +48,8 @@ def unread(
     """The bindings that hold and that nothing reads, in the order of their places.
 
     Args:
-      programs: the functions that are called, each `MODULE.NAME`. Where none is configured and no
-        macro is bound, nothing is known of what is read.
+      programs: the functions that are called, each `MODULE.NAME`. Where none of them is
+        configured, nothing is known of what is read.
       macros: those that the command itself reads.
       whole: whether nothing else is read. Not so of a command that shows or prepares a part of
         what another one will run: then only macros are told that no binding refers to and that
@@ -58,11 +58,14 @@ def unread(
     walk = _Walk()
     for name in macros:
         walk.macro(name)
-    for configurable in _configured(programs):
+    configured = list(_configured(programs))
+    for configurable in configured:
         walk.call(configurable, ())
-    whole = whole and bool(walk.used)
+    whole = whole and bool(configured if programs else walk.used)
     entered = _scopes_of_references()
     known = entered | set(macros) | set(PURPOSES)
+    if not whole:
+        walk.offered |= known
     found = []
     for key, parameter in _bound():
         place = provenance.places(key, parameter)[-1]

@@ -154,6 +154,26 @@ def test_brackets_nested_too_deeply_are_refused(depth, tmp_path):
     config.parse([], [("X", "[" * 50 + "]" * 50)])
 
 
+def test_what_a_configuration_file_could_not_hold_is_refused():
+    with pytest.raises(UserError, match=r"a.gin:1: .*inf is no number that a gin file can hold"):
+        config.parse([config.GinText("a.gin", "X = [1.0, -1e999]\n")])
+
+
+HOSTILE = [
+    "'", '"', "\\", "\n", "\r", "\x0c", "\x00", "\x85", "\u2028", "\udcff", "€", "%A", "@f()",
+    "#", "'''", "\\'", "{q}\\n", "a " * 100, "it's \"both\" " * 20 + "\n\\",
+]  # fmt: skip
+
+
+def test_every_text_is_the_same_after_it_was_written_and_read(tmp_path):
+    values = [*HOSTILE, {text: [text, (text,)] for text in HOSTILE}, "\n".join(HOSTILE)]
+    bindings = [(f"X{i}", repr(value)) for i, value in enumerate(values)]
+    config.parse([config.GinText("a.gin", HEAD)], bindings)
+    (tmp_path / "config.gin").write_text(config.full_text(sources=True), encoding="utf-8")
+    config.parse([str(tmp_path / "config.gin")])
+    assert [config.macro(f"X{i}") for i in range(len(values))] == values
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

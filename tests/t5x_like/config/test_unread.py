@@ -136,6 +136,13 @@ def test_a_command_that_shows_a_part_minds_misspelt_macros_and_scopes_alone():
     assert message.startswith("--gin.valdation/data.DatasetConfig.seed: ")
 
 
+def test_where_the_program_is_not_configured_that_is_to_be_told_first():
+    flags = [("MODEL_DIR", "x"), ("optimizers.adamw.b1", "0.5")]
+    assert messages(flags=flags, files=PACKAGED[:3]) == []
+    (message,) = messages(flags=[("TRIAN_STEPS", "5")], files=PACKAGED[:3])
+    assert message.startswith("--gin.TRIAN_STEPS: nothing reads it. Did you mean TRAIN_STEPS")
+
+
 def test_a_record_of_a_run_is_minded_for_misspelt_macros_alone(tmp_path):
     (tmp_path / "config.gin").write_text(f"{HEAD}t5.T5.dtype = 'x'\nTRAIN_STEP = 3\nSEED = 1\n")
     config.parse([*PACKAGED, str(tmp_path / "config.gin")])
