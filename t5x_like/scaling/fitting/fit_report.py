@@ -13,7 +13,7 @@ FORMS = {
     "parametric": "L = E + A/N^alpha + B/D^beta",
     "gadre": "L = E + (a_M*M^eta + b_M*M^-eta)/C^eta, M = D/N",
     "kaplan": "L = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D",
-    "allocation": "N = coefficient*C^a",
+    "allocation": "N = coefficient*C^exponent",
 }
 
 
@@ -69,8 +69,6 @@ def _head(fit: Fit) -> list[str]:
 def _parameters(fit: Fit) -> list[str]:
     rows = [["", "value", *_when(fit, "95% interval")]]
     for name, value in fit.parameters.items():
-        if name == "exponent":  # which is `a`
-            continue
         rows.append([name, f"{value:.6g}", *_when(fit, _span(fit.intervals.get(name), _plain))])
     return aligned(rows)
 
