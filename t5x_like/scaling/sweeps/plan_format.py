@@ -5,7 +5,8 @@ from typing import Any
 
 # Numbers of a run, and the least that each may be.
 _ABOVE_0 = ("parameters", "active_parameters", "tokens", "flops", "steps", "batch_tokens")
-_AT_LEAST_0 = ("parameters_without_embeddings", "model_flops", "learning_rate")
+_AT_LEAST_0 = ("parameters_without_embeddings", "model_flops")
+_ANY = ("learning_rate",)  # a run of a wrong one has failed, and the plan holds it all the same
 _MAYBE = ("budget", "num_layers", "embed_dim", "num_heads", "warmup_fraction", "seed")
 
 
@@ -36,7 +37,7 @@ def mistake(plan: Any) -> str:
         names.add(name)
         if not isinstance(cell.get("variant"), str):
             return f"the variant of run {name} is {_shown(cell.get('variant'))}"
-        for field in (*_ABOVE_0, *_AT_LEAST_0, *_MAYBE):
+        for field in (*_ABOVE_0, *_AT_LEAST_0, *_ANY, *_MAYBE):
             wrong = _wrong_number(field, cell.get(field))
             if wrong:
                 return f"the {field} of run {name} is {wrong}"
