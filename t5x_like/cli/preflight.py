@@ -81,12 +81,13 @@ def _example(config: DatasetConfig, model: Model) -> Mapping[str, Any]:
     return example_batch(config, model.batch_format, rows=1)
 
 
-def _check_vocabulary(config: DatasetConfig, model: Model) -> Iterator[str]:
+def _check_vocabulary(config: DatasetConfig, model: Model) -> list[str]:
     """Compares all ids where the objective writes sentinels, else those that text is made of.
 
-    Yields:
-      A warning for a vocabulary that is far smaller than the model's.
+    Returns:
+      A warning for each vocabulary that is far smaller than the model's.
     """
+    warnings = []
     task = config.task
     for member, _ in task.tasks:
         for name, feature in member.output_features.items():
@@ -107,7 +108,7 @@ def _check_vocabulary(config: DatasetConfig, model: Model) -> Iterator[str]:
                     "that the model is for."
                 )
             if _FAR_SMALLER * size < model.vocab_size:
-                yield (
+                warnings.append(
                     f"the vocabulary of task '{member.name}' has {size:,} ids, but the model's "
                     f"vocab_size is {model.vocab_size:,}: most embeddings will never be used. The "
                     "model's own is given after the task's file, with "
@@ -115,6 +116,7 @@ def _check_vocabulary(config: DatasetConfig, model: Model) -> Iterator[str]:
                     "--gin_file=tasks/vocabularies/sentencepiece.gin, or tokenizer.gin for a "
                     f"tokenizer.json; --gin.VOCAB_SIZE={size} fits the model to this one."
                 )
+    return warnings
 
 
 def _needs_sentinels(task: Task) -> bool:
