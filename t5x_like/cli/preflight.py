@@ -1,7 +1,6 @@
 """What a run would fail on after minutes of work, found before anything is written or tokenized."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,9 +11,9 @@ from t5x_like.data import (
     CacheStatus,
     DatasetConfig,
     cache_status,
+    check_lengths,
     check_pairing,
     example_batch,
-    feature_names,
     packs,
 )
 from t5x_like.errors import UserError
@@ -51,6 +50,8 @@ def check(plan: TrainingPlan, *, mesh: bool = True) -> list[str]:
             plan.partitioner.check_rows(config.batch_size)
         warnings += _check_vocabulary(config, plan.model)
     for config in (plan.dataset, *plan.validation):
+        for task, _ in config.task.tasks:
+            check_lengths(task, config.task_feature_lengths)
         check_pairing(config, plan.model.batch_format)
     packs(plan.dataset, plan.model.batch_format)
     _check_lengths(plan.dataset, plan.model)
@@ -64,21 +65,15 @@ def check(plan: TrainingPlan, *, mesh: bool = True) -> list[str]:
 
 def _check_lengths(config: DatasetConfig, model: Model) -> None:
     longest = model.max_length
-    if longest is None or any(n < 1 for n in config.task_feature_lengths.values()):
-        return  # what is no length is refused with the data
-    for name, value in _example(config, model).items():
+    if longest is None:
+        return
+    for name, value in example_batch(config, model.batch_format, rows=1).items():
         if name.endswith("_input_tokens") and value.shape[1] > longest:
             raise UserError(
                 f"TASK_FEATURE_LENGTHS {dict(config.task_feature_lengths)} makes rows of "
                 f"{value.shape[1]} tokens, but the model's max_length is {longest}: shorten them, "
                 "or raise max_length."
             )
-
-
-def _example(config: DatasetConfig, model: Model) -> Mapping[str, Any]:
-    if set(config.task_feature_lengths) != set(feature_names(config.task)):
-        return {}  # which is refused with the data
-    return example_batch(config, model.batch_format, rows=1)
 
 
 def _check_vocabulary(config: DatasetConfig, model: Model) -> list[str]:
