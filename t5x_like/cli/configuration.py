@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -52,13 +52,16 @@ def configure(options: argparse.Namespace, *gin_files: str) -> ModuleType:
 
 def check(
     options: argparse.Namespace, program: Callable[..., Any], example: str = "runs/pretrain.gin"
-) -> None:
-    """Verifies what a program will be called with; warns of names in files that nothing reads.
+) -> list[str]:
+    """Verifies what a program will be called with.
 
     Args:
       options: the command line, whose configuration was parsed.
       program: what the command calls.
       example: a packaged file that configures it, for the error.
+
+    Returns:
+      The warnings: names in files that nothing reads.
 
     Raises:
       UserError: something that it needs is not bound, or is of another type.
@@ -66,13 +69,16 @@ def check(
     from t5x_like import config
 
     config.check(program, example)
-    if options.process_index:
-        return
     # Where a model is used, files of its training are given too.
     whole = options.command not in ("eval", "infer")
-    for one in config.unread(_PROGRAMS.values(), _read_here(), whole=whole):
-        if one.place.line is not None:
-            print(f"{PROGRAM}: warning: {one.message}", file=sys.stderr)
+    found = config.unread(_PROGRAMS.values(), _read_here(), whole=whole)
+    return [one.message for one in found if one.place.line is not None]
+
+
+def warn(options: argparse.Namespace, warnings: Sequence[str]) -> None:
+    """Prints warnings, once in all processes of a run."""
+    for warning in () if options.process_index else warnings:
+        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
 
 
 def _read_here() -> tuple[str, ...]:

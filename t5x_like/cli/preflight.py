@@ -1,7 +1,6 @@
 """What a run would fail on after minutes of work, found before anything is written or tokenized."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,9 +11,9 @@ from t5x_like.data import (
     CacheStatus,
     DatasetConfig,
     cache_status,
+    check_lengths,
     check_pairing,
     example_batch,
-    feature_names,
     packs,
 )
 from t5x_like.errors import UserError
@@ -51,6 +50,8 @@ def check(plan: TrainingPlan, *, mesh: bool = True) -> list[str]:
             plan.partitioner.check_rows(config.batch_size)
         warnings += _check_vocabulary(config, plan.model)
     for config in (plan.dataset, *plan.validation):
+        for task, _ in config.task.tasks:
+            check_lengths(task, config.task_feature_lengths)
         check_pairing(config, plan.model.batch_format)
     packs(plan.dataset, plan.model.batch_format)
     _check_lengths(plan.dataset, plan.model)
@@ -64,9 +65,9 @@ def check(plan: TrainingPlan, *, mesh: bool = True) -> list[str]:
 
 def _check_lengths(config: DatasetConfig, model: Model) -> None:
     longest = model.max_length
-    if longest is None or any(n < 1 for n in config.task_feature_lengths.values()):
-        return  # what is no length is refused with the data
-    for name, value in _example(config, model).items():
+    if longest is None:
+        return
+    for name, value in example_batch(config, model.batch_format, rows=1).items():
         if name.endswith("_input_tokens") and value.shape[1] > longest:
             raise UserError(
                 f"TASK_FEATURE_LENGTHS {dict(config.task_feature_lengths)} makes rows of "
@@ -75,18 +76,13 @@ def _check_lengths(config: DatasetConfig, model: Model) -> None:
             )
 
 
-def _example(config: DatasetConfig, model: Model) -> Mapping[str, Any]:
-    if set(config.task_feature_lengths) != set(feature_names(config.task)):
-        return {}  # which is refused with the data
-    return example_batch(config, model.batch_format, rows=1)
-
-
-def _check_vocabulary(config: DatasetConfig, model: Model) -> Iterator[str]:
+def _check_vocabulary(config: DatasetConfig, model: Model) -> list[str]:
     """Compares all ids where the objective writes sentinels, else those that text is made of.
 
-    Yields:
-      A warning for a vocabulary that is far smaller than the model's.
+    Returns:
+      A warning for each vocabulary that is far smaller than the model's.
     """
+    warnings = []
     task = config.task
     for member, _ in task.tasks:
         for name, feature in member.output_features.items():
@@ -107,7 +103,7 @@ def _check_vocabulary(config: DatasetConfig, model: Model) -> Iterator[str]:
                     "that the model is for."
                 )
             if _FAR_SMALLER * size < model.vocab_size:
-                yield (
+                warnings.append(
                     f"the vocabulary of task '{member.name}' has {size:,} ids, but the model's "
                     f"vocab_size is {model.vocab_size:,}: most embeddings will never be used. The "
                     "model's own is given after the task's file, with "
@@ -115,6 +111,7 @@ def _check_vocabulary(config: DatasetConfig, model: Model) -> Iterator[str]:
                     "--gin_file=tasks/vocabularies/sentencepiece.gin, or tokenizer.gin for a "
                     f"tokenizer.json; --gin.VOCAB_SIZE={size} fits the model to this one."
                 )
+    return warnings
 
 
 def _needs_sentinels(task: Task) -> bool:

@@ -23,7 +23,7 @@ from t5x_like.cli.arguments import (
     common_parser,
     split_gin_bindings,
 )
-from t5x_like.cli.configuration import PROGRAM, check, configure
+from t5x_like.cli.configuration import PROGRAM, check, configure, warn
 from t5x_like.distributed import preemption
 from t5x_like.host import own_packages
 
@@ -145,7 +145,7 @@ def _run_program(options: argparse.Namespace, module: str, name: str, example: s
     """Calls a program as gin configures it, or shows the configuration for `--dry_run`."""
     config = configure(options)
     function = getattr(importlib.import_module(module), name)
-    check(options, function, example)
+    warn(options, check(options, function, example))
     program = config.configured(function, example)
     if options.dry_run:
         print(config.full_text(sources=True))
@@ -171,7 +171,7 @@ def _train(options: argparse.Namespace) -> None:
     from t5x_like.training.plan import TrainingPlan
 
     _configure_with_foreign_tasks(options)
-    check(options, train.train)
+    warnings = check(options, train.train)
 
     def planned() -> TrainingPlan:
         plan: TrainingPlan = config.built(train.train, TrainingPlan)
@@ -182,20 +182,15 @@ def _train(options: argparse.Namespace) -> None:
 
     if options.dry_run:
         # The mesh is for the machine that will train: `inspect` and `compile` look at it.
-        _warn(options, preflight.check(planned(), mesh=False))
+        warn(options, [*warnings, *preflight.check(planned(), mesh=False)])
         print(config.full_text(sources=True))
         return
     with _joined(options, config):
         memory.keep_freed_memory()  # before a mesh asks for devices, which starts threads
         plan = planned()
-        _warn(options, preflight.check(plan))
+        warn(options, [*warnings, *preflight.check(plan)])
         caching.build_missing(options, config)
         train.train_plan(plan)
-
-
-def _warn(options: argparse.Namespace, warnings: Sequence[str]) -> None:
-    for warning in warnings if not options.process_index else ():
-        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
 
 
 def _eval(options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from t5x_like.cli.configuration import check, configure
+from t5x_like.cli.configuration import check, configure, warn
 from t5x_like.config.gin_files import nearest
 from t5x_like.errors import UserError
 
@@ -139,7 +139,7 @@ def sweep(options: Namespace) -> None:
     if options.module_import:
         options.bindings.append(("sweep.Sweep.modules", repr(options.module_import)))
     config = configure(options)
-    check(options, runner.run_sweep, "sweeps/isoflop_quick.gin")
+    warn(options, check(options, runner.run_sweep, "sweeps/isoflop_quick.gin"))
     program = config.configured(runner.run_sweep, "sweeps/isoflop_quick.gin")
     if options.cell and not options.dry_run:
         raise UserError("--cell shows the configuration of one run: give --dry_run too.")

@@ -36,10 +36,12 @@ class Unread:
     Attributes:
       place: where it was bound.
       message: one line: the place, the name, and what would be read.
+      unused: the function or class that nothing uses, if that is the reason.
     """
 
     place: Place
     message: str
+    unused: str = ""
 
 
 def unread(
@@ -75,8 +77,22 @@ def unread(
         # The name of a macro is a scope to gin.
         scopes = known if key[1] == MACRO else entered | {""}
         if (whole and not place.general) or key[0] not in scopes:
-            found.append(Unread(place, walk.message(key, parameter, place)))
-    return sorted(found, key=lambda one: (one.place.source, one.place.line or 0))
+            unused = "" if _whole(key) in walk.used or key[1] == MACRO else _whole(key)
+            found.append(Unread(place, walk.message(key, parameter, place), unused))
+    found.sort(key=lambda one: (one.place.source, one.place.line or 0))
+    return _once_for_each_object(found)
+
+
+def _once_for_each_object(found: list[Unread]) -> list[Unread]:
+    """Of the parameters that one file binds of an object that is not used, the first alone."""
+    seen: set[tuple[str, str]] = set()
+    kept = []
+    for one in found:
+        group = one.place.source, one.unused
+        if not one.unused or group not in seen:
+            kept.append(one)
+        seen.add(group)
+    return kept
 
 
 def _configured(programs: Collection[str]) -> Iterator[Any]:
@@ -174,14 +190,18 @@ class _Walk:
             held = " and ".join(_written(holding, parameter) for holding, _ in inner)
             where = provenance.places(*inner[0])[-1]
             return f"{place}: {held}, bound in {where}, holds in its place: bind that."
-        whole = "/".join(filter(None, [scope, _short(selector)]))
-        if whole not in self.used:
-            return f"{place}: {whole} is not used, so that nothing reads {shown}.{near}"
+        if _whole(key) not in self.used:
+            return f"{place}: {_whole(key)} is not used, so that nothing reads {shown}.{near}"
         return f"{place}: nothing reads {shown}.{near}"
 
 
 def _short(selector: str) -> str:
     return ".".join(selector.split(".")[-2:])
+
+
+def _whole(key: Key) -> str:
+    scope, selector = key
+    return "/".join(filter(None, [scope, _short(selector)]))
 
 
 def _written(key: Key, parameter: str) -> str:

@@ -1,7 +1,14 @@
 """Reading tokenized tasks into batches, without TensorFlow, and writing their caches with it."""
 
 from t5x_like.data.cache.status import CacheStatus, cache_status, cache_task
-from t5x_like.data.config import DatasetConfig, check_pairing, example_batch, feature_names, packs
+from t5x_like.data.config import (
+    DatasetConfig,
+    check_lengths,
+    check_pairing,
+    example_batch,
+    feature_names,
+    packs,
+)
 from t5x_like.data.dataset import open_dataset, open_evaluation
 from t5x_like.data.evaluation import EvaluationBatch, EvaluationDataset, limit_in_rows
 from t5x_like.data.iterator import DataIterator, merge_states
@@ -21,6 +28,7 @@ __all__ = [
     "TrimLong",
     "cache_status",
     "cache_task",
+    "check_lengths",
     "check_pairing",
     "example_batch",
     "feature_names",

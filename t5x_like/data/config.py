@@ -79,6 +79,26 @@ def feature_names(task: Task | Mixture) -> tuple[str, ...]:
     return names
 
 
+def check_lengths(task: Task, lengths: Mapping[str, int]) -> None:
+    """Compares the lengths that are given with the features of a task.
+
+    Raises:
+      UserError: a feature has no length, or one that is no whole number above 0; a length belongs
+        to no feature.
+    """
+    wanted = sorted(task.output_features)
+    if sorted(lengths) != wanted:
+        raise UserError(
+            f"task_feature_lengths has {sorted(lengths)}, but task {task.name!r} has the features "
+            f"{wanted}; give a length for each of them"
+        )
+    for name, length in lengths.items():
+        if not isinstance(length, int) or length < 1:
+            raise UserError(
+                f"task_feature_lengths[{name!r}] is {length!r}; it must be a whole number above 0"
+            )
+
+
 def example_batch(config: DatasetConfig, batch_format: str, rows: int | None = None) -> ModelBatch:
     """A training batch of empty rows, without reading any data: names, dtypes and shapes.
 

@@ -18,6 +18,7 @@ import numpy as np
 from t5x_like.data.cache import layout
 from t5x_like.data.cache.reader import CachedExamples
 from t5x_like.data.cache.token_stream import TokenStream
+from t5x_like.data.config import check_lengths
 from t5x_like.data.long_examples import LongExamples, TrimLong, fitted
 from t5x_like.data.mixing import SAMPLED
 from t5x_like.errors import UserError
@@ -281,7 +282,7 @@ def open_task(
         to no feature.
     """
     specs = vocabulary_specs(task, folder)
-    _check_lengths(task, lengths)
+    check_lengths(task, lengths)
     objective = task.objective(specs)
     length = None if objective is None else objective.chunk_length(lengths)
     document_eos = objective is not None and length is not None and objective.document_eos
@@ -340,17 +341,3 @@ def open_task(
         text_bytes,
         target_tokens,
     )
-
-
-def _check_lengths(task: Task, lengths: Mapping[str, int]) -> None:
-    wanted = sorted(task.output_features)
-    if sorted(lengths) != wanted:
-        raise UserError(
-            f"task_feature_lengths has {sorted(lengths)}, but task {task.name!r} has the features "
-            f"{wanted}; give a length for each of them"
-        )
-    for name, length in lengths.items():
-        if not isinstance(length, int) or length < 1:
-            raise UserError(
-                f"task_feature_lengths[{name!r}] is {length!r}; it must be a whole number above 0"
-            )

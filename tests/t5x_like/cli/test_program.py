@@ -122,6 +122,8 @@ def test_dry_run_shows_the_configuration_and_writes_nothing(train_flags, tmp_pat
     ("flag", "message"),
     [
         ("MODEL=@t5.T5_1_1()", "feature"),
+        ("TASK_FEATURE_LENGTHS={'targets': 0}", "is 0; it must be a whole number above 0"),
+        ("TASK_FEATURE_LENGTHS={'inputs': 8, 'targets': 8}", "give a length for each of them"),
         (
             "TASK_FEATURE_LENGTHS={'targets': 33}",
             "makes rows of 33 tokens, but the model's max_len",

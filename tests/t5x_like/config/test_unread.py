@@ -106,7 +106,8 @@ def test_a_macro_of_t5x_that_works_as_there_is_read(macro, parameter, files, pro
 
 
 def test_a_name_in_a_file_is_told_with_its_line():
-    text = "\nLEARNING_RAT = 1\nt5.T5:\n  dtype = 'bfloat16'\n"
+    # Of an object that is not used, the first of its parameters is enough.
+    text = "\nLEARNING_RAT = 1\nt5.T5:\n  dtype = 'bfloat16'\n  embed_dim = 8\n"
     macro, parameter = messages(text)
     assert macro == "mine.gin:8: nothing reads LEARNING_RAT. Did you mean LEARNING_RATE?"
     assert parameter.startswith("mine.gin:10: t5.T5 is not used, so that nothing reads t5.T5.dtype")
