@@ -142,7 +142,6 @@ def text_files(corpus, tmp_path):
     (tmp_path / "text.txt").write_text("Many hands make light work.\n" * 9)
     bindings = {
         "TRAIN_FILES": f"{tmp_path}/text.txt",
-        "VALIDATION_FILES": f"{tmp_path}/text.txt",
         "TRAIN_STEPS": "8",
         "TASK_FEATURE_LENGTHS": "{'targets': 24}",
         "MODEL_DIR": f"{tmp_path}/run",
