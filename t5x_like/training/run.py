@@ -65,31 +65,32 @@ class TrainingRun:
         self._fed: collections.deque[FedBatch] = collections.deque(maxlen=_KEPT_BATCHES)
         self._measured: dict[int, dict[str, float]] = {}
         self._returns = 0
-        # Before anything of another run can be read, written or cleaned up.
-        self._model_dir = ModelDir(plan)
+        self._open_data()  # first: where that fails, MODEL_DIR is left as it is
+        self._model_dir = ModelDir(plan)  # before files of another run are read or cleaned up
         try:
             self._open()
         except BaseException:
             self._model_dir.close()
             raise
 
-    def _open(self) -> None:
+    def _open_data(self) -> None:
         plan = self.plan
-        self._notes += self._model_dir.notes
-        shard_index, shard_count = plan.partitioner.data_shard()
+        batch_format = plan.model.batch_format
+        index, count = plan.partitioner.data_shard()
         self._iterator = open_dataset(
-            plan.dataset,
-            batch_format=plan.model.batch_format,
-            shard_index=shard_index,
-            shard_count=shard_count,
+            plan.dataset, batch_format=batch_format, shard_index=index, shard_count=count
         )
         # Kept open to the end, whatever becomes of the caches meanwhile.
-        where = plan.model.batch_format, plan.partitioner, plan.validation_limit
+        where = batch_format, plan.partitioner, plan.validation_limit
         configs = held_out(plan.validation)
         splits = [open_held_out(config, *where) for config in configs]
         self._held_out = list(zip(validation_names(configs), splits, strict=True))
         if len(self._held_out) < len(plan.validation):
             self._notes.append("warning: nothing is held out, so nothing is measured (HELD_OUT)")
+
+    def _open(self) -> None:
+        plan = self.plan
+        self._notes += self._model_dir.notes
         self._checkpointer = Checkpointer(plan.model_dir, plan.checkpoint_policy)
         for name in self._checkpointer.unfinished:
             self._notes.append(f"warning: checkpoint '{name}' was not finished, and is skipped")

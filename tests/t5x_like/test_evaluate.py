@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ class Mixed:
 def cached(task, cache_dir, texts):
     """The task's validation split, as seqio lays it out."""
     letters = Letters()
-    folder = layout.cache_path(cache_dir, task.cache_name)
+    folder = layout.cache_path(Path(cache_dir), task.cache_name)
     folder.mkdir(parents=True)
     examples = [
         {
