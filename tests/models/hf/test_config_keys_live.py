@@ -159,5 +159,7 @@ def test_transformers_reads_the_same_names_and_places(model_type, tmp_path):
     ours = Ours(model_type, tmp_path, theirs)
     for options in (case[1] for case in SEVERAL if case[0] == model_type):
         config = without_rotation(model_type, options)
-        error = np.abs(ours.logits(config) - theirs.logits(config)).max()
-        assert error <= 1e-4, options
+        found, expected = ours.logits(config), theirs.logits(config)
+        # Both may find that the fixture's tensors are of another model.
+        assert (found is None) == (expected is None), options
+        assert found is None or np.abs(found - expected).max() <= 1e-4, options
