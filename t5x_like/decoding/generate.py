@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from t5x_like.data.formats.prompts import Tokens, bucket_length
 from t5x_like.decoding.compilation import compiler_options
@@ -214,6 +215,13 @@ def generate(
     return generations
 
 
+def fetched(value: jax.Array) -> np.ndarray:
+    """The whole of an array, in each of several processes that each hold a part; a collective."""
+    if value.is_fully_addressable or value.is_fully_replicated:
+        return np.asarray(value)
+    return np.asarray(multihost_utils.process_allgather(value, tiled=True))
+
+
 def room_after(model: Decodes, prompt_length: int, bos_id: int | None) -> float:
     """How many tokens may follow a prompt, `bos_id` not counted; the last of them is never read.
 
@@ -236,7 +244,7 @@ def too_long(model: Decodes, room: float) -> str:
 
 def _generations(decoded: Decoded, eos_id: EndIds) -> list[Generation]:
     """Device arrays to lists, the end token cut off."""
-    tokens_bn, scores_b, lengths_b = (np.asarray(value) for value in decoded)
+    tokens_bn, scores_b, lengths_b = (fetched(value) for value in decoded)
     generations = []
     for tokens_n, score, length in zip(tokens_bn, scores_b, lengths_b, strict=True):
         tokens = tokens_n[:length].tolist()

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5x_like.data.formats.prompts import Tokens, bucket_length
+from t5x_like.decoding.generate import fetched
 from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.text import TextCodec, checked_texts
 from t5x_like.errors import UserError
@@ -98,7 +99,7 @@ def score(
             bidirectional=bidirectional_prompt,
             max_length=model.max_length,
         )
-        found_bt = np.asarray(token_log_likelihoods(model, params, batch))
+        found_bt = fetched(token_log_likelihoods(model, params, batch))
         for row, i in enumerate(members):
             weighed = found_bt[row][batch["decoder_loss_weights"][row] > 0]
             tokens = np.zeros((len(targets[i]),), np.float32)
