@@ -48,7 +48,7 @@ class _Signals:
     """What is known of the signals to this process, by all contexts that are open.
 
     Attributes:
-      open: how many they are; with the outermost all begins anew.
+      open: how many contexts are open; when the first is opened, the other two are reset.
       first_at: when the first signal came; None before.
       handled: whether a context has acted on it.
     """

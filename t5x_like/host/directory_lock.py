@@ -26,7 +26,7 @@ from t5x_like.host import files
 FILE = ".lock"
 BEAT_SECONDS, LEASE_SECONDS = 15.0, 60.0
 _REQUEST_SECONDS = 60.0
-# File systems whose server keeps no locks: some of Lustre, FUSE and NFS.
+# Errors of file systems without locks, such as some mounts of Lustre, FUSE and NFS.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -82,7 +82,7 @@ class _FileLock:
             self._handle = os.open(self._path, flags, 0o666)
             try:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Whoever held it before removes the name: the lock may be on a nameless file.
+                # The previous holder removes the file: the lock may be on one without a name.
                 if os.path.samestat(os.fstat(self._handle), os.lstat(self._path)):
                     break
             except BlockingIOError:

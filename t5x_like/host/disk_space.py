@@ -21,7 +21,7 @@ _REFUSED = {
     errno.EROFS: "read-only file system: it was mounted so, or became so after a disk error",
     errno.EIO: "input/output error: the disk or its connection fails",
     errno.ESTALE: "stale file handle: the file server has lost or replaced the folder",
-    errno.ENOTDIR: "not a directory: a file stands where a folder should",
+    errno.ENOTDIR: "not a directory: a file is where a folder should be",
 }
 _PHRASES = {os.strerror(number).lower(): number for number in (*_FULL, *_REFUSED)}
 

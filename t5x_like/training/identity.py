@@ -1,4 +1,4 @@
-"""What makes a run the run it is, so that it is not continued as another one by mistake.
+"""The identity of a run, so that it is not continued with other settings by mistake.
 
 `MODEL_DIR/run.json` describes the objects that training was given when it began. What decides
 its numbers (model, data, optimizer, seed) is its identity; the rest may change between two starts.
@@ -177,7 +177,7 @@ def _parts(name: str, value: Any, above: tuple[int, ...]) -> Iterator[tuple[str,
     siblings: tuple[int, ...] = ()
     for part, content in inner.items():
         if part not in HARMLESS_FIELDS:
-            # A function often closes over what stands beside it.
+            # A function often closes over objects that are fields beside it.
             seen = (*above, id(value), *(siblings if inspect.isfunction(content) else ()))
             yield from _parts(f"{name}.{part}" if name else part, content, seen)
             siblings += (id(content),)

@@ -13,7 +13,7 @@ from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import FrozenSource, Model, frozen_models
 from t5x_like.training.identity import RunIdentity
 
-# What None stands for; made late, as a mesh asks for devices.
+# The defaults of arguments that are None; made late, because a mesh needs devices.
 _DEFAULTS: Mapping[str, Callable[[], Any]] = {
     "partitioner": Partitioner,
     "checkpoint_policy": CheckpointPolicy,

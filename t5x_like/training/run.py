@@ -1,4 +1,4 @@
-"""One run in progress: its data, files and metrics, apart from how its steps are computed."""
+"""One run in progress: its data, files and metrics. How its steps are computed is not here."""
 
 import collections
 import contextlib
@@ -35,7 +35,7 @@ _KEPT_BATCHES = 3
 
 
 class TrainingRun:
-    """A run's data, files and accounts. Its state is the caller's, who computes the steps.
+    """The data, files and metrics of a run. The caller computes the steps and holds the state.
 
     First `resume_newest` (or `resume`), then `begin`; for each step `next_batch` and `add`, and
     `validate` and `save` where they are due; after an `Anomaly`, `react`; in the end `close`.
@@ -129,7 +129,7 @@ class TrainingRun:
     def resume(
         self, step: int | None, create: Callable[[int], TrainState] | None = None
     ) -> TrainState:
-        """The state to resume from; the data are set to the same place.
+        """Returns the state to resume from, and moves the data to the same position.
 
         Args:
           step: of one of the run's checkpoints; None for the beginning.
@@ -206,7 +206,7 @@ class TrainingRun:
                 ) from error
 
     def _note(self, line: str) -> None:
-        """Said once: by `begin`, or at once after it."""
+        """Prints a line once: in `begin`, or at once if that was called already."""
         if line in self._notes:
             return
         self._notes.append(line)
@@ -214,7 +214,7 @@ class TrainingRun:
             self.progress.say(line)
 
     def begin(self, peak: Peak) -> None:
-        """Says and writes what will be trained, and opens the log."""
+        """Prints and writes a description of the run, and opens the log."""
         plan, primary = self.plan, jax.process_index() == 0
         self.progress = Progress(plan.train_steps, self.start, shown=primary, label=self._label)
         summary = run_summary.text(plan, self._origin, self.start, peak)
@@ -327,7 +327,7 @@ class TrainingRun:
     # -- When a step goes wrong ------------------------------------------------------------------
 
     def react(self, anomaly: Anomaly, state: TrainState) -> TrainState:
-        """The state to continue from, as the policy decides; `start` is set anew.
+        """Returns the state to continue from, as the policy decides, and changes `start`.
 
         Args:
           anomaly: as raised by `add`, `validate` or `save`.

@@ -1,4 +1,4 @@
-"""The accounts of a run: steps in flight, sums since the last record, tokens and time."""
+"""Metrics of a run: of the steps in flight, sums since the last record, tokens and time."""
 
 import collections
 import contextlib

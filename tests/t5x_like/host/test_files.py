@@ -214,6 +214,31 @@ def run(environment):
     return run
 
 
+LOCKED = """
+import time
+from t5x_like.errors import UserError
+from t5x_like.host import directory_lock
+directory_lock.BEAT_SECONDS = 0.3
+held = directory_lock.lock("gs://bucket/locked", "MODEL_DIR", "run")
+try:
+    directory_lock.lock("gs://bucket/locked", "MODEL_DIR", "run")
+except UserError as error:
+    print(error)
+time.sleep(1)
+held.require()
+held.release()
+directory_lock.lock("gs://bucket/locked", "MODEL_DIR", "run").release()
+print("free")
+"""
+
+
+@pytest.mark.slow
+def test_a_directory_in_a_bucket_has_one_writer(run):
+    refusal, free = run("-c", LOCKED).splitlines()
+    assert refusal.startswith("MODEL_DIR 'gs://bucket/locked' is in use by another run (process ")
+    assert free == "free"
+
+
 COPIED = """
 import sys
 from pathlib import Path
