@@ -19,7 +19,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FILES = [path for path in sorted(GIN.rglob("*.gin")) if not path.is_relative_to(GIN / "models")]
 # What the commands read before the files given to them.
 FIRST = {"cache": "cache", "vocab": "cache", "inspect": "inspect", "compile": "compile"}
-COMMANDS = ("train", "eval", "infer", "sweep", *FIRST)
+NAMES = "|".join(["train", "eval", "infer", "sweep", *FIRST])
 
 
 @pytest.fixture(autouse=True)
@@ -34,15 +34,18 @@ def documented(path):
     """The `t5x-like` commands of a page's blocks or of a gin file's head, as lists of words."""
     text = path.read_text()
     if path.suffix == ".gin":
-        text = re.sub(r"^# ?", "", text.partition("\nfrom __gin__")[0], flags=re.M)
+        blocks = [re.sub(r"^# ?", "", text.partition("\nfrom __gin__")[0], flags=re.M)]
     else:
-        text = "\n".join(re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.M | re.S))
-    whole = re.sub(r"\\\n\s*", "", text).replace(" ... ", " ")
-    names = "|".join(COMMANDS)
-    return [
-        shlex.split(line, comments=True)
-        for line in re.findall(rf"(?:^|[ /])t5x-like ((?:{names}) [^|;>\n]+)", whole, re.M)
-    ]
+        blocks = re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.M | re.S)
+    found = []
+    for block in blocks:
+        whole = re.sub(r"\\\n\s*", "", block).replace(" ... ", " ")
+        # Flags that several commands share stand in a variable.
+        for name, value in re.findall(r'^([A-Z]+)="([^"]*)"$', whole, re.M):
+            whole = whole.replace(f"${name} ", f"{value} ")
+        lines = re.findall(rf"(?:^|[ /])t5x-like ((?:{NAMES}) [^|;>\n]+)", whole, re.M)
+        found += [shlex.split(line, comments=True) for line in lines]
+    return found
 
 
 @pytest.mark.parametrize(
