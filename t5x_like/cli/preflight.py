@@ -28,12 +28,13 @@ from t5x_like.training.run import TrainingPlan
 _FAR_SMALLER = 4
 
 
-def check(plan: TrainingPlan, *, mesh: bool = True) -> list[str]:
+def check(plan: TrainingPlan, *, here: bool = True) -> list[str]:
     """Compares model, mesh, lengths, vocabulary, MODEL_DIR and initial checkpoint; reads no data.
 
     Args:
       plan: of the run.
-      mesh: whether the mesh is made, for which this machine's devices are looked at.
+      here: whether the run is to start on this machine. If not, its devices are not looked at, and
+        neither is what is at `gs://`, which this machine may not reach.
 
     Returns:
       What goes together and was hardly meant: a line each.
@@ -41,12 +42,14 @@ def check(plan: TrainingPlan, *, mesh: bool = True) -> list[str]:
     Raises:
       UserError: two of them do not go together, or MODEL_DIR holds another run.
     """
-    now, directory = plan.described(mesh=mesh), files.location(plan.model_dir)
-    identity.check(directory, now, allow_change=plan.allow_config_change)
-    _check_start(plan)
+    now, directory = plan.described(mesh=here), files.location(plan.model_dir)
+    if here or not files.is_remote(directory):
+        identity.check(directory, now, allow_change=plan.allow_config_change)
+    if here or not any(files.is_remote(path) for path in (directory, _origin(plan))):
+        _check_start(plan)
     warnings: list[str] = []
     for config in (plan.dataset, *plan.validation):
-        if mesh:
+        if here:
             plan.partitioner.check_rows(config.batch_size)
         warnings += _check_vocabulary(config, plan.model)
     for config in (plan.dataset, *plan.validation):
@@ -56,7 +59,7 @@ def check(plan: TrainingPlan, *, mesh: bool = True) -> list[str]:
     packs(plan.dataset, plan.model.batch_format)
     _check_lengths(plan.dataset, plan.model)
     # Traces the model: what its sizes cannot make fails here.
-    if mesh:
+    if here:
         plan.partitioner.param_shardings(plan.model)
     else:
         plan.model.abstract_params()
@@ -127,6 +130,14 @@ def _needs_sentinels(task: Task) -> bool:
             raise
         return True
     return False
+
+
+def _origin(plan: TrainingPlan) -> str:
+    """Where a new run's parameters come from; empty for none."""
+    source = plan.initial_checkpoint
+    if source is None:
+        return ""
+    return source.model_dir if isinstance(source, checkpoints.Branch) else source.path
 
 
 def _check_start(plan: TrainingPlan) -> None:

@@ -182,7 +182,7 @@ def _train(options: argparse.Namespace) -> None:
 
     if options.dry_run:
         # The mesh is for the machine that will train: `inspect` and `compile` look at it.
-        warn(options, [*warnings, *preflight.check(planned(), mesh=False)])
+        warn(options, [*warnings, *preflight.check(planned(), here=False)])
         print(config.full_text(sources=True))
         return
     with _joined(options, config):

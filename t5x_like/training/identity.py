@@ -117,11 +117,14 @@ def read(directory: epath.Path) -> RunIdentity | None:
     """What `write` has written, if it has.
 
     Raises:
-      UserError: the file is damaged, or is no file.
+      UserError: the file is damaged, or is no file, or MODEL_DIR cannot be reached.
     """
     path = directory / FILE
-    if not path.exists():
-        return None
+    try:
+        if not path.exists():
+            return None
+    except OSError as error:  # of the network: local paths answer
+        raise UserError(f"MODEL_DIR '{directory}' cannot be reached: {error}") from error
     try:
         found = json.loads(files.read_whole(path))
         parts = [_text_by_name(found[part]) for part in ("identity", "settings")]
