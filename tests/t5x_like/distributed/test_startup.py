@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -267,7 +268,8 @@ def test_two_processes_train_as_one_and_go_on_after_a_kill(flags, tmp_path, prog
     assert {step: resumed[step] for step in (4, 5, 6)} == {
         step: uninterrupted[step] for step in (4, 5, 6)
     }
-    saved = [log.read_text().splitlines()[-1].rpartition("saved step ")[2] for log in logs]
+    lines = [log.read_text().splitlines()[-1] for log in logs]
+    saved = [re.findall(r"saved step (\d+);", line)[0] for line in lines]
     assert saved[0] == saved[1] and (together / "checkpoints" / saved[0]).is_dir()
 
     # Each read half of the rows, and one wrote the logs.
