@@ -284,7 +284,7 @@ def test_a_limit_in_batches_does_not_depend_on_their_size(model, config):
 
 
 def test_a_mixture_is_evaluated_task_by_task_with_the_mean(model, config):
-    other = cached(Copying("others"), config.cache_dir, ["zz", "yxw"])
+    other = cached(Copying("others"), Path(config.cache_dir), ["zz", "yxw"])
     mixture = dataclasses.replace(config, task=Mixed("both", ((config.task, 1.0), (other, 3.0))))
     first, second, mean = evaluation.evaluate_params(model, params_of(model, 3), mixture)
     assert [first.task, second.task, mean.task] == ["copying", "others", "both"]
