@@ -26,17 +26,18 @@ class Poisoned(gpt.GPT2):
     """A model whose loss on one batch, known by the sum of its tokens, is multiplied."""
 
     poison: int = 1  # no batch has so few
-    factor: float = float("nan")
+    factor: float | None = None  # not a number; a model refuses one
 
     def loss(self, params, batch, rng=None):
         """The loss, poisoned."""
         sums, metrics = super().loss(params, batch, rng)
         met = jnp.sum(batch["decoder_target_tokens"]) == self.poison
-        total = sums["loss"] * jnp.where(met, self.factor, 1.0)
+        factor = jnp.nan if self.factor is None else self.factor
+        total = sums["loss"] * jnp.where(met, factor, 1.0)
         return {"loss": total}, {**metrics, "loss": (total, metrics["loss"][1])}
 
 
-def model(poison=1, factor=float("nan")):
+def model(poison=1, factor=None):
     sizes = {"vocab_size": 384, "embed_dim": 16, "num_heads": 2, "num_layers": 1}
     return Poisoned(max_length=32, poison=poison, factor=factor, **sizes)
 
