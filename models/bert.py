@@ -126,10 +126,13 @@ class BERT(EncoderOnly):
         init = nn.initializers.truncated_normal(0.02)
         activation = ACTIVATIONS[self.activation]
         self.token_embedder = Embed(self.vocab_size, self.embed_dim, init, self.dtype)
-        self.token_type_embedder = Embed(
-            self.num_token_types, self.embed_dim, init, self.dtype, axis="token_types"
+        if self.num_token_types:
+            self.token_type_embedder = Embed(
+                self.num_token_types, self.embed_dim, init, self.dtype, axis="token_types"
+            )
+        self.position_embedder = LearnedPositions(
+            self.max_length, init, self.dtype, self.position_offset
         )
-        self.position_embedder = LearnedPositions(self.max_length, init, self.dtype)
         self.embedding_norm = LayerNorm(self.norm_epsilon, dtype=self.dtype)
         layers = TransformerLayers.of(self, LayerNorm)
         rate = self.attention_dropout_rate
@@ -138,13 +141,24 @@ class BERT(EncoderOnly):
         mlp = layers.mlp(MLP, activation, self.mlp_dim, init, init, use_bias=True)
         self.encoder = layers.stack(self.num_layers, layers.block(PostNormBlock, attention, mlp))
         if self.use_masked_head:
+            of_head = ACTIVATIONS[self.head_activation]
             self.masked_head = MaskedOutput(
-                self.vocab_size, activation, init, self.norm_epsilon, self.dtype
+                self.vocab_size, of_head, init, self.norm_epsilon, self.dtype
             )
         if self.use_pooler:
             self.pooler = Linear(self.embed_dim, ("embed", "mlp"), init, True, self.dtype)
         if self.use_next_sentence_head:
             self.next_sentence_head = Linear(2, ("embed", None), init, True)
+
+    @property
+    def position_offset(self) -> int:
+        """The row of the first position in the table of positions."""
+        return 0
+
+    @property
+    def head_activation(self) -> str:
+        """That of the masked head, one of `ACTIVATIONS`."""
+        return self.activation
 
     # What runs inside `apply`.
 
@@ -152,9 +166,12 @@ class BERT(EncoderOnly):
         self, tokens_bs: Array, token_types_bs: Array | None, positions_bs: Array | None
     ) -> Array:
         """The norm of the sum of the vectors of token, type and position (figure 2)."""
-        if token_types_bs is None:
-            token_types_bs = jnp.zeros_like(tokens_bs)
-        x_bse = self.token_embedder(tokens_bs) + self.token_type_embedder(token_types_bs)
+        x_bse = self.token_embedder(tokens_bs)
+        if self.num_token_types:
+            # A single type is added to all, whatever segments the batch tells apart.
+            if token_types_bs is None or self.num_token_types == 1:
+                token_types_bs = jnp.zeros_like(tokens_bs)
+            x_bse += self.token_type_embedder(token_types_bs)
         return self.embedding_norm(self.position_embedder(x_bse, positions_bs))
 
     def __call__(self, **features: Any) -> Array:

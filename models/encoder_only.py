@@ -22,7 +22,7 @@ class EncoderOnly(Model, kw_only=True):
 
     Batches hold `encoder_input_tokens`, int32 `[b, s]`, and as a family needs them
     `encoder_token_types`, `encoder_positions` and `encoder_segment_ids`: tokens of different
-    segments do not see each other, and segment 0 is padding. Without segments token 0 pads.
+    segments do not see each other, and segment 0 is padding. Without segments `pad_id` pads.
     """
 
     input_features: ClassVar[tuple[str, ...]] = ("encoder_input_tokens",)
@@ -31,6 +31,11 @@ class EncoderOnly(Model, kw_only=True):
     def batch_format(self) -> str:
         """Text in which tokens are hidden."""
         return "masked_language_model"
+
+    @property
+    def pad_id(self) -> int:
+        """The token that pads; families whose vocabularies differ have a field instead."""
+        return 0
 
     def embed(
         self, tokens_bs: Array, token_types_bs: Array | None, positions_bs: Array | None
@@ -57,7 +62,7 @@ class EncoderOnly(Model, kw_only=True):
     ) -> Array:
         """What leaves the stack, `[b, s, e]`."""
         if encoder_segment_ids is None:
-            mask = Mask(key_valid_bs=encoder_input_tokens != 0)
+            mask = Mask(key_valid_bs=encoder_input_tokens != self.pad_id)
         else:
             mask = Mask(query_segments_bt=encoder_segment_ids, key_segments_bs=encoder_segment_ids)
         context = Context(mask, positions_bt=encoder_positions, enable_dropout=enable_dropout)

@@ -13,12 +13,14 @@ from models.errors import ModelError
 from models.hf import generation
 from models.hf.bart import BARTFamily
 from models.hf.bert import BERTFamily
+from models.hf.distilbert import DistilBERTFamily
 from models.hf.family import CONFIG, Family
 from models.hf.gpt2 import GPT2Family
 from models.hf.gpt_neox import GPTNeoXFamily
 from models.hf.llama import LLaMAFamily
 from models.hf.mapping import Written, filled
 from models.hf.openai_gpt import GPT1Family
+from models.hf.roberta import RoBERTaFamily
 from models.hf.switch import SwitchFamily
 from models.hf.t5 import T5Family
 from models.hf.tensor_files import MAX_FILE_BYTES, WRITTEN_DTYPES, TensorFiles, write_tensors
@@ -31,6 +33,8 @@ FAMILIES: tuple[Family, ...] = (
     SwitchFamily(),
     BARTFamily(),
     BERTFamily(),
+    RoBERTaFamily(),
+    DistilBERTFamily(),
     LLaMAFamily(),
     GPTNeoXFamily(),
 )
@@ -136,7 +140,12 @@ def save_hf(
     like = _of_type(family, like)
     if like is not None:
         config |= family.kept(generation.options_of(like, CONFIG), config)
-        ids = generation.token_ids(like)
+        # What pads is the model's own where its positions depend on it.
+        ids = {
+            name: value
+            for name, value in generation.token_ids(like).items()
+            if family.is_neutral(name)
+        }
         ends = generation.joined(ids.get(generation.EOS), wanted.get(generation.EOS))
         wanted |= ids if ends is None else {**ids, generation.EOS: ends}
     for name, value in wanted.items():

@@ -10,27 +10,57 @@ from models.hf.tensor_files import TensorFiles
 
 # hidden_act: ours.
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu"}
-# A tensor by which each head is known, and the classes of transformers that have the head.
-_MASKED = ("cls.predictions.transform.dense.weight", ("BertForPreTraining", "BertForMaskedLM"))
-_PAIRS = (
-    "cls.seq_relationship.weight",
-    ("BertForPreTraining", "BertForNextSentencePrediction"),
-)
-_POOLER = ("pooler.dense.weight", _PAIRS[1])
-_PREFIX = "bert."
+_POOLER, _PAIRS = "pooler.dense", "cls.seq_relationship"
 
 
 class BERTFamily(Family):
-    """BERT.
+    """BERT, and the base class of types that differ in names.
 
     Which heads a directory has, its tensors say: the released `bert-base-uncased` names the class
     `BertForMaskedLM` and holds the other head too.
+
+    Attributes:
+      class_name: what the names of its classes begin with.
+      encoder_prefix: of every tensor but the heads', where there is a head.
+      tables: our tables to theirs, below `embeddings`.
+      layer: where layers are.
+      layer_linears: our linear layers of a layer to theirs.
+      layer_norms: our norms of a layer to theirs.
+      masked_head: names of its transform, norm, output, and of what has its bias.
+      activation_option: the option that names the activation.
     """
 
     model_type = "bert"
-    models = (BERT,)
+    models: ClassVar[tuple[type[BERT], ...]] = (BERT,)
+    class_name: ClassVar[str] = "Bert"
+    encoder_prefix: ClassVar[str] = "bert."
     head = r"cls\..*"
-    options = (
+    tables: ClassVar[Mapping[str, str]] = {
+        "token_embedder": "word_embeddings",
+        "token_type_embedder": "token_type_embeddings",
+        "position_embedder": "position_embeddings",
+    }
+    layer: ClassVar[str] = "encoder.layer.{i}"
+    layer_linears: ClassVar[Mapping[str, str]] = {
+        "self_attention/query": "attention.self.query",
+        "self_attention/key": "attention.self.key",
+        "self_attention/value": "attention.self.value",
+        "self_attention/out": "attention.output.dense",
+        "mlp/wi": "intermediate.dense",
+        "mlp/wo": "output.dense",
+    }
+    layer_norms: ClassVar[Mapping[str, str]] = {
+        "self_attention_norm": "attention.output.LayerNorm",
+        "mlp_norm": "output.LayerNorm",
+    }
+    masked_head: ClassVar[tuple[str, str, str, str]] = (
+        "cls.predictions.transform.dense",
+        "cls.predictions.transform.LayerNorm",
+        "cls.predictions.decoder",
+        "cls.predictions",
+    )
+    activation_option: ClassVar[str] = "hidden_act"
+    options: ClassVar[tuple[Option, ...]] = (
         Option("vocab_size", "vocab_size"),
         Option("hidden_size", "embed_dim"),
         Option("num_hidden_layers", "num_layers"),
@@ -48,30 +78,37 @@ class BERTFamily(Family):
         "position_embedding_type": "absolute",
         "tie_word_embeddings": True,
     }
-    derived_options = ("hidden_act",)
-    # Of the pooler in files that were converted from TensorFlow's.
-    neutral = r"directionality|pooler_\w+"
+    # Of the pooler in files that were converted from TensorFlow's; TinyBERT's files say again how
+    # wide it is.
+    neutral = r"directionality|pooler_\w+|emb_size"
     tokens: ClassVar = {"pad_token_id": 0}
-    # The numbers of the positions, which older files keep.
-    ignored = r"(bert\.)?embeddings\.position_ids"
+    # The numbers of the positions, which older files keep, and what TinyBERT's states passed to be
+    # compared with its teacher's.
+    ignored = r"(\w+\.)?(embeddings\.position_ids|fit_denses?\..*)"
     own_fields = frozenset({"use_masked_head", "use_pooler", "use_next_sentence_head"})
+
+    @property
+    def derived_options(self) -> tuple[str, ...]:  # type: ignore[override]  # by the type's name
+        """The activation."""
+        return (self.activation_option,)
 
     def architecture_of(self, model: BERT) -> str:
         """The class with the same heads."""
+        head = "ForMaskedLM" if model.use_masked_head else "Model"
         if model.use_next_sentence_head:
-            masked = model.use_masked_head
-            return "BertForPreTraining" if masked else "BertForNextSentencePrediction"
-        return "BertForMaskedLM" if model.use_masked_head else "BertModel"
+            head = "ForPreTraining" if model.use_masked_head else "ForNextSentencePrediction"
+        return f"{self.class_name}{head}"
 
     def check(self, config: Config, source: str) -> None:
         """The activation is one that we have."""
-        name = config.get("hidden_act", "gelu")
+        option = self.activation_option
+        name = config.get(option, "gelu")
         if activation(name) not in _ACTIVATIONS:
-            raise unsupported(source, "hidden_act", name, " or ".join(map(repr, _ACTIVATIONS)))
+            raise unsupported(source, option, name, " or ".join(map(repr, _ACTIVATIONS)))
 
     def fields(self, config: Config) -> dict[str, Any]:
         """Our fields."""
-        name = activation(config.get("hidden_act", "gelu"))
+        name = activation(config.get(self.activation_option, "gelu"))
         return super().fields(config) | {"activation": _ACTIVATIONS[name]}
 
     def explicit(self, model: BERT) -> dict[str, Any]:
@@ -82,30 +119,32 @@ class BERTFamily(Family):
     def derived(self, model: BERT) -> dict[str, Any]:
         """Options that are not one field each."""
         names = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
+        (rate,) = (o.theirs for o in self.options if o.ours == "attention_dropout_rate")
         return {
-            "hidden_act": names[model.activation],
-            "attention_probs_dropout_prob": self.explicit(model)["attention_dropout_rate"],
+            self.activation_option: names[model.activation],
+            rate: self.explicit(model)["attention_dropout_rate"],
         }
 
     def with_heads(self, model: BERT, config: Config, tensors: TensorFiles) -> BERT:
         """The model with the heads whose tensors are there, or that the class must have."""
         classes = set(config.get("architectures") or ())
 
-        def there(head: tuple[str, tuple[str, ...]]) -> bool:
-            tensor, having = head
-            names = {tensor, f"{_PREFIX}{tensor}"}
-            return bool(names & set(tensors) or classes & set(having))
+        def there(tensor: str, *heads: str) -> bool:
+            names = {f"{tensor}.weight", f"{self.encoder_prefix}{tensor}.weight"}
+            having = {f"{self.class_name}For{head}" for head in heads}
+            return bool(names & set(tensors) or classes & having)
 
-        pairs = there(_PAIRS)
+        pairs = there(_PAIRS, "PreTraining", "NextSentencePrediction")
         return model.clone(
-            use_masked_head=there(_MASKED),
+            use_masked_head=there(self.masked_head[0], "PreTraining", "MaskedLM"),
             use_pooler=pairs or there(_POOLER),
             use_next_sentence_head=pairs,
         )
 
     def prefix_of(self, model: BERT) -> str:
         """None where there is no head: `BertModel` is what has the prefix elsewhere."""
-        return _PREFIX if model.use_masked_head or model.use_next_sentence_head else ""
+        headed = model.use_masked_head or model.use_next_sentence_head
+        return self.encoder_prefix if headed else ""
 
     def prepare(self, model: BERT, tensors: TensorFiles, source: str) -> None:
         """Norms' older names, and the prefix of a part of a larger model, are brought in line."""
@@ -115,54 +154,42 @@ class BERTFamily(Family):
                 if new.endswith(old):
                     new = new.removesuffix(old) + current
             if not self.prefix_of(model):
-                new = new.removeprefix(_PREFIX)
+                new = new.removeprefix(self.encoder_prefix)
             if new != name and new not in tensors:
                 tensors.rename(name, new)
         super().prepare(model, tensors, source)
 
     def copies(self, model: BERT) -> Mapping[str, str]:
         """The output's matrix and bias."""
-        table = f"{self.prefix_of(model)}embeddings.word_embeddings.weight"
-        return {
-            "cls.predictions.decoder.weight": table,
-            "cls.predictions.decoder.bias": "cls.predictions.bias",
-        }
+        *_, output, biased = self.masked_head
+        table = f"{self.prefix_of(model)}embeddings.{self.tables['token_embedder']}.weight"
+        copies = {f"{output}.weight": table}
+        return copies if output == biased else copies | {f"{output}.bias": f"{biased}.bias"}
 
     def weights(self, model: BERT) -> Table:
         """Where each parameter is."""
         prefix, ours = self.prefix_of(model), "encoder/layers"
-        layer = f"{prefix}encoder.layer.{{i}}"
+        layer = f"{prefix}{self.layer}"
         table = [
             *(
-                Weight(f"{name}/embedding", f"{prefix}embeddings.{theirs}_embeddings.weight")
-                for name, theirs in (
-                    ("token_embedder", "word"),
-                    ("token_type_embedder", "token_type"),
-                    ("position_embedder", "position"),
-                )
+                Weight(f"{name}/embedding", f"{prefix}embeddings.{theirs}.weight")
+                for name, theirs in self.tables.items()
             ),
             *layer_norm("embedding_norm", f"{prefix}embeddings.LayerNorm"),
-            *(
-                weight
-                for name in ("query", "key", "value")
-                for weight in biased_linear(
-                    f"{ours}/self_attention/{name}", f"{layer}.attention.self.{name}"
-                )
-            ),
-            *biased_linear(f"{ours}/self_attention/out", f"{layer}.attention.output.dense"),
-            *layer_norm(f"{ours}/self_attention_norm", f"{layer}.attention.output.LayerNorm"),
-            *biased_linear(f"{ours}/mlp/wi", f"{layer}.intermediate.dense"),
-            *biased_linear(f"{ours}/mlp/wo", f"{layer}.output.dense"),
-            *layer_norm(f"{ours}/mlp_norm", f"{layer}.output.LayerNorm"),
         ]
+        for name, theirs in self.layer_linears.items():
+            table += biased_linear(f"{ours}/{name}", f"{layer}.{theirs}")
+        for name, theirs in self.layer_norms.items():
+            table += layer_norm(f"{ours}/{name}", f"{layer}.{theirs}")
         if model.use_pooler:
-            table += biased_linear("pooler", f"{prefix}pooler.dense")
+            table += biased_linear("pooler", f"{prefix}{_POOLER}")
         if model.use_masked_head:
+            transform, norm, _, biased = self.masked_head
             table += [
-                *biased_linear("masked_head/transform", "cls.predictions.transform.dense"),
-                *layer_norm("masked_head/norm", "cls.predictions.transform.LayerNorm"),
-                Weight("masked_head/bias", "cls.predictions.bias"),
+                *biased_linear("masked_head/transform", transform),
+                *layer_norm("masked_head/norm", norm),
+                Weight("masked_head/bias", f"{biased}.bias"),
             ]
         if model.use_next_sentence_head:
-            table += biased_linear("next_sentence_head", "cls.seq_relationship")
+            table += biased_linear("next_sentence_head", _PAIRS)
         return table

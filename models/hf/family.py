@@ -321,6 +321,8 @@ class Family:
 
     def is_neutral(self, option: str) -> bool:
         """Whether an option changes nothing that a model computes."""
+        if any(option == own.theirs for own in self.options):
+            return False
         return bool(re.fullmatch(f"{_NEUTRAL}|{self.neutral}", option))
 
 

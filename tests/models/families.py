@@ -8,6 +8,7 @@ import numpy as np
 
 from models.bart import BART
 from models.bert import BERT
+from models.distilbert import DistilBERT
 from models.gopher import Gopher
 from models.gpt import GPT2, GPT3
 from models.gpt_neox import GPTNeoX
@@ -16,6 +17,7 @@ from models.layers.dispatch import Capacity
 from models.llama import LLaMA
 from models.palm import PaLM
 from models.recurrent import RecurrentLM
+from models.roberta import RoBERTa
 from models.switch import Switch
 from models.t5 import T5_1_1
 from models.transformer import Transformer
@@ -69,10 +71,18 @@ WRITERS = {
     ),
 }
 
+
+def encoder(cls, **options):
+    sizes = dict(
+        vocab_size=V, embed_dim=24, mlp_dim=40, num_heads=3, num_layers=2, max_length=32
+    )  # fmt: skip
+    return cls(**(sizes | options))
+
+
 ENCODERS = {
-    "bert": functools.partial(
-        BERT, vocab_size=V, embed_dim=24, mlp_dim=40, num_heads=3, num_layers=2, max_length=32
-    ),
+    "bert": functools.partial(encoder, BERT),
+    "roberta": functools.partial(encoder, RoBERTa),
+    "distilbert": functools.partial(encoder, DistilBERT),
 }
 FAMILIES = WRITERS | ENCODERS
 

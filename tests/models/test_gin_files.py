@@ -29,6 +29,12 @@ PUBLISHED = {
     "models/bart/large.gin": 406e6,
     "models/bert/base_uncased.gin": 110e6,
     "models/bert/large_uncased.gin": 340e6,
+    "models/roberta/base.gin": 125e6,
+    "models/roberta/large.gin": 355e6,
+    # Without the masked head; the layers and embeddings are 66,362,880.
+    "models/distilbert/base_uncased.gin": 66e6,
+    "models/tiny_bert/4l_312d.gin": 14.5e6,
+    "models/tiny_bert/6l_768d.gin": 67e6,
     "models/gpt2/124m.gin": 124.4e6,
     "models/gpt2/355m.gin": 355e6,
     "models/gpt2/774m.gin": 774e6,
@@ -126,6 +132,36 @@ BERT = {
     "large_cased": (334_661_958, 333_610_308, 333_579_264, 332_529_664),
     "multilingual_cased": (178_566_653, 177_974_523, 177_853_440, 177_262_848),
 }
+
+
+# With the masked head, with the pooler alone, and the encoder.
+ROBERTA = {
+    "base": (124_697_433, 124_645_632, 124_055_040),
+    "large": (355_412_057, 355_359_744, 354_310_144),
+}
+
+
+@pytest.mark.parametrize(("size", "counts"), ROBERTA.items())
+def test_robertas_counts_are_those_of_each_class_of_the_released_checkpoints(size, counts):
+    model = model_of(f"models/roberta/{size}.gin")
+    encoder = model.clone(use_masked_head=False)
+    models = (model, encoder.clone(use_pooler=True), encoder)
+    assert tuple(each.parameter_count() for each in models) == counts
+
+
+def test_distilbert_has_60_6_percent_of_berts_parameters():
+    model = model_of("models/distilbert/base_uncased.gin").clone(use_masked_head=False)
+    assert model.parameter_count() == 66_362_880
+    assert model.parameter_count() / BERT["base_uncased"][2] == pytest.approx(0.606, abs=5e-4)
+
+
+def test_robertas_vocabulary_costs_15_and_20_million_more_than_berts():
+    """19,743 rows more, of 768 and of 1,024."""
+    for size, more in (("base", 15_162_624), ("large", 20_216_832)):
+        roberta, bert = (
+            model_of(f"models/{name}.gin") for name in (f"roberta/{size}", f"bert/{size}_uncased")
+        )
+        assert (roberta.vocab_size - bert.vocab_size) * roberta.embed_dim == more
 
 
 @pytest.mark.parametrize(("size", "counts"), BERT.items())

@@ -163,7 +163,8 @@ class LearnedPositions(nn.Module):
       max_length: how many positions have a vector.
       embedding_init: initial values.
       dtype: of the result.
-      offset: row of position 0; BART's tables begin with rows that are never read.
+      offset: row of position 0; BART's tables begin with rows that are never read, and RoBERTa's
+        with those of padding, whose positions are negative.
     """
 
     max_length: int
@@ -187,16 +188,25 @@ class LearnedPositions(nn.Module):
             axis_names(("positions", "embed"), self.embedding_init),
             (self.offset + self.max_length, x_bte.shape[-1]),
         )
-        table_ne = table_ne[self.offset :]
-        length = x_bte.shape[1]
         if positions_bt is not None:
-            return x_bte + jnp.take(table_ne, positions_bt, axis=0).astype(self.dtype)
-        if length > self.max_length:
-            raise ModelError(
-                f"{length} tokens in a row, but the model's max_length is {self.max_length}: "
-                f"use rows of at most {self.max_length} tokens or raise max_length."
-            )
-        return x_bte + table_ne[None, :length].astype(self.dtype)
+            rows_bte = jnp.take(table_ne, positions_bt + self.offset, axis=0)
+            return x_bte + rows_bte.astype(self.dtype)
+        length = x_bte.shape[1]
+        check_length(length, self.max_length)
+        return x_bte + table_ne[None, self.offset : self.offset + length].astype(self.dtype)
+
+
+def check_length(length: int, max_length: int) -> None:
+    """Checks that positions counted from 0 in a row of this length have vectors.
+
+    Raises:
+      ModelError: the row is longer than the table.
+    """
+    if length > max_length:
+        raise ModelError(
+            f"{length} tokens in a row, but the model's max_length is {max_length}: "
+            f"use rows of at most {max_length} tokens or raise max_length."
+        )
 
 
 def sinusoids(positions: jax.Array, features: int, base: float = 10000.0) -> jax.Array:

@@ -18,6 +18,8 @@ FIXTURES = {
     "switch_transformers": "switch",
     "bart": "bart",
     "bert": "bert_pretraining",
+    "roberta": "roberta_masked_lm",
+    "distilbert": "distilbert_masked_lm",
     "llama": "llama",
     "gpt_neox": "gpt_neox",
 }
@@ -61,6 +63,11 @@ READ = {
     "bert": "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size "
     "hidden_act hidden_dropout_prob attention_probs_dropout_prob max_position_embeddings "
     "type_vocab_size layer_norm_eps",
+    "roberta": "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size "
+    "hidden_act hidden_dropout_prob attention_probs_dropout_prob max_position_embeddings "
+    "type_vocab_size layer_norm_eps pad_token_id",
+    "distilbert": "vocab_size dim n_layers n_heads hidden_dim activation dropout attention_dropout "
+    "max_position_embeddings hidden_size num_hidden_layers num_attention_heads",
     "llama": "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
     "num_key_value_heads max_position_embeddings rms_norm_eps tie_word_embeddings "
     "rope_parameters head_dim",
@@ -76,6 +83,8 @@ FIXED = {
     "switch_transformers": "is_encoder_decoder router_bias router_dtype dense_act_fn",
     "bart": "is_encoder_decoder activation_function scale_embedding tie_word_embeddings",
     "bert": "is_decoder add_cross_attention tie_word_embeddings",
+    "roberta": "is_decoder add_cross_attention tie_word_embeddings",
+    "distilbert": "tie_word_embeddings",
     "llama": "hidden_act attention_bias mlp_bias",
     "gpt_neox": "attention_bias tie_word_embeddings",
 }
@@ -94,6 +103,9 @@ NEUTRAL = {
     "classifier_dropout use_cache bos_token_id decoder_start_token_id forced_eos_token_id "
     "is_decoder",
     "bert": "initializer_range use_cache classifier_dropout is_encoder_decoder bos_token_id",
+    "roberta": "initializer_range use_cache classifier_dropout is_encoder_decoder bos_token_id",
+    "distilbert": "initializer_range sinusoidal_pos_embds qa_dropout seq_classif_dropout "
+    "is_encoder_decoder bos_token_id",
     "llama": "initializer_range use_cache pretraining_tp attention_dropout is_encoder_decoder "
     "bos_token_id",
     "gpt_neox": "attention_dropout classifier_dropout initializer_range use_cache is_decoder "
@@ -105,7 +117,7 @@ def keys_of(model_type):
     """Each option of a type with what becomes of it."""
     kinds = {"read": READ, "fixed": FIXED, "neutral": NEUTRAL}
     table = {key: kind for kind, keys in kinds.items() for key in keys[model_type].split()}
-    return table | dict.fromkeys(EVERYWHERE, "neutral")
+    return dict.fromkeys(EVERYWHERE, "neutral") | table
 
 
 # Other values, for options that are words.
@@ -188,6 +200,12 @@ SEVERAL = [
     ("llama", {"hidden_act": "swish"}, {}),
     ("gpt_neox", {"hidden_act": "gelu_python"}, {"approximate_gelu": False}),
     ("bert", {"hidden_act": "gelu_accurate"}, {"activation": "gelu_tanh"}),
+    ("distilbert", {"dim": ABSENT, "hidden_size": 24}, {"embed_dim": 24}),
+    # The table's first rows are padding's, whichever token that is.
+    ("roberta", {}, {"max_length": 40, "pad_id": 1}),
+    ("roberta", {"pad_token_id": 0}, {"max_length": 41, "pad_id": 0}),
+    ("roberta", {"pad_token_id": ABSENT, "max_position_embeddings": ABSENT},
+     {"max_length": 510, "pad_id": 1}),
 ]  # fmt: skip
 
 

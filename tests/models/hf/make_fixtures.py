@@ -100,6 +100,26 @@ def bert_model() -> torch.nn.Module:
     return _random(transformers.BertModel(_bert(type_vocab_size=3)))
 
 
+def roberta_masked_lm() -> torch.nn.Module:
+    """RoBERTa with its head, whose GELU is exact, and the other one in its layers."""
+    return _random(transformers.RobertaForMaskedLM(_roberta(hidden_act="gelu_new")))
+
+
+def roberta_model() -> torch.nn.Module:
+    """RoBERTa with the pooler alone."""
+    return _random(transformers.RobertaModel(_roberta()))
+
+
+def distilbert_masked_lm() -> torch.nn.Module:
+    """DistilBERT with its head."""
+    return _random(transformers.DistilBertForMaskedLM(_distilbert()))
+
+
+def distilbert_model() -> torch.nn.Module:
+    """DistilBERT without a head, and the other GELU."""
+    return _random(transformers.DistilBertModel(_distilbert(activation="gelu_new")))
+
+
 def switch() -> torch.nn.Module:
     """Switch with experts in every second layer, of which some overflow."""
     return _random(_switch(num_sparse_encoder_layers=2, num_sparse_decoder_layers=1,
@@ -120,7 +140,8 @@ def switch_every() -> torch.nn.Module:
 
 
 MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, gpt_neox, gpt_neox_serial, bart,
-          bert_pretraining, bert_masked_lm, bert_model, switch, switch_every)  # fmt: skip
+          bert_pretraining, bert_masked_lm, bert_model, roberta_masked_lm, roberta_model,
+          distilbert_masked_lm, distilbert_model, switch, switch_every)  # fmt: skip
 FAMILIES = {make.__name__: make for make in MAKERS}
 
 
@@ -128,7 +149,7 @@ FAMILIES = {make.__name__: make for make in MAKERS}
 # output's small, because float32 itself errs by 1e-5 of the logits here.
 SPREADS = {
     r".*(shared|wte|tokens_embed|embed_tokens|embed_in)\.weight": 0.5,
-    r"(bert\.)?embeddings\.\w+_embeddings\.weight": 0.5,
+    r"(\w+\.)?embeddings\.\w+_embeddings\.weight": 0.5,
     r"lm_head\.weight": 0.1,
     ".*": 0.3,
 }
@@ -141,6 +162,22 @@ def _bert(**options: object) -> transformers.BertConfig:
         intermediate_size=44, max_position_embeddings=40, layer_norm_eps=1e-3,
     )  # fmt: skip
     return transformers.BertConfig(**sizes | options)
+
+
+def _roberta(**options: object) -> transformers.RobertaConfig:
+    # A type that every token has, and two rows of positions that none has.
+    sizes = dict(
+        vocab_size=80, hidden_size=24, num_hidden_layers=3, num_attention_heads=4,
+        intermediate_size=44, max_position_embeddings=42, layer_norm_eps=1e-3, type_vocab_size=1,
+    )  # fmt: skip
+    return transformers.RobertaConfig(**sizes | options)
+
+
+def _distilbert(**options: object) -> transformers.DistilBertConfig:
+    sizes = dict(
+        vocab_size=80, dim=24, n_layers=3, n_heads=4, hidden_dim=44, max_position_embeddings=40
+    )
+    return transformers.DistilBertConfig(**sizes | options)
 
 
 def _t5(**options: object) -> torch.nn.Module:
@@ -211,7 +248,7 @@ def random_batch(model: torch.nn.Module, rows: int = 3, seed: int = 0) -> dict[s
     return {"encoder_input_tokens": encoder, "decoder_input_tokens": decoder}
 
 
-ENCODERS = ("bert",)
+ENCODERS = ("bert", "roberta", "distilbert")
 
 
 def _random_pairs(
@@ -219,21 +256,22 @@ def _random_pairs(
 ) -> dict[str, np.ndarray]:
     """Random tokens of two segments or more, with padding at the end."""
     tokens = rng.integers(2, 80, (rows, 17))
-    kinds = model.config.type_vocab_size
+    kinds = getattr(model.config, "type_vocab_size", 1)
     types = np.sort(rng.integers(0, kinds, tokens.shape), axis=1)
     segments = (np.arange(17) < 17 - 3 * np.arange(rows)[:, None]).astype(int)
     return {
-        "encoder_input_tokens": tokens * segments,
+        "encoder_input_tokens": np.where(segments, tokens, model.config.pad_token_id),
         "encoder_token_types": types * segments,
         "encoder_segment_ids": segments,
     }
 
 
 def _encoded(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    types = {"token_type_ids": torch.tensor(batch["encoder_token_types"])}
     found = model(
         input_ids=torch.tensor(batch["encoder_input_tokens"]),
-        token_type_ids=torch.tensor(batch["encoder_token_types"]),
         attention_mask=torch.tensor(batch["encoder_segment_ids"]),
+        **types if hasattr(model.config, "type_vocab_size") else {},
     )
     names = {
         "prediction_logits": "token_logits",

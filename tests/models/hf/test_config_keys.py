@@ -65,6 +65,8 @@ LLAMA_3 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddin
         ("gpt2", {"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon of config.json"),
         ("llama", {"rms_norm_eps": float("inf")}, "rms_norm_eps of config.json"),
         ("llama", {"rope_parameters": {"rope_theta": float("nan")}}, "rope_base is nan"),
+        ("roberta", {"max_position_embeddings": 2}, "max_position_embeddings 2 is not supported"),
+        ("roberta", {"pad_token_id": None}, "pad_token_id None"),
     ],
 )  # fmt: skip
 def test_options_that_contradict_or_make_no_model_are_refused_by_name(model_type, options, said):
@@ -81,7 +83,10 @@ PUBLISHED = {
     "bart": {"force_bos_token_to_be_generated": True, "normalize_before": False,
              "static_position_embeddings": False, "extra_pos_embeddings": 2, "prefix": " "},
     "bert": {"directionality": "bidi", "pooler_type": "first_token_transform",
-             "pooler_fc_size": 768, "position_embedding_type": "absolute"},
+             "pooler_fc_size": 768, "position_embedding_type": "absolute", "emb_size": 312,
+             "cell": {}, "structure": [], "pre_trained": "", "training": ""},
+    "roberta": {"position_embedding_type": "absolute", "gradient_checkpointing": False},
+    "distilbert": {"tie_weights_": True, "sinusoidal_pos_embds": True, "output_past": True},
     "llama": {"max_sequence_length": 2048, "pretraining_tp": 2, "is_llama_config": True,
               "rope_interleaved": False, "transformers.js_config": {"dtype": "q4"}},
     "gpt_neox": {"attention_probs_dropout_prob": 0, "torch_dtype": "float16"},

@@ -70,7 +70,8 @@ class Theirs:
         self.state = dict(self.made.named_parameters())
         self.state |= {name: self.made.get_buffer(name) for name in saved}
         self.batch = fixtures_module().random_batch(self.made, rows=2)
-        name = "encoder" if model_type == "bert" else "decoder"
+        encodes = model_type in fixtures_module().ENCODERS
+        name = "encoder" if encodes else "decoder"
         shape = self.batch[f"{name}_input_tokens"].shape
         self.real = np.asarray(self.batch.get(f"{name}_segment_ids", np.ones(shape))) != 0
 

@@ -1,0 +1,84 @@
+"""What RoBERTa and DistilBERT do otherwise than BERT."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.bert import BERT
+from models.distilbert import DistilBERT
+from models.errors import ModelError
+from models.roberta import RoBERTa, counted_positions
+from tests.models.families import ENCODERS, batch_for, drawn
+
+roberta, distilbert = ENCODERS["roberta"], ENCODERS["distilbert"]
+
+
+def test_positions_begin_after_padding_which_has_a_row_of_its_own():
+    """Rows of the table, as the released code gives them for these two rows of tokens."""
+    tokens = jnp.array([[0, 9, 8, 2, 1, 1], [0, 7, 2, 1, 1, 1]])
+    model = roberta()
+    assert (model.pad_id, model.position_offset) == (1, 2)
+    rows = counted_positions(tokens, model.pad_id) + model.position_offset
+    assert rows.tolist() == [[2, 3, 4, 5, 1, 1], [2, 3, 4, 1, 1, 1]]
+
+
+def test_the_tables_rows_are_read_as_counted():
+    """Without layers: the norm of the vectors of token, the one type, and row 2, 3, 1."""
+    model = roberta(use_masked_head=False)
+    params = drawn(model)
+    table, position, norm = (
+        params[name] for name in ("token_embedder", "position_embedder", "embedding_norm")
+    )
+    assert position["embedding"].shape == (2 + 32, 24)
+    tokens = jnp.array([[0, 9, 1]])
+    x = table["embedding"][tokens[0]] + params["token_type_embedder"]["embedding"][0]
+    x = x + position["embedding"][jnp.array([2, 3, 1])]
+    x = (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    found = model.apply({"params": params}, tokens, None, None, method="embed")
+    np.testing.assert_allclose(found[0], x * norm["scale"] + norm["bias"], atol=1e-5)
+
+
+def test_a_single_type_is_every_tokens_and_none_is_read():
+    """A batch of pairs has types 0 and 1; RoBERTa has one of them, DistilBERT none."""
+    for model in (roberta(), distilbert()):
+        params, batch = drawn(model), batch_for(model)
+        assert np.asarray(batch["encoder_token_types"]).max() == 1
+        with_types, without = (
+            model.apply({"params": params}, batch["encoder_input_tokens"], types, None,
+                        method="embed")
+            for types in (batch["encoder_token_types"], None)
+        )  # fmt: skip
+        np.testing.assert_array_equal(with_types, without)
+    assert "token_type_embedder" not in drawn(distilbert())
+
+
+def test_the_defaults_are_the_published_ones():
+    model = RoBERTa(vocab_size=50_265)
+    assert (model.norm_epsilon, model.num_token_types, model.max_length) == (1e-5, 1, 512)
+    assert not model.use_pooler and not model.use_next_sentence_head
+    # Whichever activation the layers have.
+    assert RoBERTa(vocab_size=9, activation="relu").head_activation == "gelu"
+    assert BERT(vocab_size=9, activation="relu").head_activation == "relu"
+    student = DistilBERT(vocab_size=30_522)
+    assert (student.num_layers, student.num_token_types, student.norm_epsilon) == (6, 0, 1e-12)
+    assert student.loss_terms == model.loss_terms == {"masked_language_model": 1.0}
+
+
+def test_the_papers_comparison_with_pairs_has_bert_s_second_loss():
+    """Section 4.2: SEGMENT-PAIR and SENTENCE-PAIR are trained with next-sentence prediction."""
+    model = roberta(use_pooler=True, use_next_sentence_head=True)
+    batch = batch_for(model)
+    sums, _ = jax.jit(model.loss)(drawn(model), batch)
+    assert sums.keys() == {"masked_language_model", "next_sentence"}
+    assert np.isfinite(list(sums.values())).all()
+
+
+def test_what_it_cannot_be_built_with_is_said():
+    with pytest.raises(ModelError, match=r"RoBERTa.pad_id is 61: it must be below vocab_size 61"):
+        roberta(pad_id=61)
+    with pytest.raises(ModelError, match=r"BERT.num_token_types is 0: it must be 1 or more"):
+        ENCODERS["bert"](num_token_types=0)
+    model = roberta()
+    with pytest.raises(ModelError, match="33 tokens in a row, but the model's max_length is 32"):
+        model.apply({"params": drawn(model)}, encoder_input_tokens=jnp.ones((1, 33), jnp.int32))
