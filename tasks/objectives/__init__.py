@@ -20,6 +20,7 @@ from tasks.objectives.iid_span_corruption import IIDSpanCorruption
 from tasks.objectives.masked_lm import MaskedLM
 from tasks.objectives.mass import MASS
 from tasks.objectives.objective import BoundObjective, Example, Objective, VocabularySpecs
+from tasks.objectives.packed_sentences import PackedSentences
 from tasks.objectives.prefix_lm import PrefixLM
 from tasks.objectives.sentence_pairs import SentencePairs
 from tasks.objectives.span_corruption import SpanCorruption
@@ -37,6 +38,7 @@ __all__ = [
     "IIDSpanCorruption",
     "MaskedLM",
     "Objective",
+    "PackedSentences",
     "PrefixLM",
     "SentencePairs",
     "SentencePermutation",

@@ -13,7 +13,13 @@ from tasks.objectives.objective import (
     VocabularySpecs,
     feature_length,
 )
-from tasks.objectives.special_tokens import check_shares, find_boundary_ids, find_mask_id, share
+from tasks.objectives.special_tokens import (
+    check_shares,
+    find_boundary_ids,
+    find_mask_id,
+    ordinary_ids,
+    share,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +31,10 @@ class MaskedLM:
     any token of the vocabulary, special ones too, and the rest stay as they are, each drawn for
     itself. So the released code; `TokenMasking` draws each token independently.
 
+    RoBERTa's released code differs in three things, each with a switch: how a number of places
+    becomes whole, which may be chosen, and what a random token may be (Liu et al. 2019, section
+    4.1; its places are drawn anew whenever a row is seen, as all are here).
+
     Attributes:
       rate: share of the row's tokens that are hidden.
       mask_share: share of the hidden tokens that become the mask.
@@ -35,6 +45,10 @@ class MaskedLM:
         the number is passed over.
       continuation_ids: tokens that continue a word; None takes the vocabulary's (WordPiece's `##`).
       mask_id: the mask; None takes the vocabulary's, or else its first sentinel.
+      randomized_count: whether the number of places is `rate · length` rounded up or down at
+        random, so that it is right in the mean, and not to the nearest number and 1 at least.
+      hides_special: whether the special tokens of a row may be chosen too.
+      random_special: whether a random token may be a special one.
     """
 
     rate: float = 0.15
@@ -44,6 +58,9 @@ class MaskedLM:
     whole_words: bool = False
     continuation_ids: tuple[int, ...] | None = None
     mask_id: int | None = None
+    randomized_count: bool = False
+    hides_special: bool = False
+    random_special: bool = True
 
     # The targets are whole rows with [SEP] at their end; no EOS is to follow.
     output_features: ClassVar[tuple[str, ...]] = ("targets",)
@@ -57,6 +74,11 @@ class MaskedLM:
         if self.max_predictions is not None and self.max_predictions < 1:
             raise TaskError(
                 f"{name}.max_predictions is {self.max_predictions}: 1 or more is needed, or None."
+            )
+        if self.whole_words and self.hides_special:
+            raise TaskError(
+                f"{name}.hides_special is True: with {name}.whole_words only words are hidden; "
+                "turn one of them off."
             )
 
     def bind(self, specs: VocabularySpecs) -> BoundObjective:
@@ -80,9 +102,13 @@ class MaskedLM:
                     f"vocabulary names none, as WordPiece's ## does; set {name}.continuation_ids."
                 )
             continuation = np.asarray(ids, np.int32)
+        random_ids = np.arange(spec["vocab_size"], dtype=np.int32)
+        if not self.random_special:
+            random_ids = np.setdiff1d(ordinary_ids(spec), [*boundaries.ids, mask_id])
         masker = Masker(
             self.rate, self.mask_share, self.random_share, self.max_predictions, mask_id,
-            spec["vocab_size"], boundaries.ids, continuation,
+            random_ids, () if self.hides_special else boundaries.ids, continuation,
+            self.randomized_count,
         )  # fmt: skip
         return masker, boundaries
 
@@ -125,9 +151,10 @@ class Masker:
       random_share: see `MaskedLM`.
       max_predictions: see `MaskedLM`.
       mask_id: see `MaskedLM`.
-      vocab_size: random tokens are below it.
+      random_ids: int32, what random tokens are drawn from.
       kept: tokens that are never hidden.
       continuation: int32, tokens that continue a word; None hides token by token.
+      randomized_count: see `MaskedLM`.
     """
 
     rate: float
@@ -135,13 +162,23 @@ class Masker:
     random_share: float
     max_predictions: int | None
     mask_id: int
-    vocab_size: int
+    random_ids: np.ndarray
     kept: tuple[int, ...]
     continuation: np.ndarray | None = None
+    randomized_count: bool = False
 
-    def count(self, length: int) -> int:
-        """How many of so many tokens are hidden: 19 of 128, 77 of 512."""
-        count = max(1, round(length * self.rate))
+    def count(self, length: int, fraction: float | None = None) -> int:
+        """How many of so many tokens are hidden: 19 of 128, 77 of 512.
+
+        Args:
+          length: tokens of the row.
+          fraction: what is added before the number is cut off, from 0 to 1; None rounds, and to 1
+            at least.
+        """
+        if fraction is None:
+            count = max(1, round(length * self.rate))
+        else:
+            count = int(length * self.rate + fraction)
         return count if self.max_predictions is None else min(count, self.max_predictions)
 
     def places(self, row: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -150,7 +187,7 @@ class Masker:
         for token in self.kept:
             candidate &= row != token
         (places,) = np.nonzero(candidate)
-        count = self.count(row.size)
+        count = self.count(row.size, rng.random() if self.randomized_count else None)
         if self.continuation is None:
             return np.sort(rng.permutation(places)[:count])
         # A word begins where a piece does not continue one, or follows what is never hidden.
@@ -175,7 +212,8 @@ class Masker:
         fate = rng.random(places.size)
         random = (fate >= self.mask_share) & (fate < self.mask_share + self.random_share)
         inputs[places[fate < self.mask_share]] = self.mask_id
-        inputs[places[random]] = rng.integers(self.vocab_size, size=int(random.sum()))
+        drawn = rng.integers(self.random_ids.size, size=int(random.sum()))
+        inputs[places[random]] = self.random_ids[drawn]
         return {"inputs": inputs, "targets": row, "loss_weights": weights}
 
     def __call__(self, row: np.ndarray, rng: np.random.Generator) -> Example:

@@ -28,15 +28,21 @@ class SentencePairs(MaskedLM):
     sentence whatever the label; only the longest part of it that is of one document is read. The
     other place may, seldom, be of the same document.
 
+    These are RoBERTa's SEGMENT-PAIR rows; with `single_sentences` they are its SENTENCE-PAIR rows,
+    in which each segment is one sentence (Liu et al. 2019, section 4.2). Such rows are short:
+    the paper has more of them in a batch.
+
     Attributes:
       short_probability: share of the rows whose length is drawn from 2 up.
       random_next_share: share of the rows whose B is of another place.
+      single_sentences: whether each segment is one sentence.
       full_stop_ids: tokens that end sentences; None takes the vocabulary's tokens of full stops
         alone. For source code the end of a line is a better one (13 in bytes).
     """
 
     short_probability: float = 0.1
     random_next_share: float = 0.5
+    single_sentences: bool = False
     full_stop_ids: tuple[int, ...] | None = None
 
     writes: ClassVar[tuple[str, ...]] = (*MaskedLM.writes, "pair_label")
@@ -62,6 +68,7 @@ class SentencePairs(MaskedLM):
             SentencePermuter(stops),
             self.short_probability,
             self.random_next_share,
+            self.single_sentences,
         )
 
 
@@ -75,6 +82,7 @@ class PairMaker:
       cut: knows where sentences end.
       short_probability: see `SentencePairs`.
       random_next_share: see `SentencePairs`.
+      single_sentences: see `SentencePairs`.
     """
 
     mask: Masker
@@ -82,6 +90,7 @@ class PairMaker:
     cut: SentencePermuter
     short_probability: float
     random_next_share: float
+    single_sentences: bool = False
 
     reads: ClassVar[tuple[str, ...]] = ("targets",)
     writes: ClassVar[tuple[str, ...]] = SentencePairs.writes
@@ -102,11 +111,22 @@ class PairMaker:
         Returns:
           `SentencePairs.writes`: int32 `[n]`, n at most `t / 2 + 3`, and `pair_label`, int32 `[]`.
         """
-        piece = np.asarray(example["targets"], np.int32)
-        longest = max(piece.size // 2, 2)
+        longest = max(example["targets"].size // 2, 2)
+        draw = self._two_sentences if self.single_sentences else self._two_segments
+        first, second, is_random = draw(example, longest, rng)
+        first, second = truncated(first, second, longest, rng)
+        row, types = self.boundaries.row(first, second)
+        label = np.array(is_random, np.int32)
+        return {**self.mask(row, rng), "token_types": types, "pair_label": label}
+
+    def _two_segments(
+        self, example: Example, longest: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Some sentences, those that follow or some of another place, and whether of another."""
         wanted = longest
         if rng.random() < self.short_probability:
             wanted = int(rng.integers(2, longest + 1))
+        piece = np.asarray(example["targets"], np.int32)
         sentences = self._some_sentences(piece, wanted, rng, at_least_two=True)
         # Of a single sentence nothing is left that could follow.
         drawn = rng.random() < self.random_next_share
@@ -118,10 +138,23 @@ class PairMaker:
             following = self._some_sentences(other, max(wanted - first.size, 1), rng)
         else:
             following = sentences[of_first:]
-        first, second = truncated(first, np.concatenate(following), longest, rng)
-        row, types = self.boundaries.row(first, second)
-        label = np.array(is_random, np.int32)
-        return {**self.mask(row, rng), "token_types": types, "pair_label": label}
+        return first, np.concatenate(following), bool(is_random)
+
+    def _two_sentences(
+        self, example: Example, longest: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
+        """A sentence, the next one or one of another place, and whether of another."""
+        here, there = (
+            self.cut.sentences(self._one_document(np.asarray(example[name], np.int32)))
+            for name in ("targets", "other_targets")
+        )
+        # The first and the last sentence of a piece have mostly lost a part.
+        here, there = (part[1:-1] if len(part) > 3 else part for part in (here, there))
+        is_random = len(here) < 2 or rng.random() < self.random_next_share
+        i = int(rng.integers(max(1, len(here) - 1)))
+        # As the one that follows, it is the first of its place only where that has one alone.
+        j = int(rng.integers(min(1, len(there) - 1), len(there)))
+        return here[i], there[j] if is_random else here[i + 1], bool(is_random)
 
     def _some_sentences(
         self,
