@@ -204,8 +204,7 @@ SEVERAL = [
     # The table's first rows are padding's, whichever token that is.
     ("roberta", {}, {"max_length": 40, "pad_id": 1}),
     ("roberta", {"pad_token_id": 0}, {"max_length": 41, "pad_id": 0}),
-    ("roberta", {"pad_token_id": ABSENT, "max_position_embeddings": ABSENT},
-     {"max_length": 510, "pad_id": 1}),
+    ("roberta", {"pad_token_id": ABSENT}, {"max_length": 40, "pad_id": 1}),
 ]  # fmt: skip
 
 
