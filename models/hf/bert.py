@@ -93,7 +93,7 @@ class BERTFamily(Family):
         return (self.activation_option,)
 
     def architecture_of(self, model: BERT) -> str:
-        """The class with the same heads."""
+        """The class with the same heads, `BertForNextSentencePrediction` for a pair's alone."""
         head = "ForMaskedLM" if model.use_masked_head else "Model"
         if model.use_next_sentence_head:
             head = "ForPreTraining" if model.use_masked_head else "ForNextSentencePrediction"
