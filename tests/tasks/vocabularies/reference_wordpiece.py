@@ -13,7 +13,8 @@ def words(text, lower_case):
         if lower_case:
             # Accents go first, so that İ becomes i and not i with a dot over it.
             word = "".join(c for c in unicodedata.normalize("NFD", word) if not _is_mark(c))
-            word = word.lower()
+            # Each for itself: Python makes a Σ at the end of a word ς, the tokenizers library σ.
+            word = "".join(map(str.lower, word))
         part = ""
         for c in word:
             if _is_punctuation(c):
@@ -48,7 +49,7 @@ def encode(text, vocabulary, lower_case, longest_word=100):
 
 
 def _cleaned(c):
-    if c in "\t\n\r" or unicodedata.category(c) == "Zs" or c in "\u2028\u2029\x85":
+    if c in "\t\n\r" or unicodedata.category(c) == "Zs" or c in "\u2028\u2029":
         return " "
     if ord(c) in (0, 0xFFFD) or unicodedata.category(c) in ("Cc", "Cf", "Cn", "Co", "Cs"):
         return ""
