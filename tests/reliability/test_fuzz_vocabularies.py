@@ -11,7 +11,7 @@ from tasks.vocabularies.tokenizer_pipelines import byte_alphabet
 from tests.reliability import mutations
 
 DEPTHS = [120, pytest.param(300, marks=pytest.mark.slow)]
-FEWER = [40, pytest.param(300, marks=pytest.mark.slow)]
+FEWER = [50, pytest.param(300, marks=pytest.mark.slow)]
 TEXT = ["Many hands make light work.", "Still waters run deep."] * 5
 TOKENIZER = {
     "version": "1.0",
