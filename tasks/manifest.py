@@ -167,6 +167,8 @@ def _tokenizer_json(spec: Mapping[str, Any]) -> Vocabulary:
         spec["eos_token"],
         spec["mask_token"],
         spec.get("start_token"),
+        lower_case=spec.get("lower_case"),
+        longest_word=spec.get("longest_word"),
     )
 
 

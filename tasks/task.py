@@ -19,11 +19,12 @@ from tasks.vocabularies import Vocabulary
 Metric = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, float]]
 # seqio's rule, so that every task can be registered there.
 _NAME = re.compile(r"[\w.:]+")
-# Entries of a vocabulary's spec that leave the cache as it is: the place of its file, whose
-# SHA-256 counts instead, and ids that only objectives and the layout of batches look for.
+# Entries of a vocabulary's spec that leave the cache as it is: the place of its file and how it is
+# read, whose SHA-256 counts instead, and ids that only objectives and the layout of batches look
+# for.
 _NOT_IN_FINGERPRINT = (
     "file", "full_stop_ids", "mask_id", "mask_token", "cls_id", "sep_id", "continuation_ids",
-    "special_ids", "eos_token", "start_id", "start_token",
+    "special_ids", "eos_token", "start_id", "start_token", "lower_case", "longest_word",
 )  # fmt: skip
 
 

@@ -5,13 +5,16 @@ from pathlib import Path
 
 from tasks.errors import TaskError
 from tasks.tokenizer_json import TokenizerVocabulary
-from tasks.vocabularies import SentencePieceVocabulary
+from tasks.vocabularies import SentencePieceVocabulary, published_tokenizers, tokenizer_config
 from tasks.vocabularies.special_pieces import own_sentinels
 
 # Sentinels to add by file name: T5's model has 32,000 pieces and no sentinels of its own.
 _SENTENCEPIECE = {"spiece.model": 100, "tokenizer.model": 0}
 _TOKENIZER = "tokenizer.json"
-_TOKENIZER_CONFIG = "tokenizer_config.json"
+_OLDER = (
+    (published_tokenizers.WORDPIECE,),
+    (published_tokenizers.BPE, published_tokenizers.MERGES),
+)
 # Of the model; the second overrules the first.
 _MODEL_CONFIGS = ("config.json", "generation_config.json")
 # Keys of the start token; `decoder_start_token_id`, of encoder-decoders, comes first.
@@ -23,9 +26,11 @@ def vocabulary_in(directory: Path) -> SentencePieceVocabulary | TokenizerVocabul
     """The vocabulary of the tokenizer in a Hugging Face directory, or None without one.
 
     Args:
-      directory: has `spiece.model` (T5), `tokenizer.model` (LLaMA) or `tokenizer.json`, of which
-        the first is read, and `config.json` and `generation_config.json`, which may name the
-        start token of the decoder and further tokens that end a text.
+      directory: has `spiece.model` (T5), `tokenizer.model` (LLaMA), `tokenizer.json`, `vocab.txt`
+        (BERT) or `vocab.json` beside `merges.txt` (RoBERTa), of which the first is read; the last
+        two not where `tokenizer_config.json` names a tokenizer that splits words in another way.
+        `config.json` and `generation_config.json` may name the start token of the decoder and
+        further tokens that end a text.
 
     Raises:
       TaskError: a file is malformed.
@@ -47,9 +52,13 @@ def _tokenizer_in(directory: Path) -> SentencePieceVocabulary | TokenizerVocabul
         if path.is_file():
             return SentencePieceVocabulary(str(path), _sentinels(directory, sentinels))
     path = directory / _TOKENIZER
-    if not path.is_file():
-        return None
-    return TokenizerVocabulary(str(path), _own_sentinels(path))
+    if path.is_file():
+        return TokenizerVocabulary(str(path), _own_sentinels(path))
+    for names in _OLDER:
+        paths = [directory / name for name in names]
+        if all(path.is_file() for path in paths) and published_tokenizers.is_known(paths[0]):
+            return TokenizerVocabulary(str(paths[0]))
+    return None
 
 
 def _named_ids(directory: Path) -> dict[str, list[int]]:
@@ -74,7 +83,7 @@ def _named_ids(directory: Path) -> dict[str, list[int]]:
 
 def _sentinels(directory: Path, usual: int) -> int:
     """The number of sentinels that the tokenizer adds to a SentencePiece model."""
-    path = directory / _TOKENIZER_CONFIG
+    path = directory / tokenizer_config.CONFIG
     if not path.is_file():
         return usual
     try:

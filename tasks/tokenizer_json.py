@@ -1,7 +1,8 @@
-"""Vocabularies in Hugging Face's `tokenizer.json`: GPT-2's byte-level BPE, BART's, LLaMA 3's.
+"""Vocabularies of Hugging Face's tokenizers: BERT's WordPiece, GPT-2's byte-level BPE, LLaMA 3's.
 
 Read by the `tokenizers` library (the extra `[tokenizers]`), which is imported when a file is
-opened; `transformers` is not needed.
+opened; `transformers` is not needed. Files from before `tokenizer.json` are first written as one
+(`tasks/vocabularies/published_tokenizers.py`).
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tasks.errors import SourceUnavailable, TaskError
-from tasks.vocabularies import check_is_file, until_eos
+from tasks.vocabularies import check_is_file, published_tokenizers, until_eos
 from tasks.vocabularies.special_pieces import (
     continuations,
     full_stops,
@@ -22,18 +23,10 @@ from tasks.vocabularies.special_pieces import (
     own_sentinels,
     spelled,
 )
+from tasks.vocabularies.tokenizer_config import named_tokens, special_token
 
-_FILE = "tokenizer.json"
-# Files that name special tokens; the first that names one counts.
-_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
-# Usual names, for tokens that no file names.
-_USUAL = {
-    "eos_token": ("</s>", "<|endoftext|>", "<|end_of_text|>", "[SEP]"),
-    "mask_token": ("<mask>", "[MASK]"),
-    "cls_token": ("[CLS]",),
-    "sep_token": ("[SEP]",),
-    "unk_token": ("<unk>", "[UNK]"),
-}
+# In a directory the first of these is read.
+_FILES = ("tokenizer.json", published_tokenizers.WORDPIECE, published_tokenizers.BPE)
 # The largest published vocabularies have a million.
 _MOST_IDS = 2**24
 # GPT-2 ends each text with this token, and so reads it before the next text.
@@ -42,9 +35,12 @@ _GPT2_END = "<|endoftext|>"
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerVocabulary:
-    """The vocabulary of a `tokenizer.json`, with the same ids, so that published weights fit.
+    """The vocabulary of a tokenizer's file, with the same ids, so that published weights fit.
 
-    Id 0 is a token (GPT-2's "!", BART's `<s>`), although rows are padded with 0. Giving that
+    The file is a `tokenizer.json`; a `vocab.txt`, WordPiece as BERT's; or a `vocab.json` beside a
+    `merges.txt`, byte-level BPE as GPT-2's and RoBERTa's.
+
+    Id 0 is a token (GPT-2's "!", RoBERTa's `<s>`), although rows are padded with 0. Giving that
     token another id would move a row of the embeddings and change the order of the logits. So
     `zero_is_token` says that padding cannot be recognised by its value: loss weights and segment
     ids tell it from text. The tokenizer's own padding token is never written.
@@ -54,7 +50,7 @@ class TokenizerVocabulary:
     read as special tokens, as in `transformers`; `encode_as_text` leaves them text.
 
     Attributes:
-      path: the file, or the directory of a file `tokenizer.json`, local or remote.
+      path: the file, or the directory of one of these names, local or remote.
       extra_ids: number of sentinels. A file that ends in `<extra_id_*>` has its own; otherwise
         they are added after its last id, and published weights have no rows for them.
       eos_token: ends a sequence; None takes the one that `tokenizer_config.json` or
@@ -66,6 +62,11 @@ class TokenizerVocabulary:
         which must be given here, because the file does not say so.
       further_eos_ids: tokens that end generated text besides the EOS, as the models that chat
         have them; nothing is trained with them.
+      lower_case: of a `vocab.txt`, whether capitals are made small and accents removed; None does
+        what `do_lower_case` in `tokenizer_config.json` says, or else keeps them if the vocabulary
+        has capitals. A `tokenizer.json` says it itself.
+      longest_word: of a `vocab.txt`, the characters beyond which a word is unknown; None is 100, as
+        in `transformers`. BERT's released code has 200.
     """
 
     path: str
@@ -74,6 +75,8 @@ class TokenizerVocabulary:
     mask_token: str | None = None
     start_token: str | None = None
     further_eos_ids: tuple[int, ...] = ()
+    lower_case: bool | None = None
+    longest_word: int | None = None
 
     zero_is_token: ClassVar[bool] = True
 
@@ -82,20 +85,29 @@ class TokenizerVocabulary:
         from etils import epath
 
         path = epath.Path(self.path)
-        return path / _FILE if path.is_dir() else path
+        if not path.is_dir():
+            return path
+        found = (path / name for name in _FILES)
+        return next((file for file in found if file.exists()), path / _FILES[0])
 
     @functools.cached_property
     def _octets(self) -> bytes:
+        """The `tokenizer.json`, as it is or made of the older files."""
+        file, settings = self._file, (self.lower_case, self.longest_word)
+        if published_tokenizers.is_published(file):
+            return published_tokenizers.read(file, *settings)
+        published_tokenizers.refuse_settings(file, *settings)
         try:
-            check_is_file(self._file)
-            return self._file.read_bytes()
+            check_is_file(file)
+            return bytes(file.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             raise SourceUnavailable(
-                f"vocabulary file '{self._file}' not found: a tokenizer.json is needed, as the "
-                "`tokenizers` library saves it."
+                f"vocabulary file '{file}' not found: a tokenizer.json is needed, as the "
+                "`tokenizers` library saves it and `t5x-like vocab` makes it, or a vocab.txt, or "
+                "a vocab.json beside its merges.txt."
             ) from None
         except OSError as error:
-            raise SourceUnavailable(f"vocabulary file '{self._file}': {error}.") from None
+            raise SourceUnavailable(f"vocabulary file '{file}': {error}.") from None
 
     @functools.cached_property
     def _tokenizer(self) -> Any:
@@ -155,23 +167,7 @@ class TokenizerVocabulary:
     @functools.cached_property
     def _named(self) -> Mapping[str, str]:
         """The special tokens that the configuration files in the same directory name."""
-        found: dict[str, str] = {}
-        for name in _CONFIGS:
-            path = self._file.parent / name
-            if not path.exists():
-                continue
-            try:
-                tokens = json.loads(path.read_text("utf-8"))
-                for role in _USUAL:
-                    token = tokens.get(role)
-                    token = token["content"] if isinstance(token, dict) else token
-                    if isinstance(token, str):
-                        found.setdefault(role, token)
-            except (ValueError, KeyError, AttributeError) as error:
-                raise TaskError(
-                    f"file '{path}' is not a tokenizer's configuration: {error}."
-                ) from None
-        return found
+        return named_tokens(self._file.parent)
 
     def _special(self, role: str, given: str | None = None) -> int | None:
         """The id of the token that is given, named in a configuration file, or usual."""
@@ -180,9 +176,9 @@ class TokenizerVocabulary:
             if found is None:
                 raise TaskError(f"vocabulary file '{self._file}' has no token '{given}' ({role}).")
             return found
-        names = [self._named[role]] if role in self._named else _USUAL[role]
-        ids = (self._tokenizer.token_to_id(name) for name in names)
-        return next((i for i in ids if i is not None), None)
+        find = self._tokenizer.token_to_id
+        name = special_token(role, self._named, lambda token: find(token) is not None)
+        return None if name is None else find(name)
 
     @functools.cached_property
     def eos_id(self) -> int:
@@ -323,6 +319,8 @@ class TokenizerVocabulary:
             "eos_token": self.eos_token,
             "mask_token": self.mask_token,
             "start_token": self.start_token,
+            "lower_case": self.lower_case,
+            "longest_word": self.longest_word,
         }
 
     @functools.cached_property

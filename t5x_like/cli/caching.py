@@ -14,6 +14,19 @@ from t5x_like.errors import UserError
 
 _NAME = "MIXTURE_OR_TASK_NAME"
 
+# Of `vocab`: by the ending of --out, who reads the file, and which model types and settings it has.
+_SENTENCEPIECE, _TOKENIZERS = ".model", ".json"
+_WRITTEN = {_SENTENCEPIECE: ("unigram", "bpe"), _TOKENIZERS: ("wordpiece", "bpe")}
+_MODEL_TYPES = ("unigram", "bpe", "wordpiece")
+_WRITTEN_AS = {
+    _SENTENCEPIECE: "NAME.model (SentencePiece)",
+    _TOKENIZERS: "DIRECTORY/tokenizer.json (WordPiece, byte-level BPE)",
+}
+_SETTINGS = {
+    _SENTENCEPIECE: ("byte_fallback", "split_digits", "character_coverage"),
+    _TOKENIZERS: ("cased", "max_characters"),
+}
+
 
 def add_arguments(cache: ArgumentParser, vocab: ArgumentParser) -> None:
     """Adds the arguments of both commands to their parsers."""
@@ -35,12 +48,22 @@ def add_arguments(cache: ArgumentParser, vocab: ArgumentParser) -> None:
     cache.add_argument("--declare", action="store_true", help=SUPPRESS)
     cache.add_argument("--parent", type=int, help=SUPPRESS)
     vocab.add_argument("task", nargs="?", help="name; MIXTURE_OR_TASK_NAME by default")
-    vocab.add_argument("--out", required=True, metavar="FILE", help="the .model file to write")
+    vocab.add_argument(
+        "--out",
+        required=True,
+        metavar="FILE",
+        help="NAME.model, for SentencePiece's unigram and bpe, or DIRECTORY/tokenizer.json, for "
+        "wordpiece and byte-level bpe",
+    )
     vocab.add_argument("--vocab_size", type=int, default=32_000)
-    vocab.add_argument("--model_type", choices=("unigram", "bpe"), default="unigram")
+    vocab.add_argument("--model_type", choices=_MODEL_TYPES, default="unigram")
     vocab.add_argument("--byte_fallback", action="store_true", help="unknown characters as bytes")
     vocab.add_argument("--split_digits", action="store_true", help="a token for each digit")
-    vocab.add_argument("--character_coverage", type=float, default=0.9995)
+    vocab.add_argument("--character_coverage", type=float, help="SentencePiece's; 0.9995")
+    vocab.add_argument("--cased", action="store_true", help="wordpiece: keep capitals and accents")
+    vocab.add_argument(
+        "--max_characters", type=int, help="wordpiece: characters that get a piece; 1000"
+    )
     vocab.add_argument("--split", default="train", help="of the task")
     vocab.add_argument("--max_examples", type=int, help="of the split; all by default")
 
@@ -93,23 +116,63 @@ def _list_or_prune(options: Namespace, directory: str) -> None:
 
 
 def vocab(options: Namespace, config: Any) -> None:
-    """Trains a SentencePiece model on the text of a task."""
+    """Trains a vocabulary on the text of a task: SentencePiece, WordPiece or byte-level BPE."""
     from tasks import vocabularies
 
+    kind = options.model_type
+    as_json = _is_tokenizer_json(options)
     options.task = [options.task] if options.task else []
     for task in tasks_of(options, config)[:1]:
-        vocabulary = vocabularies.train_on_task(
-            task,
-            options.out,
-            split=options.split,
-            max_examples=options.max_examples,
-            vocab_size=options.vocab_size,
-            model_type=options.model_type,
-            byte_fallback=options.byte_fallback,
-            split_digits=options.split_digits,
-            character_coverage=options.character_coverage,
+        texts = vocabularies.TaskText(task, options.split, options.max_examples)
+        told = {
+            name: getattr(options, name)
+            for name in _SETTINGS[_TOKENIZERS if as_json else _SENTENCEPIECE]
+            if _given(options, name)
+        }
+        source = f"{task.name} {options.split}"
+        if not as_json:
+            vocabulary = vocabularies.train_sentencepiece(
+                texts, options.out, vocab_size=options.vocab_size, model_type=kind, **told
+            )
+            print(f"{options.out}: {vocabulary.vocab_size} tokens from {source}")
+            continue
+        told["lower_case"] = not told.pop("cased", False)
+        size = vocabularies.train_tokenizer(
+            texts, options.out, kind=kind, vocab_size=options.vocab_size, **told
         )
-        print(f"{options.out}: {vocabulary.vocab_size} tokens from {task.name} {options.split}")
+        few = f", not {options.vocab_size}: no other pair of tokens occurs twice"
+        print(
+            f"{options.out}: {size} tokens from {source}"
+            + (few if size < options.vocab_size else "")
+        )
+
+
+def _is_tokenizer_json(options: Namespace) -> bool:
+    """Whether `--out` names a tokenizer.json, and not a SentencePiece model.
+
+    Raises:
+      UserError: it names neither, or not what `--model_type` is written as; or a setting is of
+        the other.
+    """
+    out, kind = str(options.out), options.model_type
+    endings = {ending for ending, kinds in _WRITTEN.items() if kind in kinds}
+    written = next((ending for ending in _WRITTEN if out.endswith(ending)), None)
+    if written not in endings:
+        forms = " or ".join(_WRITTEN_AS[ending] for ending in sorted(endings, reverse=True))
+        raise UserError(f"--out={out}: --model_type={kind} is written to {forms}.")
+    for ending, names in _SETTINGS.items():
+        for name in names:
+            if ending != written and _given(options, name):
+                raise UserError(f"--{name} is not for {out}: it belongs to {_WRITTEN_AS[ending]}.")
+    if kind != "wordpiece":
+        for name in _SETTINGS[_TOKENIZERS]:
+            if _given(options, name):
+                raise UserError(f"--{name} is for --model_type=wordpiece: bytes keep everything.")
+    return written == _TOKENIZERS
+
+
+def _given(options: Namespace, name: str) -> bool:
+    return getattr(options, name) is not None and getattr(options, name) is not False
 
 
 def tasks_of(options: Namespace, config: Any) -> list[Any]:

@@ -26,8 +26,9 @@ Load = Callable[[Path], tuple[Model, Params]]
 
 # Every file in which a tokenizer of transformers keeps something.
 TOKENIZER_FILES = (
-    "spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "tokenizer.json", "vocab.json",
-    "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "tokenizer.json", "vocab.txt",
+    "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json",
 )  # fmt: skip
 
 # What the other project's directory says of its model, kept for the way back.

@@ -108,7 +108,7 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         command(
             "cache", _cache, "Tokenize a task or mixture into its cache; list and remove caches."
         ),
-        command("vocab", _vocab, "Train a SentencePiece model on a task's text."),
+        command("vocab", _vocab, "Train a vocabulary on a task's text."),
     )
     inspect = command("inspect", _inspect, "Show a model's parameters, FLOPs and memory.")
     inspect.add_argument("--topology", help="whose devices the mesh divides: v5p-64, cpu:8")

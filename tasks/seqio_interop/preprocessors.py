@@ -221,6 +221,6 @@ class _Encoder:
         if self._vocabulary.decode(self._vocabulary.encode(_LAYOUT)) != _LAYOUT:
             _LOG.warning(
                 "the vocabulary '%s' loses line ends and indentation, which this text has: train "
-                "one that keeps them with `t5x-like vocab --byte_fallback`.",
+                "one that keeps them with `t5x-like vocab --byte_fallback`, or byte-level bpe.",
                 self._vocabulary.path,
             )

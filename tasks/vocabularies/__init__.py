@@ -1,11 +1,13 @@
-"""Vocabularies, from text to token ids and back: bytes and SentencePiece.
+"""Vocabularies, from text to token ids and back: bytes and SentencePiece; and training them.
 
-`tasks/tokenizer_json.py` has the vocabularies of Hugging Face's `tokenizer.json`.
+`tasks/tokenizer_json.py` has WordPiece and byte-level BPE, in Hugging Face's files.
 """
 
 from tasks.vocabularies.byte_vocabulary import BYTE_SENTINELS, ByteVocabulary
-from tasks.vocabularies.sentencepiece_training import train_on_task, train_sentencepiece
+from tasks.vocabularies.sentencepiece_training import train_sentencepiece
 from tasks.vocabularies.sentencepiece_vocabulary import SentencePieceVocabulary
+from tasks.vocabularies.task_text import TaskText
+from tasks.vocabularies.tokenizer_training import train_tokenizer
 from tasks.vocabularies.vocabulary import PAD_ID, Vocabulary, check_is_file, until_eos
 
 __all__ = [
@@ -13,9 +15,10 @@ __all__ = [
     "PAD_ID",
     "ByteVocabulary",
     "SentencePieceVocabulary",
+    "TaskText",
     "Vocabulary",
     "check_is_file",
-    "train_on_task",
     "train_sentencepiece",
+    "train_tokenizer",
     "until_eos",
 ]

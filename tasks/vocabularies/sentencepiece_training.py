@@ -1,9 +1,9 @@
-"""Training a SentencePiece model on text, or on the text of a task."""
+"""Training a SentencePiece model on text."""
 
 import io
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from tasks.errors import TaskError
 from tasks.vocabularies.sentencepiece_vocabulary import SentencePieceVocabulary
@@ -111,42 +111,3 @@ def _cut(line: str) -> Iterator[str]:
             end = space if space > 0 else end
         yield line[begin:end]
         begin = end
-
-
-class TextSource(Protocol):
-    """What a vocabulary needs of a task."""
-
-    output_features: Any
-
-    def examples(self, split: str) -> Iterable[dict[str, Any]]:
-        """The text of the examples of a split, before it is tokenized."""
-
-
-def train_on_task(
-    task: TextSource,
-    model_path: str,
-    *,
-    split: str = "train",
-    max_examples: int | None = None,
-    **options: Any,
-) -> SentencePieceVocabulary:
-    """Trains a SentencePiece model on the text of every feature of a task.
-
-    Args:
-      task: has the text, `task.examples(split)`.
-      model_path: where the `.model` is written.
-      split: which split is read.
-      max_examples: most examples that are read; None reads all.
-      **options: as for `train_sentencepiece`.
-
-    Returns:
-      The vocabulary.
-    """
-
-    def texts() -> Iterable[str]:
-        for i, example in enumerate(task.examples(split)):
-            if max_examples is not None and i >= max_examples:
-                return
-            yield from (example[name] for name in task.output_features if name in example)
-
-    return train_sentencepiece(texts(), model_path, **options)

@@ -44,6 +44,42 @@ def test_a_task_of_gin_files_is_known_by_its_name(files, tmp_path, capsys):
     assert "120 tokens from text_files train" in capsys.readouterr().out  # with 100 sentinels
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "size", "said"),
+    [
+        ("bpe", "v.model", 20, "120 tokens"),  # SentencePiece's, with 100 sentinels
+        ("bpe", "v/tokenizer.json", 262, "262 tokens"),  # 5 special tokens, 256 bytes, a merge
+        # 5 special tokens, 11 characters, 9 of them within words, and 7 merges make paragraph.
+        ("wordpiece", "v/tokenizer.json", 50, "32 tokens from text_files train, not 50: no other"),
+    ],
+)
+def test_the_name_of_the_file_says_whose_vocabulary_it_is(
+    files, tmp_path, capsys, kind, name, size, said
+):
+    pytest.importorskip("tokenizers")
+    (tmp_path / "text.txt").write_text("One paragraph, another paragraph.\n")
+    asked = [f"--out={tmp_path}/{name}", f"--model_type={kind}", f"--vocab_size={size}"]
+    assert cli.main(["vocab", TEXT, *files, *asked]) == 0
+    assert f"{tmp_path}/{name}: {said}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--out=v.json"], "--model_type=unigram is written to NAME.model (SentencePiece)"),
+        (["--out=v.model", "--model_type=wordpiece"], "written to DIRECTORY/tokenizer.json (Word"),
+        (["--out=v", "--model_type=bpe"], "is written to NAME.model (SentencePiece) or DIRECTORY"),
+        (["--out=v.json", "--model_type=wordpiece"], "give DIRECTORY/tokenizer.json"),
+        (["--out=tokenizer.json", "--model_type=bpe", "--split_digits"], "--split_digits is not"),
+        (["--out=v.model", "--cased"], "--cased is not for v.model: it belongs to DIRECTORY/tok"),
+        (["--out=tokenizer.json", "--model_type=bpe", "--cased"], "is for --model_type=wordpiece"),
+        (["--out=tokenizer.json", "--model_type=wordpiece", "--max_characters=0"], "1 or more"),
+    ],
+)
+def test_a_vocabulary_is_refused_what_its_file_cannot_hold(files, capsys, flags, said):
+    assert said in refused(["vocab", TEXT, *files, *flags], capsys)
+
+
 def test_a_corpus_too_small_to_hold_out_its_share_names_the_setting(files, tmp_path, capsys):
     line = refused(["cache", TEXT, *files, "--num_workers=1"], capsys)
     assert "split 'validation' of the source has no examples" in line

@@ -201,6 +201,23 @@ def test_an_encoder_learns_hidden_tokens_of_its_word_pieces_and_goes_back(tmp_pa
     assert again.read_bytes() == (source / "tokenizer.json").read_bytes()
 
 
+def test_the_vocab_txt_of_an_old_directory_is_its_vocabulary_and_goes_back(tmp_path):
+    pytest.importorskip("tokenizers")
+    source, out = tmp_path / "bert", tmp_path / "run"
+    shutil.copytree(FIXTURES / "bert_pretraining", source, ignore=shutil.ignore_patterns("*.npz"))
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "un", "##aff", "##able"]
+    (source / "vocab.txt").write_text("\n".join(pieces))
+    (source / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    assert cli.main(["import-hf", str(source), f"--out={out}"]) == 0
+    (tmp_path / "train.jsonl").write_text('{"text": "unaffable."}\n')
+    vocabulary = load_run(str(out)).task.output_features["targets"].vocabulary
+    assert vocabulary.path == str(out / "vocab.txt")
+    assert vocabulary.encode("unaffable. Un") == [6, 7, 8, 5, 1]
+    assert cli.main(["export-hf", str(out), f"--out={tmp_path}/again"]) == 0
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (source / name).read_bytes()
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.iterdir()))
 def test_every_model_type_comes_back_from_its_gin_file(name, tmp_path):
     out = tmp_path / "run"
