@@ -104,7 +104,8 @@ class Linear:
 
     The decay begins from `peak` where the warm-up ends. With `from_start` it is counted from step
     0, and the warm-up takes the place of its beginning, as in the released code of BERT: after
-    10,000 steps of 1,000,000 the rate is 0.99 of `peak`.
+    10,000 steps of 1,000,000 the rate is 0.99 of `peak`. With `multiplied` too, the warm-up
+    multiplies the beginning instead, as in the released code of ELECTRA.
     """
 
     peak: float
@@ -112,6 +113,7 @@ class Linear:
     warmup_steps: int = 0
     final_fraction: float = 0.0
     from_start: bool = False
+    multiplied: bool = False
 
     def __post_init__(self) -> None:
         _check(self.peak, self.warmup_steps, self.total_steps)
@@ -125,7 +127,7 @@ class Linear:
         """The learning rate."""
         done = _progress(step, 0 if self.from_start else self.warmup_steps, self.total_steps)
         fraction = 1 - (1 - self.final_fraction) * done
-        if self.from_start:
+        if self.from_start and not self.multiplied:
             rising = jnp.asarray(step) < self.warmup_steps
             return self.peak * jnp.where(rising, _rise(step, self.warmup_steps), fraction)
         return self.peak * _rise(step, self.warmup_steps) * fraction

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from t5x_like import optimizers
+from t5x_like.errors import UserError
 from t5x_like.schedules import Constant, Linear, Squared
 
 AXES = {
@@ -122,7 +123,7 @@ def test_lion_steps_by_the_sign():
 
 def test_gradients_above_the_global_norm_are_scaled_down_together():
     optimizer = optimizers.Optimizer(
-        "clip", Constant(1.0), lambda axes: optax.chain(*optimizers._clipping(1.0))
+        "clip", Constant(1.0), lambda axes: optax.chain(*optimizers.clipping(1.0))
     )
     gradients = parameters(1)
     norm = np.sqrt(sum(np.sum(np.square(g)) for g in gradients.values()))
@@ -197,6 +198,8 @@ STACKED = {
     "adamw": lambda: optimizers.adamw(Constant(0.01), global_norm=None),
     "lion": lambda: optimizers.lion(Constant(0.01), global_norm=None),
     "muon": lambda: optimizers.muon(Constant(0.01), global_norm=None),
+    "adamax": lambda: optimizers.adamax(Constant(0.01), weight_decay=0.1, global_norm=None),
+    "lamb": lambda: optimizers.lamb(Constant(0.01), global_norm=None),
 }
 
 
@@ -290,3 +293,121 @@ def test_adafactor_factors_the_two_longest_dimensions_of_a_single_layer(shape, a
     ]
     assert (factored.v_row["x"].shape, factored.v_col["x"].shape) == (row, column)
     assert factored.v["x"].shape == ((1,) if len(row) > 1 else shape)
+
+
+def test_lambs_step_has_the_length_of_the_rate_times_the_parameters_norm():
+    """By hand: (3, 4) decayed by .2 moves along (.6, .8), of norm 1, by .1 of 5."""
+    rule = optimizers.lamb(Constant(0.1), weight_decay=0.2).build({"x": ("embed", "mlp")})
+    params = {"x": jnp.array([[3.0, 4.0]])}
+    updates, _ = rule.update({"x": jnp.zeros((1, 2))}, rule.init(params), params)
+    np.testing.assert_allclose(params["x"] + updates["x"], [[2.7, 3.6]], rtol=1e-6)
+
+
+def test_lambs_ratio_is_1_for_biases_norms_and_where_a_norm_is_0():
+    settings = {"b1": 0.9, "b2": 0.999, "eps": 1e-6, "weight_decay": 0.01, "global_norm": None}
+    lamb = optimizers.lamb(Constant(0.1), **settings).build(AXES)
+    adam = optimizers.adamw(Constant(0.1), bias_correction=False, **settings).build(AXES)
+    gradients, params = parameters(1), parameters(0)
+    params["table"] = jnp.zeros_like(params["table"])
+    gradients["kernel"] = gradients["kernel"].at[0].set(0)
+    params["kernel"] = params["kernel"].at[0].set(0)
+    found, wanted = (rule.update(gradients, rule.init(params), params)[0] for rule in (lamb, adam))
+    for name in ("scale", "query_bias", "relative", "table"):
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-6)
+    np.testing.assert_array_equal(found["kernel"][0], np.zeros((6, 4)))
+    ratio = np.linalg.norm(params["kernel"][1]) / np.linalg.norm(wanted["kernel"][1] / 0.1)
+    np.testing.assert_allclose(found["kernel"][1], wanted["kernel"][1] * ratio, rtol=1e-5)
+
+
+def test_lamb_of_a_matrix_is_optaxs_with_corrected_moments():
+    """A second implementation of You et al. 2020, algorithm 2, over several steps."""
+    axes, matrix = {"x": ("embed", "mlp")}, parameters(0)["table"]
+    theirs = optimizers.Optimizer(
+        "optax", Constant(0.05), lambda _: optax.lamb(0.05, weight_decay=0.01)
+    )
+    ours = optimizers.lamb(Constant(0.05), bias_correction=True, global_norm=None)
+    found, wanted = (steps(one, axes, {"x": matrix}, 4)["x"] for one in (ours, theirs))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_lamb_without_correction_is_the_released_codes_loop():
+    """ALBERT's `lamb_optimizer.py` as equations in NumPy, float64, on each layer by itself."""
+    axes, rate = {"x": ("layers", "embed", "mlp")}, 0.05
+    start = np.float32([0.01, 1.0])[:, None, None] * np.asarray(parameters(0)["kernel"])
+    found = steps(optimizers.lamb(Constant(rate), global_norm=None), axes, {"x": start}, 4)["x"]
+    for layer in range(2):
+        x = start[layer].astype(np.float64)
+        m, v = np.zeros_like(x), np.zeros_like(x)
+        for step in range(4):
+            gradient = np.cos(7 * x + step)
+            m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+            change = m / (np.sqrt(v) + 1e-6) + 0.01 * x
+            x = x - rate * np.linalg.norm(x) / np.linalg.norm(change) * change
+        np.testing.assert_allclose(found[layer], x, atol=1e-6)
+
+
+def test_adamax_is_torchs():
+    torch = pytest.importorskip("torch")
+    start = np.asarray(parameters(0)["scale"])
+    theirs = torch.nn.Parameter(torch.tensor(start))
+    rule = torch.optim.Adamax([theirs], lr=0.05, betas=(0.8, 0.9), eps=1e-3)
+    for step in range(5):
+        theirs.grad = torch.cos(7 * theirs.detach() + step)
+        rule.step()
+    ours = optimizers.adamax(Constant(0.05), b1=0.8, b2=0.9, eps=1e-3, global_norm=None)
+    found = steps(ours, {"x": ("layers", "embed")}, {"x": jnp.asarray(start)}, 5)["x"]
+    np.testing.assert_allclose(found, theirs.detach().numpy(), atol=1e-6)
+
+
+def test_adamaxs_first_step_is_the_sign_and_a_later_small_gradient_meets_the_largest():
+    """Kingma and Ba 2015, algorithm 2: then u = .999, m = .09, of which .19 are corrected."""
+    rule = optimizers.adamax(Constant(1.0), eps=0.0, global_norm=None).build({"x": ("embed",)})
+    params = {"x": jnp.ones(2)}
+    updates, state = rule.update({"x": jnp.array([1.0, -1.0])}, rule.init(params), params)
+    np.testing.assert_allclose(updates["x"], [-1, 1], rtol=1e-6)
+    updates, _ = rule.update({"x": jnp.zeros(2)}, state, params)
+    second = 0.09 / 0.19 / 0.999
+    np.testing.assert_allclose(updates["x"], [-second, second], rtol=1e-5)
+
+
+def test_layer_wise_decay_of_the_rate_is_electras():
+    """Its released code: rate * .9 ** (L + 2 - depth), for large's 24 layers and 5e-5."""
+    optimizer = optimizers.layerwise_decay(sgd(5e-5), decay=0.9)
+    axes = {
+        "token_embedder": {"embedding": ("vocab", "embed")},
+        "embedding_projection": {"kernel": ("embed", "mlp")},
+        "encoder": {"layers": {"kernel": ("embed", "layers", "mlp")}},
+        "head": {"bias": ("embed",)},
+    }
+    shapes = {
+        "token_embedder": {"embedding": (3, 2)},
+        "embedding_projection": {"kernel": (2, 2)},
+        "encoder": {"layers": {"kernel": (2, 24, 2)}},
+        "head": {"bias": (2,)},
+    }
+    ones = jax.tree.map(jnp.ones, shapes, is_leaf=lambda node: isinstance(node, tuple))
+    rule = optimizer.build(axes)
+    updates, _ = rule.update(ones, rule.init(ones), ones)
+    np.testing.assert_allclose(updates["head"]["bias"], -5e-5, rtol=1e-6)
+    layers = updates["encoder"]["layers"]["kernel"]
+    np.testing.assert_allclose(layers[:, 23], -4.05e-5, rtol=1e-6)
+    np.testing.assert_allclose(layers[:, 0], -3.589e-6, rtol=1e-3)
+    np.testing.assert_allclose(layers[:, 1] / layers[:, 0], 1 / 0.9, rtol=1e-6)
+    for name, part in (("token_embedder", "embedding"), ("embedding_projection", "kernel")):
+        np.testing.assert_allclose(updates[name][part], -3.230e-6, rtol=1e-3)
+
+
+def test_a_decay_of_1_leaves_the_optimizer_as_it_is_and_others_are_refused():
+    optimizer = optimizers.layerwise_decay(sgd(0.1), decay=1.0)
+    np.testing.assert_allclose(
+        update(optimizer, parameters(1))["table"], -0.1 * parameters(1)["table"]
+    )
+    for settings in ({"decay": 0.0}, {"decay": 1.5}, {"head_distance": -1}):
+        with pytest.raises(UserError, match=next(iter(settings))):
+            optimizers.layerwise_decay(sgd(0.1), **settings)
+    with pytest.raises(UserError, match="stack of layers"):
+        optimizers.layerwise_decay(sgd(0.1)).build({"x": ("embed", "mlp")})
+
+
+def sgd(rate):
+    return optimizers.Optimizer("SGD", Constant(rate), lambda axes: optax.sgd(rate))

@@ -45,6 +45,15 @@ def test_berts_line_is_drawn_from_step_0_behind_its_warm_up():
     np.testing.assert_allclose(found, [5e-5, 1e-4, 9.9e-5, 4.95e-5, 0.0], rtol=1e-5, atol=1e-12)
 
 
+def test_electras_warmup_multiplies_the_line():
+    """Its released code, after 5,000 of 10,000 steps of warm-up: half of .995 of the peak."""
+    schedule = schedules.Linear(
+        1e-4, 1_000_000, warmup_steps=10_000, from_start=True, multiplied=True
+    )
+    assert float(schedule(4_999)) == pytest.approx(4.975e-5, rel=1e-5)
+    assert float(schedule(10_000)) == pytest.approx(0.99e-4, rel=1e-6)
+
+
 def test_warmup_stable_decay_keeps_its_plateau_until_the_last_steps():
     schedule = schedules.WarmupStableDecay(1.0, total_steps=100, decay_steps=20, warmup_steps=4)
     expected = [0.25, 1.0, 1.0, 0.5, 0.0]

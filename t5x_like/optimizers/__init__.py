@@ -1,0 +1,31 @@
+"""Optimizers: optax transformations that know the logical axes of the parameters.
+
+Axis names, and not the parameters' names or ranks, decide which parameters decay, which are
+orthogonalized, and which dimensions are stacked layers. Layers and experts that are stacked in one
+array are updated as if each were an array of its own.
+"""
+
+from t5x_like.optimizers.adam import adamax, adamw
+from t5x_like.optimizers.axes import STACKED_AXES, decays
+from t5x_like.optimizers.factored import adafactor
+from t5x_like.optimizers.layer_rates import layerwise_decay
+from t5x_like.optimizers.optimizer import Optimizer, clipping, schedules_at
+from t5x_like.optimizers.orthogonal import muon, muon_dimensions
+from t5x_like.optimizers.signs import lion
+from t5x_like.optimizers.trust_ratios import lamb
+
+__all__ = [
+    "STACKED_AXES",
+    "Optimizer",
+    "adafactor",
+    "adamax",
+    "adamw",
+    "clipping",
+    "decays",
+    "lamb",
+    "layerwise_decay",
+    "lion",
+    "muon",
+    "muon_dimensions",
+    "schedules_at",
+]
