@@ -22,7 +22,7 @@ from tasks.objectives.mass import MASS
 from tasks.objectives.objective import BoundObjective, Example, Objective, VocabularySpecs
 from tasks.objectives.packed_sentences import PackedSentences
 from tasks.objectives.prefix_lm import PrefixLM
-from tasks.objectives.sentence_pairs import SentencePairs
+from tasks.objectives.sentence_pairs import SentenceOrder, SentencePairs
 from tasks.objectives.span_corruption import SpanCorruption
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "Objective",
     "PackedSentences",
     "PrefixLM",
+    "SentenceOrder",
     "SentencePairs",
     "SentencePermutation",
     "SpanCorruption",

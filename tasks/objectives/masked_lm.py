@@ -43,6 +43,9 @@ class MaskedLM:
         for rows of 128 and 77 for rows of 512.
       whole_words: whether all pieces of a word are hidden together; a word that would go beyond
         the number is passed over.
+      max_ngram: longest run of words, or of tokens, that is hidden together: runs of k are drawn
+        with probabilities proportional to 1/k, and take as many as there is room for (Lan et al.
+        2020, equation 1, and the released code). Runs do not overlap, and stay in a segment.
       continuation_ids: tokens that continue a word; None takes the vocabulary's (WordPiece's `##`).
       mask_id: the mask; None takes the vocabulary's, or else its first sentinel.
       randomized_count: whether the number of places is `rate · length` rounded up or down at
@@ -56,6 +59,7 @@ class MaskedLM:
     random_share: float = 0.1
     max_predictions: int | None = None
     whole_words: bool = False
+    max_ngram: int = 1
     continuation_ids: tuple[int, ...] | None = None
     mask_id: int | None = None
     randomized_count: bool = False
@@ -80,6 +84,8 @@ class MaskedLM:
                 f"{name}.hides_special is True: with {name}.whole_words only words are hidden; "
                 "turn one of them off."
             )
+        if self.max_ngram < 1:
+            raise TaskError(f"{name}.max_ngram is {self.max_ngram}: 1 or more is needed.")
 
     def bind(self, specs: VocabularySpecs) -> BoundObjective:
         """With the special tokens of the vocabulary of `targets`.
@@ -108,7 +114,7 @@ class MaskedLM:
         masker = Masker(
             self.rate, self.mask_share, self.random_share, self.max_predictions, mask_id,
             random_ids, () if self.hides_special else boundaries.ids, continuation,
-            self.randomized_count,
+            self.randomized_count, self.max_ngram,
         )  # fmt: skip
         return masker, boundaries
 
@@ -155,6 +161,7 @@ class Masker:
       kept: tokens that are never hidden.
       continuation: int32, tokens that continue a word; None hides token by token.
       randomized_count: see `MaskedLM`.
+      max_ngram: see `MaskedLM`.
     """
 
     rate: float
@@ -166,6 +173,7 @@ class Masker:
     kept: tuple[int, ...]
     continuation: np.ndarray | None = None
     randomized_count: bool = False
+    max_ngram: int = 1
 
     def count(self, length: int, fraction: float | None = None) -> int:
         """How many of so many tokens are hidden: 19 of 128, 77 of 512.
@@ -188,18 +196,53 @@ class Masker:
             candidate &= row != token
         (places,) = np.nonzero(candidate)
         count = self.count(row.size, rng.random() if self.randomized_count else None)
+        if self.max_ngram > 1:
+            return self._runs(places, self._words(row, places), count, rng)
         if self.continuation is None:
             return np.sort(rng.permutation(places)[:count])
-        # A word begins where a piece does not continue one, or follows what is never hidden.
-        begins = ~np.isin(row[places], self.continuation)
-        begins[1:] |= np.diff(places) > 1
-        begins[:1] = True
-        words = np.split(places, np.nonzero(begins)[0][1:])
+        words = self._words(row, places)
         chosen: list[int] = []
         for i in rng.permutation(len(words)) if places.size else ():
             if len(chosen) + words[i].size <= count:
                 chosen.extend(words[i])
         return np.sort(np.array(chosen, np.intp))
+
+    def run_length(self, most: int, rng: np.random.Generator) -> int:
+        """How many words are hidden together, of at most so many."""
+        lengths = np.arange(1, min(most, self.max_ngram) + 1)
+        return int(rng.choice(lengths, p=1 / lengths / (1 / lengths).sum()))
+
+    def _words(self, row: np.ndarray, places: np.ndarray) -> list[np.ndarray]:
+        """The places, word by word, or each alone where words are not known."""
+        if self.continuation is None:
+            return list(places[:, None])
+        # A word begins where a piece does not continue one, or follows what is never hidden.
+        begins = ~np.isin(row[places], self.continuation)
+        begins[1:] |= np.diff(places) > 1
+        begins[:1] = True
+        return np.split(places, np.nonzero(begins)[0][1:])
+
+    def _runs(
+        self, places: np.ndarray, words: list[np.ndarray], count: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Places of runs of words that do not overlap."""
+        chosen: set[int] = set()
+        for i in rng.permutation(len(words)) if places.size else ():
+            if len(chosen) >= count:
+                break
+            most = 1
+            while most < self.max_ngram and i + most < len(words):
+                if words[i + most][0] != words[i + most - 1][-1] + 1:
+                    break
+                most += 1
+            length = self.run_length(most, rng)
+            run = np.concatenate(words[i : i + length])
+            while length > 1 and len(chosen) + run.size > count:
+                length -= 1
+                run = np.concatenate(words[i : i + length])
+            if len(chosen) + run.size <= count and chosen.isdisjoint(run.tolist()):
+                chosen.update(run.tolist())
+        return np.array(sorted(chosen), np.intp)
 
     def hide(self, row: np.ndarray, places: np.ndarray, rng: np.random.Generator) -> Example:
         """The row with these places hidden, the row itself, and 1 at the places.

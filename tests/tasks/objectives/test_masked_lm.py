@@ -137,6 +137,47 @@ def test_pieces_after_a_special_token_begin_a_word():
     assert found == {(1, 2), (4, 5)}
 
 
+# -- Runs of words -------------------------------------------------------------------------------
+
+
+def test_lengths_of_runs_are_6_3_and_2_elevenths():
+    """Lan et al. 2020, equation 1: (1/k) / (1 + 1/2 + 1/3), the mean 18/11."""
+    mask, rng = bound(max_ngram=3).mask, np.random.default_rng(0)
+    drawn = np.array([mask.run_length(3, rng) for _ in range(10_000)])
+    shares = np.bincount(drawn, minlength=4)[1:] / drawn.size
+    np.testing.assert_allclose(shares, [6 / 11, 3 / 11, 2 / 11], atol=0.02)
+    assert drawn.mean() == pytest.approx(18 / 11, rel=0.02)
+    # At the end of a segment of two words, those that fit.
+    short = [mask.run_length(2, rng) for _ in range(10_000)]
+    assert np.mean(np.array(short) == 1) == pytest.approx(2 / 3, abs=0.02)
+
+
+def test_runs_hide_the_exact_number_and_no_special_token():
+    mask, rng = bound(max_ngram=3).mask, np.random.default_rng(0)
+    row = ids(CLS, *range(200, 262), SEP, *range(300, 363), SEP)
+    neighbours = 0
+    for _ in range(200):
+        places = mask.places(row, rng)
+        assert places.size == 19 == np.unique(places).size
+        assert not set(row[places]) & {CLS, SEP}
+        neighbours += int((np.diff(places) == 1).sum())
+    # Single tokens would have 18 · 19 / 126 = 2.7 neighbours a row.
+    assert neighbours / 200 > 6
+
+
+def test_a_run_of_words_is_of_whole_ones_and_stays_in_its_segment():
+    mask = whole_words(rate=0.5, max_ngram=2)
+    row = ids(CLS, UN, AFF, ABLE, DOG, SEP, UN, AFF, SEP)
+    found = {tuple(mask.places(row, np.random.default_rng(i)).tolist()) for i in range(60)}
+    # Of 9 tokens round(4.5) = 4: the run of both words of the first segment, words alone, and never
+    # one of each segment as a run that has no room.
+    assert (1, 2, 3, 4) in found
+    for places in found:
+        for word in ({1, 2, 3}, {6, 7}):
+            assert not set(places) & word or word <= set(places)
+        assert len(places) <= 4
+
+
 # -- Pairs -------------------------------------------------------------------------------------
 
 
@@ -262,6 +303,53 @@ def test_the_longer_segment_loses_tokens_at_either_end():
     assert np.bincount(fronts) / 4000 == pytest.approx(np.array([1, 4, 6, 4, 1]) / 16, abs=0.03)
 
 
+# -- The order of segments -------------------------------------------------------------------------
+
+
+def order(**settings):
+    return bound(objectives.SentenceOrder, **{"short_probability": 0.0, **settings})
+
+
+def test_the_swapped_row_of_my_dog_is_hairy():
+    """[CLS] it barks [SEP] my dog is hairy [SEP], types 0 four times and 1 five times, label 1."""
+    text = ids(MY, DOG, IS, HAIRY, STOP, IT, BARKS, STOP)
+    for share_, first, second in (
+        (1.0, [IT, BARKS, STOP], [MY, DOG, IS, HAIRY, STOP]),
+        (0.0, [MY, DOG, IS, HAIRY, STOP], [IT, BARKS, STOP]),
+    ):
+        maker = order(swapped_share=share_)
+        found = maker.segments({"targets": text}, 8, np.random.default_rng(0))
+        assert (found[0].tolist(), found[1].tolist(), found[2]) == (first, second, int(share_))
+    row, types = maker.boundaries.row(ids(IT, BARKS), ids(MY, DOG, IS, HAIRY))
+    assert row.tolist() == [CLS, IT, BARKS, SEP, MY, DOG, IS, HAIRY, SEP]
+    assert types.tolist() == [0] * 4 + [1] * 5
+
+
+def test_half_of_the_segments_that_follow_each_other_are_swapped():
+    labels, whole = [], ",".join(map(str, text(12).tolist()))
+    for seed in range(400):
+        first, second, label = pair(order(), seed)
+        labels.append(label)
+        together = second + first if label else first + second
+        assert ",".join(map(str, together)) in whole
+        assert len(together) == 36
+    # The standard deviation is 0.025.
+    assert np.mean(labels) == pytest.approx(0.5, abs=0.08)
+
+
+def test_a_single_sentence_is_cut_within():
+    """Its order can be asked for too; nothing of another place is needed."""
+    assert not getattr(order(), "draws_other", False)
+    sentence = ids(*range(200, 240))
+    for seed in range(20):
+        made = order()({"targets": sentence}, np.random.default_rng(seed))
+        row = made["targets"].tolist()
+        middle = row.index(SEP)
+        first, second = row[1:middle], row[middle + 1 : -1]
+        assert first and second and len(first) + len(second) == 20
+        assert (first[0] > second[0]) == bool(made["pair_label"])
+
+
 # -- Vocabularies --------------------------------------------------------------------------------
 
 
@@ -307,10 +395,17 @@ def test_settings_out_of_range_are_named():
     ):
         with pytest.raises(TaskError, match=message):
             objectives.SentencePairs(**settings)
+    for settings, message in (
+        ({"swapped_share": -0.5}, r"SentenceOrder.swapped_share is -0.5"),
+        ({"max_ngram": 0}, r"SentenceOrder.max_ngram is 0"),
+    ):
+        with pytest.raises(TaskError, match=message):
+            objectives.SentenceOrder(**settings)
 
 
-def test_the_same_state_of_the_generator_gives_the_same_row():
-    objective = bound(objectives.SentencePairs)
+@pytest.mark.parametrize("kind", [objectives.SentencePairs, objectives.SentenceOrder])
+def test_the_same_state_of_the_generator_gives_the_same_row(kind):
+    objective = bound(kind)
     example = {"targets": text(12), "other_targets": text(12, 600)}
     one, two = (objective(example, np.random.default_rng(5)) for _ in range(2))
     assert one.keys() == set(objective.writes)
