@@ -16,13 +16,14 @@ from models.encoder_only import EncoderOnly, first_token
 from models.errors import ModelError
 from models.layers import embeddings, parts
 from models.layers.attention.positions import LearnedPositions
-from models.layers.block import PostNormBlock
+from models.layers.block import ModuleFactory, PostNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
 from models.layers.linear import Initializer, Linear, axis_names
 from models.layers.mlps import MLP, Activation, exact_gelu
 from models.layers.norms import LayerNorm
 from models.layers.stacks.builder import TransformerLayers
+from models.layers.stacks.stack import Stack
 from models.model import Array, Batch, Params
 
 MASKED_LANGUAGE_MODEL, NEXT_SENTENCE = "masked_language_model", "next_sentence"
@@ -42,6 +43,7 @@ class MaskedOutput(nn.Module):
 
     Attributes:
       vocab_size: how many tokens.
+      width: of the layer and of the table.
       activation: of the layer.
       kernel_init: initial values of its matrix.
       norm_epsilon: of the norm.
@@ -51,6 +53,7 @@ class MaskedOutput(nn.Module):
     part: ClassVar[str] = parts.HEAD
 
     vocab_size: int
+    width: int
     activation: Activation
     kernel_init: Initializer
     norm_epsilon: float
@@ -58,9 +61,9 @@ class MaskedOutput(nn.Module):
 
     @nn.compact
     def __call__(self, x_bse: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Hidden states `[b, s, e]` to what the output reads, and the bias, float32 `[v]`."""
+        """Hidden states `[b, s, h]` to what the output reads, `[b, s, e]`, and the bias, `[v]`."""
         transform = Linear(
-            x_bse.shape[-1], ("embed", "mlp"), self.kernel_init, True, self.dtype, name="transform"
+            self.width, ("embed", "mlp"), self.kernel_init, True, self.dtype, name="transform"
         )
         h_bse = self.activation(transform(x_bse))
         h_bse = LayerNorm(self.norm_epsilon, dtype=self.dtype, name="norm")(h_bse)
@@ -105,6 +108,9 @@ class BERT(EncoderOnly):
     use_next_sentence_head: bool = True
     logit_chunks: int | None = None
 
+    # The name of the term of pairs, and so of its metrics.
+    pair_term: ClassVar[str] = NEXT_SENTENCE
+
     def __post_init__(self) -> None:
         """Checks what BERT cannot be built with.
 
@@ -125,10 +131,11 @@ class BERT(EncoderOnly):
         # The released code cuts the normal distribution off at two standard deviations.
         init = nn.initializers.truncated_normal(0.02)
         activation = ACTIVATIONS[self.activation]
-        self.token_embedder = Embed(self.vocab_size, self.embed_dim, init, self.dtype)
+        width = self.embedding_width
+        self.token_embedder = Embed(self.vocab_size, width, init, self.dtype)
         if self.num_token_types:
             self.token_type_embedder = Embed(
-                self.num_token_types, self.embed_dim, init, self.dtype, axis="token_types"
+                self.num_token_types, width, init, self.dtype, axis="token_types"
             )
         self.position_embedder = LearnedPositions(
             self.max_length, init, self.dtype, self.position_offset
@@ -139,11 +146,11 @@ class BERT(EncoderOnly):
         own = {} if rate is None else {"dropout": Dropout(rate)}
         attention = layers.attention(init, init, use_bias=True, **own)
         mlp = layers.mlp(MLP, activation, self.mlp_dim, init, init, use_bias=True)
-        self.encoder = layers.stack(self.num_layers, layers.block(PostNormBlock, attention, mlp))
+        self.encoder = self.stack_of(layers, layers.block(PostNormBlock, attention, mlp))
         if self.use_masked_head:
             of_head = ACTIVATIONS[self.head_activation]
             self.masked_head = MaskedOutput(
-                self.vocab_size, of_head, init, self.norm_epsilon, self.dtype
+                self.vocab_size, width, of_head, init, self.norm_epsilon, self.dtype
             )
         if self.use_pooler:
             self.pooler = Linear(self.embed_dim, ("embed", "mlp"), init, True, self.dtype)
@@ -159,6 +166,15 @@ class BERT(EncoderOnly):
     def head_activation(self) -> str:
         """That of the masked head, one of `ACTIVATIONS`."""
         return self.activation
+
+    @property
+    def embedding_width(self) -> int:
+        """The width of the embeddings and of the output."""
+        return self.embed_dim
+
+    def stack_of(self, layers: TransformerLayers, block: ModuleFactory) -> Stack:
+        """All layers, of which `block` makes one."""
+        return layers.stack(self.num_layers, block)
 
     # What runs inside `apply`.
 
@@ -236,9 +252,9 @@ class BERT(EncoderOnly):
             loss, found = losses.summed_cross_entropy(
                 pair_logits_b2[:, None], batch["pair_label"][:, None], batch["pair_weight"][:, None]
             )
-            terms[NEXT_SENTENCE] = loss
-            metrics[NEXT_SENTENCE] = found["loss"]
-            metrics[f"{NEXT_SENTENCE}_accuracy"] = found["token_accuracy"]
+            terms[self.pair_term] = loss
+            metrics[self.pair_term] = found["loss"]
+            metrics[f"{self.pair_term}_accuracy"] = found["token_accuracy"]
         return terms, metrics
 
     def _predictions(self, **features: Any) -> dict[str, Array]:
@@ -249,7 +265,7 @@ class BERT(EncoderOnly):
         if pooled_be is not None:
             found["pooled"] = pooled_be.astype(jnp.float32)
         if pair_logits_b2 is not None:
-            found["next_sentence_probabilities"] = jax.nn.softmax(pair_logits_b2)
+            found[f"{self.pair_term}_probabilities"] = jax.nn.softmax(pair_logits_b2)
         return found
 
     def _token_logits(self, x_bse: Array) -> Array:
@@ -264,14 +280,14 @@ class BERT(EncoderOnly):
         """A term for each head, each counted once."""
         heads = {
             MASKED_LANGUAGE_MODEL: self.use_masked_head,
-            NEXT_SENTENCE: self.use_next_sentence_head,
+            self.pair_term: self.use_next_sentence_head,
         }
         return {name: 1.0 for name, there in heads.items() if there}
 
     @nn.nowrap
     def loss_weights(self, batch: Batch) -> dict[str, Array]:
         """How many hidden tokens there are, and how many pairs."""
-        features = {MASKED_LANGUAGE_MODEL: "encoder_loss_weights", NEXT_SENTENCE: "pair_weight"}
+        features = {MASKED_LANGUAGE_MODEL: "encoder_loss_weights", self.pair_term: "pair_weight"}
         return {name: batch[features[name]].astype(jnp.float32).sum() for name in self.loss_terms}
 
     @nn.nowrap

@@ -49,6 +49,10 @@ class EncoderOnly(Model, kw_only=True):
         """
         raise NotImplementedError
 
+    def widened(self, x_bse: Array) -> Array:
+        """The embeddings in the width of the stack, which narrower ones are projected to."""
+        return x_bse
+
     @intermediates.within(intermediates.ENCODER)
     def hidden_states(
         self,
@@ -69,7 +73,7 @@ class EncoderOnly(Model, kw_only=True):
         x_bse = self.embed(encoder_input_tokens, encoder_token_types, encoder_positions)
         draw = enable_dropout and self.dropout_rate
         x_bse = Dropout(self.dropout_rate)(x_bse, self.make_rng("dropout") if draw else None)
-        return self.encoder(x_bse, context)
+        return self.encoder(self.widened(x_bse), context)
 
     @nn.nowrap
     def attention_weights(self, params: Params, batch: Batch) -> dict[str, Array]:

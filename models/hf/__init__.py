@@ -11,6 +11,7 @@ from typing import Any
 
 from models.errors import ModelError
 from models.hf import generation
+from models.hf.albert import ALBERTFamily
 from models.hf.bart import BARTFamily
 from models.hf.bert import BERTFamily
 from models.hf.distilbert import DistilBERTFamily
@@ -35,6 +36,7 @@ FAMILIES: tuple[Family, ...] = (
     BERTFamily(),
     RoBERTaFamily(),
     DistilBERTFamily(),
+    ALBERTFamily(),
     LLaMAFamily(),
     GPTNeoXFamily(),
 )

@@ -10,7 +10,6 @@ from models.hf.tensor_files import TensorFiles
 
 # hidden_act: ours.
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu"}
-_POOLER, _PAIRS = "pooler.dense", "cls.seq_relationship"
 
 
 class BERTFamily(Family):
@@ -23,11 +22,15 @@ class BERTFamily(Family):
       class_name: what the names of its classes begin with.
       encoder_prefix: of every tensor but the heads', where there is a head.
       tables: our tables to theirs, below `embeddings`.
+      our_layers: where our layers are.
       layer: where layers are.
       layer_linears: our linear layers of a layer to theirs.
       layer_norms: our norms of a layer to theirs.
       masked_head: names of its transform, norm, output, and of what has its bias.
+      pair_head: name of its linear layer.
+      pooler: name of its linear layer.
       activation_option: the option that names the activation.
+      default_activation: what stands where the option is absent.
     """
 
     model_type = "bert"
@@ -40,6 +43,7 @@ class BERTFamily(Family):
         "token_type_embedder": "token_type_embeddings",
         "position_embedder": "position_embeddings",
     }
+    our_layers: ClassVar[str] = "encoder/layers"
     layer: ClassVar[str] = "encoder.layer.{i}"
     layer_linears: ClassVar[Mapping[str, str]] = {
         "self_attention/query": "attention.self.query",
@@ -59,7 +63,10 @@ class BERTFamily(Family):
         "cls.predictions.decoder",
         "cls.predictions",
     )
+    pair_head: ClassVar[str] = "cls.seq_relationship"
+    pooler: ClassVar[str] = "pooler.dense"
     activation_option: ClassVar[str] = "hidden_act"
+    default_activation: ClassVar[str] = "gelu"
     options: ClassVar[tuple[Option, ...]] = (
         Option("vocab_size", "vocab_size"),
         Option("hidden_size", "embed_dim"),
@@ -102,13 +109,13 @@ class BERTFamily(Family):
     def check(self, config: Config, source: str) -> None:
         """The activation is one that we have."""
         option = self.activation_option
-        name = config.get(option, "gelu")
+        name = config.get(option, self.default_activation)
         if activation(name) not in _ACTIVATIONS:
             raise unsupported(source, option, name, " or ".join(map(repr, _ACTIVATIONS)))
 
     def fields(self, config: Config) -> dict[str, Any]:
         """Our fields."""
-        name = activation(config.get(self.activation_option, "gelu"))
+        name = activation(config.get(self.activation_option, self.default_activation))
         return super().fields(config) | {"activation": _ACTIVATIONS[name]}
 
     def explicit(self, model: BERT) -> dict[str, Any]:
@@ -134,10 +141,10 @@ class BERTFamily(Family):
             having = {f"{self.class_name}For{head}" for head in heads}
             return bool(names & set(tensors) or classes & having)
 
-        pairs = there(_PAIRS, "PreTraining", "NextSentencePrediction")
+        pairs = there(self.pair_head, "PreTraining", "NextSentencePrediction")
         return model.clone(
             use_masked_head=there(self.masked_head[0], "PreTraining", "MaskedLM"),
-            use_pooler=pairs or there(_POOLER),
+            use_pooler=pairs or there(self.pooler),
             use_next_sentence_head=pairs,
         )
 
@@ -168,7 +175,7 @@ class BERTFamily(Family):
 
     def weights(self, model: BERT) -> Table:
         """Where each parameter is."""
-        prefix, ours = self.prefix_of(model), "encoder/layers"
+        prefix, ours = self.prefix_of(model), self.our_layers
         layer = f"{prefix}{self.layer}"
         table = [
             *(
@@ -182,7 +189,7 @@ class BERTFamily(Family):
         for name, theirs in self.layer_norms.items():
             table += layer_norm(f"{ours}/{name}", f"{layer}.{theirs}")
         if model.use_pooler:
-            table += biased_linear("pooler", f"{prefix}{_POOLER}")
+            table += biased_linear("pooler", f"{prefix}{self.pooler}")
         if model.use_masked_head:
             transform, norm, _, biased = self.masked_head
             table += [
@@ -191,5 +198,5 @@ class BERTFamily(Family):
                 Weight("masked_head/bias", f"{biased}.bias"),
             ]
         if model.use_next_sentence_head:
-            table += biased_linear("next_sentence_head", _PAIRS)
+            table += biased_linear("next_sentence_head", self.pair_head)
         return table

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from models.albert import ALBERT
 from models.bart import BART
 from models.bert import BERT
 from models.distilbert import DistilBERT
@@ -83,6 +84,7 @@ ENCODERS = {
     "bert": functools.partial(encoder, BERT),
     "roberta": functools.partial(encoder, RoBERTa),
     "distilbert": functools.partial(encoder, DistilBERT),
+    "albert": functools.partial(encoder, ALBERT, embedding_dim=16, num_layers=4, num_groups=2),
 }
 FAMILIES = WRITERS | ENCODERS
 

@@ -35,6 +35,11 @@ PUBLISHED = {
     "models/distilbert/base_uncased.gin": 66e6,
     "models/tiny_bert/4l_312d.gin": 14.5e6,
     "models/tiny_bert/6l_768d.gin": 67e6,
+    "models/albert/base_v1.gin": 12e6,
+    "models/albert/large_v1.gin": 18e6,
+    "models/albert/xlarge_v1.gin": 60e6,
+    # By the width table; the others print 233M and 235M.
+    "models/albert/xxlarge_v1.gin": 223e6,
     "models/gpt2/124m.gin": 124.4e6,
     "models/gpt2/355m.gin": 355e6,
     "models/gpt2/774m.gin": 774e6,
@@ -171,6 +176,25 @@ def test_berts_counts_are_those_of_each_class_of_the_released_checkpoints(size, 
     pooled = model.clone(use_masked_head=False, use_next_sentence_head=False)
     models = (model, masked_lm, pooled, pooled.clone(use_pooler=False))
     assert tuple(each.parameter_count() for each in models) == counts
+
+
+# Computed from the shapes of the released tensors; the versions differ in dropout alone.
+ALBERT = {
+    "base": (11_813_810, 11_683_584, 11_092_992),
+    "large": (17_847_474, 17_683_968, 16_634_368),
+    "xlarge": (59_021_490, 58_724_864, 54_528_512),
+    "xxlarge": (223_158_450, 222_595_584, 205_814_272),
+}
+
+
+@pytest.mark.parametrize(("size", "counts"), ALBERT.items())
+def test_alberts_counts_with_both_heads_with_the_pooler_alone_and_without(size, counts):
+    for version, dropout in ((1, 0.0 if size == "xxlarge" else 0.1), (2, 0.0)):
+        model = model_of(f"models/albert/{size}_v{version}.gin")
+        assert model.dropout_rate == dropout
+        pooled = model.clone(use_masked_head=False, use_next_sentence_head=False)
+        models = (model, pooled, pooled.clone(use_pooler=False))
+        assert tuple(each.parameter_count() for each in models) == counts
 
 
 def test_berts_layers_are_7_and_12_and_a_half_million():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
 from flax import linen as nn
@@ -13,7 +14,16 @@ from models.layers.dropout import Dropout
 from models.layers.linear import Initializer
 from models.layers.mlps import MLP, Activation
 from models.layers.stacks.layer_group import LayerGroup
+from models.layers.stacks.sharing import PartlySharedStack, RepeatedLayer
 from models.layers.stacks.stack import Stack
+
+# What layers may share, by the name of a choice: parts of a block, or all of it, or nothing.
+SHARED: Mapping[str, tuple[str, ...]] = {
+    "all": (),
+    "attention": ("self_attention", "self_attention_norm"),
+    "feed_forward": ("mlp", "mlp_norm"),
+    "none": (),
+}
 
 
 class TransformerFields(Protocol):
@@ -172,3 +182,28 @@ class TransformerLayers:
             )
         block = blocks[0] if len(blocks) == 1 else functools.partial(LayerGroup, blocks)
         return Stack(block, num_layers // len(blocks), self.remat_policy, self.scan_unroll)
+
+    def shared_stack(
+        self, num_layers: int, block: ModuleFactory, shared: str, num_groups: int = 1
+    ) -> Stack:
+        """All layers of a side, which share parameters (Lan et al. 2020, section 3.1).
+
+        Args:
+          num_layers: how many.
+          block: makes each of them.
+          shared: what they share, of `SHARED`.
+          num_groups: where they share all, consecutive groups of layers, each with its own; they
+            divide the layers.
+        """
+        if shared == "none":
+            return self.stack(num_layers, block)
+        if shared == "all":
+            turns = num_layers // num_groups
+            repeated = functools.partial(
+                RepeatedLayer, block, turns, self.remat_policy, self.scan_unroll
+            )
+            # Each turn is rematerialized by itself.
+            return Stack(repeated, num_groups, "none")
+        return PartlySharedStack(
+            block, num_layers, self.remat_policy, self.scan_unroll, SHARED[shared]
+        )

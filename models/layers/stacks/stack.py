@@ -61,6 +61,10 @@ class Stack(nn.Module):
 
     def __call__(self, x_bte: jax.Array, context: Context) -> jax.Array:
         """The residual stream after all layers."""
+        return self._run(self.layers, x_bte, context)
+
+    def _run(self, block: nn.Module, x_bte: jax.Array, context: Context) -> jax.Array:
+        """Scans the block over its stacked parameters."""
 
         def layer(block: nn.Module, x_bte: jax.Array, context: Context) -> tuple[jax.Array, None]:
             return block(x_bte, context)[0], None
@@ -76,7 +80,7 @@ class Stack(nn.Module):
             unroll=self.unroll,
             metadata_params={nn.PARTITION_NAME: LAYERS},
         )
-        return scanned(self.layers, x_bte, context)[0]
+        return scanned(block, x_bte, context)[0]
 
     def empty_cache(
         self, batch_size: int, length: int, memory_bse: jax.Array | None = None
@@ -120,8 +124,11 @@ def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
     divided = {}
     for name, subtree in params.items():
         if name == LAYERS:
-            for i in range(jax.tree.leaves(subtree)[0].shape[0]):
-                divided[f"{LAYERS}_{i}"] = jax.tree.map(lambda x, i=i: x[i], subtree)
+            for i in range(max(leaf.shape[0] for leaf in jax.tree.leaves(subtree))):
+                # What all layers share is there once.
+                divided[f"{LAYERS}_{i}"] = jax.tree.map(
+                    lambda x, i=i: x[min(i, x.shape[0] - 1)], subtree
+                )
         elif isinstance(subtree, Mapping):
             divided[name] = unstack_layers(subtree)
         else:

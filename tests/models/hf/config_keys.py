@@ -20,6 +20,7 @@ FIXTURES = {
     "bert": "bert_pretraining",
     "roberta": "roberta_masked_lm",
     "distilbert": "distilbert_masked_lm",
+    "albert": "albert_pretraining",
     "llama": "llama",
     "gpt_neox": "gpt_neox",
 }
@@ -68,6 +69,9 @@ READ = {
     "type_vocab_size layer_norm_eps pad_token_id",
     "distilbert": "vocab_size dim n_layers n_heads hidden_dim activation dropout attention_dropout "
     "max_position_embeddings hidden_size num_hidden_layers num_attention_heads",
+    "albert": "vocab_size embedding_size hidden_size num_hidden_layers num_hidden_groups "
+    "num_attention_heads intermediate_size hidden_act hidden_dropout_prob "
+    "attention_probs_dropout_prob max_position_embeddings type_vocab_size layer_norm_eps",
     "llama": "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
     "num_key_value_heads max_position_embeddings rms_norm_eps tie_word_embeddings "
     "rope_parameters head_dim",
@@ -85,6 +89,7 @@ FIXED = {
     "bert": "is_decoder add_cross_attention tie_word_embeddings",
     "roberta": "is_decoder add_cross_attention tie_word_embeddings",
     "distilbert": "tie_word_embeddings",
+    "albert": "inner_group_num tie_word_embeddings",
     "llama": "hidden_act attention_bias mlp_bias",
     "gpt_neox": "attention_bias tie_word_embeddings",
 }
@@ -106,6 +111,7 @@ NEUTRAL = {
     "roberta": "initializer_range use_cache classifier_dropout is_encoder_decoder bos_token_id",
     "distilbert": "initializer_range sinusoidal_pos_embds qa_dropout seq_classif_dropout "
     "is_encoder_decoder bos_token_id",
+    "albert": "initializer_range classifier_dropout_prob is_encoder_decoder bos_token_id",
     "llama": "initializer_range use_cache pretraining_tp attention_dropout is_encoder_decoder "
     "bos_token_id",
     "gpt_neox": "attention_dropout classifier_dropout initializer_range use_cache is_decoder "
@@ -205,6 +211,7 @@ SEVERAL = [
     ("roberta", {}, {"max_length": 40, "pad_id": 1}),
     ("roberta", {"pad_token_id": 0}, {"max_length": 41, "pad_id": 0}),
     ("roberta", {"pad_token_id": ABSENT}, {"max_length": 40, "pad_id": 1}),
+    ("albert", {"hidden_act": "gelu_python"}, {"activation": "gelu"}),
 ]  # fmt: skip
 
 

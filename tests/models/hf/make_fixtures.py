@@ -120,6 +120,21 @@ def distilbert_model() -> torch.nn.Module:
     return _random(transformers.DistilBertModel(_distilbert(activation="gelu_new")))
 
 
+def albert_pretraining() -> torch.nn.Module:
+    """ALBERT with both heads, in two groups of two layers."""
+    return _random(transformers.AlbertForPreTraining(_albert(num_hidden_groups=2)))
+
+
+def albert_masked_lm() -> torch.nn.Module:
+    """ALBERT with the head for hidden tokens, of one group, and the exact GELU."""
+    return _random(transformers.AlbertForMaskedLM(_albert(hidden_act="gelu")))
+
+
+def albert_model() -> torch.nn.Module:
+    """ALBERT with the pooler alone, and three segments."""
+    return _random(transformers.AlbertModel(_albert(type_vocab_size=3)))
+
+
 def switch() -> torch.nn.Module:
     """Switch with experts in every second layer, of which some overflow."""
     return _random(_switch(num_sparse_encoder_layers=2, num_sparse_decoder_layers=1,
@@ -141,7 +156,8 @@ def switch_every() -> torch.nn.Module:
 
 MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, gpt_neox, gpt_neox_serial, bart,
           bert_pretraining, bert_masked_lm, bert_model, roberta_masked_lm, roberta_model,
-          distilbert_masked_lm, distilbert_model, switch, switch_every)  # fmt: skip
+          distilbert_masked_lm, distilbert_model, albert_pretraining, albert_masked_lm,
+          albert_model, switch, switch_every)  # fmt: skip
 FAMILIES = {make.__name__: make for make in MAKERS}
 
 
@@ -178,6 +194,15 @@ def _distilbert(**options: object) -> transformers.DistilBertConfig:
         vocab_size=80, dim=24, n_layers=3, n_heads=4, hidden_dim=44, max_position_embeddings=40
     )
     return transformers.DistilBertConfig(**sizes | options)
+
+
+def _albert(**options: object) -> transformers.AlbertConfig:
+    sizes = dict(
+        vocab_size=80, embedding_size=12, hidden_size=24, num_hidden_layers=4,
+        num_attention_heads=4, intermediate_size=44, max_position_embeddings=40,
+        layer_norm_eps=1e-3,
+    )  # fmt: skip
+    return transformers.AlbertConfig(**sizes | options)
 
 
 def _t5(**options: object) -> torch.nn.Module:
@@ -248,7 +273,7 @@ def random_batch(model: torch.nn.Module, rows: int = 3, seed: int = 0) -> dict[s
     return {"encoder_input_tokens": encoder, "decoder_input_tokens": decoder}
 
 
-ENCODERS = ("bert", "roberta", "distilbert")
+ENCODERS = ("bert", "roberta", "distilbert", "albert")
 
 
 def _random_pairs(
@@ -277,6 +302,7 @@ def _encoded(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, 
         "prediction_logits": "token_logits",
         "logits": "token_logits",
         "seq_relationship_logits": "pair_logits",
+        "sop_logits": "pair_logits",
         "last_hidden_state": "hidden_states",
         "pooler_output": "pooled",
     }

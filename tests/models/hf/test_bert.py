@@ -1,4 +1,4 @@
-"""Weights of BERT, RoBERTa and DistilBERT give what `transformers` computes, with any heads.
+"""Weights of BERT and its relatives give what `transformers` computes, with any heads.
 
 Hermetic: against fixtures that `make_fixtures.py` wrote. Live: against what is installed.
 """
@@ -26,6 +26,9 @@ HEADS = {
     "roberta_model": {"hidden_states", "pooled"},
     "distilbert_masked_lm": {"token_logits"},
     "distilbert_model": {"hidden_states"},
+    "albert_pretraining": {"token_logits", "pair_logits"},
+    "albert_masked_lm": {"token_logits"},
+    "albert_model": {"hidden_states", "pooled"},
 }
 FEATURES = ("encoder_input_tokens", "encoder_token_types", "encoder_segment_ids")
 TOLERANCE = 1e-4
@@ -74,6 +77,9 @@ EMBEDDINGS = ("position_embedder", "embedding_norm")
         *(("bert_pretraining", part) for part in ("masked_head", "pooler")),
         *(("roberta_masked_lm", part) for part in (*EMBEDDINGS, "token_type_embedder")),
         ("roberta_model", "pooler"),
+        *(("albert_pretraining", part) for part in (*EMBEDDINGS, "token_type_embedder")),
+        *(("albert_pretraining", part) for part in ("masked_head", "pooler")),
+        ("albert_pretraining", "embedding_projection"),
         *(("distilbert_masked_lm", part) for part in (*EMBEDDINGS, "masked_head")),
     ],
 )
@@ -92,6 +98,9 @@ def test_neither_could_epsilon_nor_the_kind_of_gelu():
         ("roberta_masked_lm", {"activation": "gelu"}),
         ("roberta_masked_lm", {"norm_epsilon": 1e-12}),
         ("distilbert_model", {"activation": "gelu"}),
+        ("albert_pretraining", {"norm_epsilon": 1e-12}),
+        ("albert_pretraining", {"activation": "gelu"}),
+        ("albert_masked_lm", {"activation": "gelu_tanh"}),
     ):
         model, params, batch, expected = fixture(name)
         assert worst(outputs(model.clone(**other), params, batch), expected, batch) > 3 * TOLERANCE
@@ -240,7 +249,7 @@ def test_transformers_loads_what_is_exported_and_writes_the_same(name, tmp_path)
     assert not any(report.values()), report
     found = theirs.eval()(**theirs_of(batch, theirs.config))
     values = {
-        "pair_logits": "seq_relationship_logits",
+        "pair_logits": "sop_logits" if name.startswith("albert") else "seq_relationship_logits",
         "pooled": "pooler_output",
         "hidden_states": "last_hidden_state",
     }

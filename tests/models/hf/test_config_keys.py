@@ -87,6 +87,8 @@ PUBLISHED = {
              "cell": {}, "structure": [], "pre_trained": "", "training": ""},
     "roberta": {"position_embedding_type": "absolute", "gradient_checkpointing": False},
     "distilbert": {"tie_weights_": True, "sinusoidal_pos_embds": True, "output_past": True},
+    "albert": {"down_scale_factor": 1, "gap_size": 0, "net_structure_type": 0,
+               "num_memory_blocks": 0, "position_embedding_type": "absolute"},
     "llama": {"max_sequence_length": 2048, "pretraining_tp": 2, "is_llama_config": True,
               "rope_interleaved": False, "transformers.js_config": {"dtype": "q4"}},
     "gpt_neox": {"attention_probs_dropout_prob": 0, "torch_dtype": "float16"},

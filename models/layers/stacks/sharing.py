@@ -1,0 +1,115 @@
+"""Layers that share their parameters: one that is repeated, and a stack that has a branch once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from models.layers.auxiliary_losses import AUXILIARY
+from models.layers.block import Context, LayerCache, ModuleFactory
+from models.layers.intermediates import COLLECTION
+from models.layers.stacks.stack import Stack, policy_of
+
+
+class RepeatedLayer(nn.Module):
+    """One layer, applied several times over, called like a single one.
+
+    The turns share all parameters (Lan et al. 2020, section 3.1). A stack of these is a stack of
+    groups, each with the parameters of one layer.
+
+    Attributes:
+      make_block: the layer.
+      turns: how often it is applied.
+      remat_policy: of each turn; see `Stack`.
+      unroll: turns for each turn of the loop.
+    """
+
+    make_block: ModuleFactory
+    turns: int
+    remat_policy: str = "dots"
+    unroll: int = 1
+
+    def setup(self) -> None:
+        """Makes the layer."""
+        self.policy = policy_of(self.remat_policy)
+        self.block = self.make_block()
+
+    def __call__(
+        self, x_bte: jax.Array, context: Context, cache: tuple[LayerCache, ...] | None = None
+    ) -> tuple[jax.Array, tuple[LayerCache, ...] | None]:
+        """The residual stream after all turns, and the cache of each if they were given."""
+        if cache is not None:
+            caches = []
+            for one in cache:
+                x_bte, written = self.block(x_bte, context, one)
+                caches.append(written)
+            return x_bte, tuple(caches)
+
+        def layer(block: nn.Module, x_bte: jax.Array, context: Context) -> tuple[jax.Array, None]:
+            return block(x_bte, context)[0], None
+
+        if self.policy is not None:
+            layer = nn.remat(layer, policy=self.policy, prevent_cse=False)
+        scanned = nn.scan(
+            layer,
+            variable_broadcast="params",
+            variable_axes=dict.fromkeys((AUXILIARY, COLLECTION), 0),
+            split_rngs={"params": False, "dropout": True},
+            in_axes=nn.broadcast,
+            length=self.turns,
+            unroll=self.unroll,
+        )
+        return scanned(self.block, x_bte, context)[0], None
+
+    def empty_cache(
+        self, batch_size: int, length: int, memory_bse: jax.Array | None
+    ) -> tuple[LayerCache, ...]:
+        """The cache of each turn before the first token."""
+        return tuple(
+            self.block.empty_cache(batch_size, length, memory_bse) for _ in range(self.turns)
+        )
+
+
+class PartlySharedStack(Stack):
+    """A stack whose layers share some of their parts (Lan et al. 2020, table 4).
+
+    What is shared is stored once, with a first axis `layers` of 1. While the stack runs it is there
+    for each layer: sharing in part saves the memory of the parameters and of the optimizer, and
+    not that of a step.
+
+    Attributes:
+      shared: names of the parts of a layer, as `self_attention`.
+    """
+
+    shared: tuple[str, ...] = ()
+
+    def _run(self, block: nn.Module, x_bte: jax.Array, context: Context) -> jax.Array:
+        def run(block: nn.Module, x_bte: jax.Array) -> jax.Array:
+            return super(PartlySharedStack, self)._run(block, x_bte, context)
+
+        initializing = self.is_initializing()
+        mapped = nn.map_variables(
+            run, "params", self._for_each_layer, self._once, init=initializing, mutable=initializing
+        )
+        found: jax.Array = mapped(block, x_bte)
+        return found
+
+    def _for_each_layer(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        def repeat(leaf: jax.Array) -> jax.Array:
+            return jnp.broadcast_to(leaf, (self.num_layers, *leaf.shape[1:]))
+
+        return self._of_shared(repeat, variables)
+
+    def _once(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        return self._of_shared(lambda leaf: leaf[:1], variables)
+
+    def _of_shared(self, change: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            collection: {
+                name: jax.tree.map(change, part) if name in self.shared else part
+                for name, part in parts.items()
+            }
+            for collection, parts in variables.items()
+        }
