@@ -15,7 +15,7 @@ import seqio
 
 from tasks.errors import TaskError
 from tasks.objectives import Objective
-from tasks.seqio_interop import vocabularies
+from tasks.seqio_interop import to_seqio, vocabularies
 from tasks.task import BaseTask, Feature, Metric, Mixture
 from tasks.vocabularies import Vocabulary
 
@@ -124,8 +124,9 @@ class SeqioMixture(Mixture):
 
 
 def names() -> list[str]:
-    """The names of all tasks and mixtures that are registered with seqio."""
-    return sorted({*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()})
+    """The names of the tasks and mixtures that modules of the user's registered with seqio."""
+    found = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
+    return sorted(name for name in found if not to_seqio.is_ours(name))
 
 
 def find(name: str) -> SeqioTask | SeqioMixture:

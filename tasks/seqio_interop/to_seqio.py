@@ -140,6 +140,11 @@ def register_mixture(name: str, rates: Mapping[str, float]) -> seqio.Mixture:
     return found or seqio.MixtureRegistry.add(name, list(rates.items()))
 
 
+def is_ours(name: str) -> bool:
+    """Whether this module has registered the name, and not a module of the user's."""
+    return name in _REGISTERED
+
+
 def _registered(registry: Any, name: str, definition: str) -> Any:
     """The provider of this definition, or None, after which the name is free.
 

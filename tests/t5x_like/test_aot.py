@@ -144,7 +144,7 @@ def test_a_step_that_does_not_fit_exits_with_1_after_its_report(saved, monkeypat
     report = {**saved[0], "hbm_bytes": saved[0]["used_bytes"] - 2**20, "fits": False}
     report["would_fit"] = ["--gin.NUM_MICROBATCHES=2"]
     monkeypatch.setattr(config, "configured", lambda *_: lambda: report)
-    assert cli.main(["compile", *FLAGS, "--topology=cpu:8"]) == 1
+    assert cli.main(["compile", *FLAGS, "--topology=cpu:1"]) == 1
     printed = capsys.readouterr()
     assert "what would make it fit, from the cheapest on\n  --gin.NUM_MICRO" in printed.out
     assert printed.err.startswith("t5x-like: error: the step of cpu:8 does not fit: 1.0 MiB of ")

@@ -201,7 +201,7 @@ def test_several_workers_write_the_same_bytes(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(task, tmp_path):
     (tmp_path / "cache").write_text("a file where a folder should be")
-    with pytest.raises(UserError, match=r"cache .*lines-0+ cannot be written"):
+    with pytest.raises(UserError, match=r"cache/group/lines-0+ cannot be written: not a dir"):
         data.cache_task(task, tmp_path / "cache", num_workers=1, progress=False)
 
 
