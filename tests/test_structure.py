@@ -31,6 +31,7 @@ FLOORS = (
 # Lists of like things, which may be longer than a folder of parts.
 FLAT_LISTS = {
     "models": "a file for each family, beside what families share",
+    "models/hf": "a file for each model type, beside what they share",
 }
 MOST_MODULES, MOST_LINES = 15, 400
 

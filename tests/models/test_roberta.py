@@ -1,5 +1,7 @@
 """What RoBERTa and DistilBERT do otherwise than BERT."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 from models.bert import BERT
 from models.distilbert import DistilBERT
 from models.errors import ModelError
+from models.hf import load_hf
 from models.roberta import RoBERTa, counted_positions
+from t5x_like import cli, load_run
 from tests.models.families import ENCODERS, batch_for, drawn
 
 roberta, distilbert = ENCODERS["roberta"], ENCODERS["distilbert"]
@@ -82,3 +86,69 @@ def test_what_it_cannot_be_built_with_is_said():
     model = roberta()
     with pytest.raises(ModelError, match="33 tokens in a row, but the model's max_length is 32"):
         model.apply({"params": drawn(model)}, encoder_input_tokens=jnp.ones((1, 33), jnp.int32))
+
+
+# -- By the command line -----------------------------------------------------------------------
+
+RUN = """
+from __gin__ import dynamic_registration
+import tasks
+from tasks import objectives
+from models import roberta
+from t5x_like import train
+
+include 'models/roberta/tiny.gin'
+include 'tasks/objectives/{objective}.gin'
+include 'optimizers/roberta.gin'
+include 'runs/pretrain.gin'
+
+roberta.RoBERTa:
+  embed_dim = 16
+  mlp_dim = 32
+  num_heads = 2
+  num_layers = 2
+  max_length = 32
+tasks.unsupervised.objective = %OBJECTIVE
+objectives.{kind}.full_stop_ids = (35,)
+TASK_FEATURE_LENGTHS = {{'targets': 32}}
+TRAIN_STEPS = 4
+WARMUP_STEPS = 1
+train.train.log_period = 2
+train.train.tensorboard = False
+"""
+PAIRS = "roberta.RoBERTa.use_pooler = True\nroberta.RoBERTa.use_next_sentence_head = True\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("objective", "kind", "heads"),
+    [
+        ("roberta_full_sentences", "PackedSentences", ""),
+        ("roberta_sentence_pair", "SentencePairs", PAIRS),
+    ],
+)
+def test_it_trains_on_rows_with_pairs_and_without_and_goes_to_hugging_face(
+    objective, kind, heads, corpus, tmp_path
+):
+    (tmp_path / "run.gin").write_text(RUN.format(objective=objective, kind=kind) + heads)
+    run_dir = tmp_path / "run"
+    flags = [corpus[1], f"--gin_file={tmp_path}/run.gin", f"--gin.MODEL_DIR={run_dir}"]
+    assert cli.main(["train", *flags]) == 0
+    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(record["loss"]) for record in records)
+    assert all(("next_sentence" in record) == bool(heads) for record in records)
+    run = load_run(str(run_dir))
+    found = run.predict(["def f(x):", "import os"])
+    assert found["tokens"].shape == found["hidden_states"].shape[:2]
+    exported = cli.main(["export-hf", str(run_dir), f"--out={tmp_path}/hf"])
+    # A pair's head has no place there.
+    assert exported == (2 if heads else 0)
+    if not heads:
+        model, params = load_hf(tmp_path / "hf")
+        batch = {"encoder_input_tokens": jnp.array([[382, 70, 71, 0, 0], [382, 80, 81, 82, 381]])}
+        ours, theirs = (
+            one.apply({"params": p}, **batch)
+            for one, p in ((run.model, run.params), (model, params))
+        )
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+        assert (model.pad_id, model.max_length) == (0, 32)
