@@ -23,7 +23,7 @@ from tasks.vocabularies.special_pieces import (
     own_sentinels,
     spelled,
 )
-from tasks.vocabularies.tokenizer_config import named_tokens, special_token
+from tasks.vocabularies.tokenizer_config import named_tokens, options, special_token
 
 # In a directory the first of these is read.
 _FILES = ("tokenizer.json", published_tokenizers.WORDPIECE, published_tokenizers.BPE)
@@ -81,7 +81,8 @@ class TokenizerVocabulary:
     zero_is_token: ClassVar[bool] = True
 
     @functools.cached_property
-    def _file(self) -> Any:
+    def file(self) -> Any:
+        """The file that is read, an `epath.Path`: `path`, or what it has of the three."""
         from etils import epath
 
         path = epath.Path(self.path)
@@ -90,10 +91,24 @@ class TokenizerVocabulary:
         found = (path / name for name in _FILES)
         return next((file for file in found if file.exists()), path / _FILES[0])
 
+    @property
+    def transformers_config(self) -> dict[str, Any] | None:
+        """What `tokenizer_config.json` must say for transformers to read a `vocab.txt` as here.
+
+        None where the one that is there says so, and for the files that say it themselves.
+        """
+        if not published_tokenizers.is_wordpiece_file(self.file):
+            return None
+        config = options(self.file.parent)
+        lower_case = json.loads(self._octets)["normalizer"]["lowercase"]
+        if config.get("do_lower_case") is lower_case:
+            return None
+        return {**config, "do_lower_case": lower_case}
+
     @functools.cached_property
     def _octets(self) -> bytes:
         """The `tokenizer.json`, as it is or made of the older files."""
-        file, settings = self._file, (self.lower_case, self.longest_word)
+        file, settings = self.file, (self.lower_case, self.longest_word)
         if published_tokenizers.is_published(file):
             return published_tokenizers.read(file, *settings)
         published_tokenizers.refuse_settings(file, *settings)
@@ -115,7 +130,7 @@ class TokenizerVocabulary:
             import tokenizers
         except ImportError:
             raise TaskError(
-                f"reading '{self._file}' needs the package tokenizers: "
+                f"reading '{self.file}' needs the package tokenizers: "
                 'pip install "t5x-like[tokenizers]".'
             ) from None
         octets = self._octets
@@ -125,7 +140,7 @@ class TokenizerVocabulary:
         last = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
         if last >= _MOST_IDS:
             raise TaskError(
-                f"vocabulary file '{self._file}' has a token of id {last}: ids up to {_MOST_IDS} "
+                f"vocabulary file '{self.file}' has a token of id {last}: ids up to {_MOST_IDS} "
                 "are read, as a list of all of them is made."
             )
         # A file can ask for either, which would cut or pad texts.
@@ -134,7 +149,7 @@ class TokenizerVocabulary:
         own = own_sentinels(_pieces(tokenizer))
         if own and own != self.extra_ids:
             raise TaskError(
-                f"vocabulary file '{self._file}' has {own} sentinels: set extra_ids={own}, "
+                f"vocabulary file '{self.file}' has {own} sentinels: set extra_ids={own}, "
                 f"not {self.extra_ids}."
             )
         first = len(_pieces(tokenizer))
@@ -143,7 +158,7 @@ class TokenizerVocabulary:
         ids = [tokenizer.token_to_id(name) for name in names]
         if ids != list(range(first, first + len(names))):
             raise TaskError(
-                f"vocabulary file '{self._file}' has no room for sentinels after its last id "
+                f"vocabulary file '{self.file}' has no room for sentinels after its last id "
                 f"{first - 1}: it has some already, or ids without a token; set extra_ids=0."
             )
         return tokenizer
@@ -157,7 +172,7 @@ class TokenizerVocabulary:
             raise
         except BaseException as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise TaskError(f"vocabulary file '{self._file}' {what} ({reason}).") from None
+            raise TaskError(f"vocabulary file '{self.file}' {what} ({reason}).") from None
 
     @functools.cached_property
     def vocab_size(self) -> int:
@@ -167,14 +182,14 @@ class TokenizerVocabulary:
     @functools.cached_property
     def _named(self) -> Mapping[str, str]:
         """The special tokens that the configuration files in the same directory name."""
-        return named_tokens(self._file.parent)
+        return named_tokens(self.file.parent)
 
     def _special(self, role: str, given: str | None = None) -> int | None:
         """The id of the token that is given, named in a configuration file, or usual."""
         if given is not None:
             found = self._tokenizer.token_to_id(given)
             if found is None:
-                raise TaskError(f"vocabulary file '{self._file}' has no token '{given}' ({role}).")
+                raise TaskError(f"vocabulary file '{self.file}' has no token '{given}' ({role}).")
             return found
         find = self._tokenizer.token_to_id
         name = special_token(role, self._named, lambda token: find(token) is not None)
@@ -189,7 +204,7 @@ class TokenizerVocabulary:
         """
         if self._own_eos_id is None:
             raise TaskError(
-                f"vocabulary file '{self._file}' does not say which token ends a sequence: set "
+                f"vocabulary file '{self.file}' does not say which token ends a sequence: set "
                 "TokenizerVocabulary.eos_token."
             )
         return self._own_eos_id

@@ -138,7 +138,7 @@ def vocab(options: Namespace, config: Any) -> None:
             continue
         told["lower_case"] = not told.pop("cased", False)
         size = vocabularies.train_tokenizer(
-            texts, options.out, kind=kind, vocab_size=options.vocab_size, **told
+            texts, options.out, vocab_size=options.vocab_size, model_type=kind, **told
         )
         few = f", not {options.vocab_size}: no other pair of tokens occurs twice"
         print(

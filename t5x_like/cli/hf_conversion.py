@@ -5,7 +5,9 @@ What reads and writes the other project's files is passed in; here are the MODEL
 
 import contextlib
 import dataclasses
+import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +32,10 @@ TOKENIZER_FILES = (
     "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json",
 )  # fmt: skip
+
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+# By which transformers knows a tokenizer's file of another name, by its ending.
+_NAMES = {".json": "tokenizer.json", ".txt": "vocab.txt"}
 
 # What the other project's directory says of its model, kept for the way back.
 SOURCE_FILES = ("config.json", "generation_config.json")
@@ -168,12 +174,14 @@ def export_model(
                 raise UserError(one.message)
         model: Model = config.macro("MODEL")
         vocabulary = _configured_vocabulary()
-    in_file = hasattr(vocabulary, "path")
-    files = _tokenizer_files(vocabulary, model) if vocabulary is not None and in_file else {}
     like = _source_directory(Path(model_dir), vocabulary)
     options = {} if vocabulary is None else _special_tokens(vocabulary, model, like)
     params, found = host_params.read_params(model_dir, model, step)
-    save(model, params, out, options=options, like=like, files=files, dtype=dtype)
+    with tempfile.TemporaryDirectory() as written:
+        files: dict[str, Path] = {}
+        if vocabulary is not None and hasattr(vocabulary, "path"):
+            files = _tokenizer_files(vocabulary, model, Path(written))
+        save(model, params, out, options=options, like=like, files=files, dtype=dtype)
     return {
         "model": type(model).__name__,
         "parameters": model.parameter_count(),
@@ -219,7 +227,8 @@ def _check_size(model: Model, vocabulary: Vocabulary | None) -> None:
 
 
 def _file_of(vocabulary: Vocabulary) -> Path:
-    return Path(vocabulary.path)  # type: ignore[attr-defined]
+    # Of a directory, what is read in it.
+    return Path(getattr(vocabulary, "file", None) or vocabulary.path)  # type: ignore[attr-defined]
 
 
 def _configured_vocabulary() -> Vocabulary | None:
@@ -249,16 +258,26 @@ def _source_directory(model_dir: Path, vocabulary: Vocabulary | None) -> Path | 
     return directory if (directory / SOURCE_FILES[0]).is_file() else None
 
 
-def _tokenizer_files(vocabulary: Vocabulary, model: Model) -> dict[str, Path]:
-    """What is copied beside the model, the vocabulary's own file first."""
+def _tokenizer_files(vocabulary: Vocabulary, model: Model, written: Path) -> dict[str, Path]:
+    """What is copied beside the model, the vocabulary's own file first.
+
+    What transformers must be told besides is written to the directory `written`.
+    """
     file = _file_of(vocabulary)
     if file.name in TOKENIZER_FILES:
         companions = [name for name in TOKENIZER_FILES if (file.parent / name).is_file()]
-        return {name: file.parent / name for name in (file.name, *companions)}
-    # The names by which transformers knows T5's and LLaMA's SentencePiece models.
-    prompts = formats.find(model.batch_format).prompts
-    reads_inputs = prompts is None or prompts.needs_inputs
-    return {"spiece.model" if reads_inputs else "tokenizer.model": file}
+        files = {name: file.parent / name for name in (file.name, *companions)}
+    elif file.suffix in _NAMES:
+        files = {_NAMES[file.suffix]: file}
+    else:
+        # The names by which transformers knows T5's and LLaMA's SentencePiece models.
+        prompts = formats.find(model.batch_format).prompts
+        reads_inputs = prompts is None or prompts.needs_inputs
+        return {"spiece.model" if reads_inputs else "tokenizer.model": file}
+    if config := getattr(vocabulary, "transformers_config", None):
+        files[_TOKENIZER_CONFIG] = written / _TOKENIZER_CONFIG
+        files[_TOKENIZER_CONFIG].write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    return files
 
 
 def _special_tokens(vocabulary: Vocabulary, model: Model, like: Path | None) -> dict[str, int]:

@@ -10,10 +10,10 @@ from tasks.vocabularies.tokenizer_config import CONFIG
 from tasks.vocabularies.tokenizer_pipelines import byte_alphabet, byte_level_bpe, wordpiece
 
 FILE = "tokenizer.json"
-Kind = Literal["wordpiece", "bpe"]
+ModelType = Literal["wordpiece", "bpe"]
 
 # By id, from 0: BERT's special tokens, and RoBERTa's, whose padding is 1.
-_SPECIAL: Mapping[Kind, Mapping[str, str]] = {
+_SPECIAL: Mapping[ModelType, Mapping[str, str]] = {
     "wordpiece": {
         "pad_token": "[PAD]",
         "unk_token": "[UNK]",
@@ -29,7 +29,10 @@ _SPECIAL: Mapping[Kind, Mapping[str, str]] = {
         "mask_token": "<mask>",
     },
 }
-_CLS_SEP: Mapping[Kind, tuple[str, str]] = {"wordpiece": ("[CLS]", "[SEP]"), "bpe": ("<s>", "</s>")}
+_CLS_SEP: Mapping[ModelType, tuple[str, str]] = {
+    "wordpiece": ("[CLS]", "[SEP]"),
+    "bpe": ("<s>", "</s>"),
+}
 # What is seen once teaches nothing: the library's own default.
 _MIN_FREQUENCY = 2
 _WORDS_AT_ONCE = 10_000
@@ -39,7 +42,7 @@ def train_tokenizer(
     texts: Iterable[str],
     path: str,
     *,
-    kind: Kind,
+    model_type: ModelType,
     vocab_size: int = 32_000,
     lower_case: bool = True,
     max_characters: int = 1_000,
@@ -56,7 +59,7 @@ def train_tokenizer(
     Args:
       texts: documents; WordPiece reads them twice, for which an iterator is kept in memory.
       path: the file, local or remote; its name is `tokenizer.json`.
-      kind: which of the two.
+      model_type: which of the two.
       vocab_size: number of ids, special tokens included; fewer are made of a text in which no
         pair is left that occurs twice.
       lower_case: of WordPiece, whether capitals are made small and accents removed.
@@ -94,9 +97,9 @@ def train_tokenizer(
         ) from None
     if iter(texts) is texts:
         texts = list(texts)
-    special = list(_SPECIAL[kind].values())
+    special = list(_SPECIAL[model_type].values())
     try:
-        if kind == "wordpiece":
+        if model_type == "wordpiece":
             content = _wordpiece(texts, special, vocab_size, lower_case, max_characters)
         else:
             content = _byte_level_bpe(texts, special, vocab_size)
@@ -110,7 +113,7 @@ def train_tokenizer(
         )
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", "utf-8")
-    (file.parent / CONFIG).write_text(json.dumps(_config(kind), indent=2) + "\n", "utf-8")
+    (file.parent / CONFIG).write_text(json.dumps(_config(model_type), indent=2) + "\n", "utf-8")
     return size
 
 
@@ -212,11 +215,11 @@ def _numbered(tokens: Sequence[str]) -> dict[str, int]:
     return {token: i for i, token in enumerate(tokens)}
 
 
-def _config(kind: Kind) -> dict[str, Any]:
+def _config(model_type: ModelType) -> dict[str, Any]:
     """What transformers needs to know: that it is to read the file as it is, and the names."""
-    config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", **_SPECIAL[kind]}
-    if kind == "bpe":
-        cls, sep = _CLS_SEP[kind]
+    config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", **_SPECIAL[model_type]}
+    if model_type == "bpe":
+        cls, sep = _CLS_SEP[model_type]
         names = ["input_ids", "attention_mask"]
         return {**config, "cls_token": cls, "sep_token": sep, "model_input_names": names}
     return config

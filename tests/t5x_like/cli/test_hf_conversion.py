@@ -15,7 +15,9 @@ from models.gpt import GPT2
 from models.hf import load_hf, save_hf
 from models.hf.tensor_files import TensorFiles
 from t5x_like import cli, config, load_run
+from t5x_like.cli import hf_conversion
 from t5x_like.errors import UserError
+from tasks import tokenizer_json
 from tasks.vocabularies import train_sentencepiece
 
 ROOT = Path(__file__).parents[3]
@@ -201,21 +203,36 @@ def test_an_encoder_learns_hidden_tokens_of_its_word_pieces_and_goes_back(tmp_pa
     assert again.read_bytes() == (source / "tokenizer.json").read_bytes()
 
 
-def test_the_vocab_txt_of_an_old_directory_is_its_vocabulary_and_goes_back(tmp_path):
+@pytest.mark.parametrize("settings", [{"do_lower_case": False, "strip_accents": True}, None])
+def test_the_vocab_txt_of_an_old_directory_is_its_vocabulary_and_goes_back(tmp_path, settings):
     pytest.importorskip("tokenizers")
-    source, out = tmp_path / "bert", tmp_path / "run"
+    source, out, again = (tmp_path / name for name in ("bert", "run", "again"))
     shutil.copytree(FIXTURES / "bert_pretraining", source, ignore=shutil.ignore_patterns("*.npz"))
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "un", "##aff", "##able"]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "un", "##aff", "##able", "Un"]
     (source / "vocab.txt").write_text("\n".join(pieces))
-    (source / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    if settings is not None:
+        (source / "tokenizer_config.json").write_text(json.dumps(settings))
     assert cli.main(["import-hf", str(source), f"--out={out}"]) == 0
     (tmp_path / "train.jsonl").write_text('{"text": "unaffable."}\n')
     vocabulary = load_run(str(out)).task.output_features["targets"].vocabulary
     assert vocabulary.path == str(out / "vocab.txt")
-    assert vocabulary.encode("unaffable. Un") == [6, 7, 8, 5, 1]
-    assert cli.main(["export-hf", str(out), f"--out={tmp_path}/again"]) == 0
-    for name in ("vocab.txt", "tokenizer_config.json"):
-        assert (tmp_path / "again" / name).read_bytes() == (source / name).read_bytes()
+    assert vocabulary.encode("unaffable. Unaffable") == [6, 7, 8, 5, 9, 7, 8]
+    assert cli.main(["export-hf", str(out), f"--out={again}"]) == 0
+    assert (again / "vocab.txt").read_bytes() == (source / "vocab.txt").read_bytes()
+    # transformers makes capitals small unless it is told not to, whatever the pieces are.
+    written = json.loads((again / "tokenizer_config.json").read_text())
+    assert written == (settings or {"do_lower_case": False})
+
+
+@pytest.mark.parametrize("name", ["", "tokenizer.json", "other.json"])
+def test_a_tokenizer_goes_to_hugging_face_by_the_name_it_has_there(tmp_path, name):
+    """VOCABULARY_PATH may be the directory of the file, or a file of another name."""
+    vocabulary = tokenizer_json.TokenizerVocabulary(str(tmp_path / "words" / name))
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / (name or "tokenizer.json")).write_text("{}")
+    model = load_hf(FIXTURES / "bert_pretraining")[0]
+    files = hf_conversion._tokenizer_files(vocabulary, model, tmp_path)
+    assert files == {"tokenizer.json": tmp_path / "words" / (name or "tokenizer.json")}
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.iterdir()))

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from tasks import vocabularies
+from tasks import manifest, vocabularies
 from tasks.errors import SourceUnavailable, TaskError
 from tasks.tokenizer_files import vocabulary_in
 from tasks.tokenizer_json import TokenizerVocabulary
@@ -35,7 +35,7 @@ def wordpieces(tmp_path_factory):
         vocabularies.train_tokenizer(
             hard_strings()[:600],
             str(folder / "trained" / name / "tokenizer.json"),
-            kind="wordpiece",
+            model_type="wordpiece",
             vocab_size=1_500,
             lower_case=lower_case,
             max_characters=300,
@@ -112,7 +112,8 @@ def test_unaffable_is_three_pieces_and_a_word_of_101_letters_unknown(tmp_path):
     assert (spec["cls_id"], spec["sep_id"], spec["mask_id"], spec["unk_id"]) == (2, 3, 4, 1)
     assert (spec["eos_id"], spec["start_id"], spec["special_ids"]) == (3, 2, [0, 1, 2, 3, 4])
     assert spec["continuation_ids"] == [7, 8, 10]
-    # Each is a cache of its own.
+    # What is known of a cached task without its vocabulary's file, and a cache for each.
+    assert manifest._vocabulary(lowered.spec()) == lowered
     assert len({one.tag for one in (vocabulary, lowered, released)}) == 3
 
 
@@ -212,7 +213,7 @@ def test_the_worked_example_of_byte_pair_encoding(tmp_path):
     `e w` comes before `n e`, and ends with the same words."""
     texts = list(itertools.chain.from_iterable([word] * n for word, n in WORDS.items()))
     path = tmp_path / "tokenizer.json"
-    size = vocabularies.train_tokenizer(texts, str(path), kind="bpe", vocab_size=5 + 256 + 10)
+    size = vocabularies.train_tokenizer(texts, str(path), model_type="bpe", vocab_size=5 + 256 + 10)
     assert size == 271
     merges = json.loads(path.read_text("utf-8"))["model"]["merges"]
     assert merges[:4] == ["e s", "es t", "l o", "lo w"]
@@ -226,7 +227,9 @@ def test_a_word_piece_goes_on_after_the_marks(tmp_path):
     texts = list(itertools.chain.from_iterable([word] * n for word, n in WORDS.items()))
     path = str(tmp_path / "tokenizer.json")
     # 10 letters at the beginning of a word or within one, 9 of them within, and merges.
-    size = vocabularies.train_tokenizer(texts, path, kind="wordpiece", vocab_size=5 + 10 + 8 + 4)
+    size = vocabularies.train_tokenizer(
+        texts, path, model_type="wordpiece", vocab_size=5 + 10 + 8 + 4
+    )
     vocab = vocab_of(tmp_path)
     assert list(vocab)[:5] == BERTS and size == len(vocab) == 27
     assert list(vocab)[5:15] == list("deilnorstw")
@@ -239,14 +242,16 @@ def test_the_same_text_gives_the_same_file(tmp_path):
     for kind in ("wordpiece", "bpe"):
         files = [tmp_path / kind / str(i) / "tokenizer.json" for i in range(2)]
         for file in files:
-            vocabularies.train_tokenizer(hard_strings(300), str(file), kind=kind, vocab_size=1200)
+            vocabularies.train_tokenizer(
+                hard_strings(300), str(file), model_type=kind, vocab_size=1200
+            )
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_rare_characters_are_unknown_where_there_are_too_many(tmp_path):
     texts = ["aa bb " * 9, "cc " * 5, "dd"]
     path = str(tmp_path / "tokenizer.json")
-    vocabularies.train_tokenizer(iter(texts), path, kind="wordpiece", max_characters=3)
+    vocabularies.train_tokenizer(iter(texts), path, model_type="wordpiece", max_characters=3)
     vocabulary = TokenizerVocabulary(path)
     assert vocabulary.unk_id not in vocabulary.encode("aa bb cc AA")
     assert vocabulary.encode("dd") == [vocabulary.unk_id]
@@ -265,10 +270,43 @@ def test_a_vocabulary_that_cannot_be_trained_says_why(tmp_path, kind):
         (["a\ud800"], {}, "not Unicode that UTF-8 can write"),
     ):
         with pytest.raises(TaskError, match=message):
-            vocabularies.train_tokenizer(texts, path, kind=kind, **settings)
+            vocabularies.train_tokenizer(texts, path, model_type=kind, **settings)
     with pytest.raises(TaskError, match=r"give DIRECTORY/tokenizer\.json"):
-        vocabularies.train_tokenizer(["a"], str(tmp_path / "x.json"), kind=kind)
+        vocabularies.train_tokenizer(["a"], str(tmp_path / "x.json"), model_type=kind)
     assert not list(tmp_path.iterdir())
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(TaskError, match=r"holds a model \(config\.json\)"):
-        vocabularies.train_tokenizer(["a"], path, kind=kind)
+        vocabularies.train_tokenizer(["a"], path, model_type=kind)
+
+
+# -- transformers ------------------------------------------------------------------------------
+
+
+@pytest.mark.interop
+def test_transformers_reads_what_was_trained_and_published_in_the_same_way(
+    wordpieces, byte_pieces, tmp_path
+):
+    transformers = pytest.importorskip("transformers")
+    vocabularies.train_tokenizer(
+        hard_strings(), str(tmp_path / "tokenizer.json"), model_type="bpe", vocab_size=700
+    )
+    for directory in (
+        tmp_path,
+        wordpieces / "trained" / "cased",
+        wordpieces / "trained" / "uncased",
+    ):
+        theirs = transformers.AutoTokenizer.from_pretrained(str(directory))
+        ours = TokenizerVocabulary(str(directory))
+        spec = ours.spec()
+        assert (theirs.mask_token_id, theirs.cls_token_id) == (spec["mask_id"], spec["cls_id"])
+        for text in hard_strings():
+            assert ours.encode(text) == theirs.encode(text, add_special_tokens=False), text
+    theirs = transformers.BertTokenizer.from_pretrained(str(wordpieces / "uncased"))
+    ours = TokenizerVocabulary(str(wordpieces / "uncased"))
+    for text in hard_strings():
+        assert ours.encode(text) == theirs.encode(text, add_special_tokens=False), text
+    theirs = transformers.RobertaTokenizer.from_pretrained(str(byte_pieces))
+    ours = TokenizerVocabulary(str(byte_pieces))
+    for text in hard_strings():
+        if "<mask>" not in text:  # theirs takes no space before it, as the published file does
+            assert ours.encode(text) == theirs.encode(text, add_special_tokens=False), text
