@@ -19,6 +19,7 @@ class ALBERTFamily(BERTFamily):
     model_type = "albert"
     models = (ALBERT,)
     class_name = "Albert"
+    classifier = None
     encoder_prefix = "albert."
     head = r"(predictions|sop_classifier)\..*"
     our_layers = "encoder/layers/block"

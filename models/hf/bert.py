@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from models.bert import BERT
-from models.hf.family import Config, Family, Option, activation, unsupported
+from models.errors import ModelError
+from models.hf import heads
+from models.hf.family import CONFIG, Config, Family, Option, activation, unsupported
 from models.hf.mapping import Table, Weight, biased_linear, layer_norm
 from models.hf.tensor_files import TensorFiles
 
@@ -37,7 +39,10 @@ class BERTFamily(Family):
     models: ClassVar[tuple[type[BERT], ...]] = (BERT,)
     class_name: ClassVar[str] = "Bert"
     encoder_prefix: ClassVar[str] = "bert."
-    head = r"cls\..*"
+    head = r"(cls|classifier)\..*"
+    # Of a head for rows: its linear layer, and the option that is its dropout; None where a type
+    # has a pooler of its own for it that is not here.
+    classifier: ClassVar[tuple[str, str] | None] = ("classifier", "classifier_dropout")
     tables: ClassVar[Mapping[str, str]] = {
         "token_embedder": "word_embeddings",
         "token_type_embedder": "token_type_embeddings",
@@ -92,7 +97,7 @@ class BERTFamily(Family):
     # The numbers of the positions, which older files keep, and what TinyBERT's states passed to be
     # compared with its teacher's.
     ignored = r"(\w+\.)?(embeddings\.position_ids|fit_denses?\..*)"
-    own_fields = frozenset({"use_masked_head", "use_pooler", "use_next_sentence_head"})
+    own_fields = frozenset({"head", "use_masked_head", "use_pooler", "use_next_sentence_head"})
 
     @property
     def derived_options(self) -> tuple[str, ...]:  # type: ignore[override]  # by the type's name
@@ -100,7 +105,18 @@ class BERTFamily(Family):
         return (self.activation_option,)
 
     def architecture_of(self, model: BERT) -> str:
-        """The class with the same heads, `BertForNextSentencePrediction` for a pair's alone."""
+        """The class with the same heads, `BertForNextSentencePrediction` for a pair's alone.
+
+        Raises:
+          ModelError: the type's classes have another head.
+        """
+        if model.head is not None:
+            if self.classifier is None:
+                raise ModelError(
+                    f"{type(model).__name__} with a head has no class of transformers here: only "
+                    "BERT's is written."
+                )
+            return heads.architecture_of(model.head, self.class_name)
         head = "ForMaskedLM" if model.use_masked_head else "Model"
         if model.use_next_sentence_head:
             head = "ForPreTraining" if model.use_masked_head else "ForNextSentencePrediction"
@@ -127,18 +143,26 @@ class BERTFamily(Family):
         """Options that are not one field each."""
         names = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
         (rate,) = (o.theirs for o in self.options if o.ours == "attention_dropout_rate")
+        of_head: dict[str, Any] = {}
+        if model.head is not None and self.classifier is not None:
+            of_head = heads.options_of(model.head, self.classifier[1])
         return {
+            **of_head,
             self.activation_option: names[model.activation],
             rate: self.explicit(model)["attention_dropout_rate"],
         }
 
     def with_heads(self, model: BERT, config: Config, tensors: TensorFiles) -> BERT:
         """The model with the heads whose tensors are there, or that the class must have."""
+        if self.classifier is not None:
+            head = heads.head_of(config, self.classifier[1], CONFIG)
+            if head is not None:
+                return model.clone(head=head)
         classes = set(config.get("architectures") or ())
 
-        def there(tensor: str, *heads: str) -> bool:
+        def there(tensor: str, *having_it: str) -> bool:
             names = {f"{tensor}.weight", f"{self.encoder_prefix}{tensor}.weight"}
-            having = {f"{self.class_name}For{head}" for head in heads}
+            having = {f"{self.class_name}For{name}" for name in having_it}
             return bool(names & set(tensors) or classes & having)
 
         pairs = there(self.pair_head, "PreTraining", "NextSentencePrediction")
@@ -151,7 +175,7 @@ class BERTFamily(Family):
     def prefix_of(self, model: BERT) -> str:
         """None where there is no head: `BertModel` is what has the prefix elsewhere."""
         headed = model.use_masked_head or model.use_next_sentence_head
-        return self.encoder_prefix if headed else ""
+        return self.encoder_prefix if headed or model.head is not None else ""
 
     def prepare(self, model: BERT, tensors: TensorFiles, source: str) -> None:
         """Norms' older names, and the prefix of a part of a larger model, are brought in line."""
@@ -199,4 +223,6 @@ class BERTFamily(Family):
             ]
         if model.use_next_sentence_head:
             table += biased_linear("next_sentence_head", self.pair_head)
+        if model.head is not None and self.classifier is not None:
+            table += heads.weights_of(self.classifier[0])
         return table

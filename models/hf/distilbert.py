@@ -13,6 +13,7 @@ class DistilBERTFamily(BERTFamily):
     model_type = "distilbert"
     models = (DistilBERT,)
     class_name = "DistilBert"
+    classifier = None
     encoder_prefix = "distilbert."
     head = r"vocab_\w+\..*"
     tables: ClassVar = {
@@ -53,4 +54,4 @@ class DistilBERTFamily(BERTFamily):
     # Initial values of the positions, older files' name of the tie, and dropout of heads that are
     # not here.
     neutral = r"sinusoidal_pos_embds|tie_weights_|(qa|seq_classif)_dropout"
-    own_fields = frozenset({"use_masked_head"})
+    own_fields = frozenset({"head", "use_masked_head"})
