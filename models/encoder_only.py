@@ -94,10 +94,13 @@ class EncoderOnly(Model, kw_only=True):
     def make_head(self, kernel_init: Initializer) -> None:
         """Makes the head's layers, for `setup` to call; nothing without a head."""
         if self.head is not None:
-            rate = self.head.dropout_rate
-            self.output_head = HeadOutput(
-                self.head.outputs, kernel_init, self.dropout_rate if rate is None else rate
-            )
+            self.output_head = HeadOutput(self.head.outputs, kernel_init, self.head_dropout_rate)
+
+    @property
+    def head_dropout_rate(self) -> float:
+        """Of what the head reads: its own, or the model's."""
+        own = None if self.head is None else self.head.dropout_rate
+        return self.dropout_rate if own is None else own
 
     def head_logits(self, *, enable_dropout: bool = False, **features: Any) -> Array:
         """What the head gives, float32 `[b, outputs]`, or `[b, s, outputs]` for each token.

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from models.bert import BERT
-from models.errors import ModelError
 from models.hf import heads
 from models.hf.family import CONFIG, Config, Family, Option, activation, unsupported
 from models.hf.mapping import Table, Weight, biased_linear, layer_norm
@@ -31,6 +30,10 @@ class BERTFamily(Family):
       masked_head: names of its transform, norm, output, and of what has its bias.
       pair_head: name of its linear layer.
       pooler: name of its linear layer.
+      classifier: name of the linear layer of a head for rows.
+      classifier_pooler: name of what such a head reads; None is the pooler.
+      classifier_dropout: the option that is the rate of that head.
+      classifier_rate: the rate where there is no such option; None is that of the hidden states.
       activation_option: the option that names the activation.
       default_activation: what stands where the option is absent.
     """
@@ -40,9 +43,6 @@ class BERTFamily(Family):
     class_name: ClassVar[str] = "Bert"
     encoder_prefix: ClassVar[str] = "bert."
     head = r"(cls|classifier)\..*"
-    # Of a head for rows: its linear layer, and the option that is its dropout; None where a type
-    # has a pooler of its own for it that is not here.
-    classifier: ClassVar[tuple[str, str] | None] = ("classifier", "classifier_dropout")
     tables: ClassVar[Mapping[str, str]] = {
         "token_embedder": "word_embeddings",
         "token_type_embedder": "token_type_embeddings",
@@ -70,6 +70,10 @@ class BERTFamily(Family):
     )
     pair_head: ClassVar[str] = "cls.seq_relationship"
     pooler: ClassVar[str] = "pooler.dense"
+    classifier: ClassVar[str] = "classifier"
+    classifier_pooler: ClassVar[str | None] = None
+    classifier_dropout: ClassVar[str] = "classifier_dropout"
+    classifier_rate: ClassVar[float | None] = None
     activation_option: ClassVar[str] = "hidden_act"
     default_activation: ClassVar[str] = "gelu"
     options: ClassVar[tuple[Option, ...]] = (
@@ -105,17 +109,8 @@ class BERTFamily(Family):
         return (self.activation_option,)
 
     def architecture_of(self, model: BERT) -> str:
-        """The class with the same heads, `BertForNextSentencePrediction` for a pair's alone.
-
-        Raises:
-          ModelError: the type's classes have another head.
-        """
+        """The class with the same heads, `BertForNextSentencePrediction` for a pair's alone."""
         if model.head is not None:
-            if self.classifier is None:
-                raise ModelError(
-                    f"{type(model).__name__} with a head has no class of transformers here: only "
-                    "BERT's is written."
-                )
             return heads.architecture_of(model.head, self.class_name)
         head = "ForMaskedLM" if model.use_masked_head else "Model"
         if model.use_next_sentence_head:
@@ -144,8 +139,13 @@ class BERTFamily(Family):
         names = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
         (rate,) = (o.theirs for o in self.options if o.ours == "attention_dropout_rate")
         of_head: dict[str, Any] = {}
-        if model.head is not None and self.classifier is not None:
-            of_head = heads.options_of(model.head, self.classifier[1])
+        if model.head is not None:
+            of_head = heads.options_of(model.head)
+            own = model.head.dropout_rate
+            # Where no option is not the model's rate, the rate must be said.
+            if own is None and self.classifier_rate is not None:
+                own = model.dropout_rate
+            of_head[self.classifier_dropout] = own
         return {
             **of_head,
             self.activation_option: names[model.activation],
@@ -154,10 +154,10 @@ class BERTFamily(Family):
 
     def with_heads(self, model: BERT, config: Config, tensors: TensorFiles) -> BERT:
         """The model with the heads whose tensors are there, or that the class must have."""
-        if self.classifier is not None:
-            head = heads.head_of(config, self.classifier[1], CONFIG)
-            if head is not None:
-                return model.clone(head=head)
+        rate = config.get(self.classifier_dropout, self.classifier_rate)
+        head = heads.head_of(config, rate, CONFIG)
+        if head is not None:
+            return model.clone(head=head)
         classes = set(config.get("architectures") or ())
 
         def there(tensor: str, *having_it: str) -> bool:
@@ -213,7 +213,8 @@ class BERTFamily(Family):
         for name, theirs in self.layer_norms.items():
             table += layer_norm(f"{ours}/{name}", f"{layer}.{theirs}")
         if model.use_pooler:
-            table += biased_linear("pooler", f"{prefix}{self.pooler}")
+            own = self.classifier_pooler if model.head is not None else None
+            table += biased_linear("pooler", own or f"{prefix}{self.pooler}")
         if model.use_masked_head:
             transform, norm, _, biased = self.masked_head
             table += [
@@ -223,6 +224,6 @@ class BERTFamily(Family):
             ]
         if model.use_next_sentence_head:
             table += biased_linear("next_sentence_head", self.pair_head)
-        if model.head is not None and self.classifier is not None:
-            table += heads.weights_of(self.classifier[0])
+        if model.head is not None:
+            table += biased_linear("output_head/output", self.classifier)
         return table

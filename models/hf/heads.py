@@ -5,7 +5,6 @@ from typing import Any
 from models.errors import ModelError
 from models.heads import Classification, Head, Regression
 from models.hf.family import Config
-from models.hf.mapping import Weight, biased_linear
 
 _SEQUENCE = "ForSequenceClassification"
 _ROW_PROBLEMS = ("regression", "single_label_classification")
@@ -13,12 +12,12 @@ _ROW_PROBLEMS = ("regression", "single_label_classification")
 _UNNAMED = "LABEL_{}"
 
 
-def head_of(config: Config, dropout: str, source: str) -> Head | None:
+def head_of(config: Config, rate: float | None, source: str) -> Head | None:
     """The head that the class of a `config.json` has; None for a class without one of ours.
 
     Args:
       config: its options.
-      dropout: the option that is the rate of what the head reads; null is the model's own.
+      rate: dropout of what the head reads; None is the model's own.
       source: where they come from, for errors.
 
     Raises:
@@ -27,7 +26,7 @@ def head_of(config: Config, dropout: str, source: str) -> Head | None:
     classes = config.get("architectures") or [""]
     if not str(classes[0]).endswith(_SEQUENCE):
         return None
-    labels, rate = _labels(config, source), config.get(dropout)
+    labels = _labels(config, source)
     problem = config.get("problem_type")
     if problem is None:
         problem = _ROW_PROBLEMS[len(labels) > 1]
@@ -51,20 +50,14 @@ def architecture_of(head: Head, family: str) -> str:
     return f"{family}{_SEQUENCE}"
 
 
-def options_of(head: Head, dropout: str) -> dict[str, Any]:
+def options_of(head: Head) -> dict[str, Any]:
     """The options of `config.json` that say what a head is."""
     names = head.label_names.get("label", (_UNNAMED.format(0),))
     return {
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
         "problem_type": _ROW_PROBLEMS[isinstance(head, Classification)],
-        dropout: head.dropout_rate,
     }
-
-
-def weights_of(linear: str) -> list[Weight]:
-    """Where the parameters of a head are, whose linear layer has this name."""
-    return biased_linear("output_head/output", linear)
 
 
 def _labels(config: Config, source: str) -> tuple[str, ...]:

@@ -16,9 +16,9 @@ class RoBERTaFamily(BERTFamily):
     model_type = "roberta"
     models = (RoBERTa,)
     class_name = "Roberta"
-    classifier = None
+    classifier, classifier_pooler = "classifier.out_proj", "classifier.dense"
     encoder_prefix = "roberta."
-    head = r"lm_head\..*"
+    head = r"(lm_head|classifier)\..*"
     masked_head = ("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", "lm_head")
     options = (
         *(option for option in BERTFamily.options if option.theirs != _POSITIONS),

@@ -33,6 +33,9 @@ HEADS = {
     "albert_model": {"hidden_states", "pooled"},
     "bert_classification": {"head_logits"},
     "bert_regression": {"head_logits"},
+    "roberta_classification": {"head_logits"},
+    "distilbert_classification": {"head_logits"},
+    "albert_classification": {"head_logits"},
 }
 FEATURES = ("encoder_input_tokens", "encoder_token_types", "encoder_segment_ids")
 TOLERANCE = 1e-4
