@@ -118,6 +118,10 @@ class BERT(EncoderOnly):
           ModelError: an unknown activation, a rate outside of [0, 1), a next-sentence head
             without a pooler; and as every model.
         """
+        if self.head is not None:
+            # What pre-training alone needs.
+            self.use_masked_head = self.use_next_sentence_head = False
+            self.use_pooler = self.head.reads_row
         super().__post_init__()
         if self.activation not in ACTIVATIONS:
             raise self.refused("activation", f"it must be one of {', '.join(ACTIVATIONS)}")
@@ -156,6 +160,7 @@ class BERT(EncoderOnly):
             self.pooler = Linear(self.embed_dim, ("embed", "mlp"), init, True, self.dtype)
         if self.use_next_sentence_head:
             self.next_sentence_head = Linear(2, ("embed", None), init, True)
+        self.make_head(init)
 
     @property
     def position_offset(self) -> int:
@@ -191,11 +196,15 @@ class BERT(EncoderOnly):
         return self.embedding_norm(self.position_embedder(x_bse, positions_bs))
 
     def __call__(self, **features: Any) -> Array:
-        """Logits of the token at each place, float32 `[b, s, v]`; hidden states without that head.
+        """Logits of the token at each place, float32 `[b, s, v]`, or what the task's head gives.
+
+        Hidden states of a model without either.
 
         Raises:
           ModelError: a feature is missing.
         """
+        if self.head is not None:
+            return self.head_logits(**features)
         # All heads are called, so that `init` makes them and `forward_flops` counts them; a
         # compiled program leaves out what nobody reads.
         x_bse, _, _ = self._outputs(**features)
@@ -221,10 +230,15 @@ class BERT(EncoderOnly):
         return x_bse, *self._of_row(x_bse)
 
     @parts.part(parts.HEAD)
+    def pooled(self, x_bse: Array, enable_dropout: bool = False) -> Array:
+        """The first token's vector through a layer with tanh."""
+        return jnp.tanh(self.pooler(first_token(x_bse)))
+
+    @parts.part(parts.HEAD)
     def _of_row(self, x_bse: Array) -> tuple[Array | None, Array | None]:
         if not self.use_pooler:
             return None, None
-        pooled_be = jnp.tanh(self.pooler(first_token(x_bse)))
+        pooled_be = self.pooled(x_bse)
         if not self.use_next_sentence_head:
             return pooled_be, None
         return pooled_be, self.next_sentence_head(pooled_be.astype(jnp.float32))
@@ -278,6 +292,8 @@ class BERT(EncoderOnly):
     @property
     def loss_terms(self) -> Mapping[str, float]:
         """A term for each head, each counted once."""
+        if self.head is not None:
+            return super().loss_terms
         heads = {
             MASKED_LANGUAGE_MODEL: self.use_masked_head,
             self.pair_term: self.use_next_sentence_head,
@@ -286,7 +302,9 @@ class BERT(EncoderOnly):
 
     @nn.nowrap
     def loss_weights(self, batch: Batch) -> dict[str, Array]:
-        """How many hidden tokens there are, and how many pairs."""
+        """How many hidden tokens there are, and how many pairs; or what the task's head counts."""
+        if self.head is not None:
+            return super().loss_weights(batch)
         features = {MASKED_LANGUAGE_MODEL: "encoder_loss_weights", self.pair_term: "pair_weight"}
         return {name: batch[features[name]].astype(jnp.float32).sum() for name in self.loss_terms}
 
@@ -305,6 +323,8 @@ class BERT(EncoderOnly):
         Raises:
           ModelError: the model has no head.
         """
+        if self.head is not None:
+            return super().loss(params, batch, rng)
         if not self.loss_terms:
             raise ModelError(
                 f"{type(self).__name__} without use_masked_head and use_next_sentence_head has no "
@@ -330,7 +350,9 @@ class BERT(EncoderOnly):
         Returns:
           `tokens`, the likeliest at each place, int32 `[b, s]`; float32 `hidden_states`
           `[b, s, e]`, `pooled` `[b, e]`, and `next_sentence_probabilities` `[b, 2]`, of "is next"
-          and of "is not".
+          and of "is not"; with a `head`, its `predictions`.
         """
+        if self.head is not None:
+            return super().predict(params, batch)
         found: Any = self.apply({"params": params}, **batch, method="_predictions")
         return found

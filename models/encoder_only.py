@@ -7,30 +7,40 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from models import losses
+from models.heads import Head, HeadOutput
 from models.layers import intermediates
 from models.layers.attention.masks import Mask
 from models.layers.block import Context
 from models.layers.dropout import Dropout
+from models.layers.linear import Initializer
 from models.model import Array, Batch, Model, Params
 
 
 class EncoderOnly(Model, kw_only=True):
     """The base class of encoder families.
 
-    A family's `setup` makes `encoder` (a `Stack` or what is called like one); it writes `embed`
-    and the heads, which are its own.
+    A family's `setup` makes `encoder` (a `Stack` or what is called like one) and calls `make_head`;
+    it writes `embed`, `pooled`, and the heads of its pre-training, which are its own. With a `head`
+    of `models.heads` it is a model for a task of a user's, whose loss and predictions are this
+    class's, and what only pre-training needs is left out.
 
     Batches hold `encoder_input_tokens`, int32 `[b, s]`, and as a family needs them
     `encoder_token_types`, `encoder_positions` and `encoder_segment_ids`: tokens of different
     segments do not see each other, and segment 0 is padding. Without segments `pad_id` pads.
+
+    Attributes:
+      head: for fine-tuning, such as `heads.Classification`; None is the family's pre-training.
     """
 
     input_features: ClassVar[tuple[str, ...]] = ("encoder_input_tokens",)
 
+    head: Head | None = None
+
     @property
     def batch_format(self) -> str:
-        """Text in which tokens are hidden."""
-        return "masked_language_model"
+        """The head's; without one, text in which tokens are hidden."""
+        return "masked_language_model" if self.head is None else self.head.batch_format
 
     @property
     def pad_id(self) -> int:
@@ -53,6 +63,10 @@ class EncoderOnly(Model, kw_only=True):
         """The embeddings in the width of the stack, which narrower ones are projected to."""
         return x_bse
 
+    def pooled(self, x_bse: Array, enable_dropout: bool = False) -> Array:
+        """The vector that a row is classified by, `[b, e]`, of what leaves the stack."""
+        raise NotImplementedError
+
     @intermediates.within(intermediates.ENCODER)
     def hidden_states(
         self,
@@ -74,6 +88,96 @@ class EncoderOnly(Model, kw_only=True):
         draw = enable_dropout and self.dropout_rate
         x_bse = Dropout(self.dropout_rate)(x_bse, self.make_rng("dropout") if draw else None)
         return self.encoder(self.widened(x_bse), context)
+
+    # With a head.
+
+    def make_head(self, kernel_init: Initializer) -> None:
+        """Makes the head's layers, for `setup` to call; nothing without a head."""
+        if self.head is not None:
+            self.output_head = HeadOutput(self.head.outputs, kernel_init, self.head_dropout_rate)
+
+    @property
+    def head_dropout_rate(self) -> float:
+        """Of what the head reads: its own, or the model's."""
+        own = None if self.head is None else self.head.dropout_rate
+        return self.dropout_rate if own is None else own
+
+    def head_logits(self, *, enable_dropout: bool = False, **features: Any) -> Array:
+        """What the head gives, float32 `[b, outputs]`, or `[b, s, outputs]` for each token.
+
+        Raises:
+          ModelError: a feature is missing.
+        """
+        return self._with_head(enable_dropout=enable_dropout, **features)[0]
+
+    def _with_head(
+        self, *, enable_dropout: bool = False, **features: Any
+    ) -> tuple[Array, dict[str, Array]]:
+        """The head's logits, and the vectors that they are made of, by name."""
+        assert self.head is not None
+        self.check_features(features)
+        x_bse = self.hidden_states(**features, enable_dropout=enable_dropout)
+        vectors = {"hidden_states": x_bse}
+        if self.head.reads_row:
+            vectors["pooled"] = self.pooled(x_bse, enable_dropout)
+        read = vectors["pooled" if self.head.reads_row else "hidden_states"]
+        return self.output_head(read, enable_dropout), vectors
+
+    @property
+    def loss_terms(self) -> Mapping[str, float]:
+        """The head's one term."""
+        return {"loss": 1.0}
+
+    @property
+    def label_names(self) -> Mapping[str, tuple[str, ...]]:
+        """Of predictions that are numbers of classes, the classes' names."""
+        return {} if self.head is None else self.head.label_names
+
+    @nn.nowrap
+    def loss_weights(self, batch: Batch) -> dict[str, Array]:
+        """What the head counts: rows, or tokens."""
+        assert self.head is not None
+        return {"loss": self.head.weight(batch)}
+
+    @nn.nowrap
+    def loss(
+        self, params: Params, batch: Batch, rng: Array | None = None
+    ) -> tuple[dict[str, Array], losses.Metrics]:
+        """The head's loss summed over the batch, and its metrics; see `models.heads`.
+
+        Args:
+          params: as `init` makes them.
+          batch: of `batch_format`.
+          rng: for dropout, of which there is none without it.
+        """
+        assert self.head is not None
+        logits: Any = self.apply(
+            {"params": params},
+            **batch,
+            enable_dropout=rng is not None,
+            rngs={} if rng is None else {"dropout": rng},
+            method="head_logits",
+        )
+        loss, metrics = self.head.loss(logits, batch)
+        return {"loss": loss}, metrics
+
+    @nn.nowrap
+    def predict(self, params: Params, batch: Batch) -> dict[str, Array]:
+        """What the head says, without dropout, and the vectors that it reads.
+
+        Args:
+          params: as `init` makes them.
+          batch: as for `__call__`.
+
+        Returns:
+          The head's `predictions`, and float32 `hidden_states` `[b, s, e]` and, where the head
+          reads it, `pooled` `[b, e]`.
+        """
+        assert self.head is not None
+        found: Any = self.apply({"params": params}, **batch, method="_with_head")
+        logits, vectors = found
+        vectors = {name: x.astype(jnp.float32) for name, x in vectors.items()}
+        return vectors | self.head.predictions(logits)
 
     @nn.nowrap
     def attention_weights(self, params: Params, batch: Batch) -> dict[str, Array]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from models.bert import BERT
 from models.layers.attention.positions import check_length
+from models.layers.dropout import Dropout
 from models.model import Array
 
 
@@ -62,6 +63,12 @@ class RoBERTa(BERT):
             check_length(tokens_bs.shape[1], self.max_length)
             positions_bs = counted_positions(tokens_bs, self.pad_id)
         return super().embed(tokens_bs, token_types_bs, positions_bs)
+
+    def pooled(self, x_bse: Array, enable_dropout: bool = False) -> Array:
+        """As BERT, with dropout before the layer too; the released code has it in the head."""
+        rate = self.head_dropout_rate
+        key = self.make_rng("dropout") if enable_dropout and rate else None
+        return super().pooled(Dropout(rate)(x_bse, key))
 
 
 def counted_positions(tokens_bs: jax.Array, pad_id: int) -> jax.Array:

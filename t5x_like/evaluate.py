@@ -1,4 +1,4 @@
-"""Evaluation: the loss on a split, and a task's metrics on what the model generates.
+"""Evaluation: the loss on a split, and a task's metrics on what the model generates or predicts.
 
 For each checkpoint and each task: `MODEL_DIR/eval/TASK/STEP.jsonl`, one line an example with
 `inputs`, `targets`, `predictions` and `scores`, and one record in `MODEL_DIR/metrics.jsonl`. A
@@ -20,6 +20,7 @@ from t5x_like.decoding import Greedy, Strategy
 from t5x_like.errors import UserError
 from t5x_like.evaluation.generation import Prediction
 from t5x_like.evaluation.loss import ROWS, SPLIT_ROWS, of_rows
+from t5x_like.evaluation.prediction import LabelPrediction
 from t5x_like.evaluation.task import TaskResult, Values, evaluate_params
 from t5x_like.host import command, compilation_cache, files
 from t5x_like.partitioning import Partitioner
@@ -65,7 +66,8 @@ def evaluate(
         batch size; None for all.
       max_batches: the same in batches of 32 rows, whatever the batch size; `max_rows` counts
         where both are given.
-      generate_predictions: whether to generate, for tasks that have metrics.
+      generate_predictions: whether to generate text, or to read labels off the model's head, for
+        tasks that have metrics.
       seed: for strategies that draw.
       output_dir: where `eval/` and `metrics.jsonl` are written; None for `model_dir`.
       tensorboard: whether to write an event file as well.
@@ -183,7 +185,9 @@ def _write_record(directory: epath.Path, record: Mapping[str, Any]) -> None:
     metrics.close()
 
 
-def write_predictions(path: epath.Path, predictions: Sequence[Prediction]) -> None:
+def write_predictions(
+    path: epath.Path, predictions: Sequence[Prediction | LabelPrediction]
+) -> None:
     """Writes predictions as JSON lines, all or none; the directory is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(dataclasses.asdict(each), ensure_ascii=False) for each in predictions)

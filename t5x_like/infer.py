@@ -1,17 +1,19 @@
-"""Inference: prompts from a file or standard input, JSON lines out, resumed where it stopped."""
+"""Inference: prompts from a file or standard input, JSON lines out, resumed where it stopped.
+
+A model that writes text answers with text, one with a head that labels with a label or a number.
+"""
 
 import functools
 import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 
 from t5x_like import checkpoints
-from t5x_like.decoding import Greedy, Strategy, TextCodec, generate_text, prepare, prompts_of
-from t5x_like.decoding.generate import room_after, too_long
+from t5x_like.decoding import Greedy, Strategy
 from t5x_like.decoding.prompt_files import (
     STANDARD,
     AnswerFile,
@@ -22,17 +24,24 @@ from t5x_like.decoding.prompt_files import (
 )
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
+from t5x_like.evaluation.answering import (
+    PREDICTIONS,
+    PROBABILITIES,
+    SCORES,
+    Answerer,
+    GeneratedText,
+    Labels,
+)
+from t5x_like.evaluation.prediction import measured_of
 from t5x_like.host import command, compilation_cache
 from t5x_like.host.disk_space import DiskFull
 from t5x_like.host.progress import ProgressBar
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Decodes, InputsForm, Mixture, Task
+from t5x_like.protocols import Decodes, InputsForm, Mixture, Model, Task
 
-PREDICTIONS = "predictions"
-SCORES = "scores"
 BATCH_FORMAT = "batch_format"
 STEP = "checkpoint_step"
-_ADDED = (PREDICTIONS, SCORES, BATCH_FORMAT, STEP)
+_ADDED = (PREDICTIONS, SCORES, PROBABILITIES, BATCH_FORMAT, STEP)
 # Batches decoded together: enough that prompts of like length meet, few enough that what is
 # lost with a killed process is little.
 BATCHES_AT_A_TIME = 8
@@ -40,7 +49,7 @@ BATCHES_AT_A_TIME = 8
 
 def infer(
     *,
-    model: Decodes,
+    model: Model,
     model_dir: str,
     task: Task | Mixture,
     task_feature_lengths: dict[str, int],
@@ -55,10 +64,12 @@ def infer(
     batch_size: int = 8,
     seed: int = 0,
 ) -> int:
-    """Generates for every prompt of a file, in order.
+    """Answers every prompt of a file, in order: with generated text, or with a label or number.
 
     Each line of the output is the prompt's own JSON object (of a text line,
-    `{"inputs": line}`) with `predictions`, `scores`, `batch_format` and `checkpoint_step` added.
+    `{"inputs": line}`) with `predictions`, `scores`, `batch_format` and `checkpoint_step` added,
+    and where labels are predicted `probabilities`, by label. The texts of a pair have a tab between
+    them, or are the columns of a JSON line.
     If the output exists, the prompts that its whole lines answer are not done again, and a last
     line that was cut is redone; what is drawn at random does not depend on where a run was
     interrupted. Of several processes the first alone reads and writes files, and tells the others
@@ -91,19 +102,28 @@ def infer(
     for name, value in (("MAX_NEW_TOKENS", max_new_tokens), ("infer.batch_size", batch_size)):
         if value is not None and value < 1:
             raise UserError(f"{name} is {value}: it must be at least 1.")
-    if max_new_tokens is None:
-        max_new_tokens = task_feature_lengths["targets"]
     if input_format is None:
         is_json = input_path.endswith((".jsonl", ".json"))
         input_format = "jsonl" if is_json else "text"
     if input_format not in ("text", "jsonl"):
         raise UserError(f"input_format is {input_format!r}: give 'text' or 'jsonl'.")
-    prompts_of(model)  # refuses a model that writes no text
-    codec = TextCodec.for_task(task, model, task_feature_lengths)
     prompts = PromptFile(input_path, input_format, field, _form(task))
     answers = AnswerFile(output_path)
-    check = _Check(prompts, codec, model)
-    total, done = _of_first(lambda: _begun(prompts, answers, check))
+    answerer: Answerer
+    if measured_of(model) is not None:
+        answerer = Labels(model, task, task_feature_lengths, prompts, batch_size)
+    else:
+        answerer = GeneratedText(
+            cast(Decodes, model),
+            task,
+            task_feature_lengths,
+            prompts,
+            strategy=strategy,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            seed=seed,
+        )
+    total, done = _of_first(lambda: _begun(prompts, answers, answerer))
     compilation_cache.enable()
     partitioner = partitioner or Partitioner()
     params, step = checkpoints.load_params(model_dir, model, partitioner, step)
@@ -129,43 +149,25 @@ def infer(
         taken = list(itertools.islice(left, at_a_time))
         if total is None:
             for prompt in taken:
-                check(prompt)
+                answerer.check(prompt)
         return [(prompt.record, prompt.text) for prompt in taken]
 
     first = done
     with bar, partitioner.activate():
-        decoding_params = prepare(model, params)
+        answerer.prepare(params)
         try:
             while records := _of_first(chunk):
-                found = generate_text(
-                    model,
-                    params,
-                    codec,
-                    [text for _, text in records],
-                    max_new_tokens=max_new_tokens,
-                    strategy=strategy,
-                    batch_size=batch_size,
-                    seed=seed,
-                    first_row=first,
-                    decoding_params=decoding_params,
-                    progress=bar.add,
-                )
+                found = answerer([text for _, text in records], first, bar.add)
                 lines = [
-                    {
-                        **record,
-                        PREDICTIONS: one.text,
-                        SCORES: one.score,
-                        BATCH_FORMAT: model.batch_format,
-                        STEP: step,
-                    }
-                    for (record, _), one in zip(records, found, strict=True)
+                    {**record, **answer, BATCH_FORMAT: model.batch_format, STEP: step}
+                    for (record, _), answer in zip(records, found, strict=True)
                 ]
                 _of_first(functools.partial(answers.append, lines))
                 first += len(lines)
         finally:
             answers.close()
     if primary and total is None:
-        check.say()
+        answerer.say()
     return first - done
 
 
@@ -217,54 +219,7 @@ def _form(task: Task | Mixture) -> InputsForm | None:
     return getattr(task.tasks[0][0], "inputs_form", None)
 
 
-class _Check:
-    """Looks at every prompt before it is answered, and says at the end what was noticed.
-
-    Called with a prompt; raises a `UserError` that names the line of one too long for the model.
-    """
-
-    def __init__(self, prompts: PromptFile, codec: TextCodec, model: Decodes) -> None:
-        self._prompts, self._codec, self._model = prompts, codec, model
-        self._begin = prompts.form.inputs_begin.strip() if prompts.form else ""
-        self._seen = self._begun = self._cut = 0
-        self._first_cut = ""
-
-    def __call__(self, prompt: Prompt) -> None:
-        """Looks at one."""
-        codec, where = self._codec, f"{self._prompts.name}, line {prompt.line}"
-        length = codec.prompt_length(prompt.text)
-        if codec.input_length is not None and length > codec.input_length:
-            self._first_cut = self._first_cut or f"line {prompt.line} with {length:,} tokens"
-            self._cut += 1
-            length = codec.input_length
-        room = room_after(self._model, length, codec.start_id)
-        if room < 1:
-            raise UserError(f"{where}: {too_long(self._model, room)}")
-        self._seen += 1
-        self._begun += prompt.text.lstrip().startswith(self._begin)
-
-    def say(self) -> None:
-        """Warns of prompts that are cut, and of prompts that are not written as in training."""
-        if self._cut:
-            _warn(
-                f"{self._cut:,} of {self._seen:,} prompts lose their end: they are longer than the "
-                f"{self._codec.input_length:,} tokens of TASK_FEATURE_LENGTHS['inputs'], the first "
-                f"of them {self._first_cut}."
-            )
-        form = self._prompts.form
-        if form is not None and self._seen and not self._begun:
-            columns = ", ".join(form.input_columns)
-            _warn(
-                f"no prompt begins with '{self._begin}', as the task's inputs do: write them so, "
-                f"or give JSON lines with the columns {columns}, of which the task makes them."
-            )
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr, flush=True)
-
-
-def _begun(prompts: PromptFile, answers: AnswerFile, check: _Check) -> tuple[int | None, int]:
+def _begun(prompts: PromptFile, answers: AnswerFile, answerer: Answerer) -> tuple[int | None, int]:
     """How many prompts there are, unknown of standard input, and how many have an answer.
 
     Raises:
@@ -274,12 +229,12 @@ def _begun(prompts: PromptFile, answers: AnswerFile, check: _Check) -> tuple[int
     if prompts.path != STANDARD:
         total = 0
         for prompt in prompts:
-            check(prompt)
+            answerer.check(prompt)
             total += 1
     done = answers.written()
     if total is not None:
         _check_count(total, prompts, answers, done)
-        check.say()
+        answerer.say()
     return total, done
 
 

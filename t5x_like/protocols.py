@@ -129,7 +129,10 @@ class Decodes(Model, Protocol):
 
 @runtime_checkable
 class Predicts(Model, Protocol):
-    """A model with a head: for rows, tokens, spans or choices."""
+    """A model with a head: for rows, tokens, spans or choices.
+
+    Outputs that are numbers of classes may have names: `label_names`, output to names of 0, 1, …
+    """
 
     def predict(self, params: Params, batch: Batch) -> Mapping[str, Array]:
         """Named outputs, each with the batch as its first axis."""
@@ -230,6 +233,11 @@ def frozen_models(model: Model) -> Mapping[str, Model]:
     return model.frozen_models if isinstance(model, UsesFrozen) else {}
 
 
+def label_names(model: Model) -> Mapping[str, tuple[str, ...]]:
+    """The names of classes that a model predicts, by output; mostly none."""
+    return getattr(model, "label_names", {})
+
+
 def carries(model: Model) -> bool:
     """Whether a model hands a state from one batch to the next."""
     return isinstance(model, Carries) and model.carries
@@ -262,6 +270,9 @@ class Objective(Protocol):
     and finds `other_NAME` for each feature that it reads. One whose `targets` are the whole text,
     token by token, has `targets_are_text = True`: their loss can be told per byte. What it writes
     beyond a task's output features (weights, types, labels) goes to the batch format as it is.
+    One whose result depends on how long rows may be has `of_length(task_feature_lengths)`, which
+    gives the objective for these. One that labels texts has `texts`, the features that it reads
+    of these, and needs nothing else to make a row.
     """
 
     reads: tuple[str, ...]

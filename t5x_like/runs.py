@@ -9,23 +9,28 @@ run.attention(["That is good."])
 """
 
 import functools
+import typing
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
 from t5x_like import anomalies, checkpoints, config, interpretability
 from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strategy
 from t5x_like.decoding.scoring import Score, score_text
+from t5x_like.decoding.text import checked_texts
 from t5x_like.errors import UserError
+from t5x_like.evaluation.prediction import Text, TextReader, predict_batch
 from t5x_like.host import files
 from t5x_like.interpretability.reading import as_text, read
-from t5x_like.protocols import Decodes, Mixture, Model, Params, Predicts, Task
+from t5x_like.protocols import Decodes, Mixture, Model, Params, Task, label_names
 from t5x_like.training import metrics_log
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Pooling = Literal["mean", "first", "pooled"]
 
 
 def load_run(model_dir: str, step: int | None = None) -> "Run":
@@ -243,30 +248,68 @@ class Run:
                 stacklevel=3,
             )
 
-    def predict(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    def predict(self, texts: Sequence[Text]) -> dict[str, np.ndarray]:
         """What the model's heads give for each text, by name, the texts first.
 
         `lengths`, int32 `[texts]`, says how many tokens each text has: outputs for each token are
-        padded to the longest, and what stands beyond a text's length means nothing.
+        padded to the longest, and what stands beyond a text's length means nothing. Numbers of
+        classes come as the classes' names.
 
         Args:
-          texts: read as one batch, padded on the right; the task's special tokens are not added.
+          texts: of a task with labels read as its rows are, special tokens included, a pair as two
+            texts or one with a tab between them; of any other as they are, without special tokens.
 
         Raises:
           UserError: the model has no head that predicts.
         """
-        if not isinstance(self.model, Predicts):
-            raise UserError(
-                f"{type(self.model).__name__} has no head that predicts: generate or score text."
-            )
-        rows, batch = read(self.model, self.codec, texts, None)
-        (sources,) = rows.values()
-        return {
-            "lengths": np.array([len(ids) for ids in sources], np.int32),
-        } | {
-            name: np.asarray(value)
-            for name, value in self.model.predict(self.params, batch).items()
-        }
+        found = self._outputs(texts, None)
+        for name, labels in label_names(self.model).items():
+            found[name] = np.array(labels)[found[name]]
+        return found
+
+    def embed(self, texts: Sequence[Text], pooling: Pooling = "mean") -> np.ndarray:
+        """A vector for each text, float32 `[texts, e]`, of an encoder's last hidden states.
+
+        Args:
+          texts: as for `predict`.
+          pooling: "mean" of the tokens, "first" token's, or "pooled", what the model makes of a row
+            to classify it.
+
+        Raises:
+          UserError: the model is no encoder, or has no such vector.
+        """
+        if pooling not in typing.get_args(Pooling):
+            raise UserError(f"pooling is {pooling!r}: give 'mean', 'first' or 'pooled'.")
+        name = "pooled" if pooling == "pooled" else "hidden_states"
+        found = self._outputs(texts, (name,))
+        if name not in found:
+            raise UserError(f"{type(self.model).__name__} gives no {name.replace('_', ' ')}.")
+        x = found[name]
+        if pooling == "pooled":
+            return x
+        if pooling == "first":
+            return x[:, 0]
+        real = np.arange(x.shape[1]) < found["lengths"][:, None]
+        mean = (x * real[..., None]).sum(axis=1) / found["lengths"][:, None]
+        return mean.astype(np.float32)
+
+    def _outputs(
+        self, texts: Sequence[Text], names: tuple[str, ...] | None
+    ) -> dict[str, np.ndarray]:
+        """Outputs of the model by name, and `lengths`; all texts in one batch."""
+        reader = TextReader.for_task(self.task, self.model, self.task_feature_lengths)
+        texts = checked_texts(texts, "texts")
+        if reader is None:
+            rows, batch = read(self.model, self.codec, cast(Sequence[str], texts), None)
+            (sources,) = rows.values()
+            lengths = np.array([len(ids) for ids in sources], np.int32)
+        else:
+            if not texts:
+                raise UserError("no text was given: give at least one.")
+            batch = reader.batch(texts)
+            lengths = (batch["encoder_segment_ids"] != 0).sum(axis=1).astype(np.int32)
+        found = predict_batch(self.model, self.params, batch, names)
+        return {"lengths": lengths} | found
 
     def attention(
         self, texts: Sequence[str], targets: Sequence[str] | None = None

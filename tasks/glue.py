@@ -1,13 +1,15 @@
-"""GLUE as text to text, written as T5 writes it (Raffel et al. 2020, section 2.4, appendix D).
+"""GLUE, as text to text and with labels for a head.
 
-The name of the task comes first, then the columns in the order of T5's code.
+As text to text it is written as T5 writes it (Raffel et al. 2020, section 2.4, appendix D): the
+name of the task first, then the columns in the order of T5's code. For a head, a row is one text
+or a pair, in the order of GLUE's files, and STS-B's number is as it is.
 """
 
 import dataclasses
 
 from tasks import metrics, postprocessors
 from tasks.forms import Form, Similarity, Template
-from tasks.registry import add_mixture, add_task, text_to_text
+from tasks.registry import add_mixture, add_task, labelled, text_to_text
 from tasks.sources import Tfds
 from tasks.task import Metric
 
@@ -23,12 +25,14 @@ class Classification:
       labels: the texts of the labels 0, 1, …
       metric_fns: the metrics that GLUE reports.
       examples: size of the training split, the rate of the task in the mixture.
+      pair: the same columns in the order of a pair for a head; empty takes `sentences`.
     """
 
     sentences: tuple[str, ...]
     labels: tuple[str, ...]
     metric_fns: tuple[Metric, ...]
     examples: int
+    pair: tuple[str, ...] = ()
 
     def form(self, name: str) -> Form:
         """The template of the inputs, `NAME COLUMN: … COLUMN: …`, and of the label's text."""
@@ -59,33 +63,53 @@ TASKS = {
         ("entailment", "neutral", "contradiction"),
         (metrics.accuracy,),
         392_702,
+        ("premise", "hypothesis"),
     ),
     "qnli": Classification(("question", "sentence"), _ENTAILMENT, (metrics.accuracy,), 104_743),
     "rte": Classification(("sentence1", "sentence2"), _ENTAILMENT, (metrics.accuracy,), 2_490),
     "wnli": Classification(("sentence1", "sentence2"), _ENTAILMENT[::-1], (metrics.accuracy,), 635),
 }
 _STSB_EXAMPLES = 5_749
+_STSB_METRICS = (metrics.pearson_corrcoef, metrics.spearman_corrcoef)
+# No labels: its rows have numbers.
+_STSB = Classification(("sentence1", "sentence2"), (), _STSB_METRICS, _STSB_EXAMPLES)
+_MATCHED = {"train": "train", "validation": "validation_matched", "test": "test_matched"}
+_MISMATCHED = {"validation": "validation", "test": "test"}
 
 
 def declare() -> None:
-    """Registers `glue_*`, and the mixture `glue` of all but WNLI, in proportion to their sizes."""
+    """Registers `glue_*`, and the mixture `glue` of all but WNLI, in proportion to their sizes.
+
+    `glue_*_labels` are the same for a head.
+    """
     for name, task in TASKS.items():
-        splits = None
-        if name == "mnli":
-            splits = {"train": "train", "validation": "validation_matched", "test": "test_matched"}
+        splits = _MATCHED if name == "mnli" else None
         _add(name, task.form(name), task.metric_fns, task.labels, splits)
-    _add("stsb", Similarity(), (metrics.pearson_corrcoef, metrics.spearman_corrcoef))
-    _add(
-        "mnli_mismatched",
-        TASKS["mnli"].form("mnli"),
-        TASKS["mnli"].metric_fns,
-        TASKS["mnli"].labels,
-        {"validation": "validation", "test": "test"},
-    )
+        _add_labelled(name, task, splits)
+    _add("stsb", Similarity(), _STSB_METRICS)
+    _add_labelled("stsb", _STSB, None)
+    mnli = TASKS["mnli"]
+    _add("mnli_mismatched", mnli.form("mnli"), mnli.metric_fns, mnli.labels, _MISMATCHED)
+    _add_labelled("mnli_mismatched", mnli, _MISMATCHED)
     rates = {f"glue_{name}": float(task.examples) for name, task in TASKS.items()}
     # T5 leaves WNLI out of training: its validation set contradicts its training set.
     del rates["glue_wnli"]
     add_mixture("glue", {**rates, "glue_stsb": float(_STSB_EXAMPLES)})
+
+
+def _add_labelled(name: str, task: Classification, splits: dict[str, str] | None) -> None:
+    texts = task.pair or task.sentences
+    add_task(
+        labelled(
+            f"glue_{name}_labels",
+            Tfds(f"glue/{name}:2.0.0", columns=(*texts, "label"), split_names=splits),
+            texts,
+            labels=[str(i) for i in range(len(task.labels))] or None,
+            label_names=task.labels,
+            unlabelled="-1",  # of test sets
+            metrics=task.metric_fns,
+        )
+    )
 
 
 def _add(

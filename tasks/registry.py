@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar
 
 from tasks.errors import TaskError
-from tasks.forms import Form, PlainText
-from tasks.objectives import Objective
+from tasks.forms import Form, Labelled, PlainText
+from tasks.objectives import LabelledSegments, Objective
 from tasks.postprocessors import TEXT, Postprocessor
 from tasks.sources import Source, Tfds
 from tasks.task import BaseTask, Feature, Metric, Mixture, Task
@@ -84,6 +84,51 @@ def text_to_text(
         form=form,
         output_features=_features(form.features, vocabulary),
         postprocessor=postprocessor,
+        metric_fns=tuple(metrics),
+        cache_name=cache_name,
+        special_tokens=special_tokens,
+    )
+
+
+def labelled(
+    name: str,
+    source: Source,
+    texts: Sequence[str],
+    *,
+    label: str = "label",
+    labels: Sequence[str] | None = None,
+    label_names: Sequence[str] = (),
+    unlabelled: str | None = None,
+    separators: int = 1,
+    vocabulary: Vocabulary | None = None,
+    metrics: Sequence[Metric] = (),
+    cache_name: str = "",
+    special_tokens: Literal["text", "ids"] | None = None,
+) -> Task:
+    """A task whose rows, a text or a pair of texts each, have a label or a number.
+
+    Args:
+      name: of the task.
+      source: has the columns that are named.
+      texts: one column, or the two of a pair.
+      label: column of the label.
+      labels: what it may be, as the file has it; None for numbers.
+      label_names: how the classes are called, in the order of `labels`; empty takes these.
+      unlabelled: what the column holds where a row has no label.
+      separators: how many [SEP] stand between two texts, see `objectives.LabelledSegments`.
+      vocabulary: None takes bytes.
+      metrics: functions of the labels' numbers, such as `metrics.accuracy`, or of the numbers.
+      cache_name: "" takes the name.
+      special_tokens: of the text, where it spells them out; see `Task`.
+    """
+    form = Labelled(texts, label, labels, label_names, unlabelled)
+    objective = LabelledSegments(len(texts) == 2, separators, numbers=labels is None)
+    return Task(
+        name=name,
+        source=source,
+        form=form,
+        output_features=_features(objective.output_features, vocabulary, add_eos=False),
+        learned=objective,
         metric_fns=tuple(metrics),
         cache_name=cache_name,
         special_tokens=special_tokens,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from tasks.errors import TaskError
-from tasks.forms import Form, WritesInputs
+from tasks.forms import Form, Labelled, WritesInputs
 from tasks.objectives import BoundObjective, Objective, VocabularySpecs
 from tasks.postprocessors import TEXT, Postprocessor
 from tasks.sources import Source
@@ -174,6 +174,21 @@ class Task(BaseTask):
         return self.form.features
 
     @property
+    def cached_vocabularies(self) -> Mapping[str, Vocabulary]:
+        """The vocabulary of each of them.
+
+        One that the objective makes a part of an output feature has the first one's.
+        """
+        features = self.output_features
+        first = next(iter(features.values()))
+        return {name: features.get(name, first).vocabulary for name in self.cached_features}
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Of the classes 0, 1, … that its labels are; nothing where they are none."""
+        return tuple(getattr(self.form, "label_names", ()))
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """The source's splits."""
         return tuple(self.source.splits)
@@ -192,8 +207,9 @@ class Task(BaseTask):
 
     @property
     def inputs_form(self) -> WritesInputs | None:
-        """How inputs are written of columns, where the text is inputs and targets as it is."""
-        known = self.learned is None and isinstance(self.form, WritesInputs)
+        """How inputs are written of columns, where they are the text as it is, or are labelled."""
+        as_it_is = self.learned is None or isinstance(self.form, Labelled)
+        known = as_it_is and isinstance(self.form, WritesInputs)
         return self.form if known else None  # type: ignore[return-value]
 
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
@@ -216,14 +232,14 @@ class Task(BaseTask):
             "vocabularies": {
                 name: {
                     key: value
-                    for key, value in self.output_features[name].vocabulary.spec().items()
+                    for key, value in vocabulary.spec().items()
                     if key not in _NOT_IN_FINGERPRINT
                 }
-                for name in self.cached_features
+                for name, vocabulary in self.cached_vocabularies.items()
             },
         }
-        vocabularies = [self.output_features[name].vocabulary for name in self.cached_features]
-        spells = any(getattr(one, "special_tokens", None) for one in vocabularies)
+        cached = self.cached_vocabularies.values()
+        spells = any(getattr(one, "special_tokens", None) for one in cached)
         if spells and self.spelled_special_tokens == "text":
             decisive["special_tokens"] = "text"
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
@@ -257,7 +273,10 @@ class Task(BaseTask):
                 name: seqio.Feature(feature.vocabulary.seqio(), add_eos=feature.add_eos)
                 for name, feature in self.output_features.items()
             },
-            vocabularies={name: f.vocabulary for name, f in self.output_features.items()},
+            vocabularies={
+                **{name: f.vocabulary for name, f in self.output_features.items()},
+                **self.cached_vocabularies,
+            },
             special_tokens=self.spelled_special_tokens,
             objective=self.learned,
             postprocess=self.postprocess,

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from models.bert import BERT
-from models.hf.family import Config, Family, Option, activation, unsupported
+from models.hf import heads
+from models.hf.family import CONFIG, Config, Family, Option, activation, unsupported
 from models.hf.mapping import Table, Weight, biased_linear, layer_norm
 from models.hf.tensor_files import TensorFiles
 
@@ -29,6 +30,10 @@ class BERTFamily(Family):
       masked_head: names of its transform, norm, output, and of what has its bias.
       pair_head: name of its linear layer.
       pooler: name of its linear layer.
+      classifier: name of the linear layer of a head for rows.
+      classifier_pooler: name of what such a head reads; None is the pooler.
+      classifier_dropout: the option that is the rate of that head.
+      classifier_rate: the rate where there is no such option; None is that of the hidden states.
       activation_option: the option that names the activation.
       default_activation: what stands where the option is absent.
     """
@@ -37,7 +42,7 @@ class BERTFamily(Family):
     models: ClassVar[tuple[type[BERT], ...]] = (BERT,)
     class_name: ClassVar[str] = "Bert"
     encoder_prefix: ClassVar[str] = "bert."
-    head = r"cls\..*"
+    head = r"(cls|classifier)\..*"
     tables: ClassVar[Mapping[str, str]] = {
         "token_embedder": "word_embeddings",
         "token_type_embedder": "token_type_embeddings",
@@ -65,6 +70,10 @@ class BERTFamily(Family):
     )
     pair_head: ClassVar[str] = "cls.seq_relationship"
     pooler: ClassVar[str] = "pooler.dense"
+    classifier: ClassVar[str] = "classifier"
+    classifier_pooler: ClassVar[str | None] = None
+    classifier_dropout: ClassVar[str] = "classifier_dropout"
+    classifier_rate: ClassVar[float | None] = None
     activation_option: ClassVar[str] = "hidden_act"
     default_activation: ClassVar[str] = "gelu"
     options: ClassVar[tuple[Option, ...]] = (
@@ -92,7 +101,7 @@ class BERTFamily(Family):
     # The numbers of the positions, which older files keep, and what TinyBERT's states passed to be
     # compared with its teacher's.
     ignored = r"(\w+\.)?(embeddings\.position_ids|fit_denses?\..*)"
-    own_fields = frozenset({"use_masked_head", "use_pooler", "use_next_sentence_head"})
+    own_fields = frozenset({"head", "use_masked_head", "use_pooler", "use_next_sentence_head"})
 
     @property
     def derived_options(self) -> tuple[str, ...]:  # type: ignore[override]  # by the type's name
@@ -101,6 +110,8 @@ class BERTFamily(Family):
 
     def architecture_of(self, model: BERT) -> str:
         """The class with the same heads, `BertForNextSentencePrediction` for a pair's alone."""
+        if model.head is not None:
+            return heads.architecture_of(model.head, self.class_name)
         head = "ForMaskedLM" if model.use_masked_head else "Model"
         if model.use_next_sentence_head:
             head = "ForPreTraining" if model.use_masked_head else "ForNextSentencePrediction"
@@ -127,18 +138,31 @@ class BERTFamily(Family):
         """Options that are not one field each."""
         names = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
         (rate,) = (o.theirs for o in self.options if o.ours == "attention_dropout_rate")
+        of_head: dict[str, Any] = {}
+        if model.head is not None:
+            of_head = heads.options_of(model.head)
+            own = model.head.dropout_rate
+            # Where no option is not the model's rate, the rate must be said.
+            if own is None and self.classifier_rate is not None:
+                own = model.dropout_rate
+            of_head[self.classifier_dropout] = own
         return {
+            **of_head,
             self.activation_option: names[model.activation],
             rate: self.explicit(model)["attention_dropout_rate"],
         }
 
     def with_heads(self, model: BERT, config: Config, tensors: TensorFiles) -> BERT:
         """The model with the heads whose tensors are there, or that the class must have."""
+        rate = config.get(self.classifier_dropout, self.classifier_rate)
+        head = heads.head_of(config, rate, CONFIG)
+        if head is not None:
+            return model.clone(head=head)
         classes = set(config.get("architectures") or ())
 
-        def there(tensor: str, *heads: str) -> bool:
+        def there(tensor: str, *having_it: str) -> bool:
             names = {f"{tensor}.weight", f"{self.encoder_prefix}{tensor}.weight"}
-            having = {f"{self.class_name}For{head}" for head in heads}
+            having = {f"{self.class_name}For{name}" for name in having_it}
             return bool(names & set(tensors) or classes & having)
 
         pairs = there(self.pair_head, "PreTraining", "NextSentencePrediction")
@@ -151,7 +175,7 @@ class BERTFamily(Family):
     def prefix_of(self, model: BERT) -> str:
         """None where there is no head: `BertModel` is what has the prefix elsewhere."""
         headed = model.use_masked_head or model.use_next_sentence_head
-        return self.encoder_prefix if headed else ""
+        return self.encoder_prefix if headed or model.head is not None else ""
 
     def prepare(self, model: BERT, tensors: TensorFiles, source: str) -> None:
         """Norms' older names, and the prefix of a part of a larger model, are brought in line."""
@@ -189,7 +213,8 @@ class BERTFamily(Family):
         for name, theirs in self.layer_norms.items():
             table += layer_norm(f"{ours}/{name}", f"{layer}.{theirs}")
         if model.use_pooler:
-            table += biased_linear("pooler", f"{prefix}{self.pooler}")
+            own = self.classifier_pooler if model.head is not None else None
+            table += biased_linear("pooler", own or f"{prefix}{self.pooler}")
         if model.use_masked_head:
             transform, norm, _, biased = self.masked_head
             table += [
@@ -199,4 +224,6 @@ class BERTFamily(Family):
             ]
         if model.use_next_sentence_head:
             table += biased_linear("next_sentence_head", self.pair_head)
+        if model.head is not None:
+            table += biased_linear("output_head/output", self.classifier)
         return table

@@ -1,7 +1,8 @@
-"""DistilBERT in Hugging Face's form, `model_type` "distilbert", with the masked head or without."""
+"""DistilBERT in Hugging Face's form, `model_type` "distilbert", with a head or none."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from models.bert import BERT
 from models.distilbert import DistilBERT
 from models.hf.bert import BERTFamily
 from models.hf.family import Option
@@ -13,8 +14,10 @@ class DistilBERTFamily(BERTFamily):
     model_type = "distilbert"
     models = (DistilBERT,)
     class_name = "DistilBert"
+    classifier_pooler = "pre_classifier"
+    classifier_dropout, classifier_rate = "seq_classif_dropout", 0.2
     encoder_prefix = "distilbert."
-    head = r"vocab_\w+\..*"
+    head = r"(vocab_\w+|pre_classifier|classifier)\..*"
     tables: ClassVar = {
         "token_embedder": "word_embeddings",
         "position_embedder": "position_embeddings",
@@ -53,4 +56,9 @@ class DistilBERTFamily(BERTFamily):
     # Initial values of the positions, older files' name of the tie, and dropout of heads that are
     # not here.
     neutral = r"sinusoidal_pos_embds|tie_weights_|(qa|seq_classif)_dropout"
-    own_fields = frozenset({"use_masked_head"})
+    own_fields = frozenset({"head", "use_masked_head"})
+
+    def explicit(self, model: BERT) -> dict[str, Any]:
+        """As BERT; a pooler is what the head for rows has."""
+        own = {} if model.head is None else {"use_pooler": False}
+        return super().explicit(model) | own

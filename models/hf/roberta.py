@@ -16,15 +16,16 @@ class RoBERTaFamily(BERTFamily):
     model_type = "roberta"
     models = (RoBERTa,)
     class_name = "Roberta"
+    classifier, classifier_pooler = "classifier.out_proj", "classifier.dense"
     encoder_prefix = "roberta."
-    head = r"lm_head\..*"
+    head = r"(lm_head|classifier)\..*"
     masked_head = ("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", "lm_head")
     options = (
         *(option for option in BERTFamily.options if option.theirs != _POSITIONS),
         Option(_PAD, "pad_id", 1),
     )
     tokens: ClassVar = {"bos_token_id": 0, "eos_token_id": 2}
-    own_fields = frozenset({"use_masked_head", "use_pooler"})
+    own_fields = frozenset({"head", "use_masked_head", "use_pooler"})
 
     @property
     def derived_options(self) -> tuple[str, ...]:  # type: ignore[override]  # see BERT's

@@ -21,7 +21,7 @@ from t5x_like.errors import UserError, on_one_line
 from t5x_like.host import files as storage
 from t5x_like.host import memory
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Model, Params, Vocabulary
+from t5x_like.protocols import Model, Params, Vocabulary, label_names
 
 Report = dict[str, Any]
 Load = Callable[[Path], tuple[Model, Params]]
@@ -41,8 +41,14 @@ _NAMES = {".json": "tokenizer.json", ".txt": "vocab.txt"}
 SOURCE_FILES = ("config.json", "generation_config.json")
 
 # Lengths of an imported model's features, where its own positions allow as many.
-_LENGTHS = {"inputs": 512, "targets": 128}
 _TEXT_LENGTH = 512
+_LENGTHS = {
+    "inputs and targets": {"targets": 128},
+    "text": {},
+    "hidden tokens": {},
+    "labels": {"inputs": 128},
+    "numbers": {"inputs": 128},
+}
 
 # The data of an imported run, for `eval` and training: files of the working directory unless the
 # command line names others.
@@ -61,6 +67,19 @@ include 'tasks/causal_lm.gin'
     "hidden tokens": """
 include 'tasks/jsonl.gin'
 include 'tasks/objectives/masked_lm.gin'
+""",
+    "labels": """
+include 'tasks/classification_jsonl.gin'
+
+COLUMNS = ['text', 'label']
+TEXTS = ['text']
+LABELS = {labels}
+""",
+    "numbers": """
+include 'tasks/regression_jsonl.gin'
+
+COLUMNS = ['text', 'label']
+TEXTS = ['text']
 """,
 }
 _FILES = """
@@ -232,7 +251,7 @@ def _file_of(vocabulary: Vocabulary) -> Path:
 
 
 def _configured_vocabulary() -> Vocabulary | None:
-    """The vocabulary of the configured task's targets, or else the one that is bound alone."""
+    """The vocabulary of what the configured task writes or reads, or else the one that is bound."""
     try:
         task = config.macro("TASK")
     except Exception as error:
@@ -241,7 +260,8 @@ def _configured_vocabulary() -> Vocabulary | None:
             raise
         return config.macro("VOCABULARY") if config.has_macro("VOCABULARY") else None
     first, _ = task.tasks[0]
-    feature = first.output_features.get("targets")
+    features = first.output_features
+    feature = features.get("targets", features.get("inputs"))
     return None if feature is None else feature.vocabulary
 
 
@@ -340,6 +360,8 @@ def _bindings(macro: str, value: Any, replaced: Mapping[str, str]) -> str:
         found = getattr(value, field.name)
         if not field.init or field.name in ("parent", "name"):
             continue
+        if found is None and field.default is None:
+            continue  # no choice, and a head is the task's file's to bind
         if field.name in replaced or _is_plain(found):
             lines.append(f"{selector}.{field.name} = {replaced.get(field.name, repr(found))}")
         elif found != field.default:
@@ -357,20 +379,29 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
+def _kind_of(batch_format: formats.BatchFormat) -> str:
+    """Which of `_TASKS` a model with these batches is for."""
+    measured = getattr(batch_format, "measured", None)
+    if measured is not None:
+        return "labels" if measured.probabilities else "numbers"
+    if batch_format.prompts is None:
+        return "hidden tokens"
+    return "inputs and targets" if "inputs" in batch_format.task_features else "text"
+
+
 def _run_text(model: Model, vocabulary: Vocabulary | None, model_dir: str) -> str:
     """Bindings of the run: where it is, and a task, where there is a vocabulary for one."""
     longest = model.max_length
     batch_format = formats.find(model.batch_format)
-    reads_inputs = "inputs" in batch_format.task_features
-    kind = "text" if batch_format.prompts is not None else "hidden tokens"
-    wanted = _LENGTHS if reads_inputs else {"targets": _TEXT_LENGTH}
+    kind, labels = _kind_of(batch_format), list(label_names(model).get("label", ()))
+    wanted = {name: _LENGTHS[kind].get(name, _TEXT_LENGTH) for name in batch_format.task_features}
     lengths = {name: min(n, longest or n) for name, n in wanted.items()}
     task = ""
     if vocabulary is not None:
         # The task's file binds a vocabulary of its own, so ours comes after it.
         selector = f"{type(vocabulary).__module__.rpartition('.')[2]}.{type(vocabulary).__name__}"
         task = (
-            _TASKS["inputs and targets" if reads_inputs else kind]
+            _TASKS[kind].replace("{labels}", repr(labels))
             + _FILES
             + f"VOCABULARY = @{selector}()\n"
         )

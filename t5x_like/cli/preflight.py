@@ -19,7 +19,7 @@ from t5x_like.data import (
 from t5x_like.errors import UserError
 from t5x_like.host import files
 from t5x_like.partitioning import path_name, split_boxes
-from t5x_like.protocols import Model, Task
+from t5x_like.protocols import Model, Task, label_names
 from t5x_like.training import identity
 from t5x_like.training.run import TrainingPlan
 
@@ -55,6 +55,7 @@ def check(plan: TrainingPlan, *, here: bool = True) -> list[str]:
     for config in (plan.dataset, *plan.validation):
         for task, _ in config.task.tasks:
             check_lengths(task, config.task_feature_lengths)
+            check_labels(task, plan.model)
         check_pairing(config, plan.model.batch_format)
     packs(plan.dataset, plan.model.batch_format)
     _check_lengths(plan.dataset, plan.model)
@@ -64,6 +65,17 @@ def check(plan: TrainingPlan, *, here: bool = True) -> list[str]:
     else:
         plan.model.abstract_params()
     return list(dict.fromkeys(warnings))
+
+
+def check_labels(task: Task, model: Model) -> None:
+    """Compares the labels of a task with those that the model's head has, in their order."""
+    wanted = tuple(getattr(task, "label_names", ()))
+    for names in label_names(model).values():
+        if wanted and wanted != names:
+            raise UserError(
+                f"task '{task.name}' has the labels {', '.join(wanted)}, but the model's head has "
+                f"{', '.join(names)}: give the head the same, in the same order."
+            )
 
 
 def _check_lengths(config: DatasetConfig, model: Model) -> None:

@@ -19,7 +19,7 @@ from t5x_like.data.cache import layout
 from t5x_like.data.cache.reader import CachedExamples
 from t5x_like.data.cache.token_stream import TokenStream
 from t5x_like.data.config import check_lengths
-from t5x_like.data.long_examples import LongExamples, TrimLong, fitted
+from t5x_like.data.long_examples import LongExamples, TrimLong, fitted, trimmed_together
 from t5x_like.data.mixing import SAMPLED
 from t5x_like.errors import UserError
 from t5x_like.protocols import Example, Objective, Task
@@ -258,6 +258,12 @@ def _start_id(task: Task, spec: Mapping[str, Any]) -> int:
         ) from None
 
 
+def for_lengths(objective: Objective | None, lengths: Mapping[str, int]) -> Objective | None:
+    """The objective for features of these lengths, where its result depends on them."""
+    of_length = getattr(objective, "of_length", None)
+    return objective if of_length is None else of_length(lengths)
+
+
 def open_task(
     task: Task,
     folder: Path,
@@ -283,7 +289,7 @@ def open_task(
     """
     specs = vocabulary_specs(task, folder)
     check_lengths(task, lengths)
-    objective = task.objective(specs)
+    objective = for_lengths(task.objective(specs), lengths)
     length = None if objective is None else objective.chunk_length(lengths)
     document_eos = objective is not None and length is not None and objective.document_eos
     eos = {
@@ -307,6 +313,8 @@ def open_task(
         if objective is None or set(objective.reads) == set(objective.writes):
             room = {name: lengths[name] - (name in eos) for name in finish.lengths}
             source, note = fitted(source, examples, room, long_examples)
+        elif getattr(objective, "texts", ()):
+            note = trimmed_together(examples, objective.texts, objective.room)  # type: ignore[attr-defined]
     else:
         end = specs["targets"]["eos_id"] if document_eos else None
         stream = TokenStream(folder, split, "targets", end)

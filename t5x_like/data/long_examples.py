@@ -4,7 +4,7 @@ Tasks whose objective joins documents and cuts pieces have none. Of the others, 
 example, and so does `TrimLong`; `SplitLong` loses nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -126,3 +126,24 @@ def fitted(
     if not found:
         return source, ""
     return long_examples.source(source, lengths, room), f"{', '.join(found)}: {long_examples.done}"
+
+
+def trimmed_together(examples: CachedExamples, features: Sequence[str], room: int) -> str:
+    """One line about examples whose texts an objective trims to fit a row, if there are any.
+
+    Args:
+      examples: as they are in the cache.
+      features: the texts.
+      room: tokens that they may have together.
+    """
+    longest = [examples.longest(name) for name in features]
+    if None not in longest and sum(filter(None, longest)) <= room:
+        return ""
+    sizes = np.sum([examples.lengths(name) for name in features], axis=0)
+    count = int(np.count_nonzero(sizes > room))
+    if not count:
+        return ""
+    return (
+        f"{count:,} of {len(examples):,} examples have {' and '.join(features)} of more than "
+        f"{room:,} tokens (at most {int(sizes.max()):,}): {TrimLong.done}"
+    )

@@ -2,13 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from t5x_like.data import formats
 from t5x_like.decoding.generate import generate
 from t5x_like.decoding.strategies import Greedy, Strategy
 from t5x_like.errors import UserError
 from t5x_like.protocols import Decodes, Feature, Mixture, Model, Task
+
+_Text = TypeVar("_Text")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,9 @@ class TextCodec:
         prompts = formats.find(model.batch_format).prompts
         task, _ = task.tasks[0]
         features = task.output_features
+        if prompts is None and "targets" not in features and "inputs" in features:
+            # An encoder's task with labels: there is one text, which is read.
+            return cls(None, features["inputs"], False)
         if "targets" not in features:
             raise UserError(
                 f"task {task.name!r} has the features {sorted(features)}; "
@@ -91,7 +96,7 @@ class TextCodec:
         return self.targets.vocabulary.decode(ids)
 
 
-def checked_texts(texts: Sequence[str], name: str) -> list[str]:
+def checked_texts(texts: Sequence[_Text], name: str) -> list[_Text]:
     """The texts of a call as a list.
 
     Raises:

@@ -89,14 +89,14 @@ def predict_text(
 def _prediction(codec: TextCodec, example: Mapping[str, Any], generation: Generation) -> Prediction:
     assert codec.inputs is not None  # only text-to-text tasks are predicted
     return Prediction(
-        inputs=_text_of(example, "inputs", codec.inputs.vocabulary),
-        targets=_text_of(example, "targets", codec.targets.vocabulary),
+        inputs=text_of(example, "inputs", codec.inputs.vocabulary),
+        targets=text_of(example, "targets", codec.targets.vocabulary),
         predictions=codec.decode(generation.tokens),
         scores=generation.score,
     )
 
 
-def _text_of(example: Mapping[str, Any], feature: str, vocabulary: Any) -> str:
+def text_of(example: Mapping[str, Any], feature: str, vocabulary: Any) -> str:
     """The text before tokenizing where the cache kept it; else what the ids say."""
     text = example.get(f"{feature}_pretokenized")
     if text is None:

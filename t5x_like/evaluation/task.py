@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -11,6 +11,7 @@ from t5x_like.data import DatasetConfig, limit_in_rows
 from t5x_like.decoding import Greedy, Strategy
 from t5x_like.evaluation.generation import Prediction, predict_text, task_metrics
 from t5x_like.evaluation.loss import ROWS, SPLIT_ROWS, STANDARD_ERROR, measure, open_held_out
+from t5x_like.evaluation.prediction import LabelPrediction, measured_of, predict_split
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Decodes, Model, Params, Task
 
@@ -24,12 +25,12 @@ class TaskResult:
     Attributes:
       task: its name.
       values: `loss` and the model's other metrics, and those of the task.
-      predictions: in the order of the examples; empty where nothing was generated.
+      predictions: in the order of the examples; empty where nothing was predicted.
     """
 
     task: str
     values: Values
-    predictions: list[Prediction]
+    predictions: Sequence[Prediction | LabelPrediction]
 
 
 def evaluate_params(
@@ -106,6 +107,12 @@ def _evaluate_task(
     values = measure(model, params, split, partitioner, frozen=frozen)
     if not (generate_predictions and task.metric_fns and "inputs" in task.output_features):
         return TaskResult(task.name, values, [])
+    measured = measured_of(model)
+    if measured is not None:
+        rows, of_rows = predict_split(
+            model, params, dataset, measured, partitioner=partitioner, limit=limit
+        )
+        return TaskResult(task.name, _joined(values, of_rows), rows)
 
     examples, predictions = predict_text(
         cast(Decodes, model),
@@ -117,6 +124,10 @@ def _evaluate_task(
         limit=limit,
         seed=seed,
     )
-    for name, value in task_metrics(task, examples, predictions).items():
-        values[f"task_{name}" if name in values else name] = value
-    return TaskResult(task.name, values, predictions)
+    of_text = task_metrics(task, examples, predictions)
+    return TaskResult(task.name, _joined(values, of_text), predictions)
+
+
+def _joined(values: Values, of_task: Mapping[str, float]) -> Values:
+    """The model's values, and the task's beside them."""
+    return values | {f"task_{n}" if n in values else n: value for n, value in of_task.items()}

@@ -5,8 +5,18 @@ runs before the cache is written, in plain Python.
 """
 
 from tasks.forms.form import Form, PlainText, WritesInputs, text_of
+from tasks.forms.labelled import Labelled
 from tasks.forms.similarity import Similarity
 from tasks.forms.squad import Squad
 from tasks.forms.template import Template
 
-__all__ = ["Form", "PlainText", "Similarity", "Squad", "Template", "WritesInputs", "text_of"]
+__all__ = [
+    "Form",
+    "Labelled",
+    "PlainText",
+    "Similarity",
+    "Squad",
+    "Template",
+    "WritesInputs",
+    "text_of",
+]

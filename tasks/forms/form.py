@@ -22,7 +22,10 @@ class Form(Protocol):
 
     @property
     def kept(self) -> Mapping[str, str]:
-        """What else it writes, for the metrics: name to "text" or "texts" (a list)."""
+        """What else it writes, for metrics and objectives.
+
+        Name to "text", "texts" (a list), "integer" or "number" (float32).
+        """
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The texts of a row, `{feature: text}`, with the values that are kept.

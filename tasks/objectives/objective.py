@@ -15,7 +15,10 @@ class BoundObjective(Protocol):
     """An objective with the ids of a vocabulary: a function from example to example.
 
     An objective whose targets are not at positions 0, 1, 2, … also has `positioned`, the names
-    of those features, and writes `NAME_positions` for each, int32 of the same length.
+    of those features, and writes `NAME_positions` for each, int32 of the same length. One whose
+    result depends on how long a row may be has `of_length(task_feature_lengths)`, which gives the
+    objective for rows of these lengths; one that writes numbers of rank 0 has `scalars`, their
+    dtypes by name.
     """
 
     @property

@@ -298,10 +298,18 @@ def truncated(
       longest: 2 or more.
       rng: of what is drawn.
     """
-    kept = min(first.size, max(longest - second.size, (longest + 1) // 2))
-    sizes = (kept, min(second.size, longest - kept))
+    sizes = shared_room(first.size, second.size, longest)
     cut = []
     for segment, size in zip((first, second), sizes, strict=True):
         front = int(rng.binomial(segment.size - size, 0.5))
         cut.append(segment[front : front + size])
     return cut[0], cut[1]
+
+
+def shared_room(first: int, second: int, longest: int) -> tuple[int, int]:
+    """How many tokens two segments keep if they may have `longest` together.
+
+    As long as they are too long, the longer one, the second of equals, loses one.
+    """
+    kept = min(first, max(longest - second, (longest + 1) // 2))
+    return kept, min(second, longest - kept)

@@ -22,7 +22,13 @@ _CONCATENATED = 128
 _LOG = logging.getLogger(__name__)
 _INDENTED = re.compile(r"\n(\t|  )")
 _LAYOUT = "a:\n\tb\n    c"
-_KINDS = {"text": (tf.string, []), "texts": (tf.string, [None])}
+# By the names of `Form.kept`.
+_KINDS = {
+    "text": (tf.string, []),
+    "texts": (tf.string, [None]),
+    "integer": (tf.int32, []),
+    "number": (tf.float32, []),
+}
 
 
 class ApplyForm:
@@ -46,7 +52,7 @@ class ApplyForm:
 
         def plain(*values: Any) -> list[Any]:
             made = form(dict(zip(columns, values, strict=True)))
-            return [np.asarray(_encoded(made[name]), object) for name in outputs]
+            return [_as_array(made[name], dtype) for name, (dtype, _) in outputs.items()]
 
         def mapped(example: Mapping[str, Any]) -> dict[str, tf.Tensor]:
             values = [pick(example, column) for column in columns]
@@ -57,6 +63,12 @@ class ApplyForm:
             }
 
         return dataset.map(mapped, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _as_array(value: Any, dtype: tf.DType) -> np.ndarray:
+    if dtype == tf.string:
+        return np.asarray(_encoded(value), object)
+    return np.asarray(value, dtype.as_numpy_dtype)
 
 
 def _encoded(value: Any) -> Any:
@@ -97,6 +109,8 @@ class ApplyObjective:
                 f"{type(self.objective).__name__} compares a text with one of another place, which "
                 "seqio's preprocessors do not give: use `t5x-like train`, which does."
             )
+        if sequence_length and hasattr(bound, "of_length"):
+            bound = bound.of_length(sequence_length)
         length = bound.chunk_length(sequence_length) if sequence_length else None
         if bound.document_eos:
             # Between documents, also if no EOS follows what the objective writes.
@@ -124,17 +138,24 @@ def _map_objective(dataset: tf.data.Dataset, objective: BoundObjective) -> tf.da
         *(f"{name}_positions" for name in getattr(objective, "positioned", ())),
     ]
 
+    scalars = getattr(objective, "scalars", {})
+    kinds = {
+        name: (tf.dtypes.as_dtype(scalars[name]), []) if name in scalars else (tf.int32, [None])
+        for name in written
+    }
+
     def plain(seed: np.ndarray, *features: np.ndarray) -> list[np.ndarray]:
         rng = np.random.default_rng([int(s) & 0xFFFFFFFF for s in seed])
         example = objective(dict(zip(objective.reads, features, strict=True)), rng)
-        return [np.asarray(example[name], np.int32) for name in written]
+        return [np.asarray(example[name], kinds[name][0].as_numpy_dtype) for name in written]
 
     @seqio.map_over_dataset(num_seeds=1)
     def mapped(example: Mapping[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
         features = [example[name] for name in objective.reads]
-        made = tf.numpy_function(plain, [seed, *features], [tf.int32] * len(written))
+        made = tf.numpy_function(plain, [seed, *features], [kinds[name][0] for name in written])
         return {
-            name: tf.ensure_shape(value, [None]) for name, value in zip(written, made, strict=True)
+            name: tf.ensure_shape(value, kinds[name][1])
+            for name, value in zip(written, made, strict=True)
         }
 
     return mapped(dataset)
@@ -147,7 +168,8 @@ class Tokenize:
     `NAME_spelled_special` are kept, both int32: how many bytes, and how many of those tokens.
 
     Attributes:
-      vocabularies: of the features that are tokenized.
+      vocabularies: of the features that are tokenized, of which some may only be parts of an
+        output feature.
       special_tokens: "ids" where spelled-out special tokens become the tokens themselves, as
         with seqio's own preprocessor, "text" where they are text like any other.
       keeps_text: whether the text is kept as `NAME_pretokenized`, in place of its bytes.
@@ -165,7 +187,7 @@ class Tokenize:
         texts = [
             name
             for name, spec in dataset.element_spec.items()
-            if name in output_features and spec.dtype == tf.string
+            if name in self.vocabularies and spec.dtype == tf.string
         ]
         if not self.keeps_text:
 
@@ -177,7 +199,10 @@ class Tokenize:
         ours = [n for n in texts if getattr(self.vocabularies.get(n), "special_tokens", None)]
         for name in ours:
             dataset = self._tokenized(dataset, name)
-        others = {name: f for name, f in output_features.items() if name not in ours}
+        # What is no output feature has the vocabulary of what it becomes a part of.
+        first = next(iter(output_features.values()))
+        features = {**dict.fromkeys(self.vocabularies, first), **output_features}
+        others = {name: f for name, f in features.items() if name not in ours}
         return seqio.preprocessors.tokenize(dataset, others, copy_pretokenized=self.keeps_text)
 
     def _tokenized(self, dataset: tf.data.Dataset, name: str) -> tf.data.Dataset:

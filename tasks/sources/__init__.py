@@ -10,11 +10,12 @@ from tasks.sources.parallel_files import ParallelFiles
 from tasks.sources.parquet import ParquetFiles
 from tasks.sources.source import Source
 from tasks.sources.standard_library import StandardLibraryFunctions, StandardLibraryModules
-from tasks.sources.tab_separated import TabSeparated
+from tasks.sources.tab_separated import CommaSeparated, TabSeparated
 from tasks.sources.text_files import TextFiles
 from tasks.sources.tfds import Tfds
 
 __all__ = [
+    "CommaSeparated",
     "HoldOut",
     "JsonLines",
     "ParallelFiles",

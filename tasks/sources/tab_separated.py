@@ -1,5 +1,6 @@
-"""TSV files."""
+"""TSV and CSV files."""
 
+import csv
 import dataclasses
 from collections.abc import Iterator
 
@@ -30,5 +31,43 @@ class TabSeparated(files.FileSource):
                 raise TaskError(
                     f"file '{path}', line {number} has {len(values)} columns: {len(self.columns)} "
                     f"are named ({', '.join(self.columns)})."
+                )
+            yield dict(zip(self.columns, values, strict=True))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CommaSeparated(files.FileSource):
+    """Columns separated by commas; a value with commas, quotes or line ends stands in quotes.
+
+    Quotes within quotes are doubled (RFC 4180), as spreadsheets write them.
+
+    Attributes:
+      columns: names of all columns, in the order of the files.
+      header: whether each file begins with a line of names, which is skipped.
+    """
+
+    columns: tuple[str, ...]
+    header: bool = False
+
+    def read(self, path: str) -> Iterator[Row]:
+        """The rows of one file; empty lines are skipped."""
+        # What stands in quotes may have line ends.
+        lines = (f"{line}\n" for _, line in reading.lines(path, self.undecodable, self.limits))
+        rows = csv.reader(lines, strict=True)
+        first = True
+        while True:
+            try:
+                values = next(rows, None)
+            except csv.Error as error:
+                raise TaskError(f"file '{path}', line {rows.line_num}: {error}.") from None
+            if values is None:
+                return
+            is_header, first = self.header and first, False
+            if not values or is_header:
+                continue
+            if len(values) != len(self.columns):
+                raise TaskError(
+                    f"file '{path}', line {rows.line_num} has {len(values)} columns: "
+                    f"{len(self.columns)} are named ({', '.join(self.columns)})."
                 )
             yield dict(zip(self.columns, values, strict=True))

@@ -13,6 +13,7 @@ from models.distilbert import DistilBERT
 from models.gopher import Gopher
 from models.gpt import GPT2, GPT3
 from models.gpt_neox import GPTNeoX
+from models.heads import Classification
 from models.lamda import LaMDA
 from models.layers.dispatch import Capacity
 from models.llama import LLaMA
@@ -82,6 +83,7 @@ def encoder(cls, **options):
 
 ENCODERS = {
     "bert": functools.partial(encoder, BERT),
+    "bert_labels": functools.partial(encoder, BERT, head=Classification(("no", "maybe", "yes"))),
     "roberta": functools.partial(encoder, RoBERTa),
     "distilbert": functools.partial(encoder, DistilBERT),
     "albert": functools.partial(encoder, ALBERT, embedding_dim=16, num_layers=4, num_groups=2),
@@ -112,6 +114,14 @@ def batch_for(model, rows=2, length=10, seed=0):
             "encoder_token_types": np.arange(length) // (length // 2) * np.ones((rows, 1), int),
             "pair_label": np.arange(rows) % 2,
             "pair_weight": np.ones(rows, int),
+        }
+        return jax.tree.map(jnp.asarray, batch)
+    if model.batch_format == "sequence_classification":
+        batch = {
+            "encoder_input_tokens": rng.integers(1, V, (rows, length)),
+            "encoder_token_types": np.arange(length) // (length // 2) * np.ones((rows, 1), int),
+            "label": np.arange(rows) % 3,
+            "label_weight": np.ones(rows, int),
         }
         return jax.tree.map(jnp.asarray, batch)
     batch = {

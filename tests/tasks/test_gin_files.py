@@ -12,12 +12,25 @@ from tasks import objectives, sources
 
 GIN_CONFIGS = Path(__file__).parents[2] / "gin_configs"
 OBJECTIVES = sorted(p.stem for p in (GIN_CONFIGS / "tasks/objectives").glob("*.gin"))
-INCLUDED = {"registered", "unsupervised", "text_to_text", "causal_lm"}
+INCLUDED = {"registered", "unsupervised", "text_to_text", "causal_lm", "labelled", "classification",
+            "regression"}  # fmt: skip
 FILES = sorted(p.stem for p in (GIN_CONFIGS / "tasks").glob("*.gin") if p.stem not in INCLUDED)
 
 EN, DE = "A house.\nTwo cats.\n", "Ein Haus.\nZwei Katzen.\n"
 COLA = "gj04\t1\t\tThey drank the pub dry.\ngj04\t0\t*\tThey drank the pub.\n"
+_OWN_TSV = {"TRAIN_FILES": "cola.tsv", "VALIDATION_FILES": "cola.tsv",
+            "COLUMNS": ["source", "label", "mark", "sentence"], "TEXTS": ["sentence"]}  # fmt: skip
+_OWN_CSV = {"TRAIN_FILES": "x.csv", "VALIDATION_FILES": "x.csv", "COLUMNS": ["a", "b", "score"],
+            "TEXTS": ["a", "b"], "LABEL": "score"}  # fmt: skip
+_OWN_JSONL = {"TRAIN_FILES": "l.jsonl", "VALIDATION_FILES": "l.jsonl",
+              "COLUMNS": ["text", "label"], "TEXTS": ["text"]}  # fmt: skip
 REQUIRED = {
+    "classification_tsv": {**_OWN_TSV, "LABELS": ["0", "1"]},
+    "classification_csv": {**_OWN_CSV, "LABELS": ["4.5", "1"]},
+    "classification_jsonl": {**_OWN_JSONL, "LABELS": ["2"]},
+    "regression_tsv": _OWN_TSV,
+    "regression_csv": _OWN_CSV,
+    "regression_jsonl": _OWN_JSONL,
     "text_files": {"TRAIN_FILES": "one.txt"},
     "jsonl": {"TRAIN_FILES": "x.jsonl", "VALIDATION_FILES": "x.jsonl"},
     "parquet": {"TRAIN_FILES": "x.parquet", "VALIDATION_FILES": "x.parquet"},
@@ -62,6 +75,8 @@ def folder(tmp_path, monkeypatch):
         "x.en": EN,
         "x.de": DE,
         "cola.tsv": COLA,
+        "x.csv": '"One, two.","She said ""three"".",4.5\n\nfour,five,1\n',
+        "l.jsonl": '{"text": "a", "label": 2}\n',
         "sst2.tsv": "a fine film\t1\n",
     }
     for name, content in contents.items():
@@ -144,6 +159,22 @@ def test_parallel_text_is_translation(folder):
         {"inputs": "translate English to German: A house.", "targets": "Ein Haus."},
         {"inputs": "translate English to German: Two cats.", "targets": "Zwei Katzen."},
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("classification_tsv", [{"inputs": "They drank the pub dry.", "label": 1},
+                                {"inputs": "They drank the pub.", "label": 0}]),
+        ("regression_csv", [
+            {"inputs": "One, two.", "inputs_pair": 'She said "three".', "label": 4.5},
+            {"inputs": "four", "inputs_pair": "five", "label": 1.0}]),
+        ("regression_jsonl", [{"inputs": "a", "label": 2.0}]),
+    ],
+)  # fmt: skip
+def test_labels_of_ones_own_files_need_gin_alone(name, expected, folder):
+    task, _ = build(name)
+    assert list(task.examples("train")) == expected
 
 
 def test_columns_of_a_tsv_become_a_translation_by_templates(folder):

@@ -15,6 +15,8 @@ from t5x_like.errors import UserError
 # Splits up to this size are read whole at every start, at 4 GB/s from the page cache. Of a larger
 # one that was verified before, sizes and modification times are compared.
 _READ_AT_EVERY_START = 1 << 30
+# dtype in the cache: dtype that is given.
+_KINDS = {"int32": np.int32, "int64": np.int32, "float32": np.float32}
 
 
 def open_shards(folder: Path, split: str) -> list[RecordFile]:
@@ -74,8 +76,8 @@ def lengths_indexed(
 class CachedExamples:
     """A split as a random-access source: `len(examples)`, `examples[i] -> dict`.
 
-    Integer features come as int32 arrays; what else the cache holds (text for the
-    metrics) only from `raw`.
+    Integer features come as int32 arrays, other numbers as float32; what else the cache holds
+    (text for the metrics) only from `raw`.
     """
 
     def __init__(self, folder: Path, split: str, features: Sequence[str]):
@@ -84,7 +86,7 @@ class CachedExamples:
         Args:
           folder: the task's folder in the cache.
           split: name of the split.
-          features: integer features to read.
+          features: features of numbers to read.
 
         Raises:
           UserError: a feature or the split is not there, or a file is damaged.
@@ -96,9 +98,9 @@ class CachedExamples:
         self._info = layout.read_info(folder, split)
         for name in self._features:
             found = self._info.dtypes.get(name)
-            if len(self) and found not in ("int32", "int64"):
+            if len(self) and found not in _KINDS:
                 raise UserError(
-                    f"the cache {folder} has no integer feature {name!r}; it has "
+                    f"the cache {folder} has no feature {name!r} of numbers; it has "
                     + ", ".join(f"{k} ({v})" for k, v in sorted(self._info.dtypes.items()))
                 )
 
@@ -110,9 +112,12 @@ class CachedExamples:
         return self._shards[shard][index - self._begins[shard]]
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """The integer features of example `index`, int32 `[length]` each."""
+        """The features of example `index`, int32 or float32 `[length]` each."""
         parsed = parse_example(self._record(index), self._features)
-        return {name: np.asarray(parsed.get(name, ()), np.int32) for name in self._features}
+        return {
+            name: np.asarray(parsed.get(name, ()), _KINDS[self._info.dtypes[name]])
+            for name in self._features
+        }
 
     def lengths(self, feature: str) -> np.ndarray:
         """Tokens of a feature in each example, int64 `[len(self)]`."""

@@ -143,8 +143,9 @@ class Worker:
         path = layout.shard_path(folder, split, shard, shards)
         with _listening() as heard:
             write_records(path, self._records(data, counts, report))
-        names = self.provider.output_features
-        counted = {kind(name) for name in names for kind in (_bytes_of, _special_tokens_of)}
+        counted = {
+            kind(name) for name in self._text_features for kind in (_bytes_of, _special_tokens_of)
+        }
         spec = {k: v for k, v in data.element_spec.items() if k not in counted}
         features = _feature_info(spec)
         part = {
@@ -161,15 +162,22 @@ class Worker:
             layout.write_json(part_path(folder, split, shard, shards), part)
         self.warnings += heard.lines
 
+    @property
+    def _text_features(self) -> list[str]:
+        """Output features, and texts that become parts of one."""
+        cached = getattr(self.task, "cached_vocabularies", ())
+        return list(dict.fromkeys((*self.provider.output_features, *cached)))
+
     def _records(
         self, data: Any, counts: dict[str, int], report: Callable[[int], None]
     ) -> Iterator[bytes]:
-        ignored = {
-            name: [
-                i for i in (feature.vocabulary.eos_id, feature.vocabulary.pad_id) if i is not None
-            ]
-            for name, feature in self.provider.output_features.items()
-        }
+        features = self.provider.output_features
+        first = next(iter(features.values()))
+        ignored = {}
+        for name in self._text_features:
+            vocabulary = features.get(name, first).vocabulary
+            ends = (vocabulary.eos_id, vocabulary.pad_id)
+            ignored[name] = [i for i in ends if i is not None]
         for example in _examples(data):
             for name, ids in ignored.items():
                 size = example.pop(_bytes_of(name), None)

@@ -11,8 +11,10 @@ from t5x_like.data.formats.batch_format import (
     register,
 )
 from t5x_like.data.formats.encoder_decoder import EncoderDecoder
+from t5x_like.data.formats.labelled import Labelled
 from t5x_like.data.formats.language_model import Contiguous, LanguageModel
 from t5x_like.data.formats.masked_language_model import MaskedLanguageModel
+from t5x_like.data.formats.predictions import Measured
 from t5x_like.data.formats.rows import Item, ModelBatch, Row
 
 register("encoder_decoder", EncoderDecoder())
@@ -20,6 +22,8 @@ register("causal_language_model", LanguageModel(prefix=False))
 register("prefix_language_model", LanguageModel(prefix=True))
 register("contiguous_language_model", Contiguous())
 register("masked_language_model", MaskedLanguageModel())
+register("sequence_classification", Labelled(numbers=False))
+register("sequence_regression", Labelled(numbers=True))
 
 __all__ = [
     "BatchFormat",
@@ -27,8 +31,10 @@ __all__ = [
     "Contiguous",
     "EncoderDecoder",
     "Item",
+    "Labelled",
     "LanguageModel",
     "MaskedLanguageModel",
+    "Measured",
     "ModelBatch",
     "Row",
     "TaskFacts",

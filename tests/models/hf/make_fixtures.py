@@ -100,6 +100,36 @@ def bert_model() -> torch.nn.Module:
     return _random(transformers.BertModel(_bert(type_vocab_size=3)))
 
 
+def bert_classification() -> torch.nn.Module:
+    """BERT with a head for three labels, of a rate of its own."""
+    names = ("contradiction", "entailment", "neutral")
+    options = {"id2label": dict(enumerate(names)), "classifier_dropout": 0.3}
+    return _random(transformers.BertForSequenceClassification(_bert(**_ROWS, **options)))
+
+
+def bert_regression() -> torch.nn.Module:
+    """BERT with a head for a number."""
+    return _random(transformers.BertForSequenceClassification(_bert(**_ROWS, num_labels=1)))
+
+
+def roberta_classification() -> torch.nn.Module:
+    """RoBERTa with a head for labels, which has a layer of its own."""
+    options = {"architectures": ["RobertaForSequenceClassification"], "num_labels": 3}
+    return _random(transformers.RobertaForSequenceClassification(_roberta(**options)))
+
+
+def distilbert_classification() -> torch.nn.Module:
+    """DistilBERT with a head for labels, which has a layer of its own with ReLU."""
+    options = {"architectures": ["DistilBertForSequenceClassification"], "num_labels": 3}
+    return _random(transformers.DistilBertForSequenceClassification(_distilbert(**options)))
+
+
+def albert_classification() -> torch.nn.Module:
+    """ALBERT with a head for labels."""
+    options = {"architectures": ["AlbertForSequenceClassification"], "num_labels": 3}
+    return _random(transformers.AlbertForSequenceClassification(_albert(**options)))
+
+
 def roberta_masked_lm() -> torch.nn.Module:
     """RoBERTa with its head, whose GELU is exact, and the other one in its layers."""
     return _random(transformers.RobertaForMaskedLM(_roberta(hidden_act="gelu_new")))
@@ -157,7 +187,8 @@ def switch_every() -> torch.nn.Module:
 MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, gpt_neox, gpt_neox_serial, bart,
           bert_pretraining, bert_masked_lm, bert_model, roberta_masked_lm, roberta_model,
           distilbert_masked_lm, distilbert_model, albert_pretraining, albert_masked_lm,
-          albert_model, switch, switch_every)  # fmt: skip
+          albert_model, bert_classification, bert_regression, roberta_classification,
+          distilbert_classification, albert_classification, switch, switch_every)  # fmt: skip
 FAMILIES = {make.__name__: make for make in MAKERS}
 
 
@@ -169,6 +200,10 @@ SPREADS = {
     r"lm_head\.weight": 0.1,
     ".*": 0.3,
 }
+
+
+# By which the head is known.
+_ROWS = {"architectures": ["BertForSequenceClassification"]}
 
 
 def _bert(**options: object) -> transformers.BertConfig:
@@ -306,6 +341,8 @@ def _encoded(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, 
         "last_hidden_state": "hidden_states",
         "pooler_output": "pooled",
     }
+    if found.get("logits") is not None and found["logits"].ndim == 2:
+        names["logits"] = "head_logits"
     return {names[name]: found[name].numpy() for name in names if name in found}
 
 

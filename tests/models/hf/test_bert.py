@@ -5,6 +5,7 @@ Hermetic: against fixtures that `make_fixtures.py` wrote. Live: against what is 
 
 import functools
 import json
+import re
 import struct
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from models.errors import ModelError
+from models.heads import Classification, Regression
 from models.hf import load_hf, save_hf
 from models.hf.tensor_files import TensorFiles, write_tensors
 
@@ -29,6 +31,11 @@ HEADS = {
     "albert_pretraining": {"token_logits", "pair_logits"},
     "albert_masked_lm": {"token_logits"},
     "albert_model": {"hidden_states", "pooled"},
+    "bert_classification": {"head_logits"},
+    "bert_regression": {"head_logits"},
+    "roberta_classification": {"head_logits"},
+    "distilbert_classification": {"head_logits"},
+    "albert_classification": {"head_logits"},
 }
 FEATURES = ("encoder_input_tokens", "encoder_token_types", "encoder_segment_ids")
 TOLERANCE = 1e-4
@@ -40,6 +47,8 @@ def outputs(model, params, batch):
     found = model.predict(params, batch)
     if model.use_masked_head:
         found["token_logits"] = model.apply({"params": params}, **batch)
+    if model.head is not None:
+        found["head_logits"] = model.apply({"params": params}, **batch)
     if model.use_next_sentence_head:
         scores = model.apply({"params": params}, **batch, method="next_sentence_logits")
         found["pair_logits"] = scores
@@ -86,6 +95,13 @@ EMBEDDINGS = ("position_embedder", "embedding_norm")
 def test_no_part_could_be_missing_unnoticed(name, part):
     """The fixture's values are large enough that each of them moves an output by 100 tolerances."""
     model, params, batch, expected = fixture(name)
+    without = params | {part: jax.tree.map(np.zeros_like, params[part])}
+    assert worst(outputs(model, without, batch), expected, batch) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("part", ["token_type_embedder", "pooler", "output_head"])
+def test_no_part_of_a_classifier_could_be_missing_unnoticed(part):
+    model, params, batch, expected = fixture("bert_classification")
     without = params | {part: jax.tree.map(np.zeros_like, params[part])}
     assert worst(outputs(model, without, batch), expected, batch) > 100 * TOLERANCE
 
@@ -235,6 +251,52 @@ def test_a_head_that_the_class_must_have_and_heads_that_we_have_not_are_named(tm
         load_hf(rewritten(tmp_path, "bert_model", classifier))
 
 
+# -- Heads for fine-tuning -------------------------------------------------------------------
+
+
+def options(tmp_path, model, params):
+    save_hf(model, params, tmp_path / "out")
+    return json.loads((tmp_path / "out/config.json").read_text())
+
+
+def test_the_labels_of_a_classifier_are_the_files_and_go_back_to_it(tmp_path):
+    model, params = load_hf(FIXTURES / "bert_classification")
+    assert model.head == Classification(("contradiction", "entailment", "neutral"), 0.3)
+    found = options(tmp_path, model, params)
+    assert found["architectures"] == ["BertForSequenceClassification"]
+    assert found["id2label"] == {"0": "contradiction", "1": "entailment", "2": "neutral"}
+    assert found["label2id"] == {"contradiction": 0, "entailment": 1, "neutral": 2}
+    assert found["problem_type"] == "single_label_classification"
+    assert found["classifier_dropout"] == 0.3
+    again, same = load_hf(tmp_path / "out")
+    assert again == model
+    equal(same, params)
+
+
+def test_one_label_is_a_regression(tmp_path):
+    model, params = load_hf(FIXTURES / "bert_regression")
+    assert model.head == Regression()
+    found = options(tmp_path, model, params)
+    assert found["problem_type"] == "regression" and found["id2label"] == {"0": "LABEL_0"}
+    assert load_hf(tmp_path / "out")[0] == model
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"problem_type": "multi_label_classification"}, "problem_type 'multi_label"),
+        ({"problem_type": "regression"}, "'regression' with 3 labels"),
+        ({"id2label": {"0": "a", "2": "b"}}, "does not name the classes 0, 1, …"),
+        ({"id2label": {"0": "a", "1": "a", "2": "b"}}, "two or more different names"),
+        ({"id2label": None, "num_labels": 4}, "'classifier.weight' has shape (3, 24)"),
+    ],
+)
+def test_labels_that_cannot_be_read_are_refused(tmp_path, changed, said):
+    directory = rewritten(tmp_path, "bert_classification", dict, **changed)
+    with pytest.raises(ModelError, match=re.escape(said)):
+        load_hf(directory)
+
+
 # -- Live ------------------------------------------------------------------------------------
 
 
@@ -252,6 +314,7 @@ def test_transformers_loads_what_is_exported_and_writes_the_same(name, tmp_path)
         "pair_logits": "sop_logits" if name.startswith("albert") else "seq_relationship_logits",
         "pooled": "pooler_output",
         "hidden_states": "last_hidden_state",
+        "head_logits": "logits",
     }
     for output, value in expected.items():
         if output in values:

@@ -295,6 +295,41 @@ def test_declared_tfds_tasks_run_on_mock_data(name, begins):
     assert made.metric_fns == list(task.metric_fns)
 
 
+@pytest.mark.parametrize(
+    ("name", "pair", "labels"),
+    [
+        ("cola", False, 2),
+        ("sst2", False, 2),
+        ("mrpc", True, 2),
+        ("qqp", True, 2),
+        ("mnli", True, 3),
+        ("mnli_mismatched", True, 3),
+        ("qnli", True, 2),
+        ("rte", True, 2),
+        ("wnli", True, 2),
+        ("stsb", True, 0),
+    ],
+)
+def test_glue_for_heads_runs_on_mock_data(name, pair, labels):
+    task = tasks.get_mixture_or_task(f"glue_{name}_labels")
+    with tfds.testing.mock_data(num_examples=4):
+        dataset = task.seqio().get_dataset(
+            {"inputs": 32}, split="validation", shuffle=False, try_in_mem_cache=False
+        )
+        examples = list(dataset.as_numpy_iterator())
+    assert len(examples) == 4 and len(task.label_names) == labels
+    for example in examples:
+        # Bytes have sentinels 382 and 381 for [CLS] and [SEP].
+        row = example["inputs"].tolist()
+        assert row[0] == 382 and row[-1] == 381 and row.count(381) == 1 + pair and len(row) <= 32
+        assert example["token_types"].tolist() == [0] * (row.index(381) + 1) + [1] * (
+            len(row) - row.index(381) - 1
+        )
+        assert example["label"].shape == ()
+        assert example["label"].dtype == (np.int32 if labels else np.float32)
+        assert not labels or -1 <= example["label"] < labels
+
+
 def test_the_glue_mixture_is_a_seqio_mixture():
     mixture = tasks.get_mixture_or_task("glue")
     made = mixture.seqio()

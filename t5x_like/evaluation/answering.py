@@ -1,0 +1,186 @@
+"""How `infer` answers prompts: with text that a model writes, or with what its head says."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from t5x_like.decoding import Strategy, TextCodec, generate_text, prepare, prompts_of
+from t5x_like.decoding.generate import room_after, too_long
+from t5x_like.decoding.prompt_files import Prompt, PromptFile
+from t5x_like.errors import UserError
+from t5x_like.evaluation.prediction import TextReader
+from t5x_like.protocols import Decodes, Mixture, Model, Params, Task
+
+PREDICTIONS = "predictions"
+SCORES = "scores"
+PROBABILITIES = "probabilities"
+
+
+class Answerer(Protocol):
+    """Answers prompts of a file."""
+
+    def check(self, prompt: Prompt) -> None:
+        """Looks at a prompt before any is answered.
+
+        Raises:
+          UserError: it cannot be; the message names the line.
+        """
+
+    def say(self) -> None:
+        """Warns of what `check` noticed."""
+
+    def prepare(self, params: Params) -> None:
+        """Takes the parameters, placed on the mesh."""
+
+    def __call__(
+        self, texts: Sequence[str], first_row: int, progress: Callable[[int], None]
+    ) -> list[dict[str, Any]]:
+        """What is added to the line of each prompt.
+
+        Args:
+          texts: the prompts.
+          first_row: how many were answered before them.
+          progress: called with the number of prompts done.
+        """
+
+
+class Labels:
+    """Labels or numbers, which a head gives."""
+
+    def __init__(
+        self,
+        model: Model,
+        task: Task | Mixture,
+        task_feature_lengths: Mapping[str, int],
+        prompts: PromptFile,
+        batch_size: int,
+    ) -> None:
+        reader = TextReader.for_task(task, model, task_feature_lengths)
+        if reader is None:
+            raise UserError(
+                f"task '{task.name}' labels no texts, as {type(model).__name__} with this head "
+                "does: choose a task with labels, such as tasks/classification_tsv.gin."
+            )
+        self._model, self._reader, self._prompts = model, reader, prompts
+        self._batch_size = batch_size
+        self._params: Params = None
+        self._seen = self._cut = 0
+
+    def check(self, prompt: Prompt) -> None:
+        """See `Answerer`."""
+        try:
+            excess = self._reader.excess(prompt.text)
+        except UserError as error:
+            raise UserError(f"{self._prompts.name}, line {prompt.line}: {error}") from error
+        self._seen += 1
+        self._cut += excess > 0
+
+    def say(self) -> None:
+        """Warns of texts that are cut."""
+        if self._cut:
+            warn(
+                f"{self._cut:,} of {self._seen:,} texts lose their end: with what stands around "
+                f"them they are longer than {self._reader.length:,} tokens, which "
+                "TASK_FEATURE_LENGTHS says."
+            )
+
+    def prepare(self, params: Params) -> None:
+        """See `Answerer`."""
+        self._params = params
+
+    def __call__(
+        self, texts: Sequence[str], first_row: int, progress: Callable[[int], None]
+    ) -> list[dict[str, Any]]:
+        """See `Answerer`."""
+        found = self._reader.answers(self._model, self._params, texts, self._batch_size)
+        progress(len(texts))
+        return found
+
+
+class GeneratedText:
+    """Text that is generated."""
+
+    def __init__(
+        self,
+        model: Decodes,
+        task: Task | Mixture,
+        task_feature_lengths: Mapping[str, int],
+        prompts: PromptFile,
+        *,
+        strategy: Strategy,
+        max_new_tokens: int | None,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        prompts_of(model)  # refuses a model that writes no text
+        self._model, self._prompts = model, prompts
+        self._codec = TextCodec.for_task(task, model, task_feature_lengths)
+        if max_new_tokens is None:
+            max_new_tokens = task_feature_lengths["targets"]
+        self._options: dict[str, Any] = {
+            "strategy": strategy,
+            "max_new_tokens": max_new_tokens,
+            "batch_size": batch_size,
+            "seed": seed,
+        }
+        self._params: Params = None
+        self._decoding_params: Any = None
+        self._begin = prompts.form.inputs_begin.strip() if prompts.form else ""
+        self._seen = self._begun = self._cut = 0
+        self._first_cut = ""
+
+    def check(self, prompt: Prompt) -> None:
+        """See `Answerer`."""
+        codec, where = self._codec, f"{self._prompts.name}, line {prompt.line}"
+        length = codec.prompt_length(prompt.text)
+        if codec.input_length is not None and length > codec.input_length:
+            self._first_cut = self._first_cut or f"line {prompt.line} with {length:,} tokens"
+            self._cut += 1
+            length = codec.input_length
+        room = room_after(self._model, length, codec.start_id)
+        if room < 1:
+            raise UserError(f"{where}: {too_long(self._model, room)}")
+        self._seen += 1
+        self._begun += prompt.text.lstrip().startswith(self._begin)
+
+    def say(self) -> None:
+        """Warns of prompts that are cut, and of prompts that are not written as in training."""
+        if self._cut:
+            warn(
+                f"{self._cut:,} of {self._seen:,} prompts lose their end: they are longer than the "
+                f"{self._codec.input_length:,} tokens of TASK_FEATURE_LENGTHS['inputs'], the first "
+                f"of them {self._first_cut}."
+            )
+        form = self._prompts.form
+        if form is not None and self._seen and not self._begun:
+            columns = ", ".join(form.input_columns)
+            warn(
+                f"no prompt begins with '{self._begin}', as the task's inputs do: write them so, "
+                f"or give JSON lines with the columns {columns}, of which the task makes them."
+            )
+
+    def prepare(self, params: Params) -> None:
+        """See `Answerer`."""
+        self._params = params
+        self._decoding_params = prepare(self._model, params)
+
+    def __call__(
+        self, texts: Sequence[str], first_row: int, progress: Callable[[int], None]
+    ) -> list[dict[str, Any]]:
+        """See `Answerer`."""
+        found = generate_text(
+            self._model,
+            self._params,
+            self._codec,
+            texts,
+            first_row=first_row,
+            decoding_params=self._decoding_params,
+            progress=progress,
+            **self._options,
+        )
+        return [{PREDICTIONS: one.text, SCORES: one.score} for one in found]
+
+
+def warn(text: str) -> None:
+    """Prints a warning to standard error."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)

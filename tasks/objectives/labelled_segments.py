@@ -1,0 +1,143 @@
+"""A text or a pair of texts as one row for an encoder, with its label: what fine-tuning reads."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from tasks.errors import TaskError
+from tasks.objectives.masked_lm import Boundaries
+from tasks.objectives.objective import Example, VocabularySpecs, feature_length
+from tasks.objectives.sentence_pairs import shared_room
+from tasks.objectives.special_tokens import find_boundary_ids
+
+FIRST, SECOND, LABEL = "inputs", "inputs_pair", "label"
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledSegments:
+    """`[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`, and the label (Devlin et al. 2019, figure 4).
+
+    Rows that are too long lose tokens at the end of the longer text, one at a time, of the second
+    where both are as long (`run_classifier.py` of the released code).
+
+    Attributes:
+      pair: whether there are two texts.
+      separators: how many [SEP] stand between them: 1, or RoBERTa's 2.
+      numbers: whether labels are numbers, and not the numbers of classes.
+    """
+
+    pair: bool = False
+    separators: int = 1
+    numbers: bool = False
+
+    output_features: ClassVar[tuple[str, ...]] = (FIRST,)
+    adds_eos: ClassVar[bool] = False
+    writes: ClassVar[tuple[str, ...]] = (FIRST, "token_types", LABEL)
+
+    def __post_init__(self) -> None:
+        if self.separators not in (1, 2):
+            raise TaskError(f"LabelledSegments.separators is {self.separators}: 1 or 2 is needed.")
+
+    def bind(self, specs: VocabularySpecs) -> "BoundLabelledSegments":
+        """With the special tokens of the vocabulary of `inputs`.
+
+        Raises:
+          TaskError: it has none that could begin and end a row.
+        """
+        spec = specs[FIRST]
+        ids = find_boundary_ids(spec, type(self).__name__)
+        boundaries = Boundaries(*ids, spec["eos_id"])
+        return BoundLabelledSegments(boundaries, self.pair, self.separators, self.numbers)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BoundLabelledSegments:
+    """Rows with ids; made by `LabelledSegments.bind`.
+
+    Attributes:
+      boundaries: stand around the texts.
+      pair: see `LabelledSegments`.
+      separators: see `LabelledSegments`.
+      numbers: see `LabelledSegments`.
+      length: most tokens of a row; None for any number.
+    """
+
+    boundaries: Boundaries
+    pair: bool
+    separators: int
+    numbers: bool
+    length: int | None = None
+
+    writes: ClassVar[tuple[str, ...]] = LabelledSegments.writes
+    document_eos: ClassVar[bool] = False
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The features that are text."""
+        return (FIRST, SECOND) if self.pair else (FIRST,)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The texts, and the label."""
+        return (*self.texts, LABEL)
+
+    @property
+    def scalars(self) -> Mapping[str, type[np.generic]]:
+        """The label's dtype."""
+        return {LABEL: np.float32 if self.numbers else np.int32}
+
+    def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> None:
+        """Texts stay whole."""
+
+    def of_length(self, task_feature_lengths: Mapping[str, int]) -> "BoundLabelledSegments":
+        """The same for rows of the length that `inputs` has.
+
+        Raises:
+          TaskError: that leaves no room for a token of each text.
+        """
+        length = feature_length(task_feature_lengths, FIRST)
+        needed = self._boundaries + len(self.texts)
+        if length < needed:
+            raise TaskError(
+                f"TASK_FEATURE_LENGTHS['{FIRST}'] is {length}: {needed} or more is needed, with "
+                "what stands around the texts."
+            )
+        return dataclasses.replace(self, length=length)
+
+    @property
+    def room(self) -> int | None:
+        """Most tokens of the texts together; None for any number."""
+        return None if self.length is None else self.length - self._boundaries
+
+    @property
+    def _boundaries(self) -> int:
+        return 2 + self.separators if self.pair else 2
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        """The row.
+
+        Args:
+          example: the texts, int `[t]` each, and `label`, of rank 0 or of one number; none where
+            texts are read to be labelled.
+          rng: nothing is drawn.
+
+        Returns:
+          `inputs` and `token_types`, int32 `[n]`, and `label`, int32 or float32 `[]`: -1 or NaN
+          where the example has none.
+        """
+        texts = [np.asarray(example[name], np.int32) for name in self.texts]
+        sizes = [text.size for text in texts]
+        if self.room is not None:
+            both = shared_room(sizes[0], sizes[-1], self.room)
+            sizes = list(both) if self.pair else [self.room]
+        texts = [text[:size] for text, size in zip(texts, sizes, strict=True)]
+        row, types = self.boundaries.row(*texts)
+        for _ in range(self.separators - 1 if self.pair else 0):
+            # Between the texts, of the first one's type.
+            place = texts[0].size + 2
+            row, types = np.insert(row, place, self.boundaries.sep_id), np.insert(types, place, 0)
+        none: float = np.nan if self.numbers else -1
+        label = np.asarray(example.get(LABEL, none), self.scalars[LABEL]).reshape(())
+        return {FIRST: row, "token_types": types, LABEL: label}

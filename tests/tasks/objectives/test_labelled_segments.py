@@ -1,0 +1,73 @@
+"""Texts as rows for an encoder, by hand (Devlin et al. 2019, figure 4)."""
+
+import numpy as np
+import pytest
+
+from tasks.errors import TaskError
+from tasks.objectives import LabelledSegments
+
+SPEC = {"vocab_size": 100, "extra_ids": 0, "eos_id": 1, "cls_id": 2, "sep_id": 3}
+RNG = np.random.default_rng(0)
+
+
+def row(length, *texts, label=None, **options):
+    objective = LabelledSegments(pair=len(texts) == 2, **options).bind({"inputs": SPEC})
+    if length is not None:
+        objective = objective.of_length({"inputs": length})
+    example = dict(zip(("inputs", "inputs_pair"), map(np.array, texts), strict=False))
+    if label is not None:
+        example["label"] = np.array([label])
+    return objective(example, RNG)
+
+
+def test_a_text_stands_between_cls_and_sep():
+    made = row(8, [10, 11, 12], label=1)
+    assert made["inputs"].tolist() == [2, 10, 11, 12, 3]
+    assert made["token_types"].tolist() == [0] * 5
+    assert made["label"] == 1 and made["label"].dtype == np.int32 and made["label"].ndim == 0
+
+
+def test_a_pair_has_types_0_up_to_and_with_the_first_sep_then_1():
+    made = row(None, [10, 11], [20])
+    assert made["inputs"].tolist() == [2, 10, 11, 3, 20, 3]
+    assert made["token_types"].tolist() == [0, 0, 0, 0, 1, 1]
+
+
+def test_robertas_pair_has_two_separators():
+    made = row(None, [10, 11], [20], separators=2)
+    assert made["inputs"].tolist() == [2, 10, 11, 3, 3, 20, 3]
+    assert made["token_types"].tolist() == [0, 0, 0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [  # the longer one loses its last token, the second of equals
+        (9, [2, 10, 11, 12, 13, 3, 20, 21, 3]),
+        (8, [2, 10, 11, 12, 3, 20, 21, 3]),
+        (7, [2, 10, 11, 3, 20, 21, 3]),
+        (6, [2, 10, 11, 3, 20, 3]),
+        (5, [2, 10, 3, 20, 3]),
+    ],
+)
+def test_a_pair_that_is_too_long_loses_ends_of_the_longer_text(length, expected):
+    made = row(length, [10, 11, 12, 13], [20, 21])
+    assert made["inputs"].tolist() == expected
+    assert made["token_types"].size == made["inputs"].size
+
+
+def test_a_text_that_is_too_long_loses_its_end_and_keeps_its_separator():
+    assert row(4, [10, 11, 12])["inputs"].tolist() == [2, 10, 11, 3]
+
+
+def test_no_label_is_minus_one_or_nan():
+    assert row(None, [10])["label"] == -1
+    made = row(None, [10], numbers=True)["label"]
+    assert np.isnan(made) and made.dtype == np.float32
+    assert row(None, [10], numbers=True, label=4.25)["label"] == np.float32(4.25)
+
+
+def test_a_length_without_room_is_refused():
+    with pytest.raises(TaskError, match=r"'inputs'\] is 4: 5 or more is needed"):
+        row(4, [10], [20])
+    with pytest.raises(TaskError, match="separators is 3"):
+        LabelledSegments(separators=3)
