@@ -14,6 +14,7 @@ from t5x_like import data
 from t5x_like.data.cache import layout, worker
 from t5x_like.data.cache.reader import CachedExamples
 from t5x_like.errors import UserError
+from t5x_like.host.disk_space import CannotWrite
 
 LINES = [f"line {i}\t{'answer ' * (i % 5)}{i}" for i in range(150)]
 
@@ -201,7 +202,7 @@ def test_several_workers_write_the_same_bytes(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(task, tmp_path):
     (tmp_path / "cache").write_text("a file where a folder should be")
-    with pytest.raises(UserError, match=r"cache/group/lines-0+ cannot be written: not a dir"):
+    with pytest.raises(CannotWrite, match=r"cache/group/lines-0+ cannot be written: not a dir"):
         data.cache_task(task, tmp_path / "cache", num_workers=1, progress=False)
 
 
