@@ -211,8 +211,9 @@ def _status(
         if split is not None and split not in found:
             return report(
                 CacheStatus.MISSING,
-                f"the cache at {folder} has no split {split!r}; "
-                f"it has {', '.join(found) or 'none'}",
+                f"the cache at {folder} has no split {split!r}; it has "
+                f"{', '.join(found) or 'none'}: choose one of them with SPLIT, hold one out of "
+                "plain text with HELD_OUT, or, if the source has it",
             )
         names_of_splits = found if split is None else [split]
         layout.recorded_vocabularies(folder)
@@ -253,7 +254,7 @@ def require_cache(
     report = cache_status(task, cache_dir, split, verify_source=verify_source)
     if report.status is not CacheStatus.READY:
         raise UserError(
-            f"{report.reason}; build it with `t5x-like cache` and this run's --gin_file and --gin "
+            f"{report.reason}, build it with `t5x-like cache` and this run's --gin_file and --gin "
             "flags"
         )
     with contextlib.suppress(OSError):  # a cache may be read-only
