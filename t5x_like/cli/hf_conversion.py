@@ -4,7 +4,6 @@ What reads and writes the other project's files is passed in; here are the MODEL
 """
 
 import contextlib
-import dataclasses
 import json
 import shutil
 import tempfile
@@ -16,12 +15,13 @@ import jax
 
 from t5x_like import config, inspection
 from t5x_like.checkpoints import host_params
+from t5x_like.cli.imported_gin import file_of, header, model_text, run_text
 from t5x_like.data import formats
 from t5x_like.errors import UserError, on_one_line
 from t5x_like.host import files as storage
 from t5x_like.host import memory
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Model, Params, Vocabulary, label_names
+from t5x_like.protocols import Model, Params, Vocabulary
 
 Report = dict[str, Any]
 Load = Callable[[Path], tuple[Model, Params]]
@@ -39,53 +39,6 @@ _NAMES = {".json": "tokenizer.json", ".txt": "vocab.txt"}
 
 # What the other project's directory says of its model, kept for the way back.
 SOURCE_FILES = ("config.json", "generation_config.json")
-
-# Lengths of an imported model's features, where its own positions allow as many.
-_TEXT_LENGTH = 512
-_LENGTHS = {
-    "inputs and targets": {"targets": 128},
-    "text": {},
-    "hidden tokens": {},
-    "labels": {"inputs": 128},
-    "numbers": {"inputs": 128},
-}
-
-# The data of an imported run, for `eval` and training: files of the working directory unless the
-# command line names others.
-_TASKS = {  # by what the model's batches hold
-    "inputs and targets": """
-include 'tasks/jsonl_text_to_text.gin'
-
-COLUMNS = ['inputs', 'targets']
-INPUTS = '{inputs}'
-TARGETS = '{targets}'
-""",
-    "text": """
-include 'tasks/jsonl.gin'
-include 'tasks/causal_lm.gin'
-""",
-    "hidden tokens": """
-include 'tasks/jsonl.gin'
-include 'tasks/objectives/masked_lm.gin'
-""",
-    "labels": """
-include 'tasks/classification_jsonl.gin'
-
-COLUMNS = ['text', 'label']
-TEXTS = ['text']
-LABELS = {labels}
-""",
-    "numbers": """
-include 'tasks/regression_jsonl.gin'
-
-COLUMNS = ['text', 'label']
-TEXTS = ['text']
-""",
-}
-_FILES = """
-TRAIN_FILES = 'train.jsonl'
-VALIDATION_FILES = 'validation.jsonl'
-"""
 
 
 class Save(Protocol):
@@ -140,10 +93,10 @@ def import_model(
             if (Path(source) / name).is_file():
                 shutil.copyfile(Path(source) / name, directory / name)
         final = Path(model_dir).absolute()
-        text = _model_text(model, vocabulary, final)
-        (directory / "model.gin").write_text(f"{_header(source, 'model.gin')}{text}", "utf-8")
-        run_text = text + _run_text(model, vocabulary, str(model_dir))
-        (directory / "config.gin").write_text(f"{_header(source, 'config.gin')}{run_text}", "utf-8")
+        text = model_text(model, vocabulary, final)
+        (directory / "model.gin").write_text(f"{header(source, 'model.gin')}{text}", "utf-8")
+        whole = text + run_text(model, vocabulary, str(model_dir))
+        (directory / "config.gin").write_text(f"{header(source, 'config.gin')}{whole}", "utf-8")
         table = inspection.parameter_table(inspection.parameter_tree(model, _one_cpu()))
         count = model.parameter_count()
         title = f"{type(model).__name__}, {count:,} parameters, from {on_one_line(source)}"
@@ -154,7 +107,7 @@ def import_model(
         "model": type(model).__name__,
         "parameters": count,
         "model_dir": str(model_dir),
-        "vocabulary": None if vocabulary is None else _file_of(vocabulary).name,
+        "vocabulary": None if vocabulary is None else file_of(vocabulary).name,
     }
 
 
@@ -240,14 +193,9 @@ def _one_cpu() -> Partitioner:
 def _check_size(model: Model, vocabulary: Vocabulary | None) -> None:
     if vocabulary is not None and vocabulary.vocab_size > model.vocab_size:
         raise UserError(
-            f"the vocabulary '{_file_of(vocabulary)}' has {vocabulary.vocab_size} ids, but the "
+            f"the vocabulary '{file_of(vocabulary)}' has {vocabulary.vocab_size} ids, but the "
             f"model has {model.vocab_size}: the file is not this model's."
         )
-
-
-def _file_of(vocabulary: Vocabulary) -> Path:
-    # Of a directory, what is read in it.
-    return Path(getattr(vocabulary, "file", None) or vocabulary.path)  # type: ignore[attr-defined]
 
 
 def _configured_vocabulary() -> Vocabulary | None:
@@ -274,7 +222,7 @@ def _source_directory(model_dir: Path, vocabulary: Vocabulary | None) -> Path | 
     if vocabulary is not None:
         if not hasattr(vocabulary, "path"):
             return None
-        directory = _file_of(vocabulary).parent
+        directory = file_of(vocabulary).parent
     return directory if (directory / SOURCE_FILES[0]).is_file() else None
 
 
@@ -283,7 +231,7 @@ def _tokenizer_files(vocabulary: Vocabulary, model: Model, written: Path) -> dic
 
     What transformers must be told besides is written to the directory `written`.
     """
-    file = _file_of(vocabulary)
+    file = file_of(vocabulary)
     if file.name in TOKENIZER_FILES:
         companions = [name for name in TOKENIZER_FILES if (file.parent / name).is_file()]
         files = {name: file.parent / name for name in (file.name, *companions)}
@@ -313,96 +261,3 @@ def _special_tokens(vocabulary: Vocabulary, model: Model, like: Path | None) -> 
     start = "decoder_start_token_id" if prompts.needs_inputs else "bos_token_id"
     ids = {"eos_token_id": vocabulary.eos_id, start: getattr(vocabulary, "start_id", 0)}
     return ids if getattr(vocabulary, "zero_is_token", False) else {**ids, "pad_token_id": 0}
-
-
-# -- Gin files -------------------------------------------------------------------------------
-
-
-def _header(source: str, name: str) -> str:
-    use = {
-        "model.gin": "give it after a task's file, and runs/finetune.gin with "
-        "INITIAL_CHECKPOINT_PATH.",
-        "config.gin": "as a run's; its data are JSON lines, TRAIN_FILES and VALIDATION_FILES.",
-    }
-    return (
-        f"# Imported from {on_one_line(source)}.\n# {name}: {use[name]}\n"
-        "from __gin__ import dynamic_registration\n"
-    )
-
-
-def _model_text(model: Model, vocabulary: Vocabulary | None, directory: Path) -> str:
-    """Bindings of MODEL, and of VOCABULARY where there is one."""
-    text = _bindings("MODEL", model, {"dropout_rate": "%DROPOUT_RATE"})
-    text += f"DROPOUT_RATE = {model.dropout_rate!r}\n"  # type: ignore[attr-defined]
-    if vocabulary is not None:
-        path = str(directory / _file_of(vocabulary).name)
-        text += _bindings("VOCABULARY", vocabulary, {"path": repr(path)})
-    return text
-
-
-def _bindings(macro: str, value: Any, replaced: Mapping[str, str]) -> str:
-    """Gin that makes a dataclass again.
-
-    Args:
-      macro: what to bind it to: a macro, or the field of another.
-      value: the dataclass, of a module that can be imported.
-      replaced: text of fields that are written otherwise.
-
-    Raises:
-      UserError: a field is neither plain nor the class's own value.
-    """
-    kind = type(value)
-    package, _, module = kind.__module__.rpartition(".")
-    selector = f"{module}.{kind.__name__}"
-    lines = ["", f"from {package} import {module}", "", f"{macro} = @{selector}()"]
-    inner = []
-    for field in dataclasses.fields(value):
-        found = getattr(value, field.name)
-        if not field.init or field.name in ("parent", "name"):
-            continue
-        if found is None and field.default is None:
-            continue  # no choice, and a head is the task's file's to bind
-        if field.name in replaced or _is_plain(found):
-            lines.append(f"{selector}.{field.name} = {replaced.get(field.name, repr(found))}")
-        elif found != field.default:
-            if not dataclasses.is_dataclass(found):
-                raise UserError(
-                    f"{kind.__name__}.{field.name} = {found} cannot be written to a gin file."
-                )
-            inner.append(_bindings(f"{selector}.{field.name}", found, {}))
-    return "\n".join(lines) + "\n" + "".join(inner)
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-def _kind_of(batch_format: formats.BatchFormat) -> str:
-    """Which of `_TASKS` a model with these batches is for."""
-    measured = getattr(batch_format, "measured", None)
-    if measured is not None:
-        return "labels" if measured.probabilities else "numbers"
-    if batch_format.prompts is None:
-        return "hidden tokens"
-    return "inputs and targets" if "inputs" in batch_format.task_features else "text"
-
-
-def _run_text(model: Model, vocabulary: Vocabulary | None, model_dir: str) -> str:
-    """Bindings of the run: where it is, and a task, where there is a vocabulary for one."""
-    longest = model.max_length
-    batch_format = formats.find(model.batch_format)
-    kind, labels = _kind_of(batch_format), list(label_names(model).get("label", ()))
-    wanted = {name: _LENGTHS[kind].get(name, _TEXT_LENGTH) for name in batch_format.task_features}
-    lengths = {name: min(n, longest or n) for name, n in wanted.items()}
-    task = ""
-    if vocabulary is not None:
-        # The task's file binds a vocabulary of its own, so ours comes after it.
-        selector = f"{type(vocabulary).__module__.rpartition('.')[2]}.{type(vocabulary).__name__}"
-        task = (
-            _TASKS[kind].replace("{labels}", repr(labels))
-            + _FILES
-            + f"VOCABULARY = @{selector}()\n"
-        )
-    return f"{task}\nTASK_FEATURE_LENGTHS = {lengths!r}\nMODEL_DIR = {model_dir!r}\n"

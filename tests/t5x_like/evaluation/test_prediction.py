@@ -165,7 +165,7 @@ def test_a_run_predicts_and_embeds_texts(run_dir):
 def test_fine_tuning_takes_all_but_the_head_of_another_run(run_dir, tmp_path):
     flags = [f"--gin_file={run_dir.parent}/run.gin", "--gin_file=runs/finetune_head.gin"]
     flags += [f"--gin.INITIAL_CHECKPOINT_PATH={run_dir}", f"--gin.MODEL_DIR={tmp_path}/tuned"]
-    flags += ["--gin.TRAIN_STEPS=1", "--gin.LEARNING_RATE=1e-9"]
+    flags += ["--gin.TRAIN_STEPS=2", "--gin.LEARNING_RATE=1e-9"]
     assert cli.main(["train", *flags]) == 0
     before, after = load_run(str(run_dir)).params, load_run(f"{tmp_path}/tuned").params
     moved = {

@@ -1,0 +1,154 @@
+"""The gin files of a model that was imported: the model, and a task for data of its kind."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from t5x_like.data import formats
+from t5x_like.errors import UserError, on_one_line
+from t5x_like.protocols import Model, Vocabulary, label_names
+
+# Lengths of an imported model's features, where its own positions allow as many.
+_TEXT_LENGTH = 512
+_LENGTHS = {
+    "inputs and targets": {"targets": 128},
+    "text": {},
+    "hidden tokens": {},
+    "labels": {"inputs": 128},
+    "numbers": {"inputs": 128},
+}
+
+# The data of an imported run, for `eval` and training: files of the working directory unless the
+# command line names others.
+_TASKS = {  # by what the model's batches hold
+    "inputs and targets": """
+include 'tasks/jsonl_text_to_text.gin'
+
+COLUMNS = ['inputs', 'targets']
+INPUTS = '{inputs}'
+TARGETS = '{targets}'
+""",
+    "text": """
+include 'tasks/jsonl.gin'
+include 'tasks/causal_lm.gin'
+""",
+    "hidden tokens": """
+include 'tasks/jsonl.gin'
+include 'tasks/objectives/masked_lm.gin'
+""",
+    "labels": """
+include 'tasks/classification_jsonl.gin'
+
+COLUMNS = ['text', 'label']
+TEXTS = ['text']
+LABELS = {labels}
+""",
+    "numbers": """
+include 'tasks/regression_jsonl.gin'
+
+COLUMNS = ['text', 'label']
+TEXTS = ['text']
+""",
+}
+_FILES = """
+TRAIN_FILES = 'train.jsonl'
+VALIDATION_FILES = 'validation.jsonl'
+"""
+
+
+def file_of(vocabulary: Vocabulary) -> Path:
+    """The file that a vocabulary is read from."""
+    # Of a directory, what is read in it.
+    return Path(getattr(vocabulary, "file", None) or vocabulary.path)  # type: ignore[attr-defined]
+
+
+def header(source: str, name: str) -> str:
+    """The first lines of a file: where the model is from, and how the file is used."""
+    use = {
+        "model.gin": "give it after a task's file, and runs/finetune.gin (for a fresh head "
+        "runs/finetune_head.gin) with INITIAL_CHECKPOINT_PATH.",
+        "config.gin": "as a run's; its data are JSON lines, TRAIN_FILES and VALIDATION_FILES.",
+    }
+    return (
+        f"# Imported from {on_one_line(source)}.\n# {name}: {use[name]}\n"
+        "from __gin__ import dynamic_registration\n"
+    )
+
+
+def model_text(model: Model, vocabulary: Vocabulary | None, directory: Path) -> str:
+    """Bindings of MODEL, and of VOCABULARY where there is one."""
+    text = _bindings("MODEL", model, {"dropout_rate": "%DROPOUT_RATE"})
+    text += f"DROPOUT_RATE = {model.dropout_rate!r}\n"  # type: ignore[attr-defined]
+    if vocabulary is not None:
+        path = str(directory / file_of(vocabulary).name)
+        text += _bindings("VOCABULARY", vocabulary, {"path": repr(path)})
+    return text
+
+
+def _bindings(macro: str, value: Any, replaced: Mapping[str, str]) -> str:
+    """Gin that makes a dataclass again.
+
+    Args:
+      macro: what to bind it to: a macro, or the field of another.
+      value: the dataclass, of a module that can be imported.
+      replaced: text of fields that are written otherwise.
+
+    Raises:
+      UserError: a field is neither plain nor the class's own value.
+    """
+    kind = type(value)
+    package, _, module = kind.__module__.rpartition(".")
+    selector = f"{module}.{kind.__name__}"
+    lines = ["", f"from {package} import {module}", "", f"{macro} = @{selector}()"]
+    inner = []
+    for field in dataclasses.fields(value):
+        found = getattr(value, field.name)
+        if not field.init or field.name in ("parent", "name"):
+            continue
+        if found is None and field.default is None:
+            continue  # no choice, and a head is the task's file's to bind
+        if field.name in replaced or _is_plain(found):
+            lines.append(f"{selector}.{field.name} = {replaced.get(field.name, repr(found))}")
+        elif found != field.default:
+            if not dataclasses.is_dataclass(found):
+                raise UserError(
+                    f"{kind.__name__}.{field.name} = {found} cannot be written to a gin file."
+                )
+            inner.append(_bindings(f"{selector}.{field.name}", found, {}))
+    return "\n".join(lines) + "\n" + "".join(inner)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _kind_of(batch_format: formats.BatchFormat) -> str:
+    """Which of `_TASKS` a model with these batches is for."""
+    measured = getattr(batch_format, "measured", None)
+    if measured is not None:
+        return "labels" if measured.probabilities else "numbers"
+    if batch_format.prompts is None:
+        return "hidden tokens"
+    return "inputs and targets" if "inputs" in batch_format.task_features else "text"
+
+
+def run_text(model: Model, vocabulary: Vocabulary | None, model_dir: str) -> str:
+    """Bindings of the run: where it is, and a task, where there is a vocabulary for one."""
+    longest = model.max_length
+    batch_format = formats.find(model.batch_format)
+    kind, labels = _kind_of(batch_format), list(label_names(model).get("label", ()))
+    wanted = {name: _LENGTHS[kind].get(name, _TEXT_LENGTH) for name in batch_format.task_features}
+    lengths = {name: min(n, longest or n) for name, n in wanted.items()}
+    task = ""
+    if vocabulary is not None:
+        # The task's file binds a vocabulary of its own, so ours comes after it.
+        selector = f"{type(vocabulary).__module__.rpartition('.')[2]}.{type(vocabulary).__name__}"
+        task = (
+            _TASKS[kind].replace("{labels}", repr(labels))
+            + _FILES
+            + f"VOCABULARY = @{selector}()\n"
+        )
+    return f"{task}\nTASK_FEATURE_LENGTHS = {lengths!r}\nMODEL_DIR = {model_dir!r}\n"
