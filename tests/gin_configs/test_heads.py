@@ -24,6 +24,9 @@ NOT_GIVEN = {
     "sweeps/cell.gin",
     "sweeps/cpu.gin",
     "sweeps/defaults.gin",
+    "tasks/classification.gin",
+    "tasks/labelled.gin",
+    "tasks/regression.gin",
     "tasks/text_to_text.gin",
     "tasks/unsupervised.gin",
 }
