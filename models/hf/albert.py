@@ -71,13 +71,8 @@ class ALBERTFamily(BERTFamily):
         """The class with the same heads.
 
         Raises:
-          ModelError: no class has them, or the embeddings are not projected, as all of theirs are.
+          ModelError: no class has them.
         """
-        if isinstance(model, ALBERT) and model.embedding_dim is None:
-            raise ModelError(
-                "ALBERT.embedding_dim = None cannot be expressed as Hugging Face's model type "
-                f"'albert', which projects the embeddings: set it to {model.embed_dim}."
-            )
         if model.use_next_sentence_head and not model.use_masked_head:
             raise ModelError(
                 "ALBERT.use_masked_head = False cannot be expressed as Hugging Face's model type "
@@ -86,8 +81,10 @@ class ALBERTFamily(BERTFamily):
         return super().architecture_of(model)
 
     def check(self, config: Config, source: str) -> None:
-        """The activation is one that we have, and options of old files say nothing."""
+        """The activation is one that we have, embeddings are projected, old options say nothing."""
         super().check(config, source)
+        if config.get("embedding_size", 128) is None:
+            raise unsupported(source, "embedding_size", None, "the width of the embeddings")
         for option, value in _OLD.items():
             if config.get(option, value) != value:
                 raise unsupported(source, option, config[option], repr(value))

@@ -51,9 +51,7 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("shared", "groups"), [("all", 1), ("all", 2), ("attention", 1), ("feed_forward", 1)]
-)
+@pytest.mark.parametrize(("shared", "groups"), [("all", 2), ("attention", 1), ("feed_forward", 1)])
 def test_sharing_is_copies_whose_gradients_are_summed(shared, groups):
     """The loss is that of four layers with equal parameters; a gradient is the sum of theirs."""
     ours = albert(shared=shared, num_groups=groups)

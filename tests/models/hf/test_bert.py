@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models.albert import ALBERT
 from models.errors import ModelError
 from models.heads import Classification, Regression
 from models.hf import load_hf, save_hf
@@ -338,3 +339,17 @@ def theirs_of(batch, config):
     if not hasattr(config, "type_vocab_size"):
         del names["encoder_token_types"]
     return {name: torch.tensor(np.asarray(batch[feature])) for feature, name in names.items()}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"embedding_dim": None}, "embedding_size None is not supported"),
+        ({"shared": "attention"}, r"ALBERT.shared = 'attention' cannot be expressed"),
+        ({"use_masked_head": False}, r"ALBERT.use_masked_head = False cannot be expressed"),
+    ],
+)
+def test_an_albert_that_their_classes_do_not_have_is_refused_in_one_line(fields, said, tmp_path):
+    with pytest.raises(ModelError, match=said):
+        save_hf(ALBERT(vocab_size=80, **fields), {}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

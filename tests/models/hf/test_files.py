@@ -213,6 +213,7 @@ def test_errors_name_the_tensor_or_the_option(tmp_path):
         ("roberta_masked_lm", "pad_token_id", 80),
         ("distilbert_masked_lm", "activation", "silu"),
         ("albert_pretraining", "inner_group_num", 2),
+        ("albert_pretraining", "embedding_size", None),
         ("albert_pretraining", "gap_size", 1),
         ("albert_pretraining", "num_hidden_groups", 3),
         ("albert_pretraining", "hidden_act", "silu"),

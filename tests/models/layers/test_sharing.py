@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -41,17 +40,20 @@ def test_turns_are_the_layer_applied_again_and_again():
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("shared", "groups"), [("all", 1), ("all", 2), ("attention", 1)])
+@pytest.mark.parametrize(("shared", "groups"), [("all", 2), ("attention", 1)])
 def test_decoding_step_by_step_is_the_whole_row(shared, groups):
     stack, _ = stack_of(shared, groups)
     params = jax.jit(functools.partial(stack.init, context=CONTEXT))(jax.random.key(0), X)["params"]
     expected = stack.apply({"params": params}, X, CONTEXT)
-    for given in (params, unstack_layers(params)):
-        variables = {"params": given}
-        caches = stack.apply(variables, 2, 5, method="empty_cache")
-        steps = []
-        for t in range(5):
-            context = Context(Mask(causal=True, first_query=t), first_slot=t)
-            step, caches = stack.apply(variables, X[:, t : t + 1], context, caches, method="decode")
-            steps.append(step)
-        np.testing.assert_allclose(jnp.concatenate(steps, 1), expected, rtol=1e-5, atol=1e-5)
+    # What a decoding loop is given; the layers' own parameters, shared or not.
+    variables = {"params": unstack_layers(params)}
+
+    @jax.jit
+    def step(x_bte, caches, t):
+        context = Context(Mask(causal=True, first_query=t), first_slot=t)
+        return stack.apply(variables, x_bte, context, caches, method="decode")
+
+    caches = stack.apply(variables, 2, 5, method="empty_cache")
+    for t in range(5):
+        found, caches = step(X[:, t : t + 1], caches, t)
+        np.testing.assert_allclose(found[:, 0], expected[:, t], rtol=1e-5, atol=1e-5)
