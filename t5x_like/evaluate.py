@@ -1,8 +1,8 @@
 """Evaluation: the loss on a split, and a task's metrics on what the model generates or predicts.
 
-For each checkpoint and each task: `MODEL_DIR/eval/TASK/STEP.jsonl`, one line an example with
-`inputs`, `targets`, `predictions` and `scores`, and one record in `MODEL_DIR/metrics.jsonl`. A
-second evaluation replaces the first.
+For each checkpoint and each task: `MODEL_DIR/eval/TASK/SPLIT/STEP.jsonl`, one line an example
+with `inputs`, `targets`, `predictions` and `scores`, and a record in `MODEL_DIR/metrics.jsonl`. A
+second evaluation of a split replaces the first.
 """
 
 import dataclasses
@@ -144,10 +144,8 @@ def _report(
 ) -> None:
     """Writes predictions to their file, values to the metrics, and a line for a person."""
     if result.predictions:
-        write_predictions(
-            directory / "eval" / result.task.replace(":", "/") / f"{step}.jsonl",
-            result.predictions,
-        )
+        folder = directory / "eval" / result.task.replace(":", "/") / split
+        write_predictions(folder / f"{step}.jsonl", result.predictions)
     record = {
         "step": step,
         "split": split,
