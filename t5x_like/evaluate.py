@@ -9,7 +9,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 from etils import epath
@@ -26,11 +26,7 @@ from t5x_like.host import command, compilation_cache, files
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import FrozenSource, Model
 from t5x_like.training.frozen import load_frozen
-from t5x_like.training.metrics_log import FILE as METRICS_FILE
-from t5x_like.training.metrics_log import EventFile, json_line, read_records
-
-# What two records of one evaluation agree in; a run's own validation has no task.
-_KEY = ("step", "split", "task")
+from t5x_like.training.metrics_log import EventFile, append_record
 
 Steps = Literal["last", "all"] | int | Sequence[int]
 
@@ -153,7 +149,7 @@ def _report(
         "batch_format": batch_format,
         **result.values,
     }
-    _write_record(directory, record)
+    append_record(directory, record)
     if events is not None:
         events.write(
             step, {f"{split}/{result.task}/{name}": v for name, v in result.values.items()}
@@ -165,22 +161,6 @@ def _report(
     )
     line = f"step {step}  {result.task} {split}  {of_rows(result.values)}  {shown}"
     print(line, file=sys.stderr, flush=True)
-
-
-def _write_record(directory: epath.Path, record: Mapping[str, Any]) -> None:
-    """Appends a record, or puts it in the place of the one of an earlier evaluation.
-
-    A run that is training meanwhile follows the name of the file, see `files.growing_file`.
-    """
-    path = directory / METRICS_FILE
-    before = read_records(str(directory))
-    kept = [one for one in before if any(one.get(name) != record[name] for name in _KEY)]
-    if len(kept) < len(before):
-        files.write_whole(path, "".join(map(json_line, [*kept, record])))
-        return
-    metrics = files.growing_file(path)
-    metrics.append(json_line(record).encode())
-    metrics.close()
 
 
 def write_predictions(

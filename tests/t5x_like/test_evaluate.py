@@ -21,6 +21,7 @@ from t5x_like.evaluation.generation import Prediction, task_metrics
 from t5x_like.optimizers import adamw
 from t5x_like.partitioning import Partitioner
 from t5x_like.schedules import Constant
+from t5x_like.training.metrics_log import read_records
 from t5x_like.training.state import create_state
 
 
@@ -242,7 +243,7 @@ def test_a_second_evaluation_replaces_the_first(model, run_dir, config, tmp_path
     evaluation.evaluate(**arguments, max_rows=3)
     evaluation.evaluate(**arguments, max_rows=3, steps=3)
     evaluation.evaluate(**arguments, max_rows=2)
-    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    records = read_records(str(tmp_path))
     assert [(record["step"], record["rows"]) for record in records] == [(3, 3), (5, 2)]
     folder = tmp_path / "eval/copying/validation"
     assert len((folder / "5.jsonl").read_text().splitlines()) == 2
