@@ -4,7 +4,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from t5x_like.decoding import Strategy, TextCodec, generate_text, prepare, prompts_of
+from t5x_like.decoding import (
+    Strategy,
+    TextCodec,
+    generate_text,
+    prepare,
+    prompts_of,
+    settings_text,
+)
 from t5x_like.decoding.generate import room_after, too_long
 from t5x_like.decoding.prompt_files import Prompt, PromptFile
 from t5x_like.errors import UserError
@@ -14,10 +21,17 @@ from t5x_like.protocols import Decodes, Mixture, Model, Params, Task
 PREDICTIONS = "predictions"
 SCORES = "scores"
 PROBABILITIES = "probabilities"
+DECODING = "decoding"
 
 
 class Answerer(Protocol):
-    """Answers prompts of a file."""
+    """Answers prompts of a file.
+
+    Attributes:
+      settings: how text is generated, which answers of one file agree in; None where none is.
+    """
+
+    settings: str | None
 
     def check(self, prompt: Prompt) -> None:
         """Looks at a prompt before any is answered.
@@ -46,6 +60,8 @@ class Answerer(Protocol):
 
 class Labels:
     """Labels or numbers, which a head gives."""
+
+    settings: str | None = None
 
     def __init__(
         self,
@@ -117,6 +133,7 @@ class GeneratedText:
         self._codec = TextCodec.for_task(task, model, task_feature_lengths)
         if max_new_tokens is None:
             max_new_tokens = task_feature_lengths["targets"]
+        self.settings: str | None = settings_text(strategy, max_new_tokens, seed)
         self._options: dict[str, Any] = {
             "strategy": strategy,
             "max_new_tokens": max_new_tokens,
@@ -178,7 +195,9 @@ class GeneratedText:
             progress=progress,
             **self._options,
         )
-        return [{PREDICTIONS: one.text, SCORES: one.score} for one in found]
+        return [
+            {PREDICTIONS: one.text, SCORES: one.score, DECODING: self.settings} for one in found
+        ]
 
 
 def warn(text: str) -> None:

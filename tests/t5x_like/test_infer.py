@@ -10,8 +10,9 @@ import pytest
 from models.gpt import GPT2
 from t5x_like import infer as inference
 from t5x_like.checkpoints import Checkpointer, CheckpointPolicy
-from t5x_like.decoding import Sampling, generate
+from t5x_like.decoding import BeamSearch, Sampling, Temperature, TextGeneration, generate
 from t5x_like.errors import UserError
+from t5x_like.evaluation import answering
 from t5x_like.optimizers import adamw
 from t5x_like.partitioning import Partitioner
 from t5x_like.schedules import Constant
@@ -196,6 +197,48 @@ def test_answers_of_another_checkpoint_are_not_continued(infer, tmp_path):
         infer(input_path=str(source), output_path=str(out))
 
 
+DRAWN = {"strategy": Sampling((Temperature(0.5),)), "seed": 3}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now", "said"),
+    [
+        ({}, DRAWN, r"Greedy\(\), max_new_tokens=6, and this is Sampling\(.*=0.5.*=6, seed=3:"),
+        ({}, {"max_new_tokens": 5}, "tokens=6, and this is .*tokens=5: give the same settings"),
+        (DRAWN, {**DRAWN, "seed": 4}, "seed=3, and this is .*seed=4: give the same settings"),
+        (DRAWN, {"strategy": BeamSearch(2)}, r"and this is BeamSearch\(beams=2, alpha=0.6"),
+    ],
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_answers_of_other_settings_are_not_continued(
+    infer, tmp_path, monkeypatch, earlier, now, said, finished
+):
+    answer = TextGeneration("b", -1.0, True, [4])
+    monkeypatch.setattr(
+        answering, "generate_text", lambda model, params, codec, texts, **_: [answer] * len(texts)
+    )
+    source, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
+    source.write_text("ab\ncd\n")
+    infer(input_path=str(source), output_path=str(out), **earlier)
+    if not finished:
+        out.write_text(out.read_text().splitlines()[0] + "\n")
+    before = out.read_text()
+    with pytest.raises(UserError, match=f"line 1 of .* was decoded by .*{said}"):
+        infer(input_path=str(source), output_path=str(out), **now)
+    assert out.read_text() == before
+    # The seed of a strategy that draws nothing is none of its settings.
+    same = earlier if earlier else {"seed": 9}
+    assert infer(input_path=str(source), output_path=str(out), **same) == (0 if finished else 1)
+
+
+def test_answers_that_do_not_say_how_they_were_decoded_are_not_continued(infer, tmp_path):
+    source, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
+    source.write_text("ab\ncd\n")
+    out.write_text('{"inputs": "ab", "predictions": "", "scores": 0, "checkpoint_step": 7}\n')
+    with pytest.raises(UserError, match=r"line 1 of .* does not say how .* another output_path"):
+        infer(input_path=str(source), output_path=str(out))
+
+
 def test_processes_without_a_shared_file_system_agree(infer, tmp_path, monkeypatch):
     """What the first process told is told again to one that has neither input nor output."""
     source, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
@@ -203,9 +246,9 @@ def test_processes_without_a_shared_file_system_agree(infer, tmp_path, monkeypat
     told = []
     monkeypatch.setattr(inference, "gather_json", lambda value: told.append(value) or [value])
     prompts = []
-    decode = inference.generate_text
+    decode = answering.generate_text
     monkeypatch.setattr(
-        inference,
+        answering,
         "generate_text",
         lambda *args, **kwargs: prompts.append(args[3]) or decode(*args, **kwargs),
     )
