@@ -235,14 +235,23 @@ def test_values_are_appended_to_the_runs_metrics(model, run_dir, config, tmp_pat
     assert not (tmp_path / "eval").exists()
 
 
-def test_a_second_evaluation_replaces_the_first(model, run_dir, config, tmp_path):
+def test_a_second_evaluation_replaces_the_first_and_says_so(
+    model, run_dir, config, tmp_path, capsys
+):
     arguments = dict(
         model=model, model_dir=str(run_dir), dataset=config, output_dir=str(tmp_path),
         tensorboard=False, max_new_tokens=2,
     )  # fmt: skip
     evaluation.evaluate(**arguments, max_rows=3)
     evaluation.evaluate(**arguments, max_rows=3, steps=3)
+    evaluation.evaluate(**arguments, max_rows=3, steps=3)
+    assert "replaced" not in capsys.readouterr().err  # it is the same again
     evaluation.evaluate(**arguments, max_rows=2)
+    said = [line for line in capsys.readouterr().err.splitlines() if "replaced" in line]
+    assert said == [
+        "step 5  copying validation  an evaluation of 3 of 7 rows, Greedy(), max_new_tokens=2 "
+        "is replaced by one of 2 of 7 rows, Greedy(), max_new_tokens=2"
+    ]
     records = read_records(str(tmp_path))
     assert [(record["step"], record["rows"]) for record in records] == [(3, 3), (5, 2)]
     folder = tmp_path / "eval/copying/validation"
