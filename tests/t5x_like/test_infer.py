@@ -82,6 +82,15 @@ def infer(run_dir):
     return run
 
 
+@pytest.fixture
+def answered(monkeypatch):
+    """Where what is generated does not matter, nothing is."""
+    answer = TextGeneration("b", -1.0, True, [4])
+    monkeypatch.setattr(
+        answering, "generate_text", lambda model, params, codec, texts, **_: [answer] * len(texts)
+    )
+
+
 def lines_of(path):
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
@@ -209,14 +218,9 @@ DRAWN = {"strategy": Sampling((Temperature(0.5),)), "seed": 3}
         (DRAWN, {"strategy": BeamSearch(2)}, r"and this is BeamSearch\(beams=2, alpha=0.6"),
     ],
 )
+@pytest.mark.usefixtures("answered")
 @pytest.mark.parametrize("finished", [True, False])
-def test_answers_of_other_settings_are_not_continued(
-    infer, tmp_path, monkeypatch, earlier, now, said, finished
-):
-    answer = TextGeneration("b", -1.0, True, [4])
-    monkeypatch.setattr(
-        answering, "generate_text", lambda model, params, codec, texts, **_: [answer] * len(texts)
-    )
+def test_answers_of_other_settings_are_not_continued(infer, tmp_path, earlier, now, said, finished):
     source, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
     source.write_text("ab\ncd\n")
     infer(input_path=str(source), output_path=str(out), **earlier)
@@ -339,6 +343,25 @@ def test_prompts_that_are_not_written_as_in_training_are_said(infer, tmp_path, c
     infer(input_path=str(source), output_path=str(out), **ASKING)
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("warning")]
     assert "no prompt begins with 'ask'" in line and "the columns q" in line
+
+
+@pytest.mark.usefixtures("answered")
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (['{"inputs": "b"}', "", '{"inputs": "c"}'], True),
+        (['{"inputs": "b"}', "c"], False),
+        (["{b}", '["c"]'], False),
+    ],
+)
+def test_a_text_of_json_objects_is_said(infer, tmp_path, capsys, lines, said):
+    source = tmp_path / "prompts.txt"
+    source.write_text("\n".join(lines) + "\n")
+    lengths = {"inputs": 20, "targets": 6}
+    infer(input_path=str(source), task=Asking(), task_feature_lengths=lengths)
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("warning")]
+    assert (f"every line of {source} is a JSON object" in line) is said
+    assert ("no prompt begins with 'ask'" in line) is not said
 
 
 def test_prompts_that_are_cut_are_said(infer, tmp_path, capsys):
