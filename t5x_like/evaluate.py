@@ -1,8 +1,8 @@
 """Evaluation: the loss on a split, and a task's metrics on what the model generates or predicts.
 
-For each checkpoint and each task: `MODEL_DIR/eval/TASK/STEP.jsonl`, one line an example with
-`inputs`, `targets`, `predictions` and `scores`, and one record in `MODEL_DIR/metrics.jsonl`. A
-second evaluation replaces the first.
+For each checkpoint and each task: `MODEL_DIR/eval/TASK/SPLIT/STEP.jsonl`, one line an example
+with `inputs`, `targets`, `predictions` and `scores`, and a record in `MODEL_DIR/metrics.jsonl`. A
+second evaluation of a split replaces the first.
 """
 
 import dataclasses
@@ -16,8 +16,9 @@ from etils import epath
 
 from t5x_like import checkpoints
 from t5x_like.data import DatasetConfig
-from t5x_like.decoding import Greedy, Strategy
+from t5x_like.decoding import Greedy, Strategy, settings_text
 from t5x_like.errors import UserError
+from t5x_like.evaluation.answering import DECODING
 from t5x_like.evaluation.generation import Prediction
 from t5x_like.evaluation.loss import ROWS, SPLIT_ROWS, of_rows
 from t5x_like.evaluation.prediction import LabelPrediction
@@ -26,11 +27,7 @@ from t5x_like.host import command, compilation_cache, files
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import FrozenSource, Model
 from t5x_like.training.frozen import load_frozen
-from t5x_like.training.metrics_log import FILE as METRICS_FILE
-from t5x_like.training.metrics_log import EventFile, json_line, read_records
-
-# What two records of one evaluation agree in; a run's own validation has no task.
-_KEY = ("step", "split", "task")
+from t5x_like.training.metrics_log import EventFile, append_record, read_records
 
 Steps = Literal["last", "all"] | int | Sequence[int]
 
@@ -107,7 +104,18 @@ def evaluate(
                 directory.mkdir(parents=True, exist_ok=True)
                 if events is None and tensorboard:
                     events = EventFile(directory / "tensorboard")
-                _report(directory, events, step, dataset.split, model.batch_format, result)
+                record = {
+                    "step": step,
+                    "split": dataset.split,
+                    "task": result.task,
+                    "batch_format": model.batch_format,
+                }
+                if isinstance(next(iter(result.predictions), None), Prediction):
+                    longest = max_new_tokens
+                    if longest is None:
+                        longest = dataset.task_feature_lengths["targets"]
+                    record[DECODING] = settings_text(strategy, longest, seed)
+                _report(directory, events, {**record, **result.values}, result)
     if events is not None:
         events.close()
     return results
@@ -135,27 +143,15 @@ def chosen_steps(model_dir: str, steps: Steps) -> list[int | None]:
 
 
 def _report(
-    directory: epath.Path,
-    events: EventFile | None,
-    step: int,
-    split: str,
-    batch_format: str,
-    result: TaskResult,
+    directory: epath.Path, events: EventFile | None, record: Mapping[str, Any], result: TaskResult
 ) -> None:
-    """Writes predictions to their file, values to the metrics, and a line for a person."""
+    """Writes predictions to their file, the record to the metrics, and a line for a person."""
+    step, split = record["step"], record["split"]
+    _say_what_is_replaced(directory, record)
     if result.predictions:
-        write_predictions(
-            directory / "eval" / result.task.replace(":", "/") / f"{step}.jsonl",
-            result.predictions,
-        )
-    record = {
-        "step": step,
-        "split": split,
-        "task": result.task,
-        "batch_format": batch_format,
-        **result.values,
-    }
-    _write_record(directory, record)
+        folder = directory / "eval" / result.task.replace(":", "/") / split
+        write_predictions(folder / f"{step}.jsonl", result.predictions)
+    append_record(directory, record)
     if events is not None:
         events.write(
             step, {f"{split}/{result.task}/{name}": v for name, v in result.values.items()}
@@ -169,20 +165,25 @@ def _report(
     print(line, file=sys.stderr, flush=True)
 
 
-def _write_record(directory: epath.Path, record: Mapping[str, Any]) -> None:
-    """Appends a record, or puts it in the place of the one of an earlier evaluation.
+def _say_what_is_replaced(directory: epath.Path, record: Mapping[str, Any]) -> None:
+    """A line where the evaluation before was of other rows, or generated otherwise."""
+    key = [record[name] for name in ("step", "split", "task")]
+    for earlier in read_records(str(directory)):
+        if [earlier["step"], earlier["split"], earlier.get("task")] != key:
+            continue
+        was, now = _measured(earlier), _measured(record)
+        if was != now:
+            step, split, task = key
+            line = (
+                f"step {step}  {task} {split}  an evaluation of {was} is replaced by one of {now}"
+            )
+            print(line, file=sys.stderr, flush=True)
 
-    A run that is training meanwhile follows the name of the file, see `files.growing_file`.
-    """
-    path = directory / METRICS_FILE
-    before = read_records(str(directory))
-    kept = [one for one in before if any(one.get(name) != record[name] for name in _KEY)]
-    if len(kept) < len(before):
-        files.write_whole(path, "".join(map(json_line, [*kept, record])))
-        return
-    metrics = files.growing_file(path)
-    metrics.append(json_line(record).encode())
-    metrics.close()
+
+def _measured(record: Mapping[str, Any]) -> str:
+    # Records of an earlier version have no rows, and do not say how text was generated.
+    rows = of_rows(record) if ROWS in record else "unknown rows"
+    return f"{rows}, {record[DECODING]}" if DECODING in record else rows
 
 
 def write_predictions(

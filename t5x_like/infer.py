@@ -25,6 +25,7 @@ from t5x_like.decoding.prompt_files import (
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.evaluation.answering import (
+    DECODING,
     PREDICTIONS,
     PROBABILITIES,
     SCORES,
@@ -41,7 +42,7 @@ from t5x_like.protocols import Decodes, InputsForm, Mixture, Model, Task
 
 BATCH_FORMAT = "batch_format"
 STEP = "checkpoint_step"
-_ADDED = (PREDICTIONS, SCORES, PROBABILITIES, BATCH_FORMAT, STEP)
+_ADDED = (PREDICTIONS, SCORES, PROBABILITIES, DECODING, BATCH_FORMAT, STEP)
 # Batches decoded together: enough that prompts of like length meet, few enough that what is
 # lost with a killed process is little.
 BATCHES_AT_A_TIME = 8
@@ -68,8 +69,9 @@ def infer(
 
     Each line of the output is the prompt's own JSON object (of a text line,
     `{"inputs": line}`) with `predictions`, `scores`, `batch_format` and `checkpoint_step` added,
-    and where labels are predicted `probabilities`, by label. The texts of a pair have a tab between
-    them, or are the columns of a JSON line.
+    where labels are predicted `probabilities`, by label, and where text is generated `decoding`,
+    the strategy, the longest answer and the seed of a strategy that draws. The texts of a pair have
+    a tab between them, or are the columns of a JSON line.
     If the output exists, the prompts that its whole lines answer are not done again, and a last
     line that was cut is redone; what is drawn at random does not depend on where a run was
     interrupted. Of several processes the first alone reads and writes files, and tells the others
@@ -130,7 +132,7 @@ def infer(
 
     primary = _is_first()
     left = iter(prompts)  # the first process's alone is read
-    _of_first(lambda: _skip_answered(left, answers, done, prompts, step))
+    _of_first(lambda: _skip_answered(left, answers, done, prompts, step, answerer.settings))
     _of_first(answers.open)
     # Whoever types wants an answer to each line.
     interactive = input_path == STANDARD and sys.stdin.isatty()
@@ -239,14 +241,20 @@ def _begun(prompts: PromptFile, answers: AnswerFile, answerer: Answerer) -> tupl
 
 
 def _skip_answered(
-    left: Iterator[Prompt], answers: AnswerFile, done: int, prompts: PromptFile, step: int
+    left: Iterator[Prompt],
+    answers: AnswerFile,
+    done: int,
+    prompts: PromptFile,
+    step: int,
+    settings: str | None,
 ) -> None:
     """Moves `left` past the prompts that have an answer, each compared with its line.
 
     Raises:
-      UserError: a line answers another prompt, or one of this input from another checkpoint.
+      UserError: a line answers another prompt, or one of this input from another checkpoint or
+        with other settings; it does not say with which.
     """
-    wrong = None
+    wrong = other = None
     for number, line in enumerate(itertools.islice(answers.records(), done), start=1):
         prompt = next(left, None)
         if prompt is None:
@@ -254,18 +262,38 @@ def _skip_answered(
             return
         if wrong is None and not _answers(line, prompt.record):
             wrong = number
-        earlier = (line or {}).get(STEP, step)
-        if wrong is None and earlier != step:
-            raise UserError(
-                f"line {number} of '{answers.path}' is of the checkpoint of step {earlier}, and "
-                f"this is step {step}: give infer.step={earlier}, or another output_path."
-            )
+        if other is None and (how := _other_way(line or {}, step, settings)):
+            other = f"line {number} of '{answers.path}' {how} another output_path."
     if wrong is not None:
         raise UserError(
             f"line {wrong} of '{answers.path}' is not the answer to prompt {wrong} of "
             f"'{prompts.path}': it was made from another input; give another output_path or "
             "delete it."
         )
+    if other is not None:
+        raise UserError(other)
+
+
+def _other_way(line: Mapping[str, Any], step: int, settings: str | None) -> str | None:
+    """How an answer was made otherwise than now; the beginning of an error's line."""
+    earlier = line.get(STEP, step)
+    if earlier != step:
+        return (
+            f"is of the checkpoint of step {earlier}, and this is step {step}: give "
+            f"infer.step={earlier}, or"
+        )
+    if settings is None:  # nothing is generated
+        return None
+    if DECODING not in line:
+        return (
+            "does not say how it was decoded, as an earlier version wrote it, and this is "
+            f"{settings}: delete the file, or give"
+        )
+    if line[DECODING] != settings:
+        return (
+            f"was decoded by {line[DECODING]}, and this is {settings}: give the same settings, or"
+        )
+    return None
 
 
 def _answers(line: Mapping[str, Any] | None, record: Record) -> bool:

@@ -185,7 +185,7 @@ class _Walk:
         if selector == MACRO:
             if name in T5X_NAMES:
                 return f"{place}: {name} is T5X's; here {T5X_NAMES[name]}."
-            return f"{place}: nothing reads {shown}.{near}"
+            return f"{place}: nothing reads {shown}.{self._parameter(name) or near}"
         if inner := sorted(self.overruled.get((key, parameter), ())):
             held = " and ".join(_written(holding, parameter) for holding, _ in inner)
             where = provenance.places(*inner[0])[-1]
@@ -193,6 +193,11 @@ class _Walk:
         if _whole(key) not in self.used:
             return f"{place}: {_whole(key)} is not used, so that nothing reads {shown}.{near}"
         return f"{place}: nothing reads {shown}.{near}"
+
+    def _parameter(self, macro: str) -> str:
+        """` Did you mean ...?` of parameters that a macro is named after, which it is not here."""
+        called = [one for one in self.offered if one.rpartition(".")[2] == macro.lower()]
+        return f" Did you mean {' or '.join(sorted(called))}?" if called else ""
 
 
 def _short(selector: str) -> str:

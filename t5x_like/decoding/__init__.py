@@ -8,7 +8,13 @@ are chosen is an object: `Greedy()`, `Sampling((Temperature(0.7), TopP(0.9)))`,
 from t5x_like.data.formats.prompts import bucket_length
 from t5x_like.decoding.beam import BeamSearch, length_penalty
 from t5x_like.decoding.filters import LogitsFilter, Temperature, TopK, TopP
-from t5x_like.decoding.generate import Generation, generate, generate_batch, prepare
+from t5x_like.decoding.generate import (
+    Generation,
+    generate,
+    generate_batch,
+    prepare,
+    settings_text,
+)
 from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.strategies import (
     Decoded,
@@ -40,4 +46,5 @@ __all__ = [
     "prepare",
     "prompts_of",
     "sampling_strategy",
+    "settings_text",
 ]

@@ -60,7 +60,8 @@ class BeamSearch:
         """What a log-probability is divided by."""
         if self.rule == "t5x":
             return length_penalty(length, self.alpha)
-        return jnp.asarray(length, jnp.float32) ** self.alpha
+        # Rows that only fill up a batch have no tokens, and 0 / 0 is NaN.
+        return jnp.maximum(length, 1).astype(jnp.float32) ** self.alpha
 
     def decode(
         self,
@@ -86,7 +87,7 @@ class BeamSearch:
                 max_new_tokens=max_new_tokens,
                 eos_id=eos_id,
             )
-            penalty_b = length_penalty(found.lengths_b, self.alpha)
+            penalty_b = self._penalty(found.lengths_b)
             return found._replace(scores_b=found.scores_b / penalty_b)
         tokens_bkn, scores_bk, lengths_bk = self.search(
             step, start, limits_b=limits_b, max_new_tokens=max_new_tokens, eos_id=eos_id

@@ -15,6 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from t5x_like.data.formats.prompts import Tokens, bucket_length
+from t5x_like.decoding.beam import BeamSearch
 from t5x_like.decoding.compilation import compiler_options
 from t5x_like.decoding.prefill import begin
 from t5x_like.decoding.prompts import prompts_of
@@ -36,6 +37,12 @@ class Generation:
     tokens: list[int]
     score: float
     finished: bool
+
+
+def settings_text(strategy: Strategy, max_new_tokens: int, seed: int) -> str:
+    """How text is generated, for comparison and for a person; the seed where one is drawn with."""
+    drawn = "" if isinstance(strategy, Greedy | BeamSearch) else f", seed={seed}"
+    return f"{strategy}, max_new_tokens={max_new_tokens}{drawn}"
 
 
 @functools.partial(jax.jit, static_argnames="model")

@@ -1,10 +1,18 @@
 """How `infer` answers prompts: with text that a model writes, or with what its head says."""
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from t5x_like.decoding import Strategy, TextCodec, generate_text, prepare, prompts_of
+from t5x_like.decoding import (
+    Strategy,
+    TextCodec,
+    generate_text,
+    prepare,
+    prompts_of,
+    settings_text,
+)
 from t5x_like.decoding.generate import room_after, too_long
 from t5x_like.decoding.prompt_files import Prompt, PromptFile
 from t5x_like.errors import UserError
@@ -14,10 +22,17 @@ from t5x_like.protocols import Decodes, Mixture, Model, Params, Task
 PREDICTIONS = "predictions"
 SCORES = "scores"
 PROBABILITIES = "probabilities"
+DECODING = "decoding"
 
 
 class Answerer(Protocol):
-    """Answers prompts of a file."""
+    """Answers prompts of a file.
+
+    Attributes:
+      settings: how text is generated, which answers of one file agree in; None where none is.
+    """
+
+    settings: str | None
 
     def check(self, prompt: Prompt) -> None:
         """Looks at a prompt before any is answered.
@@ -47,6 +62,8 @@ class Answerer(Protocol):
 class Labels:
     """Labels or numbers, which a head gives."""
 
+    settings: str | None = None
+
     def __init__(
         self,
         model: Model,
@@ -64,6 +81,7 @@ class Labels:
         self._model, self._reader, self._prompts = model, reader, prompts
         self._batch_size = batch_size
         self._params: Params = None
+        self._json = _JsonLines(prompts)
         self._seen = self._cut = 0
 
     def check(self, prompt: Prompt) -> None:
@@ -74,9 +92,11 @@ class Labels:
             raise UserError(f"{self._prompts.name}, line {prompt.line}: {error}") from error
         self._seen += 1
         self._cut += excess > 0
+        self._json.see(prompt.text)
 
     def say(self) -> None:
-        """Warns of texts that are cut."""
+        """Warns of texts that are cut, or are JSON."""
+        self._json.say()
         if self._cut:
             warn(
                 f"{self._cut:,} of {self._seen:,} texts lose their end: with what stands around "
@@ -117,6 +137,7 @@ class GeneratedText:
         self._codec = TextCodec.for_task(task, model, task_feature_lengths)
         if max_new_tokens is None:
             max_new_tokens = task_feature_lengths["targets"]
+        self.settings: str | None = settings_text(strategy, max_new_tokens, seed)
         self._options: dict[str, Any] = {
             "strategy": strategy,
             "max_new_tokens": max_new_tokens,
@@ -126,6 +147,7 @@ class GeneratedText:
         self._params: Params = None
         self._decoding_params: Any = None
         self._begin = prompts.form.inputs_begin.strip() if prompts.form else ""
+        self._json = _JsonLines(prompts)
         self._seen = self._begun = self._cut = 0
         self._first_cut = ""
 
@@ -142,9 +164,10 @@ class GeneratedText:
             raise UserError(f"{where}: {too_long(self._model, room)}")
         self._seen += 1
         self._begun += prompt.text.lstrip().startswith(self._begin)
+        self._json.see(prompt.text)
 
     def say(self) -> None:
-        """Warns of prompts that are cut, and of prompts that are not written as in training."""
+        """Warns of prompts that are cut, are JSON, or are not written as in training."""
         if self._cut:
             warn(
                 f"{self._cut:,} of {self._seen:,} prompts lose their end: they are longer than the "
@@ -152,7 +175,7 @@ class GeneratedText:
                 f"of them {self._first_cut}."
             )
         form = self._prompts.form
-        if form is not None and self._seen and not self._begun:
+        if not self._json.say() and form is not None and self._seen and not self._begun:
             columns = ", ".join(form.input_columns)
             warn(
                 f"no prompt begins with '{self._begin}', as the task's inputs do: write them so, "
@@ -178,7 +201,40 @@ class GeneratedText:
             progress=progress,
             **self._options,
         )
-        return [{PREDICTIONS: one.text, SCORES: one.score} for one in found]
+        return [
+            {PREDICTIONS: one.text, SCORES: one.score, DECODING: self.settings} for one in found
+        ]
+
+
+class _JsonLines:
+    """Notices an input of JSON objects that is read as text."""
+
+    def __init__(self, prompts: PromptFile) -> None:
+        self._prompts = prompts
+        self._texts = self._objects = 0
+
+    def see(self, text: str) -> None:
+        """Looks at a prompt; empty ones say nothing."""
+        if self._prompts.input_format == "text" and text.strip():
+            self._texts += 1
+            self._objects += _is_object(text)
+
+    def say(self) -> bool:
+        """Warns where all of them are objects, and whether that is so."""
+        found = 0 < self._texts == self._objects
+        if found:
+            warn(
+                f"every line of {self._prompts.name} is a JSON object, and is read as text: give "
+                "infer.input_format='jsonl', or name the file .jsonl, if it holds prompts."
+            )
+        return found
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return text.lstrip().startswith("{") and isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def warn(text: str) -> None:

@@ -10,7 +10,7 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from etils import epath
@@ -92,11 +92,26 @@ def json_line(record: Mapping[str, Any]) -> str:
     return json.dumps(known, allow_nan=False) + "\n"
 
 
+def append_record(model_dir: str | os.PathLike[str], record: Mapping[str, Any]) -> None:
+    """Adds a record to the `metrics.jsonl` of a run, which may be writing there meanwhile.
+
+    Nothing that is there is written again, so that no record of the run can get lost.
+    """
+    path = files.location(model_dir) / FILE
+    before = files.read_whole(path) if path.exists() else b""
+    # The last line of a run that was killed may be cut; it is not to take this record with it.
+    cut = before and not before.endswith(b"\n")
+    file = files.growing_file(path)
+    file.append(b"\n" * bool(cut) + json_line(record).encode())
+    file.close()
+
+
 def read_records(model_dir: str) -> list[dict[str, Any]]:
     """The records of `metrics.jsonl`; `null` is NaN again.
 
-    A last line that is still being written is left out, and so are damaged lines, as a power
-    failure leaves them, with a warning.
+    Of several evaluations of one step, split and task the last counts. A last line that is still
+    being written is left out, and so are damaged lines, as a power failure leaves them, with a
+    warning.
 
     Raises:
       UserError: the path is not a file.
@@ -104,7 +119,8 @@ def read_records(model_dir: str) -> list[dict[str, Any]]:
     path = files.location(model_dir) / FILE
     if not path.exists():
         return []
-    records, damaged = [], []
+    records: dict[Hashable, dict[str, Any]] = {}
+    damaged = []
     # Only these end a line: JSON may hold other characters that Python's `splitlines` splits at.
     for number, line in enumerate(files.read_whole(path).split(b"\n")[:-1], start=1):
         if not line.strip():
@@ -113,10 +129,14 @@ def read_records(model_dir: str) -> list[dict[str, Any]]:
         if record is None:
             damaged.append(number)
         else:
-            records.append(record)
+            # A run's own records, its validation's too, have no task.
+            evaluation = record["step"], record["split"], str(record.get("task"))
+            key = evaluation if "task" in record else number
+            records.pop(key, None)  # the last one's place counts too
+            records[key] = record
     if damaged:
         _warn_of_damage(str(path), tuple(damaged))
-    return records
+    return list(records.values())
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from t5x_like.evaluation.generation import Prediction, task_metrics
 from t5x_like.optimizers import adamw
 from t5x_like.partitioning import Partitioner
 from t5x_like.schedules import Constant
+from t5x_like.training.metrics_log import read_records
 from t5x_like.training.state import create_state
 
 
@@ -95,9 +96,23 @@ class Mixed:
 
 def cached(task, cache_dir, texts):
     """The task's validation split, as seqio lays it out."""
-    letters = Letters()
     folder = layout.cache_path(Path(cache_dir), task.cache_name)
     folder.mkdir(parents=True)
+    write_split(task, cache_dir, "validation", texts)
+    features = {
+        name: {"dtype": "int32", "rank": 1, "add_eos": True, "vocabulary": Letters().spec()}
+        for name in task.output_features
+    }
+    layout.write_json(
+        layout.task_path(folder), {"features": features, "fingerprint": task.fingerprint()}
+    )
+    (folder / layout.COMPLETED).touch()
+    return task
+
+
+def write_split(task, cache_dir, split, texts):
+    letters = Letters()
+    folder = layout.cache_path(Path(cache_dir), task.cache_name)
     examples = [
         {
             "inputs": np.array(letters.encode(text), np.int32),
@@ -107,7 +122,7 @@ def cached(task, cache_dir, texts):
         }
         for i, text in enumerate(texts)
     ]
-    write_records(layout.shard_path(folder, "validation", 0, 1), map(encode_example, examples))
+    write_records(layout.shard_path(folder, split, 0, 1), map(encode_example, examples))
     kinds = {
         "inputs": {"shape": [None], "dtype": "int32"},
         "targets": {"shape": [None], "dtype": "int32"},
@@ -115,17 +130,8 @@ def cached(task, cache_dir, texts):
         "idx": {"shape": [1], "dtype": "int64"},
     }
     info = {"num_shards": 1, "features": kinds, "seqio_version": "0.0.20"}
-    layout.write_json(layout.info_path(folder, "validation"), info)
-    layout.write_json(layout.stats_path(folder, "validation"), {"examples": len(examples)})
-    features = {
-        name: {"dtype": "int32", "rank": 1, "add_eos": True, "vocabulary": letters.spec()}
-        for name in task.output_features
-    }
-    layout.write_json(
-        layout.task_path(folder), {"features": features, "fingerprint": task.fingerprint()}
-    )
-    (folder / layout.COMPLETED).touch()
-    return task
+    layout.write_json(layout.info_path(folder, split), info)
+    layout.write_json(layout.stats_path(folder, split), {"examples": len(examples)})
 
 
 TEXTS = ["abc", "dd", "efghij", "k", "lmno", "pq", "rstuvw"]  # seven: the last batch has fillers
@@ -185,7 +191,7 @@ def test_predictions_are_those_of_each_example_and_are_written_in_order(model, r
     assert set(values) == {5}
     assert values[5]["copying"]["count"] == len(TEXTS)
 
-    lines = (run_dir / "eval" / "copying" / "5.jsonl").read_text().splitlines()
+    lines = (run_dir / "eval/copying/validation/5.jsonl").read_text().splitlines()
     written = [json.loads(line) for line in lines]
     assert [set(line) for line in written] == [
         {"inputs", "targets", "predictions", "scores"}
@@ -229,21 +235,42 @@ def test_values_are_appended_to_the_runs_metrics(model, run_dir, config, tmp_pat
     assert not (tmp_path / "eval").exists()
 
 
-def test_a_second_evaluation_replaces_the_first(model, run_dir, config, tmp_path):
+def test_a_second_evaluation_replaces_the_first_and_says_so(
+    model, run_dir, config, tmp_path, capsys
+):
     arguments = dict(
         model=model, model_dir=str(run_dir), dataset=config, output_dir=str(tmp_path),
         tensorboard=False, max_new_tokens=2,
     )  # fmt: skip
     evaluation.evaluate(**arguments, max_rows=3)
     evaluation.evaluate(**arguments, max_rows=3, steps=3)
+    evaluation.evaluate(**arguments, max_rows=3, steps=3)
+    assert "replaced" not in capsys.readouterr().err  # it is the same again
     evaluation.evaluate(**arguments, max_rows=2)
-    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [(record["step"], record["rows"]) for record in records] == [(3, 3), (5, 2)]
-    assert len((tmp_path / "eval/copying/5.jsonl").read_text().splitlines()) == 2
-    assert sorted(path.name for path in (tmp_path / "eval/copying").iterdir()) == [
-        "3.jsonl",
-        "5.jsonl",
+    said = [line for line in capsys.readouterr().err.splitlines() if "replaced" in line]
+    assert said == [
+        "step 5  copying validation  an evaluation of 3 of 7 rows, Greedy(), max_new_tokens=2 "
+        "is replaced by one of 2 of 7 rows, Greedy(), max_new_tokens=2"
     ]
+    records = read_records(str(tmp_path))
+    assert [(record["step"], record["rows"]) for record in records] == [(3, 3), (5, 2)]
+    folder = tmp_path / "eval/copying/validation"
+    assert len((folder / "5.jsonl").read_text().splitlines()) == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["3.jsonl", "5.jsonl"]
+
+
+def test_each_split_keeps_its_own_predictions(model, run_dir, config, tmp_path):
+    write_split(config.task, config.cache_dir, "test", ["zy", "x"])
+    for split in ("validation", "test"):
+        evaluation.evaluate(
+            model=model, model_dir=str(run_dir), output_dir=str(tmp_path), tensorboard=False,
+            dataset=dataclasses.replace(config, split=split), max_new_tokens=2,
+        )  # fmt: skip
+    written = {
+        path.parent.name: [json.loads(line)["targets"] for line in path.read_text().splitlines()]
+        for path in (tmp_path / "eval").rglob("5.jsonl")
+    }
+    assert written == {"validation": [text[::-1] for text in TEXTS], "test": ["yz", "x"]}
 
 
 def test_a_metric_of_the_task_takes_no_metric_of_the_models_place(model, config):

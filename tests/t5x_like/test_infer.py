@@ -10,8 +10,9 @@ import pytest
 from models.gpt import GPT2
 from t5x_like import infer as inference
 from t5x_like.checkpoints import Checkpointer, CheckpointPolicy
-from t5x_like.decoding import Sampling, generate
+from t5x_like.decoding import BeamSearch, Sampling, Temperature, TextGeneration, generate
 from t5x_like.errors import UserError
+from t5x_like.evaluation import answering
 from t5x_like.optimizers import adamw
 from t5x_like.partitioning import Partitioner
 from t5x_like.schedules import Constant
@@ -79,6 +80,15 @@ def infer(run_dir):
         )  # fmt: skip
 
     return run
+
+
+@pytest.fixture
+def answered(monkeypatch):
+    """Where what is generated does not matter, nothing is."""
+    answer = TextGeneration("b", -1.0, True, [4])
+    monkeypatch.setattr(
+        answering, "generate_text", lambda model, params, codec, texts, **_: [answer] * len(texts)
+    )
 
 
 def lines_of(path):
@@ -196,6 +206,43 @@ def test_answers_of_another_checkpoint_are_not_continued(infer, tmp_path):
         infer(input_path=str(source), output_path=str(out))
 
 
+DRAWN = {"strategy": Sampling((Temperature(0.5),)), "seed": 3}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now", "said"),
+    [
+        ({}, DRAWN, r"Greedy\(\), max_new_tokens=6, and this is Sampling\(.*=0.5.*=6, seed=3:"),
+        ({}, {"max_new_tokens": 5}, "tokens=6, and this is .*tokens=5: give the same settings"),
+        (DRAWN, {**DRAWN, "seed": 4}, "seed=3, and this is .*seed=4: give the same settings"),
+        (DRAWN, {"strategy": BeamSearch(2)}, r"and this is BeamSearch\(beams=2, alpha=0.6"),
+    ],
+)
+@pytest.mark.usefixtures("answered")
+@pytest.mark.parametrize("finished", [True, False])
+def test_answers_of_other_settings_are_not_continued(infer, tmp_path, earlier, now, said, finished):
+    source, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
+    source.write_text("ab\ncd\n")
+    infer(input_path=str(source), output_path=str(out), **earlier)
+    if not finished:
+        out.write_text(out.read_text().splitlines()[0] + "\n")
+    before = out.read_text()
+    with pytest.raises(UserError, match=f"line 1 of .* was decoded by .*{said}"):
+        infer(input_path=str(source), output_path=str(out), **now)
+    assert out.read_text() == before
+    # The seed of a strategy that draws nothing is none of its settings.
+    same = earlier if earlier else {"seed": 9}
+    assert infer(input_path=str(source), output_path=str(out), **same) == (0 if finished else 1)
+
+
+def test_answers_that_do_not_say_how_they_were_decoded_are_not_continued(infer, tmp_path):
+    source, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
+    source.write_text("ab\ncd\n")
+    out.write_text('{"inputs": "ab", "predictions": "", "scores": 0, "checkpoint_step": 7}\n')
+    with pytest.raises(UserError, match=r"line 1 of .* does not say how .* another output_path"):
+        infer(input_path=str(source), output_path=str(out))
+
+
 def test_processes_without_a_shared_file_system_agree(infer, tmp_path, monkeypatch):
     """What the first process told is told again to one that has neither input nor output."""
     source, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
@@ -203,9 +250,9 @@ def test_processes_without_a_shared_file_system_agree(infer, tmp_path, monkeypat
     told = []
     monkeypatch.setattr(inference, "gather_json", lambda value: told.append(value) or [value])
     prompts = []
-    decode = inference.generate_text
+    decode = answering.generate_text
     monkeypatch.setattr(
-        inference,
+        answering,
         "generate_text",
         lambda *args, **kwargs: prompts.append(args[3]) or decode(*args, **kwargs),
     )
@@ -296,6 +343,25 @@ def test_prompts_that_are_not_written_as_in_training_are_said(infer, tmp_path, c
     infer(input_path=str(source), output_path=str(out), **ASKING)
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("warning")]
     assert "no prompt begins with 'ask'" in line and "the columns q" in line
+
+
+@pytest.mark.usefixtures("answered")
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (['{"inputs": "b"}', "", '{"inputs": "c"}'], True),
+        (['{"inputs": "b"}', "c"], False),
+        (["{b}", '["c"]'], False),
+    ],
+)
+def test_a_text_of_json_objects_is_said(infer, tmp_path, capsys, lines, said):
+    source = tmp_path / "prompts.txt"
+    source.write_text("\n".join(lines) + "\n")
+    lengths = {"inputs": 20, "targets": 6}
+    infer(input_path=str(source), task=Asking(), task_feature_lengths=lengths)
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("warning")]
+    assert (f"every line of {source} is a JSON object" in line) is said
+    assert ("no prompt begins with 'ask'" in line) is not said
 
 
 def test_prompts_that_are_cut_are_said(infer, tmp_path, capsys):

@@ -73,6 +73,16 @@ def test_a_flag_that_nothing_reads_is_told_with_the_nearest_name(name, said):
     assert "\n" not in message
 
 
+def test_a_macro_that_is_none_here_is_told_the_parameter_of_its_name():
+    """A training run's BATCH_SIZE may be too large to decode, so that `infer` has its own."""
+    files = (*PACKAGED[:2], "runs/infer.gin")
+    flags = [("BATCH_SIZE", "4")]
+    (message,) = messages(flags=flags, files=files, programs=["t5x_like.infer.infer"])
+    assert message.endswith("nothing reads it. Did you mean infer.infer.batch_size?")
+    (message,) = messages(flags=[("VALIDATION_ROWS", "4")])
+    assert message.endswith("nothing reads it. Did you mean train.train.validation_rows?")
+
+
 def test_packing_may_be_bound_with_or_without_the_scope_of_training():
     for name in ("data.DatasetConfig.pack", "train/data.DatasetConfig.pack"):
         assert messages(flags=[(name, "False")]) == []

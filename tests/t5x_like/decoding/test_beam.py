@@ -62,6 +62,10 @@ def test_one_beam_is_greedy_also_where_the_end_token_is_second_best(bigram):
     assert found.tokens == greedy.tokens == [3] * 6
     # The score is over the length penalty, ((5 + 6) / 6) ** .6.
     assert found.score == pytest.approx(6 * np.log(0.6) / (11 / 6) ** 0.6, rel=1e-5)
+    # By the rule of transformers the divisor is the length: the mean of six times log .6.
+    strategy = BeamSearch(1, 1.0, "transformers")
+    (found,) = generate(model, table, [[2]], max_new_tokens=6, strategy=strategy)
+    assert found.score == pytest.approx(np.log(0.6), rel=1e-5)
 
 
 def reference_beam_search(step_log_probs, beams, alpha, limit):

@@ -107,7 +107,7 @@ def test_it_learns_and_eval_measures_the_labels(run_dir, capsys):
     config = f"--gin_file={run_dir}/config.gin"
     assert cli.main(["eval", config, "--gin_file=runs/eval.gin"]) == 0
     assert "accuracy 100.0000" in capsys.readouterr().err
-    lines = (run_dir / "eval/classification_tsv/40.jsonl").read_text().splitlines()
+    lines = (run_dir / "eval/classification_tsv/validation/40.jsonl").read_text().splitlines()
     found = [json.loads(line) for line in lines]
     assert len(found) == 32
     assert found[0]["inputs"] == "ab\tee"

@@ -91,6 +91,40 @@ def test_a_damaged_line_is_left_out_said_once_and_dropped_when_the_run_resumes(
     assert path.read_bytes() == b"\n".join([*whole, b""])
 
 
+def test_the_last_evaluation_of_a_step_split_and_task_counts(tmp_path):
+    def evaluated(step, split, rows, **more):
+        return {"step": step, "split": split, "rows": rows, **more}
+
+    records = [
+        evaluated(5, "validation", 1, task="copying"),
+        evaluated(5, "validation", 2),  # the run's own validation, which it repeats
+        evaluated(5, "validation", 3),
+        evaluated(5, "test", 4, task="copying"),
+        evaluated(5, "validation", 5, task="others"),
+        evaluated(5, "validation", 6, task="copying"),
+    ]
+    for record in records:
+        metrics_log.append_record(tmp_path, record)
+    assert [record["rows"] for record in metrics_log.read_records(str(tmp_path))] == [2, 3, 4, 5, 6]
+
+
+def test_an_evaluation_writes_nothing_of_a_run_again(tmp_path, caplog):
+    """Neither what the run writes at that moment nor a damaged line can get lost."""
+    path = tmp_path / "metrics.jsonl"
+    log = metrics_log.MetricsLog(str(tmp_path), tensorboard=False)
+    metrics_log.append_record(tmp_path, {"step": 5, "split": "validation", "task": "a"})
+    file = path.stat().st_ino
+    with path.open("ab") as other:
+        other.write(b'{"step": 6, "spl')  # cut by a kill
+    metrics_log.append_record(tmp_path, {"step": 5, "split": "validation", "task": "a", "rows": 2})
+    log.write(7, "train", {"loss": 1.0})
+    log.close()
+    assert path.stat().st_ino == file
+    assert [record["step"] for record in metrics_log.read_records(str(tmp_path))] == [5, 7]
+    assert path.read_bytes().splitlines()[1] == b'{"step": 6, "spl'
+    assert [record.getMessage()[-1] for record in caplog.records] == ["2"]  # nothing "replaced"
+
+
 def test_a_record_may_hold_a_line_separator_of_unicode(tmp_path):
     record = {"step": 1, "split": "validation", "task": "a\u2028b"}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(record, ensure_ascii=False) + "\n")
