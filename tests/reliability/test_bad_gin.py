@@ -68,7 +68,7 @@ def test_bytes_that_are_no_text_are_counted(train_with):
         (
             "from t5x_like import optimizers\nOPTIMIZER = @optimizers.adamv()\n",
             3,
-            ["nothing is called 'optimizers.adamv'", "Did you mean adamw"],
+            ["nothing is called 'optimizers.adamv'", "Did you mean adam or adamw"],
         ),
         (
             "from t5x_like import schedules\nschedules.Cosine.paek = 1\n",
