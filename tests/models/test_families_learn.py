@@ -106,6 +106,7 @@ def test_ends_clearly_below_the_unigram_entropy(family, corpus, tmp_path):
     assert losses[-1] < SHARE * unigram_entropy(text)
 
 
+@pytest.mark.slow
 def test_an_lstm_resumes_with_the_state_that_its_rows_had(corpus, tmp_path):
     """Over contiguous rows: the second half alone gives the losses of the whole run."""
     flags, _ = corpus

@@ -102,7 +102,9 @@ class Signalling:
     [
         pytest.param([], "", 0, id="done"),
         pytest.param(["--gin.LEARNING_RATE=1e30"], "", 1, id="diverged", marks=pytest.mark.slow),
-        pytest.param(["--gin.gpt.GPT2.vocab_size=100"], "", 2, id="refused"),
+        pytest.param(
+            ["--gin.gpt.GPT2.vocab_size=100"], "", 2, id="refused", marks=pytest.mark.slow
+        ),
         pytest.param([], "step 4/8", 143, id="SIGTERM"),
     ],
 )

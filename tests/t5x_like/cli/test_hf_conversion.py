@@ -274,6 +274,7 @@ def test_a_directorys_name_stays_a_name_in_what_is_written(name, tmp_path, capsy
     assert load_run(str(out)).steps == [0]
 
 
+@pytest.mark.slow
 def test_training_starts_from_it_and_its_result_is_exported(corpus, tmp_path):
     model = GPT2(vocab_size=384, embed_dim=16, num_heads=2, num_layers=2, max_length=32)
     params = jax.tree.map(np.asarray, model.init(jax.random.key(5))["params"])

@@ -51,6 +51,7 @@ def teacher(proverbs, tmp_path_factory):
     return str(model_dir)
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_a_finished_run_and_resumes(proverbs, teacher, tmp_path):
     model = Taught(vocab_size=384, teacher=small(16), student=small(8))
     frozen = {"teacher": FrozenParams(teacher)}

@@ -197,7 +197,7 @@ PACKAGED = {
 
 
 # Counting the models of these takes a while.
-MANY = ("ablation_attention", "ablation_experts")
+MANY = ("ablation_attention", "ablation_experts", "isoflop_h100")
 
 
 @pytest.mark.parametrize(
