@@ -65,7 +65,20 @@ def main():
     user_directory_last()
     from t5x_like import cli
 
-    return cli.main(sys.argv[1:])
+    code = cli.main(sys.argv[1:])
+    if code in (128 + signal.SIGTERM, 128 + signal.SIGINT) and is_alone():
+        # All is closed. Threads of XLA that still compute for a step or a measurement that the
+        # signal interrupted would crash in the interpreter's own end.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def is_alone():
+    """Whether no other process of the run is told at the interpreter's end that this one leaves."""
+    jax = sys.modules.get("jax")
+    return jax is None or not jax.distributed.is_initialized()
 
 
 if __name__ == "__main__":
