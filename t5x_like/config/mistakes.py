@@ -132,7 +132,7 @@ def check_contradiction(place: str, name: str, value: Any, first: Any, first_at:
 def check_value(value: Any, depth: int = 0) -> None:
     """Raises `ValueError` for a value that cannot be walked, or that `config.gin` cannot hold."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is no number that a gin file can hold: give a finite one.")
+        raise ValueError(f"{value} is not finite, and a gin file can hold finite numbers only.")
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, list | tuple):

@@ -29,7 +29,7 @@ class PackedSentences(MaskedLM):
     longer than a row loses its end.
 
     Attributes:
-      crosses_documents: whether a row goes on with the next document.
+      crosses_documents: whether a row may hold sentences of the next document too.
       full_stop_ids: tokens that end sentences; None takes the vocabulary's tokens of full stops
         alone. For source code the end of a line is a better one (13 in bytes).
     """

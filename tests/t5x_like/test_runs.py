@@ -1,7 +1,5 @@
 """What an opened run says of texts; its parameters and task are put in place of files'."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -11,26 +9,9 @@ from t5x_like.decoding import TextCodec
 from t5x_like.decoding.scoring import score
 from t5x_like.errors import UserError
 from t5x_like.runs import Run
+from tests.t5x_like.letters import Feature
 
 MODEL = GPT2(vocab_size=32, embed_dim=16, num_heads=2, num_layers=1, max_length=32)
-
-
-class Letters:
-    """a, b, c, … are 3, 4, 5, …"""
-
-    eos_id = 1
-
-    def encode(self, text):
-        return [ord(letter) - ord("a") + 3 for letter in text]
-
-    def decode(self, ids):
-        return "".join(chr(i + ord("a") - 3) for i in ids if i >= 3)
-
-
-@dataclasses.dataclass
-class Feature:
-    vocabulary: Letters = dataclasses.field(default_factory=Letters)
-    add_eos: bool = True
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from models.layers.auxiliary_losses import AUXILIARY
 from models.layers.block import Context, LayerCache, ModuleFactory
-from models.layers.intermediates import COLLECTION
-from models.layers.stacks.stack import Stack, policy_of
+from models.layers.stacks.stack import Stack, apply_in_turn, policy_of
 
 
 class RepeatedLayer(nn.Module):
@@ -46,22 +44,16 @@ class RepeatedLayer(nn.Module):
                 x_bte, written = self.block(x_bte, context, one)
                 caches.append(written)
             return x_bte, tuple(caches)
-
-        def layer(block: nn.Module, x_bte: jax.Array, context: Context) -> tuple[jax.Array, None]:
-            return block(x_bte, context)[0], None
-
-        if self.policy is not None:
-            layer = nn.remat(layer, policy=self.policy, prevent_cse=False)
-        scanned = nn.scan(
-            layer,
-            variable_broadcast="params",
-            variable_axes=dict.fromkeys((AUXILIARY, COLLECTION), 0),
-            split_rngs={"params": False, "dropout": True},
-            in_axes=nn.broadcast,
-            length=self.turns,
+        x_bte = apply_in_turn(
+            self.block,
+            x_bte,
+            context,
+            turns=self.turns,
+            policy=self.policy,
             unroll=self.unroll,
+            shared=True,
         )
-        return scanned(self.block, x_bte, context)[0], None
+        return x_bte, None
 
     def empty_cache(
         self, batch_size: int, length: int, memory_bse: jax.Array | None

@@ -35,6 +35,48 @@ def policy_of(name: str) -> Callable[..., bool] | None:
     return REMAT_POLICIES[name]
 
 
+def apply_in_turn(
+    block: nn.Module,
+    x_bte: jax.Array,
+    context: Context,
+    *,
+    turns: int,
+    policy: Any,
+    unroll: int,
+    shared: bool = False,
+) -> jax.Array:
+    """The residual stream after a block was scanned over `turns` layers.
+
+    Args:
+      block: one layer.
+      x_bte: the residual stream, `[b, t, e]`.
+      context: what every layer reads.
+      turns: how many layers.
+      policy: of rematerialization, as `policy_of` gives it.
+      unroll: layers for each turn of the loop.
+      shared: whether all layers have the same parameters; else they are stacked on an axis
+        `layers`.
+    """
+
+    def layer(block: nn.Module, x_bte: jax.Array, context: Context) -> tuple[jax.Array, None]:
+        return block(x_bte, context)[0], None
+
+    if policy is not None:
+        layer = nn.remat(layer, policy=policy, prevent_cse=False)
+    stacked = (AUXILIARY, COLLECTION) if shared else ("params", AUXILIARY, COLLECTION)
+    scanned = nn.scan(
+        layer,
+        variable_broadcast="params" if shared else False,
+        variable_axes=dict.fromkeys(stacked, 0),
+        split_rngs={"params": not shared, "dropout": True},
+        in_axes=nn.broadcast,
+        length=turns,
+        unroll=unroll,
+        metadata_params={} if shared else {nn.PARTITION_NAME: LAYERS},
+    )
+    return scanned(block, x_bte, context)[0]
+
+
 class Stack(nn.Module):
     """`num_layers` layers whose parameters are stacked on a first axis `layers`.
 
@@ -64,23 +106,9 @@ class Stack(nn.Module):
         return self._run(self.layers, x_bte, context)
 
     def _run(self, block: nn.Module, x_bte: jax.Array, context: Context) -> jax.Array:
-        """Scans the block over its stacked parameters."""
-
-        def layer(block: nn.Module, x_bte: jax.Array, context: Context) -> tuple[jax.Array, None]:
-            return block(x_bte, context)[0], None
-
-        if self.policy is not None:
-            layer = nn.remat(layer, policy=self.policy, prevent_cse=False)
-        scanned = nn.scan(
-            layer,
-            variable_axes=dict.fromkeys(("params", AUXILIARY, COLLECTION), 0),
-            split_rngs={"params": True, "dropout": True},
-            in_axes=nn.broadcast,
-            length=self.num_layers,
-            unroll=self.unroll,
-            metadata_params={nn.PARTITION_NAME: LAYERS},
+        return apply_in_turn(
+            block, x_bte, context, turns=self.num_layers, policy=self.policy, unroll=self.unroll
         )
-        return scanned(block, x_bte, context)[0]
 
     def empty_cache(
         self, batch_size: int, length: int, memory_bse: jax.Array | None = None

@@ -189,7 +189,7 @@ def _read_inside(module: Module, computation: str, index: int) -> float | None:
         if user.opcode in ("bitcast", "reshape"):
             names.add(user.name)
         elif module.continues(computation, user) or (user.is_root and user.opcode == "tuple"):
-            continue  # of a collective that goes on meanwhile; or handed on
+            continue  # an asynchronous collective still running, or a result passed on
         elif user.opcode in ("slice", "dynamic-slice", "gather") and user.operands[0] in names:
             total += sum(array.bytes for array in user.arrays)
         elif user.opcode == "dynamic-update-slice" and user.operands[0] in names:

@@ -155,7 +155,7 @@ def test_brackets_nested_too_deeply_are_refused(depth, tmp_path):
 
 
 def test_what_a_configuration_file_could_not_hold_is_refused():
-    with pytest.raises(UserError, match=r"a.gin:1: .*inf is no number that a gin file can hold"):
+    with pytest.raises(UserError, match=r"a.gin:1: .*inf is not finite"):
         config.parse([config.GinText("a.gin", "X = [1.0, -1e999]\n")])
 
 

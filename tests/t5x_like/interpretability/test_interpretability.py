@@ -1,7 +1,5 @@
 """Attention maps and routing of texts, on real models with random parameters."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -14,26 +12,9 @@ from models.t5 import T5_1_1
 from t5x_like import interpretability
 from t5x_like.decoding import TextCodec
 from t5x_like.errors import UserError
+from tests.t5x_like.letters import Feature
 
 VOCABULARY = 32
-
-
-class Letters:
-    """a, b, c, … are 3, 4, 5, …; a text ends with 1, and a decoder begins with 0."""
-
-    eos_id = 1
-
-    def encode(self, text):
-        return [ord(letter) - ord("a") + 3 for letter in text]
-
-    def decode(self, ids):
-        return "".join(chr(i + ord("a") - 3) for i in ids if i >= 3)
-
-
-@dataclasses.dataclass
-class Feature:
-    vocabulary: Letters = dataclasses.field(default_factory=Letters)
-    add_eos: bool = True
 
 
 CONTINUING = TextCodec(None, Feature(), False)
