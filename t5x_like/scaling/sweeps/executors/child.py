@@ -1,6 +1,7 @@
 """Runs a job's command inside a worker of Ray or a job of Slurm."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -36,6 +37,9 @@ def start(
 
 def run(command: Sequence[str], log: str, env: Mapping[str, str]) -> int:
     """Runs the command, and returns its exit code; KeyboardInterrupt makes it save and end."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As in all that a shell script starts in the background: no interrupt would arrive.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     process = start(ended_with_parent(command), log, env)
     try:
         # Not `wait`: Ray's interrupt arrives between two Python calls, not inside one.
