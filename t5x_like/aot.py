@@ -4,7 +4,6 @@ Nothing is allocated: shapes and shardings go in, XLA's program for one device c
 read from it: whether it fits, what it computes, moves and exchanges, and how fast it could be.
 """
 
-import contextlib
 import datetime
 import importlib.metadata
 import logging
@@ -22,7 +21,7 @@ from t5x_like.cost import fitting_memory, hlo, roofline, topologies
 from t5x_like.cost.chips import Chip, chip_of
 from t5x_like.cost.hlo import Collective
 from t5x_like.errors import UserError
-from t5x_like.host import command
+from t5x_like.host import command, log_records
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Model
@@ -98,7 +97,8 @@ def compile_step(
     shapes = inspection.shapes_of(batch)
     partitioner.check_rows(batch_size)
     started = time.perf_counter()
-    with _heard("models") as said:
+    said: list[str] = []
+    with log_records.told("models", said.append, logging.INFO):
         lowered = lower_train_step(
             model, optimizer, partitioner, batch, num_microbatches=num_microbatches
         )
@@ -138,24 +138,6 @@ def compile_step(
     report["libtpu"] = _version("libtpu") if devices[0].platform == "tpu" else None
     report["date"] = datetime.date.today().isoformat()
     return report
-
-
-@contextlib.contextmanager
-def _heard(name: str) -> Iterator[list[str]]:
-    """What this logger and those below it say, once each, while the block runs."""
-    said: list[str] = []
-    logger, handler = logging.getLogger(name), logging.Handler(logging.INFO)
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
-    level, propagate = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False  # what others have hung on the root would print it
-    try:
-        yield said
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        logger.propagate = propagate
 
 
 def _memory(compiled: Any) -> dict[str, int | None]:

@@ -3,6 +3,7 @@ and its gin files, a process."""
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,12 @@ from t5x_like.partitioning import Partitioner
 from tasks import objectives, sources
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_configure():
+    """A script that starts the suite in the background has it ignore SIGINT: tests send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure():

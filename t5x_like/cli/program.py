@@ -4,6 +4,7 @@ Everything heavy is imported by the subcommand that needs it.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.util
 import io
@@ -12,7 +13,7 @@ import os
 import select
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from t5x_like.cli import caching, child_process, notebook
@@ -25,7 +26,7 @@ from t5x_like.cli.arguments import (
 )
 from t5x_like.cli.configuration import PROGRAM, check, configure, warn
 from t5x_like.distributed import preemption
-from t5x_like.host import own_packages
+from t5x_like.host import log_records, own_packages
 
 EXIT_DONE, EXIT_INTERNAL_ERROR, EXIT_USER = 0, 1, 2
 EXIT_UNREAD = 141  # as a shell reports what SIGPIPE has ended
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = _parse_arguments(arguments)
         own_packages.check()
-        with preemption.end_on_signal(), notebook.one_stream(arguments):
+        with preemption.end_on_signal(), notebook.one_stream(arguments), _warnings_as_lines():
             options.run(options)
             sys.stdout.flush()
         return EXIT_DONE
@@ -64,6 +65,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             # gin appends where the failing object was being built; one line is enough.
             print(f"{PROGRAM}: error: {str(error).strip().splitlines()[0]}", file=sys.stderr)
         return EXIT_INTERNAL_ERROR if code is None else int(code)
+
+
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Prints what our packages warn of as it is, without the level and module before it."""
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    with contextlib.ExitStack() as told:
+        for package in ("t5x_like", "models", "tasks"):
+            told.enter_context(log_records.told(package, say))
+        yield
 
 
 def _print_any_name() -> None:

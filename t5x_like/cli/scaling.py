@@ -136,6 +136,11 @@ def sweep(options: Namespace) -> None:
     """
     from t5x_like.scaling.sweeps import runner
 
+    if options.gin_search_paths:
+        raise UserError(
+            "--gin_search_paths is not handed on to the runs of a sweep, which start from any "
+            "directory: name gin files by their paths, in `base` and in `variants` too."
+        )
     if options.module_import:
         options.bindings.append(("sweep.Sweep.modules", repr(options.module_import)))
     config = configure(options)

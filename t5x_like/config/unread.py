@@ -185,6 +185,9 @@ class _Walk:
         if selector == MACRO:
             if name in T5X_NAMES:
                 return f"{place}: {name} is T5X's; here {T5X_NAMES[name]}."
+            if name in PURPOSES:  # it is no slip: other commands or other files read it
+                near = self._parameter(name)
+                return f"{place}: nothing reads {shown} here ({name}: {PURPOSES[name]}).{near}"
             return f"{place}: nothing reads {shown}.{self._parameter(name) or near}"
         if inner := sorted(self.overruled.get((key, parameter), ())):
             held = " and ".join(_written(holding, parameter) for holding, _ in inner)

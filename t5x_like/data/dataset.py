@@ -2,6 +2,7 @@
 
 import bisect
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -129,9 +130,8 @@ def open_dataset(
     opened = _open_tasks(config, training=True)
     facts = dataclasses.replace(facts, start_id=_start_id(opened))
     bound = formats.bound(batch_format, facts)
-    for task in opened:
-        if task.note and shard_index == 0:
-            print(task.note, file=sys.stderr, flush=True)
+    if shard_index == 0:
+        _say_what_is_too_long(opened)
     convert = _laying_out(config, bound, pack)
     weights = config.mixing.weights(
         [task.name for task in opened],
@@ -256,6 +256,18 @@ def _identity(
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
+def _say_what_is_too_long(opened: Sequence[task_examples.TaskExamples]) -> None:
+    for task in opened:
+        if task.note:
+            _say_once(task.note)
+
+
+@functools.cache
+def _say_once(note: str) -> None:
+    """Once in a process: an evaluation opens a split for each of its measurements."""
+    print(note, file=sys.stderr, flush=True)
+
+
 def open_evaluation(
     config: DatasetConfig,
     *,
@@ -277,6 +289,8 @@ def open_evaluation(
     facts = facts_of(config)
     check_pairing(config, batch_format)
     opened = _open_tasks(config, training=False)
+    if shard_index == 0:
+        _say_what_is_too_long(opened)
     bound = formats.bound(batch_format, dataclasses.replace(facts, start_id=_start_id(opened)))
     convert = _laying_out(config, bound, pack=False)
     data = [task.evaluation(config.seed) for task in opened]

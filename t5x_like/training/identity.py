@@ -83,8 +83,16 @@ def compare(before: RunIdentity, now: RunIdentity) -> Changes:
     harmless = _changed(before.settings, now.settings)
     for name, old, new in _differences(before.identity, now.identity):
         followed = ".schedule." in name and steps[0] != steps[1] and (old, new) == steps
-        (harmless if followed else refused).append(f"{name}: {old} -> {new}")
+        (harmless if followed else refused).append(_shown(name, old, new))
     return Changes(refused, harmless)
+
+
+def _shown(name: str, old: str, new: str) -> str:
+    what, _, last = name.rpartition(".")
+    if last == "fingerprint":
+        # Two digests say nothing to a reader; what they are of does.
+        return f"{what}: its source, vocabulary or preprocessing has changed"
+    return f"{name}: {old} -> {new}"
 
 
 def check(directory: epath.Path, now: RunIdentity, *, allow_change: bool = False) -> Changes:
@@ -242,4 +250,4 @@ def _differences(before: Description, now: Description) -> Iterator[tuple[str, s
 
 
 def _changed(before: Description, now: Description) -> list[str]:
-    return [f"{name}: {old} -> {new}" for name, old, new in _differences(before, now)]
+    return [_shown(name, old, new) for name, old, new in _differences(before, now)]

@@ -1,8 +1,10 @@
 """How a training run shows its progress."""
 
+import contextlib
 import logging
 from collections.abc import Mapping
 
+from t5x_like.host import log_records
 from t5x_like.host.progress import Display, ProgressBar, duration
 
 
@@ -25,7 +27,7 @@ class Progress:
                 total, done=start, fields=["compiling"], estimate=False, summary=False
             )
             self._display = self._bar.display
-        self._followed: list[tuple[logging.Logger, logging.Handler]] = []
+        self._followed = contextlib.ExitStack()
 
     def say(self, text: str) -> None:
         """Writes lines, above the bar."""
@@ -33,12 +35,7 @@ class Progress:
 
     def follow(self, name: str) -> None:
         """Shows what this logger and those below it say, from INFO up, until `close`."""
-        logger, handler = logging.getLogger(name), _Lines(self)
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        # What other libraries have hung on the root would say it a second time.
-        logger.propagate = False
-        self._followed.append((logger, handler))
+        self._followed.enter_context(log_records.told(name, self.say, logging.INFO))
 
     def advance(self, step: int) -> None:
         """Moves the bar to `step`."""
@@ -58,20 +55,9 @@ class Progress:
 
     def close(self) -> None:
         """Leaves the bar as it is, and follows no logger any more."""
-        for logger, handler in self._followed:
-            logger.removeHandler(handler)
-            logger.propagate = True
+        self._followed.close()
         if self._bar is not None:
             self._bar.close()
-
-
-class _Lines(logging.Handler):
-    def __init__(self, progress: Progress) -> None:
-        super().__init__(logging.INFO)
-        self._progress = progress
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._progress.say(record.getMessage())
 
 
 def aligned(lines: Mapping[str, str]) -> str:

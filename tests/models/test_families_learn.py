@@ -14,9 +14,6 @@ from t5x_like import cli
 ROOT = Path(__file__).parents[2] / "gin_configs"
 FAMILIES = sorted(path.parent.name for path in ROOT.glob("models/*/tiny.gin"))
 
-# The quickest; the others take minutes together.
-FAST = ("llama",)
-
 # Of the unigram entropy; what is below this share of it is clearly below.
 SHARE = 0.85
 
@@ -86,12 +83,10 @@ def objective(family):
 
 
 # One of each kind in CI; a release, and a change of the family itself, trains the others too.
-IN_CI = ("gpt2", "palm", "t5_1_1", "bart", "switch", "bert", "lstm")
+IN_CI = ("llama", "gpt2", "palm", "t5_1_1", "bart", "switch", "bert", "lstm")
 
 
 def _marks(name):
-    if name in FAST:
-        return ()
     return pytest.mark.slow if name in IN_CI else (pytest.mark.slow, pytest.mark.release)
 
 

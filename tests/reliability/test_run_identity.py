@@ -96,7 +96,8 @@ def test_a_run_on_other_text_is_refused_before_the_text_is_tokenized(
     flags = [*flags, f"--gin.sources.TextFiles.files={other}"]
     assert cli.main([*flags, f"--gin.CACHE_DIR={tmp_path}/cache"]) == 2
     error = capsys.readouterr().err.strip()
-    assert "holds another run: dataset.task.fingerprint" in error
+    changed = "dataset.task: its source, vocabulary or preprocessing has changed"
+    assert f"holds another run: {changed}" in error
     assert not (tmp_path / "cache").exists()
     assert files_of(model_dir) == before
     tally("bad inputs")

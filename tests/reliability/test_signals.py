@@ -253,7 +253,7 @@ with preemption.end_on_signal():
 def test_what_cannot_be_left_is_ended(text, tmp_path, tally):
     waiting = "print('begun', flush=True)\nimport time\ntime.sleep(1000)\n"
     (tmp_path / "slow_to_import.py").write_text(waiting)
-    text = text.replace("with preemption", "preemption._LEAVING_SECONDS = 0.5\nwith preemption", 1)
+    text = text.replace("\nwith ", "\npreemption._LEAVING_SECONDS = 0.5\nwith ", 1)
     process = subprocess.Popen(
         [sys.executable, "-c", text],
         stdout=subprocess.PIPE,

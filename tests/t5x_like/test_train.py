@@ -334,6 +334,7 @@ def test_a_seqio_task_of_a_users_module_is_trained_without_tensorflow(tmp_path, 
     assert_equal(params(f"{tmp_path}/again", 2), params(f"{tmp_path}/run", 2))
 
 
+@pytest.mark.slow
 def test_a_missing_cache_of_a_local_source_is_built_first(train_flags, tmp_path, program):
     flags = [*train_flags, f"--gin.CACHE_DIR={tmp_path}/cache", f"--gin.MODEL_DIR={tmp_path}/run"]
     done = program("-m", "t5x_like", *flags)

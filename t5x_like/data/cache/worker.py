@@ -5,7 +5,6 @@ says that it is done.
 """
 
 import contextlib
-import logging
 import multiprocessing
 import os
 import re
@@ -20,7 +19,7 @@ from t5x_like.data.cache import layout, reader, token_stream
 from t5x_like.data.cache.example_proto import encode_example
 from t5x_like.data.cache.tfrecord import write_records
 from t5x_like.errors import UserError
-from t5x_like.host import disk_space
+from t5x_like.host import disk_space, log_records
 from t5x_like.protocols import Task
 
 _SEED = 0  # what precedes the cache should draw nothing; if it does, always the same
@@ -48,31 +47,6 @@ def _examples(data: Any) -> Iterator[dict[str, Any]]:
         if said is None:
             raise
         raise UserError(said[1]) from None
-
-
-class _Heard(logging.Handler):
-    """Keeps the text of what is logged, each once."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: dict[str, None] = {}
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """See `logging.Handler`."""
-        self.lines[record.getMessage()] = None
-
-
-@contextlib.contextmanager
-def _listening() -> Iterator[_Heard]:
-    """Hears what sources warn of, and keeps it from being printed for every shard."""
-    logger, heard = logging.getLogger("tasks"), _Heard()
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(heard)
-    try:
-        yield heard
-    finally:
-        logger.removeHandler(heard)
-        logger.propagate = propagate
 
 
 def _mute() -> None:
@@ -141,7 +115,8 @@ class Worker:
         data = self.dataset(split, shard, shards)
         counts = {"examples": 0}
         path = layout.shard_path(folder, split, shard, shards)
-        with _listening() as heard:
+        heard: dict[str, None] = {}  # what sources warn of, once and not for every shard
+        with log_records.told("tasks", heard.setdefault):
             write_records(path, self._records(data, counts, report))
         counted = {
             kind(name) for name in self._text_features for kind in (_bytes_of, _special_tokens_of)
@@ -160,7 +135,7 @@ class Worker:
             token_stream.indexed(folder, split, "targets", shard, shards, file)
         with disk_space.explained(folder):
             layout.write_json(part_path(folder, split, shard, shards), part)
-        self.warnings += heard.lines
+        self.warnings += heard
 
     @property
     def _text_features(self) -> list[str]:

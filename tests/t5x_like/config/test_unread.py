@@ -115,6 +115,14 @@ def test_a_macro_of_t5x_that_works_as_there_is_read(macro, parameter, files, pro
     assert f"{parameter} = %{macro}" in config.full_text()
 
 
+def test_a_macro_that_another_command_reads_is_told_with_its_purpose():
+    (message,) = messages(flags=[("EVAL_OUTPUT_DIR", "out")])
+    assert message == (
+        "--gin.EVAL_OUTPUT_DIR: nothing reads it here (EVAL_OUTPUT_DIR: directory that an "
+        "evaluation is written to, MODEL_DIR by default)."
+    )
+
+
 def test_a_name_in_a_file_is_told_with_its_line():
     # Of an object that is not used, the first of its parameters is enough.
     text = "\nLEARNING_RAT = 1\nt5.T5:\n  dtype = 'bfloat16'\n  embed_dim = 8\n"

@@ -340,9 +340,10 @@ def test_the_command_shows_all_that_one_run_is_configured_with(capsys, tmp_path,
         ([*SHOW, "--cell=c4e11-d32-l3"], "has no run 'c4e11-d32-l3'. Did you mean c4e11-d32-l2"),
         ([*SHOW, "--cell=best"], "has no run 'best'. --dry_run alone lists its runs."),
         ([*SHOW[:-1], "--cell=c4e11-d32-l2"], "give --dry_run too"),
+        ([*SHOW, "--gin_search_paths=mine"], "--gin_search_paths is not handed on to the runs"),
     ],
 )
-def test_a_run_that_cannot_be_shown_is_told_in_one_line(flags, message, capsys):
+def test_what_cannot_be_shown_is_told_in_one_line(flags, message, capsys):
     assert cli.main(flags) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
