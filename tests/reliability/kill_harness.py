@@ -16,6 +16,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ PHASES = ("start-up", "cache", "step", "save", "validation")
 ANY = "any"
 POLL_SECONDS = 0.002
 LONGEST_START = 300.0
+TEMPORARY = re.compile(r"\d+\..*tmp")  # a checkpoint that is being written
 STEP = re.compile(r"^step (\d+)/\d+  (validation )?loss", re.MULTILINE)
 
 
@@ -57,6 +59,12 @@ class Plan:
     wanted: Mapping[str, int]
     seed: int = 0
 
+    def remove_whole_caches(self) -> None:
+        """So that they are built again, where the last of their parts outran a kill."""
+        for folder in map(Path, self.caches):
+            if (folder / layout.COMPLETED).exists():
+                shutil.rmtree(folder)
+
 
 class Start:
     """One process of the run, leader of a session, so that its children are known by it."""
@@ -67,6 +75,7 @@ class Start:
         self._began = time.monotonic()
         self._checkpoints = Path(plan.model_dir, "checkpoints")
         self._saved_before = self._saves()
+        self._parts_before = self._parts()
         log.write_text("")
         self.pid = _fork(plan.arguments, log) if forked else _spawn(plan.arguments, log)
 
@@ -106,9 +115,9 @@ class Start:
         """Whether every task's cache is finished."""
         return all(Path(folder, layout.COMPLETED).exists() for folder in self._plan.caches)
 
-    def cache_has_a_part(self) -> bool:
-        """Whether a shard of some cache is finished."""
-        return any(path for folder in self._plan.caches for path in Path(folder).glob(".*.part-*"))
+    def cache_has_grown(self) -> bool:
+        """Whether it has finished a shard of some cache, or the last cache."""
+        return self._parts() > self._parts_before or self.cache_is_whole()
 
     def phase(self) -> str:
         """What it is doing, or was when it was killed."""
@@ -129,7 +138,10 @@ class Start:
     def _saves(self) -> set[str]:
         if not self._checkpoints.is_dir():
             return set()
-        return {name for name in os.listdir(self._checkpoints) if "tmp" in name}
+        return {name for name in os.listdir(self._checkpoints) if TEMPORARY.match(name)}
+
+    def _parts(self) -> set[Path]:
+        return {path for folder in self._plan.caches for path in Path(folder).glob(".*.part-*")}
 
 
 def left_behind(session: int, seconds: float = 10.0) -> list[int]:
@@ -204,8 +216,17 @@ def trigger(
         return lambda: start.seconds >= moment or start.last_step() >= goal, 0.0
     if phase == "cache":
         if chance.random() < 0.5:
-            return start.cache_has_a_part, 0.0
-        return lambda: start.says("building it"), chance.uniform(0.0, 5.0)
+            return start.cache_has_grown, 0.0
+        moment = chance.uniform(0.0, 5.0)
+        begun: list[float] = []
+
+        def is_in_the_middle() -> bool:
+            if not begun and start.says("building it"):
+                begun.append(start.seconds)
+            # A cache of which an earlier start has made most is soon whole.
+            return start.cache_has_grown() or (bool(begun) and start.seconds - begun[0] >= moment)
+
+        return is_in_the_middle, 0.0
     if phase == "save":
         return lambda: start.saving() >= goal, chance.uniform(0.0, 0.02)
     if phase == "validation":
@@ -224,6 +245,8 @@ def survive(plan: Plan, log: Path) -> bool:
         wanted = moments.pop(0)
         # Later kills come later in the run, and the last of them before its end.
         goal = 1 + (plan.steps - 12) * min(len(kills), planned) // planned
+        if wanted == "cache":
+            plan.remove_whole_caches()
         start = Start(plan, log, forked=wanted not in ("start-up", "cache"))
         reached, delay = trigger(wanted, goal, start, chance)
         while (code := start.exit_code()) is None and not reached():

@@ -48,7 +48,8 @@ validation/data.DatasetConfig.split = 'test'
     [
         ("BATCHSIZE", "nothing reads it. Did you mean BATCH_SIZE"),
         ("LEARNING_RAT", "nothing reads it. Did you mean LEARNING_RATE"),
-        ("DECAY_STEPS", "nothing reads it."),  # AdamW's schedule here has none
+        # AdamW's schedule here has none.
+        ("DECAY_STEPS", "nothing reads it here (DECAY_STEPS: steps over which"),
         ("train/SEED", "nothing reads it. Did you mean SEED"),
         (
             "valdation/data.DatasetConfig.split",
@@ -78,7 +79,7 @@ def test_a_macro_that_is_none_here_is_told_the_parameter_of_its_name():
     files = (*PACKAGED[:2], "runs/infer.gin")
     flags = [("BATCH_SIZE", "4")]
     (message,) = messages(flags=flags, files=files, programs=["t5x_like.infer.infer"])
-    assert message.endswith("nothing reads it. Did you mean infer.infer.batch_size?")
+    assert message.endswith("one global batch). Did you mean infer.infer.batch_size?")
     (message,) = messages(flags=[("VALIDATION_ROWS", "4")])
     assert message.endswith("nothing reads it. Did you mean train.train.validation_rows?")
 
@@ -143,7 +144,7 @@ def test_a_file_may_bind_what_another_program_reads():
     assert messages(text, files=files, programs=[TRAIN, evaluate]) == []
     config.parse(files, [("TRAIN_STEPS", "3")])
     (one,) = config.unread([evaluate], ["CACHE_DIR", "TASK"])
-    assert one.message.startswith("--gin.TRAIN_STEPS: nothing reads it.")
+    assert one.message.startswith("--gin.TRAIN_STEPS: nothing reads it here (")
 
 
 def test_a_command_that_shows_a_part_minds_misspelt_macros_and_scopes_alone():

@@ -34,7 +34,7 @@ def test_the_innermost_listener_alone_is_told_and_afterwards_all_is_as_before():
 
 
 def test_a_command_prints_a_warning_as_it_is_and_once(tmp_path, capsys, printing_root):
-    (tmp_path / "book.txt").write_bytes(b"one\ntw\xff\nthree\n")
+    (tmp_path / "book.txt").write_bytes(b"many hands\nlight w\xffrk\n" * 200)
     code = cli.main(
         [
             "vocab",
@@ -42,9 +42,9 @@ def test_a_command_prints_a_warning_as_it_is_and_once(tmp_path, capsys, printing
             f"--gin.TRAIN_FILES={tmp_path}/book.txt",
             "--gin.SEPARATOR='\\n'",
             "--gin.sources.TextFiles.undecodable='replace'",
-            "--vocab_size=64",
+            "--vocab_size=30",
             "--model_type=wordpiece",
-            f"--out={tmp_path}/vocab.txt",
+            f"--out={tmp_path}/words/tokenizer.json",
         ]
     )
     error = capsys.readouterr().err
