@@ -6,6 +6,7 @@ Everything heavy is imported by the subcommand that needs it.
 import argparse
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 import io
 import json
@@ -69,8 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """Prints what our packages warn of as it is, without the level and module before it."""
+    """Prints what our packages warn of as it is, each once, without level and module before it."""
 
+    @functools.cache
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
