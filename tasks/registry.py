@@ -99,7 +99,7 @@ def labelled(
     labels: Sequence[str] | None = None,
     label_names: Sequence[str] = (),
     unlabelled: str | None = None,
-    separators: int = 1,
+    separators: int | None = None,
     vocabulary: Vocabulary | None = None,
     metrics: Sequence[Metric] = (),
     cache_name: str = "",
@@ -115,7 +115,8 @@ def labelled(
       labels: what it may be, as the file has it; None for numbers.
       label_names: how the classes are called, in the order of `labels`; empty takes these.
       unlabelled: what the column holds where a row has no label.
-      separators: how many [SEP] stand between two texts, see `objectives.LabelledSegments`.
+      separators: how many [SEP] stand between two texts; None takes the vocabulary's, see
+        `objectives.LabelledSegments`.
       vocabulary: None takes bytes.
       metrics: functions of the labels' numbers, such as `metrics.accuracy`, or of the numbers.
       cache_name: "" takes the name.

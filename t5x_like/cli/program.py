@@ -136,6 +136,9 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     import_hf = command("import-hf", _import_hf, "Make a MODEL_DIR of a Hugging Face directory.")
     import_hf.add_argument("directory", help="with config.json and safetensors")
     import_hf.add_argument("--out", required=True, metavar="MODEL_DIR", help="to make")
+    import_hf.add_argument(
+        "--texts", type=int, choices=(1, 2), help="what a head labels: texts, or pairs of texts"
+    )
     export_hf = command("export-hf", _export_hf, "Write a Hugging Face directory of a MODEL_DIR.")
     export_hf.add_argument("model_dir", metavar="MODEL_DIR", help="a run's")
     export_hf.add_argument("--out", required=True, metavar="DIR", help="the directory to make")
@@ -275,9 +278,11 @@ def _import_hf(options: argparse.Namespace) -> None:
     load: Any = hf.load_hf
     find: Any = tokenizer_files.vocabulary_in
     report = hf_conversion.import_model(
-        options.directory, options.out, load=load, find_vocabulary=find
+        options.directory, options.out, load=load, find_vocabulary=find, texts=options.texts
     )
     _print_exchange(options, report)
+    if report["texts"] and options.texts is None and not options.json:
+        print("it labels single texts; with --texts=2 it labels pairs, which no file says")
 
 
 def _export_hf(options: argparse.Namespace) -> None:

@@ -24,12 +24,13 @@ class LabelledSegments:
 
     Attributes:
       pair: whether there are two texts.
-      separators: how many [SEP] stand between them: 1, or RoBERTa's 2.
+      separators: how many [SEP] stand between them: 1, or RoBERTa's 2; None takes what the
+        vocabulary's tokenizer puts there, or else 1.
       numbers: whether labels are numbers, and not the numbers of classes.
     """
 
     pair: bool = False
-    separators: int = 1
+    separators: int | None = None
     numbers: bool = False
 
     output_features: ClassVar[tuple[str, ...]] = (FIRST,)
@@ -37,7 +38,7 @@ class LabelledSegments:
     writes: ClassVar[tuple[str, ...]] = (FIRST, "token_types", LABEL)
 
     def __post_init__(self) -> None:
-        if self.separators not in (1, 2):
+        if self.separators not in (None, 1, 2):
             raise TaskError(f"LabelledSegments.separators is {self.separators}: 1 or 2 is needed.")
 
     def bind(self, specs: VocabularySpecs) -> "BoundLabelledSegments":
@@ -49,7 +50,8 @@ class LabelledSegments:
         spec = specs[FIRST]
         ids = find_boundary_ids(spec, type(self).__name__)
         boundaries = Boundaries(*ids, spec["eos_id"])
-        return BoundLabelledSegments(boundaries, self.pair, self.separators, self.numbers)
+        separators = self.separators or spec.get("pair_separators") or 1
+        return BoundLabelledSegments(boundaries, self.pair, separators, self.numbers)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

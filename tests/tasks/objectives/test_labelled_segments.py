@@ -71,3 +71,13 @@ def test_a_length_without_room_is_refused():
         row(4, [10], [20])
     with pytest.raises(TaskError, match="separators is 3"):
         LabelledSegments(separators=3)
+
+
+def test_separators_are_the_vocabularys_unless_they_are_given():
+    def pair(spec, **options):
+        bound = LabelledSegments(pair=True, **options).bind({"inputs": SPEC | spec})
+        return bound({"inputs": np.array([10]), "inputs_pair": np.array([20])}, RNG)["inputs"]
+
+    assert pair({}).tolist() == pair({"pair_separators": None}).tolist() == [2, 10, 3, 20, 3]
+    assert pair({"pair_separators": 2}).tolist() == [2, 10, 3, 3, 20, 3]
+    assert pair({"pair_separators": 2}, separators=1).tolist() == [2, 10, 3, 20, 3]
