@@ -33,6 +33,7 @@ class Ranking:
     reads_row: ClassVar[bool] = True
     outputs: ClassVar[int] = 1
     label_names: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    of_several_tasks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.scale > 0:

@@ -38,6 +38,8 @@ class PairClassification(Classification):
     steps: int = 5
     prediction_dropout_rate: float = 0.1
 
+    of_several_tasks: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.steps < 1:

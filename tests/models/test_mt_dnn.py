@@ -174,3 +174,9 @@ def test_a_task_has_the_number_that_its_data_give_it():
     assert task_number("123456789") == formats.task_number("123456789") == 0x4BF43926
     names = ("glue_mnli_labels", "glue_qqp_labels")
     assert [task_number(n) for n in names] == [formats.task_number(n) for n in names]
+
+
+@pytest.mark.parametrize("name", ["mnli", "qnli"])
+def test_a_model_of_one_task_has_none_of_the_heads_that_need_more(name):
+    with pytest.raises(ModelError, match=r"BERT.head is .*one of the heads of MTDNN"):
+        encoder(BERT, head=HEADS[name]).abstract_params()
