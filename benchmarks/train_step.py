@@ -15,7 +15,7 @@ attention in full although half of it is masked, backward as twice forward, noth
 so a contender that skips or repeats work is measured against the same number. `first` is the
 time of the first step beyond that of a later one: tracing and compilation.
 
-BERT restores 19 hidden tokens of each row of 128; ours has logits at 20 places of a row, and its model
+BERT restores 19 hidden tokens of each row of 128; ours has logits at 20 places of a row, and model
 FLOPs are those of these places, where `transformers` has logits at all 128.
 """
 

@@ -92,8 +92,9 @@ class BERT(EncoderOnly):
       use_pooler: whether the first token's vector passes a layer with tanh.
       use_next_sentence_head: whether there is an output for pairs, which reads the pooler.
       logit_chunks: see `losses.output_cross_entropy`.
-      masked_places: most hidden tokens of a row, which alone then have logits in training (20 of 128
-        and 77 of 512 in the released code); a batch that hides more is computed whole, as with None.
+      masked_places: most hidden tokens of a row, which alone then have logits in training (20 of
+        128 and 77 of 512 in the released code); a batch that hides more is computed whole, as
+        with None.
     """
 
     embed_dim: int = 768

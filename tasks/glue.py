@@ -83,8 +83,8 @@ QNLI_RANKING = "glue_qnli_ranking"
 def declare() -> None:
     """Registers `glue_*`, and the mixture `glue` of all but WNLI, in proportion to their sizes.
 
-    `glue_*_labels` are the same for a head, `glue_qnli_ranking` is QNLI as MT-DNN learns it, and the
-    mixture `glue_mt_dnn` all that MT-DNN learns (Liu et al. 2019, section 4.1).
+    `glue_*_labels` are the same for a head, `glue_qnli_ranking` is QNLI as MT-DNN learns it, and
+    the mixture `glue_mt_dnn` all that MT-DNN learns (Liu et al. 2019, section 4.1).
     """
     for name, task in TASKS.items():
         splits = _MATCHED if name == "mnli" else None

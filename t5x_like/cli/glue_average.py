@@ -14,7 +14,9 @@ _NOT_METRICS = ("rows", "split_rows", "step", "split", "task")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    parser.add_argument("model_dirs", nargs="+", metavar="MODEL_DIR", help="runs that were evaluated")
+    parser.add_argument(
+        "model_dirs", nargs="+", metavar="MODEL_DIR", help="runs that were evaluated"
+    )
     parser.add_argument("--split", default="validation", help="of the evaluations")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 

@@ -78,9 +78,7 @@ def header(source: str, name: str) -> str:
     )
 
 
-def model_text(
-    model: Model, vocabulary: Vocabulary | None, directory: Path, *, head: bool
-) -> str:
+def model_text(model: Model, vocabulary: Vocabulary | None, directory: Path, *, head: bool) -> str:
     """Bindings of MODEL, and of VOCABULARY where there is one.
 
     Args:

@@ -18,9 +18,9 @@ TaskItemAt = Callable[[int, int], Item]
 class OneTaskBatches:
     """Each batch is of one task; an epoch has all batches of all tasks, in a random order.
 
-    Algorithm 1 of MT-DNN (Liu et al. 2019): the examples of each task are dealt to batches, of which
-    the last may not be full, and the batches of all tasks are shuffled together. How often a task
-    is drawn is so its share of the batches; rates that the mixture declares do not count.
+    Algorithm 1 of MT-DNN (Liu et al. 2019): the examples of each task are dealt to batches, of
+    which the last may not be full, and the batches of all tasks are shuffled together. How often a
+    task is drawn is so its share of the batches; rates that the mixture declares do not count.
     """
 
     def weights(

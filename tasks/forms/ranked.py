@@ -9,7 +9,7 @@ from tasks.forms.form import text_of
 
 
 def candidate_features(count: int) -> tuple[str, ...]:
-    """The names of the candidates' features: `inputs_1`, `inputs_2`, …"""
+    """The names of the candidates' features, `inputs_1`, `inputs_2` and so on."""
     return tuple(f"inputs_{i + 1}" for i in range(count))
 
 

@@ -152,10 +152,12 @@ def test_chosen_places_change_neither_the_loss_nor_a_gradient(most):
 
 
 def test_only_chosen_places_have_logits():
-    """Of 2 rows of 5 places with 6 tokens; where there is room for 3, and where all are computed."""
+    """Of 2 rows of 5 places with 6 tokens; where there is room for 3, and where there is not."""
     x, kernel, ones = jnp.ones((2, 5, 4)), jnp.ones((4, 6)), jnp.ones((2, 5), int)
     weights = ones.at[:, 3:].set(0)
     jaxpr = str(
-        jax.make_jaxpr(lambda x: losses.chosen_cross_entropy(x, kernel, ones, weights, most=3)[0])(x)
+        jax.make_jaxpr(lambda x: losses.chosen_cross_entropy(x, kernel, ones, weights, most=3)[0])(
+            x
+        )
     )
     assert "f32[2,3,6]" in jaxpr and "f32[2,5,6]" in jaxpr  # one of which is run

@@ -77,9 +77,7 @@ def reference(params, premise, hypothesis, steps):
     answers = []
     for _ in range(steps):
         x = softmax(premise @ linear("attention", s)) @ premise
-        answers.append(
-            softmax(linear("output", np.concatenate([s, x, abs(s - x), s * x])))
-        )
+        answers.append(softmax(linear("output", np.concatenate([s, x, abs(s - x), s * x]))))
         # Cho et al. 2014, the reset gate after the product.
         r_x, z_x, n_x = np.split(linear("input", x), 3)
         r_s, z_s, n_s = np.split(linear("recurrent", s), 3)
@@ -126,9 +124,7 @@ def test_has_the_released_parameters_of_mnli():
     """H is 1,024, with 3 labels: score, bilinear form, GRU and output."""
     network = StochasticAnswer(3, INIT)
     places = jnp.ones((1, 2), bool)
-    shapes = jax.eval_shape(
-        network.init, jax.random.key(0), jnp.ones((1, 2, 1024)), places, places
-    )
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.ones((1, 2, 1024)), places, places)
     sizes = {name: np.prod(value.value.shape) for name, value in shapes["params"].items()}
 
     def size(*names):

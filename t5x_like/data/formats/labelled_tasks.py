@@ -93,7 +93,7 @@ class BoundLabelledTasks:
         return Item((example["inputs"],), companions=companions, labels=labels)
 
     def blank(self, item: Item) -> Item:
-        """An item of the same task and with as many candidates, without tokens and without label."""
+        """An item of the same task, with as many candidates, without tokens and label."""
         labels = dict(item.labels, label=np.float32(np.nan))
         for name in _FURTHER[:2]:
             if name in labels:

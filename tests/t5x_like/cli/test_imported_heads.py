@@ -199,4 +199,3 @@ def test_a_directory_is_fine_tuned_measured_asked_and_exported(kind, flags, tmp_
     with torch.no_grad():
         probabilities = theirs.eval()(**given).logits.softmax(-1).numpy()
     np.testing.assert_allclose(found["probabilities"], probabilities, atol=1e-5)
-

@@ -135,4 +135,3 @@ def test_ranked_candidates_of_one_task_have_an_axis_also_where_there_is_no_row()
     assert batch["label"].dtype == np.int32 and "task" not in batch
     empty = formats.example_batch("ranked_candidates", {"inputs": 4}, 3)
     assert empty["encoder_input_tokens"].shape == (3, 2, 4)
-

@@ -18,10 +18,10 @@ def source(tmp_path):
     path = tmp_path / "rows.tsv"
     path.write_text("".join("\t".join(row) + "\n" for row in ROWS))
     files = {"train": str(path), "validation": str(path)}
-    return Candidates(sources.TabSeparated(files, columns=("question", "sentence", "label")))
+    return Candidates(sources.TabSeparated(files=files, columns=("question", "sentence", "label")))
 
 
-def test_each_relevant_candidate_stands_beside_each_other_of_its_query(tmp_path):
+def test_each_relevant_candidate_stands_beside_each_other(tmp_path):
     found = list(source(tmp_path).rows("train"))
     pairs = []
     for row in found:
@@ -42,7 +42,9 @@ def test_neither_place_is_favoured(tmp_path):
     path = tmp_path / "many.tsv"
     rows = [f"q{i}\t{text}\t{label}\n" for i in range(400) for label, text in enumerate("ab")]
     path.write_text("".join(rows))
-    many = sources.TabSeparated({"train": str(path)}, columns=("question", "sentence", "label"))
+    many = sources.TabSeparated(
+        files={"train": str(path)}, columns=("question", "sentence", "label")
+    )
     places = [int(row["relevant"]) for row in Candidates(many).rows("train")]
     assert len(places) == 400 and 160 < sum(places) < 240
 
@@ -60,7 +62,7 @@ def test_the_fingerprint_knows_rows_and_settings(tmp_path):
     one = source(tmp_path)
     prints = {one.fingerprint(), Candidates(one.source, relevant="1").fingerprint()}
     (tmp_path / "rows.tsv").write_text("a\tb\t0\n")
-    assert len({*prints, source(tmp_path).fingerprint()}) == 3
+    assert len({*prints, one.fingerprint()}) == 3
 
 
 def test_a_data_directory_reaches_the_dataset_of_qnlis_ranking():
