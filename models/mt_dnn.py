@@ -127,7 +127,7 @@ class MTDNN(BERT):
         return head.label_names
 
     def make_head(self, kernel_init: Initializer) -> None:
-        """Makes the layers of each head; each is `output_head_NAME` among the parameters."""
+        """Makes the layers of each head; each is `output_heads_NAME` among the parameters."""
         made: dict[str, nn.Module] = {}
         for name, head in self.heads.items():
             rate = self.dropout_rate if head.dropout_rate is None else head.dropout_rate
@@ -137,11 +137,13 @@ class MTDNN(BERT):
                 )
             else:
                 made[name] = HeadOutput(head.outputs, kernel_init, rate)
-        self.output_head = made
+        self.output_heads = made
 
     # What runs inside `apply`.
 
-    def __call__(self, **features: Any) -> dict[str, Array]:
+    def __call__(  # type: ignore[override]  # of several heads, by name
+        self, **features: Any
+    ) -> dict[str, Array]:
         """What each head gives, by name; see `head_logits`."""
         return self.logits_by_head(**features)[0]
 
@@ -170,7 +172,7 @@ class MTDNN(BERT):
         found = {}
         for name, head in self._asked.items():
             read = (x_bse, *places) if isinstance(head, PairClassification) else (pooled_be,)
-            logits = self.output_head[name](*read, enable_dropout)
+            logits = self.output_heads[name](*read, enable_dropout)
             logits = logits.reshape(rows[0], -1, head.outputs)
             found[name] = logits[..., 0] if isinstance(head, Ranking) else logits[:, 0]
         return found, {"hidden_states": x_bse, "pooled": pooled_be}

@@ -1,5 +1,7 @@
 """SAN: cases worked by hand, and a NumPy reference from the papers' equations."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,13 @@ from models.heads.stochastic_answer import StochasticAnswer
 from models.layers.linear import normal
 
 INIT = normal(0.5)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def answers(network, params, x, first, second, enable_dropout=False, key=None):
+    """Probabilities."""
+    rngs = {} if key is None else {"dropout": key}
+    return jnp.exp(network.apply({"params": params}, x, first, second, enable_dropout, rngs=rngs))
 
 
 # -- By hand: the premise [[1, 1], [2, 0], [0, 2]], the hypothesis I ------------------------------
@@ -36,7 +45,7 @@ def by_hand(score):
 
 def probabilities(steps, score):
     network = StochasticAnswer(3, INIT, steps)
-    return np.exp(network.apply({"params": by_hand(score)}, X, FIRST, SECOND))[0]
+    return answers(network, by_hand(score), X, FIRST, SECOND)[0]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +113,7 @@ def values(params):
 
 def test_equals_the_equations_with_padding_beside():
     network, params, x, places = drawn()
-    found = np.exp(network.apply({"params": params}, x, places == 1, places == 2))
+    found = answers(network, params, x, places == 1, places == 2)
     for row, there in enumerate(places):
         expected = reference(values(params), x[row, there == 1], x[row, there == 2], steps=3)
         np.testing.assert_allclose(found[row], expected, atol=1e-5)
@@ -117,7 +126,8 @@ def test_a_row_without_a_second_text_is_no_nan():
     def total(params):
         return network.apply({"params": params}, x, places > 0, places > 9).sum()
 
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.grad(total)(params)))
+    gradient = jax.jit(jax.grad(total))(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
 def test_has_the_released_parameters_of_mnli():
@@ -138,11 +148,7 @@ def test_has_the_released_parameters_of_mnli():
 def test_prediction_dropout_leaves_out_answers_of_each_row_but_never_all():
     """What stays of 4,000 rows' 5 answers, when each is left out with .6: .4 + .6/5 of them."""
     network = StochasticAnswer(2, INIT, steps=5, prediction_dropout_rate=0.6)
-    x = jnp.ones((4000, 2, 1))
-    params = network.init(jax.random.key(0), x, x[..., 0] > 0, x[..., 0] > 0)["params"]
-    kept = network.apply(
-        {"params": params}, 4000, True, rngs={"dropout": jax.random.key(1)}, method="_kept"
-    )
+    kept = network.apply({}, 4000, True, rngs={"dropout": jax.random.key(1)}, method="_kept")
     assert kept.shape == (5, 4000) and set(np.unique(kept)) == {0, 1}
     assert kept.sum(axis=0).min() == 1
     assert kept.mean() == pytest.approx(0.52, abs=0.01)
@@ -152,13 +158,10 @@ def test_prediction_dropout_leaves_out_answers_of_each_row_but_never_all():
 def test_an_answer_is_a_probability_whatever_is_left_out():
     network, params, x, places = drawn(dropout_rate=0.3, prediction_dropout_rate=0.5)
 
-    def answer(key):
-        found = network.apply(
-            {"params": params}, x, places == 1, places == 2, True, rngs={"dropout": key}
-        )
-        return np.exp(found)
-
-    one, other = answer(jax.random.key(0)), answer(jax.random.key(1))
+    one, other = (
+        answers(network, params, x, places == 1, places == 2, True, jax.random.key(seed))
+        for seed in (0, 1)
+    )
     np.testing.assert_allclose(one.sum(axis=1), 1, atol=1e-5)
     assert np.abs(one - other).max() > 1e-3
 

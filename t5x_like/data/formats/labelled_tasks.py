@@ -94,7 +94,7 @@ class BoundLabelledTasks:
 
     def blank(self, item: Item) -> Item:
         """An item of the same task, with as many candidates, without tokens and label."""
-        labels = dict(item.labels, label=np.float32(np.nan))
+        labels = dict(item.labels) | {"label": np.array(np.nan, np.float32)}
         for name in _FURTHER[:2]:
             if name in labels:
                 labels[name] = labels[name][:0]
@@ -105,7 +105,7 @@ class BoundLabelledTasks:
 
     def batch(self, rows: Sequence[Row], lengths: Mapping[str, int], pack: bool) -> ModelBatch:
         """See the formats."""
-        candidates = [list(_candidates(row)) for row in rows]
+        candidates: list[Row] = [list(_candidates(row)) for row in rows]
         # A ranking has two at least, also where this process has no row of the batch.
         most = max([len(row) for row in candidates] + [2 if self.of_one else 1])
         flat: list[Row] = []
