@@ -21,6 +21,8 @@ Shape = Mapping[str, Any]
 Step = Callable[[], float]
 """One training step; gives the loss, so that it is over when it returns."""
 
+# Of a row of 128 tokens, in the released code of BERT.
+MOST_HIDDEN = 20
 # Steps before the first that counts; the first ones still fault in memory.
 WARM_UP = 2
 
@@ -31,6 +33,16 @@ def random_tokens(shape: Shape) -> dict[str, Any]:
 
     generator = np.random.default_rng(0)
     rows, vocabulary = shape["batch"], shape["vocabulary"]
+    if shape["family"] == "bert":
+        size = (rows, shape["targets"])
+        tokens, hidden = (generator.integers(1, vocabulary, size, np.int32) for _ in range(2))
+        # As many places of each row as BERT hides: 15% of them, rounded.
+        places = generator.random(size).argsort(axis=1) < round(0.15 * shape["targets"])
+        return {
+            "encoder_input_tokens": np.where(places, hidden, tokens),
+            "encoder_target_tokens": tokens,
+            "encoder_loss_weights": places.astype(np.int32),
+        }
     tokens = generator.integers(1, vocabulary, (rows, shape["targets"] + 1), np.int32)
     batch = {"decoder_input_tokens": tokens[:, :-1], "decoder_target_tokens": tokens[:, 1:]}
     if shape["inputs"]:
@@ -50,12 +62,20 @@ def ours(shape: Shape, dtype: str, *, guarded: bool = True) -> tuple[Step, dict[
     import jax
     import numpy as np
 
-    from models import gpt, t5
+    from models import bert, gpt, t5
 
     common = {"vocab_size": shape["vocabulary"], "dtype": dtype, "num_heads": shape["heads"]}
     common |= {"embed_dim": shape["embed"], "mlp_dim": shape["mlp"]}
     if shape["family"] == "gpt2":
         model = gpt.GPT2(**common, num_layers=shape["layers"], max_length=shape["targets"])
+    elif shape["family"] == "bert":
+        model = bert.BERT(
+            **common,
+            num_layers=shape["layers"],
+            use_pooler=False,
+            use_next_sentence_head=False,
+            masked_places=MOST_HIDDEN,
+        )
     else:
         family = t5.T5 if shape["family"] == "t5" else t5.T5_1_1
         model = family(
@@ -65,7 +85,8 @@ def ours(shape: Shape, dtype: str, *, guarded: bool = True) -> tuple[Step, dict[
             num_decoder_layers=shape["layers"],
         )
     batch = random_tokens(shape)
-    batch["decoder_loss_weights"] = np.ones_like(batch["decoder_target_tokens"])
+    if "decoder_target_tokens" in batch:
+        batch["decoder_loss_weights"] = np.ones_like(batch["decoder_target_tokens"])
     partitioner = partitioning.Partitioner()
     optimizer = optimizers.adamw(schedules.Constant(1e-4))
     policy = anomalies.AnomalyPolicy() if guarded else None
@@ -142,6 +163,17 @@ def transformers(shape: Shape, dtype: str, compiled: bool) -> tuple[Step, dict[s
             use_cache=False,
         )
         model = transformers.GPT2LMHeadModel(config)
+    elif shape["family"] == "bert":
+        config = transformers.BertConfig(
+            **common,
+            hidden_size=shape["embed"],
+            intermediate_size=shape["mlp"],
+            num_hidden_layers=shape["layers"],
+            num_attention_heads=shape["heads"],
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+        model = transformers.BertForMaskedLM(config)
     else:
         config = transformers.T5Config(
             **common,
@@ -168,6 +200,10 @@ def transformers(shape: Shape, dtype: str, compiled: bool) -> tuple[Step, dict[s
         # The model shifts the labels itself: one target fewer in a row than the others have.
         features = {"input_ids": batch["decoder_input_tokens"]}
         features["labels"] = batch["decoder_input_tokens"]
+    elif shape["family"] == "bert":
+        features = {"input_ids": batch["encoder_input_tokens"]}
+        hidden = batch["encoder_loss_weights"] != 0
+        features["labels"] = torch.where(hidden, batch["encoder_target_tokens"], -100)
     else:
         features = {"input_ids": batch["encoder_input_tokens"]}
         features["labels"] = batch["decoder_target_tokens"]

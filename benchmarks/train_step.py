@@ -1,6 +1,6 @@
 """A training step of this project beside its peers, measured in one run.
 
-    python benchmarks/train_step.py [--shape decoder|t5|t5_1_1|all] [--peers ...] [--json]
+    python benchmarks/train_step.py [--shape decoder|t5|t5_1_1|bert|all] [--peers ...] [--json]
     python benchmarks/train_step.py --shape 350m --dtype bfloat16      # on a GPU; also 1.3b
 
 Every contender is a process of its own, so that its threads and its peak memory are its own.
@@ -14,6 +14,9 @@ the loss read back. Model FLOPs are those of this project's `step_flops`: matrix
 attention in full although half of it is masked, backward as twice forward, nothing recomputed;
 so a contender that skips or repeats work is measured against the same number. `first` is the
 time of the first step beyond that of a later one: tracing and compilation.
+
+BERT restores 19 hidden tokens of each row of 128; ours has logits at 20 places of a row, and model
+FLOPs are those of these places, where `transformers` has logits at all 128.
 """
 
 import argparse
@@ -36,13 +39,13 @@ class Shape:
     """A model and a batch.
 
     Attributes:
-      family: `gpt2`, `t5` (ReLU, tied output) or `t5_1_1` (GEGLU, output of its own).
-      layers: of the decoder, and of the encoder if there is one.
+      family: `gpt2`, `t5` (ReLU, tied output), `t5_1_1` (GEGLU, output of its own) or `bert`.
+      layers: of the decoder, and of the encoder if there is one; of BERT's encoder.
       embed: d_model.
       heads: attention heads, which divide `embed` among them.
       mlp: hidden units; of each of the two halves in T5 1.1.
       batch: rows.
-      targets: length of the decoder's rows.
+      targets: length of the decoder's rows, or of BERT's.
       inputs: length of the encoder's rows.
       vocabulary: how many tokens.
     """
@@ -62,11 +65,13 @@ SHAPES = {
     "decoder": Shape("gpt2", 8, 512, 8, 2048, batch=8, targets=512),
     "t5": Shape("t5", 6, 512, 8, 2048, batch=16, targets=128, inputs=256),
     "t5_1_1": Shape("t5_1_1", 6, 512, 8, 1024, batch=16, targets=128, inputs=256),
+    # BERT base (Devlin et al. 2019) with a third of its layers.
+    "bert": Shape("bert", 4, 768, 12, 3072, batch=16, targets=128, vocabulary=30522),
     # GPT-3's Medium and XL (Brown et al. 2020, table 2.1), with 16 heads in both.
     "350m": Shape("gpt2", 24, 1024, 16, 4096, batch=16, targets=1024, vocabulary=50304),
     "1.3b": Shape("gpt2", 24, 2048, 16, 8192, batch=8, targets=2048, vocabulary=50304),
 }
-ON_CPU = ("decoder", "t5", "t5_1_1")
+ON_CPU = ("decoder", "t5", "t5_1_1", "bert")
 OURS = "t5x-like"
 PEERS = {
     "compile": "transformers torch.compile",
@@ -75,6 +80,8 @@ PEERS = {
     "unguarded": "t5x-like, no anomaly guard",
 }
 DEFAULT_PEERS = ("compile", "eager", "flax")
+# The minimal loop has no encoder of this kind.
+WITHOUT_BERT = ("flax",)
 
 
 class Contender:
@@ -234,7 +241,9 @@ def main() -> None:
         shape = SHAPES[name]
         if arguments.vocabulary:
             shape = dataclasses.replace(shape, vocabulary=arguments.vocabulary)
-        results.append(measure(name, shape, arguments.dtype, arguments.peers, arguments.rounds))
+        without = WITHOUT_BERT if shape.family == "bert" else ()
+        peers = [peer for peer in arguments.peers if peer not in without]
+        results.append(measure(name, shape, arguments.dtype, peers, arguments.rounds))
         if not arguments.json:
             print(table(results[-1]), flush=True)
     if arguments.json:

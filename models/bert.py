@@ -92,6 +92,9 @@ class BERT(EncoderOnly):
       use_pooler: whether the first token's vector passes a layer with tanh.
       use_next_sentence_head: whether there is an output for pairs, which reads the pooler.
       logit_chunks: see `losses.output_cross_entropy`.
+      masked_places: most hidden tokens of a row, which alone then have logits in training (20 of
+        128 and 77 of 512 in the released code); a batch that hides more is computed whole, as
+        with None.
     """
 
     embed_dim: int = 768
@@ -107,7 +110,9 @@ class BERT(EncoderOnly):
     use_pooler: bool = True
     use_next_sentence_head: bool = True
     logit_chunks: int | None = None
+    masked_places: int | None = None
 
+    trained: ClassVar[str] = "trained_outputs"
     # The name of the term of pairs, and so of its metrics.
     pair_term: ClassVar[str] = NEXT_SENTENCE
 
@@ -251,11 +256,12 @@ class BERT(EncoderOnly):
         metrics: losses.Metrics = {}
         if self.use_masked_head:
             h_bse, bias_v = self.masked_head(x_bse)
-            loss, found = losses.output_cross_entropy(
+            loss, found = losses.chosen_cross_entropy(
                 h_bse,
                 self.token_embedder.output_kernel(),
                 batch["encoder_target_tokens"],
                 batch["encoder_loss_weights"],
+                most=self.masked_places,
                 bias_v=bias_v,
                 num_chunks=self.logit_chunks,
             )
@@ -270,6 +276,15 @@ class BERT(EncoderOnly):
             metrics[self.pair_term] = found["loss"]
             metrics[f"{self.pair_term}_accuracy"] = found["token_accuracy"]
         return terms, metrics
+
+    def trained_outputs(self, **features: Any) -> Array:
+        """As `__call__`, with logits at as many places as training has them at."""
+        if self.head is not None or not self.use_masked_head or self.masked_places is None:
+            return self(**features)
+        x_bse, _, _ = self._outputs(**features)
+        h_bse, bias_v = self.masked_head(x_bse)
+        kernel_ev = self.token_embedder.output_kernel()
+        return embeddings.logits(h_bse[:, : self.masked_places], kernel_ev, bias_v)
 
     def _predictions(self, **features: Any) -> dict[str, Array]:
         x_bse, pooled_be, pair_logits_b2 = self._outputs(**features)

@@ -92,7 +92,13 @@ class EncoderOnly(Model, kw_only=True):
     # With a head.
 
     def make_head(self, kernel_init: Initializer) -> None:
-        """Makes the head's layers, for `setup` to call; nothing without a head."""
+        """Makes the head's layers, for `setup` to call; nothing without a head.
+
+        Raises:
+          ModelError: a head that only a model of several tasks makes.
+        """
+        if getattr(self.head, "of_several_tasks", False):
+            raise self.refused("head", "it is one of the heads of MTDNN, mt_dnn.MTDNN.heads, alone")
         if self.head is not None:
             self.output_head = HeadOutput(self.head.outputs, kernel_init, self.head_dropout_rate)
 

@@ -59,6 +59,56 @@ def output_cross_entropy(
     return _chunked(x_bte, output, targets_bt, weights_bt, num_chunks, options)
 
 
+def chosen_cross_entropy(
+    x_bte: jax.Array,
+    kernel_ev: jax.Array,
+    targets_bt: jax.Array,
+    weights_bt: jax.Array,
+    *,
+    most: int | None,
+    bias_v: jax.Array | None = None,
+    num_chunks: int | None = None,
+) -> tuple[jax.Array, Metrics]:
+    """`output_cross_entropy` of rows in which few places have a weight, computed at these alone.
+
+    Exact for any weights: where a row has more of them than `most`, all places are computed.
+
+    Args:
+      x_bte: as there.
+      kernel_ev: as there.
+      targets_bt: as there.
+      weights_bt: as there.
+      most: places of a row; None computes all, as where the length is divided among devices.
+      bias_v: as there.
+      num_chunks: as there, where all places are computed.
+
+    Returns:
+      See `summed_cross_entropy`.
+    """
+    length = x_bte.shape[1]
+    divided = math.prod(mesh_context.shard_counts(("length",))) > 1
+    operands = x_bte, kernel_ev, targets_bt, weights_bt, bias_v
+
+    def of_all(x_bte, kernel_ev, targets_bt, weights_bt, bias_v):
+        return output_cross_entropy(
+            x_bte, kernel_ev, targets_bt, weights_bt, bias_v=bias_v, num_chunks=num_chunks
+        )
+
+    if most is None or most >= length or divided:
+        return of_all(*operands)
+
+    def of_chosen(x_bte, kernel_ev, targets_bt, weights_bt, bias_v):
+        _, places_bm = jax.lax.top_k((weights_bt != 0).astype(jnp.float32), most)
+        x_bme = jnp.take_along_axis(x_bte, places_bm[..., None], axis=1)
+        targets_bm, weights_bm = (
+            jnp.take_along_axis(a, places_bm, axis=1) for a in (targets_bt, weights_bt)
+        )
+        return output_cross_entropy(x_bme, kernel_ev, targets_bm, weights_bm, bias_v=bias_v)
+
+    few = ((weights_bt != 0).sum(axis=1) <= most).all()
+    return jax.lax.cond(few, of_chosen, of_all, *operands)
+
+
 def _num_chunks(x_bte, kernel_ev, num_chunks):
     b, t, _ = x_bte.shape
     if num_chunks is None:

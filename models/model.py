@@ -39,6 +39,8 @@ class Model(nn.Module, kw_only=True):
 
     # Features of a batch, int32 `[b, length]`, that the module reads in any case.
     input_features: ClassVar[tuple[str, ...]]
+    # The method whose FLOPs are those of a forward pass in training.
+    trained: ClassVar[str] = "__call__"
     # Fields that may be 0, where every other whole number is a size.
     offsets: ClassVar[tuple[str, ...]] = ("position_offset",)
 
@@ -188,7 +190,11 @@ class Model(nn.Module, kw_only=True):
 
         def forward(params: Params, batch: Batch, rng: Array) -> Array:
             result: Any = self.apply(
-                {"params": params}, **batch, enable_dropout=True, rngs={"dropout": rng}
+                {"params": params},
+                **batch,
+                enable_dropout=True,
+                rngs={"dropout": rng},
+                method=self.trained,
             )
             return result
 

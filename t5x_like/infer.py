@@ -33,6 +33,7 @@ from t5x_like.evaluation.answering import (
     GeneratedText,
     Labels,
 )
+from t5x_like.evaluation.one_task import for_task
 from t5x_like.evaluation.prediction import measured_of
 from t5x_like.host import command, compilation_cache
 from t5x_like.host.disk_space import DiskFull
@@ -112,11 +113,12 @@ def infer(
     prompts = PromptFile(input_path, input_format, field, _form(task))
     answers = AnswerFile(output_path)
     answerer: Answerer
-    if measured_of(model) is not None:
-        answerer = Labels(model, task, task_feature_lengths, prompts, batch_size)
+    asked = for_task(model, task)
+    if measured_of(asked) is not None:
+        answerer = Labels(asked, task, task_feature_lengths, prompts, batch_size)
     else:
         answerer = GeneratedText(
-            cast(Decodes, model),
+            cast(Decodes, asked),
             task,
             task_feature_lengths,
             prompts,
@@ -161,7 +163,7 @@ def infer(
             while records := _of_first(chunk):
                 found = answerer([text for _, text in records], first, bar.add)
                 lines = [
-                    {**record, **answer, BATCH_FORMAT: model.batch_format, STEP: step}
+                    {**record, **answer, BATCH_FORMAT: asked.batch_format, STEP: step}
                     for (record, _), answer in zip(records, found, strict=True)
                 ]
                 _of_first(functools.partial(answers.append, lines))

@@ -21,6 +21,7 @@ from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strat
 from t5x_like.decoding.scoring import Score, score_text
 from t5x_like.decoding.text import checked_texts
 from t5x_like.errors import UserError
+from t5x_like.evaluation.one_task import for_task
 from t5x_like.evaluation.prediction import Text, TextReader, predict_batch
 from t5x_like.host import files
 from t5x_like.interpretability.reading import as_text, read
@@ -248,7 +249,7 @@ class Run:
                 stacklevel=3,
             )
 
-    def predict(self, texts: Sequence[Text]) -> dict[str, np.ndarray]:
+    def predict(self, texts: Sequence[Text], task: str | None = None) -> dict[str, np.ndarray]:
         """What the model's heads give for each text, by name, the texts first.
 
         `lengths`, int32 `[texts]`, says how many tokens each text has: outputs for each token are
@@ -258,22 +259,26 @@ class Run:
         Args:
           texts: of a task with labels read as its rows are, special tokens included, a pair as two
             texts or one with a tab between them; of any other as they are, without special tokens.
+          task: which of several, where the run learns several that each have a head; its name.
 
         Raises:
           UserError: the model has no head that predicts.
         """
-        found = self._outputs(texts, None)
-        for name, labels in label_names(self.model).items():
+        found = self._outputs(texts, None, task)
+        for name, labels in label_names(for_task(self.model, self._chosen(task))).items():
             found[name] = np.array(labels)[found[name]]
         return found
 
-    def embed(self, texts: Sequence[Text], pooling: Pooling = "mean") -> np.ndarray:
+    def embed(
+        self, texts: Sequence[Text], pooling: Pooling = "mean", task: str | None = None
+    ) -> np.ndarray:
         """A vector for each text, float32 `[texts, e]`, of an encoder's last hidden states.
 
         Args:
           texts: as for `predict`.
           pooling: "mean" of the tokens, "first" token's, or "pooled", what the model makes of a row
             to classify it.
+          task: as for `predict`.
 
         Raises:
           UserError: the model is no encoder, or has no such vector.
@@ -281,7 +286,7 @@ class Run:
         if pooling not in typing.get_args(Pooling):
             raise UserError(f"pooling is {pooling!r}: give 'mean', 'first' or 'pooled'.")
         name = "pooled" if pooling == "pooled" else "hidden_states"
-        found = self._outputs(texts, (name,))
+        found = self._outputs(texts, (name,), task)
         if name not in found:
             raise UserError(f"{type(self.model).__name__} gives no {name.replace('_', ' ')}.")
         x = found[name]
@@ -293,14 +298,25 @@ class Run:
         mean = (x * real[..., None]).sum(axis=1) / found["lengths"][:, None]
         return mean.astype(np.float32)
 
+    def _chosen(self, name: str | None) -> Task | Mixture:
+        """The run's task of this name; None is what it learns."""
+        if name is None:
+            return self.task
+        members = {member.name: member for member, _ in self.task.tasks}
+        if name not in members:
+            raise UserError(f"task is {name!r}: the run learns {', '.join(members)}.")
+        return members[name]
+
     def _outputs(
-        self, texts: Sequence[Text], names: tuple[str, ...] | None
+        self, texts: Sequence[Text], names: tuple[str, ...] | None, task: str | None
     ) -> dict[str, np.ndarray]:
         """Outputs of the model by name, and `lengths`; all texts in one batch."""
-        reader = TextReader.for_task(self.task, self.model, self.task_feature_lengths)
+        chosen = self._chosen(task)
+        model = for_task(self.model, chosen)
+        reader = TextReader.for_task(chosen, model, self.task_feature_lengths)
         texts = checked_texts(texts, "texts")
         if reader is None:
-            rows, batch = read(self.model, self.codec, cast(Sequence[str], texts), None)
+            rows, batch = read(model, self.codec, cast(Sequence[str], texts), None)
             (sources,) = rows.values()
             lengths = np.array([len(ids) for ids in sources], np.int32)
         else:
@@ -308,7 +324,7 @@ class Run:
                 raise UserError("no text was given: give at least one.")
             batch = reader.batch(texts)
             lengths = (batch["encoder_segment_ids"] != 0).sum(axis=1).astype(np.int32)
-        found = predict_batch(self.model, self.params, batch, names)
+        found = predict_batch(model, self.params, batch, names)
         return {"lengths": lengths} | found
 
     def attention(

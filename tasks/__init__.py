@@ -11,6 +11,7 @@ from tasks.registry import (
     get_mixture_or_task,
     labelled,
     names,
+    ranked,
     text_to_text,
     unsupervised,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "labelled",
     "names",
     "proportional_rates",
+    "ranked",
     "text_to_text",
     "unsupervised",
 ]

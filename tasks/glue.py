@@ -9,8 +9,8 @@ import dataclasses
 
 from tasks import metrics, postprocessors
 from tasks.forms import Form, Similarity, Template
-from tasks.registry import add_mixture, add_task, labelled, text_to_text
-from tasks.sources import Tfds
+from tasks.registry import add_mixture, add_task, labelled, ranked, text_to_text
+from tasks.sources import Candidates, Tfds
 from tasks.task import Metric
 
 _ENTAILMENT = ("entailment", "not_entailment")
@@ -75,12 +75,16 @@ _STSB_METRICS = (metrics.pearson_corrcoef, metrics.spearman_corrcoef)
 _STSB = Classification(("sentence1", "sentence2"), (), _STSB_METRICS, _STSB_EXAMPLES)
 _MATCHED = {"train": "train", "validation": "validation_matched", "test": "test_matched"}
 _MISMATCHED = {"validation": "validation", "test": "test"}
+# Test sets have no labels, and so no candidates of which one is relevant.
+_LABELLED = {"train": "train", "validation": "validation"}
+QNLI_RANKING = "glue_qnli_ranking"
 
 
 def declare() -> None:
     """Registers `glue_*`, and the mixture `glue` of all but WNLI, in proportion to their sizes.
 
-    `glue_*_labels` are the same for a head.
+    `glue_*_labels` are the same for a head, `glue_qnli_ranking` is QNLI as MT-DNN learns it, and
+    the mixture `glue_mt_dnn` all that MT-DNN learns (Liu et al. 2019, section 4.1).
     """
     for name, task in TASKS.items():
         splits = _MATCHED if name == "mnli" else None
@@ -95,6 +99,12 @@ def declare() -> None:
     # T5 leaves WNLI out of training: its validation set contradicts its training set.
     del rates["glue_wnli"]
     add_mixture("glue", {**rates, "glue_stsb": float(_STSB_EXAMPLES)})
+    qnli = Tfds("glue/qnli:2.0.0", ("question", "sentence", "label"), split_names=_LABELLED)
+    add_task(ranked(QNLI_RANKING, Candidates(qnli), metrics=(metrics.accuracy,)))
+    sizes = {name: float(task.examples) for name, task in {**TASKS, "stsb": _STSB}.items()}
+    ranking = {QNLI_RANKING: sizes.pop("qnli") / 2}
+    labels = {f"glue_{name}_labels": size for name, size in sizes.items()}
+    add_mixture("glue_mt_dnn", {**labels, **ranking})
 
 
 def _add_labelled(name: str, task: Classification, splits: dict[str, str] | None) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar
 
 from tasks.errors import TaskError
-from tasks.forms import Form, Labelled, PlainText
-from tasks.objectives import LabelledSegments, Objective
+from tasks.forms import Form, Labelled, PlainText, Ranked
+from tasks.objectives import LabelledSegments, Objective, RankedSegments
 from tasks.postprocessors import TEXT, Postprocessor
-from tasks.sources import Source, Tfds
+from tasks.sources import Candidates, Source, Tfds
 from tasks.task import BaseTask, Feature, Metric, Mixture, Task
 from tasks.vocabularies import ByteVocabulary, Vocabulary
 
@@ -99,7 +99,7 @@ def labelled(
     labels: Sequence[str] | None = None,
     label_names: Sequence[str] = (),
     unlabelled: str | None = None,
-    separators: int = 1,
+    separators: int | None = None,
     vocabulary: Vocabulary | None = None,
     metrics: Sequence[Metric] = (),
     cache_name: str = "",
@@ -115,7 +115,8 @@ def labelled(
       labels: what it may be, as the file has it; None for numbers.
       label_names: how the classes are called, in the order of `labels`; empty takes these.
       unlabelled: what the column holds where a row has no label.
-      separators: how many [SEP] stand between two texts, see `objectives.LabelledSegments`.
+      separators: how many [SEP] stand between two texts; None takes the vocabulary's, see
+        `objectives.LabelledSegments`.
       vocabulary: None takes bytes.
       metrics: functions of the labels' numbers, such as `metrics.accuracy`, or of the numbers.
       cache_name: "" takes the name.
@@ -127,6 +128,47 @@ def labelled(
         name=name,
         source=source,
         form=form,
+        output_features=_features(objective.output_features, vocabulary, add_eos=False),
+        learned=objective,
+        metric_fns=tuple(metrics),
+        cache_name=cache_name,
+        special_tokens=special_tokens,
+    )
+
+
+def ranked(
+    name: str,
+    source: Source,
+    *,
+    query: str = "question",
+    candidates: Sequence[str] = ("first", "second"),
+    label: str = "relevant",
+    separators: int | None = None,
+    vocabulary: Vocabulary | None = None,
+    metrics: Sequence[Metric] = (),
+    cache_name: str = "",
+    special_tokens: Literal["text", "ids"] | None = None,
+) -> Task:
+    """A task whose rows are a query and its candidates, one of which is relevant.
+
+    Args:
+      name: of the task.
+      source: has the columns that are named, such as `sources.Candidates`.
+      query: column of the query.
+      candidates: columns of the candidates, two or more.
+      label: column of the number of the relevant one, counted from 0.
+      separators: as for `labelled`.
+      vocabulary: None takes bytes.
+      metrics: functions of the numbers of candidates: `metrics.accuracy` is how often the relevant
+        one is ranked first.
+      cache_name: "" takes the name.
+      special_tokens: of the text, where it spells them out; see `Task`.
+    """
+    objective = RankedSegments(len(candidates), separators)
+    return Task(
+        name=name,
+        source=source,
+        form=Ranked(query, candidates, label),
         output_features=_features(objective.output_features, vocabulary, add_eos=False),
         learned=objective,
         metric_fns=tuple(metrics),
@@ -222,6 +264,14 @@ def _find(name: str) -> BaseTask | Mixture:
 
 def _with_data_dir(task: BaseTask, directory: str) -> BaseTask:
     """The task with its TFDS dataset, if it is one, in another directory."""
-    if not isinstance(task, Task) or not isinstance(task.source, Tfds):
+    if not isinstance(task, Task):
         return task
-    return dataclasses.replace(task, source=dataclasses.replace(task.source, data_dir=directory))
+    return dataclasses.replace(task, source=_in(task.source, directory))
+
+
+def _in(source: Source, directory: str) -> Source:
+    if isinstance(source, Tfds):
+        return dataclasses.replace(source, data_dir=directory)
+    if isinstance(source, Candidates):
+        return dataclasses.replace(source, source=_in(source.source, directory))
+    return source

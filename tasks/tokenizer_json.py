@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from tasks.errors import SourceUnavailable, TaskError
 from tasks.vocabularies import check_is_file, published_tokenizers, until_eos
+from tasks.vocabularies.post_processor import put_before, put_between
 from tasks.vocabularies.special_pieces import (
     continuations,
     full_stops,
@@ -224,6 +225,10 @@ class TokenizerVocabulary:
         return self._special("mask_token", self.mask_token)
 
     @functools.cached_property
+    def _post_processor(self) -> Mapping[str, Any]:
+        return json.loads(self._octets).get("post_processor") or {}
+
+    @functools.cached_property
     def start_id(self) -> int:
         """The id that a decoder begins with.
 
@@ -232,7 +237,7 @@ class TokenizerVocabulary:
         """
         token = self.start_token
         if token is None:
-            token = _put_before(json.loads(self._octets).get("post_processor") or {})
+            token = put_before(self._post_processor)
         if token is None and self._tokenizer.token_to_id(_GPT2_END) == self.eos_id:
             return self.eos_id
         found = 0 if token is None else self._special("start_token", token)
@@ -325,6 +330,7 @@ class TokenizerVocabulary:
             "mask_id": self.mask_id,
             "cls_id": self._special("cls_token"),
             "sep_id": self._special("sep_token"),
+            "pair_separators": put_between(self._post_processor),
             "continuation_ids": continuations(_pieces(self._tokenizer)),
             "start_id": self.start_id,
             "special_ids": self._special_ids,
@@ -352,20 +358,6 @@ class TokenizerVocabulary:
     def __getstate__(self) -> dict[str, Any]:
         # Without what was read from the file: gin copies this object and processes pickle it.
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-
-
-def _put_before(processor: Mapping[str, Any]) -> str | None:
-    """The token that a post-processor of a file puts before a single text."""
-    match processor.get("type"):
-        case "Sequence":
-            found = (_put_before(one) for one in processor["processors"])
-            return next((token for token in found if token is not None), None)
-        case "TemplateProcessing":
-            first: Mapping[str, Any] = next(iter(processor["single"]), {})
-            return first.get("SpecialToken", {}).get("id")
-        case "BertProcessing" | "RobertaProcessing":
-            return processor["cls"][0]
-    return None
 
 
 def _pieces(tokenizer: Any) -> list[str]:

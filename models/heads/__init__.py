@@ -2,10 +2,20 @@
 
 A head is a frozen dataclass of plain values, an encoder's field `head`. It says which batches it
 takes, makes the layers, and knows its loss and what it predicts; the encoder runs it.
+`PairClassification` and `Ranking` are heads of `mt_dnn.MTDNN` alone.
 """
 
 from models.heads.classification import Classification
 from models.heads.head import Head, HeadOutput
+from models.heads.ranking import Ranking
 from models.heads.regression import Regression
+from models.heads.stochastic_answer import PairClassification
 
-__all__ = ["Classification", "Head", "HeadOutput", "Regression"]
+__all__ = [
+    "Classification",
+    "Head",
+    "HeadOutput",
+    "PairClassification",
+    "Ranking",
+    "Regression",
+]

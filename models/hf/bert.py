@@ -101,7 +101,9 @@ class BERTFamily(Family):
     # The numbers of the positions, which older files keep, and what TinyBERT's states passed to be
     # compared with its teacher's.
     ignored = r"(\w+\.)?(embeddings\.position_ids|fit_denses?\..*)"
-    own_fields = frozenset({"head", "use_masked_head", "use_pooler", "use_next_sentence_head"})
+    own_fields = frozenset(
+        {"head", "use_masked_head", "use_pooler", "use_next_sentence_head", "masked_places"}
+    )
 
     @property
     def derived_options(self) -> tuple[str, ...]:  # type: ignore[override]  # by the type's name

@@ -56,7 +56,7 @@ class DistilBERTFamily(BERTFamily):
     # Initial values of the positions, older files' name of the tie, and dropout of heads that are
     # not here.
     neutral = r"sinusoidal_pos_embds|tie_weights_|(qa|seq_classif)_dropout"
-    own_fields = frozenset({"head", "use_masked_head"})
+    own_fields = frozenset({"head", "use_masked_head", "masked_places"})
 
     def explicit(self, model: BERT) -> dict[str, Any]:
         """As BERT; a pooler is what the head for rows has."""

@@ -25,7 +25,7 @@ class RoBERTaFamily(BERTFamily):
         Option(_PAD, "pad_id", 1),
     )
     tokens: ClassVar = {"bos_token_id": 0, "eos_token_id": 2}
-    own_fields = frozenset({"head", "use_masked_head", "use_pooler"})
+    own_fields = frozenset({"head", "use_masked_head", "use_pooler", "masked_places"})
 
     @property
     def derived_options(self) -> tuple[str, ...]:  # type: ignore[override]  # see BERT's

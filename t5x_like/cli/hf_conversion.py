@@ -15,7 +15,7 @@ import jax
 
 from t5x_like import config, inspection
 from t5x_like.checkpoints import host_params
-from t5x_like.cli.imported_gin import file_of, header, model_text, run_text
+from t5x_like.cli.imported_gin import file_of, header, model_text, run_text, texts_of
 from t5x_like.data import formats
 from t5x_like.errors import UserError, on_one_line
 from t5x_like.host import files as storage
@@ -66,6 +66,7 @@ def import_model(
     *,
     load: Load,
     find_vocabulary: Callable[[Path], Vocabulary | None],
+    texts: int | None = None,
 ) -> Report:
     """Makes a MODEL_DIR of another project's directory, as if it had been trained to step 0.
 
@@ -77,25 +78,30 @@ def import_model(
       model_dir: the MODEL_DIR to make; it may be there if it is empty.
       load: reads model and parameters.
       find_vocabulary: finds the vocabulary in a directory; None where there is none.
+      texts: of which a row is made that the model labels, 1 or 2; None is 1.
 
     Returns:
-      `model`, `parameters`, `model_dir`, and `vocabulary`: the file's name, or None.
+      `model`, `parameters`, `model_dir`, `vocabulary`: the file's name, or None; and `texts`, None
+      of a model that labels nothing.
 
     Raises:
-      UserError: the MODEL_DIR is not empty; what `load` and `find_vocabulary` raise.
+      UserError: the MODEL_DIR is not empty; `texts` for a model that labels nothing; what `load`
+        and `find_vocabulary` raise.
     """
     memory.give_back_large_blocks()
     with _whole_directory(model_dir) as directory:
         vocabulary = find_vocabulary(Path(source))
         model, params = load(Path(source))
         _check_size(model, vocabulary)
+        texts = texts_of(model, texts)
         for name in (*TOKENIZER_FILES, *SOURCE_FILES):
             if (Path(source) / name).is_file():
                 shutil.copyfile(Path(source) / name, directory / name)
         final = Path(model_dir).absolute()
-        text = model_text(model, vocabulary, final)
+        text = model_text(model, vocabulary, final, head=False)
         (directory / "model.gin").write_text(f"{header(source, 'model.gin')}{text}", "utf-8")
-        whole = text + run_text(model, vocabulary, str(model_dir))
+        whole = model_text(model, vocabulary, final, head=True)
+        whole += run_text(model, vocabulary, str(model_dir), texts)
         (directory / "config.gin").write_text(f"{header(source, 'config.gin')}{whole}", "utf-8")
         table = inspection.parameter_table(inspection.parameter_tree(model, _one_cpu()))
         count = model.parameter_count()
@@ -108,6 +114,7 @@ def import_model(
         "parameters": count,
         "model_dir": str(model_dir),
         "vocabulary": None if vocabulary is None else file_of(vocabulary).name,
+        "texts": texts,
     }
 
 

@@ -1,7 +1,7 @@
 """The gin files of a model that was imported: the model, and a task for data of its kind."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +40,19 @@ include 'tasks/objectives/masked_lm.gin'
     "labels": """
 include 'tasks/classification_jsonl.gin'
 
-COLUMNS = ['text', 'label']
-TEXTS = ['text']
+COLUMNS = {columns}
+TEXTS = {texts}
 LABELS = {labels}
 """,
     "numbers": """
 include 'tasks/regression_jsonl.gin'
 
-COLUMNS = ['text', 'label']
-TEXTS = ['text']
+COLUMNS = {columns}
+TEXTS = {texts}
 """,
 }
+# The columns of rows that have labels, by how many texts each is made of.
+_TEXTS = {1: ["text"], 2: ["first", "second"]}
 _FILES = """
 TRAIN_FILES = 'train.jsonl'
 VALIDATION_FILES = 'validation.jsonl'
@@ -76,9 +78,17 @@ def header(source: str, name: str) -> str:
     )
 
 
-def model_text(model: Model, vocabulary: Vocabulary | None, directory: Path) -> str:
-    """Bindings of MODEL, and of VOCABULARY where there is one."""
-    text = _bindings("MODEL", model, {"dropout_rate": "%DROPOUT_RATE"})
+def model_text(model: Model, vocabulary: Vocabulary | None, directory: Path, *, head: bool) -> str:
+    """Bindings of MODEL, and of VOCABULARY where there is one.
+
+    Args:
+      model: as it was read.
+      vocabulary: its own, or None.
+      directory: where the vocabulary's file will be.
+      head: whether the model has its head; that of another task is the task's file's to bind.
+    """
+    left_out = () if head else ("head",)
+    text = _bindings("MODEL", model, {"dropout_rate": "%DROPOUT_RATE"}, left_out)
     text += f"DROPOUT_RATE = {model.dropout_rate!r}\n"  # type: ignore[attr-defined]
     if vocabulary is not None:
         path = str(directory / file_of(vocabulary).name)
@@ -86,13 +96,16 @@ def model_text(model: Model, vocabulary: Vocabulary | None, directory: Path) -> 
     return text
 
 
-def _bindings(macro: str, value: Any, replaced: Mapping[str, str]) -> str:
+def _bindings(
+    macro: str, value: Any, replaced: Mapping[str, str], left_out: Collection[str] = ()
+) -> str:
     """Gin that makes a dataclass again.
 
     Args:
       macro: what to bind it to: a macro, or the field of another.
       value: the dataclass, of a module that can be imported.
       replaced: text of fields that are written otherwise.
+      left_out: fields that are not written.
 
     Raises:
       UserError: a field is neither plain nor the class's own value.
@@ -104,7 +117,7 @@ def _bindings(macro: str, value: Any, replaced: Mapping[str, str]) -> str:
     inner = []
     for field in dataclasses.fields(value):
         found = getattr(value, field.name)
-        if not field.init or field.name in ("parent", "name"):
+        if not field.init or field.name in ("parent", "name", *left_out):
             continue
         if found is None and field.default is None:
             continue  # no choice, and a head is the task's file's to bind
@@ -135,8 +148,35 @@ def _kind_of(batch_format: formats.BatchFormat) -> str:
     return "inputs and targets" if "inputs" in batch_format.task_features else "text"
 
 
-def run_text(model: Model, vocabulary: Vocabulary | None, model_dir: str) -> str:
-    """Bindings of the run: where it is, and a task, where there is a vocabulary for one."""
+def texts_of(model: Model, texts: int | None) -> int | None:
+    """How many texts a row is made of: 1 unless 2 are asked for; None of a model without labels.
+
+    A directory does not say it: a classifier of pairs looks like one of single texts.
+
+    Raises:
+      UserError: it is asked for, and the model labels nothing.
+    """
+    if _kind_of(formats.find(model.batch_format)) in ("labels", "numbers"):
+        return texts or 1
+    if texts is not None:
+        raise UserError(
+            f"--texts={texts} is for models that label texts or pairs, and this "
+            f"{type(model).__name__} has no head for that: leave it out."
+        )
+    return None
+
+
+def run_text(
+    model: Model, vocabulary: Vocabulary | None, model_dir: str, texts: int | None = None
+) -> str:
+    """Bindings of the run: where it is, and a task, where there is a vocabulary for one.
+
+    Args:
+      model: as it was read.
+      vocabulary: its own, or None.
+      model_dir: of the run.
+      texts: see `texts_of`.
+    """
     longest = model.max_length
     batch_format = formats.find(model.batch_format)
     kind, labels = _kind_of(batch_format), list(label_names(model).get("label", ()))
@@ -146,8 +186,12 @@ def run_text(model: Model, vocabulary: Vocabulary | None, model_dir: str) -> str
     if vocabulary is not None:
         # The task's file binds a vocabulary of its own, so ours comes after it.
         selector = f"{type(vocabulary).__module__.rpartition('.')[2]}.{type(vocabulary).__name__}"
+        columns = _TEXTS[texts or 1]
         task = (
-            _TASKS[kind].replace("{labels}", repr(labels))
+            _TASKS[kind]
+            .replace("{labels}", repr(labels))
+            .replace("{texts}", repr(columns))
+            .replace("{columns}", repr([*columns, "label"]))
             + _FILES
             + f"VOCABULARY = @{selector}()\n"
         )

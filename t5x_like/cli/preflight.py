@@ -17,6 +17,7 @@ from t5x_like.data import (
     packs,
 )
 from t5x_like.errors import UserError
+from t5x_like.evaluation.one_task import for_task
 from t5x_like.host import files
 from t5x_like.partitioning import path_name, split_boxes
 from t5x_like.protocols import Model, Task, label_names
@@ -26,6 +27,8 @@ from t5x_like.training.run import TrainingPlan
 # A vocabulary of less than a quarter of the model's ids was hardly meant for it: one in which
 # sizes were rounded up, or a tiny model's, has more.
 _FAR_SMALLER = 4
+# Of an example that is labelled as a whole, and of what is predicted for it.
+_LABEL = "label"
 
 
 def check(plan: TrainingPlan, *, here: bool = True) -> list[str]:
@@ -55,7 +58,7 @@ def check(plan: TrainingPlan, *, here: bool = True) -> list[str]:
     for config in (plan.dataset, *plan.validation):
         for task, _ in config.task.tasks:
             check_lengths(task, config.task_feature_lengths)
-            check_labels(task, plan.model)
+            check_labels(task, for_task(plan.model, task))
         check_pairing(config, plan.model.batch_format)
     packs(plan.dataset, plan.model.batch_format)
     _check_lengths(plan.dataset, plan.model)
@@ -69,13 +72,22 @@ def check(plan: TrainingPlan, *, here: bool = True) -> list[str]:
 
 def check_labels(task: Task, model: Model) -> None:
     """Compares the labels of a task with those that the model's head has, in their order."""
-    wanted = tuple(getattr(task, "label_names", ()))
+    wanted = getattr(task, "label_names", None)
+    if wanted is None:  # of a task that does not say
+        return
     for names in label_names(model).values():
-        if wanted and wanted != names:
+        if wanted and tuple(wanted) != names:
             raise UserError(
                 f"task '{task.name}' has the labels {', '.join(wanted)}, but the model's head has "
                 f"{', '.join(names)}: give the head the same, in the same order."
             )
+    has_labels = bool(label_names(model).get(_LABEL))
+    if _LABEL in task.example_features and has_labels != bool(wanted):
+        kinds = ("numbers", "labels") if has_labels else ("labels", "numbers")
+        raise UserError(
+            f"the rows of task '{task.name}' have {kinds[0]}, but the model's head is for "
+            f"{kinds[1]}: choose the head for this task, as its gin file does."
+        )
 
 
 def _check_lengths(config: DatasetConfig, model: Model) -> None:
@@ -83,10 +95,10 @@ def _check_lengths(config: DatasetConfig, model: Model) -> None:
     if longest is None:
         return
     for name, value in example_batch(config, model.batch_format, rows=1).items():
-        if name.endswith("_input_tokens") and value.shape[1] > longest:
+        if name.endswith("_input_tokens") and value.shape[-1] > longest:
             raise UserError(
                 f"TASK_FEATURE_LENGTHS {dict(config.task_feature_lengths)} makes rows of "
-                f"{value.shape[1]} tokens, but the model's max_length is {longest}: shorten them, "
+                f"{value.shape[-1]} tokens, but the model's max_length is {longest}: shorten them, "
                 "or raise max_length."
             )
 

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from t5x_like.cli import caching, child_process, notebook
+from t5x_like.cli import caching, child_process, glue_average, notebook
 from t5x_like.cli import scaling as scaling_commands
 from t5x_like.cli.arguments import (
     OneLineParser,
@@ -138,6 +138,9 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     import_hf = command("import-hf", _import_hf, "Make a MODEL_DIR of a Hugging Face directory.")
     import_hf.add_argument("directory", help="with config.json and safetensors")
     import_hf.add_argument("--out", required=True, metavar="MODEL_DIR", help="to make")
+    import_hf.add_argument(
+        "--texts", type=int, choices=(1, 2), help="what a head labels: texts, or pairs of texts"
+    )
     export_hf = command("export-hf", _export_hf, "Write a Hugging Face directory of a MODEL_DIR.")
     export_hf.add_argument("model_dir", metavar="MODEL_DIR", help="a run's")
     export_hf.add_argument("--out", required=True, metavar="DIR", help="the directory to make")
@@ -147,6 +150,9 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         hf_conversion.add_argument(
             "--json", action="store_true", help="one JSON object on standard output"
         )
+    glue_average.add_arguments(
+        command("glue-average", glue_average.run, "GLUE's averages of evaluated runs.")
+    )
     scaling_commands.add(command)
     options = parser.parse_args(rest)
     if options.tfds_data_dir:
@@ -277,9 +283,11 @@ def _import_hf(options: argparse.Namespace) -> None:
     load: Any = hf.load_hf
     find: Any = tokenizer_files.vocabulary_in
     report = hf_conversion.import_model(
-        options.directory, options.out, load=load, find_vocabulary=find
+        options.directory, options.out, load=load, find_vocabulary=find, texts=options.texts
     )
     _print_exchange(options, report)
+    if report["texts"] and options.texts is None and not options.json:
+        print("it labels single texts; with --texts=2 it labels pairs, which no file says")
 
 
 def _export_hf(options: argparse.Namespace) -> None:

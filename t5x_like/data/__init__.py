@@ -14,6 +14,7 @@ from t5x_like.data.evaluation import EvaluationBatch, EvaluationDataset, limit_i
 from t5x_like.data.iterator import DataIterator, merge_states
 from t5x_like.data.long_examples import SplitLong, TrimLong
 from t5x_like.data.mixing import ExamplesProportional, GivenRates, TokenShares
+from t5x_like.data.one_task_batches import OneTaskBatches
 
 __all__ = [
     "CacheStatus",
@@ -23,6 +24,7 @@ __all__ = [
     "EvaluationDataset",
     "ExamplesProportional",
     "GivenRates",
+    "OneTaskBatches",
     "SplitLong",
     "TokenShares",
     "TrimLong",

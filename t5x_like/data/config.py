@@ -28,7 +28,7 @@ class DatasetConfig:
       pack: whether a row holds several examples, with segment ids; training only. None packs
         where the model's batch format does.
       mixing: how a mixture's tasks are weighed: shares of examples, or with `TokenShares` of
-        tokens.
+        tokens; with `OneTaskBatches` each batch is of one task.
       virtual_streams: parts in which packing is done; divides the batch, and the number of
         processes divides it. None takes the largest power of two up to 64. To continue a run on
         more processes than this, choose it from the start.

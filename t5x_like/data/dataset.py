@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grain
+import numpy as np
 
 from t5x_like.data import examples as task_examples
 from t5x_like.data import formats
@@ -30,6 +31,7 @@ from t5x_like.data.iterator import (
 )
 from t5x_like.data.long_examples import LongExamples, TrimLong
 from t5x_like.data.mixing import StreamMixing
+from t5x_like.data.one_task_batches import OneTaskBatches, OneTaskRows
 from t5x_like.errors import UserError
 
 _MOST_STREAMS = 64
@@ -142,9 +144,14 @@ def open_dataset(
     shards = shard_index, shard_count
     streams = open_rows = 0
     rows: RowSource
-    parts = [task.training(config.seed, config.shuffle) for task in opened]
+    parts = [
+        _numbered(task.training(config.seed, config.shuffle), task.name, batch_format)
+        for task in opened
+    ]
     if formats.find(batch_format).contiguous:
         rows = _contiguous_rows(config, batch_format, opened, bound, *shards)
+    elif isinstance(config.mixing, OneTaskBatches):
+        rows = _one_task_rows(config, pack, parts, opened, bound, *shards)
     elif pack and not all(task.chunked for task in opened):
         streams = _streams(config, shard_count)
         open_rows = _open_rows(config, sum(len(task.source) for task in opened), streams)
@@ -193,6 +200,38 @@ def _contiguous_rows(
         shard_index=shard_index,
         shard_count=shard_count,
     )
+
+
+def _one_task_rows(
+    config: DatasetConfig,
+    pack: bool,
+    parts: Sequence[grain.MapDataset],
+    opened: Sequence[task_examples.TaskExamples],
+    bound: BoundFormat,
+    shard_index: int,
+    shard_count: int,
+) -> OneTaskRows:
+    if pack:
+        raise UserError(
+            "data.OneTaskBatches deals one example a row: set data.DatasetConfig.pack to False."
+        )
+    return OneTaskRows(
+        lambda task, number: bound.item(parts[task][number]),
+        getattr(bound, "blank", None),
+        [len(task.source) for task in opened],
+        batch_size=config.batch_size,
+        seed=task_examples.derived_seed(config.seed, "batches") if config.shuffle else None,
+        shard_index=shard_index,
+        shard_count=shard_count,
+    )
+
+
+def _numbered(data: grain.MapDataset, task: str, batch_format: str) -> grain.MapDataset:
+    """Examples with the number of their task, where the format reads it."""
+    if not getattr(formats.find(batch_format), "numbers_tasks", False):
+        return data
+    number = np.int32(formats.task_number(task))
+    return data.map(lambda example: {**example, "task": number})
 
 
 def _contiguous_task(
@@ -252,6 +291,8 @@ def _identity(
     }
     if streams:
         description["order"] = PACKING_ORDER
+    if isinstance(config.mixing, OneTaskBatches):
+        description["batches"] = "of one task"
     text = json.dumps(description, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
@@ -293,7 +334,7 @@ def open_evaluation(
         _say_what_is_too_long(opened)
     bound = formats.bound(batch_format, dataclasses.replace(facts, start_id=_start_id(opened)))
     convert = _laying_out(config, bound, pack=False)
-    data = [task.evaluation(config.seed) for task in opened]
+    data = [_numbered(task.evaluation(config.seed), task.name, batch_format) for task in opened]
     begins = [0, *itertools.accumulate(len(part) for part in data)]
     contiguous = formats.find(batch_format).contiguous
     if contiguous:

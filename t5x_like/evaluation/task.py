@@ -11,6 +11,7 @@ from t5x_like.data import DatasetConfig, limit_in_rows
 from t5x_like.decoding import Greedy, Strategy
 from t5x_like.evaluation.generation import Prediction, predict_text, task_metrics
 from t5x_like.evaluation.loss import ROWS, SPLIT_ROWS, STANDARD_ERROR, measure, open_held_out
+from t5x_like.evaluation.one_task import for_task
 from t5x_like.evaluation.prediction import LabelPrediction, measured_of, predict_split
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Decodes, Model, Params, Task
@@ -103,6 +104,7 @@ def _evaluate_task(
     frozen: Mapping[str, Params] | None,
 ) -> TaskResult:
     task = cast(Task, dataset.task)  # mixtures are taken apart by the caller
+    model = for_task(model, task)
     split = open_held_out(dataset, model.batch_format, partitioner, limit)
     values = measure(model, params, split, partitioner, frozen=frozen)
     if not (generate_predictions and task.metric_fns and "inputs" in task.output_features):

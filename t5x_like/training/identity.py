@@ -28,6 +28,7 @@ HARMLESS_FIELDS = frozenset(
         "remat_policy",
         "scan_unroll",
         "logit_chunks",
+        "masked_places",
         "cache_dir",
         "prefetch",
         "verify_source",

@@ -6,6 +6,7 @@ runs before the cache is written, in plain Python.
 
 from tasks.forms.form import Form, PlainText, WritesInputs, text_of
 from tasks.forms.labelled import Labelled
+from tasks.forms.ranked import Ranked
 from tasks.forms.similarity import Similarity
 from tasks.forms.squad import Squad
 from tasks.forms.template import Template
@@ -14,6 +15,7 @@ __all__ = [
     "Form",
     "Labelled",
     "PlainText",
+    "Ranked",
     "Similarity",
     "Squad",
     "Template",

@@ -17,7 +17,7 @@ from tasks.objectives.corruptions import (
 from tasks.objectives.denoising import Denoising
 from tasks.objectives.drop_tokens import DropTokens
 from tasks.objectives.iid_span_corruption import IIDSpanCorruption
-from tasks.objectives.labelled_segments import LabelledSegments
+from tasks.objectives.labelled_segments import LabelledSegments, RankedSegments
 from tasks.objectives.masked_lm import MaskedLM
 from tasks.objectives.mass import MASS
 from tasks.objectives.objective import BoundObjective, Example, Objective, VocabularySpecs
@@ -42,6 +42,7 @@ __all__ = [
     "Objective",
     "PackedSentences",
     "PrefixLM",
+    "RankedSegments",
     "SentenceOrder",
     "SentencePairs",
     "SentencePermutation",

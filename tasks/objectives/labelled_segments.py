@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from tasks.errors import TaskError
+from tasks.forms.ranked import candidate_features
 from tasks.objectives.masked_lm import Boundaries
 from tasks.objectives.objective import Example, VocabularySpecs, feature_length
 from tasks.objectives.sentence_pairs import shared_room
@@ -24,12 +25,13 @@ class LabelledSegments:
 
     Attributes:
       pair: whether there are two texts.
-      separators: how many [SEP] stand between them: 1, or RoBERTa's 2.
+      separators: how many [SEP] stand between them: 1, or RoBERTa's 2; None takes what the
+        vocabulary's tokenizer puts there, or else 1.
       numbers: whether labels are numbers, and not the numbers of classes.
     """
 
     pair: bool = False
-    separators: int = 1
+    separators: int | None = None
     numbers: bool = False
 
     output_features: ClassVar[tuple[str, ...]] = (FIRST,)
@@ -37,7 +39,7 @@ class LabelledSegments:
     writes: ClassVar[tuple[str, ...]] = (FIRST, "token_types", LABEL)
 
     def __post_init__(self) -> None:
-        if self.separators not in (1, 2):
+        if self.separators not in (None, 1, 2):
             raise TaskError(f"LabelledSegments.separators is {self.separators}: 1 or 2 is needed.")
 
     def bind(self, specs: VocabularySpecs) -> "BoundLabelledSegments":
@@ -49,7 +51,8 @@ class LabelledSegments:
         spec = specs[FIRST]
         ids = find_boundary_ids(spec, type(self).__name__)
         boundaries = Boundaries(*ids, spec["eos_id"])
-        return BoundLabelledSegments(boundaries, self.pair, self.separators, self.numbers)
+        separators = self.separators or spec.get("pair_separators") or 1
+        return BoundLabelledSegments(boundaries, self.pair, separators, self.numbers)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -141,3 +144,89 @@ class BoundLabelledSegments:
         none: float = np.nan if self.numbers else -1
         label = np.asarray(example.get(LABEL, none), self.scalars[LABEL]).reshape(())
         return {FIRST: row, "token_types": types, LABEL: label}
+
+
+@dataclasses.dataclass(frozen=True)
+class RankedSegments:
+    """Of a query and its candidates a row `[CLS] query [SEP] candidate [SEP]` each.
+
+    Attributes:
+      candidates: how many.
+      separators: see `LabelledSegments`.
+    """
+
+    candidates: int
+    separators: int | None = None
+
+    output_features: ClassVar[tuple[str, ...]] = (FIRST,)
+    adds_eos: ClassVar[bool] = False
+    writes: ClassVar[tuple[str, ...]] = (
+        *(FIRST, "token_types", LABEL),
+        *("further_inputs", "further_token_types", "further_sizes"),
+    )
+
+    def bind(self, specs: VocabularySpecs) -> "BoundRankedSegments":
+        """With the special tokens of the vocabulary of `inputs`.
+
+        Raises:
+          TaskError: as `LabelledSegments.bind`.
+        """
+        pairs = LabelledSegments(pair=True, separators=self.separators).bind(specs)
+        return BoundRankedSegments(self.candidates, pairs)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BoundRankedSegments:
+    """Rows with ids; made by `RankedSegments.bind`.
+
+    Attributes:
+      candidates: how many.
+      pairs: makes each row.
+    """
+
+    candidates: int
+    pairs: BoundLabelledSegments
+
+    writes: ClassVar[tuple[str, ...]] = RankedSegments.writes
+    document_eos: ClassVar[bool] = False
+    scalars: ClassVar[Mapping[str, type[np.generic]]] = {LABEL: np.int32}
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The query, the candidates, and the label."""
+        return (FIRST, *candidate_features(self.candidates), LABEL)
+
+    def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> None:
+        """Texts stay whole."""
+
+    def of_length(self, task_feature_lengths: Mapping[str, int]) -> "BoundRankedSegments":
+        """The same for rows of the length that `inputs` has.
+
+        Raises:
+          TaskError: that leaves no room for a token of each text.
+        """
+        return dataclasses.replace(self, pairs=self.pairs.of_length(task_feature_lengths))
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        """The rows.
+
+        Args:
+          example: the texts, int `[t]` each, and `label`, of rank 0 or of one number.
+          rng: nothing is drawn.
+
+        Returns:
+          Of the first candidate `inputs` and `token_types`, int32 `[n]`; of the others
+          `further_inputs` and `further_token_types`, int32, one after the other, and
+          `further_sizes`, how long each is; `label`, int32 `[]`.
+        """
+        first, *others = (
+            self.pairs({FIRST: example[FIRST], SECOND: example[name]}, rng)
+            for name in candidate_features(self.candidates)
+        )
+        return {
+            **first,
+            LABEL: np.asarray(example[LABEL], np.int32).reshape(()),
+            "further_inputs": np.concatenate([row[FIRST] for row in others]),
+            "further_token_types": np.concatenate([row["token_types"] for row in others]),
+            "further_sizes": np.array([row[FIRST].size for row in others], np.int32),
+        }

@@ -4,6 +4,7 @@ A source reads nothing until rows are asked for. Local files need no TensorFlow;
 the same rows as a `seqio.DataSource`.
 """
 
+from tasks.sources.candidates import Candidates
 from tasks.sources.hold_out import HoldOut
 from tasks.sources.json_lines import JsonLines
 from tasks.sources.parallel_files import ParallelFiles
@@ -15,6 +16,7 @@ from tasks.sources.text_files import TextFiles
 from tasks.sources.tfds import Tfds
 
 __all__ = [
+    "Candidates",
     "CommaSeparated",
     "HoldOut",
     "JsonLines",

@@ -13,10 +13,11 @@ from models.distilbert import DistilBERT
 from models.gopher import Gopher
 from models.gpt import GPT2, GPT3
 from models.gpt_neox import GPTNeoX
-from models.heads import Classification
+from models.heads import Classification, PairClassification, Regression
 from models.lamda import LaMDA
 from models.layers.dispatch import Capacity
 from models.llama import LLaMA
+from models.mt_dnn import MTDNN, task_number
 from models.palm import PaLM
 from models.recurrent import RecurrentLM
 from models.roberta import RoBERTa
@@ -87,6 +88,11 @@ ENCODERS = {
     "roberta": functools.partial(encoder, RoBERTa),
     "distilbert": functools.partial(encoder, DistilBERT),
     "albert": functools.partial(encoder, ALBERT, embedding_dim=16, num_layers=4, num_groups=2),
+    "mt_dnn": functools.partial(
+        encoder,
+        MTDNN,
+        heads={"pair": PairClassification(("no", "yes"), steps=2), "score": Regression()},
+    ),
 }
 FAMILIES = WRITERS | ENCODERS
 
@@ -122,6 +128,16 @@ def batch_for(model, rows=2, length=10, seed=0):
             "encoder_token_types": np.arange(length) // (length // 2) * np.ones((rows, 1), int),
             "label": np.arange(rows) % 3,
             "label_weight": np.ones(rows, int),
+        }
+        return jax.tree.map(jnp.asarray, batch)
+    if model.batch_format == "labelled_tasks":
+        names = list(model.heads)
+        batch = {
+            "encoder_input_tokens": rng.integers(1, V, (rows, length)),
+            "encoder_token_types": np.arange(length) // (length // 2) * np.ones((rows, 1), int),
+            "label": np.ones(rows, np.float32),
+            "label_weight": np.ones(rows, int),
+            "task": np.array([task_number(names[row % len(names)]) for row in range(rows)]),
         }
         return jax.tree.map(jnp.asarray, batch)
     batch = {

@@ -195,6 +195,10 @@ def test_flops_by_hand(model):
     counted = model.forward_flops({"encoder_input_tokens": (rows, t)})
     # Every pair of tokens is needed: no mask hides the future.
     assert counted == {name: (rows * flops,) * 2 for name, flops in expected.items()}
+    # The transform is of all places, the output of those where training has logits.
+    head = 2 * t * e * e + 2 * 5 * e * V + 2 * (e * e + 2 * e)
+    counted = model.clone(masked_places=5).forward_flops({"encoder_input_tokens": (rows, t)})
+    assert counted["head"] == (rows * head,) * 2
 
 
 # -- Heads -------------------------------------------------------------------------------------

@@ -89,6 +89,7 @@ PUBLISHED = {
 def model_of(name, bindings=""):
     gin.clear_config()
     try:
+        gin.add_config_file_search_path(ROOT)  # of what a file includes
         gin.parse_config_file(str(ROOT / name))
         gin.parse_config(bindings)
         return gin.query_parameter("MODEL/macro.value").__deepcopy__({})

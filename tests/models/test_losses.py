@@ -126,3 +126,38 @@ def test_the_number_of_chunks_follows_from_the_memory(monkeypatch):
         output_cross_entropy(
             jnp.ones((2, 12, 8)), jnp.ones((8, 30)), *[jnp.ones((2, 12), int)] * 2, num_chunks=5
         )
+
+
+@pytest.mark.parametrize("most", [3, 2, None])
+def test_chosen_places_change_neither_the_loss_nor_a_gradient(most):
+    """Of rows with 3, 0 and 2 weights: where there is room for 2 alone, all are computed."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((3, 7, 4)), jnp.float32)
+    kernel = jnp.asarray(rng.standard_normal((4, 9)), jnp.float32)
+    bias = jnp.asarray(rng.standard_normal(9), jnp.float32)
+    targets = jnp.asarray(rng.integers(0, 9, (3, 7)))
+    weights = jnp.zeros((3, 7)).at[0, jnp.array([1, 4, 6])].set(jnp.array([1.0, 0.5, 2.0]))
+    weights = weights.at[2, :2].set(1)
+
+    def loss(function, **options):
+        def of(x, kernel, bias):
+            return function(x, kernel, targets, weights, bias_v=bias, **options)
+
+        return jax.value_and_grad(of, argnums=(0, 1, 2), has_aux=True)(x, kernel, bias)
+
+    expected = loss(output_cross_entropy)
+    found = loss(losses.chosen_cross_entropy, most=most)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
+    assert found[0][1]["loss"][1] == 5.5
+
+
+def test_only_chosen_places_have_logits():
+    """Of 2 rows of 5 places with 6 tokens; where there is room for 3, and where there is not."""
+    x, kernel, ones = jnp.ones((2, 5, 4)), jnp.ones((4, 6)), jnp.ones((2, 5), int)
+    weights = ones.at[:, 3:].set(0)
+    jaxpr = str(
+        jax.make_jaxpr(lambda x: losses.chosen_cross_entropy(x, kernel, ones, weights, most=3)[0])(
+            x
+        )
+    )
+    assert "f32[2,3,6]" in jaxpr and "f32[2,5,6]" in jaxpr  # one of which is run

@@ -12,6 +12,7 @@ from t5x_like.data.formats.batch_format import (
 )
 from t5x_like.data.formats.encoder_decoder import EncoderDecoder
 from t5x_like.data.formats.labelled import Labelled
+from t5x_like.data.formats.labelled_tasks import LabelledTasks, RankedCandidates, task_number
 from t5x_like.data.formats.language_model import Contiguous, LanguageModel
 from t5x_like.data.formats.masked_language_model import MaskedLanguageModel
 from t5x_like.data.formats.predictions import Measured
@@ -24,6 +25,8 @@ register("contiguous_language_model", Contiguous())
 register("masked_language_model", MaskedLanguageModel())
 register("sequence_classification", Labelled(numbers=False))
 register("sequence_regression", Labelled(numbers=True))
+register("labelled_tasks", LabelledTasks())
+register("ranked_candidates", RankedCandidates())
 
 __all__ = [
     "BatchFormat",
@@ -32,10 +35,12 @@ __all__ = [
     "EncoderDecoder",
     "Item",
     "Labelled",
+    "LabelledTasks",
     "LanguageModel",
     "MaskedLanguageModel",
     "Measured",
     "ModelBatch",
+    "RankedCandidates",
     "Row",
     "TaskFacts",
     "bound",
@@ -43,4 +48,5 @@ __all__ = [
     "find",
     "names",
     "register",
+    "task_number",
 ]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tasks.errors import TaskError
-from tasks.objectives import LabelledSegments
+from tasks.objectives import LabelledSegments, RankedSegments
 
 SPEC = {"vocab_size": 100, "extra_ids": 0, "eos_id": 1, "cls_id": 2, "sep_id": 3}
 RNG = np.random.default_rng(0)
@@ -71,3 +71,31 @@ def test_a_length_without_room_is_refused():
         row(4, [10], [20])
     with pytest.raises(TaskError, match="separators is 3"):
         LabelledSegments(separators=3)
+
+
+def test_separators_are_the_vocabularys_unless_they_are_given():
+    def pair(spec, **options):
+        bound = LabelledSegments(pair=True, **options).bind({"inputs": SPEC | spec})
+        return bound({"inputs": np.array([10]), "inputs_pair": np.array([20])}, RNG)["inputs"]
+
+    assert pair({}).tolist() == pair({"pair_separators": None}).tolist() == [2, 10, 3, 20, 3]
+    assert pair({"pair_separators": 2}).tolist() == [2, 10, 3, 3, 20, 3]
+    assert pair({"pair_separators": 2}, separators=1).tolist() == [2, 10, 3, 20, 3]
+
+
+# -- Candidates ------------------------------------------------------------------------------------
+
+
+def test_each_candidate_is_a_pair_with_the_query():
+    objective = RankedSegments(2).bind({"inputs": SPEC}).of_length({"inputs": 7})
+    example = {"inputs": np.array([10, 11]), "label": np.array([1])}
+    example |= {"inputs_1": np.array([20]), "inputs_2": np.array([30, 31, 32])}
+    made = objective(example, RNG)
+    assert objective.reads == ("inputs", "inputs_1", "inputs_2", "label")
+    assert made.keys() == set(objective.writes)
+    assert made["inputs"].tolist() == [2, 10, 11, 3, 20, 3]
+    # The second loses its last token, as the longer text of a pair does.
+    assert made["further_inputs"].tolist() == [2, 10, 11, 3, 30, 31, 3]
+    assert made["further_token_types"].tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert made["further_sizes"].tolist() == [7]
+    assert made["label"] == 1 and made["label"].shape == ()

@@ -330,6 +330,26 @@ def test_glue_for_heads_runs_on_mock_data(name, pair, labels):
         assert not labels or -1 <= example["label"] < labels
 
 
+def test_qnlis_ranking_reads_the_candidates_of_a_question_wherever_they_stand():
+    rows = {
+        "question": ["Who?", "When?", "Who?", "When?"],
+        "sentence": ["Ann.", "Then.", "Here.", "So."],
+        "label": [0, 1, 1, 1],
+    }
+    slices = lambda *_, **__: tf.data.Dataset.from_tensor_slices(rows)  # noqa: E731
+    task = tasks.get_mixture_or_task("glue_qnli_ranking")
+    with tfds.testing.mock_data(as_dataset_fn=slices):
+        dataset = task.seqio().get_dataset(
+            {"inputs": 32}, split="validation", shuffle=False, try_in_mem_cache=False
+        )
+        (example,) = dataset.as_numpy_iterator()
+    # [CLS] Who? [SEP] and the candidate, in either order.
+    decode = vocabularies.ByteVocabulary().decode
+    texts = [decode(example[name][6:-1]) for name in ("inputs", "further_inputs")]
+    assert sorted(texts) == ["Ann.", "Here."] and texts[example["label"]] == "Ann."
+    assert example["further_sizes"].tolist() == [example["further_inputs"].size]
+
+
 def test_the_glue_mixture_is_a_seqio_mixture():
     mixture = tasks.get_mixture_or_task("glue")
     made = mixture.seqio()

@@ -1,0 +1,83 @@
+"""GLUE's averages of evaluated runs, as `t5x-like glue-average` prints them."""
+
+import json
+
+import pytest
+
+from t5x_like import cli
+
+# MRPC F1 and accuracy differ, as do the two correlations; all others are 80.
+VALUES = {
+    "mnli": {"accuracy": 80.0},
+    "mnli_mismatched": {"accuracy": 80.0},
+    "qqp": {"f1": 80.0, "accuracy": 80.0},
+    "qnli": {"accuracy": 80.0},
+    "sst2": {"accuracy": 80.0},
+    "cola": {"matthews_corrcoef": 80.0},
+    "stsb": {"pearson_corrcoef": 62.0, "spearman_corrcoef": 80.0},
+    "mrpc": {"f1": 89.0, "accuracy": 71.0},
+    "rte": {"accuracy": 80.0},
+    "wnli": {"accuracy": 71.0},
+}
+
+
+def evaluated(tmp_path, tasks=VALUES, step=10, **changed):
+    """A run directory for each task."""
+    runs = []
+    for name in tasks:
+        run = tmp_path / name
+        run.mkdir(exist_ok=True)
+        record = {"step": step, "split": "validation", "task": f"glue_{name}_labels"}
+        record |= {"rows": 40, "split_rows": 40, "loss": 0.5, **VALUES[name], **changed}
+        with (run / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        runs.append(str(run))
+    return runs
+
+
+def found(capsys, *arguments):
+    assert cli.main(["glue-average", "--json", *arguments]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_both_averages_of_runs_by_name(tmp_path, capsys):
+    # (8 · 80 + 89) / 9; and (6 · 80 + (89 + 71) / 2 + (62 + 80) / 2 + 71) / 9.
+    report = found(capsys, *evaluated(tmp_path))
+    assert report["bert_average"] == pytest.approx(729 / 9)
+    assert report["leaderboard_score"] == pytest.approx(702 / 9)
+    assert report["tasks"]["mrpc"] == {"step": 10, "f1": 89.0, "accuracy": 71.0, "loss": 0.5}
+    assert not report["missing"]
+
+
+def test_what_an_average_lacks_is_said(tmp_path, capsys):
+    assert cli.main(["glue-average", *evaluated(tmp_path, ["mrpc"])]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("mrpc             step 10  ")
+    assert "needs accuracy of mnli, accuracy of mnli_mismatched, f1 of qqp" in lines[1]
+    assert lines[1].startswith("bert_average") and lines[2].startswith("leaderboard_score")
+
+
+def test_of_several_evaluations_of_a_run_the_newest_checkpoint_counts(tmp_path, capsys):
+    evaluated(tmp_path, ["mrpc"], step=30, f1=3.0)
+    runs = evaluated(tmp_path, ["mrpc"], step=20, f1=2.0)
+    assert found(capsys, *runs)["tasks"]["mrpc"]["f1"] == 3.0
+
+
+@pytest.mark.parametrize("case", ["twice", "part", "none", "split"])
+def test_what_could_mislead_is_refused(tmp_path, capsys, case):
+    runs = evaluated(tmp_path, ["mrpc"], rows=39 if case == "part" else 40)
+    flags = {"split": ["--split=test"]}.get(case, [])
+    if case == "twice":
+        (tmp_path / "again").mkdir()
+        runs += evaluated(tmp_path / "again", ["mrpc"])
+    if case == "none":
+        (tmp_path / "empty").mkdir()
+        runs = [str(tmp_path / "empty")]
+    assert cli.main(["glue-average", *runs, *flags]) == 2
+    said = {
+        "twice": "have an evaluation of GLUE's mrpc: give one of them",
+        "part": "is of 39 of 40 rows: evaluate the whole split",
+        "none": "has an evaluation of one of GLUE's tasks",
+        "split": "on split 'test'",
+    }
+    assert said[case] in capsys.readouterr().err
