@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from models.errors import ModelError
 from models.layers import embeddings, mesh_context
+from models.layers.adaptive_softmax import AdaptiveSoftmax
 
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 """Name to (sum, weight)."""
@@ -20,7 +21,7 @@ LOGITS_AT_ONCE = 2**26
 
 def output_cross_entropy(
     x_bte: jax.Array,
-    kernel_ev: jax.Array,
+    kernel_ev: embeddings.Output,
     targets_bt: jax.Array,
     weights_bt: jax.Array,
     *,
@@ -36,7 +37,7 @@ def output_cross_entropy(
 
     Args:
       x_bte: what the output reads.
-      kernel_ev: the output's matrix, float32.
+      kernel_ev: the output's matrix, float32, or an adaptive softmax.
       targets_bt: int `[b, t]`.
       weights_bt: `[b, t]`.
       bias_v: the output's bias, float32, if it has one.
@@ -123,7 +124,7 @@ def _num_chunks(x_bte, kernel_ev, num_chunks):
 
 def row_cross_entropy(
     x_bte: jax.Array,
-    kernel_ev: jax.Array,
+    kernel_ev: embeddings.Output,
     targets_bt: jax.Array,
     weights_bt: jax.Array,
     *,
@@ -217,6 +218,8 @@ _chunked.defvjp(_chunked_forward, _chunked_backward)
 def _constrained(output, before):
     """Matrix and bias, divided by vocabulary alone; `before` are further first axes."""
     kernel_ev, bias_v = output
+    if isinstance(kernel_ev, AdaptiveSoftmax):
+        return kernel_ev.constrained(before), bias_v
     kernel_ev = nn.with_logical_constraint(kernel_ev, (*before, None, "vocab"))
     if bias_v is not None:
         bias_v = nn.with_logical_constraint(bias_v, (*before, "vocab"))

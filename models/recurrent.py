@@ -1,24 +1,22 @@
 """Recurrent language models: layers of RNN, LSTM or GRU cells (Zaremba et al. 2014)."""
 
-from typing import Any, ClassVar
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from models import losses
+from models.carrying import CarryingLanguageModel
 from models.errors import ModelError
-from models.language_model import Cache, LanguageModel
+from models.language_model import Cache
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed, OutputBias, OutputKernel
 from models.layers.linear import uniform
 from models.layers.recurrent.cells import LSTM, Cell
 from models.layers.recurrent.stack import RecurrentStack, States, initial_states
 from models.layers.recurrent.time_scan import steps_of_segments
-from models.model import Array, Batch, Params
+from models.model import Array, Batch
 
 
-class RecurrentLM(LanguageModel):
+class RecurrentLM(CarryingLanguageModel):
     """A language model whose memory is the state of recurrent layers.
 
     A state of zeros stands before every text: packed rows set it back where the segment changes,
@@ -36,15 +34,10 @@ class RecurrentLM(LanguageModel):
       init_scale: all parameters are drawn evenly from between plus and minus this.
       tied_output: whether the output's matrix is the embeddings'.
       use_output_bias: whether the output adds a bias.
-      carries: whether training and evaluation hand the state from batch to batch, over rows that
-        continue those of the batch before (truncated back-propagation through time); else every
-        row begins with a state of zeros.
       remat_policy: "dots" stores the products and states of all tokens, "full" the hidden states
         that pass between layers.
       scan_unroll: tokens for each turn of the loop over time.
     """
-
-    input_features: ClassVar[tuple[str, ...]] = ("decoder_input_tokens",)
 
     cell: Cell = LSTM()
     num_layers: int = 2
@@ -53,7 +46,6 @@ class RecurrentLM(LanguageModel):
     init_scale: float = 0.05
     tied_output: bool = False
     use_output_bias: bool = True
-    carries: bool = False
 
     def __post_init__(self) -> None:
         """Checks what no model can be built with.
@@ -109,11 +101,7 @@ class RecurrentLM(LanguageModel):
         """The bias of the output, `[v]`, if it has one."""
         return self.logit_bias() if self.use_output_bias else None
 
-    def hidden_states(self, **features: Any) -> Array:
-        """The last layer's hidden states, `[b, t, f]`, from a state of zeros."""
-        return self.hidden_states_and_carry(**features)[0]
-
-    def hidden_states_and_carry(
+    def hidden_states_and_carry(  # type: ignore[override]  # features by their names
         self,
         *,
         decoder_input_tokens: Array,
@@ -162,34 +150,3 @@ class RecurrentLM(LanguageModel):
     def initial_carry(self, rows: int) -> States:
         """The state before the first token: zeros, float32 `[rows, hidden_dim]` each."""
         return initial_states(self.cell, self.num_layers, rows, self._units)
-
-    @nn.nowrap
-    def loss_and_carry(
-        self, params: Params, batch: Batch, carry: States, rng: Array | None = None
-    ) -> tuple[dict[str, Array], losses.Metrics, States]:
-        """The summed loss and metrics of rows that continue a state, and the state after them.
-
-        Args:
-          params: as `init` makes them.
-          batch: see `LanguageModel.loss`; with `row_continues` `[b]`, rows where it is 0 begin
-            with a state of zeros.
-          carry: of the batch before, or `initial_carry`. No gradient flows into it.
-          rng: for dropout, of which there is none without it.
-        """
-        result: Any = self.apply(
-            {"params": params},
-            **batch,
-            carry=jax.lax.stop_gradient(carry),
-            enable_dropout=rng is not None,
-            rngs={} if rng is None else {"dropout": rng},
-            method="_output_and_carry",
-        )
-        output, carry = result
-        return *self.loss_of(output, batch, {}), carry
-
-    def _output_and_carry(
-        self, **features: Any
-    ) -> tuple[tuple[Array, Array, Array | None], States]:
-        self.check_features(features)
-        x_bte, carry = self.hidden_states_and_carry(**features)
-        return (x_bte, self.output_kernel(), self.output_bias()), carry

@@ -25,6 +25,7 @@ from models.hf.roberta import RoBERTaFamily
 from models.hf.switch import SwitchFamily
 from models.hf.t5 import T5Family
 from models.hf.tensor_files import MAX_FILE_BYTES, WRITTEN_DTYPES, TensorFiles, write_tensors
+from models.hf.transfo_xl import TransfoXLFamily
 from models.model import Model
 
 FAMILIES: tuple[Family, ...] = (
@@ -39,6 +40,7 @@ FAMILIES: tuple[Family, ...] = (
     ALBERTFamily(),
     LLaMAFamily(),
     GPTNeoXFamily(),
+    TransfoXLFamily(),
 )
 
 

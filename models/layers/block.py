@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
@@ -28,6 +29,10 @@ class Context:
       memory_bse: what cross-attention attends to; None when decoding from a cache.
       memory_mask: from the stack's slots to the memory's.
       first_slot: where in the cache the given tokens stand.
+      history_bse: what entered the layer of tokens before the given ones, whose keys and values
+        stand before those of these (Dai et al. 2019, section 3.2); each layer has its own.
+      text_bt: bool, where there is a token; None is everywhere. Elsewhere keys and values are
+        those of zeros.
       enable_dropout: known at trace time.
     """
 
@@ -37,7 +42,17 @@ class Context:
     memory_bse: jax.Array | None = None
     memory_mask: Mask | None = None
     first_slot: jax.Array | int = 0
+    history_bse: jax.Array | None = None
+    text_bt: jax.Array | None = None
     enable_dropout: bool = struct.field(pytree_node=False, default=False)
+
+    def attended(self, x_bte: jax.Array) -> jax.Array:
+        """What keys and values are made of: the history, then what enters the layer."""
+        if self.text_bt is not None:
+            x_bte = jnp.where(self.text_bt[..., None], x_bte, 0)
+        if self.history_bse is None:
+            return x_bte
+        return jnp.concatenate([self.history_bse.astype(x_bte.dtype), x_bte], axis=1)
 
 
 @struct.dataclass
@@ -97,7 +112,8 @@ class Block(nn.Module):
         self, x_bte: jax.Array, context: Context, cache: LayerCache | None
     ) -> tuple[jax.Array, LayerCache | None]:
         """Self-attention of `x`, or of `x` to the cache once its keys and values are written."""
-        keys_values = self.self_attention.keys_values(x_bte, context.positions_bt)
+        attended_bse = context.attended(x_bte)
+        keys_values = self.self_attention.keys_values(attended_bse, context.positions_bt)
         if cache is not None:
             keys_values = cache.own.written(keys_values, context.first_slot)
             cache = dataclasses.replace(cache, own=keys_values)
@@ -137,7 +153,7 @@ class Block(nn.Module):
         """The cache before the first token."""
         attention = self.self_attention
         shape = (batch_size, attention.kv_heads, length, attention.head_dim)
-        empty = jax.numpy.zeros(shape, attention.dtype)
+        empty = jnp.zeros(shape, attention.dtype)
         return LayerCache(KeysValues(empty, empty), self.memory_keys_values(memory_bse))
 
     def _dropped(self, y_bte: jax.Array, context: Context) -> jax.Array:

@@ -5,7 +5,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from models.layers import parts
+from models.layers.adaptive_softmax import AdaptiveSoftmax
 from models.layers.linear import Initializer, axis_names, dense
+
+Output = jax.Array | AdaptiveSoftmax
+"""What makes logits of the residual stream: a matrix, or a softmax in parts."""
 
 
 class Embed(nn.Module):
@@ -90,16 +94,18 @@ class OutputBias(nn.Module):
 
 
 @parts.part(parts.HEAD)
-def logits(x_bte: jax.Array, kernel_ev: jax.Array, bias_v: jax.Array | None = None) -> jax.Array:
+def logits(x_bte: jax.Array, kernel_ev: Output, bias_v: jax.Array | None = None) -> jax.Array:
     """Scores of the vocabulary: products in the dtype of `x`, summed in float32.
 
     Args:
       x_bte: `[..., e]`, the residual stream after its last norm.
-      kernel_ev: `[e, v]`, float32.
+      kernel_ev: `[e, v]`, float32; of an adaptive softmax scores are log-probabilities.
       bias_v: `[v]`, float32; added if there is one.
 
     Returns:
       float32 `[..., v]`.
     """
+    if isinstance(kernel_ev, AdaptiveSoftmax):
+        return kernel_ev.log_probabilities(x_bte)
     logits_v = dense(x_bte, kernel_ev.astype(x_bte.dtype), "float32")
     return logits_v if bias_v is None else logits_v + bias_v

@@ -24,6 +24,7 @@ from models.roberta import RoBERTa
 from models.switch import Switch
 from models.t5 import T5_1_1
 from models.transformer import Transformer
+from models.transformer_xl import TransformerXL
 
 V = 61
 
@@ -68,6 +69,16 @@ WRITERS = {
     "transformer": functools.partial(encoder_decoder, Transformer, label_smoothing=0.0),
     "bart": functools.partial(encoder_decoder, BART, max_length=32),
     "lstm": functools.partial(RecurrentLM, vocab_size=V, embed_dim=24, hidden_dim=32),
+    # A memory of more than a row of these tests, so that a prompt is read as one.
+    "transformer_xl": functools.partial(
+        decoder,
+        TransformerXL,
+        head_dim=10,
+        mlp_dim=40,
+        memory_length=16,
+        cutoffs=(20, 40),
+        divisor=2,
+    ),
     # Nothing dropped, and no loss but that of the targets: what is Switch's own is tested apart.
     "switch": functools.partial(
         t5, Switch, num_experts=4, dispatch=Capacity(4.0, 4.0), load_balance=0.0
@@ -120,6 +131,17 @@ def batch_for(model, rows=2, length=10, seed=0):
             "encoder_token_types": np.arange(length) // (length // 2) * np.ones((rows, 1), int),
             "pair_label": np.arange(rows) % 2,
             "pair_weight": np.ones(rows, int),
+        }
+        return jax.tree.map(jnp.asarray, batch)
+    if model.batch_format == "permutation_language_model":
+        order = rng.permuted(np.tile(np.arange(length), (rows, 1)), axis=1)
+        batch = {
+            "encoder_input_tokens": (tokens := rng.integers(1, V, (rows, length))),
+            "encoder_target_tokens": tokens,
+            "encoder_loss_weights": (predicted := order >= length // 2),
+            "encoder_token_types": np.arange(length) // (length // 2) * np.ones((rows, 1), int),
+            "perm_key_rank": np.where(predicted, order, -1),
+            "perm_own_rank": np.where(predicted, order, 0),
         }
         return jax.tree.map(jnp.asarray, batch)
     if model.batch_format == "sequence_classification":

@@ -13,6 +13,7 @@ from models.errors import ModelError
 from models.layers import intermediates, parts
 from models.layers.attention.kernels import attend
 from models.layers.attention.masks import Mask
+from models.layers.attention.relative_segments import Segments
 from models.layers.attention.softmax_attention import (
     KEY_AXES,
     QUERY_AXES,
@@ -63,6 +64,8 @@ class Attention(nn.Module):
       scale: multiplies the queries; `head_dim ** -0.5` in most families, 1 in T5.
       rotation: turns queries and keys according to their positions (rotary embeddings).
       make_relative: lets each query score distances: `RelativePositionScores`, from sizes.
+      make_segments: lets each query score whether a key is of its segment:
+        `RelativeSegmentScores`, from sizes.
       window: how many keys a query of causal self-attention sees at most, itself the last;
         None is all.
       use_bias: whether the four projections add a bias.
@@ -82,6 +85,7 @@ class Attention(nn.Module):
     scale: float = 1.0
     rotation: Rotation | None = None
     make_relative: Callable[..., nn.Module] | None = None
+    make_segments: Callable[..., nn.Module] | None = None
     window: int | None = None
     use_bias: bool = False
     dropout: Dropout = NO_DROPOUT
@@ -110,6 +114,8 @@ class Attention(nn.Module):
             self.relative = self.make_relative(
                 self.embed_dim, self.num_heads, self.head_dim, dtype=self.dtype
             )
+        if self.make_segments is not None:
+            self.segments = self.make_segments(self.num_heads, self.head_dim)
         self.out = projection(self.embed_dim, ("joined_kv", "embed"), self.output_init)
 
     @property
@@ -133,6 +139,7 @@ class Attention(nn.Module):
         *,
         bias_bhts: jax.Array | None = None,
         positions_bt: jax.Array | None = None,
+        segments: Segments | None = None,
         enable_dropout: bool = False,
     ) -> jax.Array:
         """Attention of `x` to keys and values, `[b, t, e]`."""
@@ -143,7 +150,10 @@ class Attention(nn.Module):
             mask = dataclasses.replace(mask, window=self.window)
         if self.make_relative is not None:
             num_keys = keys_values.keys_bgsd.shape[2]
-            bias_bhts = self.relative(q_bhtd, num_keys, mask) * self.scale
+            bias_bhts = self.relative(q_bhtd, num_keys, mask, enable_dropout=enable_dropout)
+            if segments is not None:
+                bias_bhts += self.segments(q_bhtd, segments)
+            bias_bhts *= self.scale
             q_bhtd = self.relative.queries(q_bhtd)
         q_bhtd *= jnp.asarray(self.scale, q_bhtd.dtype)
         y_bhtd = self.attend(q_bhtd, keys_values, mask, bias_bhts, enable_dropout=enable_dropout)

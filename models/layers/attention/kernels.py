@@ -87,6 +87,7 @@ def choose(
         (has_dropout, "dropout of the weights"),
         (mask.first_query is not None, "keys from a cache"),
         (mask.prefix_bt is not None, "prefixes seen in both directions"),
+        (mask.query_ranks_bt is not None, "orders of the tokens other than the slots'"),
         *lacks(q_bhtd, keys_values, mask),
     ]
     missing = [what for needed, what in needs if needed]

@@ -21,16 +21,24 @@ class Mask:
       key_valid_bs: bool `[b, s]`, keys that may be attended to at all.
       prefix_bt: bool `[b, t]`, slots of a prefix within which attention is bidirectional,
         although `causal` (a prefix language model).
-      first_query: slot of the first query, int32 scalar, when decoding; None stands for 0.
+      first_query: slot of the first query, int32 scalar, where there are keys before it; None
+        stands for 0.
+      query_ranks_bt: int `[b, t]`; with `key_ranks_bs`, a key's must be below the query's, whatever
+        the slots are (a permutation language model, Yang et al. 2019, section 2.2).
+      key_ranks_bs: int `[b, s]`.
+      sees_itself: whether a query sees the key of its own slot in any case.
     """
 
     causal: bool = struct.field(pytree_node=False, default=False)
     window: int | None = struct.field(pytree_node=False, default=None)
+    sees_itself: bool = struct.field(pytree_node=False, default=False)
     query_segments_bt: jax.Array | None = None
     key_segments_bs: jax.Array | None = None
     key_valid_bs: jax.Array | None = None
     prefix_bt: jax.Array | None = None
     first_query: jax.Array | None = None
+    query_ranks_bt: jax.Array | None = None
+    key_ranks_bs: jax.Array | None = None
 
     def visible_pairs(self, num_queries: int, num_keys: int) -> int:
         """Pairs of query and key that are allowed as far as is known at trace time."""
@@ -53,11 +61,11 @@ class Mask:
           bool `[b or 1, 1, queries, keys]`, or None where everything is allowed.
         """
         allowed = None
+        t = queries[0] + jnp.arange(queries[1])[:, None]
+        if self.first_query is not None:
+            t += self.first_query
+        s = keys[0] + jnp.arange(keys[1])[None, :]
         if self.causal:
-            t = queries[0] + jnp.arange(queries[1])[:, None]
-            if self.first_query is not None:
-                t += self.first_query
-            s = keys[0] + jnp.arange(keys[1])[None, :]
             allowed = (s <= t)[None]
             if self.window is not None:
                 allowed &= s > t - self.window
@@ -68,9 +76,15 @@ class Mask:
             of_queries = part(self.query_segments_bt, *queries)
             same = of_queries[:, :, None] == part(self.key_segments_bs, *keys)[:, None, :]
             allowed = same if allowed is None else allowed & same
+        if self.query_ranks_bt is not None and self.key_ranks_bs is not None:
+            of_queries = part(self.query_ranks_bt, *queries)
+            below = part(self.key_ranks_bs, *keys)[:, None, :] < of_queries[:, :, None]
+            allowed = below if allowed is None else allowed & below
         if self.key_valid_bs is not None:
             valid = part(self.key_valid_bs, *keys)[:, None, :]
             allowed = valid if allowed is None else allowed & valid
+        if allowed is not None and self.sees_itself:
+            allowed |= (s == t)[None]
         return None if allowed is None else allowed[:, None]
 
 

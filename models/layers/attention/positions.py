@@ -17,6 +17,7 @@ from flax import linen as nn
 from models.errors import ModelError
 from models.layers import parts
 from models.layers.attention.masks import Mask
+from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.linear import Initializer, axis_names
 
 
@@ -209,18 +210,24 @@ def check_length(length: int, max_length: int) -> None:
         )
 
 
-def sinusoids(positions: jax.Array, features: int, base: float = 10000.0) -> jax.Array:
+def sinusoids(
+    positions: jax.Array, features: int, base: float = 10000.0, *, in_halves: bool = False
+) -> jax.Array:
     """Sines and cosines of geometrically growing periods (Vaswani et al. 2017, section 3.5).
 
     Args:
       positions: any shape; may be negative.
       features: how many, even.
       base: the longest period is almost `2π base`.
+      in_halves: whether all sines stand before all cosines, as in the released code of
+        Transformer-XL and XLNet, and not each before its own.
 
     Returns:
       float32 `[..., features]`: `sin(p / base^(2i / features))` at 2i, its cosine at 2i + 1.
     """
     angles = positions[..., None] * _frequencies(features, base)
+    if in_halves:
+        return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
     pairs = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
     return pairs.reshape(*positions.shape, features)
 
@@ -279,7 +286,11 @@ class RelativePositionScores(nn.Module):
       embed_dim: features of r.
       num_heads: heads.
       head_dim: units of one head.
-      kernel_init: initial values of W; those of u and v are 0.
+      kernel_init: initial values of W.
+      bias_init: of u and v.
+      in_halves: see `sinusoids`.
+      clamp_length: the distance, in either direction, beyond which all are alike; None is none.
+      dropout: on r.
       dtype: of the computation.
     """
 
@@ -289,6 +300,10 @@ class RelativePositionScores(nn.Module):
     num_heads: int
     head_dim: int
     kernel_init: Initializer
+    bias_init: Initializer = nn.initializers.zeros
+    in_halves: bool = False
+    clamp_length: int | None = None
+    dropout: Dropout = NO_DROPOUT
     dtype: str = "float32"
 
     def setup(self) -> None:
@@ -297,7 +312,7 @@ class RelativePositionScores(nn.Module):
         self.kernel = self.param(
             "kernel", axis_names(("embed", "joined_kv"), self.kernel_init), shape
         )
-        vector = axis_names(("heads", "kv"), nn.initializers.zeros)
+        vector = axis_names(("heads", "kv"), self.bias_init)
         self.content_bias = self.param("content_bias", vector, (self.num_heads, self.head_dim))
         self.distance_bias = self.param("distance_bias", vector, (self.num_heads, self.head_dim))
 
@@ -310,6 +325,8 @@ class RelativePositionScores(nn.Module):
         q_bhtd: jax.Array,
         num_keys: int,
         mask: Mask = Mask(),  # noqa: B008
+        *,
+        enable_dropout: bool = False,
     ) -> jax.Array:
         """`(q + v)ᵀ W r` of each query and key, `[b, h, t, s]`.
 
@@ -319,13 +336,18 @@ class RelativePositionScores(nn.Module):
           q_bhtd: queries, not scaled.
           num_keys: s.
           mask: its `first_query` is the first query's slot; hidden pairs are scored too.
+          enable_dropout: needs an rng `dropout` where there is any.
         """
         b, h, t, d = q_bhtd.shape
         q_bhtd += self.distance_bias[:, None].astype(q_bhtd.dtype)
         # The paper counts from the key to the query.
         first_query = 0 if mask.first_query is None else mask.first_query
         distances_n = first_query - jnp.arange(1 - t, num_keys)
-        r_ne = sinusoids(distances_n, self.embed_dim).astype(self.dtype)
+        if self.clamp_length is not None:
+            distances_n = jnp.clip(distances_n, -self.clamp_length, self.clamp_length)
+        r_ne = sinusoids(distances_n, self.embed_dim, in_halves=self.in_halves).astype(self.dtype)
+        draw = enable_dropout and self.dropout.rate
+        r_ne = self.dropout(r_ne, self.make_rng("dropout") if draw else None)
         w_ehd = self.kernel.astype(self.dtype).reshape(self.embed_dim, h, d)
         if b * t < d:
             # Decoding: fewer queries than units, so W meets the queries and not the distances.

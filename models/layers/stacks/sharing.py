@@ -44,7 +44,7 @@ class RepeatedLayer(nn.Module):
                 x_bte, written = self.block(x_bte, context, one)
                 caches.append(written)
             return x_bte, tuple(caches)
-        x_bte = apply_in_turn(
+        x_bte, _ = apply_in_turn(
             self.block,
             x_bte,
             context,
@@ -72,36 +72,43 @@ class PartlySharedStack(Stack):
     not that of a step.
 
     Attributes:
-      shared: names of the parts of a layer, as `self_attention`.
+      shared: names of parts of a layer, as `self_attention`, or of one in a part, as
+        `self_attention/relative/content_bias`.
     """
 
     shared: tuple[str, ...] = ()
 
-    def _run(self, block: nn.Module, x_bte: jax.Array, context: Context) -> jax.Array:
-        def run(block: nn.Module, x_bte: jax.Array) -> jax.Array:
-            return super(PartlySharedStack, self)._run(block, x_bte, context)
+    def _run(
+        self,
+        block: nn.Module,
+        x_bte: jax.Array,
+        context: Context,
+        histories_lbse: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array | None]:
+        def run(block: nn.Module, x_bte: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+            return super(PartlySharedStack, self)._run(block, x_bte, context, histories_lbse)
 
         initializing = self.is_initializing()
         mapped = nn.map_variables(
             run, "params", self._for_each_layer, self._once, init=initializing, mutable=initializing
         )
-        found: jax.Array = mapped(block, x_bte)
+        found: tuple[jax.Array, jax.Array | None] = mapped(block, x_bte)
         return found
 
-    def _for_each_layer(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+    def _for_each_layer(self, variables: Mapping[str, Any]) -> Any:
         def repeat(leaf: jax.Array) -> jax.Array:
             return jnp.broadcast_to(leaf, (self.num_layers, *leaf.shape[1:]))
 
         return self._of_shared(repeat, variables)
 
-    def _once(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+    def _once(self, variables: Mapping[str, Any]) -> Any:
         return self._of_shared(lambda leaf: leaf[:1], variables)
 
-    def _of_shared(self, change: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            collection: {
-                name: jax.tree.map(change, part) if name in self.shared else part
-                for name, part in parts.items()
-            }
-            for collection, parts in variables.items()
-        }
+    def _of_shared(self, change: Any, variables: Mapping[str, Any]) -> Any:
+        def changed(path: Any, leaf: jax.Array) -> jax.Array:
+            # The first name is the collection's, and a box adds one that is no key.
+            names = "/".join(str(key.key) for key in path[1:] if hasattr(key, "key"))
+            shared = any(f"{names}/".startswith(f"{name}/") for name in self.shared)
+            return change(leaf) if shared else leaf
+
+        return jax.tree_util.tree_map_with_path(changed, variables)

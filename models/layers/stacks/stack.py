@@ -1,5 +1,6 @@
 """A stack of equal layers, scanned in training and unrolled in decoding."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -44,8 +45,9 @@ def apply_in_turn(
     policy: Any,
     unroll: int,
     shared: bool = False,
-) -> jax.Array:
-    """The residual stream after a block was scanned over `turns` layers.
+    histories_lbse: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array | None]:
+    """The residual stream after a block was scanned over `turns` layers, and what entered each.
 
     Args:
       block: one layer.
@@ -56,10 +58,19 @@ def apply_in_turn(
       unroll: layers for each turn of the loop.
       shared: whether all layers have the same parameters; else they are stacked on an axis
         `layers`.
-    """
+      histories_lbse: what entered each layer of earlier tokens, see `Context`; None is nothing.
 
-    def layer(block: nn.Module, x_bte: jax.Array, context: Context) -> tuple[jax.Array, None]:
-        return block(x_bte, context)[0], None
+    Returns:
+      `[b, t, e]`; and where there are histories `[layers, b, t, e]`.
+    """
+    keeps = histories_lbse is not None
+
+    def layer(
+        block: nn.Module, x_bte: jax.Array, history_bse: jax.Array | None, context: Context
+    ) -> tuple[jax.Array, jax.Array | None]:
+        if keeps:
+            context = dataclasses.replace(context, history_bse=history_bse)
+        return block(x_bte, context)[0], x_bte if keeps else None
 
     if policy is not None:
         layer = nn.remat(layer, policy=policy, prevent_cse=False)
@@ -69,12 +80,13 @@ def apply_in_turn(
         variable_broadcast="params" if shared else False,
         variable_axes=dict.fromkeys(stacked, 0),
         split_rngs={"params": not shared, "dropout": True},
-        in_axes=nn.broadcast,
+        in_axes=(0, nn.broadcast),
         length=turns,
         unroll=unroll,
         metadata_params={} if shared else {nn.PARTITION_NAME: LAYERS},
     )
-    return scanned(block, x_bte, context)[0]
+    result: tuple[jax.Array, jax.Array | None] = scanned(block, x_bte, histories_lbse, context)
+    return result
 
 
 class Stack(nn.Module):
@@ -103,11 +115,40 @@ class Stack(nn.Module):
 
     def __call__(self, x_bte: jax.Array, context: Context) -> jax.Array:
         """The residual stream after all layers."""
-        return self._run(self.layers, x_bte, context)
+        return self._run(self.layers, x_bte, context)[0]
 
-    def _run(self, block: nn.Module, x_bte: jax.Array, context: Context) -> jax.Array:
+    def recur(
+        self, x_bte: jax.Array, context: Context, histories_lbse: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """`__call__` where each layer attends to what entered it of earlier tokens too.
+
+        Args:
+          x_bte: the residual stream, `[b, t, e]`.
+          context: whose mask is of the earlier tokens too, before the given ones.
+          histories_lbse: what entered each layer of them.
+
+        Returns:
+          The residual stream, and what entered each layer, `[layers, b, t, e]`.
+        """
+        x_bte, inputs_lbte = self._run(self.layers, x_bte, context, histories_lbse)
+        assert inputs_lbte is not None
+        return x_bte, inputs_lbte
+
+    def _run(
+        self,
+        block: nn.Module,
+        x_bte: jax.Array,
+        context: Context,
+        histories_lbse: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array | None]:
         return apply_in_turn(
-            block, x_bte, context, turns=self.num_layers, policy=self.policy, unroll=self.unroll
+            block,
+            x_bte,
+            context,
+            turns=self.num_layers,
+            policy=self.policy,
+            unroll=self.unroll,
+            histories_lbse=histories_lbse,
         )
 
     def empty_cache(
