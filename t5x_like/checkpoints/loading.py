@@ -160,7 +160,8 @@ def initial_state(
     names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(target)]
     taken = matching(names, source.include)
     wanted = subtree(target, taken)
-    check_parameters(wanted, directory, whole=False, model=model)
+    left = set(names) - set(taken)
+    check_parameters(wanted, directory, whole=False, model=model, fresh=left)
     arrays = read_arrays(directory, "params", wanted, read_metadata(directory))
     loaded = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(arrays)}
     fresh = state.create_state(model, optimizer, partitioner, seed).params

@@ -1,5 +1,6 @@
 """Checks that a checkpoint is of this model before any array is read."""
 
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ def check_parameters(
     item: str = "params",
     whole: bool = True,
     model: Model | None = None,
+    fresh: Collection[str] = (),
 ) -> None:
     """Compares the shapes of `target` with those of a checkpoint, before any array is read.
 
@@ -28,6 +30,7 @@ def check_parameters(
       item: which part of it.
       whole: whether arrays that only the checkpoint has are a mismatch too.
       model: whose parameters they are, to tell another vocabulary from another model.
+      fresh: names of parameters that are not read, where some start fresh.
 
     Raises:
       UserError: the first array that is missing, extra or of another shape.
@@ -43,7 +46,7 @@ def check_parameters(
         if name not in stored:
             raise UserError(
                 f"checkpoint '{directory}' has no {what} '{name}', which is {shape} here: it is "
-                "of another model or optimizer."
+                f"of another model or optimizer.{_left_out(wanted, stored, fresh)}"
             )
         if stored[name] != shape:
             _check_vocabulary(directory, name, stored[name], shape, model)
@@ -56,6 +59,19 @@ def check_parameters(
             f"checkpoint '{directory}' has a {what} '{extra[0]}' {stored[extra[0]]} that "
             "this run lacks: it is of another model or optimizer."
         )
+
+
+def _left_out(wanted: Collection[str], stored: Collection[str], fresh: Collection[str]) -> str:
+    """How to start where parts of a model that already starts fresh in part are not there."""
+    parts = {name.partition("/")[0] for name in wanted}
+    missing = {name.partition("/")[0] for name in wanted if name not in stored}
+    if not fresh or not missing < parts:
+        return ""
+    begins = "|".join(sorted(missing | {name.partition("/")[0] for name in fresh}))
+    return (
+        f" What it lacks starts fresh with "
+        f"--gin.checkpoints.InitialCheckpoint.include=\"['^(?!({begins})/)']\"."
+    )
 
 
 def _check_vocabulary(

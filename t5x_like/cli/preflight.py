@@ -181,9 +181,11 @@ def _check_initial_checkpoint(source: Any, model: Model) -> None:
         return
     directory = checkpoints.find_checkpoint(source.path)
     wanted, _ = split_boxes(model.abstract_params())
+    fresh: set[str] = set()
     if source.include is not None:
         leaves = jax.tree_util.tree_leaves_with_path(wanted)
         names = [path_name(path) for path, _ in leaves]
-        wanted = subtree(wanted, matching(names, source.include))
+        taken = matching(names, source.include)
+        wanted, fresh = subtree(wanted, taken), set(names) - set(taken)
     whole = source.include is None
-    checkpoints.check_parameters(wanted, directory, whole=whole, model=model)
+    checkpoints.check_parameters(wanted, directory, whole=whole, model=model, fresh=fresh)

@@ -109,6 +109,35 @@ def test_model_gin_leaves_the_head_to_the_file_of_the_task(tmp_path):
     assert model.head == Classification(("no", "yes"))
 
 
+def test_how_a_pooler_that_is_not_there_starts_fresh_is_said(tmp_path, capsys):
+    """A directory of hidden tokens alone has none, and the head of a task reads it."""
+    out = tmp_path / "run"
+    directory = bert(tmp_path / "bert", "bert_masked_lm")
+    assert cli.main(["import-hf", str(directory), f"--out={out}"]) == 0
+    (tmp_path / "rows.tsv").write_text("a\t0\nb\t1\n")
+    train = [
+        "train",
+        "--dry_run",
+        "--gin_file=tasks/classification_tsv.gin",
+        f"--gin_file={out}/model.gin",
+        "--gin_file=runs/finetune_head.gin",
+        f"--gin.TRAIN_FILES={tmp_path}/rows.tsv",
+        f"--gin.VALIDATION_FILES={tmp_path}/rows.tsv",
+        "--gin.COLUMNS=['text', 'label']",
+        "--gin.TEXTS=['text']",
+        "--gin.LABELS=['0', '1']",
+        "--gin.TASK_FEATURE_LENGTHS={'inputs': 16}",
+        f"--gin.INITIAL_CHECKPOINT_PATH={out}",
+        "--gin.TRAIN_STEPS=1",
+        f"--gin.MODEL_DIR={tmp_path}/tuned",
+    ]
+    assert cli.main(train) == 2
+    include = "--gin.checkpoints.InitialCheckpoint.include=\"['^(?!(output_head|pooler)/)']\""
+    assert include in capsys.readouterr().err
+    flag = include.replace('"', "")
+    assert cli.main([*train, flag]) == 0
+
+
 # -- From transformers and back ---------------------------------------------------------------
 
 LENGTH = 16
