@@ -16,6 +16,11 @@ from models.layers.dropout import Dropout
 from models.layers.linear import Initializer
 from models.model import Array, Batch, Model, Params
 
+# The beginning of the names of features with a value for each token.
+_OF_TOKENS = "encoder_"
+# What a head gives of a row without tokens; its square is a float32 too.
+_NO_ROW = -1e9
+
 
 class EncoderOnly(Model, kw_only=True):
     """The base class of encoder families.
@@ -111,6 +116,9 @@ class EncoderOnly(Model, kw_only=True):
     def head_logits(self, *, enable_dropout: bool = False, **features: Any) -> Array:
         """What the head gives, float32 `[b, outputs]`, or `[b, s, outputs]` for each token.
 
+        Where the batch has several rows for each example, `[b, rows, s]`, these are an axis of what
+        is given too.
+
         Raises:
           ModelError: a feature is missing.
         """
@@ -122,12 +130,28 @@ class EncoderOnly(Model, kw_only=True):
         """The head's logits, and the vectors that they are made of, by name."""
         assert self.head is not None
         self.check_features(features)
+        tokens = features["encoder_input_tokens"]
+        *axes, length = tokens.shape
+        if len(axes) > 1:
+            features |= {
+                name: x.reshape(-1, length)
+                for name, x in features.items()
+                if name.startswith(_OF_TOKENS)
+            }
         x_bse = self.hidden_states(**features, enable_dropout=enable_dropout)
         vectors = {"hidden_states": x_bse}
         if self.head.reads_row:
             vectors["pooled"] = self.pooled(x_bse, enable_dropout)
         read = vectors["pooled" if self.head.reads_row else "hidden_states"]
-        return self.output_head(read, enable_dropout), vectors
+        logits = self.output_head(read, enable_dropout)
+        if len(axes) == 1:
+            return logits, vectors
+        # Several rows for each example, of which some may be without a token.
+        vectors = {name: x.reshape(*axes, *x.shape[1:]) for name, x in vectors.items()}
+        logits = logits.reshape(*axes, *logits.shape[1:])
+        segments = features.get("encoder_segment_ids")
+        real = tokens != self.pad_id if segments is None else segments.reshape(tokens.shape) != 0
+        return jnp.where(real.any(axis=-1)[..., None], logits, _NO_ROW), vectors
 
     @property
     def loss_terms(self) -> Mapping[str, float]:
@@ -177,7 +201,7 @@ class EncoderOnly(Model, kw_only=True):
 
         Returns:
           The head's `predictions`, and float32 `hidden_states` `[b, s, e]` and, where the head
-          reads it, `pooled` `[b, e]`.
+          reads it, `pooled` `[b, e]`; with the axis of an example's rows, if it has several.
         """
         assert self.head is not None
         found: Any = self.apply({"params": params}, **batch, method="_with_head")

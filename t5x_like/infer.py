@@ -29,6 +29,7 @@ from t5x_like.evaluation.answering import (
     PREDICTIONS,
     PROBABILITIES,
     SCORES,
+    WORDS,
     Answerer,
     GeneratedText,
     Labels,
@@ -43,7 +44,7 @@ from t5x_like.protocols import Decodes, InputsForm, Mixture, Model, Task
 
 BATCH_FORMAT = "batch_format"
 STEP = "checkpoint_step"
-_ADDED = (PREDICTIONS, SCORES, PROBABILITIES, DECODING, BATCH_FORMAT, STEP)
+_ADDED = (WORDS, PREDICTIONS, SCORES, PROBABILITIES, DECODING, BATCH_FORMAT, STEP)
 # Batches decoded together: enough that prompts of like length meet, few enough that what is
 # lost with a killed process is little.
 BATCHES_AT_A_TIME = 8

@@ -272,7 +272,7 @@ class Objective(Protocol):
     beyond a task's output features (weights, types, labels) goes to the batch format as it is.
     One whose result depends on how long rows may be has `of_length(task_feature_lengths)`, which
     gives the objective for these. One that labels texts has `texts`, the features that it reads
-    of these, and needs nothing else to make a row.
+    of these, and needs nothing else to make a row; `excess(example)` counts tokens without room.
     """
 
     reads: tuple[str, ...]
@@ -354,7 +354,9 @@ class Task(Protocol):
       metric_fns: `(targets, predictions) -> {name: value}`.
 
     A task whose objective has `positioned` has the same, known without vocabularies. One whose
-    inputs are written of columns has `inputs_form`, an `InputsForm` or None.
+    inputs are written of columns has `inputs_form`, an `InputsForm` or None. One that labels texts
+    has `tokenized(feature, text)`, which gives what its cache holds of these, and `listed`,
+    features that are lists of texts, to "words" where they are those of one text.
     """
 
     name: str

@@ -22,7 +22,7 @@ from t5x_like.decoding.scoring import Score, score_text
 from t5x_like.decoding.text import checked_texts
 from t5x_like.errors import UserError
 from t5x_like.evaluation.one_task import for_task
-from t5x_like.evaluation.prediction import Text, TextReader, predict_batch
+from t5x_like.evaluation.prediction import Text, TextReader, measured_of, predict_batch
 from t5x_like.host import files
 from t5x_like.interpretability.reading import as_text, read
 from t5x_like.protocols import Decodes, Mixture, Model, Params, Task, label_names
@@ -254,11 +254,14 @@ class Run:
 
         `lengths`, int32 `[texts]`, says how many tokens each text has: outputs for each token are
         padded to the longest, and what stands beyond a text's length means nothing. Numbers of
-        classes come as the classes' names.
+        classes come as the classes' names. Tags and their probabilities are those of the words,
+        `[texts, words]`; "" where a text has fewer words, or a row no room for one. A task of
+        choices has these as a second axis of everything but `choice`.
 
         Args:
           texts: of a task with labels read as its rows are, special tokens included, a pair as two
-            texts or one with a tab between them; of any other as they are, without special tokens.
+            texts or one with a tab between them, choices after their text likewise, words as a list
+            or a text; of any other as they are, without special tokens.
           task: which of several, where the run learns several that each have a head; its name.
 
         Raises:
@@ -266,13 +269,16 @@ class Run:
         """
         found = self._outputs(texts, None, task)
         for name, labels in label_names(for_task(self.model, self._chosen(task))).items():
-            found[name] = np.array(labels)[found[name]]
+            # -1, of a word without a tag, is the last.
+            found[name] = np.array([*labels, ""])[found[name]]
         return found
 
     def embed(
         self, texts: Sequence[Text], pooling: Pooling = "mean", task: str | None = None
     ) -> np.ndarray:
         """A vector for each text, float32 `[texts, e]`, of an encoder's last hidden states.
+
+        For a task of choices `[texts, choices, e]`.
 
         Args:
           texts: as for `predict`.
@@ -293,9 +299,11 @@ class Run:
         if pooling == "pooled":
             return x
         if pooling == "first":
-            return x[:, 0]
-        real = np.arange(x.shape[1]) < found["lengths"][:, None]
-        mean = (x * real[..., None]).sum(axis=1) / found["lengths"][:, None]
+            return x[..., 0, :]
+        lengths = found["lengths"][..., None]
+        real = np.arange(x.shape[-2]) < lengths
+        # A choice that a text has not has no tokens.
+        mean = (x * real[..., None]).sum(axis=-2) / np.maximum(lengths, 1)
         return mean.astype(np.float32)
 
     def _chosen(self, name: str | None) -> Task | Mixture:
@@ -319,12 +327,16 @@ class Run:
             rows, batch = read(model, self.codec, cast(Sequence[str], texts), None)
             (sources,) = rows.values()
             lengths = np.array([len(ids) for ids in sources], np.int32)
-        else:
-            if not texts:
-                raise UserError("no text was given: give at least one.")
-            batch = reader.batch(texts)
-            lengths = (batch["encoder_segment_ids"] != 0).sum(axis=1).astype(np.int32)
+            return {"lengths": lengths} | predict_batch(model, self.params, batch, names)
+        if not texts:
+            raise UserError("no text was given: give at least one.")
+        examples = reader.examples(texts)
+        batch = reader.batch(examples)
+        lengths = (batch["encoder_segment_ids"] != 0).sum(axis=-1).astype(np.int32)
         found = predict_batch(model, self.params, batch, names)
+        measured = measured_of(model)
+        if measured is not None and set(measured.outputs) <= set(found):
+            found |= measured.of_examples(found, examples)
         return {"lengths": lengths} | found
 
     def attention(

@@ -4,7 +4,9 @@ Importing this package declares the tasks that come with it and reads no data. T
 seqio and sentencepiece are imported when something is first tokenized.
 """
 
-from tasks import corpora, generation, glue
+from tasks import choices, corpora, generation, glue
+from tasks.choices import multiple_choice
+from tasks.entity_tags import bio_labels
 from tasks.registry import (
     add_mixture,
     add_task,
@@ -15,8 +17,10 @@ from tasks.registry import (
     text_to_text,
     unsupervised,
 )
+from tasks.tagging import tagged
 from tasks.task import Feature, Mixture, Task, proportional_rates
 
+choices.declare()
 corpora.declare()
 generation.declare()
 glue.declare()
@@ -27,11 +31,14 @@ __all__ = [
     "Task",
     "add_mixture",
     "add_task",
+    "bio_labels",
     "get_mixture_or_task",
     "labelled",
+    "multiple_choice",
     "names",
     "proportional_rates",
     "ranked",
+    "tagged",
     "text_to_text",
     "unsupervised",
 ]

@@ -44,7 +44,7 @@ def unsupervised(
         name=name,
         source=source,
         form=PlainText(column),
-        output_features=_features(
+        output_features=features_of(
             getattr(objective, "output_features", names),
             vocabulary,
             add_eos=getattr(objective, "adds_eos", True),
@@ -82,7 +82,7 @@ def text_to_text(
         name=name,
         source=source,
         form=form,
-        output_features=_features(form.features, vocabulary),
+        output_features=features_of(form.features, vocabulary),
         postprocessor=postprocessor,
         metric_fns=tuple(metrics),
         cache_name=cache_name,
@@ -128,7 +128,7 @@ def labelled(
         name=name,
         source=source,
         form=form,
-        output_features=_features(objective.output_features, vocabulary, add_eos=False),
+        output_features=features_of(objective.output_features, vocabulary, add_eos=False),
         learned=objective,
         metric_fns=tuple(metrics),
         cache_name=cache_name,
@@ -169,7 +169,7 @@ def ranked(
         name=name,
         source=source,
         form=Ranked(query, candidates, label),
-        output_features=_features(objective.output_features, vocabulary, add_eos=False),
+        output_features=features_of(objective.output_features, vocabulary, add_eos=False),
         learned=objective,
         metric_fns=tuple(metrics),
         cache_name=cache_name,
@@ -177,10 +177,11 @@ def ranked(
     )
 
 
-def _features(
-    names: Sequence[str], vocabulary: Vocabulary | None, *, add_eos: bool = True
+def features_of(
+    names: Sequence[str], vocabulary: Vocabulary | None, *, add_eos: bool = True, rank: int = 1
 ) -> dict[str, Feature]:
-    return {name: Feature(vocabulary or ByteVocabulary(), add_eos) for name in names}
+    """Features of these names and one vocabulary; None takes bytes."""
+    return {name: Feature(vocabulary or ByteVocabulary(), add_eos, rank) for name in names}
 
 
 def add_task(task: _TaskOrMixture) -> _TaskOrMixture:

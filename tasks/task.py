@@ -9,12 +9,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
+import numpy as np
+
 from tasks.errors import TaskError
-from tasks.forms import Form, Labelled, WritesInputs
-from tasks.objectives import BoundObjective, Objective, VocabularySpecs
+from tasks.forms import Choices, Form, Labelled, Tags, WritesInputs
+from tasks.objectives import BoundObjective, Example, Objective, VocabularySpecs
 from tasks.postprocessors import TEXT, Postprocessor
 from tasks.sources import Source
-from tasks.vocabularies import Vocabulary
+from tasks.vocabularies import Vocabulary, encode_counted, encode_each
 
 Metric = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, float]]
 # seqio's rule, so that every task can be registered there.
@@ -36,10 +38,12 @@ class Feature:
     Attributes:
       vocabulary: how its text becomes ids.
       add_eos: whether EOS ends it, after the objective and after trimming.
+      rank: of what the objective makes of it.
     """
 
     vocabulary: Vocabulary
     add_eos: bool = True
+    rank: int = 1
 
 
 class BaseTask(abc.ABC):
@@ -73,6 +77,36 @@ class BaseTask(abc.ABC):
     def positioned(self) -> tuple[str, ...]:
         """The features whose tokens come with their positions in a longer text."""
         return getattr(self.learned, "positioned", ())
+
+    @property
+    def listed(self) -> Mapping[str, str]:
+        """The cached features that are lists of texts, see `forms.Form`."""
+        return {}
+
+    @property
+    def spelled_special_tokens(self) -> str:
+        """What becomes of special tokens that a text spells out: "text" or "ids"."""
+        return "ids"
+
+    def tokenized(self, feature: str, text: str | Sequence[str]) -> Example:
+        """What the cache holds of a text, `{feature: ids}`, int32.
+
+        Of a list the ids of all, and `FEATURE_sizes`, how many each of its texts has.
+        """
+        features = self.output_features
+        # A part of an output feature has the first one's vocabulary.
+        vocabulary = features.get(feature, next(iter(features.values()))).vocabulary
+
+        def encode(text: str) -> Sequence[int]:
+            return encode_counted(vocabulary, text, self.spelled_special_tokens)[0]
+
+        if isinstance(text, str):
+            return {feature: np.asarray(encode(text), np.int32)}
+        ids, sizes = encode_each(text, self.listed[feature], encode)
+        return {
+            feature: np.asarray(ids, np.int32),
+            f"{feature}_sizes": np.asarray(sizes, np.int32),
+        }
 
     @property
     @abc.abstractmethod
@@ -185,6 +219,11 @@ class Task(BaseTask):
         return {name: features.get(name, first).vocabulary for name in self.cached_features}
 
     @property
+    def listed(self) -> Mapping[str, str]:
+        """The cached features that are lists of texts, see `forms.Form`."""
+        return getattr(self.form, "listed", {})
+
+    @property
     def label_names(self) -> tuple[str, ...]:
         """Of the classes 0, 1, … that its labels are; nothing where they are none."""
         return tuple(getattr(self.form, "label_names", ()))
@@ -209,7 +248,7 @@ class Task(BaseTask):
     @property
     def inputs_form(self) -> WritesInputs | None:
         """How inputs are written of columns, where they are the text as it is, or are labelled."""
-        as_it_is = self.learned is None or isinstance(self.form, Labelled)
+        as_it_is = self.learned is None or isinstance(self.form, Labelled | Tags | Choices)
         known = as_it_is and isinstance(self.form, WritesInputs)
         return self.form if known else None  # type: ignore[return-value]
 
@@ -271,7 +310,9 @@ class Task(BaseTask):
             source=self.source.seqio(),
             form=self.form,
             output_features={
-                name: seqio.Feature(feature.vocabulary.seqio(), add_eos=feature.add_eos)
+                name: seqio.Feature(
+                    feature.vocabulary.seqio(), add_eos=feature.add_eos, rank=feature.rank
+                )
                 for name, feature in self.output_features.items()
             },
             vocabularies={

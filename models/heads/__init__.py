@@ -5,17 +5,21 @@ takes, makes the layers, and knows its loss and what it predicts; the encoder ru
 `PairClassification` and `Ranking` are heads of `mt_dnn.MTDNN` alone.
 """
 
+from models.heads.choice import MultipleChoice
 from models.heads.classification import Classification
 from models.heads.head import Head, HeadOutput
 from models.heads.ranking import Ranking
 from models.heads.regression import Regression
 from models.heads.stochastic_answer import PairClassification
+from models.heads.tagging import Tagging
 
 __all__ = [
     "Classification",
     "Head",
     "HeadOutput",
+    "MultipleChoice",
     "PairClassification",
     "Ranking",
     "Regression",
+    "Tagging",
 ]

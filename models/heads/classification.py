@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from models import losses
-from models.errors import ModelError
-from models.heads.head import LOSS, check_rate
+from models.heads.head import LOSS, check_labels, check_rate
 from models.model import Array, Batch
 
 
@@ -31,13 +30,7 @@ class Classification:
     reads_row: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.labels, str) or len(set(self.labels)) < max(2, len(self.labels)):
-            raise ModelError(
-                f"Classification.labels is {self.labels!r}: a list of two or more different names "
-                "is needed."
-            )
-        # gin gives lists; a model's fields are hashed.
-        object.__setattr__(self, "labels", tuple(self.labels))
+        check_labels(self)
         check_rate(self)
 
     @property

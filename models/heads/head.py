@@ -51,7 +51,8 @@ class Head(Protocol):
         """The loss summed over the batch, and metrics, `loss` among them, with their weights.
 
         Args:
-          logits: float32 `[b, outputs]`, or `[b, s, outputs]` of a head that reads tokens.
+          logits: float32 `[b, outputs]`, or `[b, s, outputs]` of a head that reads tokens; where
+            the batch has several rows for each example, these are the axis after the first.
           batch: of `batch_format`.
         """
 
@@ -81,6 +82,30 @@ class HeadOutput(nn.Module):
         x = Dropout(self.dropout_rate)(x, self.make_rng("dropout") if draw else None)
         output = Linear(self.outputs, ("embed", None), self.kernel_init, True, name="output")
         return output(x.astype(jnp.float32))
+
+
+class HasLabels(Protocol):
+    """A head that names classes."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names."""
+
+
+def check_labels(head: HasLabels) -> None:
+    """Checks a head's `labels`, and makes a tuple of them: gin gives lists.
+
+    Raises:
+      ModelError: they are no list of two or more different names.
+    """
+    labels = head.labels
+    if isinstance(labels, str) or len(set(labels)) < max(2, len(labels)):
+        raise ModelError(
+            f"{type(head).__name__}.labels is {labels!r}: a list of two or more different names "
+            "is needed."
+        )
+    # A model's fields are hashed, and a head is frozen.
+    object.__setattr__(head, "labels", tuple(labels))
 
 
 def check_rate(head: Head) -> None:

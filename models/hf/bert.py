@@ -1,9 +1,12 @@
 """BERT in Hugging Face's form, `model_type` "bert", with both heads or fewer."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from models.bert import BERT
+from models.errors import ModelError
+from models.heads import Head
 from models.hf import heads
 from models.hf.family import CONFIG, Config, Family, Option, activation, unsupported
 from models.hf.mapping import Table, Weight, biased_linear, layer_norm
@@ -34,6 +37,7 @@ class BERTFamily(Family):
       classifier_pooler: name of what such a head reads; None is the pooler.
       classifier_dropout: the option that is the rate of that head.
       classifier_rate: the rate where there is no such option; None is that of the hidden states.
+      without_rate: heads whose rate is that of the hidden states, whatever the option says.
       activation_option: the option that names the activation.
       default_activation: what stands where the option is absent.
     """
@@ -74,6 +78,7 @@ class BERTFamily(Family):
     classifier_pooler: ClassVar[str | None] = None
     classifier_dropout: ClassVar[str] = "classifier_dropout"
     classifier_rate: ClassVar[float | None] = None
+    without_rate: ClassVar[tuple[type[Any], ...]] = ()
     activation_option: ClassVar[str] = "hidden_act"
     default_activation: ClassVar[str] = "gelu"
     options: ClassVar[tuple[Option, ...]] = (
@@ -144,10 +149,18 @@ class BERTFamily(Family):
         if model.head is not None:
             of_head = heads.options_of(model.head)
             own = model.head.dropout_rate
-            # Where no option is not the model's rate, the rate must be said.
-            if own is None and self.classifier_rate is not None:
-                own = model.dropout_rate
-            of_head[self.classifier_dropout] = own
+            if not isinstance(model.head, self.without_rate):
+                # Where no option is not the model's rate, the rate must be said.
+                if own is None and self.classifier_rate is not None:
+                    own = model.dropout_rate
+                of_head[self.classifier_dropout] = own
+            elif own not in (None, model.dropout_rate):
+                name = type(model.head).__name__
+                raise ModelError(
+                    f"{name}.dropout_rate = {own} cannot be expressed as Hugging Face's model type "
+                    f"{self.model_type!r}, whose {heads.architecture_of(model.head, '')} has "
+                    f"{model.dropout_rate}, the model's: set it to None."
+                )
         return {
             **of_head,
             self.activation_option: names[model.activation],
@@ -156,9 +169,11 @@ class BERTFamily(Family):
 
     def with_heads(self, model: BERT, config: Config, tensors: TensorFiles) -> BERT:
         """The model with the heads whose tensors are there, or that the class must have."""
-        rate = config.get(self.classifier_dropout, self.classifier_rate)
-        head = heads.head_of(config, rate, CONFIG)
+        head: Any = heads.head_of(config, CONFIG)
         if head is not None:
+            if not isinstance(head, self.without_rate):
+                rate = config.get(self.classifier_dropout, self.classifier_rate)
+                head = dataclasses.replace(head, dropout_rate=rate)
             return model.clone(head=head)
         classes = set(config.get("architectures") or ())
 
@@ -214,8 +229,8 @@ class BERTFamily(Family):
             table += biased_linear(f"{ours}/{name}", f"{layer}.{theirs}")
         for name, theirs in self.layer_norms.items():
             table += layer_norm(f"{ours}/{name}", f"{layer}.{theirs}")
+        classifier, own = ("", None) if model.head is None else self.head_names(model.head)
         if model.use_pooler:
-            own = self.classifier_pooler if model.head is not None else None
             table += biased_linear("pooler", own or f"{prefix}{self.pooler}")
         if model.use_masked_head:
             transform, norm, _, biased = self.masked_head
@@ -227,5 +242,9 @@ class BERTFamily(Family):
         if model.use_next_sentence_head:
             table += biased_linear("next_sentence_head", self.pair_head)
         if model.head is not None:
-            table += biased_linear("output_head/output", self.classifier)
+            table += biased_linear("output_head/output", classifier)
         return table
+
+    def head_names(self, head: Head) -> tuple[str, str | None]:
+        """Names of a head's linear layer, and of what it reads; None is the pooler."""
+        return self.classifier, self.classifier_pooler

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from models.bert import BERT
 from models.distilbert import DistilBERT
+from models.heads import Tagging
 from models.hf.bert import BERTFamily
 from models.hf.family import Option
 
@@ -16,6 +17,7 @@ class DistilBERTFamily(BERTFamily):
     class_name = "DistilBert"
     classifier_pooler = "pre_classifier"
     classifier_dropout, classifier_rate = "seq_classif_dropout", 0.2
+    without_rate = (Tagging,)
     encoder_prefix = "distilbert."
     head = r"(vocab_\w+|pre_classifier|classifier)\..*"
     tables: ClassVar = {

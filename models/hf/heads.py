@@ -1,31 +1,37 @@
 """Heads for fine-tuning in Hugging Face's form: a class of `transformers`, options of labels."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from models.errors import ModelError
-from models.heads import Classification, Head, Regression
+from models.heads import Classification, Head, MultipleChoice, Regression, Tagging
 from models.hf.family import Config
 
-_SEQUENCE = "ForSequenceClassification"
 _ROW_PROBLEMS = ("regression", "single_label_classification")
 # The classes' names where there are none, as in `transformers`.
 _UNNAMED = "LABEL_{}"
 
 
-def head_of(config: Config, rate: float | None, source: str) -> Head | None:
+def head_of(config: Config, source: str) -> Head | None:
     """The head that the class of a `config.json` has; None for a class without one of ours.
+
+    Its dropout is the model's.
 
     Args:
       config: its options.
-      rate: dropout of what the head reads; None is the model's own.
       source: where they come from, for errors.
 
     Raises:
       ModelError: labels that do not go together, or more than one label for a row.
     """
     classes = config.get("architectures") or [""]
-    if not str(classes[0]).endswith(_SEQUENCE):
-        return None
+    for one in _CLASSES:
+        if str(classes[0]).endswith(one.ending):
+            return one.make(config, source)
+    return None
+
+
+def _of_rows(config: Config, source: str) -> Head:
     labels = _labels(config, source)
     problem = config.get("problem_type")
     if problem is None:
@@ -36,28 +42,61 @@ def head_of(config: Config, rate: float | None, source: str) -> Head | None:
             f"{' or '.join(map(repr, _ROW_PROBLEMS))} is."
         )
     if problem == "regression" and len(labels) == 1:
-        return Regression(rate)
+        return Regression()
     if problem == "regression" or len(labels) < 2:
         raise ModelError(
             f"{source}: problem_type {problem!r} with {len(labels)} labels is not supported: a "
             "regression has 1, a classification 2 or more."
         )
-    return Classification(labels, rate)
+    return Classification(labels)
+
+
+def _of_words(config: Config, source: str) -> Head:
+    return Tagging(_labels(config, source))
+
+
+def _of_choices(config: Config, source: str) -> Head:
+    return MultipleChoice()
+
+
+class _Class(NamedTuple):
+    """A class of `transformers`.
+
+    Attributes:
+      ending: of its name, after the family's.
+      heads: ours that are written as it.
+      make: one of them, of the options of a `config.json`.
+    """
+
+    ending: str
+    heads: tuple[type[Any], ...]
+    make: Callable[[Config, str], Head]
+
+
+_CLASSES = (
+    _Class("ForSequenceClassification", (Classification, Regression), _of_rows),
+    _Class("ForTokenClassification", (Tagging,), _of_words),
+    _Class("ForMultipleChoice", (MultipleChoice,), _of_choices),
+)
 
 
 def architecture_of(head: Head, family: str) -> str:
     """The class of `transformers`, of a family whose classes begin so."""
-    return f"{family}{_SEQUENCE}"
+    return next(f"{family}{one.ending}" for one in _CLASSES if isinstance(head, one.heads))
 
 
 def options_of(head: Head) -> dict[str, Any]:
     """The options of `config.json` that say what a head is."""
-    names = head.label_names.get("label", (_UNNAMED.format(0),))
-    return {
+    if isinstance(head, MultipleChoice):
+        return {}
+    names = next(iter(head.label_names.values()), (_UNNAMED.format(0),))
+    labels = {
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
-        "problem_type": _ROW_PROBLEMS[isinstance(head, Classification)],
     }
+    if isinstance(head, Tagging):
+        return labels
+    return labels | {"problem_type": _ROW_PROBLEMS[isinstance(head, Classification)]}
 
 
 def _labels(config: Config, source: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from models.bert import BERT
+from models.heads import Classification, Head, MultipleChoice, Regression
 from models.hf.bert import BERTFamily
 from models.hf.family import Config, Option, unsupported
 from models.roberta import RoBERTa
@@ -17,6 +18,7 @@ class RoBERTaFamily(BERTFamily):
     models = (RoBERTa,)
     class_name = "Roberta"
     classifier, classifier_pooler = "classifier.out_proj", "classifier.dense"
+    without_rate = (MultipleChoice,)
     encoder_prefix = "roberta."
     head = r"(lm_head|classifier)\..*"
     masked_head = ("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", "lm_head")
@@ -26,6 +28,12 @@ class RoBERTaFamily(BERTFamily):
     )
     tokens: ClassVar = {"bos_token_id": 0, "eos_token_id": 2}
     own_fields = frozenset({"head", "use_masked_head", "use_pooler", "masked_places"})
+
+    def head_names(self, head: Head) -> tuple[str, str | None]:
+        """Of labels for rows, names of a layer of its own; else BERT's."""
+        if isinstance(head, Classification | Regression):
+            return super().head_names(head)
+        return BERTFamily.classifier, None
 
     @property
     def derived_options(self) -> tuple[str, ...]:  # type: ignore[override]  # see BERT's

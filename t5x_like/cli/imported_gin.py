@@ -1,6 +1,7 @@
 """The gin files of a model that was imported: the model, and a task for data of its kind."""
 
 import dataclasses
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ _LENGTHS = {
     "hidden tokens": {},
     "labels": {"inputs": 128},
     "numbers": {"inputs": 128},
+    "tags": {"inputs": 128},
+    "choices": {"inputs": 128, "choices": 4},
 }
 
 # The data of an imported run, for `eval` and training: files of the working directory unless the
@@ -50,9 +53,31 @@ include 'tasks/regression_jsonl.gin'
 COLUMNS = {columns}
 TEXTS = {texts}
 """,
+    "tags": """
+include 'tasks/tagging_jsonl.gin'
+
+LABELS = {labels}
+""",
+    "choices": """
+include 'tasks/multiple_choice_jsonl.gin'
+
+COLUMNS = ['text', 'choices', 'label']
+CONTEXT = '{text}'
+OPTIONS = ['choices']
+LABELS = ['0', '1', '2', '3']
+""",
 }
 # The columns of rows that have labels, by how many texts each is made of.
 _TEXTS = {1: ["text"], 2: ["first", "second"]}
+
+
+# Of tags that are not those of entities.
+_OTHER_TAGS = """
+from tasks import metrics
+
+SCHEME = None
+METRICS = [@metrics.word_accuracy]
+"""
 _FILES = """
 TRAIN_FILES = 'train.jsonl'
 VALIDATION_FILES = 'validation.jsonl'
@@ -111,7 +136,7 @@ def _bindings(
       UserError: a field is neither plain nor the class's own value.
     """
     kind = type(value)
-    package, _, module = kind.__module__.rpartition(".")
+    package, module = _module_of(kind)
     selector = f"{module}.{kind.__name__}"
     lines = ["", f"from {package} import {module}", "", f"{macro} = @{selector}()"]
     inner = []
@@ -132,6 +157,14 @@ def _bindings(
     return "\n".join(lines) + "\n" + "".join(inner)
 
 
+def _module_of(kind: type) -> tuple[str, str]:
+    """The package and module from which gin files take a class: the uppermost that has it."""
+    package, _, module = kind.__module__.rpartition(".")
+    while "." in package and getattr(sys.modules[package], kind.__name__, None) is kind:
+        package, _, module = package.rpartition(".")
+    return package, module
+
+
 def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(map(_is_plain, value))
@@ -141,7 +174,11 @@ def _is_plain(value: Any) -> bool:
 def _kind_of(batch_format: formats.BatchFormat) -> str:
     """Which of `_TASKS` a model with these batches is for."""
     measured = getattr(batch_format, "measured", None)
-    if measured is not None:
+    if isinstance(measured, formats.MeasuredWords):
+        return "tags"
+    if isinstance(measured, formats.MeasuredChoices):
+        return "choices"
+    if isinstance(measured, formats.MeasuredRows):
         return "labels" if measured.probabilities else "numbers"
     if batch_format.prompts is None:
         return "hidden tokens"
@@ -179,19 +216,21 @@ def run_text(
     """
     longest = model.max_length
     batch_format = formats.find(model.batch_format)
-    kind, labels = _kind_of(batch_format), list(label_names(model).get("label", ()))
+    kind, labels = _kind_of(batch_format), list(next(iter(label_names(model).values()), ()))
     wanted = {name: _LENGTHS[kind].get(name, _TEXT_LENGTH) for name in batch_format.task_features}
     lengths = {name: min(n, longest or n) for name, n in wanted.items()}
     task = ""
     if vocabulary is not None:
         # The task's file binds a vocabulary of its own, so ours comes after it.
-        selector = f"{type(vocabulary).__module__.rpartition('.')[2]}.{type(vocabulary).__name__}"
+        selector = f"{_module_of(type(vocabulary))[1]}.{type(vocabulary).__name__}"
+        of_entities = all(label == "O" or label[:2] in ("B-", "I-") for label in labels)
         columns = _TEXTS[texts or 1]
         task = (
             _TASKS[kind]
             .replace("{labels}", repr(labels))
             .replace("{texts}", repr(columns))
             .replace("{columns}", repr([*columns, "label"]))
+            + ("" if kind != "tags" or of_entities else _OTHER_TAGS)
             + _FILES
             + f"VOCABULARY = @{selector}()\n"
         )

@@ -314,7 +314,7 @@ def open_task(
             room = {name: lengths[name] - (name in eos) for name in finish.lengths}
             source, note = fitted(source, examples, room, long_examples)
         elif getattr(objective, "texts", ()):
-            note = trimmed_together(examples, objective.texts, objective.room)  # type: ignore[attr-defined]
+            note = trimmed_together(examples, objective)
     else:
         end = specs["targets"]["eos_id"] if document_eos else None
         stream = TokenStream(folder, split, "targets", end)

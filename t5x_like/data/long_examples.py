@@ -4,9 +4,9 @@ Tasks whose objective joins documents and cuts pieces have none. Of the others, 
 example, and so does `TrimLong`; `SplitLong` loses nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import grain
 import numpy as np
@@ -128,22 +128,26 @@ def fitted(
     return long_examples.source(source, lengths, room), f"{', '.join(found)}: {long_examples.done}"
 
 
-def trimmed_together(examples: CachedExamples, features: Sequence[str], room: int) -> str:
+def trimmed_together(examples: CachedExamples, objective: Any) -> str:
     """One line about examples whose texts an objective trims to fit a row, if there are any.
 
     Args:
       examples: as they are in the cache.
-      features: the texts.
-      room: tokens that they may have together.
+      objective: has `texts`, and `room`, the tokens that they may have together in a row; where an
+        example has several rows also `several_rows = True`, and `excess`, see `protocols`.
     """
+    features, room = objective.texts, objective.room
     longest = [examples.longest(name) for name in features]
     if None not in longest and sum(filter(None, longest)) <= room:
         return ""
-    sizes = np.sum([examples.lengths(name) for name in features], axis=0)
-    count = int(np.count_nonzero(sizes > room))
+    if getattr(objective, "several_rows", False):
+        excess = np.array([objective.excess(examples[i]) for i in range(len(examples))])
+    else:
+        excess = np.sum([examples.lengths(name) for name in features], axis=0) - room
+    count = int(np.count_nonzero(excess > 0))
     if not count:
         return ""
     return (
         f"{count:,} of {len(examples):,} examples have {' and '.join(features)} of more than "
-        f"{room:,} tokens (at most {int(sizes.max()):,}): {TrimLong.done}"
+        f"{room:,} tokens (at most {int(excess.max()) + room:,}): {TrimLong.done}"
     )

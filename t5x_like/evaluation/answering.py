@@ -19,6 +19,7 @@ from t5x_like.errors import UserError
 from t5x_like.evaluation.prediction import TextReader
 from t5x_like.protocols import Decodes, Mixture, Model, Params, Task
 
+WORDS = "words"
 PREDICTIONS = "predictions"
 SCORES = "scores"
 PROBABILITIES = "probabilities"
@@ -60,7 +61,7 @@ class Answerer(Protocol):
 
 
 class Labels:
-    """Labels or numbers, which a head gives."""
+    """Labels, numbers, tags or choices, which a head gives."""
 
     settings: str | None = None
 

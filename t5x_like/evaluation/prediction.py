@@ -16,12 +16,23 @@ from t5x_like.decoding.generate import fetched
 from t5x_like.errors import UserError
 from t5x_like.evaluation.generation import text_of
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Mixture, Model, Objective, Params, Predicts, Task, label_names
+from t5x_like.protocols import (
+    Mixture,
+    Model,
+    Objective,
+    Params,
+    Predicts,
+    Task,
+    label_names,
+)
 
-# Between the two texts of a pair where they are given as one.
+# Between the texts of a pair, or of choices, where they are given as one.
 SEPARATOR = "\t"
 Text = str | Sequence[str]
 Outputs = dict[str, np.ndarray]
+_TEXT = "_pretokenized"
+# Of a feature that is a list: the words of one text.
+_WORDS = "words"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,16 +40,17 @@ class LabelPrediction:
     """What was expected of a head for one example, and what came.
 
     Attributes:
-      inputs: the text, or both of a pair with a tab between them.
-      targets: a label or a number; None of an example without.
+      inputs: the text, or all texts of it with a tab between them; its words, where each has a tag.
+      targets: a label, a number, the number of a choice, or a tag for each word; None of an
+        example without.
       predictions: the same.
-      scores: the probability of the label; None of a number.
+      scores: the probability of the label or choice, or of each tag; None of a number.
     """
 
-    inputs: str
-    targets: str | float | None
-    predictions: str | float
-    scores: float | None
+    inputs: str | list[str]
+    targets: Any
+    predictions: Any
+    scores: Any
 
 
 def measured_of(model: Model) -> Measured | None:
@@ -70,30 +82,6 @@ def predict_batch(
     return {name: fetched(x) for name, x in _outputs(model, params, dict(batch), names).items()}
 
 
-def _names(measured: Measured) -> tuple[str, ...]:
-    return (measured.output, *filter(None, [measured.probabilities]))
-
-
-def answers(model: Model, measured: Measured, outputs: Outputs) -> list[dict[str, Any]]:
-    """What a person is told of each row, ready for JSON.
-
-    Returns:
-      `predictions`, a label or a number; for a label `scores`, its probability, and
-      `probabilities` by label.
-    """
-    names = label_names(model).get(measured.output)
-    values = outputs[measured.output]
-    if names is None:
-        return [{"predictions": float(value)} for value in values]
-    found: list[dict[str, Any]] = [{"predictions": names[int(value)]} for value in values]
-    if measured.probabilities in outputs:
-        rows = outputs[measured.probabilities]
-        for answer, value, row in zip(found, values, rows, strict=True):
-            answer["scores"] = float(row[int(value)])
-            answer["probabilities"] = dict(zip(names, map(float, row), strict=True))
-    return found
-
-
 # -- The examples of a task --------------------------------------------------------------------
 
 
@@ -118,52 +106,68 @@ def predict_split(
     """
     task = cast(Task, dataset.task)
     split = open_evaluation(dataset, batch_format=model.batch_format, limit=limit)
-    names = label_names(model).get(measured.output)
+    names = label_names(model)
     predictions: list[LabelPrediction] = []
-    expected: list[Any] = []
-    found: list[Any] = []
+    compared: list[tuple[Any, Any]] = []
     with partitioner.activate():
         for each in split:
-            real = len(each.examples)
             outputs = {
-                name: x[:real]
-                for name, x in predict_batch(model, params, each.batch, _names(measured)).items()
+                name: x[: len(each.examples)]
+                for name, x in predict_batch(model, params, each.batch, measured.outputs).items()
             }
-            targets = each.batch[measured.target][:real].tolist()
-            known = each.batch[measured.weight][:real] > 0
-            told = answers(model, measured, outputs)
-            for example, target, is_known, answer in zip(
-                each.examples, targets, known, told, strict=True
-            ):
-                label = target if names is None else names[target]
-                predictions.append(
-                    LabelPrediction(
-                        inputs=_written(task, example),
-                        targets=label if is_known else None,
-                        predictions=answer["predictions"],
-                        scores=answer.get("scores"),
-                    )
+            expected = measured.expected(each.batch, each.examples, names)
+            told = measured.answers(outputs, each.examples, names)
+            predictions += [
+                LabelPrediction(
+                    inputs=_written(task, example),
+                    targets=target,
+                    predictions=answer["predictions"],
+                    scores=answer.get("scores"),
                 )
-            expected += [
-                target for target, is_known in zip(targets, known, strict=True) if is_known
+                for example, target, answer in zip(each.examples, expected, told, strict=True)
             ]
-            found += outputs[measured.output][known].tolist()
+            pairs = measured.compared(outputs, each.batch, each.examples, names)
+            compared += [pair for pair in pairs if pair is not None]
     values: dict[str, float] = {}
-    for metric in task.metric_fns if expected else ():
-        values |= {name: float(value) for name, value in metric(expected, found).items()}
+    for metric in task.metric_fns if compared else ():
+        targets, found = map(list, zip(*compared, strict=True))
+        values |= {name: float(value) for name, value in metric(targets, found).items()}
     return predictions, values
 
 
-def _written(task: Task, example: Mapping[str, Any]) -> str:
-    """The text of an example, or its texts with a tab between them."""
-    vocabulary = next(iter(task.output_features.values())).vocabulary
-    suffix = "_pretokenized"
-    texts = [name.removesuffix(suffix) for name in example if name.endswith(suffix)]
-    in_order = sorted(texts) or list(task.output_features)
-    return SEPARATOR.join(text_of(example, name, vocabulary) for name in in_order)
+def _written(task: Task, example: Mapping[str, Any]) -> str | list[str]:
+    """The text of an example, all of its texts with a tab between them, or its words."""
+    features = list(task.output_features)
+    kept = sorted(name.removesuffix(_TEXT) for name in example if name.endswith(_TEXT))
+    # The texts that become parts of a feature follow it.
+    names = [name for name in features if name in kept]
+    names += [name for name in kept if name not in features]
+    if not names:
+        vocabulary = task.output_features[features[0]].vocabulary
+        return SEPARATOR.join(text_of(example, name, vocabulary) for name in features)
+    if listed(task) == {names[0]: _WORDS}:
+        return [_decoded(word) for word in example[f"{names[0]}{_TEXT}"]]
+    values = [example[f"{name}{_TEXT}"] for name in names]
+    texts = [text for value in values for text in (value if _is_list(value) else [value])]
+    return SEPARATOR.join(map(_decoded, texts))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
+def _decoded(text: Any) -> str:
+    if isinstance(text, np.ndarray):
+        text = text.item()
+    return text.decode("utf-8") if isinstance(text, bytes) else str(text)
 
 
 # -- Texts at hand -------------------------------------------------------------------------------
+
+
+def listed(task: Task) -> Mapping[str, str]:
+    """The features of a task that are lists of texts; mostly none. See `protocols.Task`."""
+    return getattr(task, "listed", {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,18 +175,18 @@ class TextReader:
     """Makes batches of texts as a task that labels them does.
 
     Attributes:
+      task: which labels them.
       features: the texts that a row is made of: one, or two.
-      vocabulary: of them.
       objective: makes the row.
       bound: lays rows out.
-      length: of the longest row.
+      lengths: of the task's features.
     """
 
+    task: Task
     features: tuple[str, ...]
-    vocabulary: Any
     objective: Objective
     bound: BoundFormat
-    length: int
+    lengths: Mapping[str, int]
 
     @classmethod
     def for_task(
@@ -197,43 +201,73 @@ class TextReader:
             return None
         facts = TaskFacts(tuple(first.output_features), first.example_features)
         bound = formats.bound(model.batch_format, facts)
-        vocabulary = first.output_features[features[0]].vocabulary
-        return cls(features, vocabulary, objective, bound, bound.capacities(lengths)[0])
+        return cls(first, features, objective, bound, lengths)
 
-    def tokens(self, text: Text) -> list[np.ndarray]:
-        """The ids of each part.
+    @property
+    def length(self) -> int:
+        """Of the longest row."""
+        return self.bound.capacities(self.lengths)[0]
+
+    def parts(self, text: Text) -> dict[str, str | list[str]]:
+        """The text of each feature, or the list of its texts.
 
         Args:
-          text: one; of a task of pairs two, or one with a tab between them.
+          text: one; of a task of pairs two, or one with a tab between them; of a task of choices a
+            text and its choices, in the same two ways; of a task of words a list of them, or a text
+            with spaces between them.
 
         Raises:
           UserError: another number of parts.
         """
+        kinds = listed(self.task)
+        if kinds.get(self.features[0]) == _WORDS:
+            return {self.features[0]: text.split() if isinstance(text, str) else list(text)}
         parts = [text] if isinstance(text, str) else list(text)
         if len(self.features) == 2 and len(parts) == 1:
             parts = parts[0].split(SEPARATOR)
-        if len(parts) != len(self.features):
-            wanted = "a text" if len(self.features) == 1 else "a pair of texts, a tab between them"
+        if kinds:
+            wanted, right = "a text and two or more choices, tabs between them", len(parts) > 2
+        elif len(self.features) == 2:
+            wanted, right = "a pair of texts, a tab between them", len(parts) == 2
+        else:
+            wanted, right = "a text", len(parts) == 1
+        if not right:
             raise UserError(
                 f"found {len(parts)} {'text' if len(parts) == 1 else 'texts'} where the task "
                 f"reads {wanted}."
             )
-        return [np.asarray(self.vocabulary.encode(part), np.int32) for part in parts]
+        if kinds:
+            return {self.features[0]: parts[0], self.features[1]: parts[1:]}
+        return dict(zip(self.features, parts, strict=True))
+
+    def tokens(self, text: Text) -> dict[str, np.ndarray]:
+        """What the task's cache would hold of a text: ids by feature, and sizes of lists."""
+        found: dict[str, np.ndarray] = {}
+        for name, part in self.parts(text).items():
+            found |= cast(Any, self.task).tokenized(name, part)
+        return found
 
     def excess(self, text: Text) -> int:
         """How many tokens of a text a row has no room for."""
-        return max(0, sum(ids.size for ids in self.tokens(text)) - cast(Any, self.objective).room)
+        return cast(Any, self.objective).excess(self.tokens(text))
 
-    def batch(self, texts: Sequence[Text], rows: int | None = None) -> dict[str, np.ndarray]:
-        """A batch of texts, padded to a bucket of lengths, and with empty rows to `rows`."""
+    def examples(self, texts: Sequence[Text]) -> list[dict[str, Any]]:
+        """What the objective makes of each text, with the text itself as `NAME_pretokenized`."""
         rng = np.random.default_rng(0)
-        items = []
-        for text in texts:
-            example = dict(zip(self.features, self.tokens(text), strict=True))
-            items.append(self.bound.item(self.objective(example, rng)))
-        longest = max(item.parts[0].size for item in items)
+        return [
+            self.objective(self.tokens(text), rng)
+            | {f"{name}{_TEXT}": part for name, part in self.parts(text).items()}
+            for text in texts
+        ]
+
+    def batch(
+        self, examples: Sequence[Mapping[str, Any]], rows: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """A batch of examples, padded to a bucket of lengths, and with empty rows to `rows`."""
+        items = [self.bound.item(example) for example in examples]
+        longest = max(part.size for item in items for part in item.parts)
         empty = [()] * (0 if rows is None else rows - len(items))
-        lengths = {self.features[0]: bucket_length(longest, self.length)}
+        lengths = {**self.lengths, self.features[0]: bucket_length(longest, self.length)}
         return self.bound.batch([*((item,) for item in items), *empty], lengths, False)
 
     def outputs(
@@ -243,19 +277,17 @@ class TextReader:
         texts: Sequence[Text],
         names: tuple[str, ...] | None = None,
         batch_size: int = 32,
-    ) -> Iterator[tuple[Outputs, np.ndarray]]:
-        """The model's outputs for each batch of texts, and how many tokens each of these has."""
+    ) -> Iterator[tuple[Outputs, list[dict[str, Any]]]]:
+        """The model's outputs for each batch of texts, and these as examples."""
         for begin in range(0, len(texts), batch_size):
-            own = texts[begin : begin + batch_size]
-            batch = self.batch(own, batch_size)
-            found = predict_batch(model, params, batch, names)
-            lengths = (batch["encoder_segment_ids"] != 0).sum(axis=1)
-            yield {name: x[: len(own)] for name, x in found.items()}, lengths[: len(own)]
+            examples = self.examples(texts[begin : begin + batch_size])
+            found = predict_batch(model, params, self.batch(examples, batch_size), names)
+            yield {name: x[: len(examples)] for name, x in found.items()}, examples
 
     def answers(
         self, model: Model, params: Params, texts: Sequence[Text], batch_size: int = 32
     ) -> list[dict[str, Any]]:
-        """`answers` for each text.
+        """What a person is told of each text, ready for JSON; see `formats.Measured`.
 
         Raises:
           UserError: what the model predicts is nothing that a person could be told.
@@ -264,6 +296,6 @@ class TextReader:
         if measured is None:
             raise UserError(f"{type(model).__name__} has no head that labels texts.")
         found: list[dict[str, Any]] = []
-        for outputs, _ in self.outputs(model, params, texts, _names(measured), batch_size):
-            found += answers(model, measured, outputs)
+        for outputs, examples in self.outputs(model, params, texts, measured.outputs, batch_size):
+            found += measured.answers(outputs, examples, label_names(model))
         return found

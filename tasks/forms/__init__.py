@@ -4,20 +4,24 @@ A form is a frozen dataclass, called with one row: `{column: value}` to `{featur
 runs before the cache is written, in plain Python.
 """
 
+from tasks.forms.choices import Choices
 from tasks.forms.form import Form, PlainText, WritesInputs, text_of
 from tasks.forms.labelled import Labelled
 from tasks.forms.ranked import Ranked
 from tasks.forms.similarity import Similarity
 from tasks.forms.squad import Squad
+from tasks.forms.tags import Tags
 from tasks.forms.template import Template
 
 __all__ = [
+    "Choices",
     "Form",
     "Labelled",
     "PlainText",
     "Ranked",
     "Similarity",
     "Squad",
+    "Tags",
     "Template",
     "WritesInputs",
     "text_of",

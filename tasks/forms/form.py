@@ -10,7 +10,11 @@ from tasks.errors import TaskError
 
 
 class Form(Protocol):
-    """A function from a row of a source to the text of the features."""
+    """A function from a row of a source to the text of the features.
+
+    One in which features are lists of texts has `listed`: the feature to "words", the words of one
+    text, or to "texts", each a text of its own.
+    """
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -24,7 +28,7 @@ class Form(Protocol):
     def kept(self) -> Mapping[str, str]:
         """What else it writes, for metrics and objectives.
 
-        Name to "text", "texts" (a list), "integer" or "number" (float32).
+        Name to "text", "texts" (a list), "integer", "integers" (a list) or "number" (float32).
         """
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,3 +93,17 @@ def text_of(value: Any) -> str:
     if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
         raise TaskError(f"a row has {value} where a text or a number is needed.")
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def check_names(form: Any) -> None:
+    """Checks the `names` of a form's `labels`, of which there may be none.
+
+    Raises:
+      TaskError: there are more or fewer than labels.
+    """
+    labels = form.labels or ()
+    if form.names and len(form.names) != len(labels):
+        raise TaskError(
+            f"{type(form).__name__}.names has {len(form.names)} names, but there are "
+            f"{len(labels)} labels: give as many, in the same order."
+        )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.errors import TaskError
-from tasks.forms.form import text_of
+from tasks.forms.form import check_names, text_of
 
 # Between the two texts of a pair where they are written as one line.
 SEPARATOR = "\t"
@@ -38,12 +38,7 @@ class Labelled:
                 f"Labelled.texts is {self.texts!r}: a list of one column, or of two for pairs, is "
                 "needed."
             )
-        if self.names and len(self.names) != len(self.labels or ()):
-            raise TaskError(
-                f"Labelled.names has {len(self.names)} names, but there are "
-                f"{len(self.labels or ())} labels: give as many, in the same order."
-            )
-
+        check_names(self)
         # A row, and so the cache, is the same whether gin or Python has named the columns.
         for name in ("texts", "labels"):
             value = getattr(self, name)

@@ -49,12 +49,12 @@ class Template:
         Raises:
           TaskError: a brace is not closed.
         """
-        return tuple(dict.fromkeys([*self.input_columns, *_columns_of(self.targets)]))
+        return tuple(dict.fromkeys([*self.input_columns, *columns_of(self.targets)]))
 
     @property
     def input_columns(self) -> tuple[str, ...]:
         """The columns of the inputs' template, in order."""
-        return _columns_of(self.inputs)
+        return columns_of(self.inputs)
 
     @property
     def inputs_begin(self) -> str:
@@ -88,7 +88,12 @@ class Template:
         return known[text]
 
 
-def _columns_of(template: str) -> tuple[str, ...]:
+def columns_of(template: str) -> tuple[str, ...]:
+    """The columns of a template, in order.
+
+    Raises:
+      TaskError: a brace is not closed.
+    """
     try:
         return tuple(dict.fromkeys(name for _, name, _, _ in _parse(template) if name))
     except ValueError as error:

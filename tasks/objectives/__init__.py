@@ -17,7 +17,7 @@ from tasks.objectives.corruptions import (
 from tasks.objectives.denoising import Denoising
 from tasks.objectives.drop_tokens import DropTokens
 from tasks.objectives.iid_span_corruption import IIDSpanCorruption
-from tasks.objectives.labelled_segments import LabelledSegments, RankedSegments
+from tasks.objectives.labelled import Choices, LabelledSegments, RankedSegments, TaggedWords
 from tasks.objectives.masked_lm import MaskedLM
 from tasks.objectives.mass import MASS
 from tasks.objectives.objective import BoundObjective, Example, Objective, VocabularySpecs
@@ -30,6 +30,7 @@ __all__ = [
     "MASS",
     "BoundObjective",
     "CausalLM",
+    "Choices",
     "Corruption",
     "Denoising",
     "Deshuffling",
@@ -47,6 +48,7 @@ __all__ = [
     "SentencePairs",
     "SentencePermutation",
     "SpanCorruption",
+    "TaggedWords",
     "TextInfilling",
     "TokenDeletion",
     "TokenMasking",

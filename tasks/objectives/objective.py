@@ -18,7 +18,7 @@ class BoundObjective(Protocol):
     of those features, and writes `NAME_positions` for each, int32 of the same length. One whose
     result depends on how long a row may be has `of_length(task_feature_lengths)`, which gives the
     objective for rows of these lengths; one that writes numbers of rank 0 has `scalars`, their
-    dtypes by name.
+    dtypes by name, and one that writes arrays of rank 2 `tables`, their names.
     """
 
     @property

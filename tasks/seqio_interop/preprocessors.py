@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from tasks.forms import Form
 from tasks.objectives import BoundObjective, Objective
 from tasks.seqio_interop import vocabularies
 from tasks.sources.tfds import pick
-from tasks.vocabularies import Vocabulary
+from tasks.vocabularies import Vocabulary, encode_counted, encode_each
 
 # Documents that are concatenated at a time; T5 uses the same number.
 _CONCATENATED = 128
@@ -27,6 +27,7 @@ _KINDS = {
     "text": (tf.string, []),
     "texts": (tf.string, [None]),
     "integer": (tf.int32, []),
+    "integers": (tf.int32, [None]),
     "number": (tf.float32, []),
 }
 
@@ -44,8 +45,9 @@ class ApplyForm:
     def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """Maps the form, which is plain Python, over the dataset."""
         form = self.form
+        lists = getattr(form, "listed", {})
         outputs = {
-            **{name: _KINDS["text"] for name in form.features},
+            **{name: _KINDS["texts" if name in lists else "text"] for name in form.features},
             **{name: _KINDS[kind] for name, kind in form.kept.items()},
         }
         columns = {column: pick(dataset.element_spec, column) for column in form.columns}
@@ -139,8 +141,11 @@ def _map_objective(dataset: tf.data.Dataset, objective: BoundObjective) -> tf.da
     ]
 
     scalars = getattr(objective, "scalars", {})
+    tables = getattr(objective, "tables", ())
     kinds = {
-        name: (tf.dtypes.as_dtype(scalars[name]), []) if name in scalars else (tf.int32, [None])
+        name: (tf.dtypes.as_dtype(scalars[name]), [])
+        if name in scalars
+        else (tf.int32, [None, None] if name in tables else [None])
         for name in written
     }
 
@@ -165,7 +170,8 @@ class Tokenize:
     """Text to ids.
 
     Of the text, `NAME_bytes` and, where the vocabulary has special tokens that a text can spell,
-    `NAME_spelled_special` are kept, both int32: how many bytes, and how many of those tokens.
+    `NAME_spelled_special` are kept, both int32: how many bytes, and how many of those tokens. Of
+    a list of texts, the ids stand one after the other, and `NAME_sizes` says how many each has.
 
     Attributes:
       vocabularies: of the features that are tokenized, of which some may only be parts of an
@@ -173,14 +179,20 @@ class Tokenize:
       special_tokens: "ids" where spelled-out special tokens become the tokens themselves, as
         with seqio's own preprocessor, "text" where they are text like any other.
       keeps_text: whether the text is kept as `NAME_pretokenized`, in place of its bytes.
+      listed: features that are lists, to their kind, see `Form.listed`.
     """
 
     def __init__(
-        self, vocabularies: Mapping[str, Vocabulary], special_tokens: str, keeps_text: bool
+        self,
+        vocabularies: Mapping[str, Vocabulary],
+        special_tokens: str,
+        keeps_text: bool,
+        listed: Mapping[str, str],
     ):
         self.vocabularies = vocabularies
         self.special_tokens = special_tokens
         self.keeps_text = keeps_text
+        self.listed = listed
 
     def __call__(self, dataset: tf.data.Dataset, output_features: Any) -> tf.data.Dataset:
         """Tokenizes the features that are text."""
@@ -192,13 +204,21 @@ class Tokenize:
         if not self.keeps_text:
 
             def counted(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-                sizes = {f"{name}_bytes": tf.strings.length(example[name]) for name in texts}
+                sizes = {
+                    f"{name}_bytes": tf.reduce_sum(tf.strings.length(example[name]))
+                    for name in texts
+                }
                 return {**example, **sizes}
 
             dataset = dataset.map(counted, num_parallel_calls=tf.data.AUTOTUNE)
-        ours = [n for n in texts if getattr(self.vocabularies.get(n), "special_tokens", None)]
+        ours = [
+            name
+            for name in texts
+            if name in self.listed or getattr(self.vocabularies[name], "special_tokens", None)
+        ]
         for name in ours:
-            dataset = self._tokenized(dataset, name)
+            made = self._tokenized_list if name in self.listed else self._tokenized
+            dataset = made(dataset, name)
         # What is no output feature has the vocabulary of what it becomes a part of.
         first = next(iter(output_features.values()))
         features = {**dict.fromkeys(self.vocabularies, first), **output_features}
@@ -221,6 +241,34 @@ class Tokenize:
 
         return dataset.map(mapped, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
+    def _tokenized_list(self, dataset: tf.data.Dataset, name: str) -> tf.data.Dataset:
+        encoder, kind = _Encoder(self.vocabularies[name], self.special_tokens), self.listed[name]
+
+        def plain(texts: np.ndarray) -> list[np.ndarray]:
+            spelled = 0
+
+            def encode(text: str) -> Sequence[int]:
+                nonlocal spelled
+                ids, count = encoder(text.encode("utf-8"))
+                spelled += int(count)
+                return ids.tolist()
+
+            found = encode_each([text.decode("utf-8") for text in texts], kind, encode)
+            return [np.asarray(value, np.int32) for value in (*found, spelled)]
+
+        def mapped(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            ids, sizes, count = tf.numpy_function(plain, [example[name]], [tf.int32] * 3)
+            kept = {f"{name}_pretokenized": example[name]} if self.keeps_text else {}
+            return {
+                **example,
+                **kept,
+                name: tf.ensure_shape(ids, [None]),
+                f"{name}_sizes": tf.ensure_shape(sizes, [None]),
+                f"{name}_spelled_special": tf.ensure_shape(count, []),
+            }
+
+        return dataset.map(mapped, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
 
 class _Encoder:
     """Texts to ids and the number of special tokens that each spells out."""
@@ -233,10 +281,8 @@ class _Encoder:
         """The ids of a text, without EOS, int32, and the number."""
         text = (octets if isinstance(octets, bytes) else octets.item()).decode("utf-8")
         self._check_layout(text)
-        spelled = len(self._vocabulary.special_tokens.findall(text))
-        as_text = spelled and self._special_tokens == "text"
-        encode = self._vocabulary.encode_as_text if as_text else self._vocabulary.encode
-        return np.asarray(encode(text), np.int32), np.asarray(spelled, np.int32)
+        ids, count = encode_counted(self._vocabulary, text, self._special_tokens)
+        return np.asarray(ids, np.int32), np.asarray(count, np.int32)
 
     def _check_layout(self, text: str) -> None:
         """Warns once where indented lines lose their line ends."""

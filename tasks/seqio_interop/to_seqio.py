@@ -113,7 +113,9 @@ def register_task(
         output_features=dict(output_features),
         preprocessors=[
             preprocessors.ApplyForm(form),
-            preprocessors.Tokenize(vocabularies, special_tokens, keeps_text),
+            preprocessors.Tokenize(
+                vocabularies, special_tokens, keeps_text, getattr(form, "listed", {})
+            ),
             seqio.CacheDatasetPlaceholder(),
             *after_cache,
         ],

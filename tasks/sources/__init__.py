@@ -5,6 +5,7 @@ the same rows as a `seqio.DataSource`.
 """
 
 from tasks.sources.candidates import Candidates
+from tasks.sources.conll_columns import ConllColumns
 from tasks.sources.hold_out import HoldOut
 from tasks.sources.json_lines import JsonLines
 from tasks.sources.parallel_files import ParallelFiles
@@ -18,6 +19,7 @@ from tasks.sources.tfds import Tfds
 __all__ = [
     "Candidates",
     "CommaSeparated",
+    "ConllColumns",
     "HoldOut",
     "JsonLines",
     "ParallelFiles",

@@ -27,8 +27,8 @@ class FileSource:
     """Base class of the sources that read files of one kind; a subclass reads one file.
 
     Attributes:
-      files: a glob, or several, for each split: `{"train": "data/*.txt"}`. Remote paths
-        (`gs://…`) are read through `etils.epath`.
+      files: a glob, or several, for each split: `{"train": "data/*.txt"}`; a split with an empty
+        list is none. Remote paths (`gs://…`) are read through `etils.epath`.
       undecodable: for bytes that are not UTF-8: "error", or "replace" each by U+FFFD and log
         how many there were.
       max_row_bytes: longest row; a longer one is refused before it fills the memory.
@@ -52,8 +52,8 @@ class FileSource:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The names of the splits, which `files` has."""
-        return tuple(self.files)
+        """The names of the splits for which `files` has patterns."""
+        return tuple(name for name, patterns in self.files.items() if patterns)
 
     @property
     def is_local(self) -> bool:

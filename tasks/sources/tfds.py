@@ -22,12 +22,15 @@ class Tfds:
         environment's `TFDS_DATA_DIR`, else TFDS's own default.
       split_names: the dataset's split, or a slice of it, for each split of the source:
         `{"train": "train[:99%]", "validation": "train[99%:]"}`; None takes the dataset's.
+      each: features that are lists, as long as one another, of which each entry is in a row of its
+        own, such as the questions on an article; none where an example is a row.
     """
 
     name: str
     columns: tuple[str, ...]
     data_dir: str | None = None
     split_names: Mapping[str, str] | None = None
+    each: tuple[str, ...] = ()
 
     @property
     def directory(self) -> str:
@@ -105,7 +108,10 @@ class Tfds:
                 f"TFDS dataset '{self.name}' is not prepared in '{self.directory}': "
                 "give --tfds_data_dir, or run `t5x-like cache` where it may be downloaded."
             )
-        settings = (self.name, self.columns, sorted((self.split_names or {}).items()))
+        settings: tuple[Any, ...] = (
+            self.name, self.columns, sorted((self.split_names or {}).items()),
+            *filter(None, [self.each]),
+        )  # fmt: skip
         digest = hashlib.sha256(repr(settings).encode())
         digest.update((self._prepared / "dataset_info.json").read_bytes())
         return digest.hexdigest()
@@ -113,9 +119,26 @@ class Tfds:
     def seqio(self) -> Any:
         """The dataset as a `seqio.TfdsDataSource`."""
         import seqio
+        import tensorflow as tf
 
         splits = dict(self.split_names) if self.split_names else None
-        return seqio.TfdsDataSource(self.name, tfds_data_dir=self.directory, splits=splits)
+        if not self.each:
+            return seqio.TfdsDataSource(self.name, tfds_data_dir=self.directory, splits=splits)
+        each = self.each
+
+        def rows_of(example: Mapping[str, Any]) -> tf.data.Dataset:
+            def row(i: Any) -> dict[str, Any]:
+                return {**example, **{name: example[name][i] for name in each}}
+
+            first = example[each[0]]
+            count = first.nrows() if isinstance(first, tf.RaggedTensor) else tf.shape(first)[0]
+            return tf.data.Dataset.range(tf.cast(count, tf.int64)).map(row)
+
+        class RowSource(seqio.TfdsDataSource):
+            def get_dataset(self, *args: Any, **kwargs: Any) -> tf.data.Dataset:
+                return super().get_dataset(*args, **kwargs).flat_map(rows_of)
+
+        return RowSource(self.name, tfds_data_dir=self.directory, splits=splits)
 
 
 def pick(example: Mapping[str, Any], column: str) -> Any:

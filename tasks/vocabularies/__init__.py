@@ -4,8 +4,10 @@
 """
 
 from tasks.vocabularies.byte_vocabulary import BYTE_SENTINELS, ByteVocabulary
+from tasks.vocabularies.listed_texts import encode_each
 from tasks.vocabularies.sentencepiece_training import train_sentencepiece
 from tasks.vocabularies.sentencepiece_vocabulary import SentencePieceVocabulary
+from tasks.vocabularies.special_pieces import encode_counted
 from tasks.vocabularies.task_text import TaskText
 from tasks.vocabularies.tokenizer_training import train_tokenizer
 from tasks.vocabularies.vocabulary import PAD_ID, Vocabulary, check_is_file, until_eos
@@ -18,6 +20,8 @@ __all__ = [
     "TaskText",
     "Vocabulary",
     "check_is_file",
+    "encode_counted",
+    "encode_each",
     "train_sentencepiece",
     "train_tokenizer",
     "until_eos",

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Sequence
+from typing import Any
 
 # A sentinel as SentencePiece spells it; the first character marks the beginning of a word.
 _SENTINEL_PIECE = re.compile("▁?<extra_id_([0-9]+)>")
@@ -41,3 +42,18 @@ def spelled(tokens: Sequence[str]) -> re.Pattern[str] | None:
         return None
     plain = sorted({token.removeprefix("▁") for token in tokens}, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, plain)))
+
+
+def encode_counted(vocabulary: Any, text: str, special_tokens: str) -> tuple[list[int], int]:
+    """The ids of a text, and how many special tokens it spells out.
+
+    Args:
+      vocabulary: of any kind.
+      text: as it stands in a file.
+      special_tokens: "ids" where these become the tokens themselves, "text" where they are text
+        like any other.
+    """
+    known = getattr(vocabulary, "special_tokens", None)
+    count = len(known.findall(text)) if known else 0
+    as_text = count and special_tokens == "text"
+    return (vocabulary.encode_as_text if as_text else vocabulary.encode)(text), count

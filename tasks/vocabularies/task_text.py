@@ -1,14 +1,22 @@
 """The text of a task that a vocabulary is trained on."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
+
+from tasks.vocabularies.listed_texts import WORDS
 
 
 class TextSource(Protocol):
     """What a vocabulary needs of a task."""
 
-    output_features: Any
+    @property
+    def cached_features(self) -> Sequence[str]:
+        """The features that are text before they are tokenized."""
+
+    @property
+    def listed(self) -> Mapping[str, str]:
+        """Those that are lists of texts, see `forms.Form`."""
 
     def examples(self, split: str) -> Iterable[dict[str, Any]]:
         """The text of the examples of a split, before it is tokenized."""
@@ -32,5 +40,11 @@ class TaskText:
         for i, example in enumerate(self.task.examples(self.split)):
             if self.max_examples is not None and i >= self.max_examples:
                 return
-            names = self.task.output_features
-            yield from (example[name] for name in names if name in example)
+            for name in self.task.cached_features:
+                text = example.get(name, ())
+                if isinstance(text, str):
+                    yield text
+                elif self.task.listed.get(name) == WORDS:
+                    yield " ".join(text)
+                else:
+                    yield from text

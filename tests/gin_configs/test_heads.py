@@ -26,7 +26,9 @@ NOT_GIVEN = {
     "sweeps/defaults.gin",
     "tasks/classification.gin",
     "tasks/labelled.gin",
+    "tasks/multiple_choice.gin",
     "tasks/regression.gin",
+    "tasks/tagging.gin",
     "tasks/text_to_text.gin",
     "tasks/unsupervised.gin",
 }

@@ -144,13 +144,14 @@ def batch_for(model, rows=2, length=10, seed=0):
             "perm_own_rank": np.where(predicted, order, 0),
         }
         return jax.tree.map(jnp.asarray, batch)
-    if model.batch_format == "sequence_classification":
+    if model.batch_format in ("sequence_classification", "token_classification", "multiple_choice"):
+        # Choices are rows of this one.
         batch = {
             "encoder_input_tokens": rng.integers(1, V, (rows, length)),
             "encoder_token_types": np.arange(length) // (length // 2) * np.ones((rows, 1), int),
-            "label": np.arange(rows) % 3,
-            "label_weight": np.ones(rows, int),
         }
+        if model.batch_format == "sequence_classification":
+            batch |= {"label": np.arange(rows) % 3, "label_weight": np.ones(rows, int)}
         return jax.tree.map(jnp.asarray, batch)
     if model.batch_format == "labelled_tasks":
         names = list(model.heads)

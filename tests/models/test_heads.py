@@ -9,7 +9,7 @@ import pytest
 
 from models.bert import BERT
 from models.errors import ModelError
-from models.heads import Classification, Regression
+from models.heads import Classification, MultipleChoice, Regression, Tagging
 from tests.models.families import V, batch_for, drawn
 
 bert = functools.partial(
@@ -104,3 +104,77 @@ def test_a_rate_that_is_none_is_refused(rate):
 def test_lists_as_gin_has_them_make_the_same_head():
     assert Classification(["no", "maybe", "yes"]) == THREE
     assert hash(bert(head=Classification(["no", "maybe", "yes"]))) == hash(bert(head=THREE))
+
+
+# -- Tags of words ----------------------------------------------------------------------------
+
+
+def test_only_the_first_token_of_a_word_has_a_tag():
+    """Tokens 1 and 3 begin words; what is said of the others costs nothing."""
+    logits = jnp.log(jnp.array([[[0.5, 0.5], [0.25, 0.75], [0.9, 0.1], [0.5, 0.5]]]))
+    batch = {
+        "word_labels": jnp.array([[0, 1, 0, 0]]),
+        "word_weights": jnp.array([[0, 1, 0, 1]]),
+    }
+    head = Tagging(["O", "B-x"])
+    loss, metrics = head.loss(logits, batch)
+    close(loss, -np.log(0.75) - np.log(0.5))
+    assert head.weight(batch) == 2 and head.outputs == 2
+    close(metrics["tag_accuracy"], (2.0, 2.0))
+    found = head.predictions(logits)
+    assert found["tags"].tolist() == [[0, 1, 0, 0]] and head.label_names == {"tags": ("O", "B-x")}
+    close(found["probabilities"], jnp.exp(logits))
+
+
+def test_a_tagger_reads_the_vector_of_each_token_and_has_no_pooler():
+    """BERT base without its pooler: 108,891,648, and for each tag a column of 768 and a bias."""
+    assert BERT(vocab_size=30522, head=Tagging(("O", "B", "I"))).parameter_count() == (
+        108_891_648 + 3 * 769
+    )
+    model = bert(head=Tagging(("O", "B", "I")))
+    assert model.batch_format == "token_classification"
+    params = drawn(model)
+    found = model.predict(params, batch_for(model))
+    layer = params["output_head"]["output"]
+    logits = found["hidden_states"] @ layer["kernel"] + layer["bias"]
+    assert "pooled" not in found
+    close(found["probabilities"], jax.nn.softmax(logits))
+    np.testing.assert_array_equal(found["tags"], logits.argmax(axis=-1))
+
+
+# -- Choices ----------------------------------------------------------------------------------
+
+
+def test_the_loss_of_a_choice_is_the_specifications():
+    """Scores (1, 0, 2, -1), of which the third is right: .440190 nats."""
+    logits = jnp.array([[[1.0], [0.0], [2.0], [-1.0]], [[0.0], [9.0], [0.0], [0.0]]])
+    batch = {"label": jnp.array([2, 0]), "label_weight": jnp.array([1, 0])}
+    head = MultipleChoice()
+    loss, metrics = head.loss(logits, batch)
+    close(loss, 0.440190)
+    assert head.weight(batch) == 1
+    close(metrics["label_accuracy"], (1.0, 1.0))
+    assert head.predictions(logits)["choice"].tolist() == [2, 1]
+
+
+def test_each_choice_is_read_as_a_row_and_one_without_tokens_has_no_probability():
+    """BERT base with its pooler, and one column of 768 with a bias."""
+    assert BERT(vocab_size=30522, head=MultipleChoice()).parameter_count() == 109_482_240 + 769
+    model = bert(head=MultipleChoice())
+    params, rows = drawn(model), batch_for(model, rows=6)
+    segments = jnp.where(jnp.arange(6) == 4, 0, 1)[:, None] * jnp.ones((1, 10), int)
+    rows["encoder_segment_ids"] = segments
+    choices = {name: x.reshape(2, 3, *x.shape[1:]) for name, x in rows.items()}
+    one_by_one = model.apply({"params": params}, **rows)
+    found = model.predict(params, choices)
+    scores = np.array(one_by_one).reshape(2, 3)
+    scores[1, 1] = -np.inf
+    close(found["probabilities"], jax.nn.softmax(scores))
+    assert found["probabilities"][1, 1] == 0 and found["pooled"].shape == (2, 3, 24)
+    assert found["hidden_states"].shape == (2, 3, 10, 24)
+    # Without segments, padding says which choices there are.
+    padded = {"encoder_input_tokens": choices["encoder_input_tokens"].at[1, 1].set(0)}
+    assert model.predict(params, padded)["probabilities"][1, 1] == 0
+    labelled = choices | {"label": jnp.array([0, 2]), "label_weight": jnp.array([1, 1])}
+    loss = model.loss(params, labelled)[0]["loss"]
+    close(loss, -np.log(found["probabilities"][0, 0]) - np.log(found["probabilities"][1, 2]))

@@ -13,17 +13,25 @@ from tasks import objectives, sources
 GIN_CONFIGS = Path(__file__).parents[2] / "gin_configs"
 OBJECTIVES = sorted(p.stem for p in (GIN_CONFIGS / "tasks/objectives").glob("*.gin"))
 INCLUDED = {"registered", "unsupervised", "text_to_text", "causal_lm", "labelled", "classification",
-            "regression"}  # fmt: skip
+            "regression", "tagging", "multiple_choice"}  # fmt: skip
 FILES = sorted(p.stem for p in (GIN_CONFIGS / "tasks").glob("*.gin") if p.stem not in INCLUDED)
 
 EN, DE = "A house.\nTwo cats.\n", "Ein Haus.\nZwei Katzen.\n"
 COLA = "gj04\t1\t\tThey drank the pub dry.\ngj04\t0\t*\tThey drank the pub.\n"
+# As the released files are: a number, where the caption is from, the sentence and its endings.
+SWAG = (
+    ",video-id,fold-ind,startphrase,sent1,sent2,gold-source,ending0,ending1,ending2,ending3,label\n"
+    '0,anet_1,7,He sits. He,He sits.,He,gold,eats.,"is, as it were, a chair.",sings.,gets up.,3\n'
+)
 _OWN_TSV = {"TRAIN_FILES": "cola.tsv", "VALIDATION_FILES": "cola.tsv",
             "COLUMNS": ["source", "label", "mark", "sentence"], "TEXTS": ["sentence"]}  # fmt: skip
 _OWN_CSV = {"TRAIN_FILES": "x.csv", "VALIDATION_FILES": "x.csv", "COLUMNS": ["a", "b", "score"],
             "TEXTS": ["a", "b"], "LABEL": "score"}  # fmt: skip
 _OWN_JSONL = {"TRAIN_FILES": "l.jsonl", "VALIDATION_FILES": "l.jsonl",
               "COLUMNS": ["text", "label"], "TEXTS": ["text"]}  # fmt: skip
+_OWN_TAGS = {"TRAIN_FILES": "t.tsv", "VALIDATION_FILES": "t.tsv", "ENTITIES": ["x", "y"]}
+_OWN_CHOICES = {"TRAIN_FILES": "c.tsv", "VALIDATION_FILES": "c.tsv", "CONTEXT": "{text}",
+                "COLUMNS": ["text", "a", "b", "label"], "OPTIONS": ["a", "b"]}  # fmt: skip
 REQUIRED = {
     "classification_tsv": {**_OWN_TSV, "LABELS": ["0", "1"]},
     "classification_csv": {**_OWN_CSV, "LABELS": ["4.5", "1"]},
@@ -31,6 +39,19 @@ REQUIRED = {
     "regression_tsv": _OWN_TSV,
     "regression_csv": _OWN_CSV,
     "regression_jsonl": _OWN_JSONL,
+    "ner_conll": {**_OWN_TAGS, "TRAIN_FILES": "x.conll", "VALIDATION_FILES": "x.conll"},
+    "tagging_tsv": {**_OWN_TAGS, "COLUMNS": ["words", "tags"]},
+    "tagging_csv": {**_OWN_TAGS, "COLUMNS": ["words", "tags"], "TRAIN_FILES": "t.csv"},
+    "tagging_jsonl": {**_OWN_TAGS, "TRAIN_FILES": "t.jsonl"},
+    "multiple_choice_tsv": _OWN_CHOICES,
+    "multiple_choice_csv": {**_OWN_CHOICES, "TRAIN_FILES": "c.csv"},
+    "multiple_choice_jsonl": {
+        **_OWN_CHOICES,
+        "TRAIN_FILES": "c.jsonl",
+        "COLUMNS": ["text", "options", "label"],
+        "OPTIONS": ["options"],
+    },
+    "swag": {"TRAIN_FILES": "swag.csv", "VALIDATION_FILES": "swag.csv"},
     "text_files": {"TRAIN_FILES": "one.txt"},
     "jsonl": {"TRAIN_FILES": "x.jsonl", "VALIDATION_FILES": "x.jsonl"},
     "parquet": {"TRAIN_FILES": "x.parquet", "VALIDATION_FILES": "x.parquet"},
@@ -78,6 +99,14 @@ def folder(tmp_path, monkeypatch):
         "x.csv": '"One, two.","She said ""three"".",4.5\n\nfour,five,1\n',
         "l.jsonl": '{"text": "a", "label": 2}\n',
         "sst2.tsv": "a fine film\t1\n",
+        "x.conll": "New NNP B-x\nYork NNP I-x\n\nis VBZ O\n",
+        "t.tsv": "New York\tB-x I-x\n",
+        "t.csv": '"New York, too",B-x I-x O\n',
+        "t.jsonl": '{"words": ["New", "York"], "tags": ["B-x", "I-x"]}\n',
+        "c.tsv": "two\t2\t3\t0\n",
+        "c.csv": '"two, or so",2,3,1\n',
+        "c.jsonl": '{"text": "two", "options": ["1", "2", "3"], "label": 1}\n',
+        "swag.csv": SWAG,
     }
     for name, content in contents.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
@@ -170,6 +199,16 @@ def test_parallel_text_is_translation(folder):
             {"inputs": "One, two.", "inputs_pair": 'She said "three".', "label": 4.5},
             {"inputs": "four", "inputs_pair": "five", "label": 1.0}]),
         ("regression_jsonl", [{"inputs": "a", "label": 2.0}]),
+        ("ner_conll", [{"inputs": ["New", "York"], "tags": [1, 2]},
+                       {"inputs": ["is"], "tags": [0]}]),
+        ("tagging_tsv", [{"inputs": ["New", "York"], "tags": [1, 2]}]),
+        ("tagging_csv", [{"inputs": ["New", "York,", "too"], "tags": [1, 2, 0]}]),
+        ("tagging_jsonl", [{"inputs": ["New", "York"], "tags": [1, 2]}]),
+        ("multiple_choice_tsv", [{"inputs": "two", "choices": ["2", "3"], "label": 0}]),
+        ("multiple_choice_csv", [{"inputs": "two, or so", "choices": ["2", "3"], "label": 1}]),
+        ("multiple_choice_jsonl", [{"inputs": "two", "choices": ["1", "2", "3"], "label": 1}]),
+        ("swag", [{"inputs": "He sits.", "label": 3, "choices": [
+            f"He {end}." for end in ("eats", "is, as it were, a chair", "sings", "gets up")]}]),
     ],
 )  # fmt: skip
 def test_labels_of_ones_own_files_need_gin_alone(name, expected, folder):

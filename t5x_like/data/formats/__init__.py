@@ -10,13 +10,15 @@ from t5x_like.data.formats.batch_format import (
     names,
     register,
 )
+from t5x_like.data.formats.choices import Choices, MeasuredChoices
 from t5x_like.data.formats.encoder_decoder import EncoderDecoder
 from t5x_like.data.formats.labelled import Labelled
 from t5x_like.data.formats.labelled_tasks import LabelledTasks, RankedCandidates, task_number
 from t5x_like.data.formats.language_model import Contiguous, LanguageModel
 from t5x_like.data.formats.masked_language_model import MaskedLanguageModel
-from t5x_like.data.formats.predictions import Measured
+from t5x_like.data.formats.predictions import Measured, MeasuredRows
 from t5x_like.data.formats.rows import Item, ModelBatch, Row
+from t5x_like.data.formats.tagged import MeasuredWords, Tagged
 
 register("encoder_decoder", EncoderDecoder())
 register("causal_language_model", LanguageModel(prefix=False))
@@ -27,10 +29,13 @@ register("sequence_classification", Labelled(numbers=False))
 register("sequence_regression", Labelled(numbers=True))
 register("labelled_tasks", LabelledTasks())
 register("ranked_candidates", RankedCandidates())
+register("token_classification", Tagged())
+register("multiple_choice", Choices())
 
 __all__ = [
     "BatchFormat",
     "BoundFormat",
+    "Choices",
     "Contiguous",
     "EncoderDecoder",
     "Item",
@@ -39,9 +44,13 @@ __all__ = [
     "LanguageModel",
     "MaskedLanguageModel",
     "Measured",
+    "MeasuredChoices",
+    "MeasuredRows",
+    "MeasuredWords",
     "ModelBatch",
     "RankedCandidates",
     "Row",
+    "Tagged",
     "TaskFacts",
     "bound",
     "example_batch",

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from t5x_like.data.formats.batch_format import TaskFacts
-from t5x_like.data.formats.predictions import Measured
+from t5x_like.data.formats.predictions import MeasuredRows
 from t5x_like.data.formats.rows import Item, ModelBatch, Row, companion, layout
 
 
@@ -36,11 +36,11 @@ class Labelled:
     prompts: ClassVar[None] = None
 
     @property
-    def measured(self) -> Measured:
+    def measured(self) -> MeasuredRows:
         """Which of the model's outputs is compared with the label."""
         if self.numbers:
-            return Measured("score", "label", "label_weight")
-        return Measured("label", "label", "label_weight", "probabilities")
+            return MeasuredRows("score", "label", "label_weight")
+        return MeasuredRows("label", "label", "label_weight", "probabilities")
 
     def bind(self, facts: TaskFacts) -> "BoundLabelled":
         """See `BatchFormat`."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from t5x_like.data.formats.batch_format import TaskFacts
-from t5x_like.data.formats.predictions import Measured
+from t5x_like.data.formats.predictions import MeasuredRows
 from t5x_like.data.formats.rows import Item, ModelBatch, Row, companion, layout
 
 TASK = "task"
@@ -64,7 +64,7 @@ class RankedCandidates:
     packs: ClassVar[bool] = False
     contiguous: ClassVar[bool] = False
     prompts: ClassVar[None] = None
-    measured: ClassVar[Measured] = Measured("label", "label", "label_weight")
+    measured: ClassVar[MeasuredRows] = MeasuredRows("label", "label", "label_weight")
 
     def bind(self, facts: TaskFacts) -> "BoundLabelledTasks":
         """See `BatchFormat`."""

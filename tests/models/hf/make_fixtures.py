@@ -9,8 +9,9 @@ a batch with padding, its logits, and 20 tokens of greedy decoding.
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -130,6 +131,52 @@ def albert_classification() -> torch.nn.Module:
     return _random(transformers.AlbertForSequenceClassification(_albert(**options)))
 
 
+def bert_tagging() -> torch.nn.Module:
+    """BERT with a head for tags, of a rate of its own."""
+    names = ("O", "B-person", "I-person", "B-place", "I-place")
+    options = {"id2label": dict(enumerate(names)), "classifier_dropout": 0.3}
+    return _of_class("BertForTokenClassification", _bert, **options)
+
+
+def roberta_tagging() -> torch.nn.Module:
+    """RoBERTa with a head for tags, which is one layer."""
+    return _of_class("RobertaForTokenClassification", _roberta, num_labels=5)
+
+
+def distilbert_tagging() -> torch.nn.Module:
+    """DistilBERT with a head for tags, whose rate is the model's."""
+    return _of_class("DistilBertForTokenClassification", _distilbert, num_labels=5)
+
+
+def albert_tagging() -> torch.nn.Module:
+    """ALBERT with a head for tags."""
+    return _of_class("AlbertForTokenClassification", _albert, num_labels=5)
+
+
+def bert_choice() -> torch.nn.Module:
+    """BERT with a head for choices."""
+    return _of_class("BertForMultipleChoice", _bert)
+
+
+def roberta_choice() -> torch.nn.Module:
+    """RoBERTa with a head for choices, which reads the pooler; its rate is the model's."""
+    return _of_class("RobertaForMultipleChoice", _roberta)
+
+
+def distilbert_choice() -> torch.nn.Module:
+    """DistilBERT with a head for choices, which has a layer of its own with ReLU."""
+    return _of_class("DistilBertForMultipleChoice", _distilbert)
+
+
+def albert_choice() -> torch.nn.Module:
+    """ALBERT with a head for choices."""
+    return _of_class("AlbertForMultipleChoice", _albert)
+
+
+def _of_class(name: str, config: Callable[..., Any], **options: object) -> torch.nn.Module:
+    return _random(getattr(transformers, name)(config(architectures=[name], **options)))
+
+
 def roberta_masked_lm() -> torch.nn.Module:
     """RoBERTa with its head, whose GELU is exact, and the other one in its layers."""
     return _random(transformers.RobertaForMaskedLM(_roberta(hidden_act="gelu_new")))
@@ -188,7 +235,9 @@ MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, gpt_neox, gpt_neo
           bert_pretraining, bert_masked_lm, bert_model, roberta_masked_lm, roberta_model,
           distilbert_masked_lm, distilbert_model, albert_pretraining, albert_masked_lm,
           albert_model, bert_classification, bert_regression, roberta_classification,
-          distilbert_classification, albert_classification, switch, switch_every)  # fmt: skip
+          distilbert_classification, albert_classification, bert_tagging, roberta_tagging,
+          distilbert_tagging, albert_tagging, bert_choice, roberta_choice, distilbert_choice,
+          albert_choice, switch, switch_every)  # fmt: skip
 FAMILIES = {make.__name__: make for make in MAKERS}
 
 
@@ -319,11 +368,15 @@ def _random_pairs(
     kinds = getattr(model.config, "type_vocab_size", 1)
     types = np.sort(rng.integers(0, kinds, tokens.shape), axis=1)
     segments = (np.arange(17) < 17 - 3 * np.arange(rows)[:, None]).astype(int)
-    return {
+    batch = {
         "encoder_input_tokens": np.where(segments, tokens, model.config.pad_token_id),
         "encoder_token_types": types * segments,
         "encoder_segment_ids": segments,
     }
+    if type(model).__name__.endswith("MultipleChoice"):
+        # Each row beside the next one.
+        return {name: np.stack([x, np.roll(x, 1, axis=0)], axis=1) for name, x in batch.items()}
+    return batch
 
 
 def _encoded(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -341,7 +394,7 @@ def _encoded(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, 
         "last_hidden_state": "hidden_states",
         "pooler_output": "pooled",
     }
-    if found.get("logits") is not None and found["logits"].ndim == 2:
+    if type(model).__name__.endswith(("Classification", "MultipleChoice")):
         names["logits"] = "head_logits"
     return {names[name]: found[name].numpy() for name in names if name in found}
 

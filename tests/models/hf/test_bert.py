@@ -3,6 +3,7 @@
 Hermetic: against fixtures that `make_fixtures.py` wrote. Live: against what is installed.
 """
 
+import dataclasses
 import functools
 import json
 import re
@@ -16,7 +17,7 @@ import pytest
 
 from models.albert import ALBERT
 from models.errors import ModelError
-from models.heads import Classification, Regression
+from models.heads import Classification, MultipleChoice, Regression, Tagging
 from models.hf import load_hf, save_hf
 from models.hf.tensor_files import TensorFiles, write_tensors
 
@@ -37,7 +38,17 @@ HEADS = {
     "roberta_classification": {"head_logits"},
     "distilbert_classification": {"head_logits"},
     "albert_classification": {"head_logits"},
+    "bert_tagging": {"head_logits"},
+    "roberta_tagging": {"head_logits"},
+    "distilbert_tagging": {"head_logits"},
+    "albert_tagging": {"head_logits"},
+    "bert_choice": {"head_logits"},
+    "roberta_choice": {"head_logits"},
+    "distilbert_choice": {"head_logits"},
+    "albert_choice": {"head_logits"},
 }
+# Each name of a tensor is in one of the others.
+SLOW = ("albert_tagging", "bert_choice", "distilbert_choice")
 FEATURES = ("encoder_input_tokens", "encoder_token_types", "encoder_segment_ids")
 TOLERANCE = 1e-4
 
@@ -59,7 +70,8 @@ def outputs(model, params, batch):
 def worst(found, expected, batch):
     """The largest difference of all outputs, where there is a token."""
     real = np.asarray(batch["encoder_segment_ids"]) != 0
-    differences = [np.abs(np.asarray(found[name]) - value) for name, value in expected.items()]
+    found = {name: np.asarray(found[name]).reshape(x.shape) for name, x in expected.items()}
+    differences = [np.abs(found[name] - value) for name, value in expected.items()]
     return max((d[real] if d.ndim == 3 else d).max() for d in differences)
 
 
@@ -70,7 +82,9 @@ def fixture(name):
     return model, params, batch, expected
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in HEADS]
+)
 def test_every_head_gives_what_transformers_gives(name):
     model, params, batch, expected = fixture(name)
     assert expected.keys() == HEADS[name]
@@ -100,9 +114,18 @@ def test_no_part_could_be_missing_unnoticed(name, part):
     assert worst(outputs(model, without, batch), expected, batch) > 100 * TOLERANCE
 
 
-@pytest.mark.parametrize("part", ["token_type_embedder", "pooler", "output_head"])
-def test_no_part_of_a_classifier_could_be_missing_unnoticed(part):
-    model, params, batch, expected = fixture("bert_classification")
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        *(("bert_classification", part) for part in ("token_type_embedder", "pooler")),
+        ("bert_classification", "output_head"),
+        ("bert_tagging", "output_head"),
+        ("roberta_choice", "pooler"),
+        ("roberta_choice", "output_head"),
+    ],
+)
+def test_no_part_of_a_head_could_be_missing_unnoticed(name, part):
+    model, params, batch, expected = fixture(name)
     without = params | {part: jax.tree.map(np.zeros_like, params[part])}
     assert worst(outputs(model, without, batch), expected, batch) > 100 * TOLERANCE
 
@@ -280,6 +303,30 @@ def test_one_label_is_a_regression(tmp_path):
     found = options(tmp_path, model, params)
     assert found["problem_type"] == "regression" and found["id2label"] == {"0": "LABEL_0"}
     assert load_hf(tmp_path / "out")[0] == model
+
+
+def test_the_tags_of_a_tagger_are_the_files_and_go_back_to_it(tmp_path):
+    model, params = load_hf(FIXTURES / "bert_tagging")
+    names = ("O", "B-person", "I-person", "B-place", "I-place")
+    assert model.head == Tagging(names, 0.3) and not model.use_pooler
+    found = options(tmp_path, model, params)
+    assert found["architectures"] == ["BertForTokenClassification"]
+    assert tuple(found["id2label"].values()) == names and "problem_type" not in found
+    assert load_hf(tmp_path / "out")[0] == model
+
+
+def test_heads_whose_rate_no_option_says_have_the_models(tmp_path):
+    for name, head in (
+        ("roberta_choice", MultipleChoice()),
+        ("distilbert_tagging", Tagging([f"LABEL_{i}" for i in range(5)])),
+    ):
+        model, params = load_hf(FIXTURES / name)
+        assert model.head == head
+        found = options(tmp_path / name, model, params)
+        assert found.get("classifier_dropout") is None and "seq_classif_dropout" not in found
+        own = model.clone(head=dataclasses.replace(head, dropout_rate=0.4))
+        with pytest.raises(ModelError, match=r"dropout_rate = 0.4 cannot be expressed.*None"):
+            save_hf(own, params, tmp_path / "own")
 
 
 @pytest.mark.parametrize(

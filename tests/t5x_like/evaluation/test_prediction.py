@@ -12,12 +12,10 @@ from models.heads import Classification, Regression
 from t5x_like import cli, load_run
 from t5x_like.cli import preflight
 from t5x_like.data import DatasetConfig, cache_task, formats, open_evaluation
-from t5x_like.data.cache import layout
-from t5x_like.data.cache.example_proto import encode_example
-from t5x_like.data.cache.tfrecord import write_records
 from t5x_like.errors import UserError
 from t5x_like.evaluation.task import evaluate_params
 from tasks import metrics, sources
+from tests.t5x_like.evaluation.written_cache import write_cache
 
 # The label is that of the second text.
 SECOND = {"ee": "even", "oo": "odd"}
@@ -61,32 +59,6 @@ def task_of(path, **options):
     )
     options = {"labels": ["odd", "even"], "metrics": [metrics.accuracy], **options}
     return tasks.labelled("classification_tsv", source, ["first", "second"], **options)
-
-
-def write_cache(task, cache_dir):
-    """What `t5x-like cache` makes, without TensorFlow."""
-    folder = layout.cache_path(cache_dir, task.cache_name)
-    folder.mkdir(parents=True)
-    vocabulary = task.output_features["inputs"].vocabulary
-    number = "int32" if task.label_names else "float32"
-    kinds = {"inputs": ([None], "int32"), "inputs_pair": ([None], "int32"), "label": ([], number)}
-    for split in task.splits:
-        records = []
-        for example in task.examples(split):
-            texts = {name: example[name] for name in ("inputs", "inputs_pair")}
-            ids = {name: np.array(vocabulary.encode(t), np.int32) for name, t in texts.items()}
-            kept = {f"{name}_pretokenized": text for name, text in texts.items()}
-            label = np.array(example["label"], number)
-            records.append(encode_example({**ids, **kept, "label": label}))
-        write_records(layout.shard_path(folder, split, 0, 1), records)
-        features = {name: {"shape": s, "dtype": d} for name, (s, d) in kinds.items()}
-        features |= {f"{n}_pretokenized": {"shape": [], "dtype": "string"} for n in texts}
-        layout.write_json(layout.info_path(folder, split), {"num_shards": 1, "features": features})
-        layout.write_json(layout.stats_path(folder, split), {"examples": len(records)})
-    feature = {"dtype": "int32", "rank": 1, "add_eos": False, "vocabulary": vocabulary.spec()}
-    description = {"features": {"inputs": feature}, "fingerprint": task.fingerprint()}
-    layout.write_json(layout.task_path(folder), description)
-    (folder / layout.COMPLETED).touch()
 
 
 def write_rows(path, rows=ROWS):

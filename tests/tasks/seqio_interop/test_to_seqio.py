@@ -1,5 +1,6 @@
 """Tasks and vocabularies as seqio's own: equal ids, datasets, caches."""
 
+import functools
 import json
 
 import numpy as np
@@ -348,6 +349,89 @@ def test_qnlis_ranking_reads_the_candidates_of_a_question_wherever_they_stand():
     texts = [decode(example[name][6:-1]) for name in ("inputs", "further_inputs")]
     assert sorted(texts) == ["Ann.", "Here."] and texts[example["label"]] == "Ann."
     assert example["further_sizes"].tolist() == [example["further_inputs"].size]
+
+
+def rows_of(task, lengths, examples):
+    """What a task makes of examples in the place of its dataset's, as bytes."""
+
+    def tensors(builder, example):
+        encoded = builder.info.features.encode_example(example)
+        lists = {name for name, value in example.items() if isinstance(value, list)}
+        return {
+            name: tf.ragged.constant(example[name]) if name in lists else tf.constant(value)
+            for name, value in encoded.items()
+        }
+
+    def dataset(builder, *_, **__):
+        parts = [tf.data.Dataset.from_tensors(tensors(builder, one)) for one in examples]
+        return functools.reduce(tf.data.Dataset.concatenate, parts)
+
+    with tfds.testing.mock_data(as_dataset_fn=dataset):
+        made = task.seqio().get_dataset(
+            lengths, split="validation", shuffle=False, try_in_mem_cache=False
+        )
+        return list(made.as_numpy_iterator())
+
+
+def spelled(row):
+    """[CLS] and [SEP] are the sentinels 382 and 381, and 0 pads."""
+    names = {382: "[", 381: "|", 0: ""}
+    return "".join(names[i] if i in names else chr(i - 3) for i in row.tolist())
+
+
+def test_copa_for_heads_asks_for_cause_or_result():
+    example = {"premise": "It rained.", "choice1": "Wet.", "choice2": "Dry.", "idx": 0}
+    task = tasks.get_mixture_or_task("copa")
+    examples = [
+        {**example, "question": "effect", "label": "choice1"},
+        {**example, "question": "cause", "label": -1},
+    ]
+    first, second = rows_of(task, {"inputs": 64, "choices": 2}, examples)
+    assert list(map(spelled, first["inputs"])) == [
+        "[It rained.|What happened as a RESULT? Wet.|",
+        "[It rained.|What happened as a RESULT? Dry.|",
+    ]
+    assert first["label"] == 0 and second["label"] == -1
+    assert spelled(second["inputs"][1]) == "[It rained.|What was the CAUSE of this? Dry.|"
+
+
+def test_a_question_of_race_is_a_row_of_its_own_with_its_article():
+    article = {
+        "article": "Ann slept.",
+        "example_id": "high1.txt",
+        "questions": ["Who slept?", "Ann _ well."],
+        "options": [["Ann", "Bob", "Eve", "Tom"], ["ate", "slept", "sang", "ran"]],
+        "answers": ["A", "B"],
+    }
+    task = tasks.get_mixture_or_task("race_high")
+    first, second = rows_of(task, {"inputs": 32, "choices": 4}, [article])
+    assert list(map(spelled, first["inputs"])) == [
+        f"[Ann slept.|Who slept? {name}|" for name in ("Ann", "Bob", "Eve", "Tom")
+    ]
+    assert [spelled(row) for row in second["inputs"]][1] == "[Ann slept.|Ann slept well.|"
+    assert (first["label"], second["label"]) == (0, 1)
+    assert first["choices"].tolist() == [27] * 4 and first["token_types"].shape == (4, 27)
+
+
+def test_the_race_mixture_has_both_parts_in_proportion_to_their_questions():
+    assert {task.name: rate for task, rate in tasks.get_mixture_or_task("race").tasks} == {
+        "race_middle": 25_421,
+        "race_high": 62_445,
+    }
+
+
+def test_words_are_tokenized_one_by_one_and_keep_their_tags(tmp_path):
+    (tmp_path / "x.conll").write_text("New B-x\nYork I-x\nis O\n\nbig O\n")
+    files = {"validation": str(tmp_path / "x.conll")}
+    task = tasks.tagged(
+        "seqio_tags", sources.ConllColumns(files=files), tasks.bio_labels(["x"]), lists=True
+    )
+    dataset = task.seqio().get_dataset({"inputs": 8}, split="validation", shuffle=False)
+    first, second = dataset.as_numpy_iterator()
+    assert spelled(first["inputs"]) == "[New Yo|" and first["tags"].tolist() == [1, 2, 0]
+    # The space before a word is the first of its bytes.
+    assert first["word_places"].tolist() == [1, 4, -1]
+    assert spelled(second["inputs"]) == "[big|" and second["tags"].tolist() == [0]
 
 
 def test_the_glue_mixture_is_a_seqio_mixture():

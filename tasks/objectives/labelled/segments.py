@@ -2,12 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tasks.errors import TaskError
-from tasks.forms.ranked import candidate_features
 from tasks.objectives.masked_lm import Boundaries
 from tasks.objectives.objective import Example, VocabularySpecs, feature_length
 from tasks.objectives.sentence_pairs import shared_room
@@ -39,8 +38,7 @@ class LabelledSegments:
     writes: ClassVar[tuple[str, ...]] = (FIRST, "token_types", LABEL)
 
     def __post_init__(self) -> None:
-        if self.separators not in (None, 1, 2):
-            raise TaskError(f"LabelledSegments.separators is {self.separators}: 1 or 2 is needed.")
+        check_separators(self)
 
     def bind(self, specs: VocabularySpecs) -> "BoundLabelledSegments":
         """With the special tokens of the vocabulary of `inputs`.
@@ -114,6 +112,11 @@ class BoundLabelledSegments:
         """Most tokens of the texts together; None for any number."""
         return None if self.length is None else self.length - self._boundaries
 
+    def excess(self, example: Example) -> int:
+        """How many tokens of the texts a row has no room for."""
+        sizes = sum(example[name].size for name in self.texts)
+        return 0 if self.room is None else max(0, sizes - self.room)
+
     @property
     def _boundaries(self) -> int:
         return 2 + self.separators if self.pair else 2
@@ -146,87 +149,12 @@ class BoundLabelledSegments:
         return {FIRST: row, "token_types": types, LABEL: label}
 
 
-@dataclasses.dataclass(frozen=True)
-class RankedSegments:
-    """Of a query and its candidates a row `[CLS] query [SEP] candidate [SEP]` each.
+def check_separators(objective: Any) -> None:
+    """Checks the setting `separators`.
 
-    Attributes:
-      candidates: how many.
-      separators: see `LabelledSegments`.
+    Raises:
+      TaskError: it is neither 1 nor 2, nor None.
     """
-
-    candidates: int
-    separators: int | None = None
-
-    output_features: ClassVar[tuple[str, ...]] = (FIRST,)
-    adds_eos: ClassVar[bool] = False
-    writes: ClassVar[tuple[str, ...]] = (
-        *(FIRST, "token_types", LABEL),
-        *("further_inputs", "further_token_types", "further_sizes"),
-    )
-
-    def bind(self, specs: VocabularySpecs) -> "BoundRankedSegments":
-        """With the special tokens of the vocabulary of `inputs`.
-
-        Raises:
-          TaskError: as `LabelledSegments.bind`.
-        """
-        pairs = LabelledSegments(pair=True, separators=self.separators).bind(specs)
-        return BoundRankedSegments(self.candidates, pairs)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class BoundRankedSegments:
-    """Rows with ids; made by `RankedSegments.bind`.
-
-    Attributes:
-      candidates: how many.
-      pairs: makes each row.
-    """
-
-    candidates: int
-    pairs: BoundLabelledSegments
-
-    writes: ClassVar[tuple[str, ...]] = RankedSegments.writes
-    document_eos: ClassVar[bool] = False
-    scalars: ClassVar[Mapping[str, type[np.generic]]] = {LABEL: np.int32}
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The query, the candidates, and the label."""
-        return (FIRST, *candidate_features(self.candidates), LABEL)
-
-    def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> None:
-        """Texts stay whole."""
-
-    def of_length(self, task_feature_lengths: Mapping[str, int]) -> "BoundRankedSegments":
-        """The same for rows of the length that `inputs` has.
-
-        Raises:
-          TaskError: that leaves no room for a token of each text.
-        """
-        return dataclasses.replace(self, pairs=self.pairs.of_length(task_feature_lengths))
-
-    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        """The rows.
-
-        Args:
-          example: the texts, int `[t]` each, and `label`, of rank 0 or of one number.
-          rng: nothing is drawn.
-
-        Returns:
-          Of the first candidate `inputs` and `token_types`, int32 `[n]`; of the others
-          `further_inputs` and `further_token_types`, int32, one after the other, and
-          `further_sizes`, how long each is; `label`, int32 `[]`.
-        """
-        first, *others = (
-            self.pairs({FIRST: example[FIRST], SECOND: example[name]}, rng)
-            for name in candidate_features(self.candidates)
-        )
-        return {
-            **first,
-            LABEL: np.asarray(example[LABEL], np.int32).reshape(()),
-            "further_inputs": np.concatenate([row[FIRST] for row in others]),
-            "further_token_types": np.concatenate([row["token_types"] for row in others]),
-            "further_sizes": np.array([row[FIRST].size for row in others], np.int32),
-        }
+    if objective.separators not in (None, 1, 2):
+        name = type(objective).__name__
+        raise TaskError(f"{name}.separators is {objective.separators}: 1 or 2 is needed.")

@@ -1,0 +1,8 @@
+"""Rows for an encoder with what its head is to say of them; nothing in them is drawn."""
+
+from tasks.objectives.labelled.choices import Choices
+from tasks.objectives.labelled.ranked import RankedSegments
+from tasks.objectives.labelled.segments import LabelledSegments
+from tasks.objectives.labelled.words import TaggedWords
+
+__all__ = ["Choices", "LabelledSegments", "RankedSegments", "TaggedWords"]
