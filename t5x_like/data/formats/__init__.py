@@ -15,6 +15,7 @@ from t5x_like.data.formats.labelled import Labelled
 from t5x_like.data.formats.labelled_tasks import LabelledTasks, RankedCandidates, task_number
 from t5x_like.data.formats.language_model import Contiguous, LanguageModel
 from t5x_like.data.formats.masked_language_model import MaskedLanguageModel
+from t5x_like.data.formats.permutation_language_model import PermutationLanguageModel
 from t5x_like.data.formats.predictions import Measured
 from t5x_like.data.formats.rows import Item, ModelBatch, Row
 
@@ -23,6 +24,8 @@ register("causal_language_model", LanguageModel(prefix=False))
 register("prefix_language_model", LanguageModel(prefix=True))
 register("contiguous_language_model", Contiguous())
 register("masked_language_model", MaskedLanguageModel())
+register("permutation_language_model", PermutationLanguageModel(contiguous=False))
+register("contiguous_permutation_language_model", PermutationLanguageModel(contiguous=True))
 register("sequence_classification", Labelled(numbers=False))
 register("sequence_regression", Labelled(numbers=True))
 register("labelled_tasks", LabelledTasks())
@@ -40,6 +43,7 @@ __all__ = [
     "MaskedLanguageModel",
     "Measured",
     "ModelBatch",
+    "PermutationLanguageModel",
     "RankedCandidates",
     "Row",
     "TaskFacts",

@@ -39,6 +39,15 @@ def test_robertas_pair_has_two_separators():
     assert made["token_types"].tolist() == [0, 0, 0, 0, 0, 1, 1]
 
 
+def test_xlnets_row_ends_with_cls_of_a_type_of_its_own():
+    made = row(None, [10, 11], [20], cls_at_end=True)
+    assert made["inputs"].tolist() == [10, 11, 3, 20, 3, 2]
+    assert made["token_types"].tolist() == [0, 0, 0, 1, 1, 2]
+    made = row(4, [10, 11, 12], cls_at_end=True)
+    assert made["inputs"].tolist() == [10, 11, 3, 2]
+    assert made["token_types"].tolist() == [0, 0, 0, 2]
+
+
 @pytest.mark.parametrize(
     ("length", "expected"),
     [  # the longer one loses its last token, the second of equals
