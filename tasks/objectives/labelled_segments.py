@@ -29,13 +29,13 @@ class LabelledSegments:
         vocabulary's tokenizer puts there, or else 1.
       numbers: whether labels are numbers, and not the numbers of classes.
       cls_at_end: whether [CLS] stands after all, of a type of its own, 2, as XLNet has it (Yang et
-        al. 2019, section 2.5).
+        al. 2019, section 2.5); None takes what the vocabulary's tokenizer does, or else False.
     """
 
     pair: bool = False
     separators: int | None = None
     numbers: bool = False
-    cls_at_end: bool = False
+    cls_at_end: bool | None = None
 
     output_features: ClassVar[tuple[str, ...]] = (FIRST,)
     adds_eos: ClassVar[bool] = False
@@ -55,9 +55,8 @@ class LabelledSegments:
         ids = find_boundary_ids(spec, type(self).__name__)
         boundaries = Boundaries(*ids, spec["eos_id"])
         separators = self.separators or spec.get("pair_separators") or 1
-        return BoundLabelledSegments(
-            boundaries, self.pair, separators, self.numbers, self.cls_at_end
-        )
+        at_end = bool(spec.get("cls_at_end")) if self.cls_at_end is None else self.cls_at_end
+        return BoundLabelledSegments(boundaries, self.pair, separators, self.numbers, at_end)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

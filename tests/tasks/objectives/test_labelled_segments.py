@@ -92,6 +92,16 @@ def test_separators_are_the_vocabularys_unless_they_are_given():
     assert pair({"pair_separators": 2}, separators=1).tolist() == [2, 10, 3, 20, 3]
 
 
+def test_cls_stands_where_the_vocabularys_tokenizer_has_it_unless_it_is_said():
+    def single(spec, **options):
+        bound = LabelledSegments(**options).bind({"inputs": SPEC | spec})
+        return bound({"inputs": np.array([10])}, RNG)["inputs"].tolist()
+
+    assert single({}) == single({"cls_at_end": False}) == [2, 10, 3]
+    assert single({"cls_at_end": True}) == single({}, cls_at_end=True) == [10, 3, 2]
+    assert single({"cls_at_end": True}, cls_at_end=False) == [2, 10, 3]
+
+
 # -- Candidates ------------------------------------------------------------------------------------
 
 
