@@ -100,6 +100,7 @@ def labelled(
     label_names: Sequence[str] = (),
     unlabelled: str | None = None,
     separators: int | None = None,
+    cls_at_end: bool | None = None,
     vocabulary: Vocabulary | None = None,
     metrics: Sequence[Metric] = (),
     cache_name: str = "",
@@ -117,13 +118,14 @@ def labelled(
       unlabelled: what the column holds where a row has no label.
       separators: how many [SEP] stand between two texts; None takes the vocabulary's, see
         `objectives.LabelledSegments`.
+      cls_at_end: whether [CLS] stands at the end of a row; None takes the vocabulary's.
       vocabulary: None takes bytes.
       metrics: functions of the labels' numbers, such as `metrics.accuracy`, or of the numbers.
       cache_name: "" takes the name.
       special_tokens: of the text, where it spells them out; see `Task`.
     """
     form = Labelled(texts, label, labels, label_names, unlabelled)
-    objective = LabelledSegments(len(texts) == 2, separators, numbers=labels is None)
+    objective = LabelledSegments(len(texts) == 2, separators, labels is None, cls_at_end)
     return Task(
         name=name,
         source=source,

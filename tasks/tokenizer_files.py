@@ -27,8 +27,9 @@ def vocabulary_in(directory: Path) -> SentencePieceVocabulary | TokenizerVocabul
 
     Args:
       directory: has `spiece.model` (T5), `tokenizer.model` (LLaMA), `tokenizer.json`, `vocab.txt`
-        (BERT) or `vocab.json` beside `merges.txt` (RoBERTa), of which the first is read; the last
-        two not where `tokenizer_config.json` names a tokenizer that splits words in another way.
+        (BERT) or `vocab.json` beside `merges.txt` (RoBERTa), of which the first is read that can
+        be; the last two not where `tokenizer_config.json` names a tokenizer that splits words in
+        another way.
         `config.json` and `generation_config.json` may name the start token of the decoder and
         further tokens that end a text.
 
@@ -50,7 +51,10 @@ def _tokenizer_in(directory: Path) -> SentencePieceVocabulary | TokenizerVocabul
     for name, sentinels in _SENTENCEPIECE.items():
         path = directory / name
         if path.is_file():
-            return SentencePieceVocabulary(str(path), _sentinels(directory, sentinels))
+            vocabulary = SentencePieceVocabulary(str(path), _sentinels(directory, sentinels))
+            # XLNet's has ids that no model of pieces has here, and the other file says them.
+            if not (directory / _TOKENIZER).is_file() or _can_be_read(vocabulary):
+                return vocabulary
     path = directory / _TOKENIZER
     if path.is_file():
         return TokenizerVocabulary(str(path), _own_sentinels(path))
@@ -59,6 +63,14 @@ def _tokenizer_in(directory: Path) -> SentencePieceVocabulary | TokenizerVocabul
         if all(path.is_file() for path in paths) and published_tokenizers.is_known(paths[0]):
             return TokenizerVocabulary(str(paths[0]))
     return None
+
+
+def _can_be_read(vocabulary: SentencePieceVocabulary) -> bool:
+    """Whether a model of pieces pads with 0 and has an end."""
+    try:
+        return vocabulary.vocab_size > 0
+    except TaskError:
+        return False
 
 
 def _named_ids(directory: Path) -> dict[str, list[int]]:

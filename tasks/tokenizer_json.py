@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from tasks.errors import SourceUnavailable, TaskError
 from tasks.vocabularies import check_is_file, published_tokenizers, until_eos
-from tasks.vocabularies.post_processor import put_before, put_between
+from tasks.vocabularies.post_processor import ends_rows, put_before, put_between
 from tasks.vocabularies.special_pieces import (
     continuations,
     full_stops,
@@ -331,6 +331,7 @@ class TokenizerVocabulary:
             "cls_id": self._special("cls_token"),
             "sep_id": self._special("sep_token"),
             "pair_separators": put_between(self._post_processor),
+            "cls_at_end": ends_rows(self._post_processor),
             "continuation_ids": continuations(_pieces(self._tokenizer)),
             "start_id": self.start_id,
             "special_ids": self._special_ids,

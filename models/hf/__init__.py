@@ -26,6 +26,7 @@ from models.hf.switch import SwitchFamily
 from models.hf.t5 import T5Family
 from models.hf.tensor_files import MAX_FILE_BYTES, WRITTEN_DTYPES, TensorFiles, write_tensors
 from models.hf.transfo_xl import TransfoXLFamily
+from models.hf.xlnet import XLNetFamily
 from models.model import Model
 
 FAMILIES: tuple[Family, ...] = (
@@ -41,6 +42,7 @@ FAMILIES: tuple[Family, ...] = (
     LLaMAFamily(),
     GPTNeoXFamily(),
     TransfoXLFamily(),
+    XLNetFamily(),
 )
 
 

@@ -13,7 +13,7 @@ from models.hf.mapping import Table, Weight, biased_linear, layer_norm
 from models.hf.tensor_files import TensorFiles
 
 # hidden_act: ours.
-_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu"}
+ACTIVATION_NAMES = {"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu"}
 
 
 class BERTFamily(Family):
@@ -128,13 +128,13 @@ class BERTFamily(Family):
         """The activation is one that we have."""
         option = self.activation_option
         name = config.get(option, self.default_activation)
-        if activation(name) not in _ACTIVATIONS:
-            raise unsupported(source, option, name, " or ".join(map(repr, _ACTIVATIONS)))
+        if activation(name) not in ACTIVATION_NAMES:
+            raise unsupported(source, option, name, " or ".join(map(repr, ACTIVATION_NAMES)))
 
     def fields(self, config: Config) -> dict[str, Any]:
         """Our fields."""
         name = activation(config.get(self.activation_option, self.default_activation))
-        return super().fields(config) | {"activation": _ACTIVATIONS[name]}
+        return super().fields(config) | {"activation": ACTIVATION_NAMES[name]}
 
     def explicit(self, model: BERT) -> dict[str, Any]:
         """The rate that None stands for."""
@@ -143,7 +143,7 @@ class BERTFamily(Family):
 
     def derived(self, model: BERT) -> dict[str, Any]:
         """Options that are not one field each."""
-        names = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
+        names = {ours: theirs for theirs, ours in ACTIVATION_NAMES.items()}
         (rate,) = (o.theirs for o in self.options if o.ours == "attention_dropout_rate")
         of_head: dict[str, Any] = {}
         if model.head is not None:

@@ -36,6 +36,8 @@ class Weight:
       first: the layer that our first one is.
       step: layers from one of ours to the next, where ours hold only some of theirs.
       copy: whether theirs only repeats another tensor: it is written, and not read.
+      split: sizes of the axes that the last axis of theirs is divided into, if it is: heads, and
+        units of one.
     """
 
     ours: str
@@ -46,6 +48,7 @@ class Weight:
     first: int = 0
     step: int = 1
     copy: bool = False
+    split: Shape = ()
 
     @property
     def stacked_axes(self) -> int:
@@ -65,10 +68,12 @@ class Weight:
         shape = shape[self.stacked_axes :]
         if self.part is not None:
             shape = (*shape[:-1], shape[-1] * self.part[1])
-        return shape[::-1] if self.transposed else shape
+        shape = shape[::-1] if self.transposed else shape
+        return (*shape[:-1], *self.split) if self.split else shape
 
     def read(self, tensor: np.ndarray, target: np.ndarray) -> None:
         """Writes theirs, in our form, to what `places` indexes of ours."""
+        tensor = self._joined(tensor)
         own = self._own_part(tensor.T if self.transposed else tensor)
         target.reshape(own.shape)[...] = own
 
@@ -80,6 +85,7 @@ class Weight:
           rows: which of theirs.
           target: these rows, as many.
         """
+        target = self._joined(target)
         if self.transposed:
             # Their rows are our columns, in the same order, with others' between them.
             columns = self._own_part(np.arange(source.shape[-1] * self._num_parts)).reshape(-1)
@@ -88,6 +94,10 @@ class Weight:
         else:
             own_target = self._own_part(target)
             own_target[...] = source[rows].reshape(own_target.shape)
+
+    def _joined(self, tensor: np.ndarray) -> np.ndarray:
+        """A view of theirs, with one last axis for those of `split`."""
+        return tensor.reshape(*tensor.shape[: -len(self.split)], -1) if self.split else tensor
 
     @property
     def _num_parts(self) -> int:

@@ -16,6 +16,7 @@ _LENGTHS = {
     "inputs and targets": {"targets": 128},
     "text": {},
     "hidden tokens": {},
+    "tokens in an order": {},
     "labels": {"inputs": 128},
     "numbers": {"inputs": 128},
     "tags": {"inputs": 128},
@@ -39,6 +40,10 @@ include 'tasks/causal_lm.gin'
     "hidden tokens": """
 include 'tasks/jsonl.gin'
 include 'tasks/objectives/masked_lm.gin'
+""",
+    "tokens in an order": """
+include 'tasks/jsonl.gin'
+include 'tasks/objectives/permutation_lm.gin'
 """,
     "labels": """
 include 'tasks/classification_jsonl.gin'
@@ -180,6 +185,8 @@ def _kind_of(batch_format: formats.BatchFormat) -> str:
         return "choices"
     if isinstance(measured, formats.MeasuredRows):
         return "labels" if measured.probabilities else "numbers"
+    if "perm_own_rank" in batch_format.reads:
+        return "tokens in an order"
     if batch_format.prompts is None:
         return "hidden tokens"
     return "inputs and targets" if "inputs" in batch_format.task_features else "text"

@@ -22,6 +22,7 @@ from tasks.objectives.masked_lm import MaskedLM
 from tasks.objectives.mass import MASS
 from tasks.objectives.objective import BoundObjective, Example, Objective, VocabularySpecs
 from tasks.objectives.packed_sentences import PackedSentences
+from tasks.objectives.permutation_lm import PermutationLM
 from tasks.objectives.prefix_lm import PrefixLM
 from tasks.objectives.sentence_pairs import SentenceOrder, SentencePairs
 from tasks.objectives.span_corruption import SpanCorruption
@@ -42,6 +43,7 @@ __all__ = [
     "MaskedLM",
     "Objective",
     "PackedSentences",
+    "PermutationLM",
     "PrefixLM",
     "RankedSegments",
     "SentenceOrder",

@@ -39,6 +39,18 @@ def put_between(processor: Processor) -> int | None:
     return None
 
 
+def ends_rows(processor: Processor) -> bool:
+    """Whether a row ends with its separator and one token more, and begins with the text.
+
+    As XLNet's: its [CLS] is the last token, where BERT's is the first.
+    """
+    for one in _each(processor):
+        if one.get("type") == "TemplateProcessing":
+            kinds = ["Sequence" in piece for piece in one["single"]]
+            return kinds[:1] == [True] and len(kinds) > 2
+    return False
+
+
 def _each(processor: Processor) -> Iterator[Processor]:
     """The processors that a file's is made of, in their order."""
     if processor.get("type") == "Sequence":

@@ -25,6 +25,7 @@ from models.switch import Switch
 from models.t5 import T5_1_1
 from models.transformer import Transformer
 from models.transformer_xl import TransformerXL
+from models.xlnet import XLNet
 
 V = 61
 
@@ -103,6 +104,16 @@ ENCODERS = {
         encoder,
         MTDNN,
         heads={"pair": PairClassification(("no", "yes"), steps=2), "score": Regression()},
+    ),
+    "xlnet": functools.partial(
+        XLNet,
+        vocab_size=V,
+        embed_dim=24,
+        mlp_dim=40,
+        num_heads=3,
+        num_layers=2,
+        memory_length=16,
+        pad_id=0,
     ),
 }
 FAMILIES = WRITERS | ENCODERS

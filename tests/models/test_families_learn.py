@@ -68,6 +68,13 @@ def objective(family):
             # One layer for all takes longer.
             f"--gin.TRAIN_STEPS={400 if family == 'albert' else 220}",
         ]
+    if model.batch_format == "permutation_language_model":
+        return [
+            "--gin_file=tasks/objectives/permutation_lm.gin",
+            "--gin.TASK_FEATURE_LENGTHS={'targets': 48}",
+            "--gin.BATCH_SIZE=64",
+            "--gin.TRAIN_STEPS=300",
+        ]
     if model.batch_format != "encoder_decoder":
         return [
             "--gin_file=tasks/causal_lm.gin",
@@ -102,17 +109,38 @@ def test_ends_clearly_below_the_unigram_entropy(family, corpus, tmp_path):
     assert losses[-1] < SHARE * unigram_entropy(text)
 
 
+PERMUTATION = "--gin_file=tasks/objectives/permutation_lm.gin"
+
+
 @pytest.mark.slow
-def test_an_lstm_resumes_with_the_state_that_its_rows_had(corpus, tmp_path):
+@pytest.mark.parametrize(
+    ("family", "objective"),
+    [
+        ("lstm", ["--gin_file=tasks/causal_lm.gin", "--gin.recurrent.RecurrentLM.carries=True"]),
+        (
+            "transformer_xl",
+            ["--gin_file=tasks/causal_lm.gin", "--gin.transformer_xl.TransformerXL.carries=True"],
+        ),
+        (
+            "xlnet",
+            [
+                PERMUTATION,
+                "--gin.objectives.PermutationLM.two_segments=False",
+                "--gin.xlnet.XLNet.carries=True",
+            ],
+        ),
+    ],
+    ids=["lstm", "transformer_xl", "xlnet"],
+)
+def test_a_run_resumes_with_the_state_that_its_rows_had(family, objective, corpus, tmp_path):
     """Over contiguous rows: the second half alone gives the losses of the whole run."""
     flags, _ = corpus
     run = [
         *RUN,
-        "--gin_file=models/lstm/tiny.gin",
-        "--gin_file=tasks/causal_lm.gin",
+        f"--gin_file=models/{family}/tiny.gin",
+        *objective,
         "--gin.TASK_FEATURE_LENGTHS={'targets': 16}",
         "--gin.TRAIN_STEPS=18",
-        "--gin.recurrent.RecurrentLM.carries=True",
         "--gin.train/data.DatasetConfig.pack=False",
         "--gin.train.train.log_period=1",
         "--gin.checkpoints.CheckpointPolicy.period=9",

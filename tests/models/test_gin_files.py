@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import gin
+import jax
 import pytest
 
 from t5x_like import config
@@ -40,6 +41,11 @@ PUBLISHED = {
     "models/albert/xlarge_v1.gin": 60e6,
     # By the width table; the others print 233M and 235M.
     "models/albert/xxlarge_v1.gin": 223e6,
+    "models/transformer_xl/wt103_base.gin": 151e6,
+    "models/transformer_xl/enwik8_12l.gin": 41e6,
+    "models/transformer_xl/enwik8_24l.gin": 277e6,
+    "models/transformer_xl/text8_24l.gin": 277e6,
+    "models/xlnet/large.gin": 360e6,
     "models/gpt2/124m.gin": 124.4e6,
     "models/gpt2/355m.gin": 355e6,
     "models/gpt2/774m.gin": 774e6,
@@ -196,6 +202,44 @@ def test_alberts_counts_with_both_heads_with_the_pooler_alone_and_without(size, 
         pooled = model.clone(use_masked_head=False, use_next_sentence_head=False)
         models = (model, pooled, pooled.clone(use_pooler=False))
         assert tuple(each.parameter_count() for each in models) == counts
+
+
+# From the shapes; two are printed as 257M and 0.8B, which no way of counting gives.
+TRANSFORMER_XL = {
+    "wt103_base": 151_107_538,
+    "wt103_large": 285_205_322,
+    "enwik8_12l": 41_055_436,
+    "enwik8_24l": 277_231_820,
+    "text8_24l": 277_050_395,
+    "lm1b_large": 840_817_262,
+}
+
+
+@pytest.mark.parametrize(("size", "count"), TRANSFORMER_XL.items())
+def test_transformer_xls_counts_are_those_of_the_shapes(size, count):
+    assert model_of(f"models/transformer_xl/{size}.gin").parameter_count() == count
+
+
+def test_transformer_xl_larges_parameters_by_part():
+    """Layers, tables and projections, biases and clusters, and the projection of the head."""
+    model = model_of("models/transformer_xl/wt103_large.gin")
+    shapes = model.abstract_params()
+    count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))  # noqa: E731
+    output = dict(shapes["output"])
+    assert count(shapes["decoder"]) == 245_569_536
+    assert count(shapes["token_embedder"]) == 38_316_400
+    assert count(output.pop("projection_0")) == 1_048_576
+    assert count(output) == 270_810
+
+
+@pytest.mark.parametrize(
+    ("size", "counts"),
+    {"base": (116_750_336, 116_718_336), "large": (360_300_800, 360_268_800)}.items(),
+)
+def test_xlnets_counts_with_the_outputs_bias_and_without(size, counts):
+    model = model_of(f"models/xlnet/{size}.gin")
+    models = (model, model.clone(use_output=False))
+    assert tuple(each.parameter_count() for each in models) == counts
 
 
 def test_berts_layers_are_7_and_12_and_a_half_million():

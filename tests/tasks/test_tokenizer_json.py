@@ -125,6 +125,32 @@ def test_a_decoder_begins_with_what_the_file_puts_before_a_text(
         assert vocabulary.encode("fox") == made.encode("fox", add_special_tokens=False).ids
 
 
+def test_xlnets_rows_end_with_their_class(gpt2_directory, bart_directory, tmp_path):
+    for directory in (gpt2_directory, bart_directory):
+        assert not TokenizerVocabulary(str(directory)).spec()["cls_at_end"]
+    made = byte_level(300, ["<unk>", "</s>", "<sep>", "<cls>"])
+    for template, at_end in (("$A:0 <sep>:0 <cls>:2", True), ("<cls> $A <sep>", False)):
+        made.post_processor = tokenizers.processors.TemplateProcessing(
+            single=template, special_tokens=[("<sep>", 2), ("<cls>", 3)]
+        )
+        made.save(str(tmp_path / "tokenizer.json"))
+        assert TokenizerVocabulary(str(tmp_path)).spec()["cls_at_end"] is at_end
+
+
+def test_a_tokenizer_json_is_read_where_the_pieces_beside_it_have_other_ids(tmp_path):
+    """As in XLNet's directories, whose `spiece.model` has no padding."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    (tmp_path / "text").write_text("\n".join(LINES))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "text"), model_prefix=str(tmp_path / "spiece"), vocab_size=60,
+        pad_id=-1, unk_id=0, bos_id=1, eos_id=2, minloglevel=2,
+    )  # fmt: skip
+    with pytest.raises(TaskError, match="has pad_id -1"):
+        vocabulary_in(tmp_path)
+    byte_level(300, ["<unk>", "<s>", "</s>"]).save(str(tmp_path / "tokenizer.json"))
+    assert isinstance(vocabulary_in(tmp_path), TokenizerVocabulary)
+
+
 def test_the_start_token_can_be_given(bart_directory):
     given = TokenizerVocabulary(str(bart_directory), start_token="</s>")
     assert (given.start_id, given.eos_id) == (2, 2)

@@ -27,11 +27,14 @@ class LabelledSegments:
       separators: how many [SEP] stand between them: 1, or RoBERTa's 2; None takes what the
         vocabulary's tokenizer puts there, or else 1.
       numbers: whether labels are numbers, and not the numbers of classes.
+      cls_at_end: whether [CLS] stands after all, of a type of its own, 2, as XLNet has it (Yang et
+        al. 2019, section 2.5); None takes what the vocabulary's tokenizer does, or else False.
     """
 
     pair: bool = False
     separators: int | None = None
     numbers: bool = False
+    cls_at_end: bool | None = None
 
     output_features: ClassVar[tuple[str, ...]] = (FIRST,)
     adds_eos: ClassVar[bool] = False
@@ -50,7 +53,8 @@ class LabelledSegments:
         ids = find_boundary_ids(spec, type(self).__name__)
         boundaries = Boundaries(*ids, spec["eos_id"])
         separators = self.separators or spec.get("pair_separators") or 1
-        return BoundLabelledSegments(boundaries, self.pair, separators, self.numbers)
+        at_end = bool(spec.get("cls_at_end")) if self.cls_at_end is None else self.cls_at_end
+        return BoundLabelledSegments(boundaries, self.pair, separators, self.numbers, at_end)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,6 +66,7 @@ class BoundLabelledSegments:
       pair: see `LabelledSegments`.
       separators: see `LabelledSegments`.
       numbers: see `LabelledSegments`.
+      cls_at_end: see `LabelledSegments`.
       length: most tokens of a row; None for any number.
     """
 
@@ -69,6 +74,7 @@ class BoundLabelledSegments:
     pair: bool
     separators: int
     numbers: bool
+    cls_at_end: bool = False
     length: int | None = None
 
     writes: ClassVar[tuple[str, ...]] = LabelledSegments.writes
@@ -144,6 +150,8 @@ class BoundLabelledSegments:
             # Between the texts, of the first one's type.
             place = texts[0].size + 2
             row, types = np.insert(row, place, self.boundaries.sep_id), np.insert(types, place, 0)
+        if self.cls_at_end:
+            row, types = np.roll(row, -1), np.append(types[1:], np.int32(2))
         none: float = np.nan if self.numbers else -1
         label = np.asarray(example.get(LABEL, none), self.scalars[LABEL]).reshape(())
         return {FIRST: row, "token_types": types, LABEL: label}

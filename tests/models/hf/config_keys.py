@@ -23,7 +23,12 @@ FIXTURES = {
     "albert": "albert_pretraining",
     "llama": "llama",
     "gpt_neox": "gpt_neox",
+    "transfo-xl": "transfo_xl",
+    "xlnet": "xlnet_lm",
 }
+
+# Types that `transformers` had before version 5.
+EARLIER = ("transfo-xl",)
 
 # Options of every class, that change nothing.
 EVERYWHERE = [
@@ -78,6 +83,12 @@ READ = {
     "gpt_neox": "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size "
     "hidden_act hidden_dropout max_position_embeddings layer_norm_eps use_parallel_residual "
     "rope_parameters",
+    "transfo-xl": "vocab_size cutoffs d_model d_embed n_head d_head d_inner div_val n_layer "
+    "mem_len clamp_len same_length proj_share_all_but_first dropout dropatt untie_r "
+    "layer_norm_epsilon n_token hidden_size num_attention_heads num_hidden_layers",
+    "xlnet": "vocab_size d_model n_layer n_head d_inner d_head ff_activation attn_type dropout "
+    "layer_norm_eps mem_len reuse_len clamp_len pad_token_id n_token hidden_size "
+    "num_attention_heads num_hidden_layers",
 }
 FIXED = {
     "openai-gpt": "afn tie_word_embeddings",
@@ -92,6 +103,8 @@ FIXED = {
     "albert": "inner_group_num tie_word_embeddings",
     "llama": "hidden_act attention_bias mlp_bias",
     "gpt_neox": "attention_bias tie_word_embeddings",
+    "transfo-xl": "pre_lnorm attn_type adaptive tie_word_embeddings sample_softmax",
+    "xlnet": "bi_data same_length tie_word_embeddings",
 }
 NEUTRAL = {
     "openai-gpt": "embd_pdrop attn_pdrop initializer_range summary_type summary_use_proj "
@@ -116,6 +129,9 @@ NEUTRAL = {
     "bos_token_id",
     "gpt_neox": "attention_dropout classifier_dropout initializer_range use_cache is_decoder "
     "is_encoder_decoder bos_token_id",
+    "transfo-xl": "init init_range proj_init_std init_std is_encoder_decoder bos_token_id",
+    "xlnet": "initializer_range use_mems_eval use_mems_train summary_type summary_use_proj "
+    "summary_activation summary_last_dropout start_n_top end_n_top is_encoder_decoder bos_token_id",
 }
 
 
@@ -153,7 +169,8 @@ def other_values(value):
 def written(model_type):
     """The options of a fixture, and of those that it leaves out what stands for absent."""
     config = json.loads((HERE / "fixtures" / FIXTURES[model_type] / "config.json").read_text())
-    return config, {"is_decoder": False, "is_encoder_decoder": False} | config
+    absent = {"is_decoder": False, "is_encoder_decoder": False, "tie_word_embeddings": True}
+    return config, absent | config
 
 
 def changes(model_type):

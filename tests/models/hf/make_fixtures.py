@@ -212,6 +212,22 @@ def albert_model() -> torch.nn.Module:
     return _random(transformers.AlbertModel(_albert(type_vocab_size=3)))
 
 
+def xlnet_lm() -> torch.nn.Module:
+    """XLNet with its output, distances that are clamped, and a memory of a part of a row."""
+    return _random(transformers.XLNetLMHeadModel(_xlnet(clamp_len=5, mem_len=4, reuse_len=5)))
+
+
+def xlnet_model() -> torch.nn.Module:
+    """XLNet without an output, in which no token sees a later one, and the other GELU."""
+    return _random(transformers.XLNetModel(_xlnet(attn_type="uni", ff_activation="gelu_new")))
+
+
+def xlnet_classification() -> torch.nn.Module:
+    """XLNet with a head for labels, which reads the last token."""
+    options = {"architectures": ["XLNetForSequenceClassification"], "num_labels": 3}
+    return _random(transformers.XLNetForSequenceClassification(_xlnet(**options)))
+
+
 def switch() -> torch.nn.Module:
     """Switch with experts in every second layer, of which some overflow."""
     return _random(_switch(num_sparse_encoder_layers=2, num_sparse_decoder_layers=1,
@@ -237,7 +253,7 @@ MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, gpt_neox, gpt_neo
           albert_model, bert_classification, bert_regression, roberta_classification,
           distilbert_classification, albert_classification, bert_tagging, roberta_tagging,
           distilbert_tagging, albert_tagging, bert_choice, roberta_choice, distilbert_choice,
-          albert_choice, switch, switch_every)  # fmt: skip
+          albert_choice, xlnet_lm, xlnet_model, xlnet_classification, switch, switch_every)  # fmt: skip
 FAMILIES = {make.__name__: make for make in MAKERS}
 
 
@@ -246,6 +262,7 @@ FAMILIES = {make.__name__: make for make in MAKERS}
 SPREADS = {
     r".*(shared|wte|tokens_embed|embed_tokens|embed_in)\.weight": 0.5,
     r"(\w+\.)?embeddings\.\w+_embeddings\.weight": 0.5,
+    r"(\w+\.)?word_embedding\.weight": 0.5,
     r"lm_head\.weight": 0.1,
     ".*": 0.3,
 }
@@ -287,6 +304,11 @@ def _albert(**options: object) -> transformers.AlbertConfig:
         layer_norm_eps=1e-3,
     )  # fmt: skip
     return transformers.AlbertConfig(**sizes | options)
+
+
+def _xlnet(**options: object) -> transformers.XLNetConfig:
+    sizes = dict(vocab_size=80, d_model=24, n_layer=3, n_head=4, d_inner=44, layer_norm_eps=1e-3)
+    return transformers.XLNetConfig(**sizes | options)
 
 
 def _t5(**options: object) -> torch.nn.Module:
@@ -357,18 +379,34 @@ def random_batch(model: torch.nn.Module, rows: int = 3, seed: int = 0) -> dict[s
     return {"encoder_input_tokens": encoder, "decoder_input_tokens": decoder}
 
 
-ENCODERS = ("bert", "roberta", "distilbert", "albert")
+ENCODERS = ("bert", "roberta", "distilbert", "albert", "xlnet")
 
 
 def _random_pairs(
     model: torch.nn.Module, rows: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Random tokens of two segments or more, with padding at the end."""
+    """Random tokens of two segments or more, with padding at the end; XLNet's at the beginning."""
     tokens = rng.integers(2, 80, (rows, 17))
-    kinds = getattr(model.config, "type_vocab_size", 1)
+    xlnet = model.config.model_type == "xlnet"
+    kinds = 3 if xlnet else getattr(model.config, "type_vocab_size", 1)
     types = np.sort(rng.integers(0, kinds, tokens.shape), axis=1)
     segments = (np.arange(17) < 17 - 3 * np.arange(rows)[:, None]).astype(int)
+    orders: dict[str, np.ndarray] = {}
+    if xlnet:
+        segments = segments[:, ::-1].copy()
+        if model.config.attn_type == "uni":
+            # Which cannot be had with padding in a batch of several rows.
+            segments[:] = 1
+        if hasattr(model, "lm_loss"):
+            # Every third token is predicted, in an order that is drawn; all see the others.
+            order = rng.permuted(np.tile(np.arange(17), (rows, 1)), axis=1)
+            predicted = np.arange(17) % 3 == 0
+            orders = {
+                "perm_key_rank": np.where(predicted, order, -1),
+                "perm_own_rank": np.where(predicted, order, 0),
+            }
     batch = {
+        **orders,
         "encoder_input_tokens": np.where(segments, tokens, model.config.pad_token_id),
         "encoder_token_types": types * segments,
         "encoder_segment_ids": segments,
@@ -380,6 +418,8 @@ def _random_pairs(
 
 
 def _encoded(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    if model.config.model_type == "xlnet":
+        return _streams(model, batch)
     types = {"token_type_ids": torch.tensor(batch["encoder_token_types"])}
     found = model(
         input_ids=torch.tensor(batch["encoder_input_tokens"]),
@@ -397,6 +437,34 @@ def _encoded(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, 
     if type(model).__name__.endswith(("Classification", "MultipleChoice")):
         names["logits"] = "head_logits"
     return {names[name]: found[name].numpy() for name in names if name in found}
+
+
+def _streams(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """XLNet's outputs; of the one with an output also the content's, and those with a memory."""
+    inputs = {
+        "input_ids": torch.tensor(batch["encoder_input_tokens"]),
+        "token_type_ids": torch.tensor(batch["encoder_token_types"]),
+    }
+    if not batch["encoder_segment_ids"].all():
+        inputs["attention_mask"] = torch.tensor(batch["encoder_segment_ids"])
+    plain = model(**inputs)
+    if not hasattr(model, "lm_loss"):
+        hidden = plain.get("last_hidden_state")
+        found = {"head_logits": plain["logits"]} if hidden is None else {"hidden_states": hidden}
+        return {name: x.numpy() for name, x in found.items()}
+    keys, own = (torch.tensor(batch[name]) for name in ("perm_key_rank", "perm_own_rank"))
+    order = {
+        "perm_mask": (keys[:, None, :] >= own[:, :, None]).float(),
+        "target_mapping": torch.eye(keys.shape[1]).expand(len(keys), -1, -1),
+    }
+    earlier = np.random.default_rng(3).integers(6, 80, (len(keys), 7))
+    memory = model(torch.tensor(earlier), use_mems=True).mems
+    found = {
+        "token_logits": model(**inputs, **order).logits,
+        "content_logits": plain.logits,
+        "logits_with_memory": model(**inputs, **order, mems=memory, use_mems=True).logits,
+    }
+    return {name: x.numpy() for name, x in found.items()} | {"earlier": earlier}
 
 
 @torch.no_grad()

@@ -92,6 +92,10 @@ PUBLISHED = {
     "llama": {"max_sequence_length": 2048, "pretraining_tp": 2, "is_llama_config": True,
               "rope_interleaved": False, "transformers.js_config": {"dtype": "q4"}},
     "gpt_neox": {"attention_probs_dropout_prob": 0, "torch_dtype": "float16"},
+    "transfo-xl": {"tie_weight": True, "tgt_len": 128, "ext_len": 0, "init_range": 0.01,
+                   "proj_init_std": 0.01, "trainer_compatible": True},
+    "xlnet": {"untie_r": True, "end_n_top": 5, "start_n_top": 5, "summary_type": "first",
+              "use_mems_train": True, "architectures": ["XLNetLMHeadModel"]},
 }  # fmt: skip
 
 

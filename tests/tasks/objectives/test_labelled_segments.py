@@ -39,6 +39,15 @@ def test_robertas_pair_has_two_separators():
     assert made["token_types"].tolist() == [0, 0, 0, 0, 0, 1, 1]
 
 
+def test_xlnets_row_ends_with_cls_of_a_type_of_its_own():
+    made = row(None, [10, 11], [20], cls_at_end=True)
+    assert made["inputs"].tolist() == [10, 11, 3, 20, 3, 2]
+    assert made["token_types"].tolist() == [0, 0, 0, 1, 1, 2]
+    made = row(4, [10, 11, 12], cls_at_end=True)
+    assert made["inputs"].tolist() == [10, 11, 3, 2]
+    assert made["token_types"].tolist() == [0, 0, 0, 2]
+
+
 @pytest.mark.parametrize(
     ("length", "expected"),
     [  # the longer one loses its last token, the second of equals
@@ -81,6 +90,16 @@ def test_separators_are_the_vocabularys_unless_they_are_given():
     assert pair({}).tolist() == pair({"pair_separators": None}).tolist() == [2, 10, 3, 20, 3]
     assert pair({"pair_separators": 2}).tolist() == [2, 10, 3, 3, 20, 3]
     assert pair({"pair_separators": 2}, separators=1).tolist() == [2, 10, 3, 20, 3]
+
+
+def test_cls_stands_where_the_vocabularys_tokenizer_has_it_unless_it_is_said():
+    def single(spec, **options):
+        bound = LabelledSegments(**options).bind({"inputs": SPEC | spec})
+        return bound({"inputs": np.array([10])}, RNG)["inputs"].tolist()
+
+    assert single({}) == single({"cls_at_end": False}) == [2, 10, 3]
+    assert single({"cls_at_end": True}) == single({}, cls_at_end=True) == [10, 3, 2]
+    assert single({"cls_at_end": True}, cls_at_end=False) == [2, 10, 3]
 
 
 # -- Candidates ------------------------------------------------------------------------------------
