@@ -253,7 +253,8 @@ MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, gpt_neox, gpt_neo
           albert_model, bert_classification, bert_regression, roberta_classification,
           distilbert_classification, albert_classification, bert_tagging, roberta_tagging,
           distilbert_tagging, albert_tagging, bert_choice, roberta_choice, distilbert_choice,
-          albert_choice, xlnet_lm, xlnet_model, xlnet_classification, switch, switch_every)  # fmt: skip
+          albert_choice, xlnet_lm, xlnet_model, xlnet_classification, switch,
+          switch_every)  # fmt: skip
 FAMILIES = {make.__name__: make for make in MAKERS}
 
 
