@@ -5,6 +5,7 @@ where a token stands and what comes before it in the order, and not the token it
 leaves open is the released code's: post-norm layers without biases in attention, exact GELU.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -204,10 +205,11 @@ class XLNet(EncoderOnly):
         query_mask = None
         if perm_key_rank is not None and perm_own_rank is not None:
             # All tokens see the memory.
-            mask = mask.replace(
-                query_ranks_bt=perm_own_rank, key_ranks_bs=of_keys(perm_key_rank, -1)
+            key_ranks_bs = of_keys(perm_key_rank, -1)
+            mask = dataclasses.replace(
+                mask, query_ranks_bt=perm_own_rank, key_ranks_bs=key_ranks_bs
             )
-            query_mask = mask.replace(sees_itself=False)
+            query_mask = dataclasses.replace(mask, sees_itself=False)
             query_bse = jnp.broadcast_to(self.mask_embedding.astype(x_bse.dtype), x_bse.shape)
             query_bse = self._dropped(query_bse, enable_dropout)
             x_bse = jnp.concatenate([x_bse, query_bse], axis=1)

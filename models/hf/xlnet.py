@@ -1,8 +1,10 @@
 """XLNet in Hugging Face's form, `model_type` "xlnet", with its output, with a head or without."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from models.heads import Classification, Regression
 from models.hf import heads
 from models.hf.bert import ACTIVATION_NAMES
 from models.hf.family import CONFIG, Config, Family, Option, activation, unsupported
@@ -119,13 +121,18 @@ class XLNetFamily(Family):
 
     def with_heads(self, model: XLNet, config: Config, tensors: TensorFiles) -> XLNet:
         """The model with the head that its class has, or the output whose bias is there."""
-        head = heads.head_of(config, config.get(_RATE, 0.1), CONFIG)
+        head = heads.head_of(config, CONFIG)
+        classes = config.get("architectures") or ()
         if head is not None:
+            if not isinstance(head, Classification | Regression):
+                raise unsupported(
+                    CONFIG, "architectures", classes, "XLNetForSequenceClassification"
+                )
+            head = dataclasses.replace(head, dropout_rate=config.get(_RATE, 0.1))
             for option, value in _SUMMARY.items():
                 if config.get(option, value) != value:
                     raise unsupported(CONFIG, option, config[option], repr(value))
             return model.clone(head=head)
-        classes = config.get("architectures") or ()
         return model.clone(use_output="lm_loss.bias" in tensors or "XLNetLMHeadModel" in classes)
 
     def prepare(self, model: XLNet, tensors: TensorFiles, source: str) -> None:
