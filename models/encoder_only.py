@@ -72,6 +72,12 @@ class EncoderOnly(Model, kw_only=True):
         """The vector that a row is classified by, `[b, e]`, of what leaves the stack."""
         raise NotImplementedError
 
+    def pooled_rows(
+        self, x_bse: Array, features: Mapping[str, Any], enable_dropout: bool = False
+    ) -> Array:
+        """`pooled`; a family whose vector is not at the same place in all rows has its own."""
+        return self.pooled(x_bse, enable_dropout)
+
     @intermediates.within(intermediates.ENCODER)
     def hidden_states(
         self,
@@ -141,7 +147,7 @@ class EncoderOnly(Model, kw_only=True):
         x_bse = self.hidden_states(**features, enable_dropout=enable_dropout)
         vectors = {"hidden_states": x_bse}
         if self.head.reads_row:
-            vectors["pooled"] = self.pooled(x_bse, enable_dropout)
+            vectors["pooled"] = self.pooled_rows(x_bse, features, enable_dropout)
         read = vectors["pooled" if self.head.reads_row else "hidden_states"]
         logits = self.output_head(read, enable_dropout)
         if len(axes) == 1:

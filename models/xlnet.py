@@ -255,7 +255,9 @@ class XLNet(EncoderOnly):
         return Dropout(self.dropout_rate)(x_bse, self.make_rng("dropout") if draw else None)
 
     @parts.part(parts.HEAD)
-    def _pooled(self, x_bse: Array, features: Mapping[str, Any]) -> Array:
+    def pooled_rows(
+        self, x_bse: Array, features: Mapping[str, Any], enable_dropout: bool = False
+    ) -> Array:
         """The last token's vector through a layer with tanh: [CLS] stands at the end of a row."""
         segments_bs = features.get("encoder_segment_ids")
         if segments_bs is None:
@@ -264,18 +266,6 @@ class XLNet(EncoderOnly):
         last_b = jnp.max(jnp.where(segments_bs != 0, places, 0), axis=1)
         last_be = jnp.take_along_axis(x_bse, last_b[:, None, None], axis=1)[:, 0]
         return jnp.tanh(self.pooler(last_be))
-
-    def _with_head(
-        self, *, enable_dropout: bool = False, **features: Any
-    ) -> tuple[Array, dict[str, Array]]:
-        assert self.head is not None
-        self.check_features(features)
-        x_bse = self.hidden_states(**features, enable_dropout=enable_dropout)
-        vectors = {"hidden_states": x_bse}
-        if self.head.reads_row:
-            vectors["pooled"] = self._pooled(x_bse, features)
-        read = vectors["pooled" if self.head.reads_row else "hidden_states"]
-        return self.output_head(read, enable_dropout), vectors
 
     def _loss_and_carry(
         self, batch: Batch, carry: Memory | None, enable_dropout: bool

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from models.heads import Classification, Regression
+from models.errors import ModelError
 from models.hf import heads
 from models.hf.bert import ACTIVATION_NAMES
 from models.hf.family import CONFIG, Config, Family, Option, activation, unsupported
@@ -33,7 +33,7 @@ class XLNetFamily(Family):
 
     model_type = "xlnet"
     prefix = "transformer."
-    head = r"(lm_loss|sequence_summary|logits_proj)\..*"
+    head = r"(lm_loss|sequence_summary|logits_proj|classifier)\..*"
     models = (XLNet,)
     options = (
         Option("vocab_size", "vocab_size", 32000),
@@ -79,7 +79,7 @@ class XLNetFamily(Family):
             raise unsupported(source, _KIND, config[_KIND], "'bi' or 'uni'")
         width, count = config.get("d_model", 1024), config.get("n_head", 16)
         size = config.get(_HEAD_DIM)
-        if size is not None and (type(size) is not int or size * count != width):
+        if size and (type(size) is not int or size * count != width):
             accepted = "d_model divided by n_head"
             raise unsupported(source, _HEAD_DIM, size, accepted)
         if type(config.get(_CLAMP, -1)) is not int:
@@ -107,9 +107,16 @@ class XLNetFamily(Family):
         names = {ours: theirs for theirs, ours in ACTIVATION_NAMES.items()}
         of_head: dict[str, Any] = {}
         if model.head is not None:
-            own = model.head.dropout_rate
-            rate = model.dropout_rate if own is None else own
-            of_head = {**heads.options_of(model.head), **_SUMMARY, _RATE: rate}
+            rate = model.head_dropout_rate
+            of_head = heads.options_of(model.head)
+            if model.head.reads_row:
+                of_head |= {**_SUMMARY, _RATE: rate}
+            elif rate:
+                raise ModelError(
+                    f"{type(model.head).__name__}.dropout_rate = {rate} cannot be expressed as "
+                    "Hugging Face's model type 'xlnet', which drops what leaves the layers alone: "
+                    "set it to 0.0."
+                )
         return {
             **of_head,
             _ACTIVATION: names[model.activation],
@@ -121,18 +128,15 @@ class XLNetFamily(Family):
 
     def with_heads(self, model: XLNet, config: Config, tensors: TensorFiles) -> XLNet:
         """The model with the head that its class has, or the output whose bias is there."""
-        head = heads.head_of(config, CONFIG)
-        classes = config.get("architectures") or ()
+        head: Any = heads.head_of(config, CONFIG)
         if head is not None:
-            if not isinstance(head, Classification | Regression):
-                raise unsupported(
-                    CONFIG, "architectures", classes, "XLNetForSequenceClassification"
-                )
-            head = dataclasses.replace(head, dropout_rate=config.get(_RATE, 0.1))
-            for option, value in _SUMMARY.items():
+            for option, value in _SUMMARY.items() if head.reads_row else ():
                 if config.get(option, value) != value:
                     raise unsupported(CONFIG, option, config[option], repr(value))
-            return model.clone(head=head)
+            # What leaves the layers has been dropped already.
+            rate = config.get(_RATE, 0.1) if head.reads_row else 0.0
+            return model.clone(head=dataclasses.replace(head, dropout_rate=rate))
+        classes = config.get("architectures") or ()
         return model.clone(use_output="lm_loss.bias" in tensors or "XLNetLMHeadModel" in classes)
 
     def prepare(self, model: XLNet, tensors: TensorFiles, source: str) -> None:
@@ -177,7 +181,9 @@ class XLNetFamily(Family):
         ]
         if model.use_output:
             table.append(Weight("logit_bias/bias", "lm_loss.bias"))
-        if model.head is not None:
+        if model.head is not None and model.head.reads_row:
             table += biased_linear("pooler", "sequence_summary.summary")
-            table += biased_linear("output_head/output", "logits_proj")
+        if model.head is not None:
+            name = "logits_proj" if model.head.reads_row else "classifier"
+            table += biased_linear("output_head/output", name)
         return table

@@ -224,8 +224,17 @@ def xlnet_model() -> torch.nn.Module:
 
 def xlnet_classification() -> torch.nn.Module:
     """XLNet with a head for labels, which reads the last token."""
-    options = {"architectures": ["XLNetForSequenceClassification"], "num_labels": 3}
-    return _random(transformers.XLNetForSequenceClassification(_xlnet(**options)))
+    return _of_class("XLNetForSequenceClassification", _xlnet, num_labels=3)
+
+
+def xlnet_tagging() -> torch.nn.Module:
+    """XLNet with a head for tags."""
+    return _of_class("XLNetForTokenClassification", _xlnet, num_labels=5)
+
+
+def xlnet_choice() -> torch.nn.Module:
+    """XLNet with a head for choices, of a rate of its own."""
+    return _of_class("XLNetForMultipleChoice", _xlnet, summary_last_dropout=0.3)
 
 
 def switch() -> torch.nn.Module:
@@ -253,8 +262,8 @@ MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, gpt_neox, gpt_neo
           albert_model, bert_classification, bert_regression, roberta_classification,
           distilbert_classification, albert_classification, bert_tagging, roberta_tagging,
           distilbert_tagging, albert_tagging, bert_choice, roberta_choice, distilbert_choice,
-          albert_choice, xlnet_lm, xlnet_model, xlnet_classification, switch,
-          switch_every)  # fmt: skip
+          albert_choice, xlnet_lm, xlnet_model, xlnet_classification, xlnet_tagging,
+          xlnet_choice, switch, switch_every)  # fmt: skip
 FAMILIES = {make.__name__: make for make in MAKERS}
 
 
