@@ -97,8 +97,8 @@ def architecture_of(head: Head, family: str) -> str:
         if isinstance(head, one.heads) and (one.families is None or family in one.families):
             return f"{family}{one.ending}"
     raise ModelError(
-        f"a head {type(head).__name__} cannot be expressed as a class of {family} in Hugging Face's "
-        "form."
+        f"a head {type(head).__name__} cannot be expressed as a class of {family} in Hugging "
+        "Face's form."
     )
 
 
