@@ -331,7 +331,7 @@ class Run:
         if not texts:
             raise UserError("no text was given: give at least one.")
         examples = reader.examples(texts)
-        batch = reader.batch(examples)
+        batch = reader.batch_of(examples)
         lengths = (batch["encoder_segment_ids"] != 0).sum(axis=-1).astype(np.int32)
         found = predict_batch(model, self.params, batch, names)
         measured = measured_of(model)

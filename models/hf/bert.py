@@ -158,8 +158,8 @@ class BERTFamily(Family):
                 name = type(model.head).__name__
                 raise ModelError(
                     f"{name}.dropout_rate = {own} cannot be expressed as Hugging Face's model type "
-                    f"{self.model_type!r}, whose {heads.architecture_of(model.head, '')} has "
-                    f"{model.dropout_rate}, the model's: set it to None."
+                    f"{self.model_type!r}, where it is {model.dropout_rate}, the model's: set it "
+                    "to None."
                 )
         return {
             **of_head,

@@ -22,11 +22,15 @@ def head_of(config: Config, source: str) -> Head | None:
       source: where they come from, for errors.
 
     Raises:
-      ModelError: labels that do not go together, or more than one label for a row.
+      ModelError: labels that do not go together, more than one label for a row, or a class whose
+        tensors we do not know.
     """
     classes = config.get("architectures") or [""]
     for one in _CLASSES:
-        if str(classes[0]).endswith(one.ending):
+        family, ending, rest = str(classes[0]).rpartition(one.ending)
+        if ending and not rest:
+            if one.families is not None and family not in one.families:
+                raise ModelError(f"{source}: the class {classes[0]} is not supported.")
             return one.make(config, source)
     return None
 
@@ -66,23 +70,36 @@ class _Class(NamedTuple):
       ending: of its name, after the family's.
       heads: ours that are written as it.
       make: one of them, of the options of a `config.json`.
+      families: how the names of those begin whose tensors we know; None is all.
     """
 
     ending: str
     heads: tuple[type[Any], ...]
     make: Callable[[Config, str], Head]
+    families: tuple[str, ...] | None = None
 
 
+_BERTS = ("Bert", "Roberta", "DistilBert", "Albert")
 _CLASSES = (
     _Class("ForSequenceClassification", (Classification, Regression), _of_rows),
-    _Class("ForTokenClassification", (Tagging,), _of_words),
-    _Class("ForMultipleChoice", (MultipleChoice,), _of_choices),
+    _Class("ForTokenClassification", (Tagging,), _of_words, _BERTS),
+    _Class("ForMultipleChoice", (MultipleChoice,), _of_choices, _BERTS),
 )
 
 
 def architecture_of(head: Head, family: str) -> str:
-    """The class of `transformers`, of a family whose classes begin so."""
-    return next(f"{family}{one.ending}" for one in _CLASSES if isinstance(head, one.heads))
+    """The class of `transformers`, of a family whose classes begin so.
+
+    Raises:
+      ModelError: there is none whose tensors we know.
+    """
+    for one in _CLASSES:
+        if isinstance(head, one.heads) and (one.families is None or family in one.families):
+            return f"{family}{one.ending}"
+    raise ModelError(
+        f"a head {type(head).__name__} cannot be expressed as a class of {family} in Hugging "
+        "Face's form."
+    )
 
 
 def options_of(head: Head) -> dict[str, Any]:

@@ -260,10 +260,14 @@ class TextReader:
             for text in texts
         ]
 
-    def batch(
+    def batch(self, texts: Sequence[Text], rows: int | None = None) -> dict[str, np.ndarray]:
+        """A batch of texts, padded to a bucket of lengths, and with empty rows to `rows`."""
+        return self.batch_of(self.examples(texts), rows)
+
+    def batch_of(
         self, examples: Sequence[Mapping[str, Any]], rows: int | None = None
     ) -> dict[str, np.ndarray]:
-        """A batch of examples, padded to a bucket of lengths, and with empty rows to `rows`."""
+        """The same of what `examples` gives."""
         items = [self.bound.item(example) for example in examples]
         longest = max(part.size for item in items for part in item.parts)
         empty = [()] * (0 if rows is None else rows - len(items))
@@ -281,7 +285,7 @@ class TextReader:
         """The model's outputs for each batch of texts, and these as examples."""
         for begin in range(0, len(texts), batch_size):
             examples = self.examples(texts[begin : begin + batch_size])
-            found = predict_batch(model, params, self.batch(examples, batch_size), names)
+            found = predict_batch(model, params, self.batch_of(examples, batch_size), names)
             yield {name: x[: len(examples)] for name, x in found.items()}, examples
 
     def answers(

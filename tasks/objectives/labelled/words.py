@@ -6,10 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from tasks.errors import TaskError
-from tasks.objectives.masked_lm import Boundaries
-from tasks.objectives.objective import Example, VocabularySpecs, feature_length
-from tasks.objectives.special_tokens import find_boundary_ids
+from tasks.objectives.labelled.segments import BoundLabelledSegments, LabelledSegments
+from tasks.objectives.objective import Example, VocabularySpecs
 
 WORDS, TAGS, PLACES = "inputs", "tags", "word_places"
 
@@ -18,8 +16,9 @@ WORDS, TAGS, PLACES = "inputs", "tags", "word_places"
 class TaggedWords:
     """`[CLS] words [SEP]`, and where each word begins (Devlin et al. 2019, figure 4d).
 
-    A row that is too long loses its last tokens. Words whose first token is lost, and words of
-    which the vocabulary makes no token, have no place.
+    A row is made as that of a text is, see `LabelledSegments`: one that is too long loses its last
+    tokens. Words whose first token is lost, and words of which the vocabulary makes no token, have
+    no place.
     """
 
     output_features: ClassVar[tuple[str, ...]] = (WORDS,)
@@ -32,9 +31,7 @@ class TaggedWords:
         Raises:
           TaskError: it has none that could begin and end a row.
         """
-        spec = specs[WORDS]
-        ids = find_boundary_ids(spec, type(self).__name__)
-        return BoundTaggedWords(Boundaries(*ids, spec["eos_id"]))
+        return BoundTaggedWords(LabelledSegments().bind(specs))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,12 +39,10 @@ class BoundTaggedWords:
     """Rows with ids; made by `TaggedWords.bind`.
 
     Attributes:
-      boundaries: stand around the text.
-      length: most tokens of a row; None for any number.
+      text: makes the row.
     """
 
-    boundaries: Boundaries
-    length: int | None = None
+    text: BoundLabelledSegments
 
     reads: ClassVar[tuple[str, ...]] = (WORDS, f"{WORDS}_sizes", TAGS)
     writes: ClassVar[tuple[str, ...]] = TaggedWords.writes
@@ -63,22 +58,16 @@ class BoundTaggedWords:
         Raises:
           TaskError: that leaves no room for a token of the text.
         """
-        length = feature_length(task_feature_lengths, WORDS)
-        if length < 3:
-            raise TaskError(
-                f"TASK_FEATURE_LENGTHS['{WORDS}'] is {length}: 3 or more is needed, with what "
-                "stands around the text."
-            )
-        return dataclasses.replace(self, length=length)
+        return dataclasses.replace(self, text=self.text.of_length(task_feature_lengths))
 
     @property
     def room(self) -> int | None:
         """Most tokens of the text; None for any number."""
-        return None if self.length is None else self.length - 2
+        return self.text.room
 
     def excess(self, example: Example) -> int:
         """How many tokens of the text a row has no room for."""
-        return 0 if self.room is None else max(0, example[WORDS].size - self.room)
+        return self.text.excess(example)
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         """The row.
@@ -92,14 +81,14 @@ class BoundTaggedWords:
           `inputs` and `token_types`, int32 `[n]`; `tags`, -1 where there are none, and
           `word_places`, where each word's first token stands in the row or -1, int32 `[w]`.
         """
-        ids = np.asarray(example[WORDS], np.int32)[: self.room]
+        made = self.text({WORDS: example[WORDS]}, rng)
         sizes = np.asarray(example[f"{WORDS}_sizes"], np.int32)
         begins = np.cumsum(sizes, dtype=np.int32) - sizes
-        row, types = self.boundaries.row(ids)
+        there = (sizes > 0) & (begins < made[WORDS].size - 2)
+        first = 0 if self.text.cls_at_end else 1  # after [CLS]
         return {
-            WORDS: row,
-            "token_types": types,
+            WORDS: made[WORDS],
+            "token_types": made["token_types"],
             TAGS: np.asarray(example.get(TAGS, np.full_like(sizes, -1)), np.int32),
-            # After [CLS].
-            PLACES: np.where((sizes > 0) & (begins < ids.size), begins + 1, -1).astype(np.int32),
+            PLACES: np.where(there, begins + first, -1).astype(np.int32),
         }

@@ -18,7 +18,7 @@ import pytest
 from models.albert import ALBERT
 from models.errors import ModelError
 from models.heads import Classification, MultipleChoice, Regression, Tagging
-from models.hf import load_hf, save_hf
+from models.hf import heads, load_hf, save_hf
 from models.hf.tensor_files import TensorFiles, write_tensors
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -400,3 +400,12 @@ def test_an_albert_that_their_classes_do_not_have_is_refused_in_one_line(fields,
     with pytest.raises(ModelError, match=said):
         save_hf(ALBERT(vocab_size=80, **fields), {}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_head_whose_tensors_a_family_names_otherwise_is_refused_both_ways():
+    """As of XLNet, whose tagger has no summary."""
+    with pytest.raises(ModelError, match="Tagging cannot be expressed as a class of XLNet"):
+        heads.architecture_of(Tagging(("O", "I")), "XLNet")
+    assert heads.architecture_of(Tagging(("O", "I")), "Roberta") == "RobertaForTokenClassification"
+    with pytest.raises(ModelError, match="the class XLNetForMultipleChoice is not supported"):
+        heads.head_of({"architectures": ["XLNetForMultipleChoice"]}, "config.json")

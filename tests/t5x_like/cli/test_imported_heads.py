@@ -98,6 +98,30 @@ def test_a_pair_has_the_separators_of_its_tokenizer(tmp_path, processor, between
     assert row(run, "a", "b") == [0, 4, *[2] * between, 5, 2]
 
 
+def test_a_tagger_and_a_chooser_can_be_asked_at_once(tmp_path):
+    (tmp_path / "tags").mkdir()
+    run = imported(bert(tmp_path / "tags" / "bert", "bert_tagging"))
+    found = run.predict(["a b", "c"])["tags"]
+    assert found.shape == (2, 2) and set(found[0]) <= set(run.model.head.labels)
+    assert found[1, 1] == ""
+    # Its tags are those of entities.
+    assert "entity_f1" in [metric.__name__ for metric in run.task.metric_fns]
+    run = imported(bert(tmp_path / "bert", "bert_choice"))
+    found = run.predict([("a", "b", "c"), "b\ta\tb\tc"])
+    assert found["choice"].shape == (2,) and found["probabilities"].shape == (2, 4)
+    np.testing.assert_array_equal(found["probabilities"][0, 2:], 0)
+
+
+def test_tags_without_names_are_of_no_scheme(tmp_path):
+    directory = bert(tmp_path / "bert", "bert_tagging")
+    options = json.loads((directory / "config.json").read_text())
+    options["id2label"] = {str(i): f"LABEL_{i}" for i in range(5)}
+    (directory / "config.json").write_text(json.dumps(options))
+    run = imported(directory)
+    assert [metric.__name__ for metric in run.task.metric_fns] == ["word_accuracy"]
+    assert run.predict(["a"])["tags"][0, 0].startswith("LABEL_")
+
+
 def test_model_gin_leaves_the_head_to_the_file_of_the_task(tmp_path):
     """The imported head has three labels, and the task two of its own."""
     run = imported(bert(tmp_path / "bert", "bert_classification"))

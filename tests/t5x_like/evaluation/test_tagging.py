@@ -254,6 +254,35 @@ def test_rows_that_are_cut_are_counted(choices, capsys):
 
 
 @pytest.mark.slow
+def test_a_chooser_learns_which_letters_are_right(tmp_path, capsys):
+    rows = [
+        ("?", *((a, b) if right == "0" else (b, a)), c, right)
+        for a in "abcd" for b in "efgh" for c in ("", "xyz") for right in "01"
+    ]  # fmt: skip
+    (tmp_path / "rows.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
+    flags = [
+        "--gin_file=tasks/multiple_choice_tsv.gin", "--gin_file=optimizers/adamw.gin",
+        "--gin_file=models/bert/tiny.gin", "--gin_file=runs/pretrain.gin",
+        "--gin.COLUMNS=['text', 'a', 'b', 'c', 'label']", "--gin.CONTEXT={text}",
+        "--gin.OPTIONS=['a', 'b', 'c']", "--gin.TASK_FEATURE_LENGTHS={'inputs': 8, 'choices': 3}",
+        *(f"--gin.{name}_FILES={tmp_path}/rows.tsv" for name in ("TRAIN", "VALIDATION")),
+        f"--gin.CACHE_DIR={tmp_path}/cache", f"--gin.MODEL_DIR={tmp_path}/run",
+        *(f"--gin.bert.BERT.{name}" for name in ("embed_dim=32", "mlp_dim=64", "num_layers=1")),
+        "--gin.TRAIN_STEPS=60", "--gin.BATCH_SIZE=16", "--gin.LEARNING_RATE=0.01",
+    ]  # fmt: skip
+    assert cli.main(["train", *flags]) == 0
+    config = f"--gin_file={tmp_path}/run/config.gin"
+    assert cli.main(["eval", config, "--gin_file=runs/eval.gin"]) == 0
+    assert "accuracy 100.0000" in capsys.readouterr().err
+    (tmp_path / "in.jsonl").write_text('{"text": "?", "a": "g", "b": "a", "c": ""}\n')
+    out = [f"--gin.INPUT_PATH={tmp_path}/in.jsonl", f"--gin.OUTPUT_PATH={tmp_path}/out.jsonl"]
+    assert cli.main(["infer", config, "--gin_file=runs/infer.gin", *out]) == 0
+    answer = json.loads((tmp_path / "out.jsonl").read_text())
+    assert answer["inputs"] == "?\tg\ta" and answer["predictions"] == 1
+    assert len(answer["probabilities"]) == 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda folder: tagged(written(folder)), choosing])
 def test_the_cache_command_writes_the_same(make, tmp_path):
     task = make(tmp_path)

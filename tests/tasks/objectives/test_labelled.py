@@ -32,6 +32,14 @@ def test_a_word_has_its_place_where_its_first_token_stands():
     assert {x.dtype for x in made.values()} == {np.dtype(np.int32)}
 
 
+def test_xlnets_row_ends_with_cls():
+    objective = TaggedWords().bind({"inputs": {**SPEC, "cls_at_end": True}})
+    ids, sizes = listed([10], [11, 12])
+    made = objective({"inputs": ids, "inputs_sizes": sizes}, RNG)
+    assert made["inputs"].tolist() == [10, 11, 12, 3, 2]
+    assert made["word_places"].tolist() == [0, 1]
+
+
 def test_words_without_room_and_words_without_tokens_have_no_place():
     made, excess = words(5, [10], [11, 12, 13], [14], tags=[0, 1, 2])
     assert made["inputs"].tolist() == [2, 10, 11, 12, 3] and excess == 2
