@@ -16,7 +16,14 @@ from flax.core import FrozenDict
 from models import losses
 from models.bert import BERT
 from models.errors import ModelError
-from models.heads import Head, HeadOutput, PairClassification, Ranking, Regression
+from models.heads import (
+    Classification,
+    Head,
+    HeadOutput,
+    PairClassification,
+    Ranking,
+    Regression,
+)
 from models.heads.head import LOSS
 from models.heads.stochastic_answer import StochasticAnswer
 from models.layers.linear import Initializer
@@ -63,8 +70,8 @@ class MTDNN(BERT):
         for name, head in self.heads.items():
             if not str(name).isidentifier() or name == LOSS:
                 raise self.refused("heads", f"{name!r} is no name for a head")
-            if not (isinstance(head, Ranking) or getattr(head, "reads_row", False)):
-                raise self.refused("heads", f"that of {name!r} is no head for rows")
+            if not isinstance(head, Classification | Regression | Ranking):
+                raise self.refused("heads", f"that of {name!r} is none of the four kinds")
         for task, name in self.tasks.items():
             if name not in self.heads:
                 raise self.refused("tasks", f"{task!r} is to have a head {name!r}, which is none")

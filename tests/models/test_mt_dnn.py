@@ -175,7 +175,7 @@ def test_the_encoder_is_berts(model, params):
         ({"heads": {}}, "a head for each task is needed"),
         ({"heads": {"loss": Regression()}}, "'loss' is no name for a head"),
         ({"heads": {"a b": Regression()}}, "'a b' is no name"),
-        ({"heads": {"x": 3}}, "that of 'x' is no head for rows"),
+        ({"heads": {"x": 3}}, "that of 'x' is none of the four kinds"),
         ({"heads": HEADS, "tasks": {"glue_rte": "rte"}}, "a head 'rte', which is none"),
         ({"heads": HEADS, "task": "rte"}, "no head for the task 'rte': it has those of cola"),
     ],

@@ -180,6 +180,12 @@ def test_a_head_with_other_labels_than_the_task_is_refused_before_a_start(tmp_pa
     with pytest.raises(UserError, match="labels odd, even, but the model's head has even, odd"):
         preflight.check_labels(task, model)
     preflight.check_labels(task, model.clone(head=Classification(("odd", "even"))))
+    with pytest.raises(UserError, match="have labels, but the model's head is for numbers"):
+        preflight.check_labels(task, model.clone(head=Regression()))
+    numbers = task_of(tmp_path / "rows.tsv", labels=None)
+    with pytest.raises(UserError, match="have numbers, but the model's head is for labels"):
+        preflight.check_labels(numbers, model)
+    preflight.check_labels(numbers, model.clone(head=Regression()))
 
 
 def test_a_batch_has_the_rows_with_their_types_and_labels(tmp_path):
