@@ -10,12 +10,13 @@ from tasks.vocabularies.sentencepiece_vocabulary import SentencePieceVocabulary
 from tasks.vocabularies.special_pieces import encode_counted
 from tasks.vocabularies.task_text import TaskText
 from tasks.vocabularies.tokenizer_training import train_tokenizer
-from tasks.vocabularies.vocabulary import PAD_ID, Vocabulary, check_is_file, until_eos
+from tasks.vocabularies.vocabulary import PAD_ID, Offsets, Vocabulary, check_is_file, until_eos
 
 __all__ = [
     "BYTE_SENTINELS",
     "PAD_ID",
     "ByteVocabulary",
+    "Offsets",
     "SentencePieceVocabulary",
     "TaskText",
     "Vocabulary",
