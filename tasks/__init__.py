@@ -4,9 +4,10 @@ Importing this package declares the tasks that come with it and reads no data. T
 seqio and sentencepiece are imported when something is first tokenized.
 """
 
-from tasks import choices, corpora, generation, glue
+from tasks import choices, corpora, extraction, generation, glue
 from tasks.choices import multiple_choice
 from tasks.entity_tags import bio_labels
+from tasks.extraction import spans
 from tasks.registry import (
     add_mixture,
     add_task,
@@ -22,6 +23,7 @@ from tasks.task import Feature, Mixture, Task, proportional_rates
 
 choices.declare()
 corpora.declare()
+extraction.declare()
 generation.declare()
 glue.declare()
 
@@ -38,6 +40,7 @@ __all__ = [
     "names",
     "proportional_rates",
     "ranked",
+    "spans",
     "tagged",
     "text_to_text",
     "unsupervised",
