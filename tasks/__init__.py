@@ -4,10 +4,9 @@ Importing this package declares the tasks that come with it and reads no data. T
 seqio and sentencepiece are imported when something is first tokenized.
 """
 
-from tasks import choices, corpora, extraction, generation, glue
+from tasks import choices, corpora, generation, glue
 from tasks.choices import multiple_choice
 from tasks.entity_tags import bio_labels
-from tasks.extraction import spans
 from tasks.registry import (
     add_mixture,
     add_task,
@@ -15,6 +14,7 @@ from tasks.registry import (
     labelled,
     names,
     ranked,
+    spans,
     text_to_text,
     unsupervised,
 )
@@ -23,7 +23,6 @@ from tasks.task import Feature, Mixture, Task, proportional_rates
 
 choices.declare()
 corpora.declare()
-extraction.declare()
 generation.declare()
 glue.declare()
 

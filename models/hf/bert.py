@@ -173,7 +173,7 @@ class BERTFamily(Family):
         }
 
     def _dropout_of(self, head: Head) -> tuple[str | None, float | None]:
-        """The option that is a head's rate, and the rate where it is not there, None for the model's."""
+        """The option that is a head's rate, and the rate without it; None is the model's."""
         if isinstance(head, Spans):
             return self.span_dropout, self.span_rate
         if isinstance(head, self.without_rate):

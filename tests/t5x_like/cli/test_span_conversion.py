@@ -1,4 +1,4 @@
-"""A model that answers questions, from a directory of Hugging Face's to answers in Python, and back."""
+"""A model that answers questions, from a directory of Hugging Face's to answers and back."""
 
 import json
 import shutil
