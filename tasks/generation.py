@@ -35,7 +35,7 @@ def translation(source: str, target: str) -> Template:
 
 
 def declare() -> None:
-    """Registers `stdlib_docstring`, `wmt*`, `squad`, `squad_spans`, `squad2_spans`, `cnn_dailymail`."""
+    """Registers `stdlib_docstring`, `wmt*`, SQuAD (`squad`, `squad_spans`) and `cnn_dailymail`."""
     add_task(
         text_to_text(
             "stdlib_docstring",
