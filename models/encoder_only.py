@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from models import losses
-from models.heads import Head, HeadOutput
+from models.heads import Head, HeadOutput, Spans
 from models.layers import intermediates
 from models.layers.attention.masks import Mask
 from models.layers.block import Context
@@ -168,6 +168,11 @@ class EncoderOnly(Model, kw_only=True):
     def label_names(self) -> Mapping[str, tuple[str, ...]]:
         """Of predictions that are numbers of classes, the classes' names."""
         return {} if self.head is None else self.head.label_names
+
+    @property
+    def span_rules(self) -> Spans | None:
+        """The head that marks spans, which says how they are chosen; None for any other."""
+        return self.head if isinstance(self.head, Spans) else None
 
     @nn.nowrap
     def loss_weights(self, batch: Batch) -> dict[str, Array]:

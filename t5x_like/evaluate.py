@@ -1,8 +1,8 @@
 """Evaluation: the loss on a split, and a task's metrics on what the model generates or predicts.
 
 For each checkpoint and each task: `MODEL_DIR/eval/TASK/SPLIT/STEP.jsonl`, one line an example
-with `inputs`, `targets`, `predictions` and `scores`, and a record in `MODEL_DIR/metrics.jsonl`. A
-second evaluation of a split replaces the first.
+with `inputs`, `targets`, `predictions` and `scores` (of an answer in a text also where it stands),
+and a record in `MODEL_DIR/metrics.jsonl`. A second evaluation of a split replaces the first.
 """
 
 import dataclasses
@@ -19,9 +19,11 @@ from t5x_like.data import DatasetConfig
 from t5x_like.decoding import Greedy, Strategy, settings_text
 from t5x_like.errors import UserError
 from t5x_like.evaluation.answering import DECODING
+from t5x_like.evaluation.extraction import SpanPrediction
 from t5x_like.evaluation.generation import Prediction
 from t5x_like.evaluation.loss import ROWS, SPLIT_ROWS, of_rows
 from t5x_like.evaluation.prediction import LabelPrediction
+from t5x_like.evaluation.spans import rule_text
 from t5x_like.evaluation.task import TaskResult, Values, evaluate_params
 from t5x_like.host import command, compilation_cache, files
 from t5x_like.partitioning import Partitioner
@@ -63,8 +65,8 @@ def evaluate(
         batch size; None for all.
       max_batches: the same in batches of 32 rows, whatever the batch size; `max_rows` counts
         where both are given.
-      generate_predictions: whether to generate text, or to read labels off the model's head, for
-        tasks that have metrics.
+      generate_predictions: whether to generate text, or to read labels or spans off the model's
+        head, for tasks that have metrics.
       seed: for strategies that draw.
       output_dir: where `eval/` and `metrics.jsonl` are written; None for `model_dir`.
       tensorboard: whether to write an event file as well.
@@ -110,7 +112,10 @@ def evaluate(
                     "task": result.task,
                     "batch_format": model.batch_format,
                 }
-                if isinstance(next(iter(result.predictions), None), Prediction):
+                first = next(iter(result.predictions), None)
+                if isinstance(first, SpanPrediction):
+                    record[DECODING] = rule_text(model)
+                if isinstance(first, Prediction):
                     longest = max_new_tokens
                     if longest is None:
                         longest = dataset.task_feature_lengths["targets"]
@@ -187,7 +192,7 @@ def _measured(record: Mapping[str, Any]) -> str:
 
 
 def write_predictions(
-    path: epath.Path, predictions: Sequence[Prediction | LabelPrediction]
+    path: epath.Path, predictions: Sequence[Prediction | LabelPrediction | SpanPrediction]
 ) -> None:
     """Writes predictions as JSON lines, all or none; the directory is made."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Inference: prompts from a file or standard input, JSON lines out, resumed where it stopped.
 
-A model that writes text answers with text, one with a head that labels with a label or a number.
+A model that writes text answers with text, one with a head that labels with a label or a number,
+one with a head that marks spans with a part of the text.
 """
 
 import functools
@@ -26,14 +27,19 @@ from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.evaluation.answering import (
     DECODING,
+    N_BEST,
+    NULL_SCORE_DIFFERENCE,
     PREDICTIONS,
     PROBABILITIES,
     SCORES,
+    SPAN,
     WORDS,
     Answerer,
     GeneratedText,
     Labels,
+    Spans,
 )
+from t5x_like.evaluation.extraction import extracted_by
 from t5x_like.evaluation.one_task import for_task
 from t5x_like.evaluation.prediction import measured_of
 from t5x_like.host import command, compilation_cache
@@ -44,7 +50,10 @@ from t5x_like.protocols import Decodes, InputsForm, Mixture, Model, Task
 
 BATCH_FORMAT = "batch_format"
 STEP = "checkpoint_step"
-_ADDED = (WORDS, PREDICTIONS, SCORES, PROBABILITIES, DECODING, BATCH_FORMAT, STEP)
+_ADDED = (
+    WORDS, PREDICTIONS, SCORES, PROBABILITIES, SPAN, NULL_SCORE_DIFFERENCE, N_BEST, DECODING,
+    BATCH_FORMAT, STEP,
+)  # fmt: skip
 # Batches decoded together: enough that prompts of like length meet, few enough that what is
 # lost with a killed process is little.
 BATCHES_AT_A_TIME = 8
@@ -67,13 +76,15 @@ def infer(
     batch_size: int = 8,
     seed: int = 0,
 ) -> int:
-    """Answers every prompt of a file, in order: with generated text, or with a label or number.
+    """Answers every prompt of a file, in order: with generated text, a label, a number or a span.
 
     Each line of the output is the prompt's own JSON object (of a text line,
     `{"inputs": line}`) with `predictions`, `scores`, `batch_format` and `checkpoint_step` added,
     where labels are predicted `probabilities`, by label, and where text is generated `decoding`,
-    the strategy, the longest answer and the seed of a strategy that draws. The texts of a pair have
-    a tab between them, or are the columns of a JSON line.
+    the strategy, the longest answer and the seed of a strategy that draws; where answers are marked
+    in a text `span`, its characters, `null_score_difference`, `n_best`, and in `decoding` how they
+    are chosen. The texts of a pair, or a question and its text, have a tab between them, or are the
+    columns of a JSON line.
     If the output exists, the prompts that its whole lines answer are not done again, and a last
     line that was cut is redone; what is drawn at random does not depend on where a run was
     interrupted. Of several processes the first alone reads and writes files, and tells the others
@@ -115,7 +126,9 @@ def infer(
     answers = AnswerFile(output_path)
     answerer: Answerer
     asked = for_task(model, task)
-    if measured_of(asked) is not None:
+    if extracted_by(asked) is not None:
+        answerer = Spans(asked, task, task_feature_lengths, prompts, batch_size)
+    elif measured_of(asked) is not None:
         answerer = Labels(asked, task, task_feature_lengths, prompts, batch_size)
     else:
         answerer = GeneratedText(

@@ -21,6 +21,7 @@ from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strat
 from t5x_like.decoding.scoring import Score, score_text
 from t5x_like.decoding.text import checked_texts
 from t5x_like.errors import UserError
+from t5x_like.evaluation.extraction import SpanReader, extracted_by
 from t5x_like.evaluation.one_task import for_task
 from t5x_like.evaluation.prediction import Text, TextReader, measured_of, predict_batch
 from t5x_like.host import files
@@ -258,20 +259,38 @@ class Run:
         `[texts, words]`; "" where a text has fewer words, or a row no room for one. A task of
         choices has these as a second axis of everything but `choice`.
 
+        Of a model that marks answers in texts instead `answer`, part of the text or "" for none;
+        `span`, int32 `[texts, 2]`, the characters from which and to before which it stands, -1 for
+        none; `probability` and `null_score_difference`, float32, see `evaluation.spans`.
+
         Args:
           texts: of a task with labels read as its rows are, special tokens included, a pair as two
-            texts or one with a tab between them, choices after their text likewise, words as a list
-            or a text; of any other as they are, without special tokens.
+            texts or one with a tab between them, choices after their text and a text after its
+            question likewise, words as a list or a text; of any other as they are, without special
+            tokens.
           task: which of several, where the run learns several that each have a head; its name.
 
         Raises:
           UserError: the model has no head that predicts.
         """
+        if extracted_by(self.model) is not None:
+            return self._answers_in(texts)
         found = self._outputs(texts, None, task)
         for name, labels in label_names(for_task(self.model, self._chosen(task))).items():
             # -1, of a word without a tag, is the last.
             found[name] = np.array([*labels, ""])[found[name]]
         return found
+
+    def _answers_in(self, texts: Sequence[Text]) -> dict[str, np.ndarray]:
+        reader = SpanReader.for_task(self.task, self.model, self.task_feature_lengths)
+        found = reader.answers(self.model, self.params, checked_texts(texts, "texts"))
+        differences = [one.null_score_difference for one in found]
+        return {
+            "answer": np.array([one.text for one in found], str),
+            "span": np.array([one.span or (-1, -1) for one in found], np.int32).reshape(-1, 2),
+            "probability": np.array([one.probability for one in found], np.float32),
+            "null_score_difference": np.array(differences, np.float32),  # NaN of None
+        }
 
     def embed(
         self, texts: Sequence[Text], pooling: Pooling = "mean", task: str | None = None

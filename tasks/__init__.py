@@ -14,6 +14,7 @@ from tasks.registry import (
     labelled,
     names,
     ranked,
+    spans,
     text_to_text,
     unsupervised,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "names",
     "proportional_rates",
     "ranked",
+    "spans",
     "tagged",
     "text_to_text",
     "unsupervised",

@@ -1,9 +1,16 @@
-"""Tasks whose targets are free text: docstrings, translations, answers and summaries."""
+"""Tasks whose targets are free text: docstrings, translations, answers and summaries.
+
+SQuAD is also for a head that marks the answer in its paragraph.
+"""
+
+import dataclasses
+from collections.abc import Sequence
 
 from tasks import metrics, postprocessors
-from tasks.forms import Squad, Template
-from tasks.registry import add_task, text_to_text
+from tasks.forms import Spans, Squad, Template
+from tasks.registry import add_task, spans, text_to_text
 from tasks.sources import StandardLibraryFunctions, Tfds
+from tasks.task import Metric
 
 # T5's translation tasks (Raffel et al. 2020, section 2.3): name, TFDS dataset, source and
 # target language.
@@ -16,6 +23,10 @@ TRANSLATIONS = (
 )
 LANGUAGES = {"de": "German", "en": "English", "fr": "French", "ro": "Romanian"}
 
+# TFDS has answers as two lists. An answer at another place than it says ends nobody's caching.
+_SQUAD = Spans(answers="answers/text", starts="answers/answer_start", id="id", misplaced="skip")
+_SQUAD2 = dataclasses.replace(_SQUAD, unanswerable=True)
+
 
 def translation(source: str, target: str) -> Template:
     """The template `translate English to German: …`, for columns named by their languages."""
@@ -24,7 +35,7 @@ def translation(source: str, target: str) -> Template:
 
 
 def declare() -> None:
-    """Registers `stdlib_docstring`, `wmt*`, `squad` and `cnn_dailymail`."""
+    """Registers `stdlib_docstring`, `wmt*`, SQuAD (`squad`, `squad_spans`) and `cnn_dailymail`."""
     add_task(
         text_to_text(
             "stdlib_docstring",
@@ -46,6 +57,9 @@ def declare() -> None:
             metrics=(metrics.squad,),
         )
     )
+    of_squad2: list[Metric] = [metrics.squad2, metrics.squad2_best_threshold]
+    _add_spans("squad_spans", "squad/v1.1:3.0.0", _SQUAD, [metrics.squad])
+    _add_spans("squad2_spans", "squad/v2.0:3.0.0", _SQUAD2, of_squad2)
     summary = Template("summarize: {article}", "{highlights}")
     add_task(
         text_to_text(
@@ -55,3 +69,7 @@ def declare() -> None:
             metrics=(metrics.rouge,),
         )
     )
+
+
+def _add_spans(name: str, dataset: str, form: Spans, metric_fns: Sequence[Metric]) -> None:
+    add_task(spans(name, Tfds(dataset, columns=form.columns), form, metrics=metric_fns))

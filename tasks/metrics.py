@@ -1,13 +1,14 @@
 """Metrics of postprocessed targets and predictions, in percent.
 
 Each function takes two lists of equal length and returns `{name: value}`, as seqio expects of
-`metric_fns`. Names and scales are those of T5's metrics. Nothing here needs TensorFlow.
+`metric_fns`; one with `aux_values` also what belongs to the predictions, lists by name. Names and
+scales are those of T5's metrics. Nothing here needs TensorFlow.
 """
 
 import collections
 import re
 import string
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from tasks.entity_tags import entities_of
 from tasks.errors import TaskError
 
-Metric = Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]
+Metric = Callable[..., dict[str, float]]
 
 
 def exact_match(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
@@ -139,13 +140,91 @@ def squad(targets: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[
     2016, section 6.1).
     """
     _check(targets, predictions)
-    exact, overlap = [], []
-    for answers, prediction in zip(targets, predictions, strict=True):
+    exact, overlap = _squad_scores(targets, predictions, both_empty=0.0).T
+    return {"em": 100 * float(exact.mean()), "f1": 100 * float(overlap.mean())}
+
+
+def squad2(targets: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:
+    """SQuAD 2.0's exact match `em` and token `f1`, of all questions and of two kinds of them.
+
+    A question without an accepted answer is answered by the empty text alone (Rajpurkar et al.
+    2018; the released `evaluate-v2.0.py`). `em_has_answer` and `f1_has_answer` are of those with
+    one, `em_no_answer` and `f1_no_answer` of those without; a kind of which there are none is left
+    out.
+    """
+    _check(targets, predictions)
+    accepted = [_accepted(answers) for answers in targets]
+    scores = _squad_scores(accepted, predictions, both_empty=1.0)
+    has_answer = np.array([answers != [""] for answers in accepted])
+    values: dict[str, float] = {}
+    kinds = {"": np.ones_like(has_answer), "_has_answer": has_answer, "_no_answer": ~has_answer}
+    for kind, chosen in kinds.items():
+        if chosen.any():
+            exact, overlap = 100 * scores[chosen].mean(axis=0)
+            values |= {f"em{kind}": float(exact), f"f1{kind}": float(overlap)}
+    return values
+
+
+def squad2_best_threshold(
+    targets: Sequence[Sequence[str]],
+    predictions: Sequence[str],
+    aux_values: Mapping[str, Sequence[Any]],
+) -> dict[str, float]:
+    """What SQuAD 2.0's `em` and `f1` could be with the threshold that is best for these questions.
+
+    It is chosen with the answers in view, and no measurement of a model that has not seen them
+    (`find_all_best_thresh` of `evaluate-v2.0.py`): `best_em` at `best_em_null_threshold`, `best_f1`
+    at `best_f1_null_threshold`, each a value of `heads.Spans.null_threshold`.
+
+    Args:
+      targets: accepted answers of each question.
+      predictions: what was answered with the threshold that is set; not read.
+      aux_values: `spans`, the best part of each text, whether or not it was the answer, and
+        `null_score_differences`, how far the score of no answer exceeds its score.
+    """
+    spans = aux_values["spans"]
+    _check(targets, spans)
+    # Infinite where a text has no span at all.
+    differences = np.clip(aux_values["null_score_differences"], -1e9, 1e9)
+    accepted = [_accepted(answers) for answers in targets]
+    answered = _squad_scores(accepted, spans, both_empty=1.0)
+    silent = _squad_scores(accepted, [""] * len(spans), both_empty=1.0)
+    order = np.argsort(differences, kind="stable")
+    # Those with the least differences are answered, 0 of them, 1, 2, …
+    totals = np.cumsum(np.concatenate([silent.sum(0)[None], (answered - silent)[order]]), axis=0)
+    least = differences[order]
+    # Not between questions of equal differences.
+    possible = np.concatenate([[True], least[1:] != least[:-1], [True]])
+    ends = np.concatenate([[least[0] - 2], least, [least[-1] + 2]])
+    values: dict[str, float] = {}
+    for name, total in zip(("em", "f1"), totals.T, strict=True):
+        best = int(np.where(possible, total, -np.inf).argmax())
+        values[f"best_{name}"] = 100 * float(total[best] / len(spans))
+        values[f"best_{name}_null_threshold"] = -float(ends[best] + ends[best + 1]) / 2
+    return values
+
+
+def _accepted(answers: Sequence[str]) -> list[str]:
+    """The answers of which words are left, or the empty one."""
+    return [answer for answer in answers if _squad_words(answer)] or [""]
+
+
+def _squad_scores(
+    targets: Sequence[Sequence[str]], predictions: Sequence[str], both_empty: float
+) -> npt.NDArray[np.float64]:
+    """Exact match and F1 of each prediction, the best over the accepted answers, `[n, 2]`.
+
+    `both_empty` is the F1 of two texts without words: 0 in SQuAD 1.1's script, 1 in 2.0's.
+    """
+    scores = np.zeros((len(predictions), 2))
+    for i, (answers, prediction) in enumerate(zip(targets, predictions, strict=True)):
         guess = _squad_words(prediction)
         accepted = [_squad_words(answer) for answer in answers]
-        exact.append(max((guess == answer for answer in accepted), default=False))
-        overlap.append(max((_word_f1(answer, guess) for answer in accepted), default=0.0))
-    return {"em": 100 * float(np.mean(exact)), "f1": 100 * float(np.mean(overlap))}
+        scores[i, 0] = max((guess == answer for answer in accepted), default=False)
+        scores[i, 1] = max(
+            (_word_f1(answer, guess, both_empty) for answer in accepted), default=0.0
+        )
+    return scores
 
 
 def _squad_words(text: str) -> list[str]:
@@ -153,10 +232,10 @@ def _squad_words(text: str) -> list[str]:
     return re.sub(r"\b(a|an|the)\b", " ", text).split()
 
 
-def _word_f1(answer: list[str], guess: list[str]) -> float:
+def _word_f1(answer: list[str], guess: list[str], both_empty: float) -> float:
     shared = sum((collections.Counter(answer) & collections.Counter(guess)).values())
     if not shared:
-        return 0.0
+        return both_empty if answer == guess else 0.0
     precision, recall = shared / len(guess), shared / len(answer)
     return 2 * precision * recall / (precision + recall)
 

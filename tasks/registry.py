@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar
 
 from tasks.errors import TaskError
-from tasks.forms import Form, Labelled, PlainText, Ranked
-from tasks.objectives import LabelledSegments, Objective, RankedSegments
-from tasks.postprocessors import TEXT, Postprocessor
+from tasks.forms import Form, Labelled, PlainText, Ranked, Spans
+from tasks.objectives import LabelledSegments, Objective, RankedSegments, SpanWindows
+from tasks.postprocessors import TEXT, AllAnswers, Postprocessor
 from tasks.sources import Candidates, Source, Tfds
 from tasks.task import BaseTask, Feature, Metric, Mixture, Task
 from tasks.vocabularies import ByteVocabulary, Vocabulary
@@ -173,6 +173,42 @@ def ranked(
         form=Ranked(query, candidates, label),
         output_features=features_of(objective.output_features, vocabulary, add_eos=False),
         learned=objective,
+        metric_fns=tuple(metrics),
+        cache_name=cache_name,
+        special_tokens=special_tokens,
+    )
+
+
+def spans(
+    name: str,
+    source: Source,
+    form: Spans = Spans(),  # noqa: B008 (frozen)
+    windows: SpanWindows = SpanWindows(),  # noqa: B008 (frozen)
+    *,
+    vocabulary: Vocabulary | None = None,
+    metrics: Sequence[Metric] = (),
+    cache_name: str = "",
+    special_tokens: Literal["text", "ids"] | None = None,
+) -> Task:
+    """A task of questions, each answered by a part of a text.
+
+    Args:
+      name: of the task.
+      source: has the columns that the form names.
+      form: makes a question, a text and the places of answers of a row.
+      windows: makes rows for an encoder of them.
+      vocabulary: None takes bytes.
+      metrics: functions of accepted answers and predictions, such as `metrics.squad`.
+      cache_name: "" takes the name.
+      special_tokens: of the texts, where they spell them out; see `Task`.
+    """
+    return Task(
+        name=name,
+        source=source,
+        form=form,
+        output_features=features_of(windows.output_features, vocabulary, add_eos=False),
+        learned=windows,
+        postprocessor=AllAnswers(),
         metric_fns=tuple(metrics),
         cache_name=cache_name,
         special_tokens=special_tokens,

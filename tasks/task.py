@@ -12,13 +12,13 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from tasks.errors import TaskError
-from tasks.forms import Choices, Form, Labelled, Tags, WritesInputs
+from tasks.forms import Choices, Form, Labelled, Spans, Tags, WritesInputs
 from tasks.objectives import BoundObjective, Example, Objective, VocabularySpecs
 from tasks.postprocessors import TEXT, Postprocessor
 from tasks.sources import Source
 from tasks.vocabularies import Vocabulary, encode_counted, encode_each
 
-Metric = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, float]]
+Metric = Callable[..., Mapping[str, float]]
 # seqio's rule, so that every task can be registered there.
 _NAME = re.compile(r"[\w.:]+")
 # Entries of a vocabulary's spec that leave the cache as it is: the place of its file and how it is
@@ -229,6 +229,11 @@ class Task(BaseTask):
         return tuple(getattr(self.form, "label_names", ()))
 
     @property
+    def unanswerable(self) -> bool:
+        """Whether its questions may have no answer."""
+        return isinstance(self.form, Spans) and self.form.unanswerable
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """The source's splits."""
         return tuple(self.source.splits)
@@ -247,8 +252,9 @@ class Task(BaseTask):
 
     @property
     def inputs_form(self) -> WritesInputs | None:
-        """How inputs are written of columns, where they are the text as it is, or are labelled."""
-        as_it_is = self.learned is None or isinstance(self.form, Labelled | Tags | Choices)
+        """How inputs are written of columns, where they are the text as it is or a head's."""
+        of_head = isinstance(self.form, Labelled | Tags | Choices | Spans)
+        as_it_is = self.learned is None or of_head
         known = as_it_is and isinstance(self.form, WritesInputs)
         return self.form if known else None  # type: ignore[return-value]
 

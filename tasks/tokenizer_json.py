@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tasks.errors import SourceUnavailable, TaskError
-from tasks.vocabularies import check_is_file, published_tokenizers, until_eos
+from tasks.vocabularies import Offsets, check_is_file, published_tokenizers, until_eos
 from tasks.vocabularies.post_processor import ends_rows, put_before, put_between
 from tasks.vocabularies.special_pieces import (
     continuations,
@@ -276,7 +276,7 @@ class TokenizerVocabulary:
         Raises:
           TaskError: some of the text has no token, and there is no unknown token.
         """
-        return self._encode(self._tokenizer, text)
+        return list(self._encoded(self._tokenizer, text).ids)
 
     @functools.cached_property
     def special_tokens(self) -> re.Pattern[str] | None:
@@ -290,7 +290,7 @@ class TokenizerVocabulary:
         Raises:
           TaskError: as `encode`.
         """
-        return self._encode(self._text_tokenizer, text)
+        return list(self._encoded(self._text_tokenizer, text).ids)
 
     @functools.cached_property
     def _text_tokenizer(self) -> Any:
@@ -307,9 +307,19 @@ class TokenizerVocabulary:
         tokenizer.encode_special_tokens = True
         return tokenizer
 
-    def _encode(self, tokenizer: Any, text: str) -> list[int]:
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[Offsets]]:
+        """`encode`, and the characters that each id stands for."""
+        made = self._encoded(self._tokenizer, text)
+        return list(made.ids), list(made.offsets)
+
+    def encode_as_text_with_offsets(self, text: str) -> tuple[list[int], list[Offsets]]:
+        """`encode_as_text`, and the characters that each id stands for."""
+        made = self._encoded(self._text_tokenizer, text)
+        return list(made.ids), list(made.offsets)
+
+    def _encoded(self, tokenizer: Any, text: str) -> Any:
         with self._one_line(f"cannot encode {text[:40]!r}"):
-            return list(tokenizer.encode(text, add_special_tokens=False).ids)
+            return tokenizer.encode(text, add_special_tokens=False)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids up to the first EOS, without special tokens and unused ids."""

@@ -21,7 +21,7 @@ class ALBERTFamily(BERTFamily):
     class_name = "Albert"
     classifier_dropout, classifier_rate = "classifier_dropout_prob", 0.1
     encoder_prefix = "albert."
-    head = r"(predictions|sop_classifier|classifier)\..*"
+    head = r"(predictions|sop_classifier|classifier|qa_outputs)\..*"
     our_layers = "encoder/layers/block"
     layer = "encoder.albert_layer_groups.{i}.albert_layers.0"
     layer_linears: ClassVar = {

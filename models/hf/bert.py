@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from models.bert import BERT
 from models.errors import ModelError
-from models.heads import Head
+from models.heads import Head, Spans
 from models.hf import heads
 from models.hf.family import CONFIG, Config, Family, Option, activation, unsupported
 from models.hf.mapping import Table, Weight, biased_linear, layer_norm
@@ -38,6 +38,9 @@ class BERTFamily(Family):
       classifier_dropout: the option that is the rate of that head.
       classifier_rate: the rate where there is no such option; None is that of the hidden states.
       without_rate: heads whose rate is that of the hidden states, whatever the option says.
+      span_output: name of the linear layer of a head that marks spans.
+      span_dropout: the option that is the rate of that head; None where it has no dropout.
+      span_rate: the rate where there is no such option.
       activation_option: the option that names the activation.
       default_activation: what stands where the option is absent.
     """
@@ -46,7 +49,7 @@ class BERTFamily(Family):
     models: ClassVar[tuple[type[BERT], ...]] = (BERT,)
     class_name: ClassVar[str] = "Bert"
     encoder_prefix: ClassVar[str] = "bert."
-    head = r"(cls|classifier)\..*"
+    head = r"(cls|classifier|qa_outputs)\..*"
     tables: ClassVar[Mapping[str, str]] = {
         "token_embedder": "word_embeddings",
         "token_type_embedder": "token_type_embeddings",
@@ -79,6 +82,9 @@ class BERTFamily(Family):
     classifier_dropout: ClassVar[str] = "classifier_dropout"
     classifier_rate: ClassVar[float | None] = None
     without_rate: ClassVar[tuple[type[Any], ...]] = ()
+    span_output: ClassVar[str] = "qa_outputs"
+    span_dropout: ClassVar[str | None] = None
+    span_rate: ClassVar[float] = 0.0
     activation_option: ClassVar[str] = "hidden_act"
     default_activation: ClassVar[str] = "gelu"
     options: ClassVar[tuple[Option, ...]] = (
@@ -148,18 +154,17 @@ class BERTFamily(Family):
         of_head: dict[str, Any] = {}
         if model.head is not None:
             of_head = heads.options_of(model.head)
+            option, otherwise = self._dropout_of(model.head)
             own = model.head.dropout_rate
-            if not isinstance(model.head, self.without_rate):
+            rates = [model.dropout_rate if r is None else r for r in (own, otherwise)]
+            if option is not None:
                 # Where no option is not the model's rate, the rate must be said.
-                if own is None and self.classifier_rate is not None:
-                    own = model.dropout_rate
-                of_head[self.classifier_dropout] = own
-            elif own not in (None, model.dropout_rate):
+                of_head[option] = own if otherwise is None else rates[0]
+            elif rates[0] != rates[1]:
                 name = type(model.head).__name__
                 raise ModelError(
                     f"{name}.dropout_rate = {own} cannot be expressed as Hugging Face's model type "
-                    f"{self.model_type!r}, where it is {model.dropout_rate}, the model's: set it "
-                    "to None."
+                    f"{self.model_type!r}, where it is {rates[1]}: set it to {otherwise}."
                 )
         return {
             **of_head,
@@ -167,14 +172,21 @@ class BERTFamily(Family):
             rate: self.explicit(model)["attention_dropout_rate"],
         }
 
+    def _dropout_of(self, head: Head) -> tuple[str | None, float | None]:
+        """The option that is a head's rate, and the rate without it; None is the model's."""
+        if isinstance(head, Spans):
+            return self.span_dropout, self.span_rate
+        if isinstance(head, self.without_rate):
+            return None, None
+        return self.classifier_dropout, self.classifier_rate
+
     def with_heads(self, model: BERT, config: Config, tensors: TensorFiles) -> BERT:
         """The model with the heads whose tensors are there, or that the class must have."""
         head: Any = heads.head_of(config, CONFIG)
         if head is not None:
-            if not isinstance(head, self.without_rate):
-                rate = config.get(self.classifier_dropout, self.classifier_rate)
-                head = dataclasses.replace(head, dropout_rate=rate)
-            return model.clone(head=head)
+            option, otherwise = self._dropout_of(head)
+            rate = config.get(option or "", otherwise)
+            return model.clone(head=dataclasses.replace(head, dropout_rate=rate))
         classes = set(config.get("architectures") or ())
 
         def there(tensor: str, *having_it: str) -> bool:
@@ -206,6 +218,11 @@ class BERTFamily(Family):
             if new != name and new not in tensors:
                 tensors.rename(name, new)
         super().prepare(model, tensors, source)
+        if model.head is not None and not model.use_pooler:
+            # Older files with a head that reads tokens have a pooler all the same.
+            for name in list(tensors):
+                if name.startswith(f"{self.prefix_of(model)}{self.pooler}."):
+                    tensors.drop(name)
 
     def copies(self, model: BERT) -> Mapping[str, str]:
         """The output's matrix and bias."""
@@ -247,4 +264,6 @@ class BERTFamily(Family):
 
     def head_names(self, head: Head) -> tuple[str, str | None]:
         """Names of a head's linear layer, and of what it reads; None is the pooler."""
+        if isinstance(head, Spans):
+            return self.span_output, None
         return self.classifier, self.classifier_pooler

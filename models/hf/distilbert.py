@@ -18,8 +18,9 @@ class DistilBERTFamily(BERTFamily):
     classifier_pooler = "pre_classifier"
     classifier_dropout, classifier_rate = "seq_classif_dropout", 0.2
     without_rate = (Tagging,)
+    span_dropout, span_rate = "qa_dropout", 0.1
     encoder_prefix = "distilbert."
-    head = r"(vocab_\w+|pre_classifier|classifier)\..*"
+    head = r"(vocab_\w+|pre_classifier|classifier|qa_outputs)\..*"
     tables: ClassVar = {
         "token_embedder": "word_embeddings",
         "position_embedder": "position_embeddings",

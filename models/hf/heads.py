@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from models.errors import ModelError
-from models.heads import Classification, Head, MultipleChoice, Regression, Tagging
+from models.heads import Classification, Head, MultipleChoice, Regression, Spans, Tagging
 from models.hf.family import Config
 
 _ROW_PROBLEMS = ("regression", "single_label_classification")
@@ -63,6 +63,10 @@ def _of_choices(config: Config, source: str) -> Head:
     return MultipleChoice()
 
 
+def _of_spans(config: Config, source: str) -> Head:
+    return Spans(dropout_rate=None)
+
+
 class _Class(NamedTuple):
     """A class of `transformers`.
 
@@ -84,6 +88,7 @@ _CLASSES = (
     _Class("ForSequenceClassification", (Classification, Regression), _of_rows),
     _Class("ForTokenClassification", (Tagging,), _of_words, _BERTS),
     _Class("ForMultipleChoice", (MultipleChoice,), _of_choices, _BERTS),
+    _Class("ForQuestionAnswering", (Spans,), _of_spans, _BERTS),
 )
 
 
@@ -106,12 +111,13 @@ def options_of(head: Head) -> dict[str, Any]:
     """The options of `config.json` that say what a head is."""
     if isinstance(head, MultipleChoice):
         return {}
-    names = next(iter(head.label_names.values()), (_UNNAMED.format(0),))
+    unnamed = tuple(_UNNAMED.format(i) for i in range(head.outputs))
+    names = next(iter(head.label_names.values()), unnamed)
     labels = {
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
     }
-    if isinstance(head, Tagging):
+    if isinstance(head, Tagging | Spans):
         return labels
     return labels | {"problem_type": _ROW_PROBLEMS[isinstance(head, Classification)]}
 

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from models.bert import BERT
-from models.heads import Classification, Head, MultipleChoice, Regression
+from models.heads import Classification, Head, MultipleChoice, Regression, Spans
 from models.hf.bert import BERTFamily
 from models.hf.family import Config, Option, unsupported
 from models.roberta import RoBERTa
@@ -20,7 +20,7 @@ class RoBERTaFamily(BERTFamily):
     classifier, classifier_pooler = "classifier.out_proj", "classifier.dense"
     without_rate = (MultipleChoice,)
     encoder_prefix = "roberta."
-    head = r"(lm_head|classifier)\..*"
+    head = r"(lm_head|classifier|qa_outputs)\..*"
     masked_head = ("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", "lm_head")
     options = (
         *(option for option in BERTFamily.options if option.theirs != _POSITIONS),
@@ -31,7 +31,7 @@ class RoBERTaFamily(BERTFamily):
 
     def head_names(self, head: Head) -> tuple[str, str | None]:
         """Of labels for rows, names of a layer of its own; else BERT's."""
-        if isinstance(head, Classification | Regression):
+        if isinstance(head, Classification | Regression | Spans):
             return super().head_names(head)
         return BERTFamily.classifier, None
 

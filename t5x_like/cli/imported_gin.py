@@ -21,6 +21,7 @@ _LENGTHS = {
     "numbers": {"inputs": 128},
     "tags": {"inputs": 128},
     "choices": {"inputs": 128, "choices": 4},
+    "answers": {"inputs": 384},
 }
 
 # The data of an imported run, for `eval` and training: files of the working directory unless the
@@ -70,6 +71,9 @@ COLUMNS = ['text', 'choices', 'label']
 CONTEXT = '{text}'
 OPTIONS = ['choices']
 LABELS = ['0', '1', '2', '3']
+""",
+    "answers": """
+include 'tasks/spans_jsonl.gin'
 """,
 }
 # The columns of rows that have labels, by how many texts each is made of.
@@ -187,6 +191,8 @@ def _kind_of(batch_format: formats.BatchFormat) -> str:
         return "labels" if measured.probabilities else "numbers"
     if "perm_own_rank" in batch_format.reads:
         return "tokens in an order"
+    if getattr(batch_format, "extracted", None) is not None:
+        return "answers"
     if batch_format.prompts is None:
         return "hidden tokens"
     return "inputs and targets" if "inputs" in batch_format.task_features else "text"

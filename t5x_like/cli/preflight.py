@@ -18,6 +18,7 @@ from t5x_like.data import (
 )
 from t5x_like.errors import UserError
 from t5x_like.evaluation.one_task import for_task
+from t5x_like.evaluation.spans import rules_of
 from t5x_like.host import files
 from t5x_like.partitioning import path_name, split_boxes
 from t5x_like.protocols import Model, Task, label_names
@@ -59,6 +60,7 @@ def check(plan: TrainingPlan, *, here: bool = True) -> list[str]:
         for task, _ in config.task.tasks:
             check_lengths(task, config.task_feature_lengths)
             check_labels(task, for_task(plan.model, task))
+            check_answers(task, plan.model)
         check_pairing(config, plan.model.batch_format)
     packs(plan.dataset, plan.model.batch_format)
     _check_lengths(plan.dataset, plan.model)
@@ -87,6 +89,17 @@ def check_labels(task: Task, model: Model) -> None:
         raise UserError(
             f"the rows of task '{task.name}' have {kinds[0]}, but the model's head is for "
             f"{kinds[1]}: choose the head for this task, as its gin file does."
+        )
+
+
+def check_answers(task: Task, model: Model) -> None:
+    """Compares whether questions may have no answer with whether the model may give none."""
+    rules = rules_of(model)
+    always = rules is not None and rules.null_threshold is None
+    if always and getattr(task, "unanswerable", False):
+        raise UserError(
+            f"task '{task.name}' has questions without an answer, but the model's head always "
+            "gives one: give it a null_threshold, 0.0 to begin with (NULL_THRESHOLD)."
         )
 
 

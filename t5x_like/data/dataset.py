@@ -319,9 +319,9 @@ def open_evaluation(
 ) -> EvaluationDataset:
     """A split once through, in order, one example a row; a mixture's tasks one after another.
 
-    With a limit, so many examples or fewer, drawn evenly from the split, the same for every batch
-    size and number of shards. Of the configuration, `shuffle`, `pack`, `mixing` and `prefetch` play
-    no part.
+    With a limit, so many examples or fewer, with all of their rows, drawn evenly from the split,
+    the same for every batch size and number of shards. Of the configuration, `shuffle`, `pack`,
+    `mixing` and `prefetch` play no part.
 
     Raises:
       UserError: as `open_dataset`.
@@ -361,7 +361,21 @@ def open_evaluation(
         with_token_before if contiguous else None,
         limit,
         _bytes_per_target(opened),
+        _ends_of_examples(opened),
     )
+
+
+def _ends_of_examples(opened: Sequence[task_examples.TaskExamples]) -> np.ndarray | None:
+    """After which row each example ends, where some may have several."""
+    if not any(task.windows is not None for task in opened):
+        return None
+    parts, before = [], 0
+    for task in opened:
+        rows = len(task.source)
+        ends = np.arange(1, rows + 1) if task.windows is None else task.windows.ends
+        parts.append(before + ends)
+        before += rows
+    return np.concatenate(parts)
 
 
 def _bytes_per_target(opened: Sequence[task_examples.TaskExamples]) -> float | None:

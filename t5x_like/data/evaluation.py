@@ -1,8 +1,11 @@
 """A split once through, or evenly drawn examples of it, in order, with the raw examples beside."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from t5x_like.data.formats import Item, ModelBatch, Row
 from t5x_like.errors import UserError
@@ -17,7 +20,7 @@ class EvaluationBatch:
         weights are 0, fill the last batch up.
       examples: for each row that is not filling, the cached columns (text among them), and the
         features as the model is given them, EOS included.
-      indices: the numbers of these examples in the split.
+      indices: the numbers of these rows in the split.
     """
 
     batch: ModelBatch
@@ -57,8 +60,9 @@ class EvaluationDataset:
     """Finite, ordered, can be iterated again. `len` is the number of batches.
 
     With a limit, the examples are drawn evenly from the whole split: which ones depends on the
-    split and the limit alone. Where rows continue those before, the examples are 32 tracks that
-    begin evenly all over the text, and a limit is met or fallen below by fewer than 32 rows.
+    split and the limit alone; of one that has several rows, all of them are given. Where rows
+    continue those before, the examples are 32 tracks that begin evenly all over the text, and a
+    limit is met or fallen below by fewer than 32 rows.
 
     Attributes:
       num_examples: in the split, all processes together.
@@ -73,6 +77,8 @@ class EvaluationDataset:
       limit: the most examples; None for all.
       bytes_per_target: bytes of text for each target token, over the whole split; None where
         targets are not text, or the cache did not count.
+      ends: where an example may have several rows, after which row each example ends, int
+        `[examples]`; None where each has one.
     """
 
     num_examples: int
@@ -85,21 +91,41 @@ class EvaluationDataset:
     continued_at: Callable[[int], tuple[Mapping[str, Any], Mapping[str, Any]]] | None = None
     limit: int | None = None
     bytes_per_target: float | None = None
+    ends: np.ndarray | None = None
 
     @property
     def measured(self) -> int:
-        """How many examples it gives."""
+        """How many rows it gives."""
         if not self._limited:
             return self.num_examples
         return self._tracks * self._depth if self.continued_at else self._most
 
+    def example_of(self, index: int) -> int:
+        """The number of the example that a row of the split is made of."""
+        return index if self.ends is None else int(self.ends.searchsorted(index, "right"))
+
     @property
     def _limited(self) -> bool:
-        return self.limit is not None and self.limit < self.num_examples
+        examples = self.num_examples if self.ends is None else len(self.ends)
+        return self.limit is not None and self.limit < examples
+
+    @functools.cached_property
+    def _rows_of_examples(self) -> np.ndarray | None:
+        """The rows of a limited number of examples, where these may have several each."""
+        if self.ends is None or self.limit is None or not self._limited:
+            return None
+        chosen = (2 * np.arange(self.limit) + 1) * len(self.ends) // (2 * self.limit)
+        begins = np.concatenate([[0], self.ends[:-1]])
+        parts = [np.arange(begins[i], self.ends[i]) for i in chosen]
+        return np.concatenate(parts)
 
     @property
     def _most(self) -> int:
-        return self.num_examples if self.limit is None else min(self.limit, self.num_examples)
+        if self._rows_of_examples is not None:
+            return len(self._rows_of_examples)
+        if self.limit is None or not self._limited:
+            return self.num_examples
+        return self.limit
 
     @property
     def _tracks(self) -> int:
@@ -121,6 +147,8 @@ class EvaluationDataset:
             nth = batch * self.batch_size + row
             if nth >= self._most:
                 return None
+            if self._rows_of_examples is not None:
+                return int(self._rows_of_examples[nth])
             # In the middle of each of as many equal parts of the split.
             return (2 * nth + 1) * self.num_examples // (2 * self._most)
         group, step = divmod(batch, self._depth)

@@ -21,6 +21,7 @@ from t5x_like.data.cache.token_stream import TokenStream
 from t5x_like.data.config import check_lengths
 from t5x_like.data.long_examples import LongExamples, TrimLong, fitted, trimmed_together
 from t5x_like.data.mixing import SAMPLED
+from t5x_like.data.windows import Windows
 from t5x_like.errors import UserError
 from t5x_like.protocols import Example, Objective, Task
 
@@ -166,7 +167,7 @@ class TaskExamples:
       finish: what is done to an example last.
       chunked: whether all examples but the last have the same length.
       start_id: what a decoder reads before the targets.
-      raw: all cached features of example `i`, or None where pieces are cut.
+      raw: all cached features of what `source[i]` is made of, or None where pieces are cut.
       stream: the documents one after the other, where pieces are cut of them.
       note: one line about examples that are longer than the model is given, or nothing.
       text_bytes: UTF-8 bytes of the targets' text in the whole split; None where targets are not
@@ -184,6 +185,11 @@ class TaskExamples:
     note: str = ""
     text_bytes: int | None = None
     target_tokens: int = 0
+
+    @property
+    def windows(self) -> Windows | None:
+        """The source, where several of its items are made of one cached example."""
+        return self.source if isinstance(self.source, Windows) else None
 
     def training(self, seed: int, shuffle: bool) -> grain.MapDataset:
         """Endless examples: shuffled as a whole in every epoch, the objective drawn anew."""
@@ -264,6 +270,18 @@ def for_lengths(objective: Objective | None, lengths: Mapping[str, int]) -> Obje
     return objective if of_length is None else of_length(lengths)
 
 
+def _of_texts(
+    source: grain.MapDataset, examples: CachedExamples, objective: Any
+) -> tuple[grain.MapDataset, Callable[[int], Mapping[str, Any]], str]:
+    """The rows that an objective makes of texts, what each is made of, and what is trimmed."""
+    if not hasattr(objective, "row_counts"):
+        return source, examples.raw, trimmed_together(examples, objective)
+    sizes = {name: examples.lengths(name) for name in objective.texts}
+    windows = Windows(source, objective.row_counts(sizes))
+    note = trimmed_together(examples, objective)
+    return windows, lambda index: examples.raw(windows.example_of(index)), note
+
+
 def open_task(
     task: Task,
     folder: Path,
@@ -307,14 +325,14 @@ def open_task(
         features = objective.reads if objective is not None else tuple(task.output_features)
         examples = CachedExamples(folder, split, features)
         source: grain.MapDataset = Records(examples)
-        raw = examples.raw
+        raw: Callable[[int], Mapping[str, Any]] | None = examples.raw
         size = len(examples)
         # An objective that writes other features than it reads decides itself how long they are.
         if objective is None or set(objective.reads) == set(objective.writes):
             room = {name: lengths[name] - (name in eos) for name in finish.lengths}
             source, note = fitted(source, examples, room, long_examples)
         elif getattr(objective, "texts", ()):
-            note = trimmed_together(examples, objective)
+            source, raw, note = _of_texts(source, examples, objective)
     else:
         end = specs["targets"]["eos_id"] if document_eos else None
         stream = TokenStream(folder, split, "targets", end)

@@ -133,10 +133,11 @@ def trimmed_together(examples: CachedExamples, objective: Any) -> str:
 
     Args:
       examples: as they are in the cache.
-      objective: has `texts`, and `room`, the tokens that they may have together in a row; where an
-        example has several rows also `several_rows = True`, and `excess`, see `protocols`.
+      objective: has `texts`, or of these `trimmed`, and `room`, the tokens that they may have
+        together in a row; where an example has several rows also `several_rows = True`, and
+        `excess`, see `protocols`.
     """
-    features, room = objective.texts, objective.room
+    features, room = getattr(objective, "trimmed", objective.texts), objective.room
     longest = [examples.longest(name) for name in features]
     if None not in longest and sum(filter(None, longest)) <= room:
         return ""

@@ -16,13 +16,18 @@ from t5x_like.decoding import (
 from t5x_like.decoding.generate import room_after, too_long
 from t5x_like.decoding.prompt_files import Prompt, PromptFile
 from t5x_like.errors import UserError
+from t5x_like.evaluation.extraction import SpanReader
 from t5x_like.evaluation.prediction import TextReader
+from t5x_like.evaluation.spans import rule_text
 from t5x_like.protocols import Decodes, Mixture, Model, Params, Task
 
 WORDS = "words"
 PREDICTIONS = "predictions"
 SCORES = "scores"
 PROBABILITIES = "probabilities"
+SPAN = "span"
+N_BEST = "n_best"
+NULL_SCORE_DIFFERENCE = "null_score_difference"
 DECODING = "decoding"
 
 
@@ -30,7 +35,8 @@ class Answerer(Protocol):
     """Answers prompts of a file.
 
     Attributes:
-      settings: how text is generated, which answers of one file agree in; None where none is.
+      settings: how text is generated or spans are chosen, which answers of one file agree in; None
+        where nothing is to choose.
     """
 
     settings: str | None
@@ -116,6 +122,66 @@ class Labels:
         found = self._reader.answers(self._model, self._params, texts, self._batch_size)
         progress(len(texts))
         return found
+
+
+class Spans:
+    """Answers in texts, which a head marks."""
+
+    def __init__(
+        self,
+        model: Model,
+        task: Task | Mixture,
+        task_feature_lengths: Mapping[str, int],
+        prompts: PromptFile,
+        batch_size: int,
+    ) -> None:
+        self._reader = SpanReader.for_task(task, model, task_feature_lengths)
+        self._model, self._prompts, self._batch_size = model, prompts, batch_size
+        self.settings = rule_text(model)
+        self._params: Params = None
+        self._json = _JsonLines(prompts)
+        self._seen = self._cut = 0
+
+    def check(self, prompt: Prompt) -> None:
+        """See `Answerer`."""
+        try:
+            excess = self._reader.excess(prompt.text)
+        except UserError as error:
+            raise UserError(f"{self._prompts.name}, line {prompt.line}: {error}") from error
+        self._seen += 1
+        self._cut += excess > 0
+        self._json.see(prompt.text)
+
+    def say(self) -> None:
+        """Warns of questions that are cut, or of texts that are JSON."""
+        self._json.say()
+        if self._cut:
+            warn(
+                f"{self._cut:,} of {self._seen:,} questions lose their end: they have more tokens "
+                "than SpanWindows.question_length says."
+            )
+
+    def prepare(self, params: Params) -> None:
+        """See `Answerer`."""
+        self._params = params
+
+    def __call__(
+        self, texts: Sequence[str], first_row: int, progress: Callable[[int], None]
+    ) -> list[dict[str, Any]]:
+        """See `Answerer`."""
+        answers = self._reader.answers(self._model, self._params, texts, self._batch_size)
+        progress(len(texts))
+        return [
+            {
+                PREDICTIONS: one.text,
+                SCORES: one.probability,
+                SPAN: one.span,
+                NULL_SCORE_DIFFERENCE: one.null_score_difference,
+                N_BEST: one.n_best,
+                DECODING: self.settings,
+            }
+            for one in answers
+        ]
 
 
 class GeneratedText:

@@ -9,6 +9,7 @@ import numpy as np
 
 from t5x_like.data import DatasetConfig, limit_in_rows
 from t5x_like.decoding import Greedy, Strategy
+from t5x_like.evaluation.extraction import SpanPrediction, extract_split, extracted_by
 from t5x_like.evaluation.generation import Prediction, predict_text, task_metrics
 from t5x_like.evaluation.loss import ROWS, SPLIT_ROWS, STANDARD_ERROR, measure, open_held_out
 from t5x_like.evaluation.one_task import for_task
@@ -31,7 +32,7 @@ class TaskResult:
 
     task: str
     values: Values
-    predictions: Sequence[Prediction | LabelPrediction]
+    predictions: Sequence[Prediction | LabelPrediction | SpanPrediction]
 
 
 def evaluate_params(
@@ -109,6 +110,12 @@ def _evaluate_task(
     values = measure(model, params, split, partitioner, frozen=frozen)
     if not (generate_predictions and task.metric_fns and "inputs" in task.output_features):
         return TaskResult(task.name, values, [])
+    extracted = extracted_by(model)
+    if extracted is not None:
+        spans, of_spans = extract_split(
+            model, params, dataset, extracted, partitioner=partitioner, limit=limit
+        )
+        return TaskResult(task.name, _joined(values, of_spans), spans)
     measured = measured_of(model)
     if measured is not None:
         rows, of_rows = predict_split(

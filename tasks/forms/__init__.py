@@ -9,6 +9,7 @@ from tasks.forms.form import Form, PlainText, WritesInputs, text_of
 from tasks.forms.labelled import Labelled
 from tasks.forms.ranked import Ranked
 from tasks.forms.similarity import Similarity
+from tasks.forms.spans import Spans
 from tasks.forms.squad import Squad
 from tasks.forms.tags import Tags
 from tasks.forms.template import Template
@@ -20,6 +21,7 @@ __all__ = [
     "PlainText",
     "Ranked",
     "Similarity",
+    "Spans",
     "Squad",
     "Tags",
     "Template",

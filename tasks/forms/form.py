@@ -13,7 +13,9 @@ class Form(Protocol):
     """A function from a row of a source to the text of the features.
 
     One in which features are lists of texts has `listed`: the feature to "words", the words of one
-    text, or to "texts", each a text of its own.
+    text, or to "texts", each a text of its own. One of which objectives need to know where tokens
+    stand has `located`, the names of features: of each, the characters that its tokens stand for
+    are kept, `NAME_begins` and `NAME_ends`.
     """
 
     @property

@@ -17,7 +17,13 @@ from tasks.objectives.corruptions import (
 from tasks.objectives.denoising import Denoising
 from tasks.objectives.drop_tokens import DropTokens
 from tasks.objectives.iid_span_corruption import IIDSpanCorruption
-from tasks.objectives.labelled import Choices, LabelledSegments, RankedSegments, TaggedWords
+from tasks.objectives.labelled import (
+    Choices,
+    LabelledSegments,
+    RankedSegments,
+    SpanWindows,
+    TaggedWords,
+)
 from tasks.objectives.masked_lm import MaskedLM
 from tasks.objectives.mass import MASS
 from tasks.objectives.objective import BoundObjective, Example, Objective, VocabularySpecs
@@ -50,6 +56,7 @@ __all__ = [
     "SentencePairs",
     "SentencePermutation",
     "SpanCorruption",
+    "SpanWindows",
     "TaggedWords",
     "TextInfilling",
     "TokenDeletion",

@@ -15,7 +15,7 @@ from tasks.forms import Form
 from tasks.objectives import BoundObjective, Objective
 from tasks.seqio_interop import vocabularies
 from tasks.sources.tfds import pick
-from tasks.vocabularies import Vocabulary, encode_counted, encode_each
+from tasks.vocabularies import Vocabulary, encode_counted, encode_each, encode_located
 
 # Documents that are concatenated at a time; T5 uses the same number.
 _CONCATENATED = 128
@@ -120,6 +120,8 @@ class ApplyObjective:
             dataset = seqio.preprocessors.append_eos(dataset, ended)
         if length is not None:
             dataset = concatenate_and_split(dataset, bound.reads[0], length)
+        if hasattr(bound, "row_counts"):
+            dataset = _each_row(dataset, bound)
         return _map_objective(dataset, bound)
 
 
@@ -133,6 +135,21 @@ def concatenate_and_split(dataset: tf.data.Dataset, feature: str, length: int) -
     return groups.flat_map(pieces).map(lambda tokens: {feature: tokens})
 
 
+def _each_row(dataset: tf.data.Dataset, objective: Any) -> tf.data.Dataset:
+    """An example for each row that an objective makes of it, which `row` numbers."""
+
+    def count(*texts: np.ndarray) -> np.int64:
+        sizes = {n: np.array([ids.size]) for n, ids in zip(objective.texts, texts, strict=True)}
+        return np.int64(objective.row_counts(sizes)[0])
+
+    def rows(example: Mapping[str, tf.Tensor]) -> tf.data.Dataset:
+        texts = [example[name] for name in objective.texts]
+        number = tf.ensure_shape(tf.numpy_function(count, texts, tf.int64), [])
+        return tf.data.Dataset.range(number).map(lambda row: {**example, "row": row})
+
+    return dataset.flat_map(rows)
+
+
 def _map_objective(dataset: tf.data.Dataset, objective: BoundObjective) -> tf.data.Dataset:
     # seqio's converters ignore features that they do not know; a user's converter may use them.
     written = [
@@ -140,6 +157,7 @@ def _map_objective(dataset: tf.data.Dataset, objective: BoundObjective) -> tf.da
         *(f"{name}_positions" for name in getattr(objective, "positioned", ())),
     ]
 
+    reads = (*objective.reads, *(["row"] if hasattr(objective, "row_counts") else []))
     scalars = getattr(objective, "scalars", {})
     tables = getattr(objective, "tables", ())
     kinds = {
@@ -151,12 +169,12 @@ def _map_objective(dataset: tf.data.Dataset, objective: BoundObjective) -> tf.da
 
     def plain(seed: np.ndarray, *features: np.ndarray) -> list[np.ndarray]:
         rng = np.random.default_rng([int(s) & 0xFFFFFFFF for s in seed])
-        example = objective(dict(zip(objective.reads, features, strict=True)), rng)
+        example = objective(dict(zip(reads, features, strict=True)), rng)
         return [np.asarray(example[name], kinds[name][0].as_numpy_dtype) for name in written]
 
     @seqio.map_over_dataset(num_seeds=1)
     def mapped(example: Mapping[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        features = [example[name] for name in objective.reads]
+        features = [example[name] for name in reads]
         made = tf.numpy_function(plain, [seed, *features], [kinds[name][0] for name in written])
         return {
             name: tf.ensure_shape(value, kinds[name][1])
@@ -171,7 +189,9 @@ class Tokenize:
 
     Of the text, `NAME_bytes` and, where the vocabulary has special tokens that a text can spell,
     `NAME_spelled_special` are kept, both int32: how many bytes, and how many of those tokens. Of
-    a list of texts, the ids stand one after the other, and `NAME_sizes` says how many each has.
+    a list of texts, the ids stand one after the other, and `NAME_sizes` says how many each has. Of
+    a feature that is located, `NAME_begins` and `NAME_ends`, int32: the characters of the text from
+    which and to before which each token stands.
 
     Attributes:
       vocabularies: of the features that are tokenized, of which some may only be parts of an
@@ -180,6 +200,7 @@ class Tokenize:
         with seqio's own preprocessor, "text" where they are text like any other.
       keeps_text: whether the text is kept as `NAME_pretokenized`, in place of its bytes.
       listed: features that are lists, to their kind, see `Form.listed`.
+      located: the features whose tokens' places are kept, none of which is a list.
     """
 
     def __init__(
@@ -188,11 +209,13 @@ class Tokenize:
         special_tokens: str,
         keeps_text: bool,
         listed: Mapping[str, str],
+        located: Sequence[str] = (),
     ):
         self.vocabularies = vocabularies
         self.special_tokens = special_tokens
         self.keeps_text = keeps_text
         self.listed = listed
+        self.located = tuple(located)
 
     def __call__(self, dataset: tf.data.Dataset, output_features: Any) -> tf.data.Dataset:
         """Tokenizes the features that are text."""
@@ -211,10 +234,11 @@ class Tokenize:
                 return {**example, **sizes}
 
             dataset = dataset.map(counted, num_parallel_calls=tf.data.AUTOTUNE)
+        own = (*self.listed, *self.located)
         ours = [
             name
             for name in texts
-            if name in self.listed or getattr(self.vocabularies[name], "special_tokens", None)
+            if name in own or getattr(self.vocabularies[name], "special_tokens", None)
         ]
         for name in ours:
             made = self._tokenized_list if name in self.listed else self._tokenized
@@ -226,12 +250,23 @@ class Tokenize:
         return seqio.preprocessors.tokenize(dataset, others, copy_pretokenized=self.keeps_text)
 
     def _tokenized(self, dataset: tf.data.Dataset, name: str) -> tf.data.Dataset:
+        located = name in self.located
+        if located and not hasattr(self.vocabularies[name], "encode_with_offsets"):
+            raise TaskError(
+                f"{type(self.vocabularies[name]).__name__} does not say where its tokens stand in "
+                "a text, which answers need: choose bytes, SentencePiece or a tokenizer.json."
+            )
         encoder = _Encoder(self.vocabularies[name], self.special_tokens)
+        encode = encoder.located if located else encoder
+        keys = (f"{name}_begins", f"{name}_ends") if located else ()
 
         def mapped(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             text = example[name]
-            ids, count = tf.numpy_function(encoder, [text], [tf.int32, tf.int32])
+            kinds = [tf.int32] * (2 + len(keys))
+            ids, count, *places = tf.numpy_function(encode, [text], kinds)
             kept = {f"{name}_pretokenized": text} if self.keeps_text else {}
+            for key, value in zip(keys, places, strict=True):
+                kept[key] = tf.ensure_shape(value, [None])
             return {
                 **example,
                 **kept,
@@ -279,10 +314,20 @@ class _Encoder:
 
     def __call__(self, octets: bytes | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The ids of a text, without EOS, int32, and the number."""
+        ids, count = encode_counted(self._vocabulary, self._text(octets), self._special_tokens)
+        return np.asarray(ids, np.int32), np.asarray(count, np.int32)
+
+    def located(self, octets: bytes | np.ndarray) -> list[np.ndarray]:
+        """The same, and the characters from which and to before which each token stands, int32."""
+        text = self._text(octets)
+        ids, offsets, count = encode_located(self._vocabulary, text, self._special_tokens)
+        places = np.asarray(offsets, np.int32).reshape(-1, 2)
+        return [np.asarray(ids, np.int32), np.asarray(count, np.int32), *places.T.copy()]
+
+    def _text(self, octets: bytes | np.ndarray) -> str:
         text = (octets if isinstance(octets, bytes) else octets.item()).decode("utf-8")
         self._check_layout(text)
-        ids, count = encode_counted(self._vocabulary, text, self._special_tokens)
-        return np.asarray(ids, np.int32), np.asarray(count, np.int32)
+        return text
 
     def _check_layout(self, text: str) -> None:
         """Warns once where indented lines lose their line ends."""

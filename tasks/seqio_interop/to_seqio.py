@@ -114,7 +114,11 @@ def register_task(
         preprocessors=[
             preprocessors.ApplyForm(form),
             preprocessors.Tokenize(
-                vocabularies, special_tokens, keeps_text, getattr(form, "listed", {})
+                vocabularies,
+                special_tokens,
+                keeps_text,
+                getattr(form, "listed", {}),
+                getattr(form, "located", ()),
             ),
             seqio.CacheDatasetPlaceholder(),
             *after_cache,

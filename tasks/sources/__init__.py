@@ -11,6 +11,7 @@ from tasks.sources.json_lines import JsonLines
 from tasks.sources.parallel_files import ParallelFiles
 from tasks.sources.parquet import ParquetFiles
 from tasks.sources.source import Source
+from tasks.sources.squad_json import SquadJson
 from tasks.sources.standard_library import StandardLibraryFunctions, StandardLibraryModules
 from tasks.sources.tab_separated import CommaSeparated, TabSeparated
 from tasks.sources.text_files import TextFiles
@@ -25,6 +26,7 @@ __all__ = [
     "ParallelFiles",
     "ParquetFiles",
     "Source",
+    "SquadJson",
     "StandardLibraryFunctions",
     "StandardLibraryModules",
     "TabSeparated",

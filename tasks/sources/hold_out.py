@@ -20,13 +20,21 @@ class HoldOut:
       source: has a `train` split; its other splits are not used.
       validation: share of the rows, 0 to 1; 0 for no validation split.
       test: share of the rows; 0 for no test split.
+      column: rows with the same text in it are in the same split, such as the questions about one
+        article; None: the text of all columns decides.
     """
 
     source: source_lib.Source
     validation: float = 0.01
     test: float = 0.0
+    column: str | None = None
 
     def __post_init__(self) -> None:
+        columns = self.source.columns
+        if self.column is not None and columns and self.column not in columns:
+            raise TaskError(
+                f"HoldOut.column is '{self.column}': its source has {', '.join(columns)}."
+            )
         if self.validation < 0 or self.test < 0 or not self.validation + self.test < 1:
             raise TaskError(
                 f"HoldOut takes validation={self.validation} (HELD_OUT) and test={self.test}: "
@@ -72,7 +80,8 @@ class HoldOut:
                 yield row
 
     def _split_of(self, row: source_lib.Row) -> str:
-        text = "\0".join(str(row[column]) for column in self.columns)
+        deciding = self.columns if self.column is None else (self.column,)
+        text = "\0".join(str(row[column]) for column in deciding)
         place = unit_hash(text)
         if place < self.validation:
             return "validation"
@@ -91,6 +100,8 @@ class HoldOut:
     def fingerprint(self) -> str:
         """Hex digest of the source's fingerprint and the shares."""
         settings = f"{self.source.fingerprint()} {self.validation} {self.test}"
+        if self.column is not None:
+            settings = f"{settings} {self.column}"
         return hashlib.sha256(settings.encode()).hexdigest()
 
     def seqio(self) -> Any:

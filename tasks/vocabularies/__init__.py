@@ -7,21 +7,23 @@ from tasks.vocabularies.byte_vocabulary import BYTE_SENTINELS, ByteVocabulary
 from tasks.vocabularies.listed_texts import encode_each
 from tasks.vocabularies.sentencepiece_training import train_sentencepiece
 from tasks.vocabularies.sentencepiece_vocabulary import SentencePieceVocabulary
-from tasks.vocabularies.special_pieces import encode_counted
+from tasks.vocabularies.special_pieces import encode_counted, encode_located
 from tasks.vocabularies.task_text import TaskText
 from tasks.vocabularies.tokenizer_training import train_tokenizer
-from tasks.vocabularies.vocabulary import PAD_ID, Vocabulary, check_is_file, until_eos
+from tasks.vocabularies.vocabulary import PAD_ID, Offsets, Vocabulary, check_is_file, until_eos
 
 __all__ = [
     "BYTE_SENTINELS",
     "PAD_ID",
     "ByteVocabulary",
+    "Offsets",
     "SentencePieceVocabulary",
     "TaskText",
     "Vocabulary",
     "check_is_file",
     "encode_counted",
     "encode_each",
+    "encode_located",
     "train_sentencepiece",
     "train_tokenizer",
     "until_eos",

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.vocabularies.vocabulary import PAD_ID, until_eos
+from tasks.vocabularies.vocabulary import PAD_ID, Offsets, until_eos
 
 # ByT5's 125 sentinels make 384 ids, a multiple of 128 (Xue et al. 2022, section 3.1).
 BYTE_SENTINELS = 125
@@ -38,6 +38,12 @@ class ByteVocabulary:
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without EOS."""
         return [byte + 3 for byte in text.encode("utf-8")]
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[Offsets]]:
+        """The ids of a text, and the character that each is a byte of."""
+        sizes = [len(character.encode("utf-8")) for character in text]
+        offsets = [(i, i + 1) for i, size in enumerate(sizes) for _ in range(size)]
+        return self.encode(text), offsets
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids up to the first EOS, without special ids and invalid UTF-8."""

@@ -3,16 +3,18 @@
 Nothing here imports TensorFlow, and `sentencepiece` is imported when a model is opened.
 """
 
+import bisect
 import dataclasses
 import functools
 import hashlib
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from tasks.errors import SourceUnavailable, TaskError
 from tasks.vocabularies.special_pieces import full_stops, is_special, own_sentinels, spelled
-from tasks.vocabularies.vocabulary import PAD_ID, check_is_file, until_eos
+from tasks.vocabularies.vocabulary import PAD_ID, Offsets, check_is_file, until_eos
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +158,10 @@ class SentencePieceVocabulary:
         """The ids of a text, without EOS; sentinels that are spelled out in it are sentinels."""
         return self._processor.EncodeAsIds(text)
 
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[Offsets]]:
+        """The ids of a text, and the characters that each stands for."""
+        return _with_offsets(self._processor, text)
+
     @functools.cached_property
     def special_tokens(self) -> re.Pattern[str] | None:
         """What is read as a special token where a text spells it; None for nothing."""
@@ -171,6 +177,10 @@ class SentencePieceVocabulary:
     def encode_as_text(self, text: str) -> list[int]:
         """The ids of a text, special tokens that it spells out taken apart like other words."""
         return self._text_processor.EncodeAsIds(text)
+
+    def encode_as_text_with_offsets(self, text: str) -> tuple[list[int], list[Offsets]]:
+        """`encode_as_text`, and the characters that each id stands for."""
+        return _with_offsets(self._text_processor, text)
 
     @functools.cached_property
     def _text_processor(self) -> Any:
@@ -226,6 +236,32 @@ class SentencePieceVocabulary:
     def __getstate__(self) -> dict[str, Any]:
         # Without what was read from the file: gin copies this object and processes pickle it.
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+def _with_offsets(processor: Any, text: str) -> tuple[list[int], list[Offsets]]:
+    """Ids, and where in the text each piece stands, of which SentencePiece counts the bytes."""
+    from sentencepiece import sentencepiece_pb2
+
+    # In bytes, which all versions give alike.
+    octets = processor.Encode(text, out_type="serialized_proto")
+    made: Any = sentencepiece_pb2.SentencePieceText.FromString(octets)  # type: ignore[attr-defined]
+    sizes = [len(character.encode("utf-8")) for character in text]
+    ends = list(itertools.accumulate(sizes))  # of each character, in bytes
+    ids: list[int] = []
+    offsets: list[Offsets] = []
+    for piece in made.pieces:
+        begin = bisect.bisect_right(ends, piece.begin)
+        stands_for_some = piece.end > piece.begin
+        ids.append(piece.id)
+        offsets.append(
+            (begin, bisect.bisect_left(ends, piece.end) + 1 if stands_for_some else begin)
+        )
+    # Of a character that is spelled in bytes, SentencePiece gives the last byte all of it.
+    for i in reversed(range(len(ids) - 1)):
+        begin, end = offsets[i]
+        if begin == end and processor.IsByte(ids[i]) and processor.IsByte(ids[i + 1]):
+            offsets[i] = offsets[i + 1]
+    return ids, offsets
 
 
 def _model_proto() -> Any:

@@ -53,7 +53,24 @@ def encode_counted(vocabulary: Any, text: str, special_tokens: str) -> tuple[lis
       special_tokens: "ids" where these become the tokens themselves, "text" where they are text
         like any other.
     """
-    known = getattr(vocabulary, "special_tokens", None)
-    count = len(known.findall(text)) if known else 0
+    count = _spelled_in(vocabulary, text)
     as_text = count and special_tokens == "text"
     return (vocabulary.encode_as_text if as_text else vocabulary.encode)(text), count
+
+
+def encode_located(
+    vocabulary: Any, text: str, special_tokens: str
+) -> tuple[list[int], list[tuple[int, int]], int]:
+    """`encode_counted`, with the characters from which and to before which each id stands."""
+    count = _spelled_in(vocabulary, text)
+    encode = vocabulary.encode_with_offsets
+    if count and special_tokens == "text":
+        encode = vocabulary.encode_as_text_with_offsets
+    ids, offsets = encode(text)
+    return ids, offsets, count
+
+
+def _spelled_in(vocabulary: Any, text: str) -> int:
+    """How many special tokens a text spells out."""
+    known = getattr(vocabulary, "special_tokens", None)
+    return len(known.findall(text)) if known else 0

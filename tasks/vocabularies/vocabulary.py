@@ -10,9 +10,17 @@ from typing import Any, Protocol
 
 PAD_ID = 0
 
+Offsets = tuple[int, int]
+"""Characters of a text, from the first to before the second."""
+
 
 class Vocabulary(Protocol):
-    """What a feature needs of its vocabulary; `t5x_like/protocols.py` has the engine's view."""
+    """What a feature needs of its vocabulary; `t5x_like/protocols.py` has the engine's view.
+
+    One that knows where tokens stand has `encode_with_offsets(text)`: the ids as `encode` gives
+    them, and the `Offsets` of each. Both ends ascend, or stay, from id to id; parts of one
+    character have all of it; of a piece that stands for nothing in the text both ends are equal.
+    """
 
     @property
     def vocab_size(self) -> int:

@@ -28,6 +28,7 @@ NOT_GIVEN = {
     "tasks/labelled.gin",
     "tasks/multiple_choice.gin",
     "tasks/regression.gin",
+    "tasks/spans.gin",
     "tasks/tagging.gin",
     "tasks/text_to_text.gin",
     "tasks/unsupervised.gin",

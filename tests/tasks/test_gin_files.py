@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from tasks import objectives, sources
+from tasks.errors import TaskError
 
 GIN_CONFIGS = Path(__file__).parents[2] / "gin_configs"
 OBJECTIVES = sorted(p.stem for p in (GIN_CONFIGS / "tasks/objectives").glob("*.gin"))
 INCLUDED = {"registered", "unsupervised", "text_to_text", "causal_lm", "labelled", "classification",
-            "regression", "tagging", "multiple_choice"}  # fmt: skip
+            "regression", "tagging", "multiple_choice", "spans", "spans_unanswerable"}  # fmt: skip
 FILES = sorted(p.stem for p in (GIN_CONFIGS / "tasks").glob("*.gin") if p.stem not in INCLUDED)
 
 EN, DE = "A house.\nTwo cats.\n", "Ein Haus.\nZwei Katzen.\n"
@@ -32,6 +33,9 @@ _OWN_JSONL = {"TRAIN_FILES": "l.jsonl", "VALIDATION_FILES": "l.jsonl",
 _OWN_TAGS = {"TRAIN_FILES": "t.tsv", "VALIDATION_FILES": "t.tsv", "ENTITIES": ["x", "y"]}
 _OWN_CHOICES = {"TRAIN_FILES": "c.tsv", "VALIDATION_FILES": "c.tsv", "CONTEXT": "{text}",
                 "COLUMNS": ["text", "a", "b", "label"], "OPTIONS": ["a", "b"]}  # fmt: skip
+SQUAD = """{"data": [{"title": "T", "paragraphs": [{"context": "It was me.", "qas": [
+  {"id": "7", "question": "Who?", "answers": [{"text": "me", "answer_start": 7}]},
+  {"id": "8", "question": "Why?", "answers": [], "is_impossible": true}]}]}]}"""
 REQUIRED = {
     "classification_tsv": {**_OWN_TSV, "LABELS": ["0", "1"]},
     "classification_csv": {**_OWN_CSV, "LABELS": ["4.5", "1"]},
@@ -52,6 +56,9 @@ REQUIRED = {
         "OPTIONS": ["options"],
     },
     "swag": {"TRAIN_FILES": "swag.csv", "VALIDATION_FILES": "swag.csv"},
+    "spans_jsonl": {"TRAIN_FILES": "q.jsonl", "VALIDATION_FILES": "q.jsonl"},
+    "spans_squad_json": {"TRAIN_FILES": "q.json", "VALIDATION_FILES": "q.json"},
+    "spans_held_out": {"TRAIN_FILES": "q.json"},
     "text_files": {"TRAIN_FILES": "one.txt"},
     "jsonl": {"TRAIN_FILES": "x.jsonl", "VALIDATION_FILES": "x.jsonl"},
     "parquet": {"TRAIN_FILES": "x.parquet", "VALIDATION_FILES": "x.parquet"},
@@ -107,6 +114,8 @@ def folder(tmp_path, monkeypatch):
         "c.csv": '"two, or so",2,3,1\n',
         "c.jsonl": '{"text": "two", "options": ["1", "2", "3"], "label": 1}\n',
         "swag.csv": SWAG,
+        "q.jsonl": '{"question": "Who?", "context": "It was me.", "answers": ["me"]}\n',
+        "q.json": SQUAD,
     }
     for name, content in contents.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
@@ -214,6 +223,32 @@ def test_parallel_text_is_translation(folder):
 def test_labels_of_ones_own_files_need_gin_alone(name, expected, folder):
     task, _ = build(name)
     assert list(task.examples("train")) == expected
+
+
+WHO = {"inputs": "Who?", "inputs_pair": "It was me.", "answers": ["me"], "answer_begins": [7],
+       "answer_ends": [9]}  # fmt: skip
+
+
+def test_questions_about_ones_own_texts_need_gin_alone(folder):
+    task, _ = build("spans_jsonl")
+    assert list(task.examples("train")) == [WHO]
+    assert not task.unanswerable and [m.__name__ for m in task.metric_fns] == ["squad"]
+    assert task.learned == objectives.SpanWindows(stride=128, question_length=64)
+    with pytest.raises(TaskError, match="'Why\\?' has no answer: UNANSWERABLE = True"):
+        list(build("spans_squad_json")[0].examples("train"))
+
+
+def test_questions_without_an_answer_need_one_more_file(folder):
+    for name in ("spans_squad_json", "spans_held_out"):
+        task, _ = build(name, "spans_unanswerable", **{"DOC_STRIDE": 32})
+        assert task.unanswerable and task.learned.stride == 32
+        none = {"inputs": "Why?", "answers": [], "answer_begins": [], "answer_ends": [], "id": "8"}
+        found = [example for split in task.splits for example in task.examples(split)][:2]
+        assert found == [{**WHO, "id": "7"}, {**WHO, **none}]
+        measured = ["squad2", "squad2_best_threshold"]
+        assert [m.__name__ for m in task.metric_fns] == measured
+    head = gin.query_parameter("heads.Spans.null_threshold").scoped_configurable_fn()
+    assert head == 0.0
 
 
 def test_columns_of_a_tsv_become_a_translation_by_templates(folder):

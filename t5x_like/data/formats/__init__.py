@@ -19,6 +19,7 @@ from t5x_like.data.formats.masked_language_model import MaskedLanguageModel
 from t5x_like.data.formats.permutation_language_model import PermutationLanguageModel
 from t5x_like.data.formats.predictions import Measured, MeasuredRows
 from t5x_like.data.formats.rows import Item, ModelBatch, Row
+from t5x_like.data.formats.span_extraction import Extracted, SpanExtraction
 from t5x_like.data.formats.tagged import MeasuredWords, Tagged
 
 register("encoder_decoder", EncoderDecoder())
@@ -34,6 +35,7 @@ register("labelled_tasks", LabelledTasks())
 register("ranked_candidates", RankedCandidates())
 register("token_classification", Tagged())
 register("multiple_choice", Choices())
+register("span_extraction", SpanExtraction())
 
 __all__ = [
     "BatchFormat",
@@ -41,6 +43,7 @@ __all__ = [
     "Choices",
     "Contiguous",
     "EncoderDecoder",
+    "Extracted",
     "Item",
     "Labelled",
     "LabelledTasks",
@@ -54,6 +57,7 @@ __all__ = [
     "PermutationLanguageModel",
     "RankedCandidates",
     "Row",
+    "SpanExtraction",
     "Tagged",
     "TaskFacts",
     "bound",

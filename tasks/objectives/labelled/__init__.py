@@ -3,6 +3,7 @@
 from tasks.objectives.labelled.choices import Choices
 from tasks.objectives.labelled.ranked import RankedSegments
 from tasks.objectives.labelled.segments import LabelledSegments
+from tasks.objectives.labelled.windows import SpanWindows
 from tasks.objectives.labelled.words import TaggedWords
 
-__all__ = ["Choices", "LabelledSegments", "RankedSegments", "TaggedWords"]
+__all__ = ["Choices", "LabelledSegments", "RankedSegments", "SpanWindows", "TaggedWords"]

@@ -173,6 +173,26 @@ def albert_choice() -> torch.nn.Module:
     return _of_class("AlbertForMultipleChoice", _albert)
 
 
+def bert_spans() -> torch.nn.Module:
+    """BERT with a head that marks spans."""
+    return _of_class("BertForQuestionAnswering", _bert)
+
+
+def roberta_spans() -> torch.nn.Module:
+    """RoBERTa with a head that marks spans."""
+    return _of_class("RobertaForQuestionAnswering", _roberta)
+
+
+def distilbert_spans() -> torch.nn.Module:
+    """DistilBERT with a head that marks spans, of a rate of its own."""
+    return _of_class("DistilBertForQuestionAnswering", _distilbert, qa_dropout=0.3)
+
+
+def albert_spans() -> torch.nn.Module:
+    """ALBERT with a head that marks spans."""
+    return _of_class("AlbertForQuestionAnswering", _albert)
+
+
 def _of_class(name: str, config: Callable[..., Any], **options: object) -> torch.nn.Module:
     return _random(getattr(transformers, name)(config(architectures=[name], **options)))
 
@@ -262,8 +282,9 @@ MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, gpt_neox, gpt_neo
           albert_model, bert_classification, bert_regression, roberta_classification,
           distilbert_classification, albert_classification, bert_tagging, roberta_tagging,
           distilbert_tagging, albert_tagging, bert_choice, roberta_choice, distilbert_choice,
-          albert_choice, xlnet_lm, xlnet_model, xlnet_classification, xlnet_tagging,
-          xlnet_choice, switch, switch_every)  # fmt: skip
+          albert_choice, bert_spans, roberta_spans, distilbert_spans, albert_spans, xlnet_lm,
+          xlnet_model, xlnet_classification, xlnet_tagging, xlnet_choice, switch,
+          switch_every)  # fmt: skip
 FAMILIES = {make.__name__: make for make in MAKERS}
 
 
@@ -446,6 +467,8 @@ def _encoded(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, 
     }
     if type(model).__name__.endswith(("Classification", "MultipleChoice")):
         names["logits"] = "head_logits"
+    if "start_logits" in found:
+        return {"head_logits": torch.stack([found.start_logits, found.end_logits], -1).numpy()}
     return {names[name]: found[name].numpy() for name in names if name in found}
 
 
