@@ -56,9 +56,12 @@ class XLNet(EncoderOnly):
       clamp_length: distance in either direction beyond which all are alike; None is none.
       use_output: whether there is an output for tokens, the embeddings and a bias.
       memory_length: tokens of the memory.
-      reuse_length: tokens at the beginning of a row that go into the memory; None is all.
+      reuse_length: tokens at the beginning of a row that go into the memory, where rows overlap as
+        the released code's do; None is all.
       carries: whether training and evaluation hand the memory from batch to batch.
       pad_id: the token that pads where a batch has no segments.
+      masked_places: most tokens of a row that are predicted, which alone then have logits in
+        training (85 of 512); a batch that predicts more is computed whole, as with None.
       logit_chunks: see `losses.output_cross_entropy`.
     """
 
@@ -77,7 +80,10 @@ class XLNet(EncoderOnly):
     reuse_length: int | None = None
     carries: bool = False
     pad_id: int = 5
+    masked_places: int | None = None
     logit_chunks: int | None = None
+
+    trained: ClassVar[str] = "trained_outputs"
 
     def __post_init__(self) -> None:
         """Checks what XLNet cannot be built with.
@@ -245,6 +251,13 @@ class XLNet(EncoderOnly):
             return x_bse
         return self._token_logits(x_bse)
 
+    def trained_outputs(self, **features: Any) -> Array:
+        """As `__call__`, with logits at as many places as training has them at."""
+        if self.head is not None or not self.use_output or self.masked_places is None:
+            return self(**features)
+        x_bse, _ = self.hidden_states_and_carry(**features)
+        return self._token_logits(x_bse[:, : self.masked_places])
+
     def _token_logits(self, x_bse: Array) -> Array:
         kernel_ev = self.token_embedder.output_kernel()
         logits_bsv = embeddings.logits(x_bse, kernel_ev, self.logit_bias())
@@ -279,11 +292,12 @@ class XLNet(EncoderOnly):
         x_bse, carry = self.hidden_states_and_carry(
             **batch, carry=carry, enable_dropout=enable_dropout
         )
-        loss, found = losses.output_cross_entropy(
+        loss, found = losses.chosen_cross_entropy(
             x_bse,
             self.token_embedder.output_kernel(),
             batch["encoder_target_tokens"],
             batch["encoder_loss_weights"],
+            most=self.masked_places,
             bias_v=self.logit_bias(),
             num_chunks=self.logit_chunks,
         )

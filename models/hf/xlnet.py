@@ -56,7 +56,7 @@ class XLNetFamily(Family):
     # Of heads that we do not have, when there is a memory, and what older files repeat.
     neutral = r"summary_\w+|(start|end)_n_top|use_mems_\w+|untie_r|max_position_embeddings|dropatt"
     tokens: ClassVar = {"bos_token_id": 1, "eos_token_id": 2}
-    own_fields = frozenset({"head", "use_output", "carries"})
+    own_fields = frozenset({"head", "use_output", "carries", "masked_places"})
     derived_options = (_ACTIVATION, _CLAMP, _HEAD_DIM, _KIND, _MEMORY)
 
     def architecture_of(self, model: XLNet) -> str:

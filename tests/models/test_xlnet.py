@@ -125,6 +125,13 @@ def test_the_loss_is_of_the_query_stream_at_what_is_predicted():
     picked = jnp.take_along_axis(log_p, targets[..., None], -1)[..., 0]
     assert loss["loss"] == pytest.approx(float(-(picked * weights).sum()), rel=1e-5)
     assert metrics["loss"][1] == weights.sum() == model.loss_weights(batch)["loss"]
+    # At the five places of a row that are predicted alone; of fewer the whole row is computed.
+    for places in (5, 4):
+        few, _ = jax.jit(model.clone(masked_places=places).loss)(params, batch)
+        assert few["loss"] == pytest.approx(float(loss["loss"]), rel=1e-6)
+    shapes = {name: x.shape for name, x in batch.items()}
+    head = [m.forward_flops(shapes)["head"].full for m in (model, model.clone(masked_places=5))]
+    assert head == [2 * 2 * n * 24 * V for n in (10, 5)]
 
 
 def rows_of(length, rows=2):
