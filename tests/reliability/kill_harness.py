@@ -12,6 +12,7 @@ devices: they save the two seconds that the imports take.
 
 import collections
 import dataclasses
+import itertools
 import json
 import os
 import random
@@ -44,7 +45,7 @@ class Plan:
     Attributes:
       arguments: of `t5x-like`, from `train` on.
       model_dir: MODEL_DIR.
-      caches: the folders of its tasks' caches.
+      caches: of each task, CACHE_DIR and the name of its cache.
       steps: TRAIN_STEPS.
       validation_period: steps between two validations.
       wanted: how many kills there must be in each of `PHASES`, or at `ANY` time.
@@ -59,9 +60,14 @@ class Plan:
     wanted: Mapping[str, int]
     seed: int = 0
 
+    def cache_folders(self) -> list[list[Path]]:
+        """Of each task, the folders of its caches that there are."""
+        plain = map(Path, self.caches)
+        return [layout.folders(path.parent, path.name) for path in plain]
+
     def remove_whole_caches(self) -> None:
         """So that they are built again, where the last of their parts outran a kill."""
-        for folder in map(Path, self.caches):
+        for folder in itertools.chain(*self.cache_folders()):
             if (folder / layout.COMPLETED).exists():
                 shutil.rmtree(folder)
 
@@ -113,7 +119,10 @@ class Start:
 
     def cache_is_whole(self) -> bool:
         """Whether every task's cache is finished."""
-        return all(Path(folder, layout.COMPLETED).exists() for folder in self._plan.caches)
+        return all(
+            any((folder / layout.COMPLETED).exists() for folder in folders)
+            for folders in self._plan.cache_folders()
+        )
 
     def cache_has_grown(self) -> bool:
         """Whether it has finished a shard of some cache, or the last cache."""
@@ -141,7 +150,8 @@ class Start:
         return {name for name in os.listdir(self._checkpoints) if TEMPORARY.match(name)}
 
     def _parts(self) -> set[Path]:
-        return {path for folder in self._plan.caches for path in Path(folder).glob(".*.part-*")}
+        folders = itertools.chain(*self._plan.cache_folders())
+        return {path for folder in folders for path in folder.glob(".*.part-*")}
 
 
 def left_behind(session: int, seconds: float = 10.0) -> list[int]:
