@@ -10,6 +10,7 @@ from models.albert import ALBERT
 from models.bart import BART
 from models.bert import BERT
 from models.distilbert import DistilBERT
+from models.electra import ELECTRA
 from models.gopher import Gopher
 from models.gpt import GPT2, GPT3
 from models.gpt_neox import GPTNeoX
@@ -21,6 +22,7 @@ from models.mt_dnn import MTDNN, task_number
 from models.palm import PaLM
 from models.recurrent import RecurrentLM
 from models.roberta import RoBERTa
+from models.spanbert import SpanBERT
 from models.switch import Switch
 from models.t5 import T5_1_1
 from models.transformer import Transformer
@@ -94,6 +96,7 @@ def encoder(cls, **options):
     return cls(**(sizes | options))
 
 
+# StructBERT is BERT with other labels for pairs.
 ENCODERS = {
     "bert": functools.partial(encoder, BERT),
     "bert_labels": functools.partial(encoder, BERT, head=Classification(("no", "maybe", "yes"))),
@@ -115,6 +118,16 @@ ENCODERS = {
         memory_length=16,
         pad_id=0,
     ),
+    "electra": functools.partial(
+        encoder,
+        ELECTRA,
+        embedding_dim=16,
+        generator_embed_dim=12,
+        generator_mlp_dim=20,
+        generator_num_heads=3,
+        discriminator_weight=5.0,
+    ),
+    "spanbert": functools.partial(encoder, SpanBERT, max_span_targets=4, span_position_dim=10),
 }
 FAMILIES = WRITERS | ENCODERS
 
@@ -134,7 +147,7 @@ def drawn(model):
 def batch_for(model, rows=2, length=10, seed=0):
     """Random tokens, in the model's format."""
     rng = np.random.default_rng(seed)
-    if model.batch_format == "masked_language_model":
+    if model.batch_format in ("masked_language_model", "masked_span_language_model"):
         batch = {
             "encoder_input_tokens": rng.integers(1, V, (rows, length)),
             "encoder_target_tokens": rng.integers(1, V, (rows, length)),
@@ -143,6 +156,12 @@ def batch_for(model, rows=2, length=10, seed=0):
             "pair_label": np.arange(rows) % 2,
             "pair_weight": np.ones(rows, int),
         }
+        if model.batch_format == "masked_span_language_model":
+            # Spans of five tokens, as if every token were in one.
+            place = np.arange(length) * np.ones((rows, 1), int)
+            batch["encoder_span_left"] = np.maximum(place // 5 * 5 - 1, 0)
+            batch["encoder_span_right"] = np.minimum(place // 5 * 5 + 5, length - 1)
+            batch["encoder_span_offset"] = 1 + place % 5
         return jax.tree.map(jnp.asarray, batch)
     if model.batch_format == "permutation_language_model":
         order = rng.permuted(np.tile(np.arange(length), (rows, 1)), axis=1)

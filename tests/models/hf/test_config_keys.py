@@ -67,6 +67,8 @@ LLAMA_3 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddin
         ("llama", {"rope_parameters": {"rope_theta": float("nan")}}, "rope_base is nan"),
         ("roberta", {"max_position_embeddings": 2}, "max_position_embeddings 2 is not supported"),
         ("roberta", {"pad_token_id": None}, "pad_token_id None"),
+        ("electra", {"embedding_size": None}, "embedding_size None is not supported"),
+        ("electra", {"embedding_size": 0}, "embedding_size 0 is not supported"),
     ],
 )  # fmt: skip
 def test_options_that_contradict_or_make_no_model_are_refused_by_name(model_type, options, said):
@@ -89,6 +91,8 @@ PUBLISHED = {
     "distilbert": {"tie_weights_": True, "sinusoidal_pos_embds": True, "output_past": True},
     "albert": {"down_scale_factor": 1, "gap_size": 0, "net_structure_type": 0,
                "num_memory_blocks": 0, "position_embedding_type": "absolute"},
+    "electra": {"position_embedding_type": "absolute", "summary_type": "first",
+                "summary_use_proj": True, "output_past": True},
     "llama": {"max_sequence_length": 2048, "pretraining_tp": 2, "is_llama_config": True,
               "rope_interleaved": False, "transformers.js_config": {"dtype": "q4"}},
     "gpt_neox": {"attention_probs_dropout_prob": 0, "torch_dtype": "float16"},

@@ -26,6 +26,7 @@ CLASSES = {
     "roberta_spans": "RobertaForQuestionAnswering",
     "distilbert_spans": "DistilBertForQuestionAnswering",
     "albert_spans": "AlbertForQuestionAnswering",
+    "electra_spans": "ElectraForQuestionAnswering",
 }
 
 
