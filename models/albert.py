@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from models.bert import BERT
 from models.layers.block import ModuleFactory
-from models.layers.linear import Linear
+from models.layers.linear import Initializer, Linear
 from models.layers.stacks.builder import SHARED, TransformerLayers
 from models.layers.stacks.stack import Stack
 from models.model import Array
@@ -69,7 +69,7 @@ class ALBERT(BERT):
         """E."""
         return self.embed_dim if self.embedding_dim is None else self.embedding_dim
 
-    def stack_of(self, layers: TransformerLayers, block: ModuleFactory) -> Stack:
+    def stack_of(self, layers: TransformerLayers, block: ModuleFactory, init: Initializer) -> Stack:
         """Layers that share what `shared` says."""
         return layers.shared_stack(self.num_layers, block, self.shared, self.num_groups)
 

@@ -153,9 +153,10 @@ class BERT(EncoderOnly):
         layers = TransformerLayers.of(self, LayerNorm)
         rate = self.attention_dropout_rate
         own = {} if rate is None else {"dropout": Dropout(rate)}
+        own |= self.attention_options(layers, init)
         attention = layers.attention(init, init, use_bias=True, **own)
         mlp = layers.mlp(MLP, activation, self.mlp_dim, init, init, use_bias=True)
-        self.encoder = self.stack_of(layers, layers.block(PostNormBlock, attention, mlp))
+        self.encoder = self.stack_of(layers, layers.block(PostNormBlock, attention, mlp), init)
         if self.use_masked_head:
             of_head = ACTIVATIONS[self.head_activation]
             self.masked_head = MaskedOutput(
@@ -173,6 +174,16 @@ class BERT(EncoderOnly):
         return 0
 
     @property
+    def label_smoothing(self) -> float:
+        """Of the loss of hidden tokens; none."""
+        return 0.0
+
+    @property
+    def use_input_positions(self) -> bool:
+        """Whether vectors of positions are added to the embeddings."""
+        return True
+
+    @property
     def head_activation(self) -> str:
         """That of the masked head, one of `ACTIVATIONS`."""
         return self.activation
@@ -182,8 +193,12 @@ class BERT(EncoderOnly):
         """The width of the embeddings and of the output."""
         return self.embed_dim
 
-    def stack_of(self, layers: TransformerLayers, block: ModuleFactory) -> Stack:
-        """All layers, of which `block` makes one."""
+    def attention_options(self, layers: TransformerLayers, init: Initializer) -> dict[str, Any]:
+        """Further fields of `Attention`, where a family's differs."""
+        return {}
+
+    def stack_of(self, layers: TransformerLayers, block: ModuleFactory, init: Initializer) -> Stack:
+        """All layers, of which `block` makes one; `init` is for what a family adds to them."""
         return layers.stack(self.num_layers, block)
 
     # What runs inside `apply`.
@@ -198,7 +213,9 @@ class BERT(EncoderOnly):
             if token_types_bs is None or self.num_token_types == 1:
                 token_types_bs = jnp.zeros_like(tokens_bs)
             x_bse += self.token_type_embedder(token_types_bs)
-        return self.embedding_norm(self.position_embedder(x_bse, positions_bs))
+        if self.use_input_positions:
+            x_bse = self.position_embedder(x_bse, positions_bs)
+        return self.embedding_norm(x_bse)
 
     def __call__(self, **features: Any) -> Array:
         """Logits of the token at each place, float32 `[b, s, v]`, or what the task's head gives.
@@ -212,10 +229,8 @@ class BERT(EncoderOnly):
             return self.head_logits(**features)
         # All heads are called, so that `init` makes them and `forward_flops` counts them; a
         # compiled program leaves out what nobody reads.
-        x_bse, _, _ = self._outputs(**features)
-        if not self.use_masked_head:
-            return x_bse
-        return self._token_logits(x_bse)
+        x_bse, masked_bse, _, _ = self._outputs(**features)
+        return self._token_logits(masked_bse) if self.use_masked_head else x_bse
 
     def next_sentence_logits(self, **features: Any) -> Array:
         """Scores of "is next" and "is not", float32 `[b, 2]`.
@@ -223,16 +238,21 @@ class BERT(EncoderOnly):
         Raises:
           ModelError: the model has no such head.
         """
-        logits_b2 = self._outputs(**features)[2]
+        logits_b2 = self._outputs(**features)[3]
         if logits_b2 is None:
             raise self.refused("use_next_sentence_head", "only with this head are pairs scored")
         return logits_b2
 
-    def _outputs(self, **features: Any) -> tuple[Array, Array | None, Array | None]:
-        """Hidden states, the pooled vector, and scores of the pair."""
-        self.check_features(features)
+    def states(self, **features: Any) -> tuple[Array, Array]:
+        """What leaves the stack, and what the masked head reads: the same; `[b, s, e]` each."""
         x_bse = self.hidden_states(**features)
-        return x_bse, *self._of_row(x_bse)
+        return x_bse, x_bse
+
+    def _outputs(self, **features: Any) -> tuple[Array, Array, Array | None, Array | None]:
+        """`states`, the pooled vector, and scores of the pair."""
+        self.check_features(features)
+        x_bse, masked_bse = self.states(**features)
+        return x_bse, masked_bse, *self._of_row(x_bse)
 
     @parts.part(parts.HEAD)
     def pooled(self, x_bse: Array, enable_dropout: bool = False) -> Array:
@@ -251,11 +271,11 @@ class BERT(EncoderOnly):
     def _loss_terms(
         self, batch: Batch, enable_dropout: bool
     ) -> tuple[dict[str, Array], losses.Metrics]:
-        x_bse, _, pair_logits_b2 = self._outputs(**batch, enable_dropout=enable_dropout)
+        _, masked_bse, _, pair_logits_b2 = self._outputs(**batch, enable_dropout=enable_dropout)
         terms: dict[str, Array] = {}
         metrics: losses.Metrics = {}
         if self.use_masked_head:
-            h_bse, bias_v = self.masked_head(x_bse)
+            h_bse, bias_v = self.masked_head(masked_bse)
             loss, found = losses.chosen_cross_entropy(
                 h_bse,
                 self.token_embedder.output_kernel(),
@@ -263,6 +283,7 @@ class BERT(EncoderOnly):
                 batch["encoder_loss_weights"],
                 most=self.masked_places,
                 bias_v=bias_v,
+                label_smoothing=self.label_smoothing,
                 num_chunks=self.logit_chunks,
             )
             terms[MASKED_LANGUAGE_MODEL] = loss
@@ -281,16 +302,18 @@ class BERT(EncoderOnly):
         """As `__call__`, with logits at as many places as training has them at."""
         if self.head is not None or not self.use_masked_head or self.masked_places is None:
             return self(**features)
-        x_bse, _, _ = self._outputs(**features)
+        return self._trained_logits(self._outputs(**features)[1])
+
+    def _trained_logits(self, x_bse: Array) -> Array:
         h_bse, bias_v = self.masked_head(x_bse)
         kernel_ev = self.token_embedder.output_kernel()
         return embeddings.logits(h_bse[:, : self.masked_places], kernel_ev, bias_v)
 
     def _predictions(self, **features: Any) -> dict[str, Array]:
-        x_bse, pooled_be, pair_logits_b2 = self._outputs(**features)
+        x_bse, masked_bse, pooled_be, pair_logits_b2 = self._outputs(**features)
         found = {"hidden_states": x_bse.astype(jnp.float32)}
         if self.use_masked_head:
-            found["tokens"] = self._token_logits(x_bse).argmax(axis=-1).astype(jnp.int32)
+            found["tokens"] = self._token_logits(masked_bse).argmax(axis=-1).astype(jnp.int32)
         if pooled_be is not None:
             found["pooled"] = pooled_be.astype(jnp.float32)
         if pair_logits_b2 is not None:

@@ -79,7 +79,11 @@ class EncoderOnly(Model, kw_only=True):
         return self.pooled(x_bse, enable_dropout)
 
     @intermediates.within(intermediates.ENCODER)
-    def hidden_states(
+    def hidden_states(self, **features: Any) -> Array:
+        """What leaves the stack, `[b, s, e]`, of a batch's features."""
+        return self.encoder(*self.entering(**features))
+
+    def entering(
         self,
         *,
         encoder_input_tokens: Array,
@@ -87,18 +91,23 @@ class EncoderOnly(Model, kw_only=True):
         encoder_segment_ids: Array | None = None,
         encoder_positions: Array | None = None,
         enable_dropout: bool = False,
-        **_: Any,
-    ) -> Array:
-        """What leaves the stack, `[b, s, e]`."""
-        if encoder_segment_ids is None:
-            mask = Mask(key_valid_bs=encoder_input_tokens != self.pad_id)
-        else:
-            mask = Mask(query_segments_bt=encoder_segment_ids, key_segments_bs=encoder_segment_ids)
+        **features: Any,
+    ) -> tuple[Array, Context]:
+        """What enters the stack, `[b, s, e]`, and what all of its layers read."""
+        mask = self.attention_mask(encoder_input_tokens, encoder_segment_ids, **features)
         context = Context(mask, positions_bt=encoder_positions, enable_dropout=enable_dropout)
         x_bse = self.embed(encoder_input_tokens, encoder_token_types, encoder_positions)
         draw = enable_dropout and self.dropout_rate
         x_bse = Dropout(self.dropout_rate)(x_bse, self.make_rng("dropout") if draw else None)
-        return self.encoder(self.widened(x_bse), context)
+        return self.widened(x_bse), context
+
+    def attention_mask(
+        self, tokens_bs: Array, segment_ids_bs: Array | None, **features: Any
+    ) -> Mask:
+        """Which tokens see which: those of a segment, or where there are none all but padding."""
+        if segment_ids_bs is None:
+            return Mask(key_valid_bs=tokens_bs != self.pad_id)
+        return Mask(query_segments_bt=segment_ids_bs, key_segments_bs=segment_ids_bs)
 
     # With a head.
 

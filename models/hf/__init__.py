@@ -14,6 +14,7 @@ from models.hf import generation
 from models.hf.albert import ALBERTFamily
 from models.hf.bart import BARTFamily
 from models.hf.bert import BERTFamily
+from models.hf.deberta import DeBERTaFamily
 from models.hf.distilbert import DistilBERTFamily
 from models.hf.family import CONFIG, Family
 from models.hf.gpt2 import GPT2Family
@@ -39,6 +40,7 @@ FAMILIES: tuple[Family, ...] = (
     RoBERTaFamily(),
     DistilBERTFamily(),
     ALBERTFamily(),
+    DeBERTaFamily(),
     LLaMAFamily(),
     GPTNeoXFamily(),
     TransfoXLFamily(),

@@ -9,6 +9,7 @@ import numpy as np
 from models.albert import ALBERT
 from models.bart import BART
 from models.bert import BERT
+from models.deberta import DeBERTa
 from models.distilbert import DistilBERT
 from models.gopher import Gopher
 from models.gpt import GPT2, GPT3
@@ -115,6 +116,8 @@ ENCODERS = {
         memory_length=16,
         pad_id=0,
     ),
+    # Rows are longer than distances are told apart.
+    "deberta": functools.partial(encoder, DeBERTa, max_distance=5),
 }
 FAMILIES = WRITERS | ENCODERS
 

@@ -242,6 +242,25 @@ def test_xlnets_counts_with_the_outputs_bias_and_without(size, counts):
     assert tuple(each.parameter_count() for each in models) == counts
 
 
+# With the decoder, with the masked head alone, the encoder, and that without the table of tokens;
+# computed from the shapes of the released tensors. The last is what the release prints.
+DEBERTA = {
+    "base": (139_637_337, 139_244_121, 138_601_728, 99_998_208, 100e6),
+    "large": (406_789_209, 406_264_921, 405_163_008, 353_691_648, 350e6),
+    "xlarge": (759_430_233, 758_905_945, 757_804_032, 706_332_672, 700e6),
+}
+
+
+@pytest.mark.parametrize(("size", "counts"), DEBERTA.items())
+def test_debertas_counts_with_its_decoder_without_and_without_the_table_of_tokens(size, counts):
+    model = model_of(f"models/deberta/{size}.gin")
+    masked, encoder = model.clone(decoder_turns=0), model.clone(use_masked_head=False)
+    found = [each.parameter_count() for each in (model, masked, encoder)]
+    found.append(encoder.parameter_count(embeddings=False))
+    assert tuple(found) == counts[:4]
+    assert found[3] == pytest.approx(counts[4], rel=0.011)
+
+
 def test_berts_layers_are_7_and_12_and_a_half_million():
     """What is left without heads and tables is layers and the norm of the embeddings, 2 H."""
     for size, width, layers in (

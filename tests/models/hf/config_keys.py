@@ -21,6 +21,7 @@ FIXTURES = {
     "roberta": "roberta_masked_lm",
     "distilbert": "distilbert_masked_lm",
     "albert": "albert_pretraining",
+    "deberta": "deberta_masked_lm",
     "llama": "llama",
     "gpt_neox": "gpt_neox",
     "transfo-xl": "transfo_xl",
@@ -77,6 +78,9 @@ READ = {
     "albert": "vocab_size embedding_size hidden_size num_hidden_layers num_hidden_groups "
     "num_attention_heads intermediate_size hidden_act hidden_dropout_prob "
     "attention_probs_dropout_prob max_position_embeddings type_vocab_size layer_norm_eps",
+    "deberta": "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size "
+    "hidden_act hidden_dropout_prob attention_probs_dropout_prob max_position_embeddings "
+    "type_vocab_size layer_norm_eps max_relative_positions position_biased_input pos_att_type",
     "llama": "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
     "num_key_value_heads max_position_embeddings rms_norm_eps tie_word_embeddings "
     "rope_parameters head_dim",
@@ -101,6 +105,7 @@ FIXED = {
     "roberta": "is_decoder add_cross_attention tie_word_embeddings",
     "distilbert": "tie_word_embeddings",
     "albert": "inner_group_num tie_word_embeddings",
+    "deberta": "relative_attention tie_word_embeddings",
     "llama": "hidden_act attention_bias mlp_bias",
     "gpt_neox": "attention_bias tie_word_embeddings",
     "transfo-xl": "pre_lnorm attn_type adaptive tie_word_embeddings sample_softmax",
@@ -125,6 +130,8 @@ NEUTRAL = {
     "distilbert": "initializer_range sinusoidal_pos_embds qa_dropout seq_classif_dropout "
     "is_encoder_decoder bos_token_id",
     "albert": "initializer_range classifier_dropout_prob is_encoder_decoder bos_token_id",
+    "deberta": "initializer_range pooler_dropout pooler_hidden_act pooler_hidden_size legacy "
+    "is_encoder_decoder bos_token_id",
     "llama": "initializer_range use_cache pretraining_tp attention_dropout is_encoder_decoder "
     "bos_token_id",
     "gpt_neox": "attention_dropout classifier_dropout initializer_range use_cache is_decoder "
@@ -229,6 +236,9 @@ SEVERAL = [
     ("roberta", {"pad_token_id": 0}, {"max_length": 41, "pad_id": 0}),
     ("roberta", {"pad_token_id": ABSENT}, {"max_length": 40, "pad_id": 1}),
     ("albert", {"hidden_act": "gelu_python"}, {"activation": "gelu"}),
+    ("deberta", {"pos_att_type": "P2C | c2p"}, {"content_to_position": True}),
+    ("deberta", {"max_relative_positions": -1}, {"max_distance": 40}),
+    ("deberta", {"embedding_size": 24}, {"embed_dim": 24}),
 ]  # fmt: skip
 
 

@@ -46,6 +46,9 @@ HEADS = {
     "roberta_choice": {"head_logits"},
     "distilbert_choice": {"head_logits"},
     "albert_choice": {"head_logits"},
+    "deberta_masked_lm": {"token_logits"},
+    "deberta_model": {"hidden_states"},
+    "deberta_classification": {"head_logits"},
 }
 # Each name of a tensor is in one of the others.
 SLOW = ("albert_tagging", "bert_choice", "distilbert_choice")
@@ -105,6 +108,8 @@ EMBEDDINGS = ("position_embedder", "embedding_norm")
         *(("albert_pretraining", part) for part in ("masked_head", "pooler")),
         ("albert_pretraining", "embedding_projection"),
         *(("distilbert_masked_lm", part) for part in (*EMBEDDINGS, "masked_head")),
+        *(("deberta_model", part) for part in (*EMBEDDINGS, "token_type_embedder")),
+        *(("deberta_classification", part) for part in ("pooler", "output_head")),
     ],
 )
 def test_no_part_could_be_missing_unnoticed(name, part):
@@ -141,6 +146,9 @@ def test_neither_could_epsilon_nor_the_kind_of_gelu():
         ("albert_pretraining", {"norm_epsilon": 1e-12}),
         ("albert_pretraining", {"activation": "gelu"}),
         ("albert_masked_lm", {"activation": "gelu_tanh"}),
+        ("deberta_masked_lm", {"norm_epsilon": 1e-7}),
+        ("deberta_model", {"activation": "gelu"}),
+        ("deberta_masked_lm", {"mirrored_distance": True}),
     ):
         model, params, batch, expected = fixture(name)
         assert worst(outputs(model.clone(**other), params, batch), expected, batch) > 3 * TOLERANCE
