@@ -32,6 +32,7 @@ FLOORS = (
 FLAT_LISTS = {
     "models": "a file for each family, beside what families share",
     "models/hf": "a file for each model type, beside what they share",
+    "tasks/objectives": "a file for each objective, beside what they share",
 }
 MOST_MODULES, MOST_LINES = 15, 400
 

@@ -16,6 +16,7 @@ from tasks.objectives.corruptions import (
 )
 from tasks.objectives.denoising import Denoising
 from tasks.objectives.drop_tokens import DropTokens
+from tasks.objectives.hidden_targets import HiddenTargets
 from tasks.objectives.iid_span_corruption import IIDSpanCorruption
 from tasks.objectives.labelled import (
     Choices,
@@ -32,6 +33,7 @@ from tasks.objectives.permutation_lm import PermutationLM
 from tasks.objectives.prefix_lm import PrefixLM
 from tasks.objectives.sentence_pairs import SentenceOrder, SentencePairs
 from tasks.objectives.span_corruption import SpanCorruption
+from tasks.objectives.unified_lm import UnifiedLM
 
 __all__ = [
     "MASS",
@@ -44,6 +46,7 @@ __all__ = [
     "DocumentRotation",
     "DropTokens",
     "Example",
+    "HiddenTargets",
     "IIDSpanCorruption",
     "LabelledSegments",
     "MaskedLM",
@@ -61,5 +64,6 @@ __all__ = [
     "TextInfilling",
     "TokenDeletion",
     "TokenMasking",
+    "UnifiedLM",
     "VocabularySpecs",
 ]

@@ -26,6 +26,7 @@ from models.switch import Switch
 from models.t5 import T5_1_1
 from models.transformer import Transformer
 from models.transformer_xl import TransformerXL
+from models.unilm import UniLM
 from models.xlnet import XLNet
 
 V = 61
@@ -118,6 +119,7 @@ ENCODERS = {
     ),
     # Rows are longer than distances are told apart.
     "deberta": functools.partial(encoder, DeBERTa, max_distance=5),
+    "unilm": functools.partial(encoder, UniLM, mask_id=V - 1),
 }
 FAMILIES = WRITERS | ENCODERS
 
@@ -137,7 +139,7 @@ def drawn(model):
 def batch_for(model, rows=2, length=10, seed=0):
     """Random tokens, in the model's format."""
     rng = np.random.default_rng(seed)
-    if model.batch_format == "masked_language_model":
+    if model.batch_format in ("masked_language_model", "multidirectional_language_model"):
         batch = {
             "encoder_input_tokens": rng.integers(1, V, (rows, length)),
             "encoder_target_tokens": rng.integers(1, V, (rows, length)),
@@ -146,6 +148,9 @@ def batch_for(model, rows=2, length=10, seed=0):
             "pair_label": np.arange(rows) % 2,
             "pair_weight": np.ones(rows, int),
         }
+        if model.batch_format == "multidirectional_language_model":
+            batch["row_mask_kind"] = np.arange(rows) % 4
+            batch["row_prefix_length"] = np.full(rows, length // 2)
         return jax.tree.map(jnp.asarray, batch)
     if model.batch_format == "permutation_language_model":
         order = rng.permuted(np.tile(np.arange(length), (rows, 1)), axis=1)

@@ -59,7 +59,7 @@ def objective(family):
         model = gin.query_parameter("MODEL/macro.value").__deepcopy__({})
     finally:
         gin.clear_config()
-    if model.batch_format == "masked_language_model":
+    if model.batch_format in ("masked_language_model", "multidirectional_language_model"):
         # In short rows, of which there are more, neighbours are found sooner.
         return [
             "--gin_file=tasks/objectives/masked_lm.gin",

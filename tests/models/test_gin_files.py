@@ -36,6 +36,7 @@ PUBLISHED = {
     "models/distilbert/base_uncased.gin": 66e6,
     "models/tiny_bert/4l_312d.gin": 14.5e6,
     "models/tiny_bert/6l_768d.gin": 67e6,
+    "models/unilm/large_cased.gin": 340e6,
     "models/albert/base_v1.gin": 12e6,
     "models/albert/large_v1.gin": 18e6,
     "models/albert/xlarge_v1.gin": 60e6,
@@ -159,6 +160,17 @@ def test_robertas_counts_are_those_of_each_class_of_the_released_checkpoints(siz
     encoder = model.clone(use_masked_head=False)
     models = (model, encoder.clone(use_pooler=True), encoder)
     assert tuple(each.parameter_count() for each in models) == counts
+
+
+# Both heads, as BERT's class for pre-training with four types more.
+UNILM = {"base_cased": 108_936_006, "large_cased": 334_666_054}
+
+
+@pytest.mark.parametrize(("size", "count"), UNILM.items())
+def test_unilms_count_is_berts_with_four_types_more(size, count):
+    model, bert = (model_of(f"models/{family}/{size}.gin") for family in ("unilm", "bert"))
+    assert model.parameter_count() == count == BERT[size][0] + 4 * model.embed_dim
+    assert bert.embed_dim == model.embed_dim and model.vocab_size > model.mask_id == 103
 
 
 def test_distilbert_has_60_6_percent_of_berts_parameters():

@@ -300,10 +300,10 @@ MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, gpt_neox, gpt_neo
           albert_model, bert_classification, bert_regression, roberta_classification,
           distilbert_classification, albert_classification, bert_tagging, roberta_tagging,
           distilbert_tagging, albert_tagging, bert_choice, roberta_choice, distilbert_choice,
-          albert_choice, bert_spans, roberta_spans, distilbert_spans, albert_spans, deberta_masked_lm,
-          deberta_model, deberta_classification, xlnet_lm,
-          xlnet_model, xlnet_classification, xlnet_tagging, xlnet_choice, switch,
-          switch_every)  # fmt: skip
+          albert_choice, bert_spans, roberta_spans, distilbert_spans, albert_spans,
+          deberta_masked_lm, deberta_model, deberta_classification, deberta_tagging,
+          deberta_spans, xlnet_lm, xlnet_model, xlnet_classification, xlnet_tagging, xlnet_choice,
+          switch, switch_every)  # fmt: skip
 FAMILIES = {make.__name__: make for make in MAKERS}
 
 
