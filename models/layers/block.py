@@ -51,7 +51,7 @@ class Context:
     enable_dropout: bool = struct.field(pytree_node=False, default=False)
 
     def attended(self, x_bte: jax.Array) -> jax.Array:
-        """What keys and values are made of: the history, then what enters the layer."""
+        """What keys and values are made of: the history, then the source or the stream."""
         if self.source_bse is not None:
             x_bte = self.source_bse
         if self.text_bt is not None:
