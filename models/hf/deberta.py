@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from models.bert import BERT
 from models.deberta import DeBERTa
 from models.errors import ModelError
+from models.heads import Tagging
 from models.hf.bert import BERTFamily
 from models.hf.family import CONFIG, Config, Option, activation, unsupported
 from models.hf.mapping import Table, Weight, biased_linear, linear
@@ -35,7 +36,7 @@ class DeBERTaFamily(BERTFamily):
     models = (DeBERTa,)
     class_name = "Deberta"
     encoder_prefix = "deberta."
-    head = r"(cls|lm_predictions|pooler|classifier)\..*"
+    head = r"(cls|lm_predictions|pooler|classifier|qa_outputs)\..*"
     layer_linears: ClassVar = {
         name: theirs
         for name, theirs in BERTFamily.layer_linears.items()
@@ -50,6 +51,7 @@ class DeBERTaFamily(BERTFamily):
     )
     classifier_pooler = "pooler.dense"
     classifier_dropout = "cls_dropout"
+    without_rate = (Tagging,)
     options = (
         Option("vocab_size", "vocab_size", 50_265),
         Option("hidden_size", "embed_dim", 768),
@@ -133,7 +135,7 @@ class DeBERTaFamily(BERTFamily):
         self._rename(tensors)
         found = super().with_heads(model, config, tensors)
         name = config.get("pooler_hidden_act", "gelu")
-        if found.head is not None and activation(name) != "gelu":
+        if found.head is not None and found.use_pooler and activation(name) != "gelu":
             raise unsupported(CONFIG, "pooler_hidden_act", name, "'gelu'")
         there = {f"{_TABLE}.weight", f"{self.encoder_prefix}{_TABLE}.weight"} & set(tensors)
         decodes = there and found.use_masked_head and not model.use_input_positions

@@ -270,9 +270,18 @@ def deberta_model() -> torch.nn.Module:
 
 def deberta_classification() -> torch.nn.Module:
     """DeBERTa with a head for labels, which has a pooler with GELU, of a rate of its own."""
-    options = {"architectures": ["DebertaForSequenceClassification"], "num_labels": 3}
-    options |= {"cls_dropout": 0.3, "pos_att_type": ["c2p"]}
-    return _random(transformers.DebertaForSequenceClassification(_deberta(**options)))
+    options = {"num_labels": 3, "cls_dropout": 0.3, "pos_att_type": ["c2p"]}
+    return _of_class("DebertaForSequenceClassification", _deberta, **options)
+
+
+def deberta_tagging() -> torch.nn.Module:
+    """DeBERTa with a head for tags, whose rate is the model's."""
+    return _of_class("DebertaForTokenClassification", _deberta, num_labels=5)
+
+
+def deberta_spans() -> torch.nn.Module:
+    """DeBERTa with a head that marks spans."""
+    return _of_class("DebertaForQuestionAnswering", _deberta)
 
 
 def switch() -> torch.nn.Module:

@@ -49,6 +49,7 @@ HEADS = {
     "deberta_masked_lm": {"token_logits"},
     "deberta_model": {"hidden_states"},
     "deberta_classification": {"head_logits"},
+    "deberta_tagging": {"head_logits"},
 }
 # Each name of a tensor is in one of the others.
 SLOW = ("albert_tagging", "bert_choice", "distilbert_choice")
