@@ -6,14 +6,10 @@ after their norm and dropout, an output as narrow as the embeddings.
 
 from typing import ClassVar
 
-from flax import linen as nn
-
 from models.bert import BERT
 from models.layers.block import ModuleFactory
-from models.layers.linear import Initializer, Linear
 from models.layers.stacks.builder import SHARED, TransformerLayers
 from models.layers.stacks.stack import Stack
-from models.model import Array
 
 SENTENCE_ORDER = "sentence_order"
 
@@ -26,8 +22,7 @@ class ALBERT(BERT):
     sentence mean this head.
 
     Attributes:
-      embedding_dim: E, of the tables, their norm, and the output; None is `embed_dim`, and nothing
-        is projected.
+      embedding_dim: E, narrower than the layers.
       shared: what layers share, of `SHARED` in `layers/stacks/builder.py`.
       num_groups: where they share all, consecutive groups of layers, each with its own parameters.
     """
@@ -55,27 +50,6 @@ class ALBERT(BERT):
         if self.num_groups > 1 and self.shared != "all":
             raise self.refused("num_groups", "only layers that share all are in groups")
 
-    def setup(self) -> None:
-        """Makes the projection, and what BERT has."""
-        super().setup()
-        if self.embedding_dim is not None:
-            init = nn.initializers.truncated_normal(0.02)
-            self.embedding_projection = Linear(
-                self.embed_dim, ("embed", "mlp"), init, True, self.dtype
-            )
-
-    @property
-    def embedding_width(self) -> int:
-        """E."""
-        return self.embed_dim if self.embedding_dim is None else self.embedding_dim
-
-    def stack_of(self, layers: TransformerLayers, block: ModuleFactory, init: Initializer) -> Stack:
+    def stack_of(self, layers: TransformerLayers, block: ModuleFactory) -> Stack:
         """Layers that share what `shared` says."""
         return layers.shared_stack(self.num_layers, block, self.shared, self.num_groups)
-
-    def widened(self, x_bse: Array) -> Array:
-        """From E to H."""
-        if self.embedding_dim is None:
-            return x_bse
-        x_bse = self.embedding_projection(x_bse)
-        return nn.with_logical_constraint(x_bse, ("batch", "length", "embed"))

@@ -18,8 +18,8 @@ from models.layers import embeddings, parts
 from models.layers.attention.positions import LearnedPositions
 from models.layers.block import ModuleFactory, PostNormBlock
 from models.layers.dropout import Dropout
-from models.layers.embeddings import Embed
-from models.layers.linear import Initializer, Linear, axis_names
+from models.layers.embeddings import Embed, MaskedOutput
+from models.layers.linear import Linear
 from models.layers.mlps import MLP, Activation, exact_gelu
 from models.layers.norms import LayerNorm
 from models.layers.stacks.builder import TransformerLayers
@@ -28,48 +28,16 @@ from models.model import Array, Batch, Params
 
 MASKED_LANGUAGE_MODEL, NEXT_SENTENCE = "masked_language_model", "next_sentence"
 
+# Of all matrices and tables: the released code cuts the normal distribution off at two standard
+# deviations.
+INITIAL_VALUES = nn.initializers.truncated_normal(0.02)
+
 # By the name of the field; the first is the paper's.
 ACTIVATIONS: Mapping[str, Activation] = {
     "gelu": exact_gelu,
     "gelu_tanh": nn.gelu,
     "relu": nn.relu,
 }
-
-
-class MaskedOutput(nn.Module):
-    """What BERT's hidden states pass on their way to logits: a layer, a norm, a bias.
-
-    The matrix to logits is the table of tokens; the bias of each token is kept here.
-
-    Attributes:
-      vocab_size: how many tokens.
-      width: of the layer and of the table.
-      activation: of the layer.
-      kernel_init: initial values of its matrix.
-      norm_epsilon: of the norm.
-      dtype: of the computation.
-    """
-
-    part: ClassVar[str] = parts.HEAD
-
-    vocab_size: int
-    width: int
-    activation: Activation
-    kernel_init: Initializer
-    norm_epsilon: float
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, x_bse: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Hidden states `[b, s, h]` to what the output reads, `[b, s, e]`, and the bias, `[v]`."""
-        transform = Linear(
-            self.width, ("embed", "mlp"), self.kernel_init, True, self.dtype, name="transform"
-        )
-        h_bse = self.activation(transform(x_bse))
-        h_bse = LayerNorm(self.norm_epsilon, dtype=self.dtype, name="norm")(h_bse)
-        zeros = axis_names(("vocab",), nn.initializers.zeros)
-        bias_v = self.param("bias", zeros, (self.vocab_size,))
-        return nn.with_logical_constraint(h_bse, ("batch", "length", "embed")), bias_v
 
 
 class BERT(EncoderOnly):
@@ -80,6 +48,8 @@ class BERT(EncoderOnly):
 
     Attributes:
       embed_dim: H.
+      embedding_dim: of the tables, their norm and the output, which are projected to `embed_dim`;
+        None is `embed_dim`, and nothing is projected.
       mlp_dim: hidden units of the MLP, 4H.
       num_heads: A; they divide `embed_dim` among them.
       num_layers: L.
@@ -98,6 +68,7 @@ class BERT(EncoderOnly):
     """
 
     embed_dim: int = 768
+    embedding_dim: int | None = None
     mlp_dim: int = 3072
     num_heads: int = 12
     num_layers: int = 12
@@ -113,8 +84,11 @@ class BERT(EncoderOnly):
     masked_places: int | None = None
 
     trained: ClassVar[str] = "trained_outputs"
-    # The name of the term of pairs, and so of its metrics.
+    # The name of the term of pairs, and so of its metrics, and how many labels pairs have.
     pair_term: ClassVar[str] = NEXT_SENTENCE
+    pair_classes: ClassVar[int] = 2
+    # Fields of which one must be on for there to be a loss.
+    trained_with: ClassVar[tuple[str, ...]] = ("use_masked_head", "use_next_sentence_head")
 
     def __post_init__(self) -> None:
         """Checks what BERT cannot be built with.
@@ -137,10 +111,18 @@ class BERT(EncoderOnly):
 
     def setup(self) -> None:
         """Makes embeddings, encoder and heads."""
-        # The released code cuts the normal distribution off at two standard deviations.
-        init = nn.initializers.truncated_normal(0.02)
-        activation = ACTIVATIONS[self.activation]
-        width = self.embedding_width
+        self.make_tables()
+        self.make_encoder()
+        init = INITIAL_VALUES
+        if self.use_pooler:
+            self.pooler = Linear(self.embed_dim, ("embed", "mlp"), init, True, self.dtype)
+        if self.use_next_sentence_head:
+            self.next_sentence_head = Linear(self.pair_classes, ("embed", None), init, True)
+        self.make_head(init)
+
+    def make_tables(self) -> None:
+        """Makes the tables of tokens, types and positions."""
+        width, init = self.embedding_width, INITIAL_VALUES
         self.token_embedder = Embed(self.vocab_size, width, init, self.dtype)
         if self.num_token_types:
             self.token_type_embedder = Embed(
@@ -149,39 +131,30 @@ class BERT(EncoderOnly):
         self.position_embedder = LearnedPositions(
             self.max_length, init, self.dtype, self.position_offset
         )
+
+    def make_encoder(self) -> None:
+        """Makes what reads the tables' sums, and the head for hidden tokens."""
+        init = INITIAL_VALUES
         self.embedding_norm = LayerNorm(self.norm_epsilon, dtype=self.dtype)
+        if self.embedding_dim is not None:
+            self.embedding_projection = Linear(
+                self.embed_dim, ("embed", "mlp"), init, True, self.dtype
+            )
         layers = TransformerLayers.of(self, LayerNorm)
-        rate = self.attention_dropout_rate
-        own = {} if rate is None else {"dropout": Dropout(rate)}
-        own |= self.attention_options(layers, init)
-        attention = layers.attention(init, init, use_bias=True, **own)
+        activation = ACTIVATIONS[self.activation]
         mlp = layers.mlp(MLP, activation, self.mlp_dim, init, init, use_bias=True)
-        self.encoder = self.stack_of(layers, layers.block(PostNormBlock, attention, mlp), init)
+        block = layers.block(PostNormBlock, self.attention_of(layers), mlp)
+        self.encoder = self.stack_of(layers, block)
         if self.use_masked_head:
-            of_head = ACTIVATIONS[self.head_activation]
+            of_head, width = ACTIVATIONS[self.head_activation], self.embedding_width
             self.masked_head = MaskedOutput(
                 self.vocab_size, width, of_head, init, self.norm_epsilon, self.dtype
             )
-        if self.use_pooler:
-            self.pooler = Linear(self.embed_dim, ("embed", "mlp"), init, True, self.dtype)
-        if self.use_next_sentence_head:
-            self.next_sentence_head = Linear(2, ("embed", None), init, True)
-        self.make_head(init)
 
     @property
     def position_offset(self) -> int:
         """The row of the first position in the table of positions."""
         return 0
-
-    @property
-    def label_smoothing(self) -> float:
-        """Of the loss of hidden tokens; none."""
-        return 0.0
-
-    @property
-    def use_input_positions(self) -> bool:
-        """Whether vectors of positions are added to the embeddings."""
-        return True
 
     @property
     def head_activation(self) -> str:
@@ -191,14 +164,16 @@ class BERT(EncoderOnly):
     @property
     def embedding_width(self) -> int:
         """The width of the embeddings and of the output."""
-        return self.embed_dim
+        return self.embed_dim if self.embedding_dim is None else self.embedding_dim
 
-    def attention_options(self, layers: TransformerLayers, init: Initializer) -> dict[str, Any]:
-        """Further fields of `Attention`, where a family's differs."""
-        return {}
+    def attention_of(self, layers: TransformerLayers, **options: Any) -> ModuleFactory:
+        """Self-attention; a family whose own differs adds fields of `Attention`."""
+        rate = self.attention_dropout_rate
+        own = {} if rate is None else {"dropout": Dropout(rate)}
+        return layers.attention(INITIAL_VALUES, INITIAL_VALUES, use_bias=True, **own | options)
 
-    def stack_of(self, layers: TransformerLayers, block: ModuleFactory, init: Initializer) -> Stack:
-        """All layers, of which `block` makes one; `init` is for what a family adds to them."""
+    def stack_of(self, layers: TransformerLayers, block: ModuleFactory) -> Stack:
+        """All layers, of which `block` makes one."""
         return layers.stack(self.num_layers, block)
 
     # What runs inside `apply`.
@@ -207,15 +182,26 @@ class BERT(EncoderOnly):
         self, tokens_bs: Array, token_types_bs: Array | None, positions_bs: Array | None
     ) -> Array:
         """The norm of the sum of the vectors of token, type and position (figure 2)."""
+        return self.embedding_norm(self.looked_up(tokens_bs, token_types_bs, positions_bs))
+
+    def looked_up(
+        self, tokens_bs: Array, token_types_bs: Array | None, positions_bs: Array | None
+    ) -> Array:
+        """The sum of the vectors of token, type and position, `[b, s, e]`; see `embed`."""
         x_bse = self.token_embedder(tokens_bs)
         if self.num_token_types:
             # A single type is added to all, whatever segments the batch tells apart.
             if token_types_bs is None or self.num_token_types == 1:
                 token_types_bs = jnp.zeros_like(tokens_bs)
             x_bse += self.token_type_embedder(token_types_bs)
-        if self.use_input_positions:
-            x_bse = self.position_embedder(x_bse, positions_bs)
-        return self.embedding_norm(x_bse)
+        return self.position_embedder(x_bse, positions_bs)
+
+    def widened(self, x_bse: Array) -> Array:
+        """From the width of the embeddings to that of the layers."""
+        if self.embedding_dim is None:
+            return x_bse
+        x_bse = self.embedding_projection(x_bse)
+        return nn.with_logical_constraint(x_bse, ("batch", "length", "embed"))
 
     def __call__(self, **features: Any) -> Array:
         """Logits of the token at each place, float32 `[b, s, v]`, or what the task's head gives.
@@ -229,30 +215,25 @@ class BERT(EncoderOnly):
             return self.head_logits(**features)
         # All heads are called, so that `init` makes them and `forward_flops` counts them; a
         # compiled program leaves out what nobody reads.
-        x_bse, masked_bse, _, _ = self._outputs(**features)
-        return self._token_logits(masked_bse) if self.use_masked_head else x_bse
+        x_bse = self._outputs(**features)[0]
+        return self._token_logits(x_bse) if self.use_masked_head else x_bse
 
     def next_sentence_logits(self, **features: Any) -> Array:
-        """Scores of "is next" and "is not", float32 `[b, 2]`.
+        """Scores of each label of a pair, float32 `[b, labels]`.
 
         Raises:
           ModelError: the model has no such head.
         """
-        logits_b2 = self._outputs(**features)[3]
+        logits_b2 = self._outputs(**features)[2]
         if logits_b2 is None:
             raise self.refused("use_next_sentence_head", "only with this head are pairs scored")
         return logits_b2
 
-    def states(self, **features: Any) -> tuple[Array, Array]:
-        """What leaves the stack, and what the masked head reads: the same; `[b, s, e]` each."""
-        x_bse = self.hidden_states(**features)
-        return x_bse, x_bse
-
-    def _outputs(self, **features: Any) -> tuple[Array, Array, Array | None, Array | None]:
-        """`states`, the pooled vector, and scores of the pair."""
+    def _outputs(self, **features: Any) -> tuple[Any, ...]:
+        """Hidden states, the pooled vector, and scores of the pair."""
         self.check_features(features)
-        x_bse, masked_bse = self.states(**features)
-        return x_bse, masked_bse, *self._of_row(x_bse)
+        x_bse = self.hidden_states(**features)
+        return x_bse, *self._of_row(x_bse)
 
     @parts.part(parts.HEAD)
     def pooled(self, x_bse: Array, enable_dropout: bool = False) -> Array:
@@ -271,20 +252,39 @@ class BERT(EncoderOnly):
     def _loss_terms(
         self, batch: Batch, enable_dropout: bool
     ) -> tuple[dict[str, Array], losses.Metrics]:
-        _, masked_bse, _, pair_logits_b2 = self._outputs(**batch, enable_dropout=enable_dropout)
+        return self._terms_of(self._outputs(**batch, enable_dropout=enable_dropout), batch)
+
+    def token_loss(
+        self, h_bse: Array, bias_v: Array, batch: Batch, weights_bs: Array
+    ) -> tuple[Array, losses.Metrics]:
+        """The loss of restored tokens, by the table of tokens; see `losses.chosen_cross_entropy`.
+
+        Args:
+          h_bse: what the output reads.
+          bias_v: its bias.
+          batch: with `encoder_target_tokens`.
+          weights_bs: 0 leaves a token out.
+        """
+        return losses.chosen_cross_entropy(
+            h_bse,
+            self.token_embedder.output_kernel(),
+            batch["encoder_target_tokens"],
+            weights_bs,
+            most=self.masked_places,
+            bias_v=bias_v,
+            num_chunks=self.logit_chunks,
+        )
+
+    def _terms_of(
+        self, outputs: tuple[Any, ...], batch: Batch
+    ) -> tuple[dict[str, Array], losses.Metrics]:
+        """The loss's terms and metrics, of what `_outputs` gives."""
+        x_bse, _, pair_logits_b2 = outputs
         terms: dict[str, Array] = {}
         metrics: losses.Metrics = {}
         if self.use_masked_head:
-            h_bse, bias_v = self.masked_head(masked_bse)
-            loss, found = losses.chosen_cross_entropy(
-                h_bse,
-                self.token_embedder.output_kernel(),
-                batch["encoder_target_tokens"],
-                batch["encoder_loss_weights"],
-                most=self.masked_places,
-                bias_v=bias_v,
-                label_smoothing=self.label_smoothing,
-                num_chunks=self.logit_chunks,
+            loss, found = self.token_loss(
+                *self.masked_head(x_bse), batch, batch["encoder_loss_weights"]
             )
             terms[MASKED_LANGUAGE_MODEL] = loss
             metrics[MASKED_LANGUAGE_MODEL] = found["loss"]
@@ -302,18 +302,15 @@ class BERT(EncoderOnly):
         """As `__call__`, with logits at as many places as training has them at."""
         if self.head is not None or not self.use_masked_head or self.masked_places is None:
             return self(**features)
-        return self._trained_logits(self._outputs(**features)[1])
-
-    def _trained_logits(self, x_bse: Array) -> Array:
-        h_bse, bias_v = self.masked_head(x_bse)
+        h_bse, bias_v = self.masked_head(self._outputs(**features)[0])
         kernel_ev = self.token_embedder.output_kernel()
         return embeddings.logits(h_bse[:, : self.masked_places], kernel_ev, bias_v)
 
     def _predictions(self, **features: Any) -> dict[str, Array]:
-        x_bse, masked_bse, pooled_be, pair_logits_b2 = self._outputs(**features)
+        x_bse, pooled_be, pair_logits_b2 = self._outputs(**features)
         found = {"hidden_states": x_bse.astype(jnp.float32)}
         if self.use_masked_head:
-            found["tokens"] = self._token_logits(masked_bse).argmax(axis=-1).astype(jnp.int32)
+            found["tokens"] = self._token_logits(x_bse).argmax(axis=-1).astype(jnp.int32)
         if pooled_be is not None:
             found["pooled"] = pooled_be.astype(jnp.float32)
         if pair_logits_b2 is not None:
@@ -365,17 +362,22 @@ class BERT(EncoderOnly):
             return super().loss(params, batch, rng)
         if not self.loss_terms:
             raise ModelError(
-                f"{type(self).__name__} without use_masked_head and use_next_sentence_head has no "
-                "loss: set one of them to train."
+                f"{type(self).__name__} without {' and '.join(self.trained_with)} has no loss: set "
+                "one of them to train."
             )
         terms: Any = self.apply(
             {"params": params},
             batch,
             rng is not None,
-            rngs={} if rng is None else {"dropout": rng},
+            rngs=self.loss_keys(rng),
             method="_loss_terms",
         )
         return terms
+
+    @nn.nowrap
+    def loss_keys(self, rng: Array | None) -> dict[str, Array]:
+        """The keys of what the loss draws, by name; without `rng` there is no dropout."""
+        return {} if rng is None else {"dropout": rng}
 
     @nn.nowrap
     def predict(self, params: Params, batch: Batch) -> dict[str, Array]:

@@ -7,12 +7,13 @@ with the embeddings. What the paper leaves open is the released code's.
 import functools
 from typing import Any, ClassVar
 
-from models.bert import BERT
+import jax.numpy as jnp
+
+from models.bert import BERT, INITIAL_VALUES
 from models.encoder_only import first_token
 from models.layers import parts
 from models.layers.attention.disentangled import DisentangledScores
 from models.layers.block import Context, ModuleFactory
-from models.layers.linear import Initializer
 from models.layers.mlps import exact_gelu
 from models.layers.stacks.builder import TransformerLayers
 from models.layers.stacks.disentangled_stack import DisentangledStack
@@ -35,7 +36,7 @@ class DeBERTa(BERT):
     Attributes:
       num_token_types: 0: the batch's types are not read.
       norm_epsilon: of every norm.
-      use_pooler: off; a `head` for rows has one, with the exact GELU.
+      use_pooler: off, and only without a decoder; a `head` for rows has one, with the exact GELU.
       use_next_sentence_head: off.
       max_distance: k; distances beyond share the vectors of the longest.
       content_to_position: whether queries meet the distance of each key.
@@ -65,7 +66,7 @@ class DeBERTa(BERT):
 
         Raises:
           ModelError: attention that knows no distances, a decoder beside positions that are there
-            from the beginning; and as BERT.
+            from the beginning or beside a pooler; and as BERT.
         """
         if self.head is not None or not self.use_masked_head:
             self.decoder_turns = 0
@@ -74,22 +75,26 @@ class DeBERTa(BERT):
             raise self.refused("position_to_content", "without content_to_position it must be True")
         if self.use_input_positions and self.decoder_turns:
             raise self.refused("decoder_turns", "with use_input_positions it must be 0")
+        if self.use_pooler and self.decoder_turns:
+            raise self.refused("decoder_turns", "with use_pooler it must be 0")
 
-    def attention_options(self, layers: TransformerLayers, init: Initializer) -> dict[str, Any]:
+    def attention_of(self, layers: TransformerLayers, **options: Any) -> ModuleFactory:
         """Scores of distances, a scale for the number of terms, no bias of the keys."""
         terms = 1 + self.content_to_position + self.position_to_content
         scores = functools.partial(
             DisentangledScores,
-            kernel_init=init,
+            kernel_init=INITIAL_VALUES,
             content_to_position=self.content_to_position,
             position_to_content=self.position_to_content,
             mirrored=self.mirrored_distance,
             dropout=layers.dropout,
         )
         scale = (layers.head_dim * terms) ** -0.5
-        return {"make_relative": scores, "scale": scale, "use_key_bias": False}
+        return super().attention_of(
+            layers, make_relative=scores, scale=scale, use_key_bias=False, **options
+        )
 
-    def stack_of(self, layers: TransformerLayers, block: ModuleFactory, init: Initializer) -> Stack:
+    def stack_of(self, layers: TransformerLayers, block: ModuleFactory) -> Stack:
         """All layers, and the table of distances that they share."""
         return DisentangledStack(
             block,
@@ -98,38 +103,46 @@ class DeBERTa(BERT):
             layers.scan_unroll,
             embed_dim=self.embed_dim,
             max_distance=self.max_distance,
-            table_init=init,
+            table_init=INITIAL_VALUES,
         )
 
     # What runs inside `apply`.
+
+    def looked_up(
+        self, tokens_bs: Array, token_types_bs: Array | None, positions_bs: Array | None
+    ) -> Array:
+        """As BERT, without positions unless they are asked for."""
+        if self.use_input_positions:
+            return super().looked_up(tokens_bs, token_types_bs, positions_bs)
+        x_bse = self.token_embedder(tokens_bs)
+        if self.num_token_types:
+            if token_types_bs is None or self.num_token_types == 1:
+                token_types_bs = jnp.zeros_like(tokens_bs)
+            x_bse += self.token_type_embedder(token_types_bs)
+        return x_bse
 
     @parts.part(parts.HEAD)
     def pooled(self, x_bse: Array, enable_dropout: bool = False) -> Array:
         """The first token's vector through a layer with the exact GELU."""
         return exact_gelu(self.pooler(first_token(x_bse)))
 
-    def __call__(self, **features: Any) -> Array:
-        """As BERT; the last layer is applied by the decoder alone where there is one."""
+    def _outputs(self, **features: Any) -> tuple[Any, ...]:
+        """As BERT's, with what leaves the decoder in place of what leaves the stack."""
         if not self.decoder_turns:
-            return super().__call__(**features)
+            return super()._outputs(**features)
         self.check_features(features)
-        return self._token_logits(self._decoded_alone(**features))
+        # The last layer is the decoder's alone.
+        return self._decoded(*self._below_last(**features), **features), None, None
 
-    def trained_outputs(self, **features: Any) -> Array:
-        """As BERT's, and as `__call__`."""
-        if not self.decoder_turns or self.masked_places is None:
-            return super().trained_outputs(**features)
-        return self._trained_logits(self._decoded_alone(**features))
-
-    def states(self, **features: Any) -> tuple[Array, Array]:
-        """What leaves the stack, and what leaves the decoder, which the masked head reads."""
+    def _predictions(self, **features: Any) -> dict[str, Array]:
         if not self.decoder_turns:
-            return super().states(**features)
+            return super()._predictions(**features)
         x_bse, context = self._below_last(**features)
-        return self.encoder.last(x_bse, context), self._decoded(x_bse, context, **features)
-
-    def _decoded_alone(self, **features: Any) -> Array:
-        return self._decoded(*self._below_last(**features), **features)
+        logits_bsv = self._token_logits(self._decoded(x_bse, context, **features))
+        return {
+            "hidden_states": self.encoder.last(x_bse, context).astype(jnp.float32),
+            "tokens": logits_bsv.argmax(axis=-1).astype(jnp.int32),
+        }
 
     def _below_last(self, **features: Any) -> tuple[Array, Context]:
         x_bse, context = self.entering(**features)

@@ -20,6 +20,8 @@ from models.model import Array, Batch, Model, Params
 _OF_TOKENS = "encoder_"
 # What a head gives of a row without tokens; its square is a float32 too.
 _NO_ROW = -1e9
+# What `embed` is given of a batch.
+LOOKED_UP = ("encoder_input_tokens", "encoder_token_types", "encoder_positions")
 
 
 class EncoderOnly(Model, kw_only=True):
@@ -83,31 +85,42 @@ class EncoderOnly(Model, kw_only=True):
         """What leaves the stack, `[b, s, e]`, of a batch's features."""
         return self.encoder(*self.entering(**features))
 
-    def entering(
+    def entering(self, **features: Any) -> tuple[Array, Context]:
+        """What enters the stack, `[b, s, e]`, and what all of its layers read."""
+        context = self.context_of(**features)
+        ids: list[Any] = [features.get(name) for name in LOOKED_UP]
+        x_bse = self.embed(*ids)
+        return self.dropped_and_widened(x_bse, context.enable_dropout), context
+
+    def context_of(
         self,
         *,
         encoder_input_tokens: Array,
-        encoder_token_types: Array | None = None,
         encoder_segment_ids: Array | None = None,
         encoder_positions: Array | None = None,
         enable_dropout: bool = False,
-        **features: Any,
-    ) -> tuple[Array, Context]:
-        """What enters the stack, `[b, s, e]`, and what all of its layers read."""
-        mask = self.attention_mask(encoder_input_tokens, encoder_segment_ids, **features)
-        context = Context(mask, positions_bt=encoder_positions, enable_dropout=enable_dropout)
-        x_bse = self.embed(encoder_input_tokens, encoder_token_types, encoder_positions)
+        **_: Any,
+    ) -> Context:
+        """What all layers read."""
+        if encoder_segment_ids is None:
+            mask = Mask(key_valid_bs=encoder_input_tokens != self.pad_id)
+        else:
+            mask = Mask(query_segments_bt=encoder_segment_ids, key_segments_bs=encoder_segment_ids)
+        return Context(mask, positions_bt=encoder_positions, enable_dropout=enable_dropout)
+
+    def dropped_and_widened(self, x_bse: Array, enable_dropout: bool) -> Array:
+        """What `embed` gives, after its dropout, in the width of the stack."""
         draw = enable_dropout and self.dropout_rate
         x_bse = Dropout(self.dropout_rate)(x_bse, self.make_rng("dropout") if draw else None)
-        return self.widened(x_bse), context
+        return self.widened(x_bse)
 
-    def attention_mask(
-        self, tokens_bs: Array, segment_ids_bs: Array | None, **features: Any
-    ) -> Mask:
-        """Which tokens see which: those of a segment, or where there are none all but padding."""
-        if segment_ids_bs is None:
-            return Mask(key_valid_bs=tokens_bs != self.pad_id)
-        return Mask(query_segments_bt=segment_ids_bs, key_segments_bs=segment_ids_bs)
+    @nn.nowrap
+    def tokens_in(self, batch: Batch) -> Array:
+        """Where rows have a token, and not padding, bool `[b, s]`."""
+        segments_bs = batch.get("encoder_segment_ids")
+        if segments_bs is None:
+            return batch["encoder_input_tokens"] != self.pad_id
+        return segments_bs != 0
 
     # With a head.
 

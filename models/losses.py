@@ -52,7 +52,7 @@ def output_cross_entropy(
     Raises:
       ModelError: the chunks do not divide the positions.
     """
-    num_chunks = _num_chunks(x_bte, kernel_ev, num_chunks)
+    num_chunks = chunk_count(x_bte, kernel_ev, num_chunks)
     options = (("z_loss", z_loss), ("label_smoothing", label_smoothing))
     output = (kernel_ev, bias_v)
     if num_chunks == 1:
@@ -113,7 +113,12 @@ def chosen_cross_entropy(
     return jax.lax.cond(few, of_chosen, of_all, *operands)
 
 
-def _num_chunks(x_bte, kernel_ev, num_chunks):
+def chunk_count(x_bte: jax.Array, kernel_ev: embeddings.Output, num_chunks: int | None) -> int:
+    """How many chunks of positions there are; see `output_cross_entropy`.
+
+    Raises:
+      ModelError: they do not divide the positions.
+    """
     b, t, _ = x_bte.shape
     if num_chunks is None:
         shards = math.prod(mesh_context.shard_counts(("batch", "length", "vocab")))
@@ -143,7 +148,7 @@ def row_cross_entropy(
     Returns:
       Name to sum and weight, float32 `[b]` each.
     """
-    num_chunks = _num_chunks(x_bte, kernel_ev, num_chunks)
+    num_chunks = chunk_count(x_bte, kernel_ev, num_chunks)
     options = (("z_loss", z_loss), ("label_smoothing", label_smoothing))
     output = (kernel_ev, bias_v)
 
@@ -153,7 +158,7 @@ def row_cross_entropy(
     arrays = (x_bte, targets_bt, weights_bt)
     if num_chunks == 1:
         return of_chunk(arrays)
-    chunks = [_chunks(a, num_chunks) for a in arrays]
+    chunks = [position_chunks(a, num_chunks) for a in arrays]
     return jax.tree.map(lambda a_cb: a_cb.sum(axis=0), jax.lax.map(of_chunk, chunks))
 
 
@@ -174,7 +179,7 @@ def _chunked(x_bte, output, targets_bt, weights_bt, num_chunks, options):
         part = _plain(x, output, targets, weights, options)
         return jax.tree.map(jnp.add, total, part), None
 
-    chunks = [_chunks(a, num_chunks) for a in (x_bte, targets_bt, weights_bt)]
+    chunks = [position_chunks(a, num_chunks) for a in (x_bte, targets_bt, weights_bt)]
     return jax.lax.scan(add, _zero_loss(chunks, output, options), chunks)[0]
 
 
@@ -197,7 +202,7 @@ def _chunked_forward(x_bte, output, targets_bt, weights_bt, num_chunks, options)
         doutput = _constrained(jax.tree.map(jnp.add, doutput, dchunk), ("batch",))
         return (total, doutput), dx_sbte.reshape(chunk[0].shape)
 
-    chunks = [_chunks(a, num_chunks) for a in (x_bte, targets_bt, weights_bt)]
+    chunks = [position_chunks(a, num_chunks) for a in (x_bte, targets_bt, weights_bt)]
     zeros = (
         _zero_loss(chunks, output, options),
         jax.tree.map(lambda a: jnp.zeros((shards, *a.shape), jnp.float32), output),
@@ -229,7 +234,7 @@ def _constrained(output, before):
     return kernel_ev, bias_v
 
 
-def _chunks(a_bt, num_chunks):
+def position_chunks(a_bt: jax.Array, num_chunks: int) -> jax.Array:
     """`[b, t, ...]` as `[chunks, b, t / chunks, ...]`.
 
     Each takes positions from all over the rows, so that every device has its share where the
@@ -312,6 +317,27 @@ def _metrics_of_rows(logits_btv, targets_bt, weights_bt, *, z_loss, label_smooth
     return {
         name: ((value_bt * weights_bt).sum(axis=1), weight_b) for name, value_bt in values.items()
     }
+
+
+def summed_binary_cross_entropy(
+    logits_bt: jax.Array, labels_bt: jax.Array, weights_bt: jax.Array
+) -> tuple[jax.Array, Metrics]:
+    """Cross-entropy of a logistic score for each of two labels.
+
+    Args:
+      logits_bt: float32 `[b, t]`, above 0 for label 1.
+      labels_bt: 0, 1 or bool `[b, t]`.
+      weights_bt: `[b, t]`; 0 leaves a place out.
+
+    Returns:
+      The sum over places, nats, and the metrics `loss` (the same) and `accuracy`, each with the
+      sum of the weights.
+    """
+    weights_bt = weights_bt.astype(jnp.float32)
+    loss_bt = jax.nn.softplus(logits_bt) - labels_bt * logits_bt
+    right_bt = (logits_bt > 0) == (labels_bt == 1)
+    loss, weight = (loss_bt * weights_bt).sum(), weights_bt.sum()
+    return loss, {"loss": (loss, weight), "accuracy": ((right_bt * weights_bt).sum(), weight)}
 
 
 def with_auxiliary(

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from flax import linen as nn
 
+from models import losses
 from models.bert import BERT
 from models.layers import fused_projections
 from models.layers.attention.attention import SELF_PROJECTIONS
@@ -103,18 +104,32 @@ class UniLM(BERT, kw_only=True):
         types_bs = jnp.asarray(TYPES)[kind_b[:, None], segments_bs]
         return super().entering(**features | {"encoder_token_types": types_bs})
 
-    def attention_mask(
-        self, tokens_bs: Array, segment_ids_bs: Array | None, **features: Any
-    ) -> Mask:
+    def context_of(self, **features: Any) -> Context:
         """As every encoder, within what the `ranks` of each row say."""
-        mask = super().attention_mask(tokens_bs, segment_ids_bs)
-        b, s = tokens_bs.shape
-        if features.get("row_mask_kind") is None:
-            return mask
-        prefix_b = features.get("row_prefix_length")
+        context = super().context_of(**features)
+        kind_b, prefix_b = (features.get(f"row_{name}") for name in ("mask_kind", "prefix_length"))
+        if kind_b is None:
+            return context
+        b, s = features["encoder_input_tokens"].shape
         prefix_b = jnp.zeros((b,), jnp.int32) if prefix_b is None else prefix_b
-        queries_bs, keys_bs = ranks(features["row_mask_kind"], prefix_b, s)
-        return dataclasses.replace(mask, query_ranks_bt=queries_bs, key_ranks_bs=keys_bs)
+        queries_bs, keys_bs = ranks(kind_b, prefix_b, s)
+        mask = dataclasses.replace(context.mask, query_ranks_bt=queries_bs, key_ranks_bs=keys_bs)
+        return dataclasses.replace(context, mask=mask)
+
+    def token_loss(
+        self, h_bse: Array, bias_v: Array, batch: Batch, weights_bs: Array
+    ) -> tuple[Array, losses.Metrics]:
+        """As BERT, smoothed."""
+        return losses.chosen_cross_entropy(
+            h_bse,
+            self.token_embedder.output_kernel(),
+            batch["encoder_target_tokens"],
+            weights_bs,
+            most=self.masked_places,
+            bias_v=bias_v,
+            label_smoothing=self.label_smoothing,
+            num_chunks=self.logit_chunks,
+        )
 
     def check_features(self, features: Mapping[str, Any]) -> None:
         """As every model; a decoder's tokens will do as well."""

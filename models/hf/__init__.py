@@ -16,6 +16,7 @@ from models.hf.bart import BARTFamily
 from models.hf.bert import BERTFamily
 from models.hf.deberta import DeBERTaFamily
 from models.hf.distilbert import DistilBERTFamily
+from models.hf.electra import ELECTRAFamily
 from models.hf.family import CONFIG, Family
 from models.hf.gpt2 import GPT2Family
 from models.hf.gpt_neox import GPTNeoXFamily
@@ -40,6 +41,7 @@ FAMILIES: tuple[Family, ...] = (
     RoBERTaFamily(),
     DistilBERTFamily(),
     ALBERTFamily(),
+    ELECTRAFamily(),
     DeBERTaFamily(),
     LLaMAFamily(),
     GPTNeoXFamily(),
@@ -106,7 +108,8 @@ def save_hf(
     files: Mapping[str, str | Path] | None = None,
     dtype: str = "float32",
     max_file_bytes: int = MAX_FILE_BYTES,
-) -> None:
+    part: str | None = None,
+) -> Model:
     """Writes a Hugging Face directory that `transformers` loads.
 
     Blocks of a tensor are converted at a time. The directory appears when it is whole.
@@ -122,6 +125,11 @@ def save_hf(
       files: files to copy into it, by their names there: a tokenizer's.
       dtype: "float32", "bfloat16" or "float16".
       max_file_bytes: tensors beyond this go into further files, with an index.
+      part: which network of a model that has several: ELECTRA's "discriminator", which is the one
+        without it, or "generator".
+
+    Returns:
+      The model that was written.
 
     Raises:
       ModelError: a model or a field that Hugging Face has no type for, parameters that are not
@@ -140,6 +148,7 @@ def save_hf(
             raise ModelError(
                 f"a file to copy is named {name!r}: only plain file names are written."
             )
+    model, params = family.written(model, params, part)
     config = family.config(model)
     wanted = dict(options or {})
     if generation.EOS in wanted and "forced_eos_token_id" in family.tokens:
@@ -173,6 +182,7 @@ def save_hf(
         write_tensors(directory, written.shapes, written.blocks, dtype, max_file_bytes)
         for name, file in (files or {}).items():
             shutil.copyfile(file, directory / name)
+    return model
 
 
 def _of_type(family: Family, like: str | Path | None) -> Path | None:

@@ -1,8 +1,10 @@
 """BERT in Hugging Face's form, `model_type` "bert", with both heads or fewer."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
+
+import jax
 
 from models.bert import BERT
 from models.errors import ModelError
@@ -11,6 +13,9 @@ from models.hf import heads
 from models.hf.family import CONFIG, Config, Family, Option, activation, unsupported
 from models.hf.mapping import Table, Weight, biased_linear, layer_norm
 from models.hf.tensor_files import TensorFiles
+from models.model import Params
+from models.spanbert import SpanBERT
+from models.structbert import StructBERT
 from models.unilm import UniLM
 
 # hidden_act: ours.
@@ -47,7 +52,7 @@ class BERTFamily(Family):
     """
 
     model_type = "bert"
-    models: ClassVar[tuple[type[BERT], ...]] = (BERT, UniLM)
+    models: ClassVar[tuple[type[BERT], ...]] = (BERT, SpanBERT, StructBERT, UniLM)
     class_name: ClassVar[str] = "Bert"
     encoder_prefix: ClassVar[str] = "bert."
     head = r"(cls|classifier|qa_outputs)\..*"
@@ -192,6 +197,20 @@ class BERTFamily(Family):
             return None, None
         return self.classifier_dropout, self.classifier_rate
 
+    def written(self, model: Any, params: Params, part: str | None) -> tuple[Any, Params]:
+        """What the type has of a model that was pre-trained with further heads: all else."""
+        model, params = super().written(model, params, part)
+        kind = self.models[0]
+        if type(model) is kind:
+            return model, params
+        names = {field.name for field in dataclasses.fields(kind)} - {"parent", "name"}
+        fields = {name: getattr(model, name) for name in names}
+        if model.pair_classes != kind.pair_classes:
+            fields["use_next_sentence_head"] = False
+        plain = kind(**fields)
+        kept = jax.eval_shape(plain.init, jax.random.key(0))["params"]
+        return plain, {name: value for name, value in params.items() if name in kept}
+
     def with_heads(self, model: BERT, config: Config, tensors: TensorFiles) -> BERT:
         """The model with the heads whose tensors are there, or that the class must have."""
         head: Any = heads.head_of(config, CONFIG)
@@ -199,19 +218,29 @@ class BERTFamily(Family):
             option, otherwise = self._dropout_of(head)
             rate = config.get(option or "", otherwise)
             return model.clone(head=dataclasses.replace(head, dropout_rate=rate))
-        classes = set(config.get("architectures") or ())
+        classes = config.get("architectures") or ()
 
         def there(tensor: str, *having_it: str) -> bool:
             names = {f"{tensor}.weight", f"{self.encoder_prefix}{tensor}.weight"}
             having = {f"{self.class_name}For{name}" for name in having_it}
-            return bool(names & set(tensors) or classes & having)
+            return bool(names & set(tensors) or having & set(classes))
 
+        fields: dict[str, Any] = self.pretrained_heads(there)
+        return model.clone(**fields)
+
+    def pretrained_heads(self, there: Callable[..., bool]) -> dict[str, bool]:
+        """Fields of the heads of pre-training.
+
+        Args:
+          there: from a linear layer's name, and endings of the classes that must have it, to
+            whether there is one.
+        """
         pairs = there(self.pair_head, "PreTraining", "NextSentencePrediction")
-        return model.clone(
-            use_masked_head=there(self.masked_head[0], "PreTraining", "MaskedLM"),
-            use_pooler=pairs or there(self.pooler),
-            use_next_sentence_head=pairs,
-        )
+        return {
+            "use_masked_head": there(self.masked_head[0], "PreTraining", "MaskedLM"),
+            "use_pooler": pairs or there(self.pooler),
+            "use_next_sentence_head": pairs,
+        }
 
     def prefix_of(self, model: BERT) -> str:
         """None where there is no head: `BertModel` is what has the prefix elsewhere."""

@@ -15,7 +15,7 @@ from models.errors import ModelError
 from models.field_checks import is_of, named
 from models.hf.mapping import Table
 from models.hf.tensor_files import TensorFiles
-from models.model import Model
+from models.model import Model, Params
 
 Config = Mapping[str, Any]
 
@@ -144,6 +144,21 @@ class Family:
     def with_heads(self, model: Any, config: Config, tensors: TensorFiles) -> Any:
         """The model with the heads that the files have, where a type stands for several."""
         return model
+
+    def written(self, model: Any, params: Params, part: str | None) -> tuple[Any, Params]:
+        """What of a model has a place in this type: all of it, or one of its networks.
+
+        Args:
+          model: one of `models`.
+          params: its parameters.
+          part: the name of the network, where a model has several.
+
+        Raises:
+          ModelError: there is no such part.
+        """
+        if part is not None:
+            raise ModelError(f"{type(model).__name__} is one network: it has no part {part!r}.")
+        return model, params
 
     def model_class(self, config: Config) -> type[Model]:
         """Our class for these options."""

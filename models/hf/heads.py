@@ -83,7 +83,7 @@ class _Class(NamedTuple):
     families: tuple[str, ...] | None = None
 
 
-_BERTS = ("Bert", "Roberta", "DistilBert", "Albert")
+_BERTS = ("Bert", "Roberta", "DistilBert", "Albert", "Electra")
 _ENCODERS = (*_BERTS, "Deberta")
 _CLASSES = (
     _Class("ForSequenceClassification", (Classification, Regression), _of_rows),

@@ -1,4 +1,6 @@
-"""Token embeddings, and the output matrix from hidden states to logits."""
+"""Token embeddings, and what leads from hidden states to logits."""
+
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,9 @@ from flax import linen as nn
 
 from models.layers import parts
 from models.layers.adaptive_softmax import AdaptiveSoftmax
-from models.layers.linear import Initializer, axis_names, dense
+from models.layers.linear import Initializer, Linear, axis_names, dense
+from models.layers.mlps import Activation
+from models.layers.norms import LayerNorm
 
 Output = jax.Array | AdaptiveSoftmax
 """What makes logits of the residual stream: a matrix, or a softmax in parts."""
@@ -91,6 +95,42 @@ class OutputBias(nn.Module):
     def __call__(self) -> jax.Array:
         """The vector, float32."""
         return self.param("bias", axis_names(("vocab",), self.bias_init), (self.vocab_size,))
+
+
+class MaskedOutput(nn.Module):
+    """What BERT's hidden states pass on their way to logits: a layer, a norm, a bias.
+
+    The matrix to logits is the table of tokens; the bias of each token is kept here.
+
+    Attributes:
+      vocab_size: how many tokens.
+      width: of the layer and of the table.
+      activation: of the layer.
+      kernel_init: initial values of its matrix.
+      norm_epsilon: of the norm.
+      dtype: of the computation.
+    """
+
+    part: ClassVar[str] = parts.HEAD
+
+    vocab_size: int
+    width: int
+    activation: Activation
+    kernel_init: Initializer
+    norm_epsilon: float
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x_bse: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Hidden states `[b, s, h]` to what the output reads, `[b, s, e]`, and the bias, `[v]`."""
+        transform = Linear(
+            self.width, ("embed", "mlp"), self.kernel_init, True, self.dtype, name="transform"
+        )
+        h_bse = self.activation(transform(x_bse))
+        h_bse = LayerNorm(self.norm_epsilon, dtype=self.dtype, name="norm")(h_bse)
+        zeros = axis_names(("vocab",), nn.initializers.zeros)
+        bias_v = self.param("bias", zeros, (self.vocab_size,))
+        return nn.with_logical_constraint(h_bse, ("batch", "length", "embed")), bias_v
 
 
 @parts.part(parts.HEAD)

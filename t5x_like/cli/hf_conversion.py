@@ -54,9 +54,10 @@ class Save(Protocol):
         like: Path | None,
         files: Mapping[str, Path],
         dtype: str,
-    ) -> None:
-        """Options of its configuration, a directory whose other options go along, and files to
-        copy in by their names there.
+        part: str | None,
+    ) -> Model:
+        """Options of its configuration, a directory whose other options go along, files to copy in
+        by their names there, and which network of a model that has several; gives what it wrote.
         """
 
 
@@ -125,6 +126,7 @@ def export_model(
     save: Save,
     step: int | None = None,
     dtype: str = "float32",
+    part: str | None = None,
     bindings: Sequence[tuple[str, str]] = (),
 ) -> Report:
     """Writes a run's model to another project's directory; the optimizer is not read.
@@ -135,10 +137,12 @@ def export_model(
       save: writes model, parameters and the tokenizer's files.
       step: the checkpoint; None for the newest.
       dtype: of the parameters there.
+      part: which network, of a model that has several; None is what `save` takes.
       bindings: gin bindings after the run's own, for a field that cannot be expressed there.
 
     Returns:
-      `model`, `parameters`, `step`, `out`, and `vocabulary`: the file's name, or None.
+      `model` and `parameters` of what was written, `step`, `out`, and `vocabulary`: the file's
+      name, or None.
 
     Raises:
       UserError: no run, no such checkpoint; what `save` raises.
@@ -156,14 +160,16 @@ def export_model(
     like = _source_directory(Path(model_dir), vocabulary)
     options = {} if vocabulary is None else _special_tokens(vocabulary, model, like)
     params, found = host_params.read_params(model_dir, model, step)
-    with tempfile.TemporaryDirectory() as written:
+    with tempfile.TemporaryDirectory() as temporary:
         files: dict[str, Path] = {}
         if vocabulary is not None and hasattr(vocabulary, "path"):
-            files = _tokenizer_files(vocabulary, model, Path(written))
-        save(model, params, out, options=options, like=like, files=files, dtype=dtype)
+            files = _tokenizer_files(vocabulary, model, Path(temporary))
+        written = save(
+            model, params, out, options=options, like=like, files=files, dtype=dtype, part=part
+        )
     return {
-        "model": type(model).__name__,
-        "parameters": model.parameter_count(),
+        "model": type(written).__name__,
+        "parameters": written.parameter_count(),
         "step": found,
         "out": str(out),
         "vocabulary": next(iter(files), None),

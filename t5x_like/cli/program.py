@@ -146,6 +146,7 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     export_hf.add_argument("--out", required=True, metavar="DIR", help="the directory to make")
     export_hf.add_argument("--step", type=int, help="the checkpoint; the newest by default")
     export_hf.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    export_hf.add_argument("--part", help="which network, of a model that has several")
     for hf_conversion in (import_hf, export_hf):
         hf_conversion.add_argument(
             "--json", action="store_true", help="one JSON object on standard output"
@@ -301,6 +302,7 @@ def _export_hf(options: argparse.Namespace) -> None:
         save=save,
         step=options.step,
         dtype=options.dtype,
+        part=options.part,
         bindings=options.bindings,
     )
     _print_exchange(options, report)

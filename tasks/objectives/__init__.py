@@ -26,12 +26,14 @@ from tasks.objectives.labelled import (
     TaggedWords,
 )
 from tasks.objectives.masked_lm import MaskedLM
+from tasks.objectives.masked_spans import MaskedSpans
 from tasks.objectives.mass import MASS
 from tasks.objectives.objective import BoundObjective, Example, Objective, VocabularySpecs
 from tasks.objectives.packed_sentences import PackedSentences
 from tasks.objectives.permutation_lm import PermutationLM
 from tasks.objectives.prefix_lm import PrefixLM
 from tasks.objectives.sentence_pairs import SentenceOrder, SentencePairs
+from tasks.objectives.sentence_structure import SentenceStructure
 from tasks.objectives.span_corruption import SpanCorruption
 from tasks.objectives.unified_lm import UnifiedLM
 
@@ -50,6 +52,7 @@ __all__ = [
     "IIDSpanCorruption",
     "LabelledSegments",
     "MaskedLM",
+    "MaskedSpans",
     "Objective",
     "PackedSentences",
     "PermutationLM",
@@ -58,6 +61,7 @@ __all__ = [
     "SentenceOrder",
     "SentencePairs",
     "SentencePermutation",
+    "SentenceStructure",
     "SpanCorruption",
     "SpanWindows",
     "TaggedWords",

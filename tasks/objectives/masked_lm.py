@@ -1,6 +1,7 @@
 """Masked language modelling: some tokens are hidden, and predicted where they stood (BERT)."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -54,6 +55,8 @@ class MaskedLM:
         random, so that it is right in the mean, and not to the nearest number and 1 at least.
       hides_special: whether the special tokens of a row may be chosen too.
       random_special: whether a random token may be a special one.
+      rounded_up: whether the number of places is `rate · length` rounded up (Clark et al. 2020,
+        section 2; SpanBERT's released code).
     """
 
     rate: float = 0.15
@@ -68,6 +71,7 @@ class MaskedLM:
     randomized_count: bool = False
     hides_special: bool = False
     random_special: bool = True
+    rounded_up: bool = False
 
     # The targets are whole rows with [SEP] at their end; no EOS is to follow.
     output_features: ClassVar[tuple[str, ...]] = ("targets",)
@@ -86,6 +90,11 @@ class MaskedLM:
             raise TaskError(
                 f"{name}.hides_special is True: with {name}.whole_words only words are hidden; "
                 "turn one of them off."
+            )
+        if self.rounded_up and self.randomized_count:
+            raise TaskError(
+                f"{name}.rounded_up and {name}.randomized_count are both True: a number is rounded "
+                "in one way; turn one of them off."
             )
         if self.max_ngram < 1:
             raise TaskError(f"{name}.max_ngram is {self.max_ngram}: 1 or more is needed.")
@@ -123,7 +132,7 @@ class MaskedLM:
         masker = Masker(
             self.rate, self.mask_share, self.random_share, self.max_predictions, mask_id,
             random_ids, () if self.hides_special else boundaries.ids, continuation,
-            self.randomized_count, self.max_ngram, self.run_weights,
+            self.randomized_count, self.max_ngram, self.rounded_up, self.run_weights,
         )  # fmt: skip
         return masker, boundaries
 
@@ -175,6 +184,7 @@ class Masker:
       continuation: int32, tokens that continue a word; None hides token by token.
       randomized_count: see `MaskedLM`.
       max_ngram: see `MaskedLM`.
+      rounded_up: see `MaskedLM`.
       run_weights: see `MaskedLM`.
     """
 
@@ -188,17 +198,20 @@ class Masker:
     continuation: np.ndarray | None = None
     randomized_count: bool = False
     max_ngram: int = 1
+    rounded_up: bool = False
     run_weights: tuple[float, ...] | None = None
 
     def count(self, length: int, fraction: float | None = None) -> int:
-        """How many of so many tokens are hidden: 19 of 128, 77 of 512.
+        """How many of so many tokens are hidden: 19 of 128, 77 of 512; rounded up 20 and 77.
 
         Args:
           length: tokens of the row.
           fraction: what is added before the number is cut off, from 0 to 1; None rounds, and to 1
             at least.
         """
-        if fraction is None:
+        if self.rounded_up:
+            count = math.ceil(length * self.rate)
+        elif fraction is None:
             count = max(1, round(length * self.rate))
         else:
             count = int(length * self.rate + fraction)
@@ -206,18 +219,14 @@ class Masker:
 
     def places(self, row: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Which tokens of a row are hidden, int `[n]`, ascending."""
-        candidate = np.ones(row.size, np.bool_)
-        for token in self.kept:
-            candidate &= row != token
-        (places,) = np.nonzero(candidate)
-        count = self.count(row.size, rng.random() if self.randomized_count else None)
+        count = self.drawn_count(row.size, rng)
         if self.max_ngram > 1:
-            return self._runs(places, self._words(row, places), count, rng)
+            return self._runs(self.words(row), count, rng)
         if self.continuation is None:
-            return np.sort(rng.permutation(places)[:count])
-        words = self._words(row, places)
+            return np.sort(rng.permutation(self._candidates(row))[:count])
+        words = self.words(row)
         chosen: list[int] = []
-        for i in rng.permutation(len(words)) if places.size else ():
+        for i in rng.permutation(len(words)):
             if len(chosen) + words[i].size <= count:
                 chosen.extend(words[i])
         return np.sort(np.array(chosen, np.intp))
@@ -229,22 +238,32 @@ class Masker:
         weights = weights[: lengths.size]
         return int(rng.choice(lengths, p=weights / weights.sum()))
 
-    def _words(self, row: np.ndarray, places: np.ndarray) -> list[np.ndarray]:
-        """The places, word by word, or each alone where words are not known."""
-        if self.continuation is None:
+    def drawn_count(self, length: int, rng: np.random.Generator) -> int:
+        """`count`, with what it draws."""
+        return self.count(length, rng.random() if self.randomized_count else None)
+
+    def _candidates(self, row: np.ndarray) -> np.ndarray:
+        """The places that may be hidden."""
+        candidate = np.ones(row.size, np.bool_)
+        for token in self.kept:
+            candidate &= row != token
+        return np.nonzero(candidate)[0]
+
+    def words(self, row: np.ndarray) -> list[np.ndarray]:
+        """The places that may be hidden, word by word, or each alone where words are not known."""
+        places = self._candidates(row)
+        if self.continuation is None or not places.size:
             return list(places[:, None])
         # A word begins where a piece does not continue one, or follows what is never hidden.
         begins = ~np.isin(row[places], self.continuation)
         begins[1:] |= np.diff(places) > 1
-        begins[:1] = True
+        begins[0] = True
         return np.split(places, np.nonzero(begins)[0][1:])
 
-    def _runs(
-        self, places: np.ndarray, words: list[np.ndarray], count: int, rng: np.random.Generator
-    ) -> np.ndarray:
+    def _runs(self, words: list[np.ndarray], count: int, rng: np.random.Generator) -> np.ndarray:
         """Places of runs of words that do not overlap."""
         chosen: set[int] = set()
-        for i in rng.permutation(len(words)) if places.size else ():
+        for i in rng.permutation(len(words)):
             if len(chosen) >= count:
                 break
             most = 1
@@ -275,6 +294,15 @@ class Masker:
         drawn = rng.integers(self.random_ids.size, size=int(random.sum()))
         inputs[places[random]] = self.random_ids[drawn]
         return {"inputs": inputs, "targets": row, "loss_weights": weights}
+
+    def shown(self, span: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """What a span that is hidden as one becomes, int32 of its length."""
+        fate = rng.random()
+        if fate < self.mask_share:
+            return np.full_like(span, self.mask_id)
+        if fate < self.mask_share + self.random_share:
+            return self.random_ids[rng.integers(self.random_ids.size, size=span.size)]
+        return span
 
     def __call__(self, row: np.ndarray, rng: np.random.Generator) -> Example:
         """`hide` at `places`."""

@@ -1,7 +1,7 @@
 """Masked language modelling of two segments: BERT's, which may follow each other, and ALBERT's."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -112,13 +112,13 @@ class PairMaker:
     """Two segments with ids; a subclass chooses them.
 
     Attributes:
-      mask: hides tokens.
+      mask: hides tokens of a row; a `Masker`, or what begins with one.
       boundaries: stand around the segments.
       cut: knows where sentences end.
       short_probability: see `TwoSegments`.
     """
 
-    mask: Masker
+    mask: Callable[[np.ndarray, np.random.Generator], Example]
     boundaries: Boundaries
     cut: SentencePermuter
     short_probability: float

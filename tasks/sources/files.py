@@ -82,7 +82,7 @@ class FileSource:
     def fingerprint(self) -> str:
         """Hex digest of the settings and of the files' names, sizes and contents."""
         digest = hashlib.sha256(settings(self).encode())
-        for split in self.splits:
+        for split in sorted(self.splits):
             digest.update(f"{split}\0".encode())
             for path in self.shards(split):
                 update_with_file(digest, path)

@@ -102,7 +102,7 @@ class ParallelFiles:
     def fingerprint(self) -> str:
         """Hex digest of the settings and of the files' names, sizes and contents."""
         digest = hashlib.sha256(files.settings(self).encode())
-        for split, columns in self.files.items():
+        for split, columns in sorted(self.files.items()):
             for column, path in columns.items():
                 digest.update(f"{split}\0{column}\0".encode())
                 files.update_with_file(digest, path)

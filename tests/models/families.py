@@ -11,6 +11,7 @@ from models.bart import BART
 from models.bert import BERT
 from models.deberta import DeBERTa
 from models.distilbert import DistilBERT
+from models.electra import ELECTRA
 from models.gopher import Gopher
 from models.gpt import GPT2, GPT3
 from models.gpt_neox import GPTNeoX
@@ -22,6 +23,7 @@ from models.mt_dnn import MTDNN, task_number
 from models.palm import PaLM
 from models.recurrent import RecurrentLM
 from models.roberta import RoBERTa
+from models.spanbert import SpanBERT
 from models.switch import Switch
 from models.t5 import T5_1_1
 from models.transformer import Transformer
@@ -96,6 +98,7 @@ def encoder(cls, **options):
     return cls(**(sizes | options))
 
 
+# StructBERT is BERT with other labels for pairs.
 ENCODERS = {
     "bert": functools.partial(encoder, BERT),
     "bert_labels": functools.partial(encoder, BERT, head=Classification(("no", "maybe", "yes"))),
@@ -117,6 +120,16 @@ ENCODERS = {
         memory_length=16,
         pad_id=0,
     ),
+    "electra": functools.partial(
+        encoder,
+        ELECTRA,
+        embedding_dim=16,
+        generator_embed_dim=12,
+        generator_mlp_dim=20,
+        generator_num_heads=3,
+        discriminator_weight=5.0,
+    ),
+    "spanbert": functools.partial(encoder, SpanBERT, max_span_targets=4, span_position_dim=10),
     # Rows are longer than distances are told apart.
     "deberta": functools.partial(encoder, DeBERTa, max_distance=5),
     "unilm": functools.partial(encoder, UniLM, mask_id=V - 1),
@@ -139,7 +152,11 @@ def drawn(model):
 def batch_for(model, rows=2, length=10, seed=0):
     """Random tokens, in the model's format."""
     rng = np.random.default_rng(seed)
-    if model.batch_format in ("masked_language_model", "multidirectional_language_model"):
+    if model.batch_format in (
+        "masked_language_model",
+        "masked_span_language_model",
+        "multidirectional_language_model",
+    ):
         batch = {
             "encoder_input_tokens": rng.integers(1, V, (rows, length)),
             "encoder_target_tokens": rng.integers(1, V, (rows, length)),
@@ -148,6 +165,12 @@ def batch_for(model, rows=2, length=10, seed=0):
             "pair_label": np.arange(rows) % 2,
             "pair_weight": np.ones(rows, int),
         }
+        if model.batch_format == "masked_span_language_model":
+            # Spans of five tokens, as if every token were in one.
+            place = np.arange(length) * np.ones((rows, 1), int)
+            batch["encoder_span_left"] = np.maximum(place // 5 * 5 - 1, 0)
+            batch["encoder_span_right"] = np.minimum(place // 5 * 5 + 5, length - 1)
+            batch["encoder_span_offset"] = 1 + place % 5
         if model.batch_format == "multidirectional_language_model":
             batch["row_mask_kind"] = np.arange(rows) % 4
             batch["row_prefix_length"] = np.full(rows, length // 2)

@@ -91,7 +91,7 @@ def test_the_weights_of_the_worked_example():
 
 def attention_options(model):
     layers = TransformerLayers.of(model, LayerNorm)
-    return model.attention_options(layers, jax.nn.initializers.zeros)
+    return model.attention_of(layers).keywords
 
 
 @pytest.mark.parametrize(("terms", "count"), [((True, True), 3), ((True, False), 2)])
@@ -267,6 +267,7 @@ def test_flops_by_hand():
             "DeBERTa.position_to_content is False: without content_to_position",
         ),
         ({"use_input_positions": True}, "DeBERTa.decoder_turns is 2: with use_input_positions"),
+        ({"use_pooler": True}, "DeBERTa.decoder_turns is 2: with use_pooler it must be 0"),
         ({"max_distance": 0}, "DeBERTa.max_distance is 0: it must be 1 or more"),
         ({"decoder_turns": -1}, "DeBERTa.decoder_turns is -1: it must be 0 or more"),
     ],

@@ -47,6 +47,12 @@ PUBLISHED = {
     "models/transformer_xl/enwik8_24l.gin": 277e6,
     "models/transformer_xl/text8_24l.gin": 277e6,
     "models/xlnet/large.gin": 360e6,
+    # The others' printed numbers are their discriminators'.
+    "models/electra/small.gin": 14e6,
+    "models/spanbert/base_cased.gin": 110e6,
+    "models/spanbert/large_cased.gin": 340e6,
+    "models/structbert/base.gin": 110e6,
+    "models/structbert/large.gin": 340e6,
     "models/gpt2/124m.gin": 124.4e6,
     "models/gpt2/355m.gin": 355e6,
     "models/gpt2/774m.gin": 774e6,
@@ -252,6 +258,49 @@ def test_xlnets_counts_with_the_outputs_bias_and_without(size, counts):
     model = model_of(f"models/xlnet/{size}.gin")
     models = (model, model.clone(use_output=False))
     assert tuple(each.parameter_count() for each in models) == counts
+
+
+# Both networks; the discriminator with its head and without; the generator with its head and
+# without: computed from the shapes.
+ELECTRA = {
+    "small": (14_196_475, 13_549_057, 13_483_008, 4_620_026, 4_580_928),
+    "base": (119_387_963, 109_483_009, 108_891_648, 33_740_602, 33_511_168),
+    "large": (354_657_339, 335_142_913, 334_092_288, 51_295_290, 50_999_552),
+}
+
+
+def electras_counts(model):
+    discriminator, generator = (
+        model.network({}, name)[0] for name in ("discriminator", "generator")
+    )
+    models = (model, discriminator, discriminator.clone(use_replaced_head=False))
+    models += (generator, generator.clone(use_masked_head=False))
+    return tuple(each.parameter_count() for each in models)
+
+
+@pytest.mark.parametrize(("size", "counts"), ELECTRA.items())
+def test_electras_counts_of_both_networks_and_of_each(size, counts):
+    assert electras_counts(model_of(f"models/electra/{size}.gin")) == counts
+
+
+def test_electras_released_small_generator_is_as_wide_as_the_discriminator():
+    model = model_of("models/electra/small.gin")
+    released = model.clone(generator_embed_dim=256, generator_mlp_dim=1024, generator_num_heads=4)
+    assert electras_counts(released)[3] == 13_546_682
+
+
+@pytest.mark.parametrize(("size", "head"), [("base", 1_959_676), ("large", 3_388_668)])
+def test_spanbert_is_berts_masked_language_model_and_a_head_of_boundaries(size, head):
+    """W1 [H, 2 H + 200], W2 [H, H], biases and norms, 15 vectors of 200, a bias for each token."""
+    model = model_of(f"models/spanbert/{size}_cased.gin")
+    plain = model.clone(use_span_boundary_head=False).parameter_count()
+    assert plain == BERT[f"{size}_cased"][1] and model.parameter_count() - plain == head
+
+
+@pytest.mark.parametrize(("size", "width"), [("base", 768), ("large", 1024)])
+def test_structbert_is_bert_with_one_label_more_for_a_pair(size, width):
+    model = model_of(f"models/structbert/{size}.gin")
+    assert model.parameter_count() == BERT[f"{size}_uncased"][0] + width + 1
 
 
 # With the decoder, with the masked head alone, the encoder, and that without the table of tokens;

@@ -161,3 +161,19 @@ def test_only_chosen_places_have_logits():
         )
     )
     assert "f32[2,3,6]" in jaxpr and "f32[2,5,6]" in jaxpr  # one of which is run
+
+
+# -- Binary cross-entropy ------------------------------------------------------------------------
+
+
+def test_binary_cross_entropy_by_hand():
+    """Of scores 2, -1, 0, 1 with labels 0, 0, 1, 1; the mean is .861650."""
+    scores, labels = jnp.array([[2.0, -1.0, 0.0, 1.0]]), jnp.array([[0, 0, 1, 1]])
+    for i, expected in enumerate((2.126928, 0.313262, 0.693147, 0.313262)):
+        weights = jnp.zeros((1, 4)).at[0, i].set(1)
+        loss, _ = losses.summed_binary_cross_entropy(scores, labels, weights)
+        assert loss == pytest.approx(expected, abs=1e-6)
+    loss, metrics = losses.summed_binary_cross_entropy(scores, labels, jnp.ones((1, 4)))
+    assert loss / 4 == pytest.approx(0.861650, abs=1e-6)
+    # -1 and 1 are right; a score of 0 is none for label 1.
+    assert metrics["accuracy"] == (2, 4)

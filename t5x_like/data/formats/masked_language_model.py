@@ -9,6 +9,8 @@ import numpy as np
 from t5x_like.data.formats.batch_format import TaskFacts
 from t5x_like.data.formats.rows import Item, ModelBatch, Row, companion, layout
 
+_SPANS = ("span_left", "span_right", "span_offset")
+
 
 @dataclasses.dataclass(frozen=True)
 class MaskedLanguageModel:
@@ -21,23 +23,47 @@ class MaskedLanguageModel:
     * `encoder_input_tokens`, `encoder_target_tokens`, `encoder_loss_weights`,
       `encoder_token_types`, `encoder_segment_ids` (1 on the tokens) `[rows, length]`;
     * `pair_label`, `pair_weight` (1 where there is one) `[rows]`.
+
+    With `spans` also where the span of a hidden token lies in its row (Joshi et al. 2020): the
+    objective gives `span_left` and `span_right`, the places of the tokens beside it, and
+    `span_offset`, the token's number in it from 1, 0 for a token that is not hidden; the batch
+    `encoder_span_left`, `encoder_span_right` and `encoder_span_offset`, int32 `[rows, length]`.
+
+    Attributes:
+      spans: whether spans are part of the batch.
     """
 
+    spans: bool = False
+
     task_features: ClassVar[tuple[str, ...]] = ("targets",)
-    reads: ClassVar[tuple[str, ...]] = ("inputs", "targets", "loss_weights")
-    may_read: ClassVar[tuple[str, ...]] = ("token_types", "pair_label")
     packs: ClassVar[bool] = False
     contiguous: ClassVar[bool] = False
     prompts: ClassVar[None] = None
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """See `BatchFormat`."""
+        return ("inputs", "targets", "loss_weights", *(_SPANS if self.spans else ()))
+
+    @property
+    def may_read(self) -> tuple[str, ...]:
+        """See `BatchFormat`; without `spans` they are passed over."""
+        return ("token_types", "pair_label", *_SPANS)
+
     def bind(self, facts: TaskFacts) -> "BoundMaskedLanguageModel":
         """See `BatchFormat`."""
-        return BoundMaskedLanguageModel()
+        return BoundMaskedLanguageModel(_SPANS if self.spans else ())
 
 
 @dataclasses.dataclass(frozen=True)
 class BoundMaskedLanguageModel:
-    """`MaskedLanguageModel` for a task."""
+    """`MaskedLanguageModel` for a task.
+
+    Attributes:
+      further: what goes with each token besides, by the names that examples have.
+    """
+
+    further: tuple[str, ...]
 
     def capacities(self, lengths: Mapping[str, int]) -> tuple[int, ...]:
         """The encoder's length."""
@@ -50,6 +76,7 @@ class BoundMaskedLanguageModel:
             "targets": example["targets"],
             "loss_weights": example["loss_weights"],
             "token_types": example.get("token_types", np.zeros_like(inputs)),
+            **{name: example[name] for name in self.further},
         }
         labels = {"pair_label": example["pair_label"]} if "pair_label" in example else {}
         return Item((inputs,), companions=companions, labels=labels)
@@ -66,6 +93,8 @@ class BoundMaskedLanguageModel:
             "pair_label": np.zeros(len(rows), np.int32),
             "pair_weight": np.zeros(len(rows), np.int32),
         }
+        for name in self.further:
+            batch[f"encoder_{name}"] = companion(rows, name, laid_out.filled)
         for i, row in enumerate(rows):
             for item in row:
                 if "pair_label" in item.labels:

@@ -41,14 +41,16 @@ class Multidirectional(MaskedLanguageModel):
     and takes `inputs + targets + 1` places.
     """
 
-    may_read: ClassVar[tuple[str, ...]] = (
-        *MaskedLanguageModel.may_read, "mask_kind", "prefix_length", "hidden_targets",
-    )  # fmt: skip
     prompts: ClassVar[MaskedPrompts] = MaskedPrompts(prefix=True)  # type: ignore[assignment]
+
+    @property
+    def may_read(self) -> tuple[str, ...]:
+        """See `BatchFormat`."""
+        return (*super().may_read, "mask_kind", "prefix_length", "hidden_targets")
 
     def bind(self, facts: TaskFacts) -> "BoundRows":
         """See `BatchFormat`."""
-        return BoundPairs(facts.start_id) if "inputs" in facts.features else BoundRows()
+        return BoundPairs((), facts.start_id) if "inputs" in facts.features else BoundRows(())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ FIXTURES = {
     "roberta": "roberta_masked_lm",
     "distilbert": "distilbert_masked_lm",
     "albert": "albert_pretraining",
+    "electra": "electra_masked_lm",
     "deberta": "deberta_masked_lm",
     "llama": "llama",
     "gpt_neox": "gpt_neox",
@@ -78,6 +79,9 @@ READ = {
     "albert": "vocab_size embedding_size hidden_size num_hidden_layers num_hidden_groups "
     "num_attention_heads intermediate_size hidden_act hidden_dropout_prob "
     "attention_probs_dropout_prob max_position_embeddings type_vocab_size layer_norm_eps",
+    "electra": "vocab_size embedding_size hidden_size num_hidden_layers num_attention_heads "
+    "intermediate_size hidden_act hidden_dropout_prob attention_probs_dropout_prob "
+    "max_position_embeddings type_vocab_size layer_norm_eps",
     "deberta": "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size "
     "hidden_act hidden_dropout_prob attention_probs_dropout_prob max_position_embeddings "
     "type_vocab_size layer_norm_eps max_relative_positions position_biased_input pos_att_type",
@@ -105,6 +109,7 @@ FIXED = {
     "roberta": "is_decoder add_cross_attention tie_word_embeddings",
     "distilbert": "tie_word_embeddings",
     "albert": "inner_group_num tie_word_embeddings",
+    "electra": "is_decoder add_cross_attention tie_word_embeddings",
     "deberta": "relative_attention tie_word_embeddings",
     "llama": "hidden_act attention_bias mlp_bias",
     "gpt_neox": "attention_bias tie_word_embeddings",
@@ -130,6 +135,8 @@ NEUTRAL = {
     "distilbert": "initializer_range sinusoidal_pos_embds qa_dropout seq_classif_dropout "
     "is_encoder_decoder bos_token_id",
     "albert": "initializer_range classifier_dropout_prob is_encoder_decoder bos_token_id",
+    "electra": "initializer_range use_cache classifier_dropout is_encoder_decoder bos_token_id "
+    "summary_type summary_use_proj summary_activation summary_last_dropout",
     "deberta": "initializer_range pooler_dropout pooler_hidden_act pooler_hidden_size legacy "
     "is_encoder_decoder bos_token_id",
     "llama": "initializer_range use_cache pretraining_tp attention_dropout is_encoder_decoder "
@@ -236,6 +243,10 @@ SEVERAL = [
     ("roberta", {"pad_token_id": 0}, {"max_length": 41, "pad_id": 0}),
     ("roberta", {"pad_token_id": ABSENT}, {"max_length": 40, "pad_id": 1}),
     ("albert", {"hidden_act": "gelu_python"}, {"activation": "gelu"}),
+    # Embeddings as wide as the layers are not projected.
+    ("electra", {}, {"embedding_dim": 12}),
+    ("electra", {"embedding_size": 24}, {"embedding_dim": None}),
+    ("electra", {"embedding_size": ABSENT}, {"embedding_dim": 128}),
     ("deberta", {"pos_att_type": "P2C | c2p"}, {"content_to_position": True}),
     ("deberta", {"max_relative_positions": -1}, {"max_distance": 40}),
     ("deberta", {"embedding_size": 24}, {"embed_dim": 24}),

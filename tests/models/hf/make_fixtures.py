@@ -257,6 +257,42 @@ def xlnet_choice() -> torch.nn.Module:
     return _of_class("XLNetForMultipleChoice", _xlnet, summary_last_dropout=0.3)
 
 
+def electra_pretraining() -> torch.nn.Module:
+    """ELECTRA's discriminator, with the other GELU, also in its head."""
+    return _random(transformers.ElectraForPreTraining(_electra(hidden_act="gelu_new")))
+
+
+def electra_masked_lm() -> torch.nn.Module:
+    """ELECTRA's generator, whose head has the exact GELU, and the other one in its layers."""
+    return _random(transformers.ElectraForMaskedLM(_electra(hidden_act="gelu_new")))
+
+
+def electra_model() -> torch.nn.Module:
+    """ELECTRA without a head, with embeddings as wide as the layers, and three segments."""
+    return _random(transformers.ElectraModel(_electra(embedding_size=24, type_vocab_size=3)))
+
+
+def electra_classification() -> torch.nn.Module:
+    """ELECTRA with a head for labels, which has a layer of its own with the exact GELU."""
+    name = "ElectraForSequenceClassification"
+    return _of_class(name, _electra, num_labels=3, hidden_act="gelu_new")
+
+
+def electra_tagging() -> torch.nn.Module:
+    """ELECTRA with a head for tags, which is one layer."""
+    return _of_class("ElectraForTokenClassification", _electra, num_labels=5)
+
+
+def electra_choice() -> torch.nn.Module:
+    """ELECTRA with a head for choices, which reads a summary, of a rate of its own."""
+    return _of_class("ElectraForMultipleChoice", _electra, summary_last_dropout=0.2)
+
+
+def electra_spans() -> torch.nn.Module:
+    """ELECTRA with a head for spans."""
+    return _of_class("ElectraForQuestionAnswering", _electra)
+
+
 def deberta_masked_lm() -> torch.nn.Module:
     """DeBERTa with its head, in rows that are longer than distances are told apart."""
     return _random(transformers.DebertaForMaskedLM(_deberta()))
@@ -309,10 +345,11 @@ MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, gpt_neox, gpt_neo
           albert_model, bert_classification, bert_regression, roberta_classification,
           distilbert_classification, albert_classification, bert_tagging, roberta_tagging,
           distilbert_tagging, albert_tagging, bert_choice, roberta_choice, distilbert_choice,
-          albert_choice, bert_spans, roberta_spans, distilbert_spans, albert_spans,
-          deberta_masked_lm, deberta_model, deberta_classification, deberta_tagging,
-          deberta_spans, xlnet_lm, xlnet_model, xlnet_classification, xlnet_tagging, xlnet_choice,
-          switch, switch_every)  # fmt: skip
+          albert_choice, bert_spans, roberta_spans, distilbert_spans, albert_spans, xlnet_lm,
+          xlnet_model, xlnet_classification, xlnet_tagging, xlnet_choice, electra_pretraining,
+          electra_masked_lm, electra_model, electra_classification, electra_tagging,
+          electra_choice, electra_spans, deberta_masked_lm, deberta_model, deberta_classification,
+          deberta_tagging, deberta_spans, switch, switch_every)  # fmt: skip
 FAMILIES = {make.__name__: make for make in MAKERS}
 
 
@@ -368,6 +405,15 @@ def _albert(**options: object) -> transformers.AlbertConfig:
 def _xlnet(**options: object) -> transformers.XLNetConfig:
     sizes = dict(vocab_size=80, d_model=24, n_layer=3, n_head=4, d_inner=44, layer_norm_eps=1e-3)
     return transformers.XLNetConfig(**sizes | options)
+
+
+def _electra(**options: object) -> transformers.ElectraConfig:
+    sizes = dict(
+        vocab_size=80, embedding_size=12, hidden_size=24, num_hidden_layers=3,
+        num_attention_heads=4, intermediate_size=44, max_position_embeddings=40,
+        layer_norm_eps=1e-3,
+    )  # fmt: skip
+    return transformers.ElectraConfig(**sizes | options)
 
 
 def _deberta(**options: object) -> transformers.DebertaConfig:
@@ -448,7 +494,7 @@ def random_batch(model: torch.nn.Module, rows: int = 3, seed: int = 0) -> dict[s
     return {"encoder_input_tokens": encoder, "decoder_input_tokens": decoder}
 
 
-ENCODERS = ("bert", "roberta", "distilbert", "albert", "deberta", "xlnet")
+ENCODERS = ("bert", "roberta", "distilbert", "albert", "xlnet", "electra", "deberta")
 
 
 def _random_pairs(
@@ -503,6 +549,8 @@ def _encoded(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, 
         "last_hidden_state": "hidden_states",
         "pooler_output": "pooled",
     }
+    if isinstance(model, transformers.ElectraForPreTraining):
+        names["logits"] = "replaced_logits"
     if type(model).__name__.endswith(("Classification", "MultipleChoice")):
         names["logits"] = "head_logits"
     if "start_logits" in found:

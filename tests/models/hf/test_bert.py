@@ -46,13 +46,19 @@ HEADS = {
     "roberta_choice": {"head_logits"},
     "distilbert_choice": {"head_logits"},
     "albert_choice": {"head_logits"},
+    "electra_pretraining": {"replaced_logits"},
+    "electra_masked_lm": {"token_logits"},
+    "electra_model": {"hidden_states"},
+    "electra_classification": {"head_logits"},
+    "electra_tagging": {"head_logits"},
+    "electra_choice": {"head_logits"},
     "deberta_masked_lm": {"token_logits"},
     "deberta_model": {"hidden_states"},
     "deberta_classification": {"head_logits"},
     "deberta_tagging": {"head_logits"},
 }
 # Each name of a tensor is in one of the others.
-SLOW = ("albert_tagging", "bert_choice", "distilbert_choice")
+SLOW = ("albert_tagging", "bert_choice", "distilbert_choice", "electra_tagging")
 FEATURES = ("encoder_input_tokens", "encoder_token_types", "encoder_segment_ids")
 TOLERANCE = 1e-4
 
@@ -65,6 +71,8 @@ def outputs(model, params, batch):
         found["token_logits"] = model.apply({"params": params}, **batch)
     if model.head is not None:
         found["head_logits"] = model.apply({"params": params}, **batch)
+    if getattr(model, "use_replaced_head", False):
+        found["replaced_logits"] = model.apply({"params": params}, **batch)
     if model.use_next_sentence_head:
         scores = model.apply({"params": params}, **batch, method="next_sentence_logits")
         found["pair_logits"] = scores
@@ -76,7 +84,7 @@ def worst(found, expected, batch):
     real = np.asarray(batch["encoder_segment_ids"]) != 0
     found = {name: np.asarray(found[name]).reshape(x.shape) for name, x in expected.items()}
     differences = [np.abs(found[name] - value) for name, value in expected.items()]
-    return max((d[real] if d.ndim == 3 else d).max() for d in differences)
+    return max((d[real] if d.shape[:2] == real.shape else d).max() for d in differences)
 
 
 def fixture(name):
@@ -109,6 +117,18 @@ EMBEDDINGS = ("position_embedder", "embedding_norm")
         *(("albert_pretraining", part) for part in ("masked_head", "pooler")),
         ("albert_pretraining", "embedding_projection"),
         *(("distilbert_masked_lm", part) for part in (*EMBEDDINGS, "masked_head")),
+        *(
+            ("electra_pretraining", part)
+            for part in (
+                *EMBEDDINGS,
+                "token_type_embedder",
+                "embedding_projection",
+                "replaced_head",
+            )
+        ),
+        *(("electra_masked_lm", part) for part in ("masked_head", "embedding_projection")),
+        ("electra_model", "embedding_norm"),
+        *(("electra_classification", part) for part in ("pooler", "output_head")),
         *(("deberta_model", part) for part in (*EMBEDDINGS, "token_type_embedder")),
         *(("deberta_classification", part) for part in ("pooler", "output_head")),
     ],
@@ -147,6 +167,8 @@ def test_neither_could_epsilon_nor_the_kind_of_gelu():
         ("albert_pretraining", {"norm_epsilon": 1e-12}),
         ("albert_pretraining", {"activation": "gelu"}),
         ("albert_masked_lm", {"activation": "gelu_tanh"}),
+        ("electra_pretraining", {"activation": "gelu"}),
+        ("electra_masked_lm", {"activation": "gelu"}),
         ("deberta_masked_lm", {"norm_epsilon": 1e-7}),
         ("deberta_model", {"activation": "gelu"}),
         ("deberta_masked_lm", {"mirrored_distance": True}),
@@ -372,6 +394,7 @@ def test_transformers_loads_what_is_exported_and_writes_the_same(name, tmp_path)
         "pooled": "pooler_output",
         "hidden_states": "last_hidden_state",
         "head_logits": "logits",
+        "replaced_logits": "logits",
     }
     for output, value in expected.items():
         if output in values:

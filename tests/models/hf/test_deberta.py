@@ -111,7 +111,7 @@ def test_the_decoder_of_a_file_is_read_with_its_positions_and_written_with_them(
     [
         ({"decoder_turns": 1}, "DeBERTa.decoder_turns = 1 cannot be expressed"),
         ({"mirrored_distance": True}, "DeBERTa.mirrored_distance = True cannot be expressed"),
-        ({"use_pooler": True}, "DeBERTa.use_pooler = True cannot be expressed"),
+        ({"use_pooler": True, "decoder_turns": 0}, "DeBERTa.use_pooler = True cannot be expressed"),
     ],
 )
 def test_what_their_classes_do_not_have_is_refused_in_one_line(fields, said, tmp_path):

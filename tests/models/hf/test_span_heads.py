@@ -27,6 +27,7 @@ CLASSES = {
     "distilbert_spans": "DistilBertForQuestionAnswering",
     "albert_spans": "AlbertForQuestionAnswering",
     "deberta_spans": "DebertaForQuestionAnswering",
+    "electra_spans": "ElectraForQuestionAnswering",
 }
 
 

@@ -63,6 +63,23 @@ def test_the_number_of_hidden_tokens_is_that_of_the_released_code():
     assert bound(max_predictions=20).mask.count(512) == 20
 
 
+def test_the_number_may_be_rounded_up_and_all_hidden_tokens_be_masks():
+    """Clark et al. 2020, section 2: 20 of 128, 77 of 512, 1 of 6, and [MASK] at each."""
+    mask = bound(rounded_up=True, mask_share=1.0, random_share=0.0).mask
+    assert [mask.count(n) for n in (128, 512, 6, 20)] == [20, 77, 1, 3]
+    row = ids(CLS, *range(200, 326), SEP)
+    places = np.zeros(row.size)
+    for seed in range(1000):
+        made = mask(row, np.random.default_rng(seed))
+        assert made["loss_weights"].sum() == 20
+        np.testing.assert_array_equal(made["inputs"] == MASK, made["loss_weights"] == 1)
+        places += made["loss_weights"]
+    # Drawn anew for each row, and nowhere more often: 20 of 126 in 1,000.
+    assert np.abs(places[1:-1] - 1000 * 20 / 126).max() < 5 * 11.6
+    with pytest.raises(TaskError, match=r"rounded_up and MaskedLM.randomized_count are both True"):
+        objectives.MaskedLM(rounded_up=True, randomized_count=True)
+
+
 def test_special_tokens_are_never_hidden_and_the_number_is_exact():
     mask = bound().mask
     row = ids(CLS, *range(200, 262), SEP, *range(300, 363), SEP)

@@ -85,6 +85,10 @@ def test_fingerprints_follow_contents_and_settings(tmp_path):
     moved = write(tmp_path / "elsewhere" / "x.txt", "one")
     assert sources.TextFiles(files={"train": [moved]}).fingerprint() == first
     assert dataclasses.replace(source, separator="\n").fingerprint() != first
+    # A run's config.gin has splits in the order of their names.
+    splits = {"train": path, "test": path}, {"test": path, "train": path}
+    one, other = (sources.TextFiles(files=files).fingerprint() for files in splits)
+    assert one == other != first
     write(tmp_path / "x.txt", "two")
     assert source.fingerprint() != first
 
