@@ -141,12 +141,10 @@ class BERT(EncoderOnly):
                 self.embed_dim, ("embed", "mlp"), init, True, self.dtype
             )
         layers = TransformerLayers.of(self, LayerNorm)
-        rate = self.attention_dropout_rate
-        own = {} if rate is None else {"dropout": Dropout(rate)}
-        attention = layers.attention(init, init, use_bias=True, **own)
         activation = ACTIVATIONS[self.activation]
         mlp = layers.mlp(MLP, activation, self.mlp_dim, init, init, use_bias=True)
-        self.encoder = self.stack_of(layers, layers.block(PostNormBlock, attention, mlp))
+        block = layers.block(PostNormBlock, self.attention_of(layers), mlp)
+        self.encoder = self.stack_of(layers, block)
         if self.use_masked_head:
             of_head, width = ACTIVATIONS[self.head_activation], self.embedding_width
             self.masked_head = MaskedOutput(
@@ -167,6 +165,12 @@ class BERT(EncoderOnly):
     def embedding_width(self) -> int:
         """The width of the embeddings and of the output."""
         return self.embed_dim if self.embedding_dim is None else self.embedding_dim
+
+    def attention_of(self, layers: TransformerLayers, **options: Any) -> ModuleFactory:
+        """Self-attention; a family whose own differs adds fields of `Attention`."""
+        rate = self.attention_dropout_rate
+        own = {} if rate is None else {"dropout": Dropout(rate)}
+        return layers.attention(INITIAL_VALUES, INITIAL_VALUES, use_bias=True, **own | options)
 
     def stack_of(self, layers: TransformerLayers, block: ModuleFactory) -> Stack:
         """All layers, of which `block` makes one."""
@@ -211,10 +215,8 @@ class BERT(EncoderOnly):
             return self.head_logits(**features)
         # All heads are called, so that `init` makes them and `forward_flops` counts them; a
         # compiled program leaves out what nobody reads.
-        x_bse, _, _ = self._outputs(**features)
-        if not self.use_masked_head:
-            return x_bse
-        return self._token_logits(x_bse)
+        x_bse = self._outputs(**features)[0]
+        return self._token_logits(x_bse) if self.use_masked_head else x_bse
 
     def next_sentence_logits(self, **features: Any) -> Array:
         """Scores of each label of a pair, float32 `[b, labels]`.
@@ -300,8 +302,7 @@ class BERT(EncoderOnly):
         """As `__call__`, with logits at as many places as training has them at."""
         if self.head is not None or not self.use_masked_head or self.masked_places is None:
             return self(**features)
-        x_bse, _, _ = self._outputs(**features)
-        h_bse, bias_v = self.masked_head(x_bse)
+        h_bse, bias_v = self.masked_head(self._outputs(**features)[0])
         kernel_ev = self.token_embedder.output_kernel()
         return embeddings.logits(h_bse[:, : self.masked_places], kernel_ev, bias_v)
 

@@ -68,6 +68,7 @@ def chosen_cross_entropy(
     *,
     most: int | None,
     bias_v: jax.Array | None = None,
+    label_smoothing: float = 0.0,
     num_chunks: int | None = None,
 ) -> tuple[jax.Array, Metrics]:
     """`output_cross_entropy` of rows in which few places have a weight, computed at these alone.
@@ -81,6 +82,7 @@ def chosen_cross_entropy(
       weights_bt: as there.
       most: places of a row; None computes all, as where the length is divided among devices.
       bias_v: as there.
+      label_smoothing: as there.
       num_chunks: as there, where all places are computed.
 
     Returns:
@@ -89,9 +91,10 @@ def chosen_cross_entropy(
     length = x_bte.shape[1]
     divided = math.prod(mesh_context.shard_counts(("length",))) > 1
     operands = x_bte, kernel_ev, targets_bt, weights_bt, bias_v
+    cross_entropy = functools.partial(output_cross_entropy, label_smoothing=label_smoothing)
 
     def of_all(x_bte, kernel_ev, targets_bt, weights_bt, bias_v):
-        return output_cross_entropy(
+        return cross_entropy(
             x_bte, kernel_ev, targets_bt, weights_bt, bias_v=bias_v, num_chunks=num_chunks
         )
 
@@ -104,7 +107,7 @@ def chosen_cross_entropy(
         targets_bm, weights_bm = (
             jnp.take_along_axis(a, places_bm, axis=1) for a in (targets_bt, weights_bt)
         )
-        return output_cross_entropy(x_bme, kernel_ev, targets_bm, weights_bm, bias_v=bias_v)
+        return cross_entropy(x_bme, kernel_ev, targets_bm, weights_bm, bias_v=bias_v)
 
     few = ((weights_bt != 0).sum(axis=1) <= most).all()
     return jax.lax.cond(few, of_chosen, of_all, *operands)

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 from tasks.errors import TaskError
@@ -63,6 +63,7 @@ def text_to_text(
     vocabulary: Vocabulary | None = None,
     postprocessor: Postprocessor = TEXT,
     metrics: Sequence[Metric] = (),
+    objective: Objective | None = None,
     cache_name: str = "",
     special_tokens: Literal["text", "ids"] | None = None,
 ) -> Task:
@@ -75,6 +76,8 @@ def text_to_text(
       vocabulary: None takes bytes.
       postprocessor: decoded text to what the metrics compare.
       metrics: functions of targets and predictions, such as `metrics.bleu`.
+      objective: what is drawn of a pair, such as `objectives.HiddenTargets`; None learns the
+        targets as they are.
       cache_name: "" takes the name.
       special_tokens: of the text, where it spells them out; see `Task`.
     """
@@ -83,6 +86,7 @@ def text_to_text(
         source=source,
         form=form,
         output_features=features_of(form.features, vocabulary),
+        learned=objective,
         postprocessor=postprocessor,
         metric_fns=tuple(metrics),
         cache_name=cache_name,
@@ -261,6 +265,7 @@ def get_mixture_or_task(
     name: str,
     vocabulary: Vocabulary | None = None,
     tfds_data_dir: str | None = None,
+    objective: Objective | None = None,
 ) -> BaseTask | Mixture:
     """The task or mixture of this name.
 
@@ -271,19 +276,38 @@ def get_mixture_or_task(
       name: as registered.
       vocabulary: replaces that of every feature; None keeps it.
       tfds_data_dir: where TFDS finds the dataset; None takes the environment's `TFDS_DATA_DIR`.
+      objective: what is drawn of pairs of texts, see `text_to_text`; None keeps the task's.
 
     Raises:
-      TaskError: the name is unknown; the message has the nearest ones.
+      TaskError: the name is unknown, and the message has the nearest ones; an objective for a
+        task that has one, or of another kind.
     """
     found = _find(name)
     if vocabulary is not None:
         found = found.with_vocabulary(vocabulary)
-    if tfds_data_dir is None:
-        return found
+    if tfds_data_dir is not None:
+        found = _each(found, lambda task: _with_data_dir(task, tfds_data_dir))
+    if objective is not None:
+        found = _each(found, lambda task: _learning(task, objective))
+    return found
+
+
+def _each(found: BaseTask | Mixture, change: Callable[[BaseTask], BaseTask]) -> BaseTask | Mixture:
+    """The task, or each task of the mixture, changed."""
     if isinstance(found, BaseTask):
-        return _with_data_dir(found, tfds_data_dir)
-    members = tuple((_with_data_dir(task, tfds_data_dir), rate) for task, rate in found.tasks)
+        return change(found)
+    members = tuple((change(task), rate) for task, rate in found.tasks)
     return dataclasses.replace(found, tasks=members)
+
+
+def _learning(task: BaseTask, objective: Objective) -> BaseTask:
+    """The task of pairs of texts with an objective."""
+    if not isinstance(task, Task) or task.learned is not None:
+        raise TaskError(
+            f"task '{task.name}' cannot be given the objective {type(objective).__name__}: it has "
+            "one of its own, or is seqio's; take a task of inputs and targets."
+        )
+    return dataclasses.replace(task, learned=objective)
 
 
 def _find(name: str) -> BaseTask | Mixture:

@@ -254,7 +254,8 @@ class Task(BaseTask):
     def inputs_form(self) -> WritesInputs | None:
         """How inputs are written of columns, where they are the text as it is or a head's."""
         of_head = isinstance(self.form, Labelled | Tags | Choices | Spans)
-        as_it_is = self.learned is None or of_head
+        kept = self.learned is None or getattr(self.learned, "keeps_texts", False)
+        as_it_is = kept or of_head
         known = as_it_is and isinstance(self.form, WritesInputs)
         return self.form if known else None  # type: ignore[return-value]
 

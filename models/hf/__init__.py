@@ -14,6 +14,7 @@ from models.hf import generation
 from models.hf.albert import ALBERTFamily
 from models.hf.bart import BARTFamily
 from models.hf.bert import BERTFamily
+from models.hf.deberta import DeBERTaFamily
 from models.hf.distilbert import DistilBERTFamily
 from models.hf.electra import ELECTRAFamily
 from models.hf.family import CONFIG, Family
@@ -41,6 +42,7 @@ FAMILIES: tuple[Family, ...] = (
     DistilBERTFamily(),
     ALBERTFamily(),
     ELECTRAFamily(),
+    DeBERTaFamily(),
     LLaMAFamily(),
     GPTNeoXFamily(),
     TransfoXLFamily(),

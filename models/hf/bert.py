@@ -16,6 +16,7 @@ from models.hf.tensor_files import TensorFiles
 from models.model import Params
 from models.spanbert import SpanBERT
 from models.structbert import StructBERT
+from models.unilm import UniLM
 
 # hidden_act: ours.
 ACTIVATION_NAMES = {"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu"}
@@ -51,7 +52,7 @@ class BERTFamily(Family):
     """
 
     model_type = "bert"
-    models: ClassVar[tuple[type[BERT], ...]] = (BERT, SpanBERT, StructBERT)
+    models: ClassVar[tuple[type[BERT], ...]] = (BERT, SpanBERT, StructBERT, UniLM)
     class_name: ClassVar[str] = "Bert"
     encoder_prefix: ClassVar[str] = "bert."
     head = r"(cls|classifier|qa_outputs)\..*"
@@ -118,7 +119,14 @@ class BERTFamily(Family):
     # compared with its teacher's.
     ignored = r"(\w+\.)?(embeddings\.position_ids|fit_denses?\..*)"
     own_fields = frozenset(
-        {"head", "use_masked_head", "use_pooler", "use_next_sentence_head", "masked_places"}
+        {
+            "head",
+            "use_masked_head",
+            "use_pooler",
+            "use_next_sentence_head",
+            "masked_places",
+            "mask_id",
+        }
     )
 
     @property
@@ -136,11 +144,15 @@ class BERTFamily(Family):
         return f"{self.class_name}{head}"
 
     def check(self, config: Config, source: str) -> None:
-        """The activation is one that we have."""
+        """The activation is one that we have, and the norms' epsilon is known."""
         option = self.activation_option
         name = config.get(option, self.default_activation)
         if activation(name) not in ACTIVATION_NAMES:
             raise unsupported(source, option, name, " or ".join(map(repr, ACTIVATION_NAMES)))
+        if config.get("type_vocab_size") == 6 and "layer_norm_eps" not in config:
+            # UniLM's released files, whose code has another epsilon than BERT's default.
+            accepted = "a stated one with six types of segments, such as UniLM's 1e-05,"
+            raise unsupported(source, "layer_norm_eps", None, accepted)
 
     def fields(self, config: Config) -> dict[str, Any]:
         """Our fields."""

@@ -26,6 +26,8 @@ class Context:
       mask: among the stack's own slots.
       bias_bhts: added to the scores of self-attention.
       positions_bt: positions in the text, for rotations; None stands for the slots.
+      relative_ne: vectors of distances that layers share, for `Attention.make_relative`.
+      source_bse: what keys and values of self-attention are made of; None is the residual stream.
       memory_bse: what cross-attention attends to; None when decoding from a cache.
       memory_mask: from the stack's slots to the memory's.
       first_slot: where in the cache the given tokens stand.
@@ -39,6 +41,8 @@ class Context:
     mask: Mask
     bias_bhts: jax.Array | None = None
     positions_bt: jax.Array | None = None
+    relative_ne: jax.Array | None = None
+    source_bse: jax.Array | None = None
     memory_bse: jax.Array | None = None
     memory_mask: Mask | None = None
     first_slot: jax.Array | int = 0
@@ -47,7 +51,9 @@ class Context:
     enable_dropout: bool = struct.field(pytree_node=False, default=False)
 
     def attended(self, x_bte: jax.Array) -> jax.Array:
-        """What keys and values are made of: the history, then what enters the layer."""
+        """What keys and values are made of: the history, then the source or the stream."""
+        if self.source_bse is not None:
+            x_bte = self.source_bse
         if self.text_bt is not None:
             x_bte = jnp.where(self.text_bt[..., None], x_bte, 0)
         if self.history_bse is None:
@@ -123,6 +129,7 @@ class Block(nn.Module):
             context.mask,
             bias_bhts=context.bias_bhts,
             positions_bt=context.positions_bt,
+            relative_ne=context.relative_ne,
             enable_dropout=context.enable_dropout,
         )
         return self._dropped(y_bte, context), cache

@@ -328,7 +328,8 @@ def open_task(
         raw: Callable[[int], Mapping[str, Any]] | None = examples.raw
         size = len(examples)
         # An objective that writes other features than it reads decides itself how long they are.
-        if objective is None or set(objective.reads) == set(objective.writes):
+        kept = objective is None or getattr(objective, "keeps_texts", False)
+        if objective is None or kept or set(objective.reads) == set(objective.writes):
             room = {name: lengths[name] - (name in eos) for name in finish.lengths}
             source, note = fitted(source, examples, room, long_examples)
         elif getattr(objective, "texts", ()):

@@ -16,6 +16,7 @@ from tasks.objectives.corruptions import (
 )
 from tasks.objectives.denoising import Denoising
 from tasks.objectives.drop_tokens import DropTokens
+from tasks.objectives.hidden_targets import HiddenTargets
 from tasks.objectives.iid_span_corruption import IIDSpanCorruption
 from tasks.objectives.labelled import (
     Choices,
@@ -34,6 +35,7 @@ from tasks.objectives.prefix_lm import PrefixLM
 from tasks.objectives.sentence_pairs import SentenceOrder, SentencePairs
 from tasks.objectives.sentence_structure import SentenceStructure
 from tasks.objectives.span_corruption import SpanCorruption
+from tasks.objectives.unified_lm import UnifiedLM
 
 __all__ = [
     "MASS",
@@ -46,6 +48,7 @@ __all__ = [
     "DocumentRotation",
     "DropTokens",
     "Example",
+    "HiddenTargets",
     "IIDSpanCorruption",
     "LabelledSegments",
     "MaskedLM",
@@ -65,5 +68,6 @@ __all__ = [
     "TextInfilling",
     "TokenDeletion",
     "TokenMasking",
+    "UnifiedLM",
     "VocabularySpecs",
 ]

@@ -47,6 +47,8 @@ class MaskedLM:
       max_ngram: longest run of words, or of tokens, that is hidden together: runs of k are drawn
         with probabilities proportional to 1/k, and take as many as there is room for (Lan et al.
         2020, equation 1, and the released code). Runs do not overlap, and stay in a segment.
+      run_weights: with `max_ngram`, how often runs of 1, 2, … are drawn, in any unit; None is in
+        proportion to 1/k.
       continuation_ids: tokens that continue a word; None takes the vocabulary's (WordPiece's `##`).
       mask_id: the mask; None takes the vocabulary's, or else its first sentinel.
       randomized_count: whether the number of places is `rate · length` rounded up or down at
@@ -63,6 +65,7 @@ class MaskedLM:
     max_predictions: int | None = None
     whole_words: bool = False
     max_ngram: int = 1
+    run_weights: tuple[float, ...] | None = None
     continuation_ids: tuple[int, ...] | None = None
     mask_id: int | None = None
     randomized_count: bool = False
@@ -95,6 +98,12 @@ class MaskedLM:
             )
         if self.max_ngram < 1:
             raise TaskError(f"{name}.max_ngram is {self.max_ngram}: 1 or more is needed.")
+        weights = self.run_weights
+        if weights is not None and (len(weights) != self.max_ngram or min(weights) <= 0):
+            raise TaskError(
+                f"{name}.run_weights is {weights}: {self.max_ngram} numbers above 0 are needed, as "
+                f"{name}.max_ngram says."
+            )
 
     def bind(self, specs: VocabularySpecs) -> BoundObjective:
         """With the special tokens of the vocabulary of `targets`.
@@ -107,7 +116,7 @@ class MaskedLM:
     def _bound(self, spec: Mapping[str, Any]) -> tuple["Masker", "Boundaries"]:
         name = type(self).__name__
         mask_id = find_mask_id(spec, self.mask_id, name)
-        boundaries = Boundaries(*find_boundary_ids(spec, name), spec["eos_id"])
+        boundaries = self._boundaries(spec)
         continuation: np.ndarray | None = None
         if self.whole_words:
             ids = self.continuation_ids or spec.get("continuation_ids")
@@ -123,9 +132,13 @@ class MaskedLM:
         masker = Masker(
             self.rate, self.mask_share, self.random_share, self.max_predictions, mask_id,
             random_ids, () if self.hides_special else boundaries.ids, continuation,
-            self.randomized_count, self.max_ngram, self.rounded_up,
+            self.randomized_count, self.max_ngram, self.rounded_up, self.run_weights,
         )  # fmt: skip
         return masker, boundaries
+
+    def _boundaries(self, spec: Mapping[str, Any]) -> "Boundaries":
+        """What stands around segments."""
+        return Boundaries(*find_boundary_ids(spec, type(self).__name__), spec["eos_id"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +185,7 @@ class Masker:
       randomized_count: see `MaskedLM`.
       max_ngram: see `MaskedLM`.
       rounded_up: see `MaskedLM`.
+      run_weights: see `MaskedLM`.
     """
 
     rate: float
@@ -185,6 +199,7 @@ class Masker:
     randomized_count: bool = False
     max_ngram: int = 1
     rounded_up: bool = False
+    run_weights: tuple[float, ...] | None = None
 
     def count(self, length: int, fraction: float | None = None) -> int:
         """How many of so many tokens are hidden: 19 of 128, 77 of 512; rounded up 20 and 77.
@@ -219,7 +234,9 @@ class Masker:
     def run_length(self, most: int, rng: np.random.Generator) -> int:
         """How many words are hidden together, of at most so many."""
         lengths = np.arange(1, min(most, self.max_ngram) + 1)
-        return int(rng.choice(lengths, p=1 / lengths / (1 / lengths).sum()))
+        weights = 1 / lengths if self.run_weights is None else np.array(self.run_weights)
+        weights = weights[: lengths.size]
+        return int(rng.choice(lengths, p=weights / weights.sum()))
 
     def drawn_count(self, length: int, rng: np.random.Generator) -> int:
         """`count`, with what it draws."""

@@ -9,6 +9,7 @@ import numpy as np
 from models.albert import ALBERT
 from models.bart import BART
 from models.bert import BERT
+from models.deberta import DeBERTa
 from models.distilbert import DistilBERT
 from models.electra import ELECTRA
 from models.gopher import Gopher
@@ -27,6 +28,7 @@ from models.switch import Switch
 from models.t5 import T5_1_1
 from models.transformer import Transformer
 from models.transformer_xl import TransformerXL
+from models.unilm import UniLM
 from models.xlnet import XLNet
 
 V = 61
@@ -128,6 +130,9 @@ ENCODERS = {
         discriminator_weight=5.0,
     ),
     "spanbert": functools.partial(encoder, SpanBERT, max_span_targets=4, span_position_dim=10),
+    # Rows are longer than distances are told apart.
+    "deberta": functools.partial(encoder, DeBERTa, max_distance=5),
+    "unilm": functools.partial(encoder, UniLM, mask_id=V - 1),
 }
 FAMILIES = WRITERS | ENCODERS
 
@@ -147,7 +152,11 @@ def drawn(model):
 def batch_for(model, rows=2, length=10, seed=0):
     """Random tokens, in the model's format."""
     rng = np.random.default_rng(seed)
-    if model.batch_format in ("masked_language_model", "masked_span_language_model"):
+    if model.batch_format in (
+        "masked_language_model",
+        "masked_span_language_model",
+        "multidirectional_language_model",
+    ):
         batch = {
             "encoder_input_tokens": rng.integers(1, V, (rows, length)),
             "encoder_target_tokens": rng.integers(1, V, (rows, length)),
@@ -162,6 +171,9 @@ def batch_for(model, rows=2, length=10, seed=0):
             batch["encoder_span_left"] = np.maximum(place // 5 * 5 - 1, 0)
             batch["encoder_span_right"] = np.minimum(place // 5 * 5 + 5, length - 1)
             batch["encoder_span_offset"] = 1 + place % 5
+        if model.batch_format == "multidirectional_language_model":
+            batch["row_mask_kind"] = np.arange(rows) % 4
+            batch["row_prefix_length"] = np.full(rows, length // 2)
         return jax.tree.map(jnp.asarray, batch)
     if model.batch_format == "permutation_language_model":
         order = rng.permuted(np.tile(np.arange(length), (rows, 1)), axis=1)

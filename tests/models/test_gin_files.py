@@ -36,6 +36,7 @@ PUBLISHED = {
     "models/distilbert/base_uncased.gin": 66e6,
     "models/tiny_bert/4l_312d.gin": 14.5e6,
     "models/tiny_bert/6l_768d.gin": 67e6,
+    "models/unilm/large_cased.gin": 340e6,
     "models/albert/base_v1.gin": 12e6,
     "models/albert/large_v1.gin": 18e6,
     "models/albert/xlarge_v1.gin": 60e6,
@@ -167,6 +168,17 @@ def test_robertas_counts_are_those_of_each_class_of_the_released_checkpoints(siz
     assert tuple(each.parameter_count() for each in models) == counts
 
 
+# Both heads, as BERT's class for pre-training with four types more.
+UNILM = {"base_cased": 108_936_006, "large_cased": 334_666_054}
+
+
+@pytest.mark.parametrize(("size", "count"), UNILM.items())
+def test_unilms_count_is_berts_with_four_types_more(size, count):
+    model, bert = (model_of(f"models/{family}/{size}.gin") for family in ("unilm", "bert"))
+    assert model.parameter_count() == count == BERT[size][0] + 4 * model.embed_dim
+    assert bert.embed_dim == model.embed_dim and model.vocab_size > model.mask_id == 103
+
+
 def test_distilbert_has_60_6_percent_of_berts_parameters():
     model = model_of("models/distilbert/base_uncased.gin").clone(use_masked_head=False)
     assert model.parameter_count() == 66_362_880
@@ -289,6 +301,25 @@ def test_spanbert_is_berts_masked_language_model_and_a_head_of_boundaries(size, 
 def test_structbert_is_bert_with_one_label_more_for_a_pair(size, width):
     model = model_of(f"models/structbert/{size}.gin")
     assert model.parameter_count() == BERT[f"{size}_uncased"][0] + width + 1
+
+
+# With the decoder, with the masked head alone, the encoder, and that without the table of tokens;
+# computed from the shapes of the released tensors. The last is what the release prints.
+DEBERTA = {
+    "base": (139_637_337, 139_244_121, 138_601_728, 99_998_208, 100e6),
+    "large": (406_789_209, 406_264_921, 405_163_008, 353_691_648, 350e6),
+    "xlarge": (759_430_233, 758_905_945, 757_804_032, 706_332_672, 700e6),
+}
+
+
+@pytest.mark.parametrize(("size", "counts"), DEBERTA.items())
+def test_debertas_counts_with_its_decoder_without_and_without_the_table_of_tokens(size, counts):
+    model = model_of(f"models/deberta/{size}.gin")
+    masked, encoder = model.clone(decoder_turns=0), model.clone(use_masked_head=False)
+    found = [each.parameter_count() for each in (model, masked, encoder)]
+    found.append(encoder.parameter_count(embeddings=False))
+    assert tuple(found) == counts[:4]
+    assert found[3] == pytest.approx(counts[4], rel=0.011)
 
 
 def test_berts_layers_are_7_and_12_and_a_half_million():

@@ -162,3 +162,21 @@ def test_a_users_objective_is_one_more_dataclass(tmp_path):
     source = sources.TextFiles(files={"train": str(path)})
     task = tasks.unsupervised("user_prefix", source, objective=objectives.PrefixLM())
     assert task.fingerprint() == tasks.unsupervised("user_text", source).fingerprint()
+
+
+def test_a_task_of_pairs_is_given_an_objective_and_another_one_is_not():
+    hidden = objectives.HiddenTargets()
+    task = tasks.get_mixture_or_task("stdlib_docstring", objective=hidden)
+    plain = tasks.get_mixture_or_task("stdlib_docstring")
+    assert task.learned == hidden and plain.learned is None
+    assert task.fingerprint() == plain.fingerprint() and task.output_features.keys() == {
+        "inputs",
+        "targets",
+    }
+    assert task.example_features == hidden.writes
+    # Prompts of columns are written as before.
+    assert task.inputs_form == plain.inputs_form is not None
+    mixture = tasks.get_mixture_or_task("glue", objective=hidden)
+    assert all(member.learned == hidden for member, _ in mixture.tasks)
+    with pytest.raises(TaskError, match=r"'stdlib_lm' cannot be given the objective HiddenTargets"):
+        tasks.get_mixture_or_task("stdlib_lm", objective=hidden)

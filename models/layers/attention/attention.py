@@ -63,12 +63,13 @@ class Attention(nn.Module):
         multi-query (Shazeer 2019), between is grouped-query (Ainslie et al. 2023).
       scale: multiplies the queries; `head_dim ** -0.5` in most families, 1 in T5.
       rotation: turns queries and keys according to their positions (rotary embeddings).
-      make_relative: lets each query score distances: `RelativePositionScores`, from sizes.
+      make_relative: scores distances: `RelativePositionScores` or `DisentangledScores`, from sizes.
       make_segments: lets each query score whether a key is of its segment:
         `RelativeSegmentScores`, from sizes.
       window: how many keys a query of causal self-attention sees at most, itself the last;
         None is all.
-      use_bias: whether the four projections add a bias.
+      use_bias: whether the projections add a bias.
+      use_key_bias: with `use_bias`, whether that of the keys does so too.
       dropout: on the attention weights.
       dtype: of the computation; scores are float32.
     """
@@ -88,6 +89,7 @@ class Attention(nn.Module):
     make_segments: Callable[..., nn.Module] | None = None
     window: int | None = None
     use_bias: bool = False
+    use_key_bias: bool = True
     dropout: Dropout = NO_DROPOUT
     dtype: str = "float32"
 
@@ -103,12 +105,13 @@ class Attention(nn.Module):
                 f"share them: choose a divisor of {self.num_heads}."
             )
         projection = functools.partial(Linear, use_bias=self.use_bias, dtype=self.dtype)
+        key_bias = self.use_bias and self.use_key_bias
         joined = ("embed", "joined_kv")
         # One shared head cannot be divided among devices.
         shared = ("embed", "joined_kv" if self.kv_heads > 1 else "kv")
         kv_dim = self.kv_heads * self.head_dim
         self.query = projection(self.num_heads * self.head_dim, joined, self.query_init)
-        self.key = projection(kv_dim, shared, self.key_value_init)
+        self.key = projection(kv_dim, shared, self.key_value_init, use_bias=key_bias)
         self.value = projection(kv_dim, shared, self.key_value_init)
         if self.make_relative is not None:
             self.relative = self.make_relative(
@@ -140,17 +143,34 @@ class Attention(nn.Module):
         bias_bhts: jax.Array | None = None,
         positions_bt: jax.Array | None = None,
         segments: Segments | None = None,
+        relative_ne: jax.Array | None = None,
         enable_dropout: bool = False,
     ) -> jax.Array:
-        """Attention of `x` to keys and values, `[b, t, e]`."""
+        """Attention of `x` to keys and values, `[b, t, e]`.
+
+        Args:
+          x_bte: what queries are made of.
+          keys_values: of `keys_values`.
+          mask: which pairs are allowed.
+          bias_bhts: added to the scores.
+          positions_bt: for the rotation of the queries; None is 0, 1, 2, ….
+          segments: of queries and keys, for `make_segments`.
+          relative_ne: a table of vectors of distances, for `make_relative`.
+          enable_dropout: whether weights are dropped.
+        """
         q_bhtd = self._heads(self._projected(x_bte, "query"), self.num_heads, QUERY_AXES)
         if self.rotation is not None:
             q_bhtd = self.rotation(q_bhtd, positions_bt)
         if self.window is not None:
             mask = dataclasses.replace(mask, window=self.window)
         if self.make_relative is not None:
-            num_keys = keys_values.keys_bgsd.shape[2]
-            bias_bhts = self.relative(q_bhtd, num_keys, mask, enable_dropout=enable_dropout)
+            bias_bhts = self.relative(
+                q_bhtd,
+                keys_values.keys_bgsd,
+                mask,
+                table_ne=relative_ne,
+                enable_dropout=enable_dropout,
+            )
             if segments is not None:
                 bias_bhts += self.segments(q_bhtd, segments)
             bias_bhts *= self.scale

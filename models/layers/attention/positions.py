@@ -3,12 +3,13 @@
 A position scheme acts in one of four places and is an object given to that place: it adds
 to the embeddings (`LearnedPositions`, `add_sinusoids`), adds a bias to the scores of all
 layers (`RelativePositionBias`), turns queries and keys (`Rotary`, as `Attention.rotation`),
-or lets each query score distances (`RelativePositionScores`, by `Attention.make_relative`).
+or scores distances (`RelativePositionScores`, and `DisentangledScores` of a file of its own, by
+`Attention.make_relative`).
 """
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -323,10 +324,11 @@ class RelativePositionScores(nn.Module):
     def __call__(
         self,
         q_bhtd: jax.Array,
-        num_keys: int,
-        mask: Mask = Mask(),  # noqa: B008
+        k_bgsd: jax.Array,
+        mask: Mask,
         *,
         enable_dropout: bool = False,
+        **_: Any,
     ) -> jax.Array:
         """`(q + v)ᵀ W r` of each query and key, `[b, h, t, s]`.
 
@@ -334,11 +336,13 @@ class RelativePositionScores(nn.Module):
 
         Args:
           q_bhtd: queries, not scaled.
-          num_keys: s.
+          k_bgsd: keys, of which only the number matters.
           mask: its `first_query` is the first query's slot; hidden pairs are scored too.
           enable_dropout: needs an rng `dropout` where there is any.
+          **_: what other scores read.
         """
         b, h, t, d = q_bhtd.shape
+        num_keys = k_bgsd.shape[2]
         q_bhtd += self.distance_bias[:, None].astype(q_bhtd.dtype)
         # The paper counts from the key to the query.
         first_query = 0 if mask.first_query is None else mask.first_query
@@ -357,7 +361,7 @@ class RelativePositionScores(nn.Module):
             )
         else:
             distances_nhd = jnp.einsum("ne,ehd->nhd", r_ne, w_ehd)
-            scores_bhtn = _scores_of_distances(q_bhtd, distances_nhd, mask)
+            scores_bhtn = scores_of_distances(q_bhtd, distances_nhd, mask)
         return align_distances(scores_bhtn, num_keys)
 
 
@@ -368,7 +372,14 @@ def _visible_pairs(q_bhtd: jax.Array, distances_nhd: jax.Array, mask: Mask) -> p
 
 
 @parts.part(parts.RELATIVE_POSITIONS, needed=_visible_pairs)
-def _scores_of_distances(q_bhtd: jax.Array, distances_nhd: jax.Array, mask: Mask) -> jax.Array:
+def scores_of_distances(q_bhtd: jax.Array, distances_nhd: jax.Array, mask: Mask) -> jax.Array:
+    """Products of each query with each distance's vector, float32 `[b, h, t, n]`.
+
+    Args:
+      q_bhtd: queries, or keys, to whose distances these are.
+      distances_nhd: a vector of each head for each of `t + s - 1` distances.
+      mask: which pairs count, of those that are computed.
+    """
     return jnp.einsum("bhtd,nhd->bhtn", q_bhtd, distances_nhd, preferred_element_type=jnp.float32)
 
 

@@ -16,6 +16,7 @@ from t5x_like.data.formats.labelled import Labelled
 from t5x_like.data.formats.labelled_tasks import LabelledTasks, RankedCandidates, task_number
 from t5x_like.data.formats.language_model import Contiguous, LanguageModel
 from t5x_like.data.formats.masked_language_model import MaskedLanguageModel
+from t5x_like.data.formats.multidirectional import Multidirectional
 from t5x_like.data.formats.permutation_language_model import PermutationLanguageModel
 from t5x_like.data.formats.predictions import Measured, MeasuredRows
 from t5x_like.data.formats.rows import Item, ModelBatch, Row
@@ -27,6 +28,7 @@ register("causal_language_model", LanguageModel(prefix=False))
 register("prefix_language_model", LanguageModel(prefix=True))
 register("contiguous_language_model", Contiguous())
 register("masked_language_model", MaskedLanguageModel())
+register("multidirectional_language_model", Multidirectional())
 register("permutation_language_model", PermutationLanguageModel(contiguous=False))
 register("contiguous_permutation_language_model", PermutationLanguageModel(contiguous=True))
 register("masked_span_language_model", MaskedLanguageModel(spans=True))
@@ -55,6 +57,7 @@ __all__ = [
     "MeasuredRows",
     "MeasuredWords",
     "ModelBatch",
+    "Multidirectional",
     "PermutationLanguageModel",
     "RankedCandidates",
     "Row",

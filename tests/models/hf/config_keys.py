@@ -22,6 +22,7 @@ FIXTURES = {
     "distilbert": "distilbert_masked_lm",
     "albert": "albert_pretraining",
     "electra": "electra_masked_lm",
+    "deberta": "deberta_masked_lm",
     "llama": "llama",
     "gpt_neox": "gpt_neox",
     "transfo-xl": "transfo_xl",
@@ -81,6 +82,9 @@ READ = {
     "electra": "vocab_size embedding_size hidden_size num_hidden_layers num_attention_heads "
     "intermediate_size hidden_act hidden_dropout_prob attention_probs_dropout_prob "
     "max_position_embeddings type_vocab_size layer_norm_eps",
+    "deberta": "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size "
+    "hidden_act hidden_dropout_prob attention_probs_dropout_prob max_position_embeddings "
+    "type_vocab_size layer_norm_eps max_relative_positions position_biased_input pos_att_type",
     "llama": "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
     "num_key_value_heads max_position_embeddings rms_norm_eps tie_word_embeddings "
     "rope_parameters head_dim",
@@ -106,6 +110,7 @@ FIXED = {
     "distilbert": "tie_word_embeddings",
     "albert": "inner_group_num tie_word_embeddings",
     "electra": "is_decoder add_cross_attention tie_word_embeddings",
+    "deberta": "relative_attention tie_word_embeddings",
     "llama": "hidden_act attention_bias mlp_bias",
     "gpt_neox": "attention_bias tie_word_embeddings",
     "transfo-xl": "pre_lnorm attn_type adaptive tie_word_embeddings sample_softmax",
@@ -132,6 +137,8 @@ NEUTRAL = {
     "albert": "initializer_range classifier_dropout_prob is_encoder_decoder bos_token_id",
     "electra": "initializer_range use_cache classifier_dropout is_encoder_decoder bos_token_id "
     "summary_type summary_use_proj summary_activation summary_last_dropout",
+    "deberta": "initializer_range pooler_dropout pooler_hidden_act pooler_hidden_size legacy "
+    "is_encoder_decoder bos_token_id",
     "llama": "initializer_range use_cache pretraining_tp attention_dropout is_encoder_decoder "
     "bos_token_id",
     "gpt_neox": "attention_dropout classifier_dropout initializer_range use_cache is_decoder "
@@ -240,6 +247,9 @@ SEVERAL = [
     ("electra", {}, {"embedding_dim": 12}),
     ("electra", {"embedding_size": 24}, {"embedding_dim": None}),
     ("electra", {"embedding_size": ABSENT}, {"embedding_dim": 128}),
+    ("deberta", {"pos_att_type": "P2C | c2p"}, {"content_to_position": True}),
+    ("deberta", {"max_relative_positions": -1}, {"max_distance": 40}),
+    ("deberta", {"embedding_size": 24}, {"embed_dim": 24}),
 ]  # fmt: skip
 
 

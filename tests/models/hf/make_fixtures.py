@@ -293,6 +293,33 @@ def electra_spans() -> torch.nn.Module:
     return _of_class("ElectraForQuestionAnswering", _electra)
 
 
+def deberta_masked_lm() -> torch.nn.Module:
+    """DeBERTa with its head, in rows that are longer than distances are told apart."""
+    return _random(transformers.DebertaForMaskedLM(_deberta()))
+
+
+def deberta_model() -> torch.nn.Module:
+    """DeBERTa without a head, with one kind of distance, positions at the input, and types."""
+    options = {"position_biased_input": True, "type_vocab_size": 3, "hidden_act": "gelu_new"}
+    return _random(transformers.DebertaModel(_deberta(pos_att_type=["p2c"], **options)))
+
+
+def deberta_classification() -> torch.nn.Module:
+    """DeBERTa with a head for labels, which has a pooler with GELU, of a rate of its own."""
+    options = {"num_labels": 3, "cls_dropout": 0.3, "pos_att_type": ["c2p"]}
+    return _of_class("DebertaForSequenceClassification", _deberta, **options)
+
+
+def deberta_tagging() -> torch.nn.Module:
+    """DeBERTa with a head for tags, whose rate is the model's."""
+    return _of_class("DebertaForTokenClassification", _deberta, num_labels=5)
+
+
+def deberta_spans() -> torch.nn.Module:
+    """DeBERTa with a head that marks spans."""
+    return _of_class("DebertaForQuestionAnswering", _deberta)
+
+
 def switch() -> torch.nn.Module:
     """Switch with experts in every second layer, of which some overflow."""
     return _random(_switch(num_sparse_encoder_layers=2, num_sparse_decoder_layers=1,
@@ -321,8 +348,8 @@ MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, gpt_neox, gpt_neo
           albert_choice, bert_spans, roberta_spans, distilbert_spans, albert_spans, xlnet_lm,
           xlnet_model, xlnet_classification, xlnet_tagging, xlnet_choice, electra_pretraining,
           electra_masked_lm, electra_model, electra_classification, electra_tagging,
-          electra_choice, electra_spans, switch,
-          switch_every)  # fmt: skip
+          electra_choice, electra_spans, deberta_masked_lm, deberta_model, deberta_classification,
+          deberta_tagging, deberta_spans, switch, switch_every)  # fmt: skip
 FAMILIES = {make.__name__: make for make in MAKERS}
 
 
@@ -387,6 +414,16 @@ def _electra(**options: object) -> transformers.ElectraConfig:
         layer_norm_eps=1e-3,
     )  # fmt: skip
     return transformers.ElectraConfig(**sizes | options)
+
+
+def _deberta(**options: object) -> transformers.DebertaConfig:
+    sizes = dict(
+        vocab_size=80, hidden_size=24, num_hidden_layers=3, num_attention_heads=4,
+        intermediate_size=44, max_position_embeddings=40, layer_norm_eps=1e-3,
+        relative_attention=True, max_relative_positions=5, position_biased_input=False,
+        pos_att_type=["c2p", "p2c"], legacy=False,
+    )  # fmt: skip
+    return transformers.DebertaConfig(**sizes | options)
 
 
 def _t5(**options: object) -> torch.nn.Module:
@@ -457,7 +494,7 @@ def random_batch(model: torch.nn.Module, rows: int = 3, seed: int = 0) -> dict[s
     return {"encoder_input_tokens": encoder, "decoder_input_tokens": decoder}
 
 
-ENCODERS = ("bert", "roberta", "distilbert", "albert", "xlnet", "electra")
+ENCODERS = ("bert", "roberta", "distilbert", "albert", "xlnet", "electra", "deberta")
 
 
 def _random_pairs(
@@ -466,7 +503,7 @@ def _random_pairs(
     """Random tokens of two segments or more, with padding at the end; XLNet's at the beginning."""
     tokens = rng.integers(2, 80, (rows, 17))
     xlnet = model.config.model_type == "xlnet"
-    kinds = 3 if xlnet else getattr(model.config, "type_vocab_size", 1)
+    kinds = 3 if xlnet else getattr(model.config, "type_vocab_size", 1) or 1
     types = np.sort(rng.integers(0, kinds, tokens.shape), axis=1)
     segments = (np.arange(17) < 17 - 3 * np.arange(rows)[:, None]).astype(int)
     orders: dict[str, np.ndarray] = {}

@@ -52,6 +52,10 @@ HEADS = {
     "electra_classification": {"head_logits"},
     "electra_tagging": {"head_logits"},
     "electra_choice": {"head_logits"},
+    "deberta_masked_lm": {"token_logits"},
+    "deberta_model": {"hidden_states"},
+    "deberta_classification": {"head_logits"},
+    "deberta_tagging": {"head_logits"},
 }
 # Each name of a tensor is in one of the others.
 SLOW = ("albert_tagging", "bert_choice", "distilbert_choice", "electra_tagging")
@@ -125,6 +129,8 @@ EMBEDDINGS = ("position_embedder", "embedding_norm")
         *(("electra_masked_lm", part) for part in ("masked_head", "embedding_projection")),
         ("electra_model", "embedding_norm"),
         *(("electra_classification", part) for part in ("pooler", "output_head")),
+        *(("deberta_model", part) for part in (*EMBEDDINGS, "token_type_embedder")),
+        *(("deberta_classification", part) for part in ("pooler", "output_head")),
     ],
 )
 def test_no_part_could_be_missing_unnoticed(name, part):
@@ -163,6 +169,9 @@ def test_neither_could_epsilon_nor_the_kind_of_gelu():
         ("albert_masked_lm", {"activation": "gelu_tanh"}),
         ("electra_pretraining", {"activation": "gelu"}),
         ("electra_masked_lm", {"activation": "gelu"}),
+        ("deberta_masked_lm", {"norm_epsilon": 1e-7}),
+        ("deberta_model", {"activation": "gelu"}),
+        ("deberta_masked_lm", {"mirrored_distance": True}),
     ):
         model, params, batch, expected = fixture(name)
         assert worst(outputs(model.clone(**other), params, batch), expected, batch) > 3 * TOLERANCE

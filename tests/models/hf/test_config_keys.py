@@ -69,6 +69,11 @@ LLAMA_3 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddin
         ("roberta", {"pad_token_id": None}, "pad_token_id None"),
         ("electra", {"embedding_size": None}, "embedding_size None is not supported"),
         ("electra", {"embedding_size": 0}, "embedding_size 0 is not supported"),
+        ("deberta", {"pos_att_type": ["c2p", "p2p"]}, "pos_att_type ['c2p', 'p2p']"),
+        ("deberta", {"pos_att_type": "p2c|p2c"}, "pos_att_type 'p2c|p2c'"),
+        ("deberta", {"relative_attention": ABSENT}, "relative_attention False"),
+        ("deberta", {"embedding_size": 12}, "embedding_size 12 and hidden_size 24"),
+        ("deberta", {"position_buckets": 256}, "position_buckets 256"),
     ],
 )  # fmt: skip
 def test_options_that_contradict_or_make_no_model_are_refused_by_name(model_type, options, said):
@@ -93,6 +98,7 @@ PUBLISHED = {
                "num_memory_blocks": 0, "position_embedding_type": "absolute"},
     "electra": {"position_embedding_type": "absolute", "summary_type": "first",
                 "summary_use_proj": True, "output_past": True},
+    "deberta": {"padding_idx": 0, "z_steps": 0, "talking_head": False, "pooler_size": 768},
     "llama": {"max_sequence_length": 2048, "pretraining_tp": 2, "is_llama_config": True,
               "rope_interleaved": False, "transformers.js_config": {"dtype": "q4"}},
     "gpt_neox": {"attention_probs_dropout_prob": 0, "torch_dtype": "float16"},

@@ -55,8 +55,11 @@ DELIBERATE = {
     ("switch_transformers", "decoder_sparse_step"),
     # No room for a token.
     ("llama", "max_position_embeddings"), ("gpt_neox", "max_position_embeddings"),
+    ("deberta", "max_position_embeddings"),
     # Versions before 5.0 turn a part of each head.
     ("llama", "rope_parameters"),
+    # Of the legacy head alone.
+    ("deberta", "tie_word_embeddings"),
     # Layers that this model does not have, and that nothing is given to.
     ("gpt2", "add_cross_attention"),
     # Of attention that sees no later token alone; and no token that pads.

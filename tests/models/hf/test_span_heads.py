@@ -26,6 +26,7 @@ CLASSES = {
     "roberta_spans": "RobertaForQuestionAnswering",
     "distilbert_spans": "DistilBertForQuestionAnswering",
     "albert_spans": "AlbertForQuestionAnswering",
+    "deberta_spans": "DebertaForQuestionAnswering",
     "electra_spans": "ElectraForQuestionAnswering",
 }
 
@@ -47,6 +48,7 @@ def test_both_ends_numbers_are_what_transformers_gives(name):
         ("roberta_spans", "output_head"),
         ("distilbert_spans", "output_head"),
         *(("albert_spans", part) for part in ("output_head", "embedding_projection")),
+        ("deberta_spans", "output_head"),
     ],
 )
 def test_no_part_could_be_missing_unnoticed(name, part):

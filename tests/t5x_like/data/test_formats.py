@@ -247,3 +247,60 @@ def test_an_unknown_format_is_answered_with_those_that_there_are():
 def test_what_an_objective_writes_is_all_read_or_refused(name, examples, words):
     with pytest.raises(UserError, match=words):
         formats.bound(name, TaskFacts(TARGETS, examples))
+
+
+# -- Rows that say in which directions they are seen -----------------------------------------------
+
+
+def multidirectional(features, start_id=0):
+    examples = ("inputs", "targets", "loss_weights", "mask_kind", "prefix_length")
+    if "inputs" in features:
+        examples = ("inputs", "targets", "hidden_targets", "loss_weights")
+    facts = TaskFacts(features, examples, False, (), start_id)
+    return formats.bound("multidirectional_language_model", facts)
+
+
+def test_a_row_says_how_it_is_seen():
+    example = {
+        "inputs": ids(0, 9, 1, 6, 1), "targets": ids(0, 5, 1, 6, 1),
+        "loss_weights": ids(0, 1, 0, 0, 0), "token_types": ids(0, 0, 0, 1, 1),
+        "mask_kind": np.int32(3), "prefix_length": np.int32(3),
+    }  # fmt: skip
+    bound = multidirectional(TARGETS)
+    batch = bound.batch([[bound.item(example)], []], {"targets": 6}, pack=False)
+    assert batch["encoder_input_tokens"].tolist() == [[0, 9, 1, 6, 1, 0], [0] * 6]
+    assert batch["encoder_segment_ids"].tolist() == [[1, 1, 1, 1, 1, 0], [0] * 6]
+    assert batch["row_mask_kind"].tolist() == [3, 0]
+    assert batch["row_prefix_length"].tolist() == [3, 0]
+    assert batch["row_mask_kind"].dtype == np.int32
+    # Without a kind it is seen in both directions.
+    plain = {name: x for name, x in example.items() if name not in ("mask_kind", "prefix_length")}
+    batch = bound.batch([[bound.item(plain)]], {"targets": 6}, pack=False)
+    assert batch["row_mask_kind"].tolist() == [0]
+
+
+def test_a_pair_is_a_row_whose_second_segment_is_written():
+    example = {
+        "inputs": ids(7, 8, 1), "targets": ids(4, 5, 1), "hidden_targets": ids(4, 9, 9),
+        "loss_weights": ids(0, 1, 1),
+    }  # fmt: skip
+    bound = multidirectional(BOTH, start_id=2)
+    lengths = {"inputs": 4, "targets": 3}
+    assert bound.capacities(lengths) == (8,)
+    batch = bound.batch([[bound.item(example)]], lengths, pack=False)
+    assert {name: x[0].tolist() for name, x in batch.items()} == {
+        "encoder_input_tokens": [2, 7, 8, 1, 4, 9, 9, 0],
+        "encoder_target_tokens": [2, 7, 8, 1, 4, 5, 1, 0],
+        "encoder_loss_weights": [0, 0, 0, 0, 0, 1, 1, 0],
+        "encoder_token_types": [0, 0, 0, 0, 1, 1, 1, 0],
+        "encoder_segment_ids": [1, 1, 1, 1, 1, 1, 1, 0],
+        "pair_label": 0,
+        "pair_weight": 0,
+        "row_mask_kind": 3,
+        "row_prefix_length": 4,
+    }
+
+
+def test_a_prompt_takes_a_place_more_for_the_mask():
+    assert formats.find("multidirectional_language_model").prompts.decoder_length(5) == 6
+    assert formats.find("prefix_language_model").prompts.decoder_length(5) == 5

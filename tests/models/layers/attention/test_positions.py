@@ -126,7 +126,8 @@ def test_relative_scores_are_transformer_xls(rows):
     q = rng.normal(size=(2, heads, rows, units))
     first = 3
     mask = Mask(causal=True, first_query=first)
-    scores = module.apply({"params": params}, jnp.asarray(q, jnp.float32), keys, mask)
+    k = jnp.zeros((2, heads, keys, units))
+    scores = module.apply({"params": params}, jnp.asarray(q, jnp.float32), k, mask)
     for t in range(rows):
         for s in range(keys):
             angles = (first + t - s) / 10000 ** (np.array([0, 2, 4]) / embed)
