@@ -9,7 +9,7 @@ import gin
 import numpy as np
 import pytest
 
-from t5x_like import cli
+from t5x_like import checkpoints, cli
 
 ROOT = Path(__file__).parents[2] / "gin_configs"
 # MT-DNN learns labels: tests/t5x_like/evaluation/test_several_tasks.py.
@@ -116,6 +116,32 @@ def test_ends_clearly_below_the_unigram_entropy(family, corpus, tmp_path):
         p = last["replaced_tokens"] * 32 / 30
         entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p)) * 30 / 32
         assert last[DETECTED] < 0.96 * entropy
+
+
+@pytest.mark.parametrize("family", [pytest.param(name, marks=_marks(name)) for name in FAMILIES])
+def test_resumes_bit_for_bit(family, corpus, tmp_path):
+    """Steps that were lost are made again: the same losses, and the same bits in every array."""
+    flags, _ = corpus
+    run = [
+        *RUN,
+        f"--gin_file=models/{family}/tiny.gin",
+        *(flag for flag in objective(family) if "TRAIN_STEPS" not in flag),
+        "--gin.TRAIN_STEPS=20",
+        "--gin.train.train.log_period=1",
+        "--gin.checkpoints.CheckpointPolicy.period=17",
+        f"--gin.MODEL_DIR={tmp_path}",
+    ]
+
+    def state():
+        assert cli.main(["train", *flags, *run]) == 0
+        records = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+        losses = {x["step"]: x["loss"] for x in records if x["split"] == "train"}
+        # With a checksum of every array of parameters, optimizer and data.
+        return losses, checkpoints.load_metadata(str(tmp_path)) | {"seconds": 0}
+
+    whole = state()
+    shutil.rmtree(tmp_path / "checkpoints/20")
+    assert state() == whole
 
 
 PERMUTATION = "--gin_file=tasks/objectives/permutation_lm.gin"
