@@ -106,6 +106,7 @@ def test_the_generator_restores_hidden_tokens_from_the_row_with_masks(model, par
     assert metrics[MASKED][1] == hidden.sum()
 
 
+@pytest.mark.slow
 def test_only_the_tables_hear_of_the_other_networks_loss(model, params):
     batch = batch_for(model)
 
