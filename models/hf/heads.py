@@ -87,8 +87,8 @@ _BERTS = ("Bert", "Roberta", "DistilBert", "Albert", "Electra")
 _ENCODERS = (*_BERTS, "Deberta")
 _CLASSES = (
     _Class("ForSequenceClassification", (Classification, Regression), _of_rows),
-    _Class("ForTokenClassification", (Tagging,), _of_words, _ENCODERS),
-    _Class("ForMultipleChoice", (MultipleChoice,), _of_choices, _BERTS),
+    _Class("ForTokenClassification", (Tagging,), _of_words, (*_ENCODERS, "XLNet")),
+    _Class("ForMultipleChoice", (MultipleChoice,), _of_choices, (*_BERTS, "XLNet")),
     _Class("ForQuestionAnswering", (Spans,), _of_spans, _ENCODERS),
 )
 

@@ -77,7 +77,7 @@ def objective(family):
             "--gin_file=tasks/objectives/permutation_lm.gin",
             "--gin.TASK_FEATURE_LENGTHS={'targets': 48}",
             "--gin.BATCH_SIZE=64",
-            "--gin.TRAIN_STEPS=300",
+            "--gin.TRAIN_STEPS=160",
         ]
     if model.batch_format != "encoder_decoder":
         return [
