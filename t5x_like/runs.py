@@ -22,8 +22,9 @@ from t5x_like.decoding.scoring import Score, score_text
 from t5x_like.decoding.text import checked_texts
 from t5x_like.errors import UserError
 from t5x_like.evaluation.extraction import SpanReader, extracted_by
+from t5x_like.evaluation.generation import measured_of
 from t5x_like.evaluation.one_task import for_task
-from t5x_like.evaluation.prediction import Text, TextReader, measured_of, predict_batch
+from t5x_like.evaluation.prediction import Text, TextReader, predict_batch
 from t5x_like.host import files
 from t5x_like.interpretability.reading import as_text, read
 from t5x_like.protocols import Decodes, Mixture, Model, Params, Task, label_names

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,13 @@ import numpy as np
 
 from t5x_like.data import DatasetConfig, EvaluationDataset, open_evaluation
 from t5x_like.errors import UserError
+from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Carry, Metrics, Model, Params, measures_rows
 from t5x_like.training import loss
 from t5x_like.training.state import initial_carry
 
-# What every measured split has beside the model's metrics.
-ROWS, SPLIT_ROWS = "rows", "split_rows"
+# What a measured split has beside the model's metrics.
 STANDARD_ERROR = "loss_standard_error"
 BITS_PER_BYTE = "bits_per_byte"
 CROSS_ENTROPY = "cross_entropy"  # of language models
@@ -107,6 +107,23 @@ def open_held_out(
     return open_evaluation(
         config, batch_format=batch_format, shard_index=index, shard_count=count, limit=limit
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """The model's loss on every row, and what follows from it: see `measure`."""
+
+    name: ClassVar[str] = "loss"
+
+    def measure(self, subject: Subject) -> Finding:
+        """See `Measurement`."""
+        split = open_held_out(
+            subject.dataset, subject.model.batch_format, subject.partitioner, subject.limit
+        )
+        values = measure(
+            subject.model, subject.params, split, subject.partitioner, frozen=subject.frozen
+        )
+        return Finding(values)
 
 
 def held_out(configs: Sequence[DatasetConfig]) -> list[DatasetConfig]:
