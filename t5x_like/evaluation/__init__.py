@@ -5,5 +5,15 @@ from t5x_like.evaluation.generation import Generation
 from t5x_like.evaluation.loss import Loss
 from t5x_like.evaluation.measurement import Finding, Measurement, Subject
 from t5x_like.evaluation.prediction import Prediction
+from t5x_like.evaluation.ranking import Ranking
 
-__all__ = ["Extraction", "Finding", "Generation", "Loss", "Measurement", "Prediction", "Subject"]
+__all__ = [
+    "Extraction",
+    "Finding",
+    "Generation",
+    "Loss",
+    "Measurement",
+    "Prediction",
+    "Ranking",
+    "Subject",
+]

@@ -11,7 +11,7 @@ from t5x_like.data import DatasetConfig, limit_in_rows
 from t5x_like.errors import UserError
 from t5x_like.evaluation.extraction import Extraction
 from t5x_like.evaluation.generation import Generation
-from t5x_like.evaluation.loss import STANDARD_ERROR, Loss
+from t5x_like.evaluation.loss import Loss
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Measurement, Subject
 from t5x_like.evaluation.one_task import for_task
 from t5x_like.evaluation.prediction import Prediction
@@ -115,6 +115,6 @@ def _of_all(name: str, values: list[float]) -> float:
     """One value of a mixture: what its tasks' come to."""
     if name in (ROWS, SPLIT_ROWS):
         return sum(values)
-    if name == STANDARD_ERROR:  # of a mean of independent means
+    if name.endswith("standard_error"):  # of a mean of independent means
         return math.hypot(*values) / len(values)
     return float(np.mean(values))
