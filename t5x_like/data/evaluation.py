@@ -84,6 +84,7 @@ class EvaluationDataset:
         targets are not text, or the cache did not count.
       ends: where an example may have several rows, after which row each example ends, int
         `[examples]`; None where each has one.
+      words_per_target: the same of words, which white space parts.
     """
 
     num_examples: int
@@ -97,6 +98,7 @@ class EvaluationDataset:
     limit: int | None = None
     bytes_per_target: float | None = None
     ends: np.ndarray | None = None
+    words_per_target: float | None = None
 
     @property
     def measured(self) -> int:

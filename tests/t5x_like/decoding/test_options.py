@@ -12,7 +12,6 @@ from t5x_like.errors import UserError
 from tests.models.families import T5_1_1 as T5
 from tests.models.families import V, drawn, gpt2, t5
 
-
 MERGED = {"ab": 40, " c": 41}
 
 
