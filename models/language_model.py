@@ -262,11 +262,17 @@ class LanguageModel(Model, kw_only=True):
     @nn.nowrap
     def decode_step(self, params: Params, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
         """One more token a row: int32 `[b]` to logits float32 `[b, v]`, and the new cache."""
-        extended: Any = self.apply(
-            {"params": params}, cache, tokens[:, None], method="_extended_logits"
-        )
-        logits_b1v, cache = extended
+        logits_b1v, cache = self.extend(params, cache, tokens[:, None])
         return logits_b1v[:, 0], cache
+
+    @nn.nowrap
+    def extend(self, params: Params, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
+        """Several more tokens a row at once: int32 `[b, n]` to logits float32 `[b, n, v]`.
+
+        See the engine's protocol `Extends`.
+        """
+        extended: Any = self.apply({"params": params}, cache, tokens, method="_extended_logits")
+        return extended
 
     def _extended_logits(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:
         x_bte, cache = self.decode(cache, tokens_bt)

@@ -1,8 +1,10 @@
-"""Evaluation: the loss on a split, and a task's metrics on what the model generates or predicts.
+"""Evaluation: whatever measurements a gin file lists, of checkpoints of a run.
 
-For each checkpoint and each task: `MODEL_DIR/eval/TASK/SPLIT/STEP.jsonl`, one line an example
-with `inputs`, `targets`, `predictions` and `scores` (of an answer in a text also where it stands),
-and a record in `MODEL_DIR/metrics.jsonl`. A second evaluation of a split replaces the first.
+For each checkpoint and each task: a record in `MODEL_DIR/metrics.jsonl`, and a file of each
+measurement that predicts something, one line an example. `MODEL_DIR/eval/TASK/SPLIT/STEP.jsonl` has
+text that was generated, labels that were predicted or answers that were found in a text (`inputs`,
+`targets`, `predictions`, `scores`), `STEP.NAME.jsonl` beside it what the measurement NAME says. A
+second evaluation of a split replaces the first.
 """
 
 import dataclasses
@@ -16,14 +18,11 @@ from etils import epath
 
 from t5x_like import checkpoints
 from t5x_like.data import DatasetConfig
-from t5x_like.decoding import Greedy, Strategy, settings_text
+from t5x_like.decoding import Greedy, Strategy
 from t5x_like.errors import UserError
-from t5x_like.evaluation.answering import DECODING
-from t5x_like.evaluation.extraction import SpanPrediction
-from t5x_like.evaluation.generation import Prediction
-from t5x_like.evaluation.loss import ROWS, SPLIT_ROWS, of_rows
-from t5x_like.evaluation.prediction import LabelPrediction
-from t5x_like.evaluation.spans import rule_text
+from t5x_like.evaluation import Extraction, Generation, Loss, Measurement, Prediction
+from t5x_like.evaluation.loss import of_rows
+from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS
 from t5x_like.evaluation.task import TaskResult, Values, evaluate_params
 from t5x_like.host import command, compilation_cache, files
 from t5x_like.partitioning import Partitioner
@@ -41,6 +40,7 @@ def evaluate(
     dataset: DatasetConfig,
     partitioner: Partitioner | None = None,
     steps: Steps = "last",
+    measurements: Sequence[Measurement] | None = None,
     strategy: Strategy = Greedy(),  # noqa: B008 (frozen)
     max_new_tokens: int | None = None,
     max_rows: int | None = None,
@@ -59,15 +59,18 @@ def evaluate(
       dataset: the split; of a mixture, each task is evaluated apart.
       partitioner: the mesh; data parallel over all devices when None.
       steps: which checkpoints: "last", "all", a step, or several.
-      strategy: how predictions are generated.
-      max_new_tokens: longest prediction; None for the length of `targets`.
+      measurements: what is measured, such as `[evaluation.Loss(), evaluation.Ranking()]`, each of
+        the tasks that have what it needs. None is the loss, and for tasks that have metrics these,
+        of text that the model generates or of what its head says.
+      strategy: how text is generated, where `measurements` is None.
+      max_new_tokens: the longest text, where `measurements` is None; None for the length of
+        `targets`.
       max_rows: most rows of each task, drawn evenly from the whole split, the same for every
         batch size; None for all.
       max_batches: the same in batches of 32 rows, whatever the batch size; `max_rows` counts
         where both are given.
-      generate_predictions: whether to generate text, or to read labels or spans off the model's
-        head, for tasks that have metrics.
-      seed: for strategies that draw.
+      generate_predictions: False for the loss alone, where `measurements` is None.
+      seed: for strategies that draw, where `measurements` is None.
       output_dir: where `eval/` and `metrics.jsonl` are written; None for `model_dir`.
       tensorboard: whether to write an event file as well.
       frozen: as for `train.train`.
@@ -76,8 +79,16 @@ def evaluate(
       step -> task -> name -> value; for a mixture, its own name holds the means.
 
     Raises:
-      UserError: no such checkpoint, or data that cannot be read.
+      UserError: no such checkpoint, data that cannot be read, or nothing to measure of a task.
     """
+    if measurements is None:
+        measurements = [Loss()]
+        if generate_predictions:
+            measurements += [
+                Generation(strategy, max_new_tokens, seed),
+                Prediction(),
+                Extraction(),
+            ]
     compilation_cache.enable()
     partitioner = partitioner or Partitioner()
     directory = files.location(output_dir or model_dir)
@@ -92,12 +103,9 @@ def evaluate(
             params,
             dataset,
             partitioner=partitioner,
-            strategy=strategy,
-            max_new_tokens=max_new_tokens,
+            measurements=measurements,
             max_rows=max_rows,
             max_batches=max_batches,
-            generate_predictions=generate_predictions,
-            seed=seed,
             frozen=frozen_params,
         ):
             results[step][result.task] = result.values
@@ -111,15 +119,8 @@ def evaluate(
                     "split": dataset.split,
                     "task": result.task,
                     "batch_format": model.batch_format,
+                    **result.settings,
                 }
-                first = next(iter(result.predictions), None)
-                if isinstance(first, SpanPrediction):
-                    record[DECODING] = rule_text(model)
-                if isinstance(first, Prediction):
-                    longest = max_new_tokens
-                    if longest is None:
-                        longest = dataset.task_feature_lengths["targets"]
-                    record[DECODING] = settings_text(strategy, longest, seed)
                 _report(directory, events, {**record, **result.values}, result)
     if events is not None:
         events.close()
@@ -153,9 +154,11 @@ def _report(
     """Writes predictions to their file, the record to the metrics, and a line for a person."""
     step, split = record["step"], record["split"]
     _say_what_is_replaced(directory, record)
-    if result.predictions:
-        folder = directory / "eval" / result.task.replace(":", "/") / split
-        write_predictions(folder / f"{step}.jsonl", result.predictions)
+    folder = directory / "eval" / result.task.replace(":", "/") / split
+    for name, predictions in result.predictions.items():
+        # Of what answers the inputs there is one; its file has always had this name.
+        part = "" if name in (Generation.name, Prediction.name, Extraction.name) else f".{name}"
+        write_predictions(folder / f"{step}{part}.jsonl", predictions)
     append_record(directory, record)
     if events is not None:
         events.write(
@@ -188,13 +191,13 @@ def _say_what_is_replaced(directory: epath.Path, record: Mapping[str, Any]) -> N
 def _measured(record: Mapping[str, Any]) -> str:
     # Records of an earlier version have no rows, and do not say how text was generated.
     rows = of_rows(record) if ROWS in record else "unknown rows"
-    return f"{rows}, {record[DECODING]}" if DECODING in record else rows
+    own = ("split", "task", "batch_format")
+    texts = [value for name, value in record.items() if name not in own and isinstance(value, str)]
+    return ", ".join([rows, *texts])
 
 
-def write_predictions(
-    path: epath.Path, predictions: Sequence[Prediction | LabelPrediction | SpanPrediction]
-) -> None:
-    """Writes predictions as JSON lines, all or none; the directory is made."""
+def write_predictions(path: epath.Path, predictions: Sequence[Any]) -> None:
+    """Writes predictions, dataclasses, as JSON lines, all or none; the directory is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(dataclasses.asdict(each), ensure_ascii=False) for each in predictions)
     files.write_whole(path, "".join(f"{line}\n" for line in lines))

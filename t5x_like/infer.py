@@ -26,7 +26,6 @@ from t5x_like.decoding.prompt_files import (
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.evaluation.answering import (
-    DECODING,
     N_BEST,
     NULL_SCORE_DIFFERENCE,
     PREDICTIONS,
@@ -40,8 +39,8 @@ from t5x_like.evaluation.answering import (
     Spans,
 )
 from t5x_like.evaluation.extraction import extracted_by
+from t5x_like.evaluation.generation import DECODING, measured_of
 from t5x_like.evaluation.one_task import for_task
-from t5x_like.evaluation.prediction import measured_of
 from t5x_like.host import command, compilation_cache
 from t5x_like.host.disk_space import DiskFull
 from t5x_like.host.progress import ProgressBar

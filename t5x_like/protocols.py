@@ -128,6 +128,14 @@ class Decodes(Model, Protocol):
 
 
 @runtime_checkable
+class Extends(Decodes, Protocol):
+    """A model that reads several tokens at once after what is in the cache."""
+
+    def extend(self, params: Params, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
+        """As so many of `decode_step`: `tokens` int32 `[b, n]` to logits float32 `[b, n, v]`."""
+
+
+@runtime_checkable
 class Predicts(Model, Protocol):
     """A model with a head: for rows, tokens, spans or choices.
 

@@ -18,12 +18,14 @@ import numpy as np
 
 from t5x_like import anomalies, checkpoints, config, interpretability
 from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strategy
+from t5x_like.decoding.options import ANSWER, Question, Reading, score_options
 from t5x_like.decoding.scoring import Score, score_text
 from t5x_like.decoding.text import checked_texts
 from t5x_like.errors import UserError
 from t5x_like.evaluation.extraction import SpanReader, extracted_by
+from t5x_like.evaluation.generation import measured_of
 from t5x_like.evaluation.one_task import for_task
-from t5x_like.evaluation.prediction import Text, TextReader, measured_of, predict_batch
+from t5x_like.evaluation.prediction import Text, TextReader, predict_batch
 from t5x_like.host import files
 from t5x_like.interpretability.reading import as_text, read
 from t5x_like.protocols import Decodes, Mixture, Model, Params, Task, label_names
@@ -235,6 +237,44 @@ class Run:
             end_token=end_token,
             batch_size=batch_size,
         )
+
+    def rank(
+        self,
+        question: str,
+        options: Sequence[str],
+        *,
+        delimiter: str = " ",
+        reading: Reading | None = None,
+        unconditional_context: str = ANSWER,
+    ) -> "pd.DataFrame":
+        """How likely each option is after a question, a row for each.
+
+        Columns are `option` and what options are ranked by, in natural logarithms, the highest
+        first: `sum`, `per_token`, `per_character`, `per_byte` and `unconditional`.
+
+        Args:
+          question: what the model reads first, written as the prompts that it knows.
+          options: the texts.
+          delimiter: what stands between question and option.
+          reading: None reads the question as inputs where the run's task has them, else as text.
+          unconditional_context: what stands in the question's place for `unconditional`.
+        """
+        import pandas as pd
+
+        texts = checked_texts(options, "options")
+        if reading is None:
+            reading = Reading("text" if self.codec.inputs is None else "inputs")
+        (found,), cut = score_options(
+            cast(Decodes, self.model),
+            self.params,
+            self.codec,
+            [Question([question], [delimiter + text for text in texts])],
+            reading,
+            unconditional_context=unconditional_context,
+        )
+        if cut.cut:
+            warnings.warn(str(cut), stacklevel=2)
+        return pd.DataFrame({"option": texts} | found.normalized)
 
     def _say_what_is_cut(self, texts: Sequence[str]) -> None:
         """Warns of inputs that are longer than the task's: they lose their end."""

@@ -360,8 +360,9 @@ def open_evaluation(
         shard_count,
         with_token_before if contiguous else None,
         limit,
-        _bytes_per_target(opened),
+        _per_target(opened, [task.text_bytes for task in opened]),
         _ends_of_examples(opened),
+        _per_target(opened, [task.text_words for task in opened]),
     )
 
 
@@ -378,8 +379,11 @@ def _ends_of_examples(opened: Sequence[task_examples.TaskExamples]) -> np.ndarra
     return np.concatenate(parts)
 
 
-def _bytes_per_target(opened: Sequence[task_examples.TaskExamples]) -> float | None:
-    sizes = [task.text_bytes for task in opened if task.text_bytes is not None]
-    if len(sizes) < len(opened):
+def _per_target(
+    opened: Sequence[task_examples.TaskExamples], sizes: Sequence[int | None]
+) -> float | None:
+    """What a target token of all tasks has of something; None where one did not count it."""
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes):
         return None
-    return sum(sizes) / max(1, sum(task.target_tokens for task in opened))
+    return sum(known) / max(1, sum(task.target_tokens for task in opened))

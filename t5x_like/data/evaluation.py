@@ -55,6 +55,11 @@ def limit_in_rows(rows: int | None, batches: int | None) -> int | None:
     return batches * ROWS_OF_A_BATCH
 
 
+def evenly_drawn(nth: int, count: int, total: int) -> int:
+    """The nth of `count` places in `total`: the middles of as many equal parts."""
+    return (2 * nth + 1) * total // (2 * count)
+
+
 @dataclass(frozen=True)
 class EvaluationDataset:
     """Finite, ordered, can be iterated again. `len` is the number of batches.
@@ -79,6 +84,7 @@ class EvaluationDataset:
         targets are not text, or the cache did not count.
       ends: where an example may have several rows, after which row each example ends, int
         `[examples]`; None where each has one.
+      words_per_target: the same of words, which white space parts.
     """
 
     num_examples: int
@@ -92,6 +98,7 @@ class EvaluationDataset:
     limit: int | None = None
     bytes_per_target: float | None = None
     ends: np.ndarray | None = None
+    words_per_target: float | None = None
 
     @property
     def measured(self) -> int:
@@ -149,8 +156,7 @@ class EvaluationDataset:
                 return None
             if self._rows_of_examples is not None:
                 return int(self._rows_of_examples[nth])
-            # In the middle of each of as many equal parts of the split.
-            return (2 * nth + 1) * self.num_examples // (2 * self._most)
+            return evenly_drawn(nth, self._most, self.num_examples)
         group, step = divmod(batch, self._depth)
         track = group * self.batch_size + row
         if track >= self._tracks:

@@ -172,6 +172,7 @@ class TaskExamples:
       note: one line about examples that are longer than the model is given, or nothing.
       text_bytes: UTF-8 bytes of the targets' text in the whole split; None where targets are not
         text, or the cache did not count.
+      text_words: words of the same text, as white space parts them; None as `text_bytes`.
       target_tokens: of the same, each end that is predicted included.
     """
 
@@ -184,6 +185,7 @@ class TaskExamples:
     stream: TokenStream | None = None
     note: str = ""
     text_bytes: int | None = None
+    text_words: int | None = None
     target_tokens: int = 0
 
     @property
@@ -350,10 +352,10 @@ def open_task(
     start_id = _start_id(task, specs["targets"]) if "targets" in specs else 0
     if note:
         note = f"{task.name} {split}: {note}"
-    text_bytes, target_tokens = None, 0
+    text_bytes, text_words, target_tokens = None, None, 0
     if objective is None or getattr(objective, "targets_are_text", False):
         stats = layout.read_json(layout.stats_path(folder, split))
-        text_bytes = stats.get("targets_bytes")
+        text_bytes, text_words = stats.get("targets_bytes"), stats.get("targets_words")
         ends = size if "targets" in eos else 0
         target_tokens = size if stream is not None else stats.get("targets_tokens", 0) + ends
     return TaskExamples(
@@ -366,5 +368,6 @@ def open_task(
         stream,
         note,
         text_bytes,
+        text_words,
         target_tokens,
     )

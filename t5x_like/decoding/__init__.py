@@ -15,6 +15,7 @@ from t5x_like.decoding.generate import (
     prepare,
     settings_text,
 )
+from t5x_like.decoding.options import Reading
 from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.strategies import (
     Decoded,
@@ -31,6 +32,7 @@ __all__ = [
     "Generation",
     "Greedy",
     "LogitsFilter",
+    "Reading",
     "Sampling",
     "Strategy",
     "Temperature",

@@ -1,1 +1,19 @@
-"""What can be measured of a model on a task: its loss, and what it generates."""
+"""What can be measured of a model on a task: objects, which a gin file lists."""
+
+from t5x_like.evaluation.extraction import Extraction
+from t5x_like.evaluation.generation import Generation
+from t5x_like.evaluation.loss import Loss
+from t5x_like.evaluation.measurement import Finding, Measurement, Subject
+from t5x_like.evaluation.prediction import Prediction
+from t5x_like.evaluation.ranking import Ranking
+
+__all__ = [
+    "Extraction",
+    "Finding",
+    "Generation",
+    "Loss",
+    "Measurement",
+    "Prediction",
+    "Ranking",
+    "Subject",
+]

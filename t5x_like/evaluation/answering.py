@@ -17,6 +17,7 @@ from t5x_like.decoding.generate import room_after, too_long
 from t5x_like.decoding.prompt_files import Prompt, PromptFile
 from t5x_like.errors import UserError
 from t5x_like.evaluation.extraction import SpanReader
+from t5x_like.evaluation.generation import DECODING
 from t5x_like.evaluation.prediction import TextReader
 from t5x_like.evaluation.spans import rule_text
 from t5x_like.protocols import Decodes, Mixture, Model, Params, Task
@@ -28,7 +29,6 @@ PROBABILITIES = "probabilities"
 SPAN = "span"
 N_BEST = "n_best"
 NULL_SCORE_DIFFERENCE = "null_score_difference"
-DECODING = "decoding"
 
 
 class Answerer(Protocol):

@@ -3,19 +3,27 @@
 import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from t5x_like.data import DatasetConfig, formats, open_evaluation
+from t5x_like.data import EvaluationDataset, formats, open_evaluation
 from t5x_like.data.examples import for_lengths
 from t5x_like.data.formats import BoundFormat, Extracted, TaskFacts
 from t5x_like.data.formats.prompts import bucket_length
 from t5x_like.errors import UserError
-from t5x_like.evaluation.generation import text_of
+from t5x_like.evaluation.generation import DECODING, measured_by_metrics, text_of
+from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
 from t5x_like.evaluation.prediction import SEPARATOR, Outputs, Text, predict_batch
-from t5x_like.evaluation.spans import Candidate, SpanAnswer, SpanRules, answer, candidates, rules_of
-from t5x_like.partitioning import Partitioner
+from t5x_like.evaluation.spans import (
+    Candidate,
+    SpanAnswer,
+    SpanRules,
+    answer,
+    candidates,
+    rule_text,
+    rules_of,
+)
 from t5x_like.protocols import Example, Mixture, Model, Params, Task
 
 
@@ -81,49 +89,45 @@ class _Found:
 # -- The examples of a task --------------------------------------------------------------------
 
 
-def extract_split(
-    model: Model,
-    params: Params,
-    dataset: DatasetConfig,
-    extracted: tuple[Extracted, SpanRules],
-    *,
-    partitioner: Partitioner,
-    limit: int | None,
-) -> tuple[list[SpanPrediction], dict[str, float]]:
-    """What the model answers to each question of a task's split, and the task's metrics of it.
+@dataclasses.dataclass(frozen=True)
+class Extraction:
+    """The task's metrics of the answers that the model finds in texts.
 
-    Args:
-      model: which marks spans.
-      params: placed by `partitioner`.
-      dataset: the split of one task, not of a mixture.
-      extracted: see `extracted_by`.
-      partitioner: the mesh.
-      limit: the most questions, drawn evenly from the split; None for all.
+    Of tasks with metrics, and models that mark spans. A limit is of questions.
     """
-    task = cast(Task, dataset.task)
-    predictions: list[SpanPrediction] = []
-    expected: list[Any] = []
-    texts: list[Any] = []
-    answers: list[SpanAnswer] = []
-    for raw, found in _answers(model, params, dataset, extracted, partitioner, limit):
-        answers.append(found)
-        expected.append(task.postprocess("", raw, True))
-        texts.append(task.postprocess(found.text, raw, False))
-        predictions.append(
-            SpanPrediction(
-                id=_plain(raw["id"]) if "id" in raw else None,
-                inputs=SEPARATOR.join(_texts(task, raw)),
-                targets=list(expected[-1]),
-                predictions=found.text,
-                scores=found.probability,
-                span=found.span,
-                null_score_difference=found.null_score_difference,
+
+    name: ClassVar[str] = "extraction"
+
+    def measure(self, subject: Subject) -> Finding | None:
+        """See `Measurement`."""
+        model, dataset = subject.model, subject.dataset
+        task, extracted = cast(Task, dataset.task), extracted_by(model)
+        if extracted is None or not measured_by_metrics(task):
+            return None
+        split = open_evaluation(dataset, batch_format=model.batch_format, limit=subject.limit)
+        predictions: list[SpanPrediction] = []
+        expected: list[Any] = []
+        texts: list[Any] = []
+        answers: list[SpanAnswer] = []
+        for raw, found in _answers(subject, extracted, split):
+            answers.append(found)
+            expected.append(task.postprocess("", raw, True))
+            texts.append(task.postprocess(found.text, raw, False))
+            predictions.append(
+                SpanPrediction(
+                    id=_plain(raw["id"]) if "id" in raw else None,
+                    inputs=SEPARATOR.join(_texts(task, raw)),
+                    targets=list(expected[-1]),
+                    predictions=found.text,
+                    scores=found.probability,
+                    span=found.span,
+                    null_score_difference=found.null_score_difference,
+                )
             )
-        )
-    values: dict[str, float] = {}
-    for metric in task.metric_fns:
-        values |= _measured(metric, expected, texts, answers)
-    return predictions, values
+        values: dict[str, float] = {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
+        for metric in task.metric_fns:
+            values |= _measured(metric, expected, texts, answers)
+        return Finding(values, predictions, {DECODING: rule_text(model) or ""})
 
 
 def _measured(
@@ -144,20 +148,15 @@ def _measured(
 
 
 def _answers(
-    model: Model,
-    params: Params,
-    dataset: DatasetConfig,
-    extracted: tuple[Extracted, SpanRules],
-    partitioner: Partitioner,
-    limit: int | None,
+    subject: Subject, extracted: tuple[Extracted, SpanRules], split: EvaluationDataset
 ) -> Iterator[tuple[Mapping[str, Any], SpanAnswer]]:
     """The cached features of each example with its answer, by all rows that are made of it."""
     names, rules = extracted
-    split = open_evaluation(dataset, batch_format=model.batch_format, limit=limit)
-    task = cast(Task, dataset.task)
+    model, params = subject.model, subject.params
+    task = cast(Task, subject.dataset.task)
     example: Mapping[str, Any] = {}
     found, number = None, None
-    with partitioner.activate():
+    with subject.partitioner.activate():
         for each in split:
             outputs = predict_batch(model, params, each.batch, (names.start, names.end))
             for row, index in enumerate(each.indices):

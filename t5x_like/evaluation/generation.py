@@ -3,20 +3,25 @@
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import jax
 import numpy as np
 
-from t5x_like.data import DatasetConfig, open_evaluation
-from t5x_like.decoding import Generation, Strategy, TextCodec, generate
+from t5x_like import decoding
+from t5x_like.data import formats, open_evaluation
+from t5x_like.data.formats import Measured
+from t5x_like.decoding import Greedy, Strategy, TextCodec, generate, settings_text
+from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
 from t5x_like.host.progress import ProgressBar
-from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Decodes, Params, Task
+from t5x_like.protocols import Decodes, Model, Task
+
+# In records and in lines of answers: how text was generated.
+DECODING = "decoding"
 
 
 @dataclasses.dataclass(frozen=True)
-class Prediction:
+class TextPrediction:
     """What was expected of the model for one example, and what came, as text."""
 
     inputs: str
@@ -25,70 +30,89 @@ class Prediction:
     scores: float
 
 
-def predict_text(
-    model: Decodes,
-    params: Params,
-    dataset: DatasetConfig,
-    *,
-    partitioner: Partitioner,
-    strategy: Strategy,
-    max_new_tokens: int | None,
-    limit: int | None,
-    seed: int,
-) -> tuple[list[Mapping[str, Any]], list[Prediction]]:
-    """The examples of a task's split, and what the model answers to each.
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """The task's metrics of text that the model generates from each example's inputs.
 
-    Every process decodes all rows, as one program over the whole mesh.
+    Of tasks with inputs and metrics, and models without a head that is measured.
 
-    Args:
-      model: which decodes.
-      params: placed by `partitioner`.
-      dataset: the split of one task, not of a mixture.
-      partitioner: the mesh.
+    Attributes:
       strategy: how tokens are chosen.
       max_new_tokens: longest prediction; None for the length of `targets`.
-      limit: the most examples, drawn evenly from the split; None for all.
       seed: for strategies that draw.
-
-    Raises:
-      UserError: the model does not write text.
     """
-    task = cast(Task, dataset.task)
-    codec = TextCodec.for_task(task, model, dataset.task_feature_lengths)
-    if max_new_tokens is None:
-        max_new_tokens = dataset.task_feature_lengths["targets"]
-    split = open_evaluation(dataset, batch_format=model.batch_format, limit=limit)
-    examples: list[Mapping[str, Any]] = [example for each in split for example in each.examples]
-    bar = ProgressBar(
-        len(examples),
-        label=f"{task.name} {dataset.split}",
-        stream=sys.stderr,
-        shown=jax.process_index() == 0,
-    )
-    with bar, partitioner.activate():
-        generations = generate(
-            model,
-            params,
-            [example["inputs"].tolist() for example in examples],
-            max_new_tokens=max_new_tokens,
-            strategy=strategy,
-            eos_id=codec.end_ids,
-            bos_id=codec.start_id,
-            bidirectional_prompt=codec.bidirectional_prompt,
-            batch_size=dataset.batch_size,
-            seed=seed,
-            progress=bar.add,
+
+    strategy: Strategy = Greedy()  # noqa: RUF009 (frozen)
+    max_new_tokens: int | None = None
+    seed: int = 0
+
+    name: ClassVar[str] = "generation"
+
+    def measure(self, subject: Subject) -> Finding | None:
+        """See `Measurement`; every process decodes all rows, as one program over the mesh."""
+        model, dataset = subject.model, subject.dataset
+        task = cast(Task, dataset.task)
+        if not measured_by_metrics(task) or _has_head(model):
+            return None
+        model = cast(Decodes, model)
+        codec = TextCodec.for_task(task, model, dataset.task_feature_lengths)
+        longest = self.max_new_tokens
+        if longest is None:
+            longest = dataset.task_feature_lengths["targets"]
+        split = open_evaluation(dataset, batch_format=model.batch_format, limit=subject.limit)
+        examples: list[Mapping[str, Any]] = [example for each in split for example in each.examples]
+        bar = ProgressBar(
+            len(examples),
+            label=f"{task.name} {dataset.split}",
+            stream=sys.stderr,
+            shown=jax.process_index() == 0,
         )
-    predictions = [
-        _prediction(codec, example, generation)
-        for example, generation in zip(examples, generations, strict=True)
-    ]
-    return examples, predictions
+        with bar, subject.partitioner.activate():
+            generations = generate(
+                model,
+                subject.params,
+                [example["inputs"].tolist() for example in examples],
+                max_new_tokens=longest,
+                strategy=self.strategy,
+                eos_id=codec.end_ids,
+                bos_id=codec.start_id,
+                bidirectional_prompt=codec.bidirectional_prompt,
+                batch_size=dataset.batch_size,
+                seed=self.seed,
+                progress=bar.add,
+            )
+        predictions = [
+            _prediction(codec, example, generation)
+            for example, generation in zip(examples, generations, strict=True)
+        ]
+        values = task_metrics(task, examples, predictions)
+        values |= {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
+        return Finding(
+            values, predictions, {DECODING: settings_text(self.strategy, longest, self.seed)}
+        )
 
 
-def _prediction(codec: TextCodec, example: Mapping[str, Any], generation: Generation) -> Prediction:
+def measured_by_metrics(task: Task) -> bool:
+    """Whether a task has metrics of what is answered to its inputs."""
+    return bool(task.metric_fns) and "inputs" in task.output_features
+
+
+def measured_of(model: Model) -> Measured | None:
+    """What of a model's predictions is compared with what of its batches; mostly nothing."""
+    return getattr(formats.find(model.batch_format), "measured", None)
+
+
+def _has_head(model: Model) -> bool:
+    """Whether what is measured of a model is what its head says, and not text."""
+    batch_format = formats.find(model.batch_format)
+    return any(getattr(batch_format, name, None) for name in ("measured", "extracted"))
+
+
+def _prediction(
+    codec: TextCodec, example: Mapping[str, Any], generation: decoding.Generation
+) -> TextPrediction:
     assert codec.inputs is not None  # only text-to-text tasks are predicted
-    return Prediction(
+    return TextPrediction(
         inputs=text_of(example, "inputs", codec.inputs.vocabulary),
         targets=text_of(example, "targets", codec.targets.vocabulary),
         predictions=codec.decode(generation.tokens),
@@ -107,7 +131,7 @@ def text_of(example: Mapping[str, Any], feature: str, vocabulary: Any) -> str:
 
 
 def task_metrics(
-    task: Task, examples: Sequence[Mapping[str, Any]], predictions: Sequence[Prediction]
+    task: Task, examples: Sequence[Mapping[str, Any]], predictions: Sequence[TextPrediction]
 ) -> dict[str, float]:
     """The task's own metrics of text that was generated.
 

@@ -3,24 +3,29 @@
 import dataclasses
 import functools
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from t5x_like.data import DatasetConfig, EvaluationDataset, open_evaluation
+from t5x_like.data.records import open_documents
 from t5x_like.errors import UserError
+from t5x_like.evaluation import windows
+from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
+from t5x_like.host.progress import ProgressBar
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Carry, Metrics, Model, Params, measures_rows
+from t5x_like.protocols import Carry, Decodes, Metrics, Model, Params, measures_rows
 from t5x_like.training import loss
 from t5x_like.training.state import initial_carry
 
-# What every measured split has beside the model's metrics.
-ROWS, SPLIT_ROWS = "rows", "split_rows"
+# What a measured split has beside the model's metrics.
 STANDARD_ERROR = "loss_standard_error"
 BITS_PER_BYTE = "bits_per_byte"
+PERPLEXITY, WORD_PERPLEXITY = "perplexity", "word_perplexity"
 CROSS_ENTROPY = "cross_entropy"  # of language models
 
 
@@ -109,6 +114,75 @@ def open_held_out(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """The model's loss on every row, and what follows from it: see `measure`.
+
+    Attributes:
+      window: tokens that are read at once of documents of plain text, each of which is then
+        measured whole, by `windows.rolling_windows`; None for rows as in training.
+      stride: how many tokens of a window count, after the first one; fewer give each token more to
+        be predicted from, and cost as many times more. None for all of the window.
+    """
+
+    window: int | None = None
+    stride: int | None = None
+
+    name: ClassVar[str] = "loss"
+
+    def __post_init__(self) -> None:
+        if self.window is None and self.stride is not None:
+            raise UserError(f"stride is {self.stride}, but there is no window: give both.")
+
+    def measure(self, subject: Subject) -> Finding:
+        """See `Measurement`."""
+        if self.window is not None:
+            return self._documents(subject, self.window)
+        split = open_held_out(
+            subject.dataset, subject.model.batch_format, subject.partitioner, subject.limit
+        )
+        values = measure(
+            subject.model, subject.params, split, subject.partitioner, frozen=subject.frozen
+        )
+        return Finding(values)
+
+    def _documents(self, subject: Subject, window: int) -> Finding:
+        """The loss of documents, each whole; every process measures all, as generation does."""
+        model, dataset = cast(Decodes, subject.model), subject.dataset
+        stride = windows.checked_stride(model, window, self.stride)
+        documents = open_documents(dataset, subject.limit)
+        ids = list(documents)
+        bar = ProgressBar(
+            windows.count_windows([one.size for one in ids], window, stride),
+            label=f"{dataset.task.name} {dataset.split}",
+            stream=sys.stderr,
+            shown=jax.process_index() == 0,
+        )
+        with bar, subject.partitioner.activate():
+            found = windows.document_likelihoods(
+                model,
+                subject.params,
+                ids,
+                start_id=documents.start_id,
+                window=window,
+                stride=stride,
+                batch_size=dataset.batch_size,
+                progress=bar.add,
+            )
+        tokens = np.array([one.tokens for one in found], np.float64)
+        losses = -np.array([one.log_likelihood for one in found])
+        if not tokens.sum():
+            raise UserError("the evaluation split has no document with a token.")
+        mean = float(losses.sum() / tokens.sum())
+        values = {loss.TOTAL: mean, CROSS_ENTROPY: mean}
+        if len(found) > 1:
+            rest = float(np.square(losses - mean * tokens).sum())
+            values[STANDARD_ERROR] = math.sqrt(rest * len(found) / (len(found) - 1)) / tokens.sum()
+        values |= of_text(mean, documents.bytes_per_target, documents.words_per_target)
+        values |= {ROWS: len(found), SPLIT_ROWS: documents.records.num_examples}
+        return Finding(values, found, {"windows": f"documents by window {window}, stride {stride}"})
+
+
 def held_out(configs: Sequence[DatasetConfig]) -> list[DatasetConfig]:
     """Those but of tasks whose source was asked to hold nothing out."""
 
@@ -140,14 +214,43 @@ def measure(
 
     Returns:
       `mean_metrics`; `rows`, those measured, of `split_rows`; and, of targets that are the text
-      itself, where the cache knows the text's bytes, `bits_per_byte`: the cross-entropy in bits,
-      ends of texts included, over the bytes of UTF-8 that a target token of the whole split has.
+      itself, what `of_text` makes of the cross-entropy.
     """
     values = mean_metrics(model, params, _rows_of(split), partitioner, frozen)
     values |= {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
-    if split.bytes_per_target and CROSS_ENTROPY in values:
-        values[BITS_PER_BYTE] = values[CROSS_ENTROPY] / math.log(2) / split.bytes_per_target
+    if CROSS_ENTROPY in values:
+        values |= of_text(values[CROSS_ENTROPY], split.bytes_per_target, split.words_per_target)
     return values
+
+
+def of_text(
+    cross_entropy: float, bytes_per_target: float | None, words_per_target: float | None
+) -> dict[str, float]:
+    """A cross-entropy in the units of the text that it is of.
+
+    Args:
+      cross_entropy: mean of the target tokens, in nats; ends of texts are among them.
+      bytes_per_target: bytes of UTF-8 for each target token; None where targets are no text.
+      words_per_target: words, as white space parts them, for each target token; None where unknown.
+
+    Returns:
+      `bits_per_byte`, and `perplexity` per token, of which the former alone compares vocabularies;
+      and `word_perplexity`, which does too: the exponent of all nats over all words.
+    """
+    if not bytes_per_target:
+        return {}
+    values = {
+        BITS_PER_BYTE: cross_entropy / math.log(2) / bytes_per_target,
+        PERPLEXITY: _exp(cross_entropy),
+    }
+    if words_per_target:
+        values[WORD_PERPLEXITY] = _exp(cross_entropy / words_per_target)
+    return values
+
+
+def _exp(nats: float) -> float:
+    # Of a loss that diverged, Python would refuse.
+    return math.exp(nats) if nats < 700 else math.inf
 
 
 def _rows_of(split: EvaluationDataset) -> Iterator[Mapping[str, np.ndarray]]:

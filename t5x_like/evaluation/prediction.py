@@ -3,19 +3,19 @@
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import jax
 import numpy as np
 
-from t5x_like.data import DatasetConfig, formats, open_evaluation
+from t5x_like.data import formats, open_evaluation
 from t5x_like.data.examples import for_lengths
-from t5x_like.data.formats import BoundFormat, Measured, TaskFacts
+from t5x_like.data.formats import BoundFormat, TaskFacts
 from t5x_like.data.formats.prompts import bucket_length
 from t5x_like.decoding.generate import fetched
 from t5x_like.errors import UserError
-from t5x_like.evaluation.generation import text_of
-from t5x_like.partitioning import Partitioner
+from t5x_like.evaluation.generation import measured_by_metrics, measured_of, text_of
+from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
 from t5x_like.protocols import (
     Mixture,
     Model,
@@ -53,11 +53,6 @@ class LabelPrediction:
     scores: Any
 
 
-def measured_of(model: Model) -> Measured | None:
-    """What of the model's predictions is compared with what of its batches; mostly nothing."""
-    return getattr(formats.find(model.batch_format), "measured", None)
-
-
 @functools.partial(jax.jit, static_argnames=("model", "names"))
 def _outputs(
     model: Predicts, params: Params, batch: Mapping[str, Any], names: tuple[str, ...] | None
@@ -85,54 +80,47 @@ def predict_batch(
 # -- The examples of a task --------------------------------------------------------------------
 
 
-def predict_split(
-    model: Model,
-    params: Params,
-    dataset: DatasetConfig,
-    measured: Measured,
-    *,
-    partitioner: Partitioner,
-    limit: int | None,
-) -> tuple[list[LabelPrediction], dict[str, float]]:
-    """What the model says of each example of a task's split, and the task's metrics of it.
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The task's metrics of what the model's head says of each example.
 
-    Args:
-      model: which predicts.
-      params: placed by `partitioner`.
-      dataset: the split of one task, not of a mixture.
-      measured: of the model's batch format.
-      partitioner: the mesh.
-      limit: the most examples, drawn evenly from the split; None for all.
+    Of tasks with metrics, and models with a head that is measured.
     """
-    task = cast(Task, dataset.task)
-    split = open_evaluation(dataset, batch_format=model.batch_format, limit=limit)
-    names = label_names(model)
-    predictions: list[LabelPrediction] = []
-    compared: list[tuple[Any, Any]] = []
-    with partitioner.activate():
-        for each in split:
-            outputs = {
-                name: x[: len(each.examples)]
-                for name, x in predict_batch(model, params, each.batch, measured.outputs).items()
-            }
-            expected = measured.expected(each.batch, each.examples, names)
-            told = measured.answers(outputs, each.examples, names)
-            predictions += [
-                LabelPrediction(
-                    inputs=_written(task, example),
-                    targets=target,
-                    predictions=answer["predictions"],
-                    scores=answer.get("scores"),
-                )
-                for example, target, answer in zip(each.examples, expected, told, strict=True)
-            ]
-            pairs = measured.compared(outputs, each.batch, each.examples, names)
-            compared += [pair for pair in pairs if pair is not None]
-    values: dict[str, float] = {}
-    for metric in task.metric_fns if compared else ():
-        targets, found = map(list, zip(*compared, strict=True))
-        values |= {name: float(value) for name, value in metric(targets, found).items()}
-    return predictions, values
+
+    name: ClassVar[str] = "prediction"
+
+    def measure(self, subject: Subject) -> Finding | None:
+        """See `Measurement`."""
+        model, dataset = subject.model, subject.dataset
+        task, measured = cast(Task, dataset.task), measured_of(model)
+        if measured is None or not measured_by_metrics(task):
+            return None
+        split = open_evaluation(dataset, batch_format=model.batch_format, limit=subject.limit)
+        names = label_names(model)
+        predictions: list[LabelPrediction] = []
+        compared: list[tuple[Any, Any]] = []
+        with subject.partitioner.activate():
+            for each in split:
+                batch = predict_batch(model, subject.params, each.batch, measured.outputs)
+                outputs = {name: x[: len(each.examples)] for name, x in batch.items()}
+                expected = measured.expected(each.batch, each.examples, names)
+                told = measured.answers(outputs, each.examples, names)
+                predictions += [
+                    LabelPrediction(
+                        inputs=_written(task, example),
+                        targets=target,
+                        predictions=answer["predictions"],
+                        scores=answer.get("scores"),
+                    )
+                    for example, target, answer in zip(each.examples, expected, told, strict=True)
+                ]
+                pairs = measured.compared(outputs, each.batch, each.examples, names)
+                compared += [pair for pair in pairs if pair is not None]
+        values: dict[str, float] = {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
+        for metric in task.metric_fns if compared else ():
+            targets, found = map(list, zip(*compared, strict=True))
+            values |= {name: float(value) for name, value in metric(targets, found).items()}
+        return Finding(values, predictions)
 
 
 def _written(task: Task, example: Mapping[str, Any]) -> str | list[str]:

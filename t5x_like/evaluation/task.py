@@ -3,21 +3,23 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any
 
 import numpy as np
 
 from t5x_like.data import DatasetConfig, limit_in_rows
-from t5x_like.decoding import Greedy, Strategy
-from t5x_like.evaluation.extraction import SpanPrediction, extract_split, extracted_by
-from t5x_like.evaluation.generation import Prediction, predict_text, task_metrics
-from t5x_like.evaluation.loss import ROWS, SPLIT_ROWS, STANDARD_ERROR, measure, open_held_out
+from t5x_like.errors import UserError
+from t5x_like.evaluation.extraction import Extraction
+from t5x_like.evaluation.generation import Generation
+from t5x_like.evaluation.loss import Loss
+from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Measurement, Subject
 from t5x_like.evaluation.one_task import for_task
-from t5x_like.evaluation.prediction import LabelPrediction, measured_of, predict_split
+from t5x_like.evaluation.prediction import Prediction
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Decodes, Model, Params, Task
+from t5x_like.protocols import Model, Params
 
 Values = dict[str, float]
+EVERYTHING: tuple[Measurement, ...] = (Loss(), Generation(), Prediction(), Extraction())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +28,15 @@ class TaskResult:
 
     Attributes:
       task: its name.
-      values: `loss` and the model's other metrics, and those of the task.
-      predictions: in the order of the examples; empty where nothing was predicted.
+      values: `loss` and the model's other metrics, those of the task, and what else was measured.
+      predictions: by measurement, those that predict something; in the order of the examples.
+      settings: what decided the values beside model and rows, by name.
     """
 
     task: str
     values: Values
-    predictions: Sequence[Prediction | LabelPrediction | SpanPrediction]
+    predictions: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def evaluate_params(
@@ -41,12 +45,9 @@ def evaluate_params(
     dataset: DatasetConfig,
     *,
     partitioner: Partitioner | None = None,
-    strategy: Strategy = Greedy(),  # noqa: B008 (frozen)
-    max_new_tokens: int | None = None,
+    measurements: Sequence[Measurement] = EVERYTHING,
     max_rows: int | None = None,
     max_batches: int | None = None,
-    generate_predictions: bool = True,
-    seed: int = 0,
     frozen: Mapping[str, Params] | None = None,
 ) -> list[TaskResult]:
     """Evaluates parameters in hand, with frozen ones by name; otherwise as `evaluate.evaluate`.
@@ -54,24 +55,19 @@ def evaluate_params(
     Returns:
       One result a task; for a mixture of several, one more of its name with the means of
       the values that all tasks have.
+
+    Raises:
+      UserError: two measurements of one name, or nothing that is measured of a task.
     """
+    _check(measurements)
     partitioner = partitioner or Partitioner()
     limit = limit_in_rows(max_rows, max_batches)
-    results = [
-        _evaluate_task(
-            model,
-            params,
-            dataclasses.replace(dataset, task=task),
-            partitioner,
-            strategy,
-            max_new_tokens,
-            limit,
-            generate_predictions,
-            seed,
-            frozen,
-        )
-        for task, _ in dataset.task.tasks
-    ]
+    results = []
+    for task, _ in dataset.task.tasks:
+        one = dataclasses.replace(dataset, task=task)
+        subject = Subject(for_task(model, task), params, one, partitioner, limit, frozen)
+        found = {each.name: each.measure(subject) for each in measurements}
+        results.append(_result(task.name, {n: one for n, one in found.items() if one is not None}))
     if len(results) > 1:
         shared = set.intersection(*(set(result.values) for result in results))
         means = {
@@ -79,64 +75,46 @@ def evaluate_params(
             for name in results[0].values
             if name in shared
         }
-        results.append(TaskResult(dataset.task.name, means, []))
+        results.append(TaskResult(dataset.task.name, means))
     return results
+
+
+def _check(measurements: Sequence[Measurement]) -> None:
+    names = [each.name for each in measurements]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                f"measurements has {names.count(name)} of the name {name!r}, whose files would be "
+                "one: give one of each kind, or another name where it takes one."
+            )
+
+
+def _result(task: str, found: Mapping[str, Finding]) -> TaskResult:
+    """What all measurements of a task have found."""
+    if not found:
+        raise UserError(
+            f"nothing was measured of task {task!r}: it has nothing of what `measurements` lists. "
+            "evaluation.Loss() measures every task."
+        )
+    values: Values = {}
+    for finding in found.values():
+        for name, value in finding.values.items():
+            if name in (ROWS, SPLIT_ROWS):
+                values.setdefault(name, value)
+            else:  # a metric of the task takes no metric of the model's place
+                values[f"task_{name}" if name in values else name] = value
+    return TaskResult(
+        task,
+        values,
+        {name: one.predictions for name, one in found.items() if one.predictions},
+        {name: text for one in found.values() for name, text in one.settings.items()},
+    )
 
 
 def _of_all(name: str, values: list[float]) -> float:
     """One value of a mixture: what its tasks' come to."""
     if name in (ROWS, SPLIT_ROWS):
         return sum(values)
-    if name == STANDARD_ERROR:  # of a mean of independent means
+    if name.endswith("standard_error"):  # of a mean of independent means
         return math.hypot(*values) / len(values)
     return float(np.mean(values))
-
-
-def _evaluate_task(
-    model: Model,
-    params: Params,
-    dataset: DatasetConfig,
-    partitioner: Partitioner,
-    strategy: Strategy,
-    max_new_tokens: int | None,
-    limit: int | None,
-    generate_predictions: bool,
-    seed: int,
-    frozen: Mapping[str, Params] | None,
-) -> TaskResult:
-    task = cast(Task, dataset.task)  # mixtures are taken apart by the caller
-    model = for_task(model, task)
-    split = open_held_out(dataset, model.batch_format, partitioner, limit)
-    values = measure(model, params, split, partitioner, frozen=frozen)
-    if not (generate_predictions and task.metric_fns and "inputs" in task.output_features):
-        return TaskResult(task.name, values, [])
-    extracted = extracted_by(model)
-    if extracted is not None:
-        spans, of_spans = extract_split(
-            model, params, dataset, extracted, partitioner=partitioner, limit=limit
-        )
-        return TaskResult(task.name, _joined(values, of_spans), spans)
-    measured = measured_of(model)
-    if measured is not None:
-        rows, of_rows = predict_split(
-            model, params, dataset, measured, partitioner=partitioner, limit=limit
-        )
-        return TaskResult(task.name, _joined(values, of_rows), rows)
-
-    examples, predictions = predict_text(
-        cast(Decodes, model),
-        params,
-        dataset,
-        partitioner=partitioner,
-        strategy=strategy,
-        max_new_tokens=max_new_tokens,
-        limit=limit,
-        seed=seed,
-    )
-    of_text = task_metrics(task, examples, predictions)
-    return TaskResult(task.name, _joined(values, of_text), predictions)
-
-
-def _joined(values: Values, of_task: Mapping[str, float]) -> Values:
-    """The model's values, and the task's beside them."""
-    return values | {f"task_{n}" if n in values else n: value for n, value in of_task.items()}

@@ -7,6 +7,7 @@ runs before the cache is written, in plain Python.
 from tasks.forms.choices import Choices
 from tasks.forms.form import Form, PlainText, WritesInputs, text_of
 from tasks.forms.labelled import Labelled
+from tasks.forms.options import Options
 from tasks.forms.ranked import Ranked
 from tasks.forms.similarity import Similarity
 from tasks.forms.spans import Spans
@@ -18,6 +19,7 @@ __all__ = [
     "Choices",
     "Form",
     "Labelled",
+    "Options",
     "PlainText",
     "Ranked",
     "Similarity",

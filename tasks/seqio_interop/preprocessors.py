@@ -187,18 +187,19 @@ def _map_objective(dataset: tf.data.Dataset, objective: BoundObjective) -> tf.da
 class Tokenize:
     """Text to ids.
 
-    Of the text, `NAME_bytes` and, where the vocabulary has special tokens that a text can spell,
-    `NAME_spelled_special` are kept, both int32: how many bytes, and how many of those tokens. Of
-    a list of texts, the ids stand one after the other, and `NAME_sizes` says how many each has. Of
-    a feature that is located, `NAME_begins` and `NAME_ends`, int32: the characters of the text from
-    which and to before which each token stands.
+    Of the text, `NAME_bytes`, `NAME_words` (as white space parts them) and, where the vocabulary
+    has special tokens that a text can spell, `NAME_spelled_special` are kept, all int32: how many
+    bytes, words, and of those tokens. Of a list of texts, the ids stand one after the other, and
+    `NAME_sizes` says how many each has. Of a feature that is located, `NAME_begins` and
+    `NAME_ends`, int32: the characters of the text from which and to before which each token stands.
 
     Attributes:
       vocabularies: of the features that are tokenized, of which some may only be parts of an
         output feature.
       special_tokens: "ids" where spelled-out special tokens become the tokens themselves, as
         with seqio's own preprocessor, "text" where they are text like any other.
-      keeps_text: whether the text is kept as `NAME_pretokenized`, in place of its bytes.
+      keeps_text: whether the text is kept as `NAME_pretokenized`, in place of its bytes and
+        words.
       listed: features that are lists, to their kind, see `Form.listed`.
       located: the features whose tokens' places are kept, none of which is a list.
     """
@@ -227,11 +228,12 @@ class Tokenize:
         if not self.keeps_text:
 
             def counted(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-                sizes = {
-                    f"{name}_bytes": tf.reduce_sum(tf.strings.length(example[name]))
-                    for name in texts
-                }
-                return {**example, **sizes}
+                counts = {}
+                for name in texts:
+                    listed = tf.reshape(example[name], [-1])
+                    counts[f"{name}_bytes"] = tf.reduce_sum(tf.strings.length(listed))
+                    counts[f"{name}_words"] = tf.size(tf.strings.split(listed).flat_values)
+                return {**example, **counts}
 
             dataset = dataset.map(counted, num_parallel_calls=tf.data.AUTOTUNE)
         own = (*self.listed, *self.located)

@@ -17,7 +17,8 @@ from t5x_like.data.cache.tfrecord import write_records
 from t5x_like.decoding import generate
 from t5x_like.decoding.scoring import score
 from t5x_like.errors import UserError
-from t5x_like.evaluation.generation import Prediction, task_metrics
+from t5x_like.evaluation import Finding, Generation, Loss
+from t5x_like.evaluation.generation import TextPrediction, task_metrics
 from t5x_like.optimizers import adamw
 from t5x_like.partitioning import Partitioner
 from t5x_like.schedules import Constant
@@ -176,14 +177,14 @@ def params_of(model, seed):
 
 def test_the_loss_counts_every_target_token_once(model, config):
     params = params_of(model, 3)
-    (result,) = evaluation.evaluate_params(model, params, config, generate_predictions=False)
+    (result,) = evaluation.evaluate_params(model, params, config, measurements=[Loss()])
     ids = [[*Letters().encode(text), 1] for text in TEXTS]
     targets = [[*Letters().encode(text[::-1]), 1] for text in TEXTS]
     scores = score(model, params, inputs=ids, targets=targets, batch_size=1)
     total = -sum(one.total for one in scores)
     weight = sum(map(len, targets))
     assert result.values["loss"] == pytest.approx(total / weight, abs=1e-4)
-    assert result.predictions == []
+    assert result.predictions == {}
 
 
 def test_predictions_are_those_of_each_example_and_are_written_in_order(model, run_dir, config):
@@ -210,10 +211,10 @@ def test_predictions_are_those_of_each_example_and_are_written_in_order(model, r
 def test_metrics_compare_postprocessed_predictions_with_targets(model, config):
     examples = next(iter(open_evaluation(config, batch_format="encoder_decoder"))).examples
     predictions = [
-        Prediction("", "cba", "c?", 0.0),  # first letters agree
-        Prediction("", "dd", "xd", 0.0),
-        Prediction("", "jihgfe", "jjj", 0.0),
-        Prediction("", "k", "", 0.0),
+        TextPrediction("", "cba", "c?", 0.0),  # first letters agree
+        TextPrediction("", "dd", "xd", 0.0),
+        TextPrediction("", "jihgfe", "jjj", 0.0),
+        TextPrediction("", "k", "", 0.0),
     ]
     values = task_metrics(config.task, examples, predictions)
     assert values == {"sequence_accuracy": 50.0, "count": 4.0}
@@ -277,9 +278,7 @@ def test_a_metric_of_the_task_takes_no_metric_of_the_models_place(model, config)
     def loss(targets, predictions):
         return {"loss": 25.0, "bleu": 50.0}
 
-    (plain,) = evaluation.evaluate_params(
-        model, params_of(model, 3), config, generate_predictions=False
-    )
+    (plain,) = evaluation.evaluate_params(model, params_of(model, 3), config, measurements=[Loss()])
     named = dataclasses.replace(config, task=dataclasses.replace(config.task, metric_fns=(loss,)))
     (result,) = evaluation.evaluate_params(model, params_of(model, 3), named)
     assert result.values["loss"] == plain.values["loss"] != 25
@@ -293,7 +292,9 @@ def test_a_limit_is_of_the_same_rows_for_every_batch_size(model, config, batch_s
     (result,) = evaluation.evaluate_params(
         model, params_of(model, 3), dataclasses.replace(config, batch_size=batch_size), max_rows=3
     )
-    assert [one.targets for one in result.predictions] == [text[::-1] for text in texts]
+    assert [one.targets for one in result.predictions["generation"]] == [
+        text[::-1] for text in texts
+    ]
     ids, targets = (
         [[*Letters().encode(t), 1] for t in order] for order in (texts, (t[::-1] for t in texts))
     )
@@ -305,7 +306,7 @@ def test_a_limit_is_of_the_same_rows_for_every_batch_size(model, config, batch_s
 
 def test_a_limit_in_batches_does_not_depend_on_their_size(model, config):
     (result,) = evaluation.evaluate_params(
-        model, params_of(model, 3), config, max_batches=1, generate_predictions=False
+        model, params_of(model, 3), config, max_batches=1, measurements=[Loss()]
     )
     assert result.values["rows"] == 7  # up to 32
 
@@ -315,7 +316,10 @@ def test_a_mixture_is_evaluated_task_by_task_with_the_mean(model, config):
     mixture = dataclasses.replace(config, task=Mixed("both", ((config.task, 1.0), (other, 3.0))))
     first, second, mean = evaluation.evaluate_params(model, params_of(model, 3), mixture)
     assert [first.task, second.task, mean.task] == ["copying", "others", "both"]
-    assert (len(first.predictions), len(second.predictions)) == (len(TEXTS), 2)
+    assert (len(first.predictions["generation"]), len(second.predictions["generation"])) == (
+        len(TEXTS),
+        2,
+    )
     assert mean.values["loss"] == pytest.approx((first.values["loss"] + second.values["loss"]) / 2)
     assert mean.values["rows"] == len(TEXTS) + 2
 
@@ -325,3 +329,50 @@ def test_a_step_that_is_not_there_is_refused(model, run_dir, config, steps):
     with pytest.raises(UserError, match="step"):
         evaluation.evaluate(model=model, model_dir=str(run_dir), dataset=config, steps=steps)
     assert evaluation.chosen_steps(str(run_dir), "all") == [3, 5]
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """A user's own measurement, of the data alone."""
+
+    name: str = "lengths"
+
+    def measure(self, subject):
+        if subject.dataset.task.name != "copying":
+            return None
+        lengths = [len(text) for text in TEXTS]
+        values = {"longest": max(lengths), "rows": 7, "split_rows": 7}
+        return Finding(values, [Length(n) for n in lengths], {"counted": "letters"})
+
+
+@dataclasses.dataclass
+class Length:
+    letters: int
+
+
+def test_each_measurement_has_its_values_its_file_and_its_settings(
+    model, run_dir, config, tmp_path
+):
+    values = evaluation.evaluate(
+        model=model, model_dir=str(run_dir), dataset=config, output_dir=str(tmp_path),
+        tensorboard=False, measurements=[Generation(max_new_tokens=2), Lengths()],
+    )  # fmt: skip
+    assert values[5]["copying"].keys() == {
+        "sequence_accuracy", "count", "longest", "rows", "split_rows"
+    }  # fmt: skip
+    folder = tmp_path / "eval/copying/validation"
+    assert sorted(path.name for path in folder.iterdir()) == ["5.jsonl", "5.lengths.jsonl"]
+    assert (folder / "5.lengths.jsonl").read_text().splitlines()[:2] == [
+        '{"letters": 3}', '{"letters": 2}'
+    ]  # fmt: skip
+    (record,) = read_records(str(tmp_path))
+    assert (record["decoding"], record["counted"]) == ("Greedy(), max_new_tokens=2", "letters")
+
+
+def test_measurements_that_would_share_a_file_or_find_nothing_are_refused(model, config):
+    arguments = model, params_of(model, 3)
+    with pytest.raises(UserError, match="measurements has 2 of the name 'loss'"):
+        evaluation.evaluate_params(*arguments, config, measurements=[Loss(), Loss()])
+    other = dataclasses.replace(config, task=dataclasses.replace(config.task, name="other"))
+    with pytest.raises(UserError, match="nothing was measured of task 'other'"):
+        evaluation.evaluate_params(*arguments, other, measurements=[Lengths()])

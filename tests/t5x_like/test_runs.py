@@ -47,3 +47,23 @@ def test_no_new_tokens_are_refused_and_not_the_default(run):
 def test_texts_that_lose_their_end_are_said(run):
     with pytest.warns(UserWarning, match=r"1 of 2 texts lose their end: .* 8 tokens, .* is 6"):
         run.score(inputs=["abcdefg", "abcde"], targets=["a", "b"])
+
+
+def test_options_are_ranked_as_the_run_learned_to_read(run, params):
+    """This one of inputs and targets, in both directions."""
+    table = run.rank("ab", ["cd", "e"], unconditional_context="x")
+    assert list(table.columns) == [
+        "option", "sum", "per_token", "per_character", "per_byte", "unconditional"
+    ]  # fmt: skip
+    pairs = [([3, 4, 1], [5, 6]), ([3, 4, 1], [7]), ([26, 1], [5, 6]), ([26, 1], [7])]
+    inputs, targets = zip(*pairs, strict=True)
+    found = score(MODEL, params, inputs=inputs, targets=targets, bidirectional_prompt=True)
+    cd, e, cd_alone, e_alone = (one.total for one in found)
+    np.testing.assert_allclose(table["sum"], [cd, e], rtol=1e-5)
+    np.testing.assert_allclose(table["per_token"], [cd / 2, e], rtol=1e-5)
+    np.testing.assert_allclose(table["unconditional"], [cd - cd_alone, e - e_alone], atol=1e-4)
+
+
+def test_a_question_without_room_loses_its_beginning_and_it_is_said(run):
+    with pytest.warns(UserWarning, match="2 of 4 contexts lose their beginning"):
+        run.rank("abcdefgh", ["c", "d"], unconditional_context="x")

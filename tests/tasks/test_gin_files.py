@@ -15,7 +15,7 @@ GIN_CONFIGS = Path(__file__).parents[2] / "gin_configs"
 OBJECTIVES = sorted(p.stem for p in (GIN_CONFIGS / "tasks/objectives").glob("*.gin"))
 INCLUDED = {"registered", "unsupervised", "text_to_text", "causal_lm", "hidden_targets", "labelled",
             "classification", "regression", "tagging", "multiple_choice", "spans",
-            "spans_unanswerable"}  # fmt: skip
+            "spans_unanswerable", "options", "defaults"}  # fmt: skip
 FILES = sorted(p.stem for p in (GIN_CONFIGS / "tasks").glob("*.gin") if p.stem not in INCLUDED)
 
 EN, DE = "A house.\nTwo cats.\n", "Ein Haus.\nZwei Katzen.\n"
@@ -71,6 +71,13 @@ REQUIRED = {
         "INPUTS": "say {d}",
         "TARGETS": "{b}",
     },
+    "options_jsonl": {
+        "TRAIN_FILES": "o.jsonl",
+        "VALIDATION_FILES": "o.jsonl",
+        "COLUMNS": ["goal", "endings", "label"],
+        "CONTEXT": "Question: {goal}\nAnswer:",
+        "OPTIONS": "endings",
+    },
     "jsonl_text_to_text": {
         "TRAIN_FILES": "x.jsonl",
         "VALIDATION_FILES": "x.jsonl",
@@ -106,6 +113,7 @@ def folder(tmp_path, monkeypatch):
         "cola.tsv": COLA,
         "x.csv": '"One, two.","She said ""three"".",4.5\n\nfour,five,1\n',
         "l.jsonl": '{"text": "a", "label": 2}\n',
+        "o.jsonl": '{"goal": "To boil an egg", "endings": ["heat it", "ask it"], "label": 0}\n',
         "sst2.tsv": "a fine film\t1\n",
         "x.conll": "New NNP B-x\nYork NNP I-x\n\nis VBZ O\n",
         "t.tsv": "New York\tB-x I-x\n",
@@ -219,6 +227,10 @@ def test_parallel_text_is_translation(folder):
         ("multiple_choice_jsonl", [{"inputs": "two", "choices": ["1", "2", "3"], "label": 1}]),
         ("swag", [{"inputs": "He sits.", "label": 3, "choices": [
             f"He {end}." for end in ("eats", "is, as it were, a chair", "sings", "gets up")]}]),
+        ("options_jsonl", [
+            {"inputs": "Question: To boil an egg\nAnswer:", "targets": "heat it", "label": 0,
+             "contexts": ["Question: To boil an egg\nAnswer:"],
+             "continuations": [" heat it", " ask it"]}]),
     ],
 )  # fmt: skip
 def test_labels_of_ones_own_files_need_gin_alone(name, expected, folder):

@@ -119,7 +119,9 @@ class Worker:
         with log_records.told("tasks", heard.setdefault):
             write_records(path, self._records(data, counts, report))
         counted = {
-            kind(name) for name in self._text_features for kind in (_bytes_of, _special_tokens_of)
+            kind(name)
+            for name in self._text_features
+            for kind in (_bytes_of, _words_of, _special_tokens_of)
         }
         spec = {k: v for k, v in data.element_spec.items() if k not in counted}
         features = _feature_info(spec)
@@ -155,12 +157,13 @@ class Worker:
             ignored[name] = [i for i in ends if i is not None]
         for example in _examples(data):
             for name, ids in ignored.items():
-                size = example.pop(_bytes_of(name), None)
+                sizes = {key: example.pop(key, None) for key in (_bytes_of(name), _words_of(name))}
                 text = example.get(f"{name}_pretokenized")
                 if isinstance(text, bytes):
-                    size = len(text)
-                if size is not None:
-                    counts[_bytes_of(name)] = counts.get(_bytes_of(name), 0) + int(size)
+                    sizes = {_bytes_of(name): len(text), _words_of(name): len(text.split())}
+                for key, size in sizes.items():
+                    if size is not None:
+                        counts[key] = counts.get(key, 0) + int(size)
                 spelled = example.pop(_special_tokens_of(name), None)
                 if spelled is not None:
                     key = layout.SPECIAL_TOKENS
@@ -181,6 +184,11 @@ class Worker:
 def _bytes_of(name: str) -> str:
     """The bytes of a feature's text: of an example while it is written, of a split in its stats."""
     return f"{name}_bytes"
+
+
+def _words_of(name: str) -> str:
+    """The words of a feature's text, as white space parts them; counted as its bytes are."""
+    return f"{name}_words"
 
 
 def _special_tokens_of(name: str) -> str:

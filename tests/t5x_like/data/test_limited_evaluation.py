@@ -84,8 +84,8 @@ def test_the_bytes_of_the_text_are_told_for_each_token(kit, tmp_path):
     texts = [{"targets": np.arange(3, 3 + size, dtype=np.int32)} for size in (10, 20, 30)]
     folder = kit.write(task, tmp_path, texts, shards=1)
     assert opened(task, tmp_path, None, "causal_language_model").bytes_per_target is None
-    stats = {"examples": 3, "targets_tokens": 60, "targets_bytes": 126}
+    stats = {"examples": 3, "targets_tokens": 60, "targets_bytes": 126, "targets_words": 21}
     layout.write_json(layout.stats_path(folder, "train"), stats)
     # 60 tokens and the ends of three documents.
     split = opened(task, tmp_path, 2, "causal_language_model")
-    assert split.bytes_per_target == 126 / 63
+    assert (split.bytes_per_target, split.words_per_target) == (126 / 63, 21 / 63)

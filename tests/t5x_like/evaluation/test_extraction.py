@@ -230,7 +230,15 @@ def test_a_limit_takes_whole_questions(tmp_path):
                  max_length=16, head=Spans(0.0))  # fmt: skip
     params = model.init(jax.random.key(0))["params"]
     (result,) = evaluate_params(model, params, dataset, max_rows=6)
-    assert [one.id for one in result.predictions] == ["q2", "q6", "q10", "q14", "q18", "q22"]
+    rows = result.predictions["extraction"]
+    assert [one.id for one in rows] == [
+        "q2",
+        "q6",
+        "q10",
+        "q14",
+        "q18",
+        "q22",
+    ]
     assert result.values["rows"] == len(indices)
 
 

@@ -161,8 +161,9 @@ def test_rows_without_a_label_are_predicted_and_not_measured(tmp_path):
     params = model.init(jax.random.key(0))["params"]
     dataset = DatasetConfig(task, {"inputs": 8}, tmp_path, "validation", batch_size=3)
     (result,) = evaluate_params(model, params, dataset)
-    assert [one.targets for one in result.predictions] == [0.5, None, 4.0, 2.0]
-    found = [one.predictions for one in result.predictions]
+    rows = result.predictions["prediction"]
+    assert [one.targets for one in rows] == [0.5, None, 4.0, 2.0]
+    found = [one.predictions for one in rows]
     known = [found[i] for i in (0, 2, 3)]
     expected = [0.5, 4.0, 2.0]
     assert result.values["loss"] == pytest.approx(
@@ -171,7 +172,7 @@ def test_rows_without_a_label_are_predicted_and_not_measured(tmp_path):
     assert result.values["pearson_corrcoef"] == pytest.approx(
         100 * np.corrcoef(known, expected)[0, 1], abs=1e-3
     )
-    assert result.predictions[0].scores is None
+    assert rows[0].scores is None
 
 
 def test_a_head_with_other_labels_than_the_task_is_refused_before_a_start(tmp_path):

@@ -153,10 +153,10 @@ def test_words_without_room_count_as_wrong_and_rows_without_tags_do_not_count(tm
     params["output_head"]["output"]["bias"] = np.array([9.0, 0, 0], np.float32)
     dataset = DatasetConfig(task, {"inputs": 7}, tmp_path, "validation", batch_size=2)
     (result,) = evaluate_params(model, params, dataset)
-    assert [one.predictions for one in result.predictions] == [
+    assert [one.predictions for one in result.predictions["prediction"]] == [
         ["O", "O", None], ["O"], ["O", "O", None],
     ]  # fmt: skip
-    assert result.predictions[1].targets is None
+    assert result.predictions["prediction"][1].targets is None
     # Three of six words are outside and have room; the model sees four of the six.
     assert result.values["word_accuracy"] == 50 and result.values["tag_accuracy"] == 0.75
     assert result.values["entity_f1"] == result.values["entity_precision"] == 0
@@ -215,17 +215,17 @@ def chooser():
 def test_choices_are_measured_and_those_that_are_not_there_have_no_probability(choices, chooser):
     model, params = chooser
     (result,) = evaluate_params(model, params, choices)
-    assert [one.targets for one in result.predictions] == [0, 2, None]
-    assert result.predictions[1].inputs == "x\tyes\tno\tmaybe"
-    assert all(one.predictions in (0, 1, 2) for one in result.predictions)
-    right = [one.predictions == one.targets for one in result.predictions[:2]]
+    assert [one.targets for one in result.predictions["prediction"]] == [0, 2, None]
+    assert result.predictions["prediction"][1].inputs == "x\tyes\tno\tmaybe"
+    assert all(one.predictions in (0, 1, 2) for one in result.predictions["prediction"])
+    right = [one.predictions == one.targets for one in result.predictions["prediction"][:2]]
     assert result.values["accuracy"] == 50 * sum(right)
     assert result.values["label_accuracy"] == sum(right) / 2
     reader = TextReader.for_task(choices.task, model, choices.task_feature_lengths)
     texts = ["two\t2\t3", ("x", "yes", "no", "maybe")]
     found = reader.answers(model, params, texts)
     assert [len(one["probabilities"]) for one in found] == [2, 3]
-    for one, expected in zip(found, result.predictions, strict=False):
+    for one, expected in zip(found, result.predictions["prediction"], strict=False):
         assert one["predictions"] == expected.predictions
         assert one["scores"] == pytest.approx(expected.scores, abs=1e-5)
         assert sum(one["probabilities"]) == pytest.approx(1, abs=1e-5)

@@ -1,0 +1,195 @@
+"""How often the right one of several options is the likeliest."""
+
+import dataclasses
+import math
+import sys
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import jax
+import numpy as np
+
+from t5x_like.data.records import open_records
+from t5x_like.decoding import TextCodec
+from t5x_like.decoding.options import (
+    ANSWER,
+    Contexts,
+    Normalization,
+    OptionScores,
+    Question,
+    Reading,
+    score_options,
+)
+from t5x_like.errors import UserError
+from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
+from t5x_like.host.progress import ProgressBar
+from t5x_like.protocols import Decodes, Task
+
+# What the cache of a task with options has of each row; `tasks.forms.Options` writes it.
+_CONTEXTS, _CONTINUATIONS, _LABEL = "contexts", "continuations", "label"
+
+
+@dataclasses.dataclass(frozen=True)
+class RankedOptions:
+    """The options of one example.
+
+    Attributes:
+      inputs: the context, or the context of each option.
+      options: their texts, or the one text that follows all contexts.
+      targets: number of the right option, from 0; None of an example without.
+      predictions: number of the likeliest.
+      scores: by normalization, what each option is ranked by; see `OptionScores.normalized`.
+      tokens: how many each has that are scored.
+    """
+
+    inputs: str | Sequence[str]
+    options: Sequence[str]
+    targets: int | None
+    predictions: int
+    scores: Mapping[str, Sequence[float]]
+    tokens: Sequence[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """Options ranked by their log-likelihood after a context, of tasks with options.
+
+    The values, in percent: `ranking_accuracy` by the normalization that is asked for, with its
+    standard error over the examples, and `ranking_accuracy_sum` and so on by all. Equal options
+    rank in their order.
+
+    Attributes:
+      normalization: by what `ranking_accuracy` ranks; see `OptionScores.normalized`.
+      unconditional_context: what "unconditional" takes for a context that says nothing of the
+        question. It costs every option a second time, and is left out unless asked for.
+      contexts: see `Reading`; an encoder always reads them as inputs.
+      start_token: see `Reading`.
+      end_token: see `Reading`.
+      batch_size: options scored together.
+      name: of the measurement, with which its values begin.
+    """
+
+    normalization: Normalization = "sum"
+    unconditional_context: str = ANSWER
+    contexts: Contexts = "text"
+    start_token: bool = True
+    end_token: bool = False
+    batch_size: int = 32
+    name: str = "ranking"
+
+    def __post_init__(self) -> None:
+        if self.normalization not in typing.get_args(Normalization):
+            raise UserError(
+                f"normalization is {self.normalization!r}: it must be one of "
+                f"{', '.join(typing.get_args(Normalization))}."
+            )
+        Reading(self.contexts)  # refuses another word before anything is read
+
+    def measure(self, subject: Subject) -> Finding | None:
+        """See `Measurement`; every process scores all rows, as one program over the mesh."""
+        dataset = subject.dataset
+        needed = (_CONTEXTS, _CONTINUATIONS, _LABEL)
+        records = open_records(dataset, needed, subject.limit)
+        if records is None:
+            return None
+        task, model = cast(Task, dataset.task), cast(Decodes, subject.model)
+        codec = TextCodec.for_task(task, model, dataset.task_feature_lengths)
+        reading = self._reading.of_model(model)
+        rows = list(records)
+        questions = [Question(_texts(row[_CONTEXTS]), _texts(row[_CONTINUATIONS])) for row in rows]
+        labels = [int(row[_LABEL]) for row in rows]
+        _check(labels, questions, task.name)
+        unconditional = self.normalization == "unconditional"
+        leads = jax.process_index() == 0
+        bar = ProgressBar(
+            sum(len(question.pairs) for question in questions) * (2 if unconditional else 1),
+            label=f"{task.name} {dataset.split}",
+            stream=sys.stderr,
+            shown=leads,
+        )
+        with bar, subject.partitioner.activate():
+            found, cut = score_options(
+                model,
+                subject.params,
+                codec,
+                questions,
+                reading,
+                unconditional_context=self.unconditional_context if unconditional else None,
+                batch_size=self.batch_size,
+                progress=bar.add,
+            )
+        if cut.cut and leads:
+            print(f"{task.name} {dataset.split}: {cut}", file=sys.stderr, flush=True)
+        values = {ROWS: float(len(rows)), SPLIT_ROWS: float(records.num_examples)}
+        values |= {
+            f"{self.name}_{name}": value
+            for name, value in accuracies(found, labels, self.normalization).items()
+        }
+        predictions = [
+            self._prediction(*each) for each in zip(questions, labels, found, strict=True)
+        ]
+        return Finding(values, predictions, {self.name: self._settings(reading)})
+
+    @property
+    def _reading(self) -> Reading:
+        return Reading(self.contexts, self.start_token, self.end_token)
+
+    def _settings(self, reading: Reading) -> str:
+        after = ""
+        if self.normalization == "unconditional":
+            after = f" after {self.unconditional_context!r}"
+        return f"{self.normalization}{after}, {reading}"
+
+    def _prediction(self, question: Question, label: int, scores: OptionScores) -> RankedOptions:
+        return RankedOptions(
+            question.contexts[0] if len(question.contexts) == 1 else question.contexts,
+            [text.lstrip() for text in question.continuations],
+            label if label >= 0 else None,
+            scores.best(self.normalization),
+            {name: values.tolist() for name, values in scores.normalized.items()},
+            scores.tokens.tolist(),
+        )
+
+
+def accuracies(
+    found: Sequence[OptionScores], labels: Sequence[int], normalization: str
+) -> dict[str, float]:
+    """The share of examples whose right option ranks first, in percent.
+
+    Args:
+      found: the scores of each example's options.
+      labels: the number of the right one, below 0 where there is none: it does not count.
+      normalization: of `accuracy`, which has its standard error: that of a mean over examples drawn
+        independently, `sqrt(p (1 - p) / (n - 1))`, as lm-evaluation-harness gives it.
+
+    Returns:
+      `accuracy`, `accuracy_standard_error` (of two examples or more), and `accuracy_NAME` by each
+      normalization; nothing without labels.
+    """
+    known = [(scores, label) for scores, label in zip(found, labels, strict=True) if label >= 0]
+    if not known:
+        return {}
+    shares = {
+        name: float(np.mean([scores.best(name) == label for scores, label in known]))
+        for name in known[0][0].normalized
+    }
+    share, count = shares[normalization], len(known)
+    values = {"accuracy": 100 * share}
+    if count > 1:
+        values["accuracy_standard_error"] = 100 * math.sqrt(share * (1 - share) / (count - 1))
+    return values | {f"accuracy_{name}": 100 * value for name, value in shares.items()}
+
+
+def _check(labels: Sequence[int], questions: Sequence[Question], task: str) -> None:
+    """Caches that others wrote may have any label."""
+    for number, (label, question) in enumerate(zip(labels, questions, strict=True), start=1):
+        if label >= len(question.pairs):
+            raise UserError(
+                f"task {task!r}, example {number}: the label is {label}, but there are "
+                f"{len(question.pairs)} options, which count from 0."
+            )
+
+
+def _texts(values: Any) -> list[str]:
+    return [one.decode("utf-8") if isinstance(one, bytes) else str(one) for one in values]

@@ -1,0 +1,168 @@
+"""Ranking of a cached task with options, with a real model."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from models.bert import BERT
+from t5x_like.checkpoints import Checkpointer, CheckpointPolicy
+from t5x_like.data import DatasetConfig
+from t5x_like.data.cache import layout
+from t5x_like.data.cache.example_proto import encode_example
+from t5x_like.data.cache.tfrecord import write_records
+from t5x_like.decoding.options import OptionScores
+from t5x_like.decoding.scoring import score
+from t5x_like.errors import UserError
+from t5x_like.evaluate import evaluate
+from t5x_like.evaluation import Ranking
+from t5x_like.evaluation.ranking import accuracies
+from t5x_like.evaluation.task import evaluate_params
+from t5x_like.optimizers import adamw
+from t5x_like.partitioning import Partitioner
+from t5x_like.schedules import Constant
+from t5x_like.training.metrics_log import read_records
+from t5x_like.training.state import create_state
+from tests.models.families import drawn, gpt2
+from tests.t5x_like.test_evaluate import Copying, Letters, cached
+
+# Contexts, continuations, label; the last but one has no label, the last a blank to be filled.
+ROWS = [
+    (["abcd"], ["ef", "g", "hij"], 2),
+    (["klm"], ["n", "o"], 0),
+    (["pq"], ["rs", "t"], -1),
+    (["uv", "uw"], ["xyz"], 1),
+]
+
+
+def written(directory, rows):
+    """A cache of the rows, whose inputs and targets are not looked at."""
+    task = dataclasses.replace(Copying("options"), metric_fns=())
+    cached(task, directory, ["a"])
+    folder = layout.cache_path(directory, task.cache_name)
+    ids = np.array([3], np.int32)
+    examples = [
+        {
+            "inputs": ids, "targets": ids, "label": np.array([label], np.int32),
+            "contexts": [text.encode() for text in contexts],
+            "continuations": [text.encode() for text in continuations],
+        }
+        for contexts, continuations, label in rows
+    ]  # fmt: skip
+    write_records(layout.shard_path(folder, "validation", 0, 1), map(encode_example, examples))
+    kinds = {name: {"shape": [None], "dtype": "int32"} for name in ("inputs", "targets")}
+    texts = {name: {"shape": [None], "dtype": "string"} for name in ("contexts", "continuations")}
+    label = {"label": {"shape": [], "dtype": "int32"}}
+    info = {"num_shards": 1, "features": kinds | texts | label, "seqio_version": "0.0.20"}
+    layout.write_json(layout.info_path(folder, "validation"), info)
+    layout.write_json(layout.stats_path(folder, "validation"), {"examples": len(examples)})
+    return DatasetConfig(task, {"inputs": 8, "targets": 8}, str(directory), "validation", 4)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("cache"), ROWS)
+
+
+@pytest.fixture(scope="module")
+def gpt():
+    model = gpt2(max_length=16)
+    return model, drawn(model)
+
+
+def test_every_option_of_every_example_is_scored_and_written(gpt, dataset):
+    (result,) = evaluate_params(*gpt, dataset, measurements=[Ranking(batch_size=4)])
+    encode = Letters().encode
+    expected = []
+    for contexts, continuations, _ in ROWS:
+        count = max(len(contexts), len(continuations))
+        found = score(
+            *gpt,
+            inputs=[encode(text) for text in contexts] * (count // len(contexts)),
+            targets=[encode(text) for text in continuations] * (count // len(continuations)),
+        )
+        expected.append([one.total for one in found])
+    rows = result.predictions["ranking"]
+    for row, sums in zip(rows, expected, strict=True):
+        assert row.scores["sum"] == pytest.approx(sums, abs=1e-4)
+        assert row.predictions == int(np.argmax(sums))
+    assert [row.targets for row in rows] == [2, 0, None, 1]
+    assert (rows[0].inputs, rows[0].options) == ("abcd", ["ef", "g", "hij"])
+    assert (rows[3].inputs, rows[3].options) == (["uv", "uw"], ["xyz"])
+    assert rows[0].tokens == [2, 1, 3]
+    right = [int(np.argmax(sums)) == row[2] for row, sums in zip(ROWS, expected, strict=True)]
+    assert result.values["ranking_accuracy"] == pytest.approx(100 * sum(right) / 3)
+    assert (result.values["rows"], result.values["split_rows"]) == (4, 4)
+
+
+def test_accuracies_are_by_every_normalization_with_a_standard_error():
+    """Three of four right by the sum: 75 percent, and sqrt(0.75 * 0.25 / 3) = 25 percent."""
+    short = OptionScores(*map(np.array, ([-4.0, -6.0], [2, 4], [8, 24], [8, 24])))
+    values = accuracies([short] * 5, [0, 0, 1, 0, -1], "sum")
+    assert values == {
+        "accuracy": 75.0,
+        "accuracy_standard_error": pytest.approx(100 * math.sqrt(0.75 * 0.25 / 3)),
+        "accuracy_sum": 75.0,
+        "accuracy_per_token": 25.0,
+        "accuracy_per_character": 25.0,
+        "accuracy_per_byte": 25.0,
+    }
+    assert accuracies([short], [-1], "sum") == {}
+
+
+def test_a_run_is_ranked_beside_its_other_measurements(gpt, dataset, tmp_path):
+    model, _ = gpt
+    checkpointer = Checkpointer(str(tmp_path), CheckpointPolicy())
+    checkpointer.save(create_state(model, adamw(Constant(1e-3)), Partitioner(), seed=1), 1, {}, {})
+    checkpointer.close()
+    rankings = [
+        Ranking(),
+        Ranking("unconditional", unconditional_context="q", name="against_q"),
+    ]
+    evaluate(
+        model=model, model_dir=str(tmp_path), dataset=dataset, measurements=rankings,
+        tensorboard=False, max_rows=2,
+    )  # fmt: skip
+    (record,) = read_records(str(tmp_path))
+    assert record["ranking"] == "sum, contexts read as text"
+    assert record["against_q"] == "unconditional after 'q', contexts read as text"
+    assert record["rows"] == 2 and "against_q_accuracy_unconditional" in record
+    folder = tmp_path / "eval/options/validation"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "1.against_q.jsonl", "1.ranking.jsonl"
+    ]  # fmt: skip
+    lines = (folder / "1.against_q.jsonl").read_text().splitlines()
+    assert set(json.loads(lines[0])["scores"]) == {
+        "sum", "per_token", "per_character", "per_byte", "unconditional"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ((["a"], ["b", "c"], 2), "example 2: the label is 2, but there are 2 options"),
+        ((["a"], ["b", " "], 0), "an option after 'a' has no text"),
+        ((["a"], ["b", "c" * 17], 0), "has 17 tokens, but the model's max_length is 16"),
+    ],
+)
+def test_examples_that_cannot_be_ranked_are_said_in_one_line(gpt, tmp_path, row, said):
+    with pytest.raises(UserError, match=said):
+        evaluate_params(*gpt, written(tmp_path, [ROWS[1], row]), measurements=[Ranking()])
+
+
+def test_contexts_that_lose_their_beginning_are_said(gpt, tmp_path, capsys):
+    dataset = written(tmp_path, [(["a" * 20], ["b", "c"], 0)])
+    evaluate_params(*gpt, dataset, measurements=[Ranking()])
+    assert "options validation: 2 of 2 contexts lose their beginning" in capsys.readouterr().err
+
+
+def test_what_cannot_rank_is_refused(dataset):
+    with pytest.raises(UserError, match="normalization is 'mean': it must be one of sum"):
+        Ranking("mean")
+    with pytest.raises(UserError, match="contexts is 'prefix': give 'text' or 'inputs'"):
+        Ranking(contexts="prefix")
+    bert = BERT(vocab_size=64, embed_dim=8, mlp_dim=8, num_heads=2, num_layers=1)
+    with pytest.raises(UserError, match="BERT does not generate or score text"):
+        evaluate_params(bert, None, dataset, measurements=[Ranking()])

@@ -1,0 +1,82 @@
+"""Rows with options as benchmarks have them, to what is ranked."""
+
+import numpy as np
+import pytest
+
+from tasks.errors import TaskError
+from tasks.forms import Options
+
+PIQA = Options("Question: {goal}\nAnswer:", ["sol1", "sol2"])
+ARC = Options("Question: {question}\nAnswer:", "text", "answerKey", label_column="labels")
+# The labels are "1" and "2" in WinoGrande's files.
+WINOGRANDE = Options(
+    "{sentence}", ["option1", "option2"], "answer", labels=["1", "2"], blank="_", unlabelled=""
+)
+SENTENCE = "The trophy doesn't fit into the brown suitcase because the _ is too large."
+
+
+def test_options_in_columns_follow_the_context_after_a_space():
+    row = {"goal": "boil an egg", "sol1": "heat water", "sol2": "ask it", "label": 1}
+    assert PIQA.columns == ("goal", "sol1", "sol2", "label")
+    assert PIQA(row) == {
+        "inputs": "Question: boil an egg\nAnswer:",
+        "targets": "ask it",
+        "contexts": ["Question: boil an egg\nAnswer:"],
+        "continuations": [" heat water", " ask it"],
+        "label": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels"),
+    [
+        ('["iron", "gold", "tin"]', '["A", "B", "C"]'),  # of a file of JSON lines
+        (np.array([b"iron", b"gold", b"tin"], object), np.array([b"A", b"B", b"C"], object)),
+    ],
+)
+def test_a_list_of_options_may_come_with_the_labels_of_each(texts, labels):
+    made = ARC({"question": "Which rusts?", "text": texts, "labels": labels, "answerKey": b"C"})
+    assert (made["continuations"], made["label"]) == ([" iron", " gold", " tin"], 2)
+    assert made["targets"] == "tin"
+
+
+def test_options_that_fill_a_blank_make_contexts_and_the_rest_is_scored():
+    """The partial score of Trinh and Le 2018, as WinoGrande is evaluated."""
+    row = {"sentence": SENTENCE, "option1": "trophy", "option2": "suitcase", "answer": "1"}
+    made = WINOGRANDE(row)
+    begin = "The trophy doesn't fit into the brown suitcase because the "
+    assert made["contexts"] == [begin + "trophy", begin + "suitcase"]
+    assert made["continuations"] == [" is too large."]
+    assert (made["inputs"], made["targets"], made["label"]) == (
+        begin + "trophy", "is too large.", 0
+    )  # fmt: skip
+    assert WINOGRANDE(row | {"answer": ""})["label"] == -1
+
+
+@pytest.mark.parametrize(
+    ("form", "row", "said"),
+    [
+        (PIQA, {"goal": "g", "sol1": "a", "sol2": " ", "label": 0},
+         "columns sol1, sol2: option 2 of 2 has no text"),
+        (PIQA, {"goal": "g", "sol1": "a", "sol2": "b", "label": 2},
+         "column 'label' is '2', which is none of the 2 options' labels: they are 0, 1"),
+        (ARC, {"question": "q", "text": "iron", "labels": "[]", "answerKey": "A"},
+         "column 'text' is no list of texts"),
+        (ARC, {"question": "q", "text": '["iron"]', "labels": '["A"]', "answerKey": "A"},
+         "column 'text': 1 options, of which two or more are needed"),
+        (WINOGRANDE, {"sentence": "It is too large.", "option1": "a", "option2": "b", "answer": 1},
+         "the context 'It is too large.' has no blank '_' with text after it"),
+        (WINOGRANDE, {"sentence": SENTENCE, "option1": "a", "option2": "b", "answer": "3"},
+         "column 'answer' is '3', which is none of the 2 options' labels: they are 1, 2"),
+    ],
+)  # fmt: skip
+def test_rows_that_cannot_be_ranked_are_refused(form, row, said):
+    with pytest.raises(TaskError, match=said):
+        form(row)
+
+
+def test_settings_that_fit_no_row_are_refused():
+    with pytest.raises(TaskError, match=r"Options.options is \['a'\]: the column of a list"):
+        Options("{q}", ["a"])
+    with pytest.raises(TaskError, match="labels and label_column: give one"):
+        Options("{q}", labels=["A"], label_column="b")
