@@ -87,7 +87,7 @@ class Spans:
         """
         question, context = text_of(row[self.question]), text_of(row[self.context])
         starts = None if self.starts is None else row[self.starts]
-        answers = _answers(row[self.answers], starts, question)
+        answers = _answers(row[self.answers], starts, question, self.misplaced == "skip")
         if not answers and not self.unanswerable:
             raise TaskError(
                 f"the question '{_short(question)}' has no answer: UNANSWERABLE = True takes such "
@@ -127,8 +127,8 @@ class Spans:
         )
 
 
-def _answers(value: Any, starts: Any, question: str) -> list[Answer]:
-    """Answers of any of the forms that `Spans` names.
+def _answers(value: Any, starts: Any, question: str, skips: bool) -> list[Answer]:
+    """Answers of any of the forms that `Spans` names; where it skips, of other places no place.
 
     Raises:
       TaskError: the value has none of them.
@@ -149,6 +149,8 @@ def _answers(value: Any, starts: Any, question: str) -> list[Answer]:
         if isinstance(value, str):
             value, starts = [value], None if starts is None else [starts]
     if starts is not None:
+        if len(starts) != len(value) and skips:
+            return [(text_of(text), -1) for text in value]
         if len(starts) != len(value):
             raise TaskError(
                 f"the question '{_short(question)}' has {len(value)} answers and {len(starts)} "

@@ -86,6 +86,8 @@ def test_or_it_is_measured_by_and_not_learned_from(caplog):
     assert found["answers"] == ["sixty", "60"]
     assert found["answer_begins"] == [-1, 5] and found["answer_ends"] == [-1, 7]
     assert "not learned from" in caplog.text
+    unlike = made('{"text": ["60"], "answer_start": [5, 6]}', Spans(misplaced="skip"))
+    assert unlike["answers"] == ["60"] and unlike["answer_begins"] == [-1]
     with pytest.raises(TaskError, match="'error' or 'skip'"):
         Spans(misplaced="keep")
 
