@@ -15,7 +15,7 @@ Offsets = tuple[int, int]
 
 
 class Vocabulary(Protocol):
-    """What a feature needs of its vocabulary; `t5x_like/protocols.py` has the engine's view.
+    """What a feature needs of its vocabulary; `t5x_like/protocols/` has the engine's view.
 
     One that knows where tokens stand has `encode_with_offsets(text)`: the ids as `encode` gives
     them, and the `Offsets` of each. Both ends ascend, or stay, from id to id; parts of one

@@ -1,0 +1,76 @@
+"""The contracts that join the engine to `models` and `tasks`.
+
+The three packages never import one another; whatever has these attributes fits.
+
+A model is asked three things, each only by the programs that need it: `Model` by training,
+evaluation of the loss, inspection and compilation; `Decodes` by generation and scoring;
+`Predicts` by what reads labels, tags and spans off a head. Two more are of models whose training
+needs something beside a batch: `Carries` a state from one batch to the next, `UsesFrozen`
+parameters of other models.
+
+Shapes: `b` batch, `t` decoder positions, `s` encoder positions, `v` vocabulary.
+"""
+
+from t5x_like.protocols.models import (
+    Array,
+    Batch,
+    Cache,
+    Carries,
+    Carry,
+    Decodes,
+    Example,
+    Extends,
+    FrozenSource,
+    MeasuresRows,
+    Metrics,
+    Model,
+    Params,
+    Predicts,
+    ShowsAttention,
+    ShowsRouting,
+    Sums,
+    UsesFrozen,
+    carries,
+    frozen_models,
+    label_names,
+    measures_rows,
+)
+from t5x_like.protocols.tasks import (
+    Feature,
+    InputsForm,
+    Mixture,
+    Objective,
+    Task,
+    Vocabulary,
+)
+
+__all__ = [
+    "Array",
+    "Batch",
+    "Cache",
+    "Carries",
+    "Carry",
+    "Decodes",
+    "Example",
+    "Extends",
+    "Feature",
+    "FrozenSource",
+    "InputsForm",
+    "MeasuresRows",
+    "Metrics",
+    "Mixture",
+    "Model",
+    "Objective",
+    "Params",
+    "Predicts",
+    "ShowsAttention",
+    "ShowsRouting",
+    "Sums",
+    "Task",
+    "UsesFrozen",
+    "Vocabulary",
+    "carries",
+    "frozen_models",
+    "label_names",
+    "measures_rows",
+]

@@ -1,0 +1,106 @@
+"""What an encoder's heads give for texts at hand, which no cache holds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, cast
+
+import numpy as np
+
+from t5x_like.decoding import TextCodec
+from t5x_like.decoding.text import checked_texts
+from t5x_like.errors import UserError
+from t5x_like.evaluation.extraction import SpanReader
+from t5x_like.evaluation.generation import measured_of
+from t5x_like.evaluation.prediction import Text, TextReader, predict_batch
+from t5x_like.interpretability.reading import read
+from t5x_like.protocols import Mixture, Model, Params, Task
+
+Pooling = Literal["mean", "first", "pooled"]
+
+
+def outputs(
+    model: Model,
+    params: Params,
+    task: Task | Mixture,
+    codec: TextCodec,
+    task_feature_lengths: Mapping[str, int],
+    texts: Sequence[Text],
+    names: tuple[str, ...] | None,
+) -> dict[str, np.ndarray]:
+    """Outputs of the model by name, all texts in one batch.
+
+    Args:
+      model: with a head, as it is for one task.
+      params: of the model.
+      task: whose rows the texts are read as, where it has labels.
+      codec: of the task, for any other.
+      task_feature_lengths: tokens of each feature.
+      texts: at least one.
+      names: which outputs; None for all.
+
+    Returns:
+      The outputs, and `lengths`, int32 `[texts]`, how many tokens each text has.
+
+    Raises:
+      UserError: no texts, or what is none.
+    """
+    reader = TextReader.for_task(task, model, task_feature_lengths)
+    texts = checked_texts(texts, "texts")
+    if reader is None:
+        rows, batch = read(model, codec, cast(Sequence[str], texts), None)
+        (sources,) = rows.values()
+        lengths = np.array([len(ids) for ids in sources], np.int32)
+        return {"lengths": lengths} | predict_batch(model, params, batch, names)
+    if not texts:
+        raise UserError("no text was given: give at least one.")
+    examples = reader.examples(texts)
+    batch = reader.batch_of(examples)
+    lengths = (batch["encoder_segment_ids"] != 0).sum(axis=-1).astype(np.int32)
+    found = predict_batch(model, params, batch, names)
+    measured = measured_of(model)
+    if measured is not None and set(measured.outputs) <= set(found):
+        found |= measured.of_examples(found, examples)
+    return {"lengths": lengths} | found
+
+
+def answers(
+    model: Model,
+    params: Params,
+    task: Task | Mixture,
+    task_feature_lengths: Mapping[str, int],
+    texts: Sequence[Text],
+) -> dict[str, np.ndarray]:
+    """The answers that a model marks in texts, by name; `Run.predict` says what each is.
+
+    Raises:
+      UserError: what is no text after its question.
+    """
+    reader = SpanReader.for_task(task, model, task_feature_lengths)
+    found = reader.answers(model, params, checked_texts(texts, "texts"))
+    differences = [one.null_score_difference for one in found]
+    return {
+        "answer": np.array([one.text for one in found], str),
+        "span": np.array([one.span or (-1, -1) for one in found], np.int32).reshape(-1, 2),
+        "probability": np.array([one.probability for one in found], np.float32),
+        "null_score_difference": np.array(differences, np.float32),  # NaN of None
+    }
+
+
+def pooled(vectors: np.ndarray, lengths: np.ndarray, pooling: Pooling) -> np.ndarray:
+    """A vector for each text, or for each choice of a text.
+
+    Args:
+      vectors: float32 `[..., e]` with "pooled", else `[..., tokens, e]`.
+      lengths: int32 `[...]`, how many tokens there are.
+      pooling: as for `Run.embed`.
+
+    Returns:
+      float32 `[..., e]`.
+    """
+    if pooling == "pooled":
+        return vectors
+    if pooling == "first":
+        return vectors[..., 0, :]
+    real = np.arange(vectors.shape[-2]) < lengths[..., None]
+    # A choice that a text has not has no tokens.
+    mean = (vectors * real[..., None]).sum(axis=-2) / np.maximum(lengths[..., None], 1)
+    return mean.astype(np.float32)

@@ -1,0 +1,399 @@
+"""A run, opened from its MODEL_DIR: numbers, model, parameters, text.
+
+```python
+run = load_run("runs/demo")
+run.metrics
+run.generate(["translate English to German: That is good."], temperature=0.0)
+run.attention(["That is good."])
+```
+"""
+
+import functools
+import typing
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from t5x_like import anomalies, checkpoints, config, interpretability
+from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strategy
+from t5x_like.decoding.options import ANSWER, Question, Reading, score_options
+from t5x_like.decoding.scoring import Score, score_text
+from t5x_like.decoding.text import checked_texts
+from t5x_like.errors import UserError
+from t5x_like.evaluation.extraction import extracted_by
+from t5x_like.evaluation.one_task import for_task
+from t5x_like.evaluation.prediction import Text
+from t5x_like.host import files
+from t5x_like.interpretability.reading import as_text
+from t5x_like.protocols import Decodes, Mixture, Model, Params, Task, label_names
+from t5x_like.runs import at_hand
+from t5x_like.runs.at_hand import Pooling
+from t5x_like.training import metrics_log
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def load_run(model_dir: str, step: int | None = None) -> "Run":
+    """Opens a run, finished or still going.
+
+    Its `config.gin` is run, which imports and builds what it names: open your own runs, or
+    those of people you trust.
+
+    Args:
+      model_dir: where the run writes.
+      step: the checkpoint to use; None for the newest when first needed.
+
+    Raises:
+      UserError: there is no run, or no such checkpoint.
+    """
+    path = files.location(model_dir) / "config.gin"
+    if not path.is_file():
+        raise UserError(f"no run in '{model_dir}': it has no config.gin.")
+    if step is not None:
+        checkpoints.find_checkpoint(model_dir, step)
+    with config.isolated():
+        config.parse([str(path)])
+        model = config.macro("MODEL")
+        lengths = config.macro("TASK_FEATURE_LENGTHS")
+    return Run(model_dir, model, lengths, step)
+
+
+class Run:
+    """A run; made by `load_run`.
+
+    Attributes:
+      model_dir: where it writes.
+      model: the Linen module.
+      task_feature_lengths: tokens of each feature.
+    """
+
+    def __init__(
+        self,
+        model_dir: str,
+        model: Model,
+        task_feature_lengths: Mapping[str, int],
+        step: int | None = None,
+    ) -> None:
+        self.model_dir = model_dir
+        self.model = model
+        self.task_feature_lengths = dict(task_feature_lengths)
+        self._wanted_step = step
+
+    def __repr__(self) -> str:
+        return f"Run({self.model_dir!r}, {type(self.model).__name__}, steps {self.steps})"
+
+    @property
+    def metrics(self) -> "pd.DataFrame":
+        """`metrics.jsonl` as it is now: a row for each record, a column for each value."""
+        import pandas as pd
+
+        return pd.DataFrame(metrics_log.read_records(self.model_dir))
+
+    @property
+    def batch(self) -> dict[str, np.ndarray]:
+        """The batch of an anomalous step, of a run opened at `MODEL_DIR/anomalies/STEP`."""
+        return anomalies.read_batch(files.location(self.model_dir))
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint."""
+        return checkpoints.checkpoint_steps(self.model_dir)
+
+    @property
+    def step(self) -> int:
+        """The step of `params`."""
+        return self._restored[1]
+
+    @property
+    def params(self) -> Params:
+        """The parameters, read when first asked for."""
+        return self._restored[0]
+
+    @functools.cached_property
+    def _restored(self) -> tuple[Params, int]:
+        return checkpoints.load_params(self.model_dir, self.model, step=self._wanted_step)
+
+    @functools.cached_property
+    def task(self) -> Task | Mixture:
+        """What it learns; a seqio task of your own is found once its module is imported."""
+        with config.isolated():
+            config.parse([str(files.location(self.model_dir) / "config.gin")])
+            if not config.has_macro("TASK"):
+                raise UserError(
+                    f"the run in '{self.model_dir}' has no task, and so no vocabulary to read text "
+                    "with: it was imported without a tokenizer. Import it from a directory with "
+                    "tokenizer.json, which transformers' AutoTokenizer.from_pretrained(DIR)"
+                    ".save_pretrained(DIR) writes, or give token ids to run.model."
+                )
+            return config.macro("TASK")
+
+    @functools.cached_property
+    def codec(self) -> TextCodec:
+        """From text to token ids and back, as the task has them."""
+        return TextCodec.for_task(self.task, self.model, self.task_feature_lengths)
+
+    def generate(
+        self,
+        texts: Sequence[str],
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        strategy: Strategy | None = None,
+        max_new_tokens: int | None = None,
+        batch_size: int = 8,
+        seed: int = 0,
+    ) -> list[str]:
+        """What the model answers to, or continues, each text with.
+
+        Args:
+          texts: inputs of the task, or for a task without inputs the beginnings.
+          temperature: 0 for the likeliest token each time.
+          top_k: draw from this many of the likeliest tokens only.
+          top_p: draw from the likeliest tokens that hold this probability only.
+          strategy: instead of the three above, `decoding.BeamSearch()` for example.
+          max_new_tokens: longest answer; None for the task's length of `targets`.
+          batch_size: texts decoded together.
+          seed: of what is drawn.
+        """
+        self._say_what_is_cut(texts)
+        if max_new_tokens is None:
+            max_new_tokens = self.task_feature_lengths["targets"]
+        found = generate_text(
+            cast(Decodes, self.model),
+            self.params,
+            self.codec,
+            texts,
+            max_new_tokens=max_new_tokens,
+            strategy=strategy or sampling_strategy(temperature, top_k, top_p),
+            batch_size=batch_size,
+            seed=seed,
+        )
+        return [one.text for one in found]
+
+    def score(
+        self,
+        *,
+        targets: Sequence[str],
+        inputs: Sequence[str] | None = None,
+        end_token: bool | None = None,
+        batch_size: int = 8,
+    ) -> np.ndarray:
+        """The natural-log likelihood of each target given its input, float64 `[len(targets)]`.
+
+        Args:
+          targets: texts to be scored.
+          inputs: inputs of the task; None for a task without.
+          end_token: whether the end of a target counts as one of its tokens; None: where the task's
+            targets end with a token, as they do unless it says `add_eos = False`.
+          batch_size: texts scored together.
+        """
+        found = self._scores(targets, inputs, end_token, batch_size)
+        return np.array([one.total for one in found])
+
+    def token_scores(
+        self,
+        *,
+        targets: Sequence[str],
+        inputs: Sequence[str] | None = None,
+        end_token: bool | None = None,
+        batch_size: int = 8,
+    ) -> list["pd.DataFrame"]:
+        """What `score` sums up: for each target a row for each token.
+
+        The columns are `token`, its text, and `log_likelihood`, natural, given those before it. The
+        end token, where it counts, is the last row. The arguments are those of `score`.
+        """
+        import pandas as pd
+
+        found = self._scores(targets, inputs, end_token, batch_size)
+        ids = [self.codec.encode_target(text, end_token) for text in targets]
+        return [
+            pd.DataFrame(
+                {"token": as_text(self.codec, "decoder", tokens), "log_likelihood": one.tokens}
+            )
+            for tokens, one in zip(ids, found, strict=True)
+        ]
+
+    def _scores(
+        self,
+        targets: Sequence[str],
+        inputs: Sequence[str] | None,
+        end_token: bool | None,
+        batch_size: int,
+    ) -> list[Score]:
+        if inputs is not None:
+            self._say_what_is_cut(inputs)
+        return score_text(
+            cast(Decodes, self.model),
+            self.params,
+            self.codec,
+            targets=targets,
+            inputs=inputs,
+            end_token=end_token,
+            batch_size=batch_size,
+        )
+
+    def rank(
+        self,
+        question: str,
+        options: Sequence[str],
+        *,
+        delimiter: str = " ",
+        reading: Reading | None = None,
+        unconditional_context: str = ANSWER,
+    ) -> "pd.DataFrame":
+        """How likely each option is after a question, a row for each.
+
+        Columns are `option` and what options are ranked by, in natural logarithms, the highest
+        first: `sum`, `per_token`, `per_character`, `per_byte` and `unconditional`.
+
+        Args:
+          question: what the model reads first, written as the prompts that it knows.
+          options: the texts.
+          delimiter: what stands between question and option.
+          reading: None reads the question as inputs where the run's task has them, else as text.
+          unconditional_context: what stands in the question's place for `unconditional`.
+        """
+        import pandas as pd
+
+        texts = checked_texts(options, "options")
+        if reading is None:
+            reading = Reading("text" if self.codec.inputs is None else "inputs")
+        (found,), cut = score_options(
+            cast(Decodes, self.model),
+            self.params,
+            self.codec,
+            [Question([question], [delimiter + text for text in texts])],
+            reading,
+            unconditional_context=unconditional_context,
+        )
+        if cut.cut:
+            warnings.warn(str(cut), stacklevel=2)
+        return pd.DataFrame({"option": texts} | found.normalized)
+
+    def _say_what_is_cut(self, texts: Sequence[str]) -> None:
+        """Warns of inputs that are longer than the task's: they lose their end."""
+        longest = self.codec.input_length
+        if longest is None:
+            return
+        lengths = [self.codec.prompt_length(text) for text in texts]
+        cut = [length for length in lengths if length > longest]
+        if cut:
+            warnings.warn(
+                f"{len(cut)} of {len(lengths)} texts lose their end: the longest has {max(cut):,} "
+                f"tokens, and TASK_FEATURE_LENGTHS['inputs'] is {longest:,}.",
+                stacklevel=3,
+            )
+
+    def predict(self, texts: Sequence[Text], task: str | None = None) -> dict[str, np.ndarray]:
+        """What the model's heads give for each text, by name, the texts first.
+
+        `lengths`, int32 `[texts]`, says how many tokens each text has: outputs for each token are
+        padded to the longest, and what stands beyond a text's length means nothing. Numbers of
+        classes come as the classes' names. Tags and their probabilities are those of the words,
+        `[texts, words]`; "" where a text has fewer words, or a row no room for one. A task of
+        choices has these as a second axis of everything but `choice`.
+
+        Of a model that marks answers in texts instead `answer`, part of the text or "" for none;
+        `span`, int32 `[texts, 2]`, the characters from which and to before which it stands, -1 for
+        none; `probability` and `null_score_difference`, float32, see `evaluation.spans`.
+
+        Args:
+          texts: of a task with labels read as its rows are, special tokens included, a pair as two
+            texts or one with a tab between them, choices after their text and a text after its
+            question likewise, words as a list or a text; of any other as they are, without special
+            tokens.
+          task: which of several, where the run learns several that each have a head; its name.
+
+        Raises:
+          UserError: the model has no head that predicts.
+        """
+        if extracted_by(self.model) is not None:
+            return at_hand.answers(
+                self.model, self.params, self.task, self.task_feature_lengths, texts
+            )
+        found = self._outputs(texts, None, task)
+        for name, labels in label_names(for_task(self.model, self._chosen(task))).items():
+            # -1, of a word without a tag, is the last.
+            found[name] = np.array([*labels, ""])[found[name]]
+        return found
+
+    def embed(
+        self, texts: Sequence[Text], pooling: Pooling = "mean", task: str | None = None
+    ) -> np.ndarray:
+        """A vector for each text, float32 `[texts, e]`, of an encoder's last hidden states.
+
+        For a task of choices `[texts, choices, e]`.
+
+        Args:
+          texts: as for `predict`.
+          pooling: "mean" of the tokens, "first" token's, or "pooled", what the model makes of a row
+            to classify it.
+          task: as for `predict`.
+
+        Raises:
+          UserError: the model is no encoder, or has no such vector.
+        """
+        if pooling not in typing.get_args(Pooling):
+            raise UserError(f"pooling is {pooling!r}: give 'mean', 'first' or 'pooled'.")
+        name = "pooled" if pooling == "pooled" else "hidden_states"
+        found = self._outputs(texts, (name,), task)
+        if name not in found:
+            raise UserError(f"{type(self.model).__name__} gives no {name.replace('_', ' ')}.")
+        return at_hand.pooled(found[name], found["lengths"], pooling)
+
+    def _chosen(self, name: str | None) -> Task | Mixture:
+        """The run's task of this name; None is what it learns."""
+        if name is None:
+            return self.task
+        members = {member.name: member for member, _ in self.task.tasks}
+        if name not in members:
+            raise UserError(f"task is {name!r}: the run learns {', '.join(members)}.")
+        return members[name]
+
+    def _outputs(
+        self, texts: Sequence[Text], names: tuple[str, ...] | None, task: str | None
+    ) -> dict[str, np.ndarray]:
+        """Outputs of the model by name, and `lengths`."""
+        chosen = self._chosen(task)
+        return at_hand.outputs(
+            for_task(self.model, chosen), self.params, chosen, self.codec,
+            self.task_feature_lengths, texts, names,
+        )  # fmt: skip
+
+    def attention(
+        self, texts: Sequence[str], targets: Sequence[str] | None = None
+    ) -> list[interpretability.AttentionMaps]:
+        """The attention of every layer and head over each text.
+
+        Args:
+          texts: inputs of the task, or for a task without inputs what the decoder reads.
+          targets: answers to inputs, that the decoder reads; None: the model's own, the likeliest
+            token each time.
+        """
+        answers = self._answers(texts, targets)
+        return interpretability.attention_maps(self.model, self.params, self.codec, texts, answers)
+
+    def routing(
+        self, texts: Sequence[str], targets: Sequence[str] | None = None
+    ) -> interpretability.Routing:
+        """Where the routers of experts send each token of the texts, read as one batch.
+
+        Args:
+          texts: inputs of the task, or for a task without inputs what the decoder reads.
+          targets: as for `attention`.
+
+        Raises:
+          UserError: the model has no experts.
+        """
+        answers = self._answers(texts, targets)
+        return interpretability.routing(self.model, self.params, self.codec, texts, answers)
+
+    def _answers(self, texts: Sequence[str], targets: Sequence[str] | None) -> Sequence[str] | None:
+        if targets is None and self.codec.inputs is not None:
+            return self.generate(texts, temperature=0.0)
+        return targets
