@@ -150,8 +150,10 @@ def test_every_declared_task_can_be_pickled_and_learned_from():
             specs = {n: f.vocabulary.spec() for n, f in task.output_features.items()}
             objective = task.objective(specs)
             written = task.cached_features if objective is None else objective.writes
-            # Types, labels and further candidates, which are no features, come with them.
-            beside = {"token_types", "label"}
+            # Types, labels, places of answers and further candidates, which are no features, come
+            # with them.
+            beside = {"token_types", "label", "span_start", "span_end", "may_begin"}
+            beside |= {"char_begins", "char_ends"}
             beside |= {name for name in written if name.startswith("further_")}
             assert set(written) - beside == set(task.output_features)
 
