@@ -24,6 +24,7 @@ from models.palm import PaLM
 from models.recurrent import RecurrentLM
 from models.roberta import RoBERTa
 from models.spanbert import SpanBERT
+from models.sparse_transformer import SparseTransformer
 from models.switch import Switch
 from models.t5 import T5_1_1
 from models.transformer import Transformer
@@ -73,6 +74,9 @@ WRITERS = {
     "gpt_neox": functools.partial(decoder, GPTNeoX, rotary_pct=0.5),
     "transformer": functools.partial(encoder_decoder, Transformer, label_smoothing=0.0),
     "bart": functools.partial(encoder_decoder, BART, max_length=32),
+    "sparse_transformer": functools.partial(
+        decoder, SparseTransformer, max_length=32, stride=4, summary=1
+    ),
     "lstm": functools.partial(RecurrentLM, vocab_size=V, embed_dim=24, hidden_dim=32),
     # A memory of more than a row of these tests, so that a prompt is read as one.
     "transformer_xl": functools.partial(
