@@ -9,6 +9,7 @@ import numpy as np
 from models.albert import ALBERT
 from models.bart import BART
 from models.bert import BERT
+from models.bigbird import BigBird
 from models.deberta import DeBERTa
 from models.distilbert import DistilBERT
 from models.electra import ELECTRA
@@ -137,6 +138,7 @@ ENCODERS = {
     # Rows are longer than distances are told apart.
     "deberta": functools.partial(encoder, DeBERTa, max_distance=5),
     "unilm": functools.partial(encoder, UniLM, mask_id=V - 1),
+    "bigbird": functools.partial(encoder, BigBird, block_size=1, num_random_blocks=1),
 }
 FAMILIES = WRITERS | ENCODERS
 

@@ -325,6 +325,22 @@ def test_debertas_counts_with_its_decoder_without_and_without_the_table_of_token
     assert found[3] == pytest.approx(counts[4], rel=0.011)
 
 
+# Computed from the shapes of the released tensors; the paper prints none.
+BIGBIRD = {
+    "base": (128_112_824, 127_520_694, 127_468_800, 126_878_208),
+    "large": (360_228_024, 359_176_374, 359_123_968, 358_074_368),
+}
+
+
+@pytest.mark.parametrize(("size", "counts"), BIGBIRD.items())
+def test_bigbirds_counts_are_those_of_each_class(size, counts):
+    model = model_of(f"models/bigbird/{size}.gin")
+    masked_lm = model.clone(use_pooler=False, use_next_sentence_head=False)
+    pooled = model.clone(use_masked_head=False, use_next_sentence_head=False)
+    models = (model, masked_lm, pooled, pooled.clone(use_pooler=False))
+    assert tuple(each.parameter_count() for each in models) == counts
+
+
 def test_berts_layers_are_7_and_12_and_a_half_million():
     """What is left without heads and tables is layers and the norm of the embeddings, 2 H."""
     for size, width, layers in (

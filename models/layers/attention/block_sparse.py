@@ -166,10 +166,12 @@ def listed(
         if rows_gmr.shape[0] > 1:
             # What all heads share, such as segments, each looks up in its own list.
             x = jnp.broadcast_to(x, (b, rows_gmr.shape[0], *x.shape[2:]))
-        x = x[:, :, first:].reshape(b, x.shape[1], -1, block, z)
+        in_blocks = x[:, :, first:].reshape(b, x.shape[1], -1, block, z)
         take = functools.partial(jnp.take, axis=1, mode="fill", fill_value=fill)
         own = 0 if rows_gmr.shape[0] > 1 else None
-        picked = jax.vmap(take, (1, own), 1)(x, rows_gmr if own == 0 else rows_gmr[0])
+        picked: jax.Array = jax.vmap(take, (1, own), 1)(
+            in_blocks, rows_gmr if own == 0 else rows_gmr[0]
+        )
         return picked.reshape(b, x.shape[1], len(blocks), -1, z)
 
     return View("ms", table_gnr.shape[-1] * block, pick, sees)
@@ -179,7 +181,7 @@ def columns(stride: int, sees: Sees | None = None, *, end: int) -> View:
     """For query t of each block of `stride`, key t of every block before slot `end`."""
 
     def pick(x: jax.Array, _: jax.Array) -> jax.Array:
-        b, g, _, z = x.shape
+        b, g, z = *x.shape[:2], x.shape[3]
         return x[:, :, :end].reshape(b, g, end // stride, stride, z)
 
     return View("st", end // stride, pick, sees)
@@ -229,7 +231,7 @@ def attend_cached(
     """The same for queries whose keys are in a cache, from slot `mask.first_query` on."""
     t, slots = q_bhtd.shape[2], keys_values.keys_bgsd.shape[2]
     tokens = Tokens.of(mask, slots)
-    first = 0 if mask.first_query is None else mask.first_query
+    first = jnp.int32(0) if mask.first_query is None else mask.first_query
     own = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, t, 1), tokens)
     block = min(t, QUERIES_AT_ONCE)
     length = -(-t // block) * block
@@ -247,8 +249,8 @@ def attention_weights(
     """
     slots = keys_values.keys_bgsd.shape[2]
     eye = jnp.broadcast_to(jnp.eye(slots), (*keys_values.keys_bgsd.shape[:2], slots, slots))
-    return by_patterns(q_bhtd.astype(jnp.float32), keys_values.replace(values_bgsd=eye), patterns,
-                       mask)  # fmt: skip
+    keys_values = dataclasses.replace(keys_values, values_bgsd=eye)
+    return by_patterns(q_bhtd.astype(jnp.float32), keys_values, patterns, mask)
 
 
 def by_patterns(
