@@ -76,7 +76,7 @@ WRITERS = {
     "transformer": functools.partial(encoder_decoder, Transformer, label_smoothing=0.0),
     "bart": functools.partial(encoder_decoder, BART, max_length=32),
     "sparse_transformer": functools.partial(
-        decoder, SparseTransformer, max_length=32, stride=4, summary=1
+        decoder, SparseTransformer, max_length=32, stride=8, summary=2
     ),
     "lstm": functools.partial(RecurrentLM, vocab_size=V, embed_dim=24, hidden_dim=32),
     # A memory of more than a row of these tests, so that a prompt is read as one.

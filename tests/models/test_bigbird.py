@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.memory import bigbird_steps
 from models.bigbird import BigBird
 from models.errors import ModelError
 from models.layers.attention.window_patterns import random_blocks
@@ -174,6 +175,7 @@ def test_a_far_token_is_reached_through_the_global_ones():
     assert moved(two).all()
 
 
+@pytest.mark.slow
 def test_gradients_reach_the_global_tokens():
     params = drawn(ETC)
     batch = {"encoder_input_tokens": tokens()}
@@ -182,7 +184,8 @@ def test_gradients_reach_the_global_tokens():
 
 
 def test_attention_weights_can_be_looked_at():
-    weights = ITC.attention_weights(drawn(ITC), {"encoder_input_tokens": tokens()})["encoder"]
+    look = jax.jit(ITC.attention_weights)
+    weights = look(drawn(ITC), {"encoder_input_tokens": tokens()})["encoder"]
     assert weights.shape == (2, 1, H, LENGTH, LENGTH)
     np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
     for layer in range(2):
@@ -204,3 +207,14 @@ def test_attention_weights_can_be_looked_at():
 def test_what_it_cannot_be_built_with_is_said_in_one_line(fields, said):
     with pytest.raises(ModelError, match=said):
         BigBird(**SIZES | fields)
+
+
+@pytest.mark.slow
+def test_a_compiled_step_needs_memory_in_proportion_to_its_row():
+    """Four times the row, four times the temporaries or less, where all pairs would take 16."""
+    fields = SIZES | {"block_size": 16, "num_random_blocks": 3}
+    del fields["max_length"]
+    short, long = (
+        step["temporary_bytes"] for step in bigbird_steps((512, 2048), **fields).values()
+    )
+    assert long < 4.2 * short
