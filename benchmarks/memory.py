@@ -3,7 +3,8 @@
     python -m benchmarks.memory [--json]
 
 Cross-entropy over a vocabulary of 256,000, with its gradients, in chunks and at once; attention
-with its gradients over rows of 8,192, in blocks and with the whole matrix of scores. Bytes are
+with its gradients over rows of 8,192, in blocks and with the whole matrix of scores; a training
+step of BigBird base on a row of 1,024 to 8,192 tokens, which is compiled and not run. Bytes are
 those that the compiled program holds beside its arguments and results (XLA's memory analysis);
 seconds are the median of several runs, taking turns in this process.
 """
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from models import losses
+from models.bigbird import BigBird
 from models.layers.attention import softmax_attention
 from models.layers.attention.masks import Mask
 from models.layers.attention.softmax_attention import KeysValues
@@ -88,6 +90,35 @@ def measure(cases: dict[str, Case], rounds: int) -> dict[str, dict[str, float]]:
     }
 
 
+def bigbird_steps(
+    lengths: tuple[int, ...] = (1024, 2048, 4096, 8192), **fields: Any
+) -> dict[str, dict[str, float]]:
+    """Bytes of a compiled step of BigBird, loss and gradients, by the length of its one row.
+
+    Args:
+      lengths: tokens of the row.
+      **fields: of the model, where it is not base.
+    """
+    found = {}
+    for length in lengths:
+        sizes = {"max_length": max(lengths), "logit_chunks": 8, "dropout_rate": 0.1} | fields
+        model = BigBird(**sizes)
+        params = jax.eval_shape(model.init, jax.random.key(0))["params"]
+        whole = jax.ShapeDtypeStruct((1, length), jnp.int32)
+        one = jax.ShapeDtypeStruct((1,), jnp.int32)
+        names = ("input_tokens", "target_tokens", "loss_weights", "token_types")
+        batch = {f"encoder_{name}": whole for name in names}
+        batch |= {"pair_label": one, "pair_weight": one}
+
+        def loss(params: Any, batch: Any, key: jax.Array, model: BigBird = model) -> jax.Array:
+            return sum(model.loss(params, batch, key)[0].values())
+
+        lowered = jax.jit(jax.value_and_grad(loss)).lower(params, batch, jax.random.key(0))
+        bytes_ = lowered.compile().memory_analysis().temp_size_in_bytes
+        found[f"{length:,} tokens"] = {"temporary_bytes": bytes_, "a_token": bytes_ / length}
+    return found
+
+
 def main() -> None:
     """Prints both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -98,8 +129,9 @@ def main() -> None:
         "cross-entropy, 2,048 tokens, vocabulary 256,000": measure(cross_entropy(), options.rounds),
         "attention, 4 heads, rows of 8,192": measure(attention(), options.rounds),
     }
+    steps = bigbird_steps()
     if options.json:
-        print(json.dumps(report))
+        print(json.dumps({**report, "bigbird": steps}))
         return
     for title, rows in report.items():
         first = next(iter(rows.values()))
@@ -110,6 +142,12 @@ def main() -> None:
                 f"({first['temporary_bytes'] / row['temporary_bytes']:.1f} x less)  "
                 f"{row['seconds']:.3f} s"
             )
+    print("BigBird base, a training step on one row")
+    for name, row in steps.items():
+        print(
+            f"  {name:14} {row['temporary_bytes'] / 2**20:9.1f} MiB "
+            f"({row['a_token'] / 2**10:.0f} KiB a token)"
+        )
 
 
 if __name__ == "__main__":

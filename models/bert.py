@@ -16,7 +16,7 @@ from models.encoder_only import EncoderOnly, first_token
 from models.errors import ModelError
 from models.layers import embeddings, parts
 from models.layers.attention.positions import LearnedPositions
-from models.layers.block import ModuleFactory, PostNormBlock
+from models.layers.block import Block, ModuleFactory, PostNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed, MaskedOutput
 from models.layers.linear import Linear
@@ -89,6 +89,8 @@ class BERT(EncoderOnly):
     pair_classes: ClassVar[int] = 2
     # Fields of which one must be on for there to be a loss.
     trained_with: ClassVar[tuple[str, ...]] = ("use_masked_head", "use_next_sentence_head")
+    # How a layer is wired.
+    block: ClassVar[type[Block]] = PostNormBlock
 
     def __post_init__(self) -> None:
         """Checks what BERT cannot be built with.
@@ -143,7 +145,7 @@ class BERT(EncoderOnly):
         layers = TransformerLayers.of(self, LayerNorm)
         activation = ACTIVATIONS[self.activation]
         mlp = layers.mlp(MLP, activation, self.mlp_dim, init, init, use_bias=True)
-        block = layers.block(PostNormBlock, self.attention_of(layers), mlp)
+        block = layers.block(self.block, self.attention_of(layers), mlp)
         self.encoder = self.stack_of(layers, block)
         if self.use_masked_head:
             of_head, width = ACTIVATIONS[self.head_activation], self.embedding_width
@@ -184,11 +186,15 @@ class BERT(EncoderOnly):
         """The norm of the sum of the vectors of token, type and position (figure 2)."""
         return self.embedding_norm(self.looked_up(tokens_bs, token_types_bs, positions_bs))
 
+    def token_vectors(self, tokens_bs: Array) -> Array:
+        """The tokens' part of the sum."""
+        return self.token_embedder(tokens_bs)
+
     def looked_up(
         self, tokens_bs: Array, token_types_bs: Array | None, positions_bs: Array | None
     ) -> Array:
         """The sum of the vectors of token, type and position, `[b, s, e]`; see `embed`."""
-        x_bse = self.token_embedder(tokens_bs)
+        x_bse = self.token_vectors(tokens_bs)
         if self.num_token_types:
             # A single type is added to all, whatever segments the batch tells apart.
             if token_types_bs is None or self.num_token_types == 1:

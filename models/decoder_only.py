@@ -30,6 +30,8 @@ class DecoderOnly(LanguageModel, kw_only=True):
     """
 
     input_features: ClassVar[tuple[str, ...]] = ("decoder_input_tokens",)
+    # Whether what enters the stack has dropout.
+    drops_embeddings: ClassVar[bool] = True
 
     input_attention: str = "prefix"
 
@@ -65,7 +67,7 @@ class DecoderOnly(LanguageModel, kw_only=True):
     ) -> Array:
         """The hidden states after the final layer norm, `[b, t, e]`."""
         x_bte = self.embed(decoder_input_tokens, decoder_positions)
-        if enable_dropout and self.dropout_rate:
+        if enable_dropout and self.dropout_rate and self.drops_embeddings:
             x_bte = Dropout(self.dropout_rate)(x_bte, self.make_rng("dropout"))
         mask = Mask(
             causal=True,

@@ -70,6 +70,10 @@ class EncoderOnly(Model, kw_only=True):
         """The embeddings in the width of the stack, which narrower ones are projected to."""
         return x_bse
 
+    def encode(self, x_bse: Array, context: Context) -> Array:
+        """What the stack makes of a row."""
+        return self.encoder(x_bse, context)
+
     def pooled(self, x_bse: Array, enable_dropout: bool = False) -> Array:
         """The vector that a row is classified by, `[b, e]`, of what leaves the stack."""
         raise NotImplementedError
@@ -83,7 +87,7 @@ class EncoderOnly(Model, kw_only=True):
     @intermediates.within(intermediates.ENCODER)
     def hidden_states(self, **features: Any) -> Array:
         """What leaves the stack, `[b, s, e]`, of a batch's features."""
-        return self.encoder(*self.entering(**features))
+        return self.encode(*self.entering(**features))
 
     def entering(self, **features: Any) -> tuple[Array, Context]:
         """What enters the stack, `[b, s, e]`, and what all of its layers read."""

@@ -5,6 +5,7 @@ adaptive softmax whose tables are the embeddings', which enter times the root of
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -120,7 +121,7 @@ class TransformerXL(CarryingLanguageModel):
             dropout=dropout,
         )
         rate = self.attention_dropout_rate
-        own = {} if rate is None else {"dropout": Dropout(rate)}
+        own: dict[str, Any] = {} if rate is None else {"dropout": Dropout(rate)}
         attention = layers.attention(init, init, make_relative=positions, **own)
         mlp = layers.mlp(MLP, nn.relu, self.mlp_dim, init, init, use_bias=True, dropout=dropout)
         block = layers.block(PostNormBlock, attention, mlp)

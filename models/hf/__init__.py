@@ -14,6 +14,7 @@ from models.hf import generation
 from models.hf.albert import ALBERTFamily
 from models.hf.bart import BARTFamily
 from models.hf.bert import BERTFamily
+from models.hf.bigbird import BigBirdFamily
 from models.hf.deberta import DeBERTaFamily
 from models.hf.distilbert import DistilBERTFamily
 from models.hf.electra import ELECTRAFamily
@@ -43,6 +44,7 @@ FAMILIES: tuple[Family, ...] = (
     ALBERTFamily(),
     ELECTRAFamily(),
     DeBERTaFamily(),
+    BigBirdFamily(),
     LLaMAFamily(),
     GPTNeoXFamily(),
     TransfoXLFamily(),

@@ -85,10 +85,11 @@ class _Class(NamedTuple):
 
 _BERTS = ("Bert", "Roberta", "DistilBert", "Albert", "Electra")
 _ENCODERS = (*_BERTS, "Deberta")
+_BIG_BIRD = "BigBird"
 _CLASSES = (
     _Class("ForSequenceClassification", (Classification, Regression), _of_rows),
-    _Class("ForTokenClassification", (Tagging,), _of_words, (*_ENCODERS, "XLNet")),
-    _Class("ForMultipleChoice", (MultipleChoice,), _of_choices, (*_BERTS, "XLNet")),
+    _Class("ForTokenClassification", (Tagging,), _of_words, (*_ENCODERS, "XLNet", _BIG_BIRD)),
+    _Class("ForMultipleChoice", (MultipleChoice,), _of_choices, (*_BERTS, "XLNet", _BIG_BIRD)),
     _Class("ForQuestionAnswering", (Spans,), _of_spans, _ENCODERS),
 )
 

@@ -35,6 +35,8 @@ class Context:
         stand before those of these (Dai et al. 2019, section 3.2); each layer has its own.
       text_bt: bool, where there is a token; None is everywhere. Elsewhere keys and values are
         those of zeros.
+      of_layer: what each layer reads alone: a tree whose first axis is layers around a stack, and
+        that of one layer inside it.
       enable_dropout: known at trace time.
     """
 
@@ -48,6 +50,7 @@ class Context:
     first_slot: jax.Array | int = 0
     history_bse: jax.Array | None = None
     text_bt: jax.Array | None = None
+    of_layer: Any = None
     enable_dropout: bool = struct.field(pytree_node=False, default=False)
 
     def attended(self, x_bte: jax.Array) -> jax.Array:
@@ -159,9 +162,11 @@ class Block(nn.Module):
     def empty_cache(self, batch_size: int, length: int, memory_bse: jax.Array | None) -> LayerCache:
         """The cache before the first token."""
         attention = self.self_attention
-        shape = (batch_size, attention.kv_heads, length, attention.head_dim)
-        empty = jnp.zeros(shape, attention.dtype)
-        return LayerCache(KeysValues(empty, empty), self.memory_keys_values(memory_bse))
+        keys, values = (
+            jnp.zeros((batch_size, attention.kv_heads, length, units), attention.dtype)
+            for units in (attention.head_dim, attention.value_units)
+        )
+        return LayerCache(KeysValues(keys, values), self.memory_keys_values(memory_bse))
 
     def _dropped(self, y_bte: jax.Array, context: Context) -> jax.Array:
         key = self.make_rng("dropout") if context.enable_dropout and self.dropout.rate else None

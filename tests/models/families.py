@@ -9,6 +9,7 @@ import numpy as np
 from models.albert import ALBERT
 from models.bart import BART
 from models.bert import BERT
+from models.bigbird import BigBird
 from models.deberta import DeBERTa
 from models.distilbert import DistilBERT
 from models.electra import ELECTRA
@@ -24,6 +25,7 @@ from models.palm import PaLM
 from models.recurrent import RecurrentLM
 from models.roberta import RoBERTa
 from models.spanbert import SpanBERT
+from models.sparse_transformer import SparseTransformer
 from models.switch import Switch
 from models.t5 import T5_1_1
 from models.transformer import Transformer
@@ -73,6 +75,9 @@ WRITERS = {
     "gpt_neox": functools.partial(decoder, GPTNeoX, rotary_pct=0.5),
     "transformer": functools.partial(encoder_decoder, Transformer, label_smoothing=0.0),
     "bart": functools.partial(encoder_decoder, BART, max_length=32),
+    "sparse_transformer": functools.partial(
+        decoder, SparseTransformer, max_length=32, stride=8, summary=2
+    ),
     "lstm": functools.partial(RecurrentLM, vocab_size=V, embed_dim=24, hidden_dim=32),
     # A memory of more than a row of these tests, so that a prompt is read as one.
     "transformer_xl": functools.partial(
@@ -133,6 +138,7 @@ ENCODERS = {
     # Rows are longer than distances are told apart.
     "deberta": functools.partial(encoder, DeBERTa, max_distance=5),
     "unilm": functools.partial(encoder, UniLM, mask_id=V - 1),
+    "bigbird": functools.partial(encoder, BigBird, block_size=1, num_random_blocks=1),
 }
 FAMILIES = WRITERS | ENCODERS
 

@@ -94,7 +94,60 @@ def palm(params, tokens, segments, positions, *, head_dim, epsilon=1e-6):
     return x @ embeddings.T / math.sqrt(x.shape[1])
 
 
-def attention(part, x, segments, head_dim, *, window=None, rotary=None, score=None):
+def sparse_transformer(
+    params,
+    tokens,
+    segments,
+    positions,
+    *,
+    head_dim,
+    pattern,
+    stride,
+    summary,
+    combination,
+    epsilon=1e-5,
+):
+    """Child et al. 2019, sections 4.3 and 5: two parts of earlier tokens in three combinations."""
+
+    def near(i, j):
+        if pattern == "strided":
+            return positions[i] - positions[j] <= stride
+        return positions[i] // stride == positions[j] // stride
+
+    def distant(i, j):
+        if pattern == "strided":
+            return (positions[i] - positions[j]) % stride == 0
+        return positions[j] % stride >= stride - summary
+
+    def merged(i, j, head):
+        return near(i, j) or distant(i, j)
+
+    def of_head(i, j, head):
+        heads = len(blocks[0]["self_attention"]["query"]["bias"]) // head_dim
+        return near(i, j) if head < heads // 2 else distant(i, j)
+
+    stacked = params["decoder"]["layers"]
+    if combination == "layers":
+        kinds = [lambda i, j, _: near(i, j), lambda i, j, _: distant(i, j)]
+        turns = list(layers(stacked))
+        blocks = [turn[name] for turn in turns for name in ("block_0", "block_1")]
+    else:
+        kinds = [merged if combination == "merged" else of_head]
+        blocks = list(layers(stacked))
+    axes = params["position_embedder"]
+    x = params["token_embedder"]["embedding"][tokens]
+    x = x + axes["axis_0"][positions // len(axes["axis_1"])]
+    x = x + axes["axis_1"][positions % len(axes["axis_1"])]
+    for i, block in enumerate(blocks):
+        h = layer_norm(x, block["self_attention_norm"], epsilon)
+        sees = kinds[i % len(kinds)]
+        a = attention(block["self_attention"], h, segments, head_dim, sees=sees)
+        hidden = affine(block["mlp"]["wi"], layer_norm(x + a, block["mlp_norm"], epsilon))
+        x = x + a + affine(block["mlp"]["wo"], hidden / (1 + np.exp(-1.702 * hidden)))
+    return layer_norm(x, params["final_norm"], epsilon) @ params["output"]["kernel"]
+
+
+def attention(part, x, segments, head_dim, *, window=None, rotary=None, score=None, sees=None):
     """Vaswani et al. 2017, equation 1, over the earlier tokens of the same text.
 
     Args:
@@ -106,19 +159,23 @@ def attention(part, x, segments, head_dim, *, window=None, rotary=None, score=No
       window: how many tokens a query sees at most, itself the last; None is all.
       rotary: positions by which queries and keys are turned.
       score: `(q, k, i, j, head)` of a query at slot i and a key at slot j; None is q k / √d.
+      sees: `(i, j, head)`, whether a query at slot i sees a key at slot j not after it; None is
+        always. One that sees nothing gets 0.
     """
-    q, k, v = (
-        affine(part[name], x).reshape(len(x), -1, head_dim) for name in ("query", "key", "value")
-    )
+    q, k = (affine(part[name], x).reshape(len(x), -1, head_dim) for name in ("query", "key"))
+    v = affine(part["value"], x).reshape(len(x), k.shape[1], -1)
     if rotary is not None:
         q, k = rotate(q, rotary), rotate(k, rotary)
     heads, shared = q.shape[1], q.shape[1] // k.shape[1]
-    found = np.zeros_like(q)
+    found = np.zeros((*q.shape[:2], v.shape[2]))
     for i in range(len(x)):
         first = 0 if window is None else max(0, i - window + 1)
-        seen = [j for j in range(first, i + 1) if segments[j] == segments[i]]
+        text = [j for j in range(first, i + 1) if segments[j] == segments[i]]
         for head in range(heads):
             own = head // shared
+            seen = [j for j in text if sees is None or sees(i, j, head)]
+            if not seen:
+                continue
             if score is None:
                 scores = [q[i, head] @ k[j, own] / math.sqrt(head_dim) for j in seen]
             else:

@@ -15,6 +15,7 @@ from models.lamda import LaMDA
 from models.layers.block import PreNormBlock
 from models.llama import LLaMA, swiglu_dim
 from models.palm import PaLM
+from models.sparse_transformer import SparseTransformer
 from tests.models import reference_decoders as reference
 
 V, E = 37, 24
@@ -34,6 +35,18 @@ PAIRS = {
     ),
     "palm": (PaLM(**SIZES, head_dim=10), functools.partial(reference.palm, head_dim=10)),
 }
+
+# One of each pattern and of each combination.
+for pattern, combination, head_dim in (
+    ("fixed", "merged", 5),
+    ("strided", "heads", 6),
+    ("fixed", "layers", 6),
+):
+    own = dict(pattern=pattern, stride=3, summary=1, combination=combination)
+    PAIRS[f"sparse_transformer, {pattern}, {combination}"] = (
+        SparseTransformer(**SIZES | {"num_heads": 4}, max_length=15, query_key_dim=head_dim, **own),
+        functools.partial(reference.sparse_transformer, head_dim=head_dim, **own),
+    )
 
 
 def drawn(model, seed=0):
@@ -218,3 +231,63 @@ def test_attention_weights_are_in_the_order_of_layers_that_differ_in_turn():
 def test_fields_that_make_no_model_are_refused_before_anything_is_computed(model, fields, said):
     with pytest.raises(ModelError, match=said):
         model(**SIZES, **fields).abstract_params()
+
+
+def test_the_sparse_transformers_initial_values_are_the_papers():
+    """N(0, 0.125 / sqrt(inputs)), smaller by sqrt(2 N) where a branch ends; an output of zeros."""
+    model = SparseTransformer(
+        vocab_size=300, embed_dim=64, num_heads=4, num_layers=3, max_length=256, stride=16,
+        summary=4,
+    )  # fmt: skip
+    params = jax.jit(model.init)(jax.random.key(0))["params"]
+    deviations = jax.tree.map(np.std, params)
+    layer = deviations["decoder"]["layers"]
+    for part in ("query", "key", "value"):
+        assert layer["self_attention"][part]["kernel"] == pytest.approx(0.125 / 8, rel=0.05)
+    assert layer["self_attention"]["out"]["kernel"] == pytest.approx(0.125 / 8 / 6**0.5, rel=0.05)
+    assert layer["mlp"]["wi"]["kernel"] == pytest.approx(0.125 / 8, rel=0.05)
+    assert layer["mlp"]["wo"]["kernel"] == pytest.approx(0.125 / 16 / 6**0.5, rel=0.05)
+    assert deviations["token_embedder"]["embedding"] == pytest.approx(0.125 / 8, rel=0.05)
+    for axis in ("axis_0", "axis_1"):
+        table = deviations["position_embedder"][axis]
+        assert table == pytest.approx(0.125 / 128**0.5, rel=0.1)
+    assert not params["output"]["kernel"].any()
+
+
+@pytest.mark.parametrize("pattern", [pytest.param("strided", marks=pytest.mark.slow), "fixed"])
+def test_the_sparse_transformer_writes_what_it_was_trained_on(pattern):
+    """A prompt longer than a block of queries, of which one row is padded on the left."""
+    model = SparseTransformer(
+        **SIZES | {"num_heads": 2}, max_length=32, pattern=pattern, stride=4, summary=2,
+        combination="layers",
+    )  # fmt: skip
+    params = drawn(model)
+    tokens = np.random.default_rng(2).integers(1, V, (2, 14))
+    logits = logits_of(model, params, {"decoder_input_tokens": tokens})
+    prompt = np.zeros((2, 12), int)
+    prompt[0], prompt[1, 3:] = tokens[0, :12], tokens[1, :9]
+    valid = np.array([[1] * 12, [0] * 3 + [1] * 9])
+    batch = {"decoder_input_tokens": prompt, "decoder_segment_ids": valid}
+    cache = model.init_cache(params, batch, 16)
+    for i in range(2):
+        step = jnp.stack([tokens[0, 12 + i], tokens[1, 9 + i]])
+        found, cache = model.decode_step(params, cache, step)
+        np.testing.assert_allclose(found[0], logits[0, 12 + i], atol=2e-4)
+        np.testing.assert_allclose(found[1], logits[1, 9 + i], atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"pattern": "random"}, "pattern is 'random': it must be one of strided, fixed"),
+        ({"combination": "both"}, "combination is 'both': it must be one of merged, layers, heads"),
+        ({"input_attention": "prefix"}, "factorized attention is 'causal'"),
+        ({"position_shape": (4, 4)}, "its product must be max_length, which is 32"),
+        ({"combination": "heads"}, "num_heads is 3, which 2 patterns cannot divide evenly"),
+        ({"summary": 5}, "summary is 5: of a block of 4 tokens"),
+    ],
+)
+def test_a_sparse_transformer_that_cannot_be_is_refused_in_one_line(fields, said):
+    with pytest.raises(ModelError, match=said):
+        sizes = SIZES | {"max_length": 32, "stride": 4, "summary": 1}
+        SparseTransformer(**sizes | fields).abstract_params()

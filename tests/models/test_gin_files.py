@@ -53,6 +53,9 @@ PUBLISHED = {
     "models/spanbert/large_cased.gin": 340e6,
     "models/structbert/base.gin": 110e6,
     "models/structbert/large.gin": 340e6,
+    "models/sparse_transformer/enwik8.gin": 95e6,
+    "models/sparse_transformer/cifar10.gin": 59e6,
+    "models/sparse_transformer/imagenet64.gin": 152e6,
     "models/gpt2/124m.gin": 124.4e6,
     "models/gpt2/355m.gin": 355e6,
     "models/gpt2/774m.gin": 774e6,
@@ -320,6 +323,22 @@ def test_debertas_counts_with_its_decoder_without_and_without_the_table_of_token
     found.append(encoder.parameter_count(embeddings=False))
     assert tuple(found) == counts[:4]
     assert found[3] == pytest.approx(counts[4], rel=0.011)
+
+
+# Computed from the shapes of the released tensors; the paper prints none.
+BIGBIRD = {
+    "base": (128_112_824, 127_520_694, 127_468_800, 126_878_208),
+    "large": (360_228_024, 359_176_374, 359_123_968, 358_074_368),
+}
+
+
+@pytest.mark.parametrize(("size", "counts"), BIGBIRD.items())
+def test_bigbirds_counts_are_those_of_each_class(size, counts):
+    model = model_of(f"models/bigbird/{size}.gin")
+    masked_lm = model.clone(use_pooler=False, use_next_sentence_head=False)
+    pooled = model.clone(use_masked_head=False, use_next_sentence_head=False)
+    models = (model, masked_lm, pooled, pooled.clone(use_pooler=False))
+    assert tuple(each.parameter_count() for each in models) == counts
 
 
 def test_berts_layers_are_7_and_12_and_a_half_million():

@@ -61,6 +61,7 @@ class Attention(nn.Module):
       output_init: of the output's.
       num_kv_heads: heads of keys and values; None is as many as of queries, 1 is
         multi-query (Shazeer 2019), between is grouped-query (Ainslie et al. 2023).
+      value_dim: units of one head of values; None is `head_dim`.
       scale: multiplies the queries; `head_dim ** -0.5` in most families, 1 in T5.
       rotation: turns queries and keys according to their positions (rotary embeddings).
       make_relative: scores distances: `RelativePositionScores` or `DisentangledScores`, from sizes.
@@ -83,6 +84,7 @@ class Attention(nn.Module):
     key_value_init: Initializer
     output_init: Initializer
     num_kv_heads: int | None = None
+    value_dim: int | None = None
     scale: float = 1.0
     rotation: Rotation | None = None
     make_relative: Callable[..., nn.Module] | None = None
@@ -109,10 +111,10 @@ class Attention(nn.Module):
         joined = ("embed", "joined_kv")
         # One shared head cannot be divided among devices.
         shared = ("embed", "joined_kv" if self.kv_heads > 1 else "kv")
-        kv_dim = self.kv_heads * self.head_dim
         self.query = projection(self.num_heads * self.head_dim, joined, self.query_init)
-        self.key = projection(kv_dim, shared, self.key_value_init, use_bias=key_bias)
-        self.value = projection(kv_dim, shared, self.key_value_init)
+        key_dim, value_dim = (self.kv_heads * n for n in (self.head_dim, self.value_units))
+        self.key = projection(key_dim, shared, self.key_value_init, use_bias=key_bias)
+        self.value = projection(value_dim, shared, self.key_value_init)
         if self.make_relative is not None:
             self.relative = self.make_relative(
                 self.embed_dim, self.num_heads, self.head_dim, dtype=self.dtype
@@ -126,8 +128,13 @@ class Attention(nn.Module):
         """Heads of keys and values."""
         return self.num_kv_heads or self.num_heads
 
+    @property
+    def value_units(self) -> int:
+        """Units of one head of values."""
+        return self.value_dim or self.head_dim
+
     def keys_values(self, x_bse: jax.Array, positions_bs: jax.Array | None = None) -> KeysValues:
-        """Keys and values of `x`, each `[b, g, s, d]`; positions None are 0, 1, 2, …."""
+        """Keys and values of `x`, `[b, g, s, d]`; positions None are 0, 1, 2, …."""
         k_bgsd = self._heads(self._projected(x_bse, "key"), self.kv_heads, KEY_AXES)
         if self.rotation is not None:
             k_bgsd = self.rotation(k_bgsd, positions_bs)
@@ -201,7 +208,7 @@ class Attention(nn.Module):
 
     def _heads(self, x_bte: jax.Array, num_heads: int, axes: tuple[str | None, ...]) -> jax.Array:
         b, t, _ = x_bte.shape
-        x_bhtd = x_bte.reshape(b, t, num_heads, self.head_dim).transpose(0, 2, 1, 3)
+        x_bhtd = x_bte.reshape(b, t, num_heads, -1).transpose(0, 2, 1, 3)
         # One shared head cannot be divided among devices.
         axes = axes if num_heads > 1 else (axes[0], None, *axes[2:])
         return nn.with_logical_constraint(x_bhtd, axes)

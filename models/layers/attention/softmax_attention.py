@@ -36,7 +36,7 @@ class KeysValues:
     Attributes:
       keys_bgsd: `[b, g, s, d]`; each head's slots are contiguous, so that one query's
         scores are matrix-vector products over contiguous memory.
-      values_bgsd: the same shape.
+      values_bgsd: the same shape, but for the units where a family has others.
     """
 
     keys_bgsd: jax.Array

@@ -102,6 +102,7 @@ class TransformerLayers:
         output_init: Initializer,
         *,
         query_init: Initializer | None = None,
+        kind: type[Attention] = Attention,
         **options: Any,
     ) -> ModuleFactory:
         """Makes `Attention`, whose scores are divided by the root of `head_dim`.
@@ -110,11 +111,12 @@ class TransformerLayers:
           init: initial values of the projections of queries, keys and values.
           output_init: of the output's.
           query_init: of the queries', where they have their own.
+          kind: `Attention` or a subclass.
           **options: further fields of `Attention`.
         """
         shared: dict[str, Any] = {"scale": self.head_dim**-0.5, "dropout": self.dropout}
         return functools.partial(
-            Attention,
+            kind,
             self.embed_dim,
             self.num_heads,
             self.head_dim,

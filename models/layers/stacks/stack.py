@@ -52,7 +52,7 @@ def apply_in_turn(
     Args:
       block: one layer.
       x_bte: the residual stream, `[b, t, e]`.
-      context: what every layer reads.
+      context: what every layer reads, and in `of_layer` what each reads alone.
       turns: how many layers.
       policy: of rematerialization, as `policy_of` gives it.
       unroll: layers for each turn of the loop.
@@ -66,8 +66,13 @@ def apply_in_turn(
     keeps = histories_lbse is not None
 
     def layer(
-        block: nn.Module, x_bte: jax.Array, history_bse: jax.Array | None, context: Context
+        block: nn.Module,
+        x_bte: jax.Array,
+        history_bse: jax.Array | None,
+        own: Any,
+        context: Context,
     ) -> tuple[jax.Array, jax.Array | None]:
+        context = dataclasses.replace(context, of_layer=own)
         if keeps:
             context = dataclasses.replace(context, history_bse=history_bse)
         return block(x_bte, context)[0], x_bte if keeps else None
@@ -80,12 +85,15 @@ def apply_in_turn(
         variable_broadcast="params" if shared else False,
         variable_axes=dict.fromkeys(stacked, 0),
         split_rngs={"params": not shared, "dropout": True},
-        in_axes=(0, nn.broadcast),
+        in_axes=(0, 0, nn.broadcast),
         length=turns,
         unroll=unroll,
         metadata_params={} if shared else {nn.PARTITION_NAME: LAYERS},
     )
-    result: tuple[jax.Array, jax.Array | None] = scanned(block, x_bte, histories_lbse, context)
+    of_layer, context = context.of_layer, dataclasses.replace(context, of_layer=None)
+    result: tuple[jax.Array, jax.Array | None] = scanned(
+        block, x_bte, histories_lbse, of_layer, context
+    )
     return result
 
 

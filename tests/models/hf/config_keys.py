@@ -23,6 +23,7 @@ FIXTURES = {
     "albert": "albert_pretraining",
     "electra": "electra_masked_lm",
     "deberta": "deberta_masked_lm",
+    "big_bird": "bigbird_pretraining",
     "llama": "llama",
     "gpt_neox": "gpt_neox",
     "transfo-xl": "transfo_xl",
@@ -85,6 +86,10 @@ READ = {
     "deberta": "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size "
     "hidden_act hidden_dropout_prob attention_probs_dropout_prob max_position_embeddings "
     "type_vocab_size layer_norm_eps max_relative_positions position_biased_input pos_att_type",
+    "big_bird": "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size "
+    "hidden_act hidden_dropout_prob attention_probs_dropout_prob max_position_embeddings "
+    "type_vocab_size layer_norm_eps attention_type block_size num_random_blocks "
+    "rescale_embeddings",
     "llama": "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
     "num_key_value_heads max_position_embeddings rms_norm_eps tie_word_embeddings "
     "rope_parameters head_dim",
@@ -111,6 +116,7 @@ FIXED = {
     "albert": "inner_group_num tie_word_embeddings",
     "electra": "is_decoder add_cross_attention tie_word_embeddings",
     "deberta": "relative_attention tie_word_embeddings",
+    "big_bird": "is_decoder add_cross_attention tie_word_embeddings use_bias",
     "llama": "hidden_act attention_bias mlp_bias",
     "gpt_neox": "attention_bias tie_word_embeddings",
     "transfo-xl": "pre_lnorm attn_type adaptive tie_word_embeddings sample_softmax",
@@ -139,6 +145,8 @@ NEUTRAL = {
     "summary_type summary_use_proj summary_activation summary_last_dropout",
     "deberta": "initializer_range pooler_dropout pooler_hidden_act pooler_hidden_size legacy "
     "is_encoder_decoder bos_token_id",
+    "big_bird": "initializer_range use_cache classifier_dropout is_encoder_decoder bos_token_id "
+    "sep_token_id",
     "llama": "initializer_range use_cache pretraining_tp attention_dropout is_encoder_decoder "
     "bos_token_id",
     "gpt_neox": "attention_dropout classifier_dropout initializer_range use_cache is_decoder "

@@ -320,6 +320,53 @@ def deberta_spans() -> torch.nn.Module:
     return _of_class("DebertaForQuestionAnswering", _deberta)
 
 
+def bigbird_pretraining() -> torch.nn.Module:
+    """BigBird with both heads, in rows of more than seven blocks of two."""
+    return _random(transformers.BigBirdForPreTraining(_bigbird()))
+
+
+def bigbird_masked_lm() -> torch.nn.Module:
+    """BigBird with full attention, the head for hidden tokens, and the exact GELU."""
+    options = {"attention_type": "original_full", "hidden_act": "gelu"}
+    return _random(transformers.BigBirdForMaskedLM(_bigbird(**options)))
+
+
+def bigbird_model() -> torch.nn.Module:
+    """BigBird with the pooler alone, two random blocks, and larger vectors of tokens."""
+    options = {"block_size": 1, "num_random_blocks": 2, "rescale_embeddings": True}
+    return _random(transformers.BigBirdModel(_bigbird(**options)))
+
+
+def bigbird_classification() -> torch.nn.Module:
+    """BigBird with a head for labels, which has a layer of its own."""
+    model = _of_class("BigBirdForSequenceClassification", _bigbird, num_labels=3)
+    return _without_pooler(model)
+
+
+def bigbird_tagging() -> torch.nn.Module:
+    """BigBird with a head for tags, which is one layer."""
+    return _without_pooler(_of_class("BigBirdForTokenClassification", _bigbird, num_labels=5))
+
+
+def bigbird_choice() -> torch.nn.Module:
+    """BigBird with a head for choices, which reads the pooler."""
+    return _of_class("BigBirdForMultipleChoice", _bigbird)
+
+
+def _without_pooler(model: torch.nn.Module) -> torch.nn.Module:
+    """The model as it is written here: zeros for the pooler, which its head does not read."""
+    with torch.no_grad():
+        for parameter in model.bert.pooler.parameters():
+            parameter.zero_()
+    return model
+
+
+def bigbird_training() -> torch.nn.Module:
+    """BigBird as it is trained, without dropout: each layer and head has its random blocks."""
+    options = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return _random(transformers.BigBirdForMaskedLM(_bigbird(**options))).train()
+
+
 def switch() -> torch.nn.Module:
     """Switch with experts in every second layer, of which some overflow."""
     return _random(_switch(num_sparse_encoder_layers=2, num_sparse_decoder_layers=1,
@@ -349,7 +396,9 @@ MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, gpt_neox, gpt_neo
           xlnet_model, xlnet_classification, xlnet_tagging, xlnet_choice, electra_pretraining,
           electra_masked_lm, electra_model, electra_classification, electra_tagging,
           electra_choice, electra_spans, deberta_masked_lm, deberta_model, deberta_classification,
-          deberta_tagging, deberta_spans, switch, switch_every)  # fmt: skip
+          deberta_tagging, deberta_spans, bigbird_pretraining, bigbird_masked_lm,
+          bigbird_model, bigbird_classification, bigbird_tagging, bigbird_choice,
+          bigbird_training, switch, switch_every)  # fmt: skip
 FAMILIES = {make.__name__: make for make in MAKERS}
 
 
@@ -426,6 +475,15 @@ def _deberta(**options: object) -> transformers.DebertaConfig:
     return transformers.DebertaConfig(**sizes | options)
 
 
+def _bigbird(**options: object) -> transformers.BigBirdConfig:
+    sizes = dict(
+        vocab_size=80, hidden_size=24, num_hidden_layers=3, num_attention_heads=4,
+        intermediate_size=44, max_position_embeddings=40, layer_norm_eps=1e-3, block_size=2,
+        num_random_blocks=1, sep_token_id=3,
+    )  # fmt: skip
+    return transformers.BigBirdConfig(**sizes | options)
+
+
 def _t5(**options: object) -> torch.nn.Module:
     # Sizes that no two axes share, but for the two that must.
     config = transformers.T5Config(
@@ -494,7 +552,7 @@ def random_batch(model: torch.nn.Module, rows: int = 3, seed: int = 0) -> dict[s
     return {"encoder_input_tokens": encoder, "decoder_input_tokens": decoder}
 
 
-ENCODERS = ("bert", "roberta", "distilbert", "albert", "xlnet", "electra", "deberta")
+ENCODERS = ("bert", "roberta", "distilbert", "albert", "xlnet", "electra", "deberta", "big_bird")
 
 
 def _random_pairs(

@@ -33,6 +33,9 @@ HEADS = {
     "albert_pretraining": {"token_logits", "pair_logits"},
     "albert_masked_lm": {"token_logits"},
     "albert_model": {"hidden_states", "pooled"},
+    "bigbird_pretraining": {"token_logits", "pair_logits"},
+    "bigbird_masked_lm": {"token_logits"},
+    "bigbird_model": {"hidden_states", "pooled"},
     "bert_classification": {"head_logits"},
     "bert_regression": {"head_logits"},
     "roberta_classification": {"head_logits"},
@@ -56,6 +59,9 @@ HEADS = {
     "deberta_model": {"hidden_states"},
     "deberta_classification": {"head_logits"},
     "deberta_tagging": {"head_logits"},
+    "bigbird_classification": {"head_logits"},
+    "bigbird_tagging": {"head_logits"},
+    "bigbird_choice": {"head_logits"},
 }
 # Each name of a tensor is in one of the others.
 SLOW = ("albert_tagging", "bert_choice", "distilbert_choice", "electra_tagging")
@@ -131,6 +137,8 @@ EMBEDDINGS = ("position_embedder", "embedding_norm")
         *(("electra_classification", part) for part in ("pooler", "output_head")),
         *(("deberta_model", part) for part in (*EMBEDDINGS, "token_type_embedder")),
         *(("deberta_classification", part) for part in ("pooler", "output_head")),
+        *(("bigbird_pretraining", part) for part in (*EMBEDDINGS, "token_type_embedder")),
+        *(("bigbird_pretraining", part) for part in ("masked_head", "pooler")),
     ],
 )
 def test_no_part_could_be_missing_unnoticed(name, part):
@@ -172,6 +180,9 @@ def test_neither_could_epsilon_nor_the_kind_of_gelu():
         ("deberta_masked_lm", {"norm_epsilon": 1e-7}),
         ("deberta_model", {"activation": "gelu"}),
         ("deberta_masked_lm", {"mirrored_distance": True}),
+        ("bigbird_pretraining", {"attention_type": "original_full"}),
+        ("bigbird_pretraining", {"random_in_evaluation": True}),
+        ("bigbird_model", {"rescale_embeddings": False}),
     ):
         model, params, batch, expected = fixture(name)
         assert worst(outputs(model.clone(**other), params, batch), expected, batch) > 3 * TOLERANCE

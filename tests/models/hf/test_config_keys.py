@@ -99,6 +99,7 @@ PUBLISHED = {
     "electra": {"position_embedding_type": "absolute", "summary_type": "first",
                 "summary_use_proj": True, "output_past": True},
     "deberta": {"padding_idx": 0, "z_steps": 0, "talking_head": False, "pooler_size": 768},
+    "big_bird": {"position_embedding_type": "absolute", "gradient_checkpointing": False},
     "llama": {"max_sequence_length": 2048, "pretraining_tp": 2, "is_llama_config": True,
               "rope_interleaved": False, "transformers.js_config": {"dtype": "q4"}},
     "gpt_neox": {"attention_probs_dropout_prob": 0, "torch_dtype": "float16"},

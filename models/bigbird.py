@@ -1,0 +1,219 @@
+"""BigBird (Zaheer et al. 2020): BERT whose tokens see windows, global tokens and random blocks."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from models.bert import ACTIVATIONS, BERT, INITIAL_VALUES
+from models.encoder_only import first_token
+from models.heads import Classification, Regression
+from models.layers import intermediates, parts
+from models.layers.attention.attention import Attention
+from models.layers.attention.masks import Mask
+from models.layers.attention.softmax_attention import KeysValues, attention_weights
+from models.layers.attention.sparse_attention import SparseAttention
+from models.layers.attention.window_patterns import (
+    RandomBlocksMask,
+    WindowsAndGlobals,
+    random_blocks_of_layers,
+)
+from models.layers.block import Block, Context, LayerCache, ModuleFactory, PostNormBlock
+from models.layers.dropout import Dropout
+from models.layers.embeddings import Embed
+from models.layers.stacks.builder import TransformerLayers
+from models.model import Array
+
+BLOCK_SPARSE, FULL = "block_sparse", "original_full"
+
+
+class BigBirdAttention(SparseAttention):
+    """Attention to random blocks, windows and global tokens where the mask says which are random.
+
+    To everything elsewhere: rows that are too short for the pattern.
+    """
+
+    def attend(
+        self,
+        q_bhtd: jax.Array,
+        keys_values: KeysValues,
+        mask: Mask,
+        bias_bhts: jax.Array | None,
+        *,
+        enable_dropout: bool,
+    ) -> jax.Array:
+        """As `Attention`; without dropout of the weights where it is sparse, as the released code.
+
+        Raises:
+          ModelError: scores that have a bias.
+        """
+        if isinstance(mask, RandomBlocksMask):
+            return super().attend(q_bhtd, keys_values, mask, bias_bhts, enable_dropout=False)
+        return self.attend_fully(
+            q_bhtd, keys_values, mask, bias_bhts, enable_dropout=enable_dropout
+        )
+
+    @intermediates.recorded(intermediates.ATTENTION, attention_weights)
+    def attend_fully(
+        self,
+        q_bhtd: jax.Array,
+        keys_values: KeysValues,
+        mask: Mask,
+        bias_bhts: jax.Array | None,
+        *,
+        enable_dropout: bool,
+    ) -> jax.Array:
+        """Attention to every key."""
+        return Attention.attend(
+            self, q_bhtd, keys_values, mask, bias_bhts, enable_dropout=enable_dropout
+        )
+
+
+class BigBirdBlock(PostNormBlock):
+    """A layer whose `Context.of_layer` are the random blocks of its attention."""
+
+    def attend_self(
+        self, x_bte: jax.Array, context: Context, cache: LayerCache | None
+    ) -> tuple[jax.Array, LayerCache | None]:
+        """Self-attention with a mask that says which blocks are random."""
+        if context.of_layer is not None:
+            mask = RandomBlocksMask(**vars(context.mask), random_gnr=context.of_layer)
+            context = dataclasses.replace(context, mask=mask)
+        return super().attend_self(x_bte, context, cache)
+
+
+class BigBird(BERT):
+    """BERT for long rows, with both of its heads or fewer.
+
+    Rows of up to `5 + 2 num_random_blocks` blocks are read by full attention, as in the released
+    code; longer ones are filled up to whole blocks. In a row that holds several texts, tokens see
+    those of their own text alone, and only the first and the last text has global ones: better not
+    to pack texts.
+
+    Attributes:
+      attention_type: "block_sparse", or "original_full" for full attention in rows of any length.
+      block_size: tokens of a block.
+      num_random_blocks: r.
+      num_global_tokens: g vectors that stand before the text, see all and are seen by all (ETC); 0
+        makes the first and the last block global (ITC).
+      random_in_evaluation: whether the random blocks are the same without dropout. `transformers`
+        draws them in training alone, and shows block 0 in the place of each in evaluation: off,
+        logits are the same as there.
+      rescale_embeddings: whether the tokens' vectors are multiplied by the root of their size.
+    """
+
+    offsets: ClassVar[tuple[str, ...]] = (
+        *BERT.offsets,
+        "num_random_blocks",
+        "num_global_tokens",
+    )
+    block: ClassVar[type[Block]] = BigBirdBlock
+
+    vocab_size: int = 50_358
+    activation: str = "gelu_tanh"
+    max_length: int = 4096
+    attention_type: str = BLOCK_SPARSE
+    block_size: int = 64
+    num_random_blocks: int = 3
+    num_global_tokens: int = 0
+    random_in_evaluation: bool = True
+    rescale_embeddings: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks what BigBird cannot be built with.
+
+        Raises:
+          ModelError: an unknown kind of attention, or random blocks beside global tokens of their
+            own; and as BERT.
+        """
+        super().__post_init__()
+        if self.attention_type not in (BLOCK_SPARSE, FULL):
+            raise self.refused("attention_type", f"it must be {BLOCK_SPARSE} or {FULL}")
+        if self.num_global_tokens and self.num_random_blocks:
+            raise self.refused("num_random_blocks", "with num_global_tokens (ETC) there are none")
+        if self.num_global_tokens and self.attention_type == FULL:
+            raise self.refused("num_global_tokens", f"{FULL} attention has none")
+
+    def setup(self) -> None:
+        """Makes the global tokens, and what BERT has."""
+        super().setup()
+        if self.num_global_tokens:
+            self.global_embedder = Embed(
+                self.num_global_tokens,
+                self.embedding_width,
+                INITIAL_VALUES,
+                self.dtype,
+                axis="positions",
+            )
+
+    def attention_of(self, layers: TransformerLayers, **options: Any) -> ModuleFactory:
+        """Self-attention by the pattern."""
+        pattern = WindowsAndGlobals(self.block_size, self.num_global_tokens)
+        return super().attention_of(layers, kind=BigBirdAttention, patterns=(pattern,), **options)
+
+    def token_vectors(self, tokens_bs: Array) -> Array:
+        """The tokens' vectors."""
+        x_bse = super().token_vectors(tokens_bs)
+        return x_bse * self.embedding_width**0.5 if self.rescale_embeddings else x_bse
+
+    def embed(
+        self, tokens_bs: Array, token_types_bs: Array | None, positions_bs: Array | None
+    ) -> Array:
+        """The sum of the vectors of token, type and position; their norm comes after dropout."""
+        return self.looked_up(tokens_bs, token_types_bs, positions_bs)
+
+    def widened(self, x_bse: Array) -> Array:
+        """The norm, of the global tokens too, which stand before the text from here on."""
+        if self.num_global_tokens:
+            x_ge = self.global_embedder(jnp.arange(self.num_global_tokens)[None])
+            x_bge = jnp.broadcast_to(x_ge, (x_bse.shape[0], *x_ge.shape[1:]))
+            x_bse = jnp.concatenate([x_bge, x_bse], axis=1)
+        return super().widened(self.embedding_norm(x_bse))
+
+    def encode(self, x_bse: Array, context: Context) -> Array:
+        """What the layers make of a row, without the global tokens."""
+        g = self.num_global_tokens
+        if g:
+            # They are of the first text of the row: no other is seen through them.
+            mask = jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (g, 0)), mode="edge"), context.mask)
+            context = dataclasses.replace(context, mask=mask)
+        context = dataclasses.replace(
+            context, of_layer=self._random_blocks(x_bse.shape[1], context.enable_dropout)
+        )
+        return super().encode(x_bse, context)[:, g:]
+
+    def _random_blocks(self, length: int, training: bool) -> Array | None:
+        """Of all layers, `[layers, heads, blocks that are not global, r]`; None is full attention.
+
+        `length` is that of the row with its global tokens.
+        """
+        r, b = self.num_random_blocks, self.block_size
+        pattern = WindowsAndGlobals(b, self.num_global_tokens)
+        count = pattern.blocks(length)
+        short = length <= (5 + 2 * r) * b and not self.num_global_tokens
+        if self.attention_type == FULL or short:
+            return None
+        drawn = r and (training or self.random_in_evaluation)
+        if not drawn:
+            shape = (
+                self.num_layers,
+                self.num_heads,
+                count if self.num_global_tokens else count - 2,
+            )
+            return jnp.zeros((*shape, r), jnp.int32)
+        table = random_blocks_of_layers(
+            self.num_layers, self.num_heads, pattern.padded(length), b, r, self.max_length
+        )
+        return jnp.asarray(np.asarray(table))
+
+    @parts.part(parts.HEAD)
+    def pooled(self, x_bse: Array, enable_dropout: bool = False) -> Array:
+        """As BERT; labels of a row have a layer with dropout and the layers' activation."""
+        if not isinstance(self.head, Classification | Regression):
+            return super().pooled(x_bse, enable_dropout)
+        rate = self.head_dropout_rate
+        key = self.make_rng("dropout") if enable_dropout and rate else None
+        x_be = Dropout(rate)(first_token(x_bse), key)
+        return ACTIVATIONS[self.activation](self.pooler(x_be))
