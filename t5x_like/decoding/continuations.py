@@ -69,10 +69,11 @@ def score_continuations(
     for members in _batches(groups, [len(tokens) for _, tokens in pairs], batch_size, rest):
         contexts = [context for context, _ in members]
         places = [place for _, own in members for place in own]
-        rows_b = np.zeros(batch_size, np.int32)  # the rows beyond are of the first context
+        # Few numbers of rows, and so few programs; those beyond are of the first context.
+        size = min(_power_of_two(len(places)), batch_size)
+        rows_b = np.zeros(size, np.int32)
         rows_b[: len(places)] = np.repeat(np.arange(len(members)), [len(own) for _, own in members])
-        # Few numbers of contexts, and so few programs.
-        contexts += contexts[:1] * (min(_power_of_two(len(contexts)), batch_size) - len(contexts))
+        contexts += contexts[:1] * (min(_power_of_two(len(contexts)), size) - len(contexts))
         batch = layout.decoding_batch(
             contexts,
             bos_id=(bos_id or 0) if layout.needs_inputs else None,
@@ -81,7 +82,7 @@ def score_continuations(
         )
         continuations = [pairs[place][1] for place in places]
         length = bucket_length(max(map(len, continuations)), rest(members))
-        filled = continuations + [[0]] * (batch_size - len(places))
+        filled = continuations + [[0]] * (size - len(places))
         found_bt = fetched(
             _log_likelihoods(model, params, batch, rows_b, right_padded(filled, length))
         )
