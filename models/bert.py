@@ -20,7 +20,7 @@ from models.layers.block import Block, ModuleFactory, PostNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed, MaskedOutput
 from models.layers.linear import Linear
-from models.layers.mlps import MLP, Activation, exact_gelu
+from models.layers.mlps import ACTIVATIONS, MLP
 from models.layers.norms import LayerNorm
 from models.layers.stacks.builder import TransformerLayers
 from models.layers.stacks.stack import Stack
@@ -31,13 +31,6 @@ MASKED_LANGUAGE_MODEL, NEXT_SENTENCE = "masked_language_model", "next_sentence"
 # Of all matrices and tables: the released code cuts the normal distribution off at two standard
 # deviations.
 INITIAL_VALUES = nn.initializers.truncated_normal(0.02)
-
-# By the name of the field; the first is the paper's.
-ACTIVATIONS: Mapping[str, Activation] = {
-    "gelu": exact_gelu,
-    "gelu_tanh": nn.gelu,
-    "relu": nn.relu,
-}
 
 
 class BERT(EncoderOnly):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models.bert import ACTIVATIONS, BERT, INITIAL_VALUES
+from models.bert import BERT, INITIAL_VALUES
 from models.encoder_only import first_token
 from models.heads import Classification, Regression
 from models.layers import intermediates, parts
@@ -23,6 +23,7 @@ from models.layers.attention.window_patterns import (
 from models.layers.block import Block, Context, LayerCache, ModuleFactory, PostNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
+from models.layers.mlps import ACTIVATIONS
 from models.layers.stacks.builder import TransformerLayers
 from models.model import Array
 

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from models import losses
-from models.bert import ACTIVATIONS, BERT, INITIAL_VALUES, MASKED_LANGUAGE_MODEL
+from models.bert import BERT, INITIAL_VALUES, MASKED_LANGUAGE_MODEL
 from models.encoder_only import LOOKED_UP, first_token
 from models.errors import ModelError
 from models.layers import embeddings, parts
 from models.layers.block import Context
 from models.layers.dropout import Dropout
 from models.layers.linear import Initializer, Linear
-from models.layers.mlps import Activation, exact_gelu
+from models.layers.mlps import ACTIVATIONS, Activation, exact_gelu
 from models.model import Array, Batch, Params
 from models.output_places import output_log_probabilities, output_samples
 

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from models import losses
-from models.bert import ACTIVATIONS, BERT, INITIAL_VALUES
+from models.bert import BERT, INITIAL_VALUES
 from models.layers import embeddings, parts
 from models.layers.embeddings import Embed, MaskedOutput
 from models.layers.linear import Initializer, Linear
-from models.layers.mlps import Activation
+from models.layers.mlps import ACTIVATIONS, Activation
 from models.layers.norms import LayerNorm
 from models.model import Array, Batch
 

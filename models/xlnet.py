@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from models import losses, segment_memory
-from models.bert import ACTIVATIONS
 from models.encoder_only import EncoderOnly
 from models.errors import ModelError
 from models.layers import embeddings, intermediates, parts
@@ -26,7 +25,7 @@ from models.layers.attention.two_streams import StreamsContext, TwoStreamBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed, OutputBias
 from models.layers.linear import Linear, axis_names, normal
-from models.layers.mlps import MLP
+from models.layers.mlps import ACTIVATIONS, MLP
 from models.layers.norms import LayerNorm
 from models.layers.stacks.builder import TransformerLayers
 from models.model import Array, Batch, Params

@@ -1,6 +1,6 @@
 """The position-wise feed-forward networks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import jax
@@ -17,6 +17,14 @@ Activation = Callable[[jax.Array], jax.Array]
 def exact_gelu(x: jax.Array) -> jax.Array:
     """`x Φ(x)` by the error function, where `nn.gelu` takes its approximation by tanh."""
     return nn.gelu(x, approximate=False)
+
+
+# Of an encoder's MLPs and heads, by the names of their fields; the first is BERT's.
+ACTIVATIONS: Mapping[str, Activation] = {
+    "gelu": exact_gelu,
+    "gelu_tanh": nn.gelu,
+    "relu": nn.relu,
+}
 
 
 class MLP(nn.Module):

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.bert import ACTIVATIONS, BERT
+from models.bert import BERT
 from models.errors import ModelError
+from models.layers.mlps import ACTIVATIONS
 from models.layers.norms import LayerNorm
 from t5x_like import cli, load_run, protocols
 from t5x_like.training.loss import scales, total
