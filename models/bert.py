@@ -179,15 +179,11 @@ class BERT(EncoderOnly):
         """The norm of the sum of the vectors of token, type and position (figure 2)."""
         return self.embedding_norm(self.looked_up(tokens_bs, token_types_bs, positions_bs))
 
-    def token_vectors(self, tokens_bs: Array) -> Array:
-        """The tokens' part of the sum."""
-        return self.token_embedder(tokens_bs)
-
     def looked_up(
         self, tokens_bs: Array, token_types_bs: Array | None, positions_bs: Array | None
     ) -> Array:
         """The sum of the vectors of token, type and position, `[b, s, e]`; see `embed`."""
-        x_bse = self.token_vectors(tokens_bs)
+        x_bse = self.token_embedder(tokens_bs)
         if self.num_token_types:
             # A single type is added to all, whatever segments the batch tells apart.
             if token_types_bs is None or self.num_token_types == 1:

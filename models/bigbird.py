@@ -154,16 +154,15 @@ class BigBird(BERT):
         pattern = WindowsAndGlobals(self.block_size, self.num_global_tokens)
         return super().attention_of(layers, kind=BigBirdAttention, patterns=(pattern,), **options)
 
-    def token_vectors(self, tokens_bs: Array) -> Array:
-        """The tokens' vectors."""
-        x_bse = super().token_vectors(tokens_bs)
-        return x_bse * self.embedding_width**0.5 if self.rescale_embeddings else x_bse
-
     def embed(
         self, tokens_bs: Array, token_types_bs: Array | None, positions_bs: Array | None
     ) -> Array:
         """The sum of the vectors of token, type and position; their norm comes after dropout."""
-        return self.looked_up(tokens_bs, token_types_bs, positions_bs)
+        x_bse = self.looked_up(tokens_bs, token_types_bs, positions_bs)
+        if self.rescale_embeddings:
+            # The sum has each token's vector once.
+            x_bse += (self.embedding_width**0.5 - 1) * self.token_embedder(tokens_bs)
+        return x_bse
 
     def widened(self, x_bse: Array) -> Array:
         """The norm, of the global tokens too, which stand before the text from here on."""
