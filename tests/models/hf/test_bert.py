@@ -445,10 +445,10 @@ def test_an_albert_that_their_classes_do_not_have_is_refused_in_one_line(fields,
     assert not (tmp_path / "out").exists()
 
 
-def test_a_head_whose_tensors_a_family_names_otherwise_is_refused_both_ways():
-    """As of XLNet, whose tagger has no summary."""
-    with pytest.raises(ModelError, match="Tagging cannot be expressed as a class of XLNet"):
-        heads.architecture_of(Tagging(("O", "I")), "XLNet")
+def test_a_head_of_which_a_family_has_no_class_is_refused_both_ways():
+    """DeBERTa has none for choices."""
+    with pytest.raises(ModelError, match="MultipleChoice cannot be expressed as a class of Deb"):
+        heads.architecture_of(MultipleChoice(), "Deberta")
     assert heads.architecture_of(Tagging(("O", "I")), "Roberta") == "RobertaForTokenClassification"
-    with pytest.raises(ModelError, match="the class XLNetForMultipleChoice is not supported"):
-        heads.head_of({"architectures": ["XLNetForMultipleChoice"]}, "config.json")
+    with pytest.raises(ModelError, match="the class DebertaForMultipleChoice is not supported"):
+        heads.head_of({"architectures": ["DebertaForMultipleChoice"]}, "config.json")
