@@ -60,6 +60,8 @@ DELIBERATE = {
     ("llama", "rope_parameters"),
     # Of the legacy head alone.
     ("deberta", "tie_word_embeddings"),
+    # Its sparse attention reads in both directions all the same; its full attention would not.
+    ("big_bird", "is_decoder"),
     # Layers that this model does not have, and that nothing is given to.
     ("gpt2", "add_cross_attention"),
     # Of attention that sees no later token alone; and no token that pads.
