@@ -7,12 +7,14 @@ import math
 import numpy as np
 import pytest
 
+import tasks
 from models.bert import BERT
 from t5x_like.checkpoints import Checkpointer, CheckpointPolicy
-from t5x_like.data import DatasetConfig
+from t5x_like.data import DatasetConfig, cache_task
 from t5x_like.data.cache import layout
 from t5x_like.data.cache.example_proto import encode_example
 from t5x_like.data.cache.tfrecord import write_records
+from t5x_like.data.records import open_records
 from t5x_like.decoding.options import OptionScores
 from t5x_like.decoding.scoring import score
 from t5x_like.errors import UserError
@@ -25,6 +27,7 @@ from t5x_like.partitioning import Partitioner
 from t5x_like.schedules import Constant
 from t5x_like.training.metrics_log import read_records
 from t5x_like.training.state import create_state
+from tasks import forms, sources
 from tests.models.families import drawn, gpt2
 from tests.t5x_like.test_evaluate import Copying, Letters, cached
 
@@ -166,3 +169,34 @@ def test_what_cannot_rank_is_refused(dataset):
     bert = BERT(vocab_size=64, embed_dim=8, mlp_dim=8, num_heads=2, num_layers=1)
     with pytest.raises(UserError, match="BERT does not generate or score text"):
         evaluate_params(bert, None, dataset, measurements=[Ranking()])
+
+
+@pytest.mark.slow
+def test_the_cache_command_keeps_options_and_counts_words(tmp_path):
+    """Rows of JSON lines through TensorFlow: lists of other lengths, text that is not ASCII."""
+    rows = [
+        {"question": "hot?", "options": ["fire", "ice"], "label": 0},
+        {"question": "cold?", "options": ["fire", "ice", "Zoë"], "label": 1},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    columns = ("question", "options", "label")
+    source = sources.JsonLines(files={"validation": str(path)}, columns=columns)
+    task = tasks.text_to_text("options", source, forms.Options("Q: {question}\nA:"))
+    cache_task(task, tmp_path, num_workers=1, num_shards=1, progress=False)
+    records = open_records(
+        DatasetConfig(task, {"inputs": 16, "targets": 8}, str(tmp_path), "validation"),
+        ("contexts", "continuations", "label"),
+    )
+    found = {
+        (bytes(row["contexts"][0]).decode(), len(row["continuations"]), int(row["label"]))
+        for row in records
+    }
+    assert found == {("Q: hot?\nA:", 2, 0), ("Q: cold?\nA:", 3, 1)}
+
+    path.write_text('{"text": "one  two\\nthree"}\n{"text": " four Zoë "}\n', encoding="utf-8")
+    text = tasks.unsupervised("text", sources.JsonLines(files={"validation": str(path)}))
+    cache_task(text, tmp_path, num_workers=1, num_shards=1, progress=False)
+    folder = layout.cache_path(tmp_path, "text")
+    stats = layout.read_json(layout.stats_path(folder, "validation"))
+    assert (stats["targets_words"], stats["targets_bytes"]) == (5, 25)
