@@ -27,6 +27,7 @@ NOT_GIVEN = {
     "tasks/classification.gin",
     "tasks/labelled.gin",
     "tasks/multiple_choice.gin",
+    "tasks/options.gin",
     "tasks/regression.gin",
     "tasks/spans.gin",
     "tasks/tagging.gin",

@@ -114,7 +114,11 @@ def test_a_prefix_is_read_in_both_directions():
     assert (difference[:4] == 0).all()
 
 
-@pytest.mark.parametrize(("prompt", "unstacked"), [(0, False), (4, True)])
+# From the first token on in the slow suite: a prompt is read besides.
+@pytest.mark.parametrize(
+    ("prompt", "unstacked"),
+    [pytest.param(0, False, marks=pytest.mark.slow), (4, True)],
+)
 def test_decoding_step_by_step_gives_the_same_logits(family, prompt, unstacked):
     _, model, params = family
     batch = batch_for(model)

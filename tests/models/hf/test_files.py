@@ -48,10 +48,15 @@ def test_every_model_type_has_a_fixture():
     assert types == {family.model_type for family in FAMILIES}
 
 
+# Version 4 of transformers also saved a table that follows from the sizes, and a parameter that all
+# layers share once: tests/models/hf/test_transfo_xl.py.
+WRITTEN_AS_READ = [name for name in FIXTURES if not name.startswith("transfo_xl")]
+
+
 # -- Out -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FIXTURES)
+@pytest.mark.parametrize("name", WRITTEN_AS_READ)
 def test_what_is_read_and_written_is_the_same_bit_for_bit(name, tmp_path):
     source = HERE / "fixtures" / name
     model, params = load_hf(source)
@@ -96,7 +101,8 @@ def test_large_models_are_written_in_shards_with_an_index(tmp_path):
     assert tensors(tmp_path / "out") == tensors(HERE / "fixtures" / "gpt2")
 
 
-@pytest.mark.parametrize("name", FIXTURES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WRITTEN_AS_READ)
 def test_blocks_of_rows_make_the_same_tensors(name, tmp_path, monkeypatch):
     monkeypatch.setattr(mapping, "BLOCK", 100)
     model, params = load_hf(HERE / "fixtures" / name)
