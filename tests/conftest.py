@@ -56,6 +56,18 @@ def pytest_unconfigure():
         shutil.rmtree(PROGRAMS, ignore_errors=True)
 
 
+MAPPINGS = Path("/proc/self/maps")
+MOST_MAPPINGS = 30_000  # Linux allows a process 65,530 by default, and XLA crashes beyond
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_do_not_pile_up():
+    """Drops what was compiled, once there is a lot of it: each program has mappings of its own."""
+    yield
+    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
+
+
 MODEL_GIN = """
 from __gin__ import dynamic_registration
 from models import gpt
