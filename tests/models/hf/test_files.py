@@ -68,6 +68,7 @@ def test_what_is_read_and_written_is_the_same_bit_for_bit(name, tmp_path):
     again, params_again = load_hf(tmp_path / "out")
     assert again == model
     jax.tree.map(np.testing.assert_array_equal, params_again, params)
+    assert_shapes(model, params)
     written = json.loads((tmp_path / "out" / "config.json").read_text())
     original = json.loads((source / "config.json").read_text())
     # The ids of special tokens are those of the published vocabularies; the fixtures' label2id is
@@ -78,9 +79,13 @@ def test_what_is_read_and_written_is_the_same_bit_for_bit(name, tmp_path):
     assert {key: written[key] for key in computed} == {key: original[key] for key in computed}
 
 
-@pytest.mark.parametrize("name", FIXTURES)
+@pytest.mark.parametrize("name", sorted(set(FIXTURES) - set(WRITTEN_AS_READ)))
 def test_every_parameter_is_read(name):
-    model, params = load_hf(HERE / "fixtures" / name)
+    assert_shapes(*load_hf(HERE / "fixtures" / name))
+
+
+def assert_shapes(model, params):
+    """Every parameter that the model makes is there, and no other."""
     shapes = jax.eval_shape(model.init, jax.random.key(0))["params"]
     jax.tree.map(lambda x, shape: x.shape == shape.shape or pytest.fail(str(shape)), params, shapes)
 
