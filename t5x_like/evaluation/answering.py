@@ -66,25 +66,14 @@ class Answerer(Protocol):
         """
 
 
-class Labels:
-    """Labels, numbers, tags or choices, which a head gives."""
+class _OfHead:
+    """What a head gives, of texts that a reader lays out."""
 
     settings: str | None = None
 
     def __init__(
-        self,
-        model: Model,
-        task: Task | Mixture,
-        task_feature_lengths: Mapping[str, int],
-        prompts: PromptFile,
-        batch_size: int,
+        self, model: Model, reader: TextReader | SpanReader, prompts: PromptFile, batch_size: int
     ) -> None:
-        reader = TextReader.for_task(task, model, task_feature_lengths)
-        if reader is None:
-            raise UserError(
-                f"task '{task.name}' labels no texts, as {type(model).__name__} with this head "
-                "does: choose a task with labels, such as tasks/classification_tsv.gin."
-            )
         self._model, self._reader, self._prompts = model, reader, prompts
         self._batch_size = batch_size
         self._params: Params = None
@@ -105,27 +94,20 @@ class Labels:
         """Warns of texts that are cut, or are JSON."""
         self._json.say()
         if self._cut:
-            warn(
-                f"{self._cut:,} of {self._seen:,} texts lose their end: with what stands around "
-                f"them they are longer than {self._reader.length:,} tokens, which "
-                "TASK_FEATURE_LENGTHS says."
-            )
+            warn(f"{self._cut:,} of {self._seen:,} {self._what_is_lost()}")
 
     def prepare(self, params: Params) -> None:
         """See `Answerer`."""
         self._params = params
 
-    def __call__(
-        self, texts: Sequence[str], first_row: int, progress: Callable[[int], None]
-    ) -> list[dict[str, Any]]:
-        """See `Answerer`."""
-        found = self._reader.answers(self._model, self._params, texts, self._batch_size)
-        progress(len(texts))
-        return found
+    def _what_is_lost(self) -> str:
+        raise NotImplementedError
 
 
-class Spans:
-    """Answers in texts, which a head marks."""
+class Labels(_OfHead):
+    """Labels, numbers, tags or choices, which a head gives."""
+
+    _reader: TextReader
 
     def __init__(
         self,
@@ -135,35 +117,50 @@ class Spans:
         prompts: PromptFile,
         batch_size: int,
     ) -> None:
-        self._reader = SpanReader.for_task(task, model, task_feature_lengths)
-        self._model, self._prompts, self._batch_size = model, prompts, batch_size
-        self.settings = rule_text(model)
-        self._params: Params = None
-        self._json = _JsonLines(prompts)
-        self._seen = self._cut = 0
-
-    def check(self, prompt: Prompt) -> None:
-        """See `Answerer`."""
-        try:
-            excess = self._reader.excess(prompt.text)
-        except UserError as error:
-            raise UserError(f"{self._prompts.name}, line {prompt.line}: {error}") from error
-        self._seen += 1
-        self._cut += excess > 0
-        self._json.see(prompt.text)
-
-    def say(self) -> None:
-        """Warns of questions that are cut, or of texts that are JSON."""
-        self._json.say()
-        if self._cut:
-            warn(
-                f"{self._cut:,} of {self._seen:,} questions lose their end: they have more tokens "
-                "than SpanWindows.question_length says."
+        reader = TextReader.for_task(task, model, task_feature_lengths)
+        if reader is None:
+            raise UserError(
+                f"task '{task.name}' labels no texts, as {type(model).__name__} with this head "
+                "does: choose a task with labels, such as tasks/classification_tsv.gin."
             )
+        super().__init__(model, reader, prompts, batch_size)
 
-    def prepare(self, params: Params) -> None:
+    def __call__(
+        self, texts: Sequence[str], first_row: int, progress: Callable[[int], None]
+    ) -> list[dict[str, Any]]:
         """See `Answerer`."""
-        self._params = params
+        found = self._reader.answers(self._model, self._params, texts, self._batch_size)
+        progress(len(texts))
+        return found
+
+    def _what_is_lost(self) -> str:
+        return (
+            "texts lose their end: with what stands around them they are longer than "
+            f"{self._reader.length:,} tokens, which TASK_FEATURE_LENGTHS says."
+        )
+
+
+class Spans(_OfHead):
+    """Answers in texts, which a head marks."""
+
+    _reader: SpanReader
+
+    def __init__(
+        self,
+        model: Model,
+        task: Task | Mixture,
+        task_feature_lengths: Mapping[str, int],
+        prompts: PromptFile,
+        batch_size: int,
+    ) -> None:
+        reader = SpanReader.for_task(task, model, task_feature_lengths)
+        super().__init__(model, reader, prompts, batch_size)
+        self.settings = rule_text(model)
+
+    def _what_is_lost(self) -> str:
+        return (
+            "questions lose their end: they have more tokens than SpanWindows.question_length says."
+        )
 
     def __call__(
         self, texts: Sequence[str], first_row: int, progress: Callable[[int], None]
