@@ -85,7 +85,8 @@ def assert_same_run(together, apart, steps):
         for name in x.keys() - {"split"}:
             assert x[name] == pytest.approx(y[name], rel=1e-5, abs=1e-5), (name, x["step"])
     loaded = [load_run(str(run), steps).params for run in (together, apart)]
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), *loaded)
+    # Two programs round otherwise, which Adam's first steps enlarge where gradients are next to 0.
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), *loaded)
 
 
 @pytest.mark.slow
