@@ -131,7 +131,7 @@ def test_a_policy_that_meets_no_anomaly_changes_no_bit(run, tmp_path):
     if os.environ.get("TEST_XLA") == "default":
         assert_equal(*found)
     else:  # where the compiler rounds as it likes: they are two programs
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8), *found)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *found)
 
 
 def test_stopping_keeps_the_state_before_the_step_and_its_batch(

@@ -239,7 +239,7 @@ def test_a_stack_is_updated_as_a_loop_over_its_layers(name):
     for key, (axes, _) in STACKS.items():
         for index in single_layers(axes, stacks[key]):
             np.testing.assert_allclose(
-                found[key][index], wanted[f"{key} {index}"], rtol=1e-6, atol=1e-7
+                found[key][index], wanted[f"{key} {index}"], rtol=1e-6, atol=1e-6
             )
 
 
