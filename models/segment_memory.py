@@ -48,7 +48,7 @@ def remembered(memory: Memory, inputs_lbte: Array, segments_bt: Array | None) ->
       memory: before it.
       inputs_lbte: what entered each layer of the row's tokens.
       segments_bt: int, 0 on padding, which is at the end of a row; of several texts in it the last
-        one goes on. None is one text without padding.
+        one continues. None is one text without padding.
     """
     m, t = memory["states"].shape[2], inputs_lbte.shape[2]
     states = jnp.concatenate([memory["states"], jnp.moveaxis(inputs_lbte, 0, 1)], axis=2)

@@ -1,4 +1,4 @@
-"""Transformer-XL (Dai et al. 2019): a decoder that goes on from the text before its row.
+"""Transformer-XL (Dai et al. 2019): a decoder with a memory of the text before its row.
 
 What the paper leaves open is the released code's: post-norm layers, no biases in attention, an
 adaptive softmax whose tables are the embeddings', which enter times the root of their width.

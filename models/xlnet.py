@@ -201,7 +201,7 @@ class XLNet(EncoderOnly):
             # A token of padding too, so that it sees something.
             sees_itself=True,
             query_segments_bt=segments_bs,
-            # The first text of a row goes on from the memory.
+            # The first text of a row continues from the memory.
             key_segments_bs=of_keys(segments_bs, 1),
             key_valid_bs=valid_bs,
             first_query=None if carry is None else jnp.int32(m),

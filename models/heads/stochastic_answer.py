@@ -56,7 +56,7 @@ class StochasticAnswer(nn.Module):
 
     A state begins as a mean of the second text's vectors, weighted by a learned score. In each step
     the first text is attended to with the state, the state and what was read give an answer, and a
-    GRU goes on to the next state. The result is the mean of the answers' probabilities.
+    GRU computes the next state. The result is the mean of the answers' probabilities.
 
     Attributes:
       outputs: how many labels.

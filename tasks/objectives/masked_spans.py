@@ -107,7 +107,7 @@ class BoundMaskedSpans:
                 break
             end = words[i][0]
             for word in words[i : i + self.length(rng)]:
-                # After [SEP] the row goes on with another text.
+                # After [SEP] another text begins.
                 if word[0] != end or hidden[end] or word.size > left:
                     break
                 hidden[word] = True

@@ -286,7 +286,7 @@ def test_the_memory_ends_with_the_last_token_and_not_with_padding():
     four = {name: x[:, :4] for name, x in batch.items() if name != "decoder_segment_ids"}
     _, expected = with_carry(model, params, four, carry)
     np.testing.assert_allclose(after["states"][0], expected["states"][0], atol=1e-5)
-    # The text that goes on has three tokens.
+    # The text that continues has three tokens.
     assert after["length"].tolist() == [6, 3]
 
 

@@ -60,7 +60,7 @@ class BoundMaskedLanguageModel:
     """`MaskedLanguageModel` for a task.
 
     Attributes:
-      further: what goes with each token besides, by the names that examples have.
+      further: further features of each token, by the names that examples have.
     """
 
     further: tuple[str, ...]
@@ -70,7 +70,7 @@ class BoundMaskedLanguageModel:
         return (lengths["targets"],)
 
     def item(self, example: Mapping[str, np.ndarray]) -> Item:
-        """One part, the inputs; what goes with each token; the pair's label."""
+        """One part, the inputs; features of each token; the pair's label."""
         inputs = example["inputs"]
         companions = {
             "targets": example["targets"],

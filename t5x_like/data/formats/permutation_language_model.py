@@ -57,7 +57,7 @@ class BoundPermutationLanguageModel:
         return (lengths["targets"],)
 
     def item(self, example: Mapping[str, np.ndarray]) -> Item:
-        """One part, the text; what goes with each token; whether it goes on."""
+        """One part, the text; features of each token; whether it continues the row before."""
         companions = {name: example[name] for name in _COMPANIONS}
         labels = {"continues": np.asarray("before" in example, np.int32)}
         return Item((example["targets"],), companions=companions, labels=labels)
