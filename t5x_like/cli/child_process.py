@@ -31,7 +31,9 @@ def run(command: str, options: argparse.Namespace, *flags: str) -> None:
     environment["PYTHONWARNINGS"] = ",".join(
         filter(None, [os.environ.get("PYTHONWARNINGS"), quiet])
     )
-    done = subprocess.run(arguments, env=environment, check=False)
+    # Ctrl-C is answered by this process, which ends the child. It must not meet the child itself,
+    # whose Python may still be starting and would print a traceback.
+    done = subprocess.run(arguments, env=environment, check=False, process_group=0)
     if done.returncode:
         raise SystemExit(done.returncode)
 
