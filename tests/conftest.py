@@ -18,6 +18,8 @@ if os.environ.get("TEST_XLA") != "default":
             "--xla_llvm_disable_expensive_passes=true",
             # The older way to write a fusion's code, which takes half as long.
             "--xla_cpu_use_fusion_emitters=false",
+            # One module a program instead of up to 32: small programs gain nothing by threads.
+            "--xla_cpu_parallel_codegen_split_count=1",
             os.environ.get("XLA_FLAGS", ""),
         ]
     ).strip()

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from models.albert import ALBERT
 from models.bart import BART
@@ -141,6 +142,15 @@ ENCODERS = {
     "bigbird": functools.partial(encoder, BigBird, block_size=1, num_random_blocks=1),
 }
 FAMILIES = WRITERS | ENCODERS
+
+# Of every kind of attention, of memory and of objective one.
+KINDS = ("t5_1_1", "gpt2", "llama", "lstm", "transformer_xl", "bert", "electra", "xlnet")
+
+
+def of_each_kind(families):
+    """Parametrizes the fixture `family`: one of each kind in the fast suite, all in the slow one."""
+    names = [pytest.param(x, marks=() if x in KINDS else pytest.mark.slow) for x in families]
+    return pytest.mark.parametrize("family", names, indirect=True)
 
 
 def drawn(model):

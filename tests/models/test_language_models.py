@@ -11,7 +11,7 @@ from models.errors import ModelError
 from models.t5 import T5
 from t5x_like import protocols
 from t5x_like.data import formats
-from tests.models.families import WRITERS, V, batch_for, drawn, gpt2, t5
+from tests.models.families import WRITERS, V, batch_for, drawn, gpt2, of_each_kind, t5
 
 
 @functools.cache
@@ -68,6 +68,7 @@ def test_later_tokens_do_not_reach_earlier_logits(family):
     assert np.abs(a[:, 6:] - b[:, 6:]).max() > 1e-3
 
 
+@of_each_kind(WRITERS)
 def test_packed_rows_give_what_each_text_gives_alone(family):
     _, model, params = family
     one, two = batch_for(model, rows=1, length=5, seed=1), batch_for(model, rows=1, seed=2)
@@ -115,6 +116,7 @@ def test_a_prefix_is_read_in_both_directions():
 
 
 # From the first token on in the slow suite: a prompt is read besides.
+@of_each_kind(WRITERS)
 @pytest.mark.parametrize(
     ("prompt", "unstacked"),
     [pytest.param(0, False, marks=pytest.mark.slow), (4, True)],
@@ -132,6 +134,7 @@ def test_decoding_step_by_step_gives_the_same_logits(family, prompt, unstacked):
         np.testing.assert_allclose(step_logits, logits[:, i], atol=2e-5)
 
 
+@of_each_kind(WRITERS)
 def test_prompts_padded_on_the_left_decode_as_if_they_were_not(family):
     _, model, params = family
     batch = batch_for(model)
@@ -172,6 +175,7 @@ def test_a_bidirectional_prompt_is_decoded_as_it_was_trained():
         np.testing.assert_allclose(step_logits, logits[:, i], atol=2e-5)
 
 
+@of_each_kind(WRITERS)
 def test_the_loss_is_summed_over_targets_that_are_not_padding(family):
     _, model, params = family
     batch = batch_for(model)
@@ -186,6 +190,7 @@ def test_the_loss_is_summed_over_targets_that_are_not_padding(family):
     assert loss == pytest.approx(float(-2 * picked[0, 3]), rel=1e-5)
 
 
+@of_each_kind(WRITERS)
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_at_the_ends(family):
     make, model, params = family
     half = make(dtype="bfloat16")

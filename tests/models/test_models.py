@@ -12,7 +12,7 @@ from models.t5 import T5, T5_1_1
 from t5x_like import protocols
 from t5x_like.data import formats
 from t5x_like.training.loss import scales, total
-from tests.models.families import FAMILIES, V, batch_for, drawn, gpt2, t5
+from tests.models.families import FAMILIES, V, batch_for, drawn, gpt2, of_each_kind, t5
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -80,6 +80,7 @@ def test_embeddings_can_be_left_out_of_the_count():
     assert counts == [V * 24, 2 * V * 24, (V + 32) * 24]
 
 
+@of_each_kind(FAMILIES)
 def test_dropout_depends_on_the_key_alone(family):
     make, _, params = family
     model = make(dropout_rate=0.2)
@@ -127,6 +128,7 @@ def check_gradients(make, params, remat_policy):
     )
 
 
+@of_each_kind(FAMILIES)
 def test_bfloat16_computes_what_float32_computes_to_three_digits(family):
     make, model, params = family
     batch = batch_for(model)

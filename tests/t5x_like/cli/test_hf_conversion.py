@@ -235,7 +235,16 @@ def test_a_tokenizer_goes_to_hugging_face_by_the_name_it_has_there(tmp_path, nam
     assert files == {"tokenizer.json": tmp_path / "words" / (name or "tokenizer.json")}
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.iterdir()))
+def every_model_type():
+    """One fixture of each model type in the fast suite; its other heads and sizes are slow."""
+    seen = set()
+    for path in sorted(FIXTURES.iterdir()):
+        model_type = json.loads((path / "config.json").read_text())["model_type"]
+        yield pytest.param(path.name, marks=pytest.mark.slow if model_type in seen else ())
+        seen.add(model_type)
+
+
+@pytest.mark.parametrize("name", every_model_type())
 def test_every_model_type_comes_back_from_its_gin_file(name, tmp_path):
     out = tmp_path / "run"
     assert cli.main(["import-hf", str(FIXTURES / name), f"--out={out}"]) == 0
