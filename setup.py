@@ -50,6 +50,7 @@ setup(
         "grain>=0.2.14",
         "jax>=0.8",
         "matplotlib>=3.9",
+        "nltk>=3.9",  # which rouge-score brings along too
         "numpy>=2",
         "optax>=0.2.6",
         "orbax-checkpoint>=0.11.30",

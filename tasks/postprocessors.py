@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 
 class Postprocessor(Protocol):
     """A function of decoded text, its example, and whether the text is the target."""
@@ -40,6 +42,61 @@ class LabelClass:
 
 
 @dataclasses.dataclass(frozen=True)
+class GroupedLabel:
+    """The index of a label as `LabelClass` has it, of a target beside the number of its group.
+
+    Attributes:
+      labels: the texts of all labels.
+      group: what of the example is the number that it shares with others, such as all answers to
+        one question.
+    """
+
+    labels: Sequence[str]
+    group: str
+
+    def __call__(self, text: str, example: Mapping[str, Any], is_target: bool) -> Any:
+        """The index, or of a target `(group, index)`."""
+        label = LabelClass(self.labels)(text, example, is_target)
+        return (int(np.asarray(example[self.group]).item()), label) if is_target else label
+
+
+@dataclasses.dataclass(frozen=True)
+class Referent:
+    """Whether a prediction means what the row says that a pronoun refers to, as T5 decides it.
+
+    It does where, in lower case and without determiners, the words of one are all among those of
+    the other, and both or neither have an apostrophe: `a potato` means `my potato`, and `Bob's hat`
+    does not mean `Bob`. A text without other words is neither and counts as wrong.
+
+    Attributes:
+      label: what of the example says whether the pronoun refers to it: 1 or 0.
+    """
+
+    label: str = "label"
+
+    def __call__(self, text: str, example: Mapping[str, Any], is_target: bool) -> int:
+        """1 or 0, or -1 for a prediction without words; of a target the example's label."""
+        if is_target:
+            return int(np.asarray(example[self.label]).item())
+        guess, referent = _bare_words(text), _bare_words(_decoded(example["targets_pretokenized"]))
+        if not guess:
+            return -1
+        apostrophes = [any("'" in word for word in words) for words in (guess, referent)]
+        contained = bool(referent) and (guess <= referent or referent <= guess)
+        return int(contained and apostrophes[0] == apostrophes[1])
+
+
+_DETERMINERS = frozenset((
+    "a", "an", "the", "this", "that", "these", "those", "my", "your", "his", "her", "our", "their",
+    "whose", "which", "each", "every", "few", "many", "much", "some",
+))  # fmt: skip
+
+
+def _bare_words(text: str) -> set[str]:
+    return set(text.strip().lower().split(" ")) - _DETERMINERS - {""}
+
+
+@dataclasses.dataclass(frozen=True)
 class Number:
     """The number that a text spells, or `otherwise` where it spells none.
 
@@ -66,5 +123,10 @@ class AllAnswers:
         """The text, or the example's list of answers."""
         if not is_target:
             return text
-        answers = example["answers"]
-        return [a.decode("utf-8") if isinstance(a, bytes) else str(a) for a in answers]
+        return [_decoded(answer) for answer in example["answers"]]
+
+
+def _decoded(text: Any) -> str:
+    if isinstance(text, np.ndarray):
+        text = text.item()
+    return text.decode("utf-8") if isinstance(text, bytes) else str(text)

@@ -4,13 +4,14 @@ import dataclasses
 import difflib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from tasks.errors import TaskError
 from tasks.forms import Form, Labelled, PlainText, Ranked, Spans
 from tasks.objectives import LabelledSegments, Objective, RankedSegments, SpanWindows
 from tasks.postprocessors import TEXT, AllAnswers, Postprocessor
-from tasks.sources import Candidates, Source, Tfds
+from tasks.sources import Source, Tfds
+from tasks.sources.wrappers.wrapper import Wrapper
 from tasks.task import BaseTask, Feature, Metric, Mixture, Task
 from tasks.vocabularies import ByteVocabulary, Vocabulary
 
@@ -335,6 +336,6 @@ def _with_data_dir(task: BaseTask, directory: str) -> BaseTask:
 def _in(source: Source, directory: str) -> Source:
     if isinstance(source, Tfds):
         return dataclasses.replace(source, data_dir=directory)
-    if isinstance(source, Candidates):
-        return dataclasses.replace(source, source=_in(source.source, directory))
+    if isinstance(source, Wrapper):
+        return dataclasses.replace(cast(Any, source), source=_in(source.source, directory))
     return source

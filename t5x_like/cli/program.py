@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from t5x_like.cli import caching, child_process, glue_average, notebook
+from t5x_like.cli import averages, caching, child_process, notebook
 from t5x_like.cli import scaling as scaling_commands
 from t5x_like.cli.arguments import (
     OneLineParser,
@@ -151,9 +151,11 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         hf_conversion.add_argument(
             "--json", action="store_true", help="one JSON object on standard output"
         )
-    glue_average.add_arguments(
-        command("glue-average", glue_average.run, "GLUE's averages of evaluated runs.")
-    )
+    for name, run, title in (
+        ("glue-average", averages.glue, "GLUE"),
+        ("super-glue-average", averages.super_glue, "SuperGLUE"),
+    ):
+        averages.add_arguments(command(name, run, f"{title} as one number, of evaluated runs."))
     scaling_commands.add(command)
     options = parser.parse_args(rest)
     if options.tfds_data_dir:

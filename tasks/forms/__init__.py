@@ -12,21 +12,30 @@ from tasks.forms.ranked import Ranked
 from tasks.forms.similarity import Similarity
 from tasks.forms.spans import Spans
 from tasks.forms.squad import Squad
+from tasks.forms.super_glue.multirc import MultiRC
+from tasks.forms.super_glue.record import Record
+from tasks.forms.super_glue.winograd import DefinitePronoun, Wsc
+from tasks.forms.super_glue.wnli import Wnli
 from tasks.forms.tags import Tags
 from tasks.forms.template import Template
 
 __all__ = [
     "Choices",
+    "DefinitePronoun",
     "Form",
     "Labelled",
+    "MultiRC",
     "Options",
     "PlainText",
     "Ranked",
+    "Record",
     "Similarity",
     "Spans",
     "Squad",
     "Tags",
     "Template",
+    "Wnli",
     "WritesInputs",
+    "Wsc",
     "text_of",
 ]

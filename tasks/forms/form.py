@@ -1,6 +1,7 @@
 """The interface of a form, and the form of plain text."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -95,6 +96,39 @@ def text_of(value: Any) -> str:
     if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
         raise TaskError(f"a row has {value} where a text or a number is needed.")
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def integer_of(row: Mapping[str, Any], column: str) -> int:
+    """A column's value as a whole number.
+
+    Raises:
+      TaskError: it is none.
+    """
+    text = text_of(row[column])
+    try:
+        return int(text)
+    except ValueError:
+        raise TaskError(f"column '{column}' is '{text}': a whole number is needed.") from None
+
+
+def texts_of(value: Any, column: str) -> list[str]:
+    """A column's value as texts: TFDS gives an array, a file of JSON lines its JSON.
+
+    Raises:
+      TaskError: it is no list, or a text of it is missing.
+    """
+    if isinstance(value, bytes):
+        value = value.decode("utf-8")
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    if isinstance(value, np.ndarray):
+        value = value.ravel().tolist()
+    if not isinstance(value, list):
+        raise TaskError(f"column '{column}' is no list of texts.")
+    return [text_of(one) for one in value]
 
 
 def check_names(form: Any) -> None:

@@ -1,14 +1,11 @@
 """A context and options that may follow it, one of which is right."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-
 from tasks.errors import TaskError
-from tasks.forms.form import text_of
+from tasks.forms.form import text_of, texts_of
 from tasks.forms.template import Template
 
 
@@ -106,7 +103,7 @@ class Options:
 
     def _options(self, row: Mapping[str, Any]) -> list[str]:
         if isinstance(self.options, str):
-            found, where = _texts(row[self.options], self.options), f"column '{self.options}'"
+            found, where = texts_of(row[self.options], self.options), f"column '{self.options}'"
         else:
             found = [text_of(row[name]) for name in self.options]
             where = f"columns {', '.join(self.options)}"
@@ -120,7 +117,7 @@ class Options:
     def _label(self, row: Mapping[str, Any], count: int) -> int:
         text = text_of(row[self.label]).strip()
         if self.label_column is not None:
-            names = _texts(row[self.label_column], self.label_column)
+            names = texts_of(row[self.label_column], self.label_column)
         else:
             names = list(map(str, range(count)) if self.labels is None else self.labels)
         if text in names[:count]:
@@ -131,22 +128,6 @@ class Options:
             f"column '{self.label}' is '{text}', which is none of the {count} options' labels: "
             f"they are {', '.join(names[:count])}."
         )
-
-
-def _texts(value: Any, column: str) -> list[str]:
-    """A list of texts, which a file of JSON lines gives as JSON."""
-    if isinstance(value, bytes):
-        value = value.decode("utf-8")
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            value = None
-    if isinstance(value, np.ndarray):
-        value = value.ravel().tolist()
-    if not isinstance(value, list):
-        raise TaskError(f"column '{column}' is no list of texts.")
-    return [text_of(one) for one in value]
 
 
 def _begin(text: str) -> str:

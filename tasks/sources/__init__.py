@@ -4,9 +4,7 @@ A source reads nothing until rows are asked for. Local files need no TensorFlow;
 the same rows as a `seqio.DataSource`.
 """
 
-from tasks.sources.candidates import Candidates
 from tasks.sources.conll_columns import ConllColumns
-from tasks.sources.hold_out import HoldOut
 from tasks.sources.json_lines import JsonLines
 from tasks.sources.parallel_files import ParallelFiles
 from tasks.sources.parquet import ParquetFiles
@@ -16,11 +14,16 @@ from tasks.sources.standard_library import StandardLibraryFunctions, StandardLib
 from tasks.sources.tab_separated import CommaSeparated, TabSeparated
 from tasks.sources.text_files import TextFiles
 from tasks.sources.tfds import Tfds
+from tasks.sources.wrappers.candidates import Candidates
+from tasks.sources.wrappers.each_answer import EachAnswer
+from tasks.sources.wrappers.hold_out import HoldOut
+from tasks.sources.wrappers.where import Where
 
 __all__ = [
     "Candidates",
     "CommaSeparated",
     "ConllColumns",
+    "EachAnswer",
     "HoldOut",
     "JsonLines",
     "ParallelFiles",
@@ -32,4 +35,5 @@ __all__ = [
     "TabSeparated",
     "TextFiles",
     "Tfds",
+    "Where",
 ]

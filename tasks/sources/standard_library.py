@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from tasks.errors import SourceUnavailable
 from tasks.sources import source as source_lib
-from tasks.sources.hold_out import unit_hash
+from tasks.sources.wrappers.hold_out import unit_hash
 
 _SPLITS = ("train", "validation", "test")
 _NOT_THE_LIBRARY = frozenset({"__pycache__", "site-packages", "dist-packages"})

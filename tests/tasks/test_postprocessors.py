@@ -1,5 +1,8 @@
 """Postprocessors: generated text to what the metrics compare."""
 
+import numpy as np
+import pytest
+
 from tasks import postprocessors
 
 
@@ -18,3 +21,36 @@ def test_the_target_of_squad_is_every_answer():
     answers = postprocessors.AllAnswers()
     assert answers("a", {"answers": [b"a", b"b"]}, True) == ["a", "b"]
     assert answers("a", {}, False) == "a"
+
+
+def test_a_label_of_a_group_has_the_groups_number_beside_its_target():
+    labels = postprocessors.GroupedLabel(("False", "True"), "question_number")
+    example = {"question_number": np.array(7, np.int32)}
+    assert labels("True", example, True) == (7, 1)
+    assert [labels(text, example, False) for text in ("True", "False", "true")] == [1, 0, -1]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "referent", "found"),
+    [
+        ("potato", "turnip", 0),
+        ("turnip", "turnip", 1),
+        ("the cat", "cat", 1),
+        ("potato", "Potato", 1),
+        ("a potato", "my potato", 1),
+        ("fuzzy bunny", "fuzzy hungry bunny", 1),
+        ("hungry fuzzy bunny", "bunny", 1),
+        ("Bob's hat", "Bob", 0),
+        ("Bob", "Bob's hat", 0),
+        ("Bob's hat", "Bob's hat", 1),
+        # Nothing but determiners is no answer, neither right nor wrong.
+        ("", "cat", -1),
+        ("a this", "cat", -1),
+        ("cat", "", 0),
+    ],
+)
+def test_a_prediction_means_the_referent_by_t5s_rule(prediction, referent, found):
+    means = postprocessors.Referent()
+    example = {"label": np.array(1), "targets_pretokenized": np.array(referent.encode(), object)}
+    assert means(prediction, example, False) == found
+    assert means("whatever", {**example, "label": -1}, True) == -1

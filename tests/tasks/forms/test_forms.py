@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import tasks
-from tasks import forms, generation, glue
+from tasks import forms, generation
 from tasks.errors import TaskError
+from tasks.glue import glue
 
 
 def glue_form(name):

@@ -3,14 +3,14 @@
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from tasks.errors import TaskError
 from tasks.sources import source as source_lib
+from tasks.sources.wrappers.wrapper import Wrapper
 
 
 @dataclasses.dataclass(frozen=True)
-class HoldOut:
+class HoldOut(Wrapper):
     """Takes validation rows (and test rows) from the `train` split of a source.
 
     A hash of the row's text decides, so that copies of a row are in the same split, and
@@ -52,21 +52,6 @@ class HoldOut:
         """Whether nothing is held out, so that there is nothing to measure during training."""
         return not self.validation + self.test
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns of the source."""
-        return self.source.columns
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the source is local."""
-        return self.source.is_local
-
-    @property
-    def is_users_own(self) -> bool:
-        """Whether the source is a user's own text."""
-        return getattr(self.source, "is_users_own", False)
-
     def shards(self, split: str) -> Sequence[str]:
         """The shards of the source's `train`, for every split."""
         source_lib.check_split(self, split)
@@ -103,10 +88,6 @@ class HoldOut:
         if self.column is not None:
             settings = f"{settings} {self.column}"
         return hashlib.sha256(settings.encode()).hexdigest()
-
-    def seqio(self) -> Any:
-        """The same rows as a `seqio.DataSource`."""
-        return source_lib.seqio_source(self)
 
 
 def unit_hash(text: str) -> float:

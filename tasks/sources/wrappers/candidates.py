@@ -1,17 +1,16 @@
 """Rows of a query and one candidate each as rows of a query with two, of which one is relevant."""
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from tasks.forms.form import text_of
 from tasks.sources import source as source_lib
-from tasks.sources.hold_out import unit_hash
+from tasks.sources.wrappers.hold_out import unit_hash
+from tasks.sources.wrappers.wrapper import Wrapper
 
 
 @dataclasses.dataclass(frozen=True)
-class Candidates:
+class Candidates(Wrapper):
     """Each relevant candidate of a query beside each of its others, as MT-DNN ranks QNLI.
 
     Of a query without both kinds nothing is left; so nothing is of a split without labels. Which of
@@ -36,28 +35,9 @@ class Candidates:
     unlabelled: str = "-1"
 
     @property
-    def splits(self) -> tuple[str, ...]:
-        """The source's."""
-        return self.source.splits
-
-    @property
     def columns(self) -> tuple[str, ...]:
         """The query, `first`, `second` and `relevant`: 0 where the first is, else 1."""
         return (self.query, "first", "second", "relevant")
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the source is local."""
-        return self.source.is_local
-
-    @property
-    def is_users_own(self) -> bool:
-        """Whether the source is a user's own text."""
-        return getattr(self.source, "is_users_own", False)
-
-    def shards(self, split: str) -> Sequence[str]:
-        """One: a query's candidates may stand anywhere."""
-        return ("all",)
 
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
         """A row for each pair of a relevant candidate and another of the same query."""
@@ -77,12 +57,3 @@ class Candidates:
                     pair = (wrong, right) if first else (right, wrong)
                     texts = dict(zip(("first", "second"), pair, strict=True))
                     yield {self.query: query, **texts, "relevant": str(first)}
-
-    def fingerprint(self) -> str:
-        """Hex digest of the source's fingerprint and the settings."""
-        settings = [getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "source"]
-        return hashlib.sha256(f"{self.source.fingerprint()} {settings}".encode()).hexdigest()
-
-    def seqio(self) -> Any:
-        """The same rows as a `seqio.DataSource`."""
-        return source_lib.seqio_source(self)

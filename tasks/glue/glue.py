@@ -8,7 +8,7 @@ or a pair, in the order of GLUE's files, and STS-B's number is as it is.
 import dataclasses
 
 from tasks import metrics, postprocessors
-from tasks.forms import Form, Similarity, Template
+from tasks.forms import Form, Similarity, Template, Wnli
 from tasks.registry import add_mixture, add_task, labelled, ranked, text_to_text
 from tasks.sources import Candidates, Tfds
 from tasks.task import Metric
@@ -83,8 +83,9 @@ QNLI_RANKING = "glue_qnli_ranking"
 def declare() -> None:
     """Registers `glue_*`, and the mixture `glue` of all but WNLI, in proportion to their sizes.
 
-    `glue_*_labels` are the same for a head, `glue_qnli_ranking` is QNLI as MT-DNN learns it, and
-    the mixture `glue_mt_dnn` all that MT-DNN learns (Liu et al. 2019, section 4.1).
+    `glue_wnli_wsc` is WNLI as T5 answers it: never learned, but asked of a model that has learned
+    WSC. `glue_*_labels` are the same for a head, `glue_qnli_ranking` is QNLI as MT-DNN learns it,
+    and the mixture `glue_mt_dnn` all that MT-DNN learns (Liu et al. 2019, section 4.1).
     """
     for name, task in TASKS.items():
         splits = _MATCHED if name == "mnli" else None
@@ -95,6 +96,16 @@ def declare() -> None:
     mnli = TASKS["mnli"]
     _add("mnli_mismatched", mnli.form("mnli"), mnli.metric_fns, mnli.labels, _MISMATCHED)
     _add_labelled("mnli_mismatched", mnli, _MISMATCHED)
+    as_wsc = {split: split for split in ("validation", "test")}
+    add_task(
+        text_to_text(
+            "glue_wnli_wsc",
+            Tfds("glue/wnli:2.0.0", Wnli().columns, split_names=as_wsc),
+            Wnli(),
+            postprocessor=postprocessors.Referent(),
+            metrics=(metrics.accuracy,),
+        )
+    )
     rates = {f"glue_{name}": float(task.examples) for name, task in TASKS.items()}
     # T5 leaves WNLI out of training: its validation set contradicts its training set.
     del rates["glue_wnli"]

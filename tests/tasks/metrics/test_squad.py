@@ -1,9 +1,18 @@
-"""SQuAD 2.0's measures by hand, as `evaluate-v2.0.py` defines them."""
+"""SQuAD's measures by hand, 2.0's as `evaluate-v2.0.py` defines them."""
 
 import numpy as np
 import pytest
 
 from tasks import metrics
+
+
+def test_squad_takes_the_best_answer_without_articles_and_punctuation():
+    values = metrics.squad(
+        [["The Eiffel Tower!", "Paris"], ["ten tall men"]], ["eiffel tower", "men"]
+    )
+    # The first is exact. The second shares one word of one (precision 1) and of three
+    # (recall 1/3): F1 is 2 x (1/3) / (4/3) = 1/2.
+    assert values == {"em": 50, "f1": pytest.approx(75)}
 
 
 def test_a_question_without_an_answer_is_answered_by_nothing_alone():

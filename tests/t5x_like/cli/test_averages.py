@@ -1,4 +1,4 @@
-"""GLUE's averages of evaluated runs, as `t5x-like glue-average` prints them."""
+"""Averages of evaluated runs, as `glue-average` and `super-glue-average` print them."""
 
 import json
 
@@ -35,8 +35,8 @@ def evaluated(tmp_path, tasks=VALUES, step=10, **changed):
     return runs
 
 
-def found(capsys, *arguments):
-    assert cli.main(["glue-average", "--json", *arguments]) == 0
+def found(capsys, *arguments, command="glue-average"):
+    assert cli.main([command, "--json", *arguments]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -46,7 +46,66 @@ def test_both_averages_of_runs_by_name(tmp_path, capsys):
     assert report["bert_average"] == pytest.approx(729 / 9)
     assert report["leaderboard_score"] == pytest.approx(702 / 9)
     assert report["tasks"]["mrpc"] == {"step": 10, "f1": 89.0, "accuracy": 71.0, "loss": 0.5}
+    # 6 · 80 + (89 + 71) / 2 + (62 + 80) / 2, without WNLI.
+    assert report["t5_average"] == pytest.approx(631 / 8)
     assert not report["missing"]
+
+
+def a_run(tmp_path, records, **shared):
+    """A run directory with these evaluations, `{task: what its record says}`."""
+    run = tmp_path / "run"
+    run.mkdir(exist_ok=True)
+    with (run / "metrics.jsonl").open("a") as file:
+        for name, values in records.items():
+            record = {"step": 10, "split": "validation", "task": name, "rows": 8, "split_rows": 8}
+            file.write(json.dumps(record | shared | values) + "\n")
+    return str(run)
+
+
+GENERATED = {"decoding": "greedy, at most 84 tokens"}
+
+
+def test_of_a_run_of_text_the_tasks_metrics_count_and_not_those_of_tokens(tmp_path, capsys):
+    """Where the model's loss has an `accuracy` too, the task's is recorded as `task_accuracy`."""
+    records = {f"glue_{name}": dict(values) for name, values in VALUES.items()}
+    for values in records.values():
+        if "accuracy" in values:
+            values |= {"task_accuracy": values["accuracy"], "accuracy": 0.97}
+    report = found(capsys, a_run(tmp_path, records, **GENERATED))
+    assert report["leaderboard_score"] == pytest.approx(702 / 9)
+    assert report["tasks"]["mrpc"] == {"step": 10, "f1": 89.0, "accuracy": 71.0}
+
+
+def test_an_evaluation_without_answers_in_text_does_not_count(tmp_path, capsys):
+    run = a_run(tmp_path, {"glue_sst2": {"accuracy": 0.97, "loss": 0.1, "step": 20}})
+    assert cli.main(["glue-average", run]) == 2
+    assert "glue_sst2 have no answers in text" in capsys.readouterr().err
+    a_run(tmp_path, {"glue_sst2": {"task_accuracy": 90.0, "accuracy": 0.9}}, **GENERATED)
+    assert found(capsys, run)["tasks"]["sst2"] == {"step": 10, "accuracy": 90.0}
+
+
+def test_super_glue_of_one_run_of_the_mixture(tmp_path, capsys):
+    """T5-Base's row; the mixture's own record and DPR's do not count."""
+    records = {
+        "boolq": {"accuracy": 81.4},
+        "cb": {"macro_f1": 86.2, "accuracy": 94.0},
+        "copa": {"accuracy": 71.2},
+        "multirc": {"f1a": 79.7, "em": 43.1},
+        "record": {"f1": 75.0, "em": 74.2},
+        "rte": {"accuracy": 81.5},
+        "wic": {"accuracy": 68.3},
+        "wsc": {"accuracy": 80.8},
+    }
+    named = {f"super_glue_{name}": values for name, values in records.items()}
+    others = {"super_glue": {"accuracy": 1.0}, "dpr": {"accuracy": 1.0}}
+    run = a_run(tmp_path, {**named, **others}, **GENERATED)
+    report = found(capsys, run, command="super-glue-average")
+    assert report["super_glue_score"] == pytest.approx(76.16, abs=0.005)
+    assert set(report["tasks"]) == set(records)
+    assert cli.main(["super-glue-average", run]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "super_glue_score : 76.16"
+    assert cli.main(["glue-average", run]) == 2
+    assert "one of GLUE's tasks" in capsys.readouterr().err
 
 
 def test_what_an_average_lacks_is_said(tmp_path, capsys):

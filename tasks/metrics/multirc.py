@@ -1,0 +1,29 @@
+"""MultiRC: several answers to a question, of which any number is right."""
+
+from collections.abc import Hashable, Sequence
+
+from tasks.metrics.arguments import check_lengths
+from tasks.metrics.classification import f1
+
+
+def multirc(
+    targets: Sequence[tuple[Hashable, int]], predictions: Sequence[int]
+) -> dict[str, float]:
+    """MultiRC's `f1a`, of all answers, and `em`, the share of questions of which all are right.
+
+    As SuperGLUE reports it (Khashabi et al. 2018, section 4; Wang et al. 2019). Whole questions
+    are needed: of a part of a question's answers the exact match is too high.
+
+    Args:
+      targets: for each answer its question, whatever tells it from others, and 1 where it is right,
+        else 0.
+      predictions: 0 or 1; anything else is wrong.
+    """
+    check_lengths(targets, predictions)
+    questions: dict[Hashable, bool] = {}
+    for (question, label), prediction in zip(targets, predictions, strict=True):
+        questions[question] = questions.get(question, True) and label == prediction
+    return {
+        "f1a": f1([label for _, label in targets], predictions)["f1"],
+        "em": 100 * sum(questions.values()) / len(questions),
+    }

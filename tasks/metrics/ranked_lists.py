@@ -1,0 +1,64 @@
+"""Metrics of candidates in order."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.errors import TaskError
+from tasks.metrics.arguments import check_lengths
+
+
+def ndcg(
+    targets: Sequence[Sequence[float]],
+    predictions: Sequence[Sequence[float]],
+    k: int | None = 10,
+    exponential: bool = False,
+) -> dict[str, float]:
+    """Normalized discounted cumulative gain of each query's first `k` candidates: `ndcg@10`.
+
+    A candidate at place r, counted from 1, gains its relevance by log2(r + 1); the sum is divided
+    by that of the best order (Järvelin and Kekäläinen 2002). Candidates of equal score share the
+    mean of their gains. A query without a relevant candidate counts 0.
+
+    Args:
+      targets: the relevance of each candidate of each query, 0 or more.
+      predictions: their scores, the best one the highest.
+      k: how many places count; None for all, and the name `ndcg`.
+      exponential: whether the gain is 2^relevance − 1 (Burges et al. 2005), and not the relevance.
+
+    Raises:
+      TaskError: a query has not as many scores as candidates, or a negative relevance.
+    """
+    check_lengths(targets, predictions)
+    if k is not None and k < 1:
+        raise TaskError(f"ndcg got k {k}: 1 or more places count, or all (None).")
+    values = []
+    for i, (relevance, scores) in enumerate(zip(targets, predictions, strict=True)):
+        gains = np.asarray(relevance, np.float64)
+        if len(gains) != len(scores) or (gains < 0).any():
+            raise TaskError(
+                f"ndcg got {len(gains)} candidates and {len(scores)} scores for query {i}: as many "
+                "of both, and relevances of 0 or more, are needed."
+            )
+        if exponential:
+            gains = 2**gains - 1
+        discounts = 1 / np.log2(np.arange(len(gains)) + 2)
+        discounts[len(gains) if k is None else k :] = 0
+        best = _cumulative(gains, gains, discounts)
+        found = _cumulative(gains, np.asarray(scores, np.float64), discounts)
+        values.append(found / best if best else 0.0)
+    return {"ndcg" if k is None else f"ndcg@{k}": 100 * float(np.mean(values))}
+
+
+def _cumulative(
+    gains: npt.NDArray[np.float64],
+    scores: npt.NDArray[np.float64],
+    discounts: npt.NDArray[np.float64],
+) -> float:
+    """The discounted gains in the order of scores, those of equal scores averaged."""
+    _, group, sizes = np.unique(-scores, return_inverse=True, return_counts=True)
+    means = np.bincount(group, gains, len(sizes)) / sizes
+    until = np.concatenate([[0.0], np.cumsum(discounts)])
+    ends = np.cumsum(sizes)
+    return float(means @ (until[ends] - until[ends - sizes]))

@@ -1,0 +1,1 @@
+"""Sources that give another source's rows otherwise: held out, filtered, multiplied."""

@@ -1,0 +1,71 @@
+"""What sources have in common that are made of another."""
+
+import abc
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from tasks.sources import source as source_lib
+from tasks.sources.values import as_text
+
+
+class Wrapper(abc.ABC):
+    """A frozen dataclass with a field `source`, whose rows it gives otherwise."""
+
+    source: source_lib.Source
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The source's."""
+        return self.source.splits
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The source's."""
+        return self.source.columns
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the source is local."""
+        return self.source.is_local
+
+    @property
+    def is_users_own(self) -> bool:
+        """Whether the source is a user's own text."""
+        return getattr(self.source, "is_users_own", False)
+
+    def shards(self, split: str) -> Sequence[str]:
+        """One: not every source can be read in parts."""
+        return ("all",)
+
+    @abc.abstractmethod
+    def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
+        """The rows of this split."""
+
+    def fingerprint(self) -> str:
+        """Hex digest of the source's fingerprint and the settings."""
+        fields = dataclasses.fields(cast(Any, self))
+        settings = [getattr(self, field.name) for field in fields if field.name != "source"]
+        return hashlib.sha256(f"{self.source.fingerprint()} {settings}".encode()).hexdigest()
+
+    def seqio(self) -> Any:
+        """The same rows as a `seqio.DataSource`."""
+        return source_lib.seqio_source(self)
+
+
+def as_tuples(source: Wrapper, *names: str) -> None:
+    """Makes lists of settings tuples: the rows, and so the cache, are the same for either."""
+    for name in names:
+        if isinstance(value := getattr(source, name), list):
+            object.__setattr__(source, name, tuple(value))
+
+
+def in_texts(row: source_lib.Row) -> source_lib.Row:
+    """A row with each value as text, lists as JSON: TFDS gives arrays, and seqio takes no lists."""
+    return {
+        column: as_text(value.tolist() if isinstance(value, np.ndarray | np.generic) else value)
+        for column, value in row.items()
+    }

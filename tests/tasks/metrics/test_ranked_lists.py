@@ -1,0 +1,39 @@
+"""NDCG by hand and against scikit-learn."""
+
+import numpy as np
+import pytest
+
+from tasks import metrics
+from tasks.errors import TaskError
+
+
+def test_ndcg_by_hand():
+    # Gains 3, 0, 2 at places 1, 2, 3: 3 + 0 + 2/2 = 4; in the best order 3 + 2/log2(3).
+    found = metrics.ndcg([[3, 0, 2]], [[0.9, 0.8, 0.1]], k=None)
+    assert found == {"ndcg": pytest.approx(100 * 4 / (3 + 2 / np.log2(3)))}
+    # Of the first place alone, 2 of 3; with 2^relevance - 1, 3 of 7.
+    assert metrics.ndcg([[3, 0, 2]], [[0.1, 0.2, 0.3]], k=1)["ndcg@1"] == pytest.approx(200 / 3)
+    exponential = metrics.ndcg([[3, 0, 2]], [[0.1, 0.2, 0.3]], k=1, exponential=True)
+    assert exponential["ndcg@1"] == pytest.approx(300 / 7)
+    # Nothing relevant counts 0.
+    assert metrics.ndcg([[1, 0], [0, 0]], [[2, 1], [2, 1]]) == {"ndcg@10": 50}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ndcg_is_scikit_learns_with_equal_scores_too(seed):
+    from sklearn.metrics import ndcg_score
+
+    rng = np.random.default_rng(seed)
+    relevance, scores = rng.integers(0, 4, (5, 12)), rng.integers(0, 5, (5, 12))
+    for k in (1, 5, 12, 20):
+        found = metrics.ndcg(relevance, scores, k)[f"ndcg@{k}"]
+        assert found == pytest.approx(100 * ndcg_score(relevance, scores, k=k))
+
+
+def test_what_cannot_be_ranked_is_one_line():
+    with pytest.raises(TaskError, match="2 candidates and 1 scores for query 0"):
+        metrics.ndcg([[1, 0]], [[1]])
+    with pytest.raises(TaskError, match="relevances of 0 or more"):
+        metrics.ndcg([[1, -1]], [[1, 2]])
+    with pytest.raises(TaskError, match="got k 0: 1 or more"):
+        metrics.ndcg([[1]], [[1]], k=0)
