@@ -1,7 +1,7 @@
 """Counts an n-gram model of generated text, and tells seconds and memory of each part.
 
-Tokens are drawn independently with Zipf's frequencies, of 32,000 kinds: no text repeats itself less,
-and so none has more n-grams. Nothing is compared: KenLM counts words, and holds no array.
+Tokens are drawn independently with Zipf's frequencies, of 32,000 kinds: such a text repeats itself
+less than a real one, and so has more n-grams.
 
     python benchmarks/ngram.py --tokens=100000000 --order=5
 """

@@ -28,8 +28,8 @@ class Level:
       counts: how often each was predicted, int32 `[n]`; 0 of those that only stood before others.
       shorter: the place of each without its first token among the n-grams of the order below,
         int32 `[n]`.
-      beginnings: how often each was predicted where a text begins, and so nothing stands before
-        it, int32 `[n]`.
+      beginnings: the places of those that begin a text, and so have nothing before them, each as
+        often as it does; int32.
     """
 
     tokens: np.ndarray
@@ -37,12 +37,6 @@ class Level:
     counts: np.ndarray
     shorter: np.ndarray
     beginnings: np.ndarray
-
-    @property
-    def contexts(self) -> np.ndarray:
-        """The place of each one's context among the n-grams of the order below, int32 `[n]`."""
-        sizes = np.diff(self.first)
-        return np.repeat(np.arange(sizes.size, dtype=np.int32), sizes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +66,7 @@ class NGramCounts:
         return may
 
     def continuations(self, order: int) -> np.ndarray:
-        """How many different tokens were seen before each n-gram of an order, int64 `[n]`.
+        """How many different tokens were seen before each n-gram of an order, int32 `[n]`.
 
         Where a text begins nothing stands before an n-gram: each such occurrence counts, as in
         KenLM. At the highest order these are the counts themselves (Chen and Goodman 1998,
@@ -80,10 +74,11 @@ class NGramCounts:
         """
         level = self.levels[order - 1]
         if order == self.order:
-            return level.counts.astype(np.int64)
+            return level.counts
         above = self.levels[order]
-        seen = above.shorter[above.counts > 0]
-        return np.bincount(seen, minlength=level.tokens.size) + level.beginnings
+        found = _tally(above.shorter[above.counts > 0], level.tokens.size)
+        np.add.at(found, level.beginnings, 1)
+        return found
 
 
 def check_order(order: int) -> None:
@@ -173,14 +168,13 @@ def count_ngrams(
         predicted = before > 0
     _check_tokens(tokens, before, predicted, order, vocab_size)
     everything = np.arange(vocab_size, dtype=np.int32)
-    beginnings = tokens[predicted & (before == 0)] if order > 1 else tokens[:0]
     levels = [
         Level(
             everything,
             np.array([0, vocab_size], np.int32),
             _tally(tokens[predicted], vocab_size),
             np.zeros(vocab_size, np.int32),
-            _tally(beginnings, vocab_size),
+            tokens[predicted & (before == 0)],
         )
     ]
     places_of = tokens  # of each token's n-gram of the order below, which ends with it
@@ -193,7 +187,7 @@ def count_ngrams(
             tokens,
             predicted,
             before == size - 1,
-            np.flatnonzero(counted),
+            np.flatnonzero(counted).astype(np.int32),
             levels[-1],
             vocab_size,
         )
@@ -217,7 +211,7 @@ def _next_level(
       tokens: int32 `[s]`.
       predicted: bool `[s]`.
       begins: whether the n-gram that ends at each token is the beginning of a text, bool `[s]`.
-      ends: where the n-grams end, int64, ascending.
+      ends: where the n-grams end, int32, ascending.
       below: the order below.
       vocab_size: tokens are below it.
     """
@@ -238,15 +232,15 @@ def _next_level(
     keys = keys[is_new]
     shorter = shorter_of[ends[is_new]]
     del is_new
-    ends_predicted = predicted[ends]
-    counts = _tally(numbers[ends_predicted], keys.size)
-    beginnings = _tally(numbers[ends_predicted & begins[ends]], keys.size)
-    contexts, last = np.divmod(keys, vocab_size)
-    first = np.zeros(below.tokens.size + 1, np.int64)
-    np.cumsum(np.bincount(contexts, minlength=below.tokens.size), out=first[1:])
-    return places_of, Level(
-        last.astype(np.int32), first.astype(np.int32), counts, shorter, beginnings
-    )
+    counts = _tally(numbers[predicted[ends]], keys.size)
+    beginnings = numbers[predicted[ends] & begins[ends]]
+    del numbers, ends
+    contexts = keys // vocab_size
+    first = np.zeros(below.tokens.size + 1, np.int32)
+    np.cumsum(_tally(contexts, below.tokens.size), out=first[1:])
+    contexts *= vocab_size
+    keys -= contexts
+    return places_of, Level(keys.astype(np.int32), first, counts, shorter, beginnings)
 
 
 def _tally(places: np.ndarray, size: int) -> np.ndarray:

@@ -22,11 +22,11 @@ FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
 
 @dataclasses.dataclass(frozen=True)
 class Continuations:
-    """All n-grams of one order, as continuations of their contexts.
+    """n-grams of one order, as continuations of their contexts.
 
     Attributes:
       order: tokens of an n-gram.
-      counts: of each n-gram, int `[n]`.
+      counts: of each n-gram, int `[n]`; all of a context's are there.
       contexts: the number of each one's context, ascending, int `[n]`.
       num_contexts: `k`.
       shorter: P(w|h') of each, float64 `[n]`; of single tokens 1 / V, and 0 of one that is never
@@ -45,11 +45,6 @@ class Continuations:
         """The sum of a value of each n-gram over the continuations of a context, `[k]`."""
         return np.bincount(self.contexts, weights=values, minlength=self.num_contexts)
 
-    def counts_of_counts(self, largest: int) -> np.ndarray:
-        """How many n-grams were seen 0, 1, ... `largest` times, int `[largest + 1]`."""
-        low = self.counts[self.counts <= largest]
-        return np.bincount(low, minlength=largest + 1)
-
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
@@ -59,12 +54,10 @@ class Estimate:
       probabilities: P(w|h) of each n-gram, float64 `[n]`.
       backoffs: of each context, what P(w|h') is multiplied by for a token that is not among its
         continuations, float64 `[k]`.
-      note: what a user should know of how it was made; "" for nothing.
     """
 
     probabilities: np.ndarray
     backoffs: np.ndarray
-    note: str = ""
 
 
 @runtime_checkable
@@ -81,12 +74,30 @@ class Smoothing(Protocol):
     continuation_counts: ClassVar[bool]
     backs_off: ClassVar[bool]
 
-    def estimate(self, seen: Continuations) -> Estimate:
-        """The probabilities of one order, those of the order below being known."""
+    def discounts_of(self, order: int, counts: np.ndarray) -> tuple[np.ndarray, str]:
+        """What all n-grams of an order decide together.
+
+        Args:
+          order: tokens of an n-gram.
+          counts: of each n-gram of this order, int.
+
+        Returns:
+          What `estimate` is given, for the counts 0, 1, 2, ...; empty where counts need no
+          discount. And what a user should know of it; "" for nothing.
+        """
+
+    def estimate(self, seen: Continuations, discounts: np.ndarray) -> Estimate:
+        """The probabilities of one order, or of a part of it, that of the order below known."""
+
+
+class _Undiscounted:
+    def discounts_of(self, order: int, counts: np.ndarray) -> tuple[np.ndarray, str]:
+        """See `Smoothing`."""
+        return np.zeros(0), ""
 
 
 @dataclasses.dataclass(frozen=True)
-class MaximumLikelihood:
+class MaximumLikelihood(_Undiscounted):
     """`c(hw) / c(h)`: what was never seen after h has probability 0, and an infinite loss.
 
     After a context that was never seen itself, the longest end of it that was seen counts.
@@ -95,7 +106,7 @@ class MaximumLikelihood:
     continuation_counts: ClassVar[bool] = False
     backs_off: ClassVar[bool] = True
 
-    def estimate(self, seen: Continuations) -> Estimate:
+    def estimate(self, seen: Continuations, discounts: np.ndarray) -> Estimate:
         """See `Smoothing`."""
         totals = seen.sums(seen.counts)
         return Estimate(
@@ -107,7 +118,7 @@ class MaximumLikelihood:
 
 
 @dataclasses.dataclass(frozen=True)
-class AddK:
+class AddK(_Undiscounted):
     """`(c(hw) + k) / (c(h) + k V)`; with k = 1 Laplace's rule.
 
     Shorter contexts are not looked at, but where a text has no more tokens yet.
@@ -130,7 +141,7 @@ class AddK:
         if not 0 < self.k < math.inf:
             raise ModelError(f"AddK.k is {self.k}: give a number above 0, such as 1 or 0.01.")
 
-    def estimate(self, seen: Continuations) -> Estimate:
+    def estimate(self, seen: Continuations, discounts: np.ndarray) -> Estimate:
         """See `Smoothing`."""
         totals = seen.sums(seen.counts) + self.k * seen.num_predictable
         may = seen.shorter > 0
@@ -141,7 +152,7 @@ class AddK:
 
 
 @dataclasses.dataclass(frozen=True)
-class WittenBell:
+class WittenBell(_Undiscounted):
     """`(c(hw) + T(h) P(w|h')) / (c(h) + T(h))`, T(h) being how many tokens were seen after h.
 
     Attributes:
@@ -154,10 +165,10 @@ class WittenBell:
     continuation_counts: ClassVar[bool] = False
     backs_off: ClassVar[bool] = True
 
-    def estimate(self, seen: Continuations) -> Estimate:
+    def estimate(self, seen: Continuations, discounts: np.ndarray) -> Estimate:
         """See `Smoothing`."""
         if seen.order == 1 and not self.uniform:
-            return MaximumLikelihood().estimate(seen)
+            return MaximumLikelihood().estimate(seen, discounts)
         totals, kinds = seen.sums(seen.counts), seen.sums(seen.counts > 0)
         backoffs = np.where(totals > 0, _share(kinds, totals + kinds), 1.0)
         own = _share(seen.counts, (totals + kinds)[seen.contexts])
@@ -191,12 +202,12 @@ class Katz:
         if self.largest < 1:
             raise ModelError(f"Katz.largest is {self.largest}: give 1 or more; Katz took 5.")
 
-    def discounts(self, seen: Continuations) -> np.ndarray:
-        """Of counts 0, 1, ... `largest`, float64 `[largest + 1]`."""
-        n = seen.counts_of_counts(self.largest + 1).astype(float)
-        found = np.ones(self.largest + 1)
+    def discounts_of(self, order: int, counts: np.ndarray) -> tuple[np.ndarray, str]:
+        """What counts of 0, 1, ... `largest` and more are multiplied by."""
+        n = counts_of_counts(counts, self.largest + 1).astype(float)
+        found = np.ones(self.largest + 2)
         if not n[1]:
-            return found
+            return found, ""
         common = (self.largest + 1) * n[self.largest + 1] / n[1]
         for r in range(1, self.largest + 1):
             if n[r] and n[r + 1] and common != 1:
@@ -204,12 +215,11 @@ class Katz:
                 discount = (ratio - common) / (1 - common)
                 if 0 < discount <= 1:
                     found[r] = discount
-        return found
+        return found, ""
 
-    def estimate(self, seen: Continuations) -> Estimate:
+    def estimate(self, seen: Continuations, discounts: np.ndarray) -> Estimate:
         """See `Smoothing`."""
-        by_count = np.append(self.discounts(seen), 1.0)
-        kept = seen.counts * by_count[np.minimum(seen.counts, self.largest + 1)]
+        kept = seen.counts * discounts[np.minimum(seen.counts, self.largest + 1)]
         was = seen.counts > 0
         totals = seen.sums(seen.counts)
         rest = 1 - seen.sums(seen.shorter * was)
@@ -256,18 +266,22 @@ class KneserNey:
         if self.discount is not None and not 0 <= self.discount <= 1:
             raise ModelError(f"KneserNey.discount is {self.discount}: it is between 0 and 1.")
 
-    def estimate(self, seen: Continuations) -> Estimate:
+    def discounts_of(self, order: int, counts: np.ndarray) -> tuple[np.ndarray, str]:
         """See `Smoothing`."""
-        if seen.order == 1 and not self.uniform:
-            return MaximumLikelihood().estimate(seen)
         note, discount = "", self.discount
         if discount is None:
-            _, n1, n2 = map(int, seen.counts_of_counts(2))
+            _, n1, n2 = map(int, counts_of_counts(counts, 2))
             discount = n1 / (n1 + 2 * n2) if n1 and n2 else None
         if discount is None:
             discount = FALLBACK_DISCOUNTS[0]
-            note = _no_discounts(seen.order, f"D = {discount}")
-        return _discounted(seen, (discount,) * 3, note)
+            note = _no_discounts(order, f"D = {discount}")
+        return np.array([0.0, discount, discount, discount]), note
+
+    def estimate(self, seen: Continuations, discounts: np.ndarray) -> Estimate:
+        """See `Smoothing`."""
+        if seen.order == 1 and not self.uniform:
+            return MaximumLikelihood().estimate(seen, discounts)
+        return _discounted(seen, discounts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,17 +318,26 @@ class ModifiedKneserNey:
                 "more, none above its count."
             )
 
-    def estimate(self, seen: Continuations) -> Estimate:
+    def discounts_of(self, order: int, counts: np.ndarray) -> tuple[np.ndarray, str]:
+        """See `Smoothing`."""
+        found, note = self.discounts, ""
+        if found is None:
+            found = estimated_discounts(counts_of_counts(counts, 4))
+        if found is None:
+            found = FALLBACK_DISCOUNTS
+            note = _no_discounts(order, f"D = {', '.join(map(str, found))}")
+        return np.array([0.0, *found]), note
+
+    def estimate(self, seen: Continuations, discounts: np.ndarray) -> Estimate:
         """See `Smoothing`."""
         if seen.order == 1 and not self.uniform:
-            return MaximumLikelihood().estimate(seen)
-        discounts, note = self.discounts, ""
-        if discounts is None:
-            discounts = estimated_discounts(seen.counts_of_counts(4))
-        if discounts is None:
-            discounts = FALLBACK_DISCOUNTS
-            note = _no_discounts(seen.order, f"D = {', '.join(map(str, discounts))}")
-        return _discounted(seen, discounts, note)
+            return MaximumLikelihood().estimate(seen, discounts)
+        return _discounted(seen, discounts)
+
+
+def counts_of_counts(counts: np.ndarray, largest: int) -> np.ndarray:
+    """How many n-grams were seen 0, 1, ... `largest` times, int `[largest + 1]`."""
+    return np.array([np.count_nonzero(counts == count) for count in range(largest + 1)])
 
 
 def estimated_discounts(counts_of_counts: np.ndarray) -> tuple[float, float, float] | None:
@@ -335,13 +358,13 @@ def estimated_discounts(counts_of_counts: np.ndarray) -> tuple[float, float, flo
     return found if all(0 <= d <= r for r, d in enumerate(found, 1)) else None
 
 
-def _discounted(seen: Continuations, discounts: Sequence[float], note: str) -> Estimate:
-    by_count = np.array([0.0, *discounts])[np.minimum(seen.counts, 3)]
+def _discounted(seen: Continuations, discounts: np.ndarray) -> Estimate:
+    by_count = discounts[np.minimum(seen.counts, 3)]
     totals = seen.sums(seen.counts)
     backoffs = np.where(totals > 0, _share(seen.sums(by_count), totals), 1.0)
     # A discount is at most its count, but for one that was given and fits no count of 1.
     own = _share(np.maximum(seen.counts - by_count, 0), totals[seen.contexts])
-    return Estimate(own + backoffs[seen.contexts] * seen.shorter, backoffs, note)
+    return Estimate(own + backoffs[seen.contexts] * seen.shorter, backoffs)
 
 
 def _no_discounts(order: int, taken: str) -> str:

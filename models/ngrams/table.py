@@ -1,11 +1,15 @@
 """Probabilities of n-grams as arrays: what a counted model has for parameters."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from models.ngrams.counts import NGramCounts
 from models.ngrams.smoothing import Continuations, Smoothing
 
 Table = dict[str, dict[str, np.ndarray]]
+# n-grams whose probabilities are computed together, in float64.
+_AT_ONCE = 2**22
 
 
 def level_name(order: int) -> str:
@@ -32,26 +36,42 @@ def estimated_table(
     num_predictable = int(predictable.sum())
     table: Table = {}
     notes = []
-    probabilities = predictable / num_predictable
+    uniform = predictable / num_predictable
     for order, level in enumerate(counts.levels, 1):
         seen = counts.continuations(order) if smoothing.continuation_counts else level.counts
-        found = smoothing.estimate(
-            Continuations(
-                order,
-                seen,
-                level.contexts,
-                level.first.size - 1,
-                probabilities if order == 1 else probabilities[level.shorter],
-                num_predictable,
+        discounts, note = smoothing.discounts_of(order, seen)
+        if note:
+            notes.append(note)
+        probabilities = np.empty(level.tokens.size, dtype)
+        backoffs = np.empty(level.first.size - 1, dtype)
+        for begin, end in _parts(level.first):
+            own = slice(level.first[begin], level.first[end])
+            below = table[level_name(order - 1)]["probability"] if order > 1 else uniform
+            found = smoothing.estimate(
+                Continuations(
+                    order,
+                    seen[own],
+                    np.repeat(np.arange(end - begin), np.diff(level.first[begin : end + 1])),
+                    end - begin,
+                    below[level.shorter[own]].astype(np.float64) if order > 1 else below,
+                    num_predictable,
+                ),
+                discounts,
             )
-        )
-        del seen
-        arrays = {"probability": found.probabilities.astype(dtype)}
+            probabilities[own], backoffs[begin:end] = found.probabilities, found.backoffs
+        arrays = {"probability": probabilities}
         if order > 1:
-            table[level_name(order - 1)]["backoff"] = found.backoffs.astype(dtype)
+            table[level_name(order - 1)]["backoff"] = backoffs
             arrays |= {"token": level.tokens, "first": level.first}
         table[level_name(order)] = arrays
-        probabilities = found.probabilities
-        if found.note:
-            notes.append(found.note)
     return table, notes
+
+
+def _parts(first: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Contexts, from the first to before the second, that together have not many n-grams."""
+    begin, last = 0, first.size - 1
+    while begin < last:
+        end = int(np.searchsorted(first, first[begin] + _AT_ONCE, "right")) - 1
+        end = min(max(end, begin + 1), last)
+        yield begin, end
+        begin = end

@@ -26,7 +26,8 @@ _PIECE, _PIECES = 2**20, 4096
 def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[str, Any]) -> None:
     """Writes a checkpoint that holds parameters only: to start a run from, not to resume one.
 
-    Peak memory is little more than the parameters, because arrays are written in chunks.
+    Peak memory is little more than the parameters, because arrays of rank 2 and more are written
+    in chunks.
 
     Args:
       model_dir: the MODEL_DIR.
@@ -45,7 +46,10 @@ def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[st
         "metadata": ocp.JsonCheckpointHandler(),
     }
     piece = max(_PIECE, sum(x.nbytes for x in jax.tree.leaves(arrays)) // _PIECES)
-    pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=piece), arrays)
+    # Orbax divides a dimension evenly: of one that is prime, every number would be a piece.
+    pieces = jax.tree.map(
+        lambda x: ocp.SaveArgs(chunk_byte_size=piece if x.ndim > 1 else None), arrays
+    )
     options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
     directory = files.location(model_dir) / DIRECTORY
     content = with_checksums({"step": step, **metadata}, {"params": checksums(arrays)})
