@@ -15,14 +15,12 @@ from flax import linen as nn
 from models import flops, losses
 from models.errors import ModelError
 from models.model import Array, Batch, Model, Params
+from models.ngrams import lookup
 from models.ngrams.counts import NGramCounts, check_order, count_batches
 from models.ngrams.smoothing import ModifiedKneserNey, Smoothing
 from models.ngrams.table import Table, estimated_table, level_name
 
 Cache = dict[str, Array]
-
-_NOTHING = -1  # in place of a token that is not there, or of an n-gram that was not counted
-_AT_ONCE = 128  # continuations of each context that are looked at together
 
 
 class NGram(Model, kw_only=True):
@@ -136,7 +134,7 @@ class NGram(Model, kw_only=True):
         p_bt = params[level_name(1)]["probability"][targets_bt]
         for size, context in enumerate(contexts, 1):
             level = params[level_name(size + 1)]
-            place_bt = _find(level, context.place, targets_bt, self.vocab_size)
+            place_bt = lookup.places(level, context.place, targets_bt, self.vocab_size)
             other_bt = self._of_unseen(params[level_name(size)]["backoff"], context, p_bt)
             p_bt = jnp.where(place_bt >= 0, level["probability"][place_bt], other_bt)
         return jnp.where(_weights(batch) > 0, jnp.log(p_bt), 0.0)
@@ -177,8 +175,8 @@ class NGram(Model, kw_only=True):
                 continue
             before = contexts[-1]
             exists_bt = joined_bt & _shifted(before.exists, False)
-            place_bt = jnp.where(exists_bt, _shifted(before.place, _NOTHING), _NOTHING)
-            found_bt = _find(params[level_name(size)], place_bt, tokens_bt, self.vocab_size)
+            place_bt = jnp.where(exists_bt, _shifted(before.place, lookup.NOTHING), lookup.NOTHING)
+            found_bt = lookup.places(params[level_name(size)], place_bt, tokens_bt, self.vocab_size)
             contexts.append(_Context(found_bt, exists_bt))
         return contexts
 
@@ -192,7 +190,7 @@ class NGram(Model, kw_only=True):
         for size, context in enumerate(contexts, 1):
             flat = _Context(context.place.reshape(-1), context.exists.reshape(-1))
             p_rv = self._of_unseen(params[level_name(size)]["backoff"], flat, p_rv)
-            p_rv = _with_seen(params[level_name(size + 1)], flat.place, p_rv)
+            p_rv = lookup.with_continuations(params[level_name(size + 1)], flat.place, p_rv)
         return jnp.log(p_rv).reshape(*shape, self.vocab_size)
 
     # -- The loss
@@ -233,9 +231,9 @@ class NGram(Model, kw_only=True):
         tokens_bp = jnp.asarray(batch["decoder_input_tokens"])
         segments_bp = batch.get("decoder_segment_ids")
         if segments_bp is not None:
-            tokens_bp = jnp.where(jnp.asarray(segments_bp) == 0, _NOTHING, tokens_bp)
+            tokens_bp = jnp.where(jnp.asarray(segments_bp) == 0, lookup.NOTHING, tokens_bp)
         kept = self.order - 1
-        padded = jnp.pad(tokens_bp, ((0, 0), (kept, 0)), constant_values=_NOTHING)
+        padded = jnp.pad(tokens_bp, ((0, 0), (kept, 0)), constant_values=lookup.NOTHING)
         return {"tokens": padded[:, padded.shape[1] - kept :].astype(jnp.int32)}
 
     @nn.nowrap
@@ -248,7 +246,7 @@ class NGram(Model, kw_only=True):
     def extend(self, params: Params, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
         """Several more tokens a row: int32 `[b, n]` to logits float32 `[b, n, v]`."""
         rows_bt = jnp.concatenate([cache["tokens"], tokens], axis=1)
-        joined_bt = (rows_bt >= 0) & (_shifted(rows_bt, _NOTHING) >= 0)
+        joined_bt = (rows_bt >= 0) & (_shifted(rows_bt, lookup.NOTHING) >= 0)
         kept = self.order - 1
         contexts = [
             _Context(one.place[:, kept:], one.exists[:, kept:])
@@ -289,56 +287,6 @@ def _joined(batch: Batch) -> tuple[Array, Array]:
 def _shifted(values_bt: Array, first: Any) -> Array:
     """Each position's value of the position before it."""
     return jnp.pad(values_bt[:, :-1], ((0, 0), (1, 0)), constant_values=first)
-
-
-def _find(level: Mapping[str, Array], contexts: Array, tokens: Array, vocab_size: int) -> Array:
-    """The places of n-grams in an order of the table, -1 where it has none; by binary search.
-
-    Args:
-      level: the order's arrays.
-      contexts: places of the contexts in the order below, int32, -1 for none.
-      tokens: what follows them, int32 of the same shape.
-      vocab_size: no context has more continuations.
-    """
-    token_n, first_k = level["token"], level["first"]
-    low = first_k[jnp.maximum(contexts, 0)]
-    end = first_k[jnp.maximum(contexts, 0) + 1]
-
-    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bounds
-        middle = low + (high - low) // 2
-        is_less = token_n[middle] < tokens
-        open_ = low < high
-        return (
-            jnp.where(open_ & is_less, middle + 1, low),
-            jnp.where(open_ & ~is_less, middle, high),
-        )
-
-    low, _ = jax.lax.fori_loop(0, vocab_size.bit_length(), halve, (low, end))
-    found = (contexts >= 0) & (low < end) & (token_n[low] == tokens)
-    return jnp.where(found, low, _NOTHING)
-
-
-def _with_seen(level: Mapping[str, Array], contexts_r: Array, p_rv: Array) -> Array:
-    """Puts the probabilities of all continuations of the contexts in their places."""
-    first_k = level["first"]
-    places_r = jnp.maximum(contexts_r, 0)
-    begin_r = first_k[places_r]
-    size_r = jnp.where(contexts_r >= 0, first_k[places_r + 1] - begin_r, 0)
-    rows_r1 = jnp.arange(p_rv.shape[0])[:, None]
-
-    def unfinished(state: tuple[Array, Array]) -> Array:
-        return state[0] < size_r.max()
-
-    def put(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        done, p_rv = state
-        steps = done + jnp.arange(_AT_ONCE)
-        places = begin_r[:, None] + steps
-        tokens = jnp.where(steps < size_r[:, None], level["token"][places], p_rv.shape[1])
-        p_rv = p_rv.at[rows_r1, tokens].set(level["probability"][places], mode="drop")
-        return done + _AT_ONCE, p_rv
-
-    return jax.lax.while_loop(unfinished, put, (jnp.int32(0), p_rv))[1]
 
 
 # -- Counting --------------------------------------------------------------------------------------

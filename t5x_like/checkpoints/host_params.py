@@ -38,7 +38,8 @@ def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[st
     device = jax.devices("cpu")[0]
     arrays = jax.tree.map(lambda x: jax.device_put(x, device, may_alias=True), params)
     # Orbax rejects an array as large as its limit of concurrent bytes.
-    at_once = (1 + max(x.nbytes for x in jax.tree.leaves(arrays))) / 1e9
+    largest = max(x.nbytes for x in jax.tree.leaves(arrays))
+    at_once = (1 + largest) / 1e9
     handlers = {
         "params": ocp.PyTreeCheckpointHandler(
             save_concurrent_gb=at_once, save_device_host_concurrent_gb=at_once
@@ -58,7 +59,9 @@ def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[st
             step,
             args=ocp.args.Composite(
                 params=ocp.args.PyTreeSave(
-                    arrays, save_args=pieces, ocdbt_target_data_file_size=64 * piece
+                    arrays,
+                    save_args=pieces,
+                    ocdbt_target_data_file_size=max(64 * piece, 2 * largest),
                 ),
                 metadata=ocp.args.JsonSave(content),
             ),
