@@ -26,7 +26,8 @@ _PIECE, _PIECES = 2**20, 4096
 def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[str, Any]) -> None:
     """Writes a checkpoint that holds parameters only: to start a run from, not to resume one.
 
-    Peak memory is little more than the parameters, because arrays are written in chunks.
+    Peak memory is little more than the parameters, because arrays of rank 2 and more are written
+    in chunks.
 
     Args:
       model_dir: the MODEL_DIR.
@@ -37,7 +38,8 @@ def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[st
     device = jax.devices("cpu")[0]
     arrays = jax.tree.map(lambda x: jax.device_put(x, device, may_alias=True), params)
     # Orbax rejects an array as large as its limit of concurrent bytes.
-    at_once = (1 + max(x.nbytes for x in jax.tree.leaves(arrays))) / 1e9
+    largest = max(x.nbytes for x in jax.tree.leaves(arrays))
+    at_once = (1 + largest) / 1e9
     handlers = {
         "params": ocp.PyTreeCheckpointHandler(
             save_concurrent_gb=at_once, save_device_host_concurrent_gb=at_once
@@ -45,7 +47,10 @@ def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[st
         "metadata": ocp.JsonCheckpointHandler(),
     }
     piece = max(_PIECE, sum(x.nbytes for x in jax.tree.leaves(arrays)) // _PIECES)
-    pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=piece), arrays)
+    # Orbax divides a dimension evenly: of one that is prime, every number would be a piece.
+    pieces = jax.tree.map(
+        lambda x: ocp.SaveArgs(chunk_byte_size=piece if x.ndim > 1 else None), arrays
+    )
     options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
     directory = files.location(model_dir) / DIRECTORY
     content = with_checksums({"step": step, **metadata}, {"params": checksums(arrays)})
@@ -54,7 +59,9 @@ def write_params(model_dir: str, params: Params, step: int, metadata: Mapping[st
             step,
             args=ocp.args.Composite(
                 params=ocp.args.PyTreeSave(
-                    arrays, save_args=pieces, ocdbt_target_data_file_size=64 * piece
+                    arrays,
+                    save_args=pieces,
+                    ocdbt_target_data_file_size=max(64 * piece, 2 * largest),
                 ),
                 metadata=ocp.args.JsonSave(content),
             ),

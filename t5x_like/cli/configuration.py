@@ -16,6 +16,7 @@ _PROGRAMS = {
     "train": "t5x_like.train.train",
     "eval": "t5x_like.evaluate.evaluate",
     "infer": "t5x_like.infer.infer",
+    "ngram": "t5x_like.counting.count",
     "sweep": "t5x_like.scaling.sweeps.runner.run_sweep",
 }
 

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from t5x_like.cli import averages, caching, child_process, notebook
+from t5x_like.cli import averages, caching, child_process, ngram, notebook
 from t5x_like.cli import scaling as scaling_commands
 from t5x_like.cli.arguments import (
     OneLineParser,
@@ -125,6 +125,9 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
             "cache", _cache, "Tokenize a task or mixture into its cache; list and remove caches."
         ),
         command("vocab", _vocab, "Train a vocabulary on a task's text."),
+    )
+    ngram.add_arguments(
+        command("ngram", ngram.run, "Count an n-gram language model of a task's tokens.")
     )
     inspect = command("inspect", _inspect, "Show a model's parameters, FLOPs and memory.")
     inspect.add_argument("--topology", help="whose devices the mesh divides: v5p-64, cpu:8")

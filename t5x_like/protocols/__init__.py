@@ -6,7 +6,7 @@ A model is asked three things, each only by the programs that need it: `Model` b
 evaluation of the loss, inspection and compilation; `Decodes` by generation and scoring;
 `Predicts` by what reads labels, tags and spans off a head. Two more are of models whose training
 needs something beside a batch: `Carries` a state from one batch to the next, `UsesFrozen`
-parameters of other models.
+parameters of other models. What makes a model by counting, without training, is `Counts`.
 
 Shapes: `b` batch, `t` decoder positions, `s` encoder positions, `v` vocabulary.
 """
@@ -17,6 +17,7 @@ from t5x_like.protocols.models import (
     Cache,
     Carries,
     Carry,
+    Counts,
     Decodes,
     Example,
     Extends,
@@ -50,6 +51,7 @@ __all__ = [
     "Cache",
     "Carries",
     "Carry",
+    "Counts",
     "Decodes",
     "Example",
     "Extends",

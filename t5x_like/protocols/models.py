@@ -1,6 +1,6 @@
 """What the engine asks of a model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -208,6 +208,28 @@ class ShowsRouting(Model, Protocol):
 
         Layers count from 0. `experts` int32, `gates` float32 and `served` bool `[b, t, k]`, and
         `probabilities` float32 `[b, t, experts]`. Empty without experts.
+        """
+
+
+@runtime_checkable
+class Counts(Protocol):
+    """What makes a model of a corpus by counting, in one pass.
+
+    Attributes:
+      batch_format: of the batches that it reads, and of the model.
+    """
+
+    batch_format: str
+
+    def count(
+        self, batches: Iterable[Batch], vocab_size: int, zero_is_token: bool
+    ) -> tuple[Model, Params, Sequence[str]]:
+        """The model, its parameters as NumPy arrays, and what a user should know of them.
+
+        Args:
+          batches: a split once through, one example a row.
+          vocab_size: of the task's vocabulary.
+          zero_is_token: whether its token 0 is one, and not padding.
         """
 
 

@@ -18,6 +18,7 @@ NOT_GIVEN = {
     "runs/cache.gin",
     "runs/compile.gin",
     "runs/inspect.gin",
+    "runs/ngram.gin",
     "sweeps/ablation_cpu.gin",
     "sweeps/byte_spans.gin",
     "sweeps/bytes.gin",
