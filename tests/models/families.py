@@ -148,7 +148,7 @@ KINDS = ("t5_1_1", "gpt2", "llama", "lstm", "transformer_xl", "bert", "electra",
 
 
 def of_each_kind(families):
-    """Parametrizes the fixture `family`: one of each kind in the fast suite, all in the slow one."""
+    """Parametrizes `family`: one of each kind in the fast suite, all in the slow one."""
     names = [pytest.param(x, marks=() if x in KINDS else pytest.mark.slow) for x in families]
     return pytest.mark.parametrize("family", names, indirect=True)
 
