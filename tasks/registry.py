@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, cast
 
 from tasks.errors import TaskError
-from tasks.forms import Form, Labelled, PlainText, Ranked, Spans
+from tasks.forms import FewShot, Form, Labelled, PlainText, Ranked, Spans
 from tasks.objectives import LabelledSegments, Objective, RankedSegments, SpanWindows
 from tasks.postprocessors import TEXT, AllAnswers, Postprocessor
 from tasks.sources import Source, Tfds
@@ -67,6 +67,7 @@ def text_to_text(
     objective: Objective | None = None,
     cache_name: str = "",
     special_tokens: Literal["text", "ids"] | None = None,
+    few_shot: FewShot = FewShot(),  # noqa: B008 (frozen)
 ) -> Task:
     """A task with inputs and targets.
 
@@ -81,6 +82,7 @@ def text_to_text(
         targets as they are.
       cache_name: "" takes the name.
       special_tokens: of the text, where it spells them out; see `Task`.
+      few_shot: how examples stand before what a model is asked.
     """
     return Task(
         name=name,
@@ -92,6 +94,7 @@ def text_to_text(
         metric_fns=tuple(metrics),
         cache_name=cache_name,
         special_tokens=special_tokens,
+        few_shot=few_shot,
     )
 
 
@@ -267,6 +270,7 @@ def get_mixture_or_task(
     vocabulary: Vocabulary | None = None,
     tfds_data_dir: str | None = None,
     objective: Objective | None = None,
+    files_dir: str | None = None,
 ) -> BaseTask | Mixture:
     """The task or mixture of this name.
 
@@ -278,6 +282,8 @@ def get_mixture_or_task(
       vocabulary: replaces that of every feature; None keeps it.
       tfds_data_dir: where TFDS finds the dataset; None takes the environment's `TFDS_DATA_DIR`.
       objective: what is drawn of pairs of texts, see `text_to_text`; None keeps the task's.
+      files_dir: a folder with a folder of files for each benchmark, which are read in place of
+        TFDS; None for TFDS alone.
 
     Raises:
       TaskError: the name is unknown, and the message has the nearest ones; an objective for a
@@ -286,8 +292,8 @@ def get_mixture_or_task(
     found = _find(name)
     if vocabulary is not None:
         found = found.with_vocabulary(vocabulary)
-    if tfds_data_dir is not None:
-        found = _each(found, lambda task: _with_data_dir(task, tfds_data_dir))
+    if tfds_data_dir is not None or files_dir is not None:
+        found = _each(found, lambda task: _located(task, tfds_data_dir, files_dir))
     if objective is not None:
         found = _each(found, lambda task: _learning(task, objective))
     return found
@@ -326,16 +332,18 @@ def _find(name: str) -> BaseTask | Mixture:
     raise TaskError(f"no task or mixture is called '{name}'; {hint}.")
 
 
-def _with_data_dir(task: BaseTask, directory: str) -> BaseTask:
-    """The task with its TFDS dataset, if it is one, in another directory."""
+def _located(task: BaseTask, tfds_data_dir: str | None, files_dir: str | None) -> BaseTask:
+    """The task with its TFDS dataset, or its own files, in other directories."""
     if not isinstance(task, Task):
         return task
-    return dataclasses.replace(task, source=_in(task.source, directory))
 
+    def located(source: Any) -> Any:
+        if isinstance(source, Tfds):
+            return dataclasses.replace(source, data_dir=tfds_data_dir or source.data_dir)
+        if hasattr(source, "located"):
+            return source.located(located, files_dir)
+        if isinstance(source, Wrapper):
+            return dataclasses.replace(cast(Any, source), source=located(source.source))
+        return source
 
-def _in(source: Source, directory: str) -> Source:
-    if isinstance(source, Tfds):
-        return dataclasses.replace(source, data_dir=directory)
-    if isinstance(source, Wrapper):
-        return dataclasses.replace(cast(Any, source), source=_in(source.source, directory))
-    return source
+    return dataclasses.replace(task, source=located(task.source))

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from tasks.errors import TaskError
-from tasks.forms import Choices, Form, Labelled, Spans, Tags, WritesInputs
+from tasks.forms import Choices, FewShot, Form, Labelled, Spans, Tags, WritesInputs
 from tasks.objectives import BoundObjective, Example, Objective, VocabularySpecs
 from tasks.postprocessors import TEXT, Postprocessor
 from tasks.sources import Source
@@ -159,6 +159,7 @@ class Task(BaseTask):
       metric_fns: `(targets, predictions) -> {name: value}`.
       cache_name: folder under the cache directory, to which the fingerprint is added; shared
         by tasks that differ only in what follows the cache; "" takes the name.
+      few_shot: how examples stand before what a model is asked.
     """
 
     name: str
@@ -170,6 +171,7 @@ class Task(BaseTask):
     metric_fns: Sequence[Metric] = ()
     cache_name: str = ""
     special_tokens: Literal["text", "ids"] | None = None
+    few_shot: FewShot = FewShot()  # noqa: RUF009 (frozen)
 
     def __post_init__(self) -> None:
         if self.special_tokens not in (None, "text", "ids"):

@@ -192,7 +192,9 @@ def _named(name: str, config: Any) -> Any:
 
     if config.has_macro(_NAME) and config.macro(_NAME) == name:
         return config.macro("TASK")
-    macros = {"tfds_data_dir": "TFDS_DATA_DIR", "vocabulary": "VOCABULARY"}
+    macros = {
+        "tfds_data_dir": "TFDS_DATA_DIR", "vocabulary": "VOCABULARY", "files_dir": "FILES_DIR"
+    }  # fmt: skip
     bound = {name: macro for name, macro in macros.items() if config.has_macro(macro)}
     try:
         return tasks.get_mixture_or_task(

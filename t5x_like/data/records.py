@@ -36,9 +36,13 @@ class Records:
     def __len__(self) -> int:
         return self.num_examples if self.limit is None else min(self.limit, self.num_examples)
 
+    @property
+    def numbers(self) -> list[int]:
+        """Of those that are given, in the whole split."""
+        return [evenly_drawn(nth, len(self), self.num_examples) for nth in range(len(self))]
+
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        for nth in range(len(self)):
-            yield self.examples.raw(evenly_drawn(nth, len(self), self.num_examples))
+        return (self.examples.raw(number) for number in self.numbers)
 
 
 def open_records(

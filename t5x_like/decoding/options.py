@@ -1,8 +1,9 @@
 """Options ranked by how likely a model finds them after a context, in text."""
 
 import dataclasses
+import functools
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -49,8 +50,14 @@ class Reading:
             return dataclasses.replace(self, contexts="inputs")
         return self
 
-    def __str__(self) -> str:
-        parts = [f"contexts read as {self.contexts}"]
+    def told(self, model: Decodes, codec: TextCodec) -> str:
+        """How a model reads contexts, for a record and for a person."""
+        direction = "causally"
+        if prompts_of(model).needs_inputs:
+            direction = "by the encoder"
+        elif self.contexts == "inputs" and codec.bidirectional_prompt:
+            direction = "as a prefix"
+        parts = [f"contexts read as {self.contexts} {direction}"]
         parts += ["without start token"] * (not self.start_token)
         parts += ["with end token"] * self.end_token
         return " ".join(parts)
@@ -177,7 +184,7 @@ def score_options(
     Raises:
       UserError: an option without text or tokens, or longer than the model.
     """
-    encode = _Encoder(model, codec, reading := reading.of_model(model))
+    encode = OptionEncoder(model, codec, reading := reading.of_model(model))
     pairs = [pair for question in questions for pair in question.pairs]
     tokens = [encode(*pair) for pair in pairs]
     count = len(tokens)
@@ -218,7 +225,7 @@ def _after(context: str, option: str) -> tuple[str, str]:
     return (context.rstrip() if option[:1].isspace() else context), option
 
 
-class _Encoder:
+class OptionEncoder:
     """Contexts and options in text to token ids, without start token unless they need it.
 
     Attributes:
@@ -236,6 +243,36 @@ class _Encoder:
         self.cut = Cut()
 
     def __call__(self, context: str, option: str) -> tuple[list[int], list[int]]:
+        """The tokens of a context, as many of the last as there is room for, and of an option."""
+        before, tokens = self._whole(context, option)
+        room = self._room(len(tokens))
+        room = len(before) if room is None else room
+        self.cut.see(len(before), room)
+        return before[len(before) - min(room, len(before)) :], tokens
+
+    def spare(self, question: Question) -> Callable[[str], int | None]:
+        """Counts the tokens that are left, with a text put before a question's contexts.
+
+        Below 0 where there are too few; None of a model that reads any number.
+        """
+        start = 0 if self.start_id is None or self._by_encoder else 1
+
+        @functools.cache
+        def rooms() -> Mapping[str, int]:
+            found: dict[str, int] = {}
+            for context, option in question.pairs:
+                room = self._room(len(self._whole(context, option)[1]))
+                if room is not None:
+                    found[context] = min(room, found.get(context, room))
+            return found
+
+        def left(text: str) -> int | None:
+            lengths = {context: start + self._length(text + context) for context in rooms()}
+            return min((room - lengths[context] for context, room in rooms().items()), default=None)
+
+        return left
+
+    def _whole(self, context: str, option: str) -> tuple[list[int], list[int]]:
         if not option.strip():
             raise UserError(f"an option after '{_end(context)}' has no text.")
         before, tokens = (self._apart if self._as_inputs else self._together)(context, option)
@@ -247,12 +284,20 @@ class _Encoder:
             tokens = [*tokens, self._vocabulary.eos_id]
         if self.start_id is None and not before:
             before = [self._codec.start_id]
+        return before, tokens
+
+    def _room(self, option_tokens: int) -> int | None:
+        """For a context, before an option of so many tokens; None for any number."""
         rooms = [self._codec.input_length] if self._as_inputs else []
         if not self._by_encoder:
-            rooms.append(room_for_context(self._model, len(tokens)))
-        room = min((one for one in rooms if one is not None), default=len(before))
-        self.cut.see(len(before), room)
-        return before[len(before) - min(room, len(before)) :], tokens
+            rooms.append(room_for_context(self._model, option_tokens))
+        return min((one for one in rooms if one is not None), default=None)
+
+    def _length(self, context: str) -> int:
+        inputs = self._codec.inputs
+        if self._as_inputs and inputs is not None:
+            return len(inputs.vocabulary.encode(context)) + inputs.add_eos
+        return len(self._vocabulary.encode(context.rstrip()))
 
     def _together(self, context: str, option: str) -> tuple[list[int], list[int]]:
         """One text, cut where the context's tokens end; its white space there is the option's."""

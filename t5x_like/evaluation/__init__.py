@@ -6,6 +6,7 @@ from t5x_like.evaluation.loss import Loss
 from t5x_like.evaluation.measurement import Finding, Measurement, Subject
 from t5x_like.evaluation.prediction import Prediction
 from t5x_like.evaluation.ranking import Ranking
+from t5x_like.evaluation.shots import Shots
 
 __all__ = [
     "Extraction",
@@ -15,5 +16,6 @@ __all__ = [
     "Measurement",
     "Prediction",
     "Ranking",
+    "Shots",
     "Subject",
 ]

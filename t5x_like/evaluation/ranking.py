@@ -16,6 +16,7 @@ from t5x_like.decoding.options import (
     ANSWER,
     Contexts,
     Normalization,
+    OptionEncoder,
     OptionScores,
     Question,
     Reading,
@@ -23,11 +24,20 @@ from t5x_like.decoding.options import (
 )
 from t5x_like.errors import UserError
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
+from t5x_like.evaluation.shots import (
+    CONTEXTS,
+    CONTINUATIONS,
+    GROUP,
+    LABEL,
+    Shots,
+    few_shot,
+    text_of,
+)
 from t5x_like.host.progress import ProgressBar
 from t5x_like.protocols import Decodes, Task
 
 # What the cache of a task with options has of each row; `tasks.forms.Options` writes it.
-_CONTEXTS, _CONTINUATIONS, _LABEL = "contexts", "continuations", "label"
+_FEATURES = (CONTEXTS, CONTINUATIONS, LABEL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +66,8 @@ class Ranking:
     """Options ranked by their log-likelihood after a context, of tasks with options.
 
     The values, in percent: `ranking_accuracy` by the normalization that is asked for, with its
-    standard error over the examples, and `ranking_accuracy_sum` and so on by all. Equal options
-    rank in their order.
+    standard error over the examples, and `ranking_accuracy_sum` and so on by all; where rows have a
+    group, `ranking_accuracy_over_groups`, the mean over these. Equal options rank in their order.
 
     Attributes:
       normalization: by what `ranking_accuracy` ranks; see `OptionScores.normalized`.
@@ -68,6 +78,7 @@ class Ranking:
       end_token: see `Reading`.
       batch_size: options scored together.
       name: of the measurement, with which its values begin.
+      shots: examples before each context; the unconditional context has none.
     """
 
     normalization: Normalization = "sum"
@@ -77,6 +88,7 @@ class Ranking:
     end_token: bool = False
     batch_size: int = 32
     name: str = "ranking"
+    shots: Shots = Shots()  # noqa: RUF009 (frozen)
 
     def __post_init__(self) -> None:
         if self.normalization not in typing.get_args(Normalization):
@@ -89,17 +101,23 @@ class Ranking:
     def measure(self, subject: Subject) -> Finding | None:
         """See `Measurement`; every process scores all rows, as one program over the mesh."""
         dataset = subject.dataset
-        needed = (_CONTEXTS, _CONTINUATIONS, _LABEL)
-        records = open_records(dataset, needed, subject.limit)
+        records = open_records(dataset, _FEATURES, subject.limit)
         if records is None:
             return None
         task, model = cast(Task, dataset.task), cast(Decodes, subject.model)
         codec = TextCodec.for_task(task, model, dataset.task_feature_lengths)
         reading = self._reading.of_model(model)
         rows = list(records)
-        questions = [Question(_texts(row[_CONTEXTS]), _texts(row[_CONTINUATIONS])) for row in rows]
-        labels = [int(row[_LABEL]) for row in rows]
+        questions = [Question(_texts(row[CONTEXTS]), _texts(row[CONTINUATIONS])) for row in rows]
+        labels = [int(row[LABEL]) for row in rows]
         _check(labels, questions, task.name)
+        prompts = self.shots.of(dataset, _FEATURES)
+        spare = OptionEncoder(model, codec, reading).spare
+        before = [
+            prompts.before(number, row, spare(question))
+            for number, row, question in zip(records.numbers, rows, questions, strict=True)
+        ]
+        questions = [_after(*each) for each in zip(before, questions, strict=True)]
         unconditional = self.normalization == "unconditional"
         leads = jax.process_index() == 0
         bar = ProgressBar(
@@ -126,20 +144,42 @@ class Ranking:
             f"{self.name}_{name}": value
             for name, value in accuracies(found, labels, self.normalization).items()
         }
+        if rows and GROUP in rows[0]:
+            values |= self._over_groups(rows, labels, found)
+        if self.shots.count:
+            values[f"{self.name}_shots"] = prompts.mean
         predictions = [
             self._prediction(*each) for each in zip(questions, labels, found, strict=True)
         ]
-        return Finding(values, predictions, {self.name: self._settings(reading)})
+        told = f"{self.shots.told(few_shot(task))}, {reading.told(model, codec)}"
+        return Finding(values, predictions, {self.name: f"{self._ranked_by}, {told}"})
+
+    def _over_groups(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        labels: Sequence[int],
+        found: Sequence[OptionScores],
+    ) -> dict[str, float]:
+        """The mean of the groups' accuracies, whatever their sizes, as MMLU's over subjects."""
+        right: dict[str, list[bool]] = {}
+        for row, label, scores in zip(rows, labels, found, strict=True):
+            if label >= 0:
+                best = scores.best(self.normalization)
+                right.setdefault(text_of(row[GROUP]), []).append(best == label)
+        if not right:
+            return {}
+        shares = [float(np.mean(own)) for own in right.values()]
+        return {f"{self.name}_accuracy_over_groups": 100 * float(np.mean(shares))}
 
     @property
     def _reading(self) -> Reading:
         return Reading(self.contexts, self.start_token, self.end_token)
 
-    def _settings(self, reading: Reading) -> str:
-        after = ""
+    @property
+    def _ranked_by(self) -> str:
         if self.normalization == "unconditional":
-            after = f" after {self.unconditional_context!r}"
-        return f"{self.normalization}{after}, {reading}"
+            return f"{self.normalization} after {self.unconditional_context!r}"
+        return self.normalization
 
     def _prediction(self, question: Question, label: int, scores: OptionScores) -> RankedOptions:
         return RankedOptions(
@@ -192,4 +232,11 @@ def _check(labels: Sequence[int], questions: Sequence[Question], task: str) -> N
 
 
 def _texts(values: Any) -> list[str]:
-    return [one.decode("utf-8") if isinstance(one, bytes) else str(one) for one in values]
+    return [text_of(one) for one in values]
+
+
+def _after(text: str, question: Question) -> Question:
+    """The question with a text before its contexts."""
+    if not text:
+        return question
+    return Question([text + context for context in question.contexts], question.continuations)

@@ -38,6 +38,7 @@ from t5x_like.protocols.models import (
 )
 from t5x_like.protocols.tasks import (
     Feature,
+    FewShot,
     InputsForm,
     Mixture,
     Objective,
@@ -56,6 +57,7 @@ __all__ = [
     "Example",
     "Extends",
     "Feature",
+    "FewShot",
     "FrozenSource",
     "InputsForm",
     "MeasuresRows",

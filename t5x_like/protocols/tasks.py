@@ -98,6 +98,28 @@ class InputsForm(Protocol):
         """The inputs of a row with these columns."""
 
 
+class FewShot(Protocol):
+    """How worked examples stand before what a model is asked; `tasks.forms.FewShot` says more.
+
+    Attributes:
+      separator: between what a prompt is made of.
+      description: in front; `{group}` stands for the row's.
+      delimiter: between the inputs and the targets of an example.
+      examples: texts that are always the same; none where they are drawn.
+      split: of which they are drawn.
+      order: "drawn", or "first".
+      stop: what ends an answer.
+    """
+
+    separator: str
+    description: str
+    delimiter: str
+    examples: tuple[str, ...]
+    split: str
+    order: str
+    stop: tuple[str, ...]
+
+
 class Task(Protocol):
     """What is learned from; `tasks` declares them, free of TensorFlow until asked.
 
@@ -109,7 +131,8 @@ class Task(Protocol):
       metric_fns: `(targets, predictions) -> {name: value}`.
 
     A task whose objective has `positioned` has the same, known without vocabularies. One whose
-    inputs are written of columns has `inputs_form`, an `InputsForm` or None. One that labels texts
+    inputs are written of columns has `inputs_form`, an `InputsForm` or None; one whose prompts may
+    have examples has `few_shot`, a `FewShot`. One that labels texts
     has `tokenized(feature, text)`, which gives what its cache holds of these, and `listed`,
     features that are lists of texts, to "words" where they are those of one text.
     """

@@ -5,9 +5,10 @@ runs before the cache is written, in plain Python.
 """
 
 from tasks.forms.choices import Choices
-from tasks.forms.form import Form, PlainText, WritesInputs, text_of
+from tasks.forms.few_shot import FewShot
+from tasks.forms.form import Form, PlainText, WritesInputs, text_of, texts_of
 from tasks.forms.labelled import Labelled
-from tasks.forms.options import Options
+from tasks.forms.options import Options, ranked_question
 from tasks.forms.ranked import Ranked
 from tasks.forms.similarity import Similarity
 from tasks.forms.spans import Spans
@@ -22,6 +23,7 @@ from tasks.forms.template import Template
 __all__ = [
     "Choices",
     "DefinitePronoun",
+    "FewShot",
     "Form",
     "Labelled",
     "MultiRC",
@@ -37,5 +39,7 @@ __all__ = [
     "Wnli",
     "WritesInputs",
     "Wsc",
+    "ranked_question",
     "text_of",
+    "texts_of",
 ]

@@ -77,42 +77,25 @@ class Options:
             without its blank.
         """
         context = self._template.inputs_of(row)
-        options = self._options(row)
+        options, where = self._options(row)
+        _check(options, where)
         label = self._label(row, len(options))
         if self.blank is None:
-            contexts = [context]
-            continuations = [self.delimiter + option for option in options]
-            inputs, target = context, options[max(label, 0)]
-        else:
-            before, found, after = context.partition(self.blank)
-            if not found or not after.strip():
-                raise TaskError(
-                    f"the context '{_begin(context)}' has no blank '{self.blank}' with text after "
-                    "it, which is what is scored."
-                )
-            contexts = [before + option for option in options]
-            continuations = [after.rstrip()]
-            inputs, target = contexts[max(label, 0)], after.strip()
-        return {
-            "inputs": inputs,
-            "targets": target,
-            "contexts": contexts,
-            "continuations": continuations,
-            "label": label,
-        }
+            return ranked_question([context], options, label, self.delimiter, where)
+        before, found, after = context.partition(self.blank)
+        if not found or not after.strip():
+            raise TaskError(
+                f"the context '{_begin(context)}' has no blank '{self.blank}' with text after "
+                "it, which is what is scored."
+            )
+        filled = [before + option for option in options]
+        return ranked_question(filled, [after.rstrip()], label, "", where)
 
-    def _options(self, row: Mapping[str, Any]) -> list[str]:
+    def _options(self, row: Mapping[str, Any]) -> tuple[list[str], str]:
         if isinstance(self.options, str):
-            found, where = texts_of(row[self.options], self.options), f"column '{self.options}'"
-        else:
-            found = [text_of(row[name]) for name in self.options]
-            where = f"columns {', '.join(self.options)}"
-        if len(found) < 2:
-            raise TaskError(f"{where}: {len(found)} options, of which two or more are needed.")
-        for number, option in enumerate(found, start=1):
-            if not option.strip():
-                raise TaskError(f"{where}: option {number} of {len(found)} has no text.")
-        return found
+            return texts_of(row[self.options], self.options), f"column '{self.options}'"
+        found = [text_of(row[name]) for name in self.options]
+        return found, f"columns {', '.join(self.options)}"
 
     def _label(self, row: Mapping[str, Any], count: int) -> int:
         text = text_of(row[self.label]).strip()
@@ -128,6 +111,45 @@ class Options:
             f"column '{self.label}' is '{text}', which is none of the {count} options' labels: "
             f"they are {', '.join(names[:count])}."
         )
+
+
+def ranked_question(
+    contexts: Sequence[str], continuations: Sequence[str], label: int, delimiter: str, where: str
+) -> dict[str, Any]:
+    """What `Options` writes of a row, of one context with options or of contexts for one text.
+
+    Args:
+      contexts: one, or as many as options.
+      continuations: as many as options, or one.
+      label: the number of the right option; -1 where there is none.
+      delimiter: between context and continuation.
+      where: the options are, for errors.
+
+    Raises:
+      TaskError: fewer than two options, one without text, or a label of none.
+    """
+    for texts in (contexts, continuations):
+        if len(texts) > 1:
+            _check(texts, where)
+    count = max(len(contexts), len(continuations))
+    if count < 2 or label >= count:
+        raise TaskError(f"{where}: {count} options, and the label {label}.")
+    right = max(label, 0)
+    return {
+        "inputs": contexts[right if len(contexts) > 1 else 0],
+        "targets": continuations[right if len(continuations) > 1 else 0].strip(),
+        "contexts": list(contexts),
+        "continuations": [delimiter + text for text in continuations],
+        "label": label,
+    }
+
+
+def _check(options: Sequence[str], where: str) -> None:
+    if len(options) < 2:
+        raise TaskError(f"{where}: {len(options)} options, of which two or more are needed.")
+    for number, option in enumerate(options, start=1):
+        if not option.strip():
+            raise TaskError(f"{where}: option {number} of {len(options)} has no text.")
 
 
 def _begin(text: str) -> str:

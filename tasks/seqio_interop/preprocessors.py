@@ -57,7 +57,7 @@ class ApplyForm:
             return [_as_array(made[name], dtype) for name, (dtype, _) in outputs.items()]
 
         def mapped(example: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-            values = [pick(example, column) for column in columns]
+            values = [_dense(pick(example, column)) for column in columns]
             made = tf.numpy_function(plain, values, [dtype for dtype, _ in outputs.values()])
             return {
                 name: tf.ensure_shape(value, shape)
@@ -65,6 +65,11 @@ class ApplyForm:
             }
 
         return dataset.map(mapped, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _dense(value: Any) -> tf.Tensor:
+    """A list of lists, whose ends "" or 0 fills up, as NumPy takes it."""
+    return value.to_tensor() if isinstance(value, tf.RaggedTensor) else value
 
 
 def _as_array(value: Any, dtype: tf.DType) -> np.ndarray:
@@ -233,7 +238,7 @@ class Tokenize:
                     listed = tf.reshape(example[name], [-1])
                     counts[f"{name}_bytes"] = tf.reduce_sum(tf.strings.length(listed))
                     counts[f"{name}_words"] = tf.size(tf.strings.split(listed).flat_values)
-                return {**example, **counts}
+                return {**counts, **example}  # a form may count them before it changes a text
 
             dataset = dataset.map(counted, num_parallel_calls=tf.data.AUTOTUNE)
         own = (*self.listed, *self.located)

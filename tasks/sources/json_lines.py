@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from tasks.errors import TaskError
 from tasks.sources import files, reading, values
@@ -14,7 +15,8 @@ class JsonLines(files.FileSource):
     """Files with one JSON object per line.
 
     Attributes:
-      columns: keys to read. A value that is not a string is written as JSON: `1`, `0.5`, `true`.
+      columns: keys to read, one of an object within the object as `answer/aliases`. A value that
+        is not a string is written as JSON: `1`, `0.5`, `true`.
       missing: for rows with null or NaN in a column: "error", or "skip" to leave them out and log
         how many there were.
     """
@@ -45,16 +47,26 @@ class JsonLines(files.FileSource):
                     f"file '{path}', line {number} is a JSON {type(value).__name__}: "
                     "an object is needed."
                 )
-            missing = [column for column in self.columns if column not in value]
-            if missing:
-                raise TaskError(
-                    f"file '{path}', line {number} has no key '{missing[0]}': "
-                    f"it has {', '.join(map(repr, value)) or 'none'}."
-                )
-            row = {column: value[column] for column in self.columns}
+            row = {}
+            for column in self.columns:
+                within, key = _within(value, column)
+                if key not in within:
+                    raise TaskError(
+                        f"file '{path}', line {number} has no key '{column}': "
+                        f"it has {', '.join(map(repr, value)) or 'none'}."
+                    )
+                row[column] = within[key]
             if "\\u" in line:
                 _check_escapes(row, path, number)
             yield number, row
+
+
+def _within(value: dict[str, Any], column: str) -> tuple[dict[str, Any], str]:
+    """The object that a column is in, and its key there."""
+    outer, slash, inner = column.partition("/")
+    if column not in value and slash and isinstance(value.get(outer), dict):
+        return _within(value[outer], inner)
+    return value, column
 
 
 def _check_escapes(row: Row, path: str, number: int) -> None:

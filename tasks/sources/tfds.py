@@ -144,9 +144,13 @@ class Tfds:
 def pick(example: Mapping[str, Any], column: str) -> Any:
     """A feature of a nested example: `answers/text` is `example["answers"]["text"]`.
 
+    Rows of files have such columns as they are named.
+
     Raises:
       TaskError: there is no such feature.
     """
+    if column in example:
+        return example[column]
     value: Any = example
     for part in column.split("/"):
         if not isinstance(value, Mapping) or part not in value:

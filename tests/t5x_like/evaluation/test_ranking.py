@@ -19,7 +19,7 @@ from t5x_like.decoding.options import OptionScores
 from t5x_like.decoding.scoring import score
 from t5x_like.errors import UserError
 from t5x_like.evaluate import evaluate
-from t5x_like.evaluation import Ranking
+from t5x_like.evaluation import Ranking, Shots
 from t5x_like.evaluation.ranking import accuracies
 from t5x_like.evaluation.task import evaluate_params
 from t5x_like.optimizers import adamw
@@ -100,6 +100,31 @@ def test_every_option_of_every_example_is_scored_and_written(gpt, dataset):
     assert (result.values["rows"], result.values["split_rows"]) == (4, 4)
 
 
+def test_examples_before_a_question_are_read_with_it(gpt, tmp_path):
+    """The third row has no label, so each of the first two is drawn for the other."""
+    dataset = written(tmp_path, [(["ab"], ["c", "d"], 1), (["ef"], ["g", "h"], 0), ROWS[2]])
+    form = forms.FewShot(separator="z", description="y", split="validation")
+    dataset = dataclasses.replace(dataset, task=Asked("options", few_shot=form))
+    shots = Ranking(shots=Shots(1))
+    (result,) = evaluate_params(*gpt, dataset, measurements=[shots])
+    rows = result.predictions["ranking"]
+    assert [row.inputs for row in rows[:2]] == ["yzefgzab", "yzabdzef"]
+    encode = Letters().encode
+    expected = score(*gpt, inputs=[encode("yzefgzab")] * 2, targets=[encode("c"), encode("d")])
+    assert rows[0].scores["sum"] == pytest.approx([one.total for one in expected], abs=1e-4)
+    assert result.values["ranking_shots"] == 1
+    told = "sum, 1 shot of 'validation' by seed 0, contexts read as text causally"
+    assert result.settings["ranking"] == told
+
+
+@dataclasses.dataclass
+class Asked(Copying):
+    """With a way in which examples stand before a question."""
+
+    metric_fns: tuple = ()
+    few_shot: forms.FewShot | None = None
+
+
 def test_accuracies_are_by_every_normalization_with_a_standard_error():
     """Three of four right by the sum: 75 percent, and sqrt(0.75 * 0.25 / 3) = 25 percent."""
     short = OptionScores(*map(np.array, ([-4.0, -6.0], [2, 4], [8, 24], [8, 24])))
@@ -129,8 +154,9 @@ def test_a_run_is_ranked_beside_its_other_measurements(gpt, dataset, tmp_path):
         tensorboard=False, max_rows=2,
     )  # fmt: skip
     (record,) = read_records(str(tmp_path))
-    assert record["ranking"] == "sum, contexts read as text"
-    assert record["against_q"] == "unconditional after 'q', contexts read as text"
+    assert record["ranking"] == "sum, 0 shots, contexts read as text causally"
+    against = "unconditional after 'q', 0 shots, contexts read as text causally"
+    assert record["against_q"] == against
     assert record["rows"] == 2 and "against_q_accuracy_unconditional" in record
     folder = tmp_path / "eval/options/validation"
     assert sorted(path.name for path in folder.iterdir()) == [

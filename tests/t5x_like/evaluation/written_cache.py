@@ -6,7 +6,8 @@ from t5x_like.data.cache import layout
 from t5x_like.data.cache.example_proto import encode_example
 from t5x_like.data.cache.tfrecord import write_records
 
-KEPT = {"integer": ([], "int32"), "integers": ([None], "int32"), "number": ([], "float32")}
+KEPT = {"integer": ([], "int32"), "integers": ([None], "int32"), "number": ([], "float32"),
+        "text": ([], "string"), "texts": ([None], "string")}  # fmt: skip
 
 
 def write_cache(task, cache_dir):
@@ -26,7 +27,12 @@ def write_cache(task, cache_dir):
                 written |= {**ids, f"{name}_pretokenized": texts}
             for name, kind in task.form.kept.items():
                 kinds[name] = KEPT[kind]
-                written[name] = np.array(example[name], kinds[name][1])
+                value = example[name]
+                if kinds[name][1] != "string":
+                    value = np.array(value, kinds[name][1])
+                elif kind == "texts":
+                    value = [one.encode() for one in value]
+                written[name] = value
             records.append(encode_example(written))
         write_records(layout.shard_path(folder, split, 0, 1), records)
         features = {name: {"shape": s, "dtype": d} for name, (s, d) in kinds.items()}
