@@ -4,7 +4,7 @@ Importing this package declares the tasks that come with it and reads no data. T
 seqio and sentencepiece are imported when something is first tokenized.
 """
 
-from tasks import choices, corpora, generation, glue
+from tasks import benchmarks, choices, corpora, generation, glue
 from tasks.choices import multiple_choice
 from tasks.entity_tags import bio_labels
 from tasks.registry import (
@@ -21,6 +21,7 @@ from tasks.registry import (
 from tasks.tagging import tagged
 from tasks.task import Feature, Mixture, Task, proportional_rates
 
+benchmarks.declare()
 choices.declare()
 corpora.declare()
 generation.declare()

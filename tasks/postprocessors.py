@@ -1,6 +1,7 @@
 """Postprocessors: from decoded text, generated or target, to what the metrics compare."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -116,13 +117,39 @@ class Number:
 
 
 @dataclasses.dataclass(frozen=True)
+class FinalAnswer:
+    """The number in which a worked solution ends, as text; "" where there is none.
+
+    Without commas between thousands and a full stop at its end (Wei et al. 2022). A solution that
+    goes on after its answer is read up to there.
+
+    Attributes:
+      pattern: has one group, the number; where it occurs first is read.
+    """
+
+    pattern: str = r"The answer is (-?[0-9.,]+)"
+
+    def __call__(self, text: str, example: Mapping[str, Any], is_target: bool) -> str:
+        """The number."""
+        found = re.search(self.pattern, text)
+        return "" if found is None else found[1].rstrip(".,").replace(",", "")
+
+
+@dataclasses.dataclass(frozen=True)
 class AllAnswers:
-    """The text of a prediction, and all accepted answers of a target."""
+    """The text of a prediction, and all accepted answers of a target.
+
+    Attributes:
+      no_answer: what a model writes where it finds no answer, which becomes the empty text; None
+        where it always answers.
+    """
+
+    no_answer: str | None = None
 
     def __call__(self, text: str, example: Mapping[str, Any], is_target: bool) -> Any:
         """The text, or the example's list of answers."""
         if not is_target:
-            return text
+            return "" if text.strip() == self.no_answer else text
         return [_decoded(answer) for answer in example["answers"]]
 
 

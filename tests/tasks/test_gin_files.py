@@ -15,7 +15,7 @@ GIN_CONFIGS = Path(__file__).parents[2] / "gin_configs"
 OBJECTIVES = sorted(p.stem for p in (GIN_CONFIGS / "tasks/objectives").glob("*.gin"))
 INCLUDED = {"registered", "unsupervised", "text_to_text", "causal_lm", "hidden_targets", "labelled",
             "classification", "regression", "tagging", "multiple_choice", "spans",
-            "spans_unanswerable", "options", "defaults"}  # fmt: skip
+            "spans_unanswerable", "options", "benchmark", "defaults"}  # fmt: skip
 FILES = sorted(p.stem for p in (GIN_CONFIGS / "tasks").glob("*.gin") if p.stem not in INCLUDED)
 
 EN, DE = "A house.\nTwo cats.\n", "Ein Haus.\nZwei Katzen.\n"
