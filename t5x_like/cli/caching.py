@@ -181,11 +181,11 @@ def tasks_of(options: Namespace, config: Any) -> list[Any]:
     Raises:
       UserError: no task has such a name.
     """
-    named = [_named(name, config) for name in options.task]
+    named = [named(name, config) for name in options.task]
     return [member for task in named or [config.macro("TASK")] for member, _ in task.tasks]
 
 
-def _named(name: str, config: Any) -> Any:
+def named(name: str, config: Any) -> Any:
     """A registered task or mixture, or the one that the gin files build."""
     import tasks
     from t5x_like.config.gin_files import packaged_gin_configs
