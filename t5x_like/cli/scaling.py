@@ -294,6 +294,13 @@ def _add_report_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--bootstrap", type=int, default=1000, metavar="R", help="resamples; %(default)s"
     )
+    parser.add_argument(
+        "--floor",
+        action="append",
+        default=[],
+        metavar="MODEL_DIR",
+        help="an evaluated run, such as an n-gram model's, as a line among the losses; repeatable",
+    )
     _add_json(parser)
 
 
@@ -312,6 +319,10 @@ def report(options: Namespace) -> None:
     from t5x_like.scaling.report.write import report as write
 
     found = write(
-        options.sweep_dir, options.out, baseline=options.baseline, bootstrap=options.bootstrap
+        options.sweep_dir,
+        options.out,
+        baseline=options.baseline,
+        bootstrap=options.bootstrap,
+        floors=options.floor,
     )
     print(json.dumps(found) if options.json else report_text(found))
