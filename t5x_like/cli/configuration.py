@@ -15,7 +15,7 @@ PROGRAM = "t5x-like"
 _PROGRAMS = {
     "train": "t5x_like.train.train",
     "eval": "t5x_like.evaluate.evaluate",
-    "eval of a suite": "t5x_like.suites.evaluate_suite",
+    "eval of a suite": "t5x_like.suites.measuring.evaluate_suite",
     "infer": "t5x_like.infer.infer",
     "ngram": "t5x_like.counting.count",
     "sweep": "t5x_like.scaling.sweeps.runner.run_sweep",

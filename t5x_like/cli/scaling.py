@@ -309,7 +309,7 @@ def report(options: Namespace) -> None:
 
     Of a run, it prints what suites found.
     """
-    from t5x_like.evaluation.suite_tables import has_results
+    from t5x_like.suites.tables import has_results
 
     if has_results(options.sweep_dir):
         suites.report(options)

@@ -27,7 +27,7 @@ def build_missing(options: Namespace, config: Any) -> None:
 
 def report(options: Namespace) -> None:
     """Prints the table of each suite that was measured of a run."""
-    from t5x_like.evaluation.suite_tables import read_results, table
+    from t5x_like.suites.tables import read_results, table
 
     found = read_results(options.sweep_dir)
     if options.json:

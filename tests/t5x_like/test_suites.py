@@ -11,11 +11,11 @@ from t5x_like import cli, config, suites
 from t5x_like.checkpoints import Checkpointer, CheckpointPolicy
 from t5x_like.errors import UserError
 from t5x_like.evaluation import Ranking
-from t5x_like.evaluation.suite_tables import read_results, table
 from t5x_like.optimizers import adamw
 from t5x_like.partitioning import Partitioner
 from t5x_like.schedules import Constant
-from t5x_like.suites import Row, Suite
+from t5x_like.suites import Row, Suite, measuring
+from t5x_like.suites.tables import read_results, table
 from t5x_like.training.state import create_state
 from tests.models.families import gpt2
 from tests.t5x_like.evaluation.test_ranking import ROWS, written
@@ -80,7 +80,7 @@ def test_a_suite_measures_what_is_there_and_says_what_is_not(run, tmp_path, caps
     def measured_again(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr(suites, "evaluate_params", measured_again)
+    monkeypatch.setattr(measuring, "evaluate_params", measured_again)
     renewed = {**SUM, "published": {"C": 2.0}}
     (again,) = evaluated(run, tmp_path, [renewed, ELSEWHERE, BYTES]).values()
     assert [row["published"] for row in again["rows"]] == [{"C": 2.0}, {"B": 50.0}]
@@ -92,7 +92,7 @@ def test_a_suite_measures_what_is_there_and_says_what_is_not(run, tmp_path, caps
 def test_an_interrupted_suite_goes_on_with_the_first_row_that_is_missing(
     run, tmp_path, monkeypatch
 ):
-    measure, seen = suites.evaluate_params, []
+    measure, seen = measuring.evaluate_params, []
 
     def ends_before_the_second(*args, measurements, **kwargs):
         if seen == ["sum"]:
@@ -101,7 +101,7 @@ def test_an_interrupted_suite_goes_on_with_the_first_row_that_is_missing(
         return measure(*args, measurements=measurements, **kwargs)
 
     rows = [SUM, {**BYTES, "value": "ranking_accuracy_unconditional"}]
-    monkeypatch.setattr(suites, "evaluate_params", ends_before_the_second)
+    monkeypatch.setattr(measuring, "evaluate_params", ends_before_the_second)
     with pytest.raises(KeyboardInterrupt):
         evaluated(run, tmp_path, rows)
     (kept,) = read_results(str(tmp_path))

@@ -1,4 +1,4 @@
-"""Suites: the rows of a paper's table, measured one after another and put beside its numbers.
+"""The rows of a suite, measured one after another.
 
 What is found of a checkpoint is in `MODEL_DIR/eval/suites/NAME/STEP.json`, written after each row,
 so that a suite which was interrupted goes on with the first that is missing.
@@ -8,8 +8,8 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 
@@ -17,96 +17,18 @@ from t5x_like import checkpoints
 from t5x_like.data import CacheStatus, DatasetConfig, cache_status
 from t5x_like.errors import UserError
 from t5x_like.evaluate import Steps, chosen_steps, write_predictions
-from t5x_like.evaluation import Loss, Measurement, Ranking
+from t5x_like.evaluation import Loss, Measurement
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS
-from t5x_like.evaluation.suite_tables import results_path, table
 from t5x_like.evaluation.task import TaskResult, evaluate_params
 from t5x_like.host import compilation_cache, files
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import FrozenSource, Mixture, Model, Params, Task
+from t5x_like.suites.suite import Row, Suite
+from t5x_like.suites.tables import results_path, table
 from t5x_like.training.frozen import load_frozen
 
 # Of a model that reads texts of any length.
 _LENGTH = 1024
-_OF_TEXTS = ("loss", "perplexity", "word_perplexity", "bits_per_byte")
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One row of a table.
-
-    Attributes:
-      task: its name.
-      value: the value that is compared, which says what is measured: `ranking_…` ranks options,
-        `continuation_…` scores what follows, `loss`, `bits_per_byte` and the perplexities are of
-        texts, and any other is a metric of generated text.
-      shots: as for `evaluation.Shots`.
-      split: which is measured.
-      longest: most tokens of an answer that is generated.
-      published: model to the number in the table, in the unit of `value`.
-    """
-
-    task: str
-    value: str
-    shots: int | Literal["fit"] = 0
-    split: str = "validation"
-    longest: int = 64
-    published: Mapping[str, float] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Suite:
-    """A table of a paper.
-
-    Attributes:
-      name: of the suite, and of the folder of its results.
-      rows: each a `Row`, or its fields by name.
-      measurements: how rows are measured; of each row's, `shots` and what options are ranked by are
-        the row's.
-    """
-
-    name: str
-    rows: Sequence[Row | Mapping[str, Any]]
-    measurements: Sequence[Measurement]
-
-    def __post_init__(self) -> None:
-        known = {field.name for field in dataclasses.fields(Row)}
-        rows = []
-        for number, row in enumerate(self.rows, start=1):
-            if isinstance(row, Row):
-                rows.append(row)
-                continue
-            wrong = sorted({*row} - known) or sorted({"task", "value"} - {*row})
-            if wrong:
-                raise UserError(
-                    f"suite '{self.name}', row {number} has {', '.join(map(str, row))}: it needs "
-                    f"task and value, and may have {', '.join(sorted(known))}."
-                )
-            rows.append(Row(**row))
-        object.__setattr__(self, "rows", tuple(rows))
-        for row in rows:
-            self.measurement(row)  # refuses a value that nothing measures
-
-    def measurement(self, row: Row) -> Measurement:
-        """What measures a row.
-
-        Raises:
-          UserError: none of the measurements does.
-        """
-        kind = "loss" if row.value in _OF_TEXTS else row.value.partition("_")[0]
-        by_name = {one.name: one for one in self.measurements}
-        found = by_name.get(kind, by_name.get("generation"))
-        if found is None:
-            raise UserError(
-                f"suite '{self.name}': nothing measures '{row.value}' of '{row.task}'; its "
-                f"measurements are {', '.join(by_name) or 'none'}."
-            )
-        changes: dict[str, Any] = {}
-        if hasattr(found, "shots"):
-            changes["shots"] = dataclasses.replace(found.shots, count=row.shots)
-        if isinstance(found, Ranking) and row.value.endswith("_unconditional"):
-            changes["normalization"] = "unconditional"
-        return dataclasses.replace(found, **changes) if changes else found  # type: ignore[type-var]
 
 
 def evaluate_suite(
