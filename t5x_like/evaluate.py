@@ -8,6 +8,7 @@ second evaluation of a split replaces the first. While it runs, the results of b
 beside them, and one that was killed goes on where it was when it is started again.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -98,41 +99,41 @@ def evaluate(
     frozen_params = load_frozen(model, frozen or {}, partitioner) or None
     results: dict[int, dict[str, Values]] = {}
     events = None
-    journals = Journals(directory)
-    for wanted in chosen_steps(model_dir, steps):
-        params, step = checkpoints.load_params(model_dir, model, partitioner, wanted)
-        results[step] = {}
-        identity = identity_of(model, params, model_dir, wanted, partitioner, frozen or {})
-        for result in evaluate_params(
-            model,
-            params,
-            dataset,
-            partitioner=partitioner,
-            measurements=measurements,
-            max_rows=max_rows,
-            max_batches=max_batches,
-            frozen=frozen_params,
-            journal_of=functools.partial(
-                journals.open, split=dataset.split, step=step, identity=identity
-            ),
-        ):
-            results[step][result.task] = result.values
-            if jax.process_index() == 0:
-                # Not before there is a result: what cannot be evaluated leaves nothing behind.
-                directory.mkdir(parents=True, exist_ok=True)
-                if events is None and tensorboard:
-                    events = EventFile(directory / "tensorboard")
-                record = {
-                    "step": step,
-                    "split": dataset.split,
-                    "task": result.task,
-                    "batch_format": model.batch_format,
-                    **result.settings,
-                }
-                _report(directory, events, {**record, **result.values}, result)
+    with contextlib.closing(Journals(directory)) as journals:
+        for wanted in chosen_steps(model_dir, steps):
+            params, step = checkpoints.load_params(model_dir, model, partitioner, wanted)
+            results[step] = {}
+            identity = identity_of(model, params, model_dir, wanted, partitioner, frozen or {})
+            for result in evaluate_params(
+                model,
+                params,
+                dataset,
+                partitioner=partitioner,
+                measurements=measurements,
+                max_rows=max_rows,
+                max_batches=max_batches,
+                frozen=frozen_params,
+                journal_of=functools.partial(
+                    journals.open, split=dataset.split, step=step, identity=identity
+                ),
+            ):
+                results[step][result.task] = result.values
+                if jax.process_index() == 0:
+                    # Not before there is a result: what cannot be evaluated leaves nothing behind.
+                    directory.mkdir(parents=True, exist_ok=True)
+                    if events is None and tensorboard:
+                        events = EventFile(directory / "tensorboard")
+                    record = {
+                        "step": step,
+                        "split": dataset.split,
+                        "task": result.task,
+                        "batch_format": model.batch_format,
+                        **result.settings,
+                    }
+                    _report(directory, events, {**record, **result.values}, result)
+        journals.remove()
     if events is not None:
         events.close()
-    journals.remove()
     return results
 
 

@@ -26,8 +26,11 @@ _MACROS = {
 
 def own_settings(model_dir: str) -> dict[str, Any]:
     """What a run's `config.gin` binds of these, by argument of `generation_config`."""
+    path = files.location(model_dir) / "config.gin"
+    if not path.is_file():
+        return {}
     with config.isolated():
-        config.parse([str(files.location(model_dir) / "config.gin")])
+        config.parse([str(path)])
         return {
             name: config.macro(macro) for name, macro in _MACROS.items() if config.has_macro(macro)
         }

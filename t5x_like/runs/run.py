@@ -157,7 +157,6 @@ class Run:
             choice=choice,
             seed=seed,
         )
-        task, _ = self.task.tasks[0]
         found = generate_text(
             cast(Decodes, self.model),
             self.params,
@@ -165,7 +164,7 @@ class Run:
             texts,
             config=settings,
             batch_size=batch_size,
-            answer_of=lambda number, text: task.postprocess(text, {}, False),
+            answer_of=lambda number, text: self.task.tasks[0][0].postprocess(text, {}, False),
         )
         return [one.text for one in found]
 

@@ -1,8 +1,11 @@
 """What generated tokens keep to: penalties, a minimum of tokens, several end tokens."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from models.hf import load_hf
 from t5x_like.decoding import BeamSearch, Greedy, Sampling, generate
 from t5x_like.decoding.constraints import Written, constraints_of
 from t5x_like.errors import UserError
@@ -129,3 +132,53 @@ def test_a_number_of_samples_below_1_is_refused(bigram):
     model, table = bigram(0, 7)
     with pytest.raises(UserError, match="samples 0; all must be at least 1"):
         generate(model, table, [[2]], max_new_tokens=2, samples=0, strategy=Greedy())
+
+
+FIXTURES = Path(__file__).parents[2] / "models" / "hf" / "fixtures"
+
+
+@pytest.mark.interop
+def test_scores_are_those_of_the_processors_of_transformers():
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    rng = np.random.default_rng(0)
+    scores = rng.standard_normal((4, 30)).astype(np.float32) * 3
+    tokens = rng.integers(0, 30, (4, 9))
+    seen = np.zeros((4, 30), bool)
+    np.put_along_axis(seen, tokens, True, axis=1)
+    penalize = transformers.RepetitionPenaltyLogitsProcessor(1.3)
+    for new, minimum in [(2, 3), (3, 3)]:
+        found = constraints_of(minimum, 1.3).applied(scores, Written(seen), np.int32(new), (5, 7))
+        forbid = transformers.MinNewTokensLengthLogitsProcessor(9 - new, minimum, [5, 7])
+        given = torch.tensor(tokens)
+        expected = forbid(given, penalize(given, torch.tensor(scores)))
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.interop
+@pytest.mark.parametrize(
+    ("name", "kind", "beams"),
+    [("gpt2", "GPT2LMHeadModel", 1), ("t5_1_1", "T5ForConditionalGeneration", 3)],
+)
+def test_transformers_generates_the_same(name, kind, beams):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    directory = FIXTURES / name
+    model, params = load_hf(directory)
+    theirs = getattr(transformers, kind).from_pretrained(directory)
+    prompts, ends = [[7, 8], [30], [40, 41, 42]], [5, 19]
+    start = None if name == "gpt2" else 0
+    found = generate(
+        model, params, prompts, max_new_tokens=12, min_new_tokens=3, repetition_penalty=1.4,
+        strategy=BeamSearch(beams, 1.0, "transformers"), eos_id=tuple(ends), bos_id=start,
+    )  # fmt: skip
+    for prompt, one in zip(prompts, found, strict=True):
+        (expected,) = theirs.generate(
+            torch.tensor([prompt]), num_beams=beams, max_new_tokens=12, min_new_tokens=3,
+            repetition_penalty=1.4, do_sample=False, eos_token_id=ends, pad_token_id=0,
+        ).tolist()  # fmt: skip
+        expected = expected[len(prompt) :] if start is None else expected[1:]
+        ended = next((i for i, token in enumerate(expected) if token in ends), None)
+        assert one.tokens == expected[:ended]
+        assert one.finished == (ended is not None)
