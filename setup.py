@@ -61,6 +61,7 @@ setup(
         "rich>=13",
         "rouge-score>=0.1.2",
         "sacrebleu>=2.4",
+        "scipy>=1.13",
         "sentencepiece>=0.2",
         "seqio>=0.0.20",
         "tensorboard>=2.18",
