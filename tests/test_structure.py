@@ -22,7 +22,7 @@ FLOORS = (
     ("evaluation",),
     ("anomalies", "interpretability"),
     ("training",),
-    ("train", "evaluate", "infer", "counting", "runs", "aot"),
+    ("train", "evaluate", "suites", "infer", "counting", "runs", "aot"),
     ("scaling",),
     ("cli",),
     ("__main__", "__init__"),

@@ -16,15 +16,24 @@ _NAME = "MIXTURE_OR_TASK_NAME"
 
 # Of `vocab`: by the ending of --out, who reads the file, and which model types and settings it has.
 _SENTENCEPIECE, _TOKENIZERS = ".model", ".json"
-_WRITTEN = {_SENTENCEPIECE: ("unigram", "bpe"), _TOKENIZERS: ("wordpiece", "bpe")}
-_MODEL_TYPES = ("unigram", "bpe", "wordpiece")
+_WRITTEN = {
+    _SENTENCEPIECE: ("unigram", "bpe"),
+    _TOKENIZERS: ("wordpiece", "bpe", "word_bpe", "character"),
+}
+_MODEL_TYPES = ("unigram", "bpe", "wordpiece", "word_bpe", "character")
 _WRITTEN_AS = {
     _SENTENCEPIECE: "NAME.model (SentencePiece)",
-    _TOKENIZERS: "DIRECTORY/tokenizer.json (WordPiece, byte-level BPE)",
+    _TOKENIZERS: "DIRECTORY/tokenizer.json (WordPiece, BPE of bytes or words, characters)",
 }
 _SETTINGS = {
     _SENTENCEPIECE: ("byte_fallback", "split_digits", "character_coverage"),
-    _TOKENIZERS: ("cased", "max_characters"),
+    _TOKENIZERS: ("cased", "max_characters", "ties"),
+}
+# Which model types of a tokenizer.json have a setting.
+_HAVE = {
+    "cased": ("wordpiece",),
+    "max_characters": ("wordpiece", "character"),
+    "ties": ("word_bpe",),
 }
 
 
@@ -53,7 +62,7 @@ def add_arguments(cache: ArgumentParser, vocab: ArgumentParser) -> None:
         required=True,
         metavar="FILE",
         help="NAME.model, for SentencePiece's unigram and bpe, or DIRECTORY/tokenizer.json, for "
-        "wordpiece and byte-level bpe",
+        "wordpiece, byte-level bpe, word_bpe and character",
     )
     vocab.add_argument("--vocab_size", type=int, default=32_000)
     vocab.add_argument("--model_type", choices=_MODEL_TYPES, default="unigram")
@@ -62,7 +71,14 @@ def add_arguments(cache: ArgumentParser, vocab: ArgumentParser) -> None:
     vocab.add_argument("--character_coverage", type=float, help="SentencePiece's; 0.9995")
     vocab.add_argument("--cased", action="store_true", help="wordpiece: keep capitals and accents")
     vocab.add_argument(
-        "--max_characters", type=int, help="wordpiece: characters that get a piece; 1000"
+        "--max_characters",
+        type=int,
+        help="wordpiece, character: characters that get a piece; 1000",
+    )
+    vocab.add_argument(
+        "--ties",
+        choices=("greatest", "first", "earliest"),
+        help="word_bpe: which of equally frequent pairs is merged; greatest, as subword-nmt",
     )
     vocab.add_argument("--split", default="train", help="of the task")
     vocab.add_argument("--max_examples", type=int, help="of the split; all by default")
@@ -116,7 +132,7 @@ def _list_or_prune(options: Namespace, directory: str) -> None:
 
 
 def vocab(options: Namespace, config: Any) -> None:
-    """Trains a vocabulary on the text of a task: SentencePiece, WordPiece or byte-level BPE."""
+    """Trains a vocabulary on the text of a task: SentencePiece, WordPiece, BPE or characters."""
     from tasks import vocabularies
 
     kind = options.model_type
@@ -136,11 +152,14 @@ def vocab(options: Namespace, config: Any) -> None:
             )
             print(f"{options.out}: {vocabulary.vocab_size} tokens from {source}")
             continue
-        told["lower_case"] = not told.pop("cased", False)
+        told["lower_case"] = not told.pop("cased", False)  # read of WordPiece alone
         size = vocabularies.train_tokenizer(
             texts, options.out, vocab_size=options.vocab_size, model_type=kind, **told
         )
-        few = f", not {options.vocab_size}: no other pair of tokens occurs twice"
+        rest = (
+            "there are no more" if kind == "character" else "no other pair of tokens occurs twice"
+        )
+        few = f", not {options.vocab_size}: {rest}"
         print(
             f"{options.out}: {size} tokens from {source}"
             + (few if size < options.vocab_size else "")
@@ -164,10 +183,9 @@ def _is_tokenizer_json(options: Namespace) -> bool:
         for name in names:
             if ending != written and _given(options, name):
                 raise UserError(f"--{name} is not for {out}: it belongs to {_WRITTEN_AS[ending]}.")
-    if kind != "wordpiece":
-        for name in _SETTINGS[_TOKENIZERS]:
-            if _given(options, name):
-                raise UserError(f"--{name} is for --model_type=wordpiece: bytes keep everything.")
+    for name, kinds in _HAVE.items():
+        if kind not in kinds and _given(options, name):
+            raise UserError(f"--{name} is for --model_type={' and '.join(kinds)}, not {kind}.")
     return written == _TOKENIZERS
 
 
@@ -181,11 +199,11 @@ def tasks_of(options: Namespace, config: Any) -> list[Any]:
     Raises:
       UserError: no task has such a name.
     """
-    named = [_named(name, config) for name in options.task]
+    named = [named(name, config) for name in options.task]
     return [member for task in named or [config.macro("TASK")] for member, _ in task.tasks]
 
 
-def _named(name: str, config: Any) -> Any:
+def named(name: str, config: Any) -> Any:
     """A registered task or mixture, or the one that the gin files build."""
     import tasks
     from t5x_like.config.gin_files import packaged_gin_configs

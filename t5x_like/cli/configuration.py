@@ -15,6 +15,7 @@ PROGRAM = "t5x-like"
 _PROGRAMS = {
     "train": "t5x_like.train.train",
     "eval": "t5x_like.evaluate.evaluate",
+    "eval of a suite": "t5x_like.suites.measuring.evaluate_suite",
     "infer": "t5x_like.infer.infer",
     "ngram": "t5x_like.counting.count",
     "sweep": "t5x_like.scaling.sweeps.runner.run_sweep",
@@ -42,7 +43,8 @@ def configure(options: argparse.Namespace, *gin_files: str) -> ModuleType:
     config.parse(files, options.bindings, paths, options.module_import)
     # One that another command of ours has started was given what is meant for that one.
     if getattr(options, "parent", None) is None:
-        own = _PROGRAMS.get(options.command)
+        suite = options.command == "eval" and config.has_macro("SUITE")
+        own = _PROGRAMS.get("eval of a suite" if suite else options.command)
         for one in config.unread([own] if own else [], _read_here(), whole=own is not None):
             if one.place.line is None:
                 raise UserError(one.message)

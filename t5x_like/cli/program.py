@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from t5x_like.cli import averages, caching, child_process, ngram, notebook
+from t5x_like.cli import averages, caching, child_process, ngram, notebook, suites
 from t5x_like.cli import scaling as scaling_commands
 from t5x_like.cli.arguments import (
     OneLineParser,
@@ -169,9 +169,11 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _run_program(options: argparse.Namespace, module: str, name: str, example: str) -> Any:
+def _run_program(
+    options: argparse.Namespace, module: str, name: str, example: str, config: Any = None
+) -> Any:
     """Calls a program as gin configures it, or shows the configuration for `--dry_run`."""
-    config = configure(options)
+    config = config or configure(options)
     function = getattr(importlib.import_module(module), name)
     warn(options, check(options, function, example))
     program = config.configured(function, example)
@@ -222,7 +224,13 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _eval(options: argparse.Namespace) -> None:
-    _run_program(options, "t5x_like.evaluate", "evaluate", "runs/eval.gin")
+    config = configure(options)
+    if not config.has_macro("SUITE"):
+        _run_program(options, "t5x_like.evaluate", "evaluate", "runs/eval.gin", config)
+        return
+    if not options.dry_run:
+        suites.build_missing(options, config)
+    _run_program(options, "t5x_like.suites", "evaluate_suite", "suites/llama.gin", config)
 
 
 def _infer(options: argparse.Namespace) -> None:

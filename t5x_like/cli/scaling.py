@@ -11,6 +11,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from t5x_like.cli import suites
 from t5x_like.cli.configuration import check, configure, warn
 from t5x_like.config.gin_files import nearest
 from t5x_like.errors import UserError
@@ -281,7 +282,11 @@ def _numbers(flag: str, text: str | None) -> list[float] | None:
 
 
 def _add_report_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("sweep_dir", metavar="SWEEP_DIR", help="of `t5x-like sweep`")
+    parser.add_argument(
+        "sweep_dir",
+        metavar="DIR",
+        help="of `t5x-like sweep`, or a run of which suites were measured",
+    )
     parser.add_argument("--out", metavar="DIR", help="to write; SWEEP_DIR/report by default")
     parser.add_argument(
         "--baseline", metavar="VARIANT", help="to compare with; the sweep's own by default"
@@ -289,16 +294,35 @@ def _add_report_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--bootstrap", type=int, default=1000, metavar="R", help="resamples; %(default)s"
     )
+    parser.add_argument(
+        "--floor",
+        action="append",
+        default=[],
+        metavar="MODEL_DIR",
+        help="an evaluated run, such as an n-gram model's, as a line among the losses; repeatable",
+    )
     _add_json(parser)
 
 
 def report(options: Namespace) -> None:
-    """Writes the report of a sweep, and prints where it is and what it warns of."""
+    """Writes the report of a sweep, and prints where it is and what it warns of.
+
+    Of a run, it prints what suites found.
+    """
+    from t5x_like.suites.tables import has_results
+
+    if has_results(options.sweep_dir):
+        suites.report(options)
+        return
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a report computes nothing on a device
     from t5x_like.scaling.report.summary import report_text
     from t5x_like.scaling.report.write import report as write
 
     found = write(
-        options.sweep_dir, options.out, baseline=options.baseline, bootstrap=options.bootstrap
+        options.sweep_dir,
+        options.out,
+        baseline=options.baseline,
+        bootstrap=options.bootstrap,
+        floors=options.floor,
     )
     print(json.dumps(found) if options.json else report_text(found))

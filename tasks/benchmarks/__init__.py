@@ -16,6 +16,7 @@ from tasks.benchmarks import (
     knowledge,
     language_modelling,
     reading,
+    super_glue,
 )
 from tasks.benchmarks.source import BenchmarkSource
 from tasks.forms import FewShot, Form
@@ -58,6 +59,13 @@ def _declare_ranked() -> None:
     _add("boolq_options", "super_glue/boolq:1.0.2", reading.BoolQ())
     for number in "123":
         _add(f"anli_r{number}", f"anli/r{number}:0.1.0", reading.Anli())
+    forms: dict[str, Form] = {
+        "rte": super_glue.Rte(), "cb": super_glue.CommitmentBank(), "copa": super_glue.Copa(),
+        "wic": super_glue.Wic(),
+    }  # fmt: skip
+    for name, form in forms.items():
+        _add(f"{name}_options", f"super_glue/{name}:1.0.2", form)
+    _add("wsc_options", "super_glue/wsc.fixed:1.0.2", super_glue.WscOptions())
     for kind in ("cn", "ne"):
         _add(f"cbt_{kind}", None, completion.ChildrensBookTest())
 

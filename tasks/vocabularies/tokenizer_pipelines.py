@@ -1,6 +1,6 @@
-"""BERT's WordPiece and GPT-2's byte-level BPE, each as the content of a `tokenizer.json`.
+"""Tokenizers, each as the content of a `tokenizer.json`: WordPiece, byte-level BPE, and older ones.
 
-Both are what the `tokenizers` library runs: here is only which of its parts, in which order, and
+They are what the `tokenizers` library runs: here is only which of its parts, in which order, and
 with which settings. What reads published files and what trains a vocabulary share them.
 """
 
@@ -109,17 +109,78 @@ def byte_level_bpe(
         "pre_tokenizer": {**byte_level, "add_prefix_space": prefix_space},
         "post_processor": {**after, **settings} if after else None,
         "decoder": {**byte_level, "add_prefix_space": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "vocab": dict(vocab),
-            "merges": [f"{first} {second}" for first, second in merges],
-        },
+        "model": _bpe(vocab, merges),
+    }
+
+
+def word_bpe(
+    vocab: Mapping[str, int],
+    merges: Sequence[tuple[str, str]],
+    *,
+    unk_token: str,
+    special: Sequence[str],
+    end_of_word: str,
+) -> dict[str, Any]:
+    """The tokenizer of Sennrich et al. 2016: words parted by white space, which is not kept.
+
+    Args:
+      vocab: the id of each symbol.
+      merges: pairs of symbols, the first to be merged first.
+      unk_token: stands for a character without a symbol.
+      special: tokens of `vocab` that no text is split into, unless it spells them.
+      end_of_word: what the last symbol of a word ends with.
+    """
+    return {
+        **_PLAIN,
+        "added_tokens": [_added(token, vocab[token]) for token in special],
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "decoder": {"type": "BPEDecoder", "suffix": end_of_word},
+        "model": _bpe(vocab, merges, unk_token=unk_token, end_of_word_suffix=end_of_word),
+    }
+
+
+def characters(
+    vocab: Mapping[str, int], *, unk_token: str, special: Sequence[str]
+) -> dict[str, Any]:
+    """A token for each character, white space too.
+
+    Args:
+      vocab: the id of each character.
+      unk_token: stands for any other.
+      special: tokens of `vocab` that no text is split into, unless it spells them.
+    """
+    return {
+        **_PLAIN,
+        "added_tokens": [_added(token, vocab[token]) for token in special],
+        "pre_tokenizer": None,
+        "decoder": {"type": "Fuse"},
+        "model": _bpe(vocab, (), unk_token=unk_token),
+    }
+
+
+_PLAIN = {
+    "version": "1.0", "truncation": None, "padding": None, "normalizer": None,
+    "post_processor": None,
+}  # fmt: skip
+
+
+def _bpe(
+    vocab: Mapping[str, int],
+    merges: Sequence[tuple[str, str]],
+    *,
+    unk_token: str | None = None,
+    end_of_word_suffix: str | None = None,
+) -> dict[str, Any]:
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": unk_token,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": end_of_word_suffix,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "vocab": dict(vocab),
+        "merges": [f"{first} {second}" for first, second in merges],
     }
 
 

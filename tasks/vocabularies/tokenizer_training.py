@@ -1,4 +1,4 @@
-"""Training WordPiece or byte-level BPE on text, with the `tokenizers` library."""
+"""Training a `tokenizer.json` on text: WordPiece, BPE of bytes or of words, characters."""
 
 import collections
 import json
@@ -6,13 +6,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from tasks.errors import TaskError
+from tasks.vocabularies.byte_pair_encoding import END_OF_WORD, Ties, learn_merges
 from tasks.vocabularies.tokenizer_config import CONFIG
-from tasks.vocabularies.tokenizer_pipelines import byte_alphabet, byte_level_bpe, wordpiece
+from tasks.vocabularies.tokenizer_pipelines import (
+    byte_alphabet,
+    byte_level_bpe,
+    characters,
+    word_bpe,
+    wordpiece,
+)
 
 FILE = "tokenizer.json"
-ModelType = Literal["wordpiece", "bpe"]
+ModelType = Literal["wordpiece", "bpe", "word_bpe", "character"]
 
-# By id, from 0: BERT's special tokens, and RoBERTa's, whose padding is 1.
+_T5 = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+# By id, from 0: BERT's special tokens; RoBERTa's, whose padding is 1; and T5's.
 _SPECIAL: Mapping[ModelType, Mapping[str, str]] = {
     "wordpiece": {
         "pad_token": "[PAD]",
@@ -28,6 +36,8 @@ _SPECIAL: Mapping[ModelType, Mapping[str, str]] = {
         "unk_token": "<unk>",
         "mask_token": "<mask>",
     },
+    "word_bpe": _T5,
+    "character": _T5,
 }
 _CLS_SEP: Mapping[ModelType, tuple[str, str]] = {
     "wordpiece": ("[CLS]", "[SEP]"),
@@ -46,6 +56,7 @@ def train_tokenizer(
     vocab_size: int = 32_000,
     lower_case: bool = True,
     max_characters: int = 1_000,
+    ties: Ties = "greatest",
 ) -> int:
     """Trains a vocabulary and writes it as a `tokenizer.json`, `tokenizer_config.json` beside it.
 
@@ -56,15 +67,20 @@ def train_tokenizer(
     then all 256 bytes. Of pairs that are equally frequent the one of lower ids is merged first:
     the same text gives the same file.
 
+    BPE of words is that of Sennrich et al. 2016 (`byte_pair_encoding`), whose symbols end with
+    `</w>` where a word does; white space is not kept. A vocabulary of characters keeps all of a
+    text but rare characters. Both have `<pad> </s> <unk>` as ids 0 to 2.
+
     Args:
       texts: documents; WordPiece reads them twice, for which an iterator is kept in memory.
       path: the file, local or remote; its name is `tokenizer.json`.
-      model_type: which of the two.
+      model_type: which of the four.
       vocab_size: number of ids, special tokens included; fewer are made of a text in which no
         pair is left that occurs twice.
       lower_case: of WordPiece, whether capitals are made small and accents removed.
       max_characters: of WordPiece, how many characters get pieces, the most frequent ones; a word
-        with another is unknown.
+        with another is unknown. Of characters, how many there are.
+      ties: of BPE of words, see `byte_pair_encoding.learn_merges`.
 
     Returns:
       The number of ids.
@@ -101,8 +117,12 @@ def train_tokenizer(
     try:
         if model_type == "wordpiece":
             content = _wordpiece(texts, special, vocab_size, lower_case, max_characters)
-        else:
+        elif model_type == "bpe":
             content = _byte_level_bpe(texts, special, vocab_size)
+        elif model_type == "word_bpe":
+            content = _word_bpe(texts, special, vocab_size, ties)
+        else:
+            content = _of_characters(texts, special, min(max_characters, vocab_size - len(special)))
     except UnicodeEncodeError as error:
         raise TaskError(f"the text is not Unicode that UTF-8 can write: {error}.") from None
     size = len(content["model"]["vocab"])
@@ -199,6 +219,35 @@ def _byte_level_bpe(
     if not merges and not any(text.strip() for text in texts):
         raise _no_text()
     return pipeline(model["vocab"], merges)
+
+
+def _word_bpe(
+    texts: Iterable[str], special: Sequence[str], vocab_size: int, ties: Ties
+) -> dict[str, Any]:
+    words = collections.Counter(word for text in texts for word in text.split())
+    if not words:
+        raise _no_text()
+    alphabet = sorted(set("".join(words)))
+    # Each of them may be the end of a word that was not met.
+    symbols = [*special, *alphabet, *(f"{c}{END_OF_WORD}" for c in alphabet)]
+    merges = learn_merges(words, max(0, vocab_size - len(symbols)), ties=ties)
+    return word_bpe(
+        _numbered([*symbols, *("".join(pair) for pair in merges)]),
+        merges,
+        unk_token=_T5["unk_token"],
+        special=special,
+        end_of_word=END_OF_WORD,
+    )
+
+
+def _of_characters(texts: Iterable[str], special: Sequence[str], most: int) -> dict[str, Any]:
+    counts: collections.Counter[str] = collections.Counter()
+    for text in texts:
+        counts.update(text)
+    if not any(not c.isspace() for c in counts):
+        raise _no_text()
+    kept = sorted(counts, key=lambda c: (-counts[c], c))[: max(1, most)]
+    return characters(_numbered([*special, *kept]), unk_token=_T5["unk_token"], special=special)
 
 
 def _trained(tokenizer: Any, trainer: Any, texts: Iterable[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pandas as pd
 from t5x_like.errors import UserError
 from t5x_like.scaling import multiplier, runs_table
 from t5x_like.scaling.fitting import Fit, fit
+from t5x_like.scaling.report.floor import Floor
 from t5x_like.scaling.report.sweep_runs import SweepRuns
 
 METHODS = {
@@ -59,6 +60,7 @@ class Analysis:
       shapes: a row for each cell of a study of shapes (`shape_study`); maybe empty.
       rates: a row for each cell of a study of learning rates (`rate_study`); maybe empty.
       notes: warnings and what could not be computed.
+      floors: runs of another kind that the losses are held against.
     """
 
     sweep: SweepRuns
@@ -68,6 +70,7 @@ class Analysis:
     shapes: pd.DataFrame
     rates: pd.DataFrame
     notes: Sequence[Note]
+    floors: Sequence[Floor] = ()
 
     def fits_of(self, variant: str) -> dict[str, Fit]:
         """The fits of one variant by method."""
@@ -288,6 +291,7 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
             "multipliers": [] if found is None else found.table.to_dict("records"),
             "shapes": analysis.shapes.to_dict("records"),
             "rates": analysis.rates.to_dict("records"),
+            "floors": [dataclasses.asdict(floor) for floor in analysis.floors],
             "notes": [dataclasses.asdict(note) for note in analysis.notes],
         }
     )

@@ -95,6 +95,11 @@ def isoflop(analysis: Analysis) -> Any:
             )  # fmt: skip
             axes.plot(group.parameters, group.loss, color=colour, linewidth=1)
             _minimum(axes, group.minimum, colour)
+        for i, floor in enumerate(analysis.floors):
+            dashes = style.cycled(style.DASHES, i)
+            axes.axhline(
+                floor.loss, linestyle=dashes, color=style.GREY, linewidth=1.1, label=floor.name
+            )
         style.log_axis(axes.xaxis, style.span(sizes))
         axes.set_xlabel(series.n_label(analysis))
         axes.set_title(name)

@@ -234,6 +234,7 @@ def _tiles(analysis: Analysis) -> str:
         within = style.times_within(row["low"], row["high"])
         label = f"compute multiplier of {row['variant']}{within}"
         tiles.append((f"× {style.times(row['multiplier'])}", label))
+    tiles += [(f"{one.loss:.4f}", f"nats a token of {one.name}") for one in analysis.floors]
     drawn = (
         f'<div class="tile"><b>{value}</b><span>{html.escape(label)}</span></div>'
         for value, label in tiles

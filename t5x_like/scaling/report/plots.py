@@ -44,7 +44,12 @@ def _isoflops(analysis: Analysis, hover: Hover) -> list[Plot]:
     budgets = sorted({group.budget for groups in panels.values() for group in groups})
     colours = dict(zip(budgets, style.sequence(len(budgets)), strict=True))
     sizes = np.concatenate([g.runs[series.N] for gs in panels.values() for g in gs])
-    losses = np.concatenate([g.runs["loss"] for gs in panels.values() for g in gs])
+    losses = np.concatenate(
+        [
+            *(g.runs["loss"] for gs in panels.values() for g in gs),
+            [floor.loss for floor in analysis.floors],
+        ]
+    )
     air = 0.05 * float(np.ptp(losses)) + 1e-3
     found = []
     for name, groups in panels.items():
@@ -64,6 +69,7 @@ def _isoflops(analysis: Analysis, hover: Hover) -> list[Plot]:
                 )
             )  # fmt: skip
             data += _minimum(group, colour, shared)
+        data += _floors(analysis, style.span(sizes))
         layout = {
             "xaxis": style.plotly_log_axis(style.span(sizes), series.n_label(analysis)),
             "yaxis": {
@@ -75,6 +81,7 @@ def _isoflops(analysis: Analysis, hover: Hover) -> list[Plot]:
             "Each colour is a budget, each point a run, each line the parabola in log N of a "
             "budget. Stars are the minima with 95% intervals of N; a hollow one is outside its "
             "grid or otherwise left out of the power law."
+            + (" Dashed: the loss of models of another kind." if analysis.floors else "")
         )
         found.append(
             Plot(
@@ -83,6 +90,21 @@ def _isoflops(analysis: Analysis, hover: Hover) -> list[Plot]:
             )
         )  # fmt: skip
     return found
+
+
+def _floors(analysis: Analysis, ends: tuple[float, float]) -> list[Json]:
+    """A dashed line from end to end of an axis for each floor."""
+    return [
+        line_trace(
+            ends,
+            [floor.loss] * 2,
+            MUTED,
+            name=floor.name,
+            dash=style.cycled(style.PUBLISHED_DASHES, i),
+            width=1.4,
+        )
+        for i, floor in enumerate(analysis.floors)
+    ]
 
 
 def _minimum(group: series.IsoFlop, colour: str, shared: Json) -> list[Json]:

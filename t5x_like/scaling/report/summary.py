@@ -29,6 +29,7 @@ def report_text(found: Mapping[str, Any]) -> str:
                 f"{row['variant']}: compute multiplier {value}{_interval(ends)} against "
                 f"{row['baseline']} at {power(row['flops'])} FLOPs"
             )
+    lines += [f"floor {one['name']}: loss {one['loss']:.4f}" for one in found["floors"]]
     if found["notes"]:
         lines.append("")
     for note in found["notes"]:

@@ -1,9 +1,10 @@
 """Writes a report of a sweep's directory."""
 
+import dataclasses
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from t5x_like.errors import UserError
 from t5x_like.host import disk_space
 from t5x_like.host import files as storage
 from t5x_like.scaling.report import figures, tables
-from t5x_like.scaling.report.analysis import Analysis, analyse, as_json
+from t5x_like.scaling.report.analysis import Analysis, Note, analyse, as_json
+from t5x_like.scaling.report.floor import difference, read_floor
 from t5x_like.scaling.report.page import page_text
 from t5x_like.scaling.report.sweep_runs import read_sweep_runs
 
@@ -32,6 +34,7 @@ def report(
     baseline: str | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
+    floors: Sequence[str | Path] = (),
 ) -> dict[str, Any]:
     """Writes the tables, figures and page of a sweep, finished or not.
 
@@ -43,20 +46,26 @@ def report(
       baseline: the variant that others are compared with; the sweep's own by default.
       bootstrap: resamples behind the intervals; 0 for none.
       seed: of the resamples.
+      floors: MODEL_DIRs of runs that were evaluated on the same validation split, such as n-gram
+        models: lines in the plots of loss.
 
     Returns:
       what `report --json` prints.
 
     Raises:
-      UserError: it is not a sweep's directory, or `out` cannot be written or holds files in the
-        way that no report wrote.
+      UserError: it is not a sweep's directory, `out` cannot be written or holds files in the way
+        that no report wrote, or a floor was not evaluated.
       DiskFull: there is no room for it.
     """
     folder = Path(sweep_dir) / "report" if out is None else Path(out)
     _check([PAGE], _older(folder), folder)  # before minutes of fitting
+    lines = [read_floor(one) for one in floors]
     analysis = analyse(
         read_sweep_runs(sweep_dir), baseline=baseline, bootstrap=bootstrap, seed=seed
     )
+    other = [(one.name, difference(one, sweep_dir)) for one in lines]
+    notes = [Note("other_rows", name, said, warning=True) for name, said in other if said]
+    analysis = dataclasses.replace(analysis, notes=[*analysis.notes, *notes], floors=lines)
     files = write_report(analysis, folder)
     return {**as_json(analysis), "out": str(folder), "files": [str(path) for path in files]}
 

@@ -85,7 +85,7 @@ def training_curves(sweep_dir: str | Path) -> "pd.DataFrame":
                         "step": record["step"],
                         "tokens": tokens,
                         "flops": 6.0 * cell["active_parameters"] * tokens,
-                        "loss": _cross_entropy(record),
+                        "loss": cross_entropy(record),
                     }
                 )
     return pd.DataFrame(rows, columns=[*columns, "step", "tokens", "flops", "loss"])
@@ -111,8 +111,8 @@ def cell_state(sweep_dir: Path, cell: dict[str, Any]) -> dict[str, Any]:
     return {
         "status": status,
         "step": last.get("step", 0),
-        "loss": _cross_entropy(final[-1]) if status == "done" else math.nan,
-        "train_loss": _cross_entropy(last) if last else math.nan,
+        "loss": cross_entropy(final[-1]) if status == "done" else math.nan,
+        "train_loss": cross_entropy(last) if last else math.nan,
         "seconds": _number(last.get("seconds")),
         "tokens_per_second": _number(last.get("tokens_per_second")),
         "gin_file": str(directory / GIN_FILE),
@@ -120,7 +120,7 @@ def cell_state(sweep_dir: Path, cell: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _cross_entropy(record: dict[str, Any]) -> float:
+def cross_entropy(record: dict[str, Any]) -> float:
     """The cross-entropy, without the other terms of a model's loss: z-loss, load balance."""
     return _number(record.get("cross_entropy", record.get("loss")))
 

@@ -49,6 +49,10 @@ def test_a_task_of_gin_files_is_known_by_its_name(files, tmp_path, capsys):
     [
         ("bpe", "v.model", 20, "120 tokens"),  # SentencePiece's, with 100 sentinels
         ("bpe", "v/tokenizer.json", 262, "262 tokens"),  # 5 special tokens, 256 bytes, a merge
+        # 3 special tokens, 10 letters, comma and full stop, each twice, and 7 merges: paragraph.
+        ("word_bpe", "v/tokenizer.json", 50, "34 tokens from text_files train, not 50: no other"),
+        # 3 special tokens, 10 letters, comma, full stop, space and the end of the line.
+        ("character", "v/tokenizer.json", 50, "17 tokens from text_files train, not 50: there are"),
         # 5 special tokens, 11 characters, 9 of them within words, and 7 merges make paragraph.
         ("wordpiece", "v/tokenizer.json", 50, "32 tokens from text_files train, not 50: no other"),
     ],
@@ -74,6 +78,8 @@ def test_the_name_of_the_file_says_whose_vocabulary_it_is(
         (["--out=v.model", "--cased"], "--cased is not for v.model: it belongs to DIRECTORY/tok"),
         (["--out=tokenizer.json", "--model_type=bpe", "--cased"], "is for --model_type=wordpiece"),
         (["--out=tokenizer.json", "--model_type=wordpiece", "--max_characters=0"], "1 or more"),
+        (["--out=tokenizer.json", "--model_type=bpe", "--ties=first"], "for --model_type=word_bpe"),
+        (["--out=v.model", "--model_type=word_bpe"], "is written to DIRECTORY/tokenizer.json"),
     ],
 )
 def test_a_vocabulary_is_refused_what_its_file_cannot_hold(files, capsys, flags, said):

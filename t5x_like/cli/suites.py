@@ -1,0 +1,36 @@
+"""`t5x-like eval` of a suite, and `t5x-like report` of what suites found of a run."""
+
+import json
+from argparse import Namespace
+from typing import Any
+
+from t5x_like.cli import caching, child_process
+
+
+def build_missing(options: Namespace, config: Any) -> None:
+    """Runs `t5x-like cache`, in a process of its own, for the suite's tasks whose data are here."""
+    from t5x_like.data import CacheStatus, cache_status
+
+    directory = config.macro("CACHE_DIR")
+    missing = [
+        member.name
+        for row in config.macro("SUITE").rows
+        for member, _ in caching.named(row.task, config).tasks
+        if member.source_is_local
+        and cache_status(member, directory, row.split).status is not CacheStatus.READY
+    ]
+    if missing:
+        names = list(dict.fromkeys(missing))
+        print(f"caching {', '.join(names)}", flush=True)
+        child_process.run("cache", options, *names)
+
+
+def report(options: Namespace) -> None:
+    """Prints the table of each suite that was measured of a run."""
+    from t5x_like.suites.tables import read_results, table
+
+    found = read_results(options.sweep_dir)
+    if options.json:
+        print(json.dumps({results["suite"]: results for results in found}))
+        return
+    print("\n\n".join(map(table, found)))
