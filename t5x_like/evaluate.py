@@ -4,10 +4,13 @@ For each checkpoint and each task: a record in `MODEL_DIR/metrics.jsonl`, and a 
 measurement that predicts something, one line an example. `MODEL_DIR/eval/TASK/SPLIT/STEP.jsonl` has
 text that was generated, labels that were predicted or answers that were found in a text (`inputs`,
 `targets`, `predictions`, `scores`), `STEP.NAME.jsonl` beside it what the measurement NAME says. A
-second evaluation of a split replaces the first.
+second evaluation of a split replaces the first. While it runs, the results of batches are kept
+beside them, and one that was killed goes on where it was when it is started again.
 """
 
+import contextlib
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +24,7 @@ from t5x_like.data import DatasetConfig
 from t5x_like.decoding import Greedy, Strategy
 from t5x_like.errors import UserError
 from t5x_like.evaluation import Extraction, Generation, Loss, Measurement, Prediction
+from t5x_like.evaluation.interrupted import Journals, folder_of, identity_of
 from t5x_like.evaluation.loss import of_rows
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS
 from t5x_like.evaluation.task import TaskResult, Values, evaluate_params
@@ -95,33 +99,39 @@ def evaluate(
     frozen_params = load_frozen(model, frozen or {}, partitioner) or None
     results: dict[int, dict[str, Values]] = {}
     events = None
-    for wanted in chosen_steps(model_dir, steps):
-        params, step = checkpoints.load_params(model_dir, model, partitioner, wanted)
-        results[step] = {}
-        for result in evaluate_params(
-            model,
-            params,
-            dataset,
-            partitioner=partitioner,
-            measurements=measurements,
-            max_rows=max_rows,
-            max_batches=max_batches,
-            frozen=frozen_params,
-        ):
-            results[step][result.task] = result.values
-            if jax.process_index() == 0:
-                # Not before there is a result: what cannot be evaluated leaves nothing behind.
-                directory.mkdir(parents=True, exist_ok=True)
-                if events is None and tensorboard:
-                    events = EventFile(directory / "tensorboard")
-                record = {
-                    "step": step,
-                    "split": dataset.split,
-                    "task": result.task,
-                    "batch_format": model.batch_format,
-                    **result.settings,
-                }
-                _report(directory, events, {**record, **result.values}, result)
+    with contextlib.closing(Journals(directory)) as journals:
+        for wanted in chosen_steps(model_dir, steps):
+            params, step = checkpoints.load_params(model_dir, model, partitioner, wanted)
+            results[step] = {}
+            identity = identity_of(model, params, model_dir, wanted, partitioner, frozen or {})
+            for result in evaluate_params(
+                model,
+                params,
+                dataset,
+                partitioner=partitioner,
+                measurements=measurements,
+                max_rows=max_rows,
+                max_batches=max_batches,
+                frozen=frozen_params,
+                journal_of=functools.partial(
+                    journals.open, split=dataset.split, step=step, identity=identity
+                ),
+            ):
+                results[step][result.task] = result.values
+                if jax.process_index() == 0:
+                    # Not before there is a result: what cannot be evaluated leaves nothing behind.
+                    directory.mkdir(parents=True, exist_ok=True)
+                    if events is None and tensorboard:
+                        events = EventFile(directory / "tensorboard")
+                    record = {
+                        "step": step,
+                        "split": dataset.split,
+                        "task": result.task,
+                        "batch_format": model.batch_format,
+                        **result.settings,
+                    }
+                    _report(directory, events, {**record, **result.values}, result)
+        journals.remove()
     if events is not None:
         events.close()
     return results
@@ -154,7 +164,7 @@ def _report(
     """Writes predictions to their file, the record to the metrics, and a line for a person."""
     step, split = record["step"], record["split"]
     _say_what_is_replaced(directory, record)
-    folder = directory / "eval" / result.task.replace(":", "/") / split
+    folder = folder_of(directory, result.task, split)
     for name, predictions in result.predictions.items():
         # Of what answers the inputs there is one; its file has always had this name.
         part = "" if name in (Generation.name, Prediction.name, Extraction.name) else f".{name}"

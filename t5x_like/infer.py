@@ -8,13 +8,14 @@ import functools
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import jax
 
 from t5x_like import checkpoints
-from t5x_like.decoding import Greedy, Strategy
+from t5x_like.decoding import GenerationConfig, Greedy, Strategy
+from t5x_like.decoding.generation_config import Choice
 from t5x_like.decoding.prompt_files import (
     STANDARD,
     AnswerFile,
@@ -30,8 +31,11 @@ from t5x_like.evaluation.answering import (
     NULL_SCORE_DIFFERENCE,
     PREDICTIONS,
     PROBABILITIES,
+    SAMPLE_SCORES,
+    SAMPLES,
     SCORES,
     SPAN,
+    VOTES,
     WORDS,
     Answerer,
     GeneratedText,
@@ -50,8 +54,8 @@ from t5x_like.protocols import Decodes, InputsForm, Mixture, Model, Task
 BATCH_FORMAT = "batch_format"
 STEP = "checkpoint_step"
 _ADDED = (
-    WORDS, PREDICTIONS, SCORES, PROBABILITIES, SPAN, NULL_SCORE_DIFFERENCE, N_BEST, DECODING,
-    BATCH_FORMAT, STEP,
+    WORDS, PREDICTIONS, SCORES, SAMPLES, SAMPLE_SCORES, VOTES, PROBABILITIES, SPAN,
+    NULL_SCORE_DIFFERENCE, N_BEST, DECODING, BATCH_FORMAT, STEP,
 )  # fmt: skip
 # Batches decoded together: enough that prompts of like length meet, few enough that what is
 # lost with a killed process is little.
@@ -74,16 +78,23 @@ def infer(
     max_new_tokens: int | None = None,
     batch_size: int = 8,
     seed: int = 0,
+    min_new_tokens: int = 0,
+    repetition_penalty: float = 1.0,
+    stop_strings: Sequence[str] = (),
+    eos_ids: Sequence[int] = (),
+    samples: int = 1,
+    choice: Choice = "likelihood",
 ) -> int:
     """Answers every prompt of a file, in order: with generated text, a label, a number or a span.
 
     Each line of the output is the prompt's own JSON object (of a text line,
     `{"inputs": line}`) with `predictions`, `scores`, `batch_format` and `checkpoint_step` added,
     where labels are predicted `probabilities`, by label, and where text is generated `decoding`,
-    the strategy, the longest answer and the seed of a strategy that draws; where answers are marked
-    in a text `span`, its characters, `null_score_difference`, `n_best`, and in `decoding` how they
-    are chosen. The texts of a pair, or a question and its text, have a tab between them, or are the
-    columns of a JSON line.
+    the strategy, the longest answer, what else is unusual and the seed of a strategy that draws;
+    where one of several samples was chosen, `samples`, `sample_scores` and `votes`; where answers
+    are marked in a text `span`, its characters, `null_score_difference`, `n_best`, and in
+    `decoding` how they are chosen. The texts of a pair, or a question and its text, have a tab
+    between them, or are the columns of a JSON line.
     If the output exists, the prompts that its whole lines answer are not done again, and a last
     line that was cut is redone; what is drawn at random does not depend on where a run was
     interrupted. Of several processes the first alone reads and writes files, and tells the others
@@ -105,6 +116,12 @@ def infer(
       max_new_tokens: longest answer; None for the length of `targets`.
       batch_size: prompts decoded together.
       seed: for strategies that draw.
+      min_new_tokens: see `GenerationConfig`, as all that follow.
+      repetition_penalty: see there.
+      stop_strings: see there.
+      eos_ids: see there.
+      samples: see there.
+      choice: see there; an answer is what the task's postprocessor finds in a text.
 
     Returns:
       How many prompts were done, those of earlier runs not counted.
@@ -135,10 +152,18 @@ def infer(
             task,
             task_feature_lengths,
             prompts,
-            strategy=strategy,
-            max_new_tokens=max_new_tokens,
+            config=GenerationConfig(
+                task_feature_lengths["targets"] if max_new_tokens is None else max_new_tokens,
+                strategy,
+                min_new_tokens,
+                repetition_penalty,
+                stop_strings,
+                eos_ids,
+                samples,
+                choice,
+                seed,
+            ),
             batch_size=batch_size,
-            seed=seed,
         )
     total, done = _of_first(lambda: _begun(prompts, answers, answerer))
     compilation_cache.enable()

@@ -111,6 +111,7 @@ def save_hf(
     dtype: str = "float32",
     max_file_bytes: int = MAX_FILE_BYTES,
     part: str | None = None,
+    generated_by: Mapping[str, Any] | None = None,
 ) -> Model:
     """Writes a Hugging Face directory that `transformers` loads.
 
@@ -129,6 +130,8 @@ def save_hf(
       max_file_bytes: tensors beyond this go into further files, with an index.
       part: which network of a model that has several: ELECTRA's "discriminator", which is the one
         without it, or "generator".
+      generated_by: how text is generated, in the names of `generation.GenerationOptions.kept_to`,
+        in place of what `like` says of it; None for that.
 
     Returns:
       The model that was written.
@@ -177,8 +180,8 @@ def save_hf(
     with _whole_directory(Path(path)) as directory:
         text = json.dumps({**config, "dtype": dtype}, indent=2, sort_keys=True)
         (directory / CONFIG).write_text(text + "\n", "utf-8")
-        if wanted:
-            named = generation.generation_config(config, like)
+        if wanted or generated_by:
+            named = generation.generation_config(config, like, generated_by)
             text = json.dumps(named, indent=2, sort_keys=True)
             (directory / generation.GENERATION).write_text(text + "\n", "utf-8")
         write_tensors(directory, written.shapes, written.blocks, dtype, max_file_bytes)

@@ -15,6 +15,7 @@ import jax
 
 from t5x_like import config, inspection
 from t5x_like.checkpoints import host_params
+from t5x_like.cli import generation_options
 from t5x_like.cli.imported_gin import file_of, header, model_text, run_text, texts_of
 from t5x_like.data import formats
 from t5x_like.errors import UserError, on_one_line
@@ -55,9 +56,11 @@ class Save(Protocol):
         files: Mapping[str, Path],
         dtype: str,
         part: str | None,
+        generated_by: Mapping[str, Any] | None,
     ) -> Model:
         """Options of its configuration, a directory whose other options go along, files to copy in
-        by their names there, and which network of a model that has several; gives what it wrote.
+        by their names there, which network of a model that has several, and how text is generated,
+        where not as that directory says; gives what it wrote.
         """
 
 
@@ -67,6 +70,7 @@ def import_model(
     *,
     load: Load,
     find_vocabulary: Callable[[Path], Vocabulary | None],
+    read_generation: generation_options.Read,
     texts: int | None = None,
 ) -> Report:
     """Makes a MODEL_DIR of another project's directory, as if it had been trained to step 0.
@@ -79,11 +83,13 @@ def import_model(
       model_dir: the MODEL_DIR to make; it may be there if it is empty.
       load: reads model and parameters.
       find_vocabulary: finds the vocabulary in a directory; None where there is none.
+      read_generation: reads how text is generated.
       texts: of which a row is made that the model labels, 1 or 2; None is 1.
 
     Returns:
-      `model`, `parameters`, `model_dir`, `vocabulary`: the file's name, or None; and `texts`, None
-      of a model that labels nothing.
+      `model`, `parameters`, `model_dir`, `vocabulary`: the file's name, or None; `texts`, None of a
+      model that labels nothing; and `generation_left_out`, the options of generation that nothing
+      here keeps to.
 
     Raises:
       UserError: the MODEL_DIR is not empty; `texts` for a model that labels nothing; what `load`
@@ -95,6 +101,7 @@ def import_model(
         model, params = load(Path(source))
         _check_size(model, vocabulary)
         texts = texts_of(model, texts)
+        generation = generation_options.options_of(read_generation, Path(source), model)
         for name in (*TOKENIZER_FILES, *SOURCE_FILES):
             if (Path(source) / name).is_file():
                 shutil.copyfile(Path(source) / name, directory / name)
@@ -103,6 +110,7 @@ def import_model(
         (directory / "model.gin").write_text(f"{header(source, 'model.gin')}{text}", "utf-8")
         whole = model_text(model, vocabulary, final, head=True)
         whole += run_text(model, vocabulary, str(model_dir), texts)
+        whole += generation_options.gin_text(generation)
         (directory / "config.gin").write_text(f"{header(source, 'config.gin')}{whole}", "utf-8")
         table = inspection.parameter_table(inspection.parameter_tree(model, _one_cpu()))
         count = model.parameter_count()
@@ -116,6 +124,7 @@ def import_model(
         "model_dir": str(model_dir),
         "vocabulary": None if vocabulary is None else file_of(vocabulary).name,
         "texts": texts,
+        "generation_left_out": {} if generation is None else dict(generation.left_out),
     }
 
 
@@ -124,6 +133,7 @@ def export_model(
     out: str,
     *,
     save: Save,
+    read_generation: generation_options.Read,
     step: int | None = None,
     dtype: str = "float32",
     part: str | None = None,
@@ -135,6 +145,7 @@ def export_model(
       model_dir: the run.
       out: the directory to make.
       save: writes model, parameters and the tokenizer's files.
+      read_generation: reads how text is generated, where the model was imported from.
       step: the checkpoint; None for the newest.
       dtype: of the parameters there.
       part: which network, of a model that has several; None is what `save` takes.
@@ -152,12 +163,16 @@ def export_model(
         raise UserError(f"no run in '{model_dir}': it has no config.gin.")
     with config.isolated():
         config.parse([str(path)], bindings)
-        for one in config.unread([], ["MODEL", "TASK"]):
+        for one in config.unread([], ["MODEL", "TASK", *generation_options.MACROS]):
             if one.place.line is None:
                 raise UserError(one.message)
         model: Model = config.macro("MODEL")
         vocabulary = _configured_vocabulary()
-    like = _source_directory(Path(model_dir), vocabulary)
+        like = _source_directory(Path(model_dir), vocabulary)
+        there = None
+        if like is not None:
+            there = generation_options.options_of(read_generation, like, model)
+        generated_by = generation_options.replacing(there)
     options = {} if vocabulary is None else _special_tokens(vocabulary, model, like)
     params, found = host_params.read_params(model_dir, model, step)
     with tempfile.TemporaryDirectory() as temporary:
@@ -165,7 +180,15 @@ def export_model(
         if vocabulary is not None and hasattr(vocabulary, "path"):
             files = _tokenizer_files(vocabulary, model, Path(temporary))
         written = save(
-            model, params, out, options=options, like=like, files=files, dtype=dtype, part=part
+            model,
+            params,
+            out,
+            options=options,
+            like=like,
+            files=files,
+            dtype=dtype,
+            part=part,
+            generated_by=generated_by,
         )
     return {
         "model": type(written).__name__,

@@ -291,15 +291,24 @@ def _compile(options: argparse.Namespace) -> None:
 
 def _import_hf(options: argparse.Namespace) -> None:
     from models import hf
-    from t5x_like.cli import hf_conversion
+    from t5x_like.cli import generation_options, hf_conversion
     from tasks import tokenizer_files
 
     load: Any = hf.load_hf
     find: Any = tokenizer_files.vocabulary_in
     report = hf_conversion.import_model(
-        options.directory, options.out, load=load, find_vocabulary=find, texts=options.texts
+        options.directory,
+        options.out,
+        load=load,
+        find_vocabulary=find,
+        read_generation=hf.generation.generation_options,
+        texts=options.texts,
     )
     _print_exchange(options, report)
+    if report["generation_left_out"]:
+        left_out = generation_options.shown(report["generation_left_out"])
+        line = f"warning: text is generated here without what {options.directory} asks for: "
+        print(f"{line}{left_out}.", file=sys.stderr)
     if report["texts"] and options.texts is None and not options.json:
         print("it labels single texts; with --texts=2 it labels pairs, which no file says")
 
@@ -313,6 +322,7 @@ def _export_hf(options: argparse.Namespace) -> None:
         options.model_dir,
         options.out,
         save=save,
+        read_generation=hf.generation.generation_options,
         step=options.step,
         dtype=options.dtype,
         part=options.part,

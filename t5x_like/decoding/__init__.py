@@ -13,8 +13,8 @@ from t5x_like.decoding.generate import (
     generate,
     generate_batch,
     prepare,
-    settings_text,
 )
+from t5x_like.decoding.generation_config import GenerationConfig
 from t5x_like.decoding.options import Reading
 from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.strategies import (
@@ -24,12 +24,13 @@ from t5x_like.decoding.strategies import (
     Strategy,
     sampling_strategy,
 )
-from t5x_like.decoding.text import TextCodec, TextGeneration, generate_text
+from t5x_like.decoding.text import TextCodec, TextGeneration, answer_prompts, generate_text
 
 __all__ = [
     "BeamSearch",
     "Decoded",
     "Generation",
+    "GenerationConfig",
     "Greedy",
     "LogitsFilter",
     "Reading",
@@ -40,6 +41,7 @@ __all__ = [
     "TextGeneration",
     "TopK",
     "TopP",
+    "answer_prompts",
     "bucket_length",
     "generate",
     "generate_batch",
@@ -48,5 +50,4 @@ __all__ = [
     "prepare",
     "prompts_of",
     "sampling_strategy",
-    "settings_text",
 ]

@@ -15,7 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from t5x_like.decoding.prefill import Start
+from t5x_like.decoding.constraints import Constraints, Written
+from t5x_like.decoding.prefill import Start, spread
 from t5x_like.decoding.strategies import Decoded, EndIds, Greedy, Step, ends, listed
 from t5x_like.errors import UserError
 
@@ -72,8 +73,10 @@ class BeamSearch:
         limits_b: Array,
         max_new_tokens: int,
         eos_id: EndIds,
+        constraints: Constraints = Constraints(),  # noqa: B008 (immutable)
+        written: Written = Written(),  # noqa: B008 (immutable)
     ) -> Decoded:
-        """See `Strategy`; nothing is drawn.
+        """See `Strategy`; nothing is drawn. Constraints hold of log-probabilities.
 
         One beam is greedy decoding: it ends where the end token is the likeliest, and not where
         that would be the second of two candidates.
@@ -86,11 +89,19 @@ class BeamSearch:
                 limits_b=limits_b,
                 max_new_tokens=max_new_tokens,
                 eos_id=eos_id,
+                constraints=constraints,
+                written=written,
             )
             penalty_b = self._penalty(found.lengths_b)
             return found._replace(scores_b=found.scores_b / penalty_b)
         tokens_bkn, scores_bk, lengths_bk = self.search(
-            step, start, limits_b=limits_b, max_new_tokens=max_new_tokens, eos_id=eos_id
+            step,
+            start,
+            limits_b=limits_b,
+            max_new_tokens=max_new_tokens,
+            eos_id=eos_id,
+            constraints=constraints,
+            written=written,
         )
         return Decoded(tokens_bkn[:, 0], scores_bk[:, 0], lengths_bk[:, 0])
 
@@ -102,6 +113,8 @@ class BeamSearch:
         limits_b: Array,
         max_new_tokens: int,
         eos_id: EndIds,
+        constraints: Constraints = Constraints(),  # noqa: B008 (immutable)
+        written: Written = Written(),  # noqa: B008 (immutable)
     ) -> tuple[Array, Array, Array]:
         """All hypotheses, best first.
 
@@ -114,18 +127,23 @@ class BeamSearch:
         candidates = (1 + max(1, len(listed(eos_id)))) * k
         rows = limits_b.shape[0]
 
-        def spread(leaf):
-            """Each row `k` times over; scalars are shared by all rows."""
-            return jnp.repeat(leaf, k, axis=0) if jnp.ndim(leaf) else leaf
-
         def consider(step, logits_bkv, state):
             """Takes the best continuations; also says which beam each new beam came from."""
+            before = state["written"]
             log_probs_bkv = jax.nn.log_softmax(logits_bkv, axis=-1)
+            log_probs_bkv = constraints.applied(log_probs_bkv, before, step, listed(eos_id))
+            log_probs_bkv = jnp.maximum(log_probs_bkv, IMPOSSIBLE)
             vocabulary = log_probs_bkv.shape[-1]
             totals_bkv = state["totals"][:, :, None] + log_probs_bkv
             total_bc, flat_bc = jax.lax.top_k(totals_bkv.reshape(rows, k * vocabulary), candidates)
             origin_bc, token_bc = flat_bc // vocabulary, flat_bc % vocabulary
             ends_bc = ends(token_bc, eos_id)
+            stop_bc = before.stop
+            if stop_bc is not None:
+                stop_bc = constraints.stop_after(
+                    jnp.take_along_axis(stop_bc, origin_bc, axis=1), token_bc
+                )
+                ends_bc |= constraints.stopped(stop_bc)
             tokens_bcn = jnp.take_along_axis(state["tokens"], origin_bc[:, :, None], axis=1)
             tokens_bcn = tokens_bcn.at[:, :, step].set(token_bc)
 
@@ -136,6 +154,14 @@ class BeamSearch:
                 counted_bc &= (jnp.arange(candidates) < k) & state["open"][:, None]
             running_bc = jnp.where(ends_bc, IMPOSSIBLE, total_bc)
             totals_bk, kept_bk = jax.lax.top_k(running_bc, k)
+            origin_bk, last_bk, stop_bk = (
+                None if of_bc is None else jnp.take_along_axis(of_bc, kept_bk, axis=1)
+                for of_bc in (origin_bc, token_bc, stop_bc)
+            )
+            seen_bkv = before.seen
+            if seen_bkv is not None:
+                seen_bkv = jnp.take_along_axis(seen_bkv, origin_bk[:, :, None], axis=1)
+                seen_bkv = constraints.seen_after(seen_bkv, last_bk)
             finished_bc = jnp.where(
                 ends_bc & counted_bc, total_bc / self._penalty(length), IMPOSSIBLE
             )
@@ -147,8 +173,9 @@ class BeamSearch:
             done_scores_bk, done_bk = jax.lax.top_k(pool_scores, k)
             new_state = {
                 "tokens": jnp.take_along_axis(tokens_bcn, kept_bk[:, :, None], axis=1),
-                "last": jnp.take_along_axis(token_bc, kept_bk, axis=1),
+                "last": last_bk,
                 "totals": totals_bk,
+                "written": Written(seen_bkv, stop_bk),
                 "done_tokens": jnp.take_along_axis(pool_tokens, done_bk[:, :, None], axis=1),
                 "done_scores": done_scores_bk,
                 "done_lengths": jnp.take_along_axis(pool_lengths, done_bk, axis=1),
@@ -157,11 +184,12 @@ class BeamSearch:
             }
             # A row at its limit stays as it is.
             on_b = step < limits_b
-            new_state = {
-                name: jnp.where(on_b.reshape(rows, *[1] * (new.ndim - 1)), new, state[name])
-                for name, new in new_state.items()
-            }
-            return new_state, jnp.take_along_axis(origin_bc, kept_bk, axis=1)
+            new_state = jax.tree.map(
+                lambda new, old: jnp.where(on_b.reshape(rows, *[1] * (new.ndim - 1)), new, old),
+                new_state,
+                state,
+            )
+            return new_state, origin_bk
 
         def continues(carry):
             step, _, state = carry
@@ -187,13 +215,14 @@ class BeamSearch:
             "tokens": jnp.zeros((rows, k, n), jnp.int32),
             "last": jnp.repeat(start.tokens_b[:, None], k, axis=1),
             "totals": totals_bk,
+            "written": jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], k, axis=1), written),
             "done_tokens": jnp.zeros((rows, k, n), jnp.int32),
             "done_scores": jnp.full((rows, k), IMPOSSIBLE),
             "done_lengths": jnp.zeros((rows, k), jnp.int32),
             # Whether a running beam may still beat an ended one, by the rule of transformers.
             "open": jnp.ones((rows,), bool),
         }
-        cache = jax.tree.map(spread, start.cache)
+        cache = spread(start.cache, k)
         first_step = 0
         if start.logits_bv is not None:
             # Every beam reads the same prompt, so where a beam came from does not matter yet.

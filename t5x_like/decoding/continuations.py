@@ -17,6 +17,7 @@ from t5x_like.decoding.prefill import begin
 from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.scoring import Score
 from t5x_like.errors import UserError
+from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.protocols import Batch, Decodes, Extends
 
 # A context's tokens, and the places in the caller's list of what continues it.
@@ -32,6 +33,7 @@ def score_continuations(
     bidirectional: bool = False,
     batch_size: int = 32,
     progress: Callable[[int], None] | None = None,
+    journal: Journal = NO_JOURNAL,
 ) -> list[Score]:
     """The log-likelihood of each continuation given its context, as `scoring.score` gives it.
 
@@ -48,6 +50,7 @@ def score_continuations(
       bidirectional: whether a decoder reads contexts in both directions.
       batch_size: continuations scored together.
       progress: called with the number of continuations done after each batch.
+      journal: of results of batches that are known.
 
     Raises:
       UserError: a continuation without tokens or with more than the model can read, or nothing to
@@ -83,9 +86,13 @@ def score_continuations(
         continuations = [pairs[place][1] for place in places]
         length = bucket_length(max(map(len, continuations)), rest(members))
         filled = continuations + [[0]] * (size - len(places))
-        found_bt = fetched(
-            _log_likelihoods(model, params, batch, rows_b, right_padded(filled, length))
-        )
+        inputs = {**batch, "rows": rows_b, "continuations": right_padded(filled, length)}
+
+        def compute(batch: Any = batch, inputs: Any = inputs) -> dict[str, np.ndarray]:
+            rows_b, tokens_bt = inputs["rows"], inputs["continuations"]
+            return {"tokens": fetched(_log_likelihoods(model, params, batch, rows_b, tokens_bt))}
+
+        found_bt = journal("continuations", inputs, compute)["tokens"]
         for row, place in enumerate(places):
             tokens = found_bt[row, : len(pairs[place][1])]
             scores[place] = Score(float(tokens.sum(dtype=np.float64)), tokens)

@@ -12,6 +12,7 @@ from t5x_like.decoding.continuations import room_for_context, score_continuation
 from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.text import TextCodec
 from t5x_like.errors import UserError
+from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.protocols import Decodes, Vocabulary
 
 Contexts = Literal["text", "inputs"]
@@ -165,6 +166,7 @@ def score_options(
     unconditional_context: str | None = None,
     batch_size: int = 32,
     progress: Callable[[int], None] | None = None,
+    journal: Journal = NO_JOURNAL,
 ) -> tuple[list[OptionScores], Cut]:
     """The log-likelihoods of all options of all questions.
 
@@ -177,6 +179,7 @@ def score_options(
       unconditional_context: after which options are scored once more; None for not at all.
       batch_size: options scored together.
       progress: called with the number of options done after each batch.
+      journal: of results of batches that are known.
 
     Returns:
       For each question its scores; and what became of long contexts.
@@ -198,6 +201,7 @@ def score_options(
         bidirectional=codec.bidirectional_prompt and reading.contexts == "inputs",
         batch_size=batch_size,
         progress=progress,
+        journal=journal,
     )
     found = [one.total for one in scores]
     results = []

@@ -5,6 +5,9 @@ Shapes: `b` rows, `p` prompt columns, `v` vocabulary.
 
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 from t5x_like.protocols import Batch, Decodes
 
 Array = Any
@@ -51,3 +54,10 @@ def begin(
         for name, value in batch.items()
     }
     return Start(model.init_cache(decoding_params, read, max_decode_length), prompt_bp[:, -1], None)
+
+
+def spread(tree: Any, copies: int) -> Any:
+    """Each row of the arrays so many times over, one after another; scalars are of all rows."""
+    return jax.tree.map(
+        lambda leaf: jnp.repeat(leaf, copies, axis=0) if jnp.ndim(leaf) else leaf, tree
+    )

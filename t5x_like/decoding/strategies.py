@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from t5x_like.decoding.constraints import Constraints, Written
 from t5x_like.decoding.filters import LogitsFilter, Temperature, TopK, TopP
 from t5x_like.decoding.prefill import Start
 from t5x_like.errors import UserError
@@ -65,6 +66,8 @@ class Strategy(Protocol):
         limits_b: Array,
         max_new_tokens: int,
         eos_id: EndIds,
+        constraints: Constraints = Constraints(),  # noqa: B008 (immutable)
+        written: Written = Written(),  # noqa: B008 (immutable)
     ) -> Decoded:
         """Continues every row.
 
@@ -76,6 +79,8 @@ class Strategy(Protocol):
             fill up the batch.
           max_new_tokens: `n`.
           eos_id: ends a row, or several ids that do; None: every row runs to its limit.
+          constraints: what the tokens of every row keep to.
+          written: what these know of the prompts.
         """
 
 
@@ -159,18 +164,24 @@ def _follow_one_path(
     limits_b: Array,
     max_new_tokens: int,
     eos_id: EndIds,
+    constraints: Constraints = Constraints(),  # noqa: B008 (immutable)
+    written: Written = Written(),  # noqa: B008 (immutable)
 ) -> Decoded:
     """One token a row and step, chosen by `choose(logits_bv, keys_b)`."""
     rows = limits_b.shape[0]
 
     def record(step, logits_bv, state):
-        token_b = choose(logits_bv, jax.vmap(jax.random.fold_in, (0, None))(keys_b, step))
+        allowed_bv = constraints.applied(logits_bv, state["written"], step, listed(eos_id))
+        token_b = choose(allowed_bv, jax.vmap(jax.random.fold_in, (0, None))(keys_b, step))
         chosen_b = jnp.take_along_axis(logits_bv, token_b[:, None], axis=-1)[:, 0]
         score_b = chosen_b - jax.nn.logsumexp(logits_bv, axis=-1)
         running_b = ~state["ended"]
         token_b = jnp.where(running_b, token_b, 0)
         ended_b = state["ended"] | (step + 1 >= limits_b)
         ended_b |= ends(token_b, eos_id)
+        stop_b = constraints.stop_after(state["written"].stop, token_b)
+        ended_b |= constraints.stopped(stop_b)
+        seen_bv = constraints.seen_after(state["written"].seen, token_b)
         column = jax.lax.dynamic_update_slice_in_dim(state["tokens"], token_b[None], step, 0)
         return {
             "last": token_b,
@@ -178,6 +189,7 @@ def _follow_one_path(
             "scores": state["scores"] + jnp.where(running_b, score_b, 0.0),
             "lengths": state["lengths"] + running_b,
             "ended": ended_b,
+            "written": Written(seen_bv, stop_b),
         }
 
     def continues(carry):
@@ -196,6 +208,7 @@ def _follow_one_path(
         "scores": jnp.zeros((rows,), jnp.float32),
         "lengths": jnp.zeros((rows,), jnp.int32),
         "ended": limits_b <= 0,
+        "written": written,
     }
     first_step = 0
     if start.logits_bv is not None:

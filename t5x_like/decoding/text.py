@@ -1,13 +1,18 @@
 """Text in, text out: a task's vocabularies around `generate`."""
 
+import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from t5x_like.data import formats
-from t5x_like.decoding.generate import generate
-from t5x_like.decoding.strategies import Greedy, Strategy
+from t5x_like.data.formats.prompts import Tokens
+from t5x_like.decoding.generate import Generation, generate
+from t5x_like.decoding.generation_config import GenerationConfig
+from t5x_like.decoding.stop_strings import StopStrings, token_texts
 from t5x_like.errors import UserError
+from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.protocols import Decodes, Feature, Mixture, Model, Task
 
 _Text = TypeVar("_Text")
@@ -75,6 +80,16 @@ class TextCodec:
         vocabulary = self.targets.vocabulary
         return (vocabulary.eos_id, *getattr(vocabulary, "further_eos_ids", ()))
 
+    @functools.cached_property
+    def _token_texts(self) -> list[str | None]:
+        return token_texts(self.decode, self.targets.vocabulary.vocab_size)
+
+    def stop(self, stop_strings: Sequence[str]) -> StopStrings | None:
+        """What looks for these texts in the targets; None where there is none."""
+        if not stop_strings:
+            return None
+        return StopStrings(tuple(stop_strings), self.decode, self._token_texts)
+
     def encode(self, text: str) -> list[int]:
         """A prompt's ids, with the end token where the task's inputs have one."""
         if self.inputs is None:
@@ -119,12 +134,28 @@ def _encoded(
 
 @dataclasses.dataclass(frozen=True)
 class TextGeneration:
-    """One continuation as text; `tokens`, `score`, `finished` as in `Generation`."""
+    """One continuation as text.
+
+    Attributes:
+      text: without the stop string that ended it.
+      score: as in `Generation`.
+      finished: as in `Generation`.
+      tokens: as in `Generation`.
+      samples: all texts of which it was chosen, in the order in which they were drawn; empty of a
+        text that was the only one.
+      votes: how many of them have its answer, where it was chosen by these; else None.
+    """
 
     text: str
     score: float
     finished: bool
     tokens: list[int]
+    samples: Sequence["TextGeneration"] = ()
+    votes: int | None = None
+
+
+# What votes are counted of: the number of a prompt and a text for it, to an answer.
+AnswerOf = Callable[[int, str], Any]
 
 
 def generate_text(
@@ -132,32 +163,114 @@ def generate_text(
     params: Any,
     codec: TextCodec,
     texts: Sequence[str],
+    **arguments: Any,
+) -> list[TextGeneration]:
+    """Continues or answers every text, in order; the other arguments are `answer_prompts`'."""
+    prompts = [codec.encode(text) for text in checked_texts(texts, "texts")]
+    return answer_prompts(model, params, codec, prompts, **arguments)
+
+
+def answer_prompts(
+    model: Decodes,
+    params: Any,
+    codec: TextCodec,
+    prompts: Sequence[Tokens],
     *,
-    max_new_tokens: int,
-    strategy: Strategy = Greedy(),  # noqa: B008 (frozen)
+    config: GenerationConfig,
     batch_size: int = 8,
-    seed: int = 0,
     first_row: int = 0,
     decoding_params: Any = None,
     progress: Callable[[int], None] | None = None,
+    answer_of: AnswerOf = lambda number, text: text,
+    journal: Journal = NO_JOURNAL,
 ) -> list[TextGeneration]:
-    """Continues or answers every text, in order; the arguments are those of `generate`."""
+    """The text for each prompt, in order; the arguments are those of `generate`.
+
+    Args:
+      model: a `Decodes`.
+      params: its parameters.
+      codec: of the task.
+      prompts: token ids, as `codec.encode` gives them.
+      config: how text is generated.
+      batch_size: texts decoded together.
+      first_row: index of the first prompt.
+      decoding_params: see `generate`.
+      progress: called with the number of texts done after each batch.
+      answer_of: where samples vote, what each has to say.
+      journal: of results of batches that are known.
+
+    Raises:
+      UserError: as `generate`; or one of `config.eos_ids` that the model has not.
+    """
+    for token in config.eos_ids:
+        if token >= model.vocab_size:
+            raise UserError(
+                f"eos_ids has {token}, but the ids of the model end with {model.vocab_size - 1}."
+            )
+    stop = codec.stop(config.stop_strings)
     found = generate(
         model,
         params,
-        [codec.encode(text) for text in checked_texts(texts, "texts")],
-        max_new_tokens=max_new_tokens,
-        strategy=strategy,
-        eos_id=codec.end_ids,
+        prompts,
+        max_new_tokens=config.max_new_tokens,
+        strategy=config.strategy,
+        eos_id=tuple(dict.fromkeys((*codec.end_ids, *config.eos_ids))),
         bos_id=codec.start_id,
         bidirectional_prompt=codec.bidirectional_prompt,
+        seed=config.seed,
         batch_size=batch_size,
-        seed=seed,
         first_row=first_row,
+        min_new_tokens=config.min_new_tokens,
+        repetition_penalty=config.repetition_penalty,
+        stop=stop,
+        samples=config.samples,
         decoding_params=decoding_params,
         progress=progress,
+        journal=journal,
     )
-    return [
-        TextGeneration(codec.decode(one.tokens), one.score, one.finished, one.tokens)
-        for one in found
-    ]
+
+    def as_text(one: Generation) -> TextGeneration:
+        text = codec.decode(one.tokens)
+        before = None if stop is None else stop.cut(text)
+        return TextGeneration(
+            text if before is None else before, one.score, one.finished, one.tokens
+        )
+
+    answers = []
+    for number in range(len(prompts)):
+        own = found[number * config.samples : (number + 1) * config.samples]
+        texts = [as_text(one) for one in own]
+        if config.samples == 1:
+            answers += texts
+            continue
+        votes = None
+        if config.choice == "vote":
+            chosen, votes = majority([answer_of(number, one.text) for one in texts])
+        else:
+            chosen = likeliest(own)
+        answers.append(dataclasses.replace(texts[chosen], samples=texts, votes=votes))
+    return answers
+
+
+def likeliest(found: Sequence[Generation]) -> int:
+    """The number of the text whose tokens have the highest mean log-probability; of equals the
+    first.
+    """
+    means = [one.score / max(1, one.length) for one in found]
+    return means.index(max(means))
+
+
+def majority(answers: Sequence[Any]) -> tuple[int, int]:
+    """The number of the first text that has the most frequent answer, and how many have it.
+
+    Of equally frequent ones the answer that came first counts. None and "" are no answers; where
+    there are no others, the first text is chosen, with 0 votes.
+    """
+    # Answers may be lists or arrays, which cannot be counted themselves.
+    keys = [None if answer is None else repr(answer) for answer in answers]
+    keys = [None if key == repr("") else key for key in keys]
+    counts = collections.Counter(key for key in keys if key is not None)
+    if not counts:
+        return 0, 0
+    key, votes = counts.most_common(1)[0]  # of equals, the one that was counted first
+    return keys.index(key), votes

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from t5x_like.decoding import (
-    Strategy,
+    GenerationConfig,
     TextCodec,
+    TextGeneration,
     generate_text,
     prepare,
     prompts_of,
-    settings_text,
 )
 from t5x_like.decoding.generate import room_after, too_long
 from t5x_like.decoding.prompt_files import Prompt, PromptFile
@@ -25,6 +25,7 @@ from t5x_like.protocols import Decodes, Mixture, Model, Params, Task
 WORDS = "words"
 PREDICTIONS = "predictions"
 SCORES = "scores"
+SAMPLES, SAMPLE_SCORES, VOTES = "samples", "sample_scores", "votes"
 PROBABILITIES = "probabilities"
 SPAN = "span"
 N_BEST = "n_best"
@@ -191,23 +192,16 @@ class GeneratedText:
         task_feature_lengths: Mapping[str, int],
         prompts: PromptFile,
         *,
-        strategy: Strategy,
-        max_new_tokens: int | None,
+        config: GenerationConfig,
         batch_size: int,
-        seed: int,
     ) -> None:
         prompts_of(model)  # refuses a model that writes no text
         self._model, self._prompts = model, prompts
         self._codec = TextCodec.for_task(task, model, task_feature_lengths)
-        if max_new_tokens is None:
-            max_new_tokens = task_feature_lengths["targets"]
-        self.settings: str | None = settings_text(strategy, max_new_tokens, seed)
-        self._options: dict[str, Any] = {
-            "strategy": strategy,
-            "max_new_tokens": max_new_tokens,
-            "batch_size": batch_size,
-            "seed": seed,
-        }
+        self._config, self._batch_size = config, batch_size
+        self.settings: str | None = str(config)
+        votes = config.samples > 1 and config.choice == "vote"
+        self._postprocess = _postprocessing(task) if votes else None
         self._params: Params = None
         self._decoding_params: Any = None
         self._begin = prompts.form.inputs_begin.strip() if prompts.form else ""
@@ -260,14 +254,41 @@ class GeneratedText:
             self._params,
             self._codec,
             texts,
+            config=self._config,
+            batch_size=self._batch_size,
             first_row=first_row,
             decoding_params=self._decoding_params,
             progress=progress,
-            **self._options,
+            answer_of=self._answer_of,
         )
-        return [
-            {PREDICTIONS: one.text, SCORES: one.score, DECODING: self.settings} for one in found
-        ]
+        return [self._told(one) for one in found]
+
+    def _answer_of(self, number: int, text: str) -> Any:
+        """What a sample votes for."""
+        return text if self._postprocess is None else self._postprocess(text, {}, False)
+
+    def _told(self, one: TextGeneration) -> dict[str, Any]:
+        told = {PREDICTIONS: one.text, SCORES: one.score}
+        if one.samples:
+            told[SAMPLES] = [each.text for each in one.samples]
+            told[SAMPLE_SCORES] = [each.score for each in one.samples]
+        if one.votes is not None:
+            told[VOTES] = one.votes
+        return {**told, DECODING: self.settings}
+
+
+def _postprocessing(task: Task | Mixture) -> Callable[[str, Mapping[str, Any], bool], Any]:
+    """What finds the answer in a text.
+
+    Raises:
+      UserError: there is more than one way.
+    """
+    if len(task.tasks) > 1:
+        raise UserError(
+            f"choice is 'vote', but '{task.name}' is a mixture, whose tasks find answers in texts "
+            "in their own ways: give one of them as MIXTURE_OR_TASK_NAME, or 'likelihood'."
+        )
+    return task.tasks[0][0].postprocess
 
 
 class _JsonLines:

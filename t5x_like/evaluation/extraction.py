@@ -1,6 +1,7 @@
 """The answers that a model finds in texts: of the examples of a task, or of texts at hand."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
@@ -14,7 +15,7 @@ from t5x_like.data.formats.prompts import bucket_length
 from t5x_like.errors import UserError
 from t5x_like.evaluation.generation import DECODING, measured_by_metrics, text_of
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
-from t5x_like.evaluation.prediction import SEPARATOR, Outputs, Text, predict_batch
+from t5x_like.evaluation.prediction import SEPARATOR, Text, predict_batch
 from t5x_like.evaluation.spans import (
     Candidate,
     SpanAnswer,
@@ -67,7 +68,7 @@ class _Found:
 
     def add(
         self,
-        outputs: Outputs,
+        outputs: Mapping[str, np.ndarray],
         row: int,
         example: Mapping[str, Any],
         names: Extracted,
@@ -158,7 +159,13 @@ def _answers(
     found, number = None, None
     with subject.partitioner.activate():
         for each in split:
-            outputs = predict_batch(model, params, each.batch, (names.start, names.end))
+            outputs = subject.journal(
+                f"predict {names.start} {names.end}",
+                each.batch,
+                functools.partial(
+                    predict_batch, model, params, each.batch, (names.start, names.end)
+                ),
+            )
             for row, index in enumerate(each.indices):
                 if found is not None and split.example_of(index) != number:
                     yield example, found.answer(rules)

@@ -8,10 +8,18 @@ from typing import Any, ClassVar, cast
 import jax
 import numpy as np
 
-from t5x_like import decoding
 from t5x_like.data import formats, open_evaluation
 from t5x_like.data.formats import Measured
-from t5x_like.decoding import Greedy, Strategy, TextCodec, generate, settings_text
+from t5x_like.decoding import (
+    GenerationConfig,
+    Greedy,
+    Strategy,
+    TextCodec,
+    TextGeneration,
+    answer_prompts,
+)
+from t5x_like.decoding.generation_config import Choice
+from t5x_like.errors import UserError
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
 from t5x_like.host.progress import ProgressBar
 from t5x_like.protocols import Decodes, Model, Task
@@ -31,6 +39,21 @@ class TextPrediction:
 
 
 @dataclasses.dataclass(frozen=True)
+class ChosenPrediction(TextPrediction):
+    """The same where the text is one of several.
+
+    Attributes:
+      samples: all of them, in the order in which they were drawn.
+      sample_scores: the score of each.
+      votes: how many of them have the answer that was chosen by votes; else None.
+    """
+
+    samples: Sequence[str]
+    sample_scores: Sequence[float]
+    votes: int | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Generation:
     """The task's metrics of text that the model generates from each example's inputs.
 
@@ -40,13 +63,29 @@ class Generation:
       strategy: how tokens are chosen.
       max_new_tokens: longest prediction; None for the length of `targets`.
       seed: for strategies that draw.
+      min_new_tokens: see `GenerationConfig`, as all that follow.
+      repetition_penalty: see there.
+      stop_strings: see there.
+      eos_ids: see there.
+      samples: see there.
+      choice: see there; an answer is what the task's postprocessor finds in a text.
     """
 
     strategy: Strategy = Greedy()  # noqa: RUF009 (frozen)
     max_new_tokens: int | None = None
     seed: int = 0
+    min_new_tokens: int = 0
+    repetition_penalty: float = 1.0
+    stop_strings: Sequence[str] = ()
+    eos_ids: Sequence[int] = ()
+    samples: int = 1
+    choice: Choice = "vote"
 
     name: ClassVar[str] = "generation"
+
+    def __post_init__(self) -> None:
+        # Refused before anything is read; the lengths of a task are not known yet.
+        self._config(max(1, self.min_new_tokens))
 
     def measure(self, subject: Subject) -> Finding | None:
         """See `Measurement`; every process decodes all rows, as one program over the mesh."""
@@ -56,40 +95,47 @@ class Generation:
             return None
         model = cast(Decodes, model)
         codec = TextCodec.for_task(task, model, dataset.task_feature_lengths)
-        longest = self.max_new_tokens
-        if longest is None:
-            longest = dataset.task_feature_lengths["targets"]
+        config = self._config(dataset.task_feature_lengths["targets"])
         split = open_evaluation(dataset, batch_format=model.batch_format, limit=subject.limit)
         examples: list[Mapping[str, Any]] = [example for each in split for example in each.examples]
         bar = ProgressBar(
-            len(examples),
+            len(examples) * config.samples,
             label=f"{task.name} {dataset.split}",
             stream=sys.stderr,
             shown=jax.process_index() == 0,
         )
         with bar, subject.partitioner.activate():
-            generations = generate(
-                model,
-                subject.params,
-                [example["inputs"].tolist() for example in examples],
-                max_new_tokens=longest,
-                strategy=self.strategy,
-                eos_id=codec.end_ids,
-                bos_id=codec.start_id,
-                bidirectional_prompt=codec.bidirectional_prompt,
-                batch_size=dataset.batch_size,
-                seed=self.seed,
-                progress=bar.add,
-            )
+            try:
+                answers = answer_prompts(
+                    model,
+                    subject.params,
+                    codec,
+                    [example["inputs"].tolist() for example in examples],
+                    config=config,
+                    batch_size=dataset.batch_size,
+                    progress=bar.add,
+                    answer_of=lambda number, text: task.postprocess(text, examples[number], False),
+                    journal=subject.journal,
+                )
+            except UserError as error:
+                raise UserError(f"task {task.name!r}, split {dataset.split}: {error}") from error
         predictions = [
-            _prediction(codec, example, generation)
-            for example, generation in zip(examples, generations, strict=True)
+            _prediction(codec, example, answer)
+            for example, answer in zip(examples, answers, strict=True)
         ]
         values = task_metrics(task, examples, predictions)
         values |= {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
-        return Finding(
-            values, predictions, {DECODING: settings_text(self.strategy, longest, self.seed)}
-        )
+        return Finding(values, predictions, {DECODING: str(config)})
+
+    def _config(self, longest: int) -> GenerationConfig:
+        """How text is generated; no longer than `longest` where nothing else is said."""
+        own = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name != "max_new_tokens"
+        }
+        most = longest if self.max_new_tokens is None else self.max_new_tokens
+        return GenerationConfig(max_new_tokens=most, **own)
 
 
 def measured_by_metrics(task: Task) -> bool:
@@ -109,14 +155,20 @@ def _has_head(model: Model) -> bool:
 
 
 def _prediction(
-    codec: TextCodec, example: Mapping[str, Any], generation: decoding.Generation
+    codec: TextCodec, example: Mapping[str, Any], answer: TextGeneration
 ) -> TextPrediction:
     assert codec.inputs is not None  # only text-to-text tasks are predicted
-    return TextPrediction(
+    found = TextPrediction(
         inputs=text_of(example, "inputs", codec.inputs.vocabulary),
         targets=text_of(example, "targets", codec.targets.vocabulary),
-        predictions=codec.decode(generation.tokens),
-        scores=generation.score,
+        predictions=answer.text,
+        scores=answer.score,
+    )
+    if not answer.samples:
+        return found
+    texts, scores = zip(*((one.text, one.score) for one in answer.samples), strict=True)
+    return ChosenPrediction(
+        **dataclasses.asdict(found), samples=texts, sample_scores=scores, votes=answer.votes
     )
 
 

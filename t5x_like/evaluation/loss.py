@@ -16,9 +16,10 @@ from t5x_like.data.records import open_documents
 from t5x_like.errors import UserError
 from t5x_like.evaluation import windows
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
+from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.host.progress import ProgressBar
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Carry, Decodes, Metrics, Model, Params, measures_rows
+from t5x_like.protocols import Carry, Decodes, Metrics, Model, Params, carries, measures_rows
 from t5x_like.training import loss
 from t5x_like.training.state import initial_carry
 
@@ -27,6 +28,9 @@ STANDARD_ERROR = "loss_standard_error"
 BITS_PER_BYTE = "bits_per_byte"
 PERPLEXITY, WORD_PERPLEXITY = "perplexity", "word_perplexity"
 CROSS_ENTROPY = "cross_entropy"  # of language models
+
+# Of a batch: the summed metrics, and the moments of the rows' losses.
+_Measured = tuple[Metrics, dict[str, Any]]
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -142,7 +146,12 @@ class Loss:
             subject.dataset, subject.model.batch_format, subject.partitioner, subject.limit
         )
         values = measure(
-            subject.model, subject.params, split, subject.partitioner, frozen=subject.frozen
+            subject.model,
+            subject.params,
+            split,
+            subject.partitioner,
+            frozen=subject.frozen,
+            journal=subject.journal,
         )
         return Finding(values)
 
@@ -168,6 +177,7 @@ class Loss:
                 stride=stride,
                 batch_size=dataset.batch_size,
                 progress=bar.add,
+                journal=subject.journal,
             )
         tokens = np.array([one.tokens for one in found], np.float64)
         losses = -np.array([one.log_likelihood for one in found])
@@ -202,6 +212,7 @@ def measure(
     partitioner: Partitioner,
     *,
     frozen: Mapping[str, Params] | None = None,
+    journal: Journal = NO_JOURNAL,
 ) -> dict[str, float]:
     """Everything that is measured of a model's loss on a split.
 
@@ -211,12 +222,13 @@ def measure(
       split: opened with `open_held_out`.
       partitioner: the mesh.
       frozen: see `TrainState`.
+      journal: of results of batches that are known.
 
     Returns:
       `mean_metrics`; `rows`, those measured, of `split_rows`; and, of targets that are the text
       itself, what `of_text` makes of the cross-entropy.
     """
-    values = mean_metrics(model, params, _rows_of(split), partitioner, frozen)
+    values = mean_metrics(model, params, _rows_of(split), partitioner, frozen, journal)
     values |= {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
     if CROSS_ENTROPY in values:
         values |= of_text(values[CROSS_ENTROPY], split.bytes_per_target, split.words_per_target)
@@ -277,6 +289,7 @@ def mean_metrics(
     batches: Iterable[Mapping[str, np.ndarray]],
     partitioner: Partitioner,
     frozen: Mapping[str, Params] | None = None,
+    journal: Journal = NO_JOURNAL,
 ) -> dict[str, float]:
     """The weighted means of the model's metrics over all `batches`, and the total loss of them.
 
@@ -286,6 +299,8 @@ def mean_metrics(
       batches: this process's rows of each global batch.
       partitioner: the mesh.
       frozen: see `TrainState`.
+      journal: of results of batches that are known; not of a model that carries a state, which
+        no row has.
 
     Returns:
       The means by name, and `loss_standard_error` where the model tells rows apart.
@@ -293,28 +308,40 @@ def mean_metrics(
     Raises:
       UserError: there is no batch, or no target in any.
     """
-    pending: list[tuple[Metrics, dict[str, jax.Array]]] = []
+    pending: list[tuple[str | None, _Measured]] = []
     totals: dict[str, tuple[float, float]] = {}
     error = StandardError()
     carry = None
 
-    def settle(metrics: Metrics, moments: dict[str, jax.Array]) -> None:
+    def settle(key: str | None, measured: _Measured) -> None:
         nonlocal totals
-        totals = add_metrics(totals, metrics)
-        error.add(jax.device_get(moments))
+        found = jax.device_get(measured)
+        if key is not None:
+            journal.put(key, _as_arrays(found))
+        totals = add_metrics(totals, found[0])
+        error.add(found[1])
 
     with partitioner.activate():
-        for rows in batches:
+        for number, rows in enumerate(batches):
             batch = partitioner.shard_batch(rows)
             if carry is None:
                 count = next(iter(batch.values())).shape[0]
                 carry = initial_carry(model, partitioner, count)
-            *measured, carry = batch_metrics(model, params, batch, carry, frozen)
-            pending.append((measured[0], measured[1]))
+            key, known = None, None
+            if not carries(model):
+                # All processes must know the same batches, of which each has a part.
+                own = rows if jax.process_count() == 1 else {}
+                key = journal.key(f"loss {number}", own)
+                known = journal.get(key)
+            if known is None:
+                *measured, carry = batch_metrics(model, params, batch, carry, frozen)
+                pending.append((key, (measured[0], measured[1])))
+            else:
+                pending.append((None, _of_arrays(known)))
             if len(pending) > 2:  # two steps in flight keep the device busy, no more
                 settle(*pending.pop(0))
-    for measured in pending:
-        settle(*measured)
+    for key, measured in pending:
+        settle(key, measured)
     if not loss.has_weight(model, totals):
         raise UserError("the evaluation split has no example with a target.")
     values = loss.with_mean_total(model, mean(totals))
@@ -323,6 +350,25 @@ def mean_metrics(
         if found is not None:
             values[STANDARD_ERROR] = found
     return values
+
+
+def _as_arrays(measured: _Measured) -> dict[str, np.ndarray]:
+    """Sums, weights and moments by names that tell them apart."""
+    metrics, moments = measured
+    found = {f"moment {name}": value for name, value in moments.items()}
+    for name, (value, weight) in metrics.items():
+        found |= {f"value {name}": value, f"weight {name}": weight}
+    return {name: np.asarray(value) for name, value in found.items()}
+
+
+def _of_arrays(arrays: Mapping[str, np.ndarray]) -> _Measured:
+    """What `_as_arrays` was made of."""
+    parts: dict[str, dict[str, np.ndarray]] = {"moment": {}, "value": {}, "weight": {}}
+    for name, array in arrays.items():
+        kind, _, own = name.partition(" ")
+        parts[kind][own] = array
+    metrics = {name: (value, parts["weight"][name]) for name, value in parts["value"].items()}
+    return metrics, parts["moment"]
 
 
 def add_metrics(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from t5x_like.data import DatasetConfig
+from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Model, Params
 
@@ -23,6 +24,7 @@ class Subject:
       partitioner: the mesh.
       limit: the most rows, drawn evenly from the split; None for all.
       frozen: parameters of frozen models by name.
+      journal: of the results of batches, some of which an interrupted evaluation may have left.
     """
 
     model: Model
@@ -31,6 +33,7 @@ class Subject:
     partitioner: Partitioner
     limit: int | None = None
     frozen: Mapping[str, Params] | None = None
+    journal: Journal = NO_JOURNAL
 
 
 @dataclasses.dataclass(frozen=True)

@@ -101,7 +101,13 @@ class Prediction:
         compared: list[tuple[Any, Any]] = []
         with subject.partitioner.activate():
             for each in split:
-                batch = predict_batch(model, subject.params, each.batch, measured.outputs)
+                batch = subject.journal(
+                    f"predict {measured.outputs}",
+                    each.batch,
+                    functools.partial(
+                        predict_batch, model, subject.params, each.batch, measured.outputs
+                    ),
+                )
                 outputs = {name: x[: len(each.examples)] for name, x in batch.items()}
                 expected = measured.expected(each.batch, each.examples, names)
                 told = measured.answers(outputs, each.examples, names)

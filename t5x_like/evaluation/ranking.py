@@ -136,6 +136,7 @@ class Ranking:
                 unconditional_context=self.unconditional_context if unconditional else None,
                 batch_size=self.batch_size,
                 progress=bar.add,
+                journal=subject.journal,
             )
         if cut.cut and leads:
             print(f"{task.name} {dataset.split}: {cut}", file=sys.stderr, flush=True)

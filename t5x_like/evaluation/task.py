@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from t5x_like.evaluation.loss import Loss
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Measurement, Subject
 from t5x_like.evaluation.one_task import for_task
 from t5x_like.evaluation.prediction import Prediction
+from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Model, Params
 
@@ -49,8 +50,11 @@ def evaluate_params(
     max_rows: int | None = None,
     max_batches: int | None = None,
     frozen: Mapping[str, Params] | None = None,
+    journal_of: Callable[[str], Journal] = lambda task: NO_JOURNAL,
 ) -> list[TaskResult]:
     """Evaluates parameters in hand, with frozen ones by name; otherwise as `evaluate.evaluate`.
+
+    `journal_of` gives, for the name of a task, the journal of results of its batches.
 
     Returns:
       One result a task; for a mixture of several, one more of its name with the means of
@@ -65,7 +69,9 @@ def evaluate_params(
     results = []
     for task, _ in dataset.task.tasks:
         one = dataclasses.replace(dataset, task=task)
-        subject = Subject(for_task(model, task), params, one, partitioner, limit, frozen)
+        subject = Subject(
+            for_task(model, task), params, one, partitioner, limit, frozen, journal_of(task.name)
+        )
         found = {each.name: each.measure(subject) for each in measurements}
         results.append(_result(task.name, {n: one for n, one in found.items() if one is not None}))
     if len(results) > 1:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from t5x_like.decoding.generate import fetched
 from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.scoring import token_log_likelihoods
 from t5x_like.errors import UserError
+from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.protocols import Decodes, Params
 
 
@@ -94,6 +95,7 @@ def document_likelihoods(
     stride: int,
     batch_size: int,
     progress: Callable[[int], None] | None = None,
+    journal: Journal = NO_JOURNAL,
 ) -> list[DocumentLikelihood]:
     """The log-likelihood of each document, by `rolling_windows`.
 
@@ -106,6 +108,7 @@ def document_likelihoods(
       stride: see `rolling_windows`.
       batch_size: windows scored together.
       progress: called with the number of windows done after each batch.
+      journal: of results of batches that are known.
     """
     rows = [
         (number, each)
@@ -129,7 +132,12 @@ def document_likelihoods(
             "decoder_target_tokens": right_padded(targets, length),
             "decoder_loss_weights": right_padded(weights, length),
         }
-        sums = fetched(token_log_likelihoods(model, params, batch)).sum(axis=1, dtype=np.float64)
+
+        def compute(batch: Any = batch) -> dict[str, np.ndarray]:
+            found_bt = fetched(token_log_likelihoods(model, params, batch))
+            return {"sums": found_bt.sum(axis=1, dtype=np.float64)}
+
+        sums = journal("windows", batch, compute)["sums"]
         np.add.at(totals, [number for number, _ in own], sums[: len(own)])
         if progress is not None:
             progress(len(own))

@@ -4,12 +4,13 @@ import functools
 import typing
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from t5x_like import anomalies, checkpoints, config, interpretability
-from t5x_like.decoding import Strategy, TextCodec, generate_text, sampling_strategy
+from t5x_like.decoding import Strategy, TextCodec, generate_text
+from t5x_like.decoding.generation_config import Choice
 from t5x_like.decoding.options import ANSWER, Question, Reading, score_options
 from t5x_like.decoding.scoring import Score, score_text
 from t5x_like.decoding.text import checked_texts
@@ -22,6 +23,7 @@ from t5x_like.interpretability.reading import as_text
 from t5x_like.protocols import Decodes, Mixture, Model, Params, Task, label_names
 from t5x_like.runs import at_hand
 from t5x_like.runs.at_hand import Pooling
+from t5x_like.runs.own_generation import generation_config, own_settings
 from t5x_like.training import metrics_log
 
 if TYPE_CHECKING:
@@ -106,40 +108,69 @@ class Run:
         self,
         texts: Sequence[str],
         *,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
         strategy: Strategy | None = None,
         max_new_tokens: int | None = None,
+        min_new_tokens: int | None = None,
+        repetition_penalty: float | None = None,
+        stop_strings: Sequence[str] | None = None,
+        samples: int = 1,
+        choice: Choice = "likelihood",
         batch_size: int = 8,
         seed: int = 0,
     ) -> list[str]:
         """What the model answers to, or continues, each text with.
 
+        What is None is as an imported run's `generation_config.json` says, or else as said below.
+
         Args:
           texts: inputs of the task, or for a task without inputs the beginnings.
-          temperature: 0 for the likeliest token each time.
+          temperature: 0 for the likeliest token each time; 1 unless said otherwise.
           top_k: draw from this many of the likeliest tokens only.
           top_p: draw from the likeliest tokens that hold this probability only.
           strategy: instead of the three above, `decoding.BeamSearch()` for example.
-          max_new_tokens: longest answer; None for the task's length of `targets`.
+          max_new_tokens: longest answer; the task's length of `targets` unless said otherwise.
+          min_new_tokens: how many tokens come before an end token.
+          repetition_penalty: above 1 makes tokens that are there already less likely.
+          stop_strings: texts of which the first to be complete ends an answer, and is cut off.
+          samples: how many texts are drawn for each, of which one is chosen.
+          choice: by "likelihood" for each token, or by "vote" for the most frequent answer, which
+            the task's postprocessor finds in a text.
           batch_size: texts decoded together.
           seed: of what is drawn.
         """
         self._say_what_is_cut(texts)
-        if max_new_tokens is None:
-            max_new_tokens = self.task_feature_lengths["targets"]
+        settings = generation_config(
+            self._own_generation,
+            longest=self.task_feature_lengths["targets"],
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            strategy=strategy,
+            max_new_tokens=max_new_tokens,
+            min_new_tokens=min_new_tokens,
+            repetition_penalty=repetition_penalty,
+            stop_strings=stop_strings,
+            samples=samples,
+            choice=choice,
+            seed=seed,
+        )
         found = generate_text(
             cast(Decodes, self.model),
             self.params,
             self.codec,
             texts,
-            max_new_tokens=max_new_tokens,
-            strategy=strategy or sampling_strategy(temperature, top_k, top_p),
+            config=settings,
             batch_size=batch_size,
-            seed=seed,
+            answer_of=lambda number, text: self.task.tasks[0][0].postprocess(text, {}, False),
         )
         return [one.text for one in found]
+
+    @functools.cached_property
+    def _own_generation(self) -> dict[str, Any]:
+        return own_settings(self.model_dir)
 
     def score(
         self,

@@ -17,6 +17,7 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.gin")
 NOT_GIVEN = {
     "runs/cache.gin",
     "runs/compile.gin",
+    "runs/generation/defaults.gin",
     "runs/inspect.gin",
     "runs/ngram.gin",
     "sweeps/ablation_cpu.gin",

@@ -12,7 +12,9 @@ from t5x_like.data.formats.prompts import DecoderPrompts, EncoderPrompts, bucket
 from t5x_like.decoding import BeamSearch, Greedy, Sampling, generate
 from t5x_like.decoding.generate import decoding_program
 from t5x_like.decoding.scoring import score
+from t5x_like.decoding.stop_strings import StopStrings, token_texts
 from t5x_like.errors import UserError
+from tests.models.families import WRITERS, drawn
 
 EOS = 1
 VOCABULARY = 31
@@ -225,3 +227,37 @@ def test_a_row_ends_where_the_model_has_no_more_positions(gpt, strategy):
         np.testing.assert_allclose(alone.score, generation.score, rtol=1e-4)
     with pytest.raises(UserError, match=r"prompt 2 of 2: it takes 65 .* max_length is 64"):
         generate(model, params, some_prompts(3, 64), max_new_tokens=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["gpt2", "t5_1_1", "lstm"])
+def test_samples_share_the_cache_of_a_prompt_that_is_read_once(family):
+    model = WRITERS[family]()
+    params = drawn(model)
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(2, model.vocab_size, size=n).tolist() for n in (5, 2, 7)]
+    words = [f"w{i}. " if i % 5 == 2 else f"w{i} " for i in range(model.vocab_size)]
+
+    def decode(ids):
+        return "".join(words[i] for i in ids)
+
+    stop = StopStrings((". w",), decode, token_texts(decode, model.vocab_size))
+    found = generate(
+        model, params, prompts, max_new_tokens=8, strategy=Sampling(), samples=3, batch_size=6,
+        repetition_penalty=1.5, min_new_tokens=4, stop=stop, eos_id=(EOS, 3),
+    )  # fmt: skip
+    assert len({tuple(one.tokens) for one in found}) > 5
+    stopped = [stop.kept(one.tokens) for one in found]
+    assert any(stopped)
+    for kept, one in zip(stopped, found, strict=True):
+        assert kept in (None, len(one.tokens))
+    # Those that ended with an end token, whichever it was, are scored without it.
+    whole = [(i // 3, one) for i, one in enumerate(found) if one.length == len(one.tokens)]
+    assert all(one.length > 4 for one in found if one.length > len(one.tokens))
+    scores = score(
+        model, params, inputs=[prompts[i] for i, _ in whole],
+        targets=[one.tokens for _, one in whole], batch_size=6,
+    )  # fmt: skip
+    np.testing.assert_allclose(
+        [one.total for one in scores], [one.score for _, one in whole], atol=1e-3
+    )
