@@ -17,10 +17,9 @@ from jax.experimental import multihost_utils
 from t5x_like.data.formats.prompts import Tokens, bucket_length
 from t5x_like.decoding.beam import BeamSearch
 from t5x_like.decoding.compilation import compiler_options
-from t5x_like.decoding.constraints import Constraints, constraints_of
+from t5x_like.decoding.constraints import Constraints, StopStrings, constraints_of
 from t5x_like.decoding.prefill import begin, spread
 from t5x_like.decoding.prompts import prompts_of
-from t5x_like.decoding.stop_strings import StopStrings
 from t5x_like.decoding.strategies import Decoded, EndIds, Greedy, Strategy, listed
 from t5x_like.errors import UserError
 from t5x_like.host.journal import NO_JOURNAL, Journal

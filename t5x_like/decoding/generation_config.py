@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from t5x_like.decoding.beam import BeamSearch
-from t5x_like.decoding.stop_strings import checked_stop_strings
+from t5x_like.decoding.constraints import checked_stop_strings
 from t5x_like.decoding.strategies import Greedy, Strategy
 from t5x_like.errors import UserError
 

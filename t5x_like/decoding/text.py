@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from t5x_like.data import formats
 from t5x_like.data.formats.prompts import Tokens
+from t5x_like.decoding.constraints import StopStrings, token_texts
 from t5x_like.decoding.generate import Generation, generate
 from t5x_like.decoding.generation_config import GenerationConfig
-from t5x_like.decoding.stop_strings import StopStrings, token_texts
 from t5x_like.errors import UserError
 from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.protocols import Decodes, Feature, Mixture, Model, Task

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from t5x_like.decoding import BeamSearch, Sampling, generate
-from t5x_like.decoding.stop_strings import StopStrings, checked_stop_strings, token_texts
+from t5x_like.decoding.constraints import StopStrings, checked_stop_strings, token_texts
 from t5x_like.errors import UserError
 
 # Of each token its text, which may be part of a stop string or hold all of it.

@@ -10,9 +10,9 @@ from models.gpt import GPT2
 from models.t5 import T5_1_1
 from t5x_like.data.formats.prompts import DecoderPrompts, EncoderPrompts, bucket_length
 from t5x_like.decoding import BeamSearch, Greedy, Sampling, generate
+from t5x_like.decoding.constraints import StopStrings, token_texts
 from t5x_like.decoding.generate import decoding_program
 from t5x_like.decoding.scoring import score
-from t5x_like.decoding.stop_strings import StopStrings, token_texts
 from t5x_like.errors import UserError
 from tests.models.families import WRITERS, drawn
 
