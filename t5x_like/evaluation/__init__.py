@@ -5,8 +5,8 @@ from t5x_like.evaluation.generation import Generation
 from t5x_like.evaluation.loss import Loss
 from t5x_like.evaluation.measurement import Finding, Measurement, Subject
 from t5x_like.evaluation.prediction import Prediction
+from t5x_like.evaluation.prompts.shots import Shots
 from t5x_like.evaluation.ranking import Ranking
-from t5x_like.evaluation.shots import Shots
 
 __all__ = [
     "Extraction",

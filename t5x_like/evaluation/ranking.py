@@ -24,7 +24,7 @@ from t5x_like.decoding.options import (
 )
 from t5x_like.errors import UserError
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
-from t5x_like.evaluation.shots import (
+from t5x_like.evaluation.prompts.shots import (
     CONTEXTS,
     CONTINUATIONS,
     GROUP,

@@ -4,7 +4,9 @@ What is found of a checkpoint is in `MODEL_DIR/eval/suites/NAME/STEP.json`, writ
 so that a suite which was interrupted goes on with the first that is missing.
 """
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import sys
@@ -18,6 +20,7 @@ from t5x_like.data import CacheStatus, DatasetConfig, cache_status
 from t5x_like.errors import UserError
 from t5x_like.evaluate import Steps, chosen_steps, write_predictions
 from t5x_like.evaluation import Loss, Measurement
+from t5x_like.evaluation.interrupted import Journals, identity_of
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS
 from t5x_like.evaluation.task import TaskResult, evaluate_params
 from t5x_like.host import compilation_cache, files
@@ -73,7 +76,10 @@ def evaluate_suite(
     results: dict[int, dict[str, Any]] = {}
     for wanted in chosen_steps(model_dir, steps):
         params, step = checkpoints.load_params(model_dir, model, partitioner, wanted)
-        run = _Run(suite, directory, step, model, params, partitioner, max_rows, frozen_params)
+        identity = identity_of(model, params, model_dir, wanted, partitioner, frozen or {})
+        run = _Run(
+            suite, directory, step, identity, model, params, partitioner, max_rows, frozen_params
+        )  # fmt: skip
         for row in suite.rows:
             assert isinstance(row, Row)
             run.measure(row, find_task(row.task), cache_dir, batch_size)
@@ -96,13 +102,15 @@ class _Run:
         suite: Suite,
         directory: Any,
         step: int,
+        identity: str,
         model: Model,
         params: Params,
         partitioner: Partitioner,
         max_rows: int | None,
         frozen: Mapping[str, Params] | None,
     ) -> None:
-        self._suite, self._directory, self._step = suite, directory, step
+        self._suite, self._directory = suite, directory
+        self._step, self._identity = step, identity
         self._model, self._params, self._partitioner = model, params, partitioner
         self._max_rows, self._frozen = max_rows, frozen
         self.rows: list[dict[str, Any]] = []
@@ -148,10 +156,15 @@ class _Run:
             row.split,
             batch_size,
         )  # fmt: skip
-        found = evaluate_params(
-            self._model, self._params, dataset, partitioner=self._partitioner,
-            measurements=[measurement], max_rows=self._max_rows, frozen=self._frozen,
-        )  # fmt: skip
+        with contextlib.closing(Journals(self._directory)) as journals:
+            found = evaluate_params(
+                self._model, self._params, dataset, partitioner=self._partitioner,
+                measurements=[measurement], max_rows=self._max_rows, frozen=self._frozen,
+                journal_of=functools.partial(
+                    journals.open, split=row.split, step=self._step, identity=self._identity
+                ),
+            )  # fmt: skip
+            journals.remove()
         result = found[-1]  # of a mixture, the means
         if row.value not in result.values:
             raise UserError(
