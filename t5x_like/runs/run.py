@@ -24,7 +24,7 @@ from t5x_like.protocols import Decodes, Mixture, Model, Params, Task, label_name
 from t5x_like.runs import at_hand
 from t5x_like.runs.at_hand import Pooling
 from t5x_like.runs.own_generation import generation_config, own_settings
-from t5x_like.runs.token_table import nearest, vectors_of
+from t5x_like.runs.token_table import is_table, means, nearest, vectors_of
 from t5x_like.training import metrics_log
 from t5x_like.vectors import WordVectors
 
@@ -327,7 +327,8 @@ class Run:
     ) -> np.ndarray:
         """A vector for each text, float32 `[texts, e]`, of an encoder's last hidden states.
 
-        For a task of choices `[texts, choices, e]`.
+        For a task of choices `[texts, choices, e]`. Of vectors of words the mean of those in the
+        vocabulary.
 
         Args:
           texts: as for `predict`.
@@ -340,6 +341,8 @@ class Run:
         """
         if pooling not in typing.get_args(Pooling):
             raise UserError(f"pooling is {pooling!r}: give 'mean', 'first' or 'pooled'.")
+        if is_table(self.model):
+            return means(self.word_vectors, self.codec.targets.vocabulary, texts, pooling)
         name = "pooled" if pooling == "pooled" else "hidden_states"
         found = self._outputs(texts, (name,), task)
         if name not in found:
