@@ -1,11 +1,13 @@
 """The table in which a model looks tokens up, as vectors of words."""
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from t5x_like.data import formats
+from t5x_like.decoding import TextCodec
 from t5x_like.decoding.text import checked_texts
 from t5x_like.errors import UserError
 from t5x_like.evaluation.prediction import Text
@@ -91,3 +93,50 @@ def nearest(vectors: WordVectors, vocabulary: Vocabulary, word: str, count: int)
             "that is, as run.word_vectors.words lists them."
         )
     return vectors.neighbours(vectors.vectors[known].mean(axis=0), count)
+
+
+class OfWords:
+    """What a run is asked about words.
+
+    Attributes:
+      model: whose vectors of tokens these are.
+      params: of the model.
+      codec: has the vocabulary.
+    """
+
+    model: Model
+
+    @property
+    def params(self) -> Params:
+        """See above."""
+        raise NotImplementedError
+
+    @property
+    def codec(self) -> TextCodec:
+        """See above."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def word_vectors(self) -> WordVectors:
+        """The model's vector of each token of its vocabulary; `vectors.write_vectors` saves them.
+
+        Raises:
+          UserError: tokens have no table of their own.
+        """
+        return vectors_of(self.model, self.params, self.codec.targets.vocabulary)
+
+    def neighbours(self, word: str, count: int = 10) -> "pd.DataFrame":
+        """The nearest tokens, a row for each: `word`, and `similarity`, the cosine, falling.
+
+        Args:
+          word: one word; of several tokens their mean stands for it.
+          count: how many.
+
+        Raises:
+          UserError: the vocabulary does not know the word, or tokens have no table.
+        """
+        return nearest(self.word_vectors, self.codec.targets.vocabulary, word, count)
+
+    def analogies(self, path: str, most_frequent: int | None = None) -> "pd.DataFrame":
+        """How many analogies of word2vec's file the vectors solve; see `WordVectors.analogies`."""
+        return self.word_vectors.analogies(path, most_frequent)
