@@ -6,6 +6,7 @@ Each function takes the parsed command line and the `config` module after its gi
 import json
 import os
 import time
+from collections.abc import Mapping
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from typing import Any
 
@@ -112,9 +113,26 @@ def cache(options: Namespace, config: Any) -> None:
         for split, examples in counts.examples.items():
             tokens = sum(counts.tokens[split].values())
             print(f"{task.name} {split}: {examples:,} examples, {tokens:,} tokens")
+            for line in dropped_lines(counts.dropped[split]):
+                print(f"{task.name} {split}: {line}")
         print(f"{task.name}: {counts.path} in {counts.seconds:.1f} s")
     if not options.task and not options.dry_run:
         _write_declaration(config.macro("TASK"), directory)
+
+
+def dropped_lines(counts: Mapping[str, int]) -> list[str]:
+    """What filters dropped, a line for documents and one for lines, the commonest reasons first."""
+    said = []
+    for kind in ("document", "line"):
+        reasons = {
+            reason.removeprefix(f"{kind}: "): count
+            for reason, count in sorted(counts.items(), key=lambda item: -item[1])
+            if reason.startswith(f"{kind}: ")
+        }
+        if reasons:
+            why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
+            said.append(f"{sum(reasons.values()):,} {kind}s dropped: {why}")
+    return said
 
 
 def _list_or_prune(options: Namespace, directory: str) -> None:

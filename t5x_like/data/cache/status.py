@@ -270,6 +270,7 @@ class CacheCounts:
       path: the task's folder.
       examples: of each split.
       tokens: of each split, by feature, padding and EOS not counted.
+      dropped: of each split, documents and lines that filters dropped, by reason.
       written: shards written now; the others were there already.
       seconds: how long it took.
     """
@@ -277,6 +278,7 @@ class CacheCounts:
     path: Path
     examples: dict[str, int] = field(default_factory=dict)
     tokens: dict[str, dict[str, int]] = field(default_factory=dict)
+    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
     written: int = 0
     seconds: float = 0.0
 
@@ -334,5 +336,10 @@ def cache_task(
             name.removesuffix("_tokens"): int(value)
             for name, value in stats.items()
             if name.endswith("_tokens") and not name.endswith("_max_tokens")
+        }
+        counts.dropped[split] = {
+            name.removeprefix(layout.DROPPED): int(value)
+            for name, value in stats.items()
+            if name.startswith(layout.DROPPED)
         }
     return counts

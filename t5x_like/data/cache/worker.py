@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,7 @@ class Worker:
         counts = {"examples": 0}
         path = layout.shard_path(folder, split, shard, shards)
         heard: dict[str, None] = {}  # what sources warn of, once and not for every shard
+        before = _dropped(self.task)
         with log_records.told("tasks", heard.setdefault):
             write_records(path, self._records(data, counts, report))
         counted = {
@@ -129,6 +131,7 @@ class Worker:
             "fingerprint": fingerprint,
             "bytes": path.stat().st_size,
             "stats": counts,
+            "dropped": dict(_dropped(self.task) - before),
             "features": features,
         }
         file = reader.RecordFile(path, layout.index_path(folder, split, "records", shard, shards))
@@ -179,6 +182,15 @@ class Worker:
                 report(_REPORT_EVERY)
             yield encode_example({k: _as_values(v) for k, v in example.items()})
         report(counts["examples"] % _REPORT_EVERY)
+
+
+def _dropped(task: Task) -> Counter[str]:
+    """Why the filters of a task's source have dropped documents and lines, since it was made."""
+    found, source = Counter[str](), getattr(task, "source", None)
+    while source is not None:
+        found.update(getattr(source, "dropped", {}))
+        source = getattr(source, "source", None)
+    return found
 
 
 def _bytes_of(name: str) -> str:
