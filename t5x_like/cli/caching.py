@@ -6,8 +6,8 @@ Each function takes the parsed command line and the `config` module after its gi
 import json
 import os
 import time
-from collections.abc import Mapping
 from argparse import SUPPRESS, ArgumentParser, Namespace
+from collections.abc import Mapping
 from typing import Any
 
 from t5x_like.cli import child_process

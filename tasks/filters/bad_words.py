@@ -31,7 +31,7 @@ def _read(path: str) -> tuple[re.Pattern[str], str]:
 
 @dataclasses.dataclass(frozen=True)
 class BadWords:
-    """Drops documents that have a word of a list, in any case, between characters that are no letters.
+    """Drops documents that have a word of a list, in any case, between what is no letter or digit.
 
     C4 took "List of Dirty, Naughty, Obscene or Otherwise Bad Words", which is not packaged.
 

@@ -8,6 +8,7 @@ from tasks.errors import TaskError
 from tasks.filters.sentences import COUNTERS
 
 _CITATIONS = re.compile(r"\[(?:\d*|edit|citation needed)\]")
+_IPSUM = "lorem ipsum"
 _POLICIES = (
     "terms of use",
     "privacy policy",
@@ -91,11 +92,11 @@ class C4:
         kept, sentences = [], 0
         for line in text.splitlines():
             line, reason = self._line(line.strip(), rules)
-            if reason is None and not rules.anywhere and (placeholder := _placeholder(line)):
-                # A page with code is known before the line's own notice of JavaScript.
-                if placeholder == "lorem ipsum" or "javascript" not in line.lower():
-                    reasons[f"document: {placeholder}"] += 1
-                    return None
+            placeholder = None if reason or rules.anywhere else _placeholder(line)
+            # A notice of JavaScript is cut out before it is asked for brackets.
+            if placeholder == _IPSUM or (placeholder and "javascript" not in line.lower()):
+                reasons[f"document: {placeholder}"] += 1
+                return None
             reason = reason or self._notice(line, rules)
             if reason:
                 reasons[f"line: {reason}"] += 1
@@ -133,6 +134,6 @@ class C4:
 
 def _placeholder(text: str) -> str | None:
     """What shows that a text is no page of prose."""
-    if "lorem ipsum" in text.lower():
-        return "lorem ipsum"
+    if _IPSUM in text.lower():
+        return _IPSUM
     return "curly bracket" if "{" in text else None
