@@ -8,9 +8,9 @@ from tasks.errors import TaskError
 _END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|$)")
 # Before a dot that ends no sentence; compared in lower case.
 _ABBREVIATIONS = frozenset(
-    ["mr", "mrs", "ms", "dr", "prof", "sr", "jr", "st", "vs", "etc", "e.g", "i.e", "cf", "fig"]
-    + ["no", "vol", "pp", "al", "inc", "ltd", "co", "corp", "u.s", "u.k"]
-)
+    ["mr", "mrs", "ms", "dr", "prof", "sr", "jr", "st", "vs", "etc", "e.g", "i.e", "cf", "fig",
+     "no", "vol", "pp", "al", "inc", "ltd", "co", "corp", "u.s", "u.k"]
+)  # fmt: skip
 
 
 def by_marks(text: str) -> int:

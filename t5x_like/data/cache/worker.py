@@ -92,7 +92,7 @@ class Worker:
         import seqio
 
         source = self.provider.source
-        if source.supports_arbitrary_sharding or len(source.list_shards(split)) >= shards:
+        if self._divides(split, shards):
             info = seqio.ShardInfo(index=shard, num_shards=shards)
             data = source.get_dataset(split=split, shuffle=False, seed=_SEED, shard_info=info)
         else:
@@ -102,6 +102,11 @@ class Worker:
             return self.provider.preprocess_precache(data, seed=_SEED)
         # No placeholder: all of the task is computed once.
         return self.provider.preprocess_postcache(data, sequence_length=None, seed=_SEED)
+
+    def _divides(self, split: str, shards: int) -> bool:
+        """Whether the source itself can be read in so many parts; else each part reads all."""
+        source = self.provider.source
+        return source.supports_arbitrary_sharding or len(source.list_shards(split)) >= shards
 
     def write(
         self,
@@ -120,6 +125,9 @@ class Worker:
         before = _dropped(self.task)
         with log_records.told("tasks", heard.setdefault):
             write_records(path, self._records(data, counts, report))
+        dropped = _dropped(self.task) - before
+        if shard and not self._divides(split, shards):
+            dropped.clear()  # the first shard has read, and counted, the same rows
         counted = {
             kind(name)
             for name in self._text_features
@@ -131,7 +139,7 @@ class Worker:
             "fingerprint": fingerprint,
             "bytes": path.stat().st_size,
             "stats": counts,
-            "dropped": dict(_dropped(self.task) - before),
+            "dropped": dict(dropped),
             "features": features,
         }
         file = reader.RecordFile(path, layout.index_path(folder, split, "records", shard, shards))
