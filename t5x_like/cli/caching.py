@@ -126,7 +126,7 @@ def dropped_lines(counts: Mapping[str, int]) -> list[str]:
     for kind in ("document", "line"):
         reasons = {
             reason.removeprefix(f"{kind}: "): count
-            for reason, count in sorted(counts.items(), key=lambda item: -item[1])
+            for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
             if reason.startswith(f"{kind}: ")
         }
         if reasons:
