@@ -71,6 +71,7 @@ class Journals:
                 for path in one.path.parent.glob(f"{step}.*{_ENDING}"):
                     path.unlink(missing_ok=True)
                 _remove_empty(one.path.parent, self._directory)
+        self._opened.clear()
 
 
 def folder_of(directory: epath.Path, task: str, split: str) -> epath.Path:
