@@ -20,7 +20,7 @@ TEST = [
 ]
 # Bounds on torch and transformers are what the parity tests were run against. Before 5.18, Switch
 # Transformer there counts an expert's capacity over the batch, or drops nothing (5.0).
-INTEROP = ["safetensors", "torch>=2.6", "transformers>=5.18"]
+INTEROP = ["gensim>=4.4", "safetensors", "torch>=2.6", "transformers>=5.18"]
 
 setup(
     name="t5x-like",
@@ -61,6 +61,7 @@ setup(
         "rich>=13",
         "rouge-score>=0.1.2",
         "sacrebleu>=2.4",
+        "scipy>=1.13",
         "sentencepiece>=0.2",
         "seqio>=0.0.20",
         "tensorboard>=2.18",

@@ -173,6 +173,18 @@ class Model(nn.Module, kw_only=True):
         )
 
     @nn.nowrap
+    def token_vectors(self, params: Params) -> Array:
+        """The vector that each token is looked up as, float32 `[v, e]`.
+
+        Raises:
+          ModelError: tokens have no table of their own.
+        """
+        table = params.get("token_embedder", {}).get("embedding")
+        if table is None:
+            raise ModelError(f"{type(self).__name__} has no table with a vector for each token.")
+        return table
+
+    @nn.nowrap
     def forward_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, flops.Flops]:
         """FLOPs of one forward pass in training, by part (`layers.parts`): in full, and needed.
 

@@ -18,7 +18,7 @@ FLOORS = (
     ("partitioning", "schedules"),
     ("optimizers", "data", "cost"),
     ("training.state", "training.loss"),
-    ("inspection", "decoding", "checkpoints"),
+    ("inspection", "decoding", "checkpoints", "vectors"),
     ("evaluation",),
     ("anomalies", "interpretability"),
     ("training",),

@@ -15,19 +15,22 @@ from t5x_like.errors import UserError
 _NAME = "MIXTURE_OR_TASK_NAME"
 
 # Of `vocab`: by the ending of --out, who reads the file, and which model types and settings it has.
-_SENTENCEPIECE, _TOKENIZERS = ".model", ".json"
+_SENTENCEPIECE, _TOKENIZERS, _WORDS = ".model", ".json", ".txt"
 _WRITTEN = {
     _SENTENCEPIECE: ("unigram", "bpe"),
     _TOKENIZERS: ("wordpiece", "bpe", "word_bpe", "character"),
+    _WORDS: ("words",),
 }
-_MODEL_TYPES = ("unigram", "bpe", "wordpiece", "word_bpe", "character")
+_MODEL_TYPES = ("unigram", "bpe", "wordpiece", "word_bpe", "character", "words")
 _WRITTEN_AS = {
     _SENTENCEPIECE: "NAME.model (SentencePiece)",
     _TOKENIZERS: "DIRECTORY/tokenizer.json (WordPiece, BPE of bytes or words, characters)",
+    _WORDS: "NAME.txt (words with their counts)",
 }
 _SETTINGS = {
     _SENTENCEPIECE: ("byte_fallback", "split_digits", "character_coverage"),
     _TOKENIZERS: ("cased", "max_characters", "ties"),
+    _WORDS: ("min_count", "lower_case", "pattern"),
 }
 # Which model types of a tokenizer.json have a setting.
 _HAVE = {
@@ -35,6 +38,7 @@ _HAVE = {
     "max_characters": ("wordpiece", "character"),
     "ties": ("word_bpe",),
 }
+_VOCAB_SIZE = 32_000  # but of words, all that are frequent enough
 
 
 def add_arguments(cache: ArgumentParser, vocab: ArgumentParser) -> None:
@@ -61,10 +65,10 @@ def add_arguments(cache: ArgumentParser, vocab: ArgumentParser) -> None:
         "--out",
         required=True,
         metavar="FILE",
-        help="NAME.model, for SentencePiece's unigram and bpe, or DIRECTORY/tokenizer.json, for "
-        "wordpiece, byte-level bpe, word_bpe and character",
+        help="NAME.model, for SentencePiece's unigram and bpe, DIRECTORY/tokenizer.json, for "
+        "wordpiece, byte-level bpe, word_bpe and character, or NAME.txt, for words",
     )
-    vocab.add_argument("--vocab_size", type=int, default=32_000)
+    vocab.add_argument("--vocab_size", type=int, help="32000; of words all that are frequent")
     vocab.add_argument("--model_type", choices=_MODEL_TYPES, default="unigram")
     vocab.add_argument("--byte_fallback", action="store_true", help="unknown characters as bytes")
     vocab.add_argument("--split_digits", action="store_true", help="a token for each digit")
@@ -80,6 +84,9 @@ def add_arguments(cache: ArgumentParser, vocab: ArgumentParser) -> None:
         choices=("greatest", "first", "earliest"),
         help="word_bpe: which of equally frequent pairs is merged; greatest, as subword-nmt",
     )
+    vocab.add_argument("--min_count", type=int, help="words: rarer ones are left out; 5")
+    vocab.add_argument("--lower_case", action="store_true", help="words: make capitals small")
+    vocab.add_argument("--pattern", help="words: what they match, '\\w+'; parted by white space")
     vocab.add_argument("--split", default="train", help="of the task")
     vocab.add_argument("--max_examples", type=int, help="of the split; all by default")
 
@@ -132,46 +139,46 @@ def _list_or_prune(options: Namespace, directory: str) -> None:
 
 
 def vocab(options: Namespace, config: Any) -> None:
-    """Trains a vocabulary on the text of a task: SentencePiece, WordPiece, BPE or characters."""
+    """Trains a vocabulary on a task's text: SentencePiece, WordPiece, BPE, characters or words."""
     from tasks import vocabularies
 
     kind = options.model_type
-    as_json = _is_tokenizer_json(options)
+    ending = _ending(options)
+    vocab_size = _VOCAB_SIZE if options.vocab_size is None else options.vocab_size
     options.task = [options.task] if options.task else []
     for task in tasks_of(options, config)[:1]:
         texts = vocabularies.TaskText(task, options.split, options.max_examples)
-        told = {
-            name: getattr(options, name)
-            for name in _SETTINGS[_TOKENIZERS if as_json else _SENTENCEPIECE]
-            if _given(options, name)
-        }
+        told = {name: getattr(options, name) for name in _SETTINGS[ending] if _given(options, name)}
         source = f"{task.name} {options.split}"
-        if not as_json:
+        if ending == _WORDS:
+            words = vocabularies.train_words(
+                texts, options.out, vocab_size=options.vocab_size, **told
+            )
+            print(f"{options.out}: {words.vocab_size} tokens from {source}")
+            continue
+        if ending == _SENTENCEPIECE:
             vocabulary = vocabularies.train_sentencepiece(
-                texts, options.out, vocab_size=options.vocab_size, model_type=kind, **told
+                texts, options.out, vocab_size=vocab_size, model_type=kind, **told
             )
             print(f"{options.out}: {vocabulary.vocab_size} tokens from {source}")
             continue
         told["lower_case"] = not told.pop("cased", False)  # read of WordPiece alone
         size = vocabularies.train_tokenizer(
-            texts, options.out, vocab_size=options.vocab_size, model_type=kind, **told
+            texts, options.out, vocab_size=vocab_size, model_type=kind, **told
         )
         rest = (
             "there are no more" if kind == "character" else "no other pair of tokens occurs twice"
         )
-        few = f", not {options.vocab_size}: {rest}"
-        print(
-            f"{options.out}: {size} tokens from {source}"
-            + (few if size < options.vocab_size else "")
-        )
+        few = f", not {vocab_size}: {rest}"
+        print(f"{options.out}: {size} tokens from {source}" + (few if size < vocab_size else ""))
 
 
-def _is_tokenizer_json(options: Namespace) -> bool:
-    """Whether `--out` names a tokenizer.json, and not a SentencePiece model.
+def _ending(options: Namespace) -> str:
+    """What `--out` ends with, which says who reads the file.
 
     Raises:
-      UserError: it names neither, or not what `--model_type` is written as; or a setting is of
-        the other.
+      UserError: that is no vocabulary's, or not one of what `--model_type` is written as; or a
+        setting is of another.
     """
     out, kind = str(options.out), options.model_type
     endings = {ending for ending, kinds in _WRITTEN.items() if kind in kinds}
@@ -186,7 +193,7 @@ def _is_tokenizer_json(options: Namespace) -> bool:
     for name, kinds in _HAVE.items():
         if kind not in kinds and _given(options, name):
             raise UserError(f"--{name} is for --model_type={' and '.join(kinds)}, not {kind}.")
-    return written == _TOKENIZERS
+    return written
 
 
 def _given(options: Namespace, name: str) -> bool:
@@ -199,8 +206,8 @@ def tasks_of(options: Namespace, config: Any) -> list[Any]:
     Raises:
       UserError: no task has such a name.
     """
-    named = [named(name, config) for name in options.task]
-    return [member for task in named or [config.macro("TASK")] for member, _ in task.tasks]
+    chosen = [named(name, config) for name in options.task] or [config.macro("TASK")]
+    return [member for task in chosen for member, _ in task.tasks]
 
 
 def named(name: str, config: Any) -> Any:

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from t5x_like.cli import averages, caching, child_process, ngram, notebook, suites
+from t5x_like.cli import averages, caching, child_process, cooccur, ngram, notebook, suites
 from t5x_like.cli import scaling as scaling_commands
 from t5x_like.cli.arguments import (
     OneLineParser,
@@ -128,6 +128,9 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     ngram.add_arguments(
         command("ngram", ngram.run, "Count an n-gram language model of a task's tokens.")
+    )
+    cooccur.add_arguments(
+        command("cooccur", _cooccur, "Count which words of a cached task stand near one another.")
     )
     inspect = command("inspect", _inspect, "Show a model's parameters, FLOPs and memory.")
     inspect.add_argument("--topology", help="whose devices the mesh divides: v5p-64, cpu:8")
@@ -246,6 +249,10 @@ def _cache(options: argparse.Namespace) -> None:
 
 def _vocab(options: argparse.Namespace) -> None:
     caching.vocab(options, configure(options, "runs/cache.gin"))
+
+
+def _cooccur(options: argparse.Namespace) -> None:
+    cooccur.run(options, configure(options, "runs/cache.gin"))
 
 
 def _inspect(options: argparse.Namespace) -> None:

@@ -52,12 +52,12 @@ class FlopReport:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """The ratio of `step` to each of `six_n`.
+        """The ratio of `step` to each of `six_n`, but for those of no parameters.
 
         About one half for encoder-decoders, where a token passes through only one of the two
         stacks.
         """
-        return {name: self.step / approximation for name, approximation in self.six_n.items()}
+        return {name: self.step / value for name, value in self.six_n.items() if value}
 
     def to_json(self) -> dict[str, Any]:
         """Converts the report to JSON.
@@ -126,6 +126,7 @@ def report_text(report: Mapping[str, Any]) -> str:
     lines += [
         f"  {name.replace('_', ' '):27}  {value:12.4g}  {report['ratios'][name]:12.3f}"
         for name, value in report["six_n"].items()
+        if name in report["ratios"]
         # A dense model's active parameters are all that there are.
         if report["parameters"]["active"] < report["parameters"]["total"] or "total" in name
     ]

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grain
 import numpy as np
@@ -19,6 +19,7 @@ from t5x_like.data.cache import layout
 from t5x_like.data.cache.reader import CachedExamples
 from t5x_like.data.cache.token_stream import TokenStream
 from t5x_like.data.config import check_lengths
+from t5x_like.data.cooccurrence import Cells, Counting, pair_counts
 from t5x_like.data.long_examples import LongExamples, TrimLong, fitted, trimmed_together
 from t5x_like.data.mixing import SAMPLED
 from t5x_like.data.windows import Windows
@@ -284,6 +285,16 @@ def _of_texts(
     return windows, lambda index: examples.raw(windows.example_of(index)), note
 
 
+def _check_size(size: int, split: str, task: Task, objective: Any) -> None:
+    """Raises `UserError` where a split is too short a text for what is learned of it."""
+    needed = getattr(objective, "shortest_text", 1)
+    if 0 < size < needed:
+        raise UserError(
+            f"split {split!r} of task {task.name!r} has {size} tokens, and {needed} are needed for "
+            "a word with its context: give more text."
+        )
+
+
 def open_task(
     task: Task,
     folder: Path,
@@ -340,7 +351,13 @@ def open_task(
         end = specs["targets"]["eos_id"] if document_eos else None
         stream = TokenStream(folder, split, "targets", end)
         size = len(stream)
-        source = Pieces(stream, length, None if seed is None else derived_seed(seed, task.name))
+        _check_size(size, split, task, objective)
+        order = None if seed is None else derived_seed(seed, task.name)
+        if getattr(objective, "counts_pairs", False):
+            pairs = pair_counts(folder, split, stream, cast(Counting, objective))
+            source = Cells(pairs, length, order)
+        else:
+            source = Pieces(stream, length, order)
         raw = None
     if size == 0:
         raise UserError(

@@ -5,6 +5,7 @@ orthogonalized, and which dimensions are stacked layers. Layers and experts that
 array are updated as if each were an array of its own.
 """
 
+from t5x_like.optimizers.adagrad import adagrad
 from t5x_like.optimizers.adam import adamax, adamw
 from t5x_like.optimizers.axes import STACKED_AXES, decays
 from t5x_like.optimizers.factored import adafactor
@@ -18,6 +19,7 @@ __all__ = [
     "STACKED_AXES",
     "Optimizer",
     "adafactor",
+    "adagrad",
     "adamax",
     "adamw",
     "clipping",

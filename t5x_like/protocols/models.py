@@ -190,6 +190,14 @@ class UsesFrozen(Model, Protocol):
 
 
 @runtime_checkable
+class EmbedsTokens(Model, Protocol):
+    """A model with a vector for each token of its vocabulary."""
+
+    def token_vectors(self, params: Params) -> Array:
+        """Float32 `[v, e]`."""
+
+
+@runtime_checkable
 class ShowsAttention(Model, Protocol):
     """A model whose attention can be looked at."""
 

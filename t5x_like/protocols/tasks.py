@@ -27,7 +27,10 @@ class Objective(Protocol):
     One whose result depends on how long rows may be has `of_length(task_feature_lengths)`, which
     gives the objective for these. One that labels texts has `texts`, the features that it reads
     of these, and needs nothing else to make a row; `excess(example)` counts tokens without room.
-    One that hands on what it reads as it is, and gives more, has `keeps_texts = True`.
+    One that hands on what it reads as it is, and gives more, has `keeps_texts = True`. One that is
+    given the pairs of words that stand near one another has `counts_pairs = True`, and says which
+    as `data.cooccurrence.Counting`. One of pieces that needs a text of some length has
+    `shortest_text`, in tokens.
     """
 
     reads: tuple[str, ...]

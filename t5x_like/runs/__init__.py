@@ -5,6 +5,7 @@ run = load_run("runs/demo")
 run.metrics
 run.generate(["translate English to German: That is good."], temperature=0.0)
 run.attention(["That is good."])
+run.neighbours("play")
 ```
 """
 

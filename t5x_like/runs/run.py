@@ -24,7 +24,9 @@ from t5x_like.protocols import Decodes, Mixture, Model, Params, Task, label_name
 from t5x_like.runs import at_hand
 from t5x_like.runs.at_hand import Pooling
 from t5x_like.runs.own_generation import generation_config, own_settings
+from t5x_like.runs.token_table import nearest, vectors_of
 from t5x_like.training import metrics_log
+from t5x_like.vectors import WordVectors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -343,6 +345,31 @@ class Run:
         if name not in found:
             raise UserError(f"{type(self.model).__name__} gives no {name.replace('_', ' ')}.")
         return at_hand.pooled(found[name], found["lengths"], pooling)
+
+    @functools.cached_property
+    def word_vectors(self) -> WordVectors:
+        """The model's vector of each token of its vocabulary; `vectors.write_vectors` saves them.
+
+        Raises:
+          UserError: tokens have no table of their own.
+        """
+        return vectors_of(self.model, self.params, self.codec.targets.vocabulary)
+
+    def neighbours(self, word: str, count: int = 10) -> "pd.DataFrame":
+        """The nearest tokens, a row for each: `word`, and `similarity`, the cosine, falling.
+
+        Args:
+          word: one word; of several tokens their mean stands for it.
+          count: how many.
+
+        Raises:
+          UserError: the vocabulary does not know the word, or tokens have no table.
+        """
+        return nearest(self.word_vectors, self.codec.targets.vocabulary, word, count)
+
+    def analogies(self, path: str, most_frequent: int | None = None) -> "pd.DataFrame":
+        """How many analogies of word2vec's file the vectors solve; see `WordVectors.analogies`."""
+        return self.word_vectors.analogies(path, most_frequent)
 
     def _chosen(self, name: str | None) -> Task | Mixture:
         """The run's task of this name; None is what it learns."""

@@ -5,6 +5,8 @@ the vocabularies and returns a function `(example, rng) -> example`; see `object
 """
 
 from tasks.objectives.causal_lm import CausalLM
+from tasks.objectives.context_windows import ContextWindows
+from tasks.objectives.cooccurrences import Cooccurrences
 from tasks.objectives.corruptions import (
     Corruption,
     Deshuffling,
@@ -42,6 +44,8 @@ __all__ = [
     "BoundObjective",
     "CausalLM",
     "Choices",
+    "ContextWindows",
+    "Cooccurrences",
     "Corruption",
     "Denoising",
     "Deshuffling",

@@ -9,8 +9,10 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from tasks.vocabularies import PAD_ID, ByteVocabulary, SentencePieceVocabulary, Vocabulary
+from tasks.vocabularies.byte_vocabulary import ByteVocabulary
+from tasks.vocabularies.sentencepiece_vocabulary import SentencePieceVocabulary
 from tasks.vocabularies.special_pieces import own_sentinels
+from tasks.vocabularies.vocabulary import PAD_ID, Vocabulary
 
 
 class PythonVocabulary(seqio.Vocabulary):

@@ -121,6 +121,19 @@ def test_lion_steps_by_the_sign():
     np.testing.assert_allclose(updates["kernel"], -0.1 * np.sign(gradients["kernel"]), rtol=1e-6)
 
 
+def test_adagrad_divides_by_the_root_of_all_squares_so_far():
+    rule = optimizers.adagrad(Constant(0.1)).build({"table": ("vocab", "embed")})
+    table = {"table": jnp.zeros((2, 1))}
+    state = rule.init(table)
+    # -0.1 · 3 / 3, then -0.1 · 4 / 5; a row without a gradient stays.
+    for gradient, step in ((3.0, -0.1), (4.0, -0.08)):
+        updates, state = rule.update({"table": jnp.array([[gradient], [0.0]])}, state, table)
+        np.testing.assert_allclose(updates["table"], [[step], [0.0]], rtol=1e-6)
+    # Updates do not depend on how many pairs the loss is a mean of.
+    updates, _ = rule.update({"table": jnp.array([[1e-7], [0.0]])}, rule.init(table), table)
+    np.testing.assert_allclose(updates["table"], [[-0.1], [0.0]], rtol=1e-4)
+
+
 def test_gradients_above_the_global_norm_are_scaled_down_together():
     optimizer = optimizers.Optimizer(
         "clip", Constant(1.0), lambda axes: optax.chain(*optimizers.clipping(1.0))
@@ -197,6 +210,7 @@ STACKED = {
     ),
     "adamw": lambda: optimizers.adamw(Constant(0.01), global_norm=None),
     "lion": lambda: optimizers.lion(Constant(0.01), global_norm=None),
+    "adagrad": lambda: optimizers.adagrad(Constant(0.01)),
     "muon": lambda: optimizers.muon(Constant(0.01), global_norm=None),
     "adamax": lambda: optimizers.adamax(Constant(0.01), weight_decay=0.1, global_norm=None),
     "lamb": lambda: optimizers.lamb(Constant(0.01), global_norm=None),

@@ -12,7 +12,8 @@ from tasks import objectives, sources
 from tasks.errors import TaskError
 
 GIN_CONFIGS = Path(__file__).parents[2] / "gin_configs"
-OBJECTIVES = sorted(p.stem for p in (GIN_CONFIGS / "tasks/objectives").glob("*.gin"))
+OF_WORDS = {"context_windows", "cooccurrences"}  # with counts, which bytes have not
+OBJECTIVES = sorted({p.stem for p in (GIN_CONFIGS / "tasks/objectives").glob("*.gin")} - OF_WORDS)
 INCLUDED = {"registered", "unsupervised", "text_to_text", "causal_lm", "hidden_targets", "labelled",
             "classification", "regression", "tagging", "multiple_choice", "spans",
             "spans_unanswerable", "options", "benchmark", "defaults"}  # fmt: skip
@@ -38,6 +39,7 @@ SQUAD = """{"data": [{"title": "T", "paragraphs": [{"context": "It was me.", "qa
   {"id": "7", "question": "Who?", "answers": [{"text": "me", "answer_start": 7}]},
   {"id": "8", "question": "Why?", "answers": [], "is_impossible": true}]}]}]}"""
 REQUIRED = {
+    **{f"stdlib_{name}": {"VOCABULARY_PATH": "words.txt"} for name in OF_WORDS},
     "classification_tsv": {**_OWN_TSV, "LABELS": ["0", "1"]},
     "classification_csv": {**_OWN_CSV, "LABELS": ["4.5", "1"]},
     "classification_jsonl": {**_OWN_JSONL, "LABELS": ["2"]},
@@ -125,6 +127,7 @@ def folder(tmp_path, monkeypatch):
         "swag.csv": SWAG,
         "q.jsonl": '{"question": "Who?", "context": "It was me.", "answers": ["me"]}\n',
         "q.json": SQUAD,
+        "words.txt": "the 50\ncat 20\nsat 10\n",
     }
     for name, content in contents.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
@@ -198,6 +201,19 @@ def test_an_objective_of_its_own_replaces_span_corruption_of_any_text(name, fold
     # Nothing is wasted on inputs but what i.i.d. noise varies by.
     longest = "inputs" if "inputs" in lengths else "targets"
     assert sizes[longest] > 0.96 * lengths[longest]
+
+
+@pytest.mark.parametrize("name", sorted(OF_WORDS))
+def test_words_with_their_contexts_replace_span_corruption_of_any_text(name, folder):
+    words = "vocabularies/words", {"VOCABULARY_PATH": "words.txt"}
+    task, lengths = build("text_files", f"objectives/{name}", words[0], **words[1])
+    stdlib, same_lengths = build(f"stdlib_{name}")
+    assert stdlib.learned == task.learned and lengths == same_lengths
+    assert stdlib.cache_name == "stdlib_text"
+    vocabulary = task.output_features["targets"].vocabulary
+    assert vocabulary.encode("the cat sat") == [3, 4, 5]
+    bound = task.objective({"targets": vocabulary.spec()})
+    assert bound.chunk_length(lengths) >= lengths["targets"]
 
 
 def test_parallel_text_is_translation(folder):

@@ -22,6 +22,7 @@ from t5x_like.data.formats.predictions import Measured, MeasuredRows
 from t5x_like.data.formats.rows import Item, ModelBatch, Row
 from t5x_like.data.formats.span_extraction import Extracted, SpanExtraction
 from t5x_like.data.formats.tagged import MeasuredWords, Tagged
+from t5x_like.data.formats.words import LONGEST_PATH, Cooccurrences, WordWindows
 
 register("encoder_decoder", EncoderDecoder())
 register("causal_language_model", LanguageModel(prefix=False))
@@ -39,12 +40,17 @@ register("ranked_candidates", RankedCandidates())
 register("token_classification", Tagged())
 register("multiple_choice", Choices())
 register("span_extraction", SpanExtraction())
+register("words_and_noise", WordWindows(paths=False))
+register("words_and_paths", WordWindows(paths=True))
+register("cooccurrences", Cooccurrences())
 
 __all__ = [
+    "LONGEST_PATH",
     "BatchFormat",
     "BoundFormat",
     "Choices",
     "Contiguous",
+    "Cooccurrences",
     "EncoderDecoder",
     "Extracted",
     "Item",
@@ -64,6 +70,7 @@ __all__ = [
     "SpanExtraction",
     "Tagged",
     "TaskFacts",
+    "WordWindows",
     "bound",
     "example_batch",
     "find",

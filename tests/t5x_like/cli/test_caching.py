@@ -55,6 +55,7 @@ def test_a_task_of_gin_files_is_known_by_its_name(files, tmp_path, capsys):
         ("character", "v/tokenizer.json", 50, "17 tokens from text_files train, not 50: there are"),
         # 5 special tokens, 11 characters, 9 of them within words, and 7 merges make paragraph.
         ("wordpiece", "v/tokenizer.json", 50, "32 tokens from text_files train, not 50: no other"),
+        ("words", "v.txt", 50, "7 tokens from text_files train"),  # 3 of them special
     ],
 )
 def test_the_name_of_the_file_says_whose_vocabulary_it_is(
@@ -63,6 +64,7 @@ def test_the_name_of_the_file_says_whose_vocabulary_it_is(
     pytest.importorskip("tokenizers")
     (tmp_path / "text.txt").write_text("One paragraph, another paragraph.\n")
     asked = [f"--out={tmp_path}/{name}", f"--model_type={kind}", f"--vocab_size={size}"]
+    asked += ["--min_count=1"] if kind == "words" else []
     assert cli.main(["vocab", TEXT, *files, *asked]) == 0
     assert f"{tmp_path}/{name}: {said}" in capsys.readouterr().out
 
@@ -80,6 +82,9 @@ def test_the_name_of_the_file_says_whose_vocabulary_it_is(
         (["--out=tokenizer.json", "--model_type=wordpiece", "--max_characters=0"], "1 or more"),
         (["--out=tokenizer.json", "--model_type=bpe", "--ties=first"], "for --model_type=word_bpe"),
         (["--out=v.model", "--model_type=word_bpe"], "is written to DIRECTORY/tokenizer.json"),
+        (["--out=v.json", "--model_type=words"], "--model_type=words is written to NAME.txt"),
+        (["--out=v.model", "--min_count=2"], "--min_count is not for v.model: it belongs to NAME"),
+        (["--out=v.txt", "--model_type=words", "--pattern=("], "is no regular expression"),
     ],
 )
 def test_a_vocabulary_is_refused_what_its_file_cannot_hold(files, capsys, flags, said):

@@ -1,0 +1,138 @@
+"""Words and what stands near them: batches of word vectors' models."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from t5x_like.data.formats.batch_format import TaskFacts
+from t5x_like.data.formats.rows import Item, ModelBatch, Row, companion, layout
+
+# Digits that a word's code may have, as in word2vec's released code.
+LONGEST_PATH = 40
+_PATHS = ("path_nodes", "path_signs")
+
+
+@dataclasses.dataclass(frozen=True)
+class WordWindows:
+    """Words with their windows, and what they are told from (Mikolov et al. 2013b).
+
+    The objective gives `targets`, and for each of these words `segments`, the number of its
+    document from 1, and `windows`, how many words to each side are its context. The batch, int32:
+
+    * `encoder_input_tokens`, `encoder_segment_ids`, `word_windows` `[rows, length]`, 0 where there
+      is no word;
+    * without `paths`, `noise_tokens` `[rows, length]`: words drawn at random, of which those at
+      places i to j are for the words at i to j;
+    * with `paths`, `path_nodes` and `path_signs` `[rows, length, LONGEST_PATH]`: the nodes on each
+      word's way through a tree, and 1 or -1 for where it goes, 0 beyond its end.
+
+    Attributes:
+      paths: which of the two.
+    """
+
+    paths: bool
+
+    task_features: ClassVar[tuple[str, ...]] = ("targets",)
+    may_read: ClassVar[tuple[str, ...]] = ()
+    packs: ClassVar[bool] = False
+    contiguous: ClassVar[bool] = False
+    prompts: ClassVar[None] = None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """See `BatchFormat`."""
+        return ("targets", "segments", "windows", *(_PATHS if self.paths else ("noise",)))
+
+    def bind(self, facts: TaskFacts) -> "BoundWordWindows":
+        """See `BatchFormat`."""
+        return BoundWordWindows(self.paths)
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundWordWindows:
+    """`WordWindows` for a task."""
+
+    paths: bool
+
+    def capacities(self, lengths: Mapping[str, int]) -> tuple[int, ...]:
+        """The words of a row."""
+        return (lengths["targets"],)
+
+    def item(self, example: Mapping[str, np.ndarray]) -> Item:
+        """One part, the words; what goes with each of them; the noise as a label."""
+        names = ("segments", "windows", *(_PATHS if self.paths else ()))
+        return Item(
+            (example["targets"],),
+            companions={name: example[name] for name in names},
+            labels={} if self.paths else {"noise": example["noise"]},
+        )
+
+    def batch(self, rows: Sequence[Row], lengths: Mapping[str, int], pack: bool) -> ModelBatch:
+        """See `WordWindows`."""
+        length = lengths["targets"]
+        laid_out = layout(rows, 0, length)
+        batch = {
+            "encoder_input_tokens": laid_out.tokens,
+            "encoder_segment_ids": companion(rows, "segments", laid_out.filled),
+            "word_windows": companion(rows, "windows", laid_out.filled),
+        }
+        if not self.paths:
+            batch["noise_tokens"] = np.zeros((len(rows), length), np.int32)
+            for i, row in enumerate(rows):
+                for item in row:
+                    noise = item.labels["noise"][:length]
+                    batch["noise_tokens"][i, : noise.size] = noise
+            return batch
+        for name in _PATHS:
+            batch[name] = np.zeros((len(rows), length, LONGEST_PATH), np.int32)
+            for i, row in enumerate(rows):
+                for item in row:
+                    table = item.companions[name][:length]
+                    batch[name][i, : table.shape[0], : table.shape[1]] = table
+        return batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Cooccurrences:
+    """Pairs of words, and how often they meet (Pennington et al. 2014).
+
+    The objective gives `targets`, `contexts` and `cooccurrences`, equally long. The batch:
+    `encoder_input_tokens` and `context_tokens`, int32, and `cooccurrences`, float32, 0 where there
+    is no pair, `[rows, length]` each.
+    """
+
+    task_features: ClassVar[tuple[str, ...]] = ("targets",)
+    reads: ClassVar[tuple[str, ...]] = ("targets", "contexts", "cooccurrences")
+    may_read: ClassVar[tuple[str, ...]] = ()
+    packs: ClassVar[bool] = False
+    contiguous: ClassVar[bool] = False
+    prompts: ClassVar[None] = None
+
+    def bind(self, facts: TaskFacts) -> "BoundCooccurrences":
+        """See `BatchFormat`."""
+        return BoundCooccurrences()
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundCooccurrences:
+    """`Cooccurrences` for a task."""
+
+    def capacities(self, lengths: Mapping[str, int]) -> tuple[int, ...]:
+        """The pairs of a row."""
+        return (lengths["targets"],)
+
+    def item(self, example: Mapping[str, np.ndarray]) -> Item:
+        """One part, the words; their contexts and counts."""
+        names = ("contexts", "cooccurrences")
+        return Item((example["targets"],), companions={name: example[name] for name in names})
+
+    def batch(self, rows: Sequence[Row], lengths: Mapping[str, int], pack: bool) -> ModelBatch:
+        """See `Cooccurrences`."""
+        laid_out = layout(rows, 0, lengths["targets"])
+        return {
+            "encoder_input_tokens": laid_out.tokens,
+            "context_tokens": companion(rows, "contexts", laid_out.filled),
+            "cooccurrences": companion(rows, "cooccurrences", laid_out.filled, np.float32),
+        }

@@ -1,0 +1,16 @@
+"""Vectors of words: neighbours, analogies, text files, and those that a matrix of counts gives."""
+
+from t5x_like.vectors.spectral import TRANSFORMS, Transform, svd_vectors, transformed
+from t5x_like.vectors.text_format import Format, read_vectors, write_vectors
+from t5x_like.vectors.word_vectors import WordVectors
+
+__all__ = [
+    "TRANSFORMS",
+    "Format",
+    "Transform",
+    "WordVectors",
+    "read_vectors",
+    "svd_vectors",
+    "transformed",
+    "write_vectors",
+]

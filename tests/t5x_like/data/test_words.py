@@ -1,0 +1,59 @@
+"""Batches of words and of pairs of words, laid out by hand."""
+
+import numpy as np
+
+from t5x_like.data import formats
+from t5x_like.data.formats import LONGEST_PATH, TaskFacts
+
+LENGTHS = {"targets": 4}
+
+
+def batch(name, features, *examples):
+    facts = TaskFacts(("targets",), example_features=features)
+    bound = formats.bound(name, facts)
+    rows = [(bound.item({key: np.array(x) for key, x in e.items()}),) for e in examples]
+    return bound.batch([*rows, ()], LENGTHS, pack=False)
+
+
+def test_words_with_windows_and_noise():
+    example = {"targets": [7, 8, 9], "segments": [1, 1, 2], "windows": [2, 1, 3]}
+    made = batch(
+        "words_and_noise",
+        ("targets", "segments", "windows", "noise"),
+        example | {"noise": [5, 6, 5, 6]},
+    )
+    assert {name: array.tolist() for name, array in made.items()} == {
+        "encoder_input_tokens": [[7, 8, 9, 0], [0] * 4],
+        "encoder_segment_ids": [[1, 1, 2, 0], [0] * 4],
+        "word_windows": [[2, 1, 3, 0], [0] * 4],
+        # A row's noise is as long as the row, whatever words it has.
+        "noise_tokens": [[5, 6, 5, 6], [0] * 4],
+    }
+    assert all(array.dtype == np.int32 for array in made.values())
+
+
+def test_words_with_paths_of_any_length():
+    made = batch(
+        "words_and_paths",
+        ("targets", "segments", "windows", "path_nodes", "path_signs"),
+        {
+            "targets": [7, 8], "segments": [1, 1], "windows": [1, 1],
+            "path_nodes": [[3, 2], [3, 0]], "path_signs": [[1, -1], [-1, 0]],
+        },
+    )  # fmt: skip
+    assert made["path_nodes"].shape == made["path_signs"].shape == (2, 4, LONGEST_PATH)
+    assert made["path_nodes"][0, :3, :3].tolist() == [[3, 2, 0], [3, 0, 0], [0, 0, 0]]
+    assert made["path_signs"][0, :2, :3].tolist() == [[1, -1, 0], [-1, 0, 0]]
+    assert not made["path_signs"][1].any()
+
+
+def test_pairs_with_their_counts():
+    made = batch(
+        "cooccurrences",
+        ("targets", "contexts", "cooccurrences"),
+        {"targets": [7, 8], "contexts": [8, 9], "cooccurrences": [0.5, 2.0]},
+    )
+    assert made["encoder_input_tokens"].tolist()[0] == [7, 8, 0, 0]
+    assert made["context_tokens"].tolist()[0] == [8, 9, 0, 0]
+    assert made["cooccurrences"].tolist()[0] == [0.5, 2.0, 0, 0]
+    assert made["cooccurrences"].dtype == np.float32
