@@ -347,11 +347,11 @@ def estimated_discounts(counts_of_counts: np.ndarray) -> tuple[float, float, flo
       counts_of_counts: n_0 to n_4; the first is not read.
 
     Returns:
-      D_1, D_2 and D_3; None where one of n_1 to n_4 is 0, or a discount is not between 0 and its
-      count.
+      D_1, D_2 and D_3; None where one of n_1 to n_3 is 0, or a discount is not between 0 and its
+      count: where KenLM's lmplz has none either.
     """
     _, n1, n2, n3, n4 = map(int, counts_of_counts)
-    if not (n1 and n2 and n3 and n4):
+    if not (n1 and n2 and n3):
         return None
     y = n1 / (n1 + 2 * n2)
     found = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)

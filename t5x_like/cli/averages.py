@@ -12,9 +12,6 @@ from t5x_like.errors import UserError
 
 # What a record says beside the task's metrics.
 _NOT_METRICS = ("rows", "split_rows", "step", "split", "task")
-# What a metric of the task is recorded as where the model has one of its name: of models of text,
-# `accuracy` is that of tokens.
-_OF_TASK = "task_"
 
 
 class Benchmark(Protocol):
@@ -112,14 +109,16 @@ def _has_answers(name: str, record: Mapping[str, Any]) -> bool:
 
 def _metrics_of(record: Mapping[str, Any]) -> dict[str, float]:
     """The metrics of a record; those of the task, where the model has one of the same name."""
+    from t5x_like.evaluation.task import OF_TASK
+
     numbers = {
         name: value
         for name, value in record.items()
         if name not in _NOT_METRICS and isinstance(value, float | int)
     }
-    own = {name: value for name, value in numbers.items() if name.startswith(_OF_TASK)}
+    own = {name: value for name, value in numbers.items() if name.startswith(OF_TASK)}
     others = {name: value for name, value in numbers.items() if name not in own}
-    return others | {name.removeprefix(_OF_TASK): value for name, value in own.items()}
+    return others | {name.removeprefix(OF_TASK): value for name, value in own.items()}
 
 
 def report(records: Mapping[str, Mapping[str, Any]], benchmark: Benchmark) -> dict[str, Any]:

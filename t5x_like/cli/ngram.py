@@ -46,6 +46,8 @@ def run(options: Namespace) -> None:
     from t5x_like.cli.imported_gin import model_text
     from t5x_like.protocols import Model
 
+    _name_task(options)
+    of_task = list(options.bindings)
     _add_bindings(options)
     config = configure(options, _GIN_FILE)
     warn(options, check(options, counting.count, _GIN_FILE))
@@ -55,6 +57,7 @@ def run(options: Namespace) -> None:
         return
     if options.arpa:
         _check_arpa(options.arpa, config)
+    options.bindings = of_task  # `cache` knows nothing of orders and smoothing
     caching.build_missing(options, config)
 
     def config_text(model: Model) -> str:
@@ -75,21 +78,24 @@ def run(options: Namespace) -> None:
 
 
 def _add_bindings(options: Namespace) -> None:
-    """Puts the command's own flags among the gin files and bindings."""
-    given = {name for name, _ in options.bindings}
+    """Puts the command's own flags among the bindings."""
     if options.order is not None:
         options.bindings.append(("ORDER", str(options.order)))
     if options.smoothing is not None:
         name = SMOOTHINGS[options.smoothing]
         options.bindings.append(("SMOOTHING", f"@smoothing.{name}()"))
+
+
+def _name_task(options: Namespace) -> None:
+    """Puts the task that is named among the gin files or bindings, and a MODEL_DIR for it."""
     if options.task is None:
         return
-    packaged = packaged_gin_configs() / "tasks" / f"{options.task}.gin"
-    if not options.gin_file and packaged.is_file():
-        options.gin_file = [f"tasks/{options.task}.gin"]
+    name, has_files = f"tasks/{options.task}.gin", bool(options.gin_file)
+    if not has_files and (packaged_gin_configs() / name).is_file():
+        options.gin_file = [name]
     else:
         options.bindings.append(("MIXTURE_OR_TASK_NAME", options.task))
-    if not options.gin_file[1:] and "MODEL_DIR" not in given:
+    if not has_files and "MODEL_DIR" not in dict(options.bindings):
         options.bindings.append(("MODEL_DIR", f"runs/ngram/{options.task}"))
 
 
@@ -102,6 +108,18 @@ def _check_arpa(path: str, config: Any) -> None:
             f"--arpa is for models that back off to shorter contexts, which {smoothing} does not: "
             "choose another smoothing, or leave --arpa out."
         )
+    start_id, end_id = _boundaries(config)
+    if start_id == end_id:
+        raise UserError(
+            f"--arpa needs two tokens, <s> and </s>, but the vocabulary has one, {end_id}, that "
+            "begins a text and ends it: leave --arpa out."
+        )
+
+
+def _boundaries(config: Any) -> tuple[int, int]:
+    """The tokens that stand before a text and end it."""
+    vocabulary = config.macro("TASK").tasks[0][0].output_features["targets"].vocabulary
+    return getattr(vocabulary, "start_id", 0), vocabulary.eos_id
 
 
 def _write_arpa(path: str, model_dir: str, config: Any) -> None:
@@ -112,9 +130,8 @@ def _write_arpa(path: str, model_dir: str, config: Any) -> None:
 
     run = load_run(model_dir)
     table: Any = host_params.read_params(model_dir, run.model)[0]
-    vocabulary = config.macro("TASK").tasks[0][0].output_features["targets"].vocabulary
-    start_id = getattr(vocabulary, "start_id", 0)
+    start_id, end_id = _boundaries(config)
     with tempfile.TemporaryDirectory(dir=Path(path).absolute().parent) as temporary:
         made = Path(temporary) / Path(path).name
-        arpa.write_arpa(made, table, start_id=start_id, end_id=vocabulary.eos_id)
+        arpa.write_arpa(made, table, start_id=start_id, end_id=end_id)
         made.replace(path)

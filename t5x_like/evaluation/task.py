@@ -20,6 +20,9 @@ from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Model, Params
 
 Values = dict[str, float]
+# Before the name of a task's metric that the model has one of too: of models of text `accuracy` is
+# that of tokens.
+OF_TASK = "task_"
 EVERYTHING: tuple[Measurement, ...] = (Loss(), Generation(), Prediction(), Extraction())
 
 
@@ -103,12 +106,13 @@ def _result(task: str, found: Mapping[str, Finding]) -> TaskResult:
             "evaluation.Loss() measures every task."
         )
     values: Values = {}
-    for finding in found.values():
+    # Whatever the order in which they were asked for, the model's own metrics keep their names.
+    for finding in sorted(found.values(), key=lambda one: one is not found.get(Loss.name)):
         for name, value in finding.values.items():
             if name in (ROWS, SPLIT_ROWS):
                 values.setdefault(name, value)
             else:  # a metric of the task takes no metric of the model's place
-                values[f"task_{name}" if name in values else name] = value
+                values[OF_TASK + name if name in values else name] = value
     return TaskResult(
         task,
         values,

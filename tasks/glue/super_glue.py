@@ -2,12 +2,14 @@
 
 The name of the task first, then the columns by name, or in the order of T5's code. WSC is the words
 that a pronoun refers to and not a yes or no, and is learned together with a larger set of the same
-kind, DPR; ReCoRD is learned from a row for each of a query's answers.
+kind, DPR; ReCoRD is learned from a row for each of a query's answers. Rows are those of TFDS, or of
+JSON lines with the same fields.
 """
 
 from collections.abc import Sequence
 
 from tasks import metrics, postprocessors
+from tasks.benchmarks.source import BenchmarkSource
 from tasks.forms import DefinitePronoun, Form, MultiRC, Record, Template, Wsc
 from tasks.postprocessors import Postprocessor
 from tasks.registry import add_mixture, add_task, text_to_text
@@ -53,7 +55,7 @@ def declare() -> None:
     _add_labels("axg", rte, _ENTAILMENT, accuracy, test_only=True)
     _add(
         "super_glue_multirc",
-        _source("multirc", MultiRC()),
+        _source("multirc", "multirc", MultiRC()),
         MultiRC(),
         postprocessors.GroupedLabel(_FALSE_TRUE, "question_number"),
         [metrics.multirc],
@@ -61,18 +63,20 @@ def declare() -> None:
     record = Tfds("super_glue/record:1.0.2", ("query", "entities", "passage", "answers"))
     _add(
         "super_glue_record",
-        EachAnswer(record),
+        EachAnswer(BenchmarkSource("super_glue_record", record.columns, record)),
         Record(),
         postprocessors.AllAnswers(),
         [metrics.squad],
     )
     # Only what the pronoun refers to can be learned; whether something is it can be measured.
-    wsc = Where(_source("wsc.fixed", Wsc()), "label", ("1",), only_in=("train",))
+    rows = _source("wsc", "wsc.fixed", Wsc())
+    wsc = Where(rows, "label", ("1", "true"), only_in=("train",))
     _add("super_glue_wsc", wsc, Wsc(), postprocessors.Referent(), accuracy)
     # It has no validation split; its test split is in no benchmark.
     splits = {"train": "train", "validation": "test"}
     dpr = Tfds("definite_pronoun_resolution:1.1.0", DefinitePronoun().columns, split_names=splits)
-    _add("dpr", dpr, DefinitePronoun(), postprocessors.TEXT, accuracy)
+    source = BenchmarkSource("dpr", dpr.columns, dpr)
+    _add("dpr", source, DefinitePronoun(), postprocessors.TEXT, accuracy)
     add_mixture("super_glue", RATES)
 
 
@@ -81,9 +85,10 @@ def cb_macro_f1(targets: Sequence[int], predictions: Sequence[int]) -> dict[str,
     return metrics.macro_f1(targets, predictions, classes=len(_CB))
 
 
-def _source(name: str, form: Form, test_only: bool = False) -> Tfds:
+def _source(name: str, dataset: str, form: Form, test_only: bool = False) -> BenchmarkSource:
     splits = {"test": "test"} if test_only else None
-    return Tfds(f"super_glue/{name}:1.0.2", form.columns, split_names=splits)
+    tfds = Tfds(f"super_glue/{dataset}:1.0.2", form.columns, split_names=splits)
+    return BenchmarkSource(f"super_glue_{name}", form.columns, tfds)
 
 
 def _add_labels(
@@ -93,11 +98,14 @@ def _add_labels(
     metric_fns: Sequence[Metric],
     test_only: bool = False,
 ) -> None:
-    words = {str(i): label for i, label in enumerate(labels)}
+    # TFDS has numbers, SuperGLUE's own files names, true and false, or numbers.
+    words = {str(i): label for i, label in enumerate(labels)} | {label: label for label in labels}
+    if labels == _FALSE_TRUE:
+        words |= {label.lower(): label for label in labels}
     form = Template(inputs, "{label}", words={"label": words})
     _add(
         f"super_glue_{name}",
-        _source(name, form, test_only),
+        _source(name, name, form, test_only),
         form,
         postprocessors.LabelClass(tuple(labels)),
         metric_fns,

@@ -281,8 +281,11 @@ def test_a_metric_of_the_task_takes_no_metric_of_the_models_place(model, config)
     (plain,) = evaluation.evaluate_params(model, params_of(model, 3), config, measurements=[Loss()])
     named = dataclasses.replace(config, task=dataclasses.replace(config.task, metric_fns=(loss,)))
     (result,) = evaluation.evaluate_params(model, params_of(model, 3), named)
-    assert result.values["loss"] == plain.values["loss"] != 25
-    assert (result.values["task_loss"], result.values["bleu"]) == (25, 50)
+    backwards = [Generation(), Loss()]
+    (other,) = evaluation.evaluate_params(model, params_of(model, 3), named, measurements=backwards)
+    for found in (result, other):
+        assert found.values["loss"] == plain.values["loss"] != 25
+        assert (found.values["task_loss"], found.values["bleu"]) == (25, 50)
 
 
 @pytest.mark.parametrize("batch_size", [1, 8])

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from tasks.forms.form import integer_of, text_of
 from tasks.forms.template import Template
 
-_LABELS = {"0": "False", "1": "True"}
+# In TFDS a number, in files true or false.
+_LABELS = {"0": "False", "1": "True", "false": "False", "true": "True"}
 _BOLD = re.compile("</?b>")
 
 

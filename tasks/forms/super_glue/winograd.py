@@ -12,6 +12,8 @@ from tasks.errors import TaskError
 from tasks.forms.form import integer_of, text_of, texts_of
 
 INPUTS_BEGIN = "wsc: "
+# In files; TFDS has numbers.
+_LABELS = {"false": 0, "true": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +65,12 @@ class Wsc:
         return {
             "inputs": self.inputs_of(row),
             "targets": text_of(row[self.referent]),
-            "label": integer_of(row, self.label),
+            "label": self._label(row),
         }
+
+    def _label(self, row: Mapping[str, Any]) -> int:
+        text = text_of(row[self.label])
+        return _LABELS[text] if text in _LABELS else integer_of(row, self.label)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -360,3 +360,48 @@ def test_what_cannot_be_counted_is_told_in_one_line(settings, message):
 def test_settings_without_sense_are_refused(make):
     with pytest.raises(ModelError):
         make()
+
+
+# -- KenLM -----------------------------------------------------------------------------------------
+
+LINES = (
+    "the rain in spain", "stays mainly in the plain", "in the main the rain remains",
+    "plain rain and again", "the rain in vain",
+)  # fmt: skip
+# `lmplz -o 3 --discount_fallback`, at commit 4cb443e of KenLM: log10 of the probability, and of the
+# weight of what is a context.
+LMPLZ = {
+    "<unk>": (-1.3515086, 0.0),
+    "</s>": (-0.8811734, 0.0),
+    "the": (-1.3515086, -0.30103),
+    "rain": (-0.8811734, -0.30103),
+    "spain": (-1.2291023, -0.30103),
+    "spain </s>": (-0.24738698, 0.0),
+    "<s> the": (-0.6531451, -0.30103),
+    "in the": (-0.5650214, -0.30103),
+    "the rain": (-0.5006773, -0.30103),
+    "<s> stays": (-0.88771987, -0.30103),
+    "rain in": (-0.72371423, -0.30103),
+    "in spain </s>": (-0.106311746,),
+    "<s> in the": (-0.19645524,),
+    "<s> the rain": (-0.18186158,),
+    "the rain in": (-0.36876425,),
+    "the rain remains": (-0.5771615,),
+    "rain in vain": (-0.48511827,),
+}
+
+
+def test_modified_kneser_ney_is_that_of_kenlms_lmplz():
+    names = ["<s>", "</s>", "<unk>", *sorted({word for line in LINES for word in line.split()})]
+    ids = {name: i for i, name in enumerate(names)}
+    texts = [[0, *(ids[word] for word in line.split()), 1] for line in LINES]
+    counts = counted(texts, order=3, vocab_size=len(names))
+    assert [level.tokens.size for level in counts.levels] == [15, 23, 21]
+    table, _ = estimated_table(counts, ModifiedKneserNey(), np.float64)
+    for text, expected in LMPLZ.items():
+        gram = [ids[word] for word in text.split()]
+        level = table[level_name(len(gram))]
+        found = [
+            level[name][place(table, gram)] for name in ("probability", "backoff")[: len(expected)]
+        ]
+        np.testing.assert_allclose(np.log10(found), expected, atol=1e-6, err_msg=text)

@@ -189,3 +189,15 @@ def test_it_is_counted_and_not_trained(counted, train_flags, tmp_path, capsys):
     assert cli.main(["train", *files, *own]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "an n-gram model is counted and not trained: `t5x-like ngram` makes one" in line
+
+
+def test_a_missing_cache_is_built_of_the_tasks_flags_alone(flags, tmp_path, monkeypatch):
+    """`cache` reads no file that knows orders and smoothing."""
+    from t5x_like.cli import caching
+
+    given = []
+    monkeypatch.setattr(caching, "build_missing", lambda options, _: given.append(options))
+    own = ["--order=2", "--smoothing=katz", f"--gin.MODEL_DIR={tmp_path}/run"]
+    assert cli.main(["ngram", *flags, *own]) == 0
+    assert given[0].bindings == [("MODEL_DIR", f"{tmp_path}/run")]
+    assert load_run(f"{tmp_path}/run").model.order == 2

@@ -232,3 +232,48 @@ def test_the_mixtures_rates_are_the_rows_that_are_learned_from():
     mixture = tasks.get_mixture_or_task("super_glue")
     assert sum(rate for _, rate in mixture.tasks) == 185_673
     assert len(mixture.tasks) == 9
+
+
+OWN_FILES = {
+    # As SuperGLUE's own files have labels.
+    "super_glue_boolq": [
+        {"question": "is it", "passage": "It is.", "label": True, "idx": 0},
+        {"question": "is it", "passage": "It is.", "label": False, "idx": 1},
+    ],
+    "super_glue_cb": [{"premise": "P.", "hypothesis": "H.", "label": "contradiction"}],
+    "super_glue_multirc": [
+        {"question": "Q?", "answer": "A", "paragraph": "P.", "label": True,
+         "idx": {"paragraph": 0, "question": 3, "answer": 0}},
+    ],
+    "super_glue_record": [
+        {"query": "@placeholder!", "entities": ["A", "B"], "passage": "P.", "answers": ["A", "B"]},
+    ],
+    "super_glue_wsc": [
+        {"text": "So it is.", "span1_text": "So", "span2_text": "it", "span2_index": 1,
+         "label": label}
+        for label in (True, False)
+    ],
+    "dpr": [{"sentence": "So it is.", "pronoun": "it", "candidates": ["So", "No"], "label": 1}],
+}  # fmt: skip
+
+
+def test_ones_own_json_lines_stand_in_for_tfds(tmp_path):
+    for name, rows in OWN_FILES.items():
+        (tmp_path / name).mkdir()
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / name / "train.jsonl").write_text(text)
+    found = {
+        name: list(tasks.get_mixture_or_task(name, files_dir=str(tmp_path)).examples("train"))
+        for name in OWN_FILES
+    }
+    targets = {name: [one["targets"] for one in examples] for name, examples in found.items()}
+    assert targets == {
+        "super_glue_boolq": ["True", "False"],
+        "super_glue_cb": ["contradiction"],
+        "super_glue_multirc": ["True"],
+        "super_glue_record": ["A", "B"],
+        "super_glue_wsc": ["So"],
+        "dpr": ["No"],
+    }
+    assert found["super_glue_multirc"][0]["question_number"] == 3
+    assert found["super_glue_wsc"][0]["label"] == 1

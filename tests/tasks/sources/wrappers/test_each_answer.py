@@ -51,4 +51,4 @@ def test_its_settings_are_in_the_fingerprint(source):
 
 def test_the_data_directory_reaches_the_dataset_inside(tmp_path):
     task = tasks.get_mixture_or_task("super_glue_record", tfds_data_dir=str(tmp_path))
-    assert task.source.source.directory == str(tmp_path) and not task.source_is_local
+    assert task.source.source.tfds.directory == str(tmp_path) and not task.source_is_local
