@@ -71,6 +71,21 @@ class Journals:
                 for path in one.path.parent.glob(f"{step}.*{_ENDING}"):
                     path.unlink(missing_ok=True)
                 _remove_empty(one.path.parent, self._directory)
+        self._opened.clear()
+
+
+def key_of_parts(known: journal.Journal, settings: str, part: Mapping[str, Any]) -> str:
+    """The key of a batch of which each process has a part, the same in all; a collective.
+
+    Args:
+      known: what the key is of.
+      settings: see `Journal.key`.
+      part: this process's arrays by name.
+    """
+    own = known.key(settings, part)
+    if jax.process_count() == 1 or not own:
+        return own
+    return known.key(" ".join(gather_json(own)), {})
 
 
 def folder_of(directory: epath.Path, task: str, split: str) -> epath.Path:

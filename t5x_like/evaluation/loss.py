@@ -15,6 +15,7 @@ from t5x_like.data import DatasetConfig, EvaluationDataset, open_evaluation
 from t5x_like.data.records import open_documents
 from t5x_like.errors import UserError
 from t5x_like.evaluation import windows
+from t5x_like.evaluation.interrupted import key_of_parts
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
 from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.host.progress import ProgressBar
@@ -322,16 +323,14 @@ def mean_metrics(
         error.add(found[1])
 
     with partitioner.activate():
-        for number, rows in enumerate(batches):
+        for rows in batches:
             batch = partitioner.shard_batch(rows)
             if carry is None:
                 count = next(iter(batch.values())).shape[0]
                 carry = initial_carry(model, partitioner, count)
             key, known = None, None
             if not carries(model):
-                # All processes must know the same batches, of which each has a part.
-                own = rows if jax.process_count() == 1 else {}
-                key = journal.key(f"loss {number}", own)
+                key = key_of_parts(journal, "loss", rows)
                 known = journal.get(key)
             if known is None:
                 *measured, carry = batch_metrics(model, params, batch, carry, frozen)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from t5x_like.data import formats
-from t5x_like.decoding import TextCodec
 from t5x_like.decoding.text import checked_texts
 from t5x_like.errors import UserError
 from t5x_like.evaluation.prediction import Text
 from t5x_like.protocols import EmbedsTokens, Model, Params, Predicts, Vocabulary
+from t5x_like.runs.opened import OpenedRun
 from t5x_like.vectors import WordVectors
 
 if TYPE_CHECKING:
@@ -95,26 +95,8 @@ def nearest(vectors: WordVectors, vocabulary: Vocabulary, word: str, count: int)
     return vectors.neighbours(vectors.vectors[known].mean(axis=0), count)
 
 
-class OfWords:
-    """What a run is asked about words.
-
-    Attributes:
-      model: whose vectors of tokens these are.
-      params: of the model.
-      codec: has the vocabulary.
-    """
-
-    model: Model
-
-    @property
-    def params(self) -> Params:
-        """See above."""
-        raise NotImplementedError
-
-    @property
-    def codec(self) -> TextCodec:
-        """See above."""
-        raise NotImplementedError
+class OfWords(OpenedRun):
+    """A run that is asked about words."""
 
     @functools.cached_property
     def word_vectors(self) -> WordVectors:

@@ -109,6 +109,12 @@ def test_an_interrupted_suite_goes_on_with_the_first_row_that_is_missing(
     seen.clear()
     evaluated(run, tmp_path, rows)
     assert seen == ["unconditional"]
+    # Of other parameters nothing is known, and no part of a row is left behind.
+    seen.clear()
+    monkeypatch.setattr(measuring, "identity_of", lambda *_: "other")
+    evaluated(run, tmp_path, rows[:1])
+    assert seen == ["sum"]
+    assert not list(tmp_path.rglob("*.partial.jsonl"))
 
 
 def test_a_report_has_published_numbers_beside_the_measured_ones(run, tmp_path, capsys):

@@ -132,6 +132,28 @@ def test_other_parameters_or_models_have_another_identity(tmp_path, monkeypatch)
     assert identity(Model(), {"table": np.full(3, 1, np.float32)}) != sums[0]
 
 
+def test_processes_that_have_parts_of_a_batch_know_it_by_one_name(tmp_path, monkeypatch):
+    from t5x_like.evaluation import interrupted
+
+    known = FileJournal(epath.Path(tmp_path / "kept"), {})
+    parts = [{"tokens": np.array([n])} for n in (3, 4)]
+    alone = [known.key("loss", part) for part in parts]
+    assert interrupted.key_of_parts(known, "loss", parts[0]) == alone[0]
+    monkeypatch.setattr(interrupted.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(interrupted, "gather_json", lambda own: alone)
+    first, second = (interrupted.key_of_parts(known, "loss", part) for part in parts)
+    assert first == second and first not in alone
+    # Another batch size, or other data, are other parts.
+    monkeypatch.setattr(interrupted, "gather_json", lambda own: [alone[0], "other"])
+    assert interrupted.key_of_parts(known, "loss", parts[0]) != first
+
+    def gathered(own):
+        raise AssertionError("nothing is kept, and nobody is waited for")
+
+    monkeypatch.setattr(interrupted, "gather_json", gathered)
+    assert interrupted.key_of_parts(journal.NO_JOURNAL, "loss", parts[0]) == ""
+
+
 def test_a_finished_evaluation_leaves_nothing_of_its_checkpoints_behind(tmp_path):
     directory = epath.Path(tmp_path)
     for step, identity in [(5, "aaa"), (5, "bbb"), (50, "aaa")]:
