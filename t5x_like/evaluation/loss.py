@@ -4,15 +4,16 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t5x_like.data import DatasetConfig, EvaluationDataset, open_evaluation
+from t5x_like.data import DatasetConfig, EvaluationDataset, formats, open_evaluation
 from t5x_like.data.records import open_documents
+from t5x_like.decoding.options import Cut
 from t5x_like.errors import UserError
 from t5x_like.evaluation import windows
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
@@ -28,6 +29,8 @@ STANDARD_ERROR = "loss_standard_error"
 BITS_PER_BYTE = "bits_per_byte"
 PERPLEXITY, WORD_PERPLEXITY = "perplexity", "word_perplexity"
 CROSS_ENTROPY = "cross_entropy"  # of language models
+# Fewer are measured in one program before others are compiled for shorter rows.
+_MANY_BATCHES = 8
 
 # Of a batch: the summed metrics, and the moments of the rows' losses.
 _Measured = tuple[Metrics, dict[str, Any]]
@@ -228,7 +231,11 @@ def measure(
       `mean_metrics`; `rows`, those measured, of `split_rows`; and, of targets that are the text
       itself, what `of_text` makes of the cross-entropy.
     """
-    values = mean_metrics(model, params, _rows_of(split), partitioner, frozen, journal)
+    cut = Cut()
+    batches = _rows_of(split, model, cut.see)
+    values = mean_metrics(model, params, batches, partitioner, frozen, journal)
+    if cut.cut:
+        print(cut, file=sys.stderr, flush=True)
     values |= {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
     if CROSS_ENTROPY in values:
         values |= of_text(values[CROSS_ENTROPY], split.bytes_per_target, split.words_per_target)
@@ -265,7 +272,16 @@ def _exp(nats: float) -> float:
     return math.exp(nats) if nats < 700 else math.inf
 
 
-def _rows_of(split: EvaluationDataset) -> Iterator[Mapping[str, np.ndarray]]:
+def _rows_of(
+    split: EvaluationDataset, model: Model, see: Callable[[int, int], None]
+) -> Iterator[Mapping[str, np.ndarray]]:
+    """Batches of a split, by length where that is known to be the same and worth more programs."""
+    batch_format = formats.find(model.batch_format)
+    alone = measures_rows(model) and split.shard_count == 1 and not batch_format.contiguous
+    longest = split.bound.capacities(split.lengths)[-1]
+    fits = model.max_length is None or longest <= model.max_length
+    if alone and batch_format.prompts is not None and (len(split) >= _MANY_BATCHES or not fits):
+        return split.by_length(model.max_length, see)
     return (each.batch for each in split)
 
 
