@@ -17,7 +17,14 @@ from t5x_like.runs.harness import HarnessModel
 from tests.models.families import T5_1_1, V, drawn, gpt2, t5
 from tests.t5x_like.letters import Feature, Letters
 
-CODEC = TextCodec(None, Feature(), False)
+
+class Known(Letters):
+    """Letters, as many ids as the models have."""
+
+    vocab_size = V
+
+
+CODEC = TextCodec(None, Feature(Known()), False)
 
 
 def run_of(model, codec=CODEC, params=None):
