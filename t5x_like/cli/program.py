@@ -18,11 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from t5x_like.cli import (
-    averages,
     caching,
     child_process,
     cooccur,
-    eval_harness,
     ngram,
     notebook,
     suites,
@@ -35,6 +33,7 @@ from t5x_like.cli.arguments import (
     split_gin_bindings,
 )
 from t5x_like.cli.configuration import PROGRAM, check, configure, warn
+from t5x_like.cli.evaluation import averages, harness
 from t5x_like.distributed import preemption
 from t5x_like.host import log_records, own_packages
 
@@ -171,10 +170,8 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         ("super-glue-average", averages.super_glue, "SuperGLUE"),
     ):
         averages.add_arguments(command(name, run, f"{title} as one number, of evaluated runs."))
-    eval_harness.add_arguments(
-        command(
-            "eval-harness", eval_harness.run, "Measure a run on tasks of lm-evaluation-harness."
-        )
+    harness.add_arguments(
+        command("eval-harness", harness.run, "Measure a run on tasks of lm-evaluation-harness.")
     )
     scaling_commands.add(command)
     options = parser.parse_args(rest)

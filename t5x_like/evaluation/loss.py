@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from t5x_like.data import DatasetConfig, EvaluationDataset, formats, open_evaluation
@@ -17,6 +16,7 @@ from t5x_like.decoding.options import Cut
 from t5x_like.errors import UserError
 from t5x_like.evaluation import windows
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
+from t5x_like.evaluation.standard_error import StandardError, moments_of
 from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.host.progress import ProgressBar
 from t5x_like.partitioning import Partitioner
@@ -55,50 +55,8 @@ def batch_metrics(
         return metrics, {}, carry
     rows, others = model.row_metrics(params, batch)  # type: ignore[attr-defined]
     metrics = {name: (value.sum(), weight.sum()) for name, (value, weight) in rows.items()}
-    moments = _moments(*rows[loss.TOTAL]) if loss.TOTAL in rows else {}
+    moments = moments_of(*rows[loss.TOTAL]) if loss.TOTAL in rows else {}
     return {**others, **metrics}, moments, carry
-
-
-def _moments(loss_b: jax.Array, weight_b: jax.Array) -> dict[str, jax.Array]:
-    mean = loss_b.sum() / jnp.maximum(weight_b.sum(), 1e-9)
-    rest_b = loss_b - mean * weight_b
-    return {
-        "rows": (weight_b > 0).sum(),
-        "mean": mean,
-        "rest_rest": (rest_b * rest_b).sum(),
-        "rest_weight": (rest_b * weight_b).sum(),
-        "weight_weight": (weight_b * weight_b).sum(),
-    }
-
-
-@dataclasses.dataclass
-class StandardError:
-    """The standard error of a weighted mean over rows, from batches of them.
-
-    Of the ratio of two sums over n rows drawn independently, `m = sum s / sum w`, by linearization
-    (Cochran 1977, Sampling Techniques, equation 6.13, of an unlimited population):
-    `sqrt(n / (n - 1) sum (s - m w)^2) / sum w`. A batch gives its sums about its own mean, which
-    float32 holds, and here they are moved to the mean of all.
-    """
-
-    moments: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
-
-    def add(self, moments: Mapping[str, Any]) -> None:
-        """One batch's, from `batch_metrics`."""
-        self.moments.append({name: float(value) for name, value in moments.items()})
-
-    def of(self, mean: float, weight: float) -> float | None:
-        """In units of the mean; None of fewer than two rows, or where rows were not told apart."""
-        rows = sum(one.get("rows", 0) for one in self.moments)
-        if rows < 2:
-            return None
-        squares = 0.0
-        for one in self.moments:
-            moved = one["mean"] - mean
-            squares += one["rest_rest"] + moved * (
-                2 * one["rest_weight"] + moved * one["weight_weight"]
-            )
-        return math.sqrt(max(squares, 0.0) * rows / (rows - 1)) / weight
 
 
 def open_held_out(
