@@ -77,6 +77,7 @@ setup(
         "notebooks": NOTEBOOKS,
         "interop": INTEROP,
         "tokenizers": TOKENIZERS,
+        "lm-eval": ["lm_eval>=0.4.13"],
         # Through JAX, which knows the libtpu that it works with.
         "tpu-compile": ["jax[tpu]>=0.8"],
         # Beam wants protobuf below 7, which sentencepiece 0.2.3 cannot import.

@@ -28,7 +28,7 @@ from t5x_like.evaluation.interrupted import Journals, folder_of, identity_of
 from t5x_like.evaluation.loss import of_rows
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS
 from t5x_like.evaluation.task import TaskResult, Values, evaluate_params
-from t5x_like.host import command, compilation_cache, files
+from t5x_like.host import command, compilation_cache, files, memory
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import FrozenSource, Model
 from t5x_like.training.frozen import load_frozen
@@ -85,6 +85,7 @@ def evaluate(
     Raises:
       UserError: no such checkpoint, data that cannot be read, or nothing to measure of a task.
     """
+    memory.keep_freed_memory()
     if measurements is None:
         measurements = [Loss()]
         if generate_predictions:
