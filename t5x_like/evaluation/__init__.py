@@ -1,5 +1,7 @@
 """What can be measured of a model on a task: objects, which a gin file lists."""
 
+from t5x_like.evaluation.clean_parts import Overlap
+from t5x_like.evaluation.evaluation import Evaluation
 from t5x_like.evaluation.extraction import Extraction
 from t5x_like.evaluation.generation import Generation
 from t5x_like.evaluation.loss import Loss
@@ -9,11 +11,13 @@ from t5x_like.evaluation.prompts.shots import Shots
 from t5x_like.evaluation.ranking import Ranking
 
 __all__ = [
+    "Evaluation",
     "Extraction",
     "Finding",
     "Generation",
     "Loss",
     "Measurement",
+    "Overlap",
     "Prediction",
     "Ranking",
     "Shots",
