@@ -92,7 +92,7 @@ def _headline(rows: pd.DataFrame) -> str:
 
 
 def _is_accuracy(metric: str) -> bool:
-    return metric.endswith(_ACCURACY)
+    return _ACCURACY in metric and "/" not in metric
 
 
 def _averages(frame: pd.DataFrame) -> pd.DataFrame:

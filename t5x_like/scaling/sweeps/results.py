@@ -114,12 +114,35 @@ def sweep_measurements(sweep_dir: str | Path) -> "pd.DataFrame":
             **{column: cell[column] for column in of_run},
             "loss": cell_state(root, cell)["loss"],
         }
-        for record in metrics_log.read_records(str(cell_directory(root, cell["name"]))):
+        directory = str(cell_directory(root, cell["name"]))
+        for record in metrics_log.read_records(directory):
             if record.get("task") is None or record["step"] != cell["steps"]:
                 continue
             about = {"task": record["task"], "split": record["split"]}
             rows += [{**run, **about, **value} for value in _values(record)]
+        rows += [{**run, **row} for row in _suite_rows(directory, cell["steps"])]
     return pd.DataFrame(rows, columns=[*of_run, "loss", *MEASURED_COLUMNS])
+
+
+def _suite_rows(directory: str, step: int) -> list[dict[str, Any]]:
+    """The rows of the suites that a run was measured by: the value that is compared of each."""
+    from t5x_like.evaluation.suite_tables import has_results, read_results
+
+    found = []
+    for results in read_results(directory) if has_results(directory) else ():
+        for row in results["rows"] if results["step"] == step else ():
+            shots = f", {row['shots']} shots" if row["shots"] else ""
+            found.append(
+                {
+                    "task": f"{row['task']}{shots}",
+                    "split": row["split"],
+                    "rows": _number(row["rows"]),
+                    "metric": row["value"],
+                    "value": _number(row["measured"]),
+                    "standard_error": _number(row["standard_error"]),
+                }
+            )
+    return found
 
 
 def _values(record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ MEASURED_FILE = "measured.json"
 
 @dataclass(frozen=True)
 class Suite:
-    """A gin file that names a task or mixture, and what is measured of it.
+    """A gin file that names a task or mixture, and what is measured of it; or a paper's table.
 
     Attributes:
       gin_file: as it can be found from any directory.
@@ -91,12 +91,13 @@ def measure(
       UserError: the data of a suite cannot be prepared.
       Preempted: a signal has asked to stop.
     """
-    jobs = [
-        _Measuring(name, directory, suite)
-        for name, directory in cells.items()
-        for suite in suites
-        if suite.digest not in measured_by(directory)
-    ]
+    jobs: list[_Measuring] = []
+    for suite in suites:
+        first: _Measuring | None = None
+        for name, directory in cells.items():
+            if suite.digest not in measured_by(directory):
+                jobs.append(_Measuring(name, directory, suite, first))
+                first = first or jobs[-1]
     if not jobs:
         return []
     if not isinstance(executor, Print):
@@ -127,15 +128,25 @@ def measured_by(directory: Path) -> dict[str, str]:
 
 
 class _Measuring(Work):
-    """One run measured by one suite."""
+    """One run measured by one suite.
 
-    def __init__(self, name: str, directory: Path, suite: Suite) -> None:
-        self.directory, self.suite = directory, suite
+    The first run of a suite goes ahead of the others: a paper's table tokenizes what it needs.
+    """
+
+    def __init__(
+        self, name: str, directory: Path, suite: Suite, first: "_Measuring | None"
+    ) -> None:
+        self.directory, self.suite, self._first = directory, suite, first
         self.failed = False
         command = python_command("t5x_like", "eval", *suite.arguments(directory))
         label = f"{name} {suite.name}"
         log = directory / f"log-{suite.name}.txt"
         super().__init__([label], Job(label, command, log), cost=1.0)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the first run of the suite has been measured, or has failed."""
+        return self._first is None or self._first.ended
 
     def is_done(self) -> bool:
         known = measured_by(self.directory) | {self.suite.digest: self.suite.gin_file}

@@ -141,3 +141,23 @@ def test_measurements_are_read_of_the_last_step_and_leave_the_runs_loss_alone(sw
     assert found["loss"].iloc[0] == cells.iloc[0]["loss"]
     states = sweep_results(root).set_index("name")
     assert states.loc[name, "loss"] == cells.iloc[0]["loss"]
+
+
+def test_rows_of_a_papers_table_are_read_with_their_shots(sweeps, tmp_path):
+    cells = sweeps.isoflop_cells(budgets=1, sizes=2)
+    root = sweeps.write(tmp_path, cells, sweeps.curves_of(cells))
+    name, steps = cells.iloc[0]["name"], int(cells.iloc[0]["steps"])
+    row = {
+        "task": "piqa", "shots": 5, "split": "validation", "value": "ranking_accuracy_sum",
+        "measured": 55.0, "standard_error": 1.5, "rows": 100.0, "split_rows": 100.0,
+    }  # fmt: skip
+    folder = root / "cells" / name / "eval" / "suites" / "llama"
+    folder.mkdir(parents=True)
+    results = {"suite": "llama", "step": steps, "rows": [row], "missing": {}}
+    (folder / f"{steps}.json").write_text(json.dumps(results))
+    found = sweep_measurements(root).iloc[0]
+    assert (found["task"], found["metric"], found["value"]) == (
+        "piqa, 5 shots", "ranking_accuracy_sum", 55.0
+    )  # fmt: skip
+    table = measured_table(sweep_measurements(root))
+    assert table["headline"].all() and table["high"].iloc[0] == pytest.approx(57.94, abs=0.01)

@@ -66,14 +66,15 @@ def test_every_run_is_measured_by_every_suite_once(prepared):
     chosen = suites_of(files)
     executor = Told(0, 0, 0, 0)
     assert measure(cells, chosen, executor, 1, Stop(), "measured") == []
-    assert [command[3:] for command in executor.commands[:2]] == [
+    assert [command[3:] for command in executor.commands] == [
         (
             "eval",
-            f"--gin_file={cells['a']}/config.gin",
+            f"--gin_file={directory}/config.gin",
             "--gin_file=runs/eval.gin",
             f"--gin_file={file}",
         )
         for file in files
+        for directory in cells.values()
     ]
     assert measure(cells, chosen, Told(), 1, Stop(), "measured") == []
     Path(files[1]).write_text(SUITE + "SPLIT = 'another'\n")  # which is another suite
@@ -92,7 +93,7 @@ def test_a_comment_in_a_suite_measures_nothing_again(prepared):
 def test_what_fails_is_tried_again_and_told(prepared, capsys):
     """A mistake of the user's once, anything else as often as a run; the others go on."""
     cells, files = prepared
-    executor = Told(2, 1, 1, 0, 0)
+    executor = Told(2, 0, 1, 1, 0)
     assert measure(cells, suites_of(files), executor, 1, Stop(), "measured") == [
         "a first", "a second"
     ]  # fmt: skip
