@@ -126,7 +126,7 @@ def sweep_measurements(sweep_dir: str | Path) -> "pd.DataFrame":
 
 def _suite_rows(directory: str, step: int) -> list[dict[str, Any]]:
     """The rows of the suites that a run was measured by: the value that is compared of each."""
-    from t5x_like.evaluation.suite_tables import has_results, read_results
+    from t5x_like.suites.tables import has_results, read_results
 
     found = []
     for results in read_results(directory) if has_results(directory) else ():
