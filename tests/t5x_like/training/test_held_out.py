@@ -96,7 +96,7 @@ def test_tasks_are_measured_at_their_periods_and_at_the_end(whole):
         (8, "validation", "copying"),
     ]
     options = next(r for r in whole if r.get("task") == "options")
-    assert options["ranking"] == "sum, contexts read as text"
+    assert options["ranking"] == "sum, 0 shots, contexts read as text causally"
     assert (options["batch_format"], options["rows"]) == ("prefix_language_model", 4)
     assert options["tokens"] == 3 * 4 * 24 and "ranking_accuracy_standard_error" in options
     copying = next(r for r in whole if r.get("task") == "copying")
