@@ -221,20 +221,32 @@ def _given(options: Namespace, name: str) -> bool:
 def tasks_of(options: Namespace, config: Any) -> list[Any]:
     """The tasks that the command names, or those of the configured task or mixture.
 
+    Where none is named, those that a run is evaluated on while it trains, EVALUATIONS, follow.
+
     Raises:
       UserError: no task has such a name.
     """
-    chosen = [named(name, config) for name in options.task] or [config.macro("TASK")]
-    return [member for task in chosen for member, _ in task.tasks]
+    chosen = [named(name, config) for name in options.task]
+    if not chosen:
+        chosen = [config.macro("TASK"), *_evaluated(config)]
+    members = [member for task in chosen for member, _ in task.tasks]
+    return [one for i, one in enumerate(members) if one not in members[:i]]
 
 
 def named(name: str, config: Any) -> Any:
-    """A registered task or mixture, or the one that the gin files build."""
+    """A registered task or mixture, or one that the gin files build.
+
+    Raises:
+      UserError: there is no task of this name.
+    """
     import tasks
     from t5x_like.config.gin_files import packaged_gin_configs
 
     if config.has_macro(_NAME) and config.macro(_NAME) == name:
         return config.macro("TASK")
+    for evaluated in _evaluated(config):
+        if evaluated.name == name:
+            return evaluated
     macros = {
         "tfds_data_dir": "TFDS_DATA_DIR", "vocabulary": "VOCABULARY", "files_dir": "FILES_DIR"
     }  # fmt: skip
@@ -251,6 +263,13 @@ def named(name: str, config: Any) -> Any:
                 "what that file requires."
             ) from None
         raise
+
+
+def _evaluated(config: Any) -> list[Any]:
+    """The tasks and mixtures that a run is evaluated on while it trains."""
+    if not config.has_macro("EVALUATIONS"):
+        return []
+    return [evaluation.dataset.task for evaluation in config.macro("EVALUATIONS")]
 
 
 def build_missing(options: Namespace, config: Any) -> None:

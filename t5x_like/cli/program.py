@@ -17,14 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from t5x_like.cli import (
-    caching,
-    child_process,
-    cooccur,
-    ngram,
-    notebook,
-    suites,
-)
+from t5x_like.cli import caching, child_process, notebook, suites
 from t5x_like.cli import scaling as scaling_commands
 from t5x_like.cli.arguments import (
     OneLineParser,
@@ -33,6 +26,7 @@ from t5x_like.cli.arguments import (
     split_gin_bindings,
 )
 from t5x_like.cli.configuration import PROGRAM, check, configure, warn
+from t5x_like.cli.corpus import cooccur, ngram, overlap
 from t5x_like.cli.evaluation import averages, harness
 from t5x_like.distributed import preemption
 from t5x_like.host import log_records, own_packages
@@ -139,6 +133,9 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     cooccur.add_arguments(
         command("cooccur", _cooccur, "Count which words of a cached task stand near one another.")
+    )
+    overlap.add_arguments(
+        command("overlap", _overlap, "Find examples of test sets in training text.")
     )
     inspect = command("inspect", _inspect, "Show a model's parameters, FLOPs and memory.")
     inspect.add_argument("--topology", help="whose devices the mesh divides: v5p-64, cpu:8")
@@ -267,6 +264,10 @@ def _vocab(options: argparse.Namespace) -> None:
 
 def _cooccur(options: argparse.Namespace) -> None:
     cooccur.run(options, configure(options, "runs/cache.gin"))
+
+
+def _overlap(options: argparse.Namespace) -> None:
+    overlap.run(options, configure(options, "runs/cache.gin"))
 
 
 def _inspect(options: argparse.Namespace) -> None:

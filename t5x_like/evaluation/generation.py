@@ -115,11 +115,11 @@ class Generation:
         split = open_evaluation(dataset, batch_format=model.batch_format, limit=subject.limit)
         batches = list(split)
         examples: list[Mapping[str, Any]] = [one for each in batches for one in each.examples]
+        numbers = [number for each in batches for number in each.indices]
         texts = [text_of(one, "inputs", cast(Feature, codec.inputs).vocabulary) for one in examples]
         tokens = [example["inputs"].tolist() for example in examples]
         shown: dict[str, float] = {}
         if self.shots.count or as_text:
-            numbers = [number for each in batches for number in each.indices]
             asked = text_prompts(
                 model, codec, dataset, examples, numbers, reading, self.shots, config.max_new_tokens
             )
@@ -155,10 +155,16 @@ class Generation:
             _prediction(text, text_of(example, "targets", codec.targets.vocabulary), answer, kept)
             for text, example, answer in zip(texts, examples, answers, strict=True)
         ]
-        values = {**task_metrics(task, examples, predictions), **shown}
+
+        def part(places: Sequence[int]) -> dict[str, float]:
+            mine = [examples[i] for i in places], [predictions[i] for i in places]
+            return task_metrics(task, *mine)
+
+        values = part(range(len(examples))) | shown
         values |= {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
         told = f"{self.shots.told(form)}, {reading.told(model, codec)}"
-        return Finding(values, predictions, {DECODING: str(config), PROMPTS: told})
+        settings = {DECODING: str(config), PROMPTS: told}
+        return Finding(values, predictions, settings, numbers, part)
 
     def _config(self, longest: int, stop: Sequence[str] = ()) -> GenerationConfig:
         """How text is generated, where nothing else is said no longer and up to these strings."""

@@ -10,7 +10,7 @@ import pytest
 from models.ngrams.smoothing import Smoothing
 from t5x_like import cli, load_run
 from t5x_like.checkpoints import host_params
-from t5x_like.cli.ngram import SMOOTHINGS
+from t5x_like.cli.corpus.ngram import SMOOTHINGS
 from t5x_like.data import DatasetConfig, open_evaluation
 
 ORDER = 3
