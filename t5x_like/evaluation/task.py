@@ -21,8 +21,7 @@ from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Model, Params
 
 Values = dict[str, float]
-# Before the name of a task's metric that the model has one of too: of models of text `accuracy` is
-# that of tokens.
+# Before the name of a task's metric that the model has one of too.
 OF_TASK = "task_"
 EVERYTHING: tuple[Measurement, ...] = (Loss(), Generation(), Prediction(), Extraction())
 
