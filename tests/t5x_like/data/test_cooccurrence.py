@@ -71,7 +71,7 @@ def test_the_counts_are_those_of_gloves_own_program():
 
     "the cat" is its "cat the": of so small a text it counts the very first pair twice.
     """
-    words = "the cat sat on mat ran to".split()
+    words = ["the", "cat", "sat", "on", "mat", "ran", "to"]
     lines = "the cat sat on the mat", "a cat ran to the cat"  # "a" is not in the vocabulary
     ids = [[3 + words.index(w) if w in words else UNK for w in line.split()] for line in lines]
     found = cells(Stream(*ids), Counting(window=3, vocab_size=10))
