@@ -10,8 +10,10 @@ TOKENIZERS = ["tokenizers>=0.21"]
 # etils.epath reads through gcsfs; Orbax asks google-cloud-storage what a bucket is.
 GCS = ["gcsfs", "google-cloud-storage", "google-cloud-storage-control"]
 NOTEBOOKS = ["ipykernel", "nbclient", "nbformat"]
+CORPORA = ["py3langid>=0.3"]
 TEST = [
     *NOTEBOOKS,
+    *CORPORA,
     *["hypothesis", "pytest", "pytest-xdist", "ruff", "mypy", "scikit-learn"],
     *TOKENIZERS,
     *GCS,
@@ -66,6 +68,7 @@ setup(
         "seqio>=0.0.20",
         "tensorboard>=2.18",
         "tensorflow>=2.20",
+        "zstandard>=0.23",
     ],
     extras_require={
         "tpu": ["jax[tpu]>=0.8"],
@@ -74,11 +77,13 @@ setup(
         "notebooks": NOTEBOOKS,
         "interop": INTEROP,
         "tokenizers": TOKENIZERS,
+        "lm-eval": ["lm_eval>=0.4.13"],
         # Through JAX, which knows the libtpu that it works with.
         "tpu-compile": ["jax[tpu]>=0.8"],
         # Beam wants protobuf below 7, which sentencepiece 0.2.3 cannot import.
         "beam": ["apache-beam>=2.60", "sentencepiece==0.2.2"],
         "gcs": GCS,
+        "corpora": CORPORA,
         "wandb": ["wandb"],
         "ray": ["ray>=2.44"],
         "slurm": ["submitit>=1.5"],

@@ -29,11 +29,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-KINDS = ("endings", "few_shot", "letters")
-VOCABULARY, POSITIONS = 16384, 1024
+KINDS = ("questions", "endings", "few_shot", "letters")
+POSITIONS = 1024
 BATCH_SIZES = (1, 8, 32)
 Pair = tuple[str, str]
 """A context and one of its options."""
+Timed = tuple[tuple[float, float], list[float]]
+"""Seconds on the wall and of the processor, and log-likelihoods."""
 
 
 def sources() -> list[str]:
@@ -51,18 +53,25 @@ def questions(kind: str, count: int) -> list[tuple[str, list[str]]]:
         begin = draw.randrange(len(words) - length)
         return " ".join(words[begin : begin + length])
 
+    def shots(number: int) -> str:
+        return "".join(f"Question: {text(16)}\nAnswer: {text(2)}\n\n" for _ in range(number))
+
+    fixed = shots(5)
     found = []
     for _ in range(count):
-        if kind == "endings":
-            found.append(
-                (text(draw.randint(15, 25)), [text(draw.randint(6, 12)) for _ in range(4)])
-            )
-            continue
-        shots = [f"Question: {text(16)}\nAnswer: {text(2)}" for _ in range(6)]
-        context = "\n\n".join(shots).rsplit(" ", 2)[0]
-        options = (
-            list("ABCD") if kind == "letters" else [text(draw.randint(1, 4)) for _ in range(4)]
-        )
+        match kind:
+            case "questions":
+                context = text(draw.randint(15, 85))
+                options = [text(draw.randint(1, 6)) for _ in range(4)]
+            case "endings":
+                context = text(draw.randint(15, 40))
+                options = [text(draw.randint(6, 12)) for _ in range(4)]
+            case "few_shot":
+                context = f"{shots(5)}Question: {text(16)}\nAnswer:"
+                options = [text(draw.randint(1, 4)) for _ in range(4)]
+            case _:
+                context = f"{fixed}Question: {text(16)}\nAnswer:"
+                options = list("ABCD")
         found.append((context, options))
     return found
 
@@ -72,7 +81,7 @@ def pairs_of(asked: Sequence[tuple[str, list[str]]]) -> list[Pair]:
     return [(context, f" {option}") for context, options in asked for option in options]
 
 
-def write_model(folder: Path) -> None:
+def write_model(folder: Path, layers: int, width: int, vocabulary: int) -> None:
     """A GPT-2 with random weights, and a vocabulary of the standard library."""
     import tokenizers
     import torch
@@ -82,7 +91,7 @@ def write_model(folder: Path) -> None:
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=min(vocabulary, 16384),
         special_tokens=["<|endoftext|>"],
         initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -93,8 +102,8 @@ def write_model(folder: Path) -> None:
     fast.save_pretrained(folder)
     torch.manual_seed(0)
     config = GPT2Config(
-        vocab_size=tokenizer.get_vocab_size(), n_positions=POSITIONS, n_embd=512, n_layer=8,
-        n_head=8, bos_token_id=0, eos_token_id=0, initializer_range=0.08,
+        vocab_size=vocabulary, n_positions=POSITIONS, n_embd=width, n_layer=layers,
+        n_head=width // 64, bos_token_id=0, eos_token_id=0, initializer_range=0.08,
     )  # fmt: skip
     GPT2LMHeadModel(config).save_pretrained(folder)
 
@@ -154,6 +163,17 @@ def plain_loop(folder: str) -> Callable[[list[Pair], int], list[float]]:
     return run
 
 
+def clocks() -> tuple[float, float]:
+    """On the wall, and of all of this process's threads."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(begin: tuple[float, float]) -> tuple[float, float]:
+    """Seconds on both clocks."""
+    wall, processor = clocks()
+    return wall - begin[0], processor - begin[1]
+
+
 def serve(folder: str, kind_of_peer: str) -> None:
     """Answers each line, pairs and a batch size, by seconds and log-likelihoods."""
     run = harness(folder) if kind_of_peer == "harness" else plain_loop(folder)
@@ -162,9 +182,9 @@ def serve(folder: str, kind_of_peer: str) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         pairs = [(context, option) for context, option in asked["pairs"]]
-        begin = time.perf_counter()
+        begin = clocks()
         totals = run(pairs, asked["batch_size"])
-        print(json.dumps({"seconds": time.perf_counter() - begin, "totals": totals}), flush=True)
+        print(json.dumps({"seconds": since(begin), "totals": totals}), flush=True)
 
 
 class Peer:
@@ -188,8 +208,8 @@ class Peer:
                 return line
         raise SystemExit("the peer ended: see its message above")
 
-    def __call__(self, pairs: list[Pair], batch_size: int) -> tuple[float, list[float]]:
-        """Seconds, and the log-likelihood of each pair."""
+    def __call__(self, pairs: list[Pair], batch_size: int) -> Timed:
+        """Seconds on both clocks, and the log-likelihood of each pair."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps({"pairs": pairs, "batch_size": batch_size}) + "\n")
         self.process.stdin.flush()
@@ -200,19 +220,21 @@ class Peer:
 # -- This project --------------------------------------------------------------------------------
 
 
-def ours(folder: Path) -> Callable[[Sequence[tuple[str, list[str]]]], tuple[float, list[float]]]:
+def ours(folder: Path) -> Callable[[Sequence[tuple[str, list[str]]]], Timed]:
     """`score_options`, without a start token, as the harness reads GPT-2's texts."""
     from models.hf import load_hf
     from t5x_like.decoding import Reading, TextCodec
     from t5x_like.decoding.options import Question, score_options
+    from t5x_like.host import memory
     from tasks.task import Feature
     from tasks.tokenizer_json import TokenizerVocabulary
 
+    memory.keep_freed_memory()  # as `t5x-like eval` does
     model, params = load_hf(str(folder))
     codec = TextCodec(None, Feature(TokenizerVocabulary(str(folder))), False)
 
-    def run(asked: Sequence[tuple[str, list[str]]]) -> tuple[float, list[float]]:
-        begin = time.perf_counter()
+    def run(asked: Sequence[tuple[str, list[str]]]) -> Timed:
+        begin = clocks()
         found, _ = score_options(
             model,
             params,
@@ -221,33 +243,38 @@ def ours(folder: Path) -> Callable[[Sequence[tuple[str, list[str]]]], tuple[floa
             Reading(start_token=False),
         )
         totals = [float(total) for one in found for total in one.sums]
-        return time.perf_counter() - begin, totals
+        return since(begin), totals
 
     return run
 
 
 def compare(
-    kind: str, run: Callable[..., tuple[float, list[float]]], peer: Peer, count: int, rounds: int
+    kind: str, run: Callable[..., Timed], peer: Peer, count: int, rounds: int
 ) -> dict[str, Any]:
     """Seconds of both, medians, and how far their log-likelihoods are apart."""
     asked = questions(kind, count)
     pairs = pairs_of(asked)
     first, totals = run(asked)
-    trials = {size: peer(pairs, size) for size in BATCH_SIZES}
+    few = pairs[: max(BATCH_SIZES)]
+    trials = {size: peer(few, size)[0] for size in BATCH_SIZES}
     best = min(trials, key=lambda size: trials[size][0])
-    theirs = trials[best][1]
-    times: list[tuple[float, float]] = []
+    times = []
     for _ in range(rounds):
-        times.append((run(asked)[0], peer(pairs, best)[0]))
-    own, other = (statistics.median(each) for each in zip(*times, strict=True))
+        own = run(asked)[0]
+        other, theirs = peer(pairs, best)
+        times.append((*own, *other))
+    wall, processor, peer_wall, peer_processor = map(statistics.median, zip(*times, strict=True))
     return {
         "kind": kind,
         "options": len(pairs),
-        "seconds": own,
+        "seconds": wall,
+        "processor_seconds": processor,
         "first_call": first,
-        "peer_seconds": other,
+        "peer_seconds": peer_wall,
+        "peer_processor_seconds": peer_processor,
         "peer_batch_size": best,
-        "ratio": other / own,
+        "ratio": peer_wall / wall,
+        "processor_ratio": peer_processor / processor,
         "largest_difference": max(abs(a - b) for a, b in zip(totals, theirs, strict=True)),
     }
 
@@ -257,8 +284,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--serve", nargs=2)
     parser.add_argument("--peer_python")
-    parser.add_argument("--kind", choices=[*KINDS, "all"], default="all")
+    parser.add_argument("--kind", choices=KINDS, action="append", help="repeatable; all by default")
     parser.add_argument("--questions", type=int, default=40)
+    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--vocabulary", type=int, default=16384)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -266,10 +296,12 @@ def main() -> None:
         serve(*options.serve)
         return
     with tempfile.TemporaryDirectory() as name:
-        write_model(Path(name))
+        write_model(Path(name), options.layers, options.width, options.vocabulary)
         peer, run = Peer(options.peer_python, Path(name)), ours(Path(name))
-        kinds = KINDS if options.kind == "all" else (options.kind,)
-        found = [compare(each, run, peer, options.questions, options.rounds) for each in kinds]
+        found = [
+            compare(each, run, peer, options.questions, options.rounds)
+            for each in options.kind or KINDS
+        ]
         peer.process.terminate()
     if options.json:
         print(json.dumps(found))
@@ -277,9 +309,11 @@ def main() -> None:
     print(f"beside {'lm_eval' if options.peer_python else 'a plain loop over transformers'}:")
     for one in found:
         print(
-            f"{one['kind']:9} {one['options']} options: {one['seconds']:.2f} s "
-            f"(the first call {one['first_call']:.1f} s), the peer {one['peer_seconds']:.2f} s in "
-            f"batches of {one['peer_batch_size']}: {one['ratio']:.1f} x; log-likelihoods within "
+            f"{one['kind']:9} {one['options']} options: {one['seconds']:.2f} s, of the processor "
+            f"{one['processor_seconds']:.2f} (the first call {one['first_call'][0]:.1f} and "
+            f"{one['first_call'][1]:.1f}); the peer in batches of {one['peer_batch_size']} "
+            f"{one['peer_seconds']:.2f} and {one['peer_processor_seconds']:.2f}: "
+            f"{one['ratio']:.1f} x and {one['processor_ratio']:.1f} x; log-likelihoods within "
             f"{one['largest_difference']:.1e}"
         )
 

@@ -15,8 +15,8 @@ from flax import linen as nn
 from models import flops, losses
 from models.errors import ModelError
 from models.model import Array, Batch, Model, Params
-from models.ngrams import lookup
-from models.ngrams.counts import NGramCounts, check_order, count_batches
+from models.ngrams import arpa, lookup
+from models.ngrams.counts import NGramCounts, check_order, count_batches, predictable_tokens
 from models.ngrams.smoothing import ModifiedKneserNey, Smoothing
 from models.ngrams.table import Table, estimated_table, level_name
 
@@ -320,7 +320,13 @@ class Counter:
             )
 
     def count(
-        self, batches: Iterable[Batch], vocab_size: int, zero_is_token: bool
+        self,
+        batches: Iterable[Batch],
+        *,
+        vocab_size: int,
+        zero_is_token: bool,
+        start_id: int,
+        end_id: int,
     ) -> tuple[NGram, Table, list[str]]:
         """The model of a corpus, its parameters, and what a user should know of it.
 
@@ -328,6 +334,8 @@ class Counter:
           batches: of `batch_format`, not packed, each text once.
           vocab_size: of the vocabulary.
           zero_is_token: whether token 0 is one, and not padding.
+          start_id: not needed: the batches have it.
+          end_id: not needed, likewise.
 
         Raises:
           ModelError: as `ngrams.counts.count_ngrams`.
@@ -348,3 +356,40 @@ class Counter:
             backs_off=self.smoothing.backs_off,
         )
         return model, table, notes
+
+
+@dataclasses.dataclass(frozen=True)
+class ARPAFile:
+    """Reads an n-gram model that was counted elsewhere; in the place of a `Counter`.
+
+    Attributes:
+      path: see `ngrams.arpa.read_arpa`.
+    """
+
+    path: str
+
+    batch_format: ClassVar[str] = Counter.batch_format
+
+    def count(
+        self,
+        batches: Iterable[Batch],
+        *,
+        vocab_size: int,
+        zero_is_token: bool,
+        start_id: int,
+        end_id: int,
+    ) -> tuple[NGram, Table, list[str]]:
+        """See `Counter.count`; no batch is read.
+
+        Raises:
+          ModelError: the file cannot be read.
+        """
+        predictable = predictable_tokens(vocab_size, zero_is_token)
+        table = arpa.read_arpa(self.path, predictable, start_id=start_id, end_id=end_id)
+        model = NGram(
+            vocab_size=vocab_size,
+            order=len(table),
+            num_ngrams=tuple(level["probability"].size for level in table.values()),
+            zero_is_token=zero_is_token,
+        )
+        return model, table, []

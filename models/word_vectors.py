@@ -74,13 +74,6 @@ class WordVectors(Model, kw_only=True):
         """What each word is known by, float32 `[v, e]`."""
         return params["token_embedder"]["embedding"]
 
-    @nn.nowrap
-    def predict(self, params: Params, batch: Batch) -> dict[str, Array]:
-        """The vectors of a batch's words, `hidden_states`, float32 `[b, t, e]`."""
-        return {
-            "hidden_states": jnp.take(self.token_vectors(params), batch["encoder_input_tokens"], 0)
-        }
-
 
 class Word2Vec(WordVectors, kw_only=True):
     """What skip-gram and the continuous bag of words have in common.

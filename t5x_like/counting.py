@@ -61,11 +61,10 @@ def count(
     rows = open_evaluation(
         dataclasses.replace(dataset, batch_size=_ROWS), batch_format=counter.batch_format
     )
-    facts = facts_of(dataset)
     model, params, notes = counter.count(
         tokens.of(rows, f"{dataset.task.name} {dataset.split}"),
-        _vocab_size(dataset),
-        facts.zero_is_token,
+        zero_is_token=facts_of(dataset).zero_is_token,
+        **_vocabulary(dataset),
     )
     parameters = model.parameter_count()
     with files.new_directory(Path(model_dir)) as directory:
@@ -117,13 +116,17 @@ def _check(model_dir: str) -> None:
         raise UserError(f"'{model_dir}' is there already: give a new or an empty directory.")
 
 
-def _vocab_size(dataset: DatasetConfig) -> int:
-    """Of the vocabulary of the targets, of all tasks the largest."""
-    sizes = []
+def _vocabulary(dataset: DatasetConfig) -> dict[str, int]:
+    """What is told of the vocabulary of the targets; of several tasks the size is the largest."""
+    specs = []
     for task, _ in dataset.task.tasks:
         folder = require_cache(task, dataset.cache_dir, dataset.split, verify_source=False)
-        sizes.append(vocabulary_specs(cast(Task, task), folder)["targets"]["vocab_size"])
-    return max(sizes)
+        specs.append(vocabulary_specs(cast(Task, task), folder)["targets"])
+    return {
+        "vocab_size": max(spec["vocab_size"] for spec in specs),
+        "start_id": specs[0].get("start_id", 0),
+        "end_id": specs[0]["eos_id"],
+    }
 
 
 if __name__ == "__main__":

@@ -23,12 +23,12 @@ from t5x_like import checkpoints
 from t5x_like.data import DatasetConfig
 from t5x_like.decoding import Greedy, Strategy
 from t5x_like.errors import UserError
-from t5x_like.evaluation import Extraction, Generation, Loss, Measurement, Prediction
+from t5x_like.evaluation import Extraction, Generation, Loss, Measurement, Overlap, Prediction
 from t5x_like.evaluation.interrupted import Journals, folder_of, identity_of
 from t5x_like.evaluation.loss import of_rows
-from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS
+from t5x_like.evaluation.measurement import ROWS
 from t5x_like.evaluation.task import TaskResult, Values, evaluate_params
-from t5x_like.host import command, compilation_cache, files
+from t5x_like.host import command, compilation_cache, files, memory
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import FrozenSource, Model
 from t5x_like.training.frozen import load_frozen
@@ -54,6 +54,7 @@ def evaluate(
     output_dir: str | None = None,
     tensorboard: bool = True,
     frozen: Mapping[str, FrozenSource] | None = None,
+    overlap: Overlap | None = None,
 ) -> dict[int, dict[str, Values]]:
     """Evaluates checkpoints of a run.
 
@@ -78,6 +79,8 @@ def evaluate(
       output_dir: where `eval/` and `metrics.jsonl` are written; None for `model_dir`.
       tensorboard: whether to write an event file as well.
       frozen: as for `train.train`.
+      overlap: flags of the examples that were in the training text, of which values are given
+        apart; None where this is not known.
 
     Returns:
       step -> task -> name -> value; for a mixture, its own name holds the means.
@@ -85,6 +88,7 @@ def evaluate(
     Raises:
       UserError: no such checkpoint, data that cannot be read, or nothing to measure of a task.
     """
+    memory.keep_freed_memory()
     if measurements is None:
         measurements = [Loss()]
         if generate_predictions:
@@ -113,6 +117,7 @@ def evaluate(
                 max_rows=max_rows,
                 max_batches=max_batches,
                 frozen=frozen_params,
+                overlap=overlap,
                 journal_of=functools.partial(
                     journals.open, split=dataset.split, step=step, identity=identity
                 ),
@@ -174,12 +179,7 @@ def _report(
         events.write(
             step, {f"{split}/{result.task}/{name}": v for name, v in result.values.items()}
         )
-    shown = "  ".join(
-        f"{name} {value:.4f}"
-        for name, value in result.values.items()
-        if name not in (ROWS, SPLIT_ROWS)
-    )
-    line = f"step {step}  {result.task} {split}  {of_rows(result.values)}  {shown}"
+    line = f"step {step}  {result.task} {split}  {result.summary}"
     print(line, file=sys.stderr, flush=True)
 
 

@@ -10,7 +10,7 @@ from tasks.errors import TaskError
 from tasks.forms import FewShot, Form, Labelled, PlainText, Ranked, Spans
 from tasks.objectives import LabelledSegments, Objective, RankedSegments, SpanWindows
 from tasks.postprocessors import TEXT, AllAnswers, Postprocessor
-from tasks.sources import Source, Tfds
+from tasks.sources import Filter, Filtered, Source, Tfds
 from tasks.sources.wrappers.wrapper import Wrapper
 from tasks.task import BaseTask, Feature, Metric, Mixture, Task
 from tasks.vocabularies import ByteVocabulary, Vocabulary
@@ -28,6 +28,7 @@ def unsupervised(
     vocabulary: Vocabulary | None = None,
     cache_name: str = "",
     special_tokens: Literal["text", "ids"] | None = None,
+    filters: Sequence[Filter] = (),
 ) -> Task:
     """A task on unlabelled text.
 
@@ -39,7 +40,10 @@ def unsupervised(
       vocabulary: None takes bytes.
       cache_name: shared by tasks that differ only in the objective; "" takes the name.
       special_tokens: of the text, where it spells them out; see `Task`.
+      filters: of documents, applied one after the other; see `tasks.filters`.
     """
+    if filters:
+        source = Filtered(source, tuple(filters), column)
     names = ("targets",) if objective is None else objective.writes
     return Task(
         name=name,

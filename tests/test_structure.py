@@ -16,7 +16,7 @@ FLOORS = (
     ("cost.chips", "cost.units", "cost.hlo", "config"),
     ("distributed",),
     ("partitioning", "schedules"),
-    ("optimizers", "data", "cost"),
+    ("optimizers", "data", "overlap", "cost"),
     ("training.state", "training.loss"),
     ("inspection", "decoding", "checkpoints", "vectors"),
     ("evaluation",),

@@ -61,9 +61,7 @@ class NGramCounts:
     @property
     def predictable(self) -> np.ndarray:
         """Which tokens may be predicted, bool `[vocab_size]`."""
-        may = np.ones(self.vocab_size, bool)
-        may[0] = self.zero_is_token
-        return may
+        return predictable_tokens(self.vocab_size, self.zero_is_token)
 
     def continuations(self, order: int) -> np.ndarray:
         """How many different tokens were seen before each n-gram of an order, int32 `[n]`.
@@ -79,6 +77,13 @@ class NGramCounts:
         found = _tally(above.shorter[above.counts > 0], level.tokens.size)
         np.add.at(found, level.beginnings, 1)
         return found
+
+
+def predictable_tokens(vocab_size: int, zero_is_token: bool) -> np.ndarray:
+    """Which tokens may be predicted, bool `[vocab_size]`: all but padding."""
+    may = np.ones(vocab_size, bool)
+    may[0] = zero_is_token
+    return may
 
 
 def check_order(order: int) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from argparse import SUPPRESS, ArgumentParser, Namespace
+from collections.abc import Mapping
 from typing import Any
 
 from t5x_like.cli import child_process
@@ -112,9 +113,26 @@ def cache(options: Namespace, config: Any) -> None:
         for split, examples in counts.examples.items():
             tokens = sum(counts.tokens[split].values())
             print(f"{task.name} {split}: {examples:,} examples, {tokens:,} tokens")
+            for line in dropped_lines(counts.dropped[split]):
+                print(f"{task.name} {split}: {line}")
         print(f"{task.name}: {counts.path} in {counts.seconds:.1f} s")
     if not options.task and not options.dry_run:
         _write_declaration(config.macro("TASK"), directory)
+
+
+def dropped_lines(counts: Mapping[str, int]) -> list[str]:
+    """What filters dropped, a line for documents and one for lines, the commonest reasons first."""
+    said = []
+    for kind in ("document", "line"):
+        reasons = {
+            reason.removeprefix(f"{kind}: "): count
+            for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+            if reason.startswith(f"{kind}: ")
+        }
+        if reasons:
+            why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
+            said.append(f"{sum(reasons.values()):,} {kind}s dropped: {why}")
+    return said
 
 
 def _list_or_prune(options: Namespace, directory: str) -> None:
@@ -203,20 +221,32 @@ def _given(options: Namespace, name: str) -> bool:
 def tasks_of(options: Namespace, config: Any) -> list[Any]:
     """The tasks that the command names, or those of the configured task or mixture.
 
+    Where none is named, those that a run is evaluated on while it trains, EVALUATIONS, follow.
+
     Raises:
       UserError: no task has such a name.
     """
-    chosen = [named(name, config) for name in options.task] or [config.macro("TASK")]
-    return [member for task in chosen for member, _ in task.tasks]
+    chosen = [named(name, config) for name in options.task]
+    if not chosen:
+        chosen = [config.macro("TASK"), *_evaluated(config)]
+    members = [member for task in chosen for member, _ in task.tasks]
+    return [one for i, one in enumerate(members) if one not in members[:i]]
 
 
 def named(name: str, config: Any) -> Any:
-    """A registered task or mixture, or the one that the gin files build."""
+    """A registered task or mixture, or one that the gin files build.
+
+    Raises:
+      UserError: there is no task of this name.
+    """
     import tasks
     from t5x_like.config.gin_files import packaged_gin_configs
 
     if config.has_macro(_NAME) and config.macro(_NAME) == name:
         return config.macro("TASK")
+    for evaluated in _evaluated(config):
+        if evaluated.name == name:
+            return evaluated
     macros = {
         "tfds_data_dir": "TFDS_DATA_DIR", "vocabulary": "VOCABULARY", "files_dir": "FILES_DIR"
     }  # fmt: skip
@@ -233,6 +263,13 @@ def named(name: str, config: Any) -> Any:
                 "what that file requires."
             ) from None
         raise
+
+
+def _evaluated(config: Any) -> list[Any]:
+    """The tasks and mixtures that a run is evaluated on while it trains."""
+    if not config.has_macro("EVALUATIONS"):
+        return []
+    return [evaluation.dataset.task for evaluation in config.macro("EVALUATIONS")]
 
 
 def build_missing(options: Namespace, config: Any) -> None:

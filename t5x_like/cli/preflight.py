@@ -52,15 +52,17 @@ def check(plan: TrainingPlan, *, here: bool = True) -> list[str]:
     if here or not any(files.is_remote(path) for path in (directory, _origin(plan))):
         _check_start(plan)
     warnings: list[str] = []
-    for config in (plan.dataset, *plan.validation):
+    evaluated = [evaluation.dataset for evaluation in plan.evaluations]
+    for config in (plan.dataset, *plan.validation, *evaluated):
         if here:
             plan.partitioner.check_rows(config.batch_size)
         warnings += _check_vocabulary(config, plan.model)
-    for config in (plan.dataset, *plan.validation):
+    for config in (plan.dataset, *plan.validation, *evaluated):
         for task, _ in config.task.tasks:
             check_lengths(task, config.task_feature_lengths)
             check_labels(task, for_task(plan.model, task))
             check_answers(task, plan.model)
+    for config in (plan.dataset, *plan.validation):
         check_pairing(config, plan.model.batch_format)
     packs(plan.dataset, plan.model.batch_format)
     _check_lengths(plan.dataset, plan.model)

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from t5x_like.cli import averages, caching, child_process, cooccur, ngram, notebook, suites
+from t5x_like.cli import caching, child_process, notebook, suites
 from t5x_like.cli import scaling as scaling_commands
 from t5x_like.cli.arguments import (
     OneLineParser,
@@ -26,6 +26,8 @@ from t5x_like.cli.arguments import (
     split_gin_bindings,
 )
 from t5x_like.cli.configuration import PROGRAM, check, configure, warn
+from t5x_like.cli.corpus import cooccur, ngram, overlap
+from t5x_like.cli.evaluation import averages, harness
 from t5x_like.distributed import preemption
 from t5x_like.host import log_records, own_packages
 
@@ -132,6 +134,9 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     cooccur.add_arguments(
         command("cooccur", _cooccur, "Count which words of a cached task stand near one another.")
     )
+    overlap.add_arguments(
+        command("overlap", _overlap, "Find examples of test sets in training text.")
+    )
     inspect = command("inspect", _inspect, "Show a model's parameters, FLOPs and memory.")
     inspect.add_argument("--topology", help="whose devices the mesh divides: v5p-64, cpu:8")
     inspect.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -162,6 +167,9 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         ("super-glue-average", averages.super_glue, "SuperGLUE"),
     ):
         averages.add_arguments(command(name, run, f"{title} as one number, of evaluated runs."))
+    harness.add_arguments(
+        command("eval-harness", harness.run, "Measure a run on tasks of lm-evaluation-harness.")
+    )
     scaling_commands.add(command)
     options = parser.parse_args(rest)
     if options.tfds_data_dir:
@@ -227,7 +235,10 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _eval(options: argparse.Namespace) -> None:
+    from t5x_like.host import memory
+
     config = configure(options)
+    memory.keep_freed_memory()  # before a mesh asks for devices, which starts threads
     if not config.has_macro("SUITE"):
         _run_program(options, "t5x_like.evaluate", "evaluate", "runs/eval.gin", config)
         return
@@ -253,6 +264,10 @@ def _vocab(options: argparse.Namespace) -> None:
 
 def _cooccur(options: argparse.Namespace) -> None:
     cooccur.run(options, configure(options, "runs/cache.gin"))
+
+
+def _overlap(options: argparse.Namespace) -> None:
+    overlap.run(options, configure(options, "runs/cache.gin"))
 
 
 def _inspect(options: argparse.Namespace) -> None:

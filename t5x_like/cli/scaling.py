@@ -162,6 +162,8 @@ def sweep(options: Namespace) -> None:
             print(f"t5x-like report {shlex.quote(result['directory'])}")
     if result["failed"]:
         raise UserError(f"{len(result['failed'])} runs failed: {', '.join(result['failed'])}.")
+    if missing := result["not_measured"]:
+        raise UserError(f"{len(missing)} measurements failed: {', '.join(missing)}.")
 
 
 def _one_cell(sweep: "Sweep", name: str) -> str:

@@ -40,12 +40,7 @@ _MOST_STREAMS = 64
 def _laying_out(
     config: DatasetConfig, bound: BoundFormat, pack: bool
 ) -> Callable[[Sequence[Row]], ModelBatch]:
-    lengths = dict(config.task_feature_lengths)
-
-    def convert(rows: Sequence[Row]) -> ModelBatch:
-        return bound.batch(rows, lengths, pack)
-
-    return convert
+    return functools.partial(bound.batch, lengths=dict(config.task_feature_lengths), pack=pack)
 
 
 def _start_id(opened: Sequence[task_examples.TaskExamples]) -> int:
@@ -333,7 +328,6 @@ def open_evaluation(
     if shard_index == 0:
         _say_what_is_too_long(opened)
     bound = formats.bound(batch_format, dataclasses.replace(facts, start_id=_start_id(opened)))
-    convert = _laying_out(config, bound, pack=False)
     data = [_numbered(task.evaluation(config.seed), task.name, batch_format) for task in opened]
     begins = [0, *itertools.accumulate(len(part) for part in data)]
     contiguous = formats.find(batch_format).contiguous
@@ -353,8 +347,8 @@ def open_evaluation(
     return EvaluationDataset(
         begins[-1],
         example_at,
-        bound.item,
-        convert,
+        bound,
+        dict(config.task_feature_lengths),
         config.batch_size,
         shard_index,
         shard_count,

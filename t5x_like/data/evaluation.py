@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from t5x_like.data.formats import Item, ModelBatch, Row
+from t5x_like.data.formats import BoundFormat, Item, ModelBatch, Row
 from t5x_like.errors import UserError
 
 
@@ -30,6 +30,9 @@ class EvaluationBatch:
 
 # Rows that a limit in batches stands for, whatever the batch size: the default of `DatasetConfig`.
 ROWS_OF_A_BATCH = 32
+# Batches whose rows are sorted by length together, and what rows are shortened to: parts of the
+# features' lengths, few of them, since each is a program.
+_BATCHES_SORTED, _DIVISORS = 64, (4, 2, 1)
 # Tracks of a text that a limited evaluation of rows that continue one another follows.
 _TRACKS = 32
 
@@ -72,8 +75,8 @@ class EvaluationDataset:
     Attributes:
       num_examples: in the split, all processes together.
       example_at: number to (features, raw columns).
-      item_at: features to what a converter lays out.
-      convert: lays rows out.
+      bound: the batch format, for these tasks.
+      lengths: of the tasks' features.
       batch_size: rows of all processes together.
       shard_index: which part of each batch is this process's.
       shard_count: number of parts.
@@ -89,8 +92,8 @@ class EvaluationDataset:
 
     num_examples: int
     example_at: Callable[[int], tuple[Mapping[str, Any], Mapping[str, Any]]]
-    item_at: Callable[[Mapping[str, Any]], Item]
-    convert: Callable[[Sequence[Row]], ModelBatch]
+    bound: BoundFormat
+    lengths: Mapping[str, int]
     batch_size: int
     shard_index: int
     shard_count: int
@@ -152,17 +155,19 @@ class EvaluationDataset:
         """The example that stands in a row of a batch, if there is one."""
         if self.continued_at is None:
             nth = batch * self.batch_size + row
-            if nth >= self._most:
-                return None
-            if self._rows_of_examples is not None:
-                return int(self._rows_of_examples[nth])
-            return evenly_drawn(nth, self._most, self.num_examples)
+            return self._row(nth) if nth < self._most else None
         group, step = divmod(batch, self._depth)
         track = group * self.batch_size + row
         if track >= self._tracks:
             return None
         begin = track * self.num_examples // self._tracks if self._limited else track * self._depth
         return begin + step if begin + step < self.num_examples else None
+
+    def _row(self, nth: int) -> int:
+        """The number in the split of the nth row that is measured."""
+        if self._rows_of_examples is not None:
+            return int(self._rows_of_examples[nth])
+        return evenly_drawn(nth, self._most, self.num_examples)
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
         rows_here = self.batch_size // self.shard_count
@@ -177,6 +182,63 @@ class EvaluationDataset:
             for index in indices:
                 features, raw = read(index)
                 examples.append({**raw, **features})
-                rows.append((self.item_at(features),))
+                rows.append((self.bound.item(features),))
             rows += [()] * (rows_here - len(rows))
-            yield EvaluationBatch(self.convert(rows), examples, indices)
+            batch = self.bound.batch(rows, self.lengths, pack=False)
+            yield EvaluationBatch(batch, examples, indices)
+
+    def by_length(
+        self, longest: int | None, see: Callable[[int, int], None]
+    ) -> Iterator[ModelBatch]:
+        """All rows, those of similar length together in batches that are no longer than needed.
+
+        For models that a row's neighbours mean nothing to, and formats of a text, or of inputs and
+        targets. Rows come in an order of their own, and batches have one of a few lengths. Where
+        inputs and targets are one row that has no room, the inputs lose their beginning, as
+        contexts of options do.
+
+        Args:
+          longest: most tokens of a decoder's row that the model reads; None for any number.
+          see: called with the tokens of each row's inputs, and how many there is room for.
+        """
+        at_once = _BATCHES_SORTED * self.batch_size
+        for first in range(0, self._most, at_once):
+            items = []
+            for nth in range(first, min(first + at_once, self._most)):
+                item = self.bound.item(self.example_at(self._row(nth))[0])
+                items.append(_with_room(item, longest, see))
+            items.sort(key=lambda item: [part.size for part in item.parts])
+            for begin in range(0, len(items), self.batch_size):
+                own = items[begin : begin + self.batch_size]
+                rows: list[Row] = [(item,) for item in own]
+                rows += [()] * (self.batch_size - len(rows))
+                yield self.bound.batch(rows, self._needed(own, longest), pack=False)
+
+    def _needed(self, items: Sequence[Item], longest: int | None) -> Mapping[str, int]:
+        """Lengths of the features, in few steps, in which these have room."""
+        parts = zip(*(one.parts for one in items), strict=True)
+        sizes = [max(part.size for part in same) for same in parts]
+        for divisor in _DIVISORS:
+            lengths = {name: -(-length // divisor) for name, length in self.lengths.items()}
+            if all(n <= m for n, m in zip(sizes, self.bound.capacities(lengths), strict=True)):
+                break
+        excess = 0 if longest is None else self.bound.capacities(lengths)[-1] - longest
+        if excess > 0 and sizes[-1] <= longest:
+            # Of one row, inputs make room for the targets; of two, the decoder's are the targets.
+            name = "inputs" if len(sizes) == 1 and "inputs" in lengths else "targets"
+            lengths[name] -= excess
+        return lengths
+
+
+def _with_room(item: Item, longest: int | None, see: Callable[[int, int], None]) -> Item:
+    """An item whose inputs have lost their beginning, where that makes room for its targets."""
+    size = item.parts[-1].size
+    if longest is None or not item.prefix or item.positions is not None:
+        return item
+    see(item.prefix, longest - (size - item.prefix))
+    excess = size - longest
+    if not 0 < excess <= item.prefix:
+        return item
+    return item._replace(
+        parts=(*item.parts[:-1], item.parts[-1][excess:]), prefix=item.prefix - excess
+    )

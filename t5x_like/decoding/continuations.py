@@ -1,11 +1,13 @@
 """How likely continuations are, where several continue one context: it is read once for all.
 
-Shapes: `c` contexts, `b` continuations, `t` tokens of the longest, `v` vocabulary.
+Shapes: `c` contexts, `r` rows that are read after them, `b` continuations, `t` tokens of the
+longest, `v` vocabulary.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +18,58 @@ from t5x_like.decoding.generate import fetched
 from t5x_like.decoding.prefill import begin
 from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.scoring import Score
+from t5x_like.decoding.shared_prefixes import shared_prefixes
 from t5x_like.errors import UserError
 from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.protocols import Batch, Decodes, Extends
 
-# A context's tokens, and the places in the caller's list of what continues it.
-_Group = tuple[tuple[int, ...], list[int]]
+# Logits of a batch, float32, that are held at once: 256 MiB, as of a batch in training.
+_MOST_LOGITS = 2**26
+# What a batch's results are called in a journal.
+_SCORES = ("tokens", "greedy")
+
+
+@dataclasses.dataclass(frozen=True)
+class ContinuationScore(Score):
+    """The natural-log likelihood of one continuation.
+
+    Attributes:
+      greedy: whether each of its tokens is the likeliest where it stands.
+    """
+
+    greedy: bool
+
+
+class _Asked(NamedTuple):
+    """A continuation, after a row.
+
+    Attributes:
+      place: in the caller's list.
+      tokens: what the row reads, but its first token, and the last one.
+      skipped: how many of these are of the context.
+    """
+
+    place: int
+    tokens: tuple[int, ...]
+    skipped: int
+
+
+class _Row(NamedTuple):
+    """Tokens that are read after a context, and the continuations that end with them.
+
+    Attributes:
+      context: token ids.
+      length: of `_Asked.tokens`, the same of all.
+      asked: the continuations.
+    """
+
+    context: tuple[int, ...]
+    length: int
+    asked: list[_Asked]
+
+
+# Rows of one context.
+_Group = list[_Row]
 
 
 def score_continuations(
@@ -34,10 +82,12 @@ def score_continuations(
     batch_size: int = 32,
     progress: Callable[[int], None] | None = None,
     journal: Journal = NO_JOURNAL,
-) -> list[Score]:
+) -> list[ContinuationScore]:
     """The log-likelihood of each continuation given its context, as `scoring.score` gives it.
 
-    Equal contexts are read once, and their continuations go on from the cache. Contexts and
+    What several texts begin with is read once, and they go on from the cache: equal contexts, and
+    where a decoder reads forwards also what different contexts have in common, see
+    `shared_prefixes`. Continuations that differ in their last token alone are one row. Contexts and
     continuations of similar length share a batch.
 
     Args:
@@ -48,7 +98,7 @@ def score_continuations(
         off at its beginning.
       bos_id: what a decoder reads before anything else; None (decoder-only) for nothing.
       bidirectional: whether a decoder reads contexts in both directions.
-      batch_size: continuations scored together.
+      batch_size: most rows scored together; fewer where their logits would take much memory.
       progress: called with the number of continuations done after each batch.
       journal: of results of batches that are known.
 
@@ -59,45 +109,62 @@ def score_continuations(
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be at least 1")
     layout = prompts_of(model)
-    groups = _groups(model, layout, pairs, bos_id)
+    rows = _rows(model, layout, pairs, bos_id, None if bidirectional else batch_size)
     scores: list[Any] = [None] * len(pairs)
 
     def rest(members: Sequence[_Group]) -> int | None:
         """How many tokens every row has room for after the longest of these contexts."""
         if model.max_length is None:
             return None
-        longest = max(len(context) for context, _ in members)
+        longest = max(len(group[0].context) for group in members)
         return model.max_length + 1 - layout.decoder_length(longest)
 
-    for members in _batches(groups, [len(tokens) for _, tokens in pairs], batch_size, rest):
-        contexts = [context for context, _ in members]
-        places = [place for _, own in members for place in own]
+    def most(length: int) -> int:
+        """How many rows of this length are scored together."""
+        return max(1, min(batch_size, _MOST_LOGITS // (length * model.vocab_size)))
+
+    for members in _batches(_groups(rows), most, rest):
+        contexts = [group[0].context for group in members]
+        own = [row for group in members for row in group]
+        asked = [(number, one) for number, row in enumerate(own) for one in row.asked]
+        length = bucket_length(max(row.length for row in own), rest(members))
         # Few numbers of rows, and so few programs; those beyond are of the first context.
-        size = min(_power_of_two(len(places)), batch_size)
-        rows_b = np.zeros(size, np.int32)
-        rows_b[: len(places)] = np.repeat(np.arange(len(members)), [len(own) for _, own in members])
-        contexts += contexts[:1] * (min(_power_of_two(len(contexts)), size) - len(contexts))
+        size = min(_rounded(len(own)), most(length))
+        contexts_r = np.zeros(size, np.int32)
+        contexts_r[: len(own)] = np.repeat(np.arange(len(members)), [len(one) for one in members])
+        contexts += contexts[:1] * (min(_rounded(len(contexts)), size) - len(contexts))
         batch = layout.decoding_batch(
             contexts,
             bos_id=(bos_id or 0) if layout.needs_inputs else None,
             bidirectional=bidirectional,
             max_length=model.max_length,
         )
-        continuations = [pairs[place][1] for place in places]
-        length = bucket_length(max(map(len, continuations)), rest(members))
-        filled = continuations + [[0]] * (size - len(places))
-        inputs = {**batch, "rows": rows_b, "continuations": right_padded(filled, length)}
+        reads = [row.asked[0].tokens for row in own]
+        # As many continuations as rows, twice as many, and so on.
+        count = size << (-(-len(asked) // size) - 1).bit_length()
+        rows_b = np.zeros(count, np.int32)
+        rows_b[: len(asked)] = [number for number, _ in asked]
+        tokens = [one.tokens for _, one in asked]
+        told = {
+            "contexts": contexts_r,
+            "reads": right_padded([*reads, *[()] * (size - len(own))], length)[:, :-1],
+            "rows": rows_b,
+            "continuations": right_padded([*tokens, *[()] * (count - len(asked))], length),
+        }
 
-        def compute(batch: Any = batch, inputs: Any = inputs) -> dict[str, np.ndarray]:
-            rows_b, tokens_bt = inputs["rows"], inputs["continuations"]
-            return {"tokens": fetched(_log_likelihoods(model, params, batch, rows_b, tokens_bt))}
+        def compute(batch: Any = batch, told: Any = told) -> dict[str, np.ndarray]:
+            found = _log_likelihoods(model, params, batch, *told.values())
+            return {name: fetched(value) for name, value in zip(_SCORES, found, strict=True)}
 
-        found_bt = journal("continuations", inputs, compute)["tokens"]
-        for row, place in enumerate(places):
-            tokens = found_bt[row, : len(pairs[place][1])]
-            scores[place] = Score(float(tokens.sum(dtype=np.float64)), tokens)
+        found = journal("continuations", {**batch, **told}, compute)
+        for number, (_, one) in enumerate(asked):
+            scored = slice(one.skipped, len(one.tokens))
+            tokens_t = found["tokens"][number, scored]
+            greedy = bool(found["greedy"][number, scored].all())
+            total = float(tokens_t.sum(dtype=np.float64))
+            scores[one.place] = ContinuationScore(total, tokens_t, greedy)
         if progress is not None:
-            progress(len(places))
+            progress(len(asked))
     return scores
 
 
@@ -118,15 +185,24 @@ def room_for_context(model: Decodes, continuation_length: int) -> int | None:
     return model.max_length + 1 - continuation_length
 
 
-def _groups(
+def _rows(
     model: Decodes,
     layout: PromptFormat,
     pairs: Sequence[tuple[Tokens, Tokens]],
     bos_id: int | None,
-) -> list[_Group]:
-    """The contexts as they are read, each with what continues it."""
-    groups: dict[tuple[int, ...], list[int]] = {}
+    batch_size: int | None,
+) -> list[_Row]:
+    """What is read: contexts that are shared, and rows after them.
+
+    Args:
+      model: see `score_continuations`.
+      layout: of the model's prompts.
+      pairs: see `score_continuations`.
+      bos_id: see `score_continuations`.
+      batch_size: of rows; None where a context must be read as a whole.
+    """
     start = [] if bos_id is None else [bos_id]
+    contexts = []
     for place, (context, continuation) in enumerate(pairs):
         if not continuation:
             raise UserError(f"continuation {place + 1} of {len(pairs)} has no token.")
@@ -136,35 +212,62 @@ def _groups(
             read = read[-room:]
         if not read and not layout.needs_inputs:
             raise UserError("an empty context needs a bos_id to start from; found bos_id=None")
-        groups.setdefault(tuple(read), []).append(place)
-    return list(groups.items())
+        contexts.append(read)
+    lengths = [len(context) for context in contexts]
+    if batch_size is not None and not layout.needs_inputs:
+        texts: dict[tuple[int, ...], int] = {}
+        for context, (_, continuation) in zip(contexts, pairs, strict=True):
+            text = (*context, *continuation[:-1])
+            texts[text] = min(texts.get(text, len(context)), len(context))
+        shared = shared_prefixes(list(texts), list(texts.values()), batch_size)
+        of_text = dict(zip(texts, shared.tolist(), strict=True))
+        lengths = [
+            of_text[(*context, *continuation[:-1])]
+            for context, (_, continuation) in zip(contexts, pairs, strict=True)
+        ]
+    rows: dict[tuple[tuple[int, ...], tuple[int, ...]], _Row] = {}
+    for place, (context, length) in enumerate(zip(contexts, lengths, strict=True)):
+        before, tokens = tuple(context[:length]), (*context[length:], *pairs[place][1])
+        row = rows.setdefault((before, tokens[:-1]), _Row(before, len(tokens), []))
+        row.asked.append(_Asked(place, tokens, len(context) - length))
+    return list(rows.values())
+
+
+def _groups(rows: Sequence[_Row]) -> list[_Group]:
+    """Rows of one context together."""
+    groups: dict[tuple[int, ...], _Group] = {}
+    for row in rows:
+        groups.setdefault(row.context, []).append(row)
+    return list(groups.values())
 
 
 def _batches(
     groups: Sequence[_Group],
-    lengths: Sequence[int],
-    batch_size: int,
+    most: Callable[[int], int],
     rest: Callable[[Sequence[_Group]], int | None],
 ) -> Iterator[list[_Group]]:
-    """Groups of similar lengths together, no more continuations than `batch_size`.
+    """Groups of similar lengths together, no more rows than `most` of their length.
 
     Every row of a batch has room for its longest continuation: positions beyond the model's
     `max_length` have no vectors, and what is computed there would not be a number.
     """
 
     def longest(members: Sequence[_Group]) -> int:
-        return max(lengths[i] for _, places in members for i in places)
+        return max(row.length for group in members for row in group)
 
     def shape(group: _Group) -> tuple[int, int]:
-        return bucket_length(len(group[0])), bucket_length(longest([group]))
+        return bucket_length(len(group[0].context)), bucket_length(longest([group]))
 
     batch: list[_Group] = []
-    for context, places in sorted(groups, key=shape):
-        for first in range(0, len(places), batch_size):
-            part = (context, places[first : first + batch_size])
+    for group in sorted(groups, key=shape):
+        rows = sorted(group, key=lambda row: row.length)
+        while rows:
+            part = rows[: most(bucket_length(rows[-1].length))]
+            rows = rows[len(part) :]
             grown = [*batch, part]
             room = rest(grown)
-            full = sum(len(own) for _, own in grown) > batch_size
+            size = sum(map(len, grown))
+            full = size > most(bucket_length(longest(grown)))
             if batch and (full or (room is not None and longest(grown) > room)):
                 yield batch
                 grown = [part]
@@ -173,36 +276,45 @@ def _batches(
         yield batch
 
 
-def _power_of_two(count: int) -> int:
-    """The smallest that is no less."""
-    return 1 << (count - 1).bit_length()
+def _rounded(count: int) -> int:
+    """The smallest number that is no less, of 1, 2, 3, 4, 6, 8, 12, 16 and so on."""
+    power = 1 << (count - 1).bit_length()
+    return power * 3 // 4 if power > 2 and count <= power * 3 // 4 else power
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def _log_likelihoods(
-    model: Decodes, params: Any, batch: Batch, rows_b: jax.Array, tokens_bt: jax.Array
-) -> jax.Array:
-    """Log-probability of each token, float32 `[b, t]`.
+    model: Decodes,
+    params: Any,
+    batch: Batch,
+    contexts_r: jax.Array,
+    reads_rt: jax.Array,
+    rows_b: jax.Array,
+    tokens_bt: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Log-probability of each token, float32 `[b, t]`, and whether it is the likeliest, bool.
 
     Args:
       model: a `Decodes`, hashable.
       params: its parameters, as they are trained: a batch of long rows gains nothing from those
         laid out for single steps.
       batch: `c` contexts, as `PromptFormat.decoding_batch` lays them out.
-      rows_b: int32, which context each continuation has.
+      contexts_r: int32, which context each row has.
+      reads_rt: int32 `[r, t - 1]`, what each row reads after it.
+      rows_b: int32, which row each continuation has.
       tokens_bt: int32, the continuations.
     """
     start = begin(model, params, params, batch, tokens_bt.shape[1])
-    cache = jax.tree.map(lambda leaf: leaf[rows_b] if jnp.ndim(leaf) else leaf, start.cache)
-    read_bt = tokens_bt[:, :-1]
+    cache = jax.tree.map(lambda leaf: leaf[contexts_r] if jnp.ndim(leaf) else leaf, start.cache)
     if start.logits_bv is None:
-        read_bt = jnp.concatenate([start.tokens_b[rows_b][:, None], read_bt], axis=1)
-        logits_btv = _extended(model, params, cache, read_bt)
+        reads_rt = jnp.concatenate([start.tokens_b[contexts_r][:, None], reads_rt], axis=1)
+        logits_rtv = _extended(model, params, cache, reads_rt)
     else:
-        known_b1v = start.logits_bv[rows_b][:, None]
-        logits_btv = jnp.concatenate([known_b1v, _extended(model, params, cache, read_bt)], axis=1)
-    chosen_bt = jnp.take_along_axis(logits_btv, tokens_bt[:, :, None], axis=-1)[:, :, 0]
-    return chosen_bt - jax.nn.logsumexp(logits_btv, axis=-1)
+        known_r1v = start.logits_bv[contexts_r][:, None]
+        logits_rtv = jnp.concatenate([known_r1v, _extended(model, params, cache, reads_rt)], axis=1)
+    chosen_bt = logits_rtv[rows_b[:, None], jnp.arange(tokens_bt.shape[1]), tokens_bt]
+    greedy_bt = chosen_bt == logits_rtv.max(axis=-1)[rows_b]
+    return chosen_bt - jax.nn.logsumexp(logits_rtv, axis=-1)[rows_b], greedy_bt
 
 
 def _extended(model: Decodes, params: Any, cache: Any, tokens_bt: jax.Array) -> jax.Array:

@@ -8,7 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from t5x_like.decoding.continuations import room_for_context, score_continuations
+from t5x_like.decoding.continuations import (
+    ContinuationScore,
+    room_for_context,
+    score_continuations,
+)
 from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.text import TextCodec
 from t5x_like.errors import UserError
@@ -168,7 +172,9 @@ def score_options(
     progress: Callable[[int], None] | None = None,
     journal: Journal = NO_JOURNAL,
 ) -> tuple[list[OptionScores], Cut]:
-    """The log-likelihoods of all options of all questions.
+    """The log-likelihoods of every question's options.
+
+    A context is read once for all its options, and options of similar length share a batch.
 
     Args:
       model: a `Decodes`.
@@ -187,23 +193,23 @@ def score_options(
     Raises:
       UserError: an option without text or tokens, or longer than the model.
     """
-    encode = OptionEncoder(model, codec, reading := reading.of_model(model))
     pairs = [pair for question in questions for pair in question.pairs]
-    tokens = [encode(*pair) for pair in pairs]
-    count = len(tokens)
+    for context, option in pairs:
+        if not option.strip():
+            raise UserError(f"an option after '{_end(context)}' has no text.")
+    count = len(pairs)
     if unconditional_context is not None:
-        tokens += [encode(*_after(unconditional_context, option)) for _, option in pairs]
-    scores = score_continuations(
+        pairs += [_after(unconditional_context, option) for _, option in pairs]
+    scores, cut = score_pairs(
         model,
         params,
-        tokens,
-        bos_id=encode.start_id,
-        bidirectional=codec.bidirectional_prompt and reading.contexts == "inputs",
+        codec,
+        pairs,
+        reading,
         batch_size=batch_size,
         progress=progress,
         journal=journal,
     )
-    found = [one.total for one in scores]
     results = []
     first = 0
     for question in questions:
@@ -211,17 +217,60 @@ def score_options(
         texts = [option.lstrip() for _, option in question.pairs]
         results.append(
             OptionScores(
-                sums=np.array(found[:count][own]),
-                tokens=np.array([len(option) for _, option in tokens[:count][own]]),
+                sums=np.array([one.total for one in scores[:count][own]]),
+                tokens=np.array([len(one.tokens) for one in scores[:count][own]]),
                 characters=np.array([len(text) for text in texts]),
                 bytes=np.array([len(text.encode("utf-8")) for text in texts]),
                 unconditional=None
                 if unconditional_context is None
-                else np.array(found[count:][own]),
+                else np.array([one.total for one in scores[count:][own]]),
             )
         )
         first = own.stop
-    return results, encode.cut
+    return results, cut
+
+
+def score_pairs(
+    model: Decodes,
+    params: Any,
+    codec: TextCodec,
+    pairs: Sequence[tuple[str, str]],
+    reading: Reading,
+    *,
+    batch_size: int = 32,
+    progress: Callable[[int], None] | None = None,
+    journal: Journal = NO_JOURNAL,
+) -> tuple[list[ContinuationScore], Cut]:
+    """The log-likelihood of each text given the context before it.
+
+    Args:
+      model: a `Decodes`.
+      params: its parameters.
+      codec: of the task.
+      pairs: context and continuation; equal contexts are read once.
+      reading: how they become tokens.
+      batch_size: continuations scored together.
+      progress: called with the number of pairs done after each batch.
+      journal: of results of batches that are known.
+
+    Returns:
+      A score for each pair; and what became of long contexts.
+
+    Raises:
+      UserError: a continuation that adds no token to its context, or is longer than the model.
+    """
+    encode = OptionEncoder(model, codec, reading := reading.of_model(model))
+    scores = score_continuations(
+        model,
+        params,
+        [encode(*pair) for pair in pairs],
+        bos_id=encode.start_id,
+        bidirectional=codec.bidirectional_prompt and reading.contexts == "inputs",
+        batch_size=batch_size,
+        progress=progress,
+        journal=journal,
+    )
+    return scores, encode.cut
 
 
 def _after(context: str, option: str) -> tuple[str, str]:
@@ -277,8 +326,6 @@ class OptionEncoder:
         return left
 
     def _whole(self, context: str, option: str) -> tuple[list[int], list[int]]:
-        if not option.strip():
-            raise UserError(f"an option after '{_end(context)}' has no text.")
         before, tokens = (self._apart if self._as_inputs else self._together)(context, option)
         if not tokens:
             raise UserError(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import jax
@@ -19,13 +19,16 @@ from t5x_like.decoding import (
     answer_prompts,
 )
 from t5x_like.decoding.generation_config import Choice
+from t5x_like.decoding.options import Contexts, Reading
 from t5x_like.errors import UserError
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
+from t5x_like.evaluation.prompts.shots import Shots, few_shot
+from t5x_like.evaluation.prompts.text_prompts import text_prompts
 from t5x_like.host.progress import ProgressBar
-from t5x_like.protocols import Decodes, Model, Task
+from t5x_like.protocols import Decodes, Feature, Model, Task
 
-# In records and in lines of answers: how text was generated.
-DECODING = "decoding"
+# In records and in lines of answers: how text was generated, and of which prompts.
+DECODING, PROMPTS = "decoding", "prompts"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,11 @@ class Generation:
       eos_ids: see there.
       samples: see there.
       choice: see there; an answer is what the task's postprocessor finds in a text.
+      contexts: "inputs": prompts are a task's inputs, as in training. "text": a decoder goes on
+        from them as from any text, in one direction, as the papers on language models do; the
+        task's stop strings end what is written where `stop_strings` has none, and white space
+        around it does not count. See `Reading`.
+      shots: examples before each prompt.
     """
 
     strategy: Strategy = Greedy()  # noqa: RUF009 (frozen)
@@ -80,12 +88,15 @@ class Generation:
     eos_ids: Sequence[int] = ()
     samples: int = 1
     choice: Choice = "vote"
+    contexts: Contexts = "inputs"
+    shots: Shots = Shots()  # noqa: RUF009 (frozen)
 
     name: ClassVar[str] = "generation"
 
     def __post_init__(self) -> None:
         # Refused before anything is read; the lengths of a task are not known yet.
         self._config(max(1, self.min_new_tokens))
+        Reading(self.contexts)
 
     def measure(self, subject: Subject) -> Finding | None:
         """See `Measurement`; every process decodes all rows, as one program over the mesh."""
@@ -95,9 +106,28 @@ class Generation:
             return None
         model = cast(Decodes, model)
         codec = TextCodec.for_task(task, model, dataset.task_feature_lengths)
-        config = self._config(dataset.task_feature_lengths["targets"])
+        reading = Reading(self.contexts).of_model(model)
+        form = few_shot(task)
+        as_text = reading.contexts == "text"
+        stop = form.stop if form is not None and as_text else ()
+        kept = str.strip if as_text else str
+        config = self._config(dataset.task_feature_lengths["targets"], stop)
         split = open_evaluation(dataset, batch_format=model.batch_format, limit=subject.limit)
-        examples: list[Mapping[str, Any]] = [example for each in split for example in each.examples]
+        batches = list(split)
+        examples: list[Mapping[str, Any]] = [one for each in batches for one in each.examples]
+        numbers = [number for each in batches for number in each.indices]
+        texts = [text_of(one, "inputs", cast(Feature, codec.inputs).vocabulary) for one in examples]
+        tokens = [example["inputs"].tolist() for example in examples]
+        shown: dict[str, float] = {}
+        if self.shots.count or as_text:
+            asked = text_prompts(
+                model, codec, dataset, examples, numbers, reading, self.shots, config.max_new_tokens
+            )
+            codec, texts, tokens = asked.codec, asked.texts, asked.tokens
+            if self.shots.count:
+                shown = {"shots": asked.shots.mean}
+            if asked.cut.cut and jax.process_index() == 0:
+                print(f"{task.name} {dataset.split}: {asked.cut}", file=sys.stderr, flush=True)
         bar = ProgressBar(
             len(examples) * config.samples,
             label=f"{task.name} {dataset.split}",
@@ -110,32 +140,41 @@ class Generation:
                     model,
                     subject.params,
                     codec,
-                    [example["inputs"].tolist() for example in examples],
+                    tokens,
                     config=config,
                     batch_size=dataset.batch_size,
                     progress=bar.add,
-                    answer_of=lambda number, text: task.postprocess(text, examples[number], False),
+                    answer_of=lambda number, text: task.postprocess(
+                        kept(text), examples[number], False
+                    ),
                     journal=subject.journal,
                 )
             except UserError as error:
                 raise UserError(f"task {task.name!r}, split {dataset.split}: {error}") from error
         predictions = [
-            _prediction(codec, example, answer)
-            for example, answer in zip(examples, answers, strict=True)
+            _prediction(text, text_of(example, "targets", codec.targets.vocabulary), answer, kept)
+            for text, example, answer in zip(texts, examples, answers, strict=True)
         ]
-        values = task_metrics(task, examples, predictions)
-        values |= {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
-        return Finding(values, predictions, {DECODING: str(config)})
 
-    def _config(self, longest: int) -> GenerationConfig:
-        """How text is generated; no longer than `longest` where nothing else is said."""
+        def part(places: Sequence[int]) -> dict[str, float]:
+            mine = [examples[i] for i in places], [predictions[i] for i in places]
+            return task_metrics(task, *mine)
+
+        values = part(range(len(examples))) | shown
+        values |= {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
+        told = f"{self.shots.told(form)}, {reading.told(model, codec)}"
+        settings = {DECODING: str(config), PROMPTS: told}
+        return Finding(values, predictions, settings, numbers, part)
+
+    def _config(self, longest: int, stop: Sequence[str] = ()) -> GenerationConfig:
+        """How text is generated, where nothing else is said no longer and up to these strings."""
         own = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name != "max_new_tokens"
+            if field.name not in ("max_new_tokens", "contexts", "shots", "stop_strings")
         }
         most = longest if self.max_new_tokens is None else self.max_new_tokens
-        return GenerationConfig(max_new_tokens=most, **own)
+        return GenerationConfig(max_new_tokens=most, stop_strings=self.stop_strings or stop, **own)
 
 
 def measured_by_metrics(task: Task) -> bool:
@@ -155,18 +194,12 @@ def _has_head(model: Model) -> bool:
 
 
 def _prediction(
-    codec: TextCodec, example: Mapping[str, Any], answer: TextGeneration
+    inputs: str, targets: str, answer: TextGeneration, kept: Callable[[str], str]
 ) -> TextPrediction:
-    assert codec.inputs is not None  # only text-to-text tasks are predicted
-    found = TextPrediction(
-        inputs=text_of(example, "inputs", codec.inputs.vocabulary),
-        targets=text_of(example, "targets", codec.targets.vocabulary),
-        predictions=answer.text,
-        scores=answer.score,
-    )
+    found = TextPrediction(inputs, targets, kept(answer.text), answer.score)
     if not answer.samples:
         return found
-    texts, scores = zip(*((one.text, one.score) for one in answer.samples), strict=True)
+    texts, scores = zip(*((kept(one.text), one.score) for one in answer.samples), strict=True)
     return ChosenPrediction(
         **dataclasses.asdict(found), samples=texts, sample_scores=scores, votes=answer.votes
     )

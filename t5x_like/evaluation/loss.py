@@ -4,19 +4,20 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from t5x_like.data import DatasetConfig, EvaluationDataset, open_evaluation
+from t5x_like.data import DatasetConfig, EvaluationDataset, formats, open_evaluation
 from t5x_like.data.records import open_documents
+from t5x_like.decoding.options import Cut
 from t5x_like.errors import UserError
 from t5x_like.evaluation import windows
 from t5x_like.evaluation.interrupted import key_of_parts
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
+from t5x_like.evaluation.standard_error import StandardError, moments_of
 from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.host.progress import ProgressBar
 from t5x_like.partitioning import Partitioner
@@ -29,6 +30,8 @@ STANDARD_ERROR = "loss_standard_error"
 BITS_PER_BYTE = "bits_per_byte"
 PERPLEXITY, WORD_PERPLEXITY = "perplexity", "word_perplexity"
 CROSS_ENTROPY = "cross_entropy"  # of language models
+# Fewer are measured in one program before others are compiled for shorter rows.
+_MANY_BATCHES = 8
 
 # Of a batch: the summed metrics, and the moments of the rows' losses.
 _Measured = tuple[Metrics, dict[str, Any]]
@@ -53,50 +56,8 @@ def batch_metrics(
         return metrics, {}, carry
     rows, others = model.row_metrics(params, batch)  # type: ignore[attr-defined]
     metrics = {name: (value.sum(), weight.sum()) for name, (value, weight) in rows.items()}
-    moments = _moments(*rows[loss.TOTAL]) if loss.TOTAL in rows else {}
+    moments = moments_of(*rows[loss.TOTAL]) if loss.TOTAL in rows else {}
     return {**others, **metrics}, moments, carry
-
-
-def _moments(loss_b: jax.Array, weight_b: jax.Array) -> dict[str, jax.Array]:
-    mean = loss_b.sum() / jnp.maximum(weight_b.sum(), 1e-9)
-    rest_b = loss_b - mean * weight_b
-    return {
-        "rows": (weight_b > 0).sum(),
-        "mean": mean,
-        "rest_rest": (rest_b * rest_b).sum(),
-        "rest_weight": (rest_b * weight_b).sum(),
-        "weight_weight": (weight_b * weight_b).sum(),
-    }
-
-
-@dataclasses.dataclass
-class StandardError:
-    """The standard error of a weighted mean over rows, from batches of them.
-
-    Of the ratio of two sums over n rows drawn independently, `m = sum s / sum w`, by linearization
-    (Cochran 1977, Sampling Techniques, equation 6.13, of an unlimited population):
-    `sqrt(n / (n - 1) sum (s - m w)^2) / sum w`. A batch gives its sums about its own mean, which
-    float32 holds, and here they are moved to the mean of all.
-    """
-
-    moments: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
-
-    def add(self, moments: Mapping[str, Any]) -> None:
-        """One batch's, from `batch_metrics`."""
-        self.moments.append({name: float(value) for name, value in moments.items()})
-
-    def of(self, mean: float, weight: float) -> float | None:
-        """In units of the mean; None of fewer than two rows, or where rows were not told apart."""
-        rows = sum(one.get("rows", 0) for one in self.moments)
-        if rows < 2:
-            return None
-        squares = 0.0
-        for one in self.moments:
-            moved = one["mean"] - mean
-            squares += one["rest_rest"] + moved * (
-                2 * one["rest_weight"] + moved * one["weight_weight"]
-            )
-        return math.sqrt(max(squares, 0.0) * rows / (rows - 1)) / weight
 
 
 def open_held_out(
@@ -229,7 +190,11 @@ def measure(
       `mean_metrics`; `rows`, those measured, of `split_rows`; and, of targets that are the text
       itself, what `of_text` makes of the cross-entropy.
     """
-    values = mean_metrics(model, params, _rows_of(split), partitioner, frozen, journal)
+    cut = Cut()
+    batches = _rows_of(split, model, cut.see)
+    values = mean_metrics(model, params, batches, partitioner, frozen, journal)
+    if cut.cut:
+        print(cut, file=sys.stderr, flush=True)
     values |= {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
     if CROSS_ENTROPY in values:
         values |= of_text(values[CROSS_ENTROPY], split.bytes_per_target, split.words_per_target)
@@ -266,7 +231,16 @@ def _exp(nats: float) -> float:
     return math.exp(nats) if nats < 700 else math.inf
 
 
-def _rows_of(split: EvaluationDataset) -> Iterator[Mapping[str, np.ndarray]]:
+def _rows_of(
+    split: EvaluationDataset, model: Model, see: Callable[[int, int], None]
+) -> Iterator[Mapping[str, np.ndarray]]:
+    """Batches of a split, by length where that is known to be the same and worth more programs."""
+    batch_format = formats.find(model.batch_format)
+    alone = measures_rows(model) and split.shard_count == 1 and not batch_format.contiguous
+    longest = split.bound.capacities(split.lengths)[-1]
+    fits = model.max_length is None or longest <= model.max_length
+    if alone and batch_format.prompts is not None and (len(split) >= _MANY_BATCHES or not fits):
+        return split.by_length(model.max_length, see)
     return (each.batch for each in split)
 
 

@@ -1,7 +1,7 @@
 """What a measurement is: asked of a model on one task's split, it gives values and predictions."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from t5x_like.data import DatasetConfig
@@ -44,11 +44,16 @@ class Finding:
       values: by name; `rows`, those measured, of `split_rows` among them.
       predictions: dataclasses, one a line of the measurement's file; empty for no file.
       settings: what decides the values beside model and rows, for the record and for a person.
+      examples: the numbers in the cache of those that were measured, in the order of predictions.
+      part: the values of some of them alone, by their places in `examples`; None where values
+        cannot be told apart.
     """
 
     values: Mapping[str, float]
     predictions: Sequence[Any] = ()
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    examples: Sequence[int] = ()
+    part: Callable[[Sequence[int]], Mapping[str, float]] | None = None
 
 
 class Measurement(Protocol):

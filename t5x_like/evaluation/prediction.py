@@ -98,7 +98,8 @@ class Prediction:
         split = open_evaluation(dataset, batch_format=model.batch_format, limit=subject.limit)
         names = label_names(model)
         predictions: list[LabelPrediction] = []
-        compared: list[tuple[Any, Any]] = []
+        compared: list[tuple[Any, Any] | None] = []
+        numbers: list[int] = []
         with subject.partitioner.activate():
             for each in split:
                 batch = subject.journal(
@@ -120,13 +121,24 @@ class Prediction:
                     )
                     for example, target, answer in zip(each.examples, expected, told, strict=True)
                 ]
-                pairs = measured.compared(outputs, each.batch, each.examples, names)
-                compared += [pair for pair in pairs if pair is not None]
-        values: dict[str, float] = {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
-        for metric in task.metric_fns if compared else ():
-            targets, found = map(list, zip(*compared, strict=True))
-            values |= {name: float(value) for name, value in metric(targets, found).items()}
-        return Finding(values, predictions)
+                compared += measured.compared(outputs, each.batch, each.examples, names)
+                numbers += map(split.example_of, each.indices)
+
+        def part(places: Sequence[int]) -> dict[str, float]:
+            return _metrics(task, [pair for i in places if (pair := compared[i]) is not None])
+
+        rows: dict[str, float] = {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
+        values = rows | part(range(len(compared)))
+        return Finding(values, predictions, examples=numbers, part=part)
+
+
+def _metrics(task: Task, pairs: Sequence[tuple[Any, Any]]) -> dict[str, float]:
+    """The task's metrics of what was expected and what came; nothing of nothing."""
+    values: dict[str, float] = {}
+    for metric in task.metric_fns if pairs else ():
+        targets, found = map(list, zip(*pairs, strict=True))
+        values |= {name: float(value) for name, value in metric(targets, found).items()}
+    return values
 
 
 def _written(task: Task, example: Mapping[str, Any]) -> str | list[str]:

@@ -24,7 +24,7 @@ from t5x_like.decoding.options import (
 )
 from t5x_like.errors import UserError
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
-from t5x_like.evaluation.shots import (
+from t5x_like.evaluation.prompts.shots import (
     CONTEXTS,
     CONTINUATIONS,
     GROUP,
@@ -141,19 +141,24 @@ class Ranking:
         if cut.cut and leads:
             print(f"{task.name} {dataset.split}: {cut}", file=sys.stderr, flush=True)
         values = {ROWS: float(len(rows)), SPLIT_ROWS: float(records.num_examples)}
-        values |= {
-            f"{self.name}_{name}": value
-            for name, value in accuracies(found, labels, self.normalization).items()
-        }
-        if rows and GROUP in rows[0]:
-            values |= self._over_groups(rows, labels, found)
+
+        def part(places: Sequence[int]) -> dict[str, float]:
+            mine = [found[i] for i in places], [labels[i] for i in places]
+            named = accuracies(*mine, self.normalization)
+            told = {f"{self.name}_{name}": value for name, value in named.items()}
+            if rows and GROUP in rows[0]:
+                told |= self._over_groups([rows[i] for i in places], mine[1], mine[0])
+            return told
+
+        values |= part(range(len(rows)))
         if self.shots.count:
             values[f"{self.name}_shots"] = prompts.mean
         predictions = [
             self._prediction(*each) for each in zip(questions, labels, found, strict=True)
         ]
         told = f"{self.shots.told(few_shot(task))}, {reading.told(model, codec)}"
-        return Finding(values, predictions, {self.name: f"{self._ranked_by}, {told}"})
+        settings = {self.name: f"{self._ranked_by}, {told}"}
+        return Finding(values, predictions, settings, records.numbers, part)
 
     def _over_groups(
         self,

@@ -9,9 +9,10 @@ import numpy as np
 
 from t5x_like.data import DatasetConfig, limit_in_rows
 from t5x_like.errors import UserError
+from t5x_like.evaluation.clean_parts import SETTING, Overlap
 from t5x_like.evaluation.extraction import Extraction
 from t5x_like.evaluation.generation import Generation
-from t5x_like.evaluation.loss import Loss
+from t5x_like.evaluation.loss import Loss, of_rows
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Measurement, Subject
 from t5x_like.evaluation.one_task import for_task
 from t5x_like.evaluation.prediction import Prediction
@@ -20,8 +21,7 @@ from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Model, Params
 
 Values = dict[str, float]
-# Before the name of a task's metric that the model has one of too: of models of text `accuracy` is
-# that of tokens.
+# Before the name of a task's metric that the model has one of too.
 OF_TASK = "task_"
 EVERYTHING: tuple[Measurement, ...] = (Loss(), Generation(), Prediction(), Extraction())
 
@@ -42,6 +42,12 @@ class TaskResult:
     predictions: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    @property
+    def summary(self) -> str:
+        """Of how many rows, and every value, for a person."""
+        shown = [f"{n} {v:.4f}" for n, v in self.values.items() if n not in (ROWS, SPLIT_ROWS)]
+        return "  ".join([of_rows(self.values), *shown])
+
 
 def evaluate_params(
     model: Model,
@@ -54,6 +60,7 @@ def evaluate_params(
     max_batches: int | None = None,
     frozen: Mapping[str, Params] | None = None,
     journal_of: Callable[[str], Journal] = lambda task: NO_JOURNAL,
+    overlap: Overlap | None = None,
 ) -> list[TaskResult]:
     """Evaluates parameters in hand, with frozen ones by name; otherwise as `evaluate.evaluate`.
 
@@ -66,7 +73,7 @@ def evaluate_params(
     Raises:
       UserError: two measurements of one name, or nothing that is measured of a task.
     """
-    _check(measurements)
+    check_names(measurements)
     partitioner = partitioner or Partitioner()
     limit = limit_in_rows(max_rows, max_batches)
     results = []
@@ -75,8 +82,10 @@ def evaluate_params(
         subject = Subject(
             for_task(model, task), params, one, partitioner, limit, frozen, journal_of(task.name)
         )
-        found = {each.name: each.measure(subject) for each in measurements}
-        results.append(_result(task.name, {n: one for n, one in found.items() if one is not None}))
+        every = {each.name: each.measure(subject) for each in measurements}
+        found = {name: one for name, one in every.items() if one is not None}
+        parts = overlap.parts(one, found) if overlap is not None else None
+        results.append(_result(task.name, found | ({SETTING: parts} if parts is not None else {})))
     if len(results) > 1:
         shared = set.intersection(*(set(result.values) for result in results))
         means = {
@@ -88,7 +97,49 @@ def evaluate_params(
     return results
 
 
-def _check(measurements: Sequence[Measurement]) -> None:
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Measurements of a split of a task, or of each task of a mixture, while a run trains.
+
+    Attributes:
+      dataset: the split.
+      measurements: as for `evaluate.evaluate`.
+      period: updates between two; None for the run's `validation_period`. There is one after the
+        last update too.
+      max_rows: most rows of each task, drawn evenly from the whole split; None for all.
+      overlap: as for `evaluate.evaluate`.
+
+    Raises:
+      UserError: nothing to measure, two measurements of one name, or a number below 1.
+    """
+
+    dataset: DatasetConfig
+    measurements: Sequence[Measurement] = EVERYTHING
+    period: int | None = None
+    max_rows: int | None = None
+    overlap: Overlap | None = None
+
+    def __post_init__(self) -> None:
+        if not self.measurements:
+            raise UserError(
+                "evaluation.Evaluation.measurements is empty: list what is measured, such as "
+                "[@evaluation.Ranking()]."
+            )
+        check_names(self.measurements)
+        if self.period is not None and (not isinstance(self.period, int) or self.period < 1):
+            raise UserError(
+                f"evaluation.Evaluation.period is {self.period!r}: give a whole number of updates, "
+                "1 or more, or None for train.validation_period."
+            )
+        limit_in_rows(self.max_rows, None)
+
+
+def check_names(measurements: Sequence[Measurement]) -> None:
+    """Compares the names of measurements, which are those of their files.
+
+    Raises:
+      UserError: two have the same.
+    """
     names = [each.name for each in measurements]
     for name in names:
         if names.count(name) > 1:
@@ -123,7 +174,7 @@ def _result(task: str, found: Mapping[str, Finding]) -> TaskResult:
 
 def _of_all(name: str, values: list[float]) -> float:
     """One value of a mixture: what its tasks' come to."""
-    if name in (ROWS, SPLIT_ROWS):
+    if name.rpartition("/")[2] in (ROWS, SPLIT_ROWS):  # of a part too
         return sum(values)
     if name.endswith("standard_error"):  # of a mean of independent means
         return math.hypot(*values) / len(values)

@@ -1,14 +1,27 @@
 """Progress of long work: redrawn in place on a terminal, plain lines everywhere else."""
 
+import contextlib
+import contextvars
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 _REFRESHES_PER_SECOND = 4
 _MIN_BAR = 8  # columns; a shorter one says nothing, and is left out
 _GAP = "  "
+_hidden = contextvars.ContextVar("hidden", default=False)
+
+
+@contextlib.contextmanager
+def hidden() -> Iterator[None]:
+    """Shows nothing that is begun in the block: what it is a part of shows its own progress."""
+    before = _hidden.set(True)
+    try:
+        yield
+    finally:
+        _hidden.reset(before)
 
 
 class Display:
@@ -24,7 +37,7 @@ class Display:
 
     def __init__(self, stream: TextIO | None = None, shown: bool = True) -> None:
         self._stream = sys.stdout if stream is None else stream
-        self._shown = shown
+        self._shown = shown = shown and not _hidden.get()
         self._live: Any = None
         self.on_terminal = shown and _can_redraw(self._stream)
 
@@ -89,7 +102,7 @@ class ProgressBar:
         self._first = self._done = done
         self._fields = fields
         self._estimate = estimate
-        self._summary = summary and shown
+        self._summary = summary and shown and not _hidden.get()
         self._begun = time.monotonic()
         self._end: float | None = None  # estimated by `update`
         self.display.draw(self)

@@ -230,7 +230,13 @@ class Counts(Protocol):
     batch_format: str
 
     def count(
-        self, batches: Iterable[Batch], vocab_size: int, zero_is_token: bool
+        self,
+        batches: Iterable[Batch],
+        *,
+        vocab_size: int,
+        zero_is_token: bool,
+        start_id: int,
+        end_id: int,
     ) -> tuple[Model, Params, Sequence[str]]:
         """The model, its parameters as NumPy arrays, and what a user should know of them.
 
@@ -238,6 +244,8 @@ class Counts(Protocol):
           batches: a split once through, one example a row.
           vocab_size: of the task's vocabulary.
           zero_is_token: whether its token 0 is one, and not padding.
+          start_id: what stands before every text.
+          end_id: what ends a text, where the task ends it with a token.
         """
 
 

@@ -22,16 +22,14 @@ from t5x_like.interpretability.reading import as_text
 from t5x_like.protocols import Decodes, Mixture, Task, label_names
 from t5x_like.runs import at_hand
 from t5x_like.runs.at_hand import Pooling
-from t5x_like.runs.opened import OpenedRun
 from t5x_like.runs.own_generation import generation_config, own_settings
-from t5x_like.runs.token_table import nearest, vectors_of
-from t5x_like.vectors import WordVectors
+from t5x_like.runs.token_table import OfWords, is_table, means
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class Run(OpenedRun):
+class Run(OfWords):
     """A run, with what can be asked of it; made by `load_run`. See `OpenedRun` for what it has."""
 
     def generate(
@@ -255,7 +253,7 @@ class Run(OpenedRun):
     ) -> np.ndarray:
         """A vector for each text, float32 `[texts, e]`, of an encoder's last hidden states.
 
-        For a task of choices `[texts, choices, e]`.
+        For a task of choices `[texts, choices, e]`. Of vectors of words the mean of a text's.
 
         Args:
           texts: as for `predict`.
@@ -268,36 +266,13 @@ class Run(OpenedRun):
         """
         if pooling not in typing.get_args(Pooling):
             raise UserError(f"pooling is {pooling!r}: give 'mean', 'first' or 'pooled'.")
+        if is_table(self.model):
+            return means(self.word_vectors, self.codec.targets.vocabulary, texts, pooling)
         name = "pooled" if pooling == "pooled" else "hidden_states"
         found = self._outputs(texts, (name,), task)
         if name not in found:
             raise UserError(f"{type(self.model).__name__} gives no {name.replace('_', ' ')}.")
         return at_hand.pooled(found[name], found["lengths"], pooling)
-
-    @functools.cached_property
-    def word_vectors(self) -> WordVectors:
-        """The model's vector of each token of its vocabulary; `vectors.write_vectors` saves them.
-
-        Raises:
-          UserError: tokens have no table of their own.
-        """
-        return vectors_of(self.model, self.params, self.codec.targets.vocabulary)
-
-    def neighbours(self, word: str, count: int = 10) -> "pd.DataFrame":
-        """The nearest tokens, a row for each: `word`, and `similarity`, the cosine, falling.
-
-        Args:
-          word: one word; of several tokens their mean stands for it.
-          count: how many.
-
-        Raises:
-          UserError: the vocabulary does not know the word, or tokens have no table.
-        """
-        return nearest(self.word_vectors, self.codec.targets.vocabulary, word, count)
-
-    def analogies(self, path: str, most_frequent: int | None = None) -> "pd.DataFrame":
-        """How many analogies of word2vec's file the vectors solve; see `WordVectors.analogies`."""
-        return self.word_vectors.analogies(path, most_frequent)
 
     def _chosen(self, name: str | None) -> Task | Mixture:
         """The run's task of this name; None is what it learns."""

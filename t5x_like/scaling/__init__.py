@@ -14,6 +14,7 @@ _HOMES: dict[str, str] = {
     "plan": "t5x_like.scaling.planning.plan",
     "read_runs": "t5x_like.scaling.runs_table",
     "run_sweep": "t5x_like.scaling.sweeps.runner",
+    "sweep_measurements": "t5x_like.scaling.sweeps.results",
     "sweep_results": "t5x_like.scaling.sweeps.results",
     "training_curves": "t5x_like.scaling.sweeps.results",
 }

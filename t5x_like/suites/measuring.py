@@ -1,8 +1,7 @@
 """The rows of a suite, measured one after another.
 
 What is found of a checkpoint is in `MODEL_DIR/eval/suites/NAME/STEP.json`, written after each row,
-so that a suite which was interrupted goes on with the first that is missing, and within it after
-the last batch that was kept.
+so that a suite which was interrupted goes on with the first that is missing.
 """
 
 import contextlib
@@ -78,14 +77,12 @@ def evaluate_suite(
     for wanted in chosen_steps(model_dir, steps):
         params, step = checkpoints.load_params(model_dir, model, partitioner, wanted)
         identity = identity_of(model, params, model_dir, wanted, partitioner, frozen or {})
-        with contextlib.closing(Journals(directory)) as journals:
-            run = _Run(
-                suite, directory, step, model, params, partitioner, max_rows, frozen_params,
-                identity, journals,
-            )  # fmt: skip
-            for row in suite.rows:
-                assert isinstance(row, Row)
-                run.measure(row, find_task(row.task), cache_dir, batch_size)
+        run = _Run(
+            suite, directory, step, identity, model, params, partitioner, max_rows, frozen_params
+        )  # fmt: skip
+        for row in suite.rows:
+            assert isinstance(row, Row)
+            run.measure(row, find_task(row.task), cache_dir, batch_size)
         if not run.rows:
             raise UserError(
                 f"suite '{suite.name}': no row could be measured; of the first, "
@@ -105,18 +102,17 @@ class _Run:
         suite: Suite,
         directory: Any,
         step: int,
+        identity: str,
         model: Model,
         params: Params,
         partitioner: Partitioner,
         max_rows: int | None,
         frozen: Mapping[str, Params] | None,
-        identity: str,
-        journals: Journals,
     ) -> None:
-        self._suite, self._directory, self._step = suite, directory, step
+        self._suite, self._directory = suite, directory
+        self._step, self._identity = step, identity
         self._model, self._params, self._partitioner = model, params, partitioner
         self._max_rows, self._frozen = max_rows, frozen
-        self._identity, self._journals = identity, journals
         self.rows: list[dict[str, Any]] = []
         self.missing: dict[tuple[str, ...], str] = {}
         path = results_path(directory, suite.name, step)
@@ -131,7 +127,7 @@ class _Run:
             reasons = [_reason(member, cache_dir, row.split) for member, _ in task.tasks]
             if any(reasons):
                 raise UserError(next(filter(None, reasons)))
-            key = _key(row, measurement, task, self._max_rows, self._identity)
+            key = _key(row, measurement, task, self._max_rows)
             if key in self._known:
                 found = {**self._known[key], "published": dict(row.published)}
                 self._say(f"{named}: {row.value} is known from before")
@@ -145,7 +141,6 @@ class _Run:
             return
         self.rows.append(found)
         self.write()
-        self._journals.remove()
 
     def _found(
         self, row: Row, measurement: Measurement, task: Task | Mixture, cache_dir: str,
@@ -161,13 +156,15 @@ class _Run:
             row.split,
             batch_size,
         )  # fmt: skip
-        found = evaluate_params(
-            self._model, self._params, dataset, partitioner=self._partitioner,
-            measurements=[measurement], max_rows=self._max_rows, frozen=self._frozen,
-            journal_of=functools.partial(
-                self._journals.open, split=row.split, step=self._step, identity=self._identity
-            ),
-        )  # fmt: skip
+        with contextlib.closing(Journals(self._directory)) as journals:
+            found = evaluate_params(
+                self._model, self._params, dataset, partitioner=self._partitioner,
+                measurements=[measurement], max_rows=self._max_rows, frozen=self._frozen,
+                journal_of=functools.partial(
+                    journals.open, split=row.split, step=self._step, identity=self._identity
+                ),
+            )  # fmt: skip
+            journals.remove()
         result = found[-1]  # of a mixture, the means
         if row.value not in result.values:
             raise UserError(
@@ -250,14 +247,8 @@ def _reason(task: Task, cache_dir: str, split: str) -> str | None:
     return report.reason
 
 
-def _key(
-    row: Row,
-    measurement: Measurement,
-    task: Task | Mixture,
-    max_rows: int | None,
-    identity: str,
-) -> str:
-    """What decides a row's value; `identity` is of the model, its parameters and the machine."""
+def _key(row: Row, measurement: Measurement, task: Task | Mixture, max_rows: int | None) -> str:
+    """What decides a row's value, beside the checkpoint."""
     prints = []
     for member, _ in task.tasks:
         try:
@@ -266,5 +257,5 @@ def _key(
             prints.append(member.name)
     asked = dataclasses.replace(row, published={})
     shown = getattr(task.tasks[0][0], "few_shot", None)
-    text = repr((asked, measurement, prints, shown, max_rows, identity))
+    text = repr((asked, measurement, prints, shown, max_rows))
     return hashlib.sha256(text.encode()).hexdigest()[:32]

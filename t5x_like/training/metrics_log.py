@@ -56,20 +56,37 @@ class MetricsLog:
         if wandb_project:
             self._wandb = _start_wandb(wandb_project, directory, configuration or {})
 
-    def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
-        """One record of `split` ('train', or the name of a validation split).
+    def write(
+        self,
+        step: int,
+        split: str,
+        values: Mapping[str, float],
+        task: str | None = None,
+        about: Mapping[str, str] | None = None,
+    ) -> None:
+        """One record.
+
+        Args:
+          step: updates made.
+          split: 'train', or the name of a held-out split.
+          values: by name.
+          task: of an evaluation, as `evaluate.evaluate` writes it; None of the run's own loss.
+          about: what decided the values, for the record alone.
 
         Raises:
           DiskFull: there is no room for it.
         """
-        line = json_line({"step": step, "split": split, **values}).encode()
+        named = {} if task is None else {"task": task}
+        record = {"step": step, "split": split, **named, **(about or {}), **values}
+        line = json_line(record).encode()
         with disk_space.explained(self._path, len(line)):
             self._file.append(line)
-        named = {f"{split}/{name}": value for name, value in values.items()}
+        of = split if task is None else f"{split}/{task}"
+        tagged = {f"{of}/{name}": value for name, value in values.items()}
         if self._events:
-            self._events.write(step, named)
+            self._events.write(step, tagged)
         if self._wandb:
-            self._wandb.log(named, step=step)
+            self._wandb.log(tagged, step=step)
 
     def close(self) -> None:
         """Closes the files."""

@@ -8,6 +8,7 @@ from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.checkpoints import Branch, CheckpointPolicy, InitialCheckpoint
 from t5x_like.data import DatasetConfig, limit_in_rows
 from t5x_like.errors import UserError
+from t5x_like.evaluation import Evaluation
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import FrozenSource, Model, frozen_models
@@ -37,6 +38,7 @@ class TrainingPlan:
         every batch size; None for all.
       validation_batches: the same in batches of 32 rows, whatever the batch size;
         `validation_rows` counts where both are given.
+      evaluations: what else is measured while the run trains, of whatever tasks.
       initial_checkpoint: where the parameters of a new run come from, or the whole state of
         another run; None for random parameters.
       frozen: where the parameters of each model that the loss reads come from, by its name in
@@ -67,6 +69,7 @@ class TrainingPlan:
     validation_period: int = 1000
     validation_rows: int | None = None
     validation_batches: int | None = None
+    evaluations: Sequence[Evaluation] = ()
     initial_checkpoint: InitialCheckpoint | Branch | None = None
     frozen: Mapping[str, FrozenSource] = dataclasses.field(default_factory=dict)
     num_microbatches: int = 1
@@ -91,6 +94,7 @@ class TrainingPlan:
                 "gradients below 6e-8 would become 0. Train in 'bfloat16' or 'float32'."
             )
         self.validation_limit  # noqa: B018 (refuses what is no limit)
+        self._check_evaluations()
         counts = {
             "TRAIN_STEPS": self.train_steps,
             "train.log_period": self.log_period,
@@ -117,6 +121,19 @@ class TrainingPlan:
     def validation_limit(self) -> int | None:
         """Most rows of each held-out split."""
         return limit_in_rows(self.validation_rows, self.validation_batches)
+
+    def _check_evaluations(self) -> None:
+        seen = set()
+        for evaluation in self.evaluations:
+            split = evaluation.dataset.split
+            for task, _ in evaluation.dataset.task.tasks:
+                if (task.name, split) in seen:
+                    raise UserError(
+                        f"train.evaluations has task {task.name!r}, split {split!r}, twice, whose "
+                        "records would be one: list all its measurements in one "
+                        "evaluation.Evaluation."
+                    )
+                seen.add((task.name, split))
 
     def _check_frozen(self) -> None:
         wanted, given = set(frozen_models(self.model)), set(self.frozen)
@@ -148,6 +165,8 @@ class TrainingPlan:
             "anomaly_policy": self.anomaly_policy,
             "log_period": self.log_period,
         }
+        if self.evaluations:
+            settings["evaluations"] = self.evaluations
         if mesh:
             shape = self.partitioner.mesh.shape
             settings["mesh"] = {name: size for name, size in shape.items() if size > 1}

@@ -2,7 +2,7 @@
 
 import collections
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,16 +16,16 @@ from t5x_like.cost.peak import Peak
 from t5x_like.data import merge_states, open_dataset
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
-from t5x_like.evaluation.loss import held_out, measure, open_held_out, summary_of
 from t5x_like.host.progress import duration
-from t5x_like.protocols import Metrics, Params
+from t5x_like.protocols import Metrics
 from t5x_like.training import state as train_state
 from t5x_like.training import summary as run_summary
 from t5x_like.training.batches import FedBatch, check_batch
 from t5x_like.training.frozen import load_frozen
+from t5x_like.training.held_out import HeldOut, Part
 from t5x_like.training.metrics_log import MetricsLog
 from t5x_like.training.model_dir import ModelDir
-from t5x_like.training.plan import TrainingPlan, validation_names
+from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.progress import Progress
 from t5x_like.training.state import TrainState, initial_carry
 from t5x_like.training.step_metrics import Diverged, StepMetrics
@@ -37,8 +37,8 @@ _KEPT_BATCHES = 3
 class TrainingRun:
     """The data, files and metrics of a run. The caller computes the steps and holds the state.
 
-    First `resume_newest` (or `resume`), then `begin`; for each step `next_batch` and `add`, and
-    `validate` and `save` where they are due; after an `Anomaly`, `react`; in the end `close`.
+    First `resume_newest` (or `resume`), `begin`, `catch_up`; for each step `next_batch`, `add`, and
+    where due `validate`, `save`, `evaluate`; after an `Anomaly`, `react`; in the end `close`.
 
     Args:
       plan: what was asked for.
@@ -64,6 +64,7 @@ class TrainingRun:
         self._notes: list[str] = []
         self._fed: collections.deque[FedBatch] = collections.deque(maxlen=_KEPT_BATCHES)
         self._measured: dict[int, dict[str, float]] = {}
+        self._saved = 0  # the step of the newest of its own checkpoints
         self._returns = 0
         self._open_data()  # first: where that fails, MODEL_DIR is left as it is
         self._model_dir = ModelDir(plan)  # before files of another run are read or cleaned up
@@ -75,23 +76,15 @@ class TrainingRun:
 
     def _open_data(self) -> None:
         plan = self.plan
-        batch_format = plan.model.batch_format
         index, count = plan.partitioner.data_shard()
-        self._iterator = open_dataset(
-            plan.dataset, batch_format=batch_format, shard_index=index, shard_count=count
-        )
-        # Kept open to the end, whatever becomes of the caches meanwhile.
-        where = batch_format, plan.partitioner, plan.validation_limit
-        configs = held_out(plan.validation)
-        splits = [open_held_out(config, *where) for config in configs]
-        self._held_out = list(zip(validation_names(configs), splits, strict=True))
-        if len(self._held_out) < len(plan.validation):
-            self._notes.append("warning: nothing is held out, so nothing is measured (HELD_OUT)")
+        where = {"shard_index": index, "shard_count": count}
+        self._iterator = open_dataset(plan.dataset, batch_format=plan.model.batch_format, **where)
+        self._held_out = HeldOut(plan)
+        self._notes += self._held_out.notes
 
     def _open(self) -> None:
-        plan = self.plan
         self._notes += self._model_dir.notes
-        self._checkpointer = Checkpointer(plan.model_dir, plan.checkpoint_policy)
+        self._checkpointer = Checkpointer(self.plan.model_dir, self.plan.checkpoint_policy)
         for name in self._checkpointer.unfinished:
             self._notes.append(f"warning: checkpoint '{name}' was not finished, and is skipped")
         self._origin = ""
@@ -144,32 +137,22 @@ class TrainingRun:
         if state.carry is None:
             rows = plan.dataset.batch_size
             state = state.replace(carry=initial_carry(plan.model, plan.partitioner, rows))
-        state = state.replace(frozen=self._frozen_params())
+        if plan.frozen:  # read at every resume: steps donate the state, and with it these arrays
+            state = state.replace(frozen=load_frozen(plan.model, plan.frozen, plan.partitioner))
         if self._policy is None:
             return state
         guard = self._policy.guard(self._restored.get("guard"))
         return state.replace(guard=jax.device_put(guard, plan.partitioner.replicated))
 
-    def _frozen_params(self) -> Mapping[str, Params] | None:
-        """Parameters of other models that the loss reads.
-
-        Read at every resume: steps donate the state, and with it these arrays.
-        """
-        if not self.plan.frozen:
-            return None
-        return load_frozen(self.plan.model, self.plan.frozen, self.plan.partitioner)
-
     def _resumed(self, step: int | None, create: Callable[[int], TrainState] | None) -> TrainState:
         plan = self.plan
         source = plan.initial_checkpoint
+        self._saved = step or 0
         if step or isinstance(source, Branch):
-            target = train_state.abstract_state(
-                plan.model, plan.optimizer, plan.partitioner
-            ).replace(
-                carry=train_state.abstract_carry(
-                    plan.model, plan.partitioner, plan.dataset.batch_size
-                )
-            )
+            target = train_state.abstract_state(plan.model, plan.optimizer, plan.partitioner)
+            rows = plan.dataset.batch_size
+            carry = train_state.abstract_carry(plan.model, plan.partitioner, rows)
+            target = target.replace(carry=carry)
             if step or not isinstance(source, Branch):
                 self.start, self._origin = step or 0, f"checkpoint of step {step}"
                 state, position, metadata = self._checkpointer.restore(self.start, target)
@@ -224,14 +207,13 @@ class TrainingRun:
         self._open_log(peak)
 
     def _open_log(self, peak: Peak) -> None:
-        plan = self.plan
         if self._log:
             self._log.close()
         self._log = self._model_dir.open_log(self.start)
         self._peak = peak
         self._sums = StepMetrics(
-            train_steps=plan.train_steps,
-            log_period=plan.log_period,
+            train_steps=self.plan.train_steps,
+            log_period=self.plan.log_period,
             progress=self.progress,
             log=self._log,
             peak=peak,
@@ -287,6 +269,7 @@ class TrainingRun:
         with self._advised(), self._sums.pause():
             position = merge_states(gather_json(self._iterator.get_state()))
             self._checkpointer.save(state, step, position, self._metadata(state), measured)
+        self._saved = step
 
     def _metadata(self, state: TrainState) -> dict[str, Any]:
         return {
@@ -304,25 +287,42 @@ class TrainingRun:
         return self._sums.pause()
 
     def validation_is_due(self, step: int) -> bool:
-        """Whether the held-out splits are measured after this step."""
-        plan = self.plan
-        return step % plan.validation_period == 0 or step == plan.train_steps
+        """Whether something is measured after this step, before it may be saved."""
+        return bool(self._held_out.before_save(step))
 
     def validate(self, step: int, state: TrainState) -> None:
-        """Measures the loss on each held-out split."""
-        plan = self.plan
-        measured: dict[str, float] = {}
-        with self._advised(), self._sums.pause():
-            for name, split in self._held_out:
-                values = measure(
-                    plan.model, state.params, split, plan.partitioner, frozen=state.frozen
-                )
-                self.progress.say(f"step {step}/{plan.train_steps}  {name} {summary_of(values)}")
-                if self._log:
-                    self._log.write(step, name, {**values, "tokens": self._sums.tokens})
-                measured.update({f"{name}/{metric}": v for metric, v in values.items()})
-        plan.checkpoint_policy.competing(measured)  # a wrong name is noticed at once
-        self._measured = {step: measured}
+        """Measures the held-out losses, and what decides which checkpoints are kept."""
+        measured = self._measure(step, state, self._held_out.before_save(step))
+        if self._held_out.decides(step):
+            self.plan.checkpoint_policy.competing(measured)  # a wrong name is noticed at once
+            self._measured = {step: measured}
+
+    def evaluate(self, step: int, state: TrainState) -> None:
+        """Measures the evaluations that are due, once the step is saved where that is due."""
+        self._measure(step, state, self._held_out.after_save(step))
+
+    def catch_up(self, state: TrainState) -> None:
+        """Measures what was due where the run resumes, and was not: it was stopped before."""
+        if self._saved:
+            self._measure(self._saved, state, self._held_out.missing(self._saved))
+
+    def _measure(self, step: int, state: TrainState, parts: Sequence[Part]) -> dict[str, float]:
+        """The values by their tags; what cannot be measured costs no step that was made."""
+        found: dict[str, float] = {}
+        if not parts:
+            return found
+        try:
+            with self._advised(), self._sums.pause():
+                for each in (each for part in parts for each in part.measure(state)):
+                    self.progress.say(f"step {step}/{self.plan.train_steps}  {each.summary}")
+                    if self._log:
+                        each.write(self._log, step, self._sums.tokens)
+                    found |= each.tagged
+        except UserError:
+            if self._saved != step:
+                self.save(step, state)
+            raise
+        return found
 
     # -- When a step goes wrong ------------------------------------------------------------------
 
@@ -367,8 +367,8 @@ class TrainingRun:
         for _ in range(reaction.pass_over):
             next(self._iterator)
         passed = anomaly.step - self.start + reaction.pass_over
-        back = f"back to step {self.start}, past {passed} batches"
-        self.progress.say(f"step {anomaly.step}: {anomaly}: {back}")
+        back = f"{anomaly}: back to step {self.start}, past {passed} batches"
+        self.progress.say(f"step {anomaly.step}: {back}")
         self.progress.advance(self.start)
         self._open_log(self._peak)
         return earlier

@@ -104,7 +104,7 @@ class ApplyObjective:
         """Turns tokenized documents into examples of the objective.
 
         Raises:
-          TaskError: the objective compares a text with another one.
+          TaskError: the objective compares a text with another one, or counts a split.
         """
         specs = {
             name: vocabularies.from_seqio(feature.vocabulary).spec()
@@ -115,6 +115,11 @@ class ApplyObjective:
             raise TaskError(
                 f"{type(self.objective).__name__} compares a text with one of another place, which "
                 "seqio's preprocessors do not give: use `t5x-like train`, which does."
+            )
+        if getattr(bound, "counts_pairs", False):
+            raise TaskError(
+                f"{type(self.objective).__name__} counts the words of the whole split, which "
+                "seqio's preprocessors do not see: use `t5x-like train`, which does."
             )
         if sequence_length and hasattr(bound, "of_length"):
             bound = bound.of_length(sequence_length)

@@ -16,6 +16,7 @@ from tasks.sources.text_files import TextFiles
 from tasks.sources.tfds import Tfds
 from tasks.sources.wrappers.candidates import Candidates
 from tasks.sources.wrappers.each_answer import EachAnswer
+from tasks.sources.wrappers.filtered import Filter, Filtered
 from tasks.sources.wrappers.hold_out import HoldOut
 from tasks.sources.wrappers.where import Where
 
@@ -24,6 +25,8 @@ __all__ = [
     "CommaSeparated",
     "ConllColumns",
     "EachAnswer",
+    "Filter",
+    "Filtered",
     "HoldOut",
     "JsonLines",
     "ParallelFiles",

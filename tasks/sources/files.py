@@ -32,7 +32,7 @@ class FileSource:
       undecodable: for bytes that are not UTF-8: "error", or "replace" each by U+FFFD and log
         how many there were.
       max_row_bytes: longest row; a longer one is refused before it fills the memory.
-      max_expansion: how many times its size a gzip file may unpack to, above 256 MiB.
+      max_expansion: how many times its size a packed file may unpack to, above 256 MiB.
     """
 
     files: Mapping[str, Patterns]

@@ -19,11 +19,11 @@ class ParallelFiles:
     """One file per column and one row per line, as in translation corpora.
 
     Attributes:
-      files: for each split, the file of each column, plain or gzip:
+      files: for each split, the file of each column, plain, gzip or zstd:
         `{"train": {"en": "train.en.gz", "de": "train.de.gz"}}`.
       undecodable: this and the limits are as for `files.FileSource`.
       max_row_bytes: longest line.
-      max_expansion: how many times its size a gzip file may unpack to.
+      max_expansion: how many times its size a packed file may unpack to.
     """
 
     files: Mapping[str, Mapping[str, str]]

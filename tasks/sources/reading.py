@@ -1,11 +1,14 @@
-"""Reading text files: plain or gzip, as UTF-8, with limits on what one file may ask for."""
+"""Reading text files: plain, gzip or zstd, as UTF-8, with limits on what one file may ask for."""
 
 import dataclasses
 import gzip
+import io
 import logging
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO, Literal, cast
+from typing import IO, Any, Literal, cast
+
+import zstandard
 
 from tasks.errors import SourceUnavailable, TaskError
 
@@ -14,7 +17,8 @@ _LOG = logging.getLogger(__name__)
 _MARK = b"\xef\xbb\xbf"  # UTF-8's byte-order mark
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _BLOCK = 1 << 20
-_SMALL = 1 << 28  # gzip files that unpack to no more than this are read whatever they unpack to
+_ZSTD_BLOCK = 1 << 12  # of a packed file; each may unpack to thousands of times its size
+_SMALL = 1 << 28  # packed files that unpack to no more than this are read whatever they unpack to
 _LOOKED_AT = 4096  # bytes at a file's beginning by which UTF-16 is recognised
 
 
@@ -24,7 +28,7 @@ class Limits:
 
     Attributes:
       row_bytes: longest row.
-      expansion: how many times its size a gzip file may unpack to.
+      expansion: how many times its size a packed file may unpack to.
     """
 
     row_bytes: int
@@ -38,8 +42,53 @@ def unavailable(path: str, error: OSError) -> SourceUnavailable:
     return SourceUnavailable(f"file '{path}' cannot be read: {error.strerror or error}.")
 
 
+class _Zstd(io.RawIOBase):
+    """What a zstd file unpacks to.
+
+    The library's own reader takes a file that was cut off for one that has ended.
+    """
+
+    def __init__(self, packed: IO[bytes]):
+        self._packed = packed
+        self._frame: Any = None
+        self._behind = b""  # what was read behind a frame
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            block = self._behind or self._packed.read(_ZSTD_BLOCK)
+            self._behind = b""
+            if not block and self._frame is None:
+                return 0
+            if not block:
+                raise EOFError("it ends within a frame")
+            if self._frame is None:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            self._ready = memoryview(self._frame.decompress(block))
+            if self._frame.eof:
+                self._behind, self._frame = self._frame.unused_data, None
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+
+def _from_gzip(packed: IO[bytes]) -> IO[bytes]:
+    return cast(IO[bytes], gzip.GzipFile(fileobj=packed))
+
+
+def _from_zstd(packed: IO[bytes]) -> IO[bytes]:
+    return io.BufferedReader(_Zstd(packed), _BLOCK)
+
+
+_UNPACKED = {"gz": _from_gzip, "zst": _from_zstd}
+
+
 class _Reader:
-    """A file that is being read, unpacked where its name ends in `.gz`."""
+    """A file that is being read, unpacked where its name ends in `.gz` or `.zst`."""
 
     def __init__(self, path: str, limits: Limits):
         from etils import epath
@@ -49,10 +98,8 @@ class _Reader:
             self._packed = epath.Path(path).open("rb")
         except OSError as error:
             raise unavailable(path, error) from None
-        self._gzip = path.endswith(".gz")
-        self._file = (
-            cast(IO[bytes], gzip.GzipFile(fileobj=self._packed)) if self._gzip else self._packed
-        )
+        self._kind = next((kind for kind in _UNPACKED if path.endswith(f".{kind}")), "")
+        self._file = _UNPACKED[self._kind](self._packed) if self._kind else self._packed
         self._unpacked = self._looked_at = 0
 
     def __enter__(self) -> "_Reader":
@@ -73,12 +120,13 @@ class _Reader:
     def _count(self, read: Callable[[], bytes]) -> bytes:
         try:
             data = read()
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise TaskError(f"file '{self._path}' is damaged gzip: {error}.") from None
+        except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
+            name = {"gz": "gzip", "zst": "zstd"}[self._kind]
+            raise TaskError(f"file '{self._path}' is damaged {name}: {error}.") from None
         except OSError as error:
             raise unavailable(self._path, error) from None
         self._unpacked += len(data)
-        if self._gzip and self._unpacked > max(_SMALL, self._looked_at):
+        if self._kind and self._unpacked > max(_SMALL, self._looked_at):
             self._looked_at = self._unpacked + _BLOCK
             packed = self._packed.tell()
             if self._unpacked > packed * self._limits.expansion:

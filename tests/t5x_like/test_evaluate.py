@@ -249,9 +249,10 @@ def test_a_second_evaluation_replaces_the_first_and_says_so(
     assert "replaced" not in capsys.readouterr().err  # it is the same again
     evaluation.evaluate(**arguments, max_rows=2)
     said = [line for line in capsys.readouterr().err.splitlines() if "replaced" in line]
+    how = "Greedy(), max_new_tokens=2, 0 shots, contexts read as inputs by the encoder"
     assert said == [
-        "step 5  copying validation  an evaluation of 3 of 7 rows, Greedy(), max_new_tokens=2 "
-        "is replaced by one of 2 of 7 rows, Greedy(), max_new_tokens=2"
+        f"step 5  copying validation  an evaluation of 3 of 7 rows, {how} is replaced by one of 2 "
+        f"of 7 rows, {how}"
     ]
     records = read_records(str(tmp_path))
     assert [(record["step"], record["rows"]) for record in records] == [(3, 3), (5, 2)]

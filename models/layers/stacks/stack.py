@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from models.errors import ModelError
@@ -175,13 +176,39 @@ class Stack(nn.Module):
     def decode(
         self, x_bte: jax.Array, context: Context, caches: list[LayerCache]
     ) -> tuple[jax.Array, list[LayerCache]]:
-        """The residual stream of tokens that follow those in the caches, and the new caches."""
+        """The residual stream of tokens that follow those in the caches, and the new caches.
+
+        Scanned where the parameters are stacked: compile time does not grow with depth, and each
+        layer's are copied out of the stack, which costs little when there are many tokens. A
+        decoding loop has them apart, see `unstack_layers`.
+        """
+        params = self.variables["params"]
+        if LAYERS in params:
+            return self._decode_scanned(params[LAYERS], x_bte, context, caches)
         new_caches = []
         for (block, variables), cache in zip(self._unrolled(), caches, strict=True):
             result: Any = block.apply(variables, x_bte, context, cache)
             x_bte, new_cache = result
             new_caches.append(new_cache)
         return x_bte, new_caches
+
+    def _decode_scanned(
+        self, stacked: Any, x_bte: jax.Array, context: Context, caches: list[LayerCache]
+    ) -> tuple[jax.Array, list[LayerCache]]:
+        block = self.make_block(parent=None)
+
+        def layer(x_bte: jax.Array, own: Any) -> tuple[jax.Array, LayerCache]:
+            params, cache = own
+            result: Any = block.apply({"params": params}, x_bte, context, cache)
+            return result
+
+        # What all layers share is there once.
+        whole = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (self.num_layers, *leaf.shape[1:])), stacked
+        )
+        of_layers = whole, jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
+        x_bte, new = jax.lax.scan(layer, x_bte, of_layers)
+        return x_bte, [jax.tree.map(lambda leaf, i=i: leaf[i], new) for i in range(self.num_layers)]
 
     def _unrolled(self) -> list[tuple[nn.Module, dict[str, Any]]]:
         params = self.variables["params"]

@@ -31,6 +31,8 @@ COMPLETED = "COMPLETED"
 TASK = "task.json"
 # In a split's counts: special tokens that its text spells out.
 SPECIAL_TOKENS = "spelled_special"
+# Before the reason, in a split's counts: documents and lines that filters of the source dropped.
+DROPPED = "dropped "
 _DIGITS = 12
 _MOST_SHARDS = 10**6
 _FINGERPRINTED = re.compile(rf".+-[0-9a-f]{{{_DIGITS}}}")

@@ -6,12 +6,13 @@ Beam tool wrote is read just as well.
 """
 
 import contextlib
+import contextvars
 import dataclasses
 import enum
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic
@@ -251,6 +252,9 @@ def require_cache(
     Raises:
       UserError: it is not; the message says why and what to do.
     """
+    known, key = _known.get(), (id(task), os.fspath(cache_dir), split)
+    if known is not None and key in known:
+        return known[key]
     report = cache_status(task, cache_dir, split, verify_source=verify_source)
     if report.status is not CacheStatus.READY:
         raise UserError(
@@ -259,7 +263,30 @@ def require_cache(
         )
     with contextlib.suppress(OSError):  # a cache may be read-only
         os.utime(report.path / layout.COMPLETED)  # when it was last used
+    if known is not None:
+        known[key] = report.path
     return report.path
+
+
+# Task (by its identity), cache directory and split of caches that were found ready.
+_Known = MutableMapping[tuple[int, str, str], Path]
+_known: contextvars.ContextVar[_Known | None] = contextvars.ContextVar("known", default=None)
+
+
+@contextlib.contextmanager
+def remembered(known: _Known) -> Iterator[None]:
+    """Looks at each cache once, for work that opens the same ones again and again.
+
+    Verifying a cache reads the files of its source, which takes long where there are many.
+
+    Args:
+      known: what was found, kept by the caller for as long as its tasks.
+    """
+    before = _known.set(known)
+    try:
+        yield
+    finally:
+        _known.reset(before)
 
 
 @dataclass(frozen=True)
@@ -270,6 +297,7 @@ class CacheCounts:
       path: the task's folder.
       examples: of each split.
       tokens: of each split, by feature, padding and EOS not counted.
+      dropped: of each split, documents and lines that filters dropped, by reason.
       written: shards written now; the others were there already.
       seconds: how long it took.
     """
@@ -277,6 +305,7 @@ class CacheCounts:
     path: Path
     examples: dict[str, int] = field(default_factory=dict)
     tokens: dict[str, dict[str, int]] = field(default_factory=dict)
+    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
     written: int = 0
     seconds: float = 0.0
 
@@ -334,5 +363,10 @@ def cache_task(
             name.removesuffix("_tokens"): int(value)
             for name, value in stats.items()
             if name.endswith("_tokens") and not name.endswith("_max_tokens")
+        }
+        counts.dropped[split] = {
+            name.removeprefix(layout.DROPPED): int(value)
+            for name, value in stats.items()
+            if name.startswith(layout.DROPPED)
         }
     return counts

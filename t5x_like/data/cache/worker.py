@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ class Worker:
         import seqio
 
         source = self.provider.source
-        if source.supports_arbitrary_sharding or len(source.list_shards(split)) >= shards:
+        if self._divides(split, shards):
             info = seqio.ShardInfo(index=shard, num_shards=shards)
             data = source.get_dataset(split=split, shuffle=False, seed=_SEED, shard_info=info)
         else:
@@ -101,6 +102,11 @@ class Worker:
             return self.provider.preprocess_precache(data, seed=_SEED)
         # No placeholder: all of the task is computed once.
         return self.provider.preprocess_postcache(data, sequence_length=None, seed=_SEED)
+
+    def _divides(self, split: str, shards: int) -> bool:
+        """Whether the source itself can be read in so many parts; else each part reads all."""
+        source = self.provider.source
+        return source.supports_arbitrary_sharding or len(source.list_shards(split)) >= shards
 
     def write(
         self,
@@ -116,8 +122,12 @@ class Worker:
         counts = {"examples": 0}
         path = layout.shard_path(folder, split, shard, shards)
         heard: dict[str, None] = {}  # what sources warn of, once and not for every shard
+        before = _dropped(self.task)
         with log_records.told("tasks", heard.setdefault):
             write_records(path, self._records(data, counts, report))
+        dropped = _dropped(self.task) - before
+        if shard and not self._divides(split, shards):
+            dropped.clear()  # the first shard has read, and counted, the same rows
         counted = {
             kind(name)
             for name in self._text_features
@@ -129,6 +139,7 @@ class Worker:
             "fingerprint": fingerprint,
             "bytes": path.stat().st_size,
             "stats": counts,
+            "dropped": dict(dropped),
             "features": features,
         }
         file = reader.RecordFile(path, layout.index_path(folder, split, "records", shard, shards))
@@ -179,6 +190,15 @@ class Worker:
                 report(_REPORT_EVERY)
             yield encode_example({k: _as_values(v) for k, v in example.items()})
         report(counts["examples"] % _REPORT_EVERY)
+
+
+def _dropped(task: Task) -> Counter[str]:
+    """Why the filters of a task's source have dropped documents and lines, since it was made."""
+    found, source = Counter[str](), getattr(task, "source", None)
+    while source is not None:
+        found.update(getattr(source, "dropped", {}))
+        source = getattr(source, "source", None)
+    return found
 
 
 def _bytes_of(name: str) -> str:

@@ -9,6 +9,7 @@ import fcntl
 import importlib.metadata
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -296,10 +297,11 @@ def _stats(task: Task, folder: Path, split: str, shards: int) -> dict[str, int]:
     if layout.info_path(folder, split).exists():
         return {}
     stats: dict[str, int] = {}
-    parts = [
-        layout.read_json(cache_worker.part_path(folder, split, shard, shards))["stats"]
+    written = [
+        layout.read_json(cache_worker.part_path(folder, split, shard, shards))
         for shard in range(shards)
     ]
+    parts = [one["stats"] for one in written]
     for part in parts:
         for name, value in part.items():
             if any(one["examples"] and name not in one for one in parts):
@@ -308,6 +310,10 @@ def _stats(task: Task, folder: Path, split: str, shards: int) -> dict[str, int]:
                 stats[name] = max(stats.get(name, 0), value)
             else:
                 stats[name] = stats.get(name, 0) + value
+    dropped = Counter[str]()
+    for one in written:
+        dropped.update(one.get("dropped", {}))
+    stats |= {layout.DROPPED + reason: count for reason, count in dropped.items()}
     if not stats["examples"]:
         why = getattr(getattr(task, "source", None), "why_empty", None)
         advice = why(split) if why else "look at what its source and its preprocessing leave"

@@ -9,6 +9,7 @@ import pandas as pd
 
 from t5x_like.errors import UserError
 from t5x_like.scaling import multiplier, runs_table
+from t5x_like.scaling.downstream import ErrorLaw, error_laws, measured_table
 from t5x_like.scaling.fitting import Fit, fit
 from t5x_like.scaling.report.floor import Floor
 from t5x_like.scaling.report.sweep_runs import SweepRuns
@@ -59,6 +60,8 @@ class Analysis:
       multipliers: of the variants; None where there is nothing to compare.
       shapes: a row for each cell of a study of shapes (`shape_study`); maybe empty.
       rates: a row for each cell of a study of learning rates (`rate_study`); maybe empty.
+      downstream: what runs were measured on tasks (`downstream.measured_table`); maybe empty.
+      error_laws: the errors on tasks as laws of loss, where they are known.
       notes: warnings and what could not be computed.
       floors: runs of another kind that the losses are held against.
     """
@@ -69,6 +72,8 @@ class Analysis:
     multipliers: multiplier.Multipliers | None
     shapes: pd.DataFrame
     rates: pd.DataFrame
+    downstream: pd.DataFrame
+    error_laws: Sequence[ErrorLaw]
     notes: Sequence[Note]
     floors: Sequence[Floor] = ()
 
@@ -119,7 +124,9 @@ def analyse(
             notes += _notes_of(found, about)
     multipliers = _multipliers(sweep, baseline, bootstrap, seed, notes)
     rates = rate_study(sweep.done)
-    return Analysis(sweep, baseline, fits, multipliers, shapes, rates, notes)
+    measured = measured_table(sweep.measured)
+    laws = error_laws(measured)
+    return Analysis(sweep, baseline, fits, multipliers, shapes, rates, measured, laws, notes)
 
 
 def _resamples(method: str, runs: int, wanted: int) -> int:
@@ -292,6 +299,8 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
             "shapes": analysis.shapes.to_dict("records"),
             "rates": analysis.rates.to_dict("records"),
             "floors": [dataclasses.asdict(floor) for floor in analysis.floors],
+            "downstream": analysis.downstream.to_dict("records"),
+            "error_laws": [dataclasses.asdict(law) for law in analysis.error_laws],
             "notes": [dataclasses.asdict(note) for note in analysis.notes],
         }
     )

@@ -1,4 +1,4 @@
-"""The page's plots of training curves and residuals."""
+"""The page's plots of training curves, of residuals, and of what was measured on tasks."""
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from t5x_like.scaling.report.traces import (
     Json,
     Plot,
     about,
+    error_bars,
     html_id,
     line_trace,
     marker_trace,
@@ -18,6 +19,7 @@ from t5x_like.scaling.report.traces import (
 
 # Maximum points of a curve on the page.
 CURVE_POINTS = 120
+LOSS = "validation loss (nats a token)"
 
 
 def envelopes(analysis: Analysis, hover: Hover) -> list[Plot]:
@@ -144,4 +146,39 @@ def residuals(analysis: Analysis, hover: Hover) -> list[Plot]:
         )
         title = f"Residuals against {letter}"
         found.append(Plot(html_id("residuals", letter), "residuals", title, caption, data, layout))
+    return found
+
+
+def downstream(analysis: Analysis, hover: Hover) -> list[Plot]:
+    """Plots the headline of each task against compute and against loss."""
+    found = []
+    for title, rows in series.headlines(analysis):
+        for column, label in (("flops", "compute C (FLOPs)"), ("loss", LOSS)):
+            data: list[Json] = []
+            for i, (name, group) in enumerate(rows.groupby("variant", sort=False)):
+                colour = style.cycled(style.COLOURS, i)
+                marks = marker_trace(
+                    group[column], group["value"], colour, i, name=str(name) or "runs",
+                    **hover.columns(group["name"]),
+                )  # fmt: skip
+                bars = error_bars(group["value"], group["low"], group["high"], colour)
+                data.append(marks if bars is None else {**marks, "error_y": bars})
+            line = series.error_line(analysis, rows) if column == "loss" else None
+            if line is not None:
+                data.append(line_trace(*line, INK, name="law of the error"))
+            axis = {"title": {"text": label}}
+            if column == "flops":
+                axis = style.plotly_log_axis(style.span(rows["flops"]), label, style.power)
+            layout = {
+                "xaxis": axis,
+                "yaxis": {"title": {"text": str(rows["metric"].iloc[0])}},
+                "showlegend": len(data) > 1,
+            }
+            caption = (
+                "Points are runs, with 95% intervals over the examples where the metric has a "
+                "standard error; the line is Err(L) = ε − k exp(−γL), which Gadre et al. 2024 "
+                "found the error, 100 less the accuracy, to follow."
+            )
+            named = html_id("downstream", title, column)
+            found.append(Plot(named, "downstream", title, caption, data, layout))
     return found

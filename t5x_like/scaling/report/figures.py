@@ -16,6 +16,7 @@ WIDTH = 6.75
 """Inches: the text of a page."""
 # Maximum rows of a legend before it gets a second column.
 LEGEND_ROWS = 12
+DOWNSTREAM_TASKS = 6  # of a figure; the table has all
 
 
 def write_figures(analysis: Analysis, folder: Path) -> list[Path]:
@@ -348,6 +349,32 @@ def rates(analysis: Analysis) -> Any:
     return figure
 
 
+def downstream(analysis: Analysis) -> Any:
+    """Plots what was measured on tasks against compute and against loss, with 95% intervals."""
+    groups = series.headlines(analysis)[:DOWNSTREAM_TASKS]
+    if not groups:
+        return None
+    figure, every = _grid(2 * len(groups), 2, 2.5)
+    for (title, rows), left, right in zip(groups, every[::2], every[1::2], strict=True):
+        for i, (name, group) in enumerate(rows.groupby("variant", sort=False)):
+            reach = (group["value"] - group["low"]).fillna(0.0)
+            for axes, column in ((left, "flops"), (right, "loss")):
+                axes.errorbar(
+                    group[column], group["value"], yerr=reach, fmt=style.cycled(style.MARKERS, i),
+                    color=style.cycled(style.COLOURS, i), elinewidth=1, capsize=2, alpha=0.85,
+                    label=name or "runs",
+                )  # fmt: skip
+        if (line := series.error_line(analysis, rows)) is not None:
+            right.plot(*line, color="black", linewidth=1)
+        style.log_axis(left.xaxis, style.span(rows["flops"]), style.power)
+        left.set_title(title, loc="left")
+        left.set_xlabel("compute C (FLOPs)")
+        right.set_xlabel("validation loss (nats a token)")
+    if len(analysis.sweep.variants) > 1:
+        _legend(every[1])
+    return figure
+
+
 _FIGURES: dict[str, Callable[[Analysis], Any]] = {
     "isoflop": isoflop,
     "optimum": optimum,
@@ -356,6 +383,7 @@ _FIGURES: dict[str, Callable[[Analysis], Any]] = {
     "variants": variants,
     "shapes": shapes,
     "rates": rates,
+    "downstream": downstream,
 }
 FILES = tuple(f"{name}.{extension}" for name in _FIGURES for extension in FORMATS)
 """The names of all figures that a report may have."""

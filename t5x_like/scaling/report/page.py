@@ -23,6 +23,7 @@ SECTIONS = {
     "variants": "Variants",
     "shapes": "Shapes",
     "rates": "Learning rates",
+    "downstream": "Downstream",
     "envelope": "Training curves",
     "residuals": "Residuals",
 }
@@ -31,7 +32,13 @@ MINIMA_COLUMNS = (
     *("variant", "budget", "runs", "parameters", "parameters_low", "parameters_high"),
     *("tokens", "loss", "loss_low", "loss_high", "used"),
 )
+# Of the headlines of tasks; all metrics are in `tables/downstream.csv`.
+DOWNSTREAM_COLUMNS = (
+    *("variant", "name", "task", "split", "metric", "value", "low", "high", "rows"),
+    *("parameters", "tokens", "flops", "loss"),
+)
 TITLES = {
+    "name": "run",
     "parameters": "N",
     "parameters_low": "N low",
     "parameters_high": "N high",
@@ -301,10 +308,13 @@ def _ends(values: list[Any]) -> str:
 
 
 def _section_table(key: str, tables: Tables) -> str:
-    name = {"isoflop": "minima", "variants": "variants"}.get(key)
+    name = {"isoflop": "minima", "variants": "variants", "downstream": "downstream"}.get(key)
     if name is None or tables[name].empty:
         return ""
     frame = tables[name].dropna(axis="columns", how="all")
+    if name == "downstream":
+        frame = frame[frame["headline"].astype(bool)]
+        frame = frame[[column for column in DOWNSTREAM_COLUMNS if column in frame]]
     if name == "minima":
         frame = frame[[column for column in MINIMA_COLUMNS if column in frame]]
     return f"<p></p>{table(_without_single_variant(frame), TITLES)}"

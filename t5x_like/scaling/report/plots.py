@@ -5,7 +5,7 @@ import pandas as pd
 
 from t5x_like.scaling.report import series, style
 from t5x_like.scaling.report.analysis import Analysis
-from t5x_like.scaling.report.curve_plots import envelopes, residuals
+from t5x_like.scaling.report.curve_plots import downstream, envelopes, residuals
 from t5x_like.scaling.report.traces import (
     INK,
     MUTED,
@@ -31,6 +31,7 @@ def all_plots(analysis: Analysis) -> list[Plot]:
         *variants(analysis),
         *shapes(analysis, hover),
         *rates(analysis, hover),
+        *downstream(analysis, hover),
         *envelopes(analysis, hover),
         *residuals(analysis, hover),
     ]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from t5x_like.scaling import named_laws
+from t5x_like.scaling.downstream import AVERAGE
 from t5x_like.scaling.fitting import Fit
 from t5x_like.scaling.fitting.result import interval
 from t5x_like.scaling.report.analysis import METHODS, Analysis
@@ -222,6 +223,27 @@ def headline_multipliers(analysis: Analysis) -> pd.DataFrame:
         return pd.DataFrame()
     table = analysis.multipliers.table
     return table[table["headline"]]
+
+
+def headlines(analysis: Analysis) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of the metric that stands for each task, with its title; averages come first."""
+    table = analysis.downstream
+    rows = table[table["headline"].astype(bool)]
+    groups = [
+        (f"{task} {split}, {metric}", group)
+        for (task, split, metric), group in rows.groupby(["task", "split", "metric"], sort=False)
+    ]
+    return sorted(groups, key=lambda pair: pair[1]["task"].iloc[0] != AVERAGE)
+
+
+def error_line(analysis: Analysis, group: pd.DataFrame) -> tuple[Array, Array] | None:
+    """Losses, and the accuracies that the law of a task gives for them; None without a law."""
+    first = group.iloc[0]
+    for law in analysis.error_laws:
+        if (law.task, law.split) == (first["task"], first["split"]):
+            loss = np.linspace(group["loss"].min(), group["loss"].max(), POINTS)
+            return loss, 100 - law.error(loss)
+    return None
 
 
 def run_label(group: pd.DataFrame) -> str:

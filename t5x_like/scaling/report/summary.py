@@ -30,6 +30,11 @@ def report_text(found: Mapping[str, Any]) -> str:
                 f"{row['baseline']} at {power(row['flops'])} FLOPs"
             )
     lines += [f"floor {one['name']}: loss {one['loss']:.4f}" for one in found["floors"]]
+    for law in found["error_laws"]:
+        lines.append(
+            f"{law['task']} {law['split']}: 100 - {law['metric']} = {law['epsilon']:.4g} - "
+            f"{law['k']:.4g} exp(-{law['gamma']:.3g} L), over {law['runs']} runs"
+        )
     if found["notes"]:
         lines.append("")
     for note in found["notes"]:

@@ -32,6 +32,7 @@ class SweepRuns:
       cells: `results.sweep_results`, a row a run; paths are below `directory`.
       curves: `results.training_curves`, a row a record.
       gin_texts: each run's gin file, by the run's name.
+      measured: `results.sweep_measurements`, a row a value; empty where nothing was measured.
     """
 
     name: str
@@ -41,6 +42,7 @@ class SweepRuns:
     cells: pd.DataFrame
     curves: pd.DataFrame
     gin_texts: Mapping[str, str]
+    measured: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
 
     @property
     def done(self) -> pd.DataFrame:
@@ -88,6 +90,7 @@ def read_sweep_runs(sweep_dir: str | Path) -> SweepRuns:
         family=plan["family"] or "",
         baseline=plan.get("baseline"),
         gin_texts={name: _text(path, Path(sweep_dir)) for name, path in gin_files.items()},
+        measured=results.sweep_measurements(sweep_dir),
     )
 
 
@@ -100,6 +103,7 @@ def from_frames(
     family: str = "",
     baseline: str | None = None,
     gin_texts: Mapping[str, str] | None = None,
+    measured: pd.DataFrame | None = None,
 ) -> SweepRuns:
     """The runs of frames as `results` has them; the first variant is the baseline by default."""
     numbers = {column: pd.to_numeric(cells[column]).astype(np.float64) for column in NUMBERS}
@@ -112,6 +116,7 @@ def from_frames(
         cells=cells,
         curves=curves,
         gin_texts=gin_texts or {},
+        measured=pd.DataFrame() if measured is None else measured,
     )
 
 

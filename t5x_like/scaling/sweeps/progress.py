@@ -50,7 +50,8 @@ class SweepProgress:
         done = sum(other["status"] == "done" for other in rows)
         left = self._left(rows)
         rest = f", {duration(left)} left" if left else ""
-        return f"{row['name']}  loss {row['loss']:.4f}  ({done}/{len(rows)}{rest})"
+        found = f"loss {row['loss']:.4f}" if row["loss"] == row["loss"] else "measured"
+        return f"{row['name']}  {found}  ({done}/{len(rows)}{rest})"
 
     def _left(self, rows: Sequence[Mapping[str, Any]]) -> float | None:
         """The seconds left, from the rate of FLOPs so far; None before there is one."""

@@ -18,6 +18,9 @@ SWEEP_FILE = "sweep.json"
 # A file that `run_sweep` writes into the directory of a cell that has failed for good.
 FAILED_FILE = "failed.txt"
 VALIDATION = "validation"
+MEASURED_COLUMNS = ("task", "split", "rows", "metric", "value", "standard_error")
+_STANDARD_ERROR = "_standard_error"
+_NO_METRICS = ("step", "rows", "split_rows", "tokens")
 
 
 def read_sweep(sweep_dir: str | Path) -> dict[str, Any]:
@@ -91,6 +94,76 @@ def training_curves(sweep_dir: str | Path) -> "pd.DataFrame":
     return pd.DataFrame(rows, columns=[*columns, "step", "tokens", "flops", "loss"])
 
 
+def sweep_measurements(sweep_dir: str | Path) -> "pd.DataFrame":
+    """Makes a table of what was measured of the runs on tasks, after their last updates.
+
+    Columns: `name`, `variant`, `parameters`, `active_parameters`, `tokens`, `flops` and `loss` of
+    the run, `task`, `split`, `rows`, `metric`, `value`, and `standard_error` of the value over the
+    examples (NaN where the record has none). A row for each value.
+
+    Raises:
+      UserError: this is not a sweep's directory.
+    """
+    import pandas as pd
+
+    root = Path(sweep_dir)
+    of_run = ("name", "variant", "parameters", "active_parameters", "tokens", "flops")
+    rows: list[dict[str, Any]] = []
+    for cell in read_sweep(root)["cells"]:
+        run = {
+            **{column: cell[column] for column in of_run},
+            "loss": cell_state(root, cell)["loss"],
+        }
+        directory = str(cell_directory(root, cell["name"]))
+        for record in metrics_log.read_records(directory):
+            if record.get("task") is None or record["step"] != cell["steps"]:
+                continue
+            about = {"task": record["task"], "split": record["split"]}
+            rows += [{**run, **about, **value} for value in _values(record)]
+        rows += [{**run, **row} for row in _suite_rows(directory, cell["steps"])]
+    return pd.DataFrame(rows, columns=[*of_run, "loss", *MEASURED_COLUMNS])
+
+
+def _suite_rows(directory: str, step: int) -> list[dict[str, Any]]:
+    """The rows of the suites that a run was measured by: the value that is compared of each."""
+    from t5x_like.suites.tables import has_results, read_results
+
+    found = []
+    for results in read_results(directory) if has_results(directory) else ():
+        for row in results["rows"] if results["step"] == step else ():
+            shots = f", {row['shots']} shots" if row["shots"] else ""
+            found.append(
+                {
+                    "task": f"{row['task']}{shots}",
+                    "split": row["split"],
+                    "rows": _number(row["rows"]),
+                    "metric": row["value"],
+                    "value": _number(row["measured"]),
+                    "standard_error": _number(row["standard_error"]),
+                }
+            )
+    return found
+
+
+def _values(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each metric of a record with its standard error, and the rows that it is of."""
+    named = {
+        name: float(value)
+        for name, value in record.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    found = []
+    for name, value in named.items():
+        part = name.rpartition("/")[0]
+        rows = named.get(f"{part}/rows" if part else "rows", math.nan)
+        metric = name.rpartition("/")[2]
+        if metric in _NO_METRICS or metric.endswith(_STANDARD_ERROR):
+            continue
+        error = named.get(f"{name}{_STANDARD_ERROR}", math.nan)
+        found.append({"rows": rows, "metric": name, "value": value, "standard_error": error})
+    return found
+
+
 def cell_state(sweep_dir: Path, cell: dict[str, Any]) -> dict[str, Any]:
     """The state of one run, with columns of `sweep_results`.
 
@@ -101,7 +174,12 @@ def cell_state(sweep_dir: Path, cell: dict[str, Any]) -> dict[str, Any]:
     records = metrics_log.read_records(str(directory))
     train = [record for record in records if record["split"] == "train"]
     last = train[-1] if train else {}
-    final = [r for r in records if r["split"] == VALIDATION and r["step"] == cell["steps"]]
+    final = [
+        record
+        for record in records
+        if (record["split"], record["step"], record.get("task"))
+        == (VALIDATION, cell["steps"], None)
+    ]
     if final and _is_saved(directory, cell["steps"]):
         status = "done"
     elif (directory / FAILED_FILE).exists():

@@ -4,38 +4,26 @@ import contextlib
 import dataclasses
 import json
 import subprocess
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from t5x_like import checkpoints, config
 from t5x_like.data import CacheStatus, cache_status
-from t5x_like.distributed.preemption import (
-    EXIT_CODE,
-    EXIT_CODE_INTERRUPTED,
-    Preempted,
-    StopRequest,
-    stop_on_signal,
-)
+from t5x_like.distributed.preemption import Preempted, StopRequest, stop_on_signal
 from t5x_like.errors import UserError
 from t5x_like.host import command, directory_lock
 from t5x_like.host import files as storage
 from t5x_like.scaling.sweeps.cells import GIN_FILE, LOG_FILE, Cell
 from t5x_like.scaling.sweeps.executors.dry_run import Print
-from t5x_like.scaling.sweeps.executors.executor import (
-    Executor,
-    Handle,
-    Job,
-    environment,
-    python_command,
-)
+from t5x_like.scaling.sweeps.executors.executor import Executor, Job, environment, python_command
 from t5x_like.scaling.sweeps.executors.local import Local
+from t5x_like.scaling.sweeps.jobs import Work, drive
 from t5x_like.scaling.sweeps.progress import SweepProgress
 from t5x_like.scaling.sweeps.results import FAILED_FILE, SWEEP_FILE, cell_state, read_sweep
+from t5x_like.scaling.sweeps.suites import measure, suites_of
 from t5x_like.scaling.sweeps.sweep import Sweep
 
-POLL_SECONDS = 0.25
 # Fields of a run that must not change when a sweep is resumed.
 _FIXED = ("parameters", "tokens", "steps", "batch_tokens", "learning_rate", "seed", "stem")
 
@@ -47,8 +35,9 @@ def run_sweep(
     executor: Executor | None = None,
     retries: int = 1,
     cache_dir: str | None = None,
+    suites: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Trains the runs that are not finished yet, and returns a summary.
+    """Trains the runs that are not finished yet, measures them, and returns a summary.
 
     Args:
       sweep: the sweep.
@@ -56,9 +45,12 @@ def run_sweep(
       executor: where jobs run; processes on this machine when None.
       retries: how often a failed run is started again, each time from its checkpoint.
       cache_dir: of the tokenized tasks; None leaves it to the base's gin files.
+      suites: gin files of `t5x-like eval`, each of a task or mixture and what is measured of it;
+        finished runs are measured by each once.
 
     Returns:
-      `runs`, `done`, `failed` (names), `learning_rate_factors`, `directory`.
+      `runs`, `done`, `failed` (names), `not_measured` (run and suite), `learning_rate_factors`,
+      `directory`.
 
     Raises:
       UserError: the directory holds another sweep, or a cell cannot be built.
@@ -68,6 +60,7 @@ def run_sweep(
     sweep = with_cache_dir(sweep, cache_dir)
     root = sweep_root(sweep_dir)
     sweep.cells()  # errors in the sweep come before anything is written
+    chosen = suites_of(suites)
     with _locked(root), stop_on_signal() as stop:
         search = sweep.search_cells()
         if search:
@@ -75,12 +68,20 @@ def run_sweep(
             _run(root, sweep, search, executor, retries, stop, "learning rates")
             if isinstance(executor, Print):
                 print("# then start the sweep again: its runs depend on these")
-                return _summary(root, search, {})
+                return {**_summary(root, search, {}), "not_measured": []}
         factors = _best_factors(root, sweep, search)
         cells = sweep.cells(factors)
         _write_plan(root, sweep, cells, search, factors)
         _run(root, sweep, cells, executor, retries, stop, sweep.name)
-        return _summary(root, cells, factors)
+        summary = _summary(root, cells, factors)
+        finished = {
+            cell.name: cell.directory(root)
+            for cell in cells
+            if isinstance(executor, Print) or _status(root, cell) == "done"
+        }
+        title = f"{sweep.name}, measured"
+        missing = measure(finished, chosen, executor, retries, stop, title)
+        return {**summary, "not_measured": missing}
 
 
 def with_cache_dir(sweep: Sweep, cache_dir: str | None) -> Sweep:
@@ -121,128 +122,56 @@ def _run(
     if not todo:
         return
     _build_caches(root, todo, stop)
-    jobs = [_Task(root, group) for group in _together(todo, sweep.vectorize)]
-    jobs.sort(key=lambda job: -job.cost)
+    jobs = [_Training(root, group) for group in _together(todo, sweep.vectorize)]
     progress = SweepProgress(title, {cell.name: cell.cost for cell in todo})
+
+    def rows() -> list[dict[str, Any]]:
+        return [_state(root, record, jobs) for record in records.values()]
+
     try:
-        _drive(root, jobs, records, executor, retries, stop, progress)
+        drive(jobs, rows, executor, retries, stop, progress)
     finally:
         progress.close()
 
 
-class _Task:
-    """A job and its state."""
+class _Training(Work):
+    """A run, or several as one program."""
+
+    hindered = "the run that it branches off has no such checkpoint"
 
     def __init__(self, root: Path, cells: Sequence[Cell]) -> None:
-        self.cells = cells
-        self.names = [cell.name for cell in cells]
-        self.cost = sum(cell.cost for cell in cells)
+        self._root, self._cells = root, cells
         files = [str(cell.directory(root) / GIN_FILE) for cell in cells]
         if len(files) == 1:
             command = python_command("t5x_like", "train", f"--gin_file={files[0]}")
         else:
             command = python_command("t5x_like.scaling.sweeps.vectorized", *files)
-        self.log = cells[0].directory(root) / LOG_FILE
-        self.job = Job(cells[0].name, command, self.log)
+        log = cells[0].directory(root) / LOG_FILE
+        job = Job(cells[0].name, command, log)
+        super().__init__([cell.name for cell in cells], job, sum(cell.cost for cell in cells))
         stem = cells[0].stem
         self._stem = (str(root / "cells" / stem.cell), stem.step) if stem else None
-        self.handle: Handle | None = None
-        self.failures = 0
-        self.ended = False
 
     @property
     def ready(self) -> bool:
         """Whether the checkpoint that it starts from is complete."""
         return self._stem is None or self._stem[1] in checkpoints.checkpoint_steps(self._stem[0])
 
+    def is_done(self) -> bool:
+        return all(_status(self._root, cell) == "done" for cell in self._cells)
 
-def _drive(
-    root: Path,
-    jobs: Sequence[_Task],
-    records: Mapping[str, Any],
-    executor: Executor,
-    retries: int,
-    stop: StopRequest,
-    progress: SweepProgress,
-) -> None:
-    printing = isinstance(executor, Print)
-    while waiting := [job for job in jobs if not job.ended]:
-        if stop.signal_name:
-            _stop_all(jobs)
-            line = f"{stop.signal_name} received: the same command resumes the sweep."
-            raise Preempted(line, stop.signal_name)
-        running = [job for job in waiting if job.handle is not None]
-        for job in running:
-            _settle(root, job, records, retries, progress)
-        free = (
-            len(jobs)
-            if executor.slots is None
-            else executor.slots - len([job for job in running if job.handle is not None])
-        )
-        idle = [job for job in waiting if job.handle is None and not job.ended]
-        startable = [job for job in idle if printing or job.ready]
-        for job in startable[: max(free, 0)]:
-            job.handle = executor.submit(job.job)
-            job.ended = printing
-        stuck = idle and not startable and not [job for job in waiting if job.handle is not None]
-        if stuck:  # their stem has failed
-            for job in idle:
-                _give_up(root, job, "the run that it branches off has no such checkpoint")
-                progress.say(f"{job.names[0]}  failed: what it branches off has failed")
-        if printing:
-            continue
-        progress.update([_state(root, record, jobs) for record in records.values()])
-        time.sleep(POLL_SECONDS)
+    def give_up(self, reason: str) -> None:
+        for cell in self._cells:
+            storage.write_whole(cell.directory(self._root) / FAILED_FILE, reason + "\n")
 
 
-def _settle(
-    root: Path, job: _Task, records: Mapping[str, Any], retries: int, progress: SweepProgress
-) -> None:
-    """Checks whether a running job has ended, and how."""
-    assert job.handle is not None
-    code = job.handle.poll()
-    if code is None:
-        return
-    job.handle = None
-    undone = [n for n in job.names if cell_state(root, records[n])["status"] != "done"]
-    if code == 0 and not undone:
-        job.ended = True
-    elif code not in (
-        EXIT_CODE,
-        EXIT_CODE_INTERRUPTED,
-    ):  # a preempted job has saved its state, and is started again
-        job.failures += 1
-        reason = _last_line(job.log) or f"exit code {code}"
-        # Starting again does not help after a user error.
-        if code == 2 or job.failures > retries:
-            _give_up(root, job, reason)
-            progress.say(f"{job.names[0]}  failed: {reason} (see {job.log})")
-        else:
-            progress.say(f"{job.names[0]}  starts again: {reason}")
-
-
-def _give_up(root: Path, job: _Task, reason: str) -> None:
-    job.ended = True
-    for cell in job.cells:
-        storage.write_whole(cell.directory(root) / FAILED_FILE, reason + "\n")
-
-
-def _state(root: Path, record: Mapping[str, Any], jobs: Sequence[_Task]) -> dict[str, Any]:
+def _state(root: Path, record: Mapping[str, Any], jobs: Sequence[_Training]) -> dict[str, Any]:
     """The row of a run in the progress table."""
     state = {**record, **cell_state(root, dict(record))}
     if state["status"] == "running":
         mine = [job for job in jobs if record["name"] in job.names]
         state["status"] = "running" if any(job.handle is not None for job in mine) else "waiting"
     return state
-
-
-def _stop_all(jobs: Sequence[_Task]) -> None:
-    """Asks every running job to save and end."""
-    handles = [job.handle for job in jobs if job.handle is not None]
-    for handle in handles:
-        handle.stop()
-    while any(handle.poll() is None for handle in handles):
-        time.sleep(POLL_SECONDS)
 
 
 def _together(cells: Sequence[Cell], vectorize: bool) -> list[list[Cell]]:
@@ -328,7 +257,7 @@ def _best_factors(root: Path, sweep: Sweep, search: Sequence[Cell]) -> dict[str,
 
 
 def _summary(root: Path, cells: Sequence[Cell], factors: Mapping[str, float]) -> dict[str, Any]:
-    states = {cell.name: cell_state(root, cell.record())["status"] for cell in cells}
+    states = {cell.name: _status(root, cell) for cell in cells}
     return {
         "directory": str(root),
         "runs": len(cells),
@@ -336,6 +265,10 @@ def _summary(root: Path, cells: Sequence[Cell], factors: Mapping[str, float]) ->
         "failed": [name for name, status in states.items() if status == "failed"],
         "learning_rate_factors": dict(factors),
     }
+
+
+def _status(root: Path, cell: Cell) -> str:
+    return str(cell_state(root, cell.record())["status"])
 
 
 def _build_caches(root: Path, cells: Sequence[Cell], stop: StopRequest) -> None:
@@ -365,12 +298,6 @@ def _cache_is_ready(gin_file: str) -> bool:
         directory = config.macro("CACHE_DIR")
     found = [cache_status(member, directory).status for member, _ in task.tasks]
     return all(status is CacheStatus.READY for status in found)
-
-
-def _last_line(log: Path) -> str:
-    """The last line of a log that is not empty."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else ""
 
 
 if __name__ == "__main__":

@@ -84,6 +84,11 @@ def training_plans(gin_files: Sequence[str]) -> list[TrainingPlan]:
             config.check(train.train)
             origins.append(config.reached(train.train))
             plan = config.built(train.train, TrainingPlan)
+            if plan.evaluations:
+                raise UserError(
+                    f"{gin_file} has EVALUATIONS: runs that are trained together are measured "
+                    "when they are done, with SUITES, or trained one by one."
+                )
             text = config.operative_text()
             plans.append(
                 dataclasses.replace(

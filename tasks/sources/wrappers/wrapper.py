@@ -48,7 +48,7 @@ class Wrapper(abc.ABC):
     def fingerprint(self) -> str:
         """Hex digest of the source's fingerprint and the settings."""
         fields = dataclasses.fields(cast(Any, self))
-        settings = [getattr(self, field.name) for field in fields if field.name != "source"]
+        settings = [getattr(self, x.name) for x in fields if x.compare and x.name != "source"]
         return hashlib.sha256(f"{self.source.fingerprint()} {settings}".encode()).hexdigest()
 
     def seqio(self) -> Any:

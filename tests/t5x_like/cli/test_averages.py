@@ -65,8 +65,8 @@ def a_run(tmp_path, records, **shared):
 GENERATED = {"decoding": "greedy, at most 84 tokens"}
 
 
-def test_of_a_run_of_text_the_tasks_metrics_count_and_not_those_of_tokens(tmp_path, capsys):
-    """Where the model's loss has an `accuracy` too, the task's is recorded as `task_accuracy`."""
+def test_of_a_run_of_text_the_tasks_metrics_count_and_not_the_models(tmp_path, capsys):
+    """Of a model whose loss has an `accuracy` too, the task's is recorded as `task_accuracy`."""
     records = {f"glue_{name}": dict(values) for name, values in VALUES.items()}
     for values in records.values():
         if "accuracy" in values:

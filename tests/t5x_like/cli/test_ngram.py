@@ -10,7 +10,7 @@ import pytest
 from models.ngrams.smoothing import Smoothing
 from t5x_like import cli, load_run
 from t5x_like.checkpoints import host_params
-from t5x_like.cli.ngram import SMOOTHINGS
+from t5x_like.cli.corpus.ngram import SMOOTHINGS
 from t5x_like.data import DatasetConfig, open_evaluation
 
 ORDER = 3
@@ -201,3 +201,15 @@ def test_a_missing_cache_is_built_of_the_tasks_flags_alone(flags, tmp_path, monk
     assert cli.main(["ngram", *flags, *own]) == 0
     assert given[0].bindings == [("MODEL_DIR", f"{tmp_path}/run")]
     assert load_run(f"{tmp_path}/run").model.order == 2
+
+
+def test_a_model_comes_back_from_its_one_arpa_file(counted, flags, tmp_path, capsys):
+    model_dir, path = counted
+    own = [f"--from_arpa={path}", f"--gin.MODEL_DIR={tmp_path}/run"]
+    assert cli.main(["ngram", *flags, *own]) == 0
+    assert f"n-grams of {path} in" in capsys.readouterr().out
+    first, second = load_run(str(model_dir)), load_run(f"{tmp_path}/run")
+    texts = ["Still waters run", "xyz"]
+    np.testing.assert_allclose(second.score(targets=texts), first.score(targets=texts), rtol=1e-5)
+    assert cli.main(["ngram", *flags, *own, "--order=3"]) == 2
+    assert "--order is for counting" in capsys.readouterr().err

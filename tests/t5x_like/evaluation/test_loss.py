@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from t5x_like.evaluation.loss import StandardError, mean_metrics, summary_of
+from t5x_like.evaluation.loss import mean_metrics, summary_of
+from t5x_like.evaluation.standard_error import StandardError
 from t5x_like.optimizers import adamw
 from t5x_like.schedules import Constant
 from t5x_like.training import state as train_state

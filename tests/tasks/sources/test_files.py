@@ -5,6 +5,7 @@ import gzip
 
 import pyarrow
 import pytest
+import zstandard
 from pyarrow import parquet
 
 from tasks import sources
@@ -146,6 +147,18 @@ def test_broken_gzip_is_named(tmp_path, name, content):
     path.write_bytes(content or gzip.compress(b"a" * 1000)[:-12])
     with pytest.raises(TaskError, match="is damaged gzip"):
         texts(sources.TextFiles(files={"train": str(path)}))
+
+
+def test_zstd_is_read_frame_after_frame_and_broken_zstd_is_named(tmp_path):
+    whole = b"".join(zstandard.compress(text) for text in (b"one\ntwo\nth", b"ree\n", b""))
+    path = tmp_path / "x.txt.zst"
+    source = sources.TextFiles(files={"train": str(path)}, separator="\n")
+    path.write_bytes(whole)
+    assert texts(source) == ["one", "two", "three"]
+    for damaged in (whole[:20], whole[:-1], whole + b"rest", b"plain text"):
+        path.write_bytes(damaged)
+        with pytest.raises(TaskError, match="is damaged zstd"):
+            texts(source)
 
 
 def test_a_file_that_is_no_parquet_is_named(tmp_path):

@@ -32,6 +32,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--smoothing", choices=SMOOTHINGS, help="of probabilities; modified_kneser_ney"
     )
     parser.add_argument("--arpa", metavar="FILE", help="write the model in ARPA's text format too")
+    parser.add_argument(
+        "--from_arpa", metavar="FILE", help="read the model from such a file in place of counting"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
@@ -70,15 +73,22 @@ def run(options: Namespace) -> None:
     if options.arpa:
         _write_arpa(options.arpa, found["model_dir"], config)
         found["arpa"] = options.arpa
+    source = options.from_arpa or f"{found['tokens']:,} tokens"
     line = (
-        f"{found['model_dir']}: {found['parameters']:,} n-grams of {found['tokens']:,} tokens "
-        f"in {found['seconds']:.1f} s"
+        f"{found['model_dir']}: {found['parameters']:,} n-grams of {source} in "
+        f"{found['seconds']:.1f} s"
     )
     print(json.dumps(found) if options.json else line)
 
 
 def _add_bindings(options: Namespace) -> None:
     """Puts the command's own flags among the bindings."""
+    if options.from_arpa is not None:
+        for name in ("order", "smoothing"):
+            if getattr(options, name) is not None:
+                raise UserError(f"--{name} is for counting: the file of --from_arpa has its own.")
+        options.bindings.append(("COUNTER", "@ngram.ARPAFile()"))
+        options.bindings.append(("ngram.ARPAFile.path", options.from_arpa))
     if options.order is not None:
         options.bindings.append(("ORDER", str(options.order)))
     if options.smoothing is not None:

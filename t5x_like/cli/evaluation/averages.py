@@ -99,8 +99,9 @@ def evaluated(
 
 
 def _has_answers(name: str, record: Mapping[str, Any]) -> bool:
-    """Whether the task's metrics were measured: of a task for a head always, of text if it says how
-    the text was generated. Without, `accuracy` is that of single tokens.
+    """Whether the task's metrics were measured, and not the loss alone.
+
+    Of a task for a head they always are; of text, where it says how the text was generated.
     """
     from t5x_like.evaluation.generation import DECODING
 

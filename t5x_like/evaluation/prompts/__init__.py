@@ -1,0 +1,1 @@
+"""What stands before the examples that are measured: worked ones, and how all of it is read."""

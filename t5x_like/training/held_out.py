@@ -1,0 +1,195 @@
+"""What a run measures while it trains: the loss of held-out splits, and evaluations of tasks."""
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import jax
+
+from t5x_like.data.cache.status import remembered, require_cache
+from t5x_like.distributed.startup import gather_json
+from t5x_like.evaluation import Evaluation
+from t5x_like.evaluation.loss import held_out, measure, open_held_out, summary_of
+from t5x_like.evaluation.task import evaluate_params
+from t5x_like.host import progress
+from t5x_like.training.metrics_log import MetricsLog, read_records
+from t5x_like.training.plan import TrainingPlan, validation_names
+from t5x_like.training.state import TrainState
+
+# Of a record: its split, and the task of an evaluation.
+Key = tuple[str, str | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What was found of one split.
+
+    Attributes:
+      split: as records call it.
+      values: by name.
+      summary: for a person.
+      task: of an evaluation; None of the held-out loss.
+      about: what decided the values beside model and rows, by name.
+    """
+
+    split: str
+    values: Mapping[str, float]
+    summary: str
+    task: str | None = None
+    about: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def tagged(self) -> dict[str, float]:
+        """Its values as `SPLIT/NAME` or `SPLIT/TASK/NAME`."""
+        of = self.split if self.task is None else f"{self.split}/{self.task}"
+        return {f"{of}/{name}": value for name, value in self.values.items()}
+
+    def write(self, log: MetricsLog, step: int, tokens: int) -> None:
+        """Its record, after so many tokens of training."""
+        log.write(step, self.split, {**self.values, "tokens": tokens}, self.task, self.about)
+
+
+class Part(Protocol):
+    """Something that is measured at a period of its own."""
+
+    def due(self, step: int) -> bool:
+        """Whether it is measured after this update."""
+
+    @property
+    def keys(self) -> Collection[Key]:
+        """The records that it leaves."""
+
+    def measure(self, state: TrainState) -> Iterator[Measured]:
+        """Measures the parameters where they are."""
+
+
+class HeldOut:
+    """All that is measured of a run.
+
+    Splits are opened, and caches verified, here and not at each time.
+
+    Args:
+      plan: of the run.
+
+    Attributes:
+      notes: what a person is told at the start.
+
+    Raises:
+      UserError: a split cannot be read.
+    """
+
+    def __init__(self, plan: TrainingPlan) -> None:
+        self._plan = plan
+        self._losses = _Losses(plan)
+        self.notes = self._losses.notes
+        self._evaluations = [_Evaluated(plan, one) for one in plan.evaluations]
+        best = plan.checkpoint_policy.best_metric
+        self._deciding: Part = next(
+            (one for one in self._evaluations if one.has(best)), self._losses
+        )
+
+    def before_save(self, step: int) -> list[Part]:
+        """What is measured before a checkpoint of this step: a metric may decide which is kept."""
+        parts = dict.fromkeys([self._losses, self._deciding])
+        return [part for part in parts if part.due(step)]
+
+    def after_save(self, step: int) -> list[Part]:
+        """What is measured once the checkpoint is written, as it may take long."""
+        return [one for one in self._evaluations if one is not self._deciding and one.due(step)]
+
+    def decides(self, step: int) -> bool:
+        """Whether what decides about checkpoints is measured after this update."""
+        return self._deciding.due(step)
+
+    def missing(self, step: int) -> list[Part]:
+        """What is due after this update, and has no record of it; all processes ask together."""
+        there: list[Key] = []
+        if jax.process_index() == 0:
+            records = read_records(self._plan.model_dir)
+            there = [(r["split"], r.get("task")) for r in records if r["step"] == step]
+        recorded = {tuple(key) for key in gather_json(there)[0]}
+        due = self.before_save(step) + self.after_save(step)
+        return [part for part in due if not set(part.keys) <= recorded]
+
+
+class _Losses:
+    """The loss of each held-out split."""
+
+    def __init__(self, plan: TrainingPlan) -> None:
+        self._plan = plan
+        # Kept open to the end, whatever becomes of the caches meanwhile.
+        where = plan.model.batch_format, plan.partitioner, plan.validation_limit
+        configs = held_out(plan.validation)
+        splits = [open_held_out(config, *where) for config in configs]
+        self._splits = dict(zip(validation_names(configs), splits, strict=True))
+        self.notes = []
+        if len(configs) < len(plan.validation):
+            self.notes.append("warning: nothing is held out, so nothing is measured (HELD_OUT)")
+
+    def due(self, step: int) -> bool:
+        plan = self._plan
+        return step % plan.validation_period == 0 or step == plan.train_steps
+
+    @property
+    def keys(self) -> list[Key]:
+        return [(name, None) for name in self._splits]
+
+    def measure(self, state: TrainState) -> Iterator[Measured]:
+        plan = self._plan
+        for name, split in self._splits.items():
+            values = measure(plan.model, state.params, split, plan.partitioner, frozen=state.frozen)
+            yield Measured(name, values, f"{name} {summary_of(values)}")
+
+
+class _Evaluated:
+    """One evaluation of the plan."""
+
+    def __init__(self, plan: TrainingPlan, evaluation: Evaluation) -> None:
+        self._plan, self._evaluation = plan, evaluation
+        self._period = evaluation.period or plan.validation_period
+        self._caches: dict[tuple[int, str, str], Path] = {}
+        dataset = evaluation.dataset
+        self._tasks = [task.name for task, _ in dataset.task.tasks]
+        with remembered(self._caches):
+            for task, _ in dataset.task.tasks:
+                require_cache(
+                    task, dataset.cache_dir, dataset.split, verify_source=dataset.verify_source
+                )
+
+    def has(self, metric: str | None) -> bool:
+        """Whether a metric is one of its values."""
+        tags = [f"{split}/{task}/" for split, task in self.keys]
+        return metric is not None and metric.startswith(tuple(tags))
+
+    def due(self, step: int) -> bool:
+        return step % self._period == 0 or step == self._plan.train_steps
+
+    @property
+    def keys(self) -> list[Key]:
+        dataset = self._evaluation.dataset
+        mixture = [dataset.task.name] if len(self._tasks) > 1 else []
+        return [(dataset.split, name) for name in [*self._tasks, *mixture]]
+
+    def measure(self, state: TrainState) -> Iterator[Measured]:
+        plan, evaluation = self._plan, self._evaluation
+        split = evaluation.dataset.split
+        with remembered(self._caches), progress.hidden():
+            results = evaluate_params(
+                plan.model,
+                state.params,
+                evaluation.dataset,
+                partitioner=plan.partitioner,
+                measurements=evaluation.measurements,
+                max_rows=evaluation.max_rows,
+                frozen=state.frozen,
+                overlap=evaluation.overlap,
+            )
+        for result in results:
+            yield Measured(
+                split,
+                result.values,
+                f"{split} {result.task}  {result.summary}",
+                task=result.task,
+                about={"batch_format": plan.model.batch_format, **result.settings},
+            )

@@ -1,0 +1,105 @@
+"""ARPA files: written and read again, and read as KenLM's lmplz writes them."""
+
+import gzip
+
+import numpy as np
+import pytest
+
+from models.errors import ModelError
+from models.ngram import ARPAFile
+from models.ngrams.arpa import read_arpa, write_arpa
+from models.ngrams.counts import count_ngrams, predictable_tokens
+from models.ngrams.smoothing import KneserNey
+from models.ngrams.table import estimated_table
+
+TEXTS = [[0, 5, 6, 7, 1], [0, 5, 6, 6, 1], [0, 7, 1]]
+# Some of what `lmplz -o 2 --discount_fallback` writes of numbers: <unk> and what it lacks.
+LMPLZ = """\\data\\
+ngram 1=5
+ngram 2=4
+
+\\1-grams:
+-0.60206\t<unk>\t0
+0\t<s>\t-0.30103
+-0.60206\t</s>\t0
+-0.60206\t5\t-0.30103
+-0.60206\t6\t0
+
+\\2-grams:
+-0.20412\t<s> 5
+-0.20412\t5 6
+-0.7\t5 5
+-0.9\t5 </s>
+
+\\end\\
+"""
+
+
+def read(path, vocab_size=9):
+    predictable = predictable_tokens(vocab_size, zero_is_token=False)
+    return read_arpa(path, predictable, start_id=0, end_id=1)
+
+
+@pytest.mark.parametrize("name", ["model.arpa", "model.arpa.gz"])
+def test_what_is_written_is_read_again(tmp_path, name):
+    tokens = np.concatenate([np.array(text, np.int32) for text in TEXTS])
+    counts = count_ngrams(tokens, [len(t) for t in TEXTS], order=3, vocab_size=9)
+    table, _ = estimated_table(counts, KneserNey(0.5))
+    write_arpa(tmp_path / name, table, start_id=0, end_id=1)
+    found = read(tmp_path / name)
+    assert {order: set(level) for order, level in found.items()} == {
+        order: set(level) for order, level in table.items()
+    }
+    for order, level in table.items():
+        for array, values in level.items():
+            np.testing.assert_allclose(found[order][array], values, rtol=1e-6)
+
+
+def test_what_kenlm_writes_is_read(tmp_path):
+    path = tmp_path / "kenlm.arpa"
+    path.write_text(LMPLZ)
+    table = read(path)
+    p = table["order_1"]["probability"]
+    assert p[0] == 0  # the start has log10 0 there, and is never predicted
+    np.testing.assert_allclose(p[[1, 5, 6]], 0.25, rtol=1e-5)
+    # The five tokens that the file lacks share what <unk> has.
+    np.testing.assert_allclose(p[[2, 3, 4, 7, 8]], 0.05, rtol=1e-5)
+    np.testing.assert_allclose(p.sum(), 1, rtol=1e-5)
+    np.testing.assert_allclose(table["order_1"]["backoff"][[0, 5, 6]], [0.5, 0.5, 1], rtol=1e-5)
+    second = table["order_2"]
+    assert second["token"].tolist() == [5, 1, 5, 6]
+    assert second["first"].tolist() == [0, 1, 1, 1, 1, 1, 4, 4, 4, 4]
+    np.testing.assert_allclose(np.log10(second["probability"][1]), -0.9, rtol=1e-5)
+    model, params, _ = ARPAFile(str(path)).count(
+        [], vocab_size=9, zero_is_token=False, start_id=0, end_id=1
+    )
+    assert (model.order, model.num_ngrams) == (2, (9, 4)) and params.keys() == table.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hello\n", "is no ARPA file"),
+        (LMPLZ.replace("\t6\t0", "\tsix\t0"), "line 10 is no n-gram of 1 tokens, numbers below 9"),
+        (LMPLZ.replace("5 6\n", "5 9\n"), "line 14 is no n-gram of 2 tokens"),
+        (LMPLZ.replace("-0.7\t", "x\t"), "line 15 is no n-gram"),
+        (LMPLZ.replace("5 5\n", "\n"), "line 15 is no n-gram"),
+        (LMPLZ.split("-0.20412")[0], "has no n-gram of order 2"),
+        (f"{LMPLZ[:-6]}\\3-grams:\n-1\t6 6 5\n", "'6 6 5', but not the one without its last"),
+    ],
+)
+def test_what_is_no_such_file_is_told_in_one_line(tmp_path, text, said):
+    path = tmp_path / "wrong.arpa"
+    path.write_text(text)
+    with pytest.raises(ModelError, match=said) as error:
+        read(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path):
+    with pytest.raises(ModelError, match="cannot be read"):
+        read(tmp_path / "none.arpa")
+    path = tmp_path / "cut.arpa.gz"
+    path.write_bytes(gzip.compress(LMPLZ.encode())[:60])
+    with pytest.raises(ModelError, match="cannot be read"):
+        read(path)

@@ -1,0 +1,107 @@
+"""What a model is given to go on from; it is written here without one."""
+
+import dataclasses
+import json
+
+import pytest
+
+import tasks
+from models.t5 import T5_1_1
+from t5x_like.data import DatasetConfig
+from t5x_like.decoding import TextCodec, TextGeneration
+from t5x_like.decoding.options import Reading
+from t5x_like.errors import UserError
+from t5x_like.evaluation import Generation, Shots, generation
+from t5x_like.evaluation.prompts.text_prompts import text_prompts
+from t5x_like.evaluation.task import evaluate_params
+from tasks import forms, metrics, sources
+from tests.models.families import gpt2, t5
+from tests.t5x_like.evaluation.written_cache import write_cache
+
+FORM = forms.FewShot(separator="\n", stop=("\n", "Q:"))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Questions in bytes, of which one has the answer 4."""
+    directory = tmp_path_factory.mktemp("sums")
+    for split, rows in (("train", ["1 + 1"]), ("validation", ["2 + 2", "3 + 3"])):
+        lines = (json.dumps({"sum": text, "is": str(int(text[0]) * 2)}) for text in rows)
+        (directory / f"{split}.jsonl").write_text("\n".join(lines))
+    files = {split: str(directory / f"{split}.jsonl") for split in ("train", "validation")}
+    source = sources.JsonLines(files=files, columns=("sum", "is"))
+    form = forms.Template("Q: {sum}?\nA:", "{is}")
+    task = tasks.text_to_text("sums", source, form, metrics=[metrics.exact_match], few_shot=FORM)
+    write_cache(task, directory / "cache")
+    lengths = {"inputs": 64, "targets": 4}
+    return DatasetConfig(task, lengths, str(directory / "cache"), "validation")
+
+
+def asked(model, dataset, reading, shots=Shots(0), longest=4):  # noqa: B008
+    codec = TextCodec.for_task(dataset.task, model, dataset.task_feature_lengths)
+    examples = [{"inputs_pretokenized": f"Q: {n} + {n}?\nA:"} for n in (2, 3)]
+    return text_prompts(
+        model, codec, dataset, examples, [0, 1], reading.of_model(model), shots, longest
+    )
+
+
+def decoded(tokens):
+    return "".join(chr(i - 3) if i >= 3 else "|" for i in tokens)
+
+
+def test_a_text_is_gone_on_from_causally_without_an_end(dataset):
+    found = asked(gpt2(vocab_size=384, max_length=64), dataset, Reading("text"), Shots(1))
+    assert found.texts[0] == "Q: 1 + 1?\nA: 2\nQ: 2 + 2?\nA:"
+    assert [decoded(tokens) for tokens in found.tokens] == found.texts
+    assert not found.codec.bidirectional_prompt and found.shots.mean == 1
+
+
+def test_inputs_have_their_end_and_an_encoder_reads_nothing_else(dataset):
+    found = asked(gpt2(vocab_size=384, max_length=64), dataset, Reading("inputs"), Shots(1))
+    assert decoded(found.tokens[0]) == "Q: 1 + 1?\nA: 2\nQ: 2 + 2?\nA:|"
+    found = asked(t5(T5_1_1, vocab_size=384), dataset, Reading("text"))
+    assert decoded(found.tokens[1]) == "Q: 3 + 3?\nA:|"
+
+
+def test_a_text_without_room_loses_its_beginning_and_with_examples_is_refused(dataset):
+    """The start token and 12 characters are 13, and 4 are to be written: the last is not read."""
+    model = gpt2(vocab_size=384, max_length=15)
+    assert asked(gpt2(vocab_size=384, max_length=16), dataset, Reading("text")).cut.cut == 0
+    found = asked(model, dataset, Reading("text"))
+    assert [decoded(tokens) for tokens in found.tokens] == [": 2 + 2?\nA:", ": 3 + 3?\nA:"]
+    assert "2 of 2 contexts lose their beginning" in str(found.cut)
+    with pytest.raises(UserError, match="the prompt is 1 tokens longer than the model can read"):
+        asked(model, dataset, Reading("text"), Shots(1))
+
+
+def test_generated_text_ends_at_the_tasks_stop_strings_and_the_record_says_what_was_read(
+    dataset, monkeypatch
+):
+    given = {}
+
+    def answers(model, params, codec, prompts, *, config, **_):
+        given.update(codec=codec, prompts=[decoded(prompt) for prompt in prompts], config=config)
+        return [TextGeneration(text, -1.0, True, []) for text in (" 4", " 7 ")]
+
+    monkeypatch.setattr(generation, "answer_prompts", answers)
+    model = gpt2(vocab_size=384, max_length=64)
+    measured = Generation(contexts="text", shots=Shots(1))
+    (result,) = evaluate_params(model, None, dataset, measurements=[measured])
+    assert given["config"].stop_strings == ("\n", "Q:")
+    assert given["prompts"][1] == "Q: 1 + 1?\nA: 2\nQ: 3 + 3?\nA:"
+    assert result.values["exact_match"] == 50 and result.values["shots"] == 1
+    told = "1 shot of 'train' by seed 0, contexts read as text causally"
+    assert result.settings["prompts"] == told
+    first, second = result.predictions["generation"]
+    assert (first.inputs, first.predictions) == (given["prompts"][0], "4")
+    assert (second.targets, second.predictions) == ("6", "7")
+
+    # As in training, where nothing else is said.
+    (result,) = evaluate_params(model, None, dataset, measurements=[Generation()])
+    assert given["prompts"] == ["Q: 2 + 2?\nA:|", "Q: 3 + 3?\nA:|"]
+    assert given["config"].stop_strings == () and given["codec"].bidirectional_prompt
+    assert result.settings["prompts"] == "0 shots, contexts read as inputs as a prefix"
+    assert result.values["exact_match"] == 0  # " 4" is not "4"
+    own = dataclasses.replace(measured, stop_strings=["?"])
+    evaluate_params(model, None, dataset, measurements=[own])
+    assert given["config"].stop_strings == ("?",)
