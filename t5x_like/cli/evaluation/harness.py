@@ -143,7 +143,7 @@ def _tasks(options: argparse.Namespace) -> tuple[Any, list[str]]:
     # lm_eval's own tasks are thousands of files, which take seconds to list. Groups name tasks.
     alone = len(files) == len(names) and not any("group:" in Path(f).read_text() for f in files)
     manager = Manager(include_path=options.include_path or None, include_defaults=not alone)
-    found = []
+    found: list[str] = []
     for name in names:
         matches = [str(Path(name).absolute())] if name in files else manager.match_tasks([name])
         if not matches:
