@@ -116,7 +116,9 @@ class _Run:
         self.rows: list[dict[str, Any]] = []
         self.missing: dict[tuple[str, ...], str] = {}
         path = results_path(directory, suite.name, step)
-        self._earlier = json.loads(files.read_whole(path))["rows"] if path.exists() else []
+        earlier = json.loads(files.read_whole(path)) if path.exists() else {}
+        # Of other parameters, or of another machine, nothing is taken.
+        self._earlier = earlier["rows"] if earlier.get("identity") == identity else []
         self._known = {row["key"]: row for row in self._earlier}
 
     def measure(self, row: Row, task: Task | Mixture, cache_dir: str, batch_size: int) -> None:
@@ -213,6 +215,7 @@ class _Run:
         content = {
             "suite": self._suite.name,
             "step": self._step,
+            "identity": self._identity,
             "rows": [found[one] for one in order if one in found],
             "missing": {
                 " ".join(one): why for one, why in self.missing.items() if one not in found

@@ -166,7 +166,7 @@ def test_a_packaged_suite_asks_for_tasks_and_values_that_there_are(name):
             names = tfds.split_names if tfds is not None else None
             assert row.split in (names or ("validation", "test"))
             assert (kind == "ranking") == ("label" in task.form.kept)
-            assert kind != "ranking" or not task.metric_fns
+            assert (kind == "generation") == bool(task.metric_fns)
             assert all(0 < value <= 100 for value in row.published.values())
 
 
