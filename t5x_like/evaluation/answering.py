@@ -258,7 +258,7 @@ class GeneratedText:
             batch_size=self._batch_size,
             first_row=first_row,
             decoding_params=self._decoding_params,
-            progress=progress,
+            progress=_of_prompts(progress, self._config.samples),
             answer_of=self._answer_of,
         )
         return [self._told(one) for one in found]
@@ -275,6 +275,18 @@ class GeneratedText:
         if one.votes is not None:
             told[VOTES] = one.votes
         return {**told, DECODING: self.settings}
+
+
+def _of_prompts(progress: Callable[[int], None], samples: int) -> Callable[[int], None]:
+    """Counts prompts where texts are told, so many of each."""
+    texts = 0
+
+    def told(count: int) -> None:
+        nonlocal texts
+        before, texts = texts, texts + count
+        progress(texts // samples - before // samples)
+
+    return told
 
 
 def _postprocessing(task: Task | Mixture) -> Callable[[str, Mapping[str, Any], bool], Any]:

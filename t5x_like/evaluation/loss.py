@@ -145,14 +145,29 @@ class Loss:
         losses = -np.array([one.log_likelihood for one in found])
         if not tokens.sum():
             raise UserError("the evaluation split has no document with a token.")
-        mean = float(losses.sum() / tokens.sum())
-        values = {loss.TOTAL: mean, CROSS_ENTROPY: mean}
-        if len(found) > 1:
-            rest = float(np.square(losses - mean * tokens).sum())
-            values[STANDARD_ERROR] = math.sqrt(rest * len(found) / (len(found) - 1)) / tokens.sum()
-        values |= of_text(mean, documents.bytes_per_target, documents.words_per_target)
+
+        def part(places: Sequence[int]) -> dict[str, float]:
+            return _mean_of_documents(losses[list(places)], tokens[list(places)])
+
+        values = part(range(len(found)))
+        values |= of_text(
+            values[loss.TOTAL], documents.bytes_per_target, documents.words_per_target
+        )
         values |= {ROWS: len(found), SPLIT_ROWS: documents.records.num_examples}
-        return Finding(values, found, {"windows": f"documents by window {window}, stride {stride}"})
+        settings = {"windows": f"documents by window {window}, stride {stride}"}
+        return Finding(values, found, settings, documents.records.numbers, part)
+
+
+def _mean_of_documents(losses: np.ndarray, tokens: np.ndarray) -> dict[str, float]:
+    """The loss of a token of documents, from the sums and tokens of each; nothing of no token."""
+    if not tokens.sum():
+        return {}
+    mean = float(losses.sum() / tokens.sum())
+    values = {loss.TOTAL: mean, CROSS_ENTROPY: mean}
+    if len(losses) > 1:
+        rest = float(np.square(losses - mean * tokens).sum())
+        values[STANDARD_ERROR] = math.sqrt(rest * len(losses) / (len(losses) - 1)) / tokens.sum()
+    return values
 
 
 def held_out(configs: Sequence[DatasetConfig]) -> list[DatasetConfig]:

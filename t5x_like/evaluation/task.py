@@ -133,6 +133,12 @@ class Evaluation:
             )
         limit_in_rows(self.max_rows, None)
 
+    def __str__(self) -> str:
+        """What is measured of what, for a person."""
+        names = ", ".join(each.name for each in self.measurements)
+        every = "" if self.period is None else f" every {self.period} updates"
+        return f"{names} of {self.dataset.task.name} {self.dataset.split}{every}"
+
 
 def check_names(measurements: Sequence[Measurement]) -> None:
     """Compares the names of measurements, which are those of their files.

@@ -166,7 +166,7 @@ class TrainingPlan:
             "log_period": self.log_period,
         }
         if self.evaluations:
-            settings["evaluations"] = self.evaluations
+            settings["evaluations"] = [str(evaluation) for evaluation in self.evaluations]
         if mesh:
             shape = self.partitioner.mesh.shape
             settings["mesh"] = {name: size for name, size in shape.items() if size > 1}

@@ -283,10 +283,17 @@ def train_words(
     kept.sort(key=lambda pair: (-pair[1], pair[0]))
     kept = kept[: None if vocab_size is None else vocab_size - _FIRST]
     lines = [f"{word} {count}\n" for word, count in kept]
-    file = epath.Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        file.write_bytes("".join([splitter.header(), *lines]).encode("utf-8"))
+        content = "".join([splitter.header(), *lines]).encode("utf-8")
     except UnicodeEncodeError as error:
         raise TaskError(f"the text is not Unicode that UTF-8 can write: {error}.") from None
+    file = epath.Path(path)
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(content)
+        unfinished.replace(file)  # whole or not at all
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise TaskError(f"'{path}' cannot be written: {error.strerror or error}.") from None
     return WordVocabulary(path)

@@ -66,6 +66,26 @@ def test_no_window_passes_the_end_of_a_document_and_what_is_no_word_is_not_count
     }  # fmt: skip
 
 
+def test_the_counts_are_those_of_gloves_own_program():
+    """Printed by `cooccur -window-size 3` of the released code, for two lines of text.
+
+    "the cat" is its "cat the": of so small a text it counts the very first pair twice.
+    """
+    words = ["the", "cat", "sat", "on", "mat", "ran", "to"]
+    lines = "the cat sat on the mat", "a cat ran to the cat"  # "a" is not in the vocabulary
+    ids = [[3 + words.index(w) if w in words else UNK for w in line.split()] for line in lines]
+    found = cells(Stream(*ids), Counting(window=3, vocab_size=10))
+    printed = {
+        "cat on": 0.5, "cat ran": 1.333333, "cat sat": 1, "cat to": 1, "on mat": 0.5, "ran to": 1,
+        "sat mat": 0.333333, "sat on": 1, "the cat": 2.666667, "the mat": 1, "the on": 1.333333,
+        "the ran": 0.5, "the sat": 1, "the to": 1,
+    }  # fmt: skip
+    pairs = [[3 + words.index(w) for w in pair.split()] for pair in printed]
+    np.testing.assert_allclose([found[i, j] for i, j in pairs], list(printed.values()), atol=1e-6)
+    np.testing.assert_allclose([found[j, i] for i, j in pairs], list(printed.values()), atol=1e-6)
+    assert len(found) == 2 * len(printed)
+
+
 def reference(ids, counting):
     """As GloVe's `cooccur.c` walks: each word meets those before it, the nearest first."""
     found = collections.defaultdict(Fraction)

@@ -72,11 +72,15 @@ def test_infer_writes_all_samples_and_votes_by_the_tasks_answers(monkeypatch):
 
     def generated(model, params, codec, texts, **arguments):
         asked.update(arguments)
+        for count in (1, 2, 1):  # of four texts
+            arguments["progress"](count)
         return [CHOSEN, dataclasses.replace(CHOSEN, samples=(), votes=None)]
 
     monkeypatch.setattr(answering, "generate_text", generated)
     voting = answerer(Continued("continued"), choice="vote")
-    first, second = voting(["a", "b"], 0, lambda count: None)
+    done = []
+    first, second = voting(["a", "b"], 0, done.append)
+    assert sum(done) == 2  # prompts
     assert first == {
         "predictions": "ab", "scores": -1.0, "samples": ["x", "ab"],
         "sample_scores": [-3.0, -1.0], "votes": 1, "decoding": voting.settings,

@@ -7,12 +7,16 @@ import pytest
 
 from t5x_like.data import DatasetConfig
 from t5x_like.data.cache import layout
+from t5x_like.data.records import open_records
 from t5x_like.decoding.scoring import score
 from t5x_like.errors import UserError
-from t5x_like.evaluation import Loss
+from t5x_like.evaluation import Loss, Overlap
+from t5x_like.evaluation.clean_parts import example_text
 from t5x_like.evaluation.loss import of_text
 from t5x_like.evaluation.task import evaluate_params
 from t5x_like.evaluation.windows import rolling_windows
+from t5x_like.overlap import flags
+from t5x_like.overlap.rules import Found
 from tests.models.families import T5_1_1, drawn, gpt2, t5
 
 
@@ -120,6 +124,25 @@ def test_a_window_of_all_that_is_read_equals_the_plain_loss_of_short_documents(g
     rest = losses - total / 8 * tokens  # Cochran 1977, equation 6.13
     error = math.sqrt((rest**2).sum() * 2) / 8
     assert result.values["loss_standard_error"] == pytest.approx(error, rel=1e-4)
+
+
+def test_clean_documents_have_a_loss_of_their_own(gpt, dataset, tmp_path):
+    """The first document is in the training text, and the others are not."""
+    records = open_records(dataset, ())
+    texts = [example_text(record, dataset.task.output_features) for record in records]
+    first = np.arange(4) == 0
+    found = Found(8, np.ones(4, int), gpt3=first, gpt2=first * 1.0, palm=first, gpt2_of_all=0.5)
+    settings = {"train": ["itself"], "max_documents": None}
+    flags.write(str(tmp_path), dataset.task.name, "validation", texts, found, settings)
+    (result,) = evaluate_params(
+        *gpt, dataset, measurements=[Loss(window=8)], overlap=Overlap(str(tmp_path))
+    )
+    rows, values = result.predictions["loss"], result.values
+    assert (values["clean/rows"], values["dirty/rows"]) == (3, 1)
+    assert values["dirty/loss"] == pytest.approx(-rows[0].log_likelihood / 20)
+    clean = sum(row.log_likelihood for row in rows[1:])
+    assert values["clean/loss"] == pytest.approx(-clean / (6 + 9 + 2))
+    assert "dirty/loss_standard_error" not in values
 
 
 def test_windows_that_cannot_be_read_are_refused(gpt, dataset):

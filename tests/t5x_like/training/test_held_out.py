@@ -20,6 +20,7 @@ from t5x_like.evaluation import Evaluation, Generation, Loss, Ranking
 from t5x_like.optimizers import adamw
 from t5x_like.schedules import Constant
 from t5x_like.train import train_plan
+from t5x_like.training import identity
 from t5x_like.training.held_out import HeldOut
 from t5x_like.training.metrics_log import MetricsLog, read_records
 from t5x_like.training.plan import TrainingPlan
@@ -168,6 +169,18 @@ def test_a_metric_of_a_task_can_decide_which_checkpoint_is_best(base):
     assert [held_out.decides(step) for step in (3, 4)] == [True, False]
     assert [part.keys for part in held_out.after_save(4)] == [[("validation", "copying")]]
     assert held_out.after_save(3) == []
+
+
+def test_a_run_that_is_measured_otherwise_is_the_same_run(base):
+    """And says so in one line."""
+    before, now = (dataclasses.replace(base, evaluations=()), base)
+    changes = identity.compare(before.described(), now.described())
+    assert changes.refused == []
+    (line,) = changes.harmless
+    assert line == (
+        "evaluations: not there -> ['ranking of options validation every 3 updates', "
+        "'generation of copying validation']"
+    )
 
 
 def test_caches_are_looked_at_once(base):

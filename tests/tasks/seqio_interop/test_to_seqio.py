@@ -150,6 +150,9 @@ def test_rows_with_hidden_tokens_go_through_seqio_and_pairs_are_refused(texts_ta
     task = texts_task("seqio_pairs", documents, objective=objectives.SentencePairs())
     with pytest.raises(TaskError, match=r"SentencePairs compares .* use `t5x-like train`"):
         task.seqio().get_dataset({"targets": 64}, split="train", shuffle=False, seed=3)
+    task = texts_task("seqio_counted", documents, objective=objectives.Cooccurrences())
+    with pytest.raises(TaskError, match=r"Cooccurrences counts .* use `t5x-like train`"):
+        task.seqio().get_dataset({"targets": 64}, split="train", shuffle=False, seed=3)
 
 
 def test_a_tokenizer_json_is_a_seqio_vocabulary(gpt2_file):

@@ -92,6 +92,8 @@ def test_no_file_and_no_text_are_told_in_a_line(counted, tmp_path):
     for settings in ({"min_count": 0}, {"vocab_size": 3}, {"pattern": "["}):
         with pytest.raises(TaskError):
             counted(**settings)
+    with pytest.raises(TaskError, match=r"w\.txt' cannot be written: "):
+        train_words(TEXTS, "/proc/none/w.txt", min_count=1)
     with pytest.raises(TaskError, match=r"words are written to NAME\.txt"):
         train_words(TEXTS, str(tmp_path / "w.model"))
 
