@@ -10,6 +10,7 @@ import numpy as np
 
 from t5x_like.data import formats, open_evaluation
 from t5x_like.data.formats import Measured
+from t5x_like.data.records import open_records
 from t5x_like.decoding import (
     GenerationConfig,
     Greedy,
@@ -22,7 +23,7 @@ from t5x_like.decoding.generation_config import Choice
 from t5x_like.decoding.options import Contexts, Reading
 from t5x_like.errors import UserError
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
-from t5x_like.evaluation.prompts.shots import Shots, few_shot
+from t5x_like.evaluation.prompts.shots import INPUTS, TARGETS, Shots, few_shot
 from t5x_like.evaluation.prompts.text_prompts import text_prompts
 from t5x_like.host.progress import ProgressBar
 from t5x_like.protocols import Decodes, Feature, Model, Task
@@ -112,14 +113,25 @@ class Generation:
         stop = form.stop if form is not None and as_text else ()
         kept = str.strip if as_text else str
         config = self._config(dataset.task_feature_lengths["targets"], stop)
-        split = open_evaluation(dataset, batch_format=model.batch_format, limit=subject.limit)
-        batches = list(split)
-        examples: list[Mapping[str, Any]] = [one for each in batches for one in each.examples]
-        numbers = [number for each in batches for number in each.indices]
-        texts = [text_of(one, "inputs", cast(Feature, codec.inputs).vocabulary) for one in examples]
-        tokens = [example["inputs"].tolist() for example in examples]
+        examples: list[Mapping[str, Any]]
         shown: dict[str, float] = {}
-        if self.shots.count or as_text:
+        if not self.shots.count and not as_text:
+            split = open_evaluation(dataset, batch_format=model.batch_format, limit=subject.limit)
+            batches = list(split)
+            examples = [one for each in batches for one in each.examples]
+            numbers = [number for each in batches for number in each.indices]
+            inputs = cast(Feature, codec.inputs).vocabulary
+            texts = [text_of(example, "inputs", inputs) for example in examples]
+            tokens = [example["inputs"].tolist() for example in examples]
+            of_all = split.num_examples
+        else:  # of their text, which no length of the task trims
+            records = open_records(dataset, (INPUTS, TARGETS), subject.limit)
+            if records is None:
+                raise UserError(
+                    f"task {task.name!r}: its cache has no text, of which prompts are made: give "
+                    "evaluation.Generation.contexts='inputs' and SHOTS=0."
+                )
+            examples, numbers, of_all = list(records), records.numbers, records.num_examples
             asked = text_prompts(
                 model, codec, dataset, examples, numbers, reading, self.shots, config.max_new_tokens
             )
@@ -161,7 +173,7 @@ class Generation:
             return task_metrics(task, *mine)
 
         values = part(range(len(examples))) | shown
-        values |= {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
+        values |= {ROWS: len(examples), SPLIT_ROWS: of_all}
         told = f"{self.shots.told(form)}, {reading.told(model, codec)}"
         settings = {DECODING: str(config), PROMPTS: told}
         return Finding(values, predictions, settings, numbers, part)

@@ -175,7 +175,8 @@ class _Run:
         for each in found:
             self._write_predictions(row, each)
         error = result.values.get(f"{row.value}_standard_error")
-        if row.value.startswith("ranking_accuracy"):
+        by = getattr(measurement, "normalization", None)
+        if row.value in ("ranking_accuracy", f"ranking_accuracy_{by}"):
             error = result.values.get("ranking_accuracy_standard_error")
         self._say(f"{row.task}, {row.shots} shots: {row.value} {result.values[row.value]:.4f}")
         return {

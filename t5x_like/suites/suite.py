@@ -1,9 +1,11 @@
 """What a suite is: the rows of a paper's table."""
 
 import dataclasses
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from t5x_like.decoding.options import Normalization
 from t5x_like.errors import UserError
 from t5x_like.evaluation import Measurement, Ranking
 
@@ -84,6 +86,7 @@ class Suite:
         changes: dict[str, Any] = {}
         if hasattr(found, "shots"):
             changes["shots"] = dataclasses.replace(found.shots, count=row.shots)
-        if isinstance(found, Ranking) and row.value.endswith("_unconditional"):
-            changes["normalization"] = "unconditional"
+        by = row.value.removeprefix("ranking_accuracy_")
+        if isinstance(found, Ranking) and by in typing.get_args(Normalization):
+            changes["normalization"] = by
         return dataclasses.replace(found, **changes) if changes else found  # type: ignore[type-var]

@@ -54,3 +54,25 @@ def test_a_prediction_means_the_referent_by_t5s_rule(prediction, referent, found
     example = {"label": np.array(1), "targets_pretokenized": np.array(referent.encode(), object)}
     assert means(prediction, example, False) == found
     assert means("whatever", {**example, "label": -1}, True) == -1
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("It has 3. It gets 6 more, so it has 3 + 6 = 9. The answer is 9.", "9"),
+        ("The answer is 50.", "50"),
+        ("The answer is 1,003.\n\nQ: The answer is 7.", "1003"),
+        ("The answer is -2.5.", "-2.5"),
+        ("The answer is $18.", ""),
+        ("Nine.", ""),
+    ],
+)
+def test_a_worked_solution_ends_in_a_number(text, number):
+    """Wei et al. 2022: steps, and then `The answer is 9.`"""
+    assert postprocessors.FinalAnswer()(text, {}, is_target=False) == number
+
+
+def test_a_word_may_say_that_there_is_no_answer():
+    answers = postprocessors.AllAnswers("unanswerable")
+    assert answers(" unanswerable", {}, is_target=False) == ""
+    assert answers("the unanswerable", {}, is_target=False) == "the unanswerable"
