@@ -12,6 +12,7 @@ PURPOSES = {
     "TRAIN_STEPS": "number of optimizer steps, counted from the beginning of the run",
     "BATCH_SIZE": "examples in one global batch",
     "DROPOUT_RATE": "dropout probability, 0 for none",
+    "EVALUATIONS": "evaluations of other tasks while a run trains, a list of evaluation.Evaluation",
     "EVALUATED": "name of a task or mixture that is measured while the run trains",
     "INITIAL_CHECKPOINT_PATH": "MODEL_DIR or checkpoint whose parameters the run starts from",
     "NUM_MICROBATCHES": "parts that a batch is split into, to save memory",
