@@ -10,8 +10,10 @@ lines, as `t5x-like overlap` reads it.
 
 import argparse
 import functools
+import itertools
 import json
 import resource
+import string
 import tempfile
 import time
 from collections.abc import Iterator
@@ -37,17 +39,10 @@ def words(rng: np.random.Generator, count: int) -> list[str]:
 
 @functools.cache
 def _pool() -> np.ndarray:
-    return np.array([_word(rank) for rank in range(VOCABULARY)], object)
-
-
-def _word(rank: int) -> str:
-    """The word of a rank: letters for its digits."""
-    letters = ""
-    while True:
-        rank, digit = divmod(rank, 26)
-        letters += chr(ord("a") + digit)
-        if not rank:
-            return letters
+    """Words of four letters, which with a space are about as long as English ones."""
+    letters = itertools.product(string.ascii_lowercase, repeat=4)
+    found = ["".join(each) for each in itertools.islice(letters, VOCABULARY)]
+    return np.array(found, object)
 
 
 def tests(count: int) -> list[str]:
@@ -65,7 +60,7 @@ def write_documents(path: Path, examples: list[str], size: int) -> int:
     ]
     rng = np.random.default_rng(2)
     written = number = 0
-    each = max(1.0, size / 2900 / len(hidden))  # documents for each of them, about
+    each = max(1.0, size / 2520 / len(hidden))  # documents for each of them, about
     with open(path, "w", encoding="utf-8") as file:
         while written < size or number < len(hidden) * each:
             drawn = words(rng, 1000 * DOCUMENT)

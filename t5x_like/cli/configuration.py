@@ -88,4 +88,5 @@ def _read_here() -> tuple[str, ...]:
     """The macros that commands read themselves, whatever their programs do."""
     from t5x_like.host import xla_flags
 
-    return ("TASK", "CACHE_DIR", "TFDS_DATA_DIR", "FILES_DIR", *xla_flags.VARIABLES)
+    named = ("TASK", "CACHE_DIR", "TFDS_DATA_DIR", "FILES_DIR", "EVALUATIONS")
+    return (*named, *xla_flags.VARIABLES)

@@ -2,25 +2,33 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 
 from t5x_like.checkpoints import load_metadata
 from t5x_like.checkpoints.checksums import checksums
+from t5x_like.decoding.generate import fetched
 from t5x_like.distributed.startup import gather_json
 from t5x_like.host import files, journal
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import FrozenSource, Model, Params
+from t5x_like.protocols import Carry, FrozenSource, Model, Params
 
 _ENDING = ".partial.jsonl"
+
+# Batches after which the state that a model carries is kept.
+STRETCH = 16
+# Of a batch: the summed metrics with their weights, and the moments of the rows' losses.
+Measured = tuple[dict[str, tuple[Any, Any]], dict[str, Any]]
 
 
 class Journals:
@@ -86,6 +94,106 @@ def key_of_parts(known: journal.Journal, settings: str, part: Mapping[str, Any])
     if jax.process_count() == 1 or not own:
         return own
     return known.key(" ".join(gather_json(own)), {})
+
+
+def as_arrays(measured: Sequence[Measured], carry: Carry = None) -> dict[str, np.ndarray]:
+    """What batches give, and what is carried at their end, by names that tell them apart.
+
+    Args:
+      measured: of each batch, fetched.
+      carry: in every process, whose parts are joined; a collective.
+    """
+    found: dict[str, Any] = {}
+    for number, (metrics, moments) in enumerate(measured):
+        for name, (value, weight) in metrics.items():
+            found |= {f"value {number} {name}": value, f"weight {number} {name}": weight}
+        found |= {f"moment {number} {name}": value for name, value in moments.items()}
+    for number, leaf in enumerate(jax.tree.leaves(carry)):
+        found[f"carry {number} "] = fetched(leaf)
+    return {name: np.asarray(value) for name, value in found.items()}
+
+
+def of_arrays(arrays: Mapping[str, np.ndarray]) -> list[Measured]:
+    """What batches gave, of what `as_arrays` made of it."""
+    found: list[Measured] = []
+    for name, array in arrays.items():
+        kind, number, own = name.split(" ", 2)
+        if kind == "carry":
+            continue
+        if int(number) == len(found):
+            found.append(({}, {}))
+        metrics, moments = found[int(number)]
+        if kind == "value":
+            metrics[own] = array, arrays[f"weight {number} {own}"]
+        elif kind == "moment":
+            moments[own] = array
+    return found
+
+
+def _carry_of_arrays(arrays: Mapping[str, np.ndarray], like: Carry) -> Carry:
+    """What was carried, placed as `like` is."""
+    leaves, tree = jax.tree.flatten(like)
+    placed = [
+        jax.make_array_from_callback(
+            leaf.shape, leaf.sharding, arrays[f"carry {number} "].__getitem__
+        )
+        for number, leaf in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(tree, placed)
+
+
+def of_batches(
+    measured: Callable[..., Any],
+    batches: Iterable[Mapping[str, np.ndarray]],
+    known: journal.Journal,
+) -> Iterator[tuple[str | None, Measured]]:
+    """What each batch gives, and under which key that is to be kept; None where it is kept.
+
+    Args:
+      measured: gives a batch's metrics, moments, and what is carried.
+      batches: this process's rows of each.
+      known: what is known of them.
+    """
+    for rows in batches:
+        key = key_of_parts(known, "loss", rows)
+        if kept := known.get(key):
+            yield None, of_arrays(kept)[0]
+        else:
+            yield key, measured(rows)[:2]
+
+
+def of_carried(
+    measured: Callable[..., Any],
+    begun: Callable[[Mapping[str, np.ndarray]], Carry],
+    batches: Iterable[Mapping[str, np.ndarray]],
+    known: journal.Journal,
+) -> Iterator[tuple[str | None, Measured]]:
+    """The same of a model that carries a state from batch to batch, which has been kept already.
+
+    What a stretch of batches gives depends on all before it, and is kept with the state at its end.
+
+    Args:
+      measured: see `of_batches`; takes what is carried too.
+      begun: what the first batch begins with.
+      batches: see `of_batches`.
+      known: see `of_batches`.
+    """
+    key, carry, left = "", None, iter(batches)
+    length = 1 if known is journal.NO_JOURNAL else STRETCH
+    while stretch := list(itertools.islice(left, length)):
+        part = {f"{n} {name}": x for n, rows in enumerate(stretch) for name, x in rows.items()}
+        key = key_of_parts(known, f"loss after {key}", part)
+        carry = begun(stretch[0]) if carry is None else carry
+        if kept := known.get(key):
+            found, carry = of_arrays(kept), _carry_of_arrays(kept, carry)
+        else:
+            found = []
+            for rows in stretch:
+                *one, carry = measured(rows, carry)
+                found.append((one[0], one[1]))
+            if known is not journal.NO_JOURNAL:
+                known.put(key, as_arrays(jax.device_get(found), carry))
+        yield from ((None, one) for one in found)
 
 
 def folder_of(directory: epath.Path, task: str, split: str) -> epath.Path:

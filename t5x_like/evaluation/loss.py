@@ -15,7 +15,7 @@ from t5x_like.data.records import open_documents
 from t5x_like.decoding.options import Cut
 from t5x_like.errors import UserError
 from t5x_like.evaluation import windows
-from t5x_like.evaluation.interrupted import key_of_parts
+from t5x_like.evaluation.interrupted import Measured, as_arrays, of_batches, of_carried
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
 from t5x_like.evaluation.standard_error import StandardError, moments_of
 from t5x_like.host.journal import NO_JOURNAL, Journal
@@ -32,9 +32,6 @@ PERPLEXITY, WORD_PERPLEXITY = "perplexity", "word_perplexity"
 CROSS_ENTROPY = "cross_entropy"  # of language models
 # Fewer are measured in one program before others are compiled for shorter rows.
 _MANY_BATCHES = 8
-
-# Of a batch: the summed metrics, and the moments of the rows' losses.
-_Measured = tuple[Metrics, dict[str, Any]]
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -289,8 +286,7 @@ def mean_metrics(
       batches: this process's rows of each global batch.
       partitioner: the mesh.
       frozen: see `TrainState`.
-      journal: of results of batches that are known; not of a model that carries a state, which
-        no row has.
+      journal: of results of batches that are known.
 
     Returns:
       The means by name, and `loss_standard_error` where the model tells rows apart.
@@ -298,65 +294,43 @@ def mean_metrics(
     Raises:
       UserError: there is no batch, or no target in any.
     """
-    pending: list[tuple[str | None, _Measured]] = []
+    pending: list[tuple[str | None, Measured]] = []
     totals: dict[str, tuple[float, float]] = {}
     error = StandardError()
-    carry = None
 
-    def settle(key: str | None, measured: _Measured) -> None:
+    def settle(key: str | None, measured: Measured) -> None:
         nonlocal totals
         found = jax.device_get(measured)
-        if key is not None:
-            journal.put(key, _as_arrays(found))
+        if key:
+            journal.put(key, as_arrays([found]))
         totals = add_metrics(totals, found[0])
         error.add(found[1])
 
+    def measured(rows: Mapping[str, np.ndarray], carry: Carry = None) -> Any:
+        return batch_metrics(model, params, partitioner.shard_batch(rows), carry, frozen)
+
+    def begun(rows: Mapping[str, np.ndarray]) -> Carry:
+        count = next(iter(partitioner.shard_batch(rows).values())).shape[0]
+        return initial_carry(model, partitioner, count)
+
+    found = of_batches(measured, batches, journal)
+    if carries(model):
+        found = of_carried(measured, begun, batches, journal)
     with partitioner.activate():
-        for rows in batches:
-            batch = partitioner.shard_batch(rows)
-            if carry is None:
-                count = next(iter(batch.values())).shape[0]
-                carry = initial_carry(model, partitioner, count)
-            key, known = None, None
-            if not carries(model):
-                key = key_of_parts(journal, "loss", rows)
-                known = journal.get(key)
-            if known is None:
-                *measured, carry = batch_metrics(model, params, batch, carry, frozen)
-                pending.append((key, (measured[0], measured[1])))
-            else:
-                pending.append((None, _of_arrays(known)))
+        for one in found:
+            pending.append(one)
             if len(pending) > 2:  # two steps in flight keep the device busy, no more
                 settle(*pending.pop(0))
-    for key, measured in pending:
-        settle(key, measured)
+    for one in pending:
+        settle(*one)
     if not loss.has_weight(model, totals):
         raise UserError("the evaluation split has no example with a target.")
     values = loss.with_mean_total(model, mean(totals))
     if loss.TOTAL in totals:
-        found = error.of(values[loss.TOTAL], totals[loss.TOTAL][1])
-        if found is not None:
-            values[STANDARD_ERROR] = found
+        spread = error.of(values[loss.TOTAL], totals[loss.TOTAL][1])
+        if spread is not None:
+            values[STANDARD_ERROR] = spread
     return values
-
-
-def _as_arrays(measured: _Measured) -> dict[str, np.ndarray]:
-    """Sums, weights and moments by names that tell them apart."""
-    metrics, moments = measured
-    found = {f"moment {name}": value for name, value in moments.items()}
-    for name, (value, weight) in metrics.items():
-        found |= {f"value {name}": value, f"weight {name}": weight}
-    return {name: np.asarray(value) for name, value in found.items()}
-
-
-def _of_arrays(arrays: Mapping[str, np.ndarray]) -> _Measured:
-    """What `_as_arrays` was made of."""
-    parts: dict[str, dict[str, np.ndarray]] = {"moment": {}, "value": {}, "weight": {}}
-    for name, array in arrays.items():
-        kind, _, own = name.partition(" ")
-        parts[kind][own] = array
-    metrics = {name: (value, parts["weight"][name]) for name, value in parts["value"].items()}
-    return metrics, parts["moment"]
 
 
 def add_metrics(

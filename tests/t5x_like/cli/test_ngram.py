@@ -213,3 +213,11 @@ def test_a_model_comes_back_from_its_one_arpa_file(counted, flags, tmp_path, cap
     np.testing.assert_allclose(second.score(targets=texts), first.score(targets=texts), rtol=1e-5)
     assert cli.main(["ngram", *flags, *own, "--order=3"]) == 2
     assert "--order is for counting" in capsys.readouterr().err
+
+
+def test_nothing_is_said_of_what_only_training_reads(counted, flags, tmp_path, capsys):
+    assert cli.main(["ngram", *flags, "--order=2", "--dry_run", "--gin.MODEL_DIR=x"]) == 0
+    assert "warning" not in capsys.readouterr().err
+    files = [f"--gin_file={counted[0]}/config.gin", "--gin_file=runs/eval.gin"]
+    assert cli.main(["eval", *files, "--dry_run"]) == 0
+    assert "warning" not in capsys.readouterr().err

@@ -41,7 +41,7 @@ def test_a_line_has_all_samples_and_the_votes(config, monkeypatch):  # noqa: F81
     }  # fmt: skip
     settings = GenerationConfig(9, Sampling(), stop_strings=["z"], samples=2, choice="vote", seed=4)
     assert asked["config"] == settings
-    assert found.settings == {"decoding": str(settings)}
+    assert found.settings["decoding"] == str(settings)
     # What votes is what the task's postprocessor finds: the first letter.
     assert asked["answer_of"](0, "xyz") == "x"
 

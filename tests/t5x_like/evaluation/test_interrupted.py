@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from etils import epath
@@ -18,6 +19,7 @@ from t5x_like.evaluation.interrupted import Journals, identity_of
 from t5x_like.host import journal
 from t5x_like.host.journal import FileJournal
 from tests.t5x_like.decoding.conftest import BigramModel
+from tests.t5x_like.training.small_models import Counting
 
 SCRIPT = Path(__file__).with_name("killed_evaluation.py")
 
@@ -100,6 +102,53 @@ def test_generation_takes_up_only_what_is_missing(tmp_path, monkeypatch):
     assert len(decoded) == 1
     assert generated(FileJournal(path, journal.read(path)), seed=4) != whole
     assert len(decoded) == 3  # another seed, another draw
+
+
+@pytest.mark.parametrize("stop_after", [3, 5])
+def test_the_loss_of_a_model_that_carries_goes_on_with_its_state(tmp_path, monkeypatch, stop_after):
+    from t5x_like.evaluation import interrupted, loss
+    from t5x_like.partitioning import Partitioner
+
+    monkeypatch.setattr(interrupted, "STRETCH", 2)
+    model = Counting(vocab_size=11)
+    params = model.init(jax.random.key(0))["params"]
+    rng = np.random.default_rng(0)
+    batches = [
+        {
+            "decoder_input_tokens": rng.integers(1, 11, (2, 4)).astype(np.int32),
+            "decoder_target_tokens": rng.integers(1, 11, (2, 4)).astype(np.int32),
+            "decoder_loss_weights": np.ones((2, 4), np.float32),
+            "row_continues": np.full((2,), n > 0, np.float32),
+        }
+        for n in range(7)
+    ]
+    path = epath.Path(tmp_path / "5.partial.jsonl")
+    compute, computed = loss.batch_metrics, []
+
+    def counted(*arguments):
+        if len(computed) == limit:
+            raise Interrupted
+        computed.append(arguments)
+        return compute(*arguments)
+
+    def measured(kept, batches=batches):
+        computed.clear()
+        return loss.mean_metrics(model, params, batches, Partitioner(), None, kept)
+
+    limit = None
+    monkeypatch.setattr(loss, "batch_metrics", counted)
+    whole = measured(journal.NO_JOURNAL)
+    limit = stop_after
+    with pytest.raises(Interrupted):
+        measured(FileJournal(path, {}))
+    limit = None
+    assert measured(FileJournal(path, journal.read(path))) == whole
+    assert len(computed) == 7 - stop_after // 2 * 2  # whole stretches are known
+    assert measured(FileJournal(path, journal.read(path))) == whole and not computed
+    # What follows another text is not what is known, though its batches are the same.
+    other = [batches[1], *batches[1:]]
+    assert measured(FileJournal(path, journal.read(path)), other) != whole
+    assert len(computed) == 7
 
 
 def test_other_parameters_or_models_have_another_identity(tmp_path, monkeypatch):
