@@ -308,19 +308,18 @@ class OptionEncoder:
 
         Below 0 where there are too few; None of a model that reads any number.
         """
-        start = 0 if self.start_id is None or self._by_encoder else 1
 
         @functools.cache
         def rooms() -> Mapping[str, int]:
             found: dict[str, int] = {}
             for context, option in question.pairs:
-                room = self._room(len(self._whole(context, option)[1]))
+                room = self._room(len(self._whole(context, option)[1]), self.start_id is not None)
                 if room is not None:
                     found[context] = min(room, found.get(context, room))
             return found
 
         def left(text: str) -> int | None:
-            lengths = {context: start + self._length(text + context) for context in rooms()}
+            lengths = {context: self._length(text + context) for context in rooms()}
             return min((room - lengths[context] for context, room in rooms().items()), default=None)
 
         return left
@@ -337,11 +336,12 @@ class OptionEncoder:
             before = [self._codec.start_id]
         return before, tokens
 
-    def _room(self, option_tokens: int) -> int | None:
+    def _room(self, option_tokens: int, start_tokens: int = 0) -> int | None:
         """For a context, before an option of so many tokens; None for any number."""
         rooms = [self._codec.input_length] if self._as_inputs else []
         if not self._by_encoder:
-            rooms.append(room_for_context(self._model, option_tokens))
+            room = room_for_context(self._model, option_tokens)
+            rooms.append(None if room is None else room - start_tokens)
         return min((one for one in rooms if one is not None), default=None)
 
     def _length(self, context: str) -> int:

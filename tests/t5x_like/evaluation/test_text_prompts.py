@@ -9,7 +9,7 @@ import tasks
 from models.t5 import T5_1_1
 from t5x_like.data import DatasetConfig
 from t5x_like.decoding import TextCodec, TextGeneration
-from t5x_like.decoding.options import Reading
+from t5x_like.decoding.options import OptionEncoder, Question, Reading
 from t5x_like.errors import UserError
 from t5x_like.evaluation import Generation, Shots, generation
 from t5x_like.evaluation.prompts.text_prompts import text_prompts
@@ -105,3 +105,22 @@ def test_generated_text_ends_at_the_tasks_stop_strings_and_the_record_says_what_
     own = dataclasses.replace(measured, stop_strings=["?"])
     evaluate_params(model, None, dataset, measurements=[own])
     assert given["config"].stop_strings == ("?",)
+
+
+def test_the_room_before_a_question_is_that_of_its_longest_option(dataset):
+    """Of 16 and one that is not read ` cd` takes 3, `ab` and the start token 3: 11 are left."""
+    question = Question(["ab"], [" c", " cd"])
+    lengths = {"inputs": 8, "targets": 4}
+
+    def left(model, text, reading=Reading("text")):  # noqa: B008
+        codec = TextCodec.for_task(dataset.task, model, lengths)
+        return OptionEncoder(model, codec, reading.of_model(model)).spare(question)(text)
+
+    decoder = gpt2(vocab_size=384, max_length=16)
+    assert [left(decoder, text) for text in ("", "x" * 11, "x" * 12)] == [11, 0, -1]
+    # An encoder has 8 tokens for inputs and their end.
+    assert left(t5(T5_1_1, vocab_size=384), "xy") == 3
+    assert left(decoder, "xy", Reading("inputs")) == 3
+    blank = Question(["ab", "abcdef"], [" x"])
+    codec = TextCodec.for_task(dataset.task, decoder, lengths)
+    assert OptionEncoder(decoder, codec, Reading("text")).spare(blank)("") == 17 - 2 - 7

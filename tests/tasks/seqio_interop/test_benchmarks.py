@@ -89,3 +89,15 @@ def test_a_row_of_tfds_is_one_of_a_file(name, tmp_path):
                 assert forms.texts_of(one[kept], kept) == list(other[kept])
         if "label" in other:
             assert one["label"] == other["label"]
+
+
+def test_words_and_bytes_of_wikitext_are_those_of_its_file(tmp_path):
+    """` 1 @,@ 000 . ` has four words in the file, one where people write it."""
+    (tmp_path / "wikitext2").mkdir()
+    text = " \n = A = \n \n 1 @,@ 000 . \n"
+    (tmp_path / "wikitext2" / "test.txt").write_text(text)
+    task = tasks.get_mixture_or_task("wikitext2", files_dir=str(tmp_path)).seqio()
+    rows = task.source.get_dataset(split="test", shuffle=False)
+    (made,) = task.preprocess_precache(rows).as_numpy_iterator()
+    counted = made["targets_words"], made["targets_bytes"], len(made["targets"])
+    assert counted == (7, len(text), len("\n= A =\n\n1,000.\n"))
