@@ -22,7 +22,6 @@ PURPOSES = {
     "WARMUP_STEPS": "steps over which the learning rate rises",
     "SEED": "seed of initialization, dropout and data order",
     "SPLIT": "the split to evaluate",
-    "EVALUATIONS": "what is measured while a run trains, a list of @evaluation.Evaluation()",
     "MEASUREMENTS": "what is measured, such as [@evaluation.Ranking()]",
     "SHOTS": "examples before what a model is asked, 'fit' for as many as it has room for",
     "SHOTS_SEED": "seed by which examples are drawn",
