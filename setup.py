@@ -22,7 +22,16 @@ TEST = [
 ]
 # Bounds on torch and transformers are what the parity tests were run against. Before 5.18, Switch
 # Transformer there counts an expert's capacity over the batch, or drops nothing (5.0).
-INTEROP = ["gensim>=4.4", "safetensors", "torch>=2.6", "transformers>=5.18"]
+LM_EVAL = ["lm_eval>=0.4.13"]
+# accelerate is for lm_eval's own backend for transformers.
+INTEROP = [
+    "accelerate>=1",
+    "gensim>=4.4",
+    *LM_EVAL,
+    "safetensors",
+    "torch>=2.6",
+    "transformers>=5.18",
+]
 
 setup(
     name="t5x-like",
@@ -77,7 +86,7 @@ setup(
         "notebooks": NOTEBOOKS,
         "interop": INTEROP,
         "tokenizers": TOKENIZERS,
-        "lm-eval": ["lm_eval>=0.4.13"],
+        "lm-eval": LM_EVAL,
         # Through JAX, which knows the libtpu that it works with.
         "tpu-compile": ["jax[tpu]>=0.8"],
         # Beam wants protobuf below 7, which sentencepiece 0.2.3 cannot import.

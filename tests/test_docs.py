@@ -26,9 +26,9 @@ pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relativ
 # Gin files that a program writes, so that they are not in the repository.
 WRITTEN = ("config.gin", "cell.gin", "model.gin", "mine.gin")
 # Names of other projects.
-ELSEWHERE = {"PrefixLMFeatureConverter", "acc_mutual_info", "loglikelihood_rolling"}
+ELSEWHERE = {"PrefixLMFeatureConverter", "acc_mutual_info"}
 OTHER_ROOTS = {"jax", "jnp", "lax", "np", "numpy", "seqio", "nn", "tf", "torch", "transformers"}
-OTHER_ROOTS |= {"etils", "functools", "self"}
+OTHER_ROOTS |= {"etils", "functools", "lm_eval", "self"}
 # Of pytest, gcloud, xpk and Slurm, on the pages that say how to use them.
 OTHER_FLAGS = {"--durations", "--worker", "--on-demand", "--reservation", "--signal"}
 # What the examples call their objects.

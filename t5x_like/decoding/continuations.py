@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t5x_like.data.formats.prompts import PromptFormat, Tokens, bucket_length, right_padded
+from t5x_like.data.formats.prompts import PromptFormat, Tokens, right_padded
 from t5x_like.decoding.generate import fetched
 from t5x_like.decoding.prefill import begin
 from t5x_like.decoding.prompts import prompts_of
@@ -127,7 +127,7 @@ def score_continuations(
         contexts = [group[0].context for group in members]
         own = [row for group in members for row in group]
         asked = [(number, one) for number, row in enumerate(own) for one in row.asked]
-        length = bucket_length(max(row.length for row in own), rest(members))
+        length = _padded(max(row.length for row in own), rest(members))
         # Few numbers of rows, and so few programs; those beyond are of the first context.
         size = min(_rounded(len(own)), most(length))
         contexts_r = np.zeros(size, np.int32)
@@ -137,7 +137,7 @@ def score_continuations(
             contexts,
             bos_id=(bos_id or 0) if layout.needs_inputs else None,
             bidirectional=bidirectional,
-            max_length=model.max_length,
+            max_length=_padded(max(map(len, contexts)), model.max_length),
         )
         reads = [row.asked[0].tokens for row in own]
         # As many continuations as rows, twice as many, and so on.
@@ -256,24 +256,36 @@ def _batches(
         return max(row.length for group in members for row in group)
 
     def shape(group: _Group) -> tuple[int, int]:
-        return bucket_length(len(group[0].context)), bucket_length(longest([group]))
+        return _padded(len(group[0].context)), _padded(longest([group]))
 
     batch: list[_Group] = []
     for group in sorted(groups, key=shape):
         rows = sorted(group, key=lambda row: row.length)
         while rows:
-            part = rows[: most(bucket_length(rows[-1].length))]
+            part = rows[: most(_padded(rows[-1].length))]
             rows = rows[len(part) :]
             grown = [*batch, part]
             room = rest(grown)
             size = sum(map(len, grown))
-            full = size > most(bucket_length(longest(grown)))
+            full = size > most(_padded(longest(grown)))
             if batch and (full or (room is not None and longest(grown) > room)):
                 yield batch
                 grown = [part]
             batch = grown
     if batch:
         yield batch
+
+
+def _padded(length: int, longest: int | None = None) -> int:
+    """The length to which something is padded: few lengths, and so few programs, little padding.
+
+    8, 12, 16, 24, 32, 48, 64, and from there quarters of powers of two, but for `longest`. A program
+    takes as long to compile as some batches to run, since layers are compiled once.
+    """
+    power = 1 << max(length - 1, 7).bit_length()
+    step = power // (8 if power > 64 else 4)
+    padded = max(8, -(-length // step) * step)
+    return padded if longest is None else min(padded, max(length, longest))
 
 
 def _rounded(count: int) -> int:
