@@ -279,8 +279,8 @@ def _batches(
 def _padded(length: int, longest: int | None = None) -> int:
     """The length to which something is padded: few lengths, and so few programs, little padding.
 
-    8, 12, 16, 24, 32, 48, 64, and from there quarters of powers of two, but for `longest`. A program
-    takes as long to compile as some batches to run, since layers are compiled once.
+    8, 12, 16, 24, 32, 48, 64, and from there quarters of powers of two, but for `longest`. A
+    program takes as long to compile as some batches to run, since layers are compiled once.
     """
     power = 1 << max(length - 1, 7).bit_length()
     step = power // (8 if power > 64 else 4)
