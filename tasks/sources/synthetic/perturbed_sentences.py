@@ -26,10 +26,12 @@ class PerturbedSentences(OfSentences):
     Attributes:
       most: the similarity of a sentence to itself; 5 as in STS-B.
       fewest_words: shorter sentences, such as headings, are left out.
+      most_words: longer ones too, as what a row has no room for would still count in its target.
     """
 
     most: float = 5.0
     fewest_words: int = 3
+    most_words: int = 25
 
     columns: ClassVar[tuple[str, ...]] = ("first", "second", "similarity")
 
@@ -42,7 +44,8 @@ class PerturbedSentences(OfSentences):
     ) -> Iterator[Row]:
         """See `OfSentences`."""
         sentences = [text[begin:end] for begin, end in places]
-        sentences = [s for s in sentences if len(words_of(s)) >= self.fewest_words]
+        least, most = self.fewest_words, self.most_words
+        sentences = [s for s in sentences if least <= len(words_of(s)) <= most]
         for i, sentence in enumerate(sentences):
             others = [perturbed(sentence, before, rng) for _ in range(self.copies)]
             for other in others + sentences[i + 1 : i + 2]:

@@ -12,6 +12,7 @@ from tasks.sources import ClozeQuestions, PerturbedSentences
 from tasks.sources.synthetic.perturbed_sentences import perturbed, shared_words
 from tasks.sources.synthetic.sentences import sentence_places
 
+LONG = (" ".join(["word"] * 26),)
 WORDS = [f"w{i}" for i in range(400)]
 
 
@@ -61,9 +62,11 @@ def test_a_copy_has_a_word_at_least():
 
 
 def test_each_sentence_stands_beside_its_copies_and_the_next_sentence(tmp_path):
-    text = source(tmp_path, "A dog runs home. The dog runs off.", "= Title =", "Cats sleep here.")
+    text = source(
+        tmp_path, "A dog runs home. The dog runs off.", "= Title =", "Cats sleep here.", *LONG
+    )
     rows = list(PerturbedSentences(text, copies=3).rows("train"))
-    # Of the first text 3 + 1 and 3, none of the heading, of the last 3.
+    # Of the first text 3 + 1 and 3, none of the heading, of the next 3, and none of 26 words.
     assert len(rows) == 10
     pairs = [{row["first"], row["second"]} for row in rows]
     assert pairs[3] == {"A dog runs home.", "The dog runs off."}
