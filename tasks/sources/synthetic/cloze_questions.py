@@ -4,7 +4,6 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
 
 import numpy as np
 
@@ -43,8 +42,6 @@ class ClozeQuestions(OfSentences):
     named_share: float = 0.7
     most_words: int = 75
 
-    columns: ClassVar[tuple[str, ...]] = ("question", "context", "answers")
-
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("kept_share", "named_share"):
@@ -52,6 +49,11 @@ class ClozeQuestions(OfSentences):
                 raise TaskError(
                     f"ClozeQuestions.{name} is {getattr(self, name)}: from 0 to 1 is needed."
                 )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """A question, its text, and the JSON of its answer."""
+        return ("question", "context", "answers")
 
     def made(
         self,

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
 
 import numpy as np
 
@@ -33,7 +32,10 @@ class PerturbedSentences(OfSentences):
     fewest_words: int = 3
     most_words: int = 25
 
-    columns: ClassVar[tuple[str, ...]] = ("first", "second", "similarity")
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Two texts and their similarity."""
+        return ("first", "second", "similarity")
 
     def made(
         self,

@@ -1,17 +1,17 @@
 """What makes rows of a text's sentences."""
 
+import abc
 import dataclasses
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
 
 import numpy as np
 
 from tasks.errors import TaskError
 from tasks.forms.form import text_of
 from tasks.sources import source as source_lib
-from tasks.sources.hold_out import unit_hash
+from tasks.sources.wrappers.hold_out import unit_hash
+from tasks.sources.wrappers.wrapper import Wrapper
 
 # Between sentences: white space after their end, before a capital, a bracket or a quote; a tab
 # or a new line in any case.
@@ -37,7 +37,7 @@ def sentence_places(text: str) -> list[tuple[int, int]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class OfSentences:
+class OfSentences(Wrapper):
     """Rows made of the sentences of a source's texts; a subclass makes them.
 
     What is drawn is a function of `seed` and of the text, so that rows stay as they are when
@@ -53,8 +53,6 @@ class OfSentences:
     seed: int = 0
     copies: int = 2
 
-    columns: ClassVar[tuple[str, ...]]
-
     def __post_init__(self) -> None:
         if "text" not in self.source.columns:
             raise TaskError(
@@ -67,29 +65,9 @@ class OfSentences:
             )
 
     @property
-    def splits(self) -> tuple[str, ...]:
-        """The source's."""
-        return self.source.splits
-
-    @property
     def only_trains(self) -> bool:
         """Whether the source holds nothing out."""
         return getattr(self.source, "only_trains", False)
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the source is local."""
-        return self.source.is_local
-
-    @property
-    def is_users_own(self) -> bool:
-        """Whether the source is a user's own text."""
-        return getattr(self.source, "is_users_own", False)
-
-    def shards(self, split: str) -> Sequence[str]:
-        """One: words may be taken from the text before."""
-        source_lib.check_split(self, split)
-        return ("all",)
 
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
         """The rows of each text in turn."""
@@ -102,6 +80,7 @@ class OfSentences:
             yield from self.made(text, sentence_places(text), before, rng)
             before = text.split()
 
+    @abc.abstractmethod
     def made(
         self,
         text: str,
@@ -117,13 +96,3 @@ class OfSentences:
           before: the words of the text before it, none of the first.
           rng: of all that is drawn.
         """
-        raise NotImplementedError
-
-    def fingerprint(self) -> str:
-        """Hex digest of the source's fingerprint and the settings."""
-        settings = [getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "source"]
-        return hashlib.sha256(f"{self.source.fingerprint()} {settings}".encode()).hexdigest()
-
-    def seqio(self) -> Any:
-        """The same rows as a `seqio.DataSource`."""
-        return source_lib.seqio_source(self)
