@@ -15,7 +15,7 @@ class PerturbedSentences(OfSentences):
 
     Pre-training for tasks on pairs that needs no labels, as BLEURT's (Sellam et al. 2020, section
     4): pairs made of plain text, whose target is computed. Here a copy keeps a share of the words
-    that is drawn evenly from 0 to 1; in the place of each other word stands one of the text before,
+    that is drawn evenly from 0 to 1; in the place of each other word stands one of another text,
     or nothing; and a part of it, cut at random, moves from the end to the front. A sentence also
     stands beside the next one of its text. Which of the two is `first` is drawn. The target is
     Dice's coefficient of the two sets of words, in lower case and without punctuation:
@@ -49,11 +49,15 @@ class PerturbedSentences(OfSentences):
         least, most = self.fewest_words, self.most_words
         sentences = [s for s in sentences if least <= len(words_of(s)) <= most]
         for i, sentence in enumerate(sentences):
-            others = [perturbed(sentence, before, rng) for _ in range(self.copies)]
+            others = [self._copy(sentence, before, rng) for _ in range(self.copies)]
             for other in others + sentences[i + 1 : i + 2]:
                 first, second = (sentence, other) if rng.random() < 0.5 else (other, sentence)
                 similarity = self.most * shared_words(sentence, other)
                 yield {"first": first, "second": second, "similarity": f"{similarity:.3f}"}
+
+    def _copy(self, sentence: str, before: Sequence[str], rng: np.random.Generator) -> str:
+        other = before[rng.integers(len(before))].split() if before else []
+        return perturbed(sentence, other, rng)
 
 
 def perturbed(sentence: str, others: Sequence[str], rng: np.random.Generator) -> str:

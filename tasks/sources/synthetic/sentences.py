@@ -1,6 +1,7 @@
 """What makes rows of a text's sentences."""
 
 import abc
+import collections
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from tasks.sources.wrappers.wrapper import Wrapper
 # or a new line in any case.
 _BETWEEN = re.compile(r"(?<=[.?!])\s+(?=[A-Z(\"'“])|\s*[\t\n]\s*")
 _WORD = re.compile(r"\w+")
+# Most texts that are kept for the words that they may lend.
+_BEFORE = 1000
 
 
 def words_of(text: str) -> list[str]:
@@ -40,8 +43,8 @@ def sentence_places(text: str) -> list[tuple[int, int]]:
 class OfSentences(Wrapper):
     """Rows made of the sentences of a source's texts; a subclass makes them.
 
-    What is drawn is a function of `seed` and of the text, so that rows stay as they are when
-    others are added. Rows come in the order of the source's.
+    What is drawn is a function of `seed` and of the texts so far. Rows come in the order of the
+    source's.
 
     Attributes:
       source: has a column `text`.
@@ -73,12 +76,12 @@ class OfSentences(Wrapper):
         """The rows of each text in turn."""
         if shards is not None and not shards:
             return
-        before: list[str] = []
+        before: collections.deque[str] = collections.deque(maxlen=_BEFORE)
         for row in self.source.rows(split):
             text = text_of(row["text"])
             rng = np.random.default_rng([self.seed, int(unit_hash(text) * 2**53)])
             yield from self.made(text, sentence_places(text), before, rng)
-            before = text.split()
+            before.append(text)
 
     @abc.abstractmethod
     def made(
@@ -93,6 +96,6 @@ class OfSentences(Wrapper):
         Args:
           text: of the source.
           places: of its sentences, as `sentence_places` gives them.
-          before: the words of the text before it, none of the first.
+          before: some texts before it, none of the first.
           rng: of all that is drawn.
         """
