@@ -23,8 +23,8 @@ _OF_OTHERS = ("Who", "What", "Where", "Which")
 class ClozeQuestions(OfSentences):
     """Questions, texts that answer them, and answers, of plain text that has none of them.
 
-    Pre-training for answers in texts that needs no questions (Lewis et al. 2019, sections 2.2 and
-    2.3, with their noisy cloze). An answer is drawn from a sentence: a number or a name, or else up
+    Pre-training for answers in texts that needs no questions (Lewis et al. 2019, section 2,
+    with their noisy cloze). An answer is drawn from a sentence: a number or a name, or else up
     to three words in a row. The question is what is left of the sentence: each of its words is kept
     with a probability; a part of them, cut at random, moves from the end to the front; and before
     them stands a question word, of numbers or of others. The text is the sentence with up to two
