@@ -56,7 +56,7 @@ class PerturbedSentences(OfSentences):
                 yield {"first": first, "second": second, "similarity": f"{similarity:.3f}"}
 
     def _copy(self, sentence: str, before: Sequence[str], rng: np.random.Generator) -> str:
-        other = before[rng.integers(len(before))].split() if before else []
+        other = before[int(rng.integers(len(before)))].split() if before else []
         return perturbed(sentence, other, rng)
 
 
