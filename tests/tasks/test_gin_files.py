@@ -63,6 +63,8 @@ REQUIRED = {
     "spans_squad_json": {"TRAIN_FILES": "q.json", "VALIDATION_FILES": "q.json"},
     "spans_held_out": {"TRAIN_FILES": "q.json"},
     "text_files": {"TRAIN_FILES": "one.txt"},
+    "perturbed_sentences": {"TRAIN_FILES": "prose.txt"},
+    "cloze_questions": {"TRAIN_FILES": "prose.txt"},
     "jsonl": {"TRAIN_FILES": "x.jsonl", "VALIDATION_FILES": "x.jsonl"},
     "parquet": {"TRAIN_FILES": "x.parquet", "VALIDATION_FILES": "x.parquet"},
     "tfds": {"TFDS_NAME": "c4/en:3.1.0"},
@@ -109,6 +111,7 @@ REQUIRED = {
 def folder(tmp_path, monkeypatch):
     contents = {
         "one.txt": "\n\n".join(f"paragraph {i}" for i in range(500)),
+        "prose.txt": "\n\n".join(f"The dog number {i} ran to Rome." for i in range(500)),
         "x.jsonl": '{"text": "a"}\n{"text": "b"}\n',
         "x.en": EN,
         "x.de": DE,
