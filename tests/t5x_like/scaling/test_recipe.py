@@ -59,8 +59,21 @@ def test_the_shape_of_a_published_file_builds_its_model(name, shape):
     assert size_of(family, shape).parameters == published.parameter_count()
 
 
+# No size is published: bytes of vocabulary V, both layers of E inputs and units, by hand.
+GATES = {"rnn": (1, 1), "gru": (3, 4)}  # matrices of each kind in a layer, and biases
+
+
+@pytest.mark.parametrize(("name", "gates"), GATES.items())
+def test_the_shape_of_a_recurrent_family_has_the_parameters_of_its_gates(name, gates):
+    matrices, biases = gates
+    v, e = 384, 100
+    family = Family(name, bindings=BYTES)
+    layer = matrices * 2 * e * e + biases * e
+    assert size_of(family, Shape(2, e, 1, e, e)).parameters == 2 * v * e + v + 2 * layer
+
+
 def test_every_family_of_shapes_has_been_compared():
-    assert {name.split("/")[1] for name in FILES} == set(families())
+    assert {name.split("/")[1] for name in FILES} | set(GATES) == set(families())
 
 
 def test_small_models_are_found_within_a_fifth_of_their_size():
