@@ -11,9 +11,16 @@ from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed, OutputBias, OutputKernel
 from models.layers.linear import uniform
 from models.layers.recurrent.cells import LSTM, Cell
-from models.layers.recurrent.stack import RecurrentStack, States, initial_states
+from models.layers.recurrent.stack import RecurrentStack, StackDropout, States, initial_states
 from models.layers.recurrent.time_scan import steps_of_segments
 from models.model import Array, Batch
+
+_RATES = (
+    "input_dropout_rate",
+    "between_dropout_rate",
+    "embedding_dropout_rate",
+    "recurrent_dropout_rate",
+)
 
 
 class RecurrentLM(CarryingLanguageModel):
@@ -24,16 +31,26 @@ class RecurrentLM(CarryingLanguageModel):
     protocol `Carries`.
 
     The defaults are the medium model of Zaremba et al. 2014, section 4.1. Dropout is on what
-    goes into each layer and into the output, and never on the state.
+    goes into each layer and into the output, and never on the state. The other kinds are those of
+    AWD-LSTM (Merity et al. 2018, sections 2 and 4).
 
     Attributes:
       cell: of every layer, such as `layers.recurrent.cells.LSTM()`.
       num_layers: how many.
       embed_dim: size of a token's vector.
       hidden_dim: units of a layer; None is `embed_dim`.
+      last_dim: units of the last layer; None is those of the others.
       init_scale: all parameters are drawn evenly from between plus and minus this.
+      layer_init_scale: those of the layers; None is `init_scale`.
       tied_output: whether the output's matrix is the embeddings'.
       use_output_bias: whether the output adds a bias.
+      input_dropout_rate: of what goes into the first layer; None is `dropout_rate`.
+      between_dropout_rate: of what goes from layer to layer; None is `dropout_rate`.
+      variational_dropout: whether these and the output's drop the same units at all tokens of a
+        row (Gal and Ghahramani 2016); packed texts of a row share them.
+      embedding_dropout_rate: of words: a dropped one is a vector of zeros wherever it is in the
+        batch. A tied output keeps it.
+      recurrent_dropout_rate: of the entries of the recurrent matrices, for a whole batch.
       remat_policy: "dots" stores the products and states of all tokens, "full" the hidden states
         that pass between layers.
       scan_unroll: tokens for each turn of the loop over time.
@@ -43,42 +60,65 @@ class RecurrentLM(CarryingLanguageModel):
     num_layers: int = 2
     embed_dim: int = 650
     hidden_dim: int | None = None
+    last_dim: int | None = None
     init_scale: float = 0.05
+    layer_init_scale: float | None = None
     tied_output: bool = False
     use_output_bias: bool = True
+    input_dropout_rate: float | None = None
+    between_dropout_rate: float | None = None
+    variational_dropout: bool = False
+    embedding_dropout_rate: float = 0.0
+    recurrent_dropout_rate: float = 0.0
 
     def __post_init__(self) -> None:
         """Checks what no model can be built with.
 
         Raises:
-          ModelError: a cell that is none, or a tied output of another width.
+          ModelError: a cell that is none, a tied output of another width, or a rate outside of
+            [0, 1).
         """
         if not isinstance(self.cell, Cell):
             raise self.refused("cell", "it must be a cell, such as cells.LSTM()")
-        if self.tied_output and self.hidden_dim not in (None, self.embed_dim):
-            raise ModelError(
-                f"RecurrentLM.tied_output needs layers as wide as the embeddings, but hidden_dim "
-                f"is {self.hidden_dim} and embed_dim {self.embed_dim}: make them equal, or set "
-                "tied_output to False."
-            )
         super().__post_init__()
+        last = self.last_dim or self.hidden_dim or self.embed_dim
+        if self.tied_output and last != self.embed_dim:
+            raise ModelError(
+                "RecurrentLM.tied_output needs a last layer as wide as the embeddings, but it has "
+                f"{last} units (hidden_dim is {self.hidden_dim}, last_dim {self.last_dim}) and "
+                f"embed_dim is {self.embed_dim}: set last_dim to {self.embed_dim}, or tied_output "
+                "to False."
+            )
+        for name in _RATES:
+            if not 0 <= (getattr(self, name) or 0) < 1:
+                raise self.refused(name, "it must be at least 0 and below 1")
 
     def setup(self) -> None:
         """Makes embeddings, layers and the output."""
         draw = uniform(self.init_scale)
         self.token_embedder = Embed(self.vocab_size, self.embed_dim, draw, self.dtype)
+        inputs, between = (
+            self.dropout_rate if rate is None else rate
+            for rate in (self.input_dropout_rate, self.between_dropout_rate)
+        )
+        shared = (-2,) if self.variational_dropout else ()
+        layer_scale = self.init_scale if self.layer_init_scale is None else self.layer_init_scale
         self.decoder = RecurrentStack(
             self.cell,
             self._units,
-            self.num_layers,
-            draw,
-            Dropout(self.dropout_rate),
+            uniform(layer_scale),
+            StackDropout(
+                Dropout(inputs, shared),
+                Dropout(between, shared),
+                Dropout(self.dropout_rate, shared),
+                Dropout(self.recurrent_dropout_rate),
+            ),
             self.remat_policy,
             self.scan_unroll,
             self.dtype,
         )
         if not self.tied_output:
-            self.output = OutputKernel(self.vocab_size, self._units, draw)
+            self.output = OutputKernel(self.vocab_size, self._units[-1], draw)
         if self.use_output_bias:
             self.logit_bias = OutputBias(self.vocab_size, draw)
 
@@ -88,8 +128,9 @@ class RecurrentLM(CarryingLanguageModel):
         return "contiguous_language_model" if self.carries else "causal_language_model"
 
     @property
-    def _units(self) -> int:
-        return self.hidden_dim or self.embed_dim
+    def _units(self) -> tuple[int, ...]:
+        units = self.hidden_dim or self.embed_dim
+        return (units,) * (self.num_layers - 1) + (self.last_dim or units,)
 
     # Inside `apply`.
 
@@ -132,6 +173,11 @@ class RecurrentLM(CarryingLanguageModel):
             carry = jax.tree.map(lambda a_bf: jnp.where(begins_b1, 0, a_bf), carry)
         steps = None if decoder_segment_ids is None else steps_of_segments(decoder_segment_ids)
         x_bte = self.token_embedder(decoder_input_tokens)
+        if enable_dropout and self.embedding_dropout_rate:
+            words_v = Dropout(self.embedding_dropout_rate)(
+                jnp.ones(self.vocab_size, x_bte.dtype), self.make_rng("dropout")
+            )
+            x_bte *= jnp.take(words_v, decoder_input_tokens)[..., None]
         return self.decoder(x_bte, carry, steps, enable_dropout)
 
     def prefill(self, batch: Batch, max_decode_length: int) -> Cache:
@@ -148,5 +194,5 @@ class RecurrentLM(CarryingLanguageModel):
 
     @nn.nowrap
     def initial_carry(self, rows: int) -> States:
-        """The state before the first token: zeros, float32 `[rows, hidden_dim]` each."""
-        return initial_states(self.cell, self.num_layers, rows, self._units)
+        """The state before the first token: zeros, float32 `[rows, units]` each."""
+        return initial_states(self.cell, rows, self._units)

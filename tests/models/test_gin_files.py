@@ -94,6 +94,8 @@ PUBLISHED = {
     "models/pythia/12b.gin": 11846072320,
     "models/gpt_neox/20b.gin": 20554567680,
     "models/lstm/zaremba_large.gin": 66022000,
+    "models/lstm/awd_ptb.gin": 24.2e6,
+    "models/lstm/awd_wikitext2.gin": 33.6e6,
     "models/switch/base.gin": 7.4e9,
     "models/switch/large.gin": 26e9,
     "models/switch/xxl.gin": 395e9,
@@ -339,6 +341,17 @@ def test_bigbirds_counts_are_those_of_each_class(size, counts):
     pooled = model.clone(use_masked_head=False, use_next_sentence_head=False)
     models = (model, masked_lm, pooled, pooled.clone(use_pooler=False))
     assert tuple(each.parameter_count() for each in models) == counts
+
+
+@pytest.mark.parametrize(("size", "count"), [("ptb", 24_221_600), ("wikitext2", 33_556_078)])
+def test_awd_lstms_count_is_pytorchs_without_the_second_biases(size, count):
+    """Three layers of 1150, 1150 and 400 units, a tied output with a bias."""
+    model = model_of(f"models/lstm/awd_{size}.gin")
+    assert model.parameter_count() == count - 4 * (1150 + 1150 + 400)
+    assert all(
+        len(model.initial_carry(1)[f"layers_{i}"]["hidden"][0]) == u
+        for i, u in enumerate((1150, 1150, 400))
+    )
 
 
 def test_berts_layers_are_7_and_12_and_a_half_million():

@@ -6,9 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from models.errors import ModelError
+from models.layers.dropout import Dropout
+from models.layers.linear import uniform
 from models.layers.recurrent.cells import GRU, LSTM, RNN, SigmoidRNN
+from models.layers.recurrent.stack import RecurrentLayer
 from models.recurrent import RecurrentLM
 from t5x_like import protocols
 
@@ -96,6 +100,105 @@ def test_dropout_is_on_what_enters_a_layer_and_the_output_and_never_on_the_state
     clean, noisy = hidden({"params": params}), dropped({"params": params})
     kept = noisy != 0
     assert np.abs(noisy[kept] - 2 * clean[kept]).mean() > 0.01
+
+
+def dropped_states(model, params, tokens, key=1):
+    return model.apply(
+        {"params": params},
+        decoder_input_tokens=tokens,
+        enable_dropout=True,
+        rngs={"dropout": jax.random.key(key)},
+        method="hidden_states",
+    )
+
+
+def test_variational_dropout_drops_the_same_units_at_all_tokens_of_a_row():
+    """Gal and Ghahramani 2016: a mask for each row."""
+    model = small(num_layers=1, dropout_rate=0.5, input_dropout_rate=0.0, variational_dropout=True)
+    params = initial(model)
+    tokens = rows_of(12)["decoder_input_tokens"]
+    kept = np.asarray(dropped_states(model, params, tokens) != 0)
+    assert (kept == kept[:, :1]).all()
+    assert (kept[0] != kept[1]).any() and 0 < kept.mean() < 1
+    clean = model.apply({"params": params}, decoder_input_tokens=tokens, method="hidden_states")
+    noisy = dropped_states(model, params, tokens)
+    np.testing.assert_allclose(noisy[kept], 2 * clean[kept], rtol=1e-5)
+    each = small(num_layers=1, dropout_rate=0.5, input_dropout_rate=0.0)
+    kept = np.asarray(dropped_states(each, params, tokens) != 0)
+    assert (kept != kept[:, :1]).any()
+
+
+def test_inputs_and_what_goes_between_layers_have_rates_of_their_own():
+    """A layer whose input is dropped nearly whole reads its bias alone."""
+    tokens = rows_of(3)["decoder_input_tokens"]
+    rates = {"dropout_rate": 0.0, "input_dropout_rate": 0.0, "between_dropout_rate": 0.0}
+    params = initial(small())
+    plain = dropped_states(small(**rates), params, tokens)
+    for name, blind in (("input_dropout_rate", "layers_0"), ("between_dropout_rate", "layers_1")):
+        noisy = dropped_states(small(**(rates | {name: 0.9999})), params, tokens)
+        without = jax.tree.map(lambda a: a, params)
+        without["decoder"][blind]["kernel"] *= 0
+        np.testing.assert_allclose(
+            noisy, dropped_states(small(**rates), without, tokens), atol=1e-6
+        )
+        assert np.abs(noisy - plain).max() > 1e-3
+
+
+def test_embedding_dropout_drops_words_wherever_they_are_and_not_the_output():
+    """Merity et al. 2018, section 4.3: a word's vector is zeros, or 1 / (1 - p) as large."""
+    options = {"num_layers": 1, "hidden_dim": None, "tied_output": True}
+    model = small(**options, embedding_dropout_rate=0.5)
+    params = initial(model)
+    tokens = jnp.tile(jnp.arange(1, 21), 2)[:, None]  # each word in two rows
+
+    def with_vectors(factor):
+        table = {"embedding": params["token_embedder"]["embedding"] * factor}
+        return dropped_states(small(**options), params | {"token_embedder": table}, tokens)
+
+    noisy = dropped_states(model, params, tokens)
+    np.testing.assert_array_equal(noisy[:20], noisy[20:])
+    dropped = np.abs(noisy - with_vectors(0)).max((1, 2)) < 1e-6
+    assert 3 < dropped[:20].sum() < 17
+    np.testing.assert_allclose(noisy[~dropped], with_vectors(2)[~dropped], atol=1e-6)
+    np.testing.assert_array_equal(
+        model.apply({"params": params}, method="output_kernel"),
+        params["token_embedder"]["embedding"].T,
+    )
+
+
+def test_recurrent_dropout_drops_entries_of_the_matrices_once_for_all_rows_and_tokens():
+    """Merity et al. 2018, section 2. A small state of one unit a row shows a row of the matrix."""
+    layer = RecurrentLayer(RNN(), F, uniform(0.4), weight_dropout=Dropout(0.5))
+    x, state = jnp.zeros((F, 2, 1)), {"hidden": 0.01 * jnp.eye(F)}
+    params = nn.unbox(layer.init(jax.random.key(0), x, state))["params"]
+    params["bias"] *= 0
+    key = jax.random.key(1)
+    h, _ = layer.apply({"params": params}, x, state, None, key)
+    matrix = params["recurrent_kernel"][:, 0]
+    kept = np.asarray(h[:, 0] != 0)
+    assert kept.mean() == pytest.approx(0.5, abs=0.06)
+    used = np.where(kept, 2 * matrix, 0)
+    np.testing.assert_allclose(h[:, 0], np.tanh(0.01 * used), atol=1e-7)
+    np.testing.assert_allclose(h[:, 1], np.tanh(h[:, 0] @ used), atol=1e-6)
+
+    def loss(params):
+        return layer.apply({"params": params}, x, state, None, key)[0].sum()
+
+    gradient = jax.grad(loss)(params)["recurrent_kernel"][:, 0]
+    np.testing.assert_array_equal(gradient != 0, kept)
+
+
+def test_a_models_recurrent_matrices_are_dropped_in_training_alone():
+    model = small(recurrent_dropout_rate=0.5)
+    params = initial(model)
+    tokens = rows_of(4)["decoder_input_tokens"]
+    plain = dropped_states(small(), params, tokens)
+    np.testing.assert_array_equal(
+        model.apply({"params": params}, decoder_input_tokens=tokens, method="hidden_states"), plain
+    )
+    noisy = dropped_states(model, params, tokens)
+    np.testing.assert_allclose(noisy, dropped_states(model, params, tokens))
+    assert np.abs(noisy - plain).max() > 1e-3
 
 
 # -- The carry -------------------------------------------------------------------------------------
@@ -213,8 +316,11 @@ def test_a_tied_output_reads_the_embeddings():
 def test_mistakes_are_told_in_one_line():
     with pytest.raises(ModelError, match=r"RecurrentLM.cell is 'lstm'.*cells.LSTM\(\)"):
         small(cell="lstm")
-    with pytest.raises(ModelError, match=r"hidden_dim is 32 and embed_dim 24.*tied_output"):
+    with pytest.raises(ModelError, match=r"32 units.*embed_dim is 24: set last_dim to 24"):
         small(tied_output=True)
+    assert small(tied_output=True, last_dim=E).parameter_count()
+    with pytest.raises(ModelError, match=r"recurrent_dropout_rate is 1.0: it must be at least 0"):
+        small(recurrent_dropout_rate=1.0)
 
 
 # -- Against PyTorch -------------------------------------------------------------------------------

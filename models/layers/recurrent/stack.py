@@ -1,5 +1,7 @@
 """Recurrent layers, one after the other."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -31,6 +33,8 @@ class RecurrentLayer(nn.Module):
       param_init: initial values of matrices and biases.
       unroll: tokens for each turn of the loop.
       dtype: of the products; the state and the parameters are float32.
+      weight_dropout: of the recurrent matrices, one draw for all rows and tokens of a batch
+        (DropConnect, Wan et al. 2013; Merity et al. 2018, section 2).
     """
 
     part: ClassVar[str] = parts.RECURRENCE
@@ -40,12 +44,24 @@ class RecurrentLayer(nn.Module):
     param_init: Initializer
     unroll: int = 1
     dtype: str = "float32"
+    weight_dropout: Dropout = NO_DROPOUT
 
     @nn.compact
     def __call__(
-        self, x_bte: jax.Array, state: State, steps: Steps | None = None
+        self,
+        x_bte: jax.Array,
+        state: State,
+        steps: Steps | None = None,
+        weight_key: jax.Array | None = None,
     ) -> tuple[jax.Array, State]:
-        """The hidden state at each token, `[b, t, f]`, and the state after the last one."""
+        """The hidden state at each token, `[b, t, f]`, and the state after the last one.
+
+        Args:
+          x_bte: the input.
+          state: before the first token.
+          steps: where the state does something else; None is nowhere.
+          weight_key: for `weight_dropout`, of which there is none without it.
+        """
         gates = self.cell.gates
         kernel_eqf = self._param("kernel", ("embed", None, "mlp"), (x_bte.shape[-1], gates))
         bias_qf = self._param("bias", (None, "mlp"), (gates,))
@@ -59,6 +75,7 @@ class RecurrentLayer(nn.Module):
         x_tbqf = jnp.einsum("tbe,eqf->tbqf", x_tbe, kernel_eqf) + bias_qf
         x_tbqf = checkpoint_name(x_tbqf, STORED_PRODUCT)
         x_tbqf = nn.with_logical_constraint(x_tbqf, (None, "batch", None, "mlp"))
+        kernel_fqf = self.weight_dropout(kernel_fqf, weight_key)
         # Gathered once, where FSDP divides it, and not for each token.
         kernel_fqf = nn.with_logical_constraint(kernel_fqf, (None, None, "mlp"))
         steps = jax.tree.map(lambda a_bt: jnp.swapaxes(a_bt, 0, 1), steps)
@@ -73,16 +90,32 @@ class RecurrentLayer(nn.Module):
         return self.param(name, init, (*shape, self.units), jnp.float32).astype(self.dtype)
 
 
+@dataclasses.dataclass(frozen=True)
+class StackDropout:
+    """What is dropped in a stack of recurrent layers, and never the state.
+
+    Attributes:
+      inputs: of what goes into the first layer.
+      between: of what goes from layer to layer.
+      outputs: of what comes out of the last one.
+      weights: of the recurrent matrices, see `RecurrentLayer`.
+    """
+
+    inputs: Dropout = NO_DROPOUT
+    between: Dropout = NO_DROPOUT
+    outputs: Dropout = NO_DROPOUT
+    weights: Dropout = NO_DROPOUT
+
+
 class RecurrentStack(nn.Module):
-    """Layers of one kind, the first of which may read another width.
+    """Layers of one kind, each of which may be of another width.
 
     Dropout acts on what goes into a layer and on what comes out of the last one, and never on
-    what goes from token to token (Zaremba et al. 2014, section 3.1).
+    what goes from token to token (Zaremba et al. 2014, section 3.1); matrices may be dropped.
 
     Attributes:
       cell: of every layer.
-      units: of every layer.
-      num_layers: how many.
+      units: of each layer, from the first to the last.
       param_init: see `RecurrentLayer`.
       dropout: see above.
       remat_policy: see `layers.stacks.stack.Stack`; "dots" stores the states of the layers too.
@@ -91,10 +124,9 @@ class RecurrentStack(nn.Module):
     """
 
     cell: Cell
-    units: int
-    num_layers: int
+    units: tuple[int, ...]
     param_init: Initializer
-    dropout: Dropout = NO_DROPOUT
+    dropout: StackDropout = StackDropout()
     remat_policy: str = "dots"
     unroll: int = 1
     dtype: str = "float32"
@@ -106,8 +138,8 @@ class RecurrentStack(nn.Module):
         if policy is not None:
             layer = nn.remat(RecurrentLayer, policy=policy)
         self.layers = [
-            layer(self.cell, self.units, self.param_init, self.unroll, self.dtype)
-            for _ in range(self.num_layers)
+            layer(self.cell, units, self.param_init, self.unroll, self.dtype, self.dropout.weights)
+            for units in self.units
         ]
 
     def __call__(
@@ -115,18 +147,20 @@ class RecurrentStack(nn.Module):
     ) -> tuple[jax.Array, States]:
         """The hidden states of the last layer, `[b, t, f]`, and all layers' last states."""
         final = {}
-        x_bte = self._dropped(x_bte, enable_dropout)
+        before = self.dropout.inputs
         for i, layer in enumerate(self.layers):
             name = f"layers_{i}"
-            x_bte, final[name] = layer(x_bte, states[name], steps)
-            x_bte = self._dropped(x_bte, enable_dropout)
-        return x_bte, final
+            x_bte = before(x_bte, self._key(before, enable_dropout))
+            weight_key = self._key(self.dropout.weights, enable_dropout)
+            x_bte, final[name] = layer(x_bte, states[name], steps, weight_key)
+            before = self.dropout.between
+        outputs = self.dropout.outputs
+        return outputs(x_bte, self._key(outputs, enable_dropout)), final
 
-    def _dropped(self, x_bte: jax.Array, enable_dropout: bool) -> jax.Array:
-        draw = enable_dropout and self.dropout.rate
-        return self.dropout(x_bte, self.make_rng("dropout") if draw else None)
+    def _key(self, dropout: Dropout, enable_dropout: bool) -> jax.Array | None:
+        return self.make_rng("dropout") if enable_dropout and dropout.rate else None
 
 
-def initial_states(cell: Cell, num_layers: int, rows: int, units: int) -> States:
+def initial_states(cell: Cell, rows: int, units: Sequence[int]) -> States:
     """Every layer's state before the first token, by name."""
-    return {f"layers_{i}": cell.initial_state(rows, units) for i in range(num_layers)}
+    return {f"layers_{i}": cell.initial_state(rows, width) for i, width in enumerate(units)}
