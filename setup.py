@@ -26,6 +26,7 @@ LM_EVAL = ["lm_eval>=0.4.13"]
 # accelerate is for lm_eval's own backend for transformers.
 INTEROP = [
     "accelerate>=1",
+    "datasketch>=2",
     "gensim>=4.4",
     *LM_EVAL,
     "safetensors",

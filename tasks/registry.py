@@ -10,7 +10,7 @@ from tasks.errors import TaskError
 from tasks.forms import FewShot, Form, Labelled, PlainText, Ranked, Spans
 from tasks.objectives import LabelledSegments, Objective, RankedSegments, SpanWindows
 from tasks.postprocessors import TEXT, AllAnswers, Postprocessor
-from tasks.sources import Filter, Filtered, Source, Tfds
+from tasks.sources import Deduplicated, Filter, Filtered, Source, Tfds
 from tasks.sources.wrappers.wrapper import Wrapper
 from tasks.task import BaseTask, Feature, Metric, Mixture, Task
 from tasks.vocabularies import ByteVocabulary, Vocabulary
@@ -29,6 +29,7 @@ def unsupervised(
     cache_name: str = "",
     special_tokens: Literal["text", "ids"] | None = None,
     filters: Sequence[Filter] = (),
+    duplicates: str | None = None,
 ) -> Task:
     """A task on unlabelled text.
 
@@ -41,9 +42,13 @@ def unsupervised(
       cache_name: shared by tasks that differ only in the objective; "" takes the name.
       special_tokens: of the text, where it spells them out; see `Task`.
       filters: of documents, applied one after the other; see `tasks.filters`.
+      duplicates: a list of documents that are left out, of `t5x-like dedup` for the same source
+        and filters.
     """
     if filters:
         source = Filtered(source, tuple(filters), column)
+    if duplicates is not None:
+        source = Deduplicated(source, duplicates)
     names = ("targets",) if objective is None else objective.writes
     return Task(
         name=name,

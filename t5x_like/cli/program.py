@@ -26,7 +26,7 @@ from t5x_like.cli.arguments import (
     split_gin_bindings,
 )
 from t5x_like.cli.configuration import PROGRAM, check, configure, warn
-from t5x_like.cli.corpus import cooccur, ngram, overlap
+from t5x_like.cli.corpus import cooccur, dedup, ngram, overlap
 from t5x_like.cli.evaluation import averages, harness
 from t5x_like.distributed import preemption
 from t5x_like.host import log_records, own_packages
@@ -136,6 +136,9 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     overlap.add_arguments(
         command("overlap", _overlap, "Find examples of test sets in training text.")
+    )
+    dedup.add_arguments(
+        command("dedup", _dedup, "Find near duplicates among the documents of a task.")
     )
     inspect = command("inspect", _inspect, "Show a model's parameters, FLOPs and memory.")
     inspect.add_argument("--topology", help="whose devices the mesh divides: v5p-64, cpu:8")
@@ -268,6 +271,10 @@ def _cooccur(options: argparse.Namespace) -> None:
 
 def _overlap(options: argparse.Namespace) -> None:
     overlap.run(options, configure(options, "runs/cache.gin"))
+
+
+def _dedup(options: argparse.Namespace) -> None:
+    dedup.run(options, configure(options, "runs/cache.gin"))
 
 
 def _inspect(options: argparse.Namespace) -> None:

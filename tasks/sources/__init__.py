@@ -16,6 +16,7 @@ from tasks.sources.tab_separated import CommaSeparated, TabSeparated
 from tasks.sources.text_files import TextFiles
 from tasks.sources.tfds import Tfds
 from tasks.sources.wrappers.candidates import Candidates
+from tasks.sources.wrappers.deduplicated import Deduplicated
 from tasks.sources.wrappers.each_answer import EachAnswer
 from tasks.sources.wrappers.filtered import Filter, Filtered
 from tasks.sources.wrappers.hold_out import HoldOut
@@ -26,6 +27,7 @@ __all__ = [
     "ClozeQuestions",
     "CommaSeparated",
     "ConllColumns",
+    "Deduplicated",
     "EachAnswer",
     "Filter",
     "Filtered",

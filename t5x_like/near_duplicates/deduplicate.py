@@ -1,0 +1,287 @@
+"""Finds the near duplicates among the documents of a source.
+
+Each shard is read once, in as many processes as one likes, and leaves a file with the keys of its
+documents; a run that was interrupted goes on with the shards that are left. Then all keys are
+sorted, and of each cluster all documents but the first are written to the list of what is dropped.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import itertools
+import json
+import multiprocessing
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from t5x_like.distributed.preemption import interrupts_left_to_parent
+from t5x_like.errors import DataFault, UserError
+from t5x_like.host import directory_lock, disk_space, files
+from t5x_like.near_duplicates import clusters
+from t5x_like.near_duplicates.minhash import Array, Bands, Permutations, shingles
+
+_AT_ONCE = 64  # documents
+
+
+class Documents(Protocol):
+    """The documents of a source, in splits and shards; goes to other processes."""
+
+    def shards(self, split: str) -> Sequence[str]:
+        """The names of the parts that can be read separately, in order."""
+
+    def texts(self, split: str, shard: str) -> Iterable[str]:
+        """The text of each row of a shard, in order."""
+
+    def fingerprint(self) -> str:
+        """Hex digest that changes when the rows do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """Which documents are duplicates.
+
+    Attributes:
+      n: words of a shingle; MassiveText's 13 (Rae et al. 2021, appendix A.1).
+      bands: of the signatures.
+      seed: of the permutations.
+      exact: the same text, character by character, instead of similar shingles.
+
+    Raises:
+      UserError: n is below 1.
+    """
+
+    n: int = 13
+    bands: Bands = Bands()  # noqa: RUF009 (frozen)
+    seed: int = 1
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise UserError(f"--n={self.n}: give a whole number of 1 or more.")
+
+    def settings(self) -> dict[str, Any]:
+        """What the list depends on, as JSON."""
+        if self.exact:
+            return {"exact": True}
+        return {"n": self.n, **dataclasses.asdict(self.bands), "seed": self.seed}
+
+    def keys(self, texts: Iterable[str]) -> Iterator[tuple[int, Array]]:
+        """The place and the keys, uint64 `[b]`, of each text that has a word."""
+        texts = iter(texts)
+        begin = 0
+        permutations = Permutations(self.bands.bands * self.bands.rows, self.seed)
+        while block := list(itertools.islice(texts, _AT_ONCE)):
+            if self.exact:
+                for place, text in enumerate(block, begin):
+                    yield place, _text_key(text)
+            else:
+                for place, found in enumerate(shingles(block, self.n), begin):
+                    if len(found):
+                        yield place, self.bands.keys(permutations.signature(found))
+            begin += len(block)
+
+
+def _text_key(text: str) -> Array:
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return np.frombuffer(digest, np.uint64)
+
+
+def deduplicate(
+    documents: Documents,
+    splits: Sequence[str],
+    path: str | os.PathLike[str],
+    rule: Rule,
+    *,
+    num_workers: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Writes the list of the documents that are dropped.
+
+    Its first line, JSON as the others, says of which source it is and how it was made; each
+    further line has the rows of a shard: `{"split": "train", "shard": 0, "rows": [3, 17]}`.
+    A list of the same source by the same rule is left as it is.
+
+    Args:
+      documents: of a source.
+      splits: are read in this order; of a cluster the first document stays.
+      path: of the list, local; keys are kept beside it, in a folder, until it is written.
+      rule: which documents are duplicates.
+      num_workers: processes that read; 1 is this one.
+      progress: called with the number of documents of each shard that is done.
+
+    Returns:
+      The first line of the list.
+
+    Raises:
+      UserError: another command writes in the folder, or a shard is named twice.
+      DataFault: a process was killed.
+      DiskFull: there is no room for the keys.
+    """
+    target = Path(files.location(path))
+    head = {"source": documents.fingerprint(), "splits": list(splits), **rule.settings()}
+    digest = hashlib.sha256(json.dumps(head).encode()).hexdigest()[:16]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    held = directory_lock.lock(target.parent, "--out", "`t5x-like dedup`")
+    try:
+        finished = _finished(target)
+        if all(finished.get(name) == value for name, value in head.items()):
+            return finished
+        folder = target.with_name(f"{target.stem}.keys-{digest}")
+        folder.mkdir(exist_ok=True)
+        found = _read(documents, splits, folder, rule, num_workers, progress)
+        head, lines = _listed(found, head)
+        files.write_whole(target, "".join(json.dumps(line) + "\n" for line in (head, *lines)))
+        for kept in target.parent.iterdir():  # of other rules or files too, interrupted earlier
+            if kept.name.startswith(f"{target.stem}.keys-"):
+                shutil.rmtree(kept, ignore_errors=True)
+    finally:
+        held.release()
+    return head
+
+
+def _finished(path: Path) -> dict[str, Any]:
+    """The first line of a list; empty where there is none."""
+    try:
+        head = json.loads(files.read_whole(path).split(b"\n", 1)[0])
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return head if isinstance(head, dict) else {}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shard:
+    """The keys of a shard's documents, on disk."""
+
+    split: str
+    number: int
+    name: str
+    path: Path
+
+
+def _read(
+    documents: Documents,
+    splits: Sequence[str],
+    folder: Path,
+    rule: Rule,
+    num_workers: int,
+    progress: Callable[[int], None] | None,
+) -> list[_Shard]:
+    found = []
+    for split in splits:
+        names = list(documents.shards(split))
+        for name, times in collections.Counter(names).items():
+            if times > 1:
+                raise UserError(f"'{name}' is named twice in split '{split}': name it once.")
+        for number, name in enumerate(names):
+            path = folder / f"{split}-{number:05d}.npz"
+            found.append(_Shard(split, number, name, path))
+    missing = [shard for shard in found if not shard.path.exists()]
+    for count in _counts(documents, rule, missing, min(num_workers, len(missing))):
+        if progress is not None:
+            progress(count)
+    return found
+
+
+def _counts(
+    documents: Documents, rule: Rule, shards: Sequence[_Shard], num_workers: int
+) -> Iterator[int]:
+    """Writes the keys of shards; gives the number of documents of each as it is done."""
+    if num_workers <= 1:
+        yield from (_write_keys(documents, rule, shard) for shard in shards)
+        return
+    with concurrent.futures.ProcessPoolExecutor(
+        num_workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start,
+        initargs=(documents, rule),
+    ) as pool:
+        try:
+            with interrupts_left_to_parent():
+                under_way = [pool.submit(_write_keys_of, shard) for shard in shards]
+            for done in concurrent.futures.as_completed(under_way):
+                yield done.result()
+        except BrokenProcessPool:
+            raise DataFault(
+                "a process that reads documents was killed, maybe for want of memory: give fewer "
+                "with --num_workers."
+            ) from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _listed(
+    shards: Sequence[_Shard], head: dict[str, Any]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    keys, rows, total = [], [], 0
+    for shard in shards:
+        with np.load(shard.path) as kept:
+            keys.append(kept["keys"])
+            rows.append(kept["rows"])
+            total += int(kept["total"])
+    counts = [len(each) for each in rows]
+    first = clusters.first_of_cluster(np.concatenate(keys))
+    is_dropped = first != np.arange(len(first))
+    lines, begin = [], 0
+    for shard, places, count in zip(shards, rows, counts, strict=True):
+        dropped = places[is_dropped[begin : begin + count]].tolist()
+        begin += count
+        if dropped:
+            lines.append({"split": shard.split, "shard": shard.number, "rows": dropped})
+    dropped_count = int(is_dropped.sum())
+    clusters_count = len(np.unique(first[is_dropped]))
+    numbers = {"documents": total, "dropped": dropped_count, "clusters": clusters_count}
+    return {**head, **numbers}, lines
+
+
+# -- In the processes that read --------------------------------------------------------------
+
+_work: tuple[Documents, Rule] | None = None
+
+
+def _start(documents: Documents, rule: Rule) -> None:
+    global _work
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _work = documents, rule
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is gone, even by SIGKILL."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _write_keys_of(shard: _Shard) -> int:
+    assert _work is not None
+    return _write_keys(*_work, shard)
+
+
+def _write_keys(documents: Documents, rule: Rule, shard: _Shard) -> int:
+    """Writes the keys of a shard, all or none; returns the number of its documents."""
+    total = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal total
+        for text in documents.texts(shard.split, shard.name):
+            total += 1
+            yield text
+
+    rows, keys = [], []
+    for row, key in rule.keys(counted()):
+        rows.append(row)
+        keys.append(key)
+    width = 1 if rule.exact else rule.bands.bands
+    keys_db = np.array(keys, np.uint64).reshape(len(keys), width)
+    with disk_space.explained(shard.path.parent, keys_db.nbytes), files.replacing(shard.path) as f:
+        np.savez(f, keys=keys_db, rows=np.array(rows, np.int64), total=total)
+    return total
