@@ -11,6 +11,7 @@ import dataclasses
 import enum
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -124,7 +125,8 @@ def _choose(
 ) -> "_Chosen[layout.AnyPath]":
     """Where a task's cache is: the folder of its fingerprint, or an earlier version's folder.
 
-    Where the source cannot be seen, or is not to be verified, the only cache that there is.
+    Where the source is not to be verified, the only cache that there is; where it cannot be seen,
+    the only one of a source that was declared alike.
     """
     plain = layout.cache_path(root, task.cache_name)
     there = [
@@ -140,9 +142,28 @@ def _choose(
             return _Chosen(plain, (), verify_source)
         if verify_source or len(there) != 1:
             return _Chosen(own, tuple(there), verify_source)
-    if len(there) == 1:
-        return _Chosen(there[0], (), False)
-    return _Chosen(plain, tuple(there), False)
+    declared = there if not verify_source else [f for f in there if _is_declared_alike(f, task)]
+    if len(declared) == 1:
+        return _Chosen(declared[0], (), False)
+    return _Chosen(plain, tuple(declared or there), False)
+
+
+# Files may lie elsewhere on the host that has built a cache.
+_PLACES = re.compile(r"\w*dir\w*=(?:'[^']*'|None)|[^\s'\"=(]*/")
+
+
+def _is_declared_alike(folder: Path | epath.Path, task: Task) -> bool:
+    """Whether a cache's source has the same files and settings, as far as both are known."""
+    path = folder / layout.TASK
+    source = getattr(task, "source", None)
+    if source is None or not path.exists():
+        return True
+    try:
+        recorded = json.loads(files.read_whole(path)).get("source", "None")
+        here = repr(source)
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return True
+    return recorded == "None" or _PLACES.sub("", recorded) == _PLACES.sub("", here)
 
 
 def _recorded(folder: Path | epath.Path) -> str | None:
@@ -180,6 +201,13 @@ def _status(
 
     if chosen.others:
         names = ", ".join(path.name for path in chosen.others)
+        if fingerprint is None and len(chosen.others) == 1:
+            return report(
+                CacheStatus.STALE,
+                f"the source of {task.name!r} is not on this host, and the cache of that name in "
+                f"{folder.parent} ({names}) is of other files or settings: give those that it was "
+                "built of, or data.DatasetConfig.verify_source = False to take it all the same",
+            )
         if fingerprint is None:
             return report(
                 CacheStatus.STALE,

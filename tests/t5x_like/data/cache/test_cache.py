@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import seqio
 
+import tasks
 from t5x_like import data
 from t5x_like.data.cache import layout, worker
 from t5x_like.data.cache.reader import CachedExamples
 from t5x_like.errors import UserError
 from t5x_like.host.disk_space import CannotWrite
+from tasks import sources
 
 LINES = [f"line {i}\t{'answer ' * (i % 5)}{i}" for i in range(150)]
 
@@ -278,6 +280,27 @@ def test_a_host_without_the_source_uses_the_only_cache_and_guesses_of_none(kit, 
     assert report.status is data.CacheStatus.STALE
     assert "pairs-111111111111, pairs-222222222222" in report.reason
     assert "name a CACHE_DIR that has the one alone" in report.reason
+
+
+def test_a_file_that_is_not_there_does_not_become_another_files_cache(tmp_path):
+    def task(file):
+        source = sources.TextFiles(files={"train": file}, separator="\n")
+        return tasks.unsupervised("text", source)
+
+    (tmp_path / "there.txt").write_text("one\ntwo\n")
+    there, caches = f"{tmp_path}/there.txt", tmp_path / "caches"
+    data.cache_task(task(there), caches, num_shards=1, num_workers=1, progress=False)
+    (tmp_path / "there.txt").unlink()
+    assert data.cache_status(task(there), caches).status is data.CacheStatus.READY
+    # As on a host that has the cache alone, where files would lie elsewhere.
+    assert data.cache_status(task("gs://b/there.txt"), caches).status is data.CacheStatus.READY
+
+    report = data.cache_status(task(f"{tmp_path}/typo.txt"), caches)
+    assert report.status is data.CacheStatus.STALE
+    assert "is not on this host, and the cache of that name" in report.reason
+    assert "is of other files or settings" in report.reason
+    unverified = data.cache_status(task(f"{tmp_path}/typo.txt"), caches, verify_source=False)
+    assert unverified.status is data.CacheStatus.READY
 
 
 @pytest.mark.parametrize("name", ["..", "a:..:b", "../outside", ".", "a::b", "a\0b"])
