@@ -22,6 +22,7 @@ from models.lamda import LaMDA
 from models.layers.dispatch import Capacity
 from models.llama import LLaMA
 from models.mt_dnn import MTDNN, task_number
+from models.nnlm import NNLM
 from models.palm import PaLM
 from models.recurrent import RecurrentLM
 from models.roberta import RoBERTa
@@ -80,6 +81,7 @@ WRITERS = {
         decoder, SparseTransformer, max_length=32, stride=8, summary=2
     ),
     "lstm": functools.partial(RecurrentLM, vocab_size=V, embed_dim=24, hidden_dim=32),
+    "nnlm": functools.partial(NNLM, vocab_size=V, order=4, embed_dim=24, hidden_dim=32),
     # A memory of more than a row of these tests, so that a prompt is read as one.
     "transformer_xl": functools.partial(
         decoder,
