@@ -87,15 +87,20 @@ class Tfds:
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
         """The examples as NumPy arrays and bytes, with nested features flattened.
 
-        Raises:
-          TaskError: some shards are asked for, which only seqio's reader can read.
+        Shards that are asked for come in their order, each as it is in its file.
         """
-        if shards is not None:
-            raise TaskError(f"TFDS dataset '{self.name}' can be read whole, or through seqio.")
+        import seqio
+
         self._check_split(split)
-        dataset = self.seqio().get_dataset(split, shuffle=False)
-        for example in dataset.as_numpy_iterator():
-            yield {column: pick(example, column) for column in self.columns}
+        source = self.seqio()
+        parts: list[seqio.ShardInfo | None] = [None]
+        if shards is not None:
+            names = list(source.list_shards(split))
+            parts = [seqio.ShardInfo(names.index(shard), len(names)) for shard in shards]
+        for part in parts:
+            dataset = source.get_dataset(split, shuffle=False, shard_info=part)
+            for example in dataset.as_numpy_iterator():
+                yield {column: pick(example, column) for column in self.columns}
 
     def fingerprint(self) -> str:
         """Hex digest of the settings and of TFDS's description of the dataset.

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from tasks.errors import TaskError
 from tasks.sources import source as source_lib
+from tasks.sources.values import as_text
 from tasks.sources.wrappers.wrapper import Wrapper, as_tuples
 
 
@@ -65,7 +66,7 @@ class Filtered(Wrapper):
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
         """The rows of which something is left."""
         for row in self.source.rows(split, shards):
-            text: str | None = row[self.column]
+            text: str | None = as_text(row[self.column])  # TFDS gives bytes
             for one in self.filters:
                 if text is None:
                     break
