@@ -120,8 +120,8 @@ def small_isoflop(environment):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# Five minutes for one notebook, whose sweep is that of 02 with variants.
-_LONG = ("03_architecture_ablations",)
+# Five minutes for one, whose sweep is that of 02 with variants, and two for the other.
+_LONG = ("03_architecture_ablations", "04_switch_routing")
 
 
 @pytest.mark.slow
