@@ -110,6 +110,8 @@ class Continuation:
         values |= part(range(len(pairs)))
         if self.shots.count:
             values[f"{self.name}_shots"] = prompts.mean
+            if leads:
+                prompts.tell()
         predictions = [
             ScoredContinuation(context, option.lstrip(), one.total, len(one.tokens), one.greedy)
             for (context, option), one in zip(pairs, scores, strict=True)

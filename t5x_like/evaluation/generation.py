@@ -138,6 +138,8 @@ class Generation:
             codec, texts, tokens = asked.codec, asked.texts, asked.tokens
             if self.shots.count:
                 shown = {"shots": asked.shots.mean}
+                if jax.process_index() == 0:
+                    asked.shots.tell()
             if asked.cut.cut and jax.process_index() == 0:
                 print(f"{task.name} {dataset.split}: {asked.cut}", file=sys.stderr, flush=True)
         bar = ProgressBar(

@@ -153,6 +153,8 @@ class Ranking:
         values |= part(range(len(rows)))
         if self.shots.count:
             values[f"{self.name}_shots"] = prompts.mean
+            if leads:
+                prompts.tell()
         predictions = [
             self._prediction(*each) for each in zip(questions, labels, found, strict=True)
         ]

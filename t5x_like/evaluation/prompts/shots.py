@@ -4,6 +4,7 @@ How they stand in the text is the task's (`protocols.FewShot`); how many, and wh
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -83,6 +84,7 @@ class Prompts:
     Attributes:
       rows: for how many rows a prompt was made.
       used: how many examples stand in all of them together.
+      short: for how many rows there was room for fewer than were asked for.
     """
 
     def __init__(self, shots: Shots, dataset: DatasetConfig, features: Sequence[str]) -> None:
@@ -92,7 +94,7 @@ class Prompts:
         self._groups: dict[str, np.ndarray] | None = None
         self._known: dict[int, str | None] = {}
         self._sizes: dict[str, int] = {}  # tokens of examples with their separator
-        self.rows = self.used = 0
+        self.rows = self.used = self.short = 0
         if shots.count == 0:
             return
         form = self._required()
@@ -107,6 +109,10 @@ class Prompts:
                     f"{' and '.join(features)}, of which examples are made."
                 )
             self._groups = _groups(self._records)
+            most = self._records.num_examples - self._own
+            if shots.count != "fit" and shots.count > most:
+                aside = ", the row itself aside" if self._own else ""
+                raise self._too_few(most, f"split {self._split!r}{aside}")
         elif shots.count != "fit" and len(form.examples) < shots.count:
             raise self._too_few(len(form.examples), "fixed ones")
 
@@ -161,7 +167,18 @@ class Prompts:
         while chosen and (spare(joined(chosen)) or 0) < 0:
             chosen.pop()
         self.used += len(chosen)
+        self.short += self._shots.count != "fit" and len(chosen) < self._shots.count
         return joined(chosen)
+
+    def tell(self) -> None:
+        """Says on standard error for how many rows there was no room for all examples."""
+        if self.short:
+            print(
+                f"{self._name}: {self.short:,} of {self.rows:,} prompts have no room for "
+                f"{self._shots.count} examples: {self.mean:.1f} in the mean",
+                file=sys.stderr,
+                flush=True,
+            )
 
     @property
     def mean(self) -> float:

@@ -135,7 +135,7 @@ def test_inputs_and_targets_make_examples_where_there_are_no_options(tmp_path):
 @pytest.mark.parametrize(
     ("shots", "room", "said"),
     [
-        (Shots(4), None, r"SHOTS is 4, but there are 3 examples \(split 'train'\)"),
+        (Shots(4), None, r"SHOTS is 4, but there are 4 examples \(split 'train'\)"),
         (Shots(2, split="validation"), None,
          r"there are 1 examples \(split 'validation', the row itself aside\)"),
         (Shots(1), 10, "row 1 of its split: without any example the prompt is 3 tokens longer"),
@@ -158,6 +158,18 @@ def test_too_long_a_prompt_may_be_cut_instead(tmp_path):
 def test_groups_with_too_few_examples_are_named(tmp_path):
     with pytest.raises(UserError, match=r"there are 1 examples \(split 'train', group 'high'\)"):
         before(dataset(tmp_path), Shots(2))
+
+
+def test_more_examples_than_there_are_is_an_error_before_any_row_however_little_has_room(tmp_path):
+    with pytest.raises(UserError, match=r"SHOTS is 20, but there are 4 examples \(split 'train'\)"):
+        before(dataset(tmp_path, form=OneGroup()), Shots(20), 33)
+
+
+def test_prompts_without_room_for_all_examples_are_counted(tmp_path, capsys):
+    _, prompts = before(dataset(tmp_path, form=OneGroup()), Shots(3), 33)  # of which two fit
+    prompts.tell()
+    said = capsys.readouterr().err
+    assert said == "sums: 2 of 2 prompts have no room for 3 examples: 2.0 in the mean\n"
 
 
 def test_settings_that_say_nothing_are_refused(tmp_path):
