@@ -135,7 +135,7 @@ def test_inputs_and_targets_make_examples_where_there_are_no_options(tmp_path):
 @pytest.mark.parametrize(
     ("shots", "room", "said"),
     [
-        (Shots(4), None, r"SHOTS is 4, but there are 4 examples \(split 'train'\)"),
+        (Shots(4), None, r"SHOTS is 4, but there are 3 examples \(split 'train'\)"),
         (Shots(2, split="validation"), None,
          r"there are 1 examples \(split 'validation', the row itself aside\)"),
         (Shots(1), 10, "row 1 of its split: without any example the prompt is 3 tokens longer"),
