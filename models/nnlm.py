@@ -99,8 +99,9 @@ class NNLM(LanguageModel):
         tokens_bt, segments_bt = batch["decoder_input_tokens"], batch.get("decoder_segment_ids")
         words_bs = self._after_nothing(tokens_bt)
         if segments_bt is not None and segments_bt.shape[1]:
-            of_last = self._after_nothing(segments_bt) == segments_bt[:, -1:]
-            words_bs = jnp.where(of_last, words_bs, _NO_WORD)
+            texts_bs, last_b1 = self._after_nothing(segments_bt), segments_bt[:, -1:]
+            # A prompt without a word is all padding, whose segment is 0.
+            words_bs = jnp.where((texts_bs == last_b1) & (last_b1 != 0), words_bs, _NO_WORD)
         return {"words": words_bs[:, tokens_bt.shape[1] :]}
 
     def decode(self, cache: Cache, tokens_bt: Array) -> tuple[Array, Cache]:

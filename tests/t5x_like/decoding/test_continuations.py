@@ -26,7 +26,7 @@ def assert_equal(found, expected):
 
 
 # One of each kind; the others take seconds each to compile.
-QUICK = ("gpt2", "t5_1_1", "lstm", "transformer_xl")
+QUICK = ("gpt2", "t5_1_1", "lstm", "nnlm", "transformer_xl")
 
 
 @pytest.mark.parametrize(

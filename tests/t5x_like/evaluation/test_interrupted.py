@@ -22,6 +22,7 @@ from tests.t5x_like.decoding.conftest import BigramModel
 from tests.t5x_like.training.small_models import Counting
 
 SCRIPT = Path(__file__).with_name("killed_evaluation.py")
+ROOT = Path(__file__).parents[3]
 
 
 class Interrupted(Exception):
@@ -31,7 +32,9 @@ class Interrupted(Exception):
 def run(directory, *, kill_after):
     """Evaluates in a process of its own, which kills itself after so many batches; 0: never."""
     command = [sys.executable, str(SCRIPT), str(directory), str(kill_after)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    # pytest has the root on the path of imports, the new process has not.
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
 
 
 def contents(directory):
