@@ -39,7 +39,7 @@ def sweep(base):
     return make
 
 
-def test_runs_are_trained_and_a_failed_one_does_not_stop_the_others(sweep, tmp_path):
+def test_runs_are_trained_once_and_a_failed_one_does_not_stop_the_others(sweep, tmp_path):
     grid = grids.Product({"LEARNING_RATE": [1e-2, -1.0]})
     result = run_sweep(sweep=sweep(grid=grid), sweep_dir=str(tmp_path), retries=1)
     good, bad = "learning_rate_0.01", "learning_rate_-1.0"
@@ -57,20 +57,18 @@ def test_runs_are_trained_and_a_failed_one_does_not_stop_the_others(sweep, tmp_p
     curves = training_curves(tmp_path)
     assert list(curves[curves.name == good].step) == [2, 4, 6, 8]
 
-
-def test_what_is_done_is_not_run_again_and_another_sweep_is_refused(sweep, tmp_path):
-    one = sweep(grid=grids.Product({"SEED": [1]}))
-    run_sweep(sweep=one, sweep_dir=str(tmp_path))
-    log = tmp_path / "cells" / "seed_1" / "log.txt"
+    # What is done is not run again, and another sweep is refused.
+    log = tmp_path / "cells" / good / "log.txt"
     before = log.read_text()
-    again = run_sweep(sweep=sweep(grid=grids.Product({"SEED": [1]})), sweep_dir=str(tmp_path))
+    one = grids.Product({"LEARNING_RATE": [1e-2]})
+    again = run_sweep(sweep=sweep(grid=one), sweep_dir=str(tmp_path))
     assert again["done"] == 1 and log.read_text() == before
-    other = sweep(grid=grids.Product({"SEED": [1], "TRAIN_STEPS": [9]}), name="other")
-    other_cells = [cell.name for cell in other.cells()]
-    assert other_cells == ["seed_1-train_steps_9"]  # a run of its own: the sweep may grow
-    changed = sweep(grid=grids.Product({"SEED": [1]}), bindings={"TRAIN_STEPS": 9})
+    grown = grids.Product({"LEARNING_RATE": [1e-2], "TRAIN_STEPS": [9]})
+    cells = [cell.name for cell in sweep(grid=grown, name="other").cells()]
+    assert cells == ["learning_rate_0.01-train_steps_9"]  # a run of its own: the sweep may grow
+    changed = sweep(grid=one, bindings={"TRAIN_STEPS": 9})
     with pytest.raises(
-        UserError, match=r"holds another sweep: its run seed_1 has tokens 768, this"
+        UserError, match=r"holds another sweep: its run learning_rate_0.01 has tokens 768, this"
     ):
         run_sweep(sweep=changed, sweep_dir=str(tmp_path))
 
