@@ -5,6 +5,7 @@ seqio and sentencepiece are imported when something is first tokenized.
 """
 
 from tasks import benchmarks, choices, corpora, generation, glue
+from tasks.chat import conversations
 from tasks.choices import multiple_choice
 from tasks.entity_tags import bio_labels
 from tasks.registry import (
@@ -34,6 +35,7 @@ __all__ = [
     "add_mixture",
     "add_task",
     "bio_labels",
+    "conversations",
     "get_mixture_or_task",
     "labelled",
     "multiple_choice",

@@ -4,7 +4,9 @@ A form is a frozen dataclass, called with one row: `{column: value}` to `{featur
 runs before the cache is written, in plain Python.
 """
 
+from tasks.forms.chat import ChatTemplate, Message
 from tasks.forms.choices import Choices
+from tasks.forms.conversation import Conversation
 from tasks.forms.few_shot import FewShot
 from tasks.forms.form import Form, PlainText, WritesInputs, text_of, texts_of
 from tasks.forms.labelled import Labelled
@@ -21,11 +23,14 @@ from tasks.forms.tags import Tags
 from tasks.forms.template import Template
 
 __all__ = [
+    "ChatTemplate",
     "Choices",
+    "Conversation",
     "DefinitePronoun",
     "FewShot",
     "Form",
     "Labelled",
+    "Message",
     "MultiRC",
     "Options",
     "PlainText",

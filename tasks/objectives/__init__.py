@@ -4,6 +4,7 @@ Each objective has a file and is a frozen dataclass of settings whose `bind` tak
 the vocabularies and returns a function `(example, rng) -> example`; see `objective.py`.
 """
 
+from tasks.objectives.assistant_turns import AssistantTurns
 from tasks.objectives.causal_lm import CausalLM
 from tasks.objectives.context_windows import ContextWindows
 from tasks.objectives.cooccurrences import Cooccurrences
@@ -41,6 +42,7 @@ from tasks.objectives.unified_lm import UnifiedLM
 
 __all__ = [
     "MASS",
+    "AssistantTurns",
     "BoundObjective",
     "CausalLM",
     "Choices",

@@ -17,6 +17,7 @@ from tasks.sources.text_files import TextFiles
 from tasks.sources.tfds import Tfds
 from tasks.sources.wrappers.candidates import Candidates
 from tasks.sources.wrappers.deduplicated import Deduplicated
+from tasks.sources.wrappers.dialogues import Dialogues, PreferredDialogues
 from tasks.sources.wrappers.each_answer import EachAnswer
 from tasks.sources.wrappers.filtered import Filter, Filtered
 from tasks.sources.wrappers.hold_out import HoldOut
@@ -28,6 +29,7 @@ __all__ = [
     "CommaSeparated",
     "ConllColumns",
     "Deduplicated",
+    "Dialogues",
     "EachAnswer",
     "Filter",
     "Filtered",
@@ -36,6 +38,7 @@ __all__ = [
     "ParallelFiles",
     "ParquetFiles",
     "PerturbedSentences",
+    "PreferredDialogues",
     "Source",
     "SquadJson",
     "StandardLibraryFunctions",

@@ -16,7 +16,7 @@ OF_WORDS = {"context_windows", "cooccurrences"}  # with counts, which bytes have
 OBJECTIVES = sorted({p.stem for p in (GIN_CONFIGS / "tasks/objectives").glob("*.gin")} - OF_WORDS)
 INCLUDED = {"registered", "unsupervised", "text_to_text", "causal_lm", "hidden_targets", "labelled",
             "classification", "regression", "tagging", "multiple_choice", "spans",
-            "spans_unanswerable", "options", "benchmark", "defaults"}  # fmt: skip
+            "spans_unanswerable", "options", "benchmark", "defaults", "conversations"}  # fmt: skip
 FILES = sorted(p.stem for p in (GIN_CONFIGS / "tasks").glob("*.gin") if p.stem not in INCLUDED)
 
 EN, DE = "A house.\nTwo cats.\n", "Ein Haus.\nZwei Katzen.\n"
@@ -82,6 +82,8 @@ REQUIRED = {
         "CONTEXT": "Question: {goal}\nAnswer:",
         "OPTIONS": "endings",
     },
+    "chat_jsonl": {"TRAIN_FILES": "chat.jsonl", "VALIDATION_FILES": "chat.jsonl"},
+    "chat_dialogues": {"TRAIN_FILES": "hh.jsonl"},
     "jsonl_text_to_text": {
         "TRAIN_FILES": "x.jsonl",
         "VALIDATION_FILES": "x.jsonl",
@@ -130,6 +132,8 @@ def folder(tmp_path, monkeypatch):
         "swag.csv": SWAG,
         "q.jsonl": '{"question": "Who?", "context": "It was me.", "answers": ["me"]}\n',
         "q.json": SQUAD,
+        "chat.jsonl": '{"messages": [{"role": "user", "content": "a"}]}\n',
+        "hh.jsonl": '{"chosen": "\\n\\nHuman: a\\n\\nAssistant: b"}\n',
         "words.txt": "the 50\ncat 20\nsat 10\n",
     }
     for name, content in contents.items():

@@ -8,7 +8,13 @@ import numpy as np
 
 from t5x_like.data.formats.batch_format import TaskFacts
 from t5x_like.data.formats.prompts import DecoderPrompts, PromptFormat
-from t5x_like.data.formats.rows import Item, ModelBatch, Row, decoder_features, layout
+from t5x_like.data.formats.rows import Item, ModelBatch, Row, companion, decoder_features, layout
+
+# What an objective may give of each target, and the feature that it takes the place of.
+_LEARNED = {
+    "learned_targets": "decoder_target_tokens",
+    "learned": "decoder_loss_weights",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +26,9 @@ class LanguageModel:
     `decoder_causal_attention` is 1 on them and on the position after them, which reads the last
     input and predicts the first target. Without inputs the two are the same.
 
+    Of targets alone an objective may say which tokens are learned: `learned`, 1 on these, and
+    `learned_targets`, what is to be predicted where that is another token than is read.
+
     Attributes:
       prefix: whether inputs are seen in both directions.
     """
@@ -28,7 +37,7 @@ class LanguageModel:
 
     task_features: ClassVar[tuple[str, ...]] = ("targets",)
     reads: ClassVar[tuple[str, ...]] = ("targets",)
-    may_read: ClassVar[tuple[str, ...]] = ("inputs",)
+    may_read: ClassVar[tuple[str, ...]] = ("inputs", *_LEARNED)
     packs: ClassVar[bool] = True
     contiguous: ClassVar[bool] = False
 
@@ -63,7 +72,10 @@ class BoundLanguageModel:
     def item(self, example: Mapping[str, np.ndarray]) -> Item:
         """One part: inputs, then targets."""
         if not self._has_inputs:
-            return Item((example["targets"],))
+            targets = example["targets"]
+            # The targets may be trimmed; what goes with each of their tokens is not.
+            given = {name: example[name][: targets.size] for name in _LEARNED if name in example}
+            return Item((targets,), companions=given)
         inputs = example["inputs"]
         return Item((np.concatenate([inputs, example["targets"]]),), inputs.size)
 
@@ -73,6 +85,9 @@ class BoundLanguageModel:
         laid_out = layout(rows, 0, length)
         batch = decoder_features(laid_out, pack, self.facts.zero_is_token, self.facts.start_id)
         if not self._has_inputs:
+            for name, feature in _LEARNED.items():
+                if name in (self.facts.example_features or ()):
+                    batch[feature] = companion(rows, name, laid_out.filled)
             return batch
         prefix = np.zeros_like(laid_out.tokens)
         items = [item for row in rows for item in row]

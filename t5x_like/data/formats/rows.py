@@ -35,7 +35,9 @@ class Item(NamedTuple):
     def before_padding(self) -> "Item":
         """Each part up to where padding begins, which is where seqio takes it to end."""
         parts = tuple(part[: np.count_nonzero(part)] for part in self.parts)
-        return self._replace(parts=parts)
+        size = parts[-1].size
+        companions = {name: array[:size] for name, array in self.companions.items()}
+        return self._replace(parts=parts, companions=companions)
 
 
 Row = Sequence[Item]

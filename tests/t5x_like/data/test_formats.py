@@ -304,3 +304,16 @@ def test_a_pair_is_a_row_whose_second_segment_is_written():
 def test_a_prompt_takes_a_place_more_for_the_mask():
     assert formats.find("multidirectional_language_model").prompts.decoder_length(5) == 6
     assert formats.find("prefix_language_model").prompts.decoder_length(5) == 5
+
+
+def test_of_a_conversation_the_replies_count_and_each_end_is_learned():
+    read, learned = [5, 6, 7, 8, 9, 1], [5, 6, 7, 1, 9, 1]
+    names = ("targets", "learned_targets", "learned")
+    example = dict(zip(names, (ids(*read), ids(*learned), ids(0, 0, 1, 1, 0, 1)), strict=True))
+    cut = {**example, "targets": ids(*read[:3])}
+    facts = TaskFacts(TARGETS, names)
+    bound = formats.bound("causal_language_model", facts)
+    packed = one_row(bound, [example, cut], {"targets": 10})
+    assert packed["decoder_input_tokens"] == [0, 5, 6, 7, 8, 9, 0, 5, 6, 0]
+    assert packed["decoder_target_tokens"] == [*learned, *learned[:3], 0]
+    assert packed["decoder_loss_weights"] == [0, 0, 1, 1, 0, 1, 0, 0, 1, 0]
