@@ -16,7 +16,7 @@ FLOORS = (
     ("cost.chips", "cost.units", "cost.hlo", "config"),
     ("distributed",),
     ("partitioning", "schedules"),
-    ("optimizers", "data", "overlap", "near_duplicates", "cost"),
+    ("optimizers", "data", "overlap", "near_duplicates", "corpora", "cost"),
     ("training.state", "training.loss"),
     ("inspection", "decoding", "checkpoints", "vectors"),
     ("evaluation",),

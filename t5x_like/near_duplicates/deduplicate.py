@@ -6,24 +6,20 @@ sorted, and of each cluster all documents but the first are written to the list 
 """
 
 import collections
-import concurrent.futures
 import dataclasses
 import hashlib
 import itertools
 import json
-import multiprocessing
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from t5x_like.distributed.preemption import interrupts_left_to_parent
-from t5x_like.errors import DataFault, UserError
+from t5x_like.distributed import workers
+from t5x_like.errors import UserError
 from t5x_like.host import directory_lock, disk_space, files
 from t5x_like.near_duplicates import clusters
 from t5x_like.near_duplicates.minhash import Array, Bands, Permutations, shingles
@@ -115,7 +111,7 @@ def deduplicate(
       path: of the list, local; keys are kept beside it, in a folder, until it is written.
       rule: which documents are duplicates.
       num_workers: processes that read; 1 is this one.
-      progress: called with the number of documents of each shard that is done.
+      progress: called with the number of documents that were read since the last time.
 
     Returns:
       The first line of the list.
@@ -184,38 +180,9 @@ def _read(
             path = folder / f"{split}-{number:05d}.npz"
             found.append(_Shard(split, number, name, path))
     missing = [shard for shard in found if not shard.path.exists()]
-    for count in _counts(documents, rule, missing, min(num_workers, len(missing))):
-        if progress is not None:
-            progress(count)
+    for _ in workers.results(_write_keys, (documents, rule), missing, num_workers, progress):
+        pass
     return found
-
-
-def _counts(
-    documents: Documents, rule: Rule, shards: Sequence[_Shard], num_workers: int
-) -> Iterator[int]:
-    """Writes the keys of shards; gives the number of documents of each as it is done."""
-    if num_workers <= 1:
-        yield from (_write_keys(documents, rule, shard) for shard in shards)
-        return
-    with concurrent.futures.ProcessPoolExecutor(
-        num_workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start,
-        initargs=(documents, rule),
-    ) as pool:
-        try:
-            with interrupts_left_to_parent():
-                under_way = [pool.submit(_write_keys_of, shard) for shard in shards]
-            for done in concurrent.futures.as_completed(under_way):
-                yield done.result()
-        except BrokenProcessPool:
-            raise DataFault(
-                "a process that reads documents was killed, maybe for want of memory: give fewer "
-                "with --num_workers."
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _listed(
@@ -242,39 +209,16 @@ def _listed(
     return {**head, **numbers}, lines
 
 
-# -- In the processes that read --------------------------------------------------------------
-
-_work: tuple[Documents, Rule] | None = None
-
-
-def _start(documents: Documents, rule: Rule) -> None:
-    global _work
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _work = documents, rule
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the one that started it is gone, even by SIGKILL."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _write_keys_of(shard: _Shard) -> int:
-    assert _work is not None
-    return _write_keys(*_work, shard)
-
-
-def _write_keys(documents: Documents, rule: Rule, shard: _Shard) -> int:
-    """Writes the keys of a shard, all or none; returns the number of its documents."""
-    total = 0
+def _write_keys(work: tuple[Documents, Rule], shard: _Shard, tell: workers.Tell) -> None:
+    """Writes the keys of a shard, all or none."""
+    documents, rule = work
+    told = workers.Told(tell)
 
     def counted() -> Iterator[str]:
-        nonlocal total
         for text in documents.texts(shard.split, shard.name):
-            total += 1
+            told.add()
             yield text
+        told.flush()
 
     rows, keys = [], []
     for row, key in rule.keys(counted()):
@@ -283,5 +227,4 @@ def _write_keys(documents: Documents, rule: Rule, shard: _Shard) -> int:
     width = 1 if rule.exact else rule.bands.bands
     keys_db = np.array(keys, np.uint64).reshape(len(keys), width)
     with disk_space.explained(shard.path.parent, keys_db.nbytes), files.replacing(shard.path) as f:
-        np.savez(f, keys=keys_db, rows=np.array(rows, np.int64), total=total)
-    return total
+        np.savez(f, keys=keys_db, rows=np.array(rows, np.int64), total=told.count)

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections import Counter
 
+from tasks.dropped import drop
 from tasks.errors import TaskError
 from tasks.sources.reading import unavailable
 
@@ -49,7 +50,7 @@ class BadWords:
         """
         if _read(self.file)[0].search(text.lower()) is None:
             return text
-        reasons["document: a bad word"] += 1
+        drop(reasons, "document: a bad word", text)
         return None
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections import Counter
 
+from tasks.dropped import drop
 from tasks.errors import TaskError
 from tasks.filters.sentences import COUNTERS
 
@@ -87,7 +88,7 @@ class C4:
         """The lines that are kept, stripped; None where the page is dropped."""
         rules = _VERSIONS[self.version]
         if rules.anywhere and (reason := _placeholder(text)):
-            reasons[f"document: {reason}"] += 1
+            drop(reasons, f"document: {reason}", text)
             return None
         kept, sentences = [], 0
         for line in text.splitlines():
@@ -95,17 +96,17 @@ class C4:
             placeholder = None if reason or rules.anywhere else _placeholder(line)
             # A notice of JavaScript is cut out before it is asked for brackets.
             if placeholder == _IPSUM or (placeholder and "javascript" not in line.lower()):
-                reasons[f"document: {placeholder}"] += 1
+                drop(reasons, f"document: {placeholder}", text)
                 return None
             reason = reason or self._notice(line, rules)
             if reason:
-                reasons[f"line: {reason}"] += 1
+                drop(reasons, f"line: {reason}", line)
                 continue
             kept.append(line)
             sentences += COUNTERS[self.sentences](line)
         needed = rules.min_sentences if self.min_sentences is None else self.min_sentences
         if sentences < needed:
-            reasons["document: too few sentences"] += 1
+            drop(reasons, "document: too few sentences", text)
             return None
         return "\n".join(kept).strip()
 

@@ -5,6 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from tasks.dropped import drop
+
 _STOP_WORDS = frozenset(("the", "be", "to", "of", "and", "that", "have", "with"))
 _ELLIPSES = ("...", "…")
 _BULLETS = ("•", "‣", "◦", "▪", "-", "*")
@@ -41,7 +43,7 @@ class GopherQuality:
         reason = self._reason(text)
         if reason is None:
             return text
-        reasons[f"document: {reason}"] += 1
+        drop(reasons, f"document: {reason}", text)
         return None
 
     def _reason(self, text: str) -> str | None:
@@ -98,7 +100,7 @@ class GopherRepetition:
         reason = self._reason(text)
         if reason is None:
             return text
-        reasons[f"document: {reason}"] += 1
+        drop(reasons, f"document: {reason}", text)
         return None
 
     def _reason(self, text: str) -> str | None:

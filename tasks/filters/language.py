@@ -5,6 +5,7 @@ import functools
 from collections import Counter
 from typing import Any
 
+from tasks.dropped import drop
 from tasks.errors import TaskError
 
 
@@ -60,5 +61,5 @@ class Language:
         if language in self.languages and probability >= self.min_probability:
             return text
         other = "another language" if language not in self.languages else "an unsure language"
-        reasons[f"document: {other}"] += 1
+        drop(reasons, f"document: {other}", text)
         return None

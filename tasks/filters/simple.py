@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
+from tasks.dropped import drop
 from tasks.errors import TaskError
 
 
@@ -31,11 +32,11 @@ class Length:
         """The text as it is, or None."""
         words = len(text.split())
         if len(text) < self.min_characters or words < self.min_words:
-            reasons["document: too short"] += 1
+            drop(reasons, "document: too short", text)
             return None
         sizes = ((len(text), self.max_characters), (words, self.max_words))
         if any(most is not None and size > most for size, most in sizes):
-            reasons["document: too long"] += 1
+            drop(reasons, "document: too long", text)
             return None
         return text
 
@@ -75,14 +76,17 @@ class Pattern:
         if not self.lines:
             if (found(text) is not None) == self.keeps:
                 return text
-            reasons[f"document: {self.name}"] += 1
+            drop(reasons, f"document: {self.name}", text)
             return None
-        lines = text.splitlines()
-        kept = [line for line in lines if (found(line) is not None) == self.keeps]
-        reasons[f"line: {self.name}"] += len(lines) - len(kept)
+        kept = []
+        for line in text.splitlines():
+            if (found(line) is not None) == self.keeps:
+                kept.append(line)
+            else:
+                drop(reasons, f"line: {self.name}", line)
         if kept:
             return "\n".join(kept)
-        reasons["document: no line is left"] += 1
+        drop(reasons, "document: no line is left", text)
         return None
 
 
@@ -109,7 +113,7 @@ class Function:
         if found is True:
             return text
         if found is None or found is False:
-            reasons[f"document: {self._name}"] += 1
+            drop(reasons, f"document: {self._name}", text)
             return None
         if not isinstance(found, str):
             raise TaskError(

@@ -3,12 +3,11 @@
 import argparse
 import dataclasses
 import json
-import os
 import sys
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 from t5x_like.cli import caching
+from t5x_like.cli.corpus import clean, task_documents
 from t5x_like.errors import UserError
 
 
@@ -37,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exact", action="store_true", help="only documents whose whole text is the same"
     )
+    parser.add_argument(
+        "--write", metavar="DIR", help="also write the documents that stay as files, with a report"
+    )
+    clean.add_format_arguments(parser)
     parser.add_argument("--num_workers", type=int, help="processes; one for each core by default")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
@@ -46,19 +49,22 @@ def run(options: argparse.Namespace, config: Any) -> None:
     from t5x_like.host import files
     from t5x_like.host.progress import ProgressBar
     from t5x_like.near_duplicates.deduplicate import deduplicate
+    from tasks.sources import Deduplicated
 
     rule = _rule(options)
-    workers = options.num_workers
-    if workers is None:
-        workers = len(os.sched_getaffinity(0))
-    if workers < 1:
-        raise UserError(f"--num_workers={workers}: give a whole number of 1 or more.")
+    workers = task_documents.workers(options)
+    if options.write is None and (options.format or options.separator or options.rows_per_file):
+        raise UserError("--format, --separator and --rows_per_file are for --write=DIR.")
+    chosen = caching.tasks_of(options, config)
+    if options.write is not None and len(chosen) != 1:
+        names = ", ".join(task.name for task in chosen)
+        raise UserError(f"--write={options.write} is for one task, not {names}.")
     if files.is_remote(options.out):
         raise UserError(f"--out={options.out}: give a local folder; copy the lists afterwards.")
     splits = list(dict.fromkeys(options.splits.split(",")))
     report = {}
-    for task in caching.tasks_of(options, config):
-        documents = TaskDocuments(task)
+    for task in chosen:
+        documents = task_documents.TaskDocuments(task)
         count = sum(len(documents.shards(split)) for split in splits)
         if options.dry_run:
             print(f"{task.name}: {count:,} shards would be read")
@@ -79,6 +85,10 @@ def run(options: argparse.Namespace, config: Any) -> None:
                 f"{task.name}: {found['dropped']:,} of {found['documents']:,} documents "
                 f"({share:.1%}) are duplicates of {found['clusters']:,} others: {path}"
             )
+        if options.write is not None:
+            source = Deduplicated(documents.source, str(path))
+            written = clean.write(source, task.name, splits, options.write, options)
+            report[task.name]["written"] = written
     if options.json:
         print(json.dumps(report))
 
@@ -100,40 +110,3 @@ def _rule(options: argparse.Namespace) -> Any:
     else:
         bands = dataclasses.replace(Bands(), **{name: getattr(options, name) for name in given})
     return Rule(options.n, bands, options.seed, options.exact)
-
-
-class TaskDocuments:
-    """The documents of a task's source, before a list of duplicates is applied to it.
-
-    Raises:
-      UserError: seqio alone reads the task, or an earlier list is inside other wrappers.
-    """
-
-    def __init__(self, task: Any) -> None:
-        from tasks.sources import Deduplicated
-
-        if not hasattr(task, "source") or not hasattr(task, "form"):
-            raise UserError(
-                f"the text of task '{task.name}' is read by seqio alone: declare it with `tasks`."
-            )
-        self._form = task.form
-        self._source = task.source
-        if isinstance(self._source, Deduplicated):
-            self._source = self._source.source
-
-    def shards(self, split: str) -> Sequence[str]:
-        """See `near_duplicates.deduplicate.Documents`, as the others."""
-        if split not in self._source.splits:
-            has = ", ".join(self._source.splits)
-            raise UserError(f"--splits={split}: the source has {has}.")
-        return list(self._source.shards(split))
-
-    def texts(self, split: str, shard: str) -> Iterator[str]:
-        """The text of each row: what its form makes of it."""
-        for row in self._source.rows(split, [shard]):
-            made = self._form(row).values()
-            yield "\n".join(value if isinstance(value, str) else str(value) for value in made)
-
-    def fingerprint(self) -> str:
-        """The source's."""
-        return str(self._source.fingerprint())

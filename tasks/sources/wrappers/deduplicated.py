@@ -4,14 +4,14 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from etils import epath
 
+from tasks.dropped import Dropped, drop
 from tasks.errors import TaskError
 from tasks.sources import source as source_lib
-from tasks.sources.wrappers.wrapper import Wrapper
+from tasks.sources.wrappers.wrapper import Wrapper, in_texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Deduplicated(Wrapper):
 
     source: source_lib.Source
     duplicates: str
-    dropped: Counter[str] = dataclasses.field(
-        default_factory=Counter, init=False, repr=False, compare=False
+    dropped: Dropped = dataclasses.field(
+        default_factory=Dropped, init=False, repr=False, compare=False
     )
 
     def shards(self, split: str) -> Sequence[str]:
@@ -46,7 +46,8 @@ class Deduplicated(Wrapper):
             left_out = listed.get((split, names.index(shard)), frozenset())
             for place, row in enumerate(self.source.rows(split, [shard])):
                 if place in left_out:
-                    self.dropped["document: duplicate"] += 1
+                    text = "\n".join(in_texts(row).values())
+                    drop(self.dropped, "document: duplicate", text)
                 else:
                     yield row
 

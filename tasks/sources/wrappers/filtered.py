@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from tasks.dropped import Dropped
 from tasks.errors import TaskError
 from tasks.sources import source as source_lib
 from tasks.sources.values import as_text
@@ -23,7 +24,7 @@ class Filter(Protocol):
         Args:
           text: the document.
           reasons: counts `document: REASON` where it is dropped, `line: REASON` for each line that
-            is cut out of it.
+            is cut out of it; `tasks.dropped.drop` keeps examples too.
         """
 
 
@@ -36,7 +37,8 @@ class Filtered(Wrapper):
       filters: applied one after the other; what one drops the next does not see. See
         `tasks.filters`.
       column: the column of the document; the others stay as they are.
-      dropped: counts, since this object was made, why documents and lines were left out.
+      dropped: counts, since this object was made, why documents and lines were left out,
+        with examples.
 
     Raises:
       TaskError: no filters, or the source has no such column.
@@ -45,8 +47,8 @@ class Filtered(Wrapper):
     source: source_lib.Source
     filters: tuple[Filter, ...]
     column: str = "text"
-    dropped: Counter[str] = dataclasses.field(
-        default_factory=Counter, init=False, repr=False, compare=False
+    dropped: Dropped = dataclasses.field(
+        default_factory=Dropped, init=False, repr=False, compare=False
     )
 
     def __post_init__(self) -> None:

@@ -1,0 +1,124 @@
+"""The documents of a task's source, for what reads them before they are tokenized."""
+
+import argparse
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from t5x_like.errors import UserError
+
+
+def source_of(task: Any) -> Any:
+    """The source of a task.
+
+    Raises:
+      UserError: seqio alone reads it.
+    """
+    if not hasattr(task, "source") or not hasattr(task, "form"):
+        raise UserError(
+            f"the text of task '{task.name}' is read by seqio alone: declare it with `tasks`."
+        )
+    return task.source
+
+
+def shards(source: Any, split: str) -> Sequence[str]:
+    """The names of the shards of a split.
+
+    Raises:
+      UserError: there is no such split.
+    """
+    if split not in source.splits:
+        raise UserError(f"--splits={split}: the source has {', '.join(source.splits)}.")
+    return list(source.shards(split))
+
+
+def workers(options: argparse.Namespace) -> int:
+    """The number of processes, `--num_workers`.
+
+    Raises:
+      UserError: it is below 1.
+    """
+    count = options.num_workers
+    if count is None:
+        count = len(os.sched_getaffinity(0))
+    if count < 1:
+        raise UserError(f"--num_workers={count}: give a whole number of 1 or more.")
+    return int(count)
+
+
+class TaskDocuments:
+    """The texts of a task's source, before a list of duplicates is applied to it.
+
+    Raises:
+      UserError: seqio alone reads the task, or an earlier list is inside other wrappers.
+    """
+
+    def __init__(self, task: Any) -> None:
+        from tasks.sources import Deduplicated
+
+        self.source = source_of(task)
+        self._form = task.form
+        if isinstance(self.source, Deduplicated):
+            self.source = self.source.source
+
+    def shards(self, split: str) -> Sequence[str]:
+        """See `near_duplicates.deduplicate.Documents`, as the others."""
+        return shards(self.source, split)
+
+    def texts(self, split: str, shard: str) -> Iterator[str]:
+        """The text of each row: what its form makes of it."""
+        for row in self.source.rows(split, [shard]):
+            made = self._form(row).values()
+            yield "\n".join(value if isinstance(value, str) else str(value) for value in made)
+
+    def fingerprint(self) -> str:
+        """The source's."""
+        return str(self.source.fingerprint())
+
+
+class SourceRows:
+    """The rows of a source, for `corpora.rewrite`.
+
+    Args:
+      source: whose filters count what they drop.
+      name: of the task, for messages.
+
+    Raises:
+      UserError: the source does not say which columns it has.
+    """
+
+    def __init__(self, source: Any, name: str) -> None:
+        self._source = source
+        self.columns = tuple(source.columns)
+        if not self.columns:
+            raise UserError(f"the source of '{name}' gives all columns there are: name them.")
+
+    def shards(self, split: str) -> Sequence[str]:
+        """See `corpora.rewrite.Corpus`, as the others."""
+        return shards(self._source, split)
+
+    def rows(self, split: str, shard: str) -> Iterator[Mapping[str, str]]:
+        """With each value as text."""
+        from tasks.sources.wrappers.wrapper import in_texts
+
+        return map(in_texts, self._source.rows(split, [shard]))
+
+    def take_dropped(self) -> tuple[Mapping[str, int], Mapping[str, Sequence[str]]]:
+        """Of all filters, one inside the other."""
+        counts: dict[str, int] = {}
+        examples: dict[str, list[str]] = {}
+        source = self._source
+        while source is not None:
+            dropped = getattr(source, "dropped", None)
+            if dropped is not None:
+                for reason, count in dropped.items():
+                    counts[reason] = counts.get(reason, 0) + count
+                for reason, texts in dropped.examples.items():
+                    examples.setdefault(reason, []).extend(texts)
+                dropped.clear()
+            source = getattr(source, "source", None)
+        return counts, examples
+
+    def fingerprint(self) -> str:
+        """The source's."""
+        return str(self._source.fingerprint())

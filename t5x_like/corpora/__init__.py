@@ -1,0 +1,1 @@
+"""Text written as files again, after filters and deduplication, with a report of what is gone."""
