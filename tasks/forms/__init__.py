@@ -6,7 +6,7 @@ runs before the cache is written, in plain Python.
 
 from tasks.forms.choices import Choices
 from tasks.forms.few_shot import FewShot
-from tasks.forms.form import Form, PlainText, WritesInputs, text_of, texts_of
+from tasks.forms.form import Form, PlainText, WritesInputs, text_of, texts_of, written
 from tasks.forms.labelled import Labelled
 from tasks.forms.options import Options, ranked_question
 from tasks.forms.ranked import Ranked
@@ -42,4 +42,5 @@ __all__ = [
     "ranked_question",
     "text_of",
     "texts_of",
+    "written",
 ]

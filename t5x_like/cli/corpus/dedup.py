@@ -116,10 +116,9 @@ class TaskDocuments:
             raise UserError(
                 f"the text of task '{task.name}' is read by seqio alone: declare it with `tasks`."
             )
-        self._form = task.form
-        self._source = task.source
-        if isinstance(self._source, Deduplicated):
-            self._source = self._source.source
+        if isinstance(task.source, Deduplicated):
+            task = dataclasses.replace(task, source=task.source.source)
+        self._task, self._source = task, task.source
 
     def shards(self, split: str) -> Sequence[str]:
         """See `near_duplicates.deduplicate.Documents`, as the others."""
@@ -130,9 +129,8 @@ class TaskDocuments:
 
     def texts(self, split: str, shard: str) -> Iterator[str]:
         """The text of each row: what its form makes of it."""
-        for row in self._source.rows(split, [shard]):
-            made = self._form(row).values()
-            yield "\n".join(value if isinstance(value, str) else str(value) for value in made)
+        for made in self._task.examples(split, [shard]):
+            yield "\n".join(map(str, made.values()))
 
     def fingerprint(self) -> str:
         """The source's."""
