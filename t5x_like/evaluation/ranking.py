@@ -4,7 +4,7 @@ import dataclasses
 import math
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from t5x_like.errors import UserError
 from t5x_like.evaluation.measurement import Finding, Subject
 from t5x_like.evaluation.prompts.asked import Asked
 from t5x_like.evaluation.prompts.shots import (
+    ANSWERS,
     CONTEXTS,
     CONTINUATIONS,
     GROUP,
@@ -29,6 +30,7 @@ from t5x_like.evaluation.prompts.shots import (
     place_of,
     text_of,
 )
+from t5x_like.protocols import Task
 
 # What the cache of a task with options has of each row; `tasks.forms.Options` writes it.
 _FEATURES = (CONTEXTS, CONTINUATIONS, LABEL)
@@ -61,7 +63,9 @@ class Ranking:
 
     The values, in percent: `ranking_accuracy` by the normalization that is asked for, with its
     standard error over the examples, and `ranking_accuracy_sum` and so on by all; where rows have a
-    group, `ranking_accuracy_over_groups`, the mean over these. Equal options rank in their order.
+    group, `ranking_accuracy_over_groups`, the mean over these. Where the cache has what each option
+    says (`answers_of_options`), the task's metrics of that: of the option that ranks first, as
+    `ranking_f1a`. Equal options rank in their order.
 
     Attributes:
       normalization: by what `ranking_accuracy` ranks; see `OptionScores.normalized`.
@@ -103,7 +107,7 @@ class Ranking:
         )
         if asked is None:
             return None
-        labels = _labels(asked)
+        labels, task = _labels(asked), cast(Task, subject.dataset.task)
         rows, questions = asked.rows, asked.questions
         unconditional = self.normalization == "unconditional"
         found = asked.scored(
@@ -118,8 +122,11 @@ class Ranking:
             mine = [found[i] for i in places], [labels[i] for i in places]
             named = accuracies(*mine, self.normalization)
             told = {f"{self.name}_{name}": value for name, value in named.items()}
+            own = [rows[i] for i in places]
             if rows and GROUP in rows[0]:
-                told |= self._over_groups([rows[i] for i in places], mine[1], mine[0])
+                told |= self._over_groups(own, mine[1], mine[0])
+            if rows and ANSWERS in rows[0]:
+                told |= self._by_metrics(task, own, mine[1], mine[0])
             return told
 
         predictions = [
@@ -143,6 +150,28 @@ class Ranking:
             return {}
         shares = [float(np.mean(own)) for own in right.values()]
         return {f"{self.name}_accuracy_over_groups": 100 * float(np.mean(shares))}
+
+    def _by_metrics(
+        self,
+        task: Task,
+        rows: Sequence[Mapping[str, Any]],
+        labels: Sequence[int],
+        found: Sequence[OptionScores],
+    ) -> dict[str, float]:
+        """The task's metrics of what the likeliest options say, of rows with a right one."""
+        texts: list[tuple[Any, Any]] = []
+        for row, label, scores in zip(rows, labels, found, strict=True):
+            if label >= 0:
+                says = _texts(row[ANSWERS])
+                expected = task.postprocess(says[label], row, True)
+                best = task.postprocess(says[scores.best(self.normalization)], row, False)
+                texts.append((expected, best))
+        if not texts:
+            return {}
+        values: dict[str, float] = {}
+        for metric in task.metric_fns:
+            values |= metric(*map(list, zip(*texts, strict=True)))
+        return {f"{self.name}_{name}": float(value) for name, value in values.items()}
 
     @property
     def _ranked_by(self) -> str:

@@ -17,6 +17,8 @@ from t5x_like.protocols import FewShot, Task
 
 # What the cache of a task with options has of each row, and that of any other with text.
 CONTEXTS, CONTINUATIONS, LABEL, GROUP = "contexts", "continuations", "label", "group"
+# What each option says, where the task's metrics compare this.
+ANSWERS = "answers_of_options"
 INPUTS, TARGETS = "inputs_pretokenized", "targets_pretokenized"
 # Of a text that is put before what is asked: how many tokens are left then; None for any number.
 Spare = Callable[[str], int | None]

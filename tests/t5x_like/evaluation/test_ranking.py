@@ -140,6 +140,24 @@ def test_accuracies_are_by_every_normalization_with_a_standard_error():
     assert accuracies([short], [-1], "sum") == {}
 
 
+def test_what_the_likeliest_options_say_is_measured_by_the_task():
+    """MultiRC's two questions, with answers right (1, 0, 1) and (1, 1), ranked (1, 0, 1), (1, 0).
+
+    One of two questions is wholly right, and F1 is 6/7. The last row has no right option.
+    """
+    task = tasks.get_mixture_or_task("multirc_options")
+    gold, ranked = [1, 0, 1, 1, 1, -1], [1, 0, 1, 1, 0, 0]
+    rows = [
+        {"question_number": np.array([number]), "answers_of_options": [b"no", b"yes"]}
+        for number in (7, 7, 7, 9, 9, 11)
+    ]
+    one = np.ones(2, np.int64)
+    found = [OptionScores(np.array([-2.0, -2.5 + best]), one, one, one) for best in ranked]
+    values = Ranking()._by_metrics(task, rows, gold, found)
+    assert values == {"ranking_f1a": pytest.approx(600 / 7), "ranking_em": 50.0}
+    assert Ranking()._by_metrics(task, rows[-1:], [-1], found[-1:]) == {}
+
+
 def test_a_run_is_ranked_beside_its_other_measurements(gpt, dataset, tmp_path, capfd):
     model, _ = gpt
     checkpointer = Checkpointer(str(tmp_path), CheckpointPolicy())
