@@ -3,9 +3,10 @@
 For each checkpoint and each task: a record in `MODEL_DIR/metrics.jsonl`, and a file of each
 measurement that predicts something, one line an example. `MODEL_DIR/eval/TASK/SPLIT/STEP.jsonl` has
 text that was generated, labels that were predicted or answers that were found in a text (`inputs`,
-`targets`, `predictions`, `scores`), `STEP.NAME.jsonl` beside it what the measurement NAME says. A
-second evaluation of a split replaces the first. While it runs, the results of batches are kept
-beside them, and one that was killed goes on where it was when it is started again.
+`targets`, `predictions`, `scores`), `STEP.NAME.jsonl` beside it what the measurement NAME says,
+`STEP.5_shots.NAME.jsonl` after five examples. A second evaluation of a split after as many examples
+replaces the first. While it runs, the results of batches are kept beside them, and one that was
+killed goes on where it was when it is started again.
 """
 
 import contextlib
@@ -35,6 +36,8 @@ from t5x_like.training.frozen import load_frozen
 from t5x_like.training.metrics_log import EventFile, append_record, read_records
 
 Steps = Literal["last", "all"] | int | Sequence[int]
+# In records: the files of predictions, which stay where another number of examples is measured.
+FILES = "predictions"
 
 
 def evaluate(
@@ -168,12 +171,13 @@ def _report(
 ) -> None:
     """Writes predictions to their file, the record to the metrics, and a line for a person."""
     step, split = record["step"], record["split"]
-    _say_what_is_replaced(directory, record)
     folder = folder_of(directory, result.task, split)
+    named = {name: _file_name(step, name, result) for name in result.predictions}
+    if named:
+        record = {**record, FILES: ", ".join(named.values())}
+    _say_what_is_replaced(directory, record)
     for name, predictions in result.predictions.items():
-        # Of what answers the inputs there is one; its file has always had this name.
-        part = "" if name in (Generation.name, Prediction.name, Extraction.name) else f".{name}"
-        write_predictions(folder / f"{step}{part}.jsonl", predictions)
+        write_predictions(folder / named[name], predictions)
     append_record(directory, record)
     if events is not None:
         events.write(
@@ -183,6 +187,13 @@ def _report(
     print(line, file=sys.stderr, flush=True)
 
 
+def _file_name(step: int, name: str, result: TaskResult) -> str:
+    """Of a measurement's predictions."""
+    # Of what answers the inputs there is one; its file has always had no name of its own.
+    own = "" if name in (Generation.name, Prediction.name, Extraction.name) else name
+    return ".".join(filter(None, [str(step), result.file_parts.get(name), own, "jsonl"]))
+
+
 def _say_what_is_replaced(directory: epath.Path, record: Mapping[str, Any]) -> None:
     """A line where the evaluation before was of other rows, or generated otherwise."""
     key = [record[name] for name in ("step", "split", "task")]
@@ -190,7 +201,8 @@ def _say_what_is_replaced(directory: epath.Path, record: Mapping[str, Any]) -> N
         if [earlier["step"], earlier["split"], earlier.get("task")] != key:
             continue
         was, now = _measured(earlier), _measured(record)
-        if was != now:
+        theirs, ours = (set(one.get(FILES, "").split(", ")) - {""} for one in (earlier, record))
+        if was != now and (theirs & ours or not (theirs and ours)):
             step, split, task = key
             line = (
                 f"step {step}  {task} {split}  an evaluation of {was} is replaced by one of {now}"
@@ -201,7 +213,7 @@ def _say_what_is_replaced(directory: epath.Path, record: Mapping[str, Any]) -> N
 def _measured(record: Mapping[str, Any]) -> str:
     # Records of an earlier version have no rows, and do not say how text was generated.
     rows = of_rows(record) if ROWS in record else "unknown rows"
-    own = ("split", "task", "batch_format")
+    own = ("split", "task", "batch_format", FILES)
     texts = [value for name, value in record.items() if name not in own and isinstance(value, str)]
     return ", ".join([rows, *texts])
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from tasks.errors import TaskError
-from tasks.forms import Choices, FewShot, Form, Labelled, Spans, Tags, WritesInputs
+from tasks.forms import Choices, FewShot, Form, Labelled, Spans, Tags, WritesInputs, written
 from tasks.objectives import BoundObjective, Example, Objective, VocabularySpecs
 from tasks.postprocessors import TEXT, Postprocessor
 from tasks.sources import Source
@@ -261,9 +261,9 @@ class Task(BaseTask):
         known = as_it_is and isinstance(self.form, WritesInputs)
         return self.form if known else None  # type: ignore[return-value]
 
-    def examples(self, split: str) -> Iterator[dict[str, Any]]:
-        """The text of every example, before it is tokenized."""
-        return (self.form(row) for row in self.source.rows(split))
+    def examples(self, split: str, shards: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """The text of every example of some or all shards, before it is tokenized."""
+        return written(self.form, self.source.rows(split, shards), f"split '{split}'")
 
     def postprocess(self, text: str, example: Mapping[str, Any], is_target: bool) -> Any:
         """Decoded text to what the metrics compare."""

@@ -357,6 +357,7 @@ def open_evaluation(
         _per_target(opened, [task.text_bytes for task in opened]),
         _ends_of_examples(opened),
         _per_target(opened, [task.text_words for task in opened]),
+        not contiguous and all(task.raw is not None for task in opened),
     )
 
 

@@ -1,5 +1,6 @@
 """A split once through, or evenly drawn examples of it, in order, with the raw examples beside."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,8 @@ class EvaluationDataset:
       ends: where an example may have several rows, after which row each example ends, int
         `[examples]`; None where each has one.
       words_per_target: the same of words, which white space parts.
+      of_examples: whether rows are made of the cache's examples, and not cut of their text.
+      chosen: numbers of the examples that alone are given, whatever the limit; None for all.
     """
 
     num_examples: int
@@ -102,13 +105,27 @@ class EvaluationDataset:
     bytes_per_target: float | None = None
     ends: np.ndarray | None = None
     words_per_target: float | None = None
+    of_examples: bool = False
+    chosen: Sequence[int] | None = None
 
     @property
     def measured(self) -> int:
         """How many rows it gives."""
-        if not self._limited:
-            return self.num_examples
-        return self._tracks * self._depth if self.continued_at else self._most
+        if self.continued_at and self._limited:
+            return self._tracks * self._depth
+        return self._most
+
+    @property
+    def examples(self) -> list[int]:
+        """The numbers of the examples that rows are made of; none where they are cut of a text."""
+        if not self.of_examples:
+            return []
+        rows = map(self._row, range(self._most))
+        return list(dict.fromkeys(map(self.example_of, rows)))
+
+    def only(self, examples: Sequence[int]) -> "EvaluationDataset":
+        """The rows of some of the examples alone."""
+        return dataclasses.replace(self, chosen=examples)
 
     def example_of(self, index: int) -> int:
         """The number of the example that a row of the split is made of."""
@@ -121,13 +138,18 @@ class EvaluationDataset:
 
     @functools.cached_property
     def _rows_of_examples(self) -> np.ndarray | None:
-        """The rows of a limited number of examples, where these may have several each."""
-        if self.ends is None or self.limit is None or not self._limited:
+        """The rows of chosen examples, or of a limited number that may have several each."""
+        if self.chosen is not None:
+            chosen = np.asarray(self.chosen, np.int64)
+        elif self.ends is None or self.limit is None or not self._limited:
             return None
-        chosen = (2 * np.arange(self.limit) + 1) * len(self.ends) // (2 * self.limit)
+        else:
+            chosen = (2 * np.arange(self.limit) + 1) * len(self.ends) // (2 * self.limit)
+        if self.ends is None:
+            return chosen
         begins = np.concatenate([[0], self.ends[:-1]])
         parts = [np.arange(begins[i], self.ends[i]) for i in chosen]
-        return np.concatenate(parts)
+        return np.concatenate([np.zeros(0, np.int64), *parts])
 
     @property
     def _most(self) -> int:

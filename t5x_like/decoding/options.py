@@ -132,6 +132,18 @@ class Question:
         return list(zip(contexts, continuations, strict=True))
 
 
+class PairRefused(UserError):
+    """A context and continuation that cannot be scored.
+
+    Attributes:
+      pair: its number, from 0; pairs after the unconditional context come after all others.
+    """
+
+    def __init__(self, pair: int, reason: str) -> None:
+        super().__init__(reason)
+        self.pair = pair
+
+
 @dataclasses.dataclass
 class Cut:
     """Contexts that lose their beginning: they are longer than what can be read.
@@ -191,12 +203,12 @@ def score_options(
       For each question its scores; and what became of long contexts.
 
     Raises:
-      UserError: an option without text or tokens, or longer than the model.
+      PairRefused: an option without text or tokens, or longer than the model.
     """
     pairs = [pair for question in questions for pair in question.pairs]
-    for context, option in pairs:
+    for number, (context, option) in enumerate(pairs):
         if not option.strip():
-            raise UserError(f"an option after '{_end(context)}' has no text.")
+            raise PairRefused(number, f"an option after '{_end(context)}' has no text.")
     count = len(pairs)
     if unconditional_context is not None:
         pairs += [_after(unconditional_context, option) for _, option in pairs]
@@ -257,13 +269,19 @@ def score_pairs(
       A score for each pair; and what became of long contexts.
 
     Raises:
-      UserError: a continuation that adds no token to its context, or is longer than the model.
+      PairRefused: a continuation that adds no token to its context, or is longer than the model.
     """
     encode = OptionEncoder(model, codec, reading := reading.of_model(model))
+    encoded = []
+    for number, pair in enumerate(pairs):
+        try:
+            encoded.append(encode(*pair))
+        except UserError as error:
+            raise PairRefused(number, str(error)) from None
     scores = score_continuations(
         model,
         params,
-        [encode(*pair) for pair in pairs],
+        encoded,
         bos_id=encode.start_id,
         bidirectional=codec.bidirectional_prompt and reading.contexts == "inputs",
         batch_size=batch_size,

@@ -2,23 +2,17 @@
 
 import dataclasses
 import math
-import sys
 from collections.abc import Sequence
 from typing import cast
 
-import jax
 import numpy as np
 
-from t5x_like.data.records import open_records
-from t5x_like.decoding import TextCodec
 from t5x_like.decoding.continuations import ContinuationScore
-from t5x_like.decoding.options import Contexts, OptionEncoder, Question, Reading, score_pairs
-from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
+from t5x_like.decoding.options import Contexts, Question, Reading, score_pairs
+from t5x_like.evaluation.measurement import Finding, Subject
+from t5x_like.evaluation.prompts.asked import Asked
 from t5x_like.evaluation.prompts.shots import INPUTS, TARGETS, Shots, few_shot, text_of
-from t5x_like.host.progress import ProgressBar
-from t5x_like.protocols import Decodes, Task
-
-_FEATURES = (INPUTS, TARGETS)
+from t5x_like.protocols import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,56 +62,29 @@ class Continuation:
 
     def measure(self, subject: Subject) -> Finding | None:
         """See `Measurement`; every process scores all rows, as one program over the mesh."""
-        dataset = subject.dataset
-        records = open_records(dataset, _FEATURES, subject.limit)
-        if records is None:
-            return None
-        task, model = cast(Task, dataset.task), cast(Decodes, subject.model)
-        codec = TextCodec.for_task(task, model, dataset.task_feature_lengths)
-        reading = Reading(self.contexts, self.start_token).of_model(model)
-        form = few_shot(task)
+        form = few_shot(cast(Task, subject.dataset.task))
         delimiter = " " if form is None else form.delimiter
-        prompts = self.shots.of(dataset, _FEATURES)
-        spare = OptionEncoder(model, codec, reading).spare
-        pairs = []
-        for number, row in zip(records.numbers, records, strict=True):
-            context, option = text_of(row[INPUTS]), delimiter + text_of(row[TARGETS])
-            before = prompts.before(number, row, spare(Question([context], [option])))
-            pairs.append((before + context, option))
-        leads = jax.process_index() == 0
-        bar = ProgressBar(
-            len(pairs), label=f"{task.name} {dataset.split}", stream=sys.stderr, shown=leads
+        asked = Asked.of(
+            subject,
+            (INPUTS, TARGETS),
+            lambda row: Question([text_of(row[INPUTS])], [delimiter + text_of(row[TARGETS])]),
+            self.shots,
+            Reading(self.contexts, self.start_token),
         )
-        with bar, subject.partitioner.activate():
-            scores, cut = score_pairs(
-                model,
-                subject.params,
-                codec,
-                pairs,
-                reading,
-                batch_size=self.batch_size,
-                progress=bar.add,
-                journal=subject.journal,
-            )
-        if cut.cut and leads:
-            print(f"{task.name} {dataset.split}: {cut}", file=sys.stderr, flush=True)
-        values = {ROWS: float(len(pairs)), SPLIT_ROWS: float(records.num_examples)}
+        if asked is None:
+            return None
+        pairs = [question.pairs[0] for question in asked.questions]
+        scores = asked.scored(score_pairs, pairs, total=len(pairs), batch_size=self.batch_size)
 
         def part(places: Sequence[int]) -> dict[str, float]:
             found = found_of([scores[i] for i in places])
             return {f"{self.name}_{name}": value for name, value in found.items()}
 
-        values |= part(range(len(pairs)))
-        if self.shots.count:
-            values[f"{self.name}_shots"] = prompts.mean
-            if leads:
-                prompts.tell()
         predictions = [
             ScoredContinuation(context, option.lstrip(), one.total, len(one.tokens), one.greedy)
             for (context, option), one in zip(pairs, scores, strict=True)
         ]
-        told = f"{self.shots.told(form)}, {reading.told(model, codec)}"
-        return Finding(values, predictions, {self.name: told}, records.numbers, part)
+        return asked.finding(self.name, part, predictions)
 
 
 def found_of(scores: Sequence[ContinuationScore]) -> dict[str, float]:

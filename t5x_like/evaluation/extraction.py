@@ -110,7 +110,9 @@ class Extraction:
         expected: list[Any] = []
         texts: list[Any] = []
         answers: list[SpanAnswer] = []
-        for raw, found in _answers(subject, extracted, split):
+        numbers: list[int] = []
+        for number, raw, found in _answers(subject, extracted, split):
+            numbers.append(number)
             answers.append(found)
             expected.append(task.postprocess("", raw, True))
             texts.append(task.postprocess(found.text, raw, False))
@@ -125,10 +127,17 @@ class Extraction:
                     null_score_difference=found.null_score_difference,
                 )
             )
+
+        def part(places: Sequence[int]) -> dict[str, float]:
+            mine = [[values[i] for i in places] for values in (expected, texts, answers)]
+            found: dict[str, float] = {}
+            for metric in task.metric_fns:
+                found |= _measured(metric, *mine)
+            return found
+
         values: dict[str, float] = {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
-        for metric in task.metric_fns:
-            values |= _measured(metric, expected, texts, answers)
-        return Finding(values, predictions, {DECODING: rule_text(model) or ""})
+        values |= part(range(len(answers)))
+        return Finding(values, predictions, {DECODING: rule_text(model) or ""}, numbers, part)
 
 
 def _measured(
@@ -150,13 +159,13 @@ def _measured(
 
 def _answers(
     subject: Subject, extracted: tuple[Extracted, SpanRules], split: EvaluationDataset
-) -> Iterator[tuple[Mapping[str, Any], SpanAnswer]]:
-    """The cached features of each example with its answer, by all rows that are made of it."""
+) -> Iterator[tuple[int, Mapping[str, Any], SpanAnswer]]:
+    """Each example's number, cached features and answer, by all rows that are made of it."""
     names, rules = extracted
     model, params = subject.model, subject.params
     task = cast(Task, subject.dataset.task)
     example: Mapping[str, Any] = {}
-    found, number = None, None
+    found, number = None, -1
     with subject.partitioner.activate():
         for each in split:
             outputs = subject.journal(
@@ -168,13 +177,13 @@ def _answers(
             )
             for row, index in enumerate(each.indices):
                 if found is not None and split.example_of(index) != number:
-                    yield example, found.answer(rules)
+                    yield number, example, found.answer(rules)
                     found = None
                 example, number = each.examples[row], split.example_of(index)
                 found = found or _Found(_texts(task, example)[-1])
                 found.add(outputs, row, example, names, rules)
     if found is not None:
-        yield example, found.answer(rules)
+        yield number, example, found.answer(rules)
 
 
 def _texts(task: Task, example: Mapping[str, Any]) -> list[str]:

@@ -178,7 +178,7 @@ class Generation:
         values |= {ROWS: len(examples), SPLIT_ROWS: of_all}
         told = f"{self.shots.told(form)}, {reading.told(model, codec)}"
         settings = {DECODING: str(config), PROMPTS: told}
-        return Finding(values, predictions, settings, numbers, part)
+        return Finding(values, predictions, settings, numbers, part, self.shots.file_part)
 
     def _config(self, longest: int, stop: Sequence[str] = ()) -> GenerationConfig:
         """How text is generated, where nothing else is said no longer and up to these strings."""

@@ -112,7 +112,21 @@ class Loss:
             frozen=subject.frozen,
             journal=subject.journal,
         )
-        return Finding(values)
+        examples = split.examples
+
+        def part(places: Sequence[int]) -> dict[str, float]:
+            """Those of some examples, which are measured once more, apart from the others."""
+            rows = _rows_of(split.only([examples[i] for i in places]), subject.model, Cut().see)
+            return _means(
+                subject.model,
+                subject.params,
+                rows,
+                subject.partitioner,
+                subject.frozen,
+                subject.journal,
+            )
+
+        return Finding(values, examples=examples, part=part if examples else None)
 
     def _documents(self, subject: Subject, window: int) -> Finding:
         """The loss of documents, each whole; every process measures all, as generation does."""
@@ -294,6 +308,21 @@ def mean_metrics(
     Raises:
       UserError: there is no batch, or no target in any.
     """
+    values = _means(model, params, batches, partitioner, frozen, journal)
+    if not values:
+        raise UserError("the evaluation split has no example with a target.")
+    return values
+
+
+def _means(
+    model: Model,
+    params: Params,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    partitioner: Partitioner,
+    frozen: Mapping[str, Params] | None,
+    journal: Journal,
+) -> dict[str, float]:
+    """As `mean_metrics`; nothing where there is no target."""
     pending: list[tuple[str | None, Measured]] = []
     totals: dict[str, tuple[float, float]] = {}
     error = StandardError()
@@ -324,7 +353,7 @@ def mean_metrics(
     for one in pending:
         settle(*one)
     if not loss.has_weight(model, totals):
-        raise UserError("the evaluation split has no example with a target.")
+        return {}
     values = loss.with_mean_total(model, mean(totals))
     if loss.TOTAL in totals:
         spread = error.of(values[loss.TOTAL], totals[loss.TOTAL][1])

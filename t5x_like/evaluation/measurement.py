@@ -47,6 +47,7 @@ class Finding:
       examples: the numbers in the cache of those that were measured, in the order of predictions.
       part: the values of some of them alone, by their places in `examples`; None where values
         cannot be told apart.
+      file_part: what stands before the measurement's name in the name of its file.
     """
 
     values: Mapping[str, float]
@@ -54,6 +55,7 @@ class Finding:
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
     examples: Sequence[int] = ()
     part: Callable[[Sequence[int]], Mapping[str, float]] | None = None
+    file_part: str = ""
 
 
 class Measurement(Protocol):

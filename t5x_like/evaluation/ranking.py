@@ -2,39 +2,35 @@
 
 import dataclasses
 import math
-import sys
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import jax
 import numpy as np
 
-from t5x_like.data.records import open_records
-from t5x_like.decoding import TextCodec
 from t5x_like.decoding.options import (
     ANSWER,
     Contexts,
     Normalization,
-    OptionEncoder,
     OptionScores,
     Question,
     Reading,
     score_options,
 )
 from t5x_like.errors import UserError
-from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
+from t5x_like.evaluation.measurement import Finding, Subject
+from t5x_like.evaluation.prompts.asked import Asked
 from t5x_like.evaluation.prompts.shots import (
+    ANSWERS,
     CONTEXTS,
     CONTINUATIONS,
     GROUP,
     LABEL,
     Shots,
-    few_shot,
+    place_of,
     text_of,
 )
-from t5x_like.host.progress import ProgressBar
-from t5x_like.protocols import Decodes, Task
+from t5x_like.protocols import Task
 
 # What the cache of a task with options has of each row; `tasks.forms.Options` writes it.
 _FEATURES = (CONTEXTS, CONTINUATIONS, LABEL)
@@ -67,7 +63,9 @@ class Ranking:
 
     The values, in percent: `ranking_accuracy` by the normalization that is asked for, with its
     standard error over the examples, and `ranking_accuracy_sum` and so on by all; where rows have a
-    group, `ranking_accuracy_over_groups`, the mean over these. Equal options rank in their order.
+    group, `ranking_accuracy_over_groups`, the mean over these. Where the cache has what each option
+    says (`answers_of_options`), the task's metrics of that: of the option that ranks first, as
+    `ranking_f1a`. Equal options rank in their order.
 
     Attributes:
       normalization: by what `ranking_accuracy` ranks; see `OptionScores.normalized`.
@@ -100,67 +98,41 @@ class Ranking:
 
     def measure(self, subject: Subject) -> Finding | None:
         """See `Measurement`; every process scores all rows, as one program over the mesh."""
-        dataset = subject.dataset
-        records = open_records(dataset, _FEATURES, subject.limit)
-        if records is None:
-            return None
-        task, model = cast(Task, dataset.task), cast(Decodes, subject.model)
-        codec = TextCodec.for_task(task, model, dataset.task_feature_lengths)
-        reading = self._reading.of_model(model)
-        rows = list(records)
-        questions = [Question(_texts(row[CONTEXTS]), _texts(row[CONTINUATIONS])) for row in rows]
-        labels = [int(row[LABEL]) for row in rows]
-        _check(labels, questions, task.name)
-        prompts = self.shots.of(dataset, _FEATURES)
-        spare = OptionEncoder(model, codec, reading).spare
-        before = [
-            prompts.before(number, row, spare(question))
-            for number, row, question in zip(records.numbers, rows, questions, strict=True)
-        ]
-        questions = [_after(*each) for each in zip(before, questions, strict=True)]
-        unconditional = self.normalization == "unconditional"
-        leads = jax.process_index() == 0
-        bar = ProgressBar(
-            sum(len(question.pairs) for question in questions) * (2 if unconditional else 1),
-            label=f"{task.name} {dataset.split}",
-            stream=sys.stderr,
-            shown=leads,
+        asked = Asked.of(
+            subject,
+            _FEATURES,
+            lambda row: Question(_texts(row[CONTEXTS]), _texts(row[CONTINUATIONS])),
+            self.shots,
+            Reading(self.contexts, self.start_token, self.end_token),
         )
-        with bar, subject.partitioner.activate():
-            found, cut = score_options(
-                model,
-                subject.params,
-                codec,
-                questions,
-                reading,
-                unconditional_context=self.unconditional_context if unconditional else None,
-                batch_size=self.batch_size,
-                progress=bar.add,
-                journal=subject.journal,
-            )
-        if cut.cut and leads:
-            print(f"{task.name} {dataset.split}: {cut}", file=sys.stderr, flush=True)
-        values = {ROWS: float(len(rows)), SPLIT_ROWS: float(records.num_examples)}
+        if asked is None:
+            return None
+        labels, task = _labels(asked), cast(Task, subject.dataset.task)
+        rows, questions = asked.rows, asked.questions
+        unconditional = self.normalization == "unconditional"
+        found = asked.scored(
+            score_options,
+            questions,
+            total=sum(len(question.pairs) for question in questions) * (2 if unconditional else 1),
+            batch_size=self.batch_size,
+            unconditional_context=self.unconditional_context if unconditional else None,
+        )
 
         def part(places: Sequence[int]) -> dict[str, float]:
             mine = [found[i] for i in places], [labels[i] for i in places]
             named = accuracies(*mine, self.normalization)
             told = {f"{self.name}_{name}": value for name, value in named.items()}
+            own = [rows[i] for i in places]
             if rows and GROUP in rows[0]:
-                told |= self._over_groups([rows[i] for i in places], mine[1], mine[0])
+                told |= self._over_groups(own, mine[1], mine[0])
+            if rows and ANSWERS in rows[0]:
+                told |= self._by_metrics(task, own, mine[1], mine[0])
             return told
 
-        values |= part(range(len(rows)))
-        if self.shots.count:
-            values[f"{self.name}_shots"] = prompts.mean
-            if leads:
-                prompts.tell()
         predictions = [
             self._prediction(*each) for each in zip(questions, labels, found, strict=True)
         ]
-        told = f"{self.shots.told(few_shot(task))}, {reading.told(model, codec)}"
-        settings = {self.name: f"{self._ranked_by}, {told}"}
-        return Finding(values, predictions, settings, records.numbers, part)
+        return asked.finding(self.name, part, predictions, self._ranked_by)
 
     def _over_groups(
         self,
@@ -179,9 +151,27 @@ class Ranking:
         shares = [float(np.mean(own)) for own in right.values()]
         return {f"{self.name}_accuracy_over_groups": 100 * float(np.mean(shares))}
 
-    @property
-    def _reading(self) -> Reading:
-        return Reading(self.contexts, self.start_token, self.end_token)
+    def _by_metrics(
+        self,
+        task: Task,
+        rows: Sequence[Mapping[str, Any]],
+        labels: Sequence[int],
+        found: Sequence[OptionScores],
+    ) -> dict[str, float]:
+        """The task's metrics of what the likeliest options say, of rows with a right one."""
+        texts: list[tuple[Any, Any]] = []
+        for row, label, scores in zip(rows, labels, found, strict=True):
+            if label >= 0:
+                says = _texts(row[ANSWERS])
+                expected = task.postprocess(says[label], row, True)
+                best = task.postprocess(says[scores.best(self.normalization)], row, False)
+                texts.append((expected, best))
+        if not texts:
+            return {}
+        values: dict[str, float] = {}
+        for metric in task.metric_fns:
+            values |= metric(*map(list, zip(*texts, strict=True)))
+        return {f"{self.name}_{name}": float(value) for name, value in values.items()}
 
     @property
     def _ranked_by(self) -> str:
@@ -229,22 +219,17 @@ def accuracies(
     return values | {f"accuracy_{name}": 100 * value for name, value in shares.items()}
 
 
-def _check(labels: Sequence[int], questions: Sequence[Question], task: str) -> None:
-    """Caches that others wrote may have any label."""
-    for number, (label, question) in enumerate(zip(labels, questions, strict=True), start=1):
+def _labels(asked: Asked) -> list[int]:
+    """The number of each row's right option; caches that others wrote may have any."""
+    labels = [int(row[LABEL]) for row in asked.rows]
+    for number, label, question in zip(asked.numbers, labels, asked.questions, strict=True):
         if label >= len(question.pairs):
             raise UserError(
-                f"task {task!r}, example {number}: the label is {label}, but there are "
+                f"{place_of(asked.subject.dataset, number)}: the label is {label}, but there are "
                 f"{len(question.pairs)} options, which count from 0."
             )
+    return labels
 
 
 def _texts(values: Any) -> list[str]:
     return [text_of(one) for one in values]
-
-
-def _after(text: str, question: Question) -> Question:
-    """The question with a text before its contexts."""
-    if not text:
-        return question
-    return Question([text + context for context in question.contexts], question.continuations)

@@ -35,12 +35,14 @@ class TaskResult:
       values: `loss` and the model's other metrics, those of the task, and what else was measured.
       predictions: by measurement, those that predict something; in the order of the examples.
       settings: what decided the values beside model and rows, by name.
+      file_parts: by measurement, see `Finding.file_part`.
     """
 
     task: str
     values: Values
     predictions: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    file_parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -175,6 +177,7 @@ def _result(task: str, found: Mapping[str, Finding]) -> TaskResult:
         values,
         {name: one.predictions for name, one in found.items() if one.predictions},
         {name: text for one in found.values() for name, text in one.settings.items()},
+        {name: one.file_part for name, one in found.items()},
     )
 
 

@@ -20,7 +20,7 @@ from tasks.benchmarks import (
 )
 from tasks.benchmarks.source import BenchmarkSource
 from tasks.forms import FewShot, Form
-from tasks.postprocessors import TEXT, AllAnswers, FinalAnswer, Postprocessor
+from tasks.postprocessors import TEXT, AllAnswers, FinalAnswer, GroupedLabel, Postprocessor
 from tasks.registry import add_mixture, add_task, text_to_text
 from tasks.sources import Tfds
 from tasks.task import Metric
@@ -66,6 +66,11 @@ def _declare_ranked() -> None:
     for name, form in forms.items():
         _add(f"{name}_options", f"super_glue/{name}:1.0.2", form)
     _add("wsc_options", "super_glue/wsc.fixed:1.0.2", super_glue.WscOptions())
+    of_question = _By(GroupedLabel(("no", "yes"), "question_number"), metrics.multirc)
+    multirc, record = super_glue.MultiRCOptions(), super_glue.RecordOptions()
+    _add("multirc_options", "super_glue/multirc:1.0.2", multirc, by=of_question)
+    accepted = _By(AllAnswers(), metrics.squad)
+    _add("record_options", "super_glue/record:1.0.2", record, by=accepted)
     for kind in ("cn", "ne"):
         _add(f"cbt_{kind}", None, completion.ChildrensBookTest())
 

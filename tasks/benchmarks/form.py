@@ -10,6 +10,8 @@ from tasks.forms import ranked_question, text_of
 Row = Mapping[str, Any]
 # What a set without published answers has in place of a label.
 UNLABELLED = "-1"
+# What each option says, where metrics compare this and not the option's text.
+ANSWERS = "answers_of_options"
 
 
 class Asks(abc.ABC):

@@ -12,6 +12,7 @@ from tasks.benchmarks.form import Answers, Asks, Row, label_of, once
 from tasks.errors import TaskError
 from tasks.forms import text_of, texts_of
 from tasks.sources import Source
+from tasks.sources.source import PlacedRow
 from tasks.sources.wrappers.wrapper import Wrapper
 
 UNANSWERABLE = "unanswerable"
@@ -181,13 +182,15 @@ class Turns(Wrapper):
         """The turns, one dialogue after another."""
         if shards is not None and not shards:
             return
-        for row in self.source.rows(split):
+        for number, row in enumerate(self.source.rows(split), start=1):
             questions = texts_of(row["questions"], "questions")
             answers = texts_of(row["answers/input_text"], "answers/input_text")
             if len(questions) != len(answers):
-                raise TaskError(f"{len(questions)} questions have {len(answers)} answers.")
+                place = getattr(row, "place", f"split '{split}', dialogue {number}")
+                raise TaskError(f"{place}: {len(questions)} questions have {len(answers)} answers.")
             before = ""
             for asked, answer in zip(questions, answers, strict=True):
                 dialogue = f"{before}Q: {asked}\n\nA:"
-                yield {"story": text_of(row["story"]), "dialogue": dialogue, "answer": answer}
+                turn = {"story": text_of(row["story"]), "dialogue": dialogue, "answer": answer}
+                yield PlacedRow.like(row, turn)
                 before = f"{dialogue} {answer}\n\n"

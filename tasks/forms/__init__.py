@@ -8,7 +8,7 @@ from tasks.forms.chat import ChatTemplate, Message
 from tasks.forms.choices import Choices
 from tasks.forms.conversation import Conversation
 from tasks.forms.few_shot import FewShot
-from tasks.forms.form import Form, PlainText, WritesInputs, text_of, texts_of
+from tasks.forms.form import Form, PlainText, WritesInputs, text_of, texts_of, written
 from tasks.forms.labelled import Labelled
 from tasks.forms.options import Options, ranked_question
 from tasks.forms.ranked import Ranked
@@ -47,4 +47,5 @@ __all__ = [
     "ranked_question",
     "text_of",
     "texts_of",
+    "written",
 ]

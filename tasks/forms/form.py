@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -83,6 +83,25 @@ class PlainText:
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The text of the column as `{"targets": text}`."""
         return {"targets": text_of(row[self.column])}
+
+
+def written(form: Form, rows: Iterable[Mapping[str, Any]], where: str) -> Iterator[dict[str, Any]]:
+    """What a form writes of each row.
+
+    Args:
+      form: of a task.
+      rows: of its source.
+      where: they are, for errors of rows that do not know it themselves.
+
+    Raises:
+      TaskError: the form has no text for a row; the message says which row.
+    """
+    for number, row in enumerate(rows, start=1):
+        try:
+            made = form(row)
+        except TaskError as error:
+            raise TaskError(f"{getattr(row, 'place', f'{where}, row {number}')}: {error}") from None
+        yield made
 
 
 def text_of(value: Any) -> str:

@@ -68,11 +68,11 @@ class FileSource:
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
         """The rows of the files; see `source.Source`."""
         for path in self.shards(split) if shards is None else shards:
-            empty = True
-            for row in self.read(path):
-                empty = False
-                yield row
-            if empty:
+            number = 0
+            for number, row in enumerate(self.read(path), start=1):
+                placed = isinstance(row, source_lib.PlacedRow)
+                yield row if placed else source_lib.PlacedRow(row, f"file '{path}', row {number}")
+            if not number:
                 raise TaskError(f"file '{path}' is empty: remove it from the '{split}' files.")
 
     def read(self, path: str) -> Iterator[source_lib.Row]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks.errors import TaskError
 from tasks.sources import files, reading, values
-from tasks.sources.source import Row
+from tasks.sources.source import PlacedRow, Row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,8 @@ class JsonLines(files.FileSource):
         """The objects of one file; empty lines are skipped."""
         rows = ((f"line {n}", row) for n, row in self._rows(path))
         for row in values.without_missing(rows, path, self.missing):
-            yield {column: values.as_text(value) for column, value in row.items()}
+            texts = {column: values.as_text(value) for column, value in row.items()}
+            yield PlacedRow.like(row, texts)
 
     def _rows(self, path: str) -> Iterator[tuple[int, Row]]:
         for number, line in reading.lines(path, self.undecodable, self.limits):

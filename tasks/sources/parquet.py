@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from tasks.errors import TaskError
 from tasks.sources import files, values
 from tasks.sources.reading import unavailable
-from tasks.sources.source import Row
+from tasks.sources.source import PlacedRow, Row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,8 @@ class ParquetFiles(files.FileSource):
         rows = ((f"row {n}", row) for n, row in enumerate(self._rows(path), start=1))
         for row in values.without_missing(rows, path, self.missing):
             try:
-                yield {column: values.as_text(value) for column, value in row.items()}
+                texts = {column: values.as_text(value) for column, value in row.items()}
+                yield PlacedRow.like(row, texts)
             except UnicodeDecodeError as error:
                 raise TaskError(f"file '{path}' cannot be read as Parquet: {error}") from None
 

@@ -12,6 +12,23 @@ Row = dict[str, Any]  # column -> text
 _ROWS_AT_A_TIME = 64
 
 
+class PlacedRow(dict[str, Any]):
+    """A row that knows where it is from, which an error about it says.
+
+    Attributes:
+      place: `file 'train.jsonl', line 3`.
+    """
+
+    def __init__(self, row: Row, place: str):
+        super().__init__(row)
+        self.place = place
+
+    @classmethod
+    def like(cls, other: Row, row: Row) -> Row:
+        """`row`, which was made of another one, from where that is from."""
+        return cls(row, other.place) if isinstance(other, PlacedRow) else row
+
+
 class HasSplits(Protocol):
     """What is divided into splits, such as a source."""
 

@@ -2,11 +2,11 @@
 
 import csv
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tasks.errors import TaskError
 from tasks.sources import files, reading
-from tasks.sources.source import Row
+from tasks.sources.source import PlacedRow, Row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,13 +26,7 @@ class TabSeparated(files.FileSource):
         for number, line in reading.lines(path, self.undecodable, self.limits):
             if not line or (self.header and number == 1):
                 continue
-            values = line.split("\t")
-            if len(values) != len(self.columns):
-                raise TaskError(
-                    f"file '{path}', line {number} has {len(values)} columns: {len(self.columns)} "
-                    f"are named ({', '.join(self.columns)})."
-                )
-            yield dict(zip(self.columns, values, strict=True))
+            yield _row(self.columns, line.split("\t"), f"file '{path}', line {number}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,9 +59,12 @@ class CommaSeparated(files.FileSource):
             is_header, first = self.header and first, False
             if not values or is_header:
                 continue
-            if len(values) != len(self.columns):
-                raise TaskError(
-                    f"file '{path}', line {rows.line_num} has {len(values)} columns: "
-                    f"{len(self.columns)} are named ({', '.join(self.columns)})."
-                )
-            yield dict(zip(self.columns, values, strict=True))
+            yield _row(self.columns, values, f"file '{path}', line {rows.line_num}")
+
+
+def _row(columns: Sequence[str], values: Sequence[str], place: str) -> Row:
+    if len(values) != len(columns):
+        raise TaskError(
+            f"{place} has {len(values)} columns: {len(columns)} are named ({', '.join(columns)})."
+        )
+    return PlacedRow(dict(zip(columns, values, strict=True)), place)

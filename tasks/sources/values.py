@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from tasks.errors import TaskError
-from tasks.sources.source import Row
+from tasks.sources.source import PlacedRow, Row
 
 Missing = Literal["error", "skip"]
 _LOG = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def check_missing(source: Any) -> None:
 
 
 def without_missing(rows: Iterator[tuple[str, Row]], path: str, missing: str) -> Iterator[Row]:
-    """The rows of a file that have a value in every column.
+    """The rows of a file that have a value in every column, each with its place.
 
     Args:
       rows: the place of each, `line 3`, and its values.
@@ -66,7 +66,7 @@ def without_missing(rows: Iterator[tuple[str, Row]], path: str, missing: str) ->
     for place, row in rows:
         column = next((name for name, value in row.items() if is_missing(value)), None)
         if column is None:
-            yield row
+            yield PlacedRow(row, f"file '{path}', {place}")
         elif missing == "error":
             raise TaskError(
                 f"file '{path}', {place} has no value in '{column}' ({row[column]}): write one, or "

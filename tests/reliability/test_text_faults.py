@@ -82,6 +82,16 @@ def test_a_file_that_is_not_what_it_should_be(cache_of, refused, kind, content, 
     refused(cache_of(kind, content, good), *words)
 
 
+def test_a_row_that_the_form_cannot_write_is_told_by_its_line(cache_of, refused):
+    """The second file's fourth line, of which the second shard is made by rows in turn."""
+    rows = b'{"text": "q", "options": ["a", "b"], "label": 0}\n' * 3
+    flags = ["--gin_file=tasks/options_jsonl.gin", "--gin.CONTEXT='{text}'"]
+    flags += ["--gin.COLUMNS=['text', 'options', 'label']", "--gin.TASK_FEATURE_LENGTHS=None"]
+    command = cache_of("jsonl", rows, rows + b'{"text": "q", "options": [], "label": 0}\n', *flags)
+    words = ["validation.jsonl', line 4: column 'options': 0 options, of which two or more"]
+    refused(command, *words)
+
+
 def test_gzip_that_is_cut_off(cache_of, refused):
     whole = gzip.compress(b"".join(b'{"text": "line %d"}\n' % i for i in range(1000)))
     command = cache_of("jsonl", whole[:-100], gzip.compress(FINE), suffix="jsonl.gz")

@@ -166,8 +166,22 @@ def test_a_packaged_suite_asks_for_tasks_and_values_that_there_are(name):
             names = tfds.split_names if tfds is not None else None
             assert row.split in (names or ("validation", "test"))
             assert (kind == "ranking") == ("label" in task.form.kept)
-            assert (kind == "generation") == bool(task.metric_fns)
+            # Of options, metrics compare what each says.
+            says = "answers_of_options" in task.form.kept
+            assert (kind == "generation" or says) == bool(task.metric_fns)
+            metric_of_options = row.value in ("ranking_f1a", "ranking_em")
+            assert metric_of_options == says
             assert all(0 < value <= 100 for value in row.published.values())
+
+
+def test_palm_has_all_of_its_29_tasks():
+    """Chowdhery et al. 2022, table 4; of SQuAD 2.0 it has F1 and exact match."""
+    with config.isolated():
+        config.parse(["suites/palm_29.gin"], [("MODEL", "None"), ("MODEL_DIR", "x")])
+        rows = config.macro("SUITE").rows
+    assert len({row.task for row in rows}) == 29
+    record = [row.published["PaLM 540B"] for row in rows if row.task == "record_options"]
+    assert record == [92.9, 92.8, 92.9]
 
 
 def test_published_numbers_stand_where_the_tables_have_them():

@@ -1,6 +1,7 @@
 """The documents of a task's source, for what reads them before they are tokenized."""
 
 import argparse
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -57,9 +58,9 @@ class TaskDocuments:
         from tasks.sources import Deduplicated
 
         self.source = source_of(task)
-        self._form = task.form
         if isinstance(self.source, Deduplicated):
             self.source = self.source.source
+        self._task = dataclasses.replace(task, source=self.source)
 
     def shards(self, split: str) -> Sequence[str]:
         """See `near_duplicates.deduplicate.Documents`, as the others."""
@@ -67,9 +68,8 @@ class TaskDocuments:
 
     def texts(self, split: str, shard: str) -> Iterator[str]:
         """The text of each row: what its form makes of it."""
-        for row in self.source.rows(split, [shard]):
-            made = self._form(row).values()
-            yield "\n".join(value if isinstance(value, str) else str(value) for value in made)
+        for made in self._task.examples(split, [shard]):
+            yield "\n".join(map(str, made.values()))
 
     def fingerprint(self) -> str:
         """The source's."""

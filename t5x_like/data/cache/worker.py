@@ -10,7 +10,7 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,12 @@ def part_path(folder: Path, split: str, shard: int, shards: int) -> Path:
     return folder / f".{split}.part-{shard:05d}-of-{shards:05d}.json"
 
 
-def _examples(data: Any) -> Iterator[dict[str, Any]]:
+def _examples(data: Any, again: Callable[[], Iterable[Any]]) -> Iterator[dict[str, Any]]:
     """The examples of a `tf.data.Dataset`.
+
+    Args:
+      data: the examples.
+      again: writes their text without TensorFlow, whose rows do not know where they are from.
 
     Raises:
       UserError: what a source or preprocessor said of the user's file, which TensorFlow
@@ -47,7 +51,18 @@ def _examples(data: Any) -> Iterator[dict[str, Any]]:
         said = re.search(r"^tasks\.errors\.\w+: (.+)$", str(error), re.MULTILINE)
         if said is None:
             raise
-        raise UserError(said[1]) from None
+        raise UserError(_placed(again, said[1])) from None
+
+
+def _placed(again: Callable[[], Iterable[Any]], said: str) -> str:
+    """What is said of the first row of which no text can be written, with its place."""
+    try:
+        for _ in again():
+            pass
+    except Exception as error:
+        if getattr(error, "exit_code", None) == UserError.exit_code:
+            return str(error)
+    return said
 
 
 def _mute() -> None:
@@ -119,12 +134,18 @@ class Worker:
     ) -> None:
         """Writes one shard and its `.part` file; `report` hears of examples as they come."""
         data = self.dataset(split, shard, shards)
+
+        def again() -> Iterable[Any]:
+            task: Any = self.task
+            part = task.source.shards(split)[shard::shards]
+            return task.examples(split, part if self._divides(split, shards) else None)
+
         counts = {"examples": 0}
         path = layout.shard_path(folder, split, shard, shards)
         heard: dict[str, None] = {}  # what sources warn of, once and not for every shard
         before = _dropped(self.task)
         with log_records.told("tasks", heard.setdefault):
-            write_records(path, self._records(data, counts, report))
+            write_records(path, self._records(data, counts, report, again))
         dropped = _dropped(self.task) - before
         if shard and not self._divides(split, shards):
             dropped.clear()  # the first shard has read, and counted, the same rows
@@ -157,7 +178,11 @@ class Worker:
         return list(dict.fromkeys((*self.provider.output_features, *cached)))
 
     def _records(
-        self, data: Any, counts: dict[str, int], report: Callable[[int], None]
+        self,
+        data: Any,
+        counts: dict[str, int],
+        report: Callable[[int], None],
+        again: Callable[[], Iterable[Any]],
     ) -> Iterator[bytes]:
         features = self.provider.output_features
         first = next(iter(features.values()))
@@ -166,7 +191,7 @@ class Worker:
             vocabulary = features.get(name, first).vocabulary
             ends = (vocabulary.eos_id, vocabulary.pad_id)
             ignored[name] = [i for i in ends if i is not None]
-        for example in _examples(data):
+        for example in _examples(data, again):
             for name, ids in ignored.items():
                 sizes = {key: example.pop(key, None) for key in (_bytes_of(name), _words_of(name))}
                 text = example.get(f"{name}_pretokenized")

@@ -17,6 +17,8 @@ from t5x_like.protocols import FewShot, Task
 
 # What the cache of a task with options has of each row, and that of any other with text.
 CONTEXTS, CONTINUATIONS, LABEL, GROUP = "contexts", "continuations", "label", "group"
+# What each option says, where the task's metrics compare this.
+ANSWERS = "answers_of_options"
 INPUTS, TARGETS = "inputs_pretokenized", "targets_pretokenized"
 # Of a text that is put before what is asked: how many tokens are left then; None for any number.
 Spare = Callable[[str], int | None]
@@ -63,6 +65,11 @@ class Shots:
         """
         return Prompts(self, dataset, features)
 
+    @property
+    def file_part(self) -> str:
+        """What a file of predictions is called by; "" without examples."""
+        return "" if self.count == 0 else f"{self.count}_shots"
+
     def told(self, form: FewShot | None) -> str:
         """For a record and for a person."""
         count = (
@@ -89,7 +96,7 @@ class Prompts:
 
     def __init__(self, shots: Shots, dataset: DatasetConfig, features: Sequence[str]) -> None:
         self._shots, self._name = shots, cast(Task, dataset.task).name
-        self._form = few_shot(cast(Task, dataset.task))
+        self._form, self._dataset = few_shot(cast(Task, dataset.task)), dataset
         self._records: Records | None = None
         self._groups: dict[str, np.ndarray] | None = None
         self._known: dict[int, str | None] = {}
@@ -139,7 +146,10 @@ class Prompts:
 
         if self._shots.count == 0:
             return joined([])
-        left = spare(joined([]))
+        try:
+            left = spare(joined([]))
+        except UserError as error:
+            raise UserError(f"{place_of(self._dataset, index)}: {error}") from None
         if left is None and self._shots.count == "fit":
             raise UserError(
                 f"as many examples as fit is no number for task {self._name!r}: this model reads "
@@ -149,9 +159,9 @@ class Prompts:
             if self._shots.cut:
                 return joined([])
             raise UserError(
-                f"task {self._name!r}, row {index + 1:,} of its split: without any example the "
-                f"prompt is {-left:,} tokens longer than the model can read. SHOTS=0 or "
-                "evaluation.Shots.cut=True leaves its beginning out."
+                f"{place_of(self._dataset, index)}: without any example the prompt is {-left:,} "
+                "tokens longer than the model can read. SHOTS=0 or evaluation.Shots.cut=True "
+                "leaves its beginning out."
             )
         chosen: list[str] = []
         room = left
@@ -234,6 +244,16 @@ class Prompts:
             f"task {self._name!r}: SHOTS is {self._shots.count}, but there are {found} examples "
             f"({where}): give fewer, or more examples."
         )
+
+
+def place_of(dataset: DatasetConfig, number: int) -> str:
+    """Where a row is, for an error.
+
+    Args:
+      dataset: the split of a task.
+      number: of the row in it, from 0; people count from 1.
+    """
+    return f"task {dataset.task.name!r}, row {number + 1:,} of its {dataset.split!r} split"
 
 
 def few_shot(task: Task) -> FewShot | None:

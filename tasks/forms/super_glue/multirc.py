@@ -52,6 +52,11 @@ class MultiRC:
         """`multirc question: … answer: … paragraph: …`."""
         question, answer, paragraph = (text_of(row[column]) for column in self.input_columns)
         text = f"{self.inputs_begin}{question} answer: {answer} paragraph: {paragraph}"
+        return self.plain(text)
+
+    @staticmethod
+    def plain(text: str) -> str:
+        """A text without its markup."""
         return _BOLD.sub("", text.replace("<br>", " "))
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,4 +51,4 @@ class EachAnswer(Wrapper):
             answers = texts_of(row[self.answers], self.answers) or [self.unanswered]
             texts = in_texts(row)
             for answer in answers if split in self.learned else answers[:1]:
-                yield {**texts, self.answer: answer}
+                yield source_lib.PlacedRow.like(row, {**texts, self.answer: answer})

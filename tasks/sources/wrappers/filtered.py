@@ -74,7 +74,7 @@ class Filtered(Wrapper):
                     break
                 text = one(text, self.dropped)
             if text is not None:
-                yield {**row, self.column: text}
+                yield source_lib.PlacedRow.like(row, {**row, self.column: text})
 
     def why_empty(self, split: str) -> str:
         """What to change where a split has no rows."""

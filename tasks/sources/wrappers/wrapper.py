@@ -65,7 +65,8 @@ def as_tuples(source: Wrapper, *names: str) -> None:
 
 def in_texts(row: source_lib.Row) -> source_lib.Row:
     """A row with each value as text, lists as JSON: TFDS gives arrays, and seqio takes no lists."""
-    return {
+    texts = {
         column: as_text(value.tolist() if isinstance(value, np.ndarray | np.generic) else value)
         for column, value in row.items()
     }
+    return source_lib.PlacedRow.like(row, texts)

@@ -9,7 +9,7 @@ import tasks
 from t5x_like import cli
 from t5x_like.data import DatasetConfig
 from t5x_like.errors import UserError
-from t5x_like.evaluation import Finding, Generation, Overlap, Ranking
+from t5x_like.evaluation import Finding, Generation, Loss, Overlap, Ranking
 from t5x_like.evaluation.clean_parts import example_text
 from t5x_like.evaluation.task import evaluate_params
 from t5x_like.overlap import flags, scan
@@ -79,6 +79,26 @@ def test_generated_text_has_both_parts(gpt, tmp_path):
     )  # fmt: skip
     values = result.values
     assert (values["count"], values["clean/count"], values["dirty/count"]) == (7, 6, 1)
+
+
+def test_the_loss_has_both_parts_each_of_its_own_rows(gpt, tmp_path):
+    """A limit of one takes the middle row of seven, which is the dirty one."""
+    cached(Copying("copying"), tmp_path, TEXTS)
+    texts = [text[::-1] for text in TEXTS]
+    flagged(tmp_path, "copying", texts, [texts[3]])
+    dataset = DatasetConfig(Copying("copying"), LENGTHS, str(tmp_path), "validation", 4)
+    whole, dirty = (
+        evaluate_params(
+            *gpt, dataset, measurements=[Loss()], max_rows=limit, overlap=Overlap(str(tmp_path))
+        )[0].values
+        for limit in (None, 1)
+    )
+    assert (whole["clean/rows"], whole["dirty/rows"], whole["rows"]) == (6, 1, 7)
+    assert whole["dirty/loss"] == pytest.approx(dirty["loss"], rel=1e-5)
+    tokens = [len(text) + 1 for text in TEXTS]  # and the end of each
+    parts = whole["clean/loss"] * (sum(tokens) - tokens[3]) + whole["dirty/loss"] * tokens[3]
+    assert parts / sum(tokens) == pytest.approx(whole["loss"], rel=1e-5)
+    assert "clean/loss" not in dirty and "clean/bits_per_byte" not in whole
 
 
 def test_the_text_of_an_example_is_all_that_is_read_and_expected():

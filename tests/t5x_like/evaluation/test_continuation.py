@@ -7,6 +7,7 @@ import pytest
 
 from t5x_like.data import DatasetConfig
 from t5x_like.decoding.continuations import ContinuationScore
+from t5x_like.decoding.options import Cut
 from t5x_like.errors import UserError
 from t5x_like.evaluation import Continuation, Shots
 from t5x_like.evaluation import continuation as module
@@ -46,7 +47,7 @@ def test_a_last_word_is_scored_after_the_passage_and_its_examples(tmp_path, monk
 
     def scored(model, params, codec, pairs, reading, **_):
         given["pairs"] = pairs
-        return SCORES, module.OptionEncoder(model, codec, reading).cut
+        return SCORES, Cut()
 
     monkeypatch.setattr(module, "score_pairs", scored)
     model = gpt2(vocab_size=384, max_length=48)

@@ -15,9 +15,13 @@ from t5x_like.data import DatasetConfig, cache_task, open_dataset, open_evaluati
 from t5x_like.data.cache import layout
 from t5x_like.data.cache.example_proto import encode_example
 from t5x_like.data.cache.tfrecord import write_records
+from t5x_like.data.records import open_records
 from t5x_like.errors import UserError
+from t5x_like.evaluation import Extraction, Loss, Overlap
+from t5x_like.evaluation.clean_parts import example_text
 from t5x_like.evaluation.task import evaluate_params
 from tasks import forms, metrics, objectives, sources
+from tests.t5x_like.evaluation.test_clean_parts import flagged
 
 LENGTHS = {"inputs": 16}
 WINDOWS = objectives.SpanWindows(stride=4, question_length=2)
@@ -240,6 +244,17 @@ def test_a_limit_takes_whole_questions(tmp_path):
         "q22",
     ]
     assert result.values["rows"] == len(indices)
+
+    records = open_records(dataset, ())
+    texts = [example_text(record, task.output_features) for record in records]
+    flagged(tmp_path, task.name, texts, [texts[6]])
+    overlap = Overlap(str(tmp_path))
+    (parts,) = evaluate_params(
+        model, params, dataset, measurements=[Extraction(), Loss()], max_rows=6, overlap=overlap
+    )
+    assert (parts.values["clean/rows"], parts.values["dirty/rows"]) == (5, 1)
+    assert parts.values["dirty/f1"] == metrics.squad([rows[1].targets], [rows[1].predictions])["f1"]
+    assert {"clean/f1", "clean/loss", "dirty/loss"} < parts.values.keys()
 
 
 def test_a_batch_has_rows_of_windows_and_the_places_of_answers(tmp_path):

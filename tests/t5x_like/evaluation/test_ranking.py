@@ -140,7 +140,25 @@ def test_accuracies_are_by_every_normalization_with_a_standard_error():
     assert accuracies([short], [-1], "sum") == {}
 
 
-def test_a_run_is_ranked_beside_its_other_measurements(gpt, dataset, tmp_path):
+def test_what_the_likeliest_options_say_is_measured_by_the_task():
+    """MultiRC's two questions, with answers right (1, 0, 1) and (1, 1), ranked (1, 0, 1), (1, 0).
+
+    One of two questions is wholly right, and F1 is 6/7. The last row has no right option.
+    """
+    task = tasks.get_mixture_or_task("multirc_options")
+    gold, ranked = [1, 0, 1, 1, 1, -1], [1, 0, 1, 1, 0, 0]
+    rows = [
+        {"question_number": np.array([number]), "answers_of_options": [b"no", b"yes"]}
+        for number in (7, 7, 7, 9, 9, 11)
+    ]
+    one = np.ones(2, np.int64)
+    found = [OptionScores(np.array([-2.0, -2.5 + best]), one, one, one) for best in ranked]
+    values = Ranking()._by_metrics(task, rows, gold, found)
+    assert values == {"ranking_f1a": pytest.approx(600 / 7), "ranking_em": 50.0}
+    assert Ranking()._by_metrics(task, rows[-1:], [-1], found[-1:]) == {}
+
+
+def test_a_run_is_ranked_beside_its_other_measurements(gpt, dataset, tmp_path, capfd):
     model, _ = gpt
     checkpointer = Checkpointer(str(tmp_path), CheckpointPolicy())
     checkpointer.save(create_state(model, adamw(Constant(1e-3)), Partitioner(), seed=1), 1, {}, {})
@@ -166,19 +184,39 @@ def test_a_run_is_ranked_beside_its_other_measurements(gpt, dataset, tmp_path):
     assert set(json.loads(lines[0])["scores"]) == {
         "sum", "per_token", "per_character", "per_byte", "unconditional"
     }  # fmt: skip
+    assert record["predictions"] == "1.ranking.jsonl, 1.against_q.jsonl"
+
+    # Another number of examples takes nothing's place.
+    asked = dataclasses.replace(dataset, task=Asked("options", few_shot=forms.FewShot()))
+    of_one = Ranking(shots=Shots(1, split="validation", cut=True))
+    capfd.readouterr()
+    evaluate(
+        model=model, model_dir=str(tmp_path), dataset=asked, measurements=[of_one],
+        tensorboard=False, max_rows=3,
+    )  # fmt: skip
+    assert "replaced" not in capfd.readouterr().err
+    assert {path.name: len(path.read_text().splitlines()) for path in folder.iterdir()} == {
+        "1.against_q.jsonl": 2, "1.ranking.jsonl": 2, "1.1_shots.ranking.jsonl": 3
+    }  # fmt: skip
+    assert read_records(str(tmp_path))[-1]["predictions"] == "1.1_shots.ranking.jsonl"
 
 
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ((["a"], ["b", "c"], 2), "example 2: the label is 2, but there are 2 options"),
+        ((["a"], ["b", "c"], 2), "the label is 2, but there are 2 options"),
         ((["a"], ["b", " "], 0), "an option after 'a' has no text"),
-        ((["a"], ["b", "c" * 17], 0), "has 17 tokens, but the model's max_length is 16"),
+        ((["a"], ["b", "c" * 17], 0), "a continuation has 17 tokens, but the model's max"),
     ],
 )
-def test_examples_that_cannot_be_ranked_are_said_in_one_line(gpt, tmp_path, row, said):
-    with pytest.raises(UserError, match=said):
-        evaluate_params(*gpt, written(tmp_path, [ROWS[1], row]), measurements=[Ranking()])
+@pytest.mark.parametrize("limit", [None, 2])
+def test_examples_that_cannot_be_ranked_are_said_in_one_line(gpt, tmp_path, row, said, limit):
+    """Of four rows a limit of two measures the second and the fourth, which is still the fourth."""
+    dataset = written(tmp_path, [*[ROWS[1]] * 3, row])
+    place = "^task 'options', row 4 of its 'validation' split: "
+    for ranking in (Ranking(), Ranking("unconditional")):
+        with pytest.raises(UserError, match=place + said):
+            evaluate_params(*gpt, dataset, measurements=[ranking], max_rows=limit)
 
 
 def test_contexts_that_lose_their_beginning_are_said(gpt, tmp_path, capsys):

@@ -138,7 +138,7 @@ def test_inputs_and_targets_make_examples_where_there_are_no_options(tmp_path):
         (Shots(4), None, r"SHOTS is 4, but there are 3 examples \(split 'train'\)"),
         (Shots(2, split="validation"), None,
          r"there are 1 examples \(split 'validation', the row itself aside\)"),
-        (Shots(1), 10, "row 1 of its split: without any example the prompt is 3 tokens longer"),
+        (Shots(1), 10, "row 1 of its 'validation' split: without any example the prompt is 3 "),
         (Shots("fit"), None, "this model reads texts of any length. Give SHOTS a number"),
         (Shots(1, split="test"), None, "has no split 'test'"),
     ],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tasks
-from tasks.benchmarks import arithmetic, common_sense, completion, knowledge, reading
+from tasks.benchmarks import arithmetic, common_sense, completion, knowledge, reading, super_glue
 from tasks.errors import SourceUnavailable, TaskError
 
 # As files of JSON lines have them; the keys are the names of TFDS's features.
@@ -86,6 +86,14 @@ RANKED = {
                      "span1_text": "Tom", "label": False},
                     "Passage: Bob asked Tom if *he* slept.\nQuestion: In the passage above, does "
                     'the pronoun "*he*" refer to "*Tom*"?\nAnswer:', [" no", " yes"], 0),
+    "multirc_options": ({"paragraph": "<b>Iron</b> rusts.", "question": "What rusts?",
+                         "answer": "Gold", "label": 0, "idx": {"question": 7}},
+                        "Iron rusts.\nQuestion: What rusts?\nAnswer:",
+                        [f" Gold\nIs the answer correct? {word}" for word in ("no", "yes")], 0),
+    "record_options": ({"passage": "Tom fed Ann's dog.\n@highlight\nTom is kind",
+                        "query": "A dog of @placeholder ate", "entities": ["Tom", "Ann", "Tom"],
+                        "answers": ["Ann"]}, "Tom fed Ann's dog.\n\n  - Tom is kind.\n",
+                       ["   - A dog of Ann ate", "   - A dog of Tom ate"], 0),
     "anli_r1": ({"context": "Iron rusts.", "hypothesis": "Gold rusts.", "label": "c"},
                 "Iron rusts.\nQuestion: Gold rusts. True, False, or Neither?\nAnswer:",
                 [" True", " Neither", " False"], 2),
@@ -199,6 +207,10 @@ def test_rows_of_tfds_are_read_alike():
         (knowledge.Mmlu(), {**MMLU, "choices": ["1", ""]}, "are not two to five texts"),
         (reading.Race(), {**RACE, "options": json.dumps(RACE["options"]), "answers": ["A", "E"]},
          "3 questions, and the answers A, E: A, B, C or D of each"),
+        (super_glue.RecordOptions(), {**RANKED["record_options"][0], "answers": ["Eve"]},
+         "column 'answers' has 'Eve', which is none of the entities"),
+        (super_glue.RecordOptions(), {**RANKED["record_options"][0], "query": "A dog ate"},
+         "column 'query' has no @placeholder, which an entity fills"),
         (completion.ChildrensBookTest(), {**CBT, "answer": "cow"},
          "column 'answer' is 'cow', which is none of the options"),
         (completion.ChildrensBookTest(), {**CBT, "question": "The dog slept ."},

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+import tasks
+from tasks import filters, forms, sources
 from tasks.errors import TaskError
 from tasks.forms import Options
 
@@ -80,3 +82,36 @@ def test_settings_that_fit_no_row_are_refused():
         Options("{q}", ["a"])
     with pytest.raises(TaskError, match="labels and label_column: give one"):
         Options("{q}", labels=["A"], label_column="b")
+
+
+ROWS = """{"q": "Which rusts?", "a": ["gold", "iron"], "y": 1}
+
+{"q": "Which one?", "a": ["tin", " "], "y": 0}
+"""
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda source: source,
+        lambda source: sources.Where(source, "y", ("0", "1")),
+        lambda source: sources.HoldOut(source, validation=0.0),
+        lambda source: sources.Filtered(source, (filters.Length(),), "q"),
+        lambda source: sources.EachAnswer(source, "a"),
+    ],
+    ids=["none", "where", "held out", "filtered", "each answer"],
+)
+def test_the_line_of_a_row_without_a_text_is_told_whatever_wraps_its_file(tmp_path, wrapped):
+    """Line 3: the empty line counts, as in an editor."""
+    path = tmp_path / "q.jsonl"
+    path.write_text(ROWS)
+    source = wrapped(sources.JsonLines(files={"train": str(path)}, columns=("q", "a", "y")))
+    task = tasks.text_to_text("placed", source, forms.Options("{q}", "a", "y"))
+    with pytest.raises(TaskError, match=r"q\.jsonl', line 3: column 'a': option 2 of 2 has no"):
+        list(task.examples("train"))
+
+
+def test_rows_that_know_no_line_are_counted():
+    rows = [{"q": "x", "a": ["b", "c"], "y": "0"}, {"q": "x", "a": ["b", "c"], "y": "2"}]
+    with pytest.raises(TaskError, match="split 'test', row 2: column 'y' is '2', which is none"):
+        list(forms.written(forms.Options("{q}", "a", "y"), rows, "split 'test'"))
