@@ -4,12 +4,14 @@ Every step looks at the `2k` best continuations of the `k` running beams: at mos
 them can end, so at least `k` go on; each further end token adds `k`. Finished hypotheses
 compete by their log-probability over `length_penalty`; the search of a row is over when no
 running beam can still beat the worst of its finished ones. That is T5X's rule; `transformers`
-has another, which `BeamSearch.rule` gives.
+has another, which `BeamSearch.rule` gives. Of a model that tells which part of the source it has
+attended to, a finished hypothesis may lose score for what it left out.
 
 Shapes: `b` rows, `k` beams, `c` candidates, `n` new tokens at most, `v` vocabulary.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,8 +21,12 @@ from t5x_like.decoding.constraints import Constraints, Written
 from t5x_like.decoding.prefill import Start, spread
 from t5x_like.decoding.strategies import Decoded, EndIds, Greedy, Step, ends, listed
 from t5x_like.errors import UserError
+from t5x_like.protocols import CoversSource, Decodes
 
 Array = Any
+
+# From a cache to the log of what was covered of the source, float32 [b]; see `CoversSource`.
+LogCoverage = Callable[[Any], Array]
 
 # Minus infinity would give NaN where two of them are subtracted or multiplied by 0.
 IMPOSSIBLE = -1.0e9
@@ -43,11 +49,15 @@ class BeamSearch:
         candidate counts as ended only among the best `k`; what runs at the limit of length
         counts as ended; and a row is over when its best running beam, at its present length,
         does not beat the worst of `k` ended ones.
+      coverage: strength of the coverage penalty `Σ_i log min(Σ_j p_ij, 1)` of the attention p of
+        target token j to source token i, added to the score of an ended hypothesis (Wu et al.
+        2016, equation 14, with 0.2); 0 for none, or a model that `protocols.CoversSource`.
     """
 
     beams: int = 4
     alpha: float = 0.6
     rule: str = "t5x"
+    coverage: float = 0.0
 
     def __post_init__(self):
         if self.beams < 1:
@@ -56,6 +66,28 @@ class BeamSearch:
             raise UserError(f"BeamSearch.alpha is {self.alpha}; it must be 0 or above")
         if self.rule not in ("t5x", "transformers"):
             raise UserError(f"BeamSearch.rule is {self.rule!r}; it must be 't5x' or 'transformers'")
+        if self.coverage < 0:
+            raise UserError(f"BeamSearch.coverage is {self.coverage}; it must be 0 or above")
+        if self.coverage and (self.beams == 1 or self.rule != "t5x"):
+            raise UserError(
+                f"BeamSearch.coverage is {self.coverage}, which compares hypotheses by the rule "
+                "'t5x': give beams of 2 or more and that rule, or a coverage of 0"
+            )
+
+    def arguments_of(self, model: Decodes) -> dict[str, LogCoverage]:
+        """What `decode` needs of a model beside its step.
+
+        Raises:
+          UserError: the model does not tell its coverage, which the search asks for.
+        """
+        if not self.coverage:
+            return {}
+        if not isinstance(model, CoversSource):
+            raise UserError(
+                f"{type(model).__name__} does not tell what of its source it has attended to: set "
+                "BeamSearch.coverage to 0"
+            )
+        return {"log_coverage": model.log_coverage}
 
     def _penalty(self, length: Array) -> Array:
         """What a log-probability is divided by."""
@@ -75,11 +107,12 @@ class BeamSearch:
         eos_id: EndIds,
         constraints: Constraints = Constraints(),  # noqa: B008 (immutable)
         written: Written = Written(),  # noqa: B008 (immutable)
+        log_coverage: LogCoverage | None = None,
     ) -> Decoded:
         """See `Strategy`; nothing is drawn. Constraints hold of log-probabilities.
 
         One beam is greedy decoding: it ends where the end token is the likeliest, and not where
-        that would be the second of two candidates.
+        that would be the second of two candidates. `log_coverage` is what `arguments_of` gives.
         """
         if self.beams == 1:
             found = Greedy().decode(
@@ -102,6 +135,7 @@ class BeamSearch:
             eos_id=eos_id,
             constraints=constraints,
             written=written,
+            log_coverage=log_coverage,
         )
         return Decoded(tokens_bkn[:, 0], scores_bk[:, 0], lengths_bk[:, 0])
 
@@ -115,6 +149,7 @@ class BeamSearch:
         eos_id: EndIds,
         constraints: Constraints = Constraints(),  # noqa: B008 (immutable)
         written: Written = Written(),  # noqa: B008 (immutable)
+        log_coverage: LogCoverage | None = None,
     ) -> tuple[Array, Array, Array]:
         """All hypotheses, best first.
 
@@ -127,7 +162,13 @@ class BeamSearch:
         candidates = (1 + max(1, len(listed(eos_id)))) * k
         rows = limits_b.shape[0]
 
-        def consider(step, logits_bkv, state):
+        def covered(cache):
+            """What each beam's coverage adds to its score, `[b, k]`."""
+            if not self.coverage or log_coverage is None:
+                return jnp.zeros((rows, k))
+            return self.coverage * log_coverage(cache).reshape(rows, k)
+
+        def consider(step, logits_bkv, covered_bk, state):
             """Takes the best continuations; also says which beam each new beam came from."""
             before = state["written"]
             log_probs_bkv = jax.nn.log_softmax(logits_bkv, axis=-1)
@@ -162,9 +203,9 @@ class BeamSearch:
             if seen_bkv is not None:
                 seen_bkv = jnp.take_along_axis(seen_bkv, origin_bk[:, :, None], axis=1)
                 seen_bkv = constraints.seen_after(seen_bkv, last_bk)
-            finished_bc = jnp.where(
-                ends_bc & counted_bc, total_bc / self._penalty(length), IMPOSSIBLE
-            )
+            score_bc = total_bc / self._penalty(length)
+            score_bc += jnp.take_along_axis(covered_bk, origin_bc, axis=1)
+            finished_bc = jnp.where(ends_bc & counted_bc, score_bc, IMPOSSIBLE)
             pool_scores = jnp.concatenate([state["done_scores"], finished_bc], axis=1)
             pool_tokens = jnp.concatenate([state["done_tokens"], tokens_bcn], axis=1)
             pool_lengths = jnp.concatenate(
@@ -193,8 +234,8 @@ class BeamSearch:
 
         def continues(carry):
             step, _, state = carry
-            # Log-probabilities only fall, and the penalty is largest at full length: this
-            # is the most that a running beam can still reach.
+            # Log-probabilities only fall, the penalty is largest at full length, and coverage adds
+            # nothing above 0: this is the most that a running beam can still reach.
             reachable_b = state["totals"][:, 0] / self._penalty(limits_b)
             settled_b = state["done_scores"][:, -1] >= reachable_b
             if self.rule == "transformers":
@@ -204,7 +245,7 @@ class BeamSearch:
         def advance(carry):
             step, cache, state = carry
             logits, cache = decode_step(cache, state["last"].reshape(rows * k))
-            state, origin_bk = consider(step, logits.reshape(rows, k, -1), state)
+            state, origin_bk = consider(step, logits.reshape(rows, k, -1), covered(cache), state)
             source = (jnp.arange(rows)[:, None] * k + origin_bk).reshape(rows * k)
             cache = jax.tree.map(lambda leaf: leaf[source] if jnp.ndim(leaf) else leaf, cache)
             return step + 1, cache, state
@@ -227,7 +268,7 @@ class BeamSearch:
         if start.logits_bv is not None:
             # Every beam reads the same prompt, so where a beam came from does not matter yet.
             logits_bkv = jnp.repeat(start.logits_bv[:, None], k, axis=1)
-            state, _ = consider(0, logits_bkv, state)
+            state, _ = consider(0, logits_bkv, covered(cache), state)
             first_step = 1
         steps, _, state = jax.lax.while_loop(
             continues, advance, (jnp.int32(first_step), cache, state)

@@ -147,6 +147,7 @@ def _decode(
     written = constraints.begun(batch, logits_bv.shape[-1])
     if copies > 1:
         start, written = spread(start, copies), spread(written, copies)
+    own = strategy.arguments_of(model) if isinstance(strategy, BeamSearch) else {}
     return strategy.decode(
         step,
         start,
@@ -156,6 +157,7 @@ def _decode(
         eos_id=eos_id,
         constraints=constraints,
         written=written,
+        **own,
     )
 
 

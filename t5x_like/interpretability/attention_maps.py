@@ -23,6 +23,8 @@ _SHOWN = 24  # characters of the tokens in a repr
 class AttentionMaps:
     """The attention weights of all heads over one text; those of each query sum to 1.
 
+    A recurrent model that attends to its source alone has `cross`, the alignment, and no others.
+
     Attributes:
       decoder_tokens: as text, what the decoder reads, the start token first; None without one.
       decoder: float32 `[layers, h, t, t]`, from a query (third axis) to keys (fourth).
@@ -86,7 +88,8 @@ def attention_maps(
         for side, ids in tokens.items():
             n = lengths[side]
             found[f"{side}_tokens"] = as_text(codec, side, ids)
-            found[side] = weights[side][:, i, :, :n, :n]
+            if side in weights:
+                found[side] = weights[side][:, i, :, :n, :n]
         if len(lengths) == 2:
             found["cross"] = weights["cross"][:, i, :, : lengths["decoder"], : lengths["encoder"]]
         maps.append(AttentionMaps(**found))

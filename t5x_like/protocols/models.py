@@ -125,6 +125,17 @@ class Extends(Decodes, Protocol):
 
 
 @runtime_checkable
+class CoversSource(Decodes, Protocol):
+    """A model whose cache knows how much each token of the source was attended to."""
+
+    def log_coverage(self, cache: Cache) -> Array:
+        """`Σ_i log min(Σ_j p_ij, 1)`, float32 `[b]`.
+
+        p is the attention of the target's tokens j so far to the source's tokens i.
+        """
+
+
+@runtime_checkable
 class Predicts(Model, Protocol):
     """A model with a head: for rows, tokens, spans or choices.
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from models.albert import ALBERT
+from models.attention_seq2seq import AttentionSeq2Seq
 from models.bart import BART
 from models.bert import BERT
 from models.bigbird import BigBird
@@ -20,6 +21,8 @@ from models.gpt_neox import GPTNeoX
 from models.heads import Classification, PairClassification, Regression
 from models.lamda import LaMDA
 from models.layers.dispatch import Capacity
+from models.layers.recurrent.alignment import General
+from models.layers.recurrent.cells import LSTM
 from models.llama import LLaMA
 from models.mt_dnn import MTDNN, task_number
 from models.nnlm import NNLM
@@ -81,6 +84,31 @@ WRITERS = {
         decoder, SparseTransformer, max_length=32, stride=8, summary=2
     ),
     "lstm": functools.partial(RecurrentLM, vocab_size=V, embed_dim=24, hidden_dim=32),
+    "attention_seq2seq": functools.partial(
+        AttentionSeq2Seq,
+        vocab_size=V,
+        embed_dim=24,
+        encoder_dim=14,
+        hidden_dim=32,
+        maxout_dim=20,
+    ),
+    # As Luong et al. and GNMT are: the other query, layers above the bidirectional one.
+    "attention_seq2seq_luong": functools.partial(
+        AttentionSeq2Seq,
+        vocab_size=V,
+        cell=LSTM(),
+        attention=General(),
+        query="current",
+        embed_dim=24,
+        encoder_dim=14,
+        hidden_dim=24,
+        num_encoder_layers=3,
+        num_decoder_layers=3,
+        residual=True,
+        maxout_dim=None,
+        tied_output=True,
+        share_embeddings=True,
+    ),
     "nnlm": functools.partial(NNLM, vocab_size=V, order=4, embed_dim=24, hidden_dim=32),
     # A memory of more than a row of these tests, so that a prompt is read as one.
     "transformer_xl": functools.partial(

@@ -9,6 +9,7 @@ import pytest
 from flax import linen as nn
 
 from models import flops
+from models.attention_seq2seq import AttentionSeq2Seq
 from models.gopher import Gopher
 from models.gpt import GPT2, GPT3
 from models.layers import parts
@@ -89,6 +90,26 @@ def test_a_recurrent_layer_counts_every_turn_of_its_loop():
     # So the cost of a token does not depend on the length of its row.
     step = model.step_flops(decoder_row(t, rows))
     assert model.step_flops(decoder_row(5 * t, rows)) == 5 * step
+
+
+@pytest.mark.parametrize("size", ["tiny", "tiny_luong"])
+def test_attention_in_a_loop_over_time_is_counted_as_xla_counts_the_turns_one_by_one(size):
+    # Of a loop XLA counts one turn.
+    model = published(f"models/attention_seq2seq/{size}.gin").clone(scan_unroll=8)
+    batch = shaped(model, 8)
+    params = jax.eval_shape(model.init, jax.random.key(0))["params"]
+    counted = model.forward_flops({feature: x.shape for feature, x in batch.items()})
+    lowered = jax.jit(model.logits).lower(params, batch)
+    total = sum(part.full for part in counted.values())
+    assert total == pytest.approx(lowered.cost_analysis()["flops"], rel=0.02)
+
+
+def test_attention_of_a_recurrent_decoder_by_hand():
+    """`W s` once a token; `v · tanh(…)` and the mean for each pair of target and source."""
+    t, s, f, e, a = 5, 7, 32, 28, 32
+    model = AttentionSeq2Seq(vocab_size=V, embed_dim=24, encoder_dim=14, hidden_dim=f)
+    counted = model.forward_flops(both_sides(s, t, rows=3))["attention_scores"]
+    assert counted.full == 3 * (t * 2 * f * a + t * s * (2 * a + 2 * e))
 
 
 def test_gophers_distances_are_projected_once_for_all_rows():

@@ -53,6 +53,41 @@ def test_a_beam_as_wide_as_the_tree_finds_the_best_of_all(bigram, log_probabilit
         np.testing.assert_allclose(found[0, :15], [scores[r] for r in ranked], atol=1e-4)
 
 
+def test_a_finished_hypothesis_is_ranked_with_what_it_covered_of_the_source(
+    bigram, log_probability
+):
+    """By a model whose coverage is that of its last token: -1 of token 0, -3 of token 2."""
+    model, table = bigram(3, 3)
+    prompt, limit, strength = [2, 0, 2], 4, 0.2
+
+    def log_coverage(cache):
+        return -1.0 - cache["last"]
+
+    def score(tokens):
+        last = [*prompt, *tokens][-2]
+        plain = log_probability(table, prompt, tokens) / ((5 + len(tokens)) / 6) ** 0.6
+        return plain + strength * (-1.0 - last)
+
+    ranked = sorted(map(tuple, all_finished(3, limit)), key=score, reverse=True)
+    tokens, found, lengths = BeamSearch(beams=16, coverage=strength).search(
+        functools.partial(model.decode_step, jnp.asarray(table)),
+        begin(model, table, table, DecoderPrompts(prefix=False).decoding_batch([prompt]), limit),
+        limits_b=jnp.full((1,), limit),
+        max_new_tokens=limit,
+        eos_id=EOS,
+        log_coverage=log_coverage,
+    )
+    listed = [tuple(np.asarray(tokens[0, i, : lengths[0, i]]).tolist()) for i in range(15)]
+    assert listed == ranked
+    np.testing.assert_allclose(found[0, :15], [score(r) for r in ranked], atol=1e-4)
+
+
+def test_coverage_is_asked_of_a_model_that_tells_it(bigram):
+    model, table = bigram(3, 3)
+    with pytest.raises(UserError, match=r"BigramModel does not tell .* set BeamSearch.coverage"):
+        generate(model, table, [[2]], max_new_tokens=2, strategy=BeamSearch(coverage=0.2))
+
+
 def test_one_beam_is_greedy_also_where_the_end_token_is_second_best(bigram):
     model, table = bigram(0, 5)
     # After every token: 3 with .6, the end with .4. The end at once would have the best score.
@@ -186,7 +221,17 @@ def test_transformers_finds_the_same_beams(alpha, ends):
         assert generation.finished == (ended is not None)
 
 
-@pytest.mark.parametrize("arguments", [{"beams": 0}, {"alpha": -0.1}, {"rule": "best"}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"beams": 0},
+        {"alpha": -0.1},
+        {"rule": "best"},
+        {"coverage": -0.1},
+        {"coverage": 0.2, "beams": 1},
+        {"coverage": 0.2, "rule": "transformers"},
+    ],
+)
 def test_a_search_that_means_nothing_is_refused(arguments):
     with pytest.raises(UserError, match=next(iter(arguments))):
         BeamSearch(**arguments)

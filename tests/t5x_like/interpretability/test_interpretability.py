@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from models.attention_seq2seq import AttentionSeq2Seq
 from models.gpt import GPT2
 from models.layers.dispatch import Capacity
 from models.recurrent import RecurrentLM
@@ -200,3 +201,13 @@ def test_a_recurrent_model_has_no_attention_to_show():
     model = RecurrentLM(vocab_size=VOCABULARY, embed_dim=8, hidden_dim=8)
     with pytest.raises(UserError, match="RecurrentLM has no attention to show"):
         interpretability.attention_maps(model, drawn(model), CONTINUING, ["ab"])
+
+
+def test_a_recurrent_decoder_shows_how_it_aligns_target_and_source():
+    model = AttentionSeq2Seq(
+        vocab_size=VOCABULARY, embed_dim=4, encoder_dim=3, hidden_dim=4, maxout_dim=3
+    )
+    found = interpretability.attention_maps(model, drawn(model), ANSWERING, ["abc", "a"], ["x"] * 2)
+    assert found[0].encoder is None and found[0].decoder is None
+    assert found[0].cross.shape == (1, 1, 2, 4) and found[1].cross.shape == (1, 1, 2, 2)
+    np.testing.assert_allclose(found[0].cross.sum(-1), 1, rtol=1e-5)
