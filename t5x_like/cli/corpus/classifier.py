@@ -91,7 +91,7 @@ def _texts(name: str, options: argparse.Namespace, config: Any) -> Iterator[str]
     from tasks import sources
 
     base = name.removesuffix(".gz").removesuffix(".zst")
-    given = {"files": {"train": name}}
+    given: Any = {"files": {"train": name}}
     if base.endswith(".txt"):
         separator = options.separator and options.separator.replace("\\n", "\n")
         source: Any = sources.TextFiles(**given, separator=separator)
