@@ -42,13 +42,13 @@ def unsupervised(
       cache_name: shared by tasks that differ only in the objective; "" takes the name.
       special_tokens: of the text, where it spells them out; see `Task`.
       filters: of documents, applied one after the other; see `tasks.filters`.
-      duplicates: a list of documents that are left out, of `t5x-like dedup` for the same source
-        and filters.
+      duplicates: a list of documents, or of lines, that are left out, of `t5x-like dedup` for the
+        same source and filters.
     """
     if filters:
         source = Filtered(source, tuple(filters), column)
     if duplicates is not None:
-        source = Deduplicated(source, duplicates)
+        source = Deduplicated(source, duplicates, column)
     names = ("targets",) if objective is None else objective.writes
     return Task(
         name=name,

@@ -26,7 +26,7 @@ from t5x_like.cli.arguments import (
     split_gin_bindings,
 )
 from t5x_like.cli.configuration import PROGRAM, check, configure, warn
-from t5x_like.cli.corpus import clean, cooccur, dedup, ngram, overlap
+from t5x_like.cli.corpus import commands as corpus_commands
 from t5x_like.cli.evaluation import averages, harness
 from t5x_like.distributed import preemption
 from t5x_like.host import log_records, own_packages
@@ -128,31 +128,7 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         ),
         command("vocab", _vocab, "Train a vocabulary on a task's text."),
     )
-    ngram.add_arguments(
-        command("ngram", ngram.run, "Count an n-gram language model of a task's tokens.")
-    )
-    cooccur.add_arguments(
-        command(
-            "cooccur",
-            _of_corpus(cooccur.run),
-            "Count which words of a cached task stand near one another.",
-        )
-    )
-    overlap.add_arguments(
-        command("overlap", _of_corpus(overlap.run), "Find examples of test sets in training text.")
-    )
-    clean.add_arguments(
-        command(
-            "clean",
-            _of_corpus(clean.run),
-            "Write the documents of a task that its filters keep as files.",
-        )
-    )
-    dedup.add_arguments(
-        command(
-            "dedup", _of_corpus(dedup.run), "Find near duplicates among the documents of a task."
-        )
-    )
+    corpus_commands.add(command)
     inspect = command("inspect", _inspect, "Show a model's parameters, FLOPs and memory.")
     inspect.add_argument("--topology", help="whose devices the mesh divides: v5p-64, cpu:8")
     inspect.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -276,11 +252,6 @@ def _cache(options: argparse.Namespace) -> None:
 
 def _vocab(options: argparse.Namespace) -> None:
     caching.vocab(options, configure(options, "runs/cache.gin"))
-
-
-def _of_corpus(run: Callable[[Any, Any], None]) -> Callable[[argparse.Namespace], None]:
-    """A command that reads what `t5x-like cache` reads."""
-    return lambda options: run(options, configure(options, "runs/cache.gin"))
 
 
 def _inspect(options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from t5x_like.distributed import workers
 from t5x_like.errors import UserError
 from t5x_like.host import directory_lock, disk_space, files
 from t5x_like.near_duplicates import clusters
+from t5x_like.near_duplicates.lines import LineRule
 from t5x_like.near_duplicates.minhash import Array, Bands, Permutations, shingles
 
 _AT_ONCE = 64  # documents
@@ -84,6 +85,41 @@ class Rule:
                         yield place, self.bands.keys(permutations.signature(found))
             begin += len(block)
 
+    def arrays(self, texts: Iterable[str]) -> dict[str, Array]:
+        """What is kept of a shard: the `keys` of its texts, and which `rows` they are of."""
+        rows, keys = [], []
+        for row, key in self.keys(texts):
+            rows.append(row)
+            keys.append(key)
+        width = 1 if self.exact else self.bands.bands
+        keys_db = np.array(keys, np.uint64).reshape(len(keys), width)
+        return {"keys": keys_db, "rows": np.array(rows, np.int64)}
+
+    def listed(
+        self, shards: Sequence[tuple[str, int]], arrays: Sequence[Mapping[str, Array]]
+    ) -> tuple[dict[str, int], list[dict[str, Any]]]:
+        """Numbers for the first line of the list, and the other lines.
+
+        Args:
+          shards: split and number of each.
+          arrays: of each, as kept, and `total`, its documents.
+        """
+        first = clusters.first_of_cluster(np.concatenate([each["keys"] for each in arrays]))
+        is_dropped = first != np.arange(len(first))
+        lines, begin = [], 0
+        for (split, number), each in zip(shards, arrays, strict=True):
+            places = each["rows"]
+            dropped = places[is_dropped[begin : begin + len(places)]].tolist()
+            begin += len(places)
+            if dropped:
+                lines.append({"split": split, "shard": number, "rows": dropped})
+        counts = {
+            "documents": sum(int(each["total"]) for each in arrays),
+            "dropped": int(is_dropped.sum()),
+            "clusters": len(np.unique(first[is_dropped])),
+        }
+        return counts, lines
+
 
 def _text_key(text: str) -> Array:
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -94,7 +130,7 @@ def deduplicate(
     documents: Documents,
     splits: Sequence[str],
     path: str | os.PathLike[str],
-    rule: Rule,
+    rule: Rule | LineRule,
     *,
     num_workers: int = 1,
     progress: Callable[[int], None] | None = None,
@@ -102,14 +138,15 @@ def deduplicate(
     """Writes the list of the documents that are dropped.
 
     Its first line, JSON as the others, says of which source it is and how it was made; each
-    further line has the rows of a shard: `{"split": "train", "shard": 0, "rows": [3, 17]}`.
+    further line has the rows of a shard: `{"split": "train", "shard": 0, "rows": [3, 17]}`. Of a
+    `LineRule` it has `lines` in place of `rows`, counted through all documents of the shard.
     A list of the same source by the same rule is left as it is.
 
     Args:
       documents: of a source.
       splits: are read in this order; of a cluster the first document stays.
       path: of the list, local; keys are kept beside it, in a folder, until it is written.
-      rule: which documents are duplicates.
+      rule: which documents, or lines of them, are duplicates.
       num_workers: processes that read; 1 is this one.
       progress: called with the number of documents that were read since the last time.
 
@@ -133,7 +170,9 @@ def deduplicate(
         folder = target.with_name(f"{target.stem}.keys-{digest}")
         folder.mkdir(exist_ok=True)
         found = _read(documents, splits, folder, rule, num_workers, progress)
-        head, lines = _listed(found, head)
+        places = [(shard.split, shard.number) for shard in found]
+        counts, lines = rule.listed(places, [_kept(shard) for shard in found])
+        head |= counts
         files.write_whole(target, "".join(json.dumps(line) + "\n" for line in (head, *lines)))
         for kept in target.parent.iterdir():  # of other rules or files too, interrupted earlier
             if kept.name.startswith(f"{target.stem}.keys-"):
@@ -166,7 +205,7 @@ def _read(
     documents: Documents,
     splits: Sequence[str],
     folder: Path,
-    rule: Rule,
+    rule: Rule | LineRule,
     num_workers: int,
     progress: Callable[[int], None] | None,
 ) -> list[_Shard]:
@@ -185,31 +224,7 @@ def _read(
     return found
 
 
-def _listed(
-    shards: Sequence[_Shard], head: dict[str, Any]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    keys, rows, total = [], [], 0
-    for shard in shards:
-        with np.load(shard.path) as kept:
-            keys.append(kept["keys"])
-            rows.append(kept["rows"])
-            total += int(kept["total"])
-    counts = [len(each) for each in rows]
-    first = clusters.first_of_cluster(np.concatenate(keys))
-    is_dropped = first != np.arange(len(first))
-    lines, begin = [], 0
-    for shard, places, count in zip(shards, rows, counts, strict=True):
-        dropped = places[is_dropped[begin : begin + count]].tolist()
-        begin += count
-        if dropped:
-            lines.append({"split": shard.split, "shard": shard.number, "rows": dropped})
-    dropped_count = int(is_dropped.sum())
-    clusters_count = len(np.unique(first[is_dropped]))
-    numbers = {"documents": total, "dropped": dropped_count, "clusters": clusters_count}
-    return {**head, **numbers}, lines
-
-
-def _write_keys(work: tuple[Documents, Rule], shard: _Shard, tell: workers.Tell) -> None:
+def _write_keys(work: tuple[Documents, Rule | LineRule], shard: _Shard, tell: workers.Tell) -> None:
     """Writes the keys of a shard, all or none."""
     documents, rule = work
     told = workers.Told(tell)
@@ -220,11 +235,12 @@ def _write_keys(work: tuple[Documents, Rule], shard: _Shard, tell: workers.Tell)
             yield text
         told.flush()
 
-    rows, keys = [], []
-    for row, key in rule.keys(counted()):
-        rows.append(row)
-        keys.append(key)
-    width = 1 if rule.exact else rule.bands.bands
-    keys_db = np.array(keys, np.uint64).reshape(len(keys), width)
-    with disk_space.explained(shard.path.parent, keys_db.nbytes), files.replacing(shard.path) as f:
-        np.savez(f, keys=keys_db, rows=np.array(rows, np.int64), total=told.count)
+    arrays: Any = rule.arrays(counted())
+    size = sum(each.nbytes for each in arrays.values())
+    with disk_space.explained(shard.path.parent, size), files.replacing(shard.path) as f:
+        np.savez(f, total=np.int64(told.count), **arrays)
+
+
+def _kept(shard: _Shard) -> dict[str, Array]:
+    with np.load(shard.path) as kept:
+        return dict(kept)

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from t5x_like.cli import caching
@@ -37,6 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--exact", action="store_true", help="only documents whose whole text is the same"
     )
     parser.add_argument(
+        "--lines",
+        nargs="?",
+        const="c4",
+        metavar="NORMALIZATION",
+        help="copies of lines, which are cut out, instead of documents; c4 or ccnet; c4",
+    )
+    parser.add_argument(
         "--write", metavar="DIR", help="also write the documents that stay as files, with a report"
     )
     clean.add_format_arguments(parser)
@@ -65,6 +73,8 @@ def run(options: argparse.Namespace, config: Any) -> None:
     report = {}
     for task in chosen:
         documents = task_documents.TaskDocuments(task)
+        if options.lines is not None and len(task.form.columns) != 1:
+            raise UserError(f"--lines is for plain text, and '{task.name}' has several columns.")
         count = sum(len(documents.shards(split)) for split in splits)
         if options.dry_run:
             print(f"{task.name}: {count:,} shards would be read")
@@ -80,23 +90,35 @@ def run(options: argparse.Namespace, config: Any) -> None:
             )
         report[task.name] = {**found, "file": str(path)}
         if not options.json:
-            share = found["dropped"] / max(found["documents"], 1)
-            print(
-                f"{task.name}: {found['dropped']:,} of {found['documents']:,} documents "
-                f"({share:.1%}) are duplicates of {found['clusters']:,} others: {path}"
-            )
+            print(f"{task.name}: {_said(found)}: {path}")
         if options.write is not None:
-            source = Deduplicated(documents.source, str(path))
+            source = Deduplicated(documents.source, str(path), documents.column)
             written = clean.write(source, task.name, splits, options.write, options)
             report[task.name]["written"] = written
     if options.json:
         print(json.dumps(report))
 
 
+def _said(found: Mapping[str, Any]) -> str:
+    dropped, documents = found["dropped"], found["documents"]
+    if "lines" in found:
+        share = dropped / max(found["all_lines"], 1)
+        lines = f"{dropped:,} of {found['all_lines']:,} lines ({share:.1%})"
+        return f"{lines} in {documents:,} documents are copies of others"
+    share = dropped / max(documents, 1)
+    these = f"{dropped:,} of {documents:,} documents ({share:.1%})"
+    return f"{these} are duplicates of {found['clusters']:,} others"
+
+
 def _rule(options: argparse.Namespace) -> Any:
     from t5x_like.near_duplicates.deduplicate import Rule
+    from t5x_like.near_duplicates.lines import LineRule
     from t5x_like.near_duplicates.minhash import Bands, bands_for
 
+    if options.lines is not None:
+        if options.exact:
+            raise UserError("--exact is for documents: --lines compares whole lines anyway.")
+        return LineRule(options.lines)
     given = [name for name in ("bands", "rows") if getattr(options, name) is not None]
     if options.jaccard is not None and given:
         raise UserError(f"--jaccard chooses bands and rows: leave out --{' and --'.join(given)}.")

@@ -62,6 +62,11 @@ class TaskDocuments:
             self.source = self.source.source
         self._task = dataclasses.replace(task, source=self.source)
 
+    @property
+    def column(self) -> str:
+        """Of plain text, the column that it is in."""
+        return str(self._form.columns[0])
+
     def shards(self, split: str) -> Sequence[str]:
         """See `near_duplicates.deduplicate.Documents`, as the others."""
         return shards(self.source, split)

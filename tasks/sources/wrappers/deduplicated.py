@@ -11,6 +11,7 @@ from etils import epath
 from tasks.dropped import Dropped, drop
 from tasks.errors import TaskError
 from tasks.sources import source as source_lib
+from tasks.sources.values import as_text
 from tasks.sources.wrappers.wrapper import Wrapper, in_texts
 
 
@@ -18,14 +19,18 @@ from tasks.sources.wrappers.wrapper import Wrapper, in_texts
 class Deduplicated(Wrapper):
     """The rows of a source that a list of duplicates does not name, in its own shards.
 
+    The list may name lines of rows instead, which are cut out; a row without any other is dropped.
+
     Attributes:
       source: whose rows these are.
       duplicates: the list, a file of `t5x-like dedup`.
+      column: of the text whose lines are cut out.
       dropped: counts, since this object was made, the rows that were left out.
     """
 
     source: source_lib.Source
     duplicates: str
+    column: str = "text"
     dropped: Dropped = dataclasses.field(
         default_factory=Dropped, init=False, repr=False, compare=False
     )
@@ -40,16 +45,42 @@ class Deduplicated(Wrapper):
         Raises:
           TaskError: there is no list, or it is another source's.
         """
-        listed, _ = self._list
+        listed = self._list
         names = list(self.source.shards(split))
         for shard in names if shards is None else shards:
-            left_out = listed.get((split, names.index(shard)), frozenset())
-            for place, row in enumerate(self.source.rows(split, [shard])):
+            left_out = listed.left_out.get((split, names.index(shard)), frozenset())
+            rows = self.source.rows(split, [shard])
+            yield from (self._with_lines if listed.of_lines else self._whole)(rows, left_out)
+
+    def _whole(
+        self, rows: Iterator[source_lib.Row], left_out: frozenset[int]
+    ) -> Iterator[source_lib.Row]:
+        for place, row in enumerate(rows):
+            if place in left_out:
+                drop(self.dropped, "document: duplicate", "\n".join(in_texts(row).values()))
+            else:
+                yield row
+
+    def _with_lines(
+        self, rows: Iterator[source_lib.Row], left_out: frozenset[int]
+    ) -> Iterator[source_lib.Row]:
+        begin = 0
+        for row in rows:
+            text = as_text(row[self.column])
+            lines = text.splitlines()
+            kept = []
+            for place, line in enumerate(lines, begin):
                 if place in left_out:
-                    text = "\n".join(in_texts(row).values())
-                    drop(self.dropped, "document: duplicate", text)
+                    drop(self.dropped, "line: duplicate", line)
                 else:
-                    yield row
+                    kept.append(line)
+            begin += len(lines)
+            if len(kept) == len(lines):
+                yield row
+            elif any(line.strip() for line in kept):
+                yield {**row, self.column: "\n".join(kept)}
+            else:
+                drop(self.dropped, "document: no line is left", text)
 
     def why_empty(self, split: str) -> str:
         """What to change where a split has no rows."""
@@ -62,12 +93,13 @@ class Deduplicated(Wrapper):
         Raises:
           TaskError: there is no list, or it is another source's.
         """
-        _, digest = self._list
-        return hashlib.sha256(f"{self.source.fingerprint()} {digest}".encode()).hexdigest()
+        settings = f"{self.source.fingerprint()} {self._list.digest}"
+        if self._list.of_lines:
+            settings = f"{settings} {self.column}"
+        return hashlib.sha256(settings.encode()).hexdigest()
 
     @functools.cached_property
-    def _list(self) -> tuple[Mapping[tuple[str, int], frozenset[int]], str]:
-        """The rows that are left out, by split and number of the shard, and a digest of them."""
+    def _list(self) -> "_List":
         try:
             content = epath.Path(self.duplicates).expanduser().read_bytes()
         except OSError as error:
@@ -77,9 +109,10 @@ class Deduplicated(Wrapper):
             ) from None
         first, _, rest = content.partition(b"\n")
         try:
-            source = json.loads(first)["source"]
+            head = json.loads(first)
+            source, of_lines = head["source"], "lines" in head
             listed = {
-                (line["split"], line["shard"]): frozenset(line["rows"])
+                (line["split"], line["shard"]): frozenset(line["lines" if of_lines else "rows"])
                 for line in map(json.loads, rest.splitlines())
             }
         except (ValueError, LookupError, TypeError, RecursionError):
@@ -91,4 +124,13 @@ class Deduplicated(Wrapper):
                 f"'{self.duplicates}' lists duplicates of other files, or of files that were read "
                 "or filtered otherwise: run `t5x-like dedup` again."
             )
-        return listed, hashlib.sha256(rest).hexdigest()
+        return _List(listed, of_lines, hashlib.sha256(rest).hexdigest())
+
+
+@dataclasses.dataclass(frozen=True)
+class _List:
+    """Rows or lines that are left out, by split and number of the shard, and a digest of them."""
+
+    left_out: Mapping[tuple[str, int], frozenset[int]]
+    of_lines: bool
+    digest: str

@@ -129,6 +129,7 @@ def test_a_list_of_other_files_is_refused(tmp_path):
         (["--permutations=64"], "--permutations is for --jaccard"),
         (["--splits=test"], "--splits=test: the source has train."),
         (["--n=0"], "--n=0: give a whole number of 1 or more."),
+        (["--lines", "--exact"], "--exact is for documents"),
     ],
 )
 def test_wrong_arguments_are_one_line(tmp_path, capsys, flags, said):
@@ -136,3 +137,16 @@ def test_wrong_arguments_are_one_line(tmp_path, capsys, flags, said):
     assert command(tmp_path, *flags) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+def test_lines_are_deduplicated_and_written(tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("Menu\nOne story.\n\nmenu\nAnother.\n\nMENU")
+    flags = ["--lines", f"--write={tmp_path}/out", "--format=txt"]
+    assert command(tmp_path, *flags) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("text_files: 2 of 5 lines (40.0%) in 3 documents are copies of other")
+    assert said[1].startswith("text_files train: 2 of 3 documents are kept, in 1 files")
+    assert said[2] == "text_files train: 1 documents dropped: no line is left 1"
+    assert said[3] == "text_files train: 2 lines dropped: duplicate 2"
+    written = (tmp_path / "out" / "train-00000-of-00001.txt").read_text()
+    assert written == "Menu\nOne story.\n\nAnother."
