@@ -65,7 +65,7 @@ class TaskDocuments:
     @property
     def column(self) -> str:
         """Of plain text, the column that it is in."""
-        return str(self._form.columns[0])
+        return str(self._task.form.columns[0])
 
     def shards(self, split: str) -> Sequence[str]:
         """See `near_duplicates.deduplicate.Documents`, as the others."""
