@@ -7,6 +7,7 @@ seqio and sentencepiece are imported when something is first tokenized.
 from tasks import benchmarks, choices, corpora, generation, glue
 from tasks.chat import conversations
 from tasks.choices import multiple_choice
+from tasks.comparisons import comparisons
 from tasks.entity_tags import bio_labels
 from tasks.registry import (
     add_mixture,
@@ -35,6 +36,7 @@ __all__ = [
     "add_mixture",
     "add_task",
     "bio_labels",
+    "comparisons",
     "conversations",
     "get_mixture_or_task",
     "labelled",

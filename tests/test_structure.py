@@ -20,7 +20,7 @@ FLOORS = (
     ("training.state", "training.loss"),
     ("inspection", "decoding", "checkpoints", "vectors"),
     ("evaluation",),
-    ("anomalies", "interpretability"),
+    ("anomalies", "interpretability", "alignment"),
     ("training",),
     ("train", "evaluate", "suites", "infer", "counting", "runs", "aot"),
     ("scaling",),

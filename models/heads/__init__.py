@@ -10,6 +10,7 @@ from models.heads.classification import Classification
 from models.heads.head import Head, HeadOutput
 from models.heads.ranking import Ranking
 from models.heads.regression import Regression
+from models.heads.reward import Reward
 from models.heads.spans import Spans
 from models.heads.stochastic_answer import PairClassification
 from models.heads.tagging import Tagging
@@ -22,6 +23,7 @@ __all__ = [
     "PairClassification",
     "Ranking",
     "Regression",
+    "Reward",
     "Spans",
     "Tagging",
 ]

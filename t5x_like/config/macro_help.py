@@ -14,6 +14,7 @@ PURPOSES = {
     "DROPOUT_RATE": "dropout probability, 0 for none",
     "EVALUATIONS": "what else is measured while the run trains, a list of evaluation.Evaluation",
     "EVALUATED": "name of a task or mixture that is measured while the run trains",
+    "POLICY": "the decoder that learns preferences, such as @gpt.GPT2() of a file under models/",
     "INITIAL_CHECKPOINT_PATH": "MODEL_DIR or checkpoint whose parameters the run starts from",
     "NUM_MICROBATCHES": "parts that a batch is split into, to save memory",
     "CACHE_DIR": "directory of the tokenized tasks",

@@ -23,6 +23,7 @@ from t5x_like.protocols import Decodes, Mixture, Task, label_names
 from t5x_like.runs import at_hand
 from t5x_like.runs.at_hand import Pooling
 from t5x_like.runs.own_generation import generation_config, own_settings
+from t5x_like.runs.rewards import RewardReader
 from t5x_like.runs.token_table import OfWords, is_table, means
 
 if TYPE_CHECKING:
@@ -247,6 +248,23 @@ class Run(OfWords):
             # -1, of a word without a tag, is the last.
             found[name] = np.array([*labels, ""])[found[name]]
         return found
+
+    def reward(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> np.ndarray:
+        """How good each answer is, float32 `[texts]`, by a model that has learned comparisons.
+
+        Args:
+          texts: answers; without `prompts` each with its prompt before it.
+          prompts: as many, as the task's template writes them.
+
+        Raises:
+          UserError: the model gives no rewards, or there are more or fewer prompts than texts.
+        """
+        texts = checked_texts(texts, "texts")
+        asked = [""] * len(texts) if prompts is None else checked_texts(prompts, "prompts")
+        if len(asked) != len(texts):
+            raise UserError(f"{len(texts)} texts and {len(asked)} prompts: give as many of both.")
+        reader = RewardReader.for_task(self.task, self.model, self.task_feature_lengths)
+        return reader.rewards(self.model, self.params, asked, texts)
 
     def embed(
         self, texts: Sequence[Text], pooling: Pooling = "mean", task: str | None = None

@@ -6,6 +6,7 @@ runs before the cache is written, in plain Python.
 
 from tasks.forms.chat import ChatTemplate, Message
 from tasks.forms.choices import Choices
+from tasks.forms.comparison import Comparison
 from tasks.forms.conversation import Conversation
 from tasks.forms.few_shot import FewShot
 from tasks.forms.form import Form, PlainText, WritesInputs, text_of, texts_of, written
@@ -25,6 +26,7 @@ from tasks.forms.template import Template
 __all__ = [
     "ChatTemplate",
     "Choices",
+    "Comparison",
     "Conversation",
     "DefinitePronoun",
     "FewShot",

@@ -80,8 +80,7 @@ class ChatTemplate:
           TaskError: no reply, one without text, or a role that the template has not.
         """
         before, after = self._reply_text
-        opening, end = before.rstrip(" "), after.rstrip()
-        lead, rest = before[len(opening) :], after[len(end) :]
+        rest = after[len(after.rstrip()) :]
         pieces: list[str] = []
         context = self.begin
         for message in self._ordered(messages):
@@ -93,7 +92,7 @@ class ChatTemplate:
                     f"a conversation has a reply of '{self.reply}' without text: "
                     f"{_begin(messages)}."
                 )
-            pieces += [context + opening, lead + message.content + end]
+            pieces += [context + before.rstrip(" "), self.reply_of(message.content)]
             context = rest + self.between
         if not pieces:
             raise TaskError(
@@ -112,6 +111,11 @@ class ChatTemplate:
             raise TaskError("a conversation has no message that could be replied to.")
         # The content stands for the reply, and is cut off with all that belongs to it.
         return "".join(self.pieces([*messages, Message(self.reply, "?")])[:-1])
+
+    def reply_of(self, content: str) -> str:
+        """What follows a prompt: the reply, with the space before it and its end mark."""
+        before, after = self._reply_text
+        return before[len(before.rstrip(" ")) :] + content + after.rstrip()
 
     def _ordered(self, messages: Sequence[Message]) -> list[Message]:
         """The messages as they are written: stripped, a system's as part of the next."""

@@ -13,7 +13,7 @@ from tasks.metrics.correlations import pearson_corrcoef, spearman_corrcoef
 from tasks.metrics.drop import drop
 from tasks.metrics.generated_text import bleu, chrf, meteor, nist, rouge
 from tasks.metrics.multirc import multirc
-from tasks.metrics.ranked_lists import ndcg
+from tasks.metrics.ranked_lists import ndcg, pairwise_accuracy
 from tasks.metrics.squad import squad, squad2, squad2_best_threshold
 from tasks.metrics.tags import entity_f1, word_accuracy
 
@@ -33,6 +33,7 @@ __all__ = [
     "natural_questions",
     "ndcg",
     "nist",
+    "pairwise_accuracy",
     "pearson_corrcoef",
     "quac",
     "rouge",

@@ -51,6 +51,41 @@ def ndcg(
     return {"ndcg" if k is None else f"ndcg@{k}": 100 * float(np.mean(values))}
 
 
+def pairwise_accuracy(
+    targets: Sequence[Sequence[float]], predictions: Sequence[Sequence[float]]
+) -> dict[str, float]:
+    """How often the better one of two answers to a prompt has the higher reward.
+
+    Over all pairs of answers of different rank, of which equal rewards count a half; and with
+    `prompt_accuracy` the mean over prompts, of which each counts as much as another.
+
+    Args:
+      targets: the rank of each answer to each prompt, the lowest of the best.
+      predictions: their rewards.
+
+    Raises:
+      TaskError: a prompt has not as many rewards as answers.
+    """
+    check_lengths(targets, predictions)
+    right, pairs = np.zeros(len(targets)), np.zeros(len(targets))
+    for i, (ranks, rewards) in enumerate(zip(targets, predictions, strict=True)):
+        rank, reward = np.asarray(ranks), np.asarray(rewards, np.float64)
+        if rank.shape != reward.shape:
+            raise TaskError(
+                f"pairwise_accuracy got {rank.size} ranks and {reward.size} rewards for prompt {i}."
+            )
+        better = rank[:, None] < rank
+        pairs[i] = better.sum()
+        right[i] = (better * (0.5 + 0.5 * np.sign(reward[:, None] - reward))).sum()
+    told = pairs > 0
+    if not told.any():
+        return {}
+    return {
+        "pairwise_accuracy": 100 * float(right.sum() / pairs.sum()),
+        "prompt_accuracy": 100 * float((right[told] / pairs[told]).mean()),
+    }
+
+
 def _cumulative(
     gains: npt.NDArray[np.float64],
     scores: npt.NDArray[np.float64],

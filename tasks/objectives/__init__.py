@@ -24,6 +24,7 @@ from tasks.objectives.iid_span_corruption import IIDSpanCorruption
 from tasks.objectives.labelled import (
     Choices,
     LabelledSegments,
+    RankedAnswers,
     RankedSegments,
     SpanWindows,
     TaggedWords,
@@ -63,6 +64,7 @@ __all__ = [
     "PackedSentences",
     "PermutationLM",
     "PrefixLM",
+    "RankedAnswers",
     "RankedSegments",
     "SentenceOrder",
     "SentencePairs",

@@ -29,6 +29,7 @@ NOT_GIVEN = {
     "sweeps/defaults.gin",
     "tasks/benchmark.gin",
     "tasks/classification.gin",
+    "tasks/comparisons.gin",
     "tasks/conversations.gin",
     "tasks/labelled.gin",
     "tasks/multiple_choice.gin",

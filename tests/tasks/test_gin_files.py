@@ -16,7 +16,8 @@ OF_WORDS = {"context_windows", "cooccurrences"}  # with counts, which bytes have
 OBJECTIVES = sorted({p.stem for p in (GIN_CONFIGS / "tasks/objectives").glob("*.gin")} - OF_WORDS)
 INCLUDED = {"registered", "unsupervised", "text_to_text", "causal_lm", "hidden_targets", "labelled",
             "classification", "regression", "tagging", "multiple_choice", "spans",
-            "spans_unanswerable", "options", "benchmark", "defaults", "conversations"}  # fmt: skip
+            "spans_unanswerable", "options", "benchmark", "defaults", "conversations",
+            "comparisons"}  # fmt: skip
 FILES = sorted(p.stem for p in (GIN_CONFIGS / "tasks").glob("*.gin") if p.stem not in INCLUDED)
 
 EN, DE = "A house.\nTwo cats.\n", "Ein Haus.\nZwei Katzen.\n"
@@ -83,6 +84,8 @@ REQUIRED = {
         "OPTIONS": "endings",
     },
     "chat_jsonl": {"TRAIN_FILES": "chat.jsonl", "VALIDATION_FILES": "chat.jsonl"},
+    "comparisons_jsonl": {"TRAIN_FILES": "ranked.jsonl", "VALIDATION_FILES": "ranked.jsonl"},
+    "comparisons_dialogues": {"TRAIN_FILES": "pairs.jsonl"},
     "chat_dialogues": {"TRAIN_FILES": "hh.jsonl"},
     "jsonl_text_to_text": {
         "TRAIN_FILES": "x.jsonl",
@@ -133,6 +136,8 @@ def folder(tmp_path, monkeypatch):
         "q.jsonl": '{"question": "Who?", "context": "It was me.", "answers": ["me"]}\n',
         "q.json": SQUAD,
         "chat.jsonl": '{"messages": [{"role": "user", "content": "a"}]}\n',
+        "ranked.jsonl": '{"prompt": "a", "completions": ["b", "c"], "ranks": [0, 1]}\n',
+        "pairs.jsonl": '{"chosen": "\\n\\nHuman: a", "rejected": "\\n\\nHuman: b"}\n',
         "hh.jsonl": '{"chosen": "\\n\\nHuman: a\\n\\nAssistant: b"}\n',
         "words.txt": "the 50\ncat 20\nsat 10\n",
     }

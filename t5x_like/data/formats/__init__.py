@@ -10,7 +10,12 @@ from t5x_like.data.formats.batch_format import (
     names,
     register,
 )
-from t5x_like.data.formats.choices import Choices, MeasuredChoices
+from t5x_like.data.formats.choices import (
+    Choices,
+    Comparisons,
+    MeasuredChoices,
+    MeasuredComparisons,
+)
 from t5x_like.data.formats.encoder_decoder import EncoderDecoder
 from t5x_like.data.formats.labelled import Labelled
 from t5x_like.data.formats.labelled_tasks import LabelledTasks, RankedCandidates, task_number
@@ -39,6 +44,7 @@ register("labelled_tasks", LabelledTasks())
 register("ranked_candidates", RankedCandidates())
 register("token_classification", Tagged())
 register("multiple_choice", Choices())
+register("comparisons", Comparisons())
 register("span_extraction", SpanExtraction())
 register("words_and_noise", WordWindows(paths=False))
 register("words_and_paths", WordWindows(paths=True))
@@ -49,6 +55,7 @@ __all__ = [
     "BatchFormat",
     "BoundFormat",
     "Choices",
+    "Comparisons",
     "Contiguous",
     "Cooccurrences",
     "EncoderDecoder",
@@ -60,6 +67,7 @@ __all__ = [
     "MaskedLanguageModel",
     "Measured",
     "MeasuredChoices",
+    "MeasuredComparisons",
     "MeasuredRows",
     "MeasuredWords",
     "ModelBatch",

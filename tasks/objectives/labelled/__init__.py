@@ -2,8 +2,16 @@
 
 from tasks.objectives.labelled.choices import Choices
 from tasks.objectives.labelled.ranked import RankedSegments
+from tasks.objectives.labelled.ranked_answers import RankedAnswers
 from tasks.objectives.labelled.segments import LabelledSegments
 from tasks.objectives.labelled.windows import SpanWindows
 from tasks.objectives.labelled.words import TaggedWords
 
-__all__ = ["Choices", "LabelledSegments", "RankedSegments", "SpanWindows", "TaggedWords"]
+__all__ = [
+    "Choices",
+    "LabelledSegments",
+    "RankedAnswers",
+    "RankedSegments",
+    "SpanWindows",
+    "TaggedWords",
+]

@@ -38,8 +38,13 @@ def write_cache(task, cache_dir):
         features = {name: {"shape": s, "dtype": d} for name, (s, d) in kinds.items()}
         layout.write_json(layout.info_path(folder, split), {"num_shards": 1, "features": features})
         layout.write_json(layout.stats_path(folder, split), {"examples": len(records)})
-    vocabulary = task.output_features["inputs"].vocabulary
-    feature = {"dtype": "int32", "rank": 1, "add_eos": False, "vocabulary": vocabulary.spec()}
-    description = {"features": {"inputs": feature}, "fingerprint": task.fingerprint()}
+    first, output = next(iter(task.output_features.items()))
+    feature = {
+        "dtype": "int32",
+        "rank": 1,
+        "add_eos": False,
+        "vocabulary": output.vocabulary.spec(),
+    }
+    description = {"features": {first: feature}, "fingerprint": task.fingerprint()}
     layout.write_json(layout.task_path(folder), description)
     (folder / layout.COMPLETED).touch()

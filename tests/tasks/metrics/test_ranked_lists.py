@@ -37,3 +37,14 @@ def test_what_cannot_be_ranked_is_one_line():
         metrics.ndcg([[1, -1]], [[1, 2]])
     with pytest.raises(TaskError, match="got k 0: 1 or more"):
         metrics.ndcg([[1]], [[1]], k=0)
+
+
+def test_pairs_in_the_right_order_over_all_pairs_and_over_prompts():
+    # Of the first prompt two of three pairs, of the second none and a tie of two; a third has none.
+    found = metrics.pairwise_accuracy(
+        [[0, 1, 2], [1, 0], [0, 0]], [[3.0, 1.0, 2.0], [5.0, 5.0], [1.0, 2.0]]
+    )
+    assert found == pytest.approx(
+        {"pairwise_accuracy": 100 * 2.5 / 4, "prompt_accuracy": 100 * (2 / 3 + 0.5) / 2}
+    )
+    assert metrics.pairwise_accuracy([[1, 1]], [[1.0, 2.0]]) == {}

@@ -1,0 +1,84 @@
+"""Direct preference optimization by hand and against the likelihoods of a decoder."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.dpo import DPO
+from models.errors import ModelError
+from models.gpt import GPT2
+from models.heads import Reward
+from tests.models.families import V
+
+gpt2 = functools.partial(GPT2, vocab_size=V, embed_dim=8, num_heads=2, num_layers=1, max_length=16)
+# Rows of prompt and answer; how many of the last tokens are the answer's.
+ROWS, SIZES = [[2, 5, 6, 9, 1], [2, 5, 6, 7, 8, 9, 1], [2, 5, 4, 1]], [2, 4, 1]
+
+
+def batch_of(ranks, there=(1, 1, 1)):
+    tokens = np.zeros((1, 3, 7), np.int32)
+    segments = np.zeros_like(tokens)
+    for i, row in enumerate(ROWS):
+        tokens[0, i, : len(row)], segments[0, i, : len(row)] = row, there[i]
+    return {
+        "encoder_input_tokens": jnp.array(tokens),
+        "encoder_segment_ids": jnp.array(segments),
+        "answer_sizes": jnp.array([SIZES]),
+        "ranks": jnp.array([ranks]),
+        "answer_weight": jnp.array([there]),
+    }
+
+
+@pytest.fixture(scope="module")
+def case():
+    model = DPO(policy=gpt2(), beta=0.5)
+    params, reference = (model.init(jax.random.key(i))["params"] for i in (0, 1))
+    # Drawn so small, all tokens would be as likely.
+    params, reference = (jax.tree.map(lambda x: 9 * x, tree) for tree in (params, reference))
+    return model, params, reference
+
+
+def test_the_parameters_are_the_policys(case):
+    model, params, _ = case
+    plain = gpt2().init(jax.random.key(0))["params"]
+    assert jax.tree.structure(params) == jax.tree.structure(plain)
+    assert model.vocab_size == V and model.max_length == 16
+
+
+def test_an_answer_counts_with_its_end_and_without_its_prompt(case):
+    model, params, _ = case
+    found = model.log_likelihoods(params, batch_of([0, 1, 2]))
+    for i, (row, size) in enumerate(zip(ROWS, SIZES, strict=True)):
+        logits = gpt2().logits(params, {"decoder_input_tokens": jnp.array([row[:-1]])})
+        log_probs = jax.nn.log_softmax(logits)[0]
+        tokens = [log_probs[t - 1, row[t]] for t in range(len(row) - size, len(row))]
+        np.testing.assert_allclose(found[0, i], sum(tokens), rtol=2e-5)
+
+
+def test_the_loss_is_of_the_differences_of_log_ratios(case):
+    model, params, reference = case
+    batch = batch_of([1, 0, 2])
+    ratio = model.log_likelihoods(params, batch) - model.log_likelihoods(reference, batch)
+    first, second, third = 0.5 * np.asarray(ratio[0])
+    terms = [np.log1p(np.exp(-d)) for d in (second - first, second - third, first - third)]
+    sums, metrics = model.loss_with_frozen(params, batch, {"reference": reference})
+    np.testing.assert_allclose(sums["loss"], np.mean(terms), rtol=1e-4)
+    np.testing.assert_allclose(metrics["margin"][0] / 3, 2 * (second - third) / 3, rtol=1e-4)
+    assert model.loss_weights(batch) == {"loss": 1}
+
+
+def test_where_policy_and_reference_are_one_the_loss_is_the_logarithm_of_two(case):
+    model, params, _ = case
+    sums, metrics = model.loss_with_frozen(params, batch_of([0, 1, 1]), {"reference": params})
+    np.testing.assert_allclose(sums["loss"], np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(metrics["pairwise_accuracy"], (1.0, 2.0))  # ties count a half
+
+
+def test_what_is_no_policy_is_refused():
+    with pytest.raises(ModelError, match="policy is a GPT2 for batches of 'comparisons'"):
+        DPO(policy=gpt2(head=Reward()))
+    with pytest.raises(ModelError, match=r"DPO\.beta is 0"):
+        DPO(policy=gpt2(), beta=0.0)
