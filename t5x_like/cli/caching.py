@@ -48,9 +48,7 @@ def add_arguments(cache: ArgumentParser, vocab: ArgumentParser) -> None:
     cache.add_argument("--splits", help="comma-separated; all that the source has by default")
     cache.add_argument("--num_shards", type=int, default=8, help="files for each split")
     cache.add_argument(
-        "--num_workers",
-        type=int,
-        help="processes; one for each core by default, one for small files",
+        "--num_workers", type=int, help="processes; by default one for each core, of small files 1"
     )
     cache.add_argument("--list", action="store_true", help="show the caches in CACHE_DIR")
     cache.add_argument(
