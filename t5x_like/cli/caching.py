@@ -47,7 +47,9 @@ def add_arguments(cache: ArgumentParser, vocab: ArgumentParser) -> None:
     cache.add_argument("task", nargs="*", help="names; MIXTURE_OR_TASK_NAME when there is none")
     cache.add_argument("--splits", help="comma-separated; all that the source has by default")
     cache.add_argument("--num_shards", type=int, default=8, help="files for each split")
-    cache.add_argument("--num_workers", type=int, help="processes; one for each core by default")
+    cache.add_argument(
+        "--num_workers", type=int, help="processes; by default one for each core, of small files 1"
+    )
     cache.add_argument("--list", action="store_true", help="show the caches in CACHE_DIR")
     cache.add_argument(
         "--prune", action="store_true", help="remove caches, by their names in --list"
@@ -95,6 +97,7 @@ def add_arguments(cache: ArgumentParser, vocab: ArgumentParser) -> None:
 def cache(options: Namespace, config: Any) -> None:
     """Tokenizes tasks; or lists or removes caches."""
     from t5x_like.data import cache_task
+    from t5x_like.data.cache.writer import workers_for
 
     directory = config.macro("CACHE_DIR")
     if options.list or options.prune:
@@ -108,7 +111,11 @@ def cache(options: Namespace, config: Any) -> None:
             print(f"{task.name} would be cached in {directory}")
             continue
         counts = cache_task(
-            task, directory, splits, num_shards=options.num_shards, num_workers=options.num_workers
+            task,
+            directory,
+            splits,
+            num_shards=options.num_shards,
+            num_workers=options.num_workers or workers_for(task),
         )
         for split, examples in counts.examples.items():
             tokens = sum(counts.tokens[split].values())

@@ -82,6 +82,7 @@ def score_continuations(
     batch_size: int = 32,
     progress: Callable[[int], None] | None = None,
     journal: Journal = NO_JOURNAL,
+    never_first: Sequence[int] = (),
 ) -> list[ContinuationScore]:
     """The log-likelihood of each continuation given its context, as `scoring.score` gives it.
 
@@ -101,6 +102,8 @@ def score_continuations(
       batch_size: most rows scored together; fewer where their logits would take much memory.
       progress: called with the number of continuations done after each batch.
       journal: of results of batches that are known.
+      never_first: tokens that would not be written first, whatever their likelihood: `greedy` asks
+        whether a continuation's first token is the likeliest of the others.
 
     Raises:
       UserError: a continuation without tokens or with more than the model can read, or nothing to
@@ -151,6 +154,11 @@ def score_continuations(
             "rows": rows_b,
             "continuations": right_padded([*tokens, *[()] * (count - len(asked))], length),
         }
+
+        if never_first:
+            firsts = [one.skipped for _, one in asked]
+            told["firsts"] = np.array([*firsts, *[0] * (count - len(asked))], np.int32)
+            told["never_first"] = np.isin(np.arange(model.vocab_size), never_first)
 
         def compute(batch: Any = batch, told: Any = told) -> dict[str, np.ndarray]:
             found = _log_likelihoods(model, params, batch, *told.values())
@@ -303,6 +311,8 @@ def _log_likelihoods(
     reads_rt: jax.Array,
     rows_b: jax.Array,
     tokens_bt: jax.Array,
+    firsts_b: jax.Array | None = None,
+    never_first_v: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Log-probability of each token, float32 `[b, t]`, and whether it is the likeliest, bool.
 
@@ -315,6 +325,8 @@ def _log_likelihoods(
       reads_rt: int32 `[r, t - 1]`, what each row reads after it.
       rows_b: int32, which row each continuation has.
       tokens_bt: int32, the continuations.
+      firsts_b: int32, where the first token of each stands that is scored; None where any may be.
+      never_first_v: bool, which tokens are not chosen there.
     """
     start = begin(model, params, params, batch, tokens_bt.shape[1])
     cache = jax.tree.map(lambda leaf: leaf[contexts_r] if jnp.ndim(leaf) else leaf, start.cache)
@@ -326,6 +338,11 @@ def _log_likelihoods(
         logits_rtv = jnp.concatenate([known_r1v, _extended(model, params, cache, reads_rt)], axis=1)
     chosen_bt = logits_rtv[rows_b[:, None], jnp.arange(tokens_bt.shape[1]), tokens_bt]
     greedy_bt = chosen_bt == logits_rtv.max(axis=-1)[rows_b]
+    if firsts_b is not None and never_first_v is not None:
+        most_rt = jnp.where(never_first_v, -jnp.inf, logits_rtv).max(axis=-1)
+        first_bt = jnp.arange(tokens_bt.shape[1]) == firsts_b[:, None]
+        may_be_bt = (chosen_bt == most_rt[rows_b]) & ~never_first_v[tokens_bt]
+        greedy_bt = jnp.where(first_bt, may_be_bt, greedy_bt)
     return chosen_bt - jax.nn.logsumexp(logits_rtv, axis=-1)[rows_b], greedy_bt
 
 

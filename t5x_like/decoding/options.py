@@ -252,6 +252,7 @@ def score_pairs(
     batch_size: int = 32,
     progress: Callable[[int], None] | None = None,
     journal: Journal = NO_JOURNAL,
+    never_first: Sequence[int] = (),
 ) -> tuple[list[ContinuationScore], Cut]:
     """The log-likelihood of each text given the context before it.
 
@@ -264,6 +265,7 @@ def score_pairs(
       batch_size: continuations scored together.
       progress: called with the number of pairs done after each batch.
       journal: of results of batches that are known.
+      never_first: see `score_continuations`.
 
     Returns:
       A score for each pair; and what became of long contexts.
@@ -287,6 +289,7 @@ def score_pairs(
         batch_size=batch_size,
         progress=progress,
         journal=journal,
+        never_first=never_first,
     )
     return scores, encode.cut
 

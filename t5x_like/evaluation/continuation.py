@@ -8,11 +8,12 @@ from typing import cast
 import numpy as np
 
 from t5x_like.decoding.continuations import ContinuationScore
-from t5x_like.decoding.options import Contexts, Question, Reading, score_pairs
+from t5x_like.decoding.options import Contexts, OptionEncoder, Question, Reading, score_pairs
+from t5x_like.errors import UserError
 from t5x_like.evaluation.measurement import Finding, Subject
 from t5x_like.evaluation.prompts.asked import Asked
 from t5x_like.evaluation.prompts.shots import INPUTS, TARGETS, Shots, few_shot, text_of
-from t5x_like.protocols import Task
+from t5x_like.protocols import Decodes, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,9 @@ class Continuation:
       start_token: see `Reading`.
       batch_size: continuations scored together.
       shots: examples before each context.
+      stop_words: words of one token that would not be written: targets have to be likelier than
+        all other tokens but these, as in GPT-2's accuracy (Radford et al. 2019, section 3.3, whose
+        list is not published). The perplexity is the same with and without.
       name: of the measurement, with which its values begin.
     """
 
@@ -55,10 +59,15 @@ class Continuation:
     start_token: bool = True
     batch_size: int = 32
     shots: Shots = Shots()  # noqa: RUF009 (frozen)
+    stop_words: Sequence[str] = ()
     name: str = "continuation"
 
     def __post_init__(self) -> None:
         Reading(self.contexts)  # refuses another word before anything is read
+        if isinstance(self.stop_words, str):
+            raise UserError(
+                f"stop_words is {self.stop_words!r}: give a list of words, such as ['the', 'a']."
+            )
 
     def measure(self, subject: Subject) -> Finding | None:
         """See `Measurement`; every process scores all rows, as one program over the mesh."""
@@ -74,7 +83,13 @@ class Continuation:
         if asked is None:
             return None
         pairs = [question.pairs[0] for question in asked.questions]
-        scores = asked.scored(score_pairs, pairs, total=len(pairs), batch_size=self.batch_size)
+        scores = asked.scored(
+            score_pairs,
+            pairs,
+            total=len(pairs),
+            batch_size=self.batch_size,
+            never_first=self._tokens(asked, delimiter),
+        )
 
         def part(places: Sequence[int]) -> dict[str, float]:
             found = found_of([scores[i] for i in places])
@@ -84,7 +99,20 @@ class Continuation:
             ScoredContinuation(context, option.lstrip(), one.total, len(one.tokens), one.greedy)
             for (context, option), one in zip(pairs, scores, strict=True)
         ]
-        return asked.finding(self.name, part, predictions)
+        told = f"{len(self.stop_words)} stop words never written" if self.stop_words else ""
+        return asked.finding(self.name, part, predictions, told)
+
+    def _tokens(self, asked: Asked, delimiter: str) -> list[int]:
+        """The stop words that are one token after a context."""
+        encode = OptionEncoder(cast(Decodes, asked.subject.model), asked.codec, asked.reading)
+        found = [encode("x", delimiter + word)[1] for word in self.stop_words]
+        tokens = [one[0] for one in found if len(one) == 1]
+        if self.stop_words and not tokens:
+            raise UserError(
+                f"none of the {len(self.stop_words)} stop_words is one token of the vocabulary: "
+                "they are of vocabularies whose tokens are words. Leave them out."
+            )
+        return tokens
 
 
 def found_of(scores: Sequence[ContinuationScore]) -> dict[str, float]:

@@ -180,14 +180,22 @@ class Run(OfWords):
 
         Args:
           question: what the model reads first, written as the prompts that it knows.
-          options: the texts.
+          options: the texts, two or more.
           delimiter: what stands between question and option.
           reading: None reads the question as inputs where the run's task has them, else as text.
           unconditional_context: what stands in the question's place for `unconditional`.
+
+        Raises:
+          UserError: fewer than two options, or one without text.
         """
         import pandas as pd
 
         texts = checked_texts(options, "options")
+        if len(texts) < 2:
+            raise UserError(
+                f"options has {len(texts)} text{'s' * (len(texts) != 1)}, and two or more are "
+                "ranked: `score` gives the log-likelihood of one."
+            )
         if reading is None:
             reading = Reading("text" if self.codec.inputs is None else "inputs")
         (found,), cut = score_options(

@@ -111,6 +111,11 @@ class BenchmarkSource:
         """Whether the rows are of the user's own files."""
         return self._own is not None
 
+    @property
+    def local_bytes(self) -> int | None:
+        """The size of the user's own files; None where there are none."""
+        return getattr(self._own, "local_bytes", None)
+
     def shards(self, split: str) -> Sequence[str]:
         """See `source.Source`."""
         return self.chosen.shards(split)

@@ -60,6 +60,18 @@ class FileSource:
         """Whether all patterns are local."""
         return not any("://" in p for patterns in self.files.values() for p in listed(patterns))
 
+    @property
+    def local_bytes(self) -> int | None:
+        """The size of all files; None where some are remote or missing."""
+        if not self.is_local:
+            return None
+        try:
+            return sum(
+                os.path.getsize(path) for split in self.splits for path in self.shards(split)
+            )
+        except OSError:
+            return None
+
     def shards(self, split: str) -> Sequence[str]:
         """The files of a split; see `source.Source`."""
         source_lib.check_split(self, split)

@@ -64,6 +64,20 @@ def test_options_are_ranked_as_the_run_learned_to_read(run, params):
     np.testing.assert_allclose(table["unconditional"], [cd - cd_alone, e - e_alone], atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["cd"], "options has 1 text, and two or more are ranked: `score` gives the"),
+        ([], "options has 0 texts"),
+        ("cd", "options is one text, 'cd': give a list of texts"),
+        (["cd", " "], "an option after 'ab' has no text"),
+    ],
+)
+def test_what_cannot_be_ranked_is_said(run, options, said):
+    with pytest.raises(UserError, match=said):
+        run.rank("ab", options)
+
+
 def test_a_question_without_room_loses_its_beginning_and_it_is_said(run):
     with pytest.warns(UserWarning, match="2 of 4 contexts lose their beginning"):
         run.rank("abcdefgh", ["c", "d"], unconditional_context="x")

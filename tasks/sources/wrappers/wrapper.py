@@ -37,6 +37,11 @@ class Wrapper(abc.ABC):
         """Whether the source is a user's own text."""
         return getattr(self.source, "is_users_own", False)
 
+    @property
+    def local_bytes(self) -> int | None:
+        """The source's size, where that is known."""
+        return getattr(self.source, "local_bytes", None)
+
     def shards(self, split: str) -> Sequence[str]:
         """One: not every source can be read in parts."""
         return ("all",)

@@ -90,3 +90,17 @@ def test_what_cannot_be_scored_is_said_in_one_line(gpt):
         score_continuations(*gpt, [([1], [2]), ([1], [])])
     with pytest.raises(UserError, match="an empty context needs a bos_id"):
         score_continuations(*gpt, [([], [2])], bos_id=None)
+
+
+def test_a_token_that_is_never_written_first_leaves_the_next_likeliest(bigram):
+    """`best` is the likeliest after 2, 3, and again after `next`, where it may be written."""
+    model, table = bigram(0, 8)
+    best, second = np.argsort(-table[2, 3])[:2].tolist()
+    table[3, second, best] = 9.0
+    contexts = [[2, 3], [2, 3], [2, 3], [2]]
+    pairs = list(zip(contexts, [[best], [second, best], [second, second], [7]], strict=True))
+    plain = score_continuations(model, table, pairs, bos_id=None)
+    assert [one.greedy for one in plain[:3]] == [True, False, False]
+    found = score_continuations(model, table, pairs, bos_id=None, never_first=[best])
+    assert [one.greedy for one in found[:3]] == [False, True, False]
+    assert [one.total for one in found] == [one.total for one in plain]

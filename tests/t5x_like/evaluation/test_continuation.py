@@ -60,5 +60,11 @@ def test_a_last_word_is_scored_after_the_passage_and_its_examples(tmp_path, monk
     assert result.settings["continuation"] == told
     first = result.predictions["continuation"][0]
     assert (first.targets, first.scores, first.tokens, first.greedy) == ("pie", -1.5, 2, True)
+    # Of bytes no word is one token; the space before it is a token of its own.
+    with pytest.raises(UserError, match="none of the 2 stop_words is one token of the vocabulary"):
+        filtered = Continuation(stop_words=("the", "a"))
+        evaluate_params(model, None, dataset, measurements=[filtered])
+    with pytest.raises(UserError, match="stop_words is 'the': give a list of words"):
+        Continuation(stop_words="the")
     with pytest.raises(UserError, match="contexts is 'prefix'"):
         Continuation("prefix")

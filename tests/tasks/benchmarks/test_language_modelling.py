@@ -3,8 +3,9 @@
 import pytest
 
 import tasks
+from tasks import forms
 from tasks.benchmarks.corpora import Articles, Portions
-from tasks.benchmarks.language_modelling import WikiText, detokenized
+from tasks.benchmarks.language_modelling import PennTreebank, WikiText
 from tasks.errors import TaskError
 
 WIKI = """
@@ -38,17 +39,39 @@ def test_an_article_of_wikitext_begins_with_its_title(tmp_path):
 
 
 def test_wikitext_is_read_as_people_write_and_counted_as_it_is():
-    assert detokenized(" Ann , a well @-@ known poet , had 1 @,@ 000 . \n") == (
+    assert WikiText().detokenized(" Ann , a well @-@ known poet , had 1 @,@ 000 . \n") == (
         "Ann, a well-known poet, had 1,000.\n"
     )
-    assert detokenized(" She said \" no \" . It isn 't Eve 's ( or his ) . \n = = Life = = \n") == (
-        "She said \"no\". It isn't Eve's (or his).\n== Life ==\n"
-    )
+    assert WikiText().detokenized(
+        " She said \" no \" . It isn 't Eve 's ( or his ) . \n = = Life = = \n"
+    ) == ("She said \"no\". It isn't Eve's (or his).\n== Life ==\n")
     text = " 1 @,@ 000 cafés . \n"
     made = WikiText()({"text": text})
     # 1, @,@, 000, cafés and the full stop; 20 characters, of which one is two bytes.
     assert made == {"targets": "1,000 cafés.\n", "targets_words": 5, "targets_bytes": 21}
     assert (len(text.split()), len(text.encode())) == (5, 21)
+
+
+def test_penn_treebank_has_its_contractions_whole_and_what_it_lost_is_lost():
+    """Words are counted in the file: it, 's, do, n't and so on are words of their own."""
+    text = " it 's <unk> they do n't pay $ N or the banks ' N N % \n we 'll see # N \n"
+    made = PennTreebank()({"text": text})
+    assert made["targets"] == ("it's <unk> they don't pay $N or the banks' N N %\nwe'll see #N\n")
+    assert made["targets_words"] == len(text.split()) == 21
+    assert made["targets_bytes"] == len(text)
+
+
+def test_texts_with_and_without_their_detokenizer_are_tasks_of_one_file(tmp_path):
+    (tmp_path / "ptb").mkdir()
+    (tmp_path / "ptb" / "test.txt").write_text(" it 's late \n")
+    found = {}
+    for name in ("ptb", "ptb_detokenized"):
+        task = tasks.get_mixture_or_task(name, files_dir=str(tmp_path))
+        ((found[name], _),) = [(row["targets"], task.cache_name) for row in task.examples("test")]
+        assert task.cache_name == name
+    assert found == {"ptb": " it 's late \n", "ptb_detokenized": "it's late\n"}
+    assert isinstance(tasks.get_mixture_or_task("wikitext2").form, WikiText)
+    assert tasks.get_mixture_or_task("wikitext2_tokenized").form == forms.PlainText()
 
 
 def test_parts_of_one_file_are_splits_that_end_with_characters(tmp_path):

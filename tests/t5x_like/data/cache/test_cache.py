@@ -12,7 +12,7 @@ import seqio
 
 import tasks
 from t5x_like import data
-from t5x_like.data.cache import layout, worker
+from t5x_like.data.cache import layout, worker, writer
 from t5x_like.data.cache.reader import CachedExamples
 from t5x_like.errors import UserError
 from t5x_like.host.disk_space import CannotWrite
@@ -88,6 +88,17 @@ def test_seqio_reads_what_is_written(task, tmp_path, monkeypatch):
         assert set(a) == set(b)
         assert all(np.array_equal(a[k], b[k]) for k in a)
     assert reader.get_cached_stats("train")["examples"] == 150
+
+
+@pytest.mark.parametrize(("size", "workers"), [(1 << 20, 4), ((1 << 20) - 1, 1)])
+def test_a_small_source_is_not_worth_several_processes(tmp_path, monkeypatch, size, workers):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    (tmp_path / "x.txt").write_text("a" * size)
+    source = sources.TextFiles(files={"train": f"{tmp_path}/x.txt"})
+    task = tasks.unsupervised("x", sources.HoldOut(source))
+    assert writer.workers_for(task) == workers
+    elsewhere = sources.TextFiles(files={"train": "gs://bucket/*.txt"})
+    assert writer.workers_for(tasks.unsupervised("x", elsewhere)) == 4
 
 
 def test_the_bytes_are_always_the_same(task, tmp_path):
