@@ -5,7 +5,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from models.language_model import Batch, Cache, LanguageModel
+from models.headed import HeadedLanguageModel
+from models.language_model import Batch, Cache
 from models.layers import intermediates
 from models.layers.attention.masks import Mask
 from models.layers.block import Context
@@ -16,7 +17,7 @@ Array = jax.Array
 INPUT_ATTENTION = ("prefix", "causal")
 
 
-class DecoderOnly(LanguageModel, kw_only=True):
+class DecoderOnly(HeadedLanguageModel, kw_only=True):
     """The base class of decoder-only families.
 
     A family's `setup` makes `token_embedder`, `decoder` (a `Stack` or what is called like one)
@@ -36,7 +37,7 @@ class DecoderOnly(LanguageModel, kw_only=True):
     input_attention: str = "prefix"
 
     @property
-    def batch_format(self) -> str:
+    def text_format(self) -> str:
         """By how the inputs of a pair are seen."""
         if self.input_attention not in INPUT_ATTENTION:
             raise self.refused("input_attention", f"it must be one of {INPUT_ATTENTION}")

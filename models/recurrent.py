@@ -123,11 +123,6 @@ class RecurrentLM(CarryingLanguageModel):
             self.logit_bias = OutputBias(self.vocab_size, draw)
 
     @property
-    def batch_format(self) -> str:
-        """Packed or separate texts; with `carries`, rows that continue those before."""
-        return "contiguous_language_model" if self.carries else "causal_language_model"
-
-    @property
     def _units(self) -> tuple[int, ...]:
         units = self.hidden_dim or self.embed_dim
         return (units,) * (self.num_layers - 1) + (self.last_dim or units,)

@@ -12,7 +12,7 @@ from t5x_like.data.formats.batch_format import (
 )
 from t5x_like.data.formats.choices import Choices, MeasuredChoices
 from t5x_like.data.formats.encoder_decoder import EncoderDecoder
-from t5x_like.data.formats.labelled import Labelled
+from t5x_like.data.formats.labelled import Labelled, OfDecoders
 from t5x_like.data.formats.labelled_tasks import LabelledTasks, RankedCandidates, task_number
 from t5x_like.data.formats.language_model import Contiguous, LanguageModel
 from t5x_like.data.formats.masked_language_model import MaskedLanguageModel
@@ -39,6 +39,9 @@ register("labelled_tasks", LabelledTasks())
 register("ranked_candidates", RankedCandidates())
 register("token_classification", Tagged())
 register("multiple_choice", Choices())
+register("causal_sequence_classification", OfDecoders(Labelled(numbers=False)))
+register("causal_sequence_regression", OfDecoders(Labelled(numbers=True)))
+register("causal_multiple_choice", OfDecoders(Choices()))
 register("span_extraction", SpanExtraction())
 register("words_and_noise", WordWindows(paths=False))
 register("words_and_paths", WordWindows(paths=True))
@@ -64,6 +67,7 @@ __all__ = [
     "MeasuredWords",
     "ModelBatch",
     "Multidirectional",
+    "OfDecoders",
     "PermutationLanguageModel",
     "RankedCandidates",
     "Row",
