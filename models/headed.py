@@ -257,6 +257,22 @@ def last_valid(x_bte: Array, valid_bt: Array) -> Array:
     return jnp.take_along_axis(x_bte, places_bt.max(axis=1)[:, None, None], axis=1)[:, 0]
 
 
+def concat_pooled(x_bte: Array, valid_bt: Array) -> Array:
+    """The last vector of each row, and the largest and the mean of each unit over its tokens.
+
+    Source: Howard and Ruder 2018, section 3.3.
+
+    Returns:
+      `[b, 3 e]`; of a row without tokens the first vector and zeros.
+    """
+    valid_bt1 = valid_bt[..., None]
+    count_b1 = valid_bt.sum(axis=1)[:, None]
+    largest_be = jnp.where(valid_bt1, x_bte, -jnp.inf).max(axis=1)
+    largest_be = jnp.where(count_b1 > 0, largest_be, 0)
+    mean_be = jnp.where(valid_bt1, x_bte, 0).sum(axis=1) / jnp.maximum(count_b1, 1)
+    return jnp.concatenate([last_valid(x_bte, valid_bt), largest_be, mean_be], axis=-1)
+
+
 def _rows(features: Mapping[str, Any]) -> dict[str, Any]:
     """The features of tokens, `[b, rows, s]`, as rows of their own; other features left out."""
     return {

@@ -9,6 +9,7 @@ import pytest
 
 from models.errors import ModelError
 from models.gpt import GPT1
+from models.headed import concat_pooled
 from models.heads import Classification, MultipleChoice, Regression, Spans
 from models.hf import load_hf
 from models.llama import LLaMA
@@ -148,6 +149,26 @@ def test_what_cannot_be_is_refused(fields, said):
         gpt(**fields)
     with pytest.raises(ModelError, match=r"carries.*whole texts"):
         RecurrentLM(vocab_size=V, head=TWO, carries=True)
+
+
+def test_concat_pooling_is_the_last_vector_the_largest_and_the_mean():
+    """Howard and Ruder 2018, section 3.3: over a row's tokens, and not its padding."""
+    x = jnp.array([[[1.0, -5], [4, -2], [2, -8], [9, 9]]])
+    found = concat_pooled(x, jnp.array([[True, True, True, False]]))
+    np.testing.assert_allclose(found, [[2, -8, 4, -2, 7 / 3, -5]], rtol=1e-6)
+
+
+def test_a_recurrent_models_head_reads_concat_pooling_through_a_layer():
+    """Three layers of 24 units are pooled to 72, a layer of ReLU makes 5 of them."""
+    model = FAMILIES["LSTM"](head=TWO, pooling="concat", pooler_dim=5)
+    params = drawn(model)
+    found = model.predict(params, TEXTS)
+    pooled = concat_pooled(found["hidden_states"], TEXTS["decoder_segment_ids"] != 0)
+    assert pooled.shape == (2, 72)
+    kernel, bias = (params["pooler"][name] for name in ("kernel", "bias"))
+    np.testing.assert_allclose(found["pooled"], jax.nn.relu(pooled @ kernel + bias), atol=1e-5)
+    with pytest.raises(ModelError, match=r"pooling is 'mean'.*one of last, concat"):
+        FAMILIES["LSTM"](pooling="mean")
 
 
 # -- transformers ------------------------------------------------------------------------------
