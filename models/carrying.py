@@ -6,11 +6,11 @@ import jax
 from flax import linen as nn
 
 from models import losses
-from models.language_model import LanguageModel
+from models.headed import HeadedLanguageModel
 from models.model import Array, Batch, Params
 
 
-class CarryingLanguageModel(LanguageModel, kw_only=True):
+class CarryingLanguageModel(HeadedLanguageModel, kw_only=True):
     """A language model with a state; fulfils `Carries` of the engine's protocols.
 
     A family writes `hidden_states_and_carry` and `initial_carry` beside what a language model
@@ -27,7 +27,7 @@ class CarryingLanguageModel(LanguageModel, kw_only=True):
     carries: bool = False
 
     @property
-    def batch_format(self) -> str:
+    def text_format(self) -> str:
         """Packed or separate texts; with `carries`, rows that continue those before."""
         return "contiguous_language_model" if self.carries else "causal_language_model"
 

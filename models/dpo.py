@@ -30,8 +30,8 @@ class DPO(Model, kw_only=True):
       vocab_size: the policy's.
     """
 
-    batch_format: ClassVar[str] = "comparisons"  # type: ignore[misc]  # a property elsewhere
-    input_features: ClassVar[tuple[str, ...]] = ("encoder_input_tokens",)
+    batch_format: ClassVar[str] = "causal_comparisons"  # type: ignore[misc]  # a property elsewhere
+    input_features: ClassVar[tuple[str, ...]] = ("decoder_input_tokens",)
 
     policy: LanguageModel
     beta: float = 0.1
@@ -82,7 +82,7 @@ class DPO(Model, kw_only=True):
           batch: of `batch_format`.
           rng: for dropout, of which there is none without it.
         """
-        tokens, there = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
+        tokens, there = batch["decoder_input_tokens"], batch["decoder_segment_ids"]
         *axes, length = tokens.shape
         row_bt, there_bt = tokens.reshape(-1, length), there.reshape(-1, length)
         logits_btv: Any = self.policy.apply(
@@ -129,7 +129,7 @@ class DPO(Model, kw_only=True):
     @nn.nowrap
     def forward_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, flops.Flops]:
         """Those of the policy, on a row for each answer."""
-        *rows, length = batch_shapes["encoder_input_tokens"]
+        *rows, length = batch_shapes["decoder_input_tokens"]
         count = 1
         for size in rows:
             count *= size

@@ -6,15 +6,18 @@ from flax import linen as nn
 
 from models.carrying import CarryingLanguageModel
 from models.errors import ModelError
+from models.headed import concat_pooled, last_valid
 from models.language_model import Cache
+from models.layers import parts
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed, OutputBias, OutputKernel
-from models.layers.linear import uniform
+from models.layers.linear import Linear, normal, uniform
 from models.layers.recurrent.cells import LSTM, Cell
 from models.layers.recurrent.stack import RecurrentStack, StackDropout, States, initial_states
 from models.layers.recurrent.time_scan import steps_of_segments
 from models.model import Array, Batch
 
+_POOLINGS = ("last", "concat")
 _RATES = (
     "input_dropout_rate",
     "between_dropout_rate",
@@ -51,6 +54,10 @@ class RecurrentLM(CarryingLanguageModel):
       embedding_dropout_rate: of words: a dropped one is a vector of zeros wherever it is in the
         batch. A tied output keeps it.
       recurrent_dropout_rate: of the entries of the recurrent matrices, for a whole batch.
+      pooling: what a `head` reads: the "last" token's vector, or ULMFiT's "concat", the last one,
+        the largest and the mean of each unit over a row's tokens (Howard and Ruder 2018, section
+        3.3).
+      pooler_dim: units of a layer with ReLU between that and the head, ULMFiT's 50; None is none.
       remat_policy: "dots" stores the products and states of all tokens, "full" the hidden states
         that pass between layers.
       scan_unroll: tokens for each turn of the loop over time.
@@ -70,17 +77,21 @@ class RecurrentLM(CarryingLanguageModel):
     variational_dropout: bool = False
     embedding_dropout_rate: float = 0.0
     recurrent_dropout_rate: float = 0.0
+    pooling: str = "last"
+    pooler_dim: int | None = None
 
     def __post_init__(self) -> None:
         """Checks what no model can be built with.
 
         Raises:
-          ModelError: a cell that is none, a tied output of another width, or a rate outside of
-            [0, 1).
+          ModelError: a cell that is none, a tied output of another width, a pooling that is none,
+            or a rate outside of [0, 1).
         """
         if not isinstance(self.cell, Cell):
             raise self.refused("cell", "it must be a cell, such as cells.LSTM()")
         super().__post_init__()
+        if self.pooling not in _POOLINGS:
+            raise self.refused("pooling", f"it must be one of {', '.join(_POOLINGS)}")
         last = self.last_dim or self.hidden_dim or self.embed_dim
         if self.tied_output and last != self.embed_dim:
             raise ModelError(
@@ -121,11 +132,11 @@ class RecurrentLM(CarryingLanguageModel):
             self.output = OutputKernel(self.vocab_size, self._units[-1], draw)
         if self.use_output_bias:
             self.logit_bias = OutputBias(self.vocab_size, draw)
-
-    @property
-    def batch_format(self) -> str:
-        """Packed or separate texts; with `carries`, rows that continue those before."""
-        return "contiguous_language_model" if self.carries else "causal_language_model"
+        if self.head is not None and self.pooler_dim:
+            # He's, for ReLU: ULMFiT's paper has none.
+            width = self._units[-1] * (3 if self.pooling == "concat" else 1)
+            init = normal((2 / width) ** 0.5)
+            self.pooler = Linear(self.pooler_dim, ("embed", "mlp"), init, True, self.dtype)
 
     @property
     def _units(self) -> tuple[int, ...]:
@@ -179,6 +190,18 @@ class RecurrentLM(CarryingLanguageModel):
             )
             x_bte *= jnp.take(words_v, decoder_input_tokens)[..., None]
         return self.decoder(x_bte, carry, steps, enable_dropout)
+
+    @parts.part(parts.HEAD)
+    def pooled(self, x_bte: Array, valid_bt: Array, enable_dropout: bool = False) -> Array:
+        """The vector that a row is classified by, `[b, f]`; see `pooling` and `pooler_dim`."""
+        pooled = last_valid(x_bte, valid_bt)
+        if self.pooling == "concat":
+            pooled = concat_pooled(x_bte, valid_bt)
+        if not self.pooler_dim:
+            return pooled
+        draw = enable_dropout and self.dropout_rate
+        key = self.make_rng("dropout") if draw else None
+        return nn.relu(self.pooler(Dropout(self.dropout_rate)(pooled, key)))
 
     def prefill(self, batch: Batch, max_decode_length: int) -> Cache:
         """Reads the prompt; the state is of the same size for any number of tokens."""

@@ -162,6 +162,41 @@ class WarmupStableDecay:
 
 
 @dataclasses.dataclass(frozen=True)
+class SlantedTriangular:
+    """A steep line up to `peak` over `cut_fraction` of the steps, then a long one down.
+
+    It begins and ends at `peak / ratio`. Source: ULMFiT (Howard and Ruder 2018, equation 3).
+    """
+
+    peak: float
+    total_steps: int
+    cut_fraction: float = 0.1
+    ratio: float = 32.0
+
+    def __post_init__(self) -> None:
+        _check(self.peak, 0, self.total_steps)
+        if not 0 < self.cut_fraction < 1:
+            raise UserError(
+                f"SlantedTriangular.cut_fraction is {self.cut_fraction}: between 0 and 1 is needed."
+            )
+        if self.ratio < 1:
+            raise UserError(f"SlantedTriangular.ratio is {self.ratio}: 1 or more is needed.")
+
+    @property
+    def last_step(self) -> int:
+        """`total_steps`."""
+        return self.total_steps
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        """The learning rate."""
+        cut = max(math.floor(self.total_steps * self.cut_fraction), 1)
+        done = jnp.asarray(step, jnp.float32)
+        fallen = (done - cut) / (cut * (1 / self.cut_fraction - 1))
+        share = jnp.clip(jnp.where(done < cut, done / cut, 1 - fallen), 0.0, 1.0)
+        return self.peak * (1 + share * (self.ratio - 1)) / self.ratio
+
+
+@dataclasses.dataclass(frozen=True)
 class Squared:
     """The square of another schedule: PaLM's weight decay (Chowdhery et al. 2022, section 5)."""
 

@@ -34,6 +34,7 @@ def multiple_choice(
     blank: str | None = None,
     unlabelled: str | None = None,
     separators: int | None = None,
+    extract: bool = False,
     vocabulary: Vocabulary | None = None,
     metrics: Sequence[Metric] = (),
     cache_name: str = "",
@@ -53,12 +54,13 @@ def multiple_choice(
       blank: what stands in a question where the option belongs.
       unlabelled: what the column of the label holds where a row has none.
       separators: how many [SEP] stand between text and choice, see `objectives.Choices`.
+      extract: whether rows end as GPT-1's do, see `objectives.LabelledSegments`.
       vocabulary: None takes bytes.
       metrics: functions of the choices' numbers, such as `metrics.accuracy`.
       cache_name: "" takes the name.
       special_tokens: of the text, where it spells them out; see `Task`.
     """
-    objective = ChoiceRows(separators)
+    objective = ChoiceRows(separators, extract)
     text, choices = objective.output_features
     features = features_of([text], vocabulary, add_eos=False, rank=2)
     return Task(

@@ -118,6 +118,8 @@ def labelled(
     unlabelled: str | None = None,
     separators: int | None = None,
     cls_at_end: bool | None = None,
+    extract: bool = False,
+    both_orders: bool = False,
     vocabulary: Vocabulary | None = None,
     metrics: Sequence[Metric] = (),
     cache_name: str = "",
@@ -136,13 +138,17 @@ def labelled(
       separators: how many [SEP] stand between two texts; None takes the vocabulary's, see
         `objectives.LabelledSegments`.
       cls_at_end: whether [CLS] stands at the end of a row; None takes the vocabulary's.
+      extract: whether rows end as GPT-1's do, see `objectives.LabelledSegments`.
+      both_orders: whether a pair is read in both orders, by a decoder.
       vocabulary: None takes bytes.
       metrics: functions of the labels' numbers, such as `metrics.accuracy`, or of the numbers.
       cache_name: "" takes the name.
       special_tokens: of the text, where it spells them out; see `Task`.
     """
     form = Labelled(texts, label, labels, label_names, unlabelled)
-    objective = LabelledSegments(len(texts) == 2, separators, labels is None, cls_at_end)
+    objective = LabelledSegments(
+        len(texts) == 2, separators, labels is None, cls_at_end, extract, both_orders
+    )
     return Task(
         name=name,
         source=source,

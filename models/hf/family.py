@@ -94,6 +94,7 @@ _ACTIVATIONS = {
 _OWN_FIELDS = {field.name for field in dataclasses.fields(DecoderOnly)} - {
     "vocab_size",
     "dropout_rate",
+    "head",
 }
 
 

@@ -14,6 +14,7 @@ from t5x_like.optimizers.optimizer import Optimizer, clipping, schedules_at
 from t5x_like.optimizers.orthogonal import muon, muon_dimensions
 from t5x_like.optimizers.signs import lion
 from t5x_like.optimizers.trust_ratios import lamb
+from t5x_like.optimizers.unfreezing import gradual_unfreezing
 
 __all__ = [
     "STACKED_AXES",
@@ -24,6 +25,7 @@ __all__ = [
     "adamw",
     "clipping",
     "decays",
+    "gradual_unfreezing",
     "lamb",
     "layerwise_decay",
     "lion",

@@ -5,13 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from t5x_like.errors import UserError
-from t5x_like.optimizers.axes import Axes
+from t5x_like.optimizers.depths import check_layers, distances
 from t5x_like.optimizers.optimizer import Optimizer
-
-_LAYERS = "layers"
 
 
 def layerwise_decay(
@@ -24,8 +23,9 @@ def layerwise_decay(
     several stacks each counts its own layers, and the embeddings those of the highest. Layers of a
     group that a stack repeats share their factor. Weight decay is multiplied with the rate.
 
-    Source: ELECTRA's released fine-tuning (Clark et al. 2020), whose distance from head to last
-    layer is 2.
+    Sources: ELECTRA's released fine-tuning (Clark et al. 2020), whose distance from head to last
+    layer is 2; and ULMFiT's discriminative rates (Howard and Ruder 2018, section 3.2), with a
+    `decay` of 1 / 2.6 and a distance of 1.
 
     Args:
       optimizer: whose updates are scaled.
@@ -42,12 +42,7 @@ def layerwise_decay(
         raise UserError(f"layerwise_decay.head_distance is {head_distance}: 0 or more is needed.")
 
     def build(axes: Any) -> optax.GradientTransformation:
-        leaves = jax.tree.leaves(axes, is_leaf=lambda node: isinstance(node, tuple))
-        if not any(_LAYERS in leaf for leaf in leaves):
-            raise UserError(
-                "layerwise_decay needs a stack of layers, and this model has none: choose the "
-                f"optimizer {optimizer.name} itself."
-            )
+        check_layers(axes, "layerwise_decay", optimizer.name)
         rule = _scale_by_depth(axes, decay, head_distance, re.compile(embeddings))
         return optax.chain(optimizer.build(axes), rule)
 
@@ -60,24 +55,11 @@ def _scale_by_depth(
 ) -> optax.GradientTransformation:
     """Multiplies each layer's updates by its factor."""
 
+    def scale(update: jax.Array, distance: np.ndarray) -> jax.Array:
+        exponent = np.where(distance > 0, distance + head_distance - 1, 0)
+        return update * jnp.asarray(decay**exponent, update.dtype)
+
     def scale_all(updates: optax.Updates, _: optax.Params | None) -> optax.Updates:
-        heights = jax.tree.map(_height, updates, axes)
-        highest = max(jax.tree.leaves(heights))
-
-        def scale(path: Any, update: jax.Array, one: Axes, height: int) -> jax.Array:
-            if height:
-                shape = [height if axis == _LAYERS else 1 for axis in one]
-                distance = head_distance + jnp.arange(height)[::-1].reshape(shape)
-                return update * jnp.asarray(decay**distance, update.dtype)
-            if embeddings.search(jax.tree_util.keystr(path, simple=True, separator="/")):
-                return update * decay ** (head_distance + highest)
-            return update
-
-        return jax.tree_util.tree_map_with_path(scale, updates, axes, heights)
+        return jax.tree.map(scale, updates, distances(updates, axes, embeddings))
 
     return optax.stateless(scale_all)
-
-
-def _height(update: jax.Array, axes: Axes) -> int:
-    """How many layers are stacked in a parameter; 0 outside of a stack."""
-    return update.shape[axes.index(_LAYERS)] if _LAYERS in axes else 0

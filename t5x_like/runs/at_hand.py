@@ -1,4 +1,4 @@
-"""What an encoder's heads give for texts at hand, which no cache holds."""
+"""What the heads of encoders and decoders give for texts at hand, which no cache holds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, cast
@@ -14,6 +14,8 @@ from t5x_like.evaluation.prediction import Text, TextReader, predict_batch
 from t5x_like.interpretability.reading import read
 from t5x_like.protocols import Mixture, Model, Params, Task
 
+# Where the rows of an encoder, or of a decoder, have tokens.
+_SEGMENTS = ("encoder_segment_ids", "decoder_segment_ids")
 Pooling = Literal["mean", "first", "pooled"]
 
 
@@ -54,7 +56,8 @@ def outputs(
         raise UserError("no text was given: give at least one.")
     examples = reader.examples(texts)
     batch = reader.batch_of(examples)
-    lengths = (batch["encoder_segment_ids"] != 0).sum(axis=-1).astype(np.int32)
+    segments = next(batch[name] for name in _SEGMENTS if name in batch)
+    lengths = (segments != 0).sum(axis=-1).astype(np.int32)
     found = predict_batch(model, params, batch, names)
     measured = measured_of(model)
     if measured is not None and set(measured.outputs) <= set(found):

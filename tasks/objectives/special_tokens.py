@@ -68,6 +68,26 @@ def find_boundary_ids(spec: Mapping[str, Any], name: str) -> tuple[int, int]:
     return spec["vocab_size"] - 2, spec["vocab_size"] - 3
 
 
+def find_extract_id(spec: Mapping[str, Any], name: str) -> int:
+    """The id that ends a row which a decoder labels, GPT-1's extract token: the fourth sentinel.
+
+    The first three may be mask and boundaries, see `find_mask_id` and `find_boundary_ids`.
+
+    Args:
+      spec: of the vocabulary.
+      name: of who asks, for errors.
+
+    Raises:
+      TaskError: the vocabulary has fewer than four sentinels.
+    """
+    if spec["extra_ids"] < 4:
+        raise TaskError(
+            f"{name} needs a token from which a label is said: give the vocabulary four sentinels, "
+            f"the last of which it is (extra_ids={spec['extra_ids']} now), or set extract to False."
+        )
+    return int(spec["vocab_size"]) - 4
+
+
 def find_full_stop_ids(
     spec: Mapping[str, Any], given: Sequence[int] | None, name: str
 ) -> tuple[int, ...]:

@@ -24,8 +24,8 @@ def batch_of(ranks, there=(1, 1, 1)):
     for i, row in enumerate(ROWS):
         tokens[0, i, : len(row)], segments[0, i, : len(row)] = row, there[i]
     return {
-        "encoder_input_tokens": jnp.array(tokens),
-        "encoder_segment_ids": jnp.array(segments),
+        "decoder_input_tokens": jnp.array(tokens),
+        "decoder_segment_ids": jnp.array(segments),
         "answer_sizes": jnp.array([SIZES]),
         "ranks": jnp.array([ranks]),
         "answer_weight": jnp.array([there]),
@@ -78,7 +78,7 @@ def test_where_policy_and_reference_are_one_the_loss_is_the_logarithm_of_two(cas
 
 
 def test_what_is_no_policy_is_refused():
-    with pytest.raises(ModelError, match="policy is a GPT2 for batches of 'comparisons'"):
+    with pytest.raises(ModelError, match="policy is a GPT2 for batches of 'causal_comparisons'"):
         DPO(policy=gpt2(head=Reward()))
     with pytest.raises(ModelError, match=r"DPO\.beta is 0"):
         DPO(policy=gpt2(), beta=0.0)

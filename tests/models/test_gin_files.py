@@ -96,6 +96,7 @@ PUBLISHED = {
     "models/lstm/zaremba_large.gin": 66022000,
     "models/lstm/awd_ptb.gin": 24.2e6,
     "models/lstm/awd_wikitext2.gin": 33.6e6,
+    "models/lstm/ulmfit.gin": 32.2e6,
     "models/nnlm/4.5m.gin": 4521064,
     "models/switch/base.gin": 7.4e9,
     "models/switch/large.gin": 26e9,

@@ -115,3 +115,13 @@ def test_rows_without_targets_count_in_full():
 @pytest.mark.parametrize("steps, warmup", [(1, 1), (1000, 50), (40_000, 2000), (10**6, 2000)])
 def test_the_planned_warmup_is_a_twentieth_of_the_steps_up_to_2000(steps, warmup):
     assert schedules.planned_warmup(steps) == warmup
+
+
+def test_the_slanted_triangle_is_ulmfits():
+    """Howard and Ruder 2018, equation 3, with 100 steps, a tenth of them upwards, and ratio 32."""
+    schedule = schedules.SlantedTriangular(peak=0.01, total_steps=100)
+    expected = [0.0003125, 0.00515625, 0.01, 0.00515625, 0.0003125]
+    np.testing.assert_allclose(rates(schedule, 0, 5, 10, 55, 100), expected, rtol=1e-5)
+    for name, value in (("cut_fraction", 0.0), ("cut_fraction", 1.0), ("ratio", 0.5)):
+        with pytest.raises(UserError, match=f"SlantedTriangular.{name} is {value}"):
+            schedules.SlantedTriangular(peak=0.01, total_steps=100, **{name: value})

@@ -17,7 +17,7 @@ from t5x_like.data.formats.choices import (
     MeasuredComparisons,
 )
 from t5x_like.data.formats.encoder_decoder import EncoderDecoder
-from t5x_like.data.formats.labelled import Labelled
+from t5x_like.data.formats.labelled import Labelled, OfDecoders
 from t5x_like.data.formats.labelled_tasks import LabelledTasks, RankedCandidates, task_number
 from t5x_like.data.formats.language_model import Contiguous, LanguageModel
 from t5x_like.data.formats.masked_language_model import MaskedLanguageModel
@@ -45,6 +45,10 @@ register("ranked_candidates", RankedCandidates())
 register("token_classification", Tagged())
 register("multiple_choice", Choices())
 register("comparisons", Comparisons())
+register("causal_sequence_classification", OfDecoders(Labelled(numbers=False)))
+register("causal_sequence_regression", OfDecoders(Labelled(numbers=True)))
+register("causal_multiple_choice", OfDecoders(Choices()))
+register("causal_comparisons", OfDecoders(Comparisons()))
 register("span_extraction", SpanExtraction())
 register("words_and_noise", WordWindows(paths=False))
 register("words_and_paths", WordWindows(paths=True))
@@ -72,6 +76,7 @@ __all__ = [
     "MeasuredWords",
     "ModelBatch",
     "Multidirectional",
+    "OfDecoders",
     "PermutationLanguageModel",
     "RankedCandidates",
     "Row",

@@ -1,4 +1,4 @@
-"""A text or a pair of texts, with one label or number."""
+"""A text or a pair of texts, with one label or number; and what a head classifies for decoders."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,9 +6,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from t5x_like.data.formats.batch_format import TaskFacts
-from t5x_like.data.formats.predictions import MeasuredRows
+from t5x_like.data.formats.batch_format import BoundFormat, TaskFacts
+from t5x_like.data.formats.choices import Choices, Comparisons
+from t5x_like.data.formats.predictions import Measured, MeasuredRows
 from t5x_like.data.formats.rows import Item, ModelBatch, Row, companion, layout
+
+REVERSED = "inputs_reversed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,3 +86,105 @@ class BoundLabelled:
             "label": label,
             "label_weight": weight,
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class OfDecoders:
+    """Rows with labels, choices or ranked answers, that a decoder reads from left to right.
+
+    The row is read as it is, its first token included, and the language-model loss of a token is
+    that of the one after it: all but a row's first token are targets, as in the released code of
+    GPT-1. What the row is labelled with is `format`'s. The batch, int32 `[rows, length]`, or
+    `[rows, choices, length]`:
+
+    * `decoder_input_tokens` and `decoder_segment_ids` (1 on the tokens);
+    * `decoder_target_tokens` and `decoder_loss_weights`, 0 at a row's last token;
+    * what `format` has of labels or ranks.
+
+    Where the examples have `inputs_reversed`, the pair in the other order, each is two rows,
+    `[rows, 2, length]`.
+
+    Attributes:
+      format: how an encoder is given the same.
+    """
+
+    format: Labelled | Choices | Comparisons
+
+    may_read: ClassVar[tuple[str, ...]] = (REVERSED,)
+    packs: ClassVar[bool] = False
+    contiguous: ClassVar[bool] = False
+    prompts: ClassVar[None] = None
+
+    @property
+    def task_features(self) -> tuple[str, ...]:
+        """Those of `format`."""
+        return self.format.task_features
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Those of `format`."""
+        return self.format.reads
+
+    @property
+    def measured(self) -> Measured:
+        """How labels, choices or ranks are read and compared."""
+        return self.format.measured
+
+    def bind(self, facts: TaskFacts) -> "BoundOfDecoders":
+        """See `BatchFormat`."""
+        written = facts.example_features or facts.features
+        return BoundOfDecoders(self.format.bind(facts), REVERSED in written)
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundOfDecoders:
+    """`OfDecoders` for a task.
+
+    Attributes:
+      format: of an encoder.
+      both_orders: whether examples have a second row.
+    """
+
+    format: BoundFormat
+    both_orders: bool
+
+    def capacities(self, lengths: Mapping[str, int]) -> tuple[int, ...]:
+        """The decoder's length, for each row of an example."""
+        return self.format.capacities(lengths) * (2 if self.both_orders else 1)
+
+    def item(self, example: Mapping[str, np.ndarray]) -> Item:
+        """As for an encoder; with both orders, a part for each."""
+        made = self.format.item(example)
+        return made._replace(parts=(*made.parts, example[REVERSED])) if self.both_orders else made
+
+    def batch(self, rows: Sequence[Row], lengths: Mapping[str, int], pack: bool) -> ModelBatch:
+        """See `OfDecoders`."""
+        found = self._laid_out(rows, lengths)
+        if self.both_orders:
+            swapped = [[item._replace(parts=item.parts[::-1]) for item in row] for row in rows]
+            other = self._laid_out(swapped, lengths)
+            found |= {
+                name: np.stack([found[name], other[name]], axis=1)
+                for name in found
+                if name.startswith("decoder_")
+            }
+        return found
+
+    def _laid_out(self, rows: Sequence[Row], lengths: Mapping[str, int]) -> ModelBatch:
+        batch = self.format.batch(rows, lengths, False)
+        tokens, segments = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
+        of_examples = {name: x for name, x in batch.items() if not name.startswith("encoder_")}
+        return {
+            "decoder_input_tokens": tokens,
+            "decoder_segment_ids": segments,
+            "decoder_target_tokens": _shifted_left(tokens),
+            "decoder_loss_weights": _shifted_left(segments),
+            **of_examples,
+        }
+
+
+def _shifted_left(values: np.ndarray) -> np.ndarray:
+    """What stands one place further on in each row; 0 at the end."""
+    shifted = np.zeros_like(values)
+    shifted[..., :-1] = values[..., 1:]
+    return shifted

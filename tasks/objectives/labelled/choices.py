@@ -26,9 +26,11 @@ class Choices:
 
     Attributes:
       separators: how many [SEP] stand between text and choice, see `LabelledSegments`.
+      extract: whether rows end with a token of their own, see `LabelledSegments`.
     """
 
     separators: int | None = None
+    extract: bool = False
 
     output_features: ClassVar[tuple[str, ...]] = (CONTEXT, CHOICES)
     adds_eos: ClassVar[bool] = False
@@ -43,7 +45,8 @@ class Choices:
         Raises:
           TaskError: it has none that could begin and end a row.
         """
-        return BoundChoices(LabelledSegments(True, self.separators).bind(specs))
+        pairs = LabelledSegments(True, self.separators, extract=self.extract)
+        return BoundChoices(pairs.bind(specs))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

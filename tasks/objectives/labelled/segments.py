@@ -10,9 +10,10 @@ from tasks.errors import TaskError
 from tasks.objectives.masked_lm import Boundaries
 from tasks.objectives.objective import Example, VocabularySpecs, feature_length
 from tasks.objectives.sentence_pairs import shared_room
-from tasks.objectives.special_tokens import find_boundary_ids
+from tasks.objectives.special_tokens import find_boundary_ids, find_extract_id
 
 FIRST, SECOND, LABEL = "inputs", "inputs_pair", "label"
+REVERSED = "inputs_reversed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,19 +30,39 @@ class LabelledSegments:
       numbers: whether labels are numbers, and not the numbers of classes.
       cls_at_end: whether [CLS] stands after all, of a type of its own, 2, as XLNet has it (Yang et
         al. 2019, section 2.5); None takes what the vocabulary's tokenizer does, or else False.
+      extract: whether a row ends with a token of its own in place of the last [SEP], from whose
+        vector a decoder says the label: start, text, extract, with two texts a delimiter between
+        them (Radford et al. 2018, section 3.3 and figure 1).
+      both_orders: whether a pair is a row in either order, for tasks where it has none.
     """
 
     pair: bool = False
     separators: int | None = None
     numbers: bool = False
     cls_at_end: bool | None = None
+    extract: bool = False
+    both_orders: bool = False
 
     output_features: ClassVar[tuple[str, ...]] = (FIRST,)
     adds_eos: ClassVar[bool] = False
-    writes: ClassVar[tuple[str, ...]] = (FIRST, "token_types", LABEL)
 
     def __post_init__(self) -> None:
         check_separators(self)
+        if self.both_orders and not self.pair:
+            raise TaskError(
+                "LabelledSegments.both_orders is True, but a row has one text: a pair "
+                "of texts has two orders."
+            )
+        if self.extract and self.cls_at_end:
+            raise TaskError(
+                "LabelledSegments.extract and cls_at_end are True: one token ends a "
+                "row, choose which."
+            )
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The row, or both; types of the first; the label."""
+        return _written(self.both_orders)
 
     def bind(self, specs: VocabularySpecs) -> "BoundLabelledSegments":
         """With the special tokens of the vocabulary of `inputs`.
@@ -54,7 +75,12 @@ class LabelledSegments:
         boundaries = Boundaries(*ids, spec["eos_id"])
         separators = self.separators or spec.get("pair_separators") or 1
         at_end = bool(spec.get("cls_at_end")) if self.cls_at_end is None else self.cls_at_end
-        return BoundLabelledSegments(boundaries, self.pair, separators, self.numbers, at_end)
+        extract_id = None
+        if self.extract:
+            at_end, extract_id = False, find_extract_id(spec, type(self).__name__)
+        return BoundLabelledSegments(
+            boundaries, self.pair, separators, self.numbers, at_end, extract_id, self.both_orders
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,6 +93,8 @@ class BoundLabelledSegments:
       separators: see `LabelledSegments`.
       numbers: see `LabelledSegments`.
       cls_at_end: see `LabelledSegments`.
+      extract_id: stands in place of the last [SEP]; None leaves it.
+      both_orders: see `LabelledSegments`.
       length: most tokens of a row; None for any number.
     """
 
@@ -75,10 +103,16 @@ class BoundLabelledSegments:
     separators: int
     numbers: bool
     cls_at_end: bool = False
+    extract_id: int | None = None
+    both_orders: bool = False
     length: int | None = None
 
-    writes: ClassVar[tuple[str, ...]] = LabelledSegments.writes
     document_eos: ClassVar[bool] = False
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """See `LabelledSegments`."""
+        return _written(self.both_orders)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -137,9 +171,17 @@ class BoundLabelledSegments:
 
         Returns:
           `inputs` and `token_types`, int32 `[n]`, and `label`, int32 or float32 `[]`: -1 or NaN
-          where the example has none.
+          where the example has none; with both orders `inputs_reversed`, int32 `[n]`.
         """
         texts = [np.asarray(example[name], np.int32) for name in self.texts]
+        row, types = self._row(texts)
+        none: float = np.nan if self.numbers else -1
+        label = np.asarray(example.get(LABEL, none), self.scalars[LABEL]).reshape(())
+        made = {FIRST: row, "token_types": types, LABEL: label}
+        return {**made, REVERSED: self._row(texts[::-1])[0]} if self.both_orders else made
+
+    def _row(self, texts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens of a row and their types."""
         sizes = [text.size for text in texts]
         if self.room is not None:
             both = shared_room(sizes[0], sizes[-1], self.room)
@@ -152,9 +194,13 @@ class BoundLabelledSegments:
             row, types = np.insert(row, place, self.boundaries.sep_id), np.insert(types, place, 0)
         if self.cls_at_end:
             row, types = np.roll(row, -1), np.append(types[1:], np.int32(2))
-        none: float = np.nan if self.numbers else -1
-        label = np.asarray(example.get(LABEL, none), self.scalars[LABEL]).reshape(())
-        return {FIRST: row, "token_types": types, LABEL: label}
+        if self.extract_id is not None:
+            row[-1] = self.extract_id
+        return row, types
+
+
+def _written(both_orders: bool) -> tuple[str, ...]:
+    return (FIRST, "token_types", LABEL, *([REVERSED] if both_orders else []))
 
 
 def check_separators(objective: Any) -> None:

@@ -230,7 +230,7 @@ def test_a_model_that_needs_inputs_says_so():
 
 
 def test_an_unknown_format_is_answered_with_those_that_there_are():
-    with pytest.raises(UserError, match="no batch format 'encoder': there are causal_language"):
+    with pytest.raises(UserError, match="no batch format 'encoder': there are causal_comparisons"):
         formats.find("encoder")
 
 
@@ -317,3 +317,46 @@ def test_of_a_conversation_the_replies_count_and_each_end_is_learned():
     assert packed["decoder_input_tokens"] == [0, 5, 6, 7, 8, 9, 0, 5, 6, 0]
     assert packed["decoder_target_tokens"] == [*learned, *learned[:3], 0]
     assert packed["decoder_loss_weights"] == [0, 0, 1, 1, 0, 1, 0, 0, 1, 0]
+
+
+# -- Heads of decoders ---------------------------------------------------------------------------
+
+LABELLED = ("inputs", "token_types", "label")
+
+
+def test_a_decoder_reads_a_labelled_row_and_predicts_each_token_from_those_before_it():
+    """The released code of GPT-1: targets `X[:, 1:]`, weights `M[:, 1:]`."""
+    made = formats.bound("causal_sequence_classification", TaskFacts(("inputs",), LABELLED))
+    example = {"inputs": ids(9, 5, 6, 8), "token_types": ids(0, 0, 0, 0), "label": np.int32(1)}
+    assert one_row(made, [example], {"inputs": 6}, False) == {
+        "decoder_input_tokens": [9, 5, 6, 8, 0, 0],
+        "decoder_segment_ids": [1, 1, 1, 1, 0, 0],
+        "decoder_target_tokens": [5, 6, 8, 0, 0, 0],
+        "decoder_loss_weights": [1, 1, 1, 0, 0, 0],
+        "label": 1,
+        "label_weight": 1,
+    }
+
+
+def test_a_pair_in_both_orders_is_two_rows():
+    facts = TaskFacts(("inputs",), (*LABELLED, "inputs_reversed"))
+    made = formats.bound("causal_sequence_regression", facts)
+    example = {
+        "inputs": ids(9, 5, 7, 6, 8),
+        "inputs_reversed": ids(9, 6, 7, 5, 8),
+        "token_types": ids(0, 0, 0, 1, 1),
+        "label": np.float32(2.5),
+    }
+    batch = made.batch([[made.item(example)], []], {"inputs": 6}, False)
+    assert batch["decoder_input_tokens"].tolist() == [
+        [[9, 5, 7, 6, 8, 0], [9, 6, 7, 5, 8, 0]],
+        [[0] * 6, [0] * 6],
+    ]
+    assert batch["decoder_target_tokens"][0, 1].tolist() == [6, 7, 5, 8, 0, 0]
+    assert batch["label"].tolist() == [2.5, 0] and batch["label_weight"].tolist() == [1, 0]
+
+
+def test_an_encoder_does_not_read_both_orders():
+    facts = TaskFacts(("inputs",), (*LABELLED, "inputs_reversed"))
+    with pytest.raises(UserError, match="have 'inputs_reversed', which it does not read"):
+        formats.bound("sequence_regression", facts)

@@ -118,3 +118,45 @@ def test_each_candidate_is_a_pair_with_the_query():
     assert made["further_token_types"].tolist() == [0, 0, 0, 0, 1, 1, 1]
     assert made["further_sizes"].tolist() == [7]
     assert made["label"] == 1 and made["label"].shape == ()
+
+
+# -- For decoders (Radford et al. 2018, figure 1) -----------------------------------------------
+
+SENTINELS = {**SPEC, "extra_ids": 4}
+
+
+def decoder_row(*texts, length=None, spec=SENTINELS, **options):
+    objective = LabelledSegments(pair=len(texts) == 2, extract=True, **options)
+    objective = objective.bind({"inputs": spec})
+    if length is not None:
+        objective = objective.of_length({"inputs": length})
+    return objective(dict(zip(objective.texts, map(np.array, texts), strict=True)), RNG)
+
+
+def test_gpt_1s_text_ends_with_the_extract_token_the_fourth_sentinel():
+    assert decoder_row([10, 11])["inputs"].tolist() == [2, 10, 11, 96]
+
+
+def test_gpt_1s_pair_has_a_delimiter_that_is_not_the_extract_token():
+    assert decoder_row([10, 11], [20])["inputs"].tolist() == [2, 10, 11, 3, 20, 96]
+
+
+def test_a_similar_pair_is_a_row_in_either_order():
+    made = decoder_row([10, 11], [20], both_orders=True)
+    assert made["inputs"].tolist() == [2, 10, 11, 3, 20, 96]
+    assert made["inputs_reversed"].tolist() == [2, 20, 3, 10, 11, 96]
+
+
+def test_both_orders_of_a_pair_that_is_too_long_are_as_long():
+    made = decoder_row([10, 11, 12], [20, 21, 22], both_orders=True, length=8)
+    assert made["inputs"].tolist() == [2, 10, 11, 12, 3, 20, 21, 96]
+    assert made["inputs_reversed"].tolist() == [2, 20, 21, 22, 3, 10, 11, 96]
+
+
+def test_rows_for_decoders_that_cannot_be_are_refused():
+    with pytest.raises(TaskError, match=r"needs a token from which a label is said.*extra_ids=0"):
+        decoder_row([10], spec=SPEC)
+    with pytest.raises(TaskError, match=r"both_orders.*a pair of texts has two orders"):
+        LabelledSegments(both_orders=True)
+    with pytest.raises(TaskError, match=r"extract and cls_at_end.*choose which"):
+        LabelledSegments(extract=True, cls_at_end=True)
