@@ -13,7 +13,7 @@ from t5x_like.decoding import Strategy, generate_text
 from t5x_like.decoding.generation_config import Choice
 from t5x_like.decoding.options import ANSWER, Question, Reading, score_options
 from t5x_like.decoding.scoring import Score, score_text
-from t5x_like.decoding.text import checked_texts
+from t5x_like.decoding.text import TextGeneration, checked_texts
 from t5x_like.errors import UserError
 from t5x_like.evaluation.extraction import extracted_by
 from t5x_like.evaluation.one_task import for_task
@@ -22,6 +22,7 @@ from t5x_like.interpretability.reading import as_text
 from t5x_like.protocols import Decodes, Mixture, Task, label_names
 from t5x_like.runs import at_hand
 from t5x_like.runs.at_hand import Pooling
+from t5x_like.runs.best_of import best_of, judge_of
 from t5x_like.runs.own_generation import generation_config, own_settings
 from t5x_like.runs.rewards import RewardReader
 from t5x_like.runs.token_table import OfWords, is_table, means
@@ -70,10 +71,9 @@ class Run(OfWords):
           batch_size: texts decoded together.
           seed: of what is drawn.
         """
-        self._say_what_is_cut(texts)
-        settings = generation_config(
-            self._own_generation,
-            longest=self.task_feature_lengths["targets"],
+        found = self._drawn(
+            texts,
+            batch_size,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
@@ -86,16 +86,63 @@ class Run(OfWords):
             choice=choice,
             seed=seed,
         )
-        found = generate_text(
+        return [one.text for one in found]
+
+    def _drawn(
+        self, texts: Sequence[str], batch_size: int, **settings: Any
+    ) -> list[TextGeneration]:
+        """The text for each prompt with the samples that it was chosen of; see `generate`."""
+        self._say_what_is_cut(texts)
+        longest = self.task_feature_lengths["targets"]
+        return generate_text(
             cast(Decodes, self.model),
             self.params,
             self.codec,
             texts,
-            config=settings,
+            config=generation_config(self._own_generation, longest=longest, **settings),
             batch_size=batch_size,
             answer_of=lambda number, text: self.task.tasks[0][0].postprocess(text, {}, False),
         )
-        return [one.text for one in found]
+
+    def best_of(
+        self,
+        texts: Sequence[str],
+        judge: Any,
+        *,
+        samples: int = 16,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        max_new_tokens: int | None = None,
+        batch_size: int = 16,
+        seed: int = 0,
+    ) -> "pd.DataFrame":
+        """Of several texts for each prompt the one of the highest reward: best of n.
+
+        Args:
+          texts: as for `generate`.
+          judge: a run that has learned comparisons, or a function of prompts and as many texts that
+            gives the reward of each.
+          samples: how many texts are drawn for each.
+          temperature: as for `generate`, above 0.
+          top_k: as for `generate`.
+          max_new_tokens: as for `generate`.
+          batch_size: as for `generate`.
+          seed: of what is drawn.
+
+        Returns:
+          A row for each prompt: `prompt`, `text`, `reward`, and `mean_reward` of all its samples.
+        """
+        reward = judge_of(judge)
+        found = self._drawn(
+            texts,
+            batch_size,
+            samples=samples,
+            temperature=temperature,
+            top_k=top_k,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+        )
+        return best_of(texts, found, reward)
 
     @functools.cached_property
     def _own_generation(self) -> dict[str, Any]:

@@ -104,10 +104,25 @@ def test_replies_are_learned_and_written(sft):
     assert run.generate(["\n\nHuman: ax?\n\nAssistant:"], temperature=0.0)[0] in (" yes", " no")
 
 
+@pytest.fixture(scope="module")
+def rewarded(folder, sft):
+    return trained(folder, "reward", "comparisons", PAIRS, 30, 1e-2)
+
+
 @pytest.mark.slow
-def test_rewards_are_learned_of_comparisons(folder, sft, capsys):
-    run_dir = trained(folder, "reward", "comparisons", PAIRS, 30, 1e-2)
-    capsys.readouterr()
+def test_of_several_replies_the_best_is_taken(sft, rewarded):
+    prompts = [f"\n\nHuman: {question}\n\nAssistant:" for question in QUESTIONS[:2]]
+    run = load_run(str(sft))
+    found = run.best_of(prompts, load_run(str(rewarded)), samples=8)
+    assert found["text"].tolist() == [" yes"] * 2 and (found["reward"] > found["mean_reward"]).all()
+    # A rule is a judge too.
+    found = run.best_of(prompts, lambda _, texts: [text == " no" for text in texts], samples=8)
+    assert found["text"].tolist() == [" no"] * 2 and found["reward"].tolist() == [1, 1]
+
+
+@pytest.mark.slow
+def test_rewards_are_learned_of_comparisons(rewarded, sft, capsys):
+    run_dir = rewarded
     assert cli.main(["eval", f"--gin_file={run_dir}/config.gin", "--gin_file=runs/eval.gin"]) == 0
     assert "pairwise_accuracy 100.0000" in capsys.readouterr().err
     lines = (run_dir / "eval/comparisons_jsonl/validation/30.jsonl").read_text().splitlines()
