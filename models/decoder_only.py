@@ -56,7 +56,12 @@ class DecoderOnly(HeadedLanguageModel, kw_only=True):
         return self.token_embedder.output_kernel()
 
     @intermediates.within(intermediates.DECODER)
-    def hidden_states(
+    def hidden_states(self, **features: Any) -> Array:
+        """The hidden states after the final layer norm, `[b, t, e]`."""
+        x_bte, context = self.stack_inputs(**features)
+        return self.final_layers(self.decoder(x_bte, context))
+
+    def stack_inputs(
         self,
         *,
         decoder_input_tokens: Array,
@@ -65,8 +70,8 @@ class DecoderOnly(HeadedLanguageModel, kw_only=True):
         decoder_causal_attention: Array | None = None,
         enable_dropout: bool = False,
         **_: Array,
-    ) -> Array:
-        """The hidden states after the final layer norm, `[b, t, e]`."""
+    ) -> tuple[Array, Context]:
+        """What enters the layers, `[b, t, e]`, and what all of them read beside it."""
         x_bte = self.embed(decoder_input_tokens, decoder_positions)
         if enable_dropout and self.dropout_rate and self.drops_embeddings:
             x_bte = Dropout(self.dropout_rate)(x_bte, self.make_rng("dropout"))
@@ -76,8 +81,7 @@ class DecoderOnly(HeadedLanguageModel, kw_only=True):
             key_segments_bs=decoder_segment_ids,
             prefix_bt=_prefix(decoder_causal_attention),
         )
-        context = Context(mask, positions_bt=decoder_positions, enable_dropout=enable_dropout)
-        return self.final_layers(self.decoder(x_bte, context))
+        return x_bte, Context(mask, positions_bt=decoder_positions, enable_dropout=enable_dropout)
 
     def prefill(self, batch: Batch, max_decode_length: int) -> Cache:
         """Runs the prompt and fills the cache with its keys and values."""

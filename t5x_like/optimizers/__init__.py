@@ -10,6 +10,7 @@ from t5x_like.optimizers.adam import adamax, adamw
 from t5x_like.optimizers.axes import STACKED_AXES, decays
 from t5x_like.optimizers.factored import adafactor
 from t5x_like.optimizers.layer_rates import layerwise_decay
+from t5x_like.optimizers.momentum import sgd
 from t5x_like.optimizers.optimizer import Optimizer, clipping, schedules_at
 from t5x_like.optimizers.orthogonal import muon, muon_dimensions
 from t5x_like.optimizers.signs import lion
@@ -32,4 +33,5 @@ __all__ = [
     "muon",
     "muon_dimensions",
     "schedules_at",
+    "sgd",
 ]

@@ -201,6 +201,18 @@ class UsesFrozen(Model, Protocol):
 
 
 @runtime_checkable
+class UsesStep(Model, Protocol):
+    """A model whose loss changes in the course of training.
+
+    Attributes:
+      uses_step: whether batches of training have `row_step`, int32 `[b]`, the number of the step,
+        from 0.
+    """
+
+    uses_step: bool
+
+
+@runtime_checkable
 class EmbedsTokens(Model, Protocol):
     """A model with a vector for each token of its vocabulary."""
 

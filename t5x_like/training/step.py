@@ -13,7 +13,7 @@ from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.errors import UserError
 from t5x_like.optimizers import Optimizer, schedules_at
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Batch, Carry, Metrics, Model, Params
+from t5x_like.protocols import Batch, Carry, Metrics, Model, Params, UsesStep
 from t5x_like.training import loss
 from t5x_like.training import state as train_state
 from t5x_like.training.state import TrainState
@@ -175,6 +175,9 @@ def mean_gradient(model: Model, num_microbatches: int = 1) -> Gradient:
     gradient_of = jax.grad(minimized, has_aux=True)
 
     def gradient(state: TrainState, batch: Batch, key: jax.Array) -> tuple[Params, Metrics, Carry]:
+        if isinstance(model, UsesStep) and model.uses_step:
+            rows = next(iter(batch.values())).shape[0]
+            batch = {**batch, "row_step": jnp.full((rows,), state.step, jnp.int32)}
         # Counted before the gradient, over the batch that all microbatches and devices make.
         scale = loss.scales(model, model.loss_weights(batch))
         one_piece = functools.partial(gradient_of, state.params, scale, state.frozen)

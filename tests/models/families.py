@@ -12,6 +12,7 @@ from models.attention_seq2seq import AttentionSeq2Seq
 from models.bart import BART
 from models.bert import BERT
 from models.bigbird import BigBird
+from models.char_transformer import CharTransformer
 from models.deberta import DeBERTa
 from models.distilbert import DistilBERT
 from models.electra import ELECTRA
@@ -84,6 +85,9 @@ WRITERS = {
         decoder, SparseTransformer, max_length=32, stride=8, summary=2
     ),
     "lstm": functools.partial(RecurrentLM, vocab_size=V, embed_dim=24, hidden_dim=32),
+    "char_transformer": functools.partial(
+        decoder, CharTransformer, mlp_dim=40, max_length=32, num_layers=3
+    ),
     "attention_seq2seq": functools.partial(
         AttentionSeq2Seq,
         vocab_size=V,

@@ -93,6 +93,8 @@ PUBLISHED = {
     "models/pythia/6.9b.gin": 6857302016,
     "models/pythia/12b.gin": 11846072320,
     "models/gpt_neox/20b.gin": 20554567680,
+    "models/char_transformer/t64.gin": 235e6,
+    "models/char_transformer/t12.gin": 44e6,
     "models/lstm/zaremba_large.gin": 66022000,
     "models/lstm/awd_ptb.gin": 24.2e6,
     "models/lstm/awd_wikitext2.gin": 33.6e6,

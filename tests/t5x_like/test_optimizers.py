@@ -134,6 +134,17 @@ def test_adagrad_divides_by_the_root_of_all_squares_so_far():
     np.testing.assert_allclose(updates["table"], [[-0.1], [0.0]], rtol=1e-4)
 
 
+def test_momentum_adds_up_what_went_before():
+    """m = 0.9 m + g: of gradients 1, 2, 0 the sums are 1, 2.9, 2.61; without momentum 1, 2, 0."""
+    for momentum, sums in ((0.9, (1.0, 2.9, 2.61)), (None, (1.0, 2.0, 0.0))):
+        rule = optimizers.sgd(Constant(0.1), momentum).build(None)
+        parameter = jnp.zeros(1)
+        state = rule.init(parameter)
+        for gradient, expected in zip((1.0, 2.0, 0.0), sums, strict=True):
+            update, state = rule.update(jnp.array([gradient]), state, parameter)
+            np.testing.assert_allclose(update, [-0.1 * expected], rtol=1e-6)
+
+
 def test_gradients_above_the_global_norm_are_scaled_down_together():
     optimizer = optimizers.Optimizer(
         "clip", Constant(1.0), lambda axes: optax.chain(*optimizers.clipping(1.0))
@@ -211,6 +222,7 @@ STACKED = {
     "adamw": lambda: optimizers.adamw(Constant(0.01), global_norm=None),
     "lion": lambda: optimizers.lion(Constant(0.01), global_norm=None),
     "adagrad": lambda: optimizers.adagrad(Constant(0.01)),
+    "sgd": lambda: optimizers.sgd(Constant(0.01), 0.9),
     "muon": lambda: optimizers.muon(Constant(0.01), global_norm=None),
     "adamax": lambda: optimizers.adamax(Constant(0.01), weight_decay=0.1, global_norm=None),
     "lamb": lambda: optimizers.lamb(Constant(0.01), global_norm=None),
