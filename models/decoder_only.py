@@ -1,6 +1,6 @@
 """The base class of decoder-only families: embeddings, one causal stack, prefill and decoding."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
