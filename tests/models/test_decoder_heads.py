@@ -140,7 +140,7 @@ def test_a_checkpoint_of_the_model_without_a_head_has_all_but_the_head(family):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"head": Spans()}, r"head.*Classification, Regression or MultipleChoice"),
+        ({"head": Spans()}, r"head.*Classification, Regression, MultipleChoice or Reward"),
         ({"head": TWO, "language_model_coefficient": -1.0}, "language_model_coefficient.*0 or"),
     ],
 )
