@@ -78,6 +78,7 @@ setup(
         "seqio>=0.0.20",
         "tensorboard>=2.18",
         "tensorflow>=2.20",
+        "tensorstore>=0.1.76",  # which Orbax brings along too
         "zstandard>=0.23",
     ],
     extras_require={

@@ -6,12 +6,18 @@ anywhere; no 1/sqrt(d) in attention, because the initial queries are that much s
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from flax import linen as nn
 
 from models.encoder_decoder import EncoderDecoder
-from models.layers.attention.positions import RelativePositionBias, check_buckets
+from models.layers.attention.positions import (
+    LayerRelativeBias,
+    RelativePositionBias,
+    check_buckets,
+)
 from models.layers.block import ModuleFactory, PreNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed, OutputKernel
@@ -41,6 +47,8 @@ class T5(EncoderDecoder):
       mlp: `MLP` or `GatedMLP`.
       activation: inside the MLP.
       tied_output: whether the output matrix is the embeddings'.
+      bias_per_layer: whether each layer has a relative bias of its own, as T5X's scalable_t5 and
+        umT5 (Chung et al. 2023) have; else the layers of a side share one.
       norm_epsilon: of every norm.
     """
 
@@ -55,6 +63,7 @@ class T5(EncoderDecoder):
     mlp: type[MLP] = MLP
     activation: Activation = nn.relu
     tied_output: bool = True
+    bias_per_layer: bool = False
     norm_epsilon: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -84,7 +93,8 @@ class T5(EncoderDecoder):
         self, layers: TransformerLayers, num_layers: int, *, is_decoder: bool
     ) -> RelativeBiasStack:
         init = self.matrix_init(self.embed_dim)
-        attention = layers.attention(
+        make_attention = functools.partial(
+            layers.attention,
             init,
             self.matrix_init(self.num_heads * self.head_dim),
             query_init=self.matrix_init(self.embed_dim * self.head_dim),
@@ -94,19 +104,18 @@ class T5(EncoderDecoder):
         mlp = layers.mlp(
             self.mlp, self.activation, self.mlp_dim, init, output_init, dropout=layers.dropout
         )
-        memory = attention if is_decoder else None
+        bias_init = normal(self.embed_dim**-0.5)
+        buckets = not is_decoder, bias_init, self.num_buckets, self.max_distance
+        bias, attention = None, make_attention()
+        if self.bias_per_layer:
+            attention = make_attention(make_relative=_of_a_layer(*buckets))
+        else:
+            bias = functools.partial(RelativePositionBias, self.num_heads, *buckets)
+        memory = make_attention() if is_decoder else None
         blocks = [
             layers.block(PreNormBlock, attention, mlp, cross_attention=memory)
             for mlp in self.mlps_in_turn(mlp, num_layers)
         ]
-        bias = functools.partial(
-            RelativePositionBias,
-            self.num_heads,
-            not is_decoder,
-            normal(self.embed_dim**-0.5),
-            self.num_buckets,
-            self.max_distance,
-        )
         stack = functools.partial(layers.stack, num_layers, *blocks)
         return RelativeBiasStack(bias, stack, layers.norm, layers.dropout)
 
@@ -137,3 +146,12 @@ class T5_1_1(T5):
     mlp: type[MLP] = GatedMLP
     activation: Activation = nn.gelu
     tied_output: bool = False
+
+
+def _of_a_layer(*buckets: Any) -> Callable[..., nn.Module]:
+    """Makes the bias of a layer from an attention's sizes."""
+
+    def make(embed_dim: int, num_heads: int, head_dim: int, dtype: str) -> nn.Module:
+        return LayerRelativeBias(num_heads, *buckets)
+
+    return make

@@ -3,13 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from models.errors import ModelError
-from models.hf.tensor_files import TensorFiles
 from models.model import Model
 
 Shape = tuple[int, ...]
@@ -22,7 +21,7 @@ _ALIGNMENT = 64
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
-    """One of our parameters and where Hugging Face keeps it.
+    """One of our parameters and where the other project keeps it.
 
     Attributes:
       ours: path in our tree, joined by "/".
@@ -142,7 +141,31 @@ def layer_norm(ours: str, theirs: str) -> list[Weight]:
     return [Weight(f"{ours}/scale", f"{theirs}.weight"), Weight(f"{ours}/bias", f"{theirs}.bias")]
 
 
-def filled(model: Model, table: Table, tensors: TensorFiles, source: str) -> dict[str, Any]:
+class Tensors(Protocol):
+    """Tensors by name, each read when it is asked for; `TensorFiles` are some."""
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """One tensor."""
+
+    def __iter__(self) -> Iterator[str]:
+        """All names."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is one of this name."""
+
+    def shape(self, name: str) -> Shape:
+        """Its shape, without reading it."""
+
+    def is_weight(self, name: str) -> bool:
+        """Whether it holds floating-point numbers."""
+
+
+def filled(
+    model: Model, table: Table, tensors: Tensors, source: str, described: str = "config.json"
+) -> dict[str, Any]:
     """The model's parameters out of the tensors, one tensor at a time.
 
     Args:
@@ -150,6 +173,7 @@ def filled(model: Model, table: Table, tensors: TensorFiles, source: str) -> dic
       table: names every parameter once.
       tensors: theirs.
       source: where the tensors come from, for errors.
+      described: what asks for the shapes, for errors.
 
     Returns:
       The tree, float32.
@@ -160,7 +184,7 @@ def filled(model: Model, table: Table, tensors: TensorFiles, source: str) -> dic
     """
     shapes = parameter_shapes(model)
     table = [entry for entry in table if isinstance(entry, Zeros) or not entry.copy]
-    _check_count(table, shapes, tensors, source)
+    _check_count(table, shapes, tensors, source, described)
     wanted = their_shapes(table, shapes)
     if extra := sorted(set(tensors) - set(wanted)):
         raise ModelError(f"{source}: tensor {extra[0]!r} has no place in this model.")
@@ -172,8 +196,8 @@ def filled(model: Model, table: Table, tensors: TensorFiles, source: str) -> dic
             raise ModelError(f"{source}: tensor {name!r} is missing.")
         if tensors.shape(name) != shape:
             raise ModelError(
-                f"{source}: tensor {name!r} has shape {tensors.shape(name)}, where config.json "
-                f"asks for {shape}."
+                f"{source}: tensor {name!r} has shape {tensors.shape(name)}, where "
+                f"{described} asks for {shape}."
             )
         if not tensors.is_weight(name):
             raise ModelError(
@@ -266,7 +290,7 @@ def their_shapes(table: Table, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
 
 
 def _check_count(
-    table: Table, shapes: Mapping[str, Shape], tensors: TensorFiles, source: str
+    table: Table, shapes: Mapping[str, Shape], tensors: Tensors, source: str, described: str
 ) -> None:
     """Refuses more layers than there are tensors, before each of them is named."""
     for entry in table:
@@ -274,7 +298,7 @@ def _check_count(
             count = math.prod(shapes[entry.ours][: entry.stacked_axes])
             if count > len(tensors):
                 raise ModelError(
-                    f"{source}: config.json asks for {count} tensors {entry.theirs!r}, and there "
+                    f"{source}: {described} asks for {count} tensors {entry.theirs!r}, and there "
                     f"are {len(tensors)} tensors in all."
                 )
 

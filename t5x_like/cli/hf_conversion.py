@@ -26,6 +26,7 @@ from t5x_like.protocols import Model, Params, Vocabulary
 
 Report = dict[str, Any]
 Load = Callable[[Path], tuple[Model, Params]]
+FindVocabulary = Callable[[Path], Vocabulary | None]
 
 # Every file in which a tokenizer of transformers keeps something.
 TOKENIZER_FILES = (
@@ -69,8 +70,8 @@ def import_model(
     model_dir: str,
     *,
     load: Load,
-    find_vocabulary: Callable[[Path], Vocabulary | None],
-    read_generation: generation_options.Read,
+    find_vocabulary: FindVocabulary,
+    read_generation: generation_options.Read | None = None,
     texts: int | None = None,
 ) -> Report:
     """Makes a MODEL_DIR of another project's directory, as if it had been trained to step 0.
@@ -83,7 +84,7 @@ def import_model(
       model_dir: the MODEL_DIR to make; it may be there if it is empty.
       load: reads model and parameters.
       find_vocabulary: finds the vocabulary in a directory; None where there is none.
-      read_generation: reads how text is generated.
+      read_generation: reads how text is generated; None where the directory does not say it.
       texts: of which a row is made that the model labels, 1 or 2; None is 1.
 
     Returns:
@@ -101,10 +102,14 @@ def import_model(
         model, params = load(Path(source))
         _check_size(model, vocabulary)
         texts = texts_of(model, texts)
-        generation = generation_options.options_of(read_generation, Path(source), model)
+        generation = None
+        if read_generation is not None:
+            generation = generation_options.options_of(read_generation, Path(source), model)
         for name in (*TOKENIZER_FILES, *SOURCE_FILES):
             if (Path(source) / name).is_file():
                 shutil.copyfile(Path(source) / name, directory / name)
+        if vocabulary is not None and not (directory / file_of(vocabulary).name).exists():
+            shutil.copyfile(file_of(vocabulary), directory / file_of(vocabulary).name)
         final = Path(model_dir).absolute()
         text = model_text(model, vocabulary, final, head=False)
         (directory / "model.gin").write_text(f"{header(source, 'model.gin')}{text}", "utf-8")

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from t5x_like.cli import caching, child_process, notebook, suites
+from t5x_like.cli import caching, child_process, exchange, notebook, suites
 from t5x_like.cli import scaling as scaling_commands
 from t5x_like.cli.arguments import (
     OneLineParser,
@@ -138,22 +138,7 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     ahead.add_argument("--json", action="store_true", help="one JSON object on standard output")
     ahead.add_argument("--save", metavar="FILE", help="keep the result, as JSON")
     ahead.add_argument("--compare", metavar="FILE", help="show what changed since a kept result")
-    import_hf = command("import-hf", _import_hf, "Make a MODEL_DIR of a Hugging Face directory.")
-    import_hf.add_argument("directory", help="with config.json and safetensors")
-    import_hf.add_argument("--out", required=True, metavar="MODEL_DIR", help="to make")
-    import_hf.add_argument(
-        "--texts", type=int, choices=(1, 2), help="what a head labels: texts, or pairs of texts"
-    )
-    export_hf = command("export-hf", _export_hf, "Write a Hugging Face directory of a MODEL_DIR.")
-    export_hf.add_argument("model_dir", metavar="MODEL_DIR", help="a run's")
-    export_hf.add_argument("--out", required=True, metavar="DIR", help="the directory to make")
-    export_hf.add_argument("--step", type=int, help="the checkpoint; the newest by default")
-    export_hf.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
-    export_hf.add_argument("--part", help="which network, of a model that has several")
-    for hf_conversion in (import_hf, export_hf):
-        hf_conversion.add_argument(
-            "--json", action="store_true", help="one JSON object on standard output"
-        )
+    exchange.add(command)
     for name, run, title in (
         ("glue-average", averages.glue, "GLUE"),
         ("super-glue-average", averages.super_glue, "SuperGLUE"),
@@ -293,54 +278,6 @@ def _compile(options: argparse.Namespace) -> None:
     compile_report.show(report, as_json=options.json, save=options.save, saved=saved)
     if report["fits"] is False:
         raise aot.DoesNotFit(f"the step of {report['topology']} {fitting_memory.shortage(report)}.")
-
-
-def _import_hf(options: argparse.Namespace) -> None:
-    from models import hf
-    from t5x_like.cli import generation_options, hf_conversion
-    from tasks import tokenizer_files
-
-    load: Any = hf.load_hf
-    find: Any = tokenizer_files.vocabulary_in
-    report = hf_conversion.import_model(
-        options.directory,
-        options.out,
-        load=load,
-        find_vocabulary=find,
-        read_generation=hf.generation.generation_options,
-        texts=options.texts,
-    )
-    _print_exchange(options, report)
-    if report["generation_left_out"]:
-        left_out = generation_options.shown(report["generation_left_out"])
-        line = f"warning: text is generated here without what {options.directory} asks for: "
-        print(f"{line}{left_out}.", file=sys.stderr)
-    if report["texts"] and options.texts is None and not options.json:
-        print("it labels single texts; with --texts=2 it labels pairs, which no file says")
-
-
-def _export_hf(options: argparse.Namespace) -> None:
-    from models import hf
-    from t5x_like.cli import hf_conversion
-
-    save: Any = hf.save_hf
-    report = hf_conversion.export_model(
-        options.model_dir,
-        options.out,
-        save=save,
-        read_generation=hf.generation.generation_options,
-        step=options.step,
-        dtype=options.dtype,
-        part=options.part,
-        bindings=options.bindings,
-    )
-    _print_exchange(options, report)
-
-
-def _print_exchange(options: argparse.Namespace, report: Any) -> None:
-    tokenizer = report["vocabulary"] or "no tokenizer"
-    line = f"{options.out}: {report['model']}, {report['parameters']:,} parameters, {tokenizer}"
-    print(json.dumps(report) if options.json else line)
 
 
 def _configure_with_foreign_tasks(options: argparse.Namespace) -> None:

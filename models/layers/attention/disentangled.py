@@ -97,7 +97,7 @@ class DisentangledScores(nn.Module):
         key = self.make_rng("dropout") if enable_dropout and self.dropout.rate else None
         table_ne = self.dropout(table_ne, key)
         t, s = q_bhtd.shape[2], k_bgsd.shape[2]
-        first = 0 if mask.first_query is None else mask.first_query
+        first = mask.first_slot
         scores = jnp.zeros((), jnp.float32)
         if self.content_to_position:
             # `align_distances` counts from the query to the key.

@@ -40,6 +40,11 @@ class Mask:
     query_ranks_bt: jax.Array | None = None
     key_ranks_bs: jax.Array | None = None
 
+    @property
+    def first_slot(self) -> jax.Array | int:
+        """Slot of the first query: 0 where there are no keys before it."""
+        return 0 if self.first_query is None else self.first_query
+
     def visible_pairs(self, num_queries: int, num_keys: int) -> int:
         """Pairs of query and key that are allowed as far as is known at trace time."""
         if not self.causal or self.prefix_bt is not None or self.first_query is not None:

@@ -158,6 +158,20 @@ class RelativePositionBias(nn.Module):
         return spread_diagonals(values_hn, num_queries, num_keys)[None]
 
 
+class LayerRelativeBias(RelativePositionBias):
+    """A table of each layer's own, made in its attention (`Attention.make_relative`)."""
+
+    def queries(self, q_bhtd: jax.Array) -> jax.Array:
+        """The queries as they are."""
+        return q_bhtd
+
+    def __call__(  # type: ignore[override]
+        self, q_bhtd: jax.Array, k_bgsd: jax.Array, mask: Mask, **_: Any
+    ) -> jax.Array:
+        """The bias of these queries and keys, `[1, h, t, s]`, of which only the numbers matter."""
+        return super().__call__(q_bhtd.shape[2], k_bgsd.shape[2], mask.first_slot)
+
+
 class LearnedPositions(nn.Module):
     """A learned vector for each absolute position, added to the embeddings.
 
@@ -345,8 +359,7 @@ class RelativePositionScores(nn.Module):
         num_keys = k_bgsd.shape[2]
         q_bhtd += self.distance_bias[:, None].astype(q_bhtd.dtype)
         # The paper counts from the key to the query.
-        first_query = 0 if mask.first_query is None else mask.first_query
-        distances_n = first_query - jnp.arange(1 - t, num_keys)
+        distances_n = mask.first_slot - jnp.arange(1 - t, num_keys)
         if self.clamp_length is not None:
             distances_n = jnp.clip(distances_n, -self.clamp_length, self.clamp_length)
         r_ne = sinusoids(distances_n, self.embed_dim, in_halves=self.in_halves).astype(self.dtype)

@@ -1,4 +1,4 @@
-"""A stack whose layers share one bias for relative distances."""
+"""A stack whose layers share one bias for relative distances, or have one each."""
 
 import dataclasses
 from typing import Any
@@ -16,28 +16,29 @@ class RelativeBiasStack(nn.Module):
     Called like a `Stack`.
 
     Attributes:
-      make_relative_bias: the bias (Raffel et al. 2020, section 2.1).
+      make_relative_bias: the bias (Raffel et al. 2020, section 2.1); None where each layer's
+        attention makes its own.
       make_stack: the layers.
       make_norm: the last norm.
       dropout: on what goes out.
     """
 
-    make_relative_bias: ModuleFactory
+    make_relative_bias: ModuleFactory | None
     make_stack: ModuleFactory
     make_norm: ModuleFactory
     dropout: Dropout = NO_DROPOUT
 
     def setup(self) -> None:
         """Makes the three parts."""
-        self.relative_position_bias = self.make_relative_bias()
+        if self.make_relative_bias is not None:
+            self.relative_position_bias = self.make_relative_bias()
         self.stack = self.make_stack()
         self.final_norm = self.make_norm()
 
     def __call__(self, x_bte: jax.Array, context: Context) -> jax.Array:
         """From embeddings to the last norm, `[b, t, e]`."""
         length = x_bte.shape[1]
-        bias_bhts = self.relative_position_bias(length, length)
-        context = dataclasses.replace(context, bias_bhts=bias_bhts)
+        context = self._with_bias(context, length, length)
         x_bte = self.final_norm(self.stack(x_bte, context))
         draw = context.enable_dropout and self.dropout.rate
         return self.dropout(x_bte, self.make_rng("dropout") if draw else None)
@@ -53,7 +54,12 @@ class RelativeBiasStack(nn.Module):
     ) -> tuple[jax.Array, list[Any]]:
         """Hidden states of tokens that follow those in the caches, and the new caches."""
         slots = num_slots(caches[0])
-        bias_bhts = self.relative_position_bias(x_bte.shape[1], slots, context.first_slot)
-        context = dataclasses.replace(context, bias_bhts=bias_bhts)
+        context = self._with_bias(context, x_bte.shape[1], slots)
         x_bte, caches = self.stack.decode(x_bte, context, caches)
         return self.final_norm(x_bte), caches
+
+    def _with_bias(self, context: Context, num_queries: int, num_keys: int) -> Context:
+        if self.make_relative_bias is None:
+            return context
+        bias_bhts = self.relative_position_bias(num_queries, num_keys, context.first_slot)
+        return dataclasses.replace(context, bias_bhts=bias_bhts)
