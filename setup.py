@@ -96,6 +96,8 @@ setup(
         "gcs": GCS,
         "corpora": CORPORA,
         "wandb": ["wandb"],
+        "mlflow": ["mlflow>=3"],
+        "trackio": ["trackio"],
         "ray": ["ray>=2.44"],
         "slurm": ["submitit>=1.5"],
     },

@@ -32,8 +32,9 @@ from t5x_like.evaluation.task import TaskResult, Values, evaluate_params
 from t5x_like.host import command, compilation_cache, files, memory
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import FrozenSource, Model
+from t5x_like.trackers.tensorboard import EventFile
 from t5x_like.training.frozen import load_frozen
-from t5x_like.training.metrics_log import EventFile, append_record, read_records
+from t5x_like.training.metrics_log import append_record, read_records
 
 Steps = Literal["last", "all"] | int | Sequence[int]
 # In records: the files of predictions, which stay where another number of examples is measured.
@@ -180,9 +181,7 @@ def _report(
         write_predictions(folder / named[name], predictions)
     append_record(directory, record)
     if events is not None:
-        events.write(
-            step, {f"{split}/{result.task}/{name}": v for name, v in result.values.items()}
-        )
+        events.log(step, {f"{split}/{result.task}/{name}": v for name, v in result.values.items()})
     line = f"step {step}  {result.task} {split}  {result.summary}"
     print(line, file=sys.stderr, flush=True)
 

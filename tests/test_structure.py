@@ -20,7 +20,7 @@ FLOORS = (
     ("training.state", "training.loss"),
     ("inspection", "decoding", "checkpoints", "vectors"),
     ("evaluation",),
-    ("anomalies", "interpretability", "alignment"),
+    ("anomalies", "interpretability", "alignment", "trackers"),
     ("training",),
     ("train", "evaluate", "suites", "infer", "counting", "runs", "aot"),
     ("scaling",),

@@ -285,11 +285,12 @@ def _numbers(flag: str, text: str | None) -> list[float] | None:
 
 def _add_report_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "sweep_dir",
+        "directories",
+        nargs="+",
         metavar="DIR",
-        help="of `t5x-like sweep`, or a run of which suites were measured",
+        help="of `t5x-like sweep`, or a run's; of several runs, side by side",
     )
-    parser.add_argument("--out", metavar="DIR", help="to write; SWEEP_DIR/report by default")
+    parser.add_argument("--out", metavar="DIR", help="to write; the first DIR/report by default")
     parser.add_argument(
         "--baseline", metavar="VARIANT", help="to compare with; the sweep's own by default"
     )
@@ -307,21 +308,32 @@ def _add_report_arguments(parser: ArgumentParser) -> None:
 
 
 def report(options: Namespace) -> None:
-    """Writes the report of a sweep, and prints where it is and what it warns of.
+    """Writes the report of a sweep, or the page of runs, and prints where it is.
 
-    Of a run, it prints what suites found.
+    Of a run, it prints what suites found too.
     """
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a report computes nothing on a device
+    from t5x_like.scaling import run_report
     from t5x_like.suites.tables import has_results
 
-    if has_results(options.sweep_dir):
+    first, *others = options.directories
+    if others or run_report.is_run(first):
+        page = run_report.write(options.directories, options.out)
+        if not others and has_results(first):
+            suites.report(options)
+        elif options.json:
+            print(json.dumps(run_report.as_json(options.directories, page)))
+        else:
+            print(run_report.text(options.directories, page))
+        return
+    if has_results(first):
         suites.report(options)
         return
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a report computes nothing on a device
     from t5x_like.scaling.report.summary import report_text
     from t5x_like.scaling.report.write import report as write
 
     found = write(
-        options.sweep_dir,
+        first,
         options.out,
         baseline=options.baseline,
         bootstrap=options.bootstrap,

@@ -29,7 +29,7 @@ def report(options: Namespace) -> None:
     """Prints the table of each suite that was measured of a run."""
     from t5x_like.suites.tables import read_results, table
 
-    found = read_results(options.sweep_dir)
+    found = read_results(options.directories[0])
     if options.json:
         print(json.dumps({results["suite"]: results for results in found}))
         return

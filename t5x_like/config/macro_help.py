@@ -13,6 +13,8 @@ PURPOSES = {
     "BATCH_SIZE": "examples in one global batch",
     "DROPOUT_RATE": "dropout probability, 0 for none",
     "EVALUATIONS": "what else is measured while the run trains, a list of evaluation.Evaluation",
+    "PROFILE_STEPS": "the first and the last step that jax.profiler records, such as (100, 105)",
+    "TRACKERS": "what else gets the numbers of a run, such as [@trackers.MLflow()]",
     "EVALUATED": "name of a task or mixture that is measured while the run trains",
     "POLICY": "the decoder that learns preferences, such as @gpt.GPT2() of a file under models/",
     "INITIAL_CHECKPOINT_PATH": "MODEL_DIR or checkpoint whose parameters the run starts from",

@@ -10,6 +10,7 @@ its open rows. In both, the batch of a step is the same for any number of proces
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -209,6 +210,21 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> State:
     return merged
 
 
+@dataclass
+class Effort:
+    """What making batches has taken so far.
+
+    Attributes:
+      batches: how many.
+      seconds: wall time.
+      computing: seconds of a core, of the thread that makes them.
+    """
+
+    batches: int = 0
+    seconds: float = 0.0
+    computing: float = 0.0
+
+
 @dataclass(frozen=True)
 class _Prefetched:
     batch: ModelBatch | None
@@ -222,6 +238,9 @@ class DataIterator:
     Iterating never ends, and never hangs: where the background thread dies, or cannot read a
     single example for a while, the next batch is an error. `close` (or leaving a `with` block)
     stops the thread.
+
+    Attributes:
+      making: what making the batches has taken.
     """
 
     def __init__(
@@ -244,6 +263,7 @@ class DataIterator:
         """
         self._rows, self._convert = rows, convert
         self._identity, self._prefetch, self._patience = identity, prefetch, patience
+        self.making = Effort()
         self._state = rows.get_state()
         self._queue: queue.Queue[_Prefetched] = queue.Queue(max(prefetch, 1))
         self._stop = threading.Event()
@@ -260,8 +280,32 @@ class DataIterator:
         self.close()
 
     def _make(self) -> _Prefetched:
+        began, computing = time.perf_counter(), time.thread_time()
         rows = self._rows.next_rows()
-        return _Prefetched(self._convert(rows), self._rows.get_state())
+        made = _Prefetched(self._convert(rows), self._rows.get_state())
+        self.making.batches += 1
+        self.making.seconds += time.perf_counter() - began
+        self.making.computing += time.thread_time() - computing
+        return made
+
+    def is_ready(self) -> bool:
+        """Whether the next batch, or an error, is there; always where none is made ahead.
+
+        Otherwise it is being made.
+        """
+        if self._prefetch == 0 or self._closed:
+            return True
+        self._started()
+        return not self._queue.empty()
+
+    def _started(self) -> threading.Thread:
+        """The background thread."""
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._fill, args=(self._stop, self._queue), name="data", daemon=True
+            )
+            self._thread.start()
+        return self._thread
 
     def _fill(self, stop: threading.Event, ready: "queue.Queue[_Prefetched]") -> None:
         while not stop.is_set():
@@ -286,15 +330,7 @@ class DataIterator:
         """
         if self._closed:
             raise ValueError("this data iterator was closed")
-        if self._prefetch == 0:
-            item = self._make()
-        else:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._fill, args=(self._stop, self._queue), name="data", daemon=True
-                )
-                self._thread.start()
-            item = self._wait(self._thread)
+        item = self._make() if self._prefetch == 0 else self._wait(self._started())
         if item.error is not None:
             self._halt()
             raise item.error

@@ -1,25 +1,17 @@
-"""Where a run's numbers go: `metrics.jsonl`, TensorBoard, Weights & Biases."""
+"""Where a run's numbers go: `metrics.jsonl`, and trackers of experiments."""
 
-import contextlib
 import functools
 import json
 import logging
 import math
 import os
-import secrets
-import socket
-import struct
-import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from etils import epath
-
-from t5x_like.data.cache import tfrecord
-from t5x_like.errors import UserError
 from t5x_like.host import disk_space, files
+from t5x_like.trackers import TrackedRun, Tracker, open_trackers
 
-FILE, WANDB_FILE = "metrics.jsonl", "wandb.json"
+FILE = "metrics.jsonl"
 _SHOWN = 3
 
 
@@ -30,18 +22,15 @@ class MetricsLog:
       model_dir: the run's directory.
       resumed_step: records of later steps, which an interrupted run may have left,
         are dropped, so that the file reads as one run; and so are damaged lines.
-      tensorboard: whether to write `MODEL_DIR/tensorboard`.
-      wandb_project: the project to log to; the key is taken from Weights & Biases' own login. A
-        resumed run continues its run there, whose id is kept in `MODEL_DIR/wandb.json`.
-      configuration: of the run, for Weights & Biases.
+      trackers: what else gets them; one that fails stops nothing.
+      configuration: of the run, for the trackers.
     """
 
     def __init__(
         self,
         model_dir: str,
         resumed_step: int = 0,
-        tensorboard: bool = True,
-        wandb_project: str | None = None,
+        trackers: Sequence[Tracker] = (),
         configuration: Mapping[str, Any] | None = None,
     ) -> None:
         directory = files.location(model_dir)
@@ -51,10 +40,7 @@ class MetricsLog:
         with disk_space.explained(self._path, len(text)):
             files.write_whole(self._path, text)
             self._file = files.growing_file(self._path)
-        self._events = EventFile(directory / "tensorboard") if tensorboard else None
-        self._wandb = None
-        if wandb_project:
-            self._wandb = _start_wandb(wandb_project, directory, configuration or {})
+        self._trackers = open_trackers(trackers, TrackedRun(directory, configuration or {}))
 
     def write(
         self,
@@ -83,18 +69,14 @@ class MetricsLog:
             self._file.append(line)
         of = split if task is None else f"{split}/{task}"
         tagged = {f"{of}/{name}": value for name, value in values.items()}
-        if self._events:
-            self._events.write(step, tagged)
-        if self._wandb:
-            self._wandb.log(tagged, step=step)
+        for tracker in self._trackers:
+            tracker.log(step, tagged)
 
     def close(self) -> None:
         """Closes the files."""
         self._file.close()
-        if self._events:
-            self._events.close()
-        if self._wandb:
-            self._wandb.finish()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 def json_line(record: Mapping[str, Any]) -> str:
@@ -156,6 +138,12 @@ def read_records(model_dir: str) -> list[dict[str, Any]]:
     return list(records.values())
 
 
+def last_of_training(model_dir: str) -> dict[str, Any]:
+    """The last record of the training itself, of whatever step; empty where there is none."""
+    records = [one for one in read_records(model_dir) if one["split"] == "train"]
+    return records[-1] if records else {}
+
+
 def _record(line: bytes) -> dict[str, Any] | None:
     """The record of a line; None if it holds none."""
     try:
@@ -178,84 +166,3 @@ def _warn_of_damage(path: str, lines: tuple[int, ...]) -> None:
     logging.getLogger(__name__).warning(
         "warning: '%s': damaged %s left out: %s%s", path, what, shown, more
     )
-
-
-class EventFile:
-    """A TensorBoard event file of scalars, written without TensorFlow.
-
-    The format is TFRecord framing around `Event` messages (tensorboard's
-    `compat/proto/event.proto`), of which scalars need five fields.
-    """
-
-    def __init__(self, directory: epath.Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
-        self._path = directory / name
-        self._file = files.growing_file(self._path)
-        self._append(_double(1, time.time()) + _bytes(3, b"brain.Event:2"))
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One event with these scalars."""
-        summary = b"".join(
-            _bytes(1, _bytes(1, tag.encode()) + _tag(2, 5) + struct.pack("<f", value))
-            for tag, value in values.items()
-        )
-        self._append(_double(1, time.time()) + _tag(2, 0) + _varint(step) + _bytes(5, summary))
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-
-    def _append(self, event: bytes) -> None:
-        frame = tfrecord.framed(event)
-        with disk_space.explained(self._path, len(frame)):
-            self._file.append(frame)
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 127:
-        encoded.append(value & 127 | 128)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-def _tag(field: int, wire_type: int) -> bytes:
-    return _varint(field << 3 | wire_type)
-
-
-def _bytes(field: int, value: bytes) -> bytes:
-    return _tag(field, 2) + _varint(len(value)) + value
-
-
-def _double(field: int, value: float) -> bytes:
-    return _tag(field, 1) + struct.pack("<d", value)
-
-
-def _start_wandb(project: str, directory: epath.Path, configuration: Mapping[str, Any]) -> Any:
-    try:
-        import wandb
-    except ImportError as error:
-        raise UserError(
-            f"logging to the Weights & Biases project '{project}' needs `pip install wandb`."
-        ) from error
-    return wandb.init(
-        project=project,
-        id=_wandb_id(directory / WANDB_FILE),
-        name=directory.name,
-        config=dict(configuration),
-        resume="allow",
-    )
-
-
-def _wandb_id(path: epath.Path) -> str:
-    """The run's id at Weights & Biases, the same at each start; made at the first."""
-    if path.exists():
-        with contextlib.suppress(ValueError, RecursionError, TypeError, LookupError):
-            found = json.loads(files.read_whole(path))["id"]
-            if isinstance(found, str) and found:
-                return found
-    made = secrets.token_hex(8)
-    files.write_whole(path, json.dumps({"id": made}) + "\n")
-    return made

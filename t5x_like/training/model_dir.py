@@ -8,6 +8,7 @@ from t5x_like import inspection
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.host import directory_lock, disk_space, files
+from t5x_like.trackers import TensorBoard, Tracker, WeightsAndBiases
 from t5x_like.training import identity
 from t5x_like.training.metrics_log import MetricsLog
 from t5x_like.training.plan import TrainingPlan
@@ -94,15 +95,18 @@ class ModelDir:
         """Opens the metrics of the run, which has made `start` steps; the first process has them.
 
         Raises:
-          UserError: what is there is not a file; Weights & Biases is not installed.
+          UserError: what is there is not a file; a tracker's package is not installed.
           CannotWrite: they cannot be written.
         """
         if not self._primary:
             return None
         plan = self._plan
-        return MetricsLog(
-            plan.model_dir, start, plan.tensorboard, plan.wandb_project, self.identity.all()
-        )
+        trackers: list[Tracker] = [*plan.trackers]
+        if plan.tensorboard:
+            trackers.append(TensorBoard())
+        if plan.wandb_project:
+            trackers.append(WeightsAndBiases(plan.wandb_project))
+        return MetricsLog(plan.model_dir, start, trackers, self.identity.all())
 
     def close(self) -> None:
         """Gives the directory back."""

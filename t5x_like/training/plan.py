@@ -12,7 +12,9 @@ from t5x_like.evaluation import Evaluation
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import FrozenSource, Model, frozen_models
+from t5x_like.trackers import Tracker
 from t5x_like.training.identity import RunIdentity
+from t5x_like.training.watching.profile import check_window
 
 # The defaults of arguments that are None; made late, because a mesh needs devices.
 _DEFAULTS: Mapping[str, Callable[[], Any]] = {
@@ -54,6 +56,9 @@ class TrainingPlan:
       log_period: updates between two records.
       tensorboard: whether to write event files.
       wandb_project: the Weights & Biases project to log to; None for none.
+      trackers: what else gets the numbers, such as `trackers.MLflow('NAME')`.
+      profile_steps: the first and the last of the updates that `jax.profiler` records into
+        `MODEL_DIR/profile`; None for none.
       config_text: gives the text kept as `config.gin`.
 
     Raises:
@@ -81,6 +86,8 @@ class TrainingPlan:
     log_period: int = 20
     tensorboard: bool = True
     wandb_project: str | None = None
+    trackers: Sequence[Tracker] = ()
+    profile_steps: tuple[int, int] | None = None
     config_text: Callable[[], str] | None = None
 
     def __post_init__(self) -> None:
@@ -110,6 +117,8 @@ class TrainingPlan:
                 f"NUM_MICROBATCHES {self.num_microbatches} does not divide BATCH_SIZE "
                 f"{self.dataset.batch_size}."
             )
+        if self.profile_steps is not None:
+            check_window(self.profile_steps, self.train_steps)
         last = self.optimizer.schedule.last_step
         if last is not None and last < self.train_steps:
             raise UserError(

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from t5x_like import anomalies, checkpoints
+from t5x_like import anomalies
 from t5x_like.anomalies import Anomaly, Restore
-from t5x_like.checkpoints import Branch, Checkpointer, Damaged, InitialCheckpoint
+from t5x_like.checkpoints import Checkpointer, Damaged
 from t5x_like.cost import flops
 from t5x_like.cost.peak import Peak
 from t5x_like.data import merge_states, open_dataset
@@ -18,17 +18,17 @@ from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.host.progress import duration
 from t5x_like.protocols import Metrics
-from t5x_like.training import state as train_state
 from t5x_like.training import summary as run_summary
 from t5x_like.training.batches import FedBatch, check_batch
-from t5x_like.training.frozen import load_frozen
+from t5x_like.training.beginning import beginning, with_surroundings
 from t5x_like.training.held_out import HeldOut, Part
 from t5x_like.training.metrics_log import MetricsLog
 from t5x_like.training.model_dir import ModelDir
 from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.progress import Progress
-from t5x_like.training.state import TrainState, initial_carry
+from t5x_like.training.state import TrainState
 from t5x_like.training.step_metrics import Diverged, StepMetrics
+from t5x_like.training.watching.watch import Watch
 
 # Steps whose batches may still be asked for: an anomaly is noticed one step later.
 _KEPT_BATCHES = 3
@@ -49,6 +49,7 @@ class TrainingRun:
       plan: as given.
       start: the step from which training resumes; known after `resume`.
       progress: where a person sees it; there after `begin`.
+      watch: where its time goes, and why.
 
     Raises:
       UserError: MODEL_DIR is in use, holds another run, or cannot be written; or the data cannot
@@ -57,6 +58,7 @@ class TrainingRun:
 
     def __init__(self, plan: TrainingPlan, label: str = "", *, guarded: bool = False) -> None:
         self.plan = plan
+        self.watch = Watch(plan)
         self.start = 0
         self.progress: Progress
         self._label = label
@@ -132,48 +134,18 @@ class TrainingRun:
           UserError: the checkpoint does not fit.
           Damaged: the checkpoint cannot be read, or is not what was saved.
         """
-        plan = self.plan
-        state = self._resumed(step, create)
-        if state.carry is None:
-            rows = plan.dataset.batch_size
-            state = state.replace(carry=initial_carry(plan.model, plan.partitioner, rows))
-        if plan.frozen:  # read at every resume: steps donate the state, and with it these arrays
-            state = state.replace(frozen=load_frozen(plan.model, plan.frozen, plan.partitioner))
-        if self._policy is None:
-            return state
-        guard = self._policy.guard(self._restored.get("guard"))
-        return state.replace(guard=jax.device_put(guard, plan.partitioner.replicated))
-
-    def _resumed(self, step: int | None, create: Callable[[int], TrainState] | None) -> TrainState:
-        plan = self.plan
-        source = plan.initial_checkpoint
-        self._saved = step or 0
-        if step or isinstance(source, Branch):
-            target = train_state.abstract_state(plan.model, plan.optimizer, plan.partitioner)
-            rows = plan.dataset.batch_size
-            carry = train_state.abstract_carry(plan.model, plan.partitioner, rows)
-            target = target.replace(carry=carry)
-            if step or not isinstance(source, Branch):
-                self.start, self._origin = step or 0, f"checkpoint of step {step}"
-                state, position, metadata = self._checkpointer.restore(self.start, target)
-            else:
-                self.start = source.step
-                self._origin = f"step {source.step} of {source.model_dir}"
-                state, position, metadata = checkpoints.branch_state(source, target)
-            may_begin_again = self._model_dir.became_another or plan.allow_config_change
-            self._set_position(position, may_begin_again)
-            self._restored = metadata
-            return state
-        self.start, self._restored = 0, {}
-        if isinstance(source, InitialCheckpoint):
-            self._origin = source.path
-            return checkpoints.initial_state(
-                source, plan.model, plan.optimizer, plan.partitioner, plan.seed
-            )
-        self._origin = "random initialization"
-        if create is not None:
-            return create(plan.seed)
-        return train_state.create_state(plan.model, plan.optimizer, plan.partitioner, plan.seed)
+        with self.watch.time.spent("restoring"):
+            found = beginning(self.plan, self._checkpointer, step, create)
+            self._saved, self.start = step or 0, found.step
+            self._origin, self._restored = found.origin, found.metadata
+            if found.position is not None:
+                may_begin_again = self._model_dir.became_another or self.plan.allow_config_change
+                self._set_position(found.position, may_begin_again)
+            state = with_surroundings(found.state, self.plan)
+            if self._policy is None:
+                return state
+            guard = self._policy.guard(self._restored.get("guard"))
+            return state.replace(guard=jax.device_put(guard, self.plan.partitioner.replicated))
 
     def _set_position(self, position: Mapping[str, Any], may_begin_again: bool) -> None:
         try:
@@ -204,6 +176,7 @@ class TrainingRun:
         for line in (summary, *self._notes):
             self.progress.say(line)
         self._model_dir.describe(summary)
+        self.watch.begin(self._restored, self._iterator, self._model_dir.path, self.progress.say)
         self._open_log(peak)
 
     def _open_log(self, peak: Peak) -> None:
@@ -221,6 +194,7 @@ class TrainingRun:
             tokens=self._restored.get("tokens", 0),
             seconds=self._restored.get("seconds", 0.0),
             unrecorded=self._restored.get("unrecorded"),
+            also=self.watch.time.values,
         )
 
     # -- The steps -------------------------------------------------------------------------------
@@ -235,12 +209,14 @@ class TrainingRun:
         Raises:
           UserError: the model does not know one of its tokens.
         """
-        batch = next(self._iterator)
+        batch = self.watch.next_batch(self._sums.all_done)
         self._fed.append(FedBatch(step, batch, self._iterator.get_state()))
         if step == self.start + 1:
             shapes = check_batch(batch, self.plan.model, self.plan.partitioner)
             positions = flops.positions(shapes)
             self._sums.set_work(positions, self.plan.model.step_flops(shapes))
+            self.watch.time.enter("compiling")
+        self.watch.before(step, self._sums.drain)
         return batch
 
     def add(self, step: int, metrics: Metrics) -> None:
@@ -252,8 +228,10 @@ class TrainingRun:
         """
         with self._advised():
             self._sums.add(step, metrics)
+            self.watch.after(step, self._sums.drain)
             if step == self.start + 1:
                 self._sums.forget_compilation()
+                self.watch.compiled()
                 if not self._returns:
                     first = duration(self._sums.seconds - self._restored.get("seconds", 0.0))
                     self.progress.say(f"first step after {first}")
@@ -266,8 +244,9 @@ class TrainingRun:
         """Writes a checkpoint; returns when the state may change."""
         measured = self._measured.pop(step, {})
         self._model_dir.require()
-        with self._advised(), self._sums.pause():
+        with self._advised(), self._sums.pause(), self.watch.time.spent("saving"):
             position = merge_states(gather_json(self._iterator.get_state()))
+            self.watch.compare_hosts()
             self._checkpointer.save(state, step, position, self._metadata(state), measured)
         self._saved = step
 
@@ -276,6 +255,7 @@ class TrainingRun:
             "seed": self.plan.seed,
             "tokens": self._sums.tokens,
             "seconds": self._sums.seconds,
+            "time": self.watch.time.seconds(),
             "parameters": self.plan.model.parameter_count(),
             "jax": jax.__version__,
             "unrecorded": self._sums.unrecorded(),
@@ -312,7 +292,7 @@ class TrainingRun:
         if not parts:
             return found
         try:
-            with self._advised(), self._sums.pause():
+            with self._advised(), self._sums.pause(), self.watch.time.spent("evaluating"):
                 for each in (each for part in parts for each in part.measure(state)):
                     self.progress.say(f"step {step}/{self.plan.train_steps}  {each.summary}")
                     if self._log:
@@ -363,6 +343,7 @@ class TrainingRun:
             leaf.delete()  # or there would be two for a while
         self._checkpointer.wait()
         earlier = self.resume_newest()
+        self.watch.time.go_back(self._restored.get("time", {}))
         self._iterator.set_state(fed.position)
         for _ in range(reaction.pass_over):
             next(self._iterator)
@@ -383,8 +364,10 @@ class TrainingRun:
                 left.callback(self.progress.close)
             if self._log:
                 left.callback(self._log.close)
+                left.callback(self.watch.close)
             left.callback(self._checkpointer.close)
             left.callback(self._iterator.close)
+            self.watch.time.enter("saving")  # what is written in the background is waited for
 
     def forget_after(self, step: int) -> None:
         """Deletes checkpoints of later steps, which the run will make again."""

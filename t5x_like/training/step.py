@@ -119,8 +119,11 @@ def _jitted(
 
     def step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        gradients, metrics, carry = gradient(state, batch, key)
-        after, own_metrics = update(state, gradients)
+        # Names that a profile shows beside the layers' own.
+        with jax.named_scope("gradient"):
+            gradients, metrics, carry = gradient(state, batch, key)
+        with jax.named_scope("update"):
+            after, own_metrics = update(state, gradients)
         after = after.replace(carry=carry)
         metrics = {**metrics, **own_metrics}
         if anomaly_policy is None:

@@ -4,7 +4,7 @@ import collections
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -43,6 +43,7 @@ class StepMetrics:
       tokens: positions computed by earlier starts of the run.
       seconds: time taken by them.
       unrecorded: `unrecorded()` of the start before, when the checkpoint was written.
+      also: gives further values for each record.
 
     Attributes:
       tokens: positions computed so far, padding included.
@@ -60,6 +61,7 @@ class StepMetrics:
         tokens: int = 0,
         seconds: float = 0.0,
         unrecorded: Mapping[str, Any] | None = None,
+        also: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self.tokens = tokens
         self._train_steps = train_steps
@@ -69,6 +71,7 @@ class StepMetrics:
         self._peak = peak
         self._measurements_left, self._told_of_peak = _MEASUREMENTS, False
         self._policy = policy
+        self._also = also
         before = unrecorded or {}
         self._skipped = before.get("skipped", 0)
         self._began = time.perf_counter() - seconds
@@ -112,6 +115,12 @@ class StepMetrics:
         self.drain()
         self._timed_steps, self._since = 0, time.perf_counter()
 
+    def all_done(self) -> bool:
+        """Whether the devices have finished every step that was dispatched."""
+        leaves = jax.tree.leaves([metrics for _, metrics in self._in_flight])
+        arrays: list[Any] = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+        return all(array.is_ready() for array in arrays)
+
     def drain(self) -> None:
         """Waits for every step that has been dispatched."""
         while self._in_flight:
@@ -147,6 +156,7 @@ class StepMetrics:
                 "tokens": self.tokens,
                 "seconds": self.seconds,
                 **self._rates(),
+                **self._also(),
             }
             self._progress.record(step, values)
             if self._log:

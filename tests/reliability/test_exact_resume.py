@@ -16,7 +16,7 @@ from t5x_like.training import metrics_log
 
 ROOT = Path(__file__).parents[2]
 STEPS, VALIDATION_PERIOD, SAVE_PERIOD = 60, 10, 4
-TIMED = {"seconds", "step_seconds", "tokens_per_second", "model_tflops", "mfu"}
+TIMED = {"step_seconds", "tokens_per_second", "model_tflops", "mfu", "goodput"}
 
 T5 = """
 from __gin__ import dynamic_registration
@@ -171,7 +171,10 @@ def train_through_kills(folder, model_gin, tasks, wanted, seed):
 def untimed(model_dir):
     """Every record of `metrics.jsonl`, but for times."""
     records = metrics_log.read_records(model_dir)
-    return [{k: v for k, v in record.items() if k not in TIMED} for record in records]
+    return [
+        {k: v for k, v in record.items() if k not in TIMED and not k.startswith("seconds")}
+        for record in records
+    ]
 
 
 def arrays(model_dir, item):

@@ -72,7 +72,7 @@ def test_no_room_for_a_checkpoint(small_disk, train_flags, capsys, tally):
 
 def test_no_room_for_a_record(small_disk, tmp_path, tally):
     disk = small_disk(128 * 1024)
-    log = metrics_log.MetricsLog(str(disk), tensorboard=False)
+    log = metrics_log.MetricsLog(str(disk))
     log.write(1, "train", {"loss": 1.0})
     fill(disk, leave=0)
     with pytest.raises(disk_space.DiskFull, match=r"metrics\.jsonl cannot be written: .* needed"):
@@ -83,7 +83,7 @@ def test_no_room_for_a_record(small_disk, tmp_path, tally):
     steps = [record["step"] for record in metrics_log.read_records(str(disk))]
     assert steps == list(range(1, len(steps) + 1))
     # What was cut in the middle of a line is not there for the next start.
-    metrics_log.MetricsLog(str(disk), resumed_step=len(steps), tensorboard=False).close()
+    metrics_log.MetricsLog(str(disk), resumed_step=len(steps)).close()
     assert (disk / "metrics.jsonl").read_text().endswith("}\n")
     tally("faults")
 

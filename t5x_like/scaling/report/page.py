@@ -86,22 +86,48 @@ RUN_COLUMNS = {
 
 def page_text(analysis: Analysis, tables: Tables) -> str:
     """Makes the page."""
-    from plotly.offline import get_plotlyjs
-
     plots = all_plots(analysis)
     sweep = analysis.sweep
     counts = sweep.counts()
+    family = f"Family {sweep.family}; " if sweep.family else ""
+    return rendered(
+        title=f"{sweep.name}: scaling laws",
+        subtitle=f"{family}{counts['done']} of {len(sweep.cells)} runs done",
+        navigation=_navigation(plots),
+        body=_body(analysis, tables, plots),
+        plots=plots,
+        runs=_runs(analysis),
+    )
+
+
+def rendered(
+    *,
+    title: str,
+    subtitle: str,
+    navigation: str,
+    body: str,
+    plots: list[Plot],
+    runs: dict[str, dict[str, str]],
+) -> str:
+    """A page that needs no network, with when it was written.
+
+    Args:
+      title: plain text.
+      subtitle: plain text, the beginning of a sentence.
+      navigation: HTML.
+      body: HTML, with a `figure_html` for each plot.
+      plots: drawn when the page is opened.
+      runs: details of each, `summary` and `gin`, shown when its name is clicked.
+    """
+    from plotly.offline import get_plotlyjs
+
     parts = {
-        "title": html.escape(f"{sweep.name}: scaling laws"),
-        "subtitle": html.escape(
-            f"{f'Family {sweep.family}; ' if sweep.family else ''}"
-            f"{counts['done']} of {len(sweep.cells)} runs done; "
-            f"written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
-        ),
-        "navigation": _navigation(plots),
-        "body": _body(analysis, tables, plots),
+        "title": html.escape(title),
+        "subtitle": html.escape(f"{subtitle}; written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."),
+        "navigation": navigation,
+        "body": body,
         "plots": _script_json([_plot_json(plot) for plot in plots]),
-        "runs": _script_json(_runs(analysis)),
+        "runs": _script_json(runs),
         "lightened": json.dumps(_lightened()),
         # `</script>` must not occur inside a script element.
         "plotly": get_plotlyjs().replace("</script", r"<\/script"),
@@ -194,7 +220,7 @@ def _body(analysis: Analysis, tables: Tables, plots: list[Plot]) -> str:
             one = " one" if len(chosen) == 1 else ""
             drawn = "".join(
                 # Plots that differ in the variant only share a caption.
-                _figure(
+                figure_html(
                     plot,
                     titled=plot.title != title,
                     captioned=plot.caption not in [other.caption for other in chosen[:i]],
@@ -267,7 +293,7 @@ def _notes(notes: list[Note], kind: str) -> str:
     return f'<ul class="{kind}">{"".join(items)}</ul>'
 
 
-def _figure(plot: Plot, titled: bool, captioned: bool) -> str:
+def figure_html(plot: Plot, titled: bool = True, captioned: bool = True) -> str:
     """A plot with its title and caption, and what it shows in words for those who hear the page."""
     title = html.escape(plot.title)
     heading = f"<h3>{title}</h3>" if titled else ""

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,31 @@ def write_report(analysis: Analysis, folder: Path) -> list[Path]:
       DiskFull: there is no room; an older report stays.
     """
     made_tables = tables.all_tables(analysis)
-    page = page_text(analysis, made_tables).encode()
+
+    def others(made: Path) -> list[Path]:
+        return [
+            *tables.write_tables(made_tables, made / "tables"),
+            *figures.write_figures(analysis, made / "figures"),
+        ]
+
+    return write_page(page_text(analysis, made_tables), folder, others)
+
+
+def write_page(
+    text: str, folder: Path, others: Callable[[Path], Sequence[Path]] = lambda made: ()
+) -> list[Path]:
+    """Writes a page, and files beside it; returns them, the page first.
+
+    Args:
+      text: the page's HTML.
+      folder: where to.
+      others: writes further files to a directory, of `NAMES`, and gives their paths.
+
+    Raises:
+      UserError: the folder cannot be written, or holds files in the way that no report wrote.
+      DiskFull: there is no room; an older report stays.
+    """
+    page = text.encode()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -87,12 +111,7 @@ def write_report(analysis: Analysis, folder: Path) -> list[Path]:
         ):
             made = Path(temporary)
             (made / PAGE).write_bytes(page)
-            written = [PAGE]
-            for path in (
-                *tables.write_tables(made_tables, made / "tables"),
-                *figures.write_figures(analysis, made / "figures"),
-            ):
-                written.append(path.relative_to(made).as_posix())
+            written = [PAGE, *(path.relative_to(made).as_posix() for path in others(made))]
             _put(made, written, folder)
     except OSError as error:
         raise UserError(f"the report '{folder}' cannot be written: {_reason(error)}.") from error

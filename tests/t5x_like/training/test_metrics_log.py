@@ -3,19 +3,17 @@ import logging
 import math
 import os
 import shutil
-import struct
-import sys
 
 import pytest
-from etils import epath
 
 from t5x_like.data.cache import tfrecord
 from t5x_like.errors import DataFault, UserError
+from t5x_like.trackers import TensorBoard
 from t5x_like.training import metrics_log
 
 
 def test_records_are_one_json_object_a_line(tmp_path):
-    log = metrics_log.MetricsLog(str(tmp_path), tensorboard=False)
+    log = metrics_log.MetricsLog(str(tmp_path))
     log.write(20, "train", {"loss": 2.5, "tokens": 640})
     log.close()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
@@ -28,7 +26,7 @@ def test_what_an_interrupted_run_wrote_after_its_checkpoint_is_dropped(tmp_path)
     records = [{"step": step, "split": "train", "loss": 1.0} for step in (10, 20, 30)]
     text = "".join(json.dumps(record) + "\n" for record in records)
     (tmp_path / "metrics.jsonl").write_text(text + '{"step": 40, "spl')
-    log = metrics_log.MetricsLog(str(tmp_path), resumed_step=20, tensorboard=False)
+    log = metrics_log.MetricsLog(str(tmp_path), resumed_step=20)
     log.write(30, "train", {"loss": 0.5})
     log.close()
     found = metrics_log.read_records(str(tmp_path))
@@ -45,7 +43,7 @@ def test_a_last_line_that_is_being_written_is_left_out(tmp_path):
 
 
 def test_what_is_not_finite_is_null_in_the_file_and_nan_again_when_it_is_read(tmp_path):
-    log = metrics_log.MetricsLog(str(tmp_path), tensorboard=False)
+    log = metrics_log.MetricsLog(str(tmp_path))
     log.write(20, "validation", {"loss": math.nan, "accuracy": -math.inf, "tokens": 640})
     log.close()
     line = (tmp_path / "metrics.jsonl").read_text()
@@ -57,7 +55,7 @@ def test_what_is_not_finite_is_null_in_the_file_and_nan_again_when_it_is_read(tm
 
 def test_a_bare_nan_of_an_earlier_version_is_read_and_becomes_null_when_the_run_resumes(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "split": "train", "loss": NaN}\n')
-    metrics_log.MetricsLog(str(tmp_path), resumed_step=1, tensorboard=False).close()
+    metrics_log.MetricsLog(str(tmp_path), resumed_step=1).close()
     assert json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail) == {
         "step": 1, "split": "train", "loss": None,
     }  # fmt: skip
@@ -87,7 +85,7 @@ def test_a_damaged_line_is_left_out_said_once_and_dropped_when_the_run_resumes(
     assert [record.getMessage() for record in caplog.records] == [
         f"warning: '{path}': damaged line left out: 2"
     ]
-    metrics_log.MetricsLog(str(tmp_path), resumed_step=3, tensorboard=False).close()
+    metrics_log.MetricsLog(str(tmp_path), resumed_step=3).close()
     assert path.read_bytes() == b"\n".join([*whole, b""])
 
 
@@ -111,7 +109,7 @@ def test_the_last_evaluation_of_a_step_split_and_task_counts(tmp_path):
 def test_an_evaluation_writes_nothing_of_a_run_again(tmp_path, caplog):
     """Neither what the run writes at that moment nor a damaged line can get lost."""
     path = tmp_path / "metrics.jsonl"
-    log = metrics_log.MetricsLog(str(tmp_path), tensorboard=False)
+    log = metrics_log.MetricsLog(str(tmp_path))
     metrics_log.append_record(tmp_path, {"step": 5, "split": "validation", "task": "a"})
     file = path.stat().st_ino
     with path.open("ab") as other:
@@ -141,7 +139,7 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path, make):
 def test_a_log_that_is_removed_while_it_is_written_is_there_again_with_the_next_record(
     tmp_path, caplog
 ):
-    log = metrics_log.MetricsLog(str(tmp_path), tensorboard=True)
+    log = metrics_log.MetricsLog(str(tmp_path), trackers=[TensorBoard()])
     log.write(1, "train", {"loss": 2.0})
     (tmp_path / "metrics.jsonl").unlink()
     (events,) = (tmp_path / "tensorboard").iterdir()
@@ -157,7 +155,7 @@ def test_a_log_that_is_removed_while_it_is_written_is_there_again_with_the_next_
 
 
 def test_a_log_that_is_replaced_while_it_is_written_is_continued(tmp_path):
-    log = metrics_log.MetricsLog(str(tmp_path), tensorboard=False)
+    log = metrics_log.MetricsLog(str(tmp_path))
     log.write(1, "train", {"loss": 2.0})
     path = tmp_path / "metrics.jsonl"
     path.rename(tmp_path / "old")
@@ -169,74 +167,8 @@ def test_a_log_that_is_replaced_while_it_is_written_is_continued(tmp_path):
 
 def test_a_model_dir_that_is_removed_is_noticed_at_the_next_record(tmp_path):
     (tmp_path / "run").mkdir()
-    log = metrics_log.MetricsLog(str(tmp_path / "run"), tensorboard=False)
+    log = metrics_log.MetricsLog(str(tmp_path / "run"))
     shutil.rmtree(tmp_path / "run")
     with pytest.raises(DataFault, match=r"run' was removed while 'metrics\.jsonl' was being"):
         log.write(1, "train", {"loss": 2.0})
     log.close()
-
-
-class WandB:
-    """What Weights & Biases is asked for; it is not installed where the tests run."""
-
-    def __init__(self):
-        self.begun, self.logged = [], []
-
-    def init(self, **settings):
-        self.begun.append(settings)
-        return self
-
-    def log(self, values, step):
-        self.logged.append((step, values))
-
-    def finish(self):
-        pass
-
-
-def test_weights_and_biases_continue_one_run_with_its_configuration(tmp_path, monkeypatch):
-    """A restart has the id of the first start; another MODEL_DIR has an id of its own."""
-    wandb = WandB()
-    monkeypatch.setitem(sys.modules, "wandb", wandb)
-    configuration = {"seed": "0", "model.num_layers": "6"}
-    for name in ("run", "run", "other"):
-        (tmp_path / name).mkdir(exist_ok=True)
-        log = metrics_log.MetricsLog(
-            str(tmp_path / name), tensorboard=False, wandb_project="p", configuration=configuration
-        )
-        log.write(1, "train", {"loss": 2.0})
-        log.close()
-    first, second, other = wandb.begun
-    assert first == second and len(first["id"]) == 16 and other["id"] != first["id"]
-    assert {name: value for name, value in first.items() if name != "id"} == {
-        "project": "p", "name": "run", "config": configuration, "resume": "allow",
-    }  # fmt: skip
-    assert wandb.logged == 3 * [(1, {"train/loss": 2.0})]
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"id": 3}', "[" * 100_000])
-def test_a_damaged_id_of_weights_and_biases_is_made_anew(tmp_path, monkeypatch, text):
-    monkeypatch.setitem(sys.modules, "wandb", WandB())
-    (tmp_path / "wandb.json").write_text(text)
-    metrics_log.MetricsLog(str(tmp_path), tensorboard=False, wandb_project="p").close()
-    assert len(json.loads((tmp_path / "wandb.json").read_text())["id"]) == 16
-
-
-def test_tensorboards_own_reader_reads_the_event_file(tmp_path):
-    from tensorboard.compat.proto import event_pb2
-
-    events = metrics_log.EventFile(epath.Path(tmp_path))
-    events.write(300, {"train/loss": 1.25, "train/mfu": 0.5})
-    events.close()
-    (path,) = tmp_path.glob("events.out.tfevents.*")
-    data = path.read_bytes()
-    found = []
-    while data:
-        (length,) = struct.unpack_from("<Q", data)
-        found.append(event_pb2.Event.FromString(data[12 : 12 + length]))
-        data = data[16 + length :]
-    assert found[0].file_version == "brain.Event:2"
-    assert found[1].step == 300
-    values = {value.tag: value.simple_value for value in found[1].summary.value}
-    assert values == {"train/loss": 1.25, "train/mfu": 0.5}
-    # The checksums too, which TensorBoard verifies: our cache reader refuses a wrong one.
-    assert len(tfrecord.RecordFile(path)) == 2

@@ -166,9 +166,14 @@ def numbers(sweep_dir):
     found = {}
     for path in sorted(sweep_dir.glob("cells/*/metrics.jsonl")):
         records = [json.loads(line) for line in path.read_text().splitlines()]
-        drop = ("seconds", "tokens_per_second", "step_seconds", "model_tflops", "mfu")
+        drop = ("tokens_per_second", "step_seconds", "model_tflops", "mfu", "goodput")
         found[path.parent.name] = [
-            {key: value for key, value in record.items() if key not in drop} for record in records
+            {
+                key: value
+                for key, value in record.items()
+                if key not in drop and not key.startswith("seconds")
+            }
+            for record in records
         ]
     return found
 
