@@ -6,12 +6,25 @@ from typing import NoReturn
 
 from t5x_like.errors import UserError
 
+# T5X's flags that are not ours -> what does the same.
+_T5X_FLAGS = {
+    "gin_bindings": "--gin.NAME=VALUE binds a name",
+    "alsologtostderr": "messages are always shown: leave it out",
+    "logtostderr": "messages are always shown: leave it out",
+    "seqio_additional_cache_dirs": "CACHE_DIR names the directory of the caches",
+    "multiprocess_gpu": "--coordinator_address, --process_count and --process_index say it",
+    "run_mode": "the command says it: train, eval, infer",
+}
+
 
 class OneLineParser(argparse.ArgumentParser):
     """Reports a wrong argument in one line."""
 
     def error(self, message: str) -> NoReturn:
         """Raises `UserError`, where argparse would print its usage and exit."""
+        for flag, ours in _T5X_FLAGS.items():
+            if message.startswith("unrecognized arguments") and f"--{flag}" in message:
+                raise UserError(f"--{flag} is T5X's; here {ours}.")
         raise UserError(f"{message} (see {self.prog} --help)")
 
 

@@ -28,6 +28,7 @@ from t5x_like.cli.arguments import (
 from t5x_like.cli.configuration import PROGRAM, check, configure, warn
 from t5x_like.cli.corpus import commands as corpus_commands
 from t5x_like.cli.evaluation import averages, harness
+from t5x_like.cli.reference import help as help_command
 from t5x_like.distributed import preemption
 from t5x_like.host import log_records, own_packages
 
@@ -148,6 +149,8 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         command("eval-harness", harness.run, "Measure a run on tasks of lm-evaluation-harness.")
     )
     scaling_commands.add(command)
+    described = command("help", help_command.run, "Say what a name of gin files means.")
+    described.add_argument("names", nargs="+", metavar="NAME", help="optimizers.muon, MODEL_DIR")
     options = parser.parse_args(rest)
     if options.tfds_data_dir:
         bindings.insert(0, ("TFDS_DATA_DIR", options.tfds_data_dir))

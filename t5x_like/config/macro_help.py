@@ -1,6 +1,6 @@
-"""What each macro of the packaged gin files is for, and which of T5X's macros are called otherwise.
+"""What each macro of the packaged gin files is for, and what does here what T5X's names do there.
 
-Said when one is missing, and when one is bound that nothing reads.
+Said when a macro is missing, and when a name is bound that nothing has or reads.
 """
 
 PURPOSES = {
@@ -120,4 +120,32 @@ T5X_NAMES = {
     "BEAM_SIZE": "it is decoding.BeamSearch.beams, with STRATEGY = @decoding.BeamSearch()",
     "STEP_OFFSET": "steps are counted from the start of the run, whatever it starts from",
     "PACK": "it is train/data.DatasetConfig.pack",
+}
+
+_MODEL = (
+    "a model is bound by a file under models/, such as models/t5_1_1/base.gin, whose fields are"
+)
+# T5X's objects -> what does the same.
+T5X_OBJECTS = {
+    "utils.SaveCheckpointConfig": "it is checkpoints.CheckpointPolicy, with period and keep",
+    "utils.RestoreCheckpointConfig": "INITIAL_CHECKPOINT_PATH says it, after t5x-like import-t5x",
+    "utils.CheckpointConfig": "it is checkpoints.CheckpointPolicy, and INITIAL_CHECKPOINT_PATH",
+    "utils.DatasetConfig": "it is data.DatasetConfig, of train/data.DatasetConfig for training",
+    "utils.create_learning_rate_scheduler": "SCHEDULE is it, such as @schedules.RSqrt()",
+    "partitioning.PjitPartitioner": "it is partitioning.Partitioner: num_partitions is its tensor",
+    "partitioning.ModelBasedPjitPartitioner": "it is partitioning.Partitioner",
+    "trainer.Trainer": "it is train.train: NUM_MICROBATCHES, OPTIMIZER, SCHEDULE, LEARNING_RATE",
+    "train_script.train": "it is train.train, bound by runs/pretrain.gin",
+    "eval_script.evaluate": "it is evaluate.evaluate, bound by runs/eval.gin",
+    "infer_script.infer": "it is infer.infer, bound by runs/infer.gin",
+    "network.T5Config": f"{_MODEL} those of t5.T5_1_1",
+    "network.Transformer": f"{_MODEL} those of t5.T5_1_1",
+    "network.TransformerConfig": f"{_MODEL} those of lamda.LaMDA",
+    "network.DecoderWrapper": f"{_MODEL} those of lamda.LaMDA",
+    "models.EncoderDecoderModel": f"{_MODEL} those of t5.T5_1_1",
+    "models.DecoderOnlyModel": f"{_MODEL} those of lamda.LaMDA",
+    "adafactor.Adafactor": "it is optimizers.adafactor, bound by optimizers/adafactor.gin",
+    "decoding.beam_search": "STRATEGY is it: @decoding.BeamSearch()",
+    "decoding.temperature_sample": "TEMPERATURE, TOP_K and TOP_P say it",
+    "seqio.SentencePieceVocabulary": "VOCABULARY is it: @vocabularies.SentencePieceVocabulary()",
 }

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from t5x_like.config import binding_types
 from t5x_like.config.gin_files import nearest
-from t5x_like.config.macro_help import PURPOSES
+from t5x_like.config.macro_help import PURPOSES, T5X_OBJECTS
 from t5x_like.errors import UserError, on_one_line
 from t5x_like.host.own_packages import own_name_hint
 
@@ -60,7 +60,14 @@ def explanation(error: BaseException, place: str, names: Names, importing: str =
     if isinstance(error, UnicodeDecodeError):
         return UserError(f"{place}: not UTF-8 text (byte {error.start}).")
     if isinstance(error, ImportError):
-        hint = own_name_hint(error.name or "")
+        missing = error.name or ""
+        if missing.partition(".")[0] == "t5x":
+            return UserError(
+                f"{place}: a gin file of T5X, which names T5X's objects: there is a file here for "
+                "most (models/t5_1_1/base.gin, runs/pretrain.gin); `t5x-like help NAME` says what "
+                "does the same as NAME."
+            )
+        hint = own_name_hint(missing)
         return UserError(f"{place}: import failed: {first_line(message)}.{hint}")
     if importing:
         reason = f"{type(error).__name__}: {first_line(message)}".removesuffix(".")
@@ -74,6 +81,8 @@ def explanation(error: BaseException, place: str, names: Names, importing: str =
             f"{place}: '{found[1]}' is a module: name what is in it, such as '{inside}'."
         )
     if found := re.search(r"resolve selector ([\w.]+); .* has no attribute (\w+)", message):
+        if ours := T5X_OBJECTS.get(found[1]):
+            return UserError(f"{place}: {found[1]} is T5X's; here {ours}.")
         offered = _public_names(found[1], names)
         return UserError(f"{place}: nothing is called '{found[1]}'.{nearest(found[2], offered)}")
     if found := re.search(
@@ -82,6 +91,8 @@ def explanation(error: BaseException, place: str, names: Names, importing: str =
         near = nearest(found[2], names.parameters(found[1]))
         return UserError(f"{place}: '{found[1]}' has no parameter '{found[2]}'.{near}")
     if found := re.search(r"No configurable matching (?:reference )?'@?([\w.]+)", message):
+        if ours := T5X_OBJECTS.get(found[1]):
+            return UserError(f"{place}: {found[1]} is T5X's; here {ours}.")
         short = {name.split(".", 1)[-1] for name in names.configurables()}
         return UserError(
             f"{place}: nothing configurable is called '{found[1]}'.{nearest(found[1], short)}"

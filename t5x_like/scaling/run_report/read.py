@@ -69,17 +69,18 @@ def read(directories: Sequence[str]) -> list[WatchedRun]:
 
 
 def _run(directory: str, name: str) -> WatchedRun:
-    records = pd.DataFrame(read_records(directory))
-    if records.empty:
-        records = pd.DataFrame({"step": [], "split": []})
-    is_train = records["split"] == "train"
-    train = records[is_train].dropna(axis="columns", how="all").reset_index(drop=True)
-    measured = records[~is_train].dropna(axis="columns", how="all").reset_index(drop=True)
-    if "task" not in measured:
-        measured["task"] = np.nan
+    records = read_records(directory)
+    train = _frame([record for record in records if record["split"] == "train"])
+    measured = _frame([record for record in records if record["split"] != "train"])
     config = files.location(directory) / "config.gin"
     text = config.read_text() if config.is_file() else ""
     return WatchedRun(name, train, measured, _samples(directory), text)
+
+
+def _frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Records, a row each, with what every record may have."""
+    frame = pd.DataFrame(records)
+    return frame.assign(**{name: np.nan for name in ("step", "split", "task") if name not in frame})
 
 
 def _samples(directory: str) -> pd.DataFrame:

@@ -1,0 +1,1 @@
+"""What gin files can name, described from types and docstrings."""

@@ -1,0 +1,93 @@
+"""`report RUN`: a page with the curves of one run or several, and the same as a figure."""
+
+import json
+import re
+
+import pytest
+
+from t5x_like import cli
+from t5x_like.errors import UserError
+from t5x_like.scaling import run_report
+from t5x_like.training.metrics_log import json_line
+
+
+def run(directory, losses, **more):
+    """A run that has recorded these losses, validated, and been evaluated on a task."""
+    directory.mkdir(parents=True)
+    records = [
+        {"step": 20 * i, "split": "train", "loss": loss, "tokens": 640 * i, "goodput": 0.5,
+         "seconds_steps": 10.0, "seconds_compiling": 10.0, **more}
+        for i, loss in enumerate(losses, 1)
+    ]  # fmt: skip
+    last = records[-1]["step"]
+    records += [
+        {"step": last, "split": "validation", "loss": 1.5},
+        {"step": last, "split": "test", "task": "wmt", "loss": 1.2, "bleu": 25.4, "rows": 8},
+    ]
+    (directory / "metrics.jsonl").write_text("".join(map(json_line, records)))
+    (directory / "config.gin").write_text("TRAIN_STEPS = 40  # </script>\n")
+    folder = directory / "eval" / "wmt" / "test"
+    folder.mkdir(parents=True)
+    for step, text in ((20, "Gut"), (40, "Das ist <b>gut</b>")):
+        row = {"inputs": "That is good.", "targets": "Das ist gut.", "predictions": text}
+        (folder / f"{step}.jsonl").write_text(f"{json.dumps(row)}\n")
+    return str(directory)
+
+
+def plots(page):
+    """The plots of a page, by name, with what each of their lines is called."""
+    found = re.search(r'id="plots"[^>]*>(.*?)</script>', page, re.DOTALL)[1]
+    return {plot["name"]: [line["name"] for line in plot["data"]] for plot in json.loads(found)}
+
+
+def test_a_page_has_a_run_s_curves_evaluations_and_newest_samples(tmp_path, capsys):
+    directory = run(tmp_path / "demo", [3.0, float("nan")], learning_rate=0.01)
+    assert cli.main(["report", directory]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "demo: step 40, 1,280 tokens, validation loss 1.5000",
+        "goodput 50.0%: compiling 50.0%",
+        f"page: {directory}/report/index.html",
+    ]
+    page = (tmp_path / "demo" / "report" / "index.html").read_text()
+    assert plots(page) == {
+        "loss": ["demo"], "validation-loss": ["validation"], "learning-rate": ["demo"],
+        "goodput": ["demo"], "evaluation-0": ["demo"],
+    }  # fmt: skip
+    assert "wmt test: bleu" in page
+    assert "Das ist &lt;b&gt;gut&lt;/b&gt;" in page and ">Gut<" not in page
+    assert "TRAIN_STEPS = 40" in page and "# </script>" not in page
+
+
+def test_several_runs_have_a_line_each_in_every_plot(tmp_path, capsys):
+    first, second = run(tmp_path / "a" / "demo", [3.0]), run(tmp_path / "b" / "demo", [2.0, 1.0])
+    out = str(tmp_path / "compared")
+    assert cli.main(["report", first, second, f"--out={out}", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    # By as much of the path as tells them apart.
+    assert {name: last["loss"] for name, last in report["runs"].items()} == {
+        "a/demo": 3.0, "b/demo": 1.0,
+    }  # fmt: skip
+    found = plots((tmp_path / "compared" / "index.html").read_text())
+    assert found["loss"] == ["a/demo", "b/demo"]
+    assert found["validation-loss"] == ["a/demo, validation", "b/demo, validation"]
+
+
+def test_the_curves_are_one_figure_for_a_notebook(tmp_path):
+    figure = run_report.curves(run(tmp_path / "demo", [3.0, 2.0]))
+    titles = [note.text for note in figure.layout.annotations]
+    assert titles == ["Training loss", "Validation loss", "Goodput", "wmt test: bleu"]
+    assert list(figure.data[0].y) == [3.0, 2.0]
+
+
+def test_a_run_that_has_recorded_nothing_has_a_page(tmp_path, capsys):
+    (tmp_path / "metrics.jsonl").write_text("")
+    assert cli.main(["report", str(tmp_path)]) == 0
+    assert "no step is recorded yet" in capsys.readouterr().out
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    directory = run(tmp_path / "demo", [3.0])
+    with pytest.raises(UserError, match=r"none' has no metrics\.jsonl: give the MODEL_DIR"):
+        run_report.read([directory, str(tmp_path / "none")])
+    with pytest.raises(UserError, match="a run is given twice"):
+        run_report.read([directory, directory + "/"])
