@@ -36,7 +36,7 @@ INTEROP = [
 
 setup(
     name="t5x-like",
-    version="0.1.0",
+    version="0.2.0",
     description="Text-to-text and language-model research in JAX, from one core to a TPU pod.",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -50,6 +50,10 @@ setup(
     ],
     package_dir={"t5x_like.gin_configs": "gin_configs"},
     package_data={
+        # A type checker reads our annotations only where a package has this mark.
+        "t5x_like": ["py.typed"],
+        "models": ["py.typed"],
+        "tasks": ["py.typed"],
         "t5x_like.gin_configs": ["**/*.gin"],
         "t5x_like.scaling": ["*.csv"],
         "t5x_like.scaling.report": ["page.html"],

@@ -7,7 +7,7 @@ from typing import NoReturn
 from t5x_like.errors import UserError
 
 # T5X's flags that are not ours -> what does the same.
-_T5X_FLAGS = {
+T5X_FLAGS = {
     "gin_bindings": "--gin.NAME=VALUE binds a name",
     "alsologtostderr": "messages are always shown: leave it out",
     "logtostderr": "messages are always shown: leave it out",
@@ -22,7 +22,7 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises `UserError`, where argparse would print its usage and exit."""
-        for flag, ours in _T5X_FLAGS.items():
+        for flag, ours in T5X_FLAGS.items():
             if message.startswith("unrecognized arguments") and f"--{flag}" in message:
                 raise UserError(f"--{flag} is T5X's; here {ours}.")
         raise UserError(f"{message} (see {self.prog} --help)")

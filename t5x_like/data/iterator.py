@@ -10,11 +10,11 @@ its open rows. In both, the batch of a step is the same for any number of proces
 import queue
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from t5x_like.data.effort import Effort
 from t5x_like.data.formats import Item, ModelBatch, Row
 from t5x_like.data.packing import FirstFit
 from t5x_like.errors import DataFault, UserError
@@ -210,21 +210,6 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> State:
     return merged
 
 
-@dataclass
-class Effort:
-    """What making batches has taken so far.
-
-    Attributes:
-      batches: how many.
-      seconds: wall time.
-      computing: seconds of a core, of the thread that makes them.
-    """
-
-    batches: int = 0
-    seconds: float = 0.0
-    computing: float = 0.0
-
-
 @dataclass(frozen=True)
 class _Prefetched:
     batch: ModelBatch | None
@@ -280,13 +265,9 @@ class DataIterator:
         self.close()
 
     def _make(self) -> _Prefetched:
-        began, computing = time.perf_counter(), time.thread_time()
-        rows = self._rows.next_rows()
-        made = _Prefetched(self._convert(rows), self._rows.get_state())
-        self.making.batches += 1
-        self.making.seconds += time.perf_counter() - began
-        self.making.computing += time.thread_time() - computing
-        return made
+        with self.making.one_batch():
+            rows = self._rows.next_rows()
+            return _Prefetched(self._convert(rows), self._rows.get_state())
 
     def is_ready(self) -> bool:
         """Whether the next batch, or an error, is there; always where none is made ahead.

@@ -18,7 +18,7 @@ _LOOK_EVERY = 0.0005  # seconds
 
 
 class Making(Protocol):
-    """How long the batches took so far; `data.iterator.Effort` is one."""
+    """How long the batches took so far; `data.effort.Effort` is one."""
 
     batches: int
     seconds: float
