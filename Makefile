@@ -10,7 +10,7 @@ TALLY ?= $(abspath $(VENV))/reliability.jsonl
 # Named apart, so that a CPU build can be asked for; the parity fixtures were written with it.
 TORCH ?= torch==2.13.0
 
-.PHONY: quickstart test test-slow test-optimized test-all reliability lint types install install-test install-interop clean help
+.PHONY: quickstart test test-slow test-optimized test-all reliability lint types docs install install-test install-interop clean help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -31,6 +31,10 @@ $(VENV)/.installed-interop: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[interop,ray]'
 	@touch $@
+
+$(VENV)/.installed-docs: setup.py pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@ $(VENV)/.installed
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
@@ -90,5 +94,9 @@ lint: $(VENV)/.installed-test
 types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
+## make docs         the documentation as a site, in site/; open site/index.html
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m mkdocs build --quiet --strict
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) runs build site *.egg-info

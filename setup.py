@@ -99,6 +99,7 @@ setup(
         "beam": ["apache-beam>=2.60", "sentencepiece==0.2.2"],
         "gcs": GCS,
         "corpora": CORPORA,
+        "docs": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1"],
         "wandb": ["wandb"],
         "mlflow": ["mlflow>=3"],
         "trackio": ["trackio"],

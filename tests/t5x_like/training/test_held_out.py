@@ -19,6 +19,7 @@ from t5x_like.errors import UserError
 from t5x_like.evaluation import Evaluation, Generation, Loss, Ranking
 from t5x_like.optimizers import adamw
 from t5x_like.schedules import Constant
+from t5x_like.trackers import TensorBoard
 from t5x_like.train import train_plan
 from t5x_like.training import identity
 from t5x_like.training.held_out import HeldOut
@@ -199,7 +200,7 @@ def test_caches_are_looked_at_once(base):
 
 
 def test_a_record_of_a_task_has_what_decided_it_and_tensorboard_its_numbers(tmp_path):
-    log = MetricsLog(str(tmp_path))
+    log = MetricsLog(str(tmp_path), trackers=[TensorBoard()])
     log.write(2, "validation", {"accuracy": 50.0}, "choices", {"ranking": "sum"})
     log.close()
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
