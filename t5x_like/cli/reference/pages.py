@@ -99,11 +99,16 @@ def _python_modules() -> dict[str, list[str]]:
 
 
 def _code(text: str) -> str:
-    return f"`{_cell(text)}`" if text else ""
+    # Within code a bar divides no cells, and what escapes it would be shown.
+    return f"`{_one_line(text)}`" if text else ""
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"\s+", " ", text).replace("|", "\\|")
+    return _one_line(text).replace("|", "\\|")
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text)
 
 
 def _escaped(text: str) -> str:

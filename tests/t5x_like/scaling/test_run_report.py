@@ -9,6 +9,12 @@ from t5x_like import cli
 from t5x_like.errors import UserError
 from t5x_like.scaling import run_report
 from t5x_like.training.metrics_log import json_line
+from tests.t5x_like.scaling.report.test_report_page import (  # noqa: F401 (a fixture)
+    DESKTOP,
+    PHONE,
+    PLOTS,
+    browser,
+)
 
 
 def run(directory, losses, **more):
@@ -91,3 +97,22 @@ def test_what_is_no_run_is_refused(tmp_path):
         run_report.read([directory, str(tmp_path / "none")])
     with pytest.raises(UserError, match="a run is given twice"):
         run_report.read([directory, directory + "/"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_browser_draws_every_plot_within_the_window_and_asks_nobody(
+    tmp_path,
+    browser,  # noqa: F811 (the fixture)
+    size,
+):
+    first, second = run(tmp_path / "a", [3.0, 2.0]), run(tmp_path / "b", [2.0, 1.0])
+    page = run_report.write([first, second])
+    browser.look(size, "light")
+    browser.open(page)
+    drawn = {plot["id"]: plot["lines"] for plot in browser.run(PLOTS)}
+    # Each run's, and its part of the legend.
+    assert drawn == dict.fromkeys(("loss", "validation-loss", "goodput", "evaluation-0"), 4)
+    assert browser.run("return document.documentElement.scrollWidth") <= size[0]
+    assert browser.complaints() == []
+    assert browser.requests() == [page.as_uri()]
