@@ -324,9 +324,11 @@ class Run(OfWords):
     def embed(
         self, texts: Sequence[Text], pooling: Pooling = "mean", task: str | None = None
     ) -> np.ndarray:
-        """A vector for each text, float32 `[texts, e]`, of an encoder's last hidden states.
+        """A vector for each text, float32 `[texts, e]`, of the last hidden states of its tokens.
 
-        For a task of choices `[texts, choices, e]`. Of vectors of words the mean of a text's.
+        They are an encoder's where there is one, else a decoder's or a recurrent model's, whose
+        vector of a token knows what stands before it alone. For a task of choices
+        `[texts, choices, e]`. Of vectors of words the mean of a text's.
 
         Args:
           texts: as for `predict`.
@@ -335,14 +337,18 @@ class Run(OfWords):
           task: as for `predict`.
 
         Raises:
-          UserError: the model is no encoder, or has no such vector.
+          UserError: the model has no such vector.
         """
         if pooling not in typing.get_args(Pooling):
             raise UserError(f"pooling is {pooling!r}: give 'mean', 'first' or 'pooled'.")
         if is_table(self.model):
             return means(self.word_vectors, self.codec.targets.vocabulary, texts, pooling)
         name = "pooled" if pooling == "pooled" else "hidden_states"
-        found = self._outputs(texts, (name,), task)
+        found = None
+        if pooling != "pooled":
+            found = at_hand.in_context(self.model, self.params, self.codec, texts)
+        if found is None:
+            found = self._outputs(texts, (name,), task)
         if name not in found:
             raise UserError(f"{type(self.model).__name__} gives no {name.replace('_', ' ')}.")
         return at_hand.pooled(found[name], found["lengths"], pooling)
