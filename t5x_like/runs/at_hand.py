@@ -20,6 +20,7 @@ from t5x_like.protocols import Batch, EmbedsContexts, Mixture, Model, Params, Ta
 
 # Where the rows of an encoder, or of a decoder, have tokens.
 _SEGMENTS = ("encoder_segment_ids", "decoder_segment_ids")
+_STATES = "hidden_states"
 Pooling = Literal["mean", "first", "pooled"]
 
 
@@ -35,7 +36,7 @@ def outputs(
     """Outputs of the model by name, all texts in one batch.
 
     Args:
-      model: with a head, as it is for one task.
+      model: with a head, as it is for one task; or of vectors alone any that writes text.
       params: of the model.
       task: whose rows the texts are read as, where it has labels.
       codec: of the task, for any other.
@@ -49,6 +50,8 @@ def outputs(
     Raises:
       UserError: no texts, or what is none.
     """
+    if names == (_STATES,) and (found := _in_context(model, params, codec, texts)) is not None:
+        return found
     reader = TextReader.for_task(task, model, task_feature_lengths)
     texts = checked_texts(texts, "texts")
     if reader is None:
@@ -69,7 +72,7 @@ def outputs(
     return {"lengths": lengths} | found
 
 
-def in_context(
+def _in_context(
     model: Model, params: Params, codec: TextCodec, texts: Sequence[Text]
 ) -> dict[str, np.ndarray] | None:
     """The vectors of a model that writes text, as `hidden_states`, and `lengths`; None of another.
@@ -92,7 +95,7 @@ def in_context(
     if 0 in lengths:
         raise UserError(f"text {lengths.index(0) + 1} of {len(lengths)} has no tokens.")
     vectors = fetched(_contextual_vectors(model, params, batch))
-    return {"lengths": np.array(lengths, np.int32), "hidden_states": vectors[:, begun:]}
+    return {"lengths": np.array(lengths, np.int32), _STATES: vectors[:, begun:]}
 
 
 @functools.partial(jax.jit, static_argnames="model")

@@ -326,14 +326,12 @@ class Run(OfWords):
     ) -> np.ndarray:
         """A vector for each text, float32 `[texts, e]`, of the last hidden states of its tokens.
 
-        They are an encoder's where there is one, else a decoder's or a recurrent model's, whose
-        vector of a token knows what stands before it alone. For a task of choices
+        Without an encoder they know what stands before a token alone. For a task of choices
         `[texts, choices, e]`. Of vectors of words the mean of a text's.
 
         Args:
           texts: as for `predict`.
-          pooling: "mean" of the tokens, "first" token's, or "pooled", what the model makes of a row
-            to classify it.
+          pooling: "mean" of the tokens, "first" token's, or "pooled", what classifies a row.
           task: as for `predict`.
 
         Raises:
@@ -344,11 +342,7 @@ class Run(OfWords):
         if is_table(self.model):
             return means(self.word_vectors, self.codec.targets.vocabulary, texts, pooling)
         name = "pooled" if pooling == "pooled" else "hidden_states"
-        found = None
-        if pooling != "pooled":
-            found = at_hand.in_context(self.model, self.params, self.codec, texts)
-        if found is None:
-            found = self._outputs(texts, (name,), task)
+        found = self._outputs(texts, (name,), task)
         if name not in found:
             raise UserError(f"{type(self.model).__name__} gives no {name.replace('_', ' ')}.")
         return at_hand.pooled(found[name], found["lengths"], pooling)

@@ -25,6 +25,7 @@ def run(params):
     run = Run("run", MODEL, {"inputs": 6, "targets": 4})
     run.__dict__["_restored"] = (params, 0)
     run.__dict__["codec"] = TextCodec(Feature(), Feature(), True, 6)
+    run.__dict__["task"] = None
     return run
 
 
