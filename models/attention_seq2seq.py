@@ -210,6 +210,16 @@ class AttentionSeq2Seq(LanguageModel, kw_only=True):
             decoder_input_tokens, source, state, steps, starts, texts_bt, enable_dropout
         )[0]
 
+    def text_states(  # type: ignore[override]  # features by their names
+        self,
+        *,
+        encoder_input_tokens: Array,
+        encoder_segment_ids: Array | None = None,
+        **_: Array,
+    ) -> Array:
+        """What the encoder has read from both ends, `[b, s, e]`, as CoVe's vectors are."""
+        return self._encode(encoder_input_tokens, encoder_segment_ids, False)[0].states_bse
+
     def prefill(self, batch: Batch, max_decode_length: int) -> Cache:
         """Reads the source, and the prompt if there is one."""
         tokens_bs, segments_bs = batch["encoder_input_tokens"], batch.get("encoder_segment_ids")

@@ -104,7 +104,7 @@ class CharTransformer(DecoderOnly, kw_only=True):
           See `LanguageModel.loss`; `layer_loss` and `second_target_loss` are what is added to the
           mean.
         """
-        if "row_step" not in batch:
+        if "row_step" not in batch or self.head is not None:
             return super().loss(params, batch, rng)
         applied: Any = self.apply(
             {"params": params},

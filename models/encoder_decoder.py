@@ -82,6 +82,17 @@ class EncoderDecoder(LanguageModel):
         x_bte = self.embed_target(decoder_input_tokens, decoder_positions)
         return self.final_layers(self.decoder(self._dropped(x_bte, enable_dropout), context))
 
+    def text_states(  # type: ignore[override]  # features by their names
+        self,
+        *,
+        encoder_input_tokens: Array,
+        encoder_segment_ids: Array | None = None,
+        encoder_positions: Array | None = None,
+        **_: Array,
+    ) -> Array:
+        """The encoder's last hidden states, `[b, s, e]`."""
+        return self._encode(encoder_input_tokens, encoder_segment_ids, encoder_positions, False)
+
     def prefill(self, batch: Batch, max_decode_length: int) -> Cache:
         """Runs the encoder and the prompt, if there is one, and fills the cache."""
         tokens_bs, segments_bs = batch["encoder_input_tokens"], batch.get("encoder_segment_ids")

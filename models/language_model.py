@@ -63,6 +63,10 @@ class LanguageModel(Model, kw_only=True):
         """`hidden_states` of tokens that follow those in the cache, and the cache with them."""
         raise NotImplementedError
 
+    def text_states(self, **features: Any) -> Array:
+        """The last hidden states of the tokens that `contextual_vectors` are of, `[b, n, e]`."""
+        return self.hidden_states(**features)
+
     # Called by users.
 
     def __call__(self, **features: Any) -> Array:
@@ -85,6 +89,19 @@ class LanguageModel(Model, kw_only=True):
         """Logits without dropout, float32 `[b, t, v]`."""
         logits_btv: Any = self.apply({"params": params}, **batch)
         return logits_btv
+
+    @nn.nowrap
+    def contextual_vectors(self, params: Params, batch: Batch) -> Array:
+        """A vector for each token in its context, without dropout, float32 `[b, n, e]`.
+
+        Those of the encoder's tokens where there is an encoder, else of the decoder's.
+
+        Args:
+          params: as `init` makes them.
+          batch: as for `logits`.
+        """
+        states_bne: Any = self.apply({"params": params}, **batch, method="text_states")
+        return states_bne.astype(jnp.float32)
 
     @nn.nowrap
     def attention_weights(self, params: Params, batch: Batch) -> dict[str, Array]:

@@ -213,6 +213,14 @@ class UsesStep(Model, Protocol):
 
 
 @runtime_checkable
+class EmbedsContexts(Model, Protocol):
+    """A model that has a vector for each token of a text in its context."""
+
+    def contextual_vectors(self, params: Params, batch: Batch) -> Array:
+        """Float32 `[b, n, e]`: of the encoder's tokens where there is one, else the decoder's."""
+
+
+@runtime_checkable
 class EmbedsTokens(Model, Protocol):
     """A model with a vector for each token of its vocabulary."""
 

@@ -1,21 +1,26 @@
-"""What the heads of encoders and decoders give for texts at hand, which no cache holds."""
+"""What a model gives for texts at hand, which no cache holds: of its heads, and its vectors."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
+import jax
 import numpy as np
 
+from t5x_like.data import formats
 from t5x_like.decoding import TextCodec
+from t5x_like.decoding.generate import fetched
 from t5x_like.decoding.text import checked_texts
 from t5x_like.errors import UserError
 from t5x_like.evaluation.extraction import SpanReader
 from t5x_like.evaluation.generation import measured_of
 from t5x_like.evaluation.prediction import Text, TextReader, predict_batch
 from t5x_like.interpretability.reading import read
-from t5x_like.protocols import Mixture, Model, Params, Task
+from t5x_like.protocols import Batch, EmbedsContexts, Mixture, Model, Params, Task
 
 # Where the rows of an encoder, or of a decoder, have tokens.
 _SEGMENTS = ("encoder_segment_ids", "decoder_segment_ids")
+_STATES = "hidden_states"
 Pooling = Literal["mean", "first", "pooled"]
 
 
@@ -31,7 +36,7 @@ def outputs(
     """Outputs of the model by name, all texts in one batch.
 
     Args:
-      model: with a head, as it is for one task.
+      model: with a head, as it is for one task; or of vectors alone any that writes text.
       params: of the model.
       task: whose rows the texts are read as, where it has labels.
       codec: of the task, for any other.
@@ -45,6 +50,8 @@ def outputs(
     Raises:
       UserError: no texts, or what is none.
     """
+    if names == (_STATES,) and (found := _in_context(model, params, codec, texts)) is not None:
+        return found
     reader = TextReader.for_task(task, model, task_feature_lengths)
     texts = checked_texts(texts, "texts")
     if reader is None:
@@ -63,6 +70,38 @@ def outputs(
     if measured is not None and set(measured.outputs) <= set(found):
         found |= measured.of_examples(found, examples)
     return {"lengths": lengths} | found
+
+
+def _in_context(
+    model: Model, params: Params, codec: TextCodec, texts: Sequence[Text]
+) -> dict[str, np.ndarray] | None:
+    """The vectors of a model that writes text, as `hidden_states`, and `lengths`; None of another.
+
+    Args:
+      model: any model.
+      params: of the model.
+      codec: of its task.
+      texts: what the encoder reads, or the decoder, whose start token has no vector here.
+
+    Raises:
+      UserError: no texts, or one without a token.
+    """
+    writes = formats.find(model.batch_format).prompts is not None
+    if not (writes and isinstance(model, EmbedsContexts)):
+        return None
+    rows, batch = read(model, codec, cast(Sequence[str], texts), None)
+    begun = 0 if "encoder" in rows else 1
+    lengths = [len(ids) - begun for ids in rows["encoder" if "encoder" in rows else "decoder"]]
+    if 0 in lengths:
+        raise UserError(f"text {lengths.index(0) + 1} of {len(lengths)} has no tokens.")
+    vectors = fetched(_contextual_vectors(model, params, batch))
+    return {"lengths": np.array(lengths, np.int32), _STATES: vectors[:, begun:]}
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _contextual_vectors(model: EmbedsContexts, params: Params, batch: Batch) -> jax.Array:
+    vectors: jax.Array = model.contextual_vectors(params, batch)
+    return vectors
 
 
 def answers(

@@ -324,18 +324,18 @@ class Run(OfWords):
     def embed(
         self, texts: Sequence[Text], pooling: Pooling = "mean", task: str | None = None
     ) -> np.ndarray:
-        """A vector for each text, float32 `[texts, e]`, of an encoder's last hidden states.
+        """A vector for each text, float32 `[texts, e]`, of the last hidden states of its tokens.
 
-        For a task of choices `[texts, choices, e]`. Of vectors of words the mean of a text's.
+        Without an encoder they know what stands before a token alone. For a task of choices
+        `[texts, choices, e]`. Of vectors of words the mean of a text's.
 
         Args:
           texts: as for `predict`.
-          pooling: "mean" of the tokens, "first" token's, or "pooled", what the model makes of a row
-            to classify it.
+          pooling: "mean" of the tokens, "first" token's, or "pooled", what classifies a row.
           task: as for `predict`.
 
         Raises:
-          UserError: the model is no encoder, or has no such vector.
+          UserError: the model has no such vector.
         """
         if pooling not in typing.get_args(Pooling):
             raise UserError(f"pooling is {pooling!r}: give 'mean', 'first' or 'pooled'.")

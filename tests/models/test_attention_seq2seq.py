@@ -155,6 +155,16 @@ def test_gnmts_first_layer_asks_and_every_layer_reads_the_context():
     np.testing.assert_allclose(logits(GNMT), found, atol=1e-4)
 
 
+@pytest.mark.slow
+def test_the_vectors_of_a_source_are_what_its_encoder_has_read():
+    """As CoVe's are those of a translation model's encoder (McCann et al. 2017, section 3)."""
+    p = parameters(RNNSEARCH)
+    vectors = [p["source_embedder"]["embedding"][token] for token in SOURCE]
+    found = RNNSEARCH.contextual_vectors(drawn(RNNSEARCH), BATCH)
+    assert found.shape == (1, 6, 6)
+    np.testing.assert_allclose(found[0, :4], encode(gru, p["encoder"], vectors)[0], atol=1e-5)
+
+
 def test_the_parameters_of_rnnsearch_by_hand():
     """Bahdanau et al. 2015, A.1 and A.2.3: n = n' = 1000, m = 620, l = 500, 30,000 words a side."""
     k, n, m, maxout = 30000, 1000, 620, 500

@@ -50,6 +50,16 @@ def test_fulfils_the_engines_protocol(family):
     assert model.batch_format in formats.names()
 
 
+@of_each_kind(WRITERS)
+def test_there_is_a_vector_for_each_token_of_the_text_that_is_read(family):
+    _, model, params = family
+    assert isinstance(model, protocols.EmbedsContexts)
+    batch = batch_for(model)
+    found = jax.eval_shape(model.contextual_vectors, params, batch)
+    assert found.shape[:2] == (2, 7 if "encoder_input_tokens" in batch else 10)
+    assert found.dtype == jnp.float32
+
+
 def test_flops_count_attention_in_full_and_grow_with_layers():
     # By hand, a row of t = 256: per layer 2t(4e² + 2·4e²) and attention 4t²e; output 2tev.
     e, t, layers = 24, 256, 5

@@ -1,6 +1,7 @@
 """What an opened run says of texts; its parameters and task are put in place of files'."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -24,6 +25,7 @@ def run(params):
     run = Run("run", MODEL, {"inputs": 6, "targets": 4})
     run.__dict__["_restored"] = (params, 0)
     run.__dict__["codec"] = TextCodec(Feature(), Feature(), True, 6)
+    run.__dict__["task"] = None
     return run
 
 
@@ -81,3 +83,15 @@ def test_what_cannot_be_ranked_is_said(run, options, said):
 def test_a_question_without_room_loses_its_beginning_and_it_is_said(run):
     with pytest.warns(UserWarning, match="2 of 4 contexts lose their beginning"):
         run.rank("abcdefgh", ["c", "d"], unconditional_context="x")
+
+
+def test_texts_are_embedded_by_the_states_of_their_tokens(run, params):
+    """A decoder's, without that of its start token."""
+    tokens = jnp.array([[0, 3, 4, 1, 0, 0, 0, 0]])  # start, a, b, end
+    batch = {"decoder_input_tokens": tokens, "decoder_causal_attention": tokens[:, :4] * 0 + 1}
+    batch["decoder_causal_attention"] = jnp.pad(batch["decoder_causal_attention"], ((0, 0), (0, 4)))
+    states = MODEL.contextual_vectors(params, batch)[0, 1:4]
+    found = run.embed(["ab", "cde"])
+    assert found.shape == (2, states.shape[-1]) and found.dtype == np.float32
+    np.testing.assert_allclose(found[0], states.mean(0), atol=1e-5)
+    np.testing.assert_allclose(run.embed(["ab", "cde"], "first")[0], states[0], atol=1e-5)
