@@ -13,6 +13,16 @@ ROOT = Path(__file__).parents[2]
 OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 
 
+def on_config(config: Any) -> Any:
+    """Adds pages that the navigation does not name, at its end."""
+    named = set(re.findall(r"[\w/]+\.md", str(config["nav"])))
+    docs = ROOT / "docs"
+    there = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
+    if further := sorted(there - named):
+        config["nav"].append({"Further": list(further)})
+    return config
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Adds the pages that are made."""
     for name, text in pages().items():

@@ -60,7 +60,7 @@ def train_tokenizer(
 ) -> int:
     """Trains a vocabulary and writes it as a `tokenizer.json`, `tokenizer_config.json` beside it.
 
-    WordPiece has BERT's words and special tokens, [PAD] [UNK] [CLS] [SEP] [MASK] as ids 0 to 4.
+    WordPiece has BERT's words and special tokens, `[PAD] [UNK] [CLS] [SEP] [MASK]` as ids 0 to 4.
     Its pieces are merged by the frequency of pairs, as BPE's are (Sennrich et al. 2016): that is
     the library's way, where Google's unreleased one weighed the likelihood. Byte-level BPE has
     GPT-2's words and RoBERTa's special tokens, `<s> <pad> </s> <unk> <mask>` as ids 0 to 4, and
