@@ -115,7 +115,7 @@ def cache(options: Namespace, config: Any) -> None:
             directory,
             splits,
             num_shards=options.num_shards,
-            num_workers=options.num_workers or workers_for(task),
+            num_workers=workers_for(task) if options.num_workers is None else options.num_workers,
         )
         for split, examples in counts.examples.items():
             tokens = sum(counts.tokens[split].values())

@@ -147,6 +147,12 @@ def texts_of(value: Any, column: str) -> list[str]:
         value = value.ravel().tolist()
     if not isinstance(value, list):
         raise TaskError(f"column '{column}' is no list of texts.")
+    for number, one in enumerate(value, start=1):
+        if one is None or isinstance(one, list | dict):
+            raise TaskError(
+                f"column '{column}', {number} of {len(value)} is {json.dumps(one)[:60]}: a text or "
+                "a number is needed."
+            )
     return [text_of(one) for one in value]
 
 
