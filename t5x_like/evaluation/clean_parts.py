@@ -33,6 +33,14 @@ class Overlap:
     directory: str
     rule: str = "gpt3"
 
+    def check(self, dataset: DatasetConfig) -> None:
+        """Reads the flags of a task's split, before anything is measured.
+
+        Raises:
+          UserError: there are none.
+        """
+        flags.read(self.directory, cast(Task, dataset.task).name, dataset.split, self.rule)
+
     def parts(self, dataset: DatasetConfig, findings: Mapping[str, Finding]) -> Finding | None:
         """The values of both parts, `clean/NAME` and `dirty/NAME`, and how many rows each has.
 

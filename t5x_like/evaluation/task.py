@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -81,6 +82,8 @@ def evaluate_params(
     results = []
     for task, _ in dataset.task.tasks:
         one = dataclasses.replace(dataset, task=task)
+        if overlap is not None:
+            overlap.check(one)
         subject = Subject(
             for_task(model, task), params, one, partitioner, limit, frozen, journal_of(task.name)
         )
@@ -143,13 +146,18 @@ class Evaluation:
 
 
 def check_names(measurements: Sequence[Measurement]) -> None:
-    """Compares the names of measurements, which are those of their files.
+    """Checks the names of measurements, which are those of their files.
 
     Raises:
-      UserError: two have the same.
+      UserError: two have the same, or one is no name of a file and of values.
     """
     names = [each.name for each in measurements]
     for name in names:
+        if not re.fullmatch(r"[\w.-]*\w", name):
+            raise UserError(
+                f"a measurement has the name {name!r}, which its values and its file begin with: "
+                "give letters, digits and '_'."
+            )
         if names.count(name) > 1:
             raise UserError(
                 f"measurements has {names.count(name)} of the name {name!r}, whose files would be "

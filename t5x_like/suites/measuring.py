@@ -115,6 +115,7 @@ class _Run:
         self._max_rows, self._frozen = max_rows, frozen
         self.rows: list[dict[str, Any]] = []
         self.missing: dict[tuple[str, ...], str] = {}
+        self._asked: dict[tuple[str, ...], str] = {}
         path = results_path(directory, suite.name, step)
         earlier = json.loads(files.read_whole(path)) if path.exists() else {}
         # Of other parameters, or of another machine, nothing is taken.
@@ -130,6 +131,7 @@ class _Run:
             if any(reasons):
                 raise UserError(next(filter(None, reasons)))
             key = _key(row, measurement, task, self._max_rows)
+            self._asked[_of(dataclasses.asdict(row))] = key
             if key in self._known:
                 found = {**self._known[key], "published": dict(row.published)}
                 self._say(f"{named}: {row.value} is known from before")
@@ -212,7 +214,11 @@ class _Run:
     def write(self) -> dict[str, Any]:
         """Writes what there is so far, and of an earlier run what this one has not measured."""
         order = [_of(dataclasses.asdict(row)) for row in self._suite.rows]  # type: ignore[arg-type]
-        found = {_of(row): row for row in [*self._earlier, *self.rows]}
+        # What was measured in another way is not what is asked for, if that cannot be measured.
+        earlier = [
+            row for row in self._earlier if self._asked.get(_of(row), row["key"]) == row["key"]
+        ]
+        found = {_of(row): row for row in [*earlier, *self.rows]}
         content = {
             "suite": self._suite.name,
             "step": self._step,

@@ -88,6 +88,16 @@ def test_a_suite_measures_what_is_there_and_says_what_is_not(run, tmp_path, caps
     with pytest.raises(AssertionError):
         evaluated(run, tmp_path, [SUM], max_rows=2)  # of other rows
 
+    # What was measured in another way does not stand for what cannot be.
+    def refused(*_, **__):
+        raise UserError("no tokens")
+
+    monkeypatch.setattr(measuring, "evaluate_params", refused)
+    changed = [SUM, {**BYTES, "longest": 9}]
+    (kept,) = evaluated(run, tmp_path, changed).values()
+    assert [row["value"] for row in kept["rows"]] == [SUM["value"]]
+    assert kept["missing"] == {"options 0 validation ranking_accuracy_per_byte": "no tokens"}
+
 
 def test_an_interrupted_suite_goes_on_with_the_first_row_that_is_missing(
     run, tmp_path, monkeypatch

@@ -53,6 +53,11 @@ class Shots:
                 "as many examples as the model has room for."
             )
 
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise UserError(
+                f"shots.seed (SHOTS_SEED) is {self.seed!r}: give a whole number of 0 or more."
+            )
+
     def of(self, dataset: DatasetConfig, features: Sequence[str]) -> "Prompts":
         """The prompts of one task's split; reads the examples that are drawn.
 

@@ -119,8 +119,10 @@ def test_flags_of_other_examples_are_refused(gpt, tmp_path):
     flagged(tmp_path, "options", WHOLE[:3], DOCUMENTS)
     with pytest.raises(UserError, match="no flag of the example 'uwxyz…'"):
         evaluate_params(*gpt, dataset, measurements=[Ranking()], overlap=Overlap(str(tmp_path)))
+    # Flags that are not there are missed before anything is measured.
+    overlap = Overlap(f"{tmp_path}/none")
     with pytest.raises(UserError, match="there are no flags of task 'options'"):
-        Overlap(f"{tmp_path}/none").parts(dataset, {"x": Finding({}, part=dict)})
+        evaluate_params(None, None, dataset, measurements=[Ranking()], overlap=overlap)
     assert Overlap("").parts(dataset, {"loss": Finding({})}) is None  # nothing to tell apart
 
 

@@ -230,6 +230,11 @@ def test_what_cannot_rank_is_refused(dataset):
         Ranking("mean")
     with pytest.raises(UserError, match="contexts is 'prefix': give 'text' or 'inputs'"):
         Ranking(contexts="prefix")
+    for name in ("", "a/b", "..", "two words"):
+        with pytest.raises(UserError, match=f"a measurement has the name '{name}'"):
+            evaluate_params(None, None, dataset, measurements=[Ranking(name=name)])
+    with pytest.raises(UserError, match=r"shots.seed \(SHOTS_SEED\) is -1: give a whole number"):
+        Ranking(shots=Shots(1, seed=-1))
     bert = BERT(vocab_size=64, embed_dim=8, mlp_dim=8, num_heads=2, num_layers=1)
     with pytest.raises(UserError, match="BERT does not generate or score text"):
         evaluate_params(bert, None, dataset, measurements=[Ranking()])
