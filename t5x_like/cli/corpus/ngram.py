@@ -42,7 +42,7 @@ def run(options: Namespace) -> None:
     """Counts the model, and makes a MODEL_DIR of it.
 
     Raises:
-      UserError: see `counting.count`; or the ARPA file is there already.
+      UserError: see `counting.count`; no such task; or the ARPA file is there already.
     """
     from t5x_like import counting
     from t5x_like.cli import caching
@@ -104,6 +104,10 @@ def _name_task(options: Namespace) -> None:
     if not has_files and (packaged_gin_configs() / name).is_file():
         options.gin_file = [name]
     else:
+        if not has_files and not options.module_import:
+            import tasks
+
+            tasks.get_mixture_or_task(options.task)  # says so where there is none
         options.bindings.append(("MIXTURE_OR_TASK_NAME", options.task))
     if not has_files and "MODEL_DIR" not in dict(options.bindings):
         options.bindings.append(("MODEL_DIR", f"runs/ngram/{options.task}"))

@@ -140,6 +140,13 @@ def test_the_name_of_a_packaged_task_is_all_that_it_needs(capsys):
     assert "TASK_FEATURE_LENGTHS = {'targets': 512}" in text
 
 
+def test_the_name_of_no_task_is_said(tmp_path, capsys):
+    assert cli.main(["ngram", "stdlib_lmm", f"--gin.MODEL_DIR={tmp_path}/run"]) == 2
+    said = capsys.readouterr().err
+    assert "stdlib_lmm" in said and "stdlib_lm" in said and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_smoothing_has_a_name():
     from models.ngrams import smoothing
 
