@@ -371,9 +371,8 @@ def cache_task(
       DiskFull: there is no room; what is finished stays.
       DataFault: a worker process was killed.
     """
-    for name, value in (("num_shards", num_shards), ("num_workers", num_workers)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} is {value}; it must be at least 1")
+    if num_shards < 1 or (num_workers is not None and num_workers < 1):
+        raise UserError(f"num_shards is {num_shards}, num_workers {num_workers}: 1 or more.")
     started = time.monotonic()
     folder = build_folder(task, cache_dir)
     try:
