@@ -155,7 +155,7 @@ class LanguageModel(Model, kw_only=True):
     @nn.nowrap
     def loss_weights(self, batch: Batch) -> dict[str, Array]:
         """How many target tokens count."""
-        return {"loss": _loss_weights(batch).astype(jnp.float32).sum()}
+        return {"loss": target_weights(batch).astype(jnp.float32).sum()}
 
     @nn.nowrap
     def loss(
@@ -210,7 +210,7 @@ class LanguageModel(Model, kw_only=True):
             x_bte,
             kernel_ev,
             batch["decoder_target_tokens"],
-            _loss_weights(batch),
+            target_weights(batch),
             bias_v=bias_v,
             z_loss=self.z_loss,
             label_smoothing=self.label_smoothing,
@@ -233,7 +233,7 @@ class LanguageModel(Model, kw_only=True):
             x_bte,
             kernel_ev,
             batch["decoder_target_tokens"],
-            _loss_weights(batch),
+            target_weights(batch),
             bias_v=bias_v,
             z_loss=self.z_loss,
             label_smoothing=self.label_smoothing,
@@ -249,6 +249,8 @@ class LanguageModel(Model, kw_only=True):
         `init_cache` and `decode_step` take this or the trained tree; inside a loop the
         latter costs a copy of every layer's parameters each step.
         """
+        if self.tuning is not None:
+            params = self.tuning.merged(params)
         decoder = fused_projections.join(
             stack.unstack_layers(params["decoder"]),
             {"self_attention": attention.SELF_PROJECTIONS, "mlp": mlps.GATED_INPUTS},
@@ -299,7 +301,8 @@ class LanguageModel(Model, kw_only=True):
         return embeddings.logits(x_bte, kernel_ev, self.output_bias()), cache
 
 
-def _loss_weights(batch: Batch) -> Array:
+def target_weights(batch: Batch) -> Array:
+    """What each target counts, `[b, t]`: as the batch says, or 1 of all that are not 0."""
     weights_bt = batch.get("decoder_loss_weights")
     return batch["decoder_target_tokens"] != 0 if weights_bt is None else weights_bt
 

@@ -1,5 +1,6 @@
 """The base class of every family: a Linen module with its loss, its size and its FLOPs."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -13,6 +14,7 @@ from flax import linen as nn
 from models import field_checks, flops
 from models.errors import ModelError
 from models.losses import Metrics
+from models.tuning import Parts
 
 Array = jax.Array
 Batch = Mapping[str, Any]
@@ -35,6 +37,8 @@ class Model(nn.Module, kw_only=True):
       dtype: of the computation; parameters, norms, softmax, logits and loss are float32.
       remat_policy: see `layers.stacks.stack.Stack`.
       scan_unroll: see `layers.stacks.stack.Stack`.
+      tuning: which parameters training changes, and what it adds to the model; None for all, and
+        nothing.
     """
 
     # Features of a batch, int32 `[b, length]`, that the module reads in any case.
@@ -49,6 +53,7 @@ class Model(nn.Module, kw_only=True):
     dtype: str = "float32"
     remat_policy: str = "dots"
     scan_unroll: int = 1
+    tuning: Parts | None = None
 
     def __post_init__(self) -> None:
         """Checks what no family can be built with.
@@ -135,17 +140,31 @@ class Model(nn.Module, kw_only=True):
                 )
 
     @nn.nowrap
+    def apply(self, *args: Any, **kwargs: Any) -> Any:
+        """Linen's, with what the tuning adds."""
+        with self._tuned():
+            return super().apply(*args, **kwargs)
+
+    @nn.nowrap
+    def _tuned(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.tuning is None else self.tuning.watching()
+
+    @nn.nowrap
     def init(  # type: ignore[override]  # Linen's takes a batch, and this one may do without
         self, rng: Array, batch: Batch | None = None
     ) -> dict[str, Params]:
-        """Fresh variables `{"params": tree of float32 arrays}`, the same for any batch."""
+        """Fresh variables `{"params": tree of arrays}`, the same for any batch."""
         return nn.unbox(self._boxed_init(rng))
 
     @nn.nowrap
     def _boxed_init(self, rng: Array) -> dict[str, Params]:
         # Shapes of parameters do not depend on the batch: one token of everything will do.
         batch: Any = dict.fromkeys(self.input_features, jnp.ones((1, 1), jnp.int32))
-        return dict(super().init({"params": rng}, mutable=["params"], **batch))
+        with self._tuned():
+            made = dict(super().init({"params": rng}, mutable=["params"], **batch))
+        if self.tuning is not None:
+            made["params"] = self.tuning.stored(made["params"])
+        return made
 
     @nn.nowrap
     def abstract_params(self) -> Params:

@@ -15,7 +15,7 @@ from t5x_like.data import formats
 from t5x_like.host import command
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import BATCH_AXES, Partitioner, path_name, split_boxes
-from t5x_like.protocols import Model
+from t5x_like.protocols import Model, frozen_models
 from t5x_like.training import state as train_state
 from t5x_like.training.loss import summed_loss
 
@@ -61,11 +61,14 @@ def inspect(
       `parameters`, `parameters_without_embeddings`, `active_parameters` (those that one
       token meets), `flops_per_token` (forward and backward, a mean over all positions),
       `flops` (the same by part, and beside 6 N: `flops.FlopReport.to_json`), `six_nd_ratio`
-      (`flops_per_token` over 6 times the active parameters),
-      `parameter_bytes`, `optimizer_bytes`, `activation_bytes` (what the forward pass keeps
+      (`flops_per_token` over 6 times the active parameters), `trained_parameters` (those that
+      training changes), `frozen_bytes` (of the others, which are among `parameter_bytes`, and of
+      the frozen models that the loss reads, which are not), `parameter_bytes`, `optimizer_bytes`,
+      `activation_bytes` (what the forward pass keeps
       for the backward pass, before XLA's own savings), `batch` (feature to shape), `title` (class,
       layers, width, heads), `device_memory` (of one device of the mesh: `devices`, `mesh`,
-      `parameter_bytes`, `optimizer_bytes`, `gradient_bytes`, `activation_bytes`, `total_bytes`,
+      `parameter_bytes`, `frozen_model_bytes`, `optimizer_bytes`, `gradient_bytes`,
+      `activation_bytes`, `total_bytes`,
       and `hbm_bytes` where the topology tells it) and `tree` (name to `shape`, `dtype`,
       `logical_axes`, `mesh_axes`).
 
@@ -80,6 +83,8 @@ def inspect(
     shapes = shapes_of(batch)
     params, _ = split_boxes(model.abstract_params())
     computed = flops.flop_report(model, shapes)
+    trained = train_state.trained_part(model, params)
+    beside = {name: one.abstract_params() for name, one in frozen_models(model).items()}
     report: dict[str, Any] = {
         "model": type(model).__name__,
         "title": title(model),
@@ -89,6 +94,8 @@ def inspect(
         "flops_per_token": computed.step,
         "flops": computed.to_json(),
         "six_nd_ratio": computed.ratios["active"],
+        "trained_parameters": sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(trained)),
+        "frozen_bytes": _bytes(params) - _bytes(trained) + _bytes(split_boxes(beside)[0]),
         "parameter_bytes": _bytes(params),
         "optimizer_bytes": 0,
         "activation_bytes": _activation_bytes(model, params, batch),
@@ -96,7 +103,7 @@ def inspect(
         "tree": parameter_tree(model, partitioner),
     }
     if optimizer is not None:
-        state = jax.eval_shape(train_state.transformation(model, optimizer).init, params)
+        state = jax.eval_shape(train_state.transformation(model, optimizer).init, trained)
         report["optimizer"] = optimizer.name
         report["optimizer_bytes"] = _bytes(state)
     report["device_memory"] = _device_memory(report, model, optimizer, partitioner, topology)
@@ -122,7 +129,10 @@ def _device_memory(
 ) -> dict[str, Any]:
     """What one device of the mesh holds; gradients are divided as their parameters are."""
     mesh = {axis: int(size) for axis, size in partitioner.mesh.shape.items()}
-    parameters = _shard_bytes(train_state.placed_params(model, partitioner))
+    placed = train_state.placed_params(model, partitioner)
+    parameters = _shard_bytes(placed)
+    gradients = _shard_bytes(train_state.trained_part(model, placed))
+    frozen = _shard_bytes(train_state.abstract_frozen(model, partitioner))
     state = 0
     if optimizer is not None:
         state = _shard_bytes(train_state.abstract_state(model, optimizer, partitioner).opt_state)
@@ -134,10 +144,11 @@ def _device_memory(
         "devices": math.prod(mesh.values()),
         "mesh": mesh,
         "parameter_bytes": parameters,
+        "frozen_model_bytes": frozen,
         "optimizer_bytes": state,
-        "gradient_bytes": parameters,
+        "gradient_bytes": gradients,
         "activation_bytes": activations,
-        "total_bytes": 2 * parameters + state + activations,
+        "total_bytes": parameters + frozen + state + gradients + activations,
         "hbm_bytes": int(chip.hbm) if chip and chip.hbm else None,
     }
 
@@ -206,6 +217,7 @@ def report_text(report: Mapping[str, Any]) -> str:
             f"  without embeddings           {report['parameters_without_embeddings']:,}",
             f"  active for one token         {report['active_parameters']:,}",
             flops.report_text(report["flops"]),
+            *_trained_lines(report),
             f"parameters in memory           {gibibytes(report['parameter_bytes'])}",
             f"optimizer state                {gibibytes(report['optimizer_bytes'])}"
             f"  {report.get('optimizer', '')}",
@@ -216,6 +228,16 @@ def report_text(report: Mapping[str, Any]) -> str:
     )
 
 
+def _trained_lines(report: Mapping[str, Any]) -> list[str]:
+    """What is trained and what is not, where something is not."""
+    if not report["frozen_bytes"]:
+        return []
+    return [
+        f"parameters that are trained    {report['trained_parameters']:,}",
+        f"parameters that are not        {gibibytes(report['frozen_bytes'])}",
+    ]
+
+
 def _device_lines(memory: Mapping[str, Any]) -> list[str]:
     mesh = ", ".join(f"{axis} {size}" for axis, size in memory["mesh"].items() if size > 1)
     of = f" of {memory['devices']:,}, mesh {mesh}" if mesh else ""
@@ -223,13 +245,18 @@ def _device_lines(memory: Mapping[str, Any]) -> list[str]:
     has = f"  of {gibibytes(available)}" if available else ""
     rows = {
         "parameters": "parameter_bytes",
+        "parameters of frozen models": "frozen_model_bytes",
         "optimizer state": "optimizer_bytes",
         "gradients": "gradient_bytes",
         "stored activations": "activation_bytes",
     }
     return [
         f"memory of a device{of}",
-        *(f"  {label:<29}{gibibytes(memory[key])}" for label, key in rows.items()),
+        *(
+            f"  {label:<29}{gibibytes(memory[key])}"
+            for label, key in rows.items()
+            if memory[key] or key != "frozen_model_bytes"
+        ),
         f"  {'in all, at least':<29}{gibibytes(memory['total_bytes'])}{has}",
     ]
 

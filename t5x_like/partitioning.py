@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -344,6 +344,26 @@ def _nearest_divisors(units: int, parts: int) -> str:
 def _nearest_multiples(units: int, parts: int) -> str:
     below = units // parts * parts
     return f"{below} or {below + parts}" if below else str(parts)
+
+
+def subtree(tree: Any, wanted: Callable[[str], bool], prefix: str = "") -> dict[str, Any]:
+    """Selects the leaves whose names are wanted, as nested dictionaries."""
+    result = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            if inner := subtree(value, wanted, f"{name}/"):
+                result[key] = inner
+        elif wanted(name):
+            result[key] = value
+    return result
+
+
+def with_subtree(tree: Any, part: Any) -> Any:
+    """A tree with the leaves of `part` in their places, whether there were others or none."""
+    if not isinstance(part, Mapping):
+        return part
+    return {**tree, **{key: with_subtree(tree.get(key, {}), one) for key, one in part.items()}}
 
 
 def path_keys(path: Any) -> tuple[str, ...]:

@@ -68,7 +68,21 @@ def load_hf(path: str | Path) -> tuple[Model, dict[str, Any]]:
       ModelError: an unknown model type or option; a token's id that is none; a tensor that is
         missing, left over or misshapen; no safetensors.
     """
-    directory = Path(path)
+    family, model, tensors = _opened(Path(path))
+    family.prepare(model, tensors, str(path))
+    return model, filled(model, family.weights(model), tensors, str(path))
+
+
+def hf_model(path: str | Path) -> Model:
+    """The model of a Hugging Face directory, whose parameters are not read.
+
+    Raises:
+      ModelError: as `load_hf`.
+    """
+    return _opened(Path(path))[1]
+
+
+def _opened(directory: Path) -> tuple[Family, Model, TensorFiles]:
     place = directory / CONFIG
     try:
         config = json.loads(place.read_text("utf-8"))
@@ -95,9 +109,7 @@ def load_hf(path: str | Path) -> tuple[Model, dict[str, Any]]:
     # Read where text is generated and where the model is exported: they must be right by then.
     generation.token_ids(directory)
     tensors = TensorFiles(directory)
-    model = family.with_heads(family.build(config, str(directory)), config, tensors)
-    family.prepare(model, tensors, str(directory))
-    return model, filled(model, family.weights(model), tensors, str(directory))
+    return family, family.with_heads(family.build(config, str(directory)), config, tensors), tensors
 
 
 def save_hf(
@@ -119,7 +131,7 @@ def save_hf(
 
     Args:
       model: of a family that Hugging Face has.
-      params: its parameters, NumPy or JAX arrays.
+      params: its parameters, NumPy or JAX arrays; low-rank factors are merged.
       path: the directory to make; it may be there if it is empty.
       options: further options of `config.json` that change nothing that is computed, such as
         `eos_token_id`; with these, or `like`, `generation_config.json` is written too.
@@ -153,7 +165,7 @@ def save_hf(
             raise ModelError(
                 f"a file to copy is named {name!r}: only plain file names are written."
             )
-    model, params = family.written(model, params, part)
+    model, params = family.written(*_untuned(model, params), part)
     config = family.config(model)
     wanted = dict(options or {})
     if generation.EOS in wanted and "forced_eos_token_id" in family.tokens:
@@ -188,6 +200,19 @@ def save_hf(
         for name, file in (files or {}).items():
             shutil.copyfile(file, directory / name)
     return model
+
+
+def _untuned(model: Model, params: Any) -> tuple[Model, Any]:
+    """The model without its tuning, and its parameters with what that added within."""
+    tuned = model.tuning
+    if tuned is None:
+        return model, params
+    if not tuned.mergeable:
+        raise ModelError(
+            f"{type(tuned).__name__} are parameters of their own, for which Hugging Face's model "
+            "types have no place."
+        )
+    return model.clone(tuning=None), tuned.merged(params, "float32")
 
 
 def _of_type(family: Family, like: str | Path | None) -> Path | None:

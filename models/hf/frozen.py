@@ -6,10 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ModelError
-from models.hf import load_hf
+from models.hf import hf_model, load_hf
 from models.model import Model
 
 _AT_ONCE = 2**24  # bytes
+
+
+def directory_model(path: str) -> Model:
+    """The model of a directory whose parameters `FrozenDirectory` gives, for gin files.
+
+    Args:
+      path: a directory with `config.json` and safetensors.
+
+    Raises:
+      ModelError: an unknown model type or option.
+    """
+    return hf_model(path)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Weight:
     def read(self, tensor: np.ndarray, target: np.ndarray) -> None:
         """Writes theirs, in our form, to what `places` indexes of ours."""
         tensor = self._joined(tensor)
-        own = self._own_part(tensor.T if self.transposed else tensor)
+        own = self.own_part(tensor.T if self.transposed else tensor)
         target.reshape(own.shape)[...] = own
 
     def write(self, source: np.ndarray, rows: slice, target: np.ndarray) -> None:
@@ -87,11 +87,11 @@ class Weight:
         target = self._joined(target)
         if self.transposed:
             # Their rows are our columns, in the same order, with others' between them.
-            columns = self._own_part(np.arange(source.shape[-1] * self._num_parts)).reshape(-1)
+            columns = self.own_part(np.arange(source.shape[-1] * self.num_parts)).reshape(-1)
             own = slice(*np.searchsorted(columns, (rows.start, rows.stop)))
             target[columns[own] - rows.start] = source[:, own].T
         else:
-            own_target = self._own_part(target)
+            own_target = self.own_part(target)
             own_target[...] = source[rows].reshape(own_target.shape)
 
     def _joined(self, tensor: np.ndarray) -> np.ndarray:
@@ -99,10 +99,11 @@ class Weight:
         return tensor.reshape(*tensor.shape[: -len(self.split)], -1) if self.split else tensor
 
     @property
-    def _num_parts(self) -> int:
+    def num_parts(self) -> int:
+        """How many of ours are side by side in one of theirs."""
         return 1 if self.part is None else self.part[1]
 
-    def _own_part(self, tensor: np.ndarray) -> np.ndarray:
+    def own_part(self, tensor: np.ndarray) -> np.ndarray:
         """A view of our part of the last axis, which becomes two: groups, and units of one."""
         if self.part is None:
             return tensor

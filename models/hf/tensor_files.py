@@ -62,7 +62,7 @@ class TensorFiles(Mapping[str, np.ndarray]):
 
         Args:
           directory: holds `model.safetensors`, or `model.safetensors.index.json` and the
-            files that it names.
+            files that it names; or one file.
 
         Raises:
           ModelError: there is neither, or a file is not what it should be.
@@ -110,6 +110,8 @@ class TensorFiles(Mapping[str, np.ndarray]):
 
 
 def _files(directory: Path) -> list[Path]:
+    if directory.is_file():
+        return [directory]
     if (directory / SINGLE).is_file():
         return [directory / SINGLE]
     if not (directory / INDEX).is_file():
@@ -249,12 +251,12 @@ def write_tensors(
         groups[-1].append(name)
         filled += size
     if len(groups) == 1:
-        _write_file(directory / SINGLE, groups[0], shapes, blocks, dtype)
+        write_file(directory / SINGLE, groups[0], shapes, blocks, dtype)
         return
     index: dict[str, str] = {}
     for number, names in enumerate(groups, start=1):
         file = f"model-{number:05}-of-{len(groups):05}.safetensors"
-        _write_file(directory / file, names, shapes, blocks, dtype)
+        write_file(directory / file, names, shapes, blocks, dtype)
         index |= dict.fromkeys(names, file)
     total = sum(math.prod(shape) for shape in shapes.values()) * itemsize
     described = {"metadata": {"total_size": total}, "weight_map": index}
@@ -262,13 +264,18 @@ def write_tensors(
     (directory / INDEX).write_text(json.dumps(described, indent=2) + "\n", "utf-8")
 
 
-def _write_file(
+def write_file(
     path: Path,
     names: Sequence[str],
     shapes: Mapping[str, tuple[int, ...]],
     blocks: Callable[[str], Iterable[np.ndarray]],
     dtype: str,
 ) -> None:
+    """Writes one safetensors file; the arguments are those of `write_tensors`.
+
+    Raises:
+      ModelError: a link stands in its place.
+    """
     kept = np.dtype(_dtype(dtype))
     # transformers asks for the framework that wrote the file, "pt" for its own layout.
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}

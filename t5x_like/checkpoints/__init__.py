@@ -12,19 +12,23 @@ later is set aside as `STEP.damaged`.
 from t5x_like.checkpoints.checkpointer import Checkpointer
 from t5x_like.checkpoints.contents import require_training_state
 from t5x_like.checkpoints.host_params import FrozenParams
+from t5x_like.checkpoints.initial import (
+    InitialCheckpoint,
+    base_metadata,
+    checked_start,
+    initial_state,
+)
 from t5x_like.checkpoints.layout import DIRECTORY, Damaged
 from t5x_like.checkpoints.loading import (
     Branch,
-    InitialCheckpoint,
     branch_state,
     checkpoint_steps,
     find_checkpoint,
-    initial_state,
     load_metadata,
     load_params,
 )
 from t5x_like.checkpoints.policy import CheckpointPolicy
-from t5x_like.checkpoints.shapes import check_parameters
+from t5x_like.checkpoints.shapes import check_parameters, stored_arrays
 
 __all__ = [
     "DIRECTORY",
@@ -34,12 +38,15 @@ __all__ = [
     "Damaged",
     "FrozenParams",
     "InitialCheckpoint",
+    "base_metadata",
     "branch_state",
     "check_parameters",
+    "checked_start",
     "checkpoint_steps",
     "find_checkpoint",
     "initial_state",
     "load_metadata",
     "load_params",
     "require_training_state",
+    "stored_arrays",
 ]

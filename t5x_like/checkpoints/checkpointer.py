@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
-from t5x_like.checkpoints import json_leak
+from t5x_like.checkpoints import base, json_leak
 from t5x_like.checkpoints.checksums import checksums
 from t5x_like.checkpoints.contents import (
     json_checksum,
@@ -128,10 +128,14 @@ class Checkpointer:
         """
         if step == self._manager.latest_step():
             return
-        items = {"params": state.params, "optimizer": _named(state.opt_state)}
+        metadata = {"step": step, **metadata}
+        if metadata.get(base.BASE):
+            metadata[base.BASE] = base.with_place(metadata[base.BASE], self._directory / str(step))
+        own = base.own_parameters(state.params, metadata)
+        items = {"params": own, "optimizer": _named(state.opt_state)}
         if state.carry is not None:
             items["carry"] = _named(state.carry)
-        data, metadata = dict(data), {"step": step, **metadata}
+        data = dict(data)
         sums: dict[str, Any] = {name: checksums(tree) for name, tree in items.items()}
         sums["data"] = json_checksum(data)
         needed = _bytes_here(items)
@@ -166,11 +170,12 @@ class Checkpointer:
         directory = self._directory / str(step)
         require_training_state(directory)
         metadata = read_metadata(directory)
-        targets = {"params": target.params, "optimizer": _named(target.opt_state)}
+        targets = {"optimizer": _named(target.opt_state)}
         if target.carry is not None:
             targets["carry"] = _named(target.carry)
         for item, wanted in targets.items():
             check_parameters(wanted, directory, item=item)
+        found = base.check_pieces(directory, metadata, target.params)
         data = read_json(directory, "data", metadata)
         restored = {
             item: read_arrays(directory, item, wanted, metadata) for item, wanted in targets.items()
@@ -182,7 +187,7 @@ class Checkpointer:
             for item, tree in (("optimizer", target.opt_state), ("carry", target.carry))
         )
         count = jax.device_put(jax.numpy.int32(step), target.step.sharding)
-        state = TrainState(count, restored["params"], opt_state, carry=carry)
+        state = TrainState(count, base.read_pieces(found), opt_state, carry=carry)
         return state, data, metadata
 
     def wait(self) -> None:

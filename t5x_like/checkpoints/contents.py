@@ -34,6 +34,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "jax": (str,),
     "guard": (dict, type(None)),
     "unrecorded": (dict, type(None)),
+    "base": (dict, type(None)),
     _SUMS: (dict,),
 }
 
@@ -199,6 +200,11 @@ def _is_of_type(name: str, value: Any) -> bool:
         losses, in_a_row = value.get("losses"), value.get("in_a_row")
         whole = isinstance(losses, list) and all(map(_is_number, losses))
         return whole and _is_number(in_a_row, int) and 0 <= in_a_row < 2**31
+    if name == "base" and value is not None:
+        names = value.get("parameters")
+        texts = [value.get("path"), value.get("fingerprint"), value.get("beside", "")]
+        listed = isinstance(names, list) and all(isinstance(one, str) for one in names)
+        return listed and all(isinstance(text, str) for text in texts)
     if name == "unrecorded" and value is not None:
         totals = value.get("totals", {})
         return _is_number(value.get("skipped", 0), int) and (

@@ -1,8 +1,7 @@
 """Copies parameters between a checkpoint and host memory, with little memory besides them."""
 
 import dataclasses
-import hashlib
-import json
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,13 +9,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from t5x_like.checkpoints import base
 from t5x_like.checkpoints.checksums import checksums
 from t5x_like.checkpoints.contents import errors_as_damage, verify_arrays, with_checksums
 from t5x_like.checkpoints.layout import DIRECTORY
 from t5x_like.checkpoints.loading import find_checkpoint, load_metadata
-from t5x_like.checkpoints.shapes import check_parameters
 from t5x_like.host import files
-from t5x_like.partitioning import path_name, split_boxes
+from t5x_like.partitioning import path_name, split_boxes, with_subtree
 from t5x_like.protocols import Model, Params
 
 # Bytes of an array that are written together, at least; there are as many pieces at most.
@@ -83,28 +82,32 @@ def read_params(path: str, model: Model, step: int | None = None) -> tuple[Param
     directory = find_checkpoint(path, step)
     metadata = load_metadata(str(directory))
     target, _ = split_boxes(model.abstract_params())
-    check_parameters(target, directory, model=model)
+    found = base.check_pieces(directory, metadata, target, model=model)
     as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
     # One array at a time, so that Orbax's own buffers hold only a part of the model.
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
 
-        def read(path: Any, _: Any) -> np.ndarray:
+        def read(piece: base.Piece, path: Any, wanted: Any) -> np.ndarray:
+            place, known, tree = piece
             alone = jax.tree_util.tree_map_with_path(
-                lambda other, leaf: leaf if other == path else None, target
+                lambda other, leaf: leaf if other == path else None, tree
             )
-            with errors_as_damage(directory, f"params array '{path_name(path)}'"):
+            with errors_as_damage(place, f"params array '{path_name(path)}'"):
                 restored = reader.restore(
-                    (directory / "params").absolute(),
+                    (place / "params").absolute(),
                     args=ocp.args.PyTreeRestore(
                         item=alone,
                         restore_args=jax.tree.map(lambda _: as_numpy, alone),
                         partial_restore=True,
                     ),
                 )
-            verify_arrays(directory, "params", restored, metadata)
-            return jax.tree.leaves(restored)[0]
+            verify_arrays(place, "params", restored, known)
+            return jax.tree.leaves(restored)[0].astype(wanted.dtype, copy=False)
 
-        params = jax.tree_util.tree_map_with_path(read, target)
+        params: Params = {}
+        for piece in found:
+            own = functools.partial(read, piece)
+            params = with_subtree(params, jax.tree_util.tree_map_with_path(own, piece[2]))
     return params, int(metadata.get("step", 0))
 
 
@@ -127,9 +130,7 @@ class FrozenParams:
           UserError: no checkpoint.
           Damaged: its metadata cannot be read.
         """
-        metadata = load_metadata(self.path, self.step)
-        sums = json.dumps(metadata.get("checksums", {}).get("params", {}), sort_keys=True)
-        return hashlib.sha256(sums.encode()).hexdigest()[:16]
+        return base.fingerprint(load_metadata(self.path, self.step))
 
     def host_params(self, model: Model) -> Params:
         """See `FrozenSource`."""

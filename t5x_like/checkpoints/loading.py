@@ -1,22 +1,18 @@
 """Finds a checkpoint, and loads from it a whole state or parts of one."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from t5x_like.checkpoints import base
 from t5x_like.checkpoints.checkpointer import Checkpointer
-from t5x_like.checkpoints.contents import read_arrays, read_metadata
+from t5x_like.checkpoints.contents import read_metadata
 from t5x_like.checkpoints.layout import DIRECTORY
-from t5x_like.checkpoints.param_filters import matching, subtree
-from t5x_like.checkpoints.shapes import check_parameters
 from t5x_like.errors import UserError
 from t5x_like.host import files
-from t5x_like.optimizers import Optimizer
-from t5x_like.partitioning import Partitioner, path_name, split_boxes
+from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Model, Params
 from t5x_like.training import state
 from t5x_like.training.state import TrainState
@@ -36,20 +32,6 @@ class Branch:
 
     model_dir: str
     step: int
-
-
-@dataclasses.dataclass(frozen=True)
-class InitialCheckpoint:
-    """The checkpoint from which fine-tuning takes its parameters.
-
-    Attributes:
-      path: a MODEL_DIR (its newest checkpoint) or one checkpoint directory.
-      include: regular expressions, searched in names such as `decoder/layers/mlp/wi`; the
-        parameters that match one are loaded, the others are initialised. None loads all.
-    """
-
-    path: str
-    include: Sequence[str] | None = None
 
 
 def checkpoint_steps(model_dir: str) -> list[int]:
@@ -112,10 +94,10 @@ def load_params(
       Damaged: it cannot be read, or is not what was saved.
     """
     directory = find_checkpoint(path, step)
-    target = _placed_params(model, partitioner or Partitioner())
+    target = state.placed_params(model, partitioner or Partitioner())
     metadata = read_metadata(directory)
-    check_parameters(target, directory, model=model)
-    return read_arrays(directory, "params", target, metadata), int(metadata.get("step", 0))
+    found = base.check_pieces(directory, metadata, target, model=model)
+    return base.read_pieces(found), int(metadata.get("step", 0))
 
 
 def load_metadata(path: str, step: int | None = None) -> dict[str, Any]:
@@ -137,44 +119,3 @@ def branch_state(
         return other.restore(branch.step, target)
     finally:
         other.close()
-
-
-def initial_state(
-    source: InitialCheckpoint,
-    model: Model,
-    optimizer: Optimizer,
-    partitioner: Partitioner,
-    seed: int,
-) -> TrainState:
-    """Makes a state at step 0 with some or all of its parameters from `source`.
-
-    Raises:
-      UserError: no checkpoint, another model, or a regular expression that is invalid
-        or matches nothing.
-    """
-    if source.include is None:
-        params, _ = load_params(source.path, model, partitioner)
-        return state.state_from_params(params, model, optimizer, partitioner)
-    directory = find_checkpoint(source.path)
-    target = _placed_params(model, partitioner)
-    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(target)]
-    taken = matching(names, source.include)
-    wanted = subtree(target, taken)
-    left = set(names) - set(taken)
-    check_parameters(wanted, directory, whole=False, model=model, fresh=left)
-    arrays = read_arrays(directory, "params", wanted, read_metadata(directory))
-    loaded = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(arrays)}
-    fresh = state.create_state(model, optimizer, partitioner, seed).params
-    params = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: loaded.get(path_name(path), leaf), fresh
-    )
-    return state.state_from_params(params, model, optimizer, partitioner)
-
-
-def _placed_params(model: Model, partitioner: Partitioner) -> Any:
-    shapes, _ = split_boxes(model.abstract_params())
-    return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        shapes,
-        partitioner.param_shardings(model),
-    )

@@ -1,8 +1,7 @@
 """Selects parts of a parameter tree by regular expressions on the parameters' names."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from t5x_like.errors import UserError
 
@@ -25,16 +24,3 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
             )
         taken.update(found)
     return taken
-
-
-def subtree(tree: Any, names: set[str], prefix: str = "") -> Any:
-    """Selects the leaves with these names, as nested dictionaries."""
-    result = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            if inner := subtree(value, names, f"{name}/"):
-                result[key] = inner
-        elif name in names:
-            result[key] = value
-    return result

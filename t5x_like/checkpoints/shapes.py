@@ -36,7 +36,7 @@ def check_parameters(
       UserError: the first array that is missing, extra or of another shape.
       Damaged: what it holds cannot be read.
     """
-    stored = _stored_shapes(directory / item)
+    stored = {name: leaf.shape for name, leaf in stored_arrays(directory / item).items()}
     wanted = {
         path_name(path): tuple(leaf.shape)
         for path, leaf in jax.tree_util.tree_leaves_with_path(target)
@@ -82,35 +82,42 @@ def _check_vocabulary(
     model: Model | None,
 ) -> None:
     """Raises the error with its way out where the vocabulary's size alone differs."""
-    rows = {} if model is None else _vocabulary_dimensions(model)
+    rows = {} if model is None else dimensions(model, "vocab")
     differing = [i for i, pair in enumerate(zip(there, here, strict=False)) if len(set(pair)) == 2]
     if len(there) != len(here) or differing != [rows.get(name)]:
         return
     size, others = there[differing[0]], "|".join(f"{other}$" for other in rows)
     raise UserError(
         f"checkpoint '{directory}' is of another vocabulary: '{name}' has {size} ids there and "
-        f"{here[differing[0]]} here. Give its own, with --gin.VOCAB_SIZE={size}, or train from its "
-        f"other parameters: --gin.checkpoints.InitialCheckpoint.include=\"['^(?!{others})']\"."
+        f"{here[differing[0]]} here. Give its own, with --gin.VOCAB_SIZE={size}; take the rows of "
+        "the ids that both have, with --gin.checkpoints.InitialCheckpoint.resize_vocabulary=True; "
+        "or train from its other parameters: "
+        f"--gin.checkpoints.InitialCheckpoint.include=\"['^(?!{others})']\"."
     )
 
 
-def _vocabulary_dimensions(model: Model) -> dict[str, int]:
-    """Name -> the dimension along the vocabulary, of the parameters that have one."""
+def dimensions(model: Model, axis: str) -> dict[str, int]:
+    """Name -> the dimension along a logical axis, of the parameters that have one."""
     shapes, axes = split_boxes(model.abstract_params())
     found: dict[str, int] = {}
 
     def note(path: Any, _: Any, names: tuple[str | None, ...]) -> None:
-        if "vocab" in names:
-            found[path_name(path)] = names.index("vocab")
+        if axis in names:
+            found[path_name(path)] = names.index(axis)
 
     jax.tree_util.tree_map_with_path(note, shapes, axes)
     return found
 
 
-def _stored_shapes(item: epath.Path) -> dict[str, tuple[int, ...]]:
+def stored_arrays(item: epath.Path) -> dict[str, jax.ShapeDtypeStruct]:
+    """Name to shape and dtype of the arrays of an item, none of which is read.
+
+    Raises:
+      Damaged: what it holds cannot be read.
+    """
     with errors_as_damage(item.parent, f"the list of its {item.name} arrays"):
         metadata = ocp.PyTreeCheckpointHandler().metadata(item)
         return {
-            path_name(path): tuple(leaf.shape)
+            path_name(path): jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype)
             for path, leaf in jax.tree_util.tree_leaves_with_path(metadata.tree)
         }

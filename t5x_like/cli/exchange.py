@@ -25,12 +25,20 @@ def add(command: Callable[..., ArgumentParser]) -> None:
     hf_in.add_argument(
         "--texts", type=int, choices=(1, 2), help="what a head labels: texts, or pairs of texts"
     )
+    hf_in.add_argument(
+        "--base",
+        metavar="MODEL_DIR",
+        help="the directory has low-rank factors of peft, for the model of this run",
+    )
     hf_out = command("export-hf", export_hf, "Write a Hugging Face directory of a MODEL_DIR.")
     hf_out.add_argument("model_dir", metavar="MODEL_DIR", help="a run's")
     hf_out.add_argument("--out", required=True, metavar="DIR", help="the directory to make")
     hf_out.add_argument("--step", type=int, help="the checkpoint; the newest by default")
     hf_out.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     hf_out.add_argument("--part", help="which network, of a model that has several")
+    hf_out.add_argument(
+        "--adapters", action="store_true", help="low-rank factors alone, in the format of peft"
+    )
     t5x_in = command("import-t5x", import_t5x, "Make a MODEL_DIR of a checkpoint of T5X.")
     t5x_in.add_argument("directory", help="checkpoint_N, or the run's directory that holds it")
     t5x_in.add_argument("--out", required=True, metavar="MODEL_DIR", help="to make")
@@ -44,6 +52,9 @@ def add(command: Callable[..., ArgumentParser]) -> None:
 
 def import_hf(options: Namespace) -> None:
     """Makes a MODEL_DIR of a Hugging Face directory."""
+    if options.base is not None:
+        _import_factors(options)
+        return
     from models import hf
     from t5x_like.cli import generation_options, hf_conversion
     from tasks import tokenizer_files
@@ -67,12 +78,27 @@ def import_hf(options: Namespace) -> None:
         print("it labels single texts; with --texts=2 it labels pairs, which no file says")
 
 
+def _import_factors(options: Namespace) -> None:
+    from models.hf import peft
+    from t5x_like.cli.hugging_face import factors
+
+    if options.texts is not None:
+        raise UserError("--texts is for a whole model: with --base leave it out.")
+    load: Any = peft.load_peft
+    report = factors.import_factors(options.directory, options.out, base=options.base, load=load)
+    _print(options, report)
+
+
 def export_hf(options: Namespace) -> None:
     """Writes a Hugging Face directory of a MODEL_DIR."""
     from models import hf
+    from models.hf import peft
     from t5x_like.cli import hf_conversion
+    from t5x_like.cli.hugging_face import factors
 
     save: Any = hf.save_hf
+    if options.adapters:
+        save = factors.saves_factors(peft.save_peft)
     report = hf_conversion.export_model(
         options.model_dir,
         options.out,
@@ -83,6 +109,8 @@ def export_hf(options: Namespace) -> None:
         part=options.part,
         bindings=options.bindings,
     )
+    if options.adapters:
+        report |= {"vocabulary": None}
     _print(options, report)
 
 

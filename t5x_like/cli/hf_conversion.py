@@ -97,7 +97,7 @@ def import_model(
         and `find_vocabulary` raise.
     """
     memory.give_back_large_blocks()
-    with _whole_directory(model_dir) as directory:
+    with whole_directory(model_dir) as directory:
         vocabulary = find_vocabulary(Path(source))
         model, params = load(Path(source))
         _check_size(model, vocabulary)
@@ -208,7 +208,7 @@ def export_model(
 
 
 @contextlib.contextmanager
-def _whole_directory(name: str) -> Iterator[Path]:
+def whole_directory(name: str) -> Iterator[Path]:
     """A directory to write to, which takes its name at the end, or is gone after an error."""
     if "://" in str(name):
         raise UserError(f"'{name}' is remote: give a local directory and copy it afterwards.")

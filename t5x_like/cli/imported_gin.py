@@ -1,6 +1,7 @@
 """The gin files of a model that was imported: the model, and a task for data of its kind."""
 
 import dataclasses
+import re
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -128,6 +129,32 @@ def model_text(model: Model, vocabulary: Vocabulary | None, directory: Path, *, 
         path = str(directory / file_of(vocabulary).name)
         text += _bindings("VOCABULARY", vocabulary, {"path": repr(path)})
     return text
+
+
+def config_elsewhere(model_dir: str, out: str) -> str:
+    """A run's `config.gin`, as that of another MODEL_DIR.
+
+    Raises:
+      UserError: there is no run.
+    """
+    path = Path(model_dir) / "config.gin"
+    if not path.is_file():
+        raise UserError(f"no run in '{model_dir}': it has no config.gin.")
+    rest = re.sub(r"(?m)^MODEL_DIR = .*\n", "", path.read_text("utf-8"))
+    return f"{rest}\nMODEL_DIR = {str(out)!r}\n"
+
+
+def field_text(value: Any, field: str) -> str:
+    """A binding of one field of a dataclass to another dataclass.
+
+    Args:
+      value: of a class that gin files know by its module.
+      field: its name.
+    """
+    kind = type(value)
+    package, module = _module_of(kind)
+    selector = f"{module}.{kind.__name__}.{field}"
+    return f"from {package} import {module}\n" + _bindings(selector, getattr(value, field), {})
 
 
 def _bindings(

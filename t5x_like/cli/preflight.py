@@ -3,10 +3,7 @@
 import contextlib
 from typing import Any
 
-import jax
-
 from t5x_like import checkpoints
-from t5x_like.checkpoints.param_filters import matching, subtree
 from t5x_like.data import (
     CacheStatus,
     DatasetConfig,
@@ -20,7 +17,7 @@ from t5x_like.errors import UserError
 from t5x_like.evaluation.one_task import for_task
 from t5x_like.evaluation.spans import rules_of
 from t5x_like.host import files
-from t5x_like.partitioning import path_name, split_boxes
+from t5x_like.partitioning import split_boxes
 from t5x_like.protocols import Model, Task, label_names
 from t5x_like.training import identity
 from t5x_like.training.run import TrainingPlan
@@ -194,13 +191,5 @@ def _check_initial_checkpoint(source: Any, model: Model) -> None:
         checkpoints.find_checkpoint(source.model_dir, source.step)
     if not isinstance(source, checkpoints.InitialCheckpoint):
         return
-    directory = checkpoints.find_checkpoint(source.path)
     wanted, _ = split_boxes(model.abstract_params())
-    fresh: set[str] = set()
-    if source.include is not None:
-        leaves = jax.tree_util.tree_leaves_with_path(wanted)
-        names = [path_name(path) for path, _ in leaves]
-        taken = matching(names, source.include)
-        wanted, fresh = subtree(wanted, taken), set(names) - set(taken)
-    whole = source.include is None
-    checkpoints.check_parameters(wanted, directory, whole=whole, model=model, fresh=fresh)
+    checkpoints.checked_start(source, model, wanted)

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from t5x_like.cli import caching, child_process, exchange, notebook, suites
+from t5x_like.cli import averaging, caching, child_process, exchange, notebook, suites
 from t5x_like.cli import scaling as scaling_commands
 from t5x_like.cli.arguments import (
     OneLineParser,
@@ -140,6 +140,9 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     ahead.add_argument("--save", metavar="FILE", help="keep the result, as JSON")
     ahead.add_argument("--compare", metavar="FILE", help="show what changed since a kept result")
     exchange.add(command)
+    averaging.add_arguments(
+        command("average", averaging.run, "Make a run of the mean of a run's checkpoints.")
+    )
     for name, run, title in (
         ("glue-average", averages.glue, "GLUE"),
         ("super-glue-average", averages.super_glue, "SuperGLUE"),

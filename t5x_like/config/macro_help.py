@@ -18,6 +18,8 @@ PURPOSES = {
     "EVALUATED": "name of a task or mixture that is measured while the run trains",
     "POLICY": "the decoder that learns preferences, such as @gpt.GPT2() of a file under models/",
     "INITIAL_CHECKPOINT_PATH": "MODEL_DIR or checkpoint whose parameters the run starts from",
+    "TRAINED": "regular expressions of the parameters that are trained, the others staying",
+    "TEACHER": "MODEL_DIR, or Hugging Face directory, of the model that a student learns from",
     "NUM_MICROBATCHES": "parts that a batch is split into, to save memory",
     "CACHE_DIR": "directory of the tokenized tasks",
     "OPTIMIZER": "the optimizer, bound by a file under optimizers/",

@@ -7,6 +7,7 @@ array are updated as if each were an array of its own.
 
 from t5x_like.optimizers.adagrad import adagrad
 from t5x_like.optimizers.adam import adamax, adamw
+from t5x_like.optimizers.averaged import moving_average
 from t5x_like.optimizers.axes import STACKED_AXES, decays
 from t5x_like.optimizers.factored import adafactor
 from t5x_like.optimizers.layer_rates import layerwise_decay
@@ -30,6 +31,7 @@ __all__ = [
     "lamb",
     "layerwise_decay",
     "lion",
+    "moving_average",
     "muon",
     "muon_dimensions",
     "schedules_at",

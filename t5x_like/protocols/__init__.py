@@ -33,12 +33,14 @@ from t5x_like.protocols.models import (
     ShowsAttention,
     ShowsRouting,
     Sums,
+    Tuning,
     UsesFrozen,
     UsesStep,
     carries,
     frozen_models,
     label_names,
     measures_rows,
+    tuning,
 )
 from t5x_like.protocols.tasks import (
     Feature,
@@ -78,6 +80,7 @@ __all__ = [
     "ShowsRouting",
     "Sums",
     "Task",
+    "Tuning",
     "UsesFrozen",
     "UsesStep",
     "Vocabulary",
@@ -85,4 +88,5 @@ __all__ = [
     "frozen_models",
     "label_names",
     "measures_rows",
+    "tuning",
 ]

@@ -200,6 +200,16 @@ class UsesFrozen(Model, Protocol):
         """As `Model.loss`, with each frozen model's parameters by name."""
 
 
+class Tuning(Protocol):
+    """What of a model training changes: the attribute `tuning` of one that is tuned in part."""
+
+    def trains(self, name: str) -> bool:
+        """Whether it changes the parameter of this name, `decoder/layers/mlp/wi/kernel`."""
+
+    def adds(self, name: str) -> bool:
+        """Whether a parameter is one that the model has only for being tuned."""
+
+
 @runtime_checkable
 class UsesStep(Model, Protocol):
     """A model whose loss changes in the course of training.
@@ -297,6 +307,11 @@ class FrozenSource(Protocol):
 def frozen_models(model: Model) -> Mapping[str, Model]:
     """The models whose parameters a model's loss reads, by name; mostly none."""
     return model.frozen_models if isinstance(model, UsesFrozen) else {}
+
+
+def tuning(model: Model) -> Tuning | None:
+    """What of a model training changes; mostly None, which is all."""
+    return getattr(model, "tuning", None)
 
 
 def label_names(model: Model) -> Mapping[str, tuple[str, ...]]:

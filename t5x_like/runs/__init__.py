@@ -9,13 +9,16 @@ run.neighbours("play")
 ```
 """
 
+from etils import epath
+
 from t5x_like import checkpoints, config
 from t5x_like.errors import UserError
 from t5x_like.host import files
+from t5x_like.protocols import Model
 from t5x_like.runs.at_hand import Pooling
 from t5x_like.runs.run import Run
 
-__all__ = ["Pooling", "Run", "load_run"]
+__all__ = ["Pooling", "Run", "load_run", "model_of"]
 
 
 def load_run(model_dir: str, step: int | None = None) -> Run:
@@ -31,9 +34,7 @@ def load_run(model_dir: str, step: int | None = None) -> Run:
     Raises:
       UserError: there is no run, or no such checkpoint.
     """
-    path = files.location(model_dir) / "config.gin"
-    if not path.is_file():
-        raise UserError(f"no run in '{model_dir}': it has no config.gin.")
+    path = _config_of(model_dir)
     if step is not None:
         checkpoints.find_checkpoint(model_dir, step)
     with config.isolated():
@@ -41,3 +42,26 @@ def load_run(model_dir: str, step: int | None = None) -> Run:
         model = config.macro("MODEL")
         lengths = config.macro("TASK_FEATURE_LENGTHS")
     return Run(model_dir, model, lengths, step)
+
+
+def model_of(model_dir: str) -> Model:
+    """The model of a run, for one that learns from it or is compared with it.
+
+    Args:
+      model_dir: where the run writes; its `config.gin` is run, as `load_run` does.
+
+    Raises:
+      UserError: there is no run.
+    """
+    path = _config_of(model_dir)
+    with config.isolated():
+        config.parse([str(path)])
+        model: Model = config.macro("MODEL")
+    return model
+
+
+def _config_of(model_dir: str) -> epath.Path:
+    path = files.location(model_dir) / "config.gin"
+    if not path.is_file():
+        raise UserError(f"no run in '{model_dir}': it has no config.gin.")
+    return path

@@ -21,7 +21,8 @@ class Beginning:
       step: updates made.
       origin: where the state comes from, in words.
       position: in the data; None is their beginning.
-      metadata: of the checkpoint; empty without one.
+      metadata: of the checkpoint, or of the one that has what the run does not train; empty
+        without either.
     """
 
     state: TrainState
@@ -66,7 +67,8 @@ def beginning(
         state = checkpoints.initial_state(
             source, plan.model, plan.optimizer, plan.partitioner, plan.seed
         )
-        return Beginning(state, 0, source.path)
+        metadata = checkpoints.base_metadata(source, plan.model)
+        return Beginning(state, 0, source.path, metadata=metadata)
     if create is not None:
         state = create(plan.seed)
     else:

@@ -260,6 +260,7 @@ class TrainingRun:
             "jax": jax.__version__,
             "unrecorded": self._sums.unrecorded(),
             "guard": state.guard.known() if state.guard is not None else None,
+            "base": self._restored.get("base"),
         }
 
     def pause(self) -> contextlib.AbstractContextManager[None]:

@@ -10,7 +10,7 @@ import optax
 
 from t5x_like import protocols
 from t5x_like.optimizers import Optimizer
-from t5x_like.partitioning import Partitioner, split_boxes
+from t5x_like.partitioning import Partitioner, split_boxes, subtree
 from t5x_like.protocols import Carry, Model, Params
 
 
@@ -19,7 +19,8 @@ class TrainState(flax.struct.PyTreeNode):
 
     Attributes:
       step: updates made, int32 scalar.
-      params: the model's parameters, float32.
+      params: the model's parameters, float32; those that training leaves as they are may be of
+        fewer bits.
       opt_state: the optimizer's state.
       guard: what notices anomalies, `anomalies.Guard`, where something does.
       carry: what passes from one batch to the next, row by row, where the model carries anything;
@@ -37,15 +38,22 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def transformation(model: Model, optimizer: Optimizer) -> optax.GradientTransformation:
-    """The optimizer built for this model's parameters."""
+    """The optimizer built for those of this model's parameters that training changes."""
     _, axes = split_boxes(model.abstract_params())
-    return optimizer.build(axes)
+    return optimizer.build(trained_part(model, axes))
+
+
+def trained_part(model: Model, params: Params) -> Params:
+    """Of a tree of parameters, or of what is said of each, that which training changes."""
+    tuning = protocols.tuning(model)
+    return params if tuning is None else subtree(params, tuning.trains)
 
 
 def abstract_state(model: Model, optimizer: Optimizer, partitioner: Partitioner) -> TrainState:
     """The state as `ShapeDtypeStruct`s that carry their shardings; allocates nothing."""
     params, _ = split_boxes(model.abstract_params())
-    opt_state = jax.eval_shape(transformation(model, optimizer).init, params)
+    trained = trained_part(model, params)
+    opt_state = jax.eval_shape(transformation(model, optimizer).init, trained)
 
     def place(leaf: Any, sharding: jax.sharding.NamedSharding) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
@@ -125,7 +133,8 @@ def state_maker(
 
     def init(key: jax.Array) -> TrainState:
         params = model.init(key, {})["params"]
-        return TrainState(jnp.zeros((), jnp.int32), params, update_rule.init(params))
+        opt_state = update_rule.init(trained_part(model, params))
+        return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
 
     jitted = jax.jit(init, out_shardings=shardings(abstract_state(model, optimizer, partitioner)))
 
@@ -143,7 +152,8 @@ def state_from_params(
     update_rule = transformation(model, optimizer)
 
     def begin(params: Params) -> TrainState:
-        return TrainState(jnp.zeros((), jnp.int32), params, update_rule.init(params))
+        opt_state = update_rule.init(trained_part(model, params))
+        return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
 
     target = shardings(abstract_state(model, optimizer, partitioner))
     with partitioner.activate():

@@ -12,11 +12,11 @@ from t5x_like import anomalies
 from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.errors import UserError
 from t5x_like.optimizers import Optimizer, schedules_at
-from t5x_like.partitioning import Partitioner
+from t5x_like.partitioning import Partitioner, with_subtree
 from t5x_like.protocols import Batch, Carry, Metrics, Model, Params, UsesStep
 from t5x_like.training import loss
 from t5x_like.training import state as train_state
-from t5x_like.training.state import TrainState
+from t5x_like.training.state import TrainState, trained_part
 
 TrainStep = Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, Metrics]]
 
@@ -37,9 +37,9 @@ def make_train_step(
     n draws from `fold_in(key(seed), n)`.
 
     The metrics are `(sum, weight)` pairs: the model's, and `gradient_norm` (before
-    clipping), `parameter_norm` (after the update) and `learning_rate` (that of the update), of
-    weight 1. Schedules count steps, whether their updates were applied or not. With a
-    policy the state has its guard, and the metrics are those of `anomalies.settle`.
+    clipping), `parameter_norm` (after the update, of what is trained) and `learning_rate` (that of
+    the update), of weight 1. Schedules count steps, whether their updates were applied or not. With
+    a policy the state has its guard, and the metrics are those of `anomalies.settle`.
 
     Args:
       model: whose `loss` is minimized.
@@ -163,6 +163,7 @@ def mean_gradient(model: Model, num_microbatches: int = 1) -> Gradient:
     """
 
     def minimized(
+        trained: Params,
         params: Params,
         scale: Mapping[str, jax.Array],
         frozen: Mapping[str, Params] | None,
@@ -170,6 +171,7 @@ def mean_gradient(model: Model, num_microbatches: int = 1) -> Gradient:
         carry: Carry,
         key: jax.Array,
     ) -> tuple[jax.Array, tuple[Metrics, Carry]]:
+        params = with_subtree(params, trained)
         sums, metrics, carry = loss.summed_loss(
             model, params, batch, key, carry=carry, frozen=frozen
         )
@@ -183,7 +185,8 @@ def mean_gradient(model: Model, num_microbatches: int = 1) -> Gradient:
             batch = {**batch, "row_step": jnp.full((rows,), state.step, jnp.int32)}
         # Counted before the gradient, over the batch that all microbatches and devices make.
         scale = loss.scales(model, model.loss_weights(batch))
-        one_piece = functools.partial(gradient_of, state.params, scale, state.frozen)
+        trained = trained_part(model, state.params)
+        one_piece = functools.partial(gradient_of, trained, state.params, scale, state.frozen)
         if num_microbatches == 1:
             gradients, (metrics, carry) = one_piece(batch, state.carry, key)
             return gradients, loss.with_total(metrics, scale), carry
@@ -214,12 +217,14 @@ def state_update(
 
     def update(state: TrainState, gradients: Params) -> tuple[TrainState, Metrics]:
         opt_state = schedules_at(state.opt_state, state.step)
-        updates, opt_state = update_rule.update(gradients, opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        before = trained_part(model, state.params)
+        updates, opt_state = update_rule.update(gradients, opt_state, before)
+        trained = optax.apply_updates(before, updates)
+        params = with_subtree(state.params, trained)
         one = jnp.float32(1)
         metrics = {
             "gradient_norm": (optax.tree.norm(gradients), one),
-            "parameter_norm": (optax.tree.norm(params), one),
+            "parameter_norm": (optax.tree.norm(trained), one),
             "learning_rate": (jnp.float32(optimizer.schedule(state.step)), one),
         }
         return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics

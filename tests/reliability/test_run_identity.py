@@ -149,6 +149,16 @@ def test_a_schedule_as_long_as_the_run_follows_it():
     assert run_identity.compare(described(10, 5), described(10, 6)).refused
 
 
+def test_a_field_that_an_earlier_version_had_not_is_no_change_where_it_says_nothing():
+    before, unset, given = (
+        RunIdentity({"model": "GPT2", **more}, {})
+        for more in ({}, {"model.tuning": "None"}, {"model.tuning": "LoRA"})
+    )
+    assert run_identity.compare(before, unset).refused == []
+    assert run_identity.compare(unset, before).refused == []
+    assert run_identity.compare(before, given).refused == ["model.tuning: not there -> LoRA"]
+
+
 def test_of_what_was_replaced_the_parts_are_not_told():
     before = RunIdentity({"block": "Serial", "block.mlp": "4"}, {})
     now = RunIdentity({"block": "Parallel", "block.mlp": "8", "block.norm": "rms"}, {})

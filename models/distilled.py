@@ -1,0 +1,325 @@
+"""A student that learns from a teacher's outputs beside the targets (Hinton et al. 2015)."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from models import losses
+from models.bert import BERT
+from models.encoder_only import EncoderOnly
+from models.errors import ModelError
+from models.language_model import LanguageModel, target_weights
+from models.layers import auxiliary_losses, embeddings
+from models.model import Array, Batch, Model, Params
+from models.tuning import Parts
+
+TARGETS, SOFT_TARGETS, HIDDEN_STATES = "targets", "soft_targets", "hidden_states"
+TEACHER = "teacher"
+_RESTORES = "restores hidden tokens"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Outputs:
+    """What a model gives for a batch.
+
+    Attributes:
+      logits: float32, classes on the last axis.
+      hidden_bse: what leaves the last layer.
+      loss: the model's own, summed over the batch; None of a teacher.
+      metrics: the model's own.
+    """
+
+    logits: Array
+    hidden_bse: Array
+    loss: Array | None = None
+    metrics: losses.Metrics = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Distilled:
+    """A student whose loss is `a CE + b T² KL(p_T ‖ p_S) + c (1 - cos)`, and which is trained.
+
+    CE is the student's own loss. The second is between teacher and student, both softened by the
+    temperature T, where the student has targets: in masked language models at every token or, with
+    `masked_only`, at the hidden ones. The third is between the last hidden states of every token,
+    whose widths must be equal. Fulfils the engine's `UsesFrozen`: the teacher's parameters are
+    given to the loss, and nothing changes them. A run's checkpoints are those of the student alone.
+
+    DistilBERT (Sanh et al. 2019; released script): T 2, 2 CE, 5 KL, 1 cosine. Switch (Fedus et al.
+    2022, section 4.2): T 1, 0.75 CE, 0.25 KL.
+
+    Attributes:
+      student: what is trained; a language model, a masked one, or an encoder with a head.
+      teacher: of the same kind, with the same batches and as many classes.
+      temperature: T.
+      targets: a, of the student's own loss.
+      soft_targets: b.
+      hidden_states: c.
+      masked_only: see above.
+    """
+
+    student: Model
+    teacher: Model
+    temperature: float = 2.0
+    targets: float = 0.5
+    soft_targets: float = 0.5
+    hidden_states: float = 0.0
+    masked_only: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks that the two can be compared.
+
+        Raises:
+          ModelError: says what differs, or what cannot be.
+        """
+        if self.temperature <= 0:
+            raise ModelError(f"Distilled.temperature is {self.temperature}: it must be above 0.")
+        if min(self._coefficients.values()) < 0 or self.soft_targets + self.hidden_states == 0:
+            raise ModelError(
+                "Distilled.targets, soft_targets and hidden_states are "
+                f"{self.targets:g}, {self.soft_targets:g} and {self.hidden_states:g}: none may be "
+                "negative, and one of the last two must be above 0."
+            )
+        student, teacher = self.student, self.teacher
+        if (kind := _kind(student)) != _kind(teacher):
+            raise ModelError(f"the student {kind}, but the teacher {_kind(teacher)}.")
+        # A teacher of hidden tokens may have learned from pairs too, which is no matter here.
+        same = ("vocab_size",) if kind == _RESTORES else ("vocab_size", "batch_format")
+        for name in same:
+            ours, theirs = getattr(student, name), getattr(teacher, name)
+            if ours != theirs:
+                raise ModelError(
+                    f"the student's {name} is {ours!r} and the teacher's {theirs!r}: they must be "
+                    "equal, so that both read the same batches."
+                )
+        if self._classes(student) != self._classes(teacher):
+            raise ModelError(
+                f"the student's head has {self._classes(student)} outputs and the teacher's "
+                f"{self._classes(teacher)}."
+            )
+        if len(student.loss_terms) != 1:
+            raise ModelError(
+                f"the student's loss has the terms {', '.join(student.loss_terms)}: only one is "
+                "distilled; turn the other head off."
+            )
+        widths = [getattr(model, "embed_dim", None) for model in (student, teacher)]
+        if self.hidden_states and widths[0] != widths[1]:
+            raise ModelError(
+                f"Distilled.hidden_states compares vectors of {widths[0]} and {widths[1]} numbers: "
+                "give both models one embed_dim, or set it to 0."
+            )
+
+    @staticmethod
+    def _classes(model: Model) -> int:
+        head = getattr(model, "head", None)
+        return model.vocab_size if head is None else head.outputs
+
+    @property
+    def _coefficients(self) -> dict[str, float]:
+        return {
+            TARGETS: self.targets,
+            SOFT_TARGETS: self.soft_targets,
+            HIDDEN_STATES: self.hidden_states,
+        }
+
+    # What the engine asks; most of it of the student.
+
+    @property
+    def frozen_models(self) -> Mapping[str, Model]:
+        """The teacher."""
+        return {TEACHER: self.teacher}
+
+    @property
+    def loss_terms(self) -> Mapping[str, float]:
+        """Those of a coefficient above 0."""
+        return {name: value for name, value in self._coefficients.items() if value}
+
+    @property
+    def vocab_size(self) -> int:
+        """The student's."""
+        return self.student.vocab_size
+
+    @property
+    def max_length(self) -> int | None:
+        """What both can read."""
+        lengths = (self.student.max_length, self.teacher.max_length)
+        return min((length for length in lengths if length is not None), default=None)
+
+    @property
+    def batch_format(self) -> str:
+        """The student's."""
+        return self.student.batch_format
+
+    @property
+    def tuning(self) -> Parts | None:
+        """The student's."""
+        return self.student.tuning
+
+    @property
+    def dtype(self) -> str:
+        """The student's."""
+        return self.student.dtype
+
+    def init(self, rng: Array, batch: Batch | None = None) -> dict[str, Params]:
+        """See `Model`."""
+        return self.student.init(rng, batch)
+
+    def apply(self, variables: Mapping[str, Params], **batch: Array) -> Any:
+        """See `Model`."""
+        return self.student.apply(variables, **batch)
+
+    def abstract_params(self) -> Params:
+        """See `Model`."""
+        return self.student.abstract_params()
+
+    def axis_blocks(self) -> dict[str, int]:
+        """See `Model`."""
+        return self.student.axis_blocks()
+
+    def parameter_count(self, *, embeddings: bool = True) -> int:
+        """See `Model`."""
+        return self.student.parameter_count(embeddings=embeddings)
+
+    def forward_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
+        """See `Model`: the student's, of which there is a backward pass too."""
+        return self.student.forward_flops(batch_shapes)
+
+    def step_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
+        """Those of the student's step, and of the teacher's forward pass."""
+        return self.student.step_flops(batch_shapes) + self.teacher.step_flops(batch_shapes) / 3
+
+    # The loss.
+
+    def loss_weights(self, batch: Batch) -> dict[str, Array]:
+        """Targets; places that are compared; tokens."""
+        (own,) = self.student.loss_weights(batch).values()
+        weights = {TARGETS: own, SOFT_TARGETS: self._places(batch).sum()}
+        if self.hidden_states:
+            weights[HIDDEN_STATES] = self._text(batch).astype(jnp.float32).sum()
+        return {name: weights[name] for name in self.loss_terms}
+
+    def loss(
+        self, params: Params, batch: Batch, rng: Array | None = None
+    ) -> tuple[dict[str, Array], losses.Metrics]:
+        """The student's own loss; the whole one needs the teacher, see `loss_with_frozen`."""
+        return self.student.loss(params, batch, rng)
+
+    def loss_with_frozen(
+        self, params: Params, batch: Batch, frozen: Mapping[str, Params], rng: Array | None = None
+    ) -> tuple[dict[str, Array], losses.Metrics]:
+        """Each term summed over the batch, and the metrics of the student; see above."""
+        own = self._outputs(self.student, params, batch, rng, train=True)
+        theirs = self._outputs(self.teacher, frozen[TEACHER], batch)
+        weights = self.loss_weights(batch)
+        terms: dict[str, Array] = {}
+        if self.targets:
+            assert own.loss is not None
+            terms[TARGETS] = own.loss
+        if self.soft_targets:
+            divergence = soft_divergence(theirs.logits, own.logits, self.temperature)
+            terms[SOFT_TARGETS] = (divergence * self._places(batch)).sum()
+        if self.hidden_states:
+            distance_bs = cosine_distance(theirs.hidden_bse, own.hidden_bse)
+            terms[HIDDEN_STATES] = (distance_bs * self._text(batch)).sum()
+        metrics = {name: pair for name, pair in own.metrics.items() if name not in terms}
+        return terms, metrics | {name: (terms[name], weights[name]) for name in terms}
+
+    def _places(self, batch: Batch) -> Array:
+        """Where logits are compared, float32, as the logits without their last axis."""
+        student: Any = self.student
+        if isinstance(student, LanguageModel):
+            return target_weights(batch).astype(jnp.float32)
+        if student.head is not None:
+            return batch["label_weight"].astype(jnp.float32)
+        if self.masked_only:
+            return batch["encoder_loss_weights"].astype(jnp.float32)
+        return self._text(batch).astype(jnp.float32)
+
+    def _text(self, batch: Batch) -> Array:
+        student: Any = self.student
+        if isinstance(student, LanguageModel):
+            return target_weights(batch) != 0
+        return student.tokens_in(batch)
+
+    def _outputs(
+        self,
+        model: Any,
+        params: Params,
+        batch: Batch,
+        rng: Array | None = None,
+        *,
+        train: bool = False,
+    ) -> _Outputs:
+        """One forward pass, without dropout unless there is a key."""
+        output, reported = model.apply(
+            {"params": params},
+            dict(batch) | {"enable_dropout": rng is not None},
+            rngs={} if rng is None else {"dropout": rng},
+            mutable=[auxiliary_losses.AUXILIARY],
+            method=_of_language_model if isinstance(model, LanguageModel) else _of_encoder,
+        )
+        hidden, logits, factors = output
+        if not train:
+            return _Outputs(logits, hidden)
+        if isinstance(model, LanguageModel):
+            terms, metrics = model.loss_of(factors, batch, reported)
+            return _Outputs(logits, hidden, terms["loss"], _renamed(metrics))
+        if model.head is not None:
+            loss, metrics = model.head.loss(logits, batch)
+        else:
+            loss, metrics = losses.summed_cross_entropy(
+                logits, batch["encoder_target_tokens"], batch["encoder_loss_weights"]
+            )
+        return _Outputs(logits, hidden, loss, _renamed(metrics))
+
+
+def soft_divergence(teacher: Array, student: Array, temperature: float) -> Array:
+    """`T² KL(softmax(z_T / T) ‖ softmax(z_S / T))` of logits, nats, without their last axis.
+
+    T² keeps the size of the gradient when T changes (Hinton et al. 2015, section 2). No gradient
+    goes to the teacher.
+    """
+    log_p = jax.nn.log_softmax(jax.lax.stop_gradient(teacher) / temperature)
+    log_q = jax.nn.log_softmax(student / temperature)
+    return temperature**2 * (jnp.exp(log_p) * (log_p - log_q)).sum(axis=-1)
+
+
+def cosine_distance(teacher: Array, student: Array) -> Array:
+    """`1 - cos` of vectors on the last axis, float32; no gradient goes to the teacher."""
+    x, y = (v.astype(jnp.float32) for v in (jax.lax.stop_gradient(teacher), student))
+    norms = jnp.sqrt(jnp.square(x).sum(axis=-1) * jnp.square(y).sum(axis=-1))
+    return 1 - (x * y).sum(axis=-1) / jnp.maximum(norms, 1e-8)
+
+
+def _of_language_model(model: Any, features: dict[str, Any]) -> tuple[Any, ...]:
+    factors = model._output_factors(**features)
+    return factors[0], embeddings.logits(*factors), factors
+
+
+def _of_encoder(model: Any, features: dict[str, Any]) -> tuple[Any, ...]:
+    if model.head is not None:
+        logits, vectors = model._with_head(**features)
+        return vectors["hidden_states"], logits, None
+    hidden_bse = model.hidden_states(**features)
+    return hidden_bse, model._token_logits(hidden_bse), None
+
+
+def _kind(model: Model) -> str:
+    if isinstance(model, LanguageModel):
+        return "writes text"
+    if isinstance(model, EncoderOnly) and model.head is not None:
+        return f"has the head {type(model.head).__name__}"
+    if isinstance(model, BERT) and model.use_masked_head:
+        return _RESTORES
+    raise ModelError(
+        f"{type(model).__name__} cannot be distilled: language models, masked ones of BERT's kind, "
+        "and encoders with a head can."
+    )
+
+
+def _renamed(metrics: losses.Metrics) -> losses.Metrics:
+    """The own loss under its name here; `loss` is the whole one."""
+    return {TARGETS if name == "loss" else name: pair for name, pair in metrics.items()}

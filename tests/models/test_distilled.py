@@ -1,0 +1,138 @@
+"""A student that learns from a teacher: the loss by hand, and what cannot be compared."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models import bert, distilbert, gpt
+from models.distilled import Distilled, cosine_distance, soft_divergence
+from models.errors import ModelError
+from models.heads import Classification
+
+TEXT = {
+    "decoder_input_tokens": jnp.array([[0, 3, 4, 5], [0, 6, 7, 0]]),
+    "decoder_target_tokens": jnp.array([[3, 4, 5, 1], [6, 7, 1, 0]]),
+}
+MASKED = {
+    "encoder_input_tokens": jnp.array([[2, 3, 4, 5], [2, 6, 7, 0]]),
+    "encoder_target_tokens": jnp.array([[2, 3, 8, 5], [2, 9, 7, 0]]),
+    "encoder_loss_weights": jnp.array([[0, 0, 1, 0], [0, 1, 0, 0]]),
+}
+
+
+def decoder(width, layers=1, **more):
+    return gpt.GPT2(
+        vocab_size=12, embed_dim=width, num_heads=1, num_layers=layers, max_length=8, **more
+    )
+
+
+def encoder(kind, width=8, layers=1, **more):
+    return kind(
+        vocab_size=12, embed_dim=width, num_heads=1, num_layers=layers, mlp_dim=8, max_length=8,
+        **more,
+    )  # fmt: skip
+
+
+def params_of(*models):
+    return [m.init(jax.random.key(i))["params"] for i, m in enumerate(models)]
+
+
+def test_distilberts_three_terms_by_hand():
+    """T 2, teacher (2, 0, 0), student (1, 1, 0), target 0; cosine of (1, 0) and (1, 1)."""
+    teacher, student = jnp.array([2.0, 0, 0]), jnp.array([1.0, 1, 0])
+    np.testing.assert_allclose(
+        jax.nn.softmax(teacher / 2), [0.576117, 0.211942, 0.211942], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        jax.nn.softmax(student / 2), [0.383652, 0.383652, 0.232697], atol=1e-6
+    )
+    soft = soft_divergence(teacher, student, 2.0)
+    np.testing.assert_allclose(soft, 0.354652, atol=1e-6)
+    np.testing.assert_allclose(soft / 4, 0.088663, atol=1e-6)
+    masked = -jax.nn.log_softmax(student)[0]
+    np.testing.assert_allclose(masked, 0.861995, atol=1e-6)
+    cosine = cosine_distance(jnp.array([1.0, 0]), jnp.array([1.0, 1]))
+    np.testing.assert_allclose(cosine, 0.292893, atol=1e-6)
+    np.testing.assert_allclose(5 * soft + 2 * masked + cosine, 3.790144, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "expected"), [(1.0, (0.665, 0.245, 0.090)), (2.0, (0.506, 0.307, 0.186))]
+)
+def test_a_higher_temperature_softens(temperature, expected):
+    """Logits (2, 1, 0); the divergence from equal chances is log 3 less the entropy, times T²."""
+    logits = jnp.array([2.0, 1, 0])
+    p = np.asarray(jax.nn.softmax(logits / temperature))
+    np.testing.assert_allclose(p, expected, atol=6e-4)
+    entropy = -(p * np.log(p)).sum()
+    found = soft_divergence(logits, jnp.zeros(3), temperature)
+    np.testing.assert_allclose(found, temperature**2 * (np.log(3) - entropy), rtol=1e-5)
+
+
+def test_a_decoders_terms_count_its_targets_and_move_the_student_alone():
+    student, teacher = decoder(4), decoder(8, layers=2)
+    model = Distilled(student=student, teacher=teacher, temperature=2.0)
+    ours, theirs = params_of(student, teacher)
+    assert model.loss_terms == {"targets": 0.5, "soft_targets": 0.5}
+    assert {k: float(v) for k, v in model.loss_weights(TEXT).items()} == {
+        "targets": 7, "soft_targets": 7,
+    }  # fmt: skip
+    terms, metrics = model.loss_with_frozen(ours, TEXT, {"teacher": theirs})
+    np.testing.assert_allclose(terms["targets"], student.loss(ours, TEXT)[0]["loss"], rtol=1e-5)
+    divergence = soft_divergence(teacher.logits(theirs, TEXT), student.logits(ours, TEXT), 2.0)
+    real = TEXT["decoder_target_tokens"] != 0
+    np.testing.assert_allclose(terms["soft_targets"], (divergence * real).sum(), rtol=1e-5)
+    assert metrics["targets"][1] == 7 and "token_accuracy" in metrics
+
+    def total(own, frozen):
+        found, _ = model.loss_with_frozen(own, TEXT, {"teacher": frozen})
+        return found["soft_targets"]
+
+    to_ours, to_theirs = jax.grad(total, argnums=(0, 1))(ours, theirs)
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(to_ours))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(to_theirs))
+
+
+def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it():
+    student = encoder(bert.BERT, use_next_sentence_head=False)
+    model = Distilled(student=student, teacher=student, soft_targets=5.0, hidden_states=1.0)
+    (params,) = params_of(student)
+    terms, _ = model.loss_with_frozen(params, MASKED, {"teacher": params})
+    np.testing.assert_allclose([terms["soft_targets"], terms["hidden_states"]], 0, atol=1e-5)
+    own = student.loss(params, MASKED)[0]["masked_language_model"]
+    np.testing.assert_allclose(terms["targets"], own, rtol=1e-5)
+
+
+def test_distilbert_compares_every_token_or_the_hidden_ones():
+    student = encoder(distilbert.DistilBERT)
+    teacher = encoder(bert.BERT, layers=2, use_next_sentence_head=False)
+    both = {"student": student, "teacher": teacher, "hidden_states": 1.0}
+    every = Distilled(**both).loss_weights(MASKED)
+    hidden = Distilled(**both, masked_only=True).loss_weights(MASKED)
+    assert [float(w["soft_targets"]) for w in (every, hidden)] == [7, 2]
+    assert [float(w["hidden_states"]) for w in (every, hidden)] == [7, 7]
+    assert float(every["targets"]) == 2
+    ours, theirs = params_of(student, teacher)
+    terms, _ = Distilled(**both).loss_with_frozen(ours, MASKED, {"teacher": theirs})
+    assert 0 < float(terms["hidden_states"]) <= 14
+
+
+def test_what_cannot_be_compared_is_refused_in_one_line():
+    def refused(message, student, teacher, **more):
+        with pytest.raises(ModelError, match=message):
+            Distilled(student=student, teacher=teacher, **more)
+
+    small = decoder(4)
+    refused(r"temperature is 0: it must be above 0", small, small, temperature=0)
+    refused(r"1, 0 and 0: none may be negative", small, small, targets=1.0, soft_targets=0.0)
+    refused(r"vocab_size is 12 and the teacher's 13", small, small.clone(vocab_size=13))
+    refused(r"vectors of 4 and 8 numbers", small, decoder(8), hidden_states=1.0)
+    masked = encoder(bert.BERT, use_next_sentence_head=False)
+    refused(r"the student writes text, but the teacher restores hidden tokens", small, masked)
+    refused(r"terms masked_language_model, next_sentence: only one", encoder(bert.BERT), masked)
+    two, three = (
+        encoder(bert.BERT, head=Classification(labels=labels)) for labels in ("ab", "abc")
+        for labels in [tuple(labels)]
+    )  # fmt: skip
+    refused(r"head has 2 outputs and the teacher's 3", two, three)
