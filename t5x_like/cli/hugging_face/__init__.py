@@ -1,1 +1,1 @@
-"""Commands that read and write the files of Hugging Face."""
+"""Low-rank factors in the format of `peft`, as runs of ours and back."""
