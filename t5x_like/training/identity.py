@@ -245,6 +245,8 @@ def _differences(before: Description, now: Description) -> Iterator[tuple[str, s
     for name in {**before, **now}:
         old, new = before.get(name, "not there"), now.get(name, "not there")
         unseen = name.endswith(".fingerprint") and "None" in (old, new)
+        # A setting that another version did not know, and that sets nothing.
+        unseen |= {old, new} == {"not there", "None"}
         if old != new and not unseen and not name.startswith(tuple(replaced)):
             replaced.append(f"{name}.")
             yield name, old, new

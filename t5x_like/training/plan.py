@@ -7,6 +7,7 @@ from typing import Any
 from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.checkpoints import Branch, CheckpointPolicy, InitialCheckpoint
 from t5x_like.data import DatasetConfig, limit_in_rows
+from t5x_like.data.config import batches_of
 from t5x_like.errors import UserError
 from t5x_like.evaluation import Evaluation
 from t5x_like.optimizers import Optimizer
@@ -112,11 +113,12 @@ class TrainingPlan:
         for name, value in counts.items():
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"{name} is {value!r}: it must be a whole number of 1 or more.")
-        if self.dataset.batch_size % self.num_microbatches:
-            raise UserError(
-                f"NUM_MICROBATCHES {self.num_microbatches} does not divide BATCH_SIZE "
-                f"{self.dataset.batch_size}."
-            )
+        batches_of(self.dataset, self.model.batch_format)
+        for rows in self.dataset.batch_sizes:
+            if rows % self.num_microbatches:
+                raise UserError(
+                    f"NUM_MICROBATCHES {self.num_microbatches} does not divide BATCH_SIZE {rows}."
+                )
         if self.profile_steps is not None:
             check_window(self.profile_steps, self.train_steps)
         last = self.optimizer.schedule.last_step

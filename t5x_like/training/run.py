@@ -204,17 +204,17 @@ class TrainingRun:
         return range(self.start + 1, self.plan.train_steps + 1)
 
     def next_batch(self, step: int) -> Mapping[str, np.ndarray]:
-        """This process's rows of the next batch; the first one is checked.
+        """This process's rows of the next batch; the first of a size is checked.
 
         Raises:
           UserError: the model does not know one of its tokens.
         """
         batch = self.watch.next_batch(self._sums.all_done)
         self._fed.append(FedBatch(step, batch, self._iterator.get_state()))
-        if step == self.start + 1:
+        rows = len(next(iter(batch.values())))
+        if rows != self._sums.rows:  # another program
             shapes = check_batch(batch, self.plan.model, self.plan.partitioner)
-            positions = flops.positions(shapes)
-            self._sums.set_work(positions, self.plan.model.step_flops(shapes))
+            self._sums.set_work(flops.positions(shapes), self.plan.model.step_flops(shapes), rows)
             self.watch.time.enter("compiling")
         self.watch.before(step, self._sums.drain)
         return batch
@@ -229,12 +229,12 @@ class TrainingRun:
         with self._advised():
             self._sums.add(step, metrics)
             self.watch.after(step, self._sums.drain)
-            if step == self.start + 1:
+            if self._sums.is_new_program:
                 self._sums.forget_compilation()
                 self.watch.compiled()
-                if not self._returns:
-                    first = duration(self._sums.seconds - self._restored.get("seconds", 0.0))
-                    self.progress.say(f"first step after {first}")
+            if step == self.start + 1 and not self._returns:
+                first = duration(self._sums.seconds - self._restored.get("seconds", 0.0))
+                self.progress.say(f"first step after {first}")
 
     def save_is_due(self, step: int) -> bool:
         """Whether there is a checkpoint after this step."""
