@@ -9,7 +9,7 @@ import json
 import math
 import resource
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grain
@@ -17,6 +17,7 @@ import numpy as np
 
 from t5x_like.data import examples as task_examples
 from t5x_like.data import formats
+from t5x_like.data.batch_schedule import BatchSchedule
 from t5x_like.data.cache.status import require_cache
 from t5x_like.data.config import (
     DatasetConfig,
@@ -28,7 +29,7 @@ from t5x_like.data.config import (
 )
 from t5x_like.data.contiguous import ContiguousRows
 from t5x_like.data.evaluation import EvaluationDataset
-from t5x_like.data.formats import BoundFormat, Item, ModelBatch, Row
+from t5x_like.data.formats import BoundFormat, Item
 from t5x_like.data.iterator import (
     PACKING_ORDER,
     DataIterator,
@@ -37,17 +38,11 @@ from t5x_like.data.iterator import (
     RowSource,
 )
 from t5x_like.data.long_examples import LongExamples, TrimLong
-from t5x_like.data.mixing import StreamMixing
+from t5x_like.data.mixing import Epochs, StreamMixing
 from t5x_like.data.one_task_batches import OneTaskBatches, OneTaskRows
 from t5x_like.errors import UserError
 
 _MOST_STREAMS = 64
-
-
-def _laying_out(
-    config: DatasetConfig, bound: BoundFormat, pack: bool
-) -> Callable[[Sequence[Row]], ModelBatch]:
-    return functools.partial(bound.batch, lengths=dict(config.task_feature_lengths), pack=pack)
 
 
 def _start_id(opened: Sequence[task_examples.TaskExamples]) -> int:
@@ -137,7 +132,8 @@ def open_dataset(
     bound = formats.bound(batch_format, facts)
     if shard_index == 0:
         _say_what_is_too_long(opened)
-    convert = _laying_out(config, bound, pack)
+    lengths = dict(config.task_feature_lengths)
+    convert = functools.partial(bound.batch, lengths=lengths, pack=pack)
     weights = config.mixing.weights(
         [task.name for task in opened],
         [rate for _, rate in members],
@@ -180,7 +176,12 @@ def open_dataset(
         data = parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, weights=weights)
         rows = NumberedRows(lambda index: bound.item(data[index]), schedule, *shards)
     identity = _identity(config, batch_format, opened, weights, pack, streams, open_rows)
-    return DataIterator(rows, convert, identity, config.prefetch, config.patience)
+    names, sizes = zip(*((task.name, len(task.source)) for task in opened), strict=True)
+    epochs = Epochs(names, sizes, weights, schedule, streams)
+    if isinstance(rows, OneTaskRows):  # an epoch has all batches of all tasks
+        each = (rows.batches_in_epoch,) * len(names)
+        epochs = Epochs(names, each, (1.0,) * len(names), BatchSchedule(((0, 1),)))
+    return DataIterator(rows, convert, identity, config.prefetch, config.patience, epochs)
 
 
 def _contiguous_rows(

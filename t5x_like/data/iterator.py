@@ -232,6 +232,7 @@ class DataIterator:
 
     Attributes:
       making: what making the batches has taken.
+      epochs: of a position, how often each task has been gone through, by its name.
     """
 
     def __init__(
@@ -241,6 +242,7 @@ class DataIterator:
         identity: str,
         prefetch: int,
         patience: float | None = None,
+        epochs: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda state: {},
     ):
         """Joins rows and their conversion.
 
@@ -251,10 +253,11 @@ class DataIterator:
           prefetch: batches made ahead; 0 makes each when it is asked for.
           patience: seconds without a single example read, after which the background thread is
             given up; None waits for ever.
+          epochs: see the attribute.
         """
         self._rows, self._convert = rows, convert
         self._identity, self._prefetch, self._patience = identity, prefetch, patience
-        self.making = Effort()
+        self.making, self.epochs = Effort(), epochs
         self._state = rows.get_state()
         self._queue: queue.Queue[_Prefetched] = queue.Queue(max(prefetch, 1))
         self._stop = threading.Event()

@@ -1,9 +1,10 @@
-"""How often a mixture draws from each of its tasks."""
+"""How often a mixture draws from each of its tasks, and has gone through it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+from t5x_like.data.batch_schedule import BatchSchedule
 from t5x_like.errors import UserError
 
 SAMPLED = 4096  # examples of a task whose lengths are measured
@@ -183,3 +184,39 @@ class StreamMixing:
         """The task, and the number of its example, that a stream reads at a place of its own."""
         task, nth = self._order[stream].at(ordinal) if self._mixed else (0, ordinal)
         return task, nth * self._streams + stream
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """The epochs of each task: examples drawn of it, by those that it has.
+
+    Attributes:
+      names: of the tasks.
+      sizes: examples in an epoch of each.
+      weights: shares of the examples that are drawn.
+      schedule: examples of each batch, where every example is a row.
+      streams: of packed rows, in all processes together; 0 for rows by number.
+    """
+
+    names: Sequence[str]
+    sizes: Sequence[int]
+    weights: Sequence[float]
+    schedule: BatchSchedule
+    streams: int = 0
+
+    def __call__(self, state: Mapping[str, Any]) -> dict[str, float]:
+        """By the name of the task.
+
+        Args:
+          state: a position, of `DataIterator.get_state`; of several processes that of one, whose
+            streams stand for all.
+        """
+        if self.streams:
+            own = state["streams"].values()
+            drawn = sum(stream["next"] for stream in own) * self.streams / len(own)
+        else:
+            drawn = self.schedule.rows_before(state["step"])
+        return {
+            name: drawn * weight / size
+            for name, size, weight in zip(self.names, self.sizes, self.weights, strict=True)
+        }

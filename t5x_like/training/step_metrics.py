@@ -44,6 +44,7 @@ class StepMetrics:
       seconds: time taken by them.
       unrecorded: `unrecorded()` of the start before, when the checkpoint was written.
       also: gives further values for each record.
+      epochs: those of each task, by its name, that the batches up to a step have gone through.
 
     Attributes:
       tokens: positions computed so far, padding included.
@@ -64,6 +65,7 @@ class StepMetrics:
         seconds: float = 0.0,
         unrecorded: Mapping[str, Any] | None = None,
         also: Callable[[], Mapping[str, float]] = dict,
+        epochs: Callable[[int], Mapping[str, float]] = lambda step: {},
     ) -> None:
         self.tokens = tokens
         self._train_steps = train_steps
@@ -72,8 +74,7 @@ class StepMetrics:
         self._log = log
         self._peak = peak
         self._measurements_left, self._told_of_peak = _MEASUREMENTS, False
-        self._policy = policy
-        self._also = also
+        self._policy, self._also, self._epochs = policy, also, epochs
         before = unrecorded or {}
         self._skipped = before.get("skipped", 0)
         self._began = time.perf_counter() - seconds
@@ -173,6 +174,7 @@ class StepMetrics:
                 "seconds": self.seconds,
                 **self._rates(),
                 **self._also(),
+                **_epochs_of(self._epochs(step)),
             }
             self._progress.record(step, values)
             if self._log:
@@ -228,3 +230,10 @@ class StepMetrics:
                 f"{most / 1e12:.3g} ({self._peak.source}: {why})"
             )
         return None
+
+
+def _epochs_of(tasks: Mapping[str, float]) -> dict[str, float]:
+    """`epochs` of one task; of a mixture `epochs/TASK` of each."""
+    if len(tasks) == 1:
+        return {"epochs": next(iter(tasks.values()))}
+    return {f"epochs/{name}": value for name, value in tasks.items()}
