@@ -77,10 +77,16 @@ class ExamplesProportional:
     Attributes:
       maximum: the artificial data set size limit K; None sets none.
       temperature: capped sizes are raised to 1/temperature.
+      sizes: numbers of examples that replace the counted ones, by the name of the task; those of
+        tasks that are not there are counted.
+
+    Raises:
+      UserError: a size is of no task.
     """
 
     maximum: int | None = None
     temperature: float = 1.0
+    sizes: Mapping[str, int] | None = None
 
     def weights(
         self,
@@ -94,6 +100,14 @@ class ExamplesProportional:
             raise UserError(
                 f"ExamplesProportional.temperature is {self.temperature}; it must be above 0"
             )
+        given = dict(self.sizes or {})
+        unknown = sorted(set(given) - set(names))
+        if unknown:
+            raise UserError(
+                f"ExamplesProportional.sizes has {unknown[0]!r}, which is none of the mixture's "
+                f"tasks: {', '.join(names)}"
+            )
+        examples = [given.get(name, n) for name, n in zip(names, examples, strict=True)]
         capped = [n if self.maximum is None else min(n, self.maximum) for n in examples]
         return _normalized(names, [n ** (1 / self.temperature) for n in capped])
 
