@@ -62,6 +62,7 @@ PURPOSES = {
     "TOP_P": "sample from the likeliest tokens that have this probability together",
     "VOCABULARY": "the vocabulary, bytes unless a file under tasks/vocabularies/ is given",
     "VOCABULARY_PATH": "a SentencePiece .model file, a tokenizer.json or a vocab.txt",
+    "BATCH_SCHEDULE": "rows of batches that grow, such as @data.BatchSchedule()",
     "TRAIN_EPOCHS": "how often the text is gone through",
     "TRAIN_FILES": "glob, or list of globs, of the training files",
     "VALIDATION_FILES": "glob, or list of globs, of the validation files",
