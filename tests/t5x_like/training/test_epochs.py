@@ -5,7 +5,7 @@ import pytest
 
 from t5x_like import cli, data
 from t5x_like.errors import UserError
-from t5x_like.training import epochs, metrics_log
+from t5x_like.training import metrics_log, plan
 from tests.t5x_like.data.conftest import MiniMixture, MiniTask, write_cache
 
 
@@ -36,24 +36,24 @@ def task(tmp_path):
 @pytest.mark.parametrize(("wanted", "steps"), [(1, 31), (3, 91), (0.5, 16), (1 / 241, 1)])
 def test_rows_by_number_are_counted(task, tmp_path, wanted, steps):
     """241 examples in batches of 8: the last of an epoch's is in the 31st, of three in the 91st."""
-    assert epochs.train_steps(Model(), config(task, tmp_path), wanted) == steps
+    assert plan.train_steps(Model(), config(task, tmp_path), wanted) == steps
 
 
 def test_of_a_mixture_the_task_that_is_gone_through_least_counts(task, tmp_path):
     both = MiniMixture("both", [(task, 1.0), (MiniTask("few"), 1.0)])
     # Half of 8 a step: 241 / 4 steps for one epoch of the larger.
-    assert epochs.train_steps(Model(), config(both, tmp_path), 1) == 61
+    assert plan.train_steps(Model(), config(both, tmp_path), 1) == 61
 
 
 def test_batches_that_grow_are_added_up(task, tmp_path):
     schedule = data.BatchSchedule(((0, 4), (10, 8)))
     growing = config(task, tmp_path, batch_schedule=schedule)
-    assert epochs.train_steps(Model(), growing, 1) == 10 + 26  # 40 rows, and 201 by 8
+    assert plan.train_steps(Model(), growing, 1) == 10 + 26  # 40 rows, and 201 by 8
 
 
 def test_packed_rows_are_measured(task, tmp_path):
     packed = config(task, tmp_path, pack=True)
-    steps = epochs.train_steps(Model(), packed, 40)
+    steps = plan.train_steps(Model(), packed, 40)
     with data.open_dataset(packed, batch_format="encoder_decoder") as batches:
         for _ in range(steps):
             next(batches)
@@ -63,7 +63,7 @@ def test_packed_rows_are_measured(task, tmp_path):
 def test_what_is_no_number_of_epochs_is_refused(task, tmp_path):
     for wanted in (0, -1, float("inf"), "3"):
         with pytest.raises(UserError, match="TRAIN_EPOCHS is"):
-            epochs.train_steps(Model(), config(task, tmp_path), wanted)
+            plan.train_steps(Model(), config(task, tmp_path), wanted)
 
 
 @pytest.mark.slow
