@@ -52,7 +52,8 @@ def check(plan: TrainingPlan, *, here: bool = True) -> list[str]:
     evaluated = [evaluation.dataset for evaluation in plan.evaluations]
     for config in (plan.dataset, *plan.validation, *evaluated):
         if here:
-            plan.partitioner.check_rows(config.batch_size)
+            for rows in config.batch_sizes:
+                plan.partitioner.check_rows(rows)
         warnings += _check_vocabulary(config, plan.model)
     for config in (plan.dataset, *plan.validation, *evaluated):
         for task, _ in config.task.tasks:

@@ -211,6 +211,8 @@ def _train(options: argparse.Namespace) -> None:
         return
     with _joined(options, config):
         memory.keep_freed_memory()  # before a mesh asks for devices, which starts threads
+        if config.has_macro("TRAIN_EPOCHS"):  # of which the plan counts the steps
+            caching.build_missing(options, config)
         plan = planned()
         warn(options, [*warnings, *preflight.check(plan)])
         caching.build_missing(options, config)

@@ -64,6 +64,9 @@ PURPOSES = {
     "TOP_P": "sample from the likeliest tokens that have this probability together",
     "VOCABULARY": "the vocabulary, bytes unless a file under tasks/vocabularies/ is given",
     "VOCABULARY_PATH": "a SentencePiece .model file, a tokenizer.json or a vocab.txt",
+    "BATCH_SCHEDULE": "rows of batches that grow, such as @data.BatchSchedule()",
+    "RAMP": "pairs of how many batches come before, and rows, such as ((0, 1536), (40000, 3072))",
+    "TRAIN_EPOCHS": "how often the text is gone through",
     "TRAIN_FILES": "glob, or list of globs, of the training files",
     "VALIDATION_FILES": "glob, or list of globs, of the validation files",
     "TRAIN_SOURCE": "file of the training inputs, one a line",
@@ -95,6 +98,16 @@ PURPOSES = {
     "EVAL_PERIOD": "updates between two validations",
     "EVAL_OUTPUT_DIR": "directory that an evaluation is written to, MODEL_DIR by default",
     "NUM_SLICES": "how many slices to compile for, joined by the data centre's network",
+    # Of published mixtures, tasks/mixtures/*.gin.
+    **{
+        f"{part}_FILES": "glob, or list of globs, of JSONL files: one part of the mixture"
+        for part in (
+            *("ARXIV", "BOOKS", "CLEAN_CRAWL", "CODE_DOCUMENTS", "COMMON_CRAWL", "ENGLISH_WEB"),
+            *("FIRST_BOOKS", "FORUMS", "GITHUB", "MASSIVE_WEB", "NEWS", "OTHER_WEB"),
+            *("SECOND_BOOKS", "SOCIAL_MEDIA", "STACK_EXCHANGE", "WEBTEXT", "WEB_PAGES"),
+            *("WIKIPEDIA",),
+        )
+    },
 }
 
 # T5X's macros that nothing here reads -> what does the same. Those not listed work as there.

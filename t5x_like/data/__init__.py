@@ -1,5 +1,6 @@
 """Reading tokenized tasks into batches, without TensorFlow, and writing their caches with it."""
 
+from t5x_like.data.batch_schedule import BatchSchedule, linear_ramp
 from t5x_like.data.cache.status import CacheStatus, cache_status, cache_task
 from t5x_like.data.config import (
     DatasetConfig,
@@ -17,6 +18,7 @@ from t5x_like.data.mixing import ExamplesProportional, GivenRates, TokenShares
 from t5x_like.data.one_task_batches import OneTaskBatches
 
 __all__ = [
+    "BatchSchedule",
     "CacheStatus",
     "DataIterator",
     "DatasetConfig",
@@ -35,6 +37,7 @@ __all__ = [
     "example_batch",
     "feature_names",
     "limit_in_rows",
+    "linear_ramp",
     "merge_states",
     "open_dataset",
     "open_evaluation",

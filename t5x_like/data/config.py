@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from t5x_like.data import formats
+from t5x_like.data.batch_schedule import BatchSchedule
 from t5x_like.data.formats import ModelBatch, TaskFacts
 from t5x_like.data.long_examples import LongExamples, TrimLong
 from t5x_like.data.mixing import GivenRates, Mixing
+from t5x_like.data.one_task_batches import OneTaskBatches
 from t5x_like.errors import UserError
 from t5x_like.protocols import Mixture, Task
 
@@ -23,6 +25,8 @@ class DatasetConfig:
       cache_dir: where `t5x-like cache` wrote it.
       split: name of the split.
       batch_size: rows of a batch, all processes together.
+      batch_schedule: rows of each training batch, where they grow; `batch_size` is then the
+        largest. None for batches that are all the same.
       shuffle: whether every epoch is shuffled as a whole; training only.
       seed: decides order, cuts and objectives.
       pack: whether a row holds several examples, with segment ids; training only. None packs
@@ -57,6 +61,14 @@ class DatasetConfig:
     patience: float | None = 60.0
     long_examples: LongExamples = field(default_factory=TrimLong)
     verify_source: bool = True
+    batch_schedule: BatchSchedule | None = None
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The rows of the training batches, each number once, in their order."""
+        if self.batch_schedule is None:
+            return (self.batch_size,)
+        return tuple(dict.fromkeys(rows for _, rows in self.batch_schedule.sizes))
 
 
 def feature_names(task: Task | Mixture) -> tuple[str, ...]:
@@ -172,3 +184,26 @@ def packs(config: DatasetConfig, batch_format: str) -> bool:
             "hold one example each: leave it out, or set it to False."
         )
     return able if config.pack is None else config.pack
+
+
+def batches_of(config: DatasetConfig, batch_format: str) -> BatchSchedule:
+    """The rows of each training batch.
+
+    Raises:
+      UserError: they grow, and the rows have places of their own in each batch; or `batch_size` is
+        not the largest.
+    """
+    given = config.batch_schedule
+    if given is None:
+        return BatchSchedule(((0, config.batch_size),))
+    if formats.find(batch_format).contiguous or isinstance(config.mixing, OneTaskBatches):
+        raise UserError(
+            "data.DatasetConfig.batch_schedule (BATCH_SCHEDULE) is for rows that stand alone, and "
+            "in these batches each has a place of its own: leave it out."
+        )
+    if config.batch_size != given.largest:
+        raise UserError(
+            f"BATCH_SIZE is {config.batch_size}, but the batches of data.BatchSchedule.sizes have "
+            f"up to {given.largest} rows: set it to {given.largest}."
+        )
+    return given

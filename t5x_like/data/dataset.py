@@ -9,7 +9,7 @@ import json
 import math
 import resource
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grain
@@ -17,11 +17,19 @@ import numpy as np
 
 from t5x_like.data import examples as task_examples
 from t5x_like.data import formats
+from t5x_like.data.batch_schedule import BatchSchedule
 from t5x_like.data.cache.status import require_cache
-from t5x_like.data.config import DatasetConfig, check_pairing, facts_of, not_one_text, packs
+from t5x_like.data.config import (
+    DatasetConfig,
+    batches_of,
+    check_pairing,
+    facts_of,
+    not_one_text,
+    packs,
+)
 from t5x_like.data.contiguous import ContiguousRows
 from t5x_like.data.evaluation import EvaluationDataset
-from t5x_like.data.formats import BoundFormat, Item, ModelBatch, Row
+from t5x_like.data.formats import BoundFormat, Item
 from t5x_like.data.iterator import (
     PACKING_ORDER,
     DataIterator,
@@ -30,17 +38,11 @@ from t5x_like.data.iterator import (
     RowSource,
 )
 from t5x_like.data.long_examples import LongExamples, TrimLong
-from t5x_like.data.mixing import StreamMixing
+from t5x_like.data.mixing import Epochs, StreamMixing
 from t5x_like.data.one_task_batches import OneTaskBatches, OneTaskRows
 from t5x_like.errors import UserError
 
 _MOST_STREAMS = 64
-
-
-def _laying_out(
-    config: DatasetConfig, bound: BoundFormat, pack: bool
-) -> Callable[[Sequence[Row]], ModelBatch]:
-    return functools.partial(bound.batch, lengths=dict(config.task_feature_lengths), pack=pack)
 
 
 def _start_id(opened: Sequence[task_examples.TaskExamples]) -> int:
@@ -58,13 +60,14 @@ def _start_id(opened: Sequence[task_examples.TaskExamples]) -> int:
 def _check_shards(config: DatasetConfig, shard_index: int, shard_count: int) -> None:
     if not isinstance(config.batch_size, int) or config.batch_size < 1:
         raise UserError(f"batch_size is {config.batch_size!r}; it must be a whole number above 0")
-    if config.batch_size % shard_count:
-        raise UserError(
-            f"batch_size {config.batch_size} cannot be divided among {shard_count} data shards; "
-            f"the nearest that can are {config.batch_size // shard_count * shard_count or ''}"
-            f"{' and ' if config.batch_size > shard_count else ''}"
-            f"{-(-config.batch_size // shard_count) * shard_count}"
-        )
+    for rows in config.batch_sizes:
+        if rows % shard_count:
+            raise UserError(
+                f"batch_size {rows} cannot be divided among {shard_count} data shards; "
+                f"the nearest that can are {rows // shard_count * shard_count or ''}"
+                f"{' and ' if rows > shard_count else ''}"
+                f"{-(-rows // shard_count) * shard_count}"
+            )
     if not 0 <= shard_index < shard_count:
         raise ValueError(f"shard {shard_index} of {shard_count}")
 
@@ -129,7 +132,8 @@ def open_dataset(
     bound = formats.bound(batch_format, facts)
     if shard_index == 0:
         _say_what_is_too_long(opened)
-    convert = _laying_out(config, bound, pack)
+    lengths = dict(config.task_feature_lengths)
+    convert = functools.partial(bound.batch, lengths=lengths, pack=pack)
     weights = config.mixing.weights(
         [task.name for task in opened],
         [rate for _, rate in members],
@@ -138,6 +142,7 @@ def open_dataset(
     )
     shards = shard_index, shard_count
     streams = open_rows = 0
+    schedule = batches_of(config, batch_format)
     rows: RowSource
     parts = [
         _numbered(task.training(config.seed, config.shuffle), task.name, batch_format)
@@ -160,7 +165,7 @@ def open_dataset(
         rows = PackedRows(
             packable_at,
             bound.capacities(config.task_feature_lengths),
-            batch_size=config.batch_size,
+            schedule=schedule,
             streams=streams,
             open_rows=open_rows,
             mixed=len(parts) > 1,
@@ -169,9 +174,14 @@ def open_dataset(
         )
     else:
         data = parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, weights=weights)
-        rows = NumberedRows(lambda index: bound.item(data[index]), config.batch_size, *shards)
+        rows = NumberedRows(lambda index: bound.item(data[index]), schedule, *shards)
     identity = _identity(config, batch_format, opened, weights, pack, streams, open_rows)
-    return DataIterator(rows, convert, identity, config.prefetch, config.patience)
+    names, sizes = zip(*((task.name, len(task.source)) for task in opened), strict=True)
+    epochs = Epochs(names, sizes, weights, schedule, streams)
+    if isinstance(rows, OneTaskRows):  # an epoch has all batches of all tasks
+        each = (rows.batches_in_epoch,) * len(names)
+        epochs = Epochs(names, each, (1.0,) * len(names), BatchSchedule(((0, 1),)))
+    return DataIterator(rows, convert, identity, config.prefetch, config.patience, epochs)
 
 
 def _contiguous_rows(
@@ -241,11 +251,12 @@ def _contiguous_task(
 def _streams(config: DatasetConfig, shard_count: int) -> int:
     streams = config.virtual_streams
     if streams is None:
-        streams = math.gcd(config.batch_size, _MOST_STREAMS)
-    if streams < 1 or config.batch_size % streams or streams % shard_count:
+        streams = math.gcd(*config.batch_sizes, _MOST_STREAMS)
+    sizes = config.batch_sizes
+    if streams < 1 or any(rows % streams for rows in sizes) or streams % shard_count:
         raise UserError(
-            f"virtual_streams is {streams}; it must divide batch_size {config.batch_size}, and be "
-            f"a multiple of the {shard_count} data shards"
+            f"virtual_streams is {streams}; it must divide batch_size "
+            f"{' and '.join(map(str, sizes))}, and be a multiple of the {shard_count} data shards"
         )
     return streams
 
@@ -288,6 +299,8 @@ def _identity(
         description["order"] = PACKING_ORDER
     if isinstance(config.mixing, OneTaskBatches):
         description["batches"] = "of one task"
+    if config.batch_schedule is not None:
+        description["batch_schedule"] = [list(pair) for pair in config.batch_schedule.sizes]
     text = json.dumps(description, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 

@@ -1,10 +1,11 @@
 """Endless training batches with a small, exact state, made ahead in a background thread.
 
-Two ways to fill a batch. *Rows by number*: where every example is a row, row r of step s is
-example s * batch_size + r, and the state is the step. *Packed streams*: where a row holds as many
-examples as fit, a fixed number of virtual streams share the examples of each task, and each mixes
-and packs its own; the state holds, for each stream, how far it has read and which examples stand in
-its open rows. In both, the batch of a step is the same for any number of processes.
+Two ways to fill a batch. *Rows by number*: where every example is a row, row r of step s is example
+n + r, n being the rows of all batches before it, and the state is the step. *Packed streams*: where
+a row holds as many examples as fit, a fixed number of virtual streams share the examples of each
+task, and each mixes and packs its own; the state holds, for each stream, how far it has read and
+which examples stand in its open rows. In both, the batch of a step is the same for any number of
+processes.
 """
 
 import queue
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from t5x_like.data.batch_schedule import BatchSchedule
 from t5x_like.data.effort import Effort
 from t5x_like.data.formats import Item, ModelBatch, Row
 from t5x_like.data.packing import FirstFit
@@ -52,11 +54,12 @@ class RowSource(Protocol):
 class NumberedRows:
     """One example a row."""
 
-    def __init__(self, item_at: ItemAt, batch_size: int, shard_index: int, shard_count: int):
+    def __init__(
+        self, item_at: ItemAt, schedule: BatchSchedule, shard_index: int, shard_count: int
+    ):
         """Starts at step 0; the arguments are as in `open_dataset`."""
-        self._item_at, self._batch_size = item_at, batch_size
-        rows = batch_size // shard_count
-        self._mine = range(shard_index * rows, (shard_index + 1) * rows)
+        self._item_at, self._schedule = item_at, schedule
+        self._index, self._count = shard_index, shard_count
         self._step = 0
         self.examples_read = 0
 
@@ -67,9 +70,11 @@ class NumberedRows:
 
     def next_rows(self) -> list[Row]:
         """See `RowSource`."""
-        first = self._step * self._batch_size
+        first, rows = self._schedule.rows_before(self._step), self._schedule.rows(self._step)
         self._step += 1
-        return [(self._read(first + row),) for row in self._mine]
+        mine = rows // self._count
+        first += self._index * mine
+        return [(self._read(index),) for index in range(first, first + mine)]
 
     def get_state(self) -> State:
         """See `RowSource`."""
@@ -134,19 +139,19 @@ class PackedRows:
         item_at: StreamItemAt,
         capacities: Sequence[int],
         *,
-        batch_size: int,
+        schedule: BatchSchedule,
         streams: int,
         open_rows: int,
         mixed: bool,
         shard_index: int,
         shard_count: int,
     ):
-        """Starts at the beginning; `streams` divides the batch, `shard_count` divides it.
+        """Starts at the beginning; `streams` divides every batch, `shard_count` divides it.
 
         Args:
           item_at: the example that a stream reads at a place of its own.
           capacities: tokens a row holds of each part.
-          batch_size: rows of all processes together.
+          schedule: rows of each batch, of all processes together.
           streams: number of streams, of all processes together.
           open_rows: most rows that a stream keeps open.
           mixed: whether the examples are of several tasks, see `packing`.
@@ -168,13 +173,14 @@ class PackedRows:
             number: _Stream(reader(number), FirstFit(capacities, open_rows, gradual=mixed))
             for number in range(shard_index * mine, (shard_index + 1) * mine)
         }
-        self._rows = batch_size // streams
+        self._schedule, self._all_streams = schedule, streams
         self._step = 0
 
     def next_rows(self) -> list[Row]:
         """See `RowSource`."""
+        rows = self._schedule.rows(self._step) // self._all_streams
         self._step += 1
-        return [s.next_row() for s in self._streams.values() for _ in range(self._rows)]
+        return [stream.next_row() for stream in self._streams.values() for _ in range(rows)]
 
     def get_state(self) -> State:
         """See `RowSource`; of several processes, each has its own streams only."""
@@ -226,6 +232,7 @@ class DataIterator:
 
     Attributes:
       making: what making the batches has taken.
+      epochs: of a position, how often each task has been gone through, by its name.
     """
 
     def __init__(
@@ -235,6 +242,7 @@ class DataIterator:
         identity: str,
         prefetch: int,
         patience: float | None = None,
+        epochs: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda state: {},
     ):
         """Joins rows and their conversion.
 
@@ -245,10 +253,11 @@ class DataIterator:
           prefetch: batches made ahead; 0 makes each when it is asked for.
           patience: seconds without a single example read, after which the background thread is
             given up; None waits for ever.
+          epochs: see the attribute.
         """
         self._rows, self._convert = rows, convert
         self._identity, self._prefetch, self._patience = identity, prefetch, patience
-        self.making = Effort()
+        self.making, self.epochs = Effort(), epochs
         self._state = rows.get_state()
         self._queue: queue.Queue[_Prefetched] = queue.Queue(max(prefetch, 1))
         self._stop = threading.Event()

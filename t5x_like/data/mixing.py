@@ -1,9 +1,10 @@
-"""How often a mixture draws from each of its tasks."""
+"""How often a mixture draws from each of its tasks, and has gone through it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+from t5x_like.data.batch_schedule import BatchSchedule
 from t5x_like.errors import UserError
 
 SAMPLED = 4096  # examples of a task whose lengths are measured
@@ -76,10 +77,16 @@ class ExamplesProportional:
     Attributes:
       maximum: the artificial data set size limit K; None sets none.
       temperature: capped sizes are raised to 1/temperature.
+      sizes: numbers of examples that replace the counted ones, by the name of the task; those of
+        tasks that are not there are counted.
+
+    Raises:
+      UserError: a size is of no task.
     """
 
     maximum: int | None = None
     temperature: float = 1.0
+    sizes: Mapping[str, int] | None = None
 
     def weights(
         self,
@@ -93,6 +100,14 @@ class ExamplesProportional:
             raise UserError(
                 f"ExamplesProportional.temperature is {self.temperature}; it must be above 0"
             )
+        given = dict(self.sizes or {})
+        unknown = sorted(set(given) - set(names))
+        if unknown:
+            raise UserError(
+                f"ExamplesProportional.sizes has {unknown[0]!r}, which is none of the mixture's "
+                f"tasks: {', '.join(names)}"
+            )
+        examples = [given.get(name, n) for name, n in zip(names, examples, strict=True)]
         capped = [n if self.maximum is None else min(n, self.maximum) for n in examples]
         return _normalized(names, [n ** (1 / self.temperature) for n in capped])
 
@@ -183,3 +198,39 @@ class StreamMixing:
         """The task, and the number of its example, that a stream reads at a place of its own."""
         task, nth = self._order[stream].at(ordinal) if self._mixed else (0, ordinal)
         return task, nth * self._streams + stream
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """The epochs of each task: examples drawn of it, by those that it has.
+
+    Attributes:
+      names: of the tasks.
+      sizes: examples in an epoch of each.
+      weights: shares of the examples that are drawn.
+      schedule: examples of each batch, where every example is a row.
+      streams: of packed rows, in all processes together; 0 for rows by number.
+    """
+
+    names: Sequence[str]
+    sizes: Sequence[int]
+    weights: Sequence[float]
+    schedule: BatchSchedule
+    streams: int = 0
+
+    def __call__(self, state: Mapping[str, Any]) -> dict[str, float]:
+        """By the name of the task.
+
+        Args:
+          state: a position, of `DataIterator.get_state`; of several processes that of one, whose
+            streams stand for all.
+        """
+        if self.streams:
+            own = state["streams"].values()
+            drawn = sum(stream["next"] for stream in own) * self.streams / len(own)
+        else:
+            drawn = self.schedule.rows_before(state["step"])
+        return {
+            name: drawn * weight / size
+            for name, size, weight in zip(self.names, self.sizes, self.weights, strict=True)
+        }

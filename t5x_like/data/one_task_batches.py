@@ -73,6 +73,11 @@ class OneTaskRows:
         self._step = 0
         self.examples_read = 0
 
+    @property
+    def batches_in_epoch(self) -> int:
+        """Of all tasks together."""
+        return self._ends[-1]
+
     def batches_of(self, epoch: int) -> np.ndarray:
         """The numbers of the batches of an epoch in their order, those of the first task first."""
         known, order = self._order

@@ -1,5 +1,6 @@
 """The batches that a run was fed, and what the first of them must satisfy."""
 
+import collections
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -16,6 +17,24 @@ class FedBatch(NamedTuple):
     step: int
     batch: Mapping[str, np.ndarray]
     position: dict[str, Any]
+
+
+class FedBatches:
+    """The last batches that were given to steps.
+
+    An anomaly is noticed, and a record written, one step later.
+    """
+
+    def __init__(self) -> None:
+        self._kept: collections.deque[FedBatch] = collections.deque(maxlen=4)
+
+    def add(self, fed: FedBatch) -> None:
+        """Keeps a batch, and forgets the oldest."""
+        self._kept.append(fed)
+
+    def of(self, step: int) -> FedBatch:
+        """What a step was given."""
+        return next(fed for fed in self._kept if fed.step == step)
 
 
 def check_batch(

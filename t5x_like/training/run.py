@@ -1,6 +1,5 @@
 """One run in progress: its data, files and metrics. How its steps are computed is not here."""
 
-import collections
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from t5x_like.errors import UserError
 from t5x_like.host.progress import duration
 from t5x_like.protocols import Metrics
 from t5x_like.training import summary as run_summary
-from t5x_like.training.batches import FedBatch, check_batch
+from t5x_like.training.batches import FedBatch, FedBatches, check_batch
 from t5x_like.training.beginning import beginning, with_surroundings
 from t5x_like.training.held_out import HeldOut, Part
 from t5x_like.training.metrics_log import MetricsLog
@@ -29,9 +28,6 @@ from t5x_like.training.progress import Progress
 from t5x_like.training.state import TrainState
 from t5x_like.training.step_metrics import Diverged, StepMetrics
 from t5x_like.training.watching.watch import Watch
-
-# Steps whose batches may still be asked for: an anomaly is noticed one step later.
-_KEPT_BATCHES = 3
 
 
 class TrainingRun:
@@ -64,7 +60,7 @@ class TrainingRun:
         self._label = label
         self._policy = plan.anomaly_policy if guarded else None
         self._notes: list[str] = []
-        self._fed: collections.deque[FedBatch] = collections.deque(maxlen=_KEPT_BATCHES)
+        self._fed = FedBatches()
         self._measured: dict[int, dict[str, float]] = {}
         self._saved = 0  # the step of the newest of its own checkpoints
         self._returns = 0
@@ -195,6 +191,7 @@ class TrainingRun:
             seconds=self._restored.get("seconds", 0.0),
             unrecorded=self._restored.get("unrecorded"),
             also=self.watch.time.values,
+            epochs=lambda step: self._iterator.epochs(self._fed.of(step).position),
         )
 
     # -- The steps -------------------------------------------------------------------------------
@@ -204,17 +201,17 @@ class TrainingRun:
         return range(self.start + 1, self.plan.train_steps + 1)
 
     def next_batch(self, step: int) -> Mapping[str, np.ndarray]:
-        """This process's rows of the next batch; the first one is checked.
+        """This process's rows of the next batch; the first of a size is checked.
 
         Raises:
           UserError: the model does not know one of its tokens.
         """
         batch = self.watch.next_batch(self._sums.all_done)
-        self._fed.append(FedBatch(step, batch, self._iterator.get_state()))
-        if step == self.start + 1:
+        self._fed.add(FedBatch(step, batch, self._iterator.get_state()))
+        rows = len(next(iter(batch.values())))
+        if rows != self._sums.rows:  # another program
             shapes = check_batch(batch, self.plan.model, self.plan.partitioner)
-            positions = flops.positions(shapes)
-            self._sums.set_work(positions, self.plan.model.step_flops(shapes))
+            self._sums.set_work(flops.positions(shapes), self.plan.model.step_flops(shapes), rows)
             self.watch.time.enter("compiling")
         self.watch.before(step, self._sums.drain)
         return batch
@@ -229,12 +226,12 @@ class TrainingRun:
         with self._advised():
             self._sums.add(step, metrics)
             self.watch.after(step, self._sums.drain)
-            if step == self.start + 1:
+            if self._sums.is_new_program:
                 self._sums.forget_compilation()
                 self.watch.compiled()
-                if not self._returns:
-                    first = duration(self._sums.seconds - self._restored.get("seconds", 0.0))
-                    self.progress.say(f"first step after {first}")
+            if step == self.start + 1 and not self._returns:
+                first = duration(self._sums.seconds - self._restored.get("seconds", 0.0))
+                self.progress.say(f"first step after {first}")
 
     def save_is_due(self, step: int) -> bool:
         """Whether there is a checkpoint after this step."""
@@ -319,7 +316,7 @@ class TrainingRun:
         """
         assert self._policy is not None
         reaction = self._policy.reaction
-        fed = next(fed for fed in self._fed if fed.step == anomaly.step)
+        fed = self._fed.of(anomaly.step)
         if isinstance(reaction, Restore) and self._returns < reaction.most:
             return self._go_back(anomaly, reaction, fed, state)
         dump = anomalies.keep_batch(

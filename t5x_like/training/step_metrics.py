@@ -44,9 +44,12 @@ class StepMetrics:
       seconds: time taken by them.
       unrecorded: `unrecorded()` of the start before, when the checkpoint was written.
       also: gives further values for each record.
+      epochs: those of each task, by its name, that the batches up to a step have gone through.
 
     Attributes:
       tokens: positions computed so far, padding included.
+      rows: of the batches that `set_work` was last told of; 0 before.
+      is_new_program: whether the next step's program is compiled, which is not to be timed.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class StepMetrics:
         seconds: float = 0.0,
         unrecorded: Mapping[str, Any] | None = None,
         also: Callable[[], Mapping[str, float]] = dict,
+        epochs: Callable[[int], Mapping[str, float]] = lambda step: {},
     ) -> None:
         self.tokens = tokens
         self._train_steps = train_steps
@@ -70,8 +74,7 @@ class StepMetrics:
         self._log = log
         self._peak = peak
         self._measurements_left, self._told_of_peak = _MEASUREMENTS, False
-        self._policy = policy
-        self._also = also
+        self._policy, self._also, self._epochs = policy, also, epochs
         before = unrecorded or {}
         self._skipped = before.get("skipped", 0)
         self._began = time.perf_counter() - seconds
@@ -79,8 +82,10 @@ class StepMetrics:
         self._totals: dict[str, tuple[float, float]] = {
             name: (value, weight) for name, (value, weight) in before.get("totals", {}).items()
         }
+        self.rows, self.is_new_program = 0, False
         self._tokens_per_step = 0
         self._flops_per_step = 0.0
+        self._timed_tokens, self._timed_flops = 0, 0.0
         self._timed_steps = 0
         self._since = time.perf_counter()
 
@@ -99,10 +104,15 @@ class StepMetrics:
             "skipped": self._skipped,
         }
 
-    def set_work(self, tokens_per_step: int, flops_per_step: float) -> None:
-        """What one step computes: positions, and model FLOPs."""
+    def set_work(self, tokens_per_step: int, flops_per_step: float, rows: int = 0) -> None:
+        """What a step computes from the next one on: positions, and model FLOPs, of how many rows.
+
+        Waits for the steps before, whose batches were of another size.
+        """
+        self.drain()
+        self.rows, self.is_new_program = rows, True
         self._tokens_per_step, self._flops_per_step = tokens_per_step, flops_per_step
-        self._since = time.perf_counter()
+        self._begin_rates()
 
     def add(self, step: int, metrics: Metrics) -> None:
         """`step` has been dispatched; waits for the one before it."""
@@ -111,9 +121,14 @@ class StepMetrics:
             self._collect()
 
     def forget_compilation(self) -> None:
-        """Waits for the first step, and keeps the time it took out of the rates."""
+        """Waits for the first step of a program, and keeps its time out of the rates."""
         self.drain()
+        self.is_new_program = False
+        self._begin_rates()
+
+    def _begin_rates(self) -> None:
         self._timed_steps, self._since = 0, time.perf_counter()
+        self._timed_tokens, self._timed_flops = 0, 0.0
 
     def all_done(self) -> bool:
         """Whether the devices have finished every step that was dispatched."""
@@ -141,6 +156,8 @@ class StepMetrics:
             metrics = self._watched(self._policy, step, jax.device_get(metrics))
         self._totals = add_metrics(self._totals, metrics)
         self._timed_steps += 1
+        self._timed_tokens += self._tokens_per_step
+        self._timed_flops += self._flops_per_step
         self.tokens += self._tokens_per_step
         self._progress.advance(step)
         if not math.isfinite(self._totals["loss"][0]):
@@ -157,12 +174,13 @@ class StepMetrics:
                 "seconds": self.seconds,
                 **self._rates(),
                 **self._also(),
+                **_epochs_of(self._epochs(step)),
             }
             self._progress.record(step, values)
             if self._log:
                 self._log.write(step, "train", values)
-            self._totals, self._timed_steps, self._since = {}, 0, time.perf_counter()
-            self._skipped = 0
+            self._totals, self._skipped = {}, 0
+            self._begin_rates()
 
     def _watched(self, policy: AnomalyPolicy, step: int, metrics: dict[str, Any]) -> Metrics:
         """The metrics without those that tell of anomalies, which are acted on."""
@@ -183,13 +201,13 @@ class StepMetrics:
     def _rates(self) -> dict[str, float]:
         if not self._timed_steps:
             return {}
-        seconds = (time.perf_counter() - self._since) / self._timed_steps
+        seconds = time.perf_counter() - self._since
         rates = {
-            "step_seconds": seconds,
-            "tokens_per_second": self._tokens_per_step / seconds,
-            "model_tflops": self._flops_per_step / seconds / 1e12,
+            "step_seconds": seconds / self._timed_steps,
+            "tokens_per_second": self._timed_tokens / seconds,
+            "model_tflops": self._timed_flops / seconds / 1e12,
         }
-        mfu = self._mfu(self._flops_per_step / seconds)
+        mfu = self._mfu(self._timed_flops / seconds)
         return rates if mfu is None else {**rates, "mfu": mfu}
 
     def _mfu(self, flops: float) -> float | None:
@@ -212,3 +230,10 @@ class StepMetrics:
                 f"{most / 1e12:.3g} ({self._peak.source}: {why})"
             )
         return None
+
+
+def _epochs_of(tasks: Mapping[str, float]) -> dict[str, float]:
+    """`epochs` of one task; of a mixture `epochs/TASK` of each."""
+    if len(tasks) == 1:
+        return {"epochs": next(iter(tasks.values()))}
+    return {f"epochs/{name}": value for name, value in tasks.items()}

@@ -60,4 +60,5 @@ def _device_line(partitioner: Partitioner, peak: Peak) -> str:
 
 def _data_line(dataset: DatasetConfig) -> str:
     lengths = ", ".join(f"{name} {n}" for name, n in dataset.task_feature_lengths.items())
-    return f"{dataset.task.name} {dataset.split}, batch {dataset.batch_size}, {lengths}"
+    rows = " to ".join(map(str, dict.fromkeys((dataset.batch_sizes[0], dataset.batch_sizes[-1]))))
+    return f"{dataset.task.name} {dataset.split}, batch {rows}, {lengths}"

@@ -26,7 +26,7 @@ def readers():
 
 def reading(item_at, prefetch=2, patience=60.0, batch_size=4):
     """An iterator whose examples come from a function of their number."""
-    rows = iterator.NumberedRows(item_at, batch_size, 0, 1)
+    rows = iterator.NumberedRows(item_at, data.BatchSchedule(((0, batch_size),)), 0, 1)
 
     def convert(batch):
         return {"tokens": np.stack([row[0].parts[0] for row in batch])}

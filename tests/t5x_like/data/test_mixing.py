@@ -25,6 +25,11 @@ def test_rates_of_mixing():
     # min(100, 400) to min(10000, 400).
     capped = shares(names, rates, sizes, data.ExamplesProportional(maximum=400))
     assert capped == pytest.approx([0.2, 0.8])
+    # 300 in place of 100: 300 to min(10000, 400) is 3 to 4.
+    replaced = data.ExamplesProportional(maximum=400, sizes={"a": 300})
+    assert shares(names, rates, sizes, replaced) == pytest.approx([3 / 7, 4 / 7])
+    with pytest.raises(UserError, match=r"sizes has 'c', which is none .*: a, b"):
+        shares(names, rates, sizes, data.ExamplesProportional(sizes={"c": 1}))
     with pytest.raises(UserError, match="rate of 'a' is 0"):
         shares(names, [0, 1.0], sizes, data.GivenRates())
 
