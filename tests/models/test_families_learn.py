@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from t5x_like import checkpoints, cli
+from tests.untimed import NO_TIMES
 
 ROOT = Path(__file__).parents[2] / "gin_configs"
 # MT-DNN learns labels: tests/t5x_like/evaluation/test_several_tasks.py.
@@ -148,7 +149,7 @@ def test_resumes_bit_for_bit(family, corpus, tmp_path):
         records = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
         losses = {x["step"]: x["loss"] for x in records if x["split"] == "train"}
         # With a checksum of every array of parameters, optimizer and data.
-        return losses, checkpoints.load_metadata(str(tmp_path)) | {"seconds": 0}
+        return losses, checkpoints.load_metadata(str(tmp_path)) | NO_TIMES
 
     whole = state()
     shutil.rmtree(tmp_path / "checkpoints/20")

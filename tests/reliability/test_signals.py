@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 
 from t5x_like import checkpoints, cli, load_run
-from t5x_like.training import metrics_log
 from tests.reliability.kill_harness import left_behind
+from tests.untimed import untimed
 
 ROOT = Path(__file__).parents[2]
 EXIT_CODE = 143
 EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}  # as shells report them
-TIMED = {"step_seconds", "tokens_per_second", "model_tflops", "mfu", "goodput"}
 
 
 class Signalling:
@@ -42,14 +41,6 @@ class Signalling:
 
     def isatty(self):
         return False
-
-
-def untimed(model_dir):
-    records = metrics_log.read_records(str(model_dir))
-    return [
-        {k: v for k, v in record.items() if k not in TIMED and not k.startswith("seconds")}
-        for record in records
-    ]
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 from t5x_like import checkpoints, cli, load_run
 from t5x_like.errors import UserError
 from t5x_like.training import metrics_log
+from tests.untimed import untimed
 
 # What a training host need not have.
 ELSEWHERE = ("tensorflow", "tensorflow_datasets", "tensorflow_text", "seqio", "sentencepiece")
@@ -136,16 +137,7 @@ def test_fine_tuning_starts_from_the_parameters_of_a_run(run_dir, corpus, tmp_pa
 
 def test_the_same_command_twice_gives_the_same_numbers(run_dir, train_flags, tmp_path):
     assert cli.main([*train_flags, f"--gin.MODEL_DIR={tmp_path}"]) == 0
-    timed = {"step_seconds", "tokens_per_second", "model_tflops", "mfu", "goodput"}
-
-    def untimed(model_dir):
-        found = metrics_log.read_records(model_dir)
-        return [
-            {k: v for k, v in record.items() if k not in timed and not k.startswith("seconds")}
-            for record in found
-        ]
-
-    assert untimed(str(tmp_path)) == untimed(run_dir)
+    assert untimed(tmp_path) == untimed(run_dir)
 
 
 def test_a_host_without_tensorflow_seqio_and_sentencepiece_trains(

@@ -23,12 +23,11 @@ from t5x_like.trackers import TensorBoard
 from t5x_like.train import train_plan
 from t5x_like.training import identity
 from t5x_like.training.held_out import HeldOut
-from t5x_like.training.metrics_log import MetricsLog, read_records
+from t5x_like.training.metrics_log import MetricsLog
 from t5x_like.training.plan import TrainingPlan
 from tests.t5x_like.evaluation.test_ranking import ROWS, written
 from tests.t5x_like.test_evaluate import TEXTS, Copying, cached
-
-TIMED = ("step_seconds", "tokens_per_second", "model_tflops", "mfu", "goodput")
+from tests.untimed import untimed
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +78,6 @@ def whole(base, programs):
     with ranking, generation:
         train_plan(base)
     return untimed(base.model_dir)
-
-
-def untimed(model_dir):
-    return [
-        {k: v for k, v in r.items() if k not in TIMED and not k.startswith("seconds")}
-        for r in read_records(model_dir)
-    ]
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from t5x_like.scaling.sweeps.executors import Job, child, executor
 from t5x_like.scaling.sweeps.results import sweep_results, training_curves
 from t5x_like.scaling.sweeps.runner import run_sweep
 from t5x_like.scaling.sweeps.sweep import LearningRateSearch, StableThenDecay, Sweep
+from tests.untimed import untimed
 
 ROOT = Path(__file__).parents[4]
 SMALL = "\n".join(["TRAIN_STEPS = 8", "WARMUP_STEPS = 1", "LOG_PERIOD = 2", "VALIDATION_ROWS = 2"])
@@ -163,19 +164,8 @@ grids.Product.values = {{'SEED': [0, 1, 2], 'LEARNING_RATE': [1e-2], 'TRAIN_STEP
 
 def numbers(sweep_dir):
     """What every run has logged, but for times."""
-    found = {}
-    for path in sorted(sweep_dir.glob("cells/*/metrics.jsonl")):
-        records = [json.loads(line) for line in path.read_text().splitlines()]
-        drop = ("tokens_per_second", "step_seconds", "model_tflops", "mfu", "goodput")
-        found[path.parent.name] = [
-            {
-                key: value
-                for key, value in record.items()
-                if key not in drop and not key.startswith("seconds")
-            }
-            for record in records
-        ]
-    return found
+    paths = sorted(sweep_dir.glob("cells/*/metrics.jsonl"))
+    return {path.parent.name: untimed(path.parent) for path in paths}
 
 
 @pytest.mark.slow

@@ -18,14 +18,13 @@ from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.partitioning import Partitioner
 from t5x_like.scaling.sweeps import vectorized
 from t5x_like.scaling.sweeps.trace_merging import NotMergeable, merge_traces
-from t5x_like.training import metrics_log
 from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.state import state_maker
 from t5x_like.training.step import make_train_step
+from tests.untimed import untimed
 
 # Two seeds by two rates.
 CELLS = {"a": (0, 0.01), "b": (0, 0.02), "c": (7, 0.01), "d": (7, 0.02)}
-TIMED = {"step_seconds", "tokens_per_second", "model_tflops", "mfu", "goodput"}
 
 
 @pytest.fixture
@@ -69,14 +68,6 @@ def write_cells(corpus):
         return files
 
     return write
-
-
-def untimed(model_dir):
-    found = metrics_log.read_records(str(model_dir))
-    return [
-        {k: v for k, v in record.items() if k not in TIMED and not k.startswith("seconds")}
-        for record in found
-    ]
 
 
 def assert_same_run(together, apart, steps):
