@@ -170,12 +170,12 @@ class Checkpointer:
         directory = self._directory / str(step)
         require_training_state(directory)
         metadata = read_metadata(directory)
+        found = base.check_pieces(directory, metadata, target.params)
         targets = {"optimizer": _named(target.opt_state)}
         if target.carry is not None:
             targets["carry"] = _named(target.carry)
         for item, wanted in targets.items():
             check_parameters(wanted, directory, item=item)
-        found = base.check_pieces(directory, metadata, target.params)
         data = read_json(directory, "data", metadata)
         restored = {
             item: read_arrays(directory, item, wanted, metadata) for item, wanted in targets.items()

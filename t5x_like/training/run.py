@@ -180,6 +180,8 @@ class TrainingRun:
             self._log.close()
         self._log = self._model_dir.open_log(self.start)
         self._peak = peak
+        # Not `self`: what refers to itself keeps the files of its cache open when it has ended.
+        fed, iterator = self._fed, self._iterator
         self._sums = StepMetrics(
             train_steps=self.plan.train_steps,
             log_period=self.plan.log_period,
@@ -191,7 +193,7 @@ class TrainingRun:
             seconds=self._restored.get("seconds", 0.0),
             unrecorded=self._restored.get("unrecorded"),
             also=self.watch.time.values,
-            epochs=lambda step: self._iterator.epochs(self._fed.of(step).position),
+            epochs=lambda step: iterator.epochs(fed.of(step).position),
         )
 
     # -- The steps -------------------------------------------------------------------------------

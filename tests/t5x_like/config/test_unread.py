@@ -176,7 +176,8 @@ def test_a_record_of_a_run_is_minded_for_misspelt_macros_alone(tmp_path):
 def test_a_misspelt_flag_ends_a_command(train_flags, tmp_path, capsys):
     flags = [f"--gin.MODEL_DIR={tmp_path}/run", "--gin.BATCHSIZE=8", "--dry_run"]
     assert cli.main([*train_flags, *flags]) == 2
-    said = "t5x-like: error: --gin.BATCHSIZE: nothing reads it. Did you mean BATCH_SIZE?\n"
+    meant = "BATCH_SIZE or BATCH_SCHEDULE?"
+    said = f"t5x-like: error: --gin.BATCHSIZE: nothing reads it. Did you mean {meant}\n"
     assert capsys.readouterr().err == said
 
 
@@ -185,5 +186,6 @@ def test_a_misspelt_name_in_a_file_is_warned_of(train_flags, tmp_path, capsys):
     flags = [f"--gin.MODEL_DIR={tmp_path}/run", f"--gin_file={tmp_path}/mine.gin", "--dry_run"]
     assert cli.main([*train_flags, *flags]) == 0
     place = f"{tmp_path}/mine.gin:1"
-    said = f"t5x-like: warning: {place}: nothing reads BATCHSIZE. Did you mean BATCH_SIZE?\n"
+    meant = "BATCH_SIZE or BATCH_SCHEDULE?"
+    said = f"t5x-like: warning: {place}: nothing reads BATCHSIZE. Did you mean {meant}\n"
     assert capsys.readouterr().err == said

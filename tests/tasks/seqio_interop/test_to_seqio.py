@@ -462,6 +462,7 @@ def test_every_declared_task_can_be_registered():
     there = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
     # Benchmarks that TFDS does not have are read from a user's files alone.
     text = {"wikitext2", "wikitext103", "ptb", "text8", "enwik8", "pg19"}
+    text |= {"wikitext2_tokenized", "wikitext103_tokenized", "ptb_detokenized"}
     assert set(tasks.names()) - there == {"siqa", "mmlu", "cbt_cn", "cbt_ne", *text}
 
 

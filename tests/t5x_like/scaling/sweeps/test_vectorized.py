@@ -245,6 +245,7 @@ def test_a_step_of_several_runs_at_once_is_that_of_each(at_once, batch):
 
 class Rows:
     batch_size = 8
+    batch_schedule = None
 
 
 def test_functions_become_one_where_only_numbers_differ():
