@@ -15,6 +15,7 @@ import pytest
 from models.gpt import GPT2
 from t5x_like import checkpoints, cli, load_run, optimizers, schedules
 from t5x_like.anomalies import AnomalyPolicy
+from t5x_like.data import DatasetConfig
 from t5x_like.partitioning import Partitioner
 from t5x_like.scaling.sweeps import vectorized
 from t5x_like.scaling.sweeps.trace_merging import NotMergeable, merge_traces
@@ -217,9 +218,10 @@ def test_a_step_of_several_runs_at_once_is_that_of_each(at_once, batch):
     """Of three runs, with one that is left over or with none."""
     model = GPT2(vocab_size=64, embed_dim=16, num_heads=2, num_layers=2, max_length=16)
     partitioner = Partitioner(devices=tuple(jax.devices()[:1]))
+    dataset = DatasetConfig(None, {}, "", batch_size=8)
     plans = [
         TrainingPlan(
-            model=model, model_dir="", dataset=Rows(), train_steps=10,
+            model=model, model_dir="", dataset=dataset, train_steps=10,
             optimizer=rule("adamw", rate), validation=(), validation_period=1,
             validation_batches=None, initial_checkpoint=None, num_microbatches=1, seed=seed,
             partitioner=partitioner, checkpoint_policy=None, anomaly_policy=AnomalyPolicy(),
@@ -241,11 +243,6 @@ def test_a_step_of_several_runs_at_once_is_that_of_each(at_once, batch):
         lambda x, y: np.testing.assert_allclose(x[-1], y, rtol=1e-5, atol=2e-5),
         (stacked.params, metrics), (state.params, own),
     )  # fmt: skip
-
-
-class Rows:
-    batch_size = 8
-    batch_schedule = None
 
 
 def test_functions_become_one_where_only_numbers_differ():
