@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -320,7 +321,8 @@ def test_a_run_in_a_bucket_is_killed_resumed_evaluated_and_opened(
         text=True,
     ) as training:
         for line in training.stdout:
-            if line.startswith("step ") and int(line.split()[1].split("/")[0]) >= 60:
+            step = re.match(r"step (\d+)/", line)
+            if step and int(step[1]) >= 60:
                 break
         training.send_signal(signal.SIGKILL)
         assert training.wait() == -signal.SIGKILL
