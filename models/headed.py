@@ -175,18 +175,7 @@ class HeadedLanguageModel(LanguageModel, kw_only=True):
         loss, metrics = losses.with_auxiliary(loss, metrics, *auxiliary_losses.collect(reported))
         if not self._has_two_terms:
             return {LOSS: loss}, metrics
-        flat = _rows(batch)
-        x_bte, kernel_ev, bias_v = output
-        language, found = losses.output_cross_entropy(
-            x_bte,
-            kernel_ev,
-            flat["decoder_target_tokens"],
-            flat["decoder_loss_weights"],
-            bias_v=bias_v,
-            z_loss=self.z_loss,
-            label_smoothing=self.label_smoothing,
-            num_chunks=self.logit_chunks,
-        )
+        language, found = self.cross_entropy(losses.output_cross_entropy, output, _rows(batch))
         metrics[HEAD_LOSS] = metrics.pop(LOSS)
         metrics[LANGUAGE_MODEL_LOSS] = found["loss"]
         return {HEAD_LOSS: loss, LANGUAGE_MODEL_LOSS: language}, metrics
@@ -206,20 +195,9 @@ class HeadedLanguageModel(LanguageModel, kw_only=True):
 
         rows = jax.vmap(of_one)(logits, of_examples)
         if self._has_two_terms:
-            flat = _rows(batch)
-            x_bte, kernel_ev, bias_v = output
-            found = losses.row_cross_entropy(
-                x_bte,
-                kernel_ev,
-                flat["decoder_target_tokens"],
-                flat["decoder_loss_weights"],
-                bias_v=bias_v,
-                z_loss=self.z_loss,
-                label_smoothing=self.label_smoothing,
-                num_chunks=self.logit_chunks,
-            )["loss"]
+            found = self.cross_entropy(losses.row_cross_entropy, output, _rows(batch))
             examples = logits.shape[0]
-            value, weight = (x.reshape(examples, -1).sum(axis=1) for x in found)
+            value, weight = (x.reshape(examples, -1).sum(axis=1) for x in found["loss"])
             rows[HEAD_LOSS] = rows.pop(LOSS)
             rows[LANGUAGE_MODEL_LOSS] = (value, weight)
         means, metrics = auxiliary_losses.collect(reported)

@@ -1,7 +1,7 @@
 """The base class of the families that generate text: a model with logits and decoding."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -13,6 +13,7 @@ from models.layers.stacks import stack
 from models.model import Array, Batch, Model, Params
 
 Cache = dict[str, Any]
+Computed = TypeVar("Computed")
 
 _SIDES = (intermediates.ENCODER, intermediates.DECODER)
 
@@ -205,17 +206,7 @@ class LanguageModel(Model, kw_only=True):
             mutable=[auxiliary_losses.AUXILIARY],
             method="_output_factors",
         )
-        x_bte, kernel_ev, bias_v = output
-        rows = losses.row_cross_entropy(
-            x_bte,
-            kernel_ev,
-            batch["decoder_target_tokens"],
-            target_weights(batch),
-            bias_v=bias_v,
-            z_loss=self.z_loss,
-            label_smoothing=self.label_smoothing,
-            num_chunks=self.logit_chunks,
-        )
+        rows = self.cross_entropy(losses.row_cross_entropy, output, batch)
         means, metrics = auxiliary_losses.collect(reported)
         one = jnp.float32(1)
         return rows, metrics | {name: (value, one) for name, value in means.items()}
@@ -228,8 +219,26 @@ class LanguageModel(Model, kw_only=True):
         reported: Mapping[str, Any],
     ) -> tuple[dict[str, Array], losses.Metrics]:
         """`loss`, from what the logits are made of and what layers reported."""
+        loss, metrics = self.cross_entropy(losses.output_cross_entropy, output, batch)
+        loss, metrics = losses.with_auxiliary(loss, metrics, *auxiliary_losses.collect(reported))
+        return {"loss": loss}, metrics
+
+    @nn.nowrap
+    def cross_entropy(
+        self,
+        compute: Callable[..., Computed],
+        output: tuple[Array, Array, Array | None],
+        batch: Batch,
+    ) -> Computed:
+        """`losses.output_cross_entropy` or `losses.row_cross_entropy`, as this model is trained.
+
+        Args:
+          compute: the one or the other.
+          output: what the logits are made of, as `_output_factors` gives it.
+          batch: has the targets and, optionally, their weights.
+        """
         x_bte, kernel_ev, bias_v = output
-        loss, metrics = losses.output_cross_entropy(
+        return compute(
             x_bte,
             kernel_ev,
             batch["decoder_target_tokens"],
@@ -239,8 +248,6 @@ class LanguageModel(Model, kw_only=True):
             label_smoothing=self.label_smoothing,
             num_chunks=self.logit_chunks,
         )
-        loss, metrics = losses.with_auxiliary(loss, metrics, *auxiliary_losses.collect(reported))
-        return {"loss": loss}, metrics
 
     @nn.nowrap
     def decoding_params(self, params: Params) -> Params:

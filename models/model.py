@@ -88,7 +88,10 @@ class Model(nn.Module, kw_only=True):
 
     def refused(self, name: str, accepted: str) -> ModelError:
         """The error for a field's value, and what would be accepted."""
-        return ModelError(f"{type(self).__name__}.{name} is {getattr(self, name)!r}: {accepted}.")
+        value = getattr(self, name)
+        # The whole of another model would be many lines.
+        shown = f"a {type(value).__name__}" if isinstance(value, nn.Module) else repr(value)
+        return ModelError(f"{type(self).__name__}.{name} is {shown}: {accepted}.")
 
     # Written by a family, or by the base class of its kind.
 

@@ -2,10 +2,9 @@
 
 import dataclasses
 import secrets
-from collections.abc import Mapping
-from typing import Any
 
 from t5x_like.trackers.tracker import OpenTracker, TrackedRun, package
+from t5x_like.trackers.wandb import WandbRun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,15 +26,5 @@ class Trackio:
         name = run.kept_id("trackio", lambda: f"{run.name}-{secrets.token_hex(4)}")
         configuration = {key: str(value) for key, value in run.configuration.items()}
         opened = trackio.init(project=self.project, name=name, config=configuration, resume="allow")
-        return _Run(opened)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Run:
-    run: Any
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        self.run.log(dict(values), step=step)
-
-    def close(self) -> None:
-        self.run.finish()
+        # Its interface is that of Weights & Biases.
+        return WandbRun(opened)

@@ -37,15 +37,19 @@ class WeightsAndBiases:
             resume="allow",
             **settings,
         )
-        return _Run(opened)
+        return WandbRun(opened)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Run:
+class WandbRun:
+    """An open run of a package with `wandb`'s interface."""
+
     run: Any
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
+        """See `OpenTracker`."""
         self.run.log(dict(values), step=step)
 
     def close(self) -> None:
+        """See `OpenTracker`."""
         self.run.finish()

@@ -141,6 +141,7 @@ def test_a_checkpoint_of_the_model_without_a_head_has_all_but_the_head(family):
     ("fields", "said"),
     [
         ({"head": Spans()}, r"head.*Classification, Regression, MultipleChoice or Reward"),
+        ({"head": gpt()}, r"^GPT1.head is a GPT1: Classification, Regression"),
         ({"head": TWO, "language_model_coefficient": -1.0}, "language_model_coefficient.*0 or"),
     ],
 )
