@@ -10,6 +10,9 @@ TALLY ?= $(abspath $(VENV))/reliability.jsonl
 # Named apart, so that a CPU build can be asked for; the parity fixtures were written with it.
 TORCH ?= torch==2.13.0
 
+# Tests start many processes: each would compile our modules anew where bytecode is not kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: quickstart test test-slow test-optimized test-all reliability lint types docs install install-test install-interop clean help
 
 help:

@@ -121,7 +121,7 @@ def small_isoflop(environment):
 
 
 # Five minutes for one, whose sweep is that of 02 with variants, and two for the other.
-_LONG = ("03_architecture_ablations", "04_switch_routing")
+_LONG = ("02_isoflop", "03_architecture_ablations", "04_switch_routing")
 
 
 @pytest.mark.slow

@@ -105,7 +105,7 @@ class Signalling:
         pytest.param(
             ["--gin.gpt.GPT2.vocab_size=100"], "", 2, id="refused", marks=pytest.mark.slow
         ),
-        pytest.param([], "step 4/8", 143, id="SIGTERM"),
+        pytest.param([], "step 4/8", 143, id="SIGTERM", marks=pytest.mark.slow),
     ],
 )
 def test_an_ended_run_leaves_no_thread_no_process_and_no_open_file(

@@ -9,7 +9,7 @@ from t5x_like.checkpoints import Checkpointer, CheckpointPolicy, json_leak
 from t5x_like.schedules import Constant
 from t5x_like.training import state as train_state
 
-WARM, SAVES = 3, 8
+WARM, SAVES = 2, 4
 # Bytes. Each save of this model left 60,000, and leaves 7,000; of many, each leaves 2,000.
 SAVE_LEAVES = 20_000
 

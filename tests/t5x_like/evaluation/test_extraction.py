@@ -137,6 +137,7 @@ def run_dir(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_it_learns_and_eval_measures_the_answers_of_all_rows_of_a_text(run_dir, capsys):
     config = f"--gin_file={run_dir}/config.gin"
     assert cli.main(["eval", config, "--gin_file=runs/eval.gin"]) == 0
@@ -159,6 +160,7 @@ def test_it_learns_and_eval_measures_the_answers_of_all_rows_of_a_text(run_dir, 
     assert last["rows"] > len(ROWS)  # windows
 
 
+@pytest.mark.slow
 def test_infer_writes_spans_of_lines_and_of_columns(run_dir, tmp_path, capsys):
     (tmp_path / "in.txt").write_text("ü?\tabXcd\nü?\tabcd\n")
     context = "é\tab\n" * 6 + "Y" + "cd" * 4
@@ -192,6 +194,7 @@ def test_infer_writes_spans_of_lines_and_of_columns(run_dir, tmp_path, capsys):
     assert "bad.txt, line 1: found 1 text where the task reads a question and a text" in line
 
 
+@pytest.mark.slow
 def test_a_run_answers_in_python(run_dir):
     run = load_run(str(run_dir))
     long = "abcdefgh" * 5 + "Z" + "abcdefgh" * 3
@@ -204,6 +207,7 @@ def test_a_run_answers_in_python(run_dir):
         run.predict([("a", "b", "c")])
 
 
+@pytest.mark.slow
 def test_a_high_threshold_gives_no_answer_and_leaves_the_best_one_said(run_dir, capsys):
     config = f"--gin_file={run_dir}/config.gin"
     flags = ["eval", config, "--gin_file=runs/eval.gin", "--gin.NULL_THRESHOLD=1e6"]

@@ -79,6 +79,7 @@ def run_dir(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_it_learns_and_eval_measures_entities_and_words(run_dir, capsys):
     assert cli.main(["eval", f"--gin_file={run_dir}/config.gin", "--gin_file=runs/eval.gin"]) == 0
     assert "entity_f1 100.0000" in capsys.readouterr().err
@@ -92,6 +93,7 @@ def test_it_learns_and_eval_measures_entities_and_words(run_dir, capsys):
     assert last["tag_accuracy"] == 1 and last["batch_format"] == "token_classification"
 
 
+@pytest.mark.slow
 def test_infer_writes_a_tag_for_each_word_and_says_what_it_has_no_room_for(
     run_dir, tmp_path, capsys
 ):
@@ -113,6 +115,7 @@ def test_infer_writes_a_tag_for_each_word_and_says_what_it_has_no_room_for(
     assert third["id"] == 7 and third["predictions"] == first["predictions"]
 
 
+@pytest.mark.slow
 def test_a_run_predicts_the_tag_of_each_word(run_dir):
     run = load_run(str(run_dir))
     found = run.predict(["ax by we by", ["by", "ax"]])

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from models.hf import load_hf
 from models.hf.tensor_files import TensorFiles
@@ -14,6 +15,7 @@ HF = Path(__file__).parents[3] / "models" / "hf"
 LLAMA, FACTORS = HF / "fixtures" / "llama", HF / "peft_fixtures" / "llama"
 
 
+@pytest.mark.slow
 def test_factors_become_a_run_on_its_base_and_go_back_as_they_were(tmp_path, capsys):
     base, run = str(tmp_path / "base"), str(tmp_path / "run")
     assert main(["import-hf", str(LLAMA), f"--out={base}"]) == 0
