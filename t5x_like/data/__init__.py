@@ -10,12 +10,23 @@ from t5x_like.data.config import (
     feature_names,
     packs,
 )
-from t5x_like.data.dataset import open_dataset, open_evaluation
-from t5x_like.data.evaluation import EvaluationBatch, EvaluationDataset, limit_in_rows
+from t5x_like.data.dataset import open_dataset
+from t5x_like.data.evaluation import (
+    EvaluationBatch,
+    EvaluationDataset,
+    limit_in_rows,
+    open_evaluation,
+)
 from t5x_like.data.iterator import DataIterator, merge_states
 from t5x_like.data.long_examples import SplitLong, TrimLong
-from t5x_like.data.mixing import ExamplesProportional, GivenRates, TokenShares
-from t5x_like.data.one_task_batches import OneTaskBatches
+from t5x_like.data.mixing import (
+    ExamplesProportional,
+    GivenEpochs,
+    GivenRates,
+    MixtureSchedule,
+    TokenShares,
+)
+from t5x_like.data.rows.one_task_batches import OneTaskBatches
 
 __all__ = [
     "BatchSchedule",
@@ -25,7 +36,9 @@ __all__ = [
     "EvaluationBatch",
     "EvaluationDataset",
     "ExamplesProportional",
+    "GivenEpochs",
     "GivenRates",
+    "MixtureSchedule",
     "OneTaskBatches",
     "SplitLong",
     "TokenShares",

@@ -9,8 +9,8 @@ from t5x_like.data import formats
 from t5x_like.data.batch_schedule import BatchSchedule
 from t5x_like.data.formats import ModelBatch, TaskFacts
 from t5x_like.data.long_examples import LongExamples, TrimLong
-from t5x_like.data.mixing import GivenRates, Mixing
-from t5x_like.data.one_task_batches import OneTaskBatches
+from t5x_like.data.mixing import GivenRates, Mixing, MixtureSchedule
+from t5x_like.data.rows.one_task_batches import OneTaskBatches
 from t5x_like.errors import UserError
 from t5x_like.protocols import Mixture, Task
 
@@ -32,7 +32,8 @@ class DatasetConfig:
       pack: whether a row holds several examples, with segment ids; training only. None packs
         where the model's batch format does.
       mixing: how a mixture's tasks are weighed: shares of examples, or with `TokenShares` of
-        tokens; with `OneTaskBatches` each batch is of one task.
+        tokens; with `MixtureSchedule` they change while the run trains, and with
+        `OneTaskBatches` each batch is of one task.
       virtual_streams: parts in which packing is done; divides the batch, and the number of
         processes divides it. None takes the largest power of two up to 64. To continue a run on
         more processes than this, choose it from the start.
@@ -44,6 +45,8 @@ class DatasetConfig:
       long_examples: what becomes of examples longer than `task_feature_lengths`, which are
         counted on standard error; training only.
       verify_source: whether a cache whose fingerprint differs from the task's is refused.
+      first_tokens: tokens at the beginning of each task's split that alone are trained on, again
+        and again; by the name of the task, or one number for all. None for the whole split.
     """
 
     task: Task | Mixture
@@ -54,7 +57,7 @@ class DatasetConfig:
     shuffle: bool = True
     seed: int = 0
     pack: bool | None = None
-    mixing: Mixing = field(default_factory=GivenRates)
+    mixing: Mixing | MixtureSchedule = field(default_factory=GivenRates)
     virtual_streams: int | None = None
     open_rows: int = 16
     prefetch: int = 2
@@ -62,6 +65,7 @@ class DatasetConfig:
     long_examples: LongExamples = field(default_factory=TrimLong)
     verify_source: bool = True
     batch_schedule: BatchSchedule | None = None
+    first_tokens: int | Mapping[str, int] | None = None
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
@@ -69,6 +73,29 @@ class DatasetConfig:
         if self.batch_schedule is None:
             return (self.batch_size,)
         return tuple(dict.fromkeys(rows for _, rows in self.batch_schedule.sizes))
+
+
+def first_tokens_of(config: DatasetConfig, task: str) -> int | None:
+    """How many tokens of a task are trained on; None for all.
+
+    Raises:
+      UserError: that is no whole number above 0, or is given of a task that is not there.
+    """
+    given = config.first_tokens
+    if isinstance(given, Mapping):
+        names = [member.name for member, _ in config.task.tasks]
+        for name in given:
+            if name not in names:
+                raise UserError(
+                    f"data.DatasetConfig.first_tokens has {name!r}, which is none of the tasks: "
+                    f"{', '.join(names)}"
+                )
+        given = given.get(task)
+    if given is not None and (not isinstance(given, int) or given < 1):
+        raise UserError(
+            f"data.DatasetConfig.first_tokens is {given!r}; it must be a whole number above 0"
+        )
+    return given
 
 
 def feature_names(task: Task | Mixture) -> tuple[str, ...]:

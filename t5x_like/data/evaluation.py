@@ -1,14 +1,27 @@
 """A split once through, or evenly drawn examples of it, in order, with the raw examples beside."""
 
+import bisect
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from t5x_like.data import formats
+from t5x_like.data.config import DatasetConfig, check_pairing, facts_of
+from t5x_like.data.examples import TaskExamples
 from t5x_like.data.formats import BoundFormat, Item, ModelBatch, Row
+from t5x_like.data.opening import (
+    check_shards,
+    contiguous_task,
+    numbered,
+    open_tasks,
+    say_what_is_too_long,
+    start_id,
+)
 from t5x_like.errors import UserError
 
 
@@ -264,3 +277,81 @@ def _with_room(item: Item, longest: int | None, see: Callable[[int, int], None])
     return item._replace(
         parts=(*item.parts[:-1], item.parts[-1][excess:]), prefix=item.prefix - excess
     )
+
+
+def open_evaluation(
+    config: DatasetConfig,
+    *,
+    batch_format: str,
+    shard_index: int = 0,
+    shard_count: int = 1,
+    limit: int | None = None,
+) -> EvaluationDataset:
+    """A split once through, in order, one example a row; a mixture's tasks one after another.
+
+    With a limit, so many examples or fewer, with all of their rows, drawn evenly from the split,
+    the same for every batch size and number of shards. Of the configuration, `shuffle`, `pack`,
+    `mixing` and `prefetch` play no part.
+
+    Raises:
+      UserError: as `open_dataset`.
+    """
+    check_shards(config, shard_index, shard_count)
+    facts = facts_of(config)
+    check_pairing(config, batch_format)
+    opened = open_tasks(config, training=False)
+    if shard_index == 0:
+        say_what_is_too_long(opened)
+    bound = formats.bound(batch_format, dataclasses.replace(facts, start_id=start_id(opened)))
+    data = [numbered(task.evaluation(config.seed), task.name, batch_format) for task in opened]
+    begins = [0, *itertools.accumulate(len(part) for part in data)]
+    contiguous = formats.find(batch_format).contiguous
+    if contiguous:
+        contiguous_task(batch_format, opened)
+
+    def example_at(index: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        number = bisect.bisect_right(begins, index) - 1
+        local = index - begins[number]
+        raw = opened[number].raw
+        return data[number][local], raw(local) if raw else {}
+
+    def with_token_before(index: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        features, raw = example_at(index)
+        return {**features, "before": data[0][index - 1]["targets"][-1]}, raw
+
+    return EvaluationDataset(
+        begins[-1],
+        example_at,
+        bound,
+        dict(config.task_feature_lengths),
+        config.batch_size,
+        shard_index,
+        shard_count,
+        with_token_before if contiguous else None,
+        limit,
+        _per_target(opened, [task.text_bytes for task in opened]),
+        _ends_of_examples(opened),
+        _per_target(opened, [task.text_words for task in opened]),
+        not contiguous and all(task.raw is not None for task in opened),
+    )
+
+
+def _ends_of_examples(opened: Sequence[TaskExamples]) -> np.ndarray | None:
+    """After which row each example ends, where some may have several."""
+    if not any(task.windows is not None for task in opened):
+        return None
+    parts, before = [], 0
+    for task in opened:
+        rows = len(task.source)
+        ends = np.arange(1, rows + 1) if task.windows is None else task.windows.ends
+        parts.append(before + ends)
+        before += rows
+    return np.concatenate(parts)
+
+
+def _per_target(opened: Sequence[TaskExamples], sizes: Sequence[int | None]) -> float | None:
+    """What a target token of all tasks has of something; None where one did not count it."""
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes):
+        return None
+    return sum(known) / max(1, sum(task.target_tokens for task in opened))

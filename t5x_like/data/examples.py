@@ -303,6 +303,7 @@ def open_task(
     *,
     seed: int | None,
     long_examples: LongExamples = _TRIM,
+    first_tokens: int | None = None,
 ) -> TaskExamples:
     """Opens a cached split of a task.
 
@@ -313,6 +314,8 @@ def open_task(
       lengths: longest length of each feature that the model is given.
       seed: decides where pieces are cut; None for evaluation, in order.
       long_examples: what becomes of examples that are longer than `lengths`.
+      first_tokens: how many tokens at the beginning of the split are all that there is; of whole
+        examples those that have no more together. None for the whole split.
 
     Raises:
       UserError: the split is empty, lacks a feature, or is damaged; a length is 0 or belongs
@@ -336,7 +339,7 @@ def open_task(
     stream = None
     if length is None:
         features = objective.reads if objective is not None else tuple(task.output_features)
-        examples = CachedExamples(folder, split, features)
+        examples = CachedExamples(folder, split, features, first_tokens)
         source: grain.MapDataset = Records(examples)
         raw: Callable[[int], Mapping[str, Any]] | None = examples.raw
         size = len(examples)
@@ -349,11 +352,15 @@ def open_task(
             source, raw, note = _of_texts(source, examples, objective)
     else:
         end = specs["targets"]["eos_id"] if document_eos else None
-        stream = TokenStream(folder, split, "targets", end)
+        stream = TokenStream(folder, split, "targets", end, first_tokens)
         size = len(stream)
         _check_size(size, split, task, objective)
         order = None if seed is None else derived_seed(seed, task.name)
         if getattr(objective, "counts_pairs", False):
+            if first_tokens is not None:
+                raise UserError(
+                    "first_tokens is of text, and pairs of words are counted in all of it"
+                )
             pairs = pair_counts(folder, split, stream, cast(Counting, objective))
             source = Cells(pairs, length, order)
         else:

@@ -1,13 +1,14 @@
-"""How often a mixture draws from each of its tasks, and has gone through it."""
+"""How often a mixture draws from each of its tasks."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-from t5x_like.data.batch_schedule import BatchSchedule
 from t5x_like.errors import UserError
 
 SAMPLED = 4096  # examples of a task whose lengths are measured
+_STEPS = 64  # in which rates move from one stage to the next
 
 
 class Mixing(Protocol):
@@ -43,6 +44,14 @@ def _normalized(names: Sequence[str], values: Sequence[float]) -> list[float]:
             )
     total = sum(values)
     return [value / total for value in values]
+
+
+def _check_names(where: str, given: Mapping[str, object], names: Sequence[str]) -> None:
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise UserError(
+            f"{where} has {unknown[0]!r}, which is none of the mixture's tasks: {', '.join(names)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -101,12 +110,7 @@ class ExamplesProportional:
                 f"ExamplesProportional.temperature is {self.temperature}; it must be above 0"
             )
         given = dict(self.sizes or {})
-        unknown = sorted(set(given) - set(names))
-        if unknown:
-            raise UserError(
-                f"ExamplesProportional.sizes has {unknown[0]!r}, which is none of the mixture's "
-                f"tasks: {', '.join(names)}"
-            )
+        _check_names("ExamplesProportional.sizes", given, names)
         examples = [given.get(name, n) for name, n in zip(names, examples, strict=True)]
         capped = [n if self.maximum is None else min(n, self.maximum) for n in examples]
         return _normalized(names, [n ** (1 / self.temperature) for n in capped])
@@ -138,99 +142,138 @@ class TokenShares:
         return _normalized(names, [s / n for s, n in zip(shares, lengths, strict=True)])
 
 
-class Interleaving:
-    """Tasks in fixed proportions: which one comes at each place of an endless sequence.
+@dataclass(frozen=True)
+class GivenEpochs:
+    """In proportion to how often each task is to be gone through.
 
-    Any n examples in a row have each task's share of n but for one or two: n is split into the
-    first task's part and the others', then these again, rounded down each time.
+    A task of twice as many examples, or twice as many epochs, is drawn twice as often. With
+    `TRAIN_EPOCHS` the least of the numbers, a run goes through each task just so often.
+
+    Attributes:
+      epochs: by the name of the task, above 0; 1 of those that are not there.
+
+    Raises:
+      UserError: a name is of no task.
     """
 
-    def __init__(self, weights: Sequence[float], first: int = 0):
-        """Takes weights that sum to 1, rounded to multiples of 2^-32, and where to begin.
+    epochs: Mapping[str, float]
 
-        Args:
-          weights: of the tasks.
-          first: how many places are left out at the beginning.
-        """
-        self._parts = [max(1, round(weight * 2**32)) for weight in weights]
-        self._first = first
-        self._left_out = self._counts(first)
-        self._memo = 0, self._left_out
-
-    def _counts(self, places: int) -> list[int]:
-        """How many of the first `places` examples are of each task."""
-        whole, left = sum(self._parts), places
-        found = []
-        for part in self._parts:
-            others = left * (whole - part) // whole
-            found.append(left - others)
-            left, whole = others, whole - part
-        return found
-
-    def at(self, place: int) -> tuple[int, int]:
-        """The task at a place, counted from 0, and how many of its examples came before."""
-        known, before = self._memo  # most are asked for in order
-        if known != place:
-            before = self._counts(self._first + place)
-        after = self._counts(self._first + place + 1)
-        self._memo = place + 1, after
-        task = next(i for i, (b, a) in enumerate(zip(before, after, strict=True)) if a > b)
-        return task, before[task] - self._left_out[task]
-
-
-class StreamMixing:
-    """Which example of which task a stream of packed rows reads.
-
-    Streams read at their own pace, for all give equally many rows. Each therefore mixes the tasks
-    itself, and reads its own part of each task's examples: numbers k, k + streams, k + 2 streams
-    and so on in stream k. The streams begin at different places of the mixture, so that a batch
-    has examples of all tasks.
-    """
-
-    def __init__(self, weights: Sequence[float], streams: int):
-        """Takes weights that sum to 1 and the number of streams."""
-        self._streams = streams
-        self._mixed = len(weights) > 1
-        if self._mixed:
-            self._order = [Interleaving(weights, first=number) for number in range(streams)]
-
-    def at(self, stream: int, ordinal: int) -> tuple[int, int]:
-        """The task, and the number of its example, that a stream reads at a place of its own."""
-        task, nth = self._order[stream].at(ordinal) if self._mixed else (0, ordinal)
-        return task, nth * self._streams + stream
+    def weights(
+        self,
+        names: Sequence[str],
+        rates: Sequence[float],
+        examples: Sequence[int],
+        mean_tokens: Callable[[], Sequence[float]],
+    ) -> list[float]:
+        """See `Mixing.weights`; only names and numbers of examples count."""
+        _check_names("GivenEpochs.epochs", self.epochs, names)
+        drawn = [self.epochs.get(name, 1) * n for name, n in zip(names, examples, strict=True)]
+        return _normalized(names, drawn)
 
 
 @dataclass(frozen=True)
-class Epochs:
-    """The epochs of each task: examples drawn of it, by those that it has.
+class Shares:
+    """Which share of the examples is of each task, and from which batch on.
 
     Attributes:
-      names: of the tasks.
-      sizes: examples in an epoch of each.
-      weights: shares of the examples that are drawn.
-      schedule: examples of each batch, where every example is a row.
-      streams: of packed rows, in all processes together; 0 for rows by number.
+      begins: how many batches come before each change; the first is 0.
+      weights: for each of them the tasks' shares, which sum to 1; a task of share 0 is not drawn.
     """
 
-    names: Sequence[str]
-    sizes: Sequence[int]
-    weights: Sequence[float]
-    schedule: BatchSchedule
-    streams: int = 0
+    begins: tuple[int, ...]
+    weights: tuple[tuple[float, ...], ...]
 
-    def __call__(self, state: Mapping[str, Any]) -> dict[str, float]:
-        """By the name of the task.
 
-        Args:
-          state: a position, of `DataIterator.get_state`; of several processes that of one, whose
-            streams stand for all.
-        """
-        if self.streams:
-            own = state["streams"].values()
-            drawn = sum(stream["next"] for stream in own) * self.streams / len(own)
-        else:
-            drawn = self.schedule.rows_before(state["step"])
-        return {
-            name: drawn * weight / size
-            for name, size, weight in zip(self.names, self.sizes, self.weights, strict=True)
-        }
+def constant(weights: Sequence[float]) -> Shares:
+    """Shares that never change."""
+    return Shares((0,), (tuple(weights),))
+
+
+@dataclass(frozen=True)
+class MixtureSchedule:
+    """Rates that change while a run trains: `((0, None), (9000, {"books": 3, "web": 1}))`.
+
+    Attributes:
+      stages: pairs of how many batches come before, ascending from 0, and the rates from there
+        on by the name of the task, of which those that are left out are not drawn. None takes the
+        rates that the mixture declares.
+      linear: whether shares move from each pair to the next on a straight line, in 64 equal steps,
+        or one for each batch where there are fewer; otherwise they change at once.
+      rule: what makes shares of the rates of a stage; with `TokenShares` they are of tokens.
+
+    Raises:
+      UserError: the stages are not such, or name no task of the mixture.
+    """
+
+    stages: Sequence[tuple[int, Mapping[str, float] | None]]
+    linear: bool = False
+    rule: Mixing = field(default_factory=GivenRates)
+
+    def __post_init__(self) -> None:
+        pairs = tuple(tuple(pair) for pair in self.stages)
+        right = all(
+            len(pair) == 2 and isinstance(pair[0], int) and (pair[1] is None or pair[1])
+            for pair in pairs
+        )
+        firsts = [begin for begin, _ in self.stages] if right else []
+        if not firsts or firsts[0] != 0 or sorted(set(firsts)) != firsts:
+            raise UserError(
+                f"data.MixtureSchedule.stages is {self.stages!r}: pairs of a batch and the rates "
+                "from there on are needed, ascending from batch 0, such as ((0, None), (9000, "
+                "{'books': 3, 'web': 1}))."
+            )
+        object.__setattr__(self, "stages", pairs)
+
+    def shares(
+        self,
+        names: Sequence[str],
+        rates: Sequence[float],
+        examples: Sequence[int],
+        mean_tokens: Callable[[], Sequence[float]],
+    ) -> Shares:
+        """The shares of the tasks in time; the arguments are those of `Mixing.weights`."""
+        begins = [begin for begin, _ in self.stages]
+        at_stage = [
+            self._weights(given, names, rates, examples, mean_tokens) for _, given in self.stages
+        ]
+        for name, drawn in zip(names, zip(*at_stage, strict=True), strict=True):
+            if not any(drawn):
+                raise UserError(
+                    f"data.MixtureSchedule.stages never draws the task {name!r}: give it a rate in "
+                    "one of them, or leave it out of the mixture."
+                )
+        if not self.linear:
+            return Shares(tuple(begins), tuple(at_stage))
+        moving_begins, moving = [], []
+        for (begin, before), (end, after) in itertools.pairwise(zip(begins, at_stage, strict=True)):
+            steps = min(_STEPS, end - begin)
+            for step in range(steps):
+                moved = (step + 0.5) / steps  # the mean of the line over the step
+                moving_begins.append(begin + (end - begin) * step // steps)
+                moving.append(
+                    tuple((1 - moved) * a + moved * b for a, b in zip(before, after, strict=True))
+                )
+        return Shares((*moving_begins, begins[-1]), (*moving, at_stage[-1]))
+
+    def _weights(
+        self,
+        given: Mapping[str, float] | None,
+        names: Sequence[str],
+        rates: Sequence[float],
+        examples: Sequence[int],
+        mean_tokens: Callable[[], Sequence[float]],
+    ) -> tuple[float, ...]:
+        """The shares of one stage."""
+        stage = dict(zip(names, rates, strict=True)) if given is None else given
+        _check_names("MixtureSchedule.stages", stage, names)
+        drawn = [place for place, name in enumerate(names) if stage.get(name, 0)]
+        weights = self.rule.weights(
+            [names[place] for place in drawn],
+            [stage[names[place]] for place in drawn],
+            [examples[place] for place in drawn],
+            lambda: [mean_tokens()[place] for place in drawn],
+        )
+        found = [0.0] * len(names)
+        for place, weight in zip(drawn, weights, strict=True):
+            found[place] = weight
+        return tuple(found)

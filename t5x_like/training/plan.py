@@ -7,7 +7,13 @@ from typing import Any
 
 from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.checkpoints import Branch, CheckpointPolicy, InitialCheckpoint
-from t5x_like.data import DataIterator, DatasetConfig, limit_in_rows, open_dataset
+from t5x_like.data import (
+    DataIterator,
+    DatasetConfig,
+    MixtureSchedule,
+    limit_in_rows,
+    open_dataset,
+)
 from t5x_like.data.config import batches_of
 from t5x_like.errors import UserError
 from t5x_like.evaluation import Evaluation
@@ -223,6 +229,11 @@ def train_steps(model: Model, dataset: DatasetConfig, epochs: float) -> int:
 
 
 def _counted(dataset: DatasetConfig, batch_format: str, epochs: float) -> int:
+    if isinstance(dataset.mixing, MixtureSchedule):
+        raise UserError(
+            "TRAIN_EPOCHS does not go with data.MixtureSchedule, whose rates change at given "
+            "batches: give TRAIN_STEPS."
+        )
     schedule = batches_of(dataset, batch_format)
     with open_dataset(dataset, batch_format=batch_format) as batches:
         if "streams" not in batches.get_state():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from t5x_like import config
+from t5x_like import config, data
 
 SHARES = {
     # Brown et al. 2020, table 2.2: they sum to 101.
@@ -55,3 +55,24 @@ def test_a_published_mixture_is_of_files_of_ones_own(name, tmp_path):
         rows = [row["text"] for split in task.source.splits for row in task.source.rows(split)]
         assert sorted(rows) == sorted(f"{task.name} {i}" for i in range(20))
         assert task.source.validation == 0.5
+
+
+def test_a_published_mixture_ends_on_other_rates(tmp_path):
+    """The rates of docs/data.md's command."""
+    (tmp_path / "part.jsonl").write_text('{"text": "a"}\n')
+    parts = ("SOCIAL_MEDIA", "WEB_PAGES", "BOOKS", "GITHUB", "WIKIPEDIA", "NEWS")
+    files = [(f"{part}_FILES", f"{tmp_path}/part.jsonl") for part in parts]
+    changing = [
+        ("data.DatasetConfig.mixing", "@data.MixtureSchedule()"),
+        ("data.MixtureSchedule.stages", "((0, None), (800, {'books': 3, 'wikipedia': 1}))"),
+        ("MODEL", "None"), ("TRAIN_STEPS", "1"), ("MODEL_DIR", "a"),
+    ]  # fmt: skip
+    with config.isolated():
+        found = ["tasks/mixtures/palm.gin", "runs/pretrain.gin"]
+        config.parse(found, bindings=[*files, *changing])
+        dataset = config.configured(data.DatasetConfig)()
+    names, rates = zip(*((task.name, rate) for task, rate in dataset.task.tasks), strict=True)
+    shares = dataset.mixing.shares(names, rates, [1] * 6, list)
+    assert shares.begins == (0, 800)
+    assert shares.weights[0] == pytest.approx((0.5, 0.27, 0.13, 0.05, 0.04, 0.01))
+    assert shares.weights[1] == (0, 0, 0.75, 0, 0.25, 0)

@@ -14,6 +14,7 @@ from t5x_like import data
 from t5x_like.data import iterator
 from t5x_like.data.cache import layout
 from t5x_like.data.formats import Item
+from t5x_like.data.rows.numbered import NumberedRows
 from t5x_like.errors import DataFault, UserError
 from tasks import objectives, sources
 
@@ -26,7 +27,7 @@ def readers():
 
 def reading(item_at, prefetch=2, patience=60.0, batch_size=4):
     """An iterator whose examples come from a function of their number."""
-    rows = iterator.NumberedRows(item_at, data.BatchSchedule(((0, batch_size),)), 0, 1)
+    rows = NumberedRows(item_at, data.BatchSchedule(((0, batch_size),)), 0, 1)
 
     def convert(batch):
         return {"tokens": np.stack([row[0].parts[0] for row in batch])}

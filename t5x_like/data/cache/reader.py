@@ -80,20 +80,30 @@ class CachedExamples:
     (text for the metrics) only from `raw`.
     """
 
-    def __init__(self, folder: Path, split: str, features: Sequence[str]):
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        features: Sequence[str],
+        first_tokens: int | None = None,
+    ):
         """Opens a split.
 
         Args:
           folder: the task's folder in the cache.
           split: name of the split.
           features: features of numbers to read.
+          first_tokens: leaves the first examples that have no more tokens together, in all these
+            features of integers; None leaves all.
 
         Raises:
-          UserError: a feature or the split is not there, or a file is damaged.
+          UserError: a feature or the split is not there, or a file is damaged; there are not so
+            many tokens.
         """
         self._folder, self._split = folder, split
         self._shards = open_shards(folder, split)
         self._begins = [0, *itertools.accumulate(len(shard) for shard in self._shards)]
+        self._size = self._begins[-1]
         self._features = tuple(features)
         self._info = layout.read_info(folder, split)
         for name in self._features:
@@ -104,8 +114,23 @@ class CachedExamples:
                     + ", ".join(f"{k} ({v})" for k, v in sorted(self._info.dtypes.items()))
                 )
 
+        if first_tokens is not None and self._size:
+            self._size = self._holding(first_tokens)
+
+    def _holding(self, tokens: int) -> int:
+        """How many of the first examples have no more tokens."""
+        counted = [name for name in self._features if self._info.dtypes[name] != "float32"]
+        ends = np.cumsum(np.sum([self.lengths(name) for name in counted], axis=0))
+        found = int(ends.searchsorted(tokens, "right"))
+        if not found or ends[-1] < tokens:
+            raise UserError(
+                f"first_tokens is {tokens:,}, but split {self._split!r} in {self._folder} has "
+                f"{ends[-1]:,} tokens, and {ends[0]:,} in its first example"
+            )
+        return found
+
     def __len__(self) -> int:
-        return self._begins[-1]
+        return self._size
 
     def _record(self, index: int) -> bytes:
         shard = bisect.bisect_right(self._begins, index) - 1
@@ -122,13 +147,11 @@ class CachedExamples:
     def lengths(self, feature: str) -> np.ndarray:
         """Tokens of a feature in each example, int64 `[len(self)]`."""
         n = len(self._shards)
-        return np.concatenate(
-            [np.zeros(0, np.int64)]
-            + [
-                lengths_indexed(self._folder, self._split, feature, i, n, file)
-                for i, file in enumerate(self._shards)
-            ]
-        )
+        each = [
+            lengths_indexed(self._folder, self._split, feature, i, n, file)
+            for i, file in enumerate(self._shards)
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *each])[: self._size]
 
     def longest(self, feature: str) -> int | None:
         """Most tokens of a feature in any example, EOS not counted; None where nobody counted."""

@@ -70,7 +70,14 @@ def indexed(
 class TokenStream:
     """The concatenated tokens of a feature over a split: `len(stream)`, `stream.read(a, b)`."""
 
-    def __init__(self, folder: Path, split: str, feature: str, end: int | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        feature: str,
+        end: int | None = None,
+        first_tokens: int | None = None,
+    ):
         """Opens a split, and indexes it where that was not done before.
 
         Args:
@@ -78,9 +85,11 @@ class TokenStream:
           split: name of the split.
           feature: an integer feature of rank 1.
           end: a token to put after each document, or None.
+          first_tokens: where the stream ends; None for the end of the split.
 
         Raises:
-          UserError: the split or feature is not there, or a file is damaged.
+          UserError: the split or feature is not there, or a file is damaged; there are not so
+            many tokens.
         """
         self._end = end
         self._files = open_shards(folder, split)
@@ -93,9 +102,15 @@ class TokenStream:
             tokens = index["tokens"]
             self._starts.append(tokens if end is None else tokens + np.arange(tokens.size))
         self._begins = [0, *itertools.accumulate(int(s[-1]) for s in self._starts)]
+        self._size = self._begins[-1] if first_tokens is None else first_tokens
+        if self._size > self._begins[-1]:
+            raise UserError(
+                f"first_tokens is {first_tokens:,}, but split {split!r} in {folder} has "
+                f"{self._begins[-1]:,} tokens"
+            )
 
     def __len__(self) -> int:
-        return self._begins[-1]
+        return self._size
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Tokens `start` to `stop` of the stream, int32; `0 <= start <= stop <= len(stream)`."""

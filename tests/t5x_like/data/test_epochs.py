@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from t5x_like import data
-from t5x_like.data.mixing import Epochs
+from t5x_like.data.interleaving import Epochs
+from t5x_like.data.mixing import constant
 
 LENGTHS = {"inputs": 32, "targets": 16}
 
@@ -23,7 +24,9 @@ def test_gpt3s_epochs():
     """Brown et al. 2020, table 2.2: shares of 300 billion tokens, and tokens of each corpus."""
     corpora = {"cc": (410e9, 0.60, 0.44), "books1": (12e9, 0.08, 2.0), "wiki": (3e9, 0.03, 3.0)}
     sizes, shares, epochs = zip(*corpora.values(), strict=True)
-    found = Epochs(tuple(corpora), sizes, shares, data.BatchSchedule(((0, 300_000_000_000),)))
+    found = Epochs(
+        tuple(corpora), sizes, constant(shares), data.BatchSchedule(((0, 300_000_000_000),))
+    )
     assert found({"step": 1}) == pytest.approx(dict(zip(corpora, epochs, strict=True)), abs=0.005)
 
 

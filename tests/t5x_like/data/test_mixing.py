@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from t5x_like import data
-from t5x_like.data.mixing import Interleaving, StreamMixing
+from t5x_like.data.interleaving import Interleaving, StreamMixing
+from t5x_like.data.mixing import constant
 from t5x_like.errors import UserError
 
 LENGTHS = {"targets": 128}
@@ -58,7 +59,7 @@ def test_any_examples_in_a_row_have_their_shares(weights):
 
 
 def test_streams_read_every_example_of_every_task_once_between_them():
-    mixing = StreamMixing([0.25, 0.75], streams=3)
+    mixing = StreamMixing(constant([0.25, 0.75]), streams=3)
     first, second = set(), set()
     for stream in range(3):
         places = [mixing.at(stream, ordinal) for ordinal in range(400)]

@@ -7,7 +7,7 @@ import numpy as np
 from t5x_like import data
 from t5x_like.data import formats
 from t5x_like.data.formats import Item
-from t5x_like.data.one_task_batches import OneTaskRows
+from t5x_like.data.rows.one_task_batches import OneTaskRows
 
 FIVE, THREE = range(2)
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from t5x_like import data
-from t5x_like.data.packing import FirstFit
+from t5x_like.data.rows.packing import FirstFit
 
 
 def test_an_example_goes_into_the_first_row_with_room():

@@ -60,6 +60,12 @@ def test_packed_rows_are_measured(task, tmp_path):
         assert batches.epochs(batches.get_state())["pairs"] == pytest.approx(40, rel=0.02)
 
 
+def test_rates_that_change_are_refused(task, tmp_path):
+    settings = config(task, tmp_path, mixing=data.MixtureSchedule(((0, None),)))
+    with pytest.raises(UserError, match="TRAIN_EPOCHS does not go with"):
+        plan.train_steps(Model(), settings, 1)
+
+
 def test_what_is_no_number_of_epochs_is_refused(task, tmp_path):
     for wanted in (0, -1, float("inf"), "3"):
         with pytest.raises(UserError, match="TRAIN_EPOCHS is"):

@@ -1,0 +1,1 @@
+"""How rows of batches are filled: one example each, packed, each continuing the one before."""
