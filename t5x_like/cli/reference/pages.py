@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from t5x_like.cli.reference import objects
+from t5x_like.cli.reference import errors, objects
 from t5x_like.config.gin_files import packaged_gin_configs
 from t5x_like.config.macro_help import PURPOSES, T5X_NAMES, T5X_OBJECTS
 
@@ -14,7 +14,7 @@ _PACKAGES = ("t5x_like", "models", "tasks")
 
 def pages() -> Mapping[str, str]:
     """The text of each page by its path below `reference/`."""
-    found = {"macros.md": _macros(), "gin_files.md": _gin_files()}
+    found = {"macros.md": _macros(), "gin_files.md": _gin_files(), "errors.md": _errors()}
     lines = ["# Objects of gin files", "", "What gin files name, by the module that they import."]
     for module, whole in objects.modules().items():
         found[f"objects/{module}.md"] = _objects(module)
@@ -81,6 +81,27 @@ def _gin_files() -> str:
         said = first.removeprefix("#").strip() if first.startswith("#") else ""
         lines.append(f"- `{name}`: {_escaped(said)}" if said else f"- `{name}`")
     return _text(lines)
+
+
+def _errors() -> str:
+    lines = [
+        "# Errors of one line",
+        "",
+        "A command that cannot do what was asked says in one line what was found, where, and",
+        "what would do, and ends with exit code 2; what the machine failed at, such as a full",
+        "disk, ends with 1, and is marked so here. `--debug` shows where in the source it was",
+        "raised. Names in braces, and dots in them, stand for what differs from case to case.",
+    ]
+    for subject, found in errors.by_subject().items():
+        lines += ["", f"## {subject.title}", "", subject.advice, ""]
+        lines += [f"- {_said(one)}" for one in found if one.text]
+    return _text(lines)
+
+
+def _said(message: errors.Message) -> str:
+    # Two marks, as the text may have one. Spaces part them from one at an end.
+    text = f"`` {_one_line(message.text or '')} ``"
+    return text if message.exit_code == 2 else f"{text} (exit code {message.exit_code})"
 
 
 def _python_modules() -> dict[str, list[str]]:

@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from t5x_like.cli.reference import objects
+from models.errors import ModelError
+from t5x_like.cli.reference import errors, objects
 from t5x_like.cli.reference.pages import pages
 from t5x_like.config.gin_files import packaged_gin_configs
 from t5x_like.config.macro_help import PURPOSES
+from t5x_like.errors import UserError
+from tasks.errors import TaskError
 
 ROOT = Path(__file__).parents[3]
+# The classes that most errors of users are raised as.
+CLASSES = [kind.__name__ for kind in (UserError, ModelError, TaskError)]
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,47 @@ def test_every_macro_and_every_gin_file_is_there(reference):
     named = re.findall(r"^- `(.+?)`", reference["gin_files.md"], re.M)
     root = packaged_gin_configs()
     assert sorted(named) == sorted(p.relative_to(root).as_posix() for p in objects.gin_files())
+
+
+def test_every_error_of_one_line_is_there_with_what_to_do(reference):
+    page = reference["errors.md"]
+    assert "- `` NUM_MICROBATCHES {num_microbatches} does not divide BATCH_SIZE {rows}. ``" in page
+    assert "- `` task '{name}' uses the column '{...}': its source has {...}. ``" in page
+    # Looked for in the text of the source, where the page goes by its syntax.
+    raised = re.compile(rf"(?<!class )\b(?:{'|'.join(CLASSES)})\($", re.MULTILINE)
+    on_one_line = re.compile(rf"raise (?:{'|'.join(CLASSES)})\(\S")
+    for package in ("t5x_like", "models", "tasks"):
+        for path in (ROOT / package).rglob("*.py"):
+            source, module = path.read_text(), path.relative_to(ROOT).as_posix()
+            wanted = len(raised.findall(source)) + len(on_one_line.findall(source))
+            assert sum(one.module == module for one in errors.messages()) >= wanted, module
+
+
+def test_an_error_whose_line_is_made_elsewhere_passes_one_on():
+    """Nothing that is written as a text is left out of the page."""
+    passed_on = {one.module for one in errors.messages() if one.text is None}
+    assert passed_on == {
+        "t5x_like/cli/configuration.py",  # of the first of several mistakes
+        "t5x_like/cli/hf_conversion.py",
+        "t5x_like/data/cache/worker.py",  # of another process
+        "t5x_like/decoding/options.py",  # the number of a pair
+        "t5x_like/host/disk_space.py",
+        "t5x_like/infer.py",
+        "t5x_like/scaling/sweeps/vectorized.py",
+        "t5x_like/suites/measuring.py",
+        "t5x_like/training/model_dir.py",
+    }
+
+
+def test_what_to_do_about_errors_leads_to_pages_and_headings():
+    targets = re.findall(
+        r"\]\(\.\./([\w.]+)(?:#([\w-]+))?\)", "".join(s.advice for s in errors.SUBJECTS)
+    )
+    assert len(targets) > len(errors.SUBJECTS)
+    for page, anchor in targets:
+        headings = re.findall(r"^#+ (.*)", (ROOT / "docs" / page).read_text(), re.M)
+        slugs = {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}
+        assert not anchor or anchor in slugs, f"{page}#{anchor}"
 
 
 def test_every_folder_of_the_packages_has_a_page(reference):
