@@ -76,9 +76,23 @@ def test_what_cells_import_of_ours_exists(name):
 def test_links_lead_to_files(name):
     cells = [cell for cell in read(name)["cells"] if cell["cell_type"] == "markdown"]
     targets = [target for cell in cells for target in re.findall(r"\]\(([^)#]+)\)", text(cell))]
-    assert targets
-    for target in targets:
+    here = [target for target in targets if "://" not in target]
+    assert here
+    for target in here:
         assert (FOLDER / target).is_file(), target
+
+
+@notebooks
+def test_opens_in_colab_where_the_first_cell_installs(name):
+    opening, first_code = read(name)["cells"][:2]
+    colab = r"\(https://colab\.research\.google\.com/github/(\S+)/blob/main/notebooks/(\S+)\)"
+    repository, file = re.search(colab, text(opening)).groups()
+    assert file == f"{name}.ipynb"
+    assert f'"git+https://github.com/{repository}"' in text(first_code)
+    # Where the project is installed nothing is.
+    assert re.search(
+        r'^if importlib\.util\.find_spec\("t5x_like"\) is None:', text(first_code), re.M
+    )
 
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
