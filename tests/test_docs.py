@@ -10,6 +10,7 @@ import io
 import itertools
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -124,20 +125,26 @@ def test_files_of_the_repository_that_a_page_names_exist(page):
     assert sorted(filter(names_a_missing_file, words)) == []
 
 
-def test_every_page_is_linked_from_the_readme():
-    readme = (ROOT / "README.md").read_text()
-    for page in DOCS.glob("*.md"):
-        assert f"(docs/{page.name}" in readme
+def test_every_page_is_linked_from_the_front_page():
+    front = (DOCS / "index.md").read_text()
+    assert "(docs/index.md)" in (ROOT / "README.md").read_text()
+    for page in DOCS.rglob("*.md"):
+        assert page.name == "index.md" or f"({page.relative_to(DOCS).as_posix()}" in front
 
 
-def test_the_readmes_tables_name_the_gin_files_that_there_are():
-    readme = (ROOT / "README.md").read_text()
-    for folder, cell in re.findall(
-        r"`(\w+)/`: ([^;|]+)", readme.partition("## Model families")[2].partition("## Gin files")[0]
-    ):
-        for size in cell.split(","):
-            assert exists(f"models/{folder}/{size.strip()}.gin", GIN)
-    rows = re.findall(r"^\| `(\w+)/` \|[^|]*\|([^|]*)\|$", readme, re.M)
+def test_the_readme_shows_a_loss_an_isoflop_figure_and_the_architecture():
+    pictures = re.findall(r"!\[.+\]\((.+)\)", (ROOT / "README.md").read_text())
+    shown = " ".join(Path(picture).stem for picture in pictures)
+    assert all(subject in shown for subject in ("loss", "isoflop", "architecture"))
+    for picture in pictures:
+        # What a browser cannot parse it does not show.
+        if picture.endswith(".svg"):
+            assert ElementTree.parse(ROOT / picture).getroot().get("viewBox")
+
+
+def test_the_table_of_gin_files_names_those_that_there_are():
+    training = (DOCS / "training.md").read_text()
+    rows = re.findall(r"^\| `(\w+)/` \|[^|]*\|([^|]*)\|$", training, re.M)
     assert {folder for folder, _ in rows} == {path.name for path in GIN.iterdir()}
     for folder, cell in rows:
         if folder == "models":
