@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from t5x_like import inspection
+from t5x_like.config.gin_files import find_gin_file
 from t5x_like.cost import flops
 from t5x_like.data import formats
 from t5x_like.errors import UserError
@@ -66,8 +67,10 @@ class Buildable:
     @property
     def bindings(self) -> dict[str, Any]:
         """The macros to bind after `gin_files`."""
+        # Where heads divide the width nothing reads HEAD_DIM, and a flag for it would be refused.
+        text = "".join(find_gin_file(name).read_text("utf-8") for name in self.family.files)
         return {
-            **self.shape.bindings,
+            **{name: x for name, x in self.shape.bindings.items() if f"%{name}" in text},
             **dict(self.family.bindings),
             "TASK_FEATURE_LENGTHS": self.feature_lengths,
             "BATCH_SIZE": self.rows,

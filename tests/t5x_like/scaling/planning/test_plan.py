@@ -79,6 +79,17 @@ def test_the_printed_command_is_a_training_of_that_model(chinchilla, capsys):
     assert f"TRAIN_STEPS = {chinchilla.model.training.steps}" in text
 
 
+def test_a_family_whose_heads_divide_the_width_is_given_no_size_of_a_head(capsys):
+    """Nothing of LLaMA's reads HEAD_DIM: a flag for it would be refused by `train`."""
+    written = plan(Question(flops=1e19), family="llama").to_json()
+    assert "HEAD_DIM" not in written["config"]
+    assert (
+        written["model"]["num_heads"] * written["model"]["head_dim"]
+        == written["config"]["EMBED_DIM"]
+    )
+    assert cli.main([*shlex.split(written["command"])[1:], "--dry_run"]) == 0
+
+
 # -- The command -----------------------------------------------------------------------------
 
 
