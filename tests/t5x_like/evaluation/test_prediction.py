@@ -132,6 +132,9 @@ def test_a_run_predicts_and_embeds_texts(run_dir):
         run.predict([("a", "b", "c")])
     with pytest.raises(UserError, match="no text was given"):
         run.predict([])
+    for ask in (run.generate, lambda texts: run.score(targets=texts)):
+        with pytest.raises(UserError, match=r"BERT does not generate or score text.*predictions"):
+            ask(["ab"])
 
 
 def test_fine_tuning_takes_all_but_the_head_of_another_run(run_dir, tmp_path):
