@@ -1,6 +1,7 @@
 """BigBird (Zaheer et al. 2020): BERT whose tokens see windows, global tokens and random blocks."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 
 from models.bert import BERT, INITIAL_VALUES
 from models.encoder_only import first_token
-from models.heads import Classification, Regression
+from models.heads import Classification, Regression, Spans
 from models.layers import intermediates, parts
 from models.layers.attention.attention import Attention
 from models.layers.attention.masks import Mask
@@ -23,11 +24,15 @@ from models.layers.attention.window_patterns import (
 from models.layers.block import Block, Context, LayerCache, ModuleFactory, PostNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
-from models.layers.mlps import ACTIVATIONS
+from models.layers.linear import Initializer
+from models.layers.mlps import ACTIVATIONS, MLP
+from models.layers.norms import LayerNorm
 from models.layers.stacks.builder import TransformerLayers
 from models.model import Array
 
 BLOCK_SPARSE, FULL = "block_sparse", "original_full"
+# What the released code takes from the scores of a question's tokens.
+IN_QUESTION = 1e6
 
 
 class BigBirdAttention(SparseAttention):
@@ -149,6 +154,20 @@ class BigBird(BERT):
                 axis="positions",
             )
 
+    def make_head(self, kernel_init: Initializer) -> None:
+        """Makes the head; that of spans reads an MLP with a norm, as in the released code."""
+        super().make_head(kernel_init)
+        if isinstance(self.head, Spans):
+            self.span_mlp = MLP(
+                self.mlp_dim,
+                ACTIVATIONS[self.activation],
+                kernel_init,
+                kernel_init,
+                use_bias=True,
+                dtype=self.dtype,
+            )
+            self.span_norm = LayerNorm(self.norm_epsilon, dtype=self.dtype)
+
     def attention_of(self, layers: TransformerLayers, **options: Any) -> ModuleFactory:
         """Self-attention by the pattern."""
         pattern = WindowsAndGlobals(self.block_size, self.num_global_tokens)
@@ -217,3 +236,24 @@ class BigBird(BERT):
         key = self.make_rng("dropout") if enable_dropout and rate else None
         x_be = Dropout(rate)(first_token(x_bse), key)
         return ACTIVATIONS[self.activation](self.pooler(x_be))
+
+    @parts.part(parts.HEAD)
+    def scored(self, x: Array, features: Mapping[str, Any], enable_dropout: bool) -> Array:
+        """As every encoder; an answer stands in no question, whose tokens but [CLS] are of type 0.
+
+        Before the scores of both ends the released code has a layer like those of the encoder.
+        """
+        if not isinstance(self.head, Spans):
+            return super().scored(x, features, enable_dropout)
+        drop = Dropout(self.dropout_rate)
+
+        def dropped(y: Array) -> Array:
+            return drop(y, self.make_rng("dropout") if enable_dropout else None)
+
+        x = self.span_norm(dropped(self.span_mlp(dropped(x))) + x)
+        scores_bs2 = super().scored(x, features, enable_dropout)
+        types_bs = features.get("encoder_token_types")
+        if types_bs is None:
+            return scores_bs2
+        in_question_bs = (types_bs == 0) & (jnp.arange(types_bs.shape[-1]) > 0)
+        return scores_bs2 - IN_QUESTION * in_question_bs[..., None]

@@ -175,7 +175,7 @@ class EncoderOnly(Model, kw_only=True):
         if self.head.reads_row:
             vectors["pooled"] = self.pooled_rows(x_bse, features, enable_dropout)
         read = vectors["pooled" if self.head.reads_row else "hidden_states"]
-        logits = self.output_head(read, enable_dropout)
+        logits = self.scored(read, features, enable_dropout)
         if len(axes) == 1:
             return logits, vectors
         # Several rows for each example, of which some may be without a token.
@@ -184,6 +184,11 @@ class EncoderOnly(Model, kw_only=True):
         segments = features.get("encoder_segment_ids")
         real = tokens != self.pad_id if segments is None else segments.reshape(tokens.shape) != 0
         return jnp.where(real.any(axis=-1)[..., None], logits, _NO_ROW), vectors
+
+    def scored(self, x: Array, features: Mapping[str, Any], enable_dropout: bool) -> Array:
+        """What the head's layers make of the vectors that it reads; a family may add layers."""
+        scores: Array = self.output_head(x, enable_dropout)
+        return scores
 
     @property
     def loss_terms(self) -> Mapping[str, float]:

@@ -134,7 +134,8 @@ def save_hf(
       params: its parameters, NumPy or JAX arrays; low-rank factors are merged.
       path: the directory to make; it may be there if it is empty.
       options: further options of `config.json` that change nothing that is computed, such as
-        `eos_token_id`; with these, or `like`, `generation_config.json` is written too.
+        `eos_token_id`; with ids of where texts begin and end, or `like`, `generation_config.json`
+        is written too.
       like: a directory of which the options that change nothing go along, and where texts begin
         and end, where it is of the same model type; an `eos_token_id` of `options` joins its own.
       files: files to copy into it, by their names there: a tokenizer's.
@@ -192,7 +193,7 @@ def save_hf(
     with _whole_directory(Path(path)) as directory:
         text = json.dumps({**config, "dtype": dtype}, indent=2, sort_keys=True)
         (directory / CONFIG).write_text(text + "\n", "utf-8")
-        if wanted or generated_by:
+        if wanted.keys() & set(generation.TOKEN_IDS) or generated_by:
             named = generation.generation_config(config, like, generated_by)
             text = json.dumps(named, indent=2, sort_keys=True)
             (directory / generation.GENERATION).write_text(text + "\n", "utf-8")

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 from models.bert import BERT
 from models.bigbird import BLOCK_SPARSE, FULL, BigBird
-from models.heads import Classification, Head, MultipleChoice, Regression
+from models.heads import Classification, Head, MultipleChoice, Regression, Spans
 from models.hf.bert import BERTFamily
 from models.hf.family import Config, Option, unsupported
-from models.hf.mapping import Table, Zeros
+from models.hf.mapping import Table, Zeros, biased_linear, layer_norm
 from models.hf.tensor_files import TensorFiles
 
 _POSITIONS, _ATTENTION = "max_position_embeddings", "attention_type"
@@ -25,6 +25,8 @@ class BigBirdFamily(BERTFamily):
     model_type = "big_bird"
     models = (BigBird,)
     class_name = "BigBird"
+    head = r"(cls|classifier|qa_classifier)\..*"
+    span_output = "qa_classifier.qa_outputs"
     pooler = "pooler"
     classifier, classifier_pooler = "classifier.out_proj", "classifier.dense"
     without_rate = (MultipleChoice,)
@@ -75,9 +77,16 @@ class BigBirdFamily(BERTFamily):
                     tensors.drop(name)
 
     def weights(self, model: BERT) -> Table:
-        """Where each parameter is; theirs has a pooler beside every head."""
+        """Where each parameter is; theirs has a pooler beside every head but that of spans."""
         table = super().weights(model)
         prefix, e = self.prefix_of(model), model.embed_dim
+        if isinstance(model.head, Spans):
+            return [
+                *table,
+                *biased_linear("span_mlp/wi", "qa_classifier.intermediate.dense"),
+                *biased_linear("span_mlp/wo", "qa_classifier.output.dense"),
+                *layer_norm("span_norm", "qa_classifier.output.LayerNorm"),
+            ]
         if not self._is_unread(model):
             return table
         zeros = [
@@ -87,13 +96,13 @@ class BigBirdFamily(BERTFamily):
         return [*table, *zeros]
 
     def head_names(self, head: Head) -> tuple[str, str | None]:
-        """Of labels for rows, names of a layer of its own; else BERT's."""
-        if isinstance(head, Classification | Regression):
+        """Of labels for rows, names of a layer of its own; of spans its last; else BERT's."""
+        if isinstance(head, Classification | Regression | Spans):
             return super().head_names(head)
         return BERTFamily.classifier, None
 
     def _is_unread(self, model: BERT) -> bool:
         """Whether a pooler stands in their file beside heads that do not read it."""
         if model.head is not None:
-            return not isinstance(model.head, MultipleChoice)
+            return not isinstance(model.head, MultipleChoice | Spans)
         return model.use_masked_head and not model.use_pooler

@@ -90,7 +90,8 @@ _CLASSES = (
     _Class("ForSequenceClassification", (Classification, Regression), _of_rows),
     _Class("ForTokenClassification", (Tagging,), _of_words, (*_ENCODERS, "XLNet", _BIG_BIRD)),
     _Class("ForMultipleChoice", (MultipleChoice,), _of_choices, (*_BERTS, "XLNet", _BIG_BIRD)),
-    _Class("ForQuestionAnswering", (Spans,), _of_spans, _ENCODERS),
+    _Class("ForQuestionAnswering", (Spans,), _of_spans, (*_ENCODERS, _BIG_BIRD)),
+    _Class("ForQuestionAnsweringSimple", (Spans,), _of_spans, ("XLNet",)),
 )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from models.errors import ModelError
+from models.heads import Spans
 from models.hf import heads
 from models.hf.bert import ACTIVATION_NAMES
 from models.hf.family import CONFIG, Config, Family, Option, activation, unsupported
@@ -33,7 +34,7 @@ class XLNetFamily(Family):
 
     model_type = "xlnet"
     prefix = "transformer."
-    head = r"(lm_loss|sequence_summary|logits_proj|classifier)\..*"
+    head = r"(lm_loss|sequence_summary|logits_proj|classifier|qa_outputs)\..*"
     models = (XLNet,)
     options = (
         Option("vocab_size", "vocab_size", 32000),
@@ -184,6 +185,7 @@ class XLNetFamily(Family):
         if model.head is not None and model.head.reads_row:
             table += biased_linear("pooler", "sequence_summary.summary")
         if model.head is not None:
-            name = "logits_proj" if model.head.reads_row else "classifier"
+            of_tokens = "qa_outputs" if isinstance(model.head, Spans) else "classifier"
+            name = "logits_proj" if model.head.reads_row else of_tokens
             table += biased_linear("output_head/output", name)
         return table

@@ -120,7 +120,7 @@ def check_pieces(
     *,
     model: Model | None = None,
     whole: bool = True,
-    fresh: Collection[str] = (),
+    fresh: Collection[str] | None = None,
 ) -> list[Piece]:
     """`pieces`, once all are known to have the shapes of `target`; see `check_parameters`."""
     found = list(pieces(directory, metadata, target))

@@ -1,6 +1,6 @@
 """Checks that a checkpoint is of this model before any array is read."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ def check_parameters(
     item: str = "params",
     whole: bool = True,
     model: Model | None = None,
-    fresh: Collection[str] = (),
+    fresh: Collection[str] | None = None,
 ) -> None:
     """Compares the shapes of `target` with those of a checkpoint, before any array is read.
 
@@ -30,7 +30,7 @@ def check_parameters(
       item: which part of it.
       whole: whether arrays that only the checkpoint has are a mismatch too.
       model: whose parameters they are, to tell another vocabulary from another model.
-      fresh: names of parameters that are not read, where some start fresh.
+      fresh: names of parameters that are not read, where a run starts with others' parameters.
 
     Raises:
       UserError: the first array that is missing, extra or of another shape.
@@ -42,17 +42,18 @@ def check_parameters(
         for path, leaf in jax.tree_util.tree_leaves_with_path(target)
     }
     what = "parameter" if item == "params" else f"{item} array"
+    way = _left_out(wanted, stored, fresh)
     for name, shape in wanted.items():
         if name not in stored:
             raise UserError(
                 f"checkpoint '{directory}' has no {what} '{name}', which is {shape} here: it is "
-                f"of another model or optimizer.{_left_out(wanted, stored, fresh)}"
+                f"of another model or optimizer.{way}"
             )
         if stored[name] != shape:
             _check_vocabulary(directory, name, stored[name], shape, model)
             raise UserError(
                 f"checkpoint '{directory}' is of another model: {what} '{name}' is "
-                f"{stored[name]} there and {shape} here."
+                f"{stored[name]} there and {shape} here.{way}"
             )
     if extra := sorted(set(stored) - set(wanted)) if whole else []:
         raise UserError(
@@ -61,15 +62,17 @@ def check_parameters(
         )
 
 
-def _left_out(wanted: Collection[str], stored: Collection[str], fresh: Collection[str]) -> str:
-    """How to start where parts of a model that already starts fresh in part are not there."""
-    parts = {name.partition("/")[0] for name in wanted}
-    missing = {name.partition("/")[0] for name in wanted if name not in stored}
-    if not fresh or not missing < parts:
+def _left_out(
+    wanted: Mapping[str, Any], stored: Mapping[str, Any], fresh: Collection[str] | None
+) -> str:
+    """How a model starts of which some parts, such as a head, are not there or of another size."""
+    unfit = [name for name in wanted if stored.get(name) != wanted[name]]
+    # Other layers make another model.
+    if fresh is None or unfit == list(wanted) or any("/layers/" in name for name in unfit):
         return ""
-    begins = "|".join(sorted(missing | {name.partition("/")[0] for name in fresh}))
+    begins = "|".join(sorted({name.partition("/")[0] for name in (*unfit, *fresh)}))
     return (
-        f" What it lacks starts fresh with "
+        f" What does not fit starts fresh with "
         f"--gin.checkpoints.InitialCheckpoint.include=\"['^(?!({begins})/)']\"."
     )
 

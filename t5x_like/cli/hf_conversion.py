@@ -290,13 +290,14 @@ def _tokenizer_files(vocabulary: Vocabulary, model: Model, written: Path) -> dic
 
 
 def _special_tokens(vocabulary: Vocabulary, model: Model, like: Path | None) -> dict[str, int]:
-    """The ids that transformers needs to generate; none for a model that writes no text.
+    """The ids that transformers needs to generate; of a model that writes no text what separates.
 
-    A directory that the model came from says itself how a text begins.
+    A directory that the model came from says itself how a text begins, and what separates.
     """
     prompts = formats.find(model.batch_format).prompts
     if prompts is None:
-        return {}
+        separator = vocabulary.spec().get("sep_id") if like is None else None
+        return {} if separator is None else {"sep_token_id": separator}
     if like is not None:
         return {"eos_token_id": vocabulary.eos_id}
     start = "decoder_start_token_id" if prompts.needs_inputs else "bos_token_id"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from t5x_like import interpretability
-from t5x_like.decoding import Strategy, generate_text
+from t5x_like.decoding import Strategy, generate_text, prompts_of
 from t5x_like.decoding.generation_config import Choice
 from t5x_like.decoding.options import ANSWER, Question, Reading, score_options
 from t5x_like.decoding.scoring import Score, score_text
@@ -259,11 +259,10 @@ class Run(OfWords):
 
     def _say_what_is_cut(self, texts: Sequence[str]) -> None:
         """Warns of inputs that are longer than the task's: they lose their end."""
+        prompts_of(self.model)  # refuses one that writes no text
         longest = self.codec.input_length
-        if longest is None:
-            return
-        lengths = [self.codec.prompt_length(text) for text in texts]
-        cut = [length for length in lengths if length > longest]
+        lengths = [] if longest is None else [self.codec.prompt_length(text) for text in texts]
+        cut = [length for length in lengths if length > (longest or 0)]
         if cut:
             warnings.warn(
                 f"{len(cut)} of {len(lengths)} texts lose their end: the longest has {max(cut):,} "

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tasks.errors import TaskError
-from tasks.forms.form import text_of
+from tasks.forms.form import checked_labels, is_unlabelled, text_of
 from tasks.forms.labelled import SEPARATOR
 from tasks.forms.template import columns_of, fill
 
@@ -50,8 +50,8 @@ class Choices:
                 f"Choices.options is {self.options!r}: a list of columns is needed, or of one that "
                 "holds a list."
             )
-        for name in ("options", "labels"):
-            object.__setattr__(self, name, tuple(map(str, getattr(self, name))))
+        object.__setattr__(self, "options", tuple(map(str, self.options)))
+        object.__setattr__(self, "labels", checked_labels(self))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ class Choices:
 
     def _number(self, row: Mapping[str, Any], there: Sequence[int]) -> int:
         text = text_of(row[self.label]).strip()
-        if text == self.unlabelled:
+        if is_unlabelled(self, text):
             return -1
         if text not in self.labels:
             raise TaskError(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -156,15 +156,33 @@ def texts_of(value: Any, column: str) -> list[str]:
     return [text_of(one) for one in value]
 
 
-def check_names(form: Any) -> None:
-    """Checks the `names` of a form's `labels`, of which there may be none.
+def checked_labels(form: Any, names: Sequence[str] = ()) -> tuple[str, ...]:
+    """The `labels` of a form as texts, without the spaces around them, as a file's are read.
+
+    Args:
+      form: has a list of them.
+      names: how they are called, or none.
 
     Raises:
-      TaskError: there are more or fewer than labels.
+      TaskError: a text in place of a list, a label that is there twice, or more or fewer names.
     """
-    labels = form.labels or ()
-    if form.names and len(form.names) != len(labels):
+    name = type(form).__name__
+    if isinstance(form.labels, str):
         raise TaskError(
-            f"{type(form).__name__}.names has {len(form.names)} names, but there are "
-            f"{len(labels)} labels: give as many, in the same order."
+            f"{name}.labels is {form.labels!r}: a list is needed, such as {[form.labels]!r}."
         )
+    labels = tuple(str(label).strip() for label in form.labels)
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise TaskError(f"{name}.labels has '{twice}' twice: each is a class of its own.")
+    if names and len(names) != len(labels):
+        raise TaskError(
+            f"{name}.names has {len(names)} names, but there are {len(labels)} labels: give as "
+            "many, in the same order."
+        )
+    return labels
+
+
+def is_unlabelled(form: Any, text: str) -> bool:
+    """Whether a text is the `unlabelled` of a form, which gin may have as a number."""
+    return form.unlabelled is not None and text == str(form.unlabelled).strip()

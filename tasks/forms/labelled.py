@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.errors import TaskError
-from tasks.forms.form import check_names, text_of
+from tasks.forms.form import checked_labels, is_unlabelled, text_of
 
 # Between the two texts of a pair where they are written as one line.
 SEPARATOR = "\t"
@@ -38,12 +38,15 @@ class Labelled:
                 f"Labelled.texts is {self.texts!r}: a list of one column, or of two for pairs, is "
                 "needed."
             )
-        check_names(self)
         # A row, and so the cache, is the same whether gin or Python has named the columns.
-        for name in ("texts", "labels"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, tuple(map(str, value)))
+        object.__setattr__(self, "texts", tuple(map(str, self.texts)))
+        if self.labels is not None:
+            object.__setattr__(self, "labels", checked_labels(self, self.names))
+        if self.label in self.texts:
+            raise TaskError(
+                f"Labelled.label is '{self.label}', which is one of the texts: a model would read "
+                "what it is to find."
+            )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -95,18 +98,24 @@ class Labelled:
         if self.labels is not None:
             if text in self.labels:
                 return self.labels.index(text)
-            if text == self.unlabelled:
+            if is_unlabelled(self, text):
                 return -1
             raise TaskError(
                 f"column '{self.label}' is '{text}', which is none of the labels: they are "
                 f"{', '.join(self.labels)}."
             )
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
+        value = _number(text)
+        # Files write one number in several ways.
+        if is_unlabelled(self, text) or value == _number(self.unlabelled):
+            return math.nan
         if not math.isfinite(value):
             raise TaskError(f"column '{self.label}' is '{text}': a number is needed.")
-        if self.unlabelled is not None and value == float(self.unlabelled):
-            return math.nan
         return value
+
+
+def _number(text: str | None) -> float:
+    """NaN, which equals nothing, of what is none."""
+    try:
+        return math.nan if text is None else float(text)
+    except ValueError:
+        return math.nan

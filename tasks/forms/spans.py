@@ -109,7 +109,7 @@ class Spans:
     def _place(self, answer: str, start: int | None, question: str, context: str) -> int:
         """The character of the text at which an answer begins; -1 for one that is skipped."""
         place = context.find(answer) if start is None else start
-        if place >= 0 and answer and context[place : place + len(answer)] == answer:
+        if place >= 0 and answer.strip() and context[place : place + len(answer)] == answer:
             return place
         if self.misplaced == "skip":
             _LOG.warning(
@@ -146,9 +146,14 @@ def _answers(value: Any, starts: Any, question: str, skips: bool) -> list[Answer
     if isinstance(value, Mapping) and "text" in value:
         starts = value.get("answer_start", starts)
         value = value["text"]
-        if isinstance(value, str):
-            value, starts = [value], None if starts is None else [starts]
+        # One answer may stand in a list or by itself.
+        value = [value] if isinstance(value, str) else value
+        starts = [starts] if isinstance(starts, int | np.integer) else starts
+    if not isinstance(value, Sequence | np.ndarray):
+        raise _unknown(question)
     if starts is not None:
+        if not isinstance(starts, Sequence | np.ndarray):
+            raise _unknown(question)
         if len(starts) != len(value) and skips:
             return [(text_of(text), -1) for text in value]
         if len(starts) != len(value):
@@ -158,8 +163,6 @@ def _answers(value: Any, starts: Any, question: str, skips: bool) -> list[Answer
             )
         places = [_whole(start, question) for start in starts]
         return list(zip(map(text_of, value), places, strict=True))
-    if not isinstance(value, Sequence | np.ndarray):
-        raise _unknown(question)
     return [_answer(one, question) for one in value]
 
 

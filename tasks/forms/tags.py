@@ -7,7 +7,7 @@ from typing import Any, ClassVar, cast
 
 from tasks import entity_tags
 from tasks.errors import TaskError
-from tasks.forms.form import check_names, text_of
+from tasks.forms.form import checked_labels, is_unlabelled, text_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Tags:
       names: how the tags are called, in the same order; empty takes `labels`.
       scheme: "iob2" where tags are of entities, each of which begins with B, "iob1" where they are
         to be made so, None where they are of another sort.
-      unlabelled: what the column of the tags holds where a row has none, as in test sets; None
-        where every row has them.
+      unlabelled: what the column of the tags holds where a row has none, as in test sets, or what
+        stands there for each word; None where every row has them.
       lists: whether both columns are lists as JSON.
     """
 
@@ -42,9 +42,8 @@ class Tags:
     inputs_begin: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        check_names(self)
+        object.__setattr__(self, "labels", checked_labels(self, self.names))
         entity_tags.check_scheme(self.scheme, "Tags.scheme")
-        object.__setattr__(self, "labels", tuple(map(str, self.labels)))
         if self.scheme is not None:
             # What is in no scheme is found here, and not in the middle of a file.
             for name in self.label_names:
@@ -85,15 +84,20 @@ class Tags:
             breaks the scheme.
         """
         words = self._listed(row[self.words])
-        if self.unlabelled is not None and text_of(row[self.tags]).strip() == self.unlabelled:
-            return {"inputs": words, "tags": [-1] * len(words)}
         tags = self._listed(row[self.tags])
+        if self._has_none(row[self.tags], tags):
+            return {"inputs": words, "tags": [-1] * len(words)}
         if len(tags) != len(words):
             raise TaskError(
                 f"a row has {len(words)} words in column '{self.words}' and {len(tags)} tags in "
                 f"'{self.tags}': as many are needed ('{' '.join(words)[:60]}')."
             )
         return {"inputs": words, "tags": self._numbers(tags)}
+
+    def _has_none(self, value: Any, tags: Sequence[str]) -> bool:
+        if isinstance(value, str | bytes) and is_unlabelled(self, text_of(value).strip()):
+            return True
+        return bool(tags) and all(is_unlabelled(self, tag) for tag in tags)
 
     def _numbers(self, tags: Sequence[str]) -> list[int]:
         numbers = [self._number(tag, self.labels) for tag in tags]

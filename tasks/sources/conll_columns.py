@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from tasks.errors import TaskError
 from tasks.sources import files, reading
-from tasks.sources.source import Row
+from tasks.sources.source import PlacedRow, Row
 
 _DOCUMENT = "-DOCSTART-"
 
@@ -40,15 +40,16 @@ class ConllColumns(files.FileSource):
         """
         words: list[str] = []
         tags: list[str] = []
-        first = None
+        first, begin = None, 0
         for number, line in reading.lines(path, self.undecodable, self.limits):
             if self.comment and line.startswith(self.comment):
                 continue
             if not line.strip() or line.startswith(_DOCUMENT):
                 if words:
-                    yield self._row(words, tags)
+                    yield self._row(words, tags, f"file '{path}', line {begin}")
                 words, tags = [], []
                 continue
+            begin = begin if words else number
             values = line.split("\t") if "\t" in line else line.split(" ")
             values = [value for value in map(str.strip, values) if value]
             first = first or (number, len(values))
@@ -70,11 +71,11 @@ class ConllColumns(files.FileSource):
             words.append(word)
             tags.append(tag)
         if words:
-            yield self._row(words, tags)
+            yield self._row(words, tags, f"file '{path}', line {begin}")
 
-    def _row(self, words: list[str], tags: list[str]) -> Row:
+    def _row(self, words: list[str], tags: list[str], place: str) -> Row:
         values = (json.dumps(value, ensure_ascii=False) for value in (words, tags))
-        return dict(zip(self.columns, values, strict=True))
+        return PlacedRow(dict(zip(self.columns, values, strict=True)), place)
 
 
 def _counted(columns: int) -> str:

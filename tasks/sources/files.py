@@ -109,10 +109,17 @@ def check_settings(source: Any) -> None:
     """Checks what sources of files have in common.
 
     Raises:
-      TaskError: `undecodable` is neither "error" nor "replace", or a limit no whole number of 1
-        or more.
+      TaskError: `undecodable` is neither "error" nor "replace", a limit no whole number of 1 or
+        more, `columns` a text in place of a list, or a column that is named twice.
     """
-    name = type(source).__name__
+    name, columns = type(source).__name__, getattr(source, "columns", ())
+    if isinstance(columns, str):
+        raise TaskError(f"{name}.columns is {columns!r}: a list is needed, as {[columns]!r}.")
+    if twice := [column for column in columns if list(columns).count(column) > 1]:
+        raise TaskError(
+            f"{name}.columns names '{twice[0]}' twice, of which one would hide the other: give "
+            "each column a name of its own."
+        )
     if source.undecodable not in ("error", "replace"):
         raise TaskError(f"{name}.undecodable is {source.undecodable!r}: 'error' or 'replace'.")
     for limit in _LIMITS:

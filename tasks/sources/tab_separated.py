@@ -24,9 +24,13 @@ class TabSeparated(files.FileSource):
     def read(self, path: str) -> Iterator[Row]:
         """The rows of one file; empty lines are skipped."""
         for number, line in reading.lines(path, self.undecodable, self.limits):
-            if not line or (self.header and number == 1):
+            if not line:
                 continue
-            yield _row(self.columns, line.split("\t"), f"file '{path}', line {number}")
+            values, place = line.split("\t"), f"file '{path}', line {number}"
+            if number == 1:
+                _check_names(self.columns, values, self.header, place)
+            if number > 1 or not self.header:
+                yield _row(self.columns, values, place)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,10 +60,34 @@ class CommaSeparated(files.FileSource):
                 raise TaskError(f"file '{path}', line {rows.line_num}: {error}.") from None
             if values is None:
                 return
-            is_header, first = self.header and first, False
-            if not values or is_header:
+            if not values:
                 continue
-            yield _row(self.columns, values, f"file '{path}', line {rows.line_num}")
+            place = f"file '{path}', line {rows.line_num}"
+            if first:
+                _check_names(self.columns, values, self.header, place)
+            if not first or not self.header:
+                yield _row(self.columns, values, place)
+            first = False
+
+
+def _check_names(columns: Sequence[str], values: Sequence[str], header: bool, place: str) -> None:
+    """Checks the first line of a file, which may name its columns otherwise than they are given.
+
+    Raises:
+      TaskError: it is a header that nobody says it is, or has these names in another order.
+    """
+    given, found = ([name.strip().casefold() for name in names] for names in (columns, values))
+    if header and given != found and sorted(given) == sorted(found):
+        raise TaskError(
+            f"{place} names the columns {', '.join(values)}, in another order than they are given "
+            f"({', '.join(columns)}): give them as the file has them."
+        )
+    # A single word may well be a row.
+    if not header and len(given) > 1 and given == found:
+        raise TaskError(
+            f"{place} is the names of the columns, {', '.join(values)}: HEADER=True leaves such a "
+            "line out."
+        )
 
 
 def _row(columns: Sequence[str], values: Sequence[str], place: str) -> Row:

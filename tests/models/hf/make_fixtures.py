@@ -257,6 +257,11 @@ def xlnet_choice() -> torch.nn.Module:
     return _of_class("XLNetForMultipleChoice", _xlnet, summary_last_dropout=0.3)
 
 
+def xlnet_spans() -> torch.nn.Module:
+    """XLNet with a head that marks spans, each end by itself."""
+    return _of_class("XLNetForQuestionAnsweringSimple", _xlnet)
+
+
 def electra_pretraining() -> torch.nn.Module:
     """ELECTRA's discriminator, with the other GELU, also in its head."""
     return _random(transformers.ElectraForPreTraining(_electra(hidden_act="gelu_new")))
@@ -353,6 +358,11 @@ def bigbird_choice() -> torch.nn.Module:
     return _of_class("BigBirdForMultipleChoice", _bigbird)
 
 
+def bigbird_spans() -> torch.nn.Module:
+    """BigBird with a head that marks spans, which has a layer and a norm of its own."""
+    return _of_class("BigBirdForQuestionAnswering", _bigbird)
+
+
 def _without_pooler(model: torch.nn.Module) -> torch.nn.Module:
     """The model as it is written here: zeros for the pooler, which its head does not read."""
     with torch.no_grad():
@@ -393,12 +403,12 @@ MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, gpt_neox, gpt_neo
           distilbert_classification, albert_classification, bert_tagging, roberta_tagging,
           distilbert_tagging, albert_tagging, bert_choice, roberta_choice, distilbert_choice,
           albert_choice, bert_spans, roberta_spans, distilbert_spans, albert_spans, xlnet_lm,
-          xlnet_model, xlnet_classification, xlnet_tagging, xlnet_choice, electra_pretraining,
-          electra_masked_lm, electra_model, electra_classification, electra_tagging,
-          electra_choice, electra_spans, deberta_masked_lm, deberta_model, deberta_classification,
-          deberta_tagging, deberta_spans, bigbird_pretraining, bigbird_masked_lm,
-          bigbird_model, bigbird_classification, bigbird_tagging, bigbird_choice,
-          bigbird_training, switch, switch_every)  # fmt: skip
+          xlnet_model, xlnet_classification, xlnet_tagging, xlnet_choice, xlnet_spans,
+          electra_pretraining, electra_masked_lm, electra_model, electra_classification,
+          electra_tagging, electra_choice, electra_spans, deberta_masked_lm, deberta_model,
+          deberta_classification, deberta_tagging, deberta_spans, bigbird_pretraining,
+          bigbird_masked_lm, bigbird_model, bigbird_classification, bigbird_tagging,
+          bigbird_choice, bigbird_spans, bigbird_training, switch, switch_every)  # fmt: skip
 FAMILIES = {make.__name__: make for make in MAKERS}
 
 
@@ -563,6 +573,10 @@ def _random_pairs(
     xlnet = model.config.model_type == "xlnet"
     kinds = 3 if xlnet else getattr(model.config, "type_vocab_size", 1) or 1
     types = np.sort(rng.integers(0, kinds, tokens.shape), axis=1)
+    if isinstance(model, transformers.BigBirdForQuestionAnswering):
+        # Which takes the question to end with the first [SEP].
+        tokens[tokens == model.config.sep_token_id] = 2
+        tokens[:, 4], types = model.config.sep_token_id, (np.arange(17) > 4) + 0 * types
     segments = (np.arange(17) < 17 - 3 * np.arange(rows)[:, None]).astype(int)
     orders: dict[str, np.ndarray] = {}
     if xlnet:
@@ -612,8 +626,13 @@ def _encoded(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, 
     if type(model).__name__.endswith(("Classification", "MultipleChoice")):
         names["logits"] = "head_logits"
     if "start_logits" in found:
-        return {"head_logits": torch.stack([found.start_logits, found.end_logits], -1).numpy()}
+        return _both_ends(found)
     return {names[name]: found[name].numpy() for name in names if name in found}
+
+
+def _both_ends(found: Any) -> dict[str, np.ndarray]:
+    """The numbers of a head that marks spans."""
+    return {"head_logits": torch.stack([found.start_logits, found.end_logits], -1).numpy()}
 
 
 def _streams(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -625,6 +644,8 @@ def _streams(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str, 
     if not batch["encoder_segment_ids"].all():
         inputs["attention_mask"] = torch.tensor(batch["encoder_segment_ids"])
     plain = model(**inputs)
+    if "start_logits" in plain:
+        return _both_ends(plain)
     if not hasattr(model, "lm_loss"):
         hidden = plain.get("last_hidden_state")
         found = {"head_logits": plain["logits"]} if hidden is None else {"hidden_states": hidden}

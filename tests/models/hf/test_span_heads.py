@@ -28,6 +28,7 @@ CLASSES = {
     "albert_spans": "AlbertForQuestionAnswering",
     "deberta_spans": "DebertaForQuestionAnswering",
     "electra_spans": "ElectraForQuestionAnswering",
+    "bigbird_spans": "BigBirdForQuestionAnswering",
 }
 
 
@@ -49,6 +50,7 @@ def test_both_ends_numbers_are_what_transformers_gives(name):
         ("distilbert_spans", "output_head"),
         *(("albert_spans", part) for part in ("output_head", "embedding_projection")),
         ("deberta_spans", "output_head"),
+        *(("bigbird_spans", part) for part in ("output_head", "span_mlp", "span_norm")),
     ],
 )
 def test_no_part_could_be_missing_unnoticed(name, part):
@@ -92,7 +94,9 @@ def test_a_pooler_that_older_files_have_is_left_aside(tmp_path):
 def test_transformers_loads_what_is_exported_and_gives_the_same(name, tmp_path):
     transformers = pytest.importorskip("transformers")
     model, params, batch, expected = fixture(name)
-    save_hf(model, params, tmp_path / "out")
+    # By which BigBird knows where the question ends.
+    save_hf(model, params, tmp_path / "out", options={"sep_token_id": 3})
+    assert not (tmp_path / "out/generation_config.json").exists()
     kind = transformers.AutoModelForQuestionAnswering
     theirs, report = kind.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(report.values()), report

@@ -21,7 +21,14 @@ from models.hf.tensor_files import TensorFiles
 
 HERE = Path(__file__).parent
 FIXTURES = HERE / "fixtures"
-NAMES = ("xlnet_lm", "xlnet_model", "xlnet_classification", "xlnet_tagging", "xlnet_choice")
+NAMES = (
+    "xlnet_lm",
+    "xlnet_model",
+    "xlnet_classification",
+    "xlnet_tagging",
+    "xlnet_choice",
+    "xlnet_spans",
+)
 FEATURES = ("encoder_input_tokens", "encoder_token_types", "encoder_segment_ids")
 RANKS = ("perm_key_rank", "perm_own_rank")
 TOLERANCE = 1e-4

@@ -132,6 +132,9 @@ def test_a_run_predicts_and_embeds_texts(run_dir):
         run.predict([("a", "b", "c")])
     with pytest.raises(UserError, match="no text was given"):
         run.predict([])
+    for ask in (run.generate, lambda texts: run.score(targets=texts)):
+        with pytest.raises(UserError, match=r"BERT does not generate or score text.*predictions"):
+            ask(["ab"])
 
 
 def test_fine_tuning_takes_all_but_the_head_of_another_run(run_dir, tmp_path):
@@ -146,6 +149,20 @@ def test_fine_tuning_takes_all_but_the_head_of_another_run(run_dir, tmp_path):
     }
     assert moved.pop("output_head") > 1e-2
     assert max(moved.values()) < 1e-6
+
+
+def test_a_head_of_other_labels_is_refused_with_the_way_to_start_it_fresh(
+    run_dir, tmp_path, capsys
+):
+    flags = [f"--gin_file={run_dir.parent}/run.gin", "--gin_file=runs/finetune.gin"]
+    flags += [f"--gin.INITIAL_CHECKPOINT_PATH={run_dir}", f"--gin.MODEL_DIR={tmp_path}/tuned"]
+    flags += ["--gin.heads.Classification.labels=['a', 'b', 'c']"]
+    assert cli.main(["train", *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'output_head/output/bias' is (2,) there and (3,) here" in line
+    assert (
+        "fresh with --gin.checkpoints.InitialCheckpoint.include=\"['^(?!(output_head)/)']\"" in line
+    )
 
 
 def test_rows_without_a_label_are_predicted_and_not_measured(tmp_path):

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from tasks.errors import TaskError
-from tasks.forms import Labelled
+from tasks.forms import Choices, Labelled, Tags
 
 
 def test_a_label_is_its_place_in_the_list():
@@ -26,6 +26,12 @@ def test_a_row_of_a_test_set_has_no_label():
         Labelled(["a"], labels=["0", "1"], unlabelled="-1")({"a": "x", "label": -1})["label"] == -1
     )
     assert math.isnan(Labelled(["a"], unlabelled="-1")({"a": "x", "label": -1.0})["label"])
+    # As a command line gives it, and what is no number.
+    assert Labelled(["a"], labels=["0", "1"], unlabelled=-1)({"a": "x", "label": "-1"})["label"] < 0
+    for none in ("", "n/a", "nan"):
+        form = Labelled(["a"], unlabelled=none)
+        assert math.isnan(form({"a": "x", "label": none})["label"])
+        assert form({"a": "x", "label": "3"})["label"] == 3.0
     # Where nobody says so, -1 is a number like any other.
     assert Labelled(["a"])({"a": "x", "label": "-1"})["label"] == -1.0
 
@@ -60,3 +66,14 @@ def test_so_are_three_texts_one_that_is_no_list_and_names_of_other_labels():
             Labelled(texts)
     with pytest.raises(TaskError, match="1 names, but there are 2 labels"):
         Labelled(["a"], labels=["0", "1"], names=["no"])
+
+
+def test_labels_are_a_list_without_repetitions_and_no_text_of_the_row():
+    assert Labelled(["a"], labels=["no ", "yes"])({"a": "x", "label": "no "})["label"] == 0
+    for form, rest in ((Labelled, (["a"],)), (Tags, ()), (Choices, ("{a}", ["b", "c"]))):
+        with pytest.raises(TaskError, match=r"labels is 'ab': a list is needed"):
+            form(*rest, labels="ab")
+        with pytest.raises(TaskError, match=r"labels has 'O' twice"):
+            form(*rest, labels=["O", "B-x", "O "])
+    with pytest.raises(TaskError, match="label is 'a', which is one of the texts"):
+        Labelled(["a", "b"], label="a")

@@ -46,6 +46,11 @@ def test_tags_of_another_sort_have_no_scheme():
 def test_a_row_of_a_test_set_has_no_tags():
     made = Tags(LABELS, unlabelled="")({"words": "a b", "tags": ""})
     assert made == {"inputs": ["a", "b"], "tags": [-1, -1]}
+    # As a file with a word a line has it.
+    form = Tags(LABELS, unlabelled="_", lists=True)
+    assert form({"words": '["a", "b"]', "tags": '["_", "_"]'})["tags"] == [-1, -1]
+    with pytest.raises(TaskError, match="the tag '_', which is none"):
+        form({"words": '["a", "b"]', "tags": '["_", "O"]'})
 
 
 @pytest.mark.parametrize(

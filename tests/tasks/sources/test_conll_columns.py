@@ -36,6 +36,12 @@ def test_tabs_divide_where_there_are_any_and_a_line_of_tabs_is_empty(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_sentence_is_where_its_first_word_is(tmp_path):
+    (tmp_path / "x.conll").write_text("\na O\nb O\n\n\nc O\n")
+    source = sources.ConllColumns(files={"train": f"{tmp_path}/x.conll"})
+    assert [row.place.split(", ")[1] for row in source.rows("train")] == ["line 2", "line 6"]
+
+
 def test_columns_and_comments_are_chosen(tmp_path):
     """CoNLL-U's: the word is the second column, its part of speech the fourth."""
     text = "# sent_id = 1\n1\tDogs\tdog\tNOUN\n2\tbark\tbark\tVERB\n"

@@ -127,6 +127,33 @@ def test_a_row_with_the_wrong_number_of_columns_is_named(tmp_path):
         list(source.rows("train"))
 
 
+@pytest.mark.parametrize("kind", [sources.TabSeparated, sources.CommaSeparated])
+def test_a_header_of_other_columns_or_that_nobody_named_is_no_row(tmp_path, kind):
+    """Columns in another order would be silently exchanged."""
+    comma = "," if kind is sources.CommaSeparated else "\t"
+    path = write(tmp_path / "x", f"Label{comma}text\n0{comma}good\n")
+    source = kind(files={"train": path}, columns=("text", "label"), header=True)
+    with pytest.raises(TaskError, match=r"line 1 names the columns Label, text, in another order"):
+        list(source.rows("train"))
+    named = dataclasses.replace(source, columns=("label", "text"))
+    assert list(named.rows("train")) == [{"label": "0", "text": "good"}]
+    with pytest.raises(TaskError, match=r"line 1 is the names of the columns.*HEADER=True"):
+        list(dataclasses.replace(named, header=False).rows("train"))
+    # Names of one's own may stand for those of the file.
+    own = dataclasses.replace(source, columns=("class", "sentence"))
+    assert list(own.rows("train")) == [{"class": "0", "sentence": "good"}]
+
+
+@pytest.mark.parametrize(
+    "kind", [sources.TabSeparated, sources.CommaSeparated, sources.JsonLines, sources.ParquetFiles]
+)
+def test_columns_are_a_list_in_which_each_is_named_once(kind):
+    with pytest.raises(TaskError, match=r"columns names 'a' twice"):
+        kind(files={"train": "x"}, columns=("a", "b", "a"))
+    with pytest.raises(TaskError, match=r"columns is 'a,b': a list is needed"):
+        kind(files={"train": "x"}, columns="a,b")
+
+
 @pytest.mark.parametrize(
     "source",
     [
