@@ -69,7 +69,21 @@ def _add_plan_arguments(parser: ArgumentParser) -> None:
     )
     options.add_argument("--chips", help="v5p-2048, v6e-256, v5p:8x16x16, h100-8")
     options.add_argument(
-        "--mfu", type=float, default=0.4, help="share of the chips' peak; %(default)s"
+        "--mfu", type=float, help="share of the chips' peak that training reaches; 0.4"
+    )
+    options.add_argument(
+        "--tokens_per_second", **amount, help="of one chip, as measured, instead of --mfu"
+    )
+    energy = parser.add_argument_group("energy and CO2 of the chips")
+    energy.add_argument("--watts", **amount, help="of one chip; the mean or design power published")
+    energy.add_argument(
+        "--pue", type=float, default=1.1, help="energy of the data centre; %(default)s"
+    )
+    energy.add_argument(
+        "--kg_co2_per_kwh",
+        type=float,
+        default=0.385,
+        help="of the grid; %(default)s, the average of the United States",
     )
     _add_json(options)
 
@@ -79,6 +93,7 @@ def plan(options: Namespace) -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a plan computes nothing on a device
     from t5x_like.scaling.planning import plan as planning
     from t5x_like.scaling.planning.accelerators import accelerators
+    from t5x_like.scaling.planning.electricity import Electricity
     from t5x_like.scaling.planning.plan_report import plan_text
     from t5x_like.scaling.recipe import Recipe
 
@@ -100,6 +115,8 @@ def plan(options: Namespace) -> None:
         row_tokens=options.row_tokens,
         accelerators=accelerators(options.chips) if options.chips else None,
         mfu=options.mfu,
+        tokens_per_second=options.tokens_per_second,
+        electricity=Electricity(options.watts, options.pue, options.kg_co2_per_kwh),
     )
     print(json.dumps(found.to_json()) if options.json else plan_text(found, recipe))
 

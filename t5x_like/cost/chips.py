@@ -1,4 +1,4 @@
-"""Specifications of accelerators: the one table behind MFU, predictions and memory limits."""
+"""Specifications of accelerators: the one table behind MFU, predictions, memory and energy."""
 
 import dataclasses
 
@@ -22,6 +22,8 @@ class Chip:
       torus: dimensions of the network of these links.
       dcn_bandwidth: bytes/s between slices, the chip's share of its host's.
       pod: most chips along each dimension of the torus, sorted.
+      watts: of one chip in training: of TPU v3 and v4 the mean that Google measured, of the
+        others the thermal design power. None where neither is published.
       source: where the numbers are from.
     """
 
@@ -35,6 +37,7 @@ class Chip:
     torus: int = 0
     dcn_bandwidth: float | None = None
     pod: tuple[int, ...] = ()
+    watts: float | None = None
     source: str = "NVIDIA's datasheet, without sparsity"
 
 
@@ -43,35 +46,37 @@ class Chip:
 # four links of 70 GB/s and v4 six of 50 GB/s. DCN: the page of v5p gives 50 Gbit/s a chip, those of
 # v5e and v6e 6.4 and 25.6 Tbit/s a pod of 256, that of TPU7x 100 Gbit/s; v4 is what PaLM's two pods
 # reached (Chowdhery et al. 2022, section 4): 81 Tbit/s over 6,144 chips. None is published for v2
-# and v3, for which v4's is taken. `hbm` is what the compiler of libtpu 0.0.42.1 says is available.
+# and v3, for which v4's is taken. Watts: the pages of v3 and v4, "mean power"; Jouppi et al. 2021
+# ("Ten lessons", table 1) for v2 and v4i; none are published from v5e on. `hbm` is what the
+# compiler of libtpu 0.0.42.1 says is available.
 _CLOUD = "Cloud TPU documentation"
 _PALM_DCN = 81e12 / 8 / 6144
 
 CHIPS: tuple[Chip, ...] = (
     Chip("v2", ("tpu v2",), 45e12, 2, 7.48 * GIB, 700 * GB, 4 * 62 * GB, 2, _PALM_DCN, (16, 16),
-         "Jouppi et al. 2020, table 3"),
+         280, "Jouppi et al. 2020, table 3"),
     Chip("v3", ("tpu v3",), 123e12, 2, 15.48 * GIB, 900 * GB, 4 * 70 * GB, 2, _PALM_DCN, (32, 32),
-         "Jouppi et al. 2023, table 4"),
-    Chip("v4i", ("tpu v4 lite",), 138e12, source="Jouppi et al. 2021, table 1"),
+         220, "Jouppi et al. 2023, table 4"),
+    Chip("v4i", ("tpu v4 lite",), 138e12, watts=175, source="Jouppi et al. 2021, table 1"),
     Chip("v4", ("tpu v4",), 275e12, 1, 30.75 * GIB, 1200 * GB, 6 * 50 * GB, 3, _PALM_DCN,
-         (16, 16, 16), "Jouppi et al. 2023, table 4"),
+         (16, 16, 16), 170, "Jouppi et al. 2023, table 4"),
     Chip("v5e", ("tpu v5 lite", "tpu v5e"), 197e12, 1, 15.75 * GIB, 800 * GB, 200 * GB, 2,
-         6.4e12 / 8 / 256, (16, 16), _CLOUD),
+         6.4e12 / 8 / 256, (16, 16), source=_CLOUD),
     Chip("v5p", ("tpu v5p", "tpu v5"), 459e12, 1, 95.74 * GIB, 2765 * GB, 600 * GB, 3, 50e9 / 8,
-         (16, 16, 24), _CLOUD),
+         (16, 16, 24), source=_CLOUD),
     Chip("v6e", ("tpu v6 lite", "tpu v6e"), 918e12, 1, 31.25 * GIB, 1600 * GB, 400 * GB, 2,
-         25.6e12 / 8 / 256, (16, 16), _CLOUD),
+         25.6e12 / 8 / 256, (16, 16), source=_CLOUD),
     Chip("tpu7x", ("tpu7x", "tpu v7"), 2307e12, 2, 94.75 * GIB, 7380 * GB, 600 * GB, 3, 100e9 / 8,
-         (16, 16, 36), _CLOUD),
-    Chip("B200", ("b200",), 2250e12),
-    Chip("H200", ("h200",), 989e12),
-    Chip("H100 PCIe", ("h100 pcie",), 756e12),
-    Chip("H100", ("h100",), 989e12),
-    Chip("A100", ("a100",), 312e12),
-    Chip("L40S", ("l40s",), 362e12),
-    Chip("L4", ("l4",), 121e12),
-    Chip("T4", ("t4",), 65e12),
-    Chip("V100", ("v100",), 125e12),
+         (16, 16, 36), source=_CLOUD),
+    Chip("B200", ("b200",), 2250e12, watts=1000),
+    Chip("H200", ("h200",), 989e12, watts=700),
+    Chip("H100 PCIe", ("h100 pcie",), 756e12, watts=350),
+    Chip("H100", ("h100",), 989e12, watts=700),
+    Chip("A100", ("a100",), 312e12, watts=400),
+    Chip("L40S", ("l40s",), 362e12, watts=350),
+    Chip("L4", ("l4",), 121e12, watts=72),
+    Chip("T4", ("t4",), 65e12, watts=70),
+    Chip("V100", ("v100",), 125e12, watts=300),
 )  # fmt: skip
 
 

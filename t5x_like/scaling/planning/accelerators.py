@@ -29,6 +29,13 @@ class Accelerators:
         """The hours of all chips together for `flops` at a share `mfu` of the peak."""
         return flops / (self.chip.bf16_flops * mfu) / 3600
 
+    def mfu(self, flops_per_token: float, tokens_per_second: float) -> float:
+        """The share of the peak that this many tokens a second of all chips together are.
+
+        Chowdhery et al. 2022, appendix B.
+        """
+        return flops_per_token * tokens_per_second / (self.chip.bf16_flops * self.count)
+
 
 def accelerators(name: str) -> Accelerators:
     """Parses the name of a number of accelerators, see `chips_of`.

@@ -9,6 +9,7 @@ from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS, AllocationLaw, Law
 from t5x_like.scaling.named_laws import DEFAULT, KnownLaw
 from t5x_like.scaling.planning.accelerators import Accelerators
 from t5x_like.scaling.planning.buildable import Buildable, buildable
+from t5x_like.scaling.planning.electricity import Electricity
 from t5x_like.scaling.planning.law_choice import chosen_law
 from t5x_like.scaling.planning.query import Interval, Point, Question, answer, intervals
 from t5x_like.scaling.planning.repeated_data import RepeatedData
@@ -16,6 +17,8 @@ from t5x_like.scaling.recipe import Family, Recipe
 
 # Muennighoff et al. 2023, figure 1: up to here repeated tokens are almost as good as new ones.
 _FREE_EPOCHS = 4
+
+_MFU = 0.4
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Plan:
       model: the nearest model that can be built, with its training; None where there is none.
       accelerators: that train it.
       mfu: the share of their peak that they reach.
+      electricity: that they take.
       notes: sentences that qualify the answer.
     """
 
@@ -45,6 +49,7 @@ class Plan:
     model: Buildable | None
     accelerators: Accelerators | None
     mfu: float
+    electricity: Electricity
     notes: tuple[str, ...]
 
     @property
@@ -65,6 +70,28 @@ class Plan:
         if self.accelerators is None:
             return None
         return self.accelerators.hours(self.training_flops, self.mfu) / self.accelerators.count / 24
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Tokens of training for each second of one chip; None without chips."""
+        if self.device_hours is None:
+            return None
+        tokens = self.model.training.tokens if self.model else self.point.tokens
+        return tokens / self.device_hours / 3600
+
+    @property
+    def energy_kwh(self) -> float | None:
+        """Energy in kWh; None without chips or their power."""
+        if self.accelerators is None or self.device_hours is None:
+            return None
+        return self.electricity.kwh(self.accelerators.chip, self.device_hours)
+
+    @property
+    def co2_kg(self) -> float | None:
+        """CO2 in kg; None without chips or their power."""
+        if self.accelerators is None or self.device_hours is None:
+            return None
+        return self.electricity.kg_co2(self.accelerators.chip, self.device_hours)
 
     def to_json(self) -> dict[str, Any]:
         """Converts the plan to numbers, strings, lists and dicts."""
@@ -88,6 +115,9 @@ class Plan:
             "mfu": self.mfu if self.accelerators else None,
             "device_hours": self.device_hours,
             "wall_days": self.wall_days,
+            "tokens_per_second": self.tokens_per_second,
+            "energy_kwh": self.energy_kwh,
+            "co2_kg": self.co2_kg,
             "notes": list(self.notes),
         }
         if question.inference_tokens is not None:
@@ -116,7 +146,9 @@ def plan(
     recipe: Recipe | None = None,
     row_tokens: int | None = None,
     accelerators: Accelerators | None = None,
-    mfu: float = 0.4,
+    mfu: float | None = None,
+    tokens_per_second: float | None = None,
+    electricity: Electricity | None = None,
 ) -> Plan:
     """Answers a question by a law, and plans the training of a model.
 
@@ -127,14 +159,21 @@ def plan(
       recipe: the rules for its shape, batch and learning rate; the defaults when None.
       row_tokens: target tokens of a row; see `buildable`.
       accelerators: that are to train it.
-      mfu: share of their peak that training is taken to reach.
+      mfu: share of their peak that training is taken to reach; 0.4 when None.
+      tokens_per_second: of one chip, as it was measured, from which `mfu` then follows.
+      electricity: what turns hours into energy and CO2; its defaults when None.
 
     Raises:
       UserError: the law has no answer, or predicts no loss and is asked for one; no such law or
-        family.
+        family; the speed is given twice, without chips or above their peak.
     """
-    if not 0 < mfu <= 1:
+    if mfu is not None and not 0 < mfu <= 1:
         raise UserError(f"--mfu={mfu:g}: a share of the chips' peak, above 0 and at most 1.")
+    if tokens_per_second is not None and (mfu is not None or accelerators is None):
+        raise UserError(
+            f"--tokens_per_second={tokens_per_second:g} is the speed of one of the --chips, from "
+            "which the MFU follows: give it with --chips and without --mfu."
+        )
     family = Family(family) if isinstance(family, str) else family
     known = chosen_law(law) if isinstance(law, str) else law
     used, samples = known.law, known.samples
@@ -156,6 +195,9 @@ def plan(
     except UserError as error:
         model = None
         notes.append(f"no model: {error}")
+    if accelerators is not None and tokens_per_second is not None:
+        flops_per_token = model.flops_per_token if model else 6 * point.parameters
+        mfu = _checked_mfu(accelerators, flops_per_token, tokens_per_second)
     return Plan(
         question=question,
         known=known,
@@ -165,9 +207,22 @@ def plan(
         compute_optimal=compute_optimal,
         model=model,
         accelerators=accelerators,
-        mfu=mfu,
+        mfu=_MFU if mfu is None else mfu,
+        electricity=electricity or Electricity(),
         notes=tuple(notes),
     )
+
+
+def _checked_mfu(
+    accelerators: Accelerators, flops_per_token: float, tokens_per_second: float
+) -> float:
+    mfu = accelerators.mfu(flops_per_token, tokens_per_second * accelerators.count)
+    if mfu > 1:
+        raise UserError(
+            f"--tokens_per_second={tokens_per_second:g}: {mfu:.3g} times the peak of one "
+            f"{accelerators.chip.name}; it is the speed of one chip, not of all."
+        )
+    return mfu
 
 
 def _notes(known: KnownLaw, law: Law, question: Question, point: Point) -> list[str]:

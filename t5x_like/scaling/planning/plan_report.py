@@ -4,6 +4,7 @@ import shlex
 import textwrap
 from collections.abc import Sequence
 
+from t5x_like.cost.chips import Chip
 from t5x_like.cost.units import short_count
 from t5x_like.scaling.planning.plan import Plan
 from t5x_like.scaling.planning.query import Interval, Point
@@ -90,16 +91,41 @@ def _model(plan: Plan, recipe: Recipe) -> list[str]:
 
 def _cost(plan: Plan) -> list[str]:
     accelerators = plan.accelerators
-    if accelerators is None or plan.device_hours is None:
+    if accelerators is None or plan.device_hours is None or plan.tokens_per_second is None:
         return []
     chip = accelerators.chip
     peak = f"{chip.bf16_flops / 1e12:,.0f} TFLOP/s each, MFU {plan.mfu:.2g}"
     rows = [
         ("chips", f"{accelerators.count:,}", f"{chip.name}, {peak}"),
+        ("speed", _plain(plan.tokens_per_second), "tokens a second of each chip"),
         ("device hours", f"{plan.device_hours:,.1f}", "of all chips together"),
         ("days", f"{plan.wall_days:,.4g}", ""),
+        *_energy(plan, chip),
     ]
     return [f"on {accelerators.name}", *_table(rows)]
+
+
+def _energy(plan: Plan, chip: Chip) -> list[tuple[str, str, str]]:
+    electricity, watts = plan.electricity, plan.electricity.watts_of(chip)
+    if watts is None or plan.energy_kwh is None or plan.co2_kg is None:
+        return [("energy", "not known", f"no power of {chip.name} is published: --watts")]
+    each = f"{watts:,.0f} W a chip, PUE {electricity.pue:g}"
+    grid = f"{electricity.kg_co2_per_kwh:g} kg a kWh of the grid"
+    return [
+        ("energy", *_amount(plan.energy_kwh, "kWh", "MWh", each)),
+        ("CO2", *_amount(plan.co2_kg, "kg", "t", grid)),
+    ]
+
+
+def _amount(value: float, unit: str, thousand: str, more: str) -> tuple[str, str]:
+    if value >= 1e4:
+        value, unit = value / 1e3, thousand
+    return _plain(value), f"{unit}, {more}"
+
+
+def _plain(value: float) -> str:
+    """Four digits, and never an exponent for more."""
+    return f"{value:,.0f}" if value >= 1e3 else f"{value:.4g}"
 
 
 def _note(note: str) -> str:

@@ -45,6 +45,46 @@ def test_hours_are_flops_over_the_reached_speed():
     assert accelerators("v5p-2048").hours(1000 * 3600 * 459e12 / 2, 0.5) == pytest.approx(1000)
 
 
+def tokens_flops(parameters, layers, width, length=2048):
+    """6 N + 12 L H Q T (Chowdhery et al. 2022, appendix B); H Q heads' units are `width`."""
+    return 6 * parameters + 12 * layers * width * length
+
+
+@pytest.mark.parametrize(
+    ("chips", "flops_per_token", "tokens_per_second", "published"),
+    [
+        # Chowdhery et al. 2022, table 3 and section 4.1: tokens a second, or 0.0152 steps a
+        # second of Gopher's 3,072 rows.
+        ("v3-8192", tokens_flops(280e9, 80, 128 * 128), 0.0152 * 3072 * 2048, 0.325),
+        ("a100-2240", tokens_flops(530e9, 105, 128 * 160), 65.43e3, 0.302),
+        ("a100-2240", 6 * 530e9, 65.43e3, 0.297),
+        ("v4-12288", tokens_flops(540.35e9, 118, 48 * 256), 238.3e3, 0.462),
+        ("v4-12288", 6 * 540.35e9, 238.3e3, 0.457),
+        # Narayanan et al. 2021, section 5.1: 300B tokens of GPT-3 in 34 days are 104 TFLOP/s a
+        # GPU by 6ND, a third of the peak.
+        ("a100-1024", 6 * 175e9, 300e9 / (34 * 24 * 3600), 0.335),
+        # LLaMA 65B, 380 tokens a second and GPU (Touvron et al. 2023, section 2.4): 149 TFLOP/s.
+        ("a100-2048", 6 * 65.2e9, 380 * 2048, 0.476),
+    ],
+)
+def test_published_speeds_are_the_published_share_of_the_peak(
+    chips, flops_per_token, tokens_per_second, published
+):
+    found = accelerators(chips).mfu(flops_per_token, tokens_per_second)
+    assert found == pytest.approx(published, abs=1e-3)
+
+
+def test_gpt3s_published_share_counts_attention_three_times():
+    """24.6 TFLOP/s of a V100 without attention (Patterson et al. 2021), 21.3% with it in Chowdhery
+    et al. 2022, table 3; their formula gives 20.2%."""
+    without = 24.6e12 / 125e12
+    attention = 12 * 96 * 12288 * 2048 / (6 * 175e9)
+    one = accelerators("v100")
+    found = one.mfu(tokens_flops(175e9, 96, 12288), 24.6e12 / (6 * 175e9))
+    assert found == pytest.approx(without * (1 + attention)) == pytest.approx(0.202, abs=1e-3)
+    assert without * (1 + 3 * attention) == pytest.approx(0.213, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -254,6 +254,13 @@ def test_a_fit_that_only_divides_a_budget_has_intervals_of_n_and_d_and_no_loss(f
         (["--flops=1e20", "--family=gofer"], "no family 'gofer'"),
         (["--flops=1e20", "--chips=v5q-8"], "no chip 'v5q'"),
         (["--flops=1e20", "--mfu=1.5"], "--mfu=1.5: a share of the chips' peak"),
+        (["--flops=1e20", "--tokens_per_second=9"], "give it with --chips and without --mfu"),
+        (
+            ["--flops=1e20", "--family=lstm", "--chips=a100", "--tokens_per_second=1b"],
+            "times the peak of one A100; it is the speed of one chip, not of all",
+        ),
+        (["--flops=1e20", "--pue=0.9"], "--pue=0.9: at least 1"),
+        (["--flops=1e20", "--kg_co2_per_kwh=-1"], "--kg_co2_per_kwh=-1: kg a kWh, at least 0"),
         (["--flops=1e20", "--row_tokens=0"], "--row_tokens=0: at least 1"),
         (["--tokens=1T", "--inference_tokens=1T"], "leaves nothing to choose"),
         (["--parameters=1b", "--tokens=1T", "--unique_tokens=1b"], "1000.0 epochs"),
