@@ -221,16 +221,17 @@ def write_cache():
     return _write_cache
 
 
-def _write_cache(task, cache_dir, texts):
+def _write_cache(task, cache_dir, texts, shards=1):
     """What `t5x-like cache` makes of one document a line."""
     folder = layout.cache_path(cache_dir, task.cache_name)
     folder.mkdir(parents=True)
     vocabulary = task.output_features["targets"].vocabulary
     for split, documents in texts.items():
         examples = [{"targets": np.array(vocabulary.encode(d), np.int32)} for d in documents]
-        path = layout.shard_path(folder, split, 0, 1)
-        write_records(path, [encode_example(example) for example in examples])
-        info = {"num_shards": 1, "features": {"targets": {"shape": [None], "dtype": "int32"}}}
+        for shard in range(shards):
+            path = layout.shard_path(folder, split, shard, shards)
+            write_records(path, [encode_example(example) for example in examples[shard::shards]])
+        info = {"num_shards": shards, "features": {"targets": {"shape": [None], "dtype": "int32"}}}
         layout.write_json(layout.info_path(folder, split), info)
         counts = {"examples": len(documents)}
         layout.write_json(layout.stats_path(folder, split), counts)

@@ -284,12 +284,13 @@ def build_missing(options: Namespace, config: Any) -> None:
 
     Tokenizing imports TensorFlow, which this process must not.
     """
-    from t5x_like.data import CacheStatus, cache_status
+    from t5x_like.data import CacheStatus, cache_status, status_of_description
 
     options.task = []
     directory = config.macro("CACHE_DIR")
+    in_parts = config.has_macro("SHARD_STORE") and config.macro("SHARD_STORE") is not None
     for task in tasks_of(options, config):
-        report = cache_status(task, directory)
+        report = (status_of_description if in_parts else cache_status)(task, directory)
         if report.status is CacheStatus.READY or not task.source_is_local:
             continue
         print(f"{report.reason}: building it.", flush=True)

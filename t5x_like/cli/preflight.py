@@ -7,11 +7,11 @@ from t5x_like import checkpoints
 from t5x_like.data import (
     CacheStatus,
     DatasetConfig,
-    cache_status,
     check_lengths,
     check_pairing,
     example_batch,
     packs,
+    status_of_description,
 )
 from t5x_like.errors import UserError
 from t5x_like.evaluation.one_task import for_task
@@ -131,7 +131,8 @@ def _check_vocabulary(config: DatasetConfig, model: Model) -> list[str]:
                 size, sentinels = vocabulary.vocab_size, getattr(vocabulary, "extra_ids", 0)
             except (OSError, ImportError):
                 # Its file is not on this host, which needs none where there is a cache.
-                if cache_status(member, config.cache_dir).status is CacheStatus.READY:
+                report = status_of_description(member, config.cache_dir, config.split)
+                if report.status is CacheStatus.READY:
                     continue
                 raise
             needed = size if sentinels and _needs_sentinels(member) else size - sentinels

@@ -64,6 +64,7 @@ PURPOSES = {
     "TOP_P": "sample from the likeliest tokens that have this probability together",
     "VOCABULARY": "the vocabulary, bytes unless a file under tasks/vocabularies/ is given",
     "VOCABULARY_PATH": "a SentencePiece .model file, a tokenizer.json or a vocab.txt",
+    "SHARD_STORE": "reads a cache shard by shard, such as @data.ShardStore()",
     "BATCH_SCHEDULE": "rows of batches that grow, such as @data.BatchSchedule()",
     "RAMP": "pairs of how many batches come before, and rows, such as ((0, 1536), (40000, 3072))",
     "TRAIN_EPOCHS": "how often the text is gone through",

@@ -116,7 +116,9 @@ def rewrite(
         parts.mkdir(exist_ok=True)
         missing = [shard for shard in shards if not _part(parts, shard).exists()]
         work = _Work(corpus, folder, parts, file_format, rows_per_file)
-        for _ in workers.results(_write, work, missing, num_workers, progress):
+        for _ in workers.results(
+            _write, work, missing, workers.beside(num_workers, missing), progress
+        ):
             pass
         summary = {"settings": settings, "title": title, "splits": _summed(parts, shards)}
         with disk_space.explained(folder):

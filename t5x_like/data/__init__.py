@@ -1,7 +1,8 @@
 """Reading tokenized tasks into batches, without TensorFlow, and writing their caches with it."""
 
 from t5x_like.data.batch_schedule import BatchSchedule, linear_ramp
-from t5x_like.data.cache.status import CacheStatus, cache_status, cache_task
+from t5x_like.data.cache.building import cache_task
+from t5x_like.data.cache.status import CacheStatus, cache_status, status_of_description
 from t5x_like.data.config import (
     DatasetConfig,
     check_lengths,
@@ -27,6 +28,7 @@ from t5x_like.data.mixing import (
     TokenShares,
 )
 from t5x_like.data.rows.one_task_batches import OneTaskBatches
+from t5x_like.data.sharded.store import ShardStore
 
 __all__ = [
     "BatchSchedule",
@@ -40,6 +42,7 @@ __all__ = [
     "GivenRates",
     "MixtureSchedule",
     "OneTaskBatches",
+    "ShardStore",
     "SplitLong",
     "TokenShares",
     "TrimLong",
@@ -55,4 +58,5 @@ __all__ = [
     "open_dataset",
     "open_evaluation",
     "packs",
+    "status_of_description",
 ]

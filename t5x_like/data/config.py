@@ -11,6 +11,7 @@ from t5x_like.data.formats import ModelBatch, TaskFacts
 from t5x_like.data.long_examples import LongExamples, TrimLong
 from t5x_like.data.mixing import GivenRates, Mixing, MixtureSchedule
 from t5x_like.data.rows.one_task_batches import OneTaskBatches
+from t5x_like.data.sharded.store import ShardStore
 from t5x_like.errors import UserError
 from t5x_like.protocols import Mixture, Task
 
@@ -66,6 +67,7 @@ class DatasetConfig:
     verify_source: bool = True
     batch_schedule: BatchSchedule | None = None
     first_tokens: int | Mapping[str, int] | None = None
+    shard_store: ShardStore | None = None
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
@@ -179,8 +181,8 @@ def not_one_text(batch_format: str, names: Sequence[str]) -> UserError:
     )
 
 
-def facts_of(config: DatasetConfig) -> TaskFacts:
-    """What is known of the tasks before they are opened: all but `start_id`."""
+def facts_of(config: DatasetConfig, start_id: int = 0) -> TaskFacts:
+    """What is known of the tasks; `start_id` is, once they are opened."""
     members = [task for task, _ in config.task.tasks]
     return TaskFacts(
         feature_names(config.task),

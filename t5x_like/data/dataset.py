@@ -1,12 +1,7 @@
 """From a declared task or mixture to batches."""
 
-import dataclasses
 import functools
-import hashlib
-import json
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import grain
 
@@ -21,25 +16,28 @@ from t5x_like.data.config import (
     packs,
 )
 from t5x_like.data.formats import BoundFormat, Item
+from t5x_like.data.identity import identity
 from t5x_like.data.interleaving import Epochs, StreamMixing, interleaved
 from t5x_like.data.iterator import DataIterator
-from t5x_like.data.mixing import MixtureSchedule, Shares, constant
+from t5x_like.data.mixing import constant
 from t5x_like.data.opening import (
     check_shards,
     contiguous_task,
     numbered,
+    open_rows_of,
     open_tasks,
     say_what_is_too_long,
+    shares_of,
     start_id,
+    streams_of,
 )
 from t5x_like.data.rows.contiguous import ContiguousRows
 from t5x_like.data.rows.numbered import NumberedRows
 from t5x_like.data.rows.one_task_batches import OneTaskBatches, OneTaskRows
-from t5x_like.data.rows.packed import PACKING_ORDER, PackedRows
+from t5x_like.data.rows.packed import PackedRows
 from t5x_like.data.rows.row_source import RowSource
+from t5x_like.data.sharded.dataset import open_sharded
 from t5x_like.errors import UserError
-
-_MOST_STREAMS = 64
 
 
 def open_dataset(
@@ -66,17 +64,22 @@ def open_dataset(
     """
     check_shards(config, shard_index, shard_count)
     pack = packs(config, batch_format)
-    facts = facts_of(config)
     check_pairing(config, batch_format)  # before files are opened
-    members = config.task.tasks
+    if config.shard_store is not None:
+        return open_sharded(config, batch_format, shard_index, shard_count)
     opened = open_tasks(config, training=True)
-    facts = dataclasses.replace(facts, start_id=start_id(opened))
+    facts = facts_of(config, start_id({task.name: task.start_id for task in opened}))
     bound = formats.bound(batch_format, facts)
     if shard_index == 0:
         say_what_is_too_long(opened)
     lengths = dict(config.task_feature_lengths)
     convert = functools.partial(bound.batch, lengths=lengths, pack=pack)
-    shares = _shares(config, opened, [rate for _, rate in members])
+    shares = shares_of(
+        config,
+        [task.name for task in opened],
+        [len(task.source) for task in opened],
+        lambda: [task.mean_tokens(config.seed) for task in opened],
+    )
     shards = shard_index, shard_count
     streams = open_rows = 0
     schedule = batches_of(config, batch_format)
@@ -90,8 +93,8 @@ def open_dataset(
     elif isinstance(config.mixing, OneTaskBatches):
         rows = _one_task_rows(config, pack, parts, opened, bound, *shards)
     elif pack and not all(task.chunked for task in opened):
-        streams = _streams(config, shard_count)
-        open_rows = _open_rows(config, sum(len(task.source) for task in opened), streams)
+        streams = streams_of(config, shard_count)
+        open_rows = open_rows_of(config, sum(len(task.source) for task in opened), streams)
         mixed = StreamMixing(shares, streams)
 
         def packable_at(stream: int, ordinal: int) -> Item:
@@ -123,29 +126,14 @@ def open_dataset(
         if len(parts) > 1:
             data = grain.MapDataset.mix(parts, weights=shares.weights[0])
         rows = NumberedRows(lambda index: bound.item(data[index]), schedule, *shards)
-    identity = _identity(config, batch_format, opened, shares, pack, streams, open_rows)
-    names, sizes = zip(*((task.name, len(task.source)) for task in opened), strict=True)
-    epochs = Epochs(names, sizes, shares, schedule, streams)
+    sizes = {task.name: len(task.source) for task in opened}
+    what = identity(config, batch_format, sizes, shares, pack, streams, open_rows)
+    names = tuple(sizes)
+    epochs = Epochs(names, tuple(sizes.values()), shares, schedule, streams)
     if isinstance(rows, OneTaskRows):  # an epoch has all batches of all tasks
         each = (rows.batches_in_epoch,) * len(names)
         epochs = Epochs(names, each, constant((1.0,) * len(names)), BatchSchedule(((0, 1),)))
-    return DataIterator(rows, convert, identity, config.prefetch, config.patience, epochs)
-
-
-def _shares(
-    config: DatasetConfig, opened: Sequence[task_examples.TaskExamples], rates: Sequence[float]
-) -> Shares:
-    """Which share of the examples is of each task."""
-    rule = config.mixing
-    facts = (
-        [task.name for task in opened],
-        rates,
-        [len(task.source) for task in opened],
-        functools.cache(lambda: [task.mean_tokens(config.seed) for task in opened]),
-    )
-    return (
-        rule.shares(*facts) if isinstance(rule, MixtureSchedule) else constant(rule.weights(*facts))
-    )
+    return DataIterator(rows, convert, what, config.prefetch, config.patience, epochs)
 
 
 def _contiguous_rows(
@@ -193,64 +181,3 @@ def _one_task_rows(
         shard_index=shard_index,
         shard_count=shard_count,
     )
-
-
-def _streams(config: DatasetConfig, shard_count: int) -> int:
-    streams = config.virtual_streams
-    if streams is None:
-        streams = math.gcd(*config.batch_sizes, _MOST_STREAMS)
-    sizes = config.batch_sizes
-    if streams < 1 or any(rows % streams for rows in sizes) or streams % shard_count:
-        raise UserError(
-            f"virtual_streams is {streams}; it must divide batch_size "
-            f"{' and '.join(map(str, sizes))}, and be a multiple of the {shard_count} data shards"
-        )
-    return streams
-
-
-def _open_rows(config: DatasetConfig, examples: int, streams: int) -> int:
-    """Rows that each stream keeps open: fewer of a small corpus.
-
-    The examples in open rows are ahead of those in batches. So that each is seen once in an epoch
-    all the same, not many more than an epoch's quarter are open at a time.
-    """
-    if config.open_rows < 1:
-        raise UserError(f"open_rows is {config.open_rows}; it must be at least 1")
-    return min(config.open_rows, max(2, examples // (4 * streams)))
-
-
-def _identity(
-    config: DatasetConfig,
-    batch_format: str,
-    opened: Sequence[task_examples.TaskExamples],
-    shares: Shares,
-    pack: bool,
-    streams: int,
-    open_rows: int,
-) -> str:
-    """A digest of all that decides the order of the examples."""
-    description: dict[str, Any] = {
-        "batch_format": batch_format,
-        "tasks": [[task.name, len(task.source)] for task in opened],
-        "weights": list(shares.weights[0]),
-        "split": config.split,
-        "lengths": dict(config.task_feature_lengths),
-        "batch_size": config.batch_size,
-        "shuffle": config.shuffle,
-        "seed": config.seed,
-        "pack": pack,
-        "streams": streams,
-        "open_rows": open_rows,
-    }
-    if streams:
-        description["order"] = PACKING_ORDER
-    if len(shares.begins) > 1:
-        description["shares"] = [shares.begins, shares.weights]
-    if config.first_tokens is not None:
-        description["first_tokens"] = config.first_tokens
-    if isinstance(config.mixing, OneTaskBatches):
-        description["batches"] = "of one task"
-    if config.batch_schedule is not None:
-        description["batch_schedule"] = [list(pair) for pair in config.batch_schedule.sizes]
-    text = json.dumps(description, sort_keys=True)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()

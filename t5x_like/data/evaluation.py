@@ -297,12 +297,12 @@ def open_evaluation(
       UserError: as `open_dataset`.
     """
     check_shards(config, shard_index, shard_count)
-    facts = facts_of(config)
     check_pairing(config, batch_format)
     opened = open_tasks(config, training=False)
     if shard_index == 0:
         say_what_is_too_long(opened)
-    bound = formats.bound(batch_format, dataclasses.replace(facts, start_id=start_id(opened)))
+    begin = start_id({task.name: task.start_id for task in opened})
+    bound = formats.bound(batch_format, facts_of(config, begin))
     data = [numbered(task.evaluation(config.seed), task.name, batch_format) for task in opened]
     begins = [0, *itertools.accumulate(len(part) for part in data)]
     contiguous = formats.find(batch_format).contiguous

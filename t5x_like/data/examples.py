@@ -248,12 +248,13 @@ def vocabulary_specs(task: Task, folder: Path) -> dict[str, Mapping[str, Any]]:
     return {name: spec(name) for name in features}
 
 
-def _start_id(task: Task, spec: Mapping[str, Any]) -> int:
-    """What a decoder reads before the targets; of a spec that does not say, the vocabulary's.
+def start_id_of(task: Task, folder: Path) -> int:
+    """What a decoder reads before the targets: of a spec that does not say, the vocabulary's.
 
     Raises:
       UserError: neither the cache nor this host knows.
     """
+    spec = vocabulary_specs(task, folder).get("targets", {"start_id": 0})
     if "start_id" in spec:
         return spec["start_id"]
     vocabulary = task.output_features["targets"].vocabulary
@@ -373,7 +374,6 @@ def open_task(
         )
     if getattr(objective, "draws_other", False):
         finish = dataclasses.replace(finish, others=source)
-    start_id = _start_id(task, specs["targets"]) if "targets" in specs else 0
     if note:
         note = f"{task.name} {split}: {note}"
     text_bytes, text_words, target_tokens = None, None, 0
@@ -387,7 +387,7 @@ def open_task(
         source,
         finish,
         length is not None,
-        start_id,
+        start_id_of(task, folder),
         raw,
         stream,
         note,

@@ -83,6 +83,12 @@ class ChangingInterleaving:
         self._stages.append(Interleaving(self._weights[len(self._stages)], self._first + place))
         self.changes.append(place)
 
+    def counts(self, place: int) -> list[int]:
+        """How many examples are of each task before a place."""
+        stage = bisect.bisect_right(self.changes, place)
+        here = self._stages[stage].counts(place - (self.changes[stage - 1] if stage else 0))
+        return [a + b for a, b in zip(self._before[stage], here, strict=True)]
+
     def at(self, place: int) -> tuple[int, int]:
         """The task at a place, counted from 0, and how many of its examples came before."""
         stage = bisect.bisect_right(self.changes, place)
@@ -118,8 +124,16 @@ class StreamMixing:
 
     def at(self, stream: int, ordinal: int) -> tuple[int, int]:
         """The task, and the number of its example, that a stream reads at a place of its own."""
-        task, nth = self._order[stream].at(ordinal) if self._mixed else (0, ordinal)
+        task, nth = self.place(stream, ordinal)
         return task, nth * self._streams + stream
+
+    def place(self, stream: int, ordinal: int) -> tuple[int, int]:
+        """The task, and how many of its examples the stream has read before."""
+        return self._order[stream].at(ordinal) if self._mixed else (0, ordinal)
+
+    def counts(self, stream: int, ordinal: int) -> list[int]:
+        """How many examples of each task a stream reads before a place of its own."""
+        return self._order[stream].counts(ordinal) if self._mixed else [ordinal]
 
     def begin_batch(self, stream: int, batch: int, ordinal: int) -> None:
         """Changes the shares of a stream that reads its place `ordinal` next, where it is time."""
@@ -128,8 +142,14 @@ class StreamMixing:
             while len(self._order[stream].changes) < begun:
                 self._order[stream].change(ordinal)
 
-    def get_state(self, stream: int) -> dict[str, Any]:
-        """What of a stream's position depends on the batches before, as JSON."""
+    def get_state(self, stream: int, oldest: int, position: int) -> dict[str, Any]:
+        """What of a stream's position depends on the batches before, as JSON.
+
+        Args:
+          stream: its number.
+          oldest: the first place whose example is not in a batch.
+          position: the place that it reads next.
+        """
         changes = self._order[stream].changes if self._mixed else []
         return {"changes": list(changes)} if changes else {}
 

@@ -70,6 +70,8 @@ class DataIterator:
         prefetch: int,
         patience: float | None = None,
         epochs: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda state: {},
+        on_close: Callable[[], None] = lambda: None,
+        bytes_fetched: Callable[[], int] = lambda: 0,
     ):
         """Joins rows and their conversion.
 
@@ -81,10 +83,14 @@ class DataIterator:
           patience: seconds without a single example read, after which the background thread is
             given up; None waits for ever.
           epochs: see the attribute.
+          on_close: called once the thread has ended.
+          bytes_fetched: so far, of examples that come from another machine; while they come,
+            reading is not given up.
         """
         self._rows, self._convert = rows, convert
         self._identity, self._prefetch, self._patience = identity, prefetch, patience
-        self.making, self.epochs = Effort(), epochs
+        self.making, self.epochs, self._on_close = Effort(), epochs, on_close
+        self._bytes_fetched = bytes_fetched
         self._state = rows.get_state()
         self._queue: queue.Queue[_Prefetched] = queue.Queue(max(prefetch, 1))
         self._stop = threading.Event()
@@ -158,7 +164,7 @@ class DataIterator:
     def _wait(self, thread: threading.Thread) -> _Prefetched:
         """What the background thread makes next."""
         waited = silent = 0.0
-        read = self._rows.examples_read
+        read, fetched = self._rows.examples_read, self._bytes_fetched()
         while True:
             alive = thread.is_alive()  # before looking: what it put last is then there
             try:
@@ -169,8 +175,9 @@ class DataIterator:
                         "the thread that reads the data has ended without saying why"
                     ) from None
             waited += _LOOK_EVERY
-            silent = 0.0 if self._rows.examples_read > read else silent + _LOOK_EVERY
-            read = self._rows.examples_read
+            coming = self._rows.examples_read > read or self._bytes_fetched() > fetched
+            silent = 0.0 if coming else silent + _LOOK_EVERY
+            read, fetched = self._rows.examples_read, self._bytes_fetched()
             if self._patience is not None and silent >= self._patience:
                 self._halt()
                 raise DataFault(
@@ -224,4 +231,6 @@ class DataIterator:
     def close(self) -> None:
         """Stops the background thread; the iterator cannot be used afterwards."""
         self._halt()
+        if not self._closed:
+            self._on_close()
         self._closed = True

@@ -1,9 +1,10 @@
 """The tasks of a dataset, opened; what training and evaluation do in the same way."""
 
 import functools
+import math
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import grain
 import numpy as np
@@ -13,19 +14,36 @@ from t5x_like.data.cache.status import require_cache
 from t5x_like.data.config import DatasetConfig, first_tokens_of, not_one_text
 from t5x_like.data.examples import TaskExamples, open_task
 from t5x_like.data.long_examples import LongExamples, TrimLong
+from t5x_like.data.mixing import MixtureSchedule, Shares, constant
 from t5x_like.errors import UserError
 
+_MOST_STREAMS = 64
 
-def start_id(opened: Sequence[TaskExamples]) -> int:
-    """What the decoder reads first, the same in all tasks."""
-    first = opened[0]
-    for task in opened:
-        if task.start_id != first.start_id:
+
+def start_id(of_tasks: Mapping[str, int]) -> int:
+    """What the decoder reads first, the same in all tasks, which are given by name."""
+    first, wanted = next(iter(of_tasks.items()))
+    for name, found in of_tasks.items():
+        if found != wanted:
             raise UserError(
-                f"the decoder begins with token {first.start_id} in task {first.name!r} and with "
-                f"{task.start_id} in {task.name!r}; give the tasks of a mixture one vocabulary"
+                f"the decoder begins with token {wanted} in task {first!r} and with {found} in "
+                f"{name!r}; give the tasks of a mixture one vocabulary"
             )
-    return first.start_id
+    return wanted
+
+
+def shares_of(
+    config: DatasetConfig,
+    names: Sequence[str],
+    examples: Sequence[int],
+    mean_tokens: Callable[[], Sequence[float]],
+) -> Shares:
+    """Which share of the examples is of each task; see `Mixing.weights`."""
+    rates = [rate for _, rate in config.task.tasks]
+    rule = config.mixing
+    if isinstance(rule, MixtureSchedule):
+        return rule.shares(names, rates, examples, functools.cache(mean_tokens))
+    return constant(rule.weights(names, rates, examples, mean_tokens))
 
 
 def check_shards(config: DatasetConfig, shard_index: int, shard_count: int) -> None:
@@ -62,7 +80,11 @@ def open_tasks(config: DatasetConfig, *, training: bool) -> list[TaskExamples]:
     long_examples: LongExamples = config.long_examples if training else TrimLong()
     for task, _ in config.task.tasks:
         folder = require_cache(
-            task, config.cache_dir, config.split, verify_source=config.verify_source
+            task,
+            config.cache_dir,
+            config.split,
+            verify_source=config.verify_source,
+            split_alone=config.shard_store is not None,
         )
         opened.append(
             open_task(
@@ -105,3 +127,28 @@ def say_what_is_too_long(opened: Sequence[TaskExamples]) -> None:
 def _say_once(note: str) -> None:
     """Once in a process: an evaluation opens a split for each of its measurements."""
     print(note, file=sys.stderr, flush=True)
+
+
+def streams_of(config: DatasetConfig, shard_count: int) -> int:
+    """How many streams pack the rows of all processes."""
+    streams = config.virtual_streams
+    if streams is None:
+        streams = math.gcd(*config.batch_sizes, _MOST_STREAMS)
+    sizes = config.batch_sizes
+    if streams < 1 or any(rows % streams for rows in sizes) or streams % shard_count:
+        raise UserError(
+            f"virtual_streams is {streams}; it must divide batch_size "
+            f"{' and '.join(map(str, sizes))}, and be a multiple of the {shard_count} data shards"
+        )
+    return streams
+
+
+def open_rows_of(config: DatasetConfig, examples: int, streams: int) -> int:
+    """Rows that each stream keeps open: fewer of a small corpus.
+
+    The examples in open rows are ahead of those in batches. So that each is seen once in an epoch
+    all the same, not many more than an epoch's quarter are open at a time.
+    """
+    if config.open_rows < 1:
+        raise UserError(f"open_rows is {config.open_rows}; it must be at least 1")
+    return min(config.open_rows, max(2, examples // (4 * streams)))

@@ -1,10 +1,11 @@
 """Work on the parts of a corpus in processes of their own, which end when this one does."""
 
 import concurrent.futures
+import itertools
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from t5x_like.errors import DataFault
 
 _LOOK_EVERY = 0.2  # seconds
 _TELL_EVERY = 64  # documents
+_AHEAD = 4  # parts for each process that are begun or wait
 
 Tell = Callable[[int], None]
 Part = TypeVar("Part")
@@ -22,7 +24,7 @@ Result = TypeVar("Result")
 def results(
     function: Callable[[Any, Part, Tell], Result],
     work: Any,
-    parts: Sequence[Part],
+    parts: Iterable[Part],
     num_workers: int,
     progress: Tell | None = None,
 ) -> Iterator[Result]:
@@ -30,33 +32,36 @@ def results(
 
     Args:
       function: of a module, for it goes to other processes, as `work` and `parts` do; is called
-        with `work`, a part, and what it calls with the number of documents that it has done.
-      work: the same for all parts, and sent once.
-      parts: are begun in this order.
-      num_workers: processes; 1 is this one.
-      progress: called with the documents done since the last time.
+        with `work`, a part, and what it calls with the number of documents, or of whatever is
+        counted, that it has done.
+      work: the same for all parts, and sent once to each process.
+      parts: are begun in this order, and taken a few for each process before they are begun.
+      num_workers: processes beside this one; 0 works in this one.
+      progress: called with what was done since the last time.
 
     Raises:
       DataFault: a process was killed.
     """
     told = progress or (lambda count: None)
-    if min(num_workers, len(parts)) <= 1:
+    if not num_workers:
         for part in parts:
             yield function(work, part, told)
         return
     context = multiprocessing.get_context("spawn")
     done = context.Value("q", 0)
     seen = 0
+    left = iter(parts)
     with concurrent.futures.ProcessPoolExecutor(
-        min(num_workers, len(parts)),
-        mp_context=context,
-        initializer=_start,
-        initargs=(function, work, done),
+        num_workers, mp_context=context, initializer=_start, initargs=(function, work, done)
     ) as pool:
         try:
-            with interrupts_left_to_parent():
-                waiting = {pool.submit(_do, part) for part in parts}
-            while waiting:
+            waiting: set[concurrent.futures.Future[Result]] = set()
+            while True:
+                for part in itertools.islice(left, _AHEAD * num_workers - len(waiting)):
+                    with interrupts_left_to_parent():
+                        waiting.add(pool.submit(_do, part))
+                if not waiting:
+                    break
                 finished, waiting = concurrent.futures.wait(
                     waiting, _LOOK_EVERY, concurrent.futures.FIRST_COMPLETED
                 )
@@ -74,6 +79,15 @@ def results(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def beside(num_workers: int, parts: Sequence[Any]) -> int:
+    """How many processes `results` needs beside this one, which is one of `num_workers`.
+
+    Where there is but one of these, or of the parts, that is this one.
+    """
+    needed = min(num_workers, len(parts))
+    return 0 if needed <= 1 else needed
 
 
 class Told:

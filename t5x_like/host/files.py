@@ -109,7 +109,7 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[BinaryIO]:
     """Opens a file that takes the place of `path` when the block ends, or is gone after an error.
 
     A reader finds the old file or the new one, also after a power failure. The content of a
@@ -118,6 +118,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     Args:
       path: local or `gs://`, in a directory that exists.
+      durable: whether to wait until the content is on the disk. Without that, a reader may find
+        a part of it after a power failure: for content with a checksum, that can be made again.
 
     Raises:
       UserError: the path is a directory.
@@ -136,8 +138,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     try:
         yield file
         file.flush()
-        # Without it, the name may reach the disk before the content does.
-        os.fsync(file.fileno())
+        if durable:  # else the name may reach the disk before the content does
+            os.fsync(file.fileno())
         file.close()
         temporary.replace(target)
     except BaseException:

@@ -219,7 +219,9 @@ def _read(
             path = folder / f"{split}-{number:05d}.npz"
             found.append(_Shard(split, number, name, path))
     missing = [shard for shard in found if not shard.path.exists()]
-    for _ in workers.results(_write_keys, (documents, rule), missing, num_workers, progress):
+    for _ in workers.results(
+        _write_keys, (documents, rule), missing, workers.beside(num_workers, missing), progress
+    ):
         pass
     return found
 

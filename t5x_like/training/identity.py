@@ -33,6 +33,8 @@ HARMLESS_FIELDS = frozenset(
         "prefetch",
         "verify_source",
         "devices",
+        "store_bytes",
+        "store_dir",
     }
 )
 Description = dict[str, str]

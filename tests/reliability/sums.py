@@ -1,7 +1,7 @@
 """A task of sums in TSV files, its command line and its cache, for the tests of caches."""
 
 import tasks
-from t5x_like.data.cache.status import build_folder
+from t5x_like.data.cache.building import build_folder
 from tasks import forms, sources
 
 ROWS = [f"What is {i} and {i}?\t{i + i}" for i in range(40)]

@@ -12,7 +12,7 @@ import pytest
 import tasks
 from models import gpt
 from t5x_like import cli, data, optimizers
-from t5x_like.data.cache.status import build_folder
+from t5x_like.data.cache.building import build_folder
 from t5x_like.errors import UserError
 from t5x_like.schedules import Constant
 from t5x_like.train import train

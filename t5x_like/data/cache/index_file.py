@@ -72,6 +72,6 @@ def save(path: Path, data_path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     ).encode("ascii")
     if len(header) > _HEADER:
         raise ValueError(f"index header of {path} is {len(header)} bytes, above {_HEADER}")
-    with contextlib.suppress(OSError), files.replacing(path) as file:
+    with contextlib.suppress(OSError), files.replacing(path, durable=False) as file:
         file.write(header.ljust(_HEADER, b"\0"))
         file.write(values)

@@ -125,7 +125,7 @@ def stats_path(folder: Path, split: str) -> Path:
     return folder / f"stats.{split}.json"
 
 
-def shard_path(folder: Path, split: str, shard: int, shards: int) -> Path:
+def shard_path(folder: AnyPath, split: str, shard: int, shards: int) -> AnyPath:
     """One file of records."""
     return folder / f"{split}.tfrecord-{shard:05d}-of-{shards:05d}"
 

@@ -1,4 +1,4 @@
-"""A task's cache in an object store, copied once to this host, where it is memory-mapped."""
+"""A task's cache in an object store, copied once to this host."""
 
 import hashlib
 import os
@@ -9,13 +9,14 @@ from pathlib import Path
 
 from etils import epath
 
+from t5x_like.data.cache import layout
 from t5x_like.host import disk_space
 from t5x_like.host import files as storage
 
 _COPIES_AT_ONCE = 8
 
 
-def local_copy(folder: epath.Path, inside: str) -> Path:
+def local_copy(folder: epath.Path, inside: str, split: str | None = None) -> Path:
     """The copy of a remote cache, made where there is none of what it holds now.
 
     It is below `t5x_like/remote` in `XDG_CACHE_HOME` or `~/.cache`, in a folder named by a hash of
@@ -25,16 +26,39 @@ def local_copy(folder: epath.Path, inside: str) -> Path:
     Args:
       folder: of the finished cache.
       inside: its path in the cache directory, which it keeps in the copy.
+      split: of which alone the records are copied; None copies all.
 
     Raises:
       DiskFull: this host has no room for the copy.
     """
-    files = {path.name: path for path in folder.iterdir() if path.is_file()}
+    files = {
+        path.name: path
+        for path in folder.iterdir()
+        if _is_wanted(path.name, split) and path.is_file()
+    }
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     copy = root / "t5x_like" / "remote" / _fingerprint(folder, files)
     if not copy.exists():
         _copy(folder, files, copy, inside)
     return copy / inside
+
+
+def _is_wanted(name: str, split: str | None) -> bool:
+    of_any = ".tfrecord-" not in name and ".index-" not in name
+    return split is None or of_any or name.lstrip(".").startswith(f"{split}.")
+
+
+def copy_description(folder: epath.Path, target: Path) -> None:
+    """Copies what says of a remote cache what it holds: its JSON files and `COMPLETED`.
+
+    Raises:
+      DiskFull: there is no room for them.
+    """
+    target.mkdir(parents=True)
+    with disk_space.explained(target):
+        for path in folder.iterdir():
+            if path.name == layout.COMPLETED or path.name.endswith(".json"):
+                _fetch(path, target / path.name)
 
 
 def forget(copy: Path, inside: str) -> None:

@@ -1,9 +1,4 @@
-"""The state of a task's cache, and building it.
-
-Only building imports seqio, and so TensorFlow, and does so in worker processes. What is written
-is seqio's own layout, so that `seqio` reads it with `use_cached=True`, and a cache that seqio's
-Beam tool wrote is read just as well.
-"""
+"""Where a task's cache is, and whether it can be read."""
 
 import contextlib
 import contextvars
@@ -12,18 +7,18 @@ import enum
 import json
 import os
 import re
-import time
-from collections.abc import Iterator, MutableMapping, Sequence
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
 
 from etils import epath
 
-from t5x_like.data.cache import layout, remote_copy, writer
+from t5x_like.data.cache import layout, remote_copy
 from t5x_like.data.cache.reader import open_shards
 from t5x_like.errors import UserError
-from t5x_like.host import disk_space, files
+from t5x_like.host import files
 from t5x_like.protocols import Task
 
 
@@ -58,6 +53,7 @@ def cache_status(
     split: str | None = None,
     *,
     verify_source: bool = True,
+    split_alone: bool = False,
 ) -> CacheReport:
     """Whether a task's cache is there, whole, undamaged, and made from what the task declares.
 
@@ -70,31 +66,19 @@ def cache_status(
         copy is damaged.
       split: a split that must be there; None asks for any.
       verify_source: whether a fingerprint that differs makes the cache stale.
+      split_alone: whether of a remote cache that split alone is copied.
 
     Raises:
       DataFault: the disk cannot be read.
     """
+    fingerprint = fingerprint_of(task)
     if not files.is_remote(cache_dir):
         root = Path(cache_dir).expanduser()
-        fingerprint = _fingerprint(task)
-        return _status(task, _choose(task, root, fingerprint, verify_source), split, fingerprint)
-    return _remote_status(task, files.location(cache_dir), split, verify_source)
-
-
-def _remote_status(
-    task: Task, root: epath.Path, split: str | None, verify_source: bool
-) -> CacheReport:
-    fingerprint = _fingerprint(task)
-    chosen = _choose(task, root, fingerprint, verify_source)
-    if not (chosen.folder / layout.COMPLETED).exists():
-        raise UserError(
-            f"there is no finished cache at {chosen.folder}: run `t5x-like cache` with a local "
-            "CACHE_DIR and copy that there (`gcloud storage rsync --recursive`)"
-        )
-    inside = os.fspath(chosen.folder.relative_to(root))
+        return _status(task, choose(task, root, fingerprint, verify_source), split, fingerprint)
+    chosen, inside = _remote_choice(task, cache_dir, fingerprint, verify_source)
 
     def copied() -> tuple[Path, CacheReport]:
-        copy = remote_copy.local_copy(chosen.folder, inside)
+        copy = remote_copy.local_copy(chosen.folder, inside, split if split_alone else None)
         found = dataclasses.replace(chosen, folder=copy)
         return copy, _status(task, found, split, fingerprint)
 
@@ -105,8 +89,71 @@ def _remote_status(
     return report
 
 
+def described(
+    task: Task,
+    cache_dir: str | os.PathLike[str],
+    split: str | None,
+    place: Path,
+    *,
+    verify_source: bool = True,
+) -> tuple[epath.Path, CacheReport]:
+    """Where a task's cache is, and its state as far as its JSON files tell: no record is read.
+
+    Args:
+      task: the task.
+      cache_dir: the cache directory.
+      split: a split that must be there; None asks for any.
+      place: a folder of this machine for the JSON files of a remote cache.
+      verify_source: whether a fingerprint that differs makes the cache stale.
+
+    Returns:
+      The folder of the cache, and a report whose `path` is where its JSON files are on this
+      machine.
+
+    Raises:
+      UserError: a remote directory has no finished cache.
+    """
+    fingerprint = fingerprint_of(task)
+    if not files.is_remote(cache_dir):
+        root = Path(cache_dir).expanduser().absolute()
+        here = choose(task, root, fingerprint, verify_source)
+        report = _status(task, here, split, fingerprint, records=False)
+        return epath.Path(here.folder), report
+    chosen, inside = _remote_choice(task, cache_dir, fingerprint, verify_source)
+    copy = place / inside
+    remote_copy.copy_description(chosen.folder, copy)
+    found = dataclasses.replace(chosen, folder=copy)
+    return chosen.folder, _status(task, found, split, fingerprint, records=False)
+
+
+def status_of_description(
+    task: Task, cache_dir: str | os.PathLike[str], split: str | None = None
+) -> CacheReport:
+    """As `cache_status`, as far as JSON files tell: no record is read, nor copied from a bucket.
+
+    Raises:
+      UserError: a remote directory has no finished cache.
+    """
+    with tempfile.TemporaryDirectory(prefix="t5x-like-cache-") as place:
+        return described(task, cache_dir, split, Path(place))[1]
+
+
+def _remote_choice(
+    task: Task, cache_dir: str | os.PathLike[str], fingerprint: str | None, verify_source: bool
+) -> "tuple[Chosen[epath.Path], str]":
+    """The folder of a finished cache in a bucket, and its path in the cache directory."""
+    root = files.location(cache_dir)
+    chosen = choose(task, root, fingerprint, verify_source)
+    if not (chosen.folder / layout.COMPLETED).exists():
+        raise UserError(
+            f"there is no finished cache at {chosen.folder}: run `t5x-like cache` with a local "
+            "CACHE_DIR and copy that there (`gcloud storage rsync --recursive`)"
+        )
+    return chosen, os.fspath(chosen.folder.relative_to(root))
+
+
 @dataclass(frozen=True)
-class _Chosen(Generic[layout.AnyPath]):
+class Chosen(Generic[layout.AnyPath]):
     """The folder that a task's cache is read from.
 
     Attributes:
@@ -120,9 +167,9 @@ class _Chosen(Generic[layout.AnyPath]):
     verify: bool
 
 
-def _choose(
+def choose(
     task: Task, root: layout.AnyPath, fingerprint: str | None, verify_source: bool
-) -> "_Chosen[layout.AnyPath]":
+) -> "Chosen[layout.AnyPath]":
     """Where a task's cache is: the folder of its fingerprint, or an earlier version's folder.
 
     Where the source is not to be verified, the only cache that there is; where it cannot be seen,
@@ -137,15 +184,15 @@ def _choose(
     if fingerprint is not None:
         own = layout.cache_folder(root, task.cache_name, fingerprint)
         if own.exists():
-            return _Chosen(own, (), verify_source)
+            return Chosen(own, (), verify_source)
         if plain in there and _recorded(plain) in (None, fingerprint):
-            return _Chosen(plain, (), verify_source)
+            return Chosen(plain, (), verify_source)
         if verify_source or len(there) != 1:
-            return _Chosen(own, tuple(there), verify_source)
+            return Chosen(own, tuple(there), verify_source)
     declared = there if not verify_source else [f for f in there if _is_declared_alike(f, task)]
     if len(declared) == 1:
-        return _Chosen(declared[0], (), False)
-    return _Chosen(plain, tuple(declared or there), False)
+        return Chosen(declared[0], (), False)
+    return Chosen(plain, tuple(declared or there), False)
 
 
 # Files may lie elsewhere on the host that has built a cache.
@@ -177,22 +224,13 @@ def _recorded(folder: Path | epath.Path) -> str | None:
         return ""  # damaged: what it was made from is not known
 
 
-def build_folder(task: Task, cache_dir: str | os.PathLike[str]) -> Path:
-    """The folder to build a task's cache in, or to complete it.
-
-    Raises:
-      UserError: the cache directory is not a local path, or the task cannot be cached here.
-    """
-    if files.is_remote(cache_dir):
-        raise UserError(
-            f"the cache directory {os.fspath(cache_dir)} is not a local path; caches are written "
-            "to local disks: copy it there afterwards"
-        )
-    return _choose(task, Path(cache_dir).expanduser(), task.fingerprint(), True).folder
-
-
 def _status(
-    task: Task, chosen: _Chosen[Path], split: str | None, fingerprint: str | None
+    task: Task,
+    chosen: Chosen[Path],
+    split: str | None,
+    fingerprint: str | None,
+    *,
+    records: bool = True,
 ) -> CacheReport:
     folder = chosen.folder
 
@@ -246,6 +284,10 @@ def _status(
             )
         names_of_splits = found if split is None else [split]
         layout.recorded_vocabularies(folder)
+        if not records:
+            for name in names_of_splits:
+                layout.read_info(folder, name)
+            return report(CacheStatus.READY, f"the cache at {folder} is described whole")
         for path in (path for name in names_of_splits for path in _files(folder, name)):
             if not path.exists():
                 return report(CacheStatus.INCOMPLETE, f"{path} is missing")
@@ -264,7 +306,7 @@ def _files(folder: Path, split: str) -> Iterator[Path]:
     yield layout.stats_path(folder, split)
 
 
-def _fingerprint(task: Task) -> str | None:
+def fingerprint_of(task: Task) -> str | None:
     """The task's fingerprint, or None where its source cannot be seen from this host."""
     try:
         return task.fingerprint()
@@ -272,10 +314,24 @@ def _fingerprint(task: Task) -> str | None:
         return None
 
 
+def refuse_unless_ready(report: CacheReport) -> None:
+    """Raises `UserError` where a cache cannot be read, with what to do."""
+    if report.status is not CacheStatus.READY:
+        raise UserError(
+            f"{report.reason}, build it with `t5x-like cache` and this run's --gin_file and --gin "
+            "flags"
+        )
+
+
 def require_cache(
-    task: Task, cache_dir: str | os.PathLike[str], split: str, *, verify_source: bool = True
+    task: Task,
+    cache_dir: str | os.PathLike[str],
+    split: str,
+    *,
+    verify_source: bool = True,
+    split_alone: bool = False,
 ) -> Path:
-    """The folder of a cache that is ready.
+    """The folder of a cache that is ready; the arguments are those of `cache_status`.
 
     Raises:
       UserError: it is not; the message says why and what to do.
@@ -283,12 +339,10 @@ def require_cache(
     known, key = _known.get(), (id(task), os.fspath(cache_dir), split)
     if known is not None and key in known:
         return known[key]
-    report = cache_status(task, cache_dir, split, verify_source=verify_source)
-    if report.status is not CacheStatus.READY:
-        raise UserError(
-            f"{report.reason}, build it with `t5x-like cache` and this run's --gin_file and --gin "
-            "flags"
-        )
+    report = cache_status(
+        task, cache_dir, split, verify_source=verify_source, split_alone=split_alone
+    )
+    refuse_unless_ready(report)
     with contextlib.suppress(OSError):  # a cache may be read-only
         os.utime(report.path / layout.COMPLETED)  # when it was last used
     if known is not None:
@@ -315,86 +369,3 @@ def remembered(known: _Known) -> Iterator[None]:
         yield
     finally:
         _known.reset(before)
-
-
-@dataclass(frozen=True)
-class CacheCounts:
-    """What `cache_task` did.
-
-    Attributes:
-      path: the task's folder.
-      examples: of each split.
-      tokens: of each split, by feature, padding and EOS not counted.
-      dropped: of each split, documents and lines that filters dropped, by reason.
-      written: shards written now; the others were there already.
-      seconds: how long it took.
-    """
-
-    path: Path
-    examples: dict[str, int] = field(default_factory=dict)
-    tokens: dict[str, dict[str, int]] = field(default_factory=dict)
-    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
-    written: int = 0
-    seconds: float = 0.0
-
-
-def cache_task(
-    task: Task,
-    cache_dir: str | os.PathLike[str],
-    splits: Sequence[str] | None = None,
-    *,
-    num_shards: int = 8,
-    num_workers: int | None = None,
-    progress: bool = True,
-) -> CacheCounts:
-    """Tokenizes a task into its cache, or does nothing where that is done.
-
-    What is finished is kept: after an interruption the shards that are there are not made again.
-    What is damaged is made again. Where the source, the vocabulary or the preprocessing has
-    changed, a folder of its own is made, and the earlier cache stays as it is. The bytes written
-    depend on the task and `num_shards` only.
-
-    Args:
-      task: the task; a mixture's tasks are cached one by one.
-      cache_dir: the cache directory.
-      splits: names of splits; None takes all that the source has.
-      num_shards: files for each split.
-      num_workers: processes; None takes one for each core, up to `num_shards`. A task that
-        cannot be sent to another process is cached in this one.
-      progress: whether to show a bar on standard error, where that is a terminal.
-
-    Returns:
-      The counts of the splits that were asked for.
-
-    Raises:
-      UserError: a split is unknown or without examples, or the folder cannot be written.
-      DiskFull: there is no room; what is finished stays.
-      DataFault: a worker process was killed.
-    """
-    if num_shards < 1 or (num_workers is not None and num_workers < 1):
-        raise UserError(f"num_shards is {num_shards}, num_workers {num_workers}: 1 or more.")
-    started = time.monotonic()
-    folder = build_folder(task, cache_dir)
-    try:
-        with disk_space.explained(folder), writer.locked(folder):
-            written = writer.build(task, folder, splits, num_shards, num_workers, progress)
-            layout.link_for_seqio(folder)
-    except OSError as error:
-        if hasattr(error, "exit_code"):
-            raise  # the task's own, about its source
-        raise UserError(f"the cache {folder} cannot be written: {error}") from None
-    counts = CacheCounts(folder, written=written, seconds=time.monotonic() - started)
-    for split in splits if splits is not None else layout.splits(folder):
-        stats = layout.read_json(layout.stats_path(folder, split))
-        counts.examples[split] = int(stats["examples"])
-        counts.tokens[split] = {
-            name.removesuffix("_tokens"): int(value)
-            for name, value in stats.items()
-            if name.endswith("_tokens") and not name.endswith("_max_tokens")
-        }
-        counts.dropped[split] = {
-            name.removeprefix(layout.DROPPED): int(value)
-            for name, value in stats.items()
-            if name.startswith(layout.DROPPED)
-        }
-    return counts

@@ -1,11 +1,10 @@
 """Rows that hold as many examples as fit."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from t5x_like.data.batch_schedule import BatchSchedule
 from t5x_like.data.formats import Item, Row
-from t5x_like.data.interleaving import StreamMixing
 from t5x_like.data.rows.packing import FirstFit
 from t5x_like.data.rows.row_source import ItemAt, State
 from t5x_like.errors import UserError
@@ -57,14 +56,56 @@ class _Stream:
             "closed": self._packer.closed,
         }
 
+    @property
+    def oldest(self) -> int:
+        """The place of the first example that is not in a batch."""
+        return min((ordinal for row in self._packer.rows for ordinal, _ in row), default=self._next)
+
     def set_state(self, state: Mapping[str, Any]) -> None:
         self._next = int(state["next"])
-        rows = [[(ordinal, self._read(ordinal)) for ordinal in row] for row in state["open"]]
+        ordinals = sorted(ordinal for row in state["open"] for ordinal in row)
+        items = {ordinal: self._read(ordinal) for ordinal in ordinals}  # in the order of the files
+        rows = [[(ordinal, items[ordinal]) for ordinal in row] for row in state["open"]]
         self._packer.restore(
             [[([p.size for p in item.parts], (o, item)) for o, item in row] for row in rows],
             state["opened"],
             int(state["closed"]),
         )
+
+
+class _Singles:
+    """The examples of one stream, each a row."""
+
+    def __init__(self, item_at: ItemAt):
+        self._read = item_at
+        self.position = 0
+
+    @property
+    def oldest(self) -> int:
+        return self.position
+
+    def next_row(self) -> Row:
+        self.position += 1
+        return (self._read(self.position - 1),)
+
+    def get_state(self) -> State:
+        return {"next": self.position}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        self.position = int(state["next"])
+
+
+class StreamOrder(Protocol):
+    """What decides which examples a stream reads, as `StreamMixing` does."""
+
+    def begin_batch(self, stream: int, batch: int, ordinal: int) -> None:
+        """Is told that a stream is to give rows of a batch, and where it reads next."""
+
+    def get_state(self, stream: int, oldest: int, position: int) -> State:
+        """What is kept of a stream, as JSON; see `StreamMixing.get_state`."""
+
+    def set_state(self, stream: int, state: Mapping[str, Any]) -> None:
+        """Continues from what was kept."""
 
 
 class PackedRows:
@@ -78,7 +119,7 @@ class PackedRows:
         schedule: BatchSchedule,
         streams: int,
         open_rows: int,
-        mixing: StreamMixing,
+        mixing: StreamOrder,
         mixed: bool,
         shard_index: int,
         shard_count: int,
@@ -90,7 +131,7 @@ class PackedRows:
           capacities: tokens a row holds of each part.
           schedule: rows of each batch, of all processes together.
           streams: number of streams, of all processes together.
-          open_rows: most rows that a stream keeps open.
+          open_rows: most rows that a stream keeps open; 0 makes a row of each example.
           mixing: decides which example a stream reads.
           mixed: whether the examples are of several tasks, see `packing`.
           shard_index: which part of each batch is this process's.
@@ -107,9 +148,13 @@ class PackedRows:
 
             return read
 
+        def stream(number: int) -> _Stream | _Singles:
+            if not open_rows:
+                return _Singles(reader(number))
+            return _Stream(reader(number), FirstFit(capacities, open_rows, gradual=mixed))
+
         self._streams = {
-            number: _Stream(reader(number), FirstFit(capacities, open_rows, gradual=mixed))
-            for number in range(shard_index * mine, (shard_index + 1) * mine)
+            number: stream(number) for number in range(shard_index * mine, (shard_index + 1) * mine)
         }
         self._schedule, self._all_streams, self._mixing = schedule, streams, mixing
         self._step = 0
@@ -125,7 +170,10 @@ class PackedRows:
     def get_state(self) -> State:
         """See `RowSource`; of several processes, each has its own streams only."""
         streams = {
-            str(number): {**stream.get_state(), **self._mixing.get_state(number)}
+            str(number): {
+                **stream.get_state(),
+                **self._mixing.get_state(number, stream.oldest, stream.position),
+            }
             for number, stream in self._streams.items()
         }
         return {"step": self._step, "order": PACKING_ORDER, "streams": streams}

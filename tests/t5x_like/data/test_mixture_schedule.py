@@ -81,9 +81,9 @@ def test_a_stream_changes_with_the_example_that_it_reads_next():
                                                        (5, {"code": 1})))), 2)  # fmt: skip
     for batch, ordinal in enumerate((0, 4, 9, 11, 15, 15)):
         mixing.begin_batch(1, batch, ordinal)
-    assert mixing.get_state(1) == {"changes": [11, 15]}
+    assert mixing.get_state(1, 9, 15) == {"changes": [11, 15]}
     assert [mixing.at(1, ordinal)[0] for ordinal in (0, 10, 11, 14, 15, 99)] == [0, 0, 1, 1, 2, 2]
-    assert mixing.get_state(0) == {}
+    assert mixing.get_state(0, 0, 0) == {}
 
 
 def opened(kit, tmp_path, pairs, index=0, count=1, **settings):

@@ -306,6 +306,64 @@ def test_a_cache_in_a_bucket_is_copied_once_and_read_from_the_copy(
 
 
 @pytest.mark.slow
+def test_a_cache_that_does_not_fit_is_read_through_a_store_and_a_killed_run_resumes_exactly(
+    environment, run, train_flags, proverbs, write_cache, tmp_path
+):
+    task, _ = proverbs
+    texts = {
+        split: Path(task.source.files[split]).read_text().splitlines()
+        for split in ("train", "validation")
+    }
+    folder = tmp_path / "cache"
+    write_cache(task, folder, texts, shards=8)
+    sizes = [path.stat().st_size for path in (folder / "proverbs").glob("train.tfrecord-*")]
+    room = 2 * 2 * max(sizes)  # of two streams, each the shard that is read and the next
+    assert room < 0.7 * sum(sizes)
+    remote = "gs://bucket/sharded"
+    run("-c", COPIED, str(folder), remote)
+    home = tmp_path / "home"
+    flags = [
+        *train_flags, f"--gin.CACHE_DIR={remote}", "--gin.SHARD_STORE=@data.ShardStore()",
+        "--gin.data.ShardStore.shards_together=1", f"--gin.data.ShardStore.store_bytes={room}",
+        "--gin.data.DatasetConfig.virtual_streams=2",
+    ]  # fmt: skip
+
+    def started(name, steps, at_step=lambda step: None):
+        command = [sys.executable, "-m", "t5x_like", *flags, f"--gin.MODEL_DIR={tmp_path / name}"]
+        with subprocess.Popen(
+            [*command, f"--gin.TRAIN_STEPS={steps}"],
+            env={**environment, "XDG_CACHE_HOME": str(home)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as training:
+            said = []
+            for line in training.stdout:
+                said.append(line)
+                step = re.match(r"step (\d+)/", line)
+                if step and at_step(int(step[1])):
+                    training.send_signal(signal.SIGKILL)
+        return training.returncode, "".join(said)
+
+    code, said = started("whole", 40)
+    assert code == 0, said[-4000:]
+    assert not list((home / "t5x_like" / "shards").iterdir())
+    code, said = started("killed", 100_000, lambda step: step >= 14)
+    assert code == -signal.SIGKILL, said[-4000:]
+    assert len(list((home / "t5x_like" / "shards").iterdir())) == 1
+    code, said = started("killed", 40)
+    assert code == 0, said[-4000:]
+    assert re.search(r"\b(12|16|20) of 40 done", said), said[-4000:]
+    losses = [[(r["step"], r["loss"]) for r in read_records(str(tmp_path / name))]
+              for name in ("whole", "killed")]  # fmt: skip
+    assert losses[0] == losses[1] != []
+    assert not list((home / "t5x_like" / "shards").iterdir())
+    # What is measured is copied, and of the training split nothing.
+    copies = [path.name for path in (home / "t5x_like" / "remote").rglob("*.tfrecord-*")]
+    assert sorted(copies) == [f"validation.tfrecord-0000{i}-of-00008" for i in range(8)]
+
+
+@pytest.mark.slow
 def test_a_run_in_a_bucket_is_killed_resumed_evaluated_and_opened(
     environment, run, train_flags, corpus
 ):

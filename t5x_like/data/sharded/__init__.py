@@ -1,0 +1,1 @@
+"""Caches that need not fit on this machine, read shard by shard through a bounded store."""
