@@ -132,11 +132,15 @@ class _Run:
                 raise UserError(next(filter(None, reasons)))
             key = _key(row, measurement, task, self._max_rows)
             self._asked[_of(dataclasses.asdict(row))] = key
-            if key in self._known:
-                found = {**self._known[key], "published": dict(row.published)}
-                self._say(f"{named}: {row.value} is known from before")
+            known = self._known.get(key)
+            if known is None:
+                known = self._found(row, measurement, task, cache_dir, batch_size)
+                self._known[key] = known
+                found = _named(row, measurement, known, key)
+                self._say(f"{row.task}, {row.shots} shots: {row.value} {found['measured']:.4f}")
             else:
-                found = self._found(row, measurement, task, cache_dir, batch_size, key)
+                found = _named(row, measurement, known, key)
+                self._say(f"{named}: {row.value} is known from before")
         except Exception as error:
             if getattr(error, "exit_code", None) != UserError.exit_code:
                 raise
@@ -148,8 +152,9 @@ class _Run:
 
     def _found(
         self, row: Row, measurement: Measurement, task: Task | Mixture, cache_dir: str,
-        batch_size: int, key: str,
+        batch_size: int,
     ) -> dict[str, Any]:  # fmt: skip
+        """What is found of a row: all values, of which other rows may ask for another."""
         length = self._model.max_length or _LENGTH
         features = task.tasks[0][0].output_features
         dataset = DatasetConfig(
@@ -170,30 +175,13 @@ class _Run:
             )  # fmt: skip
             journals.remove()
         result = found[-1]  # of a mixture, the means
-        if row.value not in result.values:
-            raise UserError(
-                f"'{row.value}' is none of its values: {', '.join(sorted(result.values))}."
-            )
         for each in found:
             self._write_predictions(row, each)
-        error = result.values.get(f"{row.value}_standard_error")
-        by = getattr(measurement, "normalization", None)
-        if row.value in ("ranking_accuracy", f"ranking_accuracy_{by}"):
-            error = result.values.get("ranking_accuracy_standard_error")
-        self._say(f"{row.task}, {row.shots} shots: {row.value} {result.values[row.value]:.4f}")
         return {
-            "key": key,
-            "task": row.task,
-            "shots": row.shots,
-            "split": row.split,
-            "value": row.value,
-            "measured": result.values[row.value],
-            "standard_error": error,
             "rows": result.values[ROWS],
             "split_rows": result.values[SPLIT_ROWS],
             "settings": {**found[0].settings, **result.settings},
             "values": result.values,
-            "published": dict(row.published),
         }
 
     def _fitting(self, measurement: Measurement) -> Measurement:
@@ -244,6 +232,34 @@ def _of(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(row[name]) for name in ("task", "shots", "split", "value"))
 
 
+def _named(
+    row: Row, measurement: Measurement, found: Mapping[str, Any], key: str
+) -> dict[str, Any]:
+    """A row of the file, of what was found for it or for a row that asks for another value.
+
+    Raises:
+      UserError: what measures the row finds no such value.
+    """
+    values = found["values"]
+    if row.value not in values:
+        raise UserError(f"'{row.value}' is none of its values: {', '.join(sorted(values))}.")
+    error = values.get(f"{row.value}_standard_error")
+    by = getattr(measurement, "normalization", None)
+    if row.value in ("ranking_accuracy", f"ranking_accuracy_{by}"):
+        error = values.get("ranking_accuracy_standard_error")
+    return {
+        "key": key,
+        "task": row.task,
+        "shots": row.shots,
+        "split": row.split,
+        "value": row.value,
+        "measured": values[row.value],
+        "standard_error": error,
+        **{name: found[name] for name in ("rows", "split_rows", "settings", "values")},
+        "published": dict(row.published),
+    }
+
+
 def _reason(task: Task, cache_dir: str, split: str) -> str | None:
     """Why a task's split cannot be measured here; None where it can."""
     report = cache_status(task, cache_dir, split)
@@ -258,14 +274,14 @@ def _reason(task: Task, cache_dir: str, split: str) -> str | None:
 
 
 def _key(row: Row, measurement: Measurement, task: Task | Mixture, max_rows: int | None) -> str:
-    """What decides a row's value, beside the checkpoint."""
+    """What decides a row's values, beside the checkpoint; rows that ask for others share it."""
     prints = []
     for member, _ in task.tasks:
         try:
             prints.append(member.fingerprint())
         except OSError:  # a cache without its source
             prints.append(member.name)
-    asked = dataclasses.replace(row, published={})
+    asked = dataclasses.replace(row, value="", published={})
     shown = getattr(task.tasks[0][0], "few_shot", None)
     text = repr((asked, measurement, prints, shown, max_rows))
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -99,6 +99,25 @@ def test_a_suite_measures_what_is_there_and_says_what_is_not(run, tmp_path, caps
     assert kept["missing"] == {"options 0 validation ranking_accuracy_per_byte": "no tokens"}
 
 
+def test_rows_that_differ_in_their_value_alone_are_measured_once(run, tmp_path, monkeypatch):
+    """MMLU over questions and over subjects, SQuAD's F1 and exact match, LAMBADA's two."""
+    measure, seen = measuring.evaluate_params, []
+
+    def counted(*args, measurements, **kwargs):
+        seen.append(measurements[0].normalization)
+        return measure(*args, measurements=measurements, **kwargs)
+
+    monkeypatch.setattr(measuring, "evaluate_params", counted)
+    rows = [SUM, {**SUM, "value": "ranking_accuracy", "published": {}}, BYTES]
+    (found,) = evaluated(run, tmp_path, rows).values()
+    assert seen == ["sum", "per_byte"]
+    first, second, third = found["rows"]
+    assert second["measured"] == first["measured"] == first["values"]["ranking_accuracy"]
+    assert second["standard_error"] == first["standard_error"] is not None
+    assert (first["published"], second["published"]) == (SUM["published"], {})
+    assert third["measured"] == first["values"]["ranking_accuracy_per_byte"]
+
+
 def test_an_interrupted_suite_goes_on_with_the_first_row_that_is_missing(
     run, tmp_path, monkeypatch
 ):
