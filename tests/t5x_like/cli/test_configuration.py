@@ -37,12 +37,12 @@ def documented(path):
         blocks = [re.sub(r"^# ?", "", text.partition("\nfrom __gin__")[0], flags=re.M)]
     else:
         blocks = re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.M | re.S)
+    # Flags that several commands share stand in a variable, of any block before.
+    blocks = [re.sub(r"\\\n\s*", "", block).replace(" ... ", " ") for block in blocks]
+    variables = dict(re.findall(r'^([A-Z]+)="([^"]*)"$', "\n".join(blocks), re.M))
     found = []
     for block in blocks:
-        whole = re.sub(r"\\\n\s*", "", block).replace(" ... ", " ")
-        # Flags that several commands share stand in a variable.
-        for name, value in re.findall(r'^([A-Z]+)="([^"]*)"$', whole, re.M):
-            whole = whole.replace(f"${name} ", f"{value} ")
+        whole = re.sub(r"\$([A-Z]+)\b", lambda m: variables.get(m[1], m[0]), block)
         lines = re.findall(rf"(?:^|[ /])t5x-like ((?:{NAMES}) [^|;>\n]+)", whole, re.M)
         found += [shlex.split(line, comments=True) for line in lines]
     return found
