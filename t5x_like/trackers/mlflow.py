@@ -1,9 +1,11 @@
 """MLflow."""
 
+import contextlib
 import dataclasses
+import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5x_like.trackers.tracker import OpenTracker, TrackedRun, package
@@ -11,6 +13,9 @@ from t5x_like.trackers.tracker import OpenTracker, TrackedRun, package
 # Longest value of a parameter that every store of MLflow takes.
 _LONGEST = 500
 _UNNAMED = re.compile(r"[^\w\-./ ]")
+# By MLflow's own, 7 retries of up to two minutes, a server that is away holds a start up for four
+# minutes at least.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +35,10 @@ class MLflow:
 
     def open(self, run: TrackedRun) -> OpenTracker:
         """See `Tracker`."""
+        with _waited_for():
+            return self._open(run)
+
+    def _open(self, run: TrackedRun) -> OpenTracker:
         mlflow = package("mlflow", f"the MLflow experiment '{self.experiment}'")
         client = mlflow.MlflowClient(tracking_uri=self.tracking_uri)
         made = []
@@ -67,7 +76,20 @@ class _Run:
         self.client.log_batch(self.run_id, metrics=metrics, synchronous=False)
 
     def close(self) -> None:
-        self.client.set_terminated(self.run_id)
+        with _waited_for():
+            self.client.set_terminated(self.run_id)
+
+
+@contextlib.contextmanager
+def _waited_for() -> Iterator[None]:
+    """While training waits for the server, which is given up sooner, unless the user says when."""
+    added = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def _named(tag: str) -> str:

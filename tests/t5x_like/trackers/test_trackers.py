@@ -2,8 +2,10 @@
 
 import json
 import logging
+import os
 import struct
 import sys
+import types
 
 import pytest
 from etils import epath
@@ -89,6 +91,29 @@ def test_mlflow_itself(tmp_path, monkeypatch):
     assert run.data.params == CONFIGURATION
     history = client.get_metric_history(run.info.run_id, "train/loss")
     assert [(one.step, one.value) for one in history] == [(1, 2.0)] * 2
+
+
+@pytest.mark.parametrize(("own", "seen"), [(None, "2"), ("5", "5")])
+def test_an_mlflow_server_that_is_away_is_given_up_soon(own, seen, tmp_path, monkeypatch, caplog):
+    """By MLflow's 7 retries a start would wait for four minutes; what the user says holds."""
+    retries, found = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", []
+
+    class Client:
+        def __init__(self, tracking_uri):
+            pass
+
+        def get_experiment_by_name(self, name):
+            found.append(os.environ.get(retries))
+            raise ConnectionError("refused")
+
+    monkeypatch.setitem(sys.modules, "mlflow", types.SimpleNamespace(MlflowClient=Client))
+    monkeypatch.delenv(retries, raising=False)
+    if own:
+        monkeypatch.setenv(retries, own)
+    MetricsLog(str(tmp_path), trackers=[MLflow("words", "http://localhost")]).close()
+    assert found == [seen]
+    assert os.environ.get(retries) == own
+    assert "MLflow failed (ConnectionError: refused)" in caplog.text
 
 
 def test_trackio_itself(tmp_path, monkeypatch):
