@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from t5x_like import checkpoints
-from t5x_like.data import CacheStatus, DatasetConfig, cache_status
+from t5x_like.data import CacheStatus, DatasetConfig, cache_status, limit_in_rows
 from t5x_like.errors import UserError
 from t5x_like.evaluate import Steps, chosen_steps, write_predictions
 from t5x_like.evaluation import Loss, Measurement
@@ -67,8 +67,9 @@ def evaluate_suite(
       step -> what `MODEL_DIR/eval/suites/NAME/STEP.json` has.
 
     Raises:
-      UserError: no such checkpoint or task, or no row that could be measured.
+      UserError: no such checkpoint or task, a limit of no rows, or no row that could be measured.
     """
+    limit_in_rows(max_rows, None)  # refuses a limit once, and not for each row
     compilation_cache.enable()
     partitioner = partitioner or Partitioner()
     directory = files.location(output_dir or model_dir)

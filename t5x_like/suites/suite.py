@@ -1,6 +1,7 @@
 """What a suite is: the rows of a paper's table."""
 
 import dataclasses
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from t5x_like.decoding.options import Normalization
 from t5x_like.errors import UserError
 from t5x_like.evaluation import Measurement, Ranking
 
+_NAME = re.compile(r"[\w-][\w.-]*")
 # The values that `evaluation.Loss` finds.
 _OF_TEXTS = ("loss", "perplexity", "word_perplexity", "bits_per_byte")
 
@@ -35,6 +37,22 @@ class Row:
     longest: int = 64
     published: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
+    @property
+    def wrong(self) -> str:
+        """What of it has another type than it must have, in one line; "" for nothing."""
+        for name in ("task", "value", "split"):
+            if not isinstance(getattr(self, name), str):
+                return f"'{name}' is {getattr(self, name)!r}: give a name."
+        if type(self.longest) is not int or self.longest < 1:
+            return f"'longest' is {self.longest!r}: give a number of tokens, 1 or more."
+        numbers = self.published.values() if isinstance(self.published, Mapping) else [None]
+        if not all(type(number) in (int, float) for number in numbers):
+            return (
+                f"'published' is {self.published!r}: give a number for each model, such as "
+                "{'GPT-3 175B': 81.0}."
+            )
+        return ""
+
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
@@ -52,6 +70,11 @@ class Suite:
     measurements: Sequence[Measurement]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise UserError(
+                f"the suite is called {self.name!r} (SUITE_NAME): give letters, digits, '_', '-' "
+                "and '.', of which a folder's name is made."
+            )
         known = {field.name for field in dataclasses.fields(Row)}
         rows = []
         for number, row in enumerate(self.rows, start=1):
@@ -66,7 +89,28 @@ class Suite:
                 )
             rows.append(Row(**row))
         object.__setattr__(self, "rows", tuple(rows))
-        for row in rows:
+        self._check(rows)
+
+    def _check(self, rows: Sequence[Row]) -> None:
+        """Refuses what would be measured in vain, or otherwise than it says."""
+        if not rows:
+            raise UserError(f"suite '{self.name}' has no rows: bind ROWS.")
+        for one in self.measurements:
+            count = getattr(getattr(one, "shots", None), "count", 0)
+            if count:
+                raise UserError(
+                    f"suite '{self.name}': SHOTS is {count!r}, but each row says how many examples "
+                    "it has, as 'shots' in ROWS: leave SHOTS out."
+                )
+        seen: dict[tuple[object, ...], int] = {}
+        for number, row in enumerate(rows, start=1):
+            place = f"suite '{self.name}', row {number}"
+            wrong = row.wrong
+            if wrong:
+                raise UserError(f"{place}: {wrong}")
+            first = seen.setdefault((row.task, row.shots, row.split, row.value), number)
+            if first != number:
+                raise UserError(f"{place} asks for the same as row {first}: leave one of them out.")
             self.measurement(row)  # refuses a value that nothing measures
 
     def measurement(self, row: Row) -> Measurement:

@@ -10,7 +10,7 @@ import tasks
 from t5x_like import cli, config, suites
 from t5x_like.checkpoints import Checkpointer, CheckpointPolicy
 from t5x_like.errors import UserError
-from t5x_like.evaluation import Ranking
+from t5x_like.evaluation import Ranking, Shots
 from t5x_like.optimizers import adamw
 from t5x_like.partitioning import Partitioner
 from t5x_like.schedules import Constant
@@ -171,12 +171,38 @@ def test_suites_that_say_nothing_are_refused(run, tmp_path):
         UserError, match="nothing measures 'em' of 'a'; its measurements are ranking"
     ):
         Suite("one", [Row("a", "em")], [Ranking()])
+    with pytest.raises(UserError, match="an evaluation of 0 rows"):
+        evaluated(run, tmp_path, [SUM, BYTES], max_rows=0)
     with pytest.raises(
         UserError, match="no row could be measured; of the first, there is no cache"
     ):
         evaluated(run, tmp_path, [ELSEWHERE])
     (found,) = evaluated(run, tmp_path, [SUM, {**SUM, "value": "ranking_f1"}]).values()
     assert "'ranking_f1' is none of its values" in next(iter(found["missing"].values()))
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "said"),
+    [
+        ("../one", [SUM], r"called '\.\./one' \(SUITE_NAME\): give letters"),
+        ("", [SUM], r"called '' \(SUITE_NAME\)"),
+        ("one", [], "has no rows: bind ROWS"),
+        ("one", [SUM, {**SUM, "published": {}}], "row 2 asks for the same as row 1"),
+        ("one", [{**SUM, "published": 60.5}], "row 1: 'published' is 60.5: give a number for each"),
+        ("one", [{**SUM, "published": {"A": "60.5"}}], "give a number for each model"),
+        ("one", [{**SUM, "longest": 0}], "'longest' is 0: give a number of tokens"),
+        ("one", [{**SUM, "task": None}], "'task' is None: give a name"),
+        ("one", [{**SUM, "shots": -1}], r"\(SHOTS\) is -1: a whole number of 0 or more"),
+    ],
+)
+def test_a_suite_of_ones_own_is_refused_before_it_is_measured(name, rows, said):
+    with pytest.raises(UserError, match=said):
+        Suite(name, rows, [Ranking()])
+
+
+def test_a_number_of_examples_for_all_rows_is_refused_since_each_row_has_its_own():
+    with pytest.raises(UserError, match="SHOTS is 5, but each row says how many examples it has"):
+        Suite("one", [SUM], [Ranking(shots=Shots(5))])
 
 
 @pytest.mark.parametrize("name", PACKAGED)
