@@ -197,6 +197,7 @@ def facts_of(config: DatasetConfig, start_id: int = 0) -> TaskFacts:
         positioned=tuple(
             dict.fromkeys(name for task in members for name in getattr(task, "positioned", ()))
         ),
+        start_id=start_id,
     )
 
 
