@@ -142,6 +142,13 @@ def test_the_readme_shows_a_loss_an_isoflop_figure_and_the_architecture():
             assert ElementTree.parse(ROOT / picture).getroot().get("viewBox")
 
 
+def test_the_readme_lists_every_family_of_models():
+    table = re.findall(r"^\| (.+?) \(.*?\) \| `models/", (DOCS / "models.md").read_text(), re.M)
+    listed = re.search(r"^\*\*Models\*\*.*?\n\n", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert len(table) > 30
+    assert [name for name in table if name not in " ".join(listed.group().split())] == []
+
+
 def test_the_picture_of_a_loss_is_of_the_run_that_the_readme_shows():
     """`docs/pictures/quickstart_loss.py` draws it of the run's metrics."""
     readme = (ROOT / "README.md").read_text()
