@@ -142,6 +142,24 @@ def test_the_readme_shows_a_loss_an_isoflop_figure_and_the_architecture():
             assert ElementTree.parse(ROOT / picture).getroot().get("viewBox")
 
 
+def test_the_readme_lists_every_family_of_models():
+    table = re.findall(r"^\| (.+?) \(.*?\) \| `models/", (DOCS / "models.md").read_text(), re.M)
+    listed = re.search(r"^\*\*Models\*\*.*?\n\n", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert len(table) > 30
+    assert [name for name in table if name not in " ".join(listed.group().split())] == []
+
+
+def test_the_picture_of_a_loss_is_of_the_run_that_the_readme_shows():
+    """`docs/pictures/quickstart_loss.py` draws it of the run's metrics."""
+    readme = (ROOT / "README.md").read_text()
+    shown = re.findall(r"^step (\d+)/220  (validation )?loss (\d\.\d+)", readme, re.M)
+    (first, last, held_out) = [f"{float(loss):.2f}" for _, _, loss in shown]
+    picture = (DOCS / "pictures" / "quickstart_loss.svg").read_text()
+    title = re.search(r"<title.*?>(.*)</title>", picture).group(1)
+    assert f"{first} nats per byte at step {shown[0][0]}, {last} at step {shown[1][0]}" in title
+    assert f", {held_out} on held-out files" in title
+
+
 def test_the_table_of_gin_files_names_those_that_there_are():
     training = (DOCS / "training.md").read_text()
     rows = re.findall(r"^\| `(\w+)/` \|[^|]*\|([^|]*)\|$", training, re.M)
