@@ -246,6 +246,9 @@ def _add_fit_arguments(parser: ArgumentParser) -> None:
         "--huber_delta", type=float, default=1e-3, help="where Huber's loss stops being square"
     )
     parser.add_argument(
+        "--weigh", action="store_true", help="runs by the standard errors of their losses"
+    )
+    parser.add_argument(
         "--starts", type=int, default=64, help="initial values of the search; %(default)s"
     )
     parser.add_argument("--variant", help="whose runs are fitted, where there are several")
@@ -277,6 +280,7 @@ def fit(options: Namespace) -> None:
         count=options.count,
         huber_delta=options.huber_delta,
         starts=options.starts,
+        weigh=options.weigh,
         at_flops=_numbers("at_flops", options.at_flops),
         budgets=_numbers("budgets", options.budgets) or (),
         window=options.window,

@@ -35,6 +35,9 @@ NUMBERS: Mapping[str, tuple[str, ...]] = {
         "loss", "l", "final_loss", "val_loss", "valid_loss", "validation_loss", "eval_loss",
         "test_loss",
     ),
+    "loss_standard_error": (
+        "loss_standard_error", "standard_error", "loss_stderr", "stderr", "loss_se", "std_error",
+    ),
     "budget": ("budget", "flops_budget", "isoflop", "isoflop_budget"),
     "warmup_fraction": ("warmup_fraction",),
     "step": ("step", "steps"),
@@ -66,8 +69,9 @@ class RunsTable:
       frame: a row a run, float64: `parameters` (N, by `parameters_kind`, a column of "total",
         "without_embeddings" or "unknown"), `tokens` (D), `flops` (C; 6·N·D where the file has
         none), `loss` (nats a token); texts `name` and `variant` (""); and where they are known
-        `parameters_without_embeddings`, `active_parameters`, `budget` (of the IsoFLOP group, in
-        FLOPs), `warmup_fraction`, `gin_file`. Its index is the row in the file, from 1.
+        `parameters_without_embeddings`, `active_parameters`, `loss_standard_error` (in the loss's
+        units), `budget` (of the IsoFLOP group, in FLOPs), `warmup_fraction`, `gin_file`. Its
+        index is the row in the file, from 1.
       left_out: {"row", "name", "reason"} of each row that cannot be used.
       curves: training curves in the same columns, several rows a `name`; None if there are none.
       flops_given: whether `flops` was measured or given, rather than made from N and D.

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from t5x_like.errors import UserError
+from t5x_like.scaling.fitting.envelope import METHOD as METHOD_OF_CURVES
 from t5x_like.scaling.fitting.envelope import fit_envelope
 from t5x_like.scaling.fitting.forms import Form, GadreForm, KaplanForm, ParametricForm
 from t5x_like.scaling.fitting.isoflop import fit_isoflop
@@ -46,7 +47,7 @@ def _projected(method: str, relative: bool) -> Callable[[RunsTable, Options], Fi
 
 # Method → (runs, options) → fit.
 METHODS: dict[str, Callable[[RunsTable, Options], Fit]] = {
-    "approach1": fit_envelope,
+    METHOD_OF_CURVES: fit_envelope,
     "approach2": fit_isoflop,
     "approach3": _huber(ParametricForm(), "approach3"),
     "variable_projection": _projected("variable_projection", relative=False),
@@ -69,6 +70,7 @@ def fit(
     starts: int = STARTS,
     at_flops: Sequence[float] | float | None = None,
     budgets: Sequence[float] = (),
+    weigh: bool = False,
     window: float | None = None,
 ) -> Fit:
     """Fits a scaling law to runs.
@@ -86,6 +88,8 @@ def fit(
       starts: approximate number of initial values of the search.
       at_flops: budgets to predict; by default the largest C of the runs, 10 and 100 times that.
       budgets: FLOPs of the IsoFLOP groups of approach 2; found where none are given.
+      weigh: whether runs weigh by the standard errors of their losses (the column
+        `loss_standard_error`): each residual is divided by its own.
       window: decades of N around an IsoFLOP minimum that its parabola is fitted to; all of them
         where it is None.
 
@@ -102,6 +106,8 @@ def fit(
     table, source = _table(runs)
     table = _counted(_of_variant(table, variant), method, count)
     table = _without_highest(table, drop_highest)
+    if weigh:
+        table = _with_standard_errors(table, method, source)
     if not len(table.frame):
         reasons = {entry["reason"] for entry in table.left_out}
         why = f": all {len(table.left_out)} rows are left out ({'; '.join(sorted(reasons)[:3])})"
@@ -119,6 +125,7 @@ def fit(
         huber_delta=huber_delta,
         at_flops=tuple(float(value) for value in targets),
         budgets=tuple(float(value) for value in budgets),
+        weigh=weigh,
         window=window,
         source=f"{method} fitted to {source}",
     )
@@ -181,6 +188,21 @@ def _counted(table: RunsTable, method: str, count: str | None) -> RunsTable:
         curves = curves[curves["name"].isin(sizes.index)]
         curves = curves.assign(parameters=curves["name"].map(sizes))
     return RunsTable(frame, table.left_out, curves, table.flops_given and not by_form)
+
+
+def _with_standard_errors(table: RunsTable, method: str, source: str) -> RunsTable:
+    """The rows whose losses have a standard error above 0, by which they can weigh."""
+    if method == METHOD_OF_CURVES:
+        raise UserError(
+            f"{method} takes the lowest of curves, which nothing weighs: leave --weigh."
+        )
+    column = "loss_standard_error"
+    if column not in table.frame:
+        raise UserError(f"--weigh needs a column {column}, and {source} has none.")
+    values = table.frame[column]
+    lacking = table.frame.index[~((values > 0) & np.isfinite(values))]
+    reason = "its loss has no standard error above 0 (--weigh)"
+    return table.without([int(row) for row in lacking], reason)
 
 
 def _without_highest(table: RunsTable, highest: int) -> RunsTable:

@@ -53,6 +53,8 @@ def _head(fit: Fit) -> list[str]:
     lines.append(
         f"{fit.rows_used} rows used{given}, {len(fit.rows_left_out)} left out; N counts: {kind}"
     )
+    if fit.weighed:
+        lines.append("each run weighs by the standard error of its loss")
     if np.isfinite(fit.gradient):
         lines.append(
             f"objective {fit.objective:.7e}; {fit.starts_agreeing} of {fit.starts} starts agree "

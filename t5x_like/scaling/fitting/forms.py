@@ -32,11 +32,19 @@ LARGEST_TERM = 5.0
 
 @dataclass(frozen=True)
 class Points:
-    """The data of a fit: float64 arrays (n,) of N, D and the loss in nats."""
+    """The data of a fit, float64 arrays (n,).
+
+    Attributes:
+      parameters: N.
+      tokens: D.
+      loss: nats.
+      standard_error: of each loss, by which residuals are divided; None if all weigh alike.
+    """
 
     parameters: Floats
     tokens: Floats
     loss: Floats
+    standard_error: Floats | None = None
 
     @property
     def centred(self) -> tuple[Floats, Floats]:
@@ -48,6 +56,11 @@ class Points:
     def means(self) -> tuple[float, float]:
         """The means of log N and log D."""
         return float(np.log(self.parameters).mean()), float(np.log(self.tokens).mean())
+
+
+def even(scales: Floats) -> Floats:
+    """Factors of residuals whose mean square is 1, so that equal ones change no objective."""
+    return scales / np.sqrt((scales**2).mean())
 
 
 class Form(Protocol):

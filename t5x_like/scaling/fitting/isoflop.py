@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from t5x_like.errors import UserError
 from t5x_like.scaling.fitting import diagnostics, grids
+from t5x_like.scaling.fitting.forms import even
 from t5x_like.scaling.fitting.identifiability import num_levels
 from t5x_like.scaling.fitting.options import Options
 from t5x_like.scaling.fitting.power_law import fit_allocation, power_law
@@ -51,13 +52,13 @@ def fit_isoflop(table: RunsTable, options: Options) -> Fit:
     named = bool(options.budgets) or "budget" in table.frame
     table, groups, budgets = grids.grouped(table, options.budgets, SMALLEST_GROUP)
     if options.window is not None:
-        table, groups = _windowed(table, groups, len(budgets), options.window)
+        table, groups = _windowed(table, groups, len(budgets), options)
     frame = table.frame
     log_n, loss = np.log10(frame["parameters"].to_numpy()), frame["loss"].to_numpy()
     rows = [np.flatnonzero(groups == group) for group in range(len(budgets))]
 
-    once = np.ones((1, len(frame)))
-    found = [_parabolas(log_n[part], loss[part], once[:, part]) for part in rows]
+    weights = _weights(frame, options)
+    found = [_parabolas(log_n[part], loss[part], weights[None, part]) for part in rows]
     minima = pd.DataFrame(
         {
             "budget": budgets,
@@ -95,7 +96,9 @@ def fit_isoflop(table: RunsTable, options: Options) -> Fit:
     setting = settings(frame)
     if options.bootstrap:
         counts = counts_within_groups(groups, setting, options.bootstrap, options.seed)
-        resampled = [_parabolas(log_n[part], loss[part], counts[:, part]) for part in rows]
+        resampled = [
+            _parabolas(log_n[part], loss[part], counts[:, part] * weights[part]) for part in rows
+        ]
         samples = _samples(minima, budgets, rows, log_n, resampled)
     residuals = _residuals(frame, groups, minima)
     squares = float((residuals["residual"] ** 2).sum())
@@ -113,6 +116,13 @@ def fit_isoflop(table: RunsTable, options: Options) -> Fit:
         METHOD, law, table, options, samples, warnings, residuals, squares, minima=minima,
         resampled=len(np.unique(setting)), influence=_influence(minima, law.exponent),
     )  # fmt: skip
+
+
+def _weights(frame: pd.DataFrame, options: Options) -> Floats:
+    """How much each run weighs in its parabola: 1, or 1 / standard error²."""
+    if not options.weigh:
+        return np.ones(len(frame))
+    return even(1 / frame["loss_standard_error"].to_numpy()) ** 2
 
 
 def _few_minima(count: int) -> diagnostics.Warnings:
@@ -181,21 +191,21 @@ def _samples(
 
 
 def _windowed(
-    table: RunsTable, groups: NDArray[np.intp], num_groups: int, window: float
+    table: RunsTable, groups: NDArray[np.intp], num_groups: int, options: Options
 ) -> tuple[RunsTable, NDArray[np.intp]]:
-    """The rows within `window` decades of their budget's minimum, iterated to convergence.
+    """The rows within the window of their budget's minimum, iterated to convergence.
 
     A budget keeps all rows if its minimum is not interior, or if fewer than three sizes would
     remain.
     """
-    frame = table.frame
+    frame, window, weights = table.frame, options.window, _weights(table.frame, options)
     log_n, loss = np.log10(frame["parameters"].to_numpy()), frame["loss"].to_numpy()
     kept = np.ones(len(frame), dtype=bool)
     for group in range(num_groups):
         part = np.flatnonzero(groups == group)
         near = np.ones(len(part), dtype=bool)
         for _ in range(WINDOW_ROUNDS):
-            found = _parabolas(log_n[part], loss[part], near[None].astype(np.float64))
+            found = _parabolas(log_n[part], loss[part], (near * weights[part])[None])
             if not _inside(log_n[part], found)[0]:
                 near[:] = True
                 break

@@ -33,7 +33,8 @@ def fit_loss_law(table: RunsTable, method: str, solver: Solver, options: Options
       UserError: there are fewer runs than parameters, or fewer than three different N or D.
     """
     frame = table.frame
-    points = Points(*(frame[name].to_numpy() for name in ("parameters", "tokens", "loss")))
+    columns = ["parameters", "tokens", "loss", *(["loss_standard_error"] if options.weigh else [])]
+    points = Points(*(frame[name].to_numpy() for name in columns))
     names = solver.form.names
     if len(frame) < len(names):
         raise UserError(
@@ -85,6 +86,7 @@ def fit_loss_law(table: RunsTable, method: str, solver: Solver, options: Options
         rows_used=len(frame),
         settings=len(np.unique(setting)),
         rows_left_out=table.left_out,
+        weighed=options.weigh,
         at_flops=options.at_flops,
         starts=len(starts),
         starts_agreeing=agreeing,

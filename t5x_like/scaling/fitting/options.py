@@ -18,6 +18,7 @@ class Options:
       huber_delta: residual of log loss above which Huber's loss is linear.
       at_flops: budgets to predict.
       budgets: of the IsoFLOP groups; () finds them.
+      weigh: whether runs weigh by the standard errors of their losses.
       window: decades of N on each side of an IsoFLOP minimum that its parabola is fitted to;
         None for all.
       source: what was fitted, for the law.
@@ -29,5 +30,6 @@ class Options:
     huber_delta: float = HUBER_DELTA
     at_flops: tuple[float, ...] = ()
     budgets: tuple[float, ...] = ()
+    weigh: bool = False
     window: float | None = None
     source: str = ""

@@ -67,6 +67,7 @@ def fit_allocation(
         rows_used=len(table.frame),
         settings=len(np.unique(settings(table.frame))),
         rows_left_out=table.left_out,
+        weighed=options.weigh,
         at_flops=options.at_flops,
         resampled=resampled if samples else 0,
         samples=samples,

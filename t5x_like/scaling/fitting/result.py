@@ -40,6 +40,7 @@ class Fit:
       rows_used: how many rows the law was fitted to.
       settings: how many different settings of N and D they have; the others are repeats.
       rows_left_out: {"row", "name", "reason"} of each of the others.
+      weighed: whether runs weighed by the standard errors of their losses.
       resampled: how many runs, cells of a sweep or curves each resample of the bootstrap draws.
       undetermined: the parameters that the runs do not determine: their intervals, and those of
         predictions, are infinite.
@@ -64,6 +65,7 @@ class Fit:
     settings: int
     rows_left_out: list[dict[str, Any]]
     at_flops: tuple[float, ...]
+    weighed: bool = False
     starts: int = 1
     starts_agreeing: int = 1
     gradient: float = float("nan")
@@ -165,6 +167,7 @@ class Fit:
             "rows_used": self.rows_used,
             "settings": self.settings,
             "rows_left_out": self.rows_left_out,
+            "weighed": self.weighed,
             "resampled": self.resampled,
             "undetermined": list(self.undetermined),
             "intervals": self.intervals,

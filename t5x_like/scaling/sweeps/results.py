@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from t5x_like.checkpoints import layout as checkpoint_layout
 from t5x_like.errors import UserError
+from t5x_like.evaluation.loss import STANDARD_ERROR
 from t5x_like.scaling.sweeps import plan_format
 from t5x_like.scaling.sweeps.cells import GIN_FILE, cell_directory
 from t5x_like.training import metrics_log
@@ -51,8 +52,8 @@ def sweep_results(sweep_dir: str | Path) -> "pd.DataFrame":
 
     Columns: those of `cells.Cell.record`, and `status` ("done", "running", "failed",
     "waiting"), `step`, `loss` (cross-entropy of the validation split after the last update, nats a
-    token; NaN unless done), `train_loss` (the last record's), `seconds`, `tokens_per_second`,
-    `gin_file`, `directory`.
+    token; NaN unless done), `loss_standard_error` (of it, over rows), `train_loss` (the last
+    record's), `seconds`, `tokens_per_second`, `gin_file`, `directory`.
 
     Raises:
       UserError: this is not a sweep's directory.
@@ -190,6 +191,9 @@ def cell_state(sweep_dir: Path, cell: dict[str, Any]) -> dict[str, Any]:
         "status": status,
         "step": last.get("step", 0),
         "loss": cross_entropy(final[-1]) if status == "done" else math.nan,
+        "loss_standard_error": (
+            _number(final[-1].get(STANDARD_ERROR)) if status == "done" else math.nan
+        ),
         "train_loss": cross_entropy(last) if last else math.nan,
         "seconds": _number(last.get("seconds")),
         "tokens_per_second": _number(last.get("tokens_per_second")),

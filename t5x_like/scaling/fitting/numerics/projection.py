@@ -23,7 +23,7 @@ class ProjectedObjective:
     Attributes:
       form: a law's form, without a power.
       points: the runs.
-      scales: (n,) s: 1 for squared error, 1 / L for relative error.
+      scales: (n,) s: 1 for squared error, 1 / L for relative error, or over standard errors.
       counts: (S, n), how often each run counts in each problem of the batch.
     """
 

@@ -16,11 +16,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class HuberObjective:
-    """Σ w·huber(log L̂ - log L) / delta², where huber(r) is r²/2 up to delta and linear beyond.
+    """Σ w·huber(s·(log L̂ - log L)) / delta²; huber(r) is r²/2 up to delta and linear beyond.
 
     Attributes:
       form: the law's form.
       points: the runs.
+      scales: (n,) s: 1, or L over the loss's standard error, as even factors.
       delta: where the square ends.
       counts: (S, n), how often each run counts in each problem of the batch.
     """
@@ -29,6 +30,7 @@ class HuberObjective:
     points: Points
     delta: float
     counts: Floats
+    scales: Floats | float = 1.0
 
     def evaluate(self, found: Floats, problems: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
         """Values (S,), gradients (S, P) and Hessians (S, P, P) at points (S, P)."""
@@ -36,9 +38,9 @@ class HuberObjective:
         logs, shares, design = self._terms(found)
         power = found[:, -1:] if self.form.has_power else 1.0
         residuals = power * logs - np.log(self.points.loss)
-        values, slopes, bends = _huber(residuals, self.delta)
+        values, slopes, bends = _huber(self.scales * residuals, self.delta)
         values = (counts * values).sum(axis=1)
-        slopes, bends = counts * slopes, counts * bends
+        slopes, bends = counts * self.scales * slopes, counts * self.scales**2 * bends
 
         num_problems, size = found.shape
         # Derivatives of the log-sum-exp: the mean of the design's rows, and their covariance.

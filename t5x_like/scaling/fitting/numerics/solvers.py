@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from t5x_like.scaling.fitting.forms import Form, Points
+from t5x_like.scaling.fitting.forms import Form, Points, even
 from t5x_like.scaling.fitting.numerics.newton import Minima, minimize
 from t5x_like.scaling.fitting.numerics.projection import ProjectedObjective, starting_points
 from t5x_like.scaling.fitting.numerics.residuals import HuberObjective
@@ -65,7 +65,7 @@ class HuberSolver:
 
     def solve(self, points: Points, counts: Floats, starts: Floats) -> Found:
         """Minimises each problem from its start; see `Solver`."""
-        objective = HuberObjective(self.form, points, self.delta, counts)
+        objective = HuberObjective(self.form, points, self.delta, counts, self._scales(points))
         minima = minimize(objective.evaluate, starts, *self.form.bounds(points))
         return Found(minima, minima.points)
 
@@ -76,7 +76,14 @@ class HuberSolver:
     def jacobian(self, points: Points, found: Floats) -> Floats:
         """See `Solver`."""
         once = np.ones((1, len(points.loss)))
-        return HuberObjective(self.form, points, self.delta, once).jacobian(found[None])[0]
+        logs = HuberObjective(self.form, points, self.delta, once).jacobian(found[None])[0]
+        return self._scales(points)[:, None] * logs
+
+    def _scales(self, points: Points) -> Floats:
+        """The factors of the residuals: log L's standard error is that of L over L."""
+        if points.standard_error is None:
+            return np.ones_like(points.loss)
+        return even(points.loss / points.standard_error)
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,9 @@ class ProjectionSolver:
         return sizes[:, None] * logs.jacobian(found[None])[0]
 
     def _scales(self, points: Points) -> Floats:
+        """The factors of the residuals; known standard errors take the place of any rule."""
+        if points.standard_error is not None:
+            return even(1 / points.standard_error)
         return 1 / points.loss if self.relative else np.ones_like(points.loss)
 
 

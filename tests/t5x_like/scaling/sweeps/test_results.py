@@ -51,6 +51,11 @@ def state(root):
     return sweep_results(root).iloc[0]
 
 
+def test_a_loss_has_the_standard_error_of_its_validation(tmp_path):
+    error = {"loss_standard_error": 0.04}
+    assert state(sweep(tmp_path, records=[{**VALIDATED, **error}]))["loss_standard_error"] == 0.04
+
+
 # -- Done ----------------------------------------------------------------------------------------
 
 
