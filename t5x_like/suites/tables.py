@@ -54,12 +54,21 @@ def table(results: Mapping[str, Any]) -> str:
         if row["rows"] != row["split_rows"]:
             measured += f" ({row['rows']:,.0f} of {row['split_rows']:,.0f} rows)"
         published = [_number(row["published"].get(model)) for model in models]
-        cells.append(
-            [row["task"], str(row["shots"]), row["split"], row["value"], measured, *published]
-        )
+        cells.append([row["task"], _shots(row), row["split"], row["value"], measured, *published])
     lines = [f"suite {results['suite']}, step {results['step']}", *_aligned(cells)]
     missing = [f"not measured: {name}: {why}" for name, why in results["missing"].items()]
     return "\n".join([*lines, *missing])
+
+
+def _shots(row: Mapping[str, Any]) -> str:
+    """How many examples were asked for, and in the mean of the prompts where there were others."""
+    asked = row["shots"]
+    means = [
+        value for name, value in row["values"].items() if name == "shots" or name.endswith("_shots")
+    ]
+    if not means or means[0] == asked:
+        return str(asked)
+    return f"{asked} ({means[0]:.1f} in the mean)"
 
 
 def _number(value: float | None) -> str:

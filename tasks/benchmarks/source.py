@@ -55,9 +55,18 @@ class BenchmarkSource:
         if self.tfds is not None:
             return self.tfds
         raise SourceUnavailable(
-            f"'{self.name}' is not in TFDS: give FILES_DIR, a folder in which {self._files} has "
-            f"{', '.join(self.columns)}."
+            f"{self._lacking}'{self.name}' is not in TFDS: give FILES_DIR, a folder in which "
+            f"{self._files} has {', '.join(self.columns)}."
         )
+
+    @property
+    def _lacking(self) -> str:
+        """What is wrong with FILES_DIR, for the beginning of an error; "" where none is given."""
+        if self.files_dir is None:
+            return ""
+        there = Path(os.path.expanduser(self.files_dir)).is_dir()
+        what = f"has no {self._files}" if there else "is no folder"
+        return f"FILES_DIR '{self.files_dir}' {what}; "
 
     @property
     def _endings(self) -> tuple[str, ...]:
@@ -125,8 +134,17 @@ class BenchmarkSource:
         return self.chosen.rows(split, shards)
 
     def fingerprint(self) -> str:
-        """That of the source that is read."""
-        return self.chosen.fingerprint()
+        """That of the source that is read.
+
+        Raises:
+          SourceUnavailable: it is not on this machine.
+        """
+        try:
+            return self.chosen.fingerprint()
+        except SourceUnavailable as error:
+            if self.chosen is not self.tfds:
+                raise
+            raise SourceUnavailable(f"{self._lacking}{error}") from None
 
     def seqio(self) -> Any:
         """See `source.Source`."""

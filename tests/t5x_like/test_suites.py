@@ -164,6 +164,25 @@ def test_a_report_has_published_numbers_beside_the_measured_ones(run, tmp_path, 
     assert json.loads(capsys.readouterr().out)["one"]["rows"][0]["published"] == SUM["published"]
 
 
+@pytest.mark.parametrize(
+    ("shots", "values", "shown"),
+    [
+        (0, {"ranking_accuracy": 1.0}, "0"),
+        (5, {"ranking_shots": 5.0}, "5"),
+        (64, {"em": 1.0, "shots": 7.25}, "64 (7.2 in the mean)"),
+        ("fit", {"continuation_shots": 12.0}, "fit (12.0 in the mean)"),
+    ],
+)
+def test_a_report_says_how_many_examples_the_prompts_had_room_for(shots, values, shown):
+    row = {
+        "task": "a", "shots": shots, "split": "test", "value": "em", "measured": 1.0,
+        "standard_error": None, "rows": 2.0, "split_rows": 2.0, "values": values, "published": {},
+    }  # fmt: skip
+    results = {"suite": "one", "step": 1, "rows": [row], "missing": {}}
+    cells = table(results).splitlines()[2].split("  ")
+    assert [cell.strip() for cell in cells if cell] == ["a", shown, "test", "em", "1.00"]
+
+
 def test_suites_that_say_nothing_are_refused(run, tmp_path):
     with pytest.raises(UserError, match="row 2 has task, shot: it needs task and value"):
         Suite("one", [SUM, {"task": "a", "shot": 1}], [Ranking()])

@@ -230,10 +230,15 @@ def test_a_benchmark_without_rows_says_what_it_needs(tmp_path):
     task = tasks.get_mixture_or_task("mmlu", files_dir=str(tmp_path))
     assert not task.source_is_local and task.source.splits == ()
     with pytest.raises(SourceUnavailable, match=(
-        r"'mmlu' is not in TFDS: give FILES_DIR, a folder in which mmlu/SPLIT\.jsonl has question, "
-        "subject, choices, answer"
+        r"' has no mmlu/SPLIT\.jsonl; 'mmlu' is not in TFDS: give FILES_DIR, a folder in which "
+        r"mmlu/SPLIT\.jsonl has question, subject, choices, answer"
     )):  # fmt: skip
         task.fingerprint()
+    # Of files and TFDS, neither is there: both are said.
+    for place, said in ((tmp_path, r"has no piqa/SPLIT\.jsonl"), (tmp_path / "a", "is no folder")):
+        options = {"files_dir": str(place), "tfds_data_dir": str(tmp_path)}
+        with pytest.raises(SourceUnavailable, match=f"^FILES_DIR '.*' {said}; TFDS dataset 'piqa"):
+            tasks.get_mixture_or_task("piqa", **options).fingerprint()
     task = written(tmp_path, "mmlu", {"question": "q"}, split="dev")
     with pytest.raises(TaskError, match="line 1 has no key 'subject'"):
         list(task.examples("dev"))
