@@ -119,13 +119,13 @@ def generate_batch(
 def decoding_program() -> Any:
     """The jitted program behind `generate_batch`, made when the backend is known."""
     return jax.jit(
-        _decode,
+        decode,
         static_argnames=("model", "strategy", "max_new_tokens", "eos_id", "copies"),
         compiler_options=compiler_options(),
     )
 
 
-def _decode(
+def decode(
     model: Decodes,
     params: Any,
     decoding_params: Any,
@@ -141,6 +141,7 @@ def _decode(
     eos_id: EndIds,
     copies: int,
 ) -> Decoded:
+    """What `generate_batch` compiles, to be called inside a larger program."""
     step = functools.partial(model.decode_step, decoding_params)
     start = begin(model, params, decoding_params, batch, max_new_tokens)
     logits_bv, _ = jax.eval_shape(step, start.cache, start.tokens_b)

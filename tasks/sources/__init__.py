@@ -11,7 +11,7 @@ from tasks.sources.parquet import ParquetFiles
 from tasks.sources.source import Source
 from tasks.sources.squad_json import SquadJson
 from tasks.sources.standard_library import StandardLibraryFunctions, StandardLibraryModules
-from tasks.sources.synthetic import ClozeQuestions, PerturbedSentences
+from tasks.sources.synthetic import Brackets, ClozeQuestions, PerturbedSentences
 from tasks.sources.tab_separated import CommaSeparated, TabSeparated
 from tasks.sources.text_files import TextFiles
 from tasks.sources.tfds import Tfds
@@ -24,6 +24,7 @@ from tasks.sources.wrappers.hold_out import HoldOut
 from tasks.sources.wrappers.where import Where
 
 __all__ = [
+    "Brackets",
     "Candidates",
     "ClozeQuestions",
     "CommaSeparated",
