@@ -5,6 +5,7 @@ seqio and sentencepiece are imported when something is first tokenized.
 """
 
 from tasks import benchmarks, choices, corpora, generation, glue
+from tasks.alignment.prompts import prompts
 from tasks.chat import conversations
 from tasks.choices import multiple_choice
 from tasks.comparisons import comparisons
@@ -42,6 +43,7 @@ __all__ = [
     "labelled",
     "multiple_choice",
     "names",
+    "prompts",
     "proportional_rates",
     "ranked",
     "spans",

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5x_like.alignment.learning import update_program
+from t5x_like.alignment.mixed_text import parted
 from t5x_like.alignment.plan import AlignmentPlan
 from t5x_like.alignment.rollouts import Rollout, rollout_program
 from t5x_like.decoding.generate import fetched
@@ -53,6 +54,7 @@ class Iteration:
             plan.partitioner,
             algorithm=plan.algorithm,
             kl=plan.kl,
+            pretraining_coefficient=plan.pretraining_coefficient if plan.pretraining else 0.0,
             seed=plan.seed,
             num_microbatches=plan.num_microbatches,
             anomaly_policy=plan.anomaly_policy,
@@ -69,14 +71,15 @@ class Iteration:
         """
         step = int(state.step) + 1
         began = time.perf_counter()
-        rollout = self._draw(state.params, state.frozen or {}, batch, state.step)
+        prompts, text = parted(batch)
+        rollout = self._draw(state.params, state.frozen or {}, prompts, state.step)
         rollout = jax.block_until_ready(rollout)
         drawn = time.perf_counter()
         rewards = self._rewards(rollout, step)
         reward_b = self._plan.partitioner.shard_rows(rewards)
         tokens = float(fetched(rollout.mask_bn).sum())
         rewarded = time.perf_counter()
-        state, metrics = jax.block_until_ready(self._learn(state, rollout, reward_b, {}))
+        state, metrics = jax.block_until_ready(self._learn(state, rollout, reward_b, text))
         if self._compiled:  # the first time says nothing of the rates
             learned = time.perf_counter() - rewarded
             metrics = {

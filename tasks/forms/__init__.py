@@ -12,6 +12,7 @@ from tasks.forms.few_shot import FewShot
 from tasks.forms.form import Form, PlainText, WritesInputs, text_of, texts_of, written
 from tasks.forms.labelled import Labelled
 from tasks.forms.options import Options, ranked_question
+from tasks.forms.prompt import Prompt
 from tasks.forms.ranked import Ranked
 from tasks.forms.similarity import Similarity
 from tasks.forms.spans import Spans
@@ -36,6 +37,7 @@ __all__ = [
     "MultiRC",
     "Options",
     "PlainText",
+    "Prompt",
     "Ranked",
     "Record",
     "Similarity",
