@@ -31,6 +31,7 @@ from t5x_like.evaluation.answering import (
     NULL_SCORE_DIFFERENCE,
     PREDICTIONS,
     PROBABILITIES,
+    SAMPLE_RATINGS,
     SAMPLE_SCORES,
     SAMPLES,
     SCORES,
@@ -54,7 +55,7 @@ from t5x_like.protocols import Decodes, InputsForm, Mixture, Model, Task
 BATCH_FORMAT = "batch_format"
 STEP = "checkpoint_step"
 _ADDED = (
-    WORDS, PREDICTIONS, SCORES, SAMPLES, SAMPLE_SCORES, VOTES, PROBABILITIES, SPAN,
+    WORDS, PREDICTIONS, SCORES, SAMPLES, SAMPLE_SCORES, SAMPLE_RATINGS, VOTES, PROBABILITIES, SPAN,
     NULL_SCORE_DIFFERENCE, N_BEST, DECODING, BATCH_FORMAT, STEP,
 )  # fmt: skip
 # Batches decoded together: enough that prompts of like length meet, few enough that what is
@@ -91,10 +92,11 @@ def infer(
     `{"inputs": line}`) with `predictions`, `scores`, `batch_format` and `checkpoint_step` added,
     where labels are predicted `probabilities`, by label, and where text is generated `decoding`,
     the strategy, the longest answer, what else is unusual and the seed of a strategy that draws;
-    where one of several samples was chosen, `samples`, `sample_scores` and `votes`; where answers
-    are marked in a text `span`, its characters, `null_score_difference`, `n_best`, and in
-    `decoding` how they are chosen. The texts of a pair, or a question and its text, have a tab
-    between them, or are the columns of a JSON line.
+    where one of several samples was chosen, `samples`, `sample_scores` and `votes`, or
+    `sample_ratings`, what the model says of each; where answers are marked in a text `span`, its
+    characters, `null_score_difference`, `n_best`, and in `decoding` how they are chosen. The texts
+    of a pair, or a question and its text, have a tab between them, or are the columns of a JSON
+    line.
     If the output exists, the prompts that its whole lines answer are not done again, and a last
     line that was cut is redone; what is drawn at random does not depend on where a run was
     interrupted. Of several processes the first alone reads and writes files, and tells the others

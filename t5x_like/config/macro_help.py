@@ -64,7 +64,7 @@ PURPOSES = {
     "STOP_STRINGS": "list of texts that end what is generated",
     "EOS_IDS": "list of token ids that end what is generated, beside the vocabulary's own",
     "SAMPLES": "how many texts are drawn for a prompt, of which one is chosen",
-    "CHOICE": "how one of several samples is chosen, 'likelihood' or 'vote'",
+    "CHOICE": "'likelihood', 'vote' or @decoding.SampleAndRank(), of several samples",
     "STRATEGY": "the decoding strategy, such as @decoding.BeamSearch()",
     "TEMPERATURE": "temperature of sampling, 0 for greedy decoding",
     "TOP_K": "sample from this many of the likeliest tokens",

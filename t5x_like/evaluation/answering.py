@@ -26,6 +26,7 @@ WORDS = "words"
 PREDICTIONS = "predictions"
 SCORES = "scores"
 SAMPLES, SAMPLE_SCORES, VOTES = "samples", "sample_scores", "votes"
+SAMPLE_RATINGS = "sample_ratings"
 PROBABILITIES = "probabilities"
 SPAN = "span"
 N_BEST = "n_best"
@@ -272,6 +273,8 @@ class GeneratedText:
         if one.samples:
             told[SAMPLES] = [each.text for each in one.samples]
             told[SAMPLE_SCORES] = [each.score for each in one.samples]
+            if one.samples[0].ratings is not None:
+                told[SAMPLE_RATINGS] = [each.ratings for each in one.samples]
         if one.votes is not None:
             told[VOTES] = one.votes
         return {**told, DECODING: self.settings}

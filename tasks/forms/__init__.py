@@ -14,6 +14,7 @@ from tasks.forms.labelled import Labelled
 from tasks.forms.options import Options, ranked_question
 from tasks.forms.prompt import Prompt
 from tasks.forms.ranked import Ranked
+from tasks.forms.rated import Rated
 from tasks.forms.similarity import Similarity
 from tasks.forms.spans import Spans
 from tasks.forms.squad import Squad
@@ -39,6 +40,7 @@ __all__ = [
     "PlainText",
     "Prompt",
     "Ranked",
+    "Rated",
     "Record",
     "Similarity",
     "Spans",

@@ -21,6 +21,7 @@ from tasks.sources.wrappers.dialogues import Dialogues, PreferredDialogues
 from tasks.sources.wrappers.each_answer import EachAnswer
 from tasks.sources.wrappers.filtered import Filter, Filtered
 from tasks.sources.wrappers.hold_out import HoldOut
+from tasks.sources.wrappers.rated_responses import RatedResponses
 from tasks.sources.wrappers.where import Where
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "ParquetFiles",
     "PerturbedSentences",
     "PreferredDialogues",
+    "RatedResponses",
     "Source",
     "SquadJson",
     "StandardLibraryFunctions",
