@@ -40,8 +40,8 @@ def quality(responses: Sequence[Response]) -> dict[str, float]:
             for kept, label in zip(said, own, strict=True):
                 before = before and label
                 kept.append(before)
-        for name, own in zip(shares, said, strict=True):
-            shares[name] += _majority(own)
+        for name, called in zip(shares, said, strict=True):
+            shares[name] += _majority(called)
     found = {name: 100 * count / len(responses) for name, count in shares.items()}
     return {**found, "ssi": sum(found.values()) / len(found)}
 
