@@ -51,12 +51,13 @@ from t5x_like.host.disk_space import DiskFull
 from t5x_like.host.progress import ProgressBar
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Decodes, InputsForm, Mixture, Model, Task
+from t5x_like.tools.research import DRAFT, QUERIES, Research
 
 BATCH_FORMAT = "batch_format"
 STEP = "checkpoint_step"
 _ADDED = (
     WORDS, PREDICTIONS, SCORES, SAMPLES, SAMPLE_SCORES, SAMPLE_RATINGS, VOTES, PROBABILITIES, SPAN,
-    NULL_SCORE_DIFFERENCE, N_BEST, DECODING, BATCH_FORMAT, STEP,
+    NULL_SCORE_DIFFERENCE, N_BEST, DRAFT, QUERIES, DECODING, BATCH_FORMAT, STEP,
 )  # fmt: skip
 # Batches decoded together: enough that prompts of like length meet, few enough that what is
 # lost with a killed process is little.
@@ -85,6 +86,7 @@ def infer(
     eos_ids: Sequence[int] = (),
     samples: int = 1,
     choice: Choice = "likelihood",
+    research: Research | None = None,
 ) -> int:
     """Answers every prompt of a file, in order: with generated text, a label, a number or a span.
 
@@ -124,6 +126,8 @@ def infer(
       eos_ids: see there.
       samples: see there.
       choice: see there; an answer is what the task's postprocessor finds in a text.
+      research: lets the model look up what it has drafted; `draft` and `queries`, with what the
+        model was shown of each, are then in the lines too.
 
     Returns:
       How many prompts were done, those of earlier runs not counted.
@@ -166,6 +170,8 @@ def infer(
                 seed,
             ),
             batch_size=batch_size,
+            research=research,
+            once=_of_first,
         )
     total, done = _of_first(lambda: _begun(prompts, answers, answerer))
     compilation_cache.enable()

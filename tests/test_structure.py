@@ -18,7 +18,7 @@ FLOORS = (
     ("partitioning", "schedules"),
     ("optimizers", "data", "overlap", "near_duplicates", "corpora", "cost"),
     ("training.state", "training.loss"),
-    ("inspection", "decoding", "checkpoints", "vectors"),
+    ("inspection", "decoding", "checkpoints", "vectors", "tools"),
     ("evaluation",),
     ("anomalies", "interpretability", "alignment", "trackers"),
     ("training", "alignment.learning", "alignment.plan", "alignment.iteration"),

@@ -125,7 +125,8 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
             "--allow_config_change", action="store_true", help="continue a run as another one"
         )
     command("eval", _eval, "Measure loss and task metrics of a trained model.")
-    command("infer", _infer, "Generate text for a file of inputs.")
+    infer = command("infer", _infer, "Generate text for a file of inputs.")
+    infer.add_argument("--tools", action="store_true", help="let the model use runs/tools.gin")
     caching.add_arguments(
         command(
             "cache", _cache, "Tokenize a task or mixture into its cache; list and remove caches."
@@ -264,6 +265,7 @@ def _eval(options: argparse.Namespace) -> None:
 
 
 def _infer(options: argparse.Namespace) -> None:
+    options.gin_file += ["runs/tools.gin"] * options.tools
     _run_program(options, "t5x_like.infer", "infer", "runs/infer.gin")
 
 

@@ -188,6 +188,7 @@ def generate(
     seed: int = 0,
     batch_size: int = 8,
     first_row: int = 0,
+    rows: Sequence[int] | None = None,
     min_new_tokens: int = 0,
     repetition_penalty: float = 1.0,
     stop: StopStrings | None = None,
@@ -218,6 +219,7 @@ def generate(
       seed: of the random streams.
       batch_size: rows decoded together.
       first_row: index of the first prompt; row i draws from the stream (seed, first_row + i).
+      rows: the index of each prompt after `first_row`; None counts them.
       min_new_tokens: how many tokens come before an end token, where there is room for them.
       repetition_penalty: see `Constraints.applied`; 1 for none.
       stop: texts that end a row; None for none. Of a beam search, which hypotheses it ends.
@@ -241,6 +243,7 @@ def generate(
             "all must be at least 1"
         )
     layout = prompts_of(model)
+    numbers = range(len(prompts)) if rows is None else rows
     limits = []
     for number, prompt in enumerate(prompts, start=1):
         room = room_after(model, len(prompt), bos_id)
@@ -262,7 +265,7 @@ def generate(
             max_length=model.max_length,
         )
         index = {
-            "rows": [first_row + row.prompt for row in rows],
+            "rows": [first_row + numbers[row.prompt] for row in rows],
             "samples": [row.sample for row in rows],
             "limits": [row.limit for row in rows],
         }

@@ -201,6 +201,7 @@ def answer_prompts(
     config: GenerationConfig,
     batch_size: int = 8,
     first_row: int = 0,
+    rows: Sequence[int] | None = None,
     decoding_params: Any = None,
     progress: Callable[[int], None] | None = None,
     answer_of: AnswerOf = lambda number, text: text,
@@ -216,6 +217,7 @@ def answer_prompts(
       config: how text is generated.
       batch_size: texts decoded together.
       first_row: index of the first prompt.
+      rows: see `generate`.
       decoding_params: see `generate`.
       progress: called with the number of texts done after each batch.
       answer_of: where samples vote, what each has to say.
@@ -242,6 +244,7 @@ def answer_prompts(
         seed=config.seed,
         batch_size=batch_size,
         first_row=first_row,
+        rows=rows,
         min_new_tokens=config.min_new_tokens,
         repetition_penalty=config.repetition_penalty,
         stop=stop,
