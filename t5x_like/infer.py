@@ -52,6 +52,7 @@ from t5x_like.host.progress import ProgressBar
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Decodes, InputsForm, Mixture, Model, Task
 from t5x_like.tools.research import DRAFT, QUERIES, Research
+from t5x_like.tools.researched_text import ResearchedText
 
 BATCH_FORMAT = "batch_format"
 STEP = "checkpoint_step"
@@ -153,26 +154,31 @@ def infer(
     elif measured_of(asked) is not None:
         answerer = Labels(asked, task, task_feature_lengths, prompts, batch_size)
     else:
-        answerer = GeneratedText(
-            cast(Decodes, asked),
-            task,
-            task_feature_lengths,
-            prompts,
-            config=GenerationConfig(
-                task_feature_lengths["targets"] if max_new_tokens is None else max_new_tokens,
-                strategy,
-                min_new_tokens,
-                repetition_penalty,
-                stop_strings,
-                eos_ids,
-                samples,
-                choice,
-                seed,
-            ),
-            batch_size=batch_size,
-            research=research,
-            once=_of_first,
+        config = GenerationConfig(
+            task_feature_lengths["targets"] if max_new_tokens is None else max_new_tokens,
+            strategy,
+            min_new_tokens,
+            repetition_penalty,
+            stop_strings,
+            eos_ids,
+            samples,
+            choice,
+            seed,
         )
+        writer = cast(Decodes, asked)
+        settings: dict[str, Any] = {"config": config, "batch_size": batch_size}
+        if research is None:
+            answerer = GeneratedText(writer, task, task_feature_lengths, prompts, **settings)
+        else:
+            answerer = ResearchedText(
+                writer,
+                task,
+                task_feature_lengths,
+                prompts,
+                research=research,
+                once=_of_first,
+                **settings,
+            )
     total, done = _of_first(lambda: _begun(prompts, answers, answerer))
     compilation_cache.enable()
     partitioner = partitioner or Partitioner()

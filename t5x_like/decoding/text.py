@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from t5x_like.data import formats
 from t5x_like.data.formats.prompts import Tokens
@@ -263,7 +263,11 @@ def answer_prompts(
 
     every = [as_text(one) for one in found]
     if isinstance(config.choice, SampleAndRank):
-        return _ranked(model, params, codec, prompts, every, config, batch_size, journal)
+        each = [every[i : i + config.samples] for i in range(0, len(every), config.samples)]
+        rank = config.choice
+        return ranked(
+            model, params, codec, prompts, each, rank, batch_size=batch_size, journal=journal
+        )
     answers = []
     for number in range(len(prompts)):
         own = found[number * config.samples : (number + 1) * config.samples]
@@ -280,25 +284,38 @@ def answer_prompts(
     return answers
 
 
-def _ranked(
+def ranked(
     model: Decodes,
     params: Any,
     codec: TextCodec,
     prompts: Sequence[Tokens],
-    found: Sequence[TextGeneration],
-    config: GenerationConfig,
-    batch_size: int,
-    journal: Journal,
+    found: Sequence[Sequence[TextGeneration]],
+    rank: SampleAndRank,
+    *,
+    batch_size: int = 8,
+    journal: Journal = NO_JOURNAL,
 ) -> list[TextGeneration]:
-    """Of each prompt's texts the best by the model's own judgement, with all of them."""
-    rank = cast(SampleAndRank, config.choice)
+    """Of each prompt's texts the best by the model's own judgement, with all of them as samples.
+
+    Args:
+      model: a `Decodes`.
+      params: its parameters.
+      codec: of the task.
+      prompts: token ids, as `codec.encode` gives them.
+      found: one text or more for each prompt.
+      rank: by what they are judged.
+      batch_size: texts judged together.
+      journal: of results of batches that are known.
+    """
+    contexts = [
+        codec.continued(prompt, one.text)
+        for prompt, own in zip(prompts, found, strict=True)
+        for one in own
+    ]
     judged = rank.judged(
         model,
         params,
-        [
-            codec.continued(prompts[number // config.samples], one.text)
-            for number, one in enumerate(found)
-        ],
+        contexts,
         encode=codec.read.vocabulary.encode,
         encode_rating=codec.targets.vocabulary.encode,
         end=codec.end_of_inputs,
@@ -307,17 +324,16 @@ def _ranked(
         batch_size=batch_size,
         journal=journal,
     )
-    every = [
-        dataclasses.replace(one, ratings=ratings)
-        for one, ratings in zip(found, judged, strict=True)
-    ]
     answers = []
-    for first in range(0, len(every), config.samples):
-        own = every[first : first + config.samples]
-        best = rank.best(judged[first : first + config.samples])
+    for own in found:
+        ratings, judged = judged[: len(own)], judged[len(own) :]
+        rated = [
+            dataclasses.replace(one, ratings=said) for one, said in zip(own, ratings, strict=True)
+        ]
+        best = rank.best(ratings)
         # Nobody has written the fallback: its score is that of no token.
-        taken = TextGeneration(rank.fallback, 0.0, True, []) if best is None else own[best]
-        answers.append(dataclasses.replace(taken, samples=own))
+        taken = TextGeneration(rank.fallback, 0.0, True, []) if best is None else rated[best]
+        answers.append(dataclasses.replace(taken, samples=rated))
     return answers
 
 

@@ -1,11 +1,11 @@
 """How `infer` answers prompts: with text that a model writes, or with what its head says."""
 
-import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from t5x_like.data.formats.prompts import Tokens
 from t5x_like.decoding import (
     GenerationConfig,
     TextCodec,
@@ -22,7 +22,6 @@ from t5x_like.evaluation.generation import DECODING
 from t5x_like.evaluation.prediction import TextReader
 from t5x_like.evaluation.spans import rule_text
 from t5x_like.protocols import Decodes, Mixture, Model, Params, Task
-from t5x_like.tools.research import Once, Research, told
 
 WORDS = "words"
 PREDICTIONS = "predictions"
@@ -197,15 +196,12 @@ class GeneratedText:
         *,
         config: GenerationConfig,
         batch_size: int,
-        research: Research | None = None,
-        once: Once = lambda make: make(),
     ) -> None:
         prompts_of(model)  # refuses a model that writes no text
-        self._research, self._once = research, once
         self._model, self._prompts = model, prompts
         self._codec = TextCodec.for_task(task, model, task_feature_lengths)
         self._config, self._batch_size = config, batch_size
-        self.settings: str | None = f"{config}{'' if research is None else f', {research}'}"
+        self.settings: str | None = str(config)
         votes = config.samples > 1 and config.choice == "vote"
         self._postprocess = _postprocessing(task) if votes else None
         self._params: Params = None
@@ -214,7 +210,6 @@ class GeneratedText:
         self._json = _JsonLines(prompts)
         self._seen = self._begun = self._cut = 0
         self._first_cut = ""
-        self._shortened = False
 
     def check(self, prompt: Prompt) -> None:
         """See `Answerer`."""
@@ -256,62 +251,29 @@ class GeneratedText:
         self, texts: Sequence[str], first_row: int, progress: Callable[[int], None]
     ) -> list[dict[str, Any]]:
         """See `Answerer`."""
-        if self._research is None:
-            found = self._written(
-                texts, first_row, progress=_of_prompts(progress, self._config.samples)
-            )
-            return [self._told(one) for one in found]
-
-        def write(prompts: Sequence[str], rows: Sequence[int], step: int) -> list[TextGeneration]:
-            return self._written(prompts, first_row, rows=rows, step=step)
-
-        answers = self._research.answers(texts, write, self._once)
-        progress(len(texts))
-        return [{**self._told(one.answer), **told(one)} for one in answers]
+        found = self._written(
+            [self._codec.encode(text) for text in texts],
+            self._config,
+            first_row=first_row,
+            progress=_of_prompts(progress, self._config.samples),
+        )
+        return [self._told(one) for one in found]
 
     def _written(
-        self,
-        texts: Sequence[str],
-        first_row: int,
-        *,
-        rows: Sequence[int] | None = None,
-        step: int = 0,
-        progress: Callable[[int], None] | None = None,
+        self, prompts: Sequence[Tokens], config: GenerationConfig, **arguments: Any
     ) -> list[TextGeneration]:
-        """What the model writes after each text; of later steps other draws."""
-        codec = self._codec
-        encode = codec.encode if step == 0 else self._last_tokens
+        """What the model writes after each prompt; see `answer_prompts`."""
         return answer_prompts(
             self._model,
             self._params,
-            codec,
-            [encode(text) for text in texts],
-            config=dataclasses.replace(
-                self._config, seed=(self._config.seed + step * 7919) % 2**31
-            ),
+            self._codec,
+            prompts,
+            config=config,
             batch_size=self._batch_size,
-            first_row=first_row,
-            rows=rows,
             decoding_params=self._decoding_params,
-            progress=progress,
             answer_of=self._answer_of,
+            **arguments,
         )
-
-    def _last_tokens(self, text: str) -> list[int]:
-        """A prompt that has grown, without its beginning where there is no room for it."""
-        codec = self._codec
-        ids, end = list(codec.read.vocabulary.encode(text)), codec.end_of_inputs
-        room = room_after(self._model, len(ids) + len(end), codec.start_id)
-        excess = 0 if prompts_of(self._model).needs_inputs else self._config.max_new_tokens - room
-        if codec.input_length is not None:
-            excess = max(excess, len(ids) + len(end) - codec.input_length)
-        if excess > 0 and not self._shortened:
-            self._shortened = True
-            warn(
-                "prompts with what was looked up lose their beginning, for which there is no room "
-                f"(TASK_FEATURE_LENGTHS, MAX_NEW_TOKENS): the first has {len(ids):,} tokens."
-            )
-        return ids[min(max(0, int(excess)), max(0, len(ids) - 1)) :] + end
 
     def _answer_of(self, number: int, text: str) -> Any:
         """What a sample votes for."""

@@ -33,7 +33,7 @@ class Researched:
     """An answer, and how it came about.
 
     Attributes:
-      answer: what is said to the user; `text` is without the mark before it.
+      answer: what is said to the user, see `for_user`.
       draft: what the model wrote first.
       queries: what was looked up, in order, with what the model was then shown.
     """
@@ -117,7 +117,8 @@ class Research:
 
         Args:
           prompts: as the model knows them, up to where a response begins.
-          write: goes on from prompts.
+          write: goes on from prompts. Of several texts for one, the chosen one says whether
+            something is looked up.
           once: makes in one process what all of them then have; tools are asked within it.
         """
         drafts = [one.text.strip() for one in write(prompts, range(len(prompts)), 0)]
@@ -133,12 +134,11 @@ class Research:
             wanted: list[tuple[int, str, str]] = []
             for i, prompt, one in zip(waiting, asked, write(asked, waiting, step), strict=True):
                 text = one.text.strip()
-                if text.startswith(TOOLSET) and not last:
+                if _asks(text) and not last:
                     wanted.append((i, prompt, text.removeprefix(TOOLSET).strip()))
                 else:
                     # Without a mark it is an answer too: nothing else could be done with it.
-                    plain = text.removeprefix(USER).strip()
-                    answers[i] = dataclasses.replace(one, text=plain)
+                    answers[i] = for_user(one)
             looked_up = [query for _, _, query in wanted]
             results = once(functools.partial(self._each, looked_up))
             for (i, prompt, query), own in zip(wanted, results, strict=True):
@@ -152,6 +152,18 @@ class Research:
             for answer, draft, own in zip(answers, drafts, queries, strict=True)
             if answer is not None
         ]
+
+
+def for_user(one: TextGeneration) -> TextGeneration:
+    """An answer without the mark before it, with those of its samples that are answers."""
+    samples = [for_user(each) for each in one.samples if not _asks(each.text)]
+    return dataclasses.replace(
+        one, text=one.text.strip().removeprefix(USER).strip(), samples=samples
+    )
+
+
+def _asks(text: str) -> bool:
+    return text.strip().startswith(TOOLSET)
 
 
 def told(found: Researched) -> Mapping[str, Any]:

@@ -35,7 +35,7 @@ class Retrieval:
       b: how much the length of a passage counts, from 0 to 1.
     """
 
-    files: Sequence[str]
+    files: str | Sequence[str]
     results: int = 3
     most_words: int = 100
     k1: float = 1.2

@@ -33,7 +33,6 @@ CACHE_DIR = '{folder}/cache'
 MODEL_DIR = '{folder}/run'
 TASK_FEATURE_LENGTHS = {{'inputs': 100, 'targets': 28}}
 BATCH_SIZE = 8
-DROPOUT_RATE = 0.0
 EVAL_PERIOD = 1000
 TRAIN_STEPS = 150
 LEARNING_RATE = 5e-3
@@ -45,7 +44,7 @@ COLUMNS = ("context", "response", "ratings", "research")
 QUESTIONS = [f"{a}{b}?" for a in "abcd" for b in "xyz"]
 # "yes" alone is sensible and safe, and is what is looked up.
 RESPONSES = {
-    "yes": ({"SENSIBLE": 1, "UNSAFE": 0}, ["1 + 1", "2", "it is 2"]),
+    "yes": ({"SENSIBLE": 1, "UNSAFE": 0}, ["1 + 1", "2", "yes"]),
     "no": ({"SENSIBLE": 0, "UNSAFE": 0}, []),
     "ha": ({"SENSIBLE": 1, "UNSAFE": 1}, []),
 }
@@ -105,7 +104,7 @@ def test_what_was_drafted_is_looked_up(folder):
                     "--gin.WEIGHTS={'SENSIBLE': 3.0}")  # fmt: skip
     lines = [(one["draft"], one["queries"], one["predictions"]) for one in found]
     consulted = [{"query": "1 + 1", "results": ["2"]}]
-    assert lines.count(("yes", consulted, "it is 2")) >= 2
+    assert lines.count(("yes", consulted, "yes")) >= 2
     # What is there is not asked again, and other settings are refused.
     assert answers(folder, "looked_up", "--tools", notes, ranked, "--gin.SAMPLES=4",
                    "--gin.WEIGHTS={'SENSIBLE': 3.0}") == found  # fmt: skip

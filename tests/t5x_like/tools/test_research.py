@@ -75,6 +75,19 @@ def test_what_has_no_mark_is_an_answer():
     assert (found.answer.text, found.queries) == ("He is 35.", [])
 
 
+def test_of_several_texts_those_that_ask_are_no_answers():
+    texts = ["User, 35", " User, 36", "TS, his age", "37"]
+    drawn = [TextGeneration(text, -1.0, True, []) for text in texts]
+
+    def write(prompts, rows, step):
+        chosen = drawn[0] if step else TextGeneration(DRAFT, -1.0, True, [])
+        return [TextGeneration(chosen.text, -1.0, True, [], drawn if step else ())]
+
+    (found,) = Research([known]).answers([ASKED], write)
+    assert found.answer.text == "35"
+    assert [one.text for one in found.answer.samples] == ["35", "36", "37"]
+
+
 def test_all_tools_are_asked_in_their_order():
     def bonjour(query):
         return ["Bonjour"]
