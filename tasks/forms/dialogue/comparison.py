@@ -9,8 +9,8 @@ import numpy as np
 
 from tasks.errors import TaskError
 from tasks.forms.chat import ChatTemplate, plain
+from tasks.forms.dialogue.prompt import prompt_text
 from tasks.forms.form import text_of, texts_of
-from tasks.forms.prompt import prompt_text
 
 
 @dataclasses.dataclass(frozen=True)

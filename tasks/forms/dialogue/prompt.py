@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from tasks.errors import TaskError
 from tasks.forms.chat import ChatTemplate, plain
-from tasks.forms.conversation import messages_of
+from tasks.forms.dialogue.conversation import messages_of
 from tasks.forms.form import text_of
 
 
