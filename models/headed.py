@@ -113,7 +113,7 @@ class HeadedLanguageModel(LanguageModel, kw_only=True):
         several = len(axes) > 1
         if several and not isinstance(self.head, _COMPARE):
             pooled = pooled.sum(axis=1)
-        logits = self._head_outputs(pooled, enable_dropout)
+        logits = self.head_outputs(pooled, enable_dropout)
         if several and isinstance(self.head, _COMPARE):
             there = valid_bt.any(axis=-1).reshape(*axes, 1)
             logits = jnp.where(there, logits, _NO_CHOICE)
@@ -121,7 +121,8 @@ class HeadedLanguageModel(LanguageModel, kw_only=True):
         return logits, (x_bte, self.output_kernel(), self.output_bias()), vectors
 
     @nn.compact
-    def _head_outputs(self, pooled: Array, enable_dropout: bool) -> Array:
+    def head_outputs(self, pooled: Array, enable_dropout: bool = False) -> Array:
+        """What the head gives for vectors `[..., f]`, float32 `[..., outputs]`."""
         assert self.head is not None
         own = self.head.dropout_rate
         rate = self.dropout_rate if own is None else own

@@ -31,6 +31,7 @@ from t5x_like.evaluation.answering import (
     NULL_SCORE_DIFFERENCE,
     PREDICTIONS,
     PROBABILITIES,
+    SAMPLE_RATINGS,
     SAMPLE_SCORES,
     SAMPLES,
     SCORES,
@@ -50,12 +51,14 @@ from t5x_like.host.disk_space import DiskFull
 from t5x_like.host.progress import ProgressBar
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Decodes, InputsForm, Mixture, Model, Task
+from t5x_like.tools.research import DRAFT, QUERIES, Research
+from t5x_like.tools.researched_text import ResearchedText
 
 BATCH_FORMAT = "batch_format"
 STEP = "checkpoint_step"
 _ADDED = (
-    WORDS, PREDICTIONS, SCORES, SAMPLES, SAMPLE_SCORES, VOTES, PROBABILITIES, SPAN,
-    NULL_SCORE_DIFFERENCE, N_BEST, DECODING, BATCH_FORMAT, STEP,
+    WORDS, PREDICTIONS, SCORES, SAMPLES, SAMPLE_SCORES, SAMPLE_RATINGS, VOTES, PROBABILITIES, SPAN,
+    NULL_SCORE_DIFFERENCE, N_BEST, DRAFT, QUERIES, DECODING, BATCH_FORMAT, STEP,
 )  # fmt: skip
 # Batches decoded together: enough that prompts of like length meet, few enough that what is
 # lost with a killed process is little.
@@ -84,6 +87,7 @@ def infer(
     eos_ids: Sequence[int] = (),
     samples: int = 1,
     choice: Choice = "likelihood",
+    research: Research | None = None,
 ) -> int:
     """Answers every prompt of a file, in order: with generated text, a label, a number or a span.
 
@@ -91,10 +95,11 @@ def infer(
     `{"inputs": line}`) with `predictions`, `scores`, `batch_format` and `checkpoint_step` added,
     where labels are predicted `probabilities`, by label, and where text is generated `decoding`,
     the strategy, the longest answer, what else is unusual and the seed of a strategy that draws;
-    where one of several samples was chosen, `samples`, `sample_scores` and `votes`; where answers
-    are marked in a text `span`, its characters, `null_score_difference`, `n_best`, and in
-    `decoding` how they are chosen. The texts of a pair, or a question and its text, have a tab
-    between them, or are the columns of a JSON line.
+    where one of several samples was chosen, `samples`, `sample_scores` and `votes`, or
+    `sample_ratings`, what the model says of each; where answers are marked in a text `span`, its
+    characters, `null_score_difference`, `n_best`, and in `decoding` how they are chosen. The texts
+    of a pair, or a question and its text, have a tab between them, or are the columns of a JSON
+    line.
     If the output exists, the prompts that its whole lines answer are not done again, and a last
     line that was cut is redone; what is drawn at random does not depend on where a run was
     interrupted. Of several processes the first alone reads and writes files, and tells the others
@@ -122,6 +127,8 @@ def infer(
       eos_ids: see there.
       samples: see there.
       choice: see there; an answer is what the task's postprocessor finds in a text.
+      research: lets the model look up what it has drafted; `draft` and `queries`, with what the
+        model was shown of each, are then in the lines too.
 
     Returns:
       How many prompts were done, those of earlier runs not counted.
@@ -147,24 +154,31 @@ def infer(
     elif measured_of(asked) is not None:
         answerer = Labels(asked, task, task_feature_lengths, prompts, batch_size)
     else:
-        answerer = GeneratedText(
-            cast(Decodes, asked),
-            task,
-            task_feature_lengths,
-            prompts,
-            config=GenerationConfig(
-                task_feature_lengths["targets"] if max_new_tokens is None else max_new_tokens,
-                strategy,
-                min_new_tokens,
-                repetition_penalty,
-                stop_strings,
-                eos_ids,
-                samples,
-                choice,
-                seed,
-            ),
-            batch_size=batch_size,
+        config = GenerationConfig(
+            task_feature_lengths["targets"] if max_new_tokens is None else max_new_tokens,
+            strategy,
+            min_new_tokens,
+            repetition_penalty,
+            stop_strings,
+            eos_ids,
+            samples,
+            choice,
+            seed,
         )
+        writer = cast(Decodes, asked)
+        settings: dict[str, Any] = {"config": config, "batch_size": batch_size}
+        if research is None:
+            answerer = GeneratedText(writer, task, task_feature_lengths, prompts, **settings)
+        else:
+            answerer = ResearchedText(
+                writer,
+                task,
+                task_feature_lengths,
+                prompts,
+                research=research,
+                once=_of_first,
+                **settings,
+            )
     total, done = _of_first(lambda: _begun(prompts, answers, answerer))
     compilation_cache.enable()
     partitioner = partitioner or Partitioner()

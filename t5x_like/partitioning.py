@@ -273,6 +273,11 @@ class Partitioner:
             for name, value in batch.items()
         }
 
+    def shard_rows(self, value: np.ndarray) -> jax.Array:
+        """Divides an array that every process has as a whole, `[rows, ...]`, as batches are."""
+        sharding = self.batch_sharding
+        return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+
 
 def split_boxes(boxed: Any) -> tuple[Any, Any]:
     """Splits a tree of `nn.LogicallyPartitioned` into the values and their logical axes.

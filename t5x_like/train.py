@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from t5x_like.anomalies import Anomaly
@@ -11,7 +12,7 @@ from t5x_like.host import command, compilation_cache, memory
 from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.run import TrainingRun
 from t5x_like.training.state import TrainState
-from t5x_like.training.step import make_train_step
+from t5x_like.training.step import TrainStep, make_train_step
 from t5x_like.training.summary import device_peak, last_saved
 
 
@@ -39,8 +40,26 @@ train.__signature__ = inspect.signature(TrainingPlan).replace(  # type: ignore[a
 )
 
 
-def train_plan(plan: TrainingPlan) -> TrainState:
-    """Trains one run with all devices; see `train`."""
+def _step_of(plan: TrainingPlan) -> TrainStep:
+    return make_train_step(
+        plan.model,
+        plan.optimizer,
+        plan.partitioner,
+        seed=plan.seed,
+        num_microbatches=plan.num_microbatches,
+        anomaly_policy=plan.anomaly_policy,
+    )
+
+
+def train_plan(
+    plan: TrainingPlan, make_step: Callable[[TrainingPlan], TrainStep] = _step_of
+) -> TrainState:
+    """Trains one run with all devices; see `train`.
+
+    Args:
+      plan: what is to be done.
+      make_step: gives what makes one step of the run; its metrics tell of anomalies.
+    """
     compilation_cache.enable()
     run = TrainingRun(plan, guarded=True)
     with stop_on_signal() as stop, contextlib.closing(run):
@@ -50,14 +69,7 @@ def train_plan(plan: TrainingPlan) -> TrainState:
             run.begin(device_peak(plan.partitioner))
             run.progress.follow("models")
             run.catch_up(state)
-            train_step = make_train_step(
-                plan.model,
-                plan.optimizer,
-                plan.partitioner,
-                seed=plan.seed,
-                num_microbatches=plan.num_microbatches,
-                anomaly_policy=plan.anomaly_policy,
-            )
+            train_step = make_step(plan)
         trained = False
         while not trained:
             try:

@@ -5,7 +5,8 @@ seqio and sentencepiece are imported when something is first tokenized.
 """
 
 from tasks import benchmarks, choices, corpora, generation, glue
-from tasks.chat import conversations
+from tasks.alignment.prompts import prompts
+from tasks.chat import conversations, rated_responses
 from tasks.choices import multiple_choice
 from tasks.comparisons import comparisons
 from tasks.entity_tags import bio_labels
@@ -42,8 +43,10 @@ __all__ = [
     "labelled",
     "multiple_choice",
     "names",
+    "prompts",
     "proportional_rates",
     "ranked",
+    "rated_responses",
     "spans",
     "tagged",
     "text_to_text",

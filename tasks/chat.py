@@ -1,13 +1,14 @@
-"""Tasks whose rows are conversations."""
+"""Tasks whose rows are conversations, or responses in them."""
 
+from collections.abc import Sequence
 from typing import Literal
 
-from tasks.forms import Conversation
+from tasks.forms import Conversation, Rated
 from tasks.objectives import AssistantTurns
 from tasks.registry import features_of
 from tasks.sources import Source
-from tasks.task import Task
-from tasks.vocabularies import Vocabulary
+from tasks.task import Feature, Metric, Task
+from tasks.vocabularies import ByteVocabulary, Vocabulary
 
 
 def conversations(
@@ -37,6 +38,44 @@ def conversations(
         form=form,
         output_features=features_of(objective.output_features, vocabulary, add_eos=False),
         learned=objective,
+        cache_name=cache_name,
+        special_tokens=special_tokens,
+    )
+
+
+def rated_responses(
+    name: str,
+    source: Source,
+    form: Rated = Rated(),  # noqa: B008 (frozen)
+    *,
+    vocabulary: Vocabulary | None = None,
+    metrics: Sequence[Metric] = (),
+    cache_name: str = "",
+    special_tokens: Literal["text", "ids"] | None = None,
+) -> Task:
+    """A task of responses to a dialogue, which a decoder learns to write and to judge.
+
+    Inputs have no end token, so that what is read and what is written are one line of text.
+
+    Args:
+      name: of the task.
+      source: `sources.RatedResponses`, or one with the columns that the form names.
+      form: writes context, response and rating.
+      vocabulary: None takes bytes.
+      metrics: functions of targets and predictions, such as `metrics.exact_match` of ratings.
+      cache_name: "" takes the name.
+      special_tokens: of the texts, where they spell them out; see `Task`.
+    """
+    vocabulary = vocabulary or ByteVocabulary()
+    return Task(
+        name=name,
+        source=source,
+        form=form,
+        output_features={
+            "inputs": Feature(vocabulary, add_eos=False),
+            "targets": Feature(vocabulary, add_eos=True),
+        },
+        metric_fns=tuple(metrics),
         cache_name=cache_name,
         special_tokens=special_tokens,
     )

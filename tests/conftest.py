@@ -222,20 +222,35 @@ def write_cache():
 
 
 def _write_cache(task, cache_dir, texts, shards=1):
-    """What `t5x-like cache` makes of one document a line."""
+    """What `t5x-like cache` makes of one document a line, or of `{feature: text}` each."""
     folder = layout.cache_path(cache_dir, task.cache_name)
     folder.mkdir(parents=True)
-    vocabulary = task.output_features["targets"].vocabulary
+    own = task.output_features
     for split, documents in texts.items():
-        examples = [{"targets": np.array(vocabulary.encode(d), np.int32)} for d in documents]
+        rows = [{"targets": one} if isinstance(one, str) else one for one in documents]
+        examples = [
+            {name: np.array(own[name].vocabulary.encode(t), np.int32) for name, t in row.items()}
+            for row in rows
+        ]
         for shard in range(shards):
             path = layout.shard_path(folder, split, shard, shards)
             write_records(path, [encode_example(example) for example in examples[shard::shards]])
-        info = {"num_shards": shards, "features": {"targets": {"shape": [None], "dtype": "int32"}}}
+        features = {name: {"shape": [None], "dtype": "int32"} for name in own}
+        info = {"num_shards": shards, "features": features}
         layout.write_json(layout.info_path(folder, split), info)
         counts = {"examples": len(documents)}
         layout.write_json(layout.stats_path(folder, split), counts)
-    feature = {"dtype": "int32", "rank": 1, "add_eos": True, "vocabulary": vocabulary.spec()}
-    description = {"features": {"targets": feature}, "fingerprint": task.fingerprint()}
+    description = {
+        "features": {
+            name: {
+                "dtype": "int32",
+                "rank": 1,
+                "add_eos": feature.add_eos,
+                "vocabulary": feature.vocabulary.spec(),
+            }
+            for name, feature in own.items()
+        },
+        "fingerprint": task.fingerprint(),
+    }
     layout.write_json(layout.task_path(folder), description)
     (folder / layout.COMPLETED).touch()

@@ -4,7 +4,15 @@ from typing import Any
 
 from t5x_like.training import metrics_log
 
-_TIMED = {"step_seconds", "tokens_per_second", "model_tflops", "mfu", "goodput"}
+_TIMED = {
+    "step_seconds",
+    "tokens_per_second",
+    "rollout_tokens_per_second",
+    "update_tokens_per_second",
+    "model_tflops",
+    "mfu",
+    "goodput",
+}
 
 # What takes the place of a checkpoint's times in its metadata.
 NO_TIMES = {"seconds": 0, "time": None}

@@ -9,6 +9,7 @@ from t5x_like.alignment.advantages import (
     token_rewards,
     whitened,
 )
+from t5x_like.alignment.algorithms import PPO, Algorithm, Experience, Reinforce
 from t5x_like.alignment.objectives import (
     clipped_policy_loss,
     clipped_value_loss,
@@ -18,9 +19,13 @@ from t5x_like.alignment.objectives import (
 )
 
 __all__ = [
+    "PPO",
     "AdaptiveKL",
+    "Algorithm",
+    "Experience",
     "FixedKL",
     "KLCoefficient",
+    "Reinforce",
     "clipped_policy_loss",
     "clipped_value_loss",
     "entropy",

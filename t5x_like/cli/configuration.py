@@ -14,6 +14,7 @@ PROGRAM = "t5x-like"
 # for others as well.
 _PROGRAMS = {
     "train": "t5x_like.train.train",
+    "align": "t5x_like.align.align",
     "eval": "t5x_like.evaluate.evaluate",
     "eval of a suite": "t5x_like.suites.measuring.evaluate_suite",
     "infer": "t5x_like.infer.infer",

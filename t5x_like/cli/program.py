@@ -117,12 +117,16 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         added.set_defaults(run=run)
         return added
 
-    train = command("train", _train, "Train a gin file's model.")
-    train.add_argument(
-        "--allow_config_change", action="store_true", help="continue a run as another one"
-    )
+    for name, run, text in (
+        ("train", _train, "Train a gin file's model."),
+        ("align", _align, "Reinforcement learning from rewards: PPO and REINFORCE."),
+    ):
+        command(name, run, text).add_argument(
+            "--allow_config_change", action="store_true", help="continue a run as another one"
+        )
     command("eval", _eval, "Measure loss and task metrics of a trained model.")
-    command("infer", _infer, "Generate text for a file of inputs.")
+    infer = command("infer", _infer, "Generate text for a file of inputs.")
+    infer.add_argument("--tools", action="store_true", help="let the model use runs/tools.gin")
     caching.add_arguments(
         command(
             "cache", _cache, "Tokenize a task or mixture into its cache; list and remove caches."
@@ -189,16 +193,44 @@ def _joined(options: argparse.Namespace, config: Any) -> Any:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from t5x_like import config, train
-    from t5x_like.cli import preflight
-    from t5x_like.host import memory
+    from t5x_like import train
     from t5x_like.training.plan import TrainingPlan
 
-    _configure_with_foreign_tasks(options)
-    warnings = check(options, train.train)
+    _train_as(options, train.train, TrainingPlan, train.train_plan, "runs/pretrain.gin")
 
-    def planned() -> TrainingPlan:
-        plan: TrainingPlan = config.built(train.train, TrainingPlan)
+
+def _align(options: argparse.Namespace) -> None:
+    from t5x_like import align
+    from t5x_like.alignment.plan import AlignmentPlan
+
+    _train_as(options, align.align, AlignmentPlan, align.align_plan, "runs/align.gin")
+
+
+def _train_as(
+    options: argparse.Namespace,
+    program: Callable[..., Any],
+    make_plan: Callable[..., Any],
+    run: Callable[[Any], Any],
+    example: str,
+) -> None:
+    """Checks and starts a run, or for `--dry_run` shows its configuration.
+
+    Args:
+      options: the command line.
+      program: as gin files name it.
+      make_plan: of its arguments.
+      run: does what the plan says.
+      example: a packaged file that configures the program.
+    """
+    from t5x_like import config
+    from t5x_like.cli import preflight
+    from t5x_like.host import memory
+
+    _configure_with_foreign_tasks(options, program, example)
+    warnings = check(options, program, example)
+
+    def planned() -> Any:
+        plan = config.built(program, make_plan)
         changed = plan.allow_config_change or options.allow_config_change
         return dataclasses.replace(
             plan, config_text=config.operative_text, allow_config_change=changed
@@ -216,7 +248,7 @@ def _train(options: argparse.Namespace) -> None:
         plan = planned()
         warn(options, [*warnings, *preflight.check(plan)])
         caching.build_missing(options, config)
-        train.train_plan(plan)
+        run(plan)
 
 
 def _eval(options: argparse.Namespace) -> None:
@@ -233,6 +265,7 @@ def _eval(options: argparse.Namespace) -> None:
 
 
 def _infer(options: argparse.Namespace) -> None:
+    options.gin_file += ["runs/tools.gin"] * options.tools
     _run_program(options, "t5x_like.infer", "infer", "runs/infer.gin")
 
 
@@ -288,7 +321,9 @@ def _compile(options: argparse.Namespace) -> None:
         raise aot.DoesNotFit(f"the step of {report['topology']} {fitting_memory.shortage(report)}.")
 
 
-def _configure_with_foreign_tasks(options: argparse.Namespace) -> None:
+def _configure_with_foreign_tasks(
+    options: argparse.Namespace, program: Callable[..., Any], example: str
+) -> None:
     """Parses the configuration; a user's seqio task is known without importing its module.
 
     The module imports seqio, and so TensorFlow. It is imported in another process, which
@@ -296,13 +331,13 @@ def _configure_with_foreign_tasks(options: argparse.Namespace) -> None:
     without seqio, finds the declaration that was written before.
     """
     import tasks
-    from t5x_like import config, train
+    from t5x_like import config
     from t5x_like.data.cache import layout
     from tasks import manifest
 
     modules, options.module_import = options.module_import, []
     configure(options)
-    config.check(train.train)
+    config.check(program, example)
     options.module_import = modules
     if modules and importlib.util.find_spec("seqio"):
         child_process.run("cache", options, "--declare")

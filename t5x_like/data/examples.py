@@ -249,15 +249,19 @@ def vocabulary_specs(task: Task, folder: Path) -> dict[str, Mapping[str, Any]]:
 
 
 def start_id_of(task: Task, folder: Path) -> int:
-    """What a decoder reads before the targets: of a spec that does not say, the vocabulary's.
+    """What a decoder reads before the targets, or before inputs where a task has nothing else.
+
+    Of a spec that does not say, it is the vocabulary's.
 
     Raises:
       UserError: neither the cache nor this host knows.
     """
-    spec = vocabulary_specs(task, folder).get("targets", {"start_id": 0})
+    specs = vocabulary_specs(task, folder)
+    feature = "inputs" if tuple(specs) == ("inputs",) else "targets"
+    spec = specs.get(feature, {"start_id": 0})
     if "start_id" in spec:
         return spec["start_id"]
-    vocabulary = task.output_features["targets"].vocabulary
+    vocabulary = task.output_features[feature].vocabulary
     try:
         return getattr(vocabulary, "start_id", 0)
     except (OSError, ImportError) as error:

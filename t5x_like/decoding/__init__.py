@@ -17,6 +17,7 @@ from t5x_like.decoding.generate import (
 from t5x_like.decoding.generation_config import GenerationConfig
 from t5x_like.decoding.options import Reading
 from t5x_like.decoding.prompts import prompts_of
+from t5x_like.decoding.sample_and_rank import SampleAndRank
 from t5x_like.decoding.strategies import (
     Decoded,
     Greedy,
@@ -34,6 +35,7 @@ __all__ = [
     "Greedy",
     "LogitsFilter",
     "Reading",
+    "SampleAndRank",
     "Sampling",
     "Strategy",
     "Temperature",

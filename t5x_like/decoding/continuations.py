@@ -17,7 +17,6 @@ from t5x_like.data.formats.prompts import PromptFormat, Tokens, right_padded
 from t5x_like.decoding.generate import fetched
 from t5x_like.decoding.prefill import begin
 from t5x_like.decoding.prompts import prompts_of
-from t5x_like.decoding.scoring import Score
 from t5x_like.decoding.shared_prefixes import shared_prefixes
 from t5x_like.errors import UserError
 from t5x_like.host.journal import NO_JOURNAL, Journal
@@ -27,6 +26,19 @@ from t5x_like.protocols import Batch, Decodes, Extends
 _MOST_LOGITS = 2**26
 # What a batch's results are called in a journal.
 _SCORES = ("tokens", "greedy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Natural-log likelihood of one target.
+
+    Attributes:
+      total: sum over the target's tokens.
+      tokens: float32 `[len(target)]`, each token's log-probability given those before it.
+    """
+
+    total: float
+    tokens: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)

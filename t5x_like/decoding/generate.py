@@ -119,13 +119,13 @@ def generate_batch(
 def decoding_program() -> Any:
     """The jitted program behind `generate_batch`, made when the backend is known."""
     return jax.jit(
-        _decode,
+        decode,
         static_argnames=("model", "strategy", "max_new_tokens", "eos_id", "copies"),
         compiler_options=compiler_options(),
     )
 
 
-def _decode(
+def decode(
     model: Decodes,
     params: Any,
     decoding_params: Any,
@@ -141,6 +141,7 @@ def _decode(
     eos_id: EndIds,
     copies: int,
 ) -> Decoded:
+    """What `generate_batch` compiles, to be called inside a larger program."""
     step = functools.partial(model.decode_step, decoding_params)
     start = begin(model, params, decoding_params, batch, max_new_tokens)
     logits_bv, _ = jax.eval_shape(step, start.cache, start.tokens_b)
@@ -187,6 +188,7 @@ def generate(
     seed: int = 0,
     batch_size: int = 8,
     first_row: int = 0,
+    rows: Sequence[int] | None = None,
     min_new_tokens: int = 0,
     repetition_penalty: float = 1.0,
     stop: StopStrings | None = None,
@@ -217,6 +219,7 @@ def generate(
       seed: of the random streams.
       batch_size: rows decoded together.
       first_row: index of the first prompt; row i draws from the stream (seed, first_row + i).
+      rows: the index of each prompt after `first_row`; None counts them.
       min_new_tokens: how many tokens come before an end token, where there is room for them.
       repetition_penalty: see `Constraints.applied`; 1 for none.
       stop: texts that end a row; None for none. Of a beam search, which hypotheses it ends.
@@ -240,6 +243,7 @@ def generate(
             "all must be at least 1"
         )
     layout = prompts_of(model)
+    numbers = range(len(prompts)) if rows is None else rows
     limits = []
     for number, prompt in enumerate(prompts, start=1):
         room = room_after(model, len(prompt), bos_id)
@@ -261,7 +265,7 @@ def generate(
             max_length=model.max_length,
         )
         index = {
-            "rows": [first_row + row.prompt for row in rows],
+            "rows": [first_row + numbers[row.prompt] for row in rows],
             "samples": [row.sample for row in rows],
             "limits": [row.limit for row in rows],
         }

@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 from t5x_like.decoding.beam import BeamSearch
 from t5x_like.decoding.constraints import checked_stop_strings
+from t5x_like.decoding.sample_and_rank import SampleAndRank
 from t5x_like.decoding.strategies import Greedy, Strategy
 from t5x_like.errors import UserError
 
-Choice = Literal["likelihood", "vote"]
+Vote = Literal["likelihood", "vote"]
+Choice = Vote | SampleAndRank
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,8 @@ class GenerationConfig:
       samples: how many texts are drawn for a prompt, of which one is chosen.
       choice: by "likelihood", the text whose tokens have the highest mean log-probability (best of
         n); or by "vote", the first of the texts with the most frequent answer (self-consistency,
-        Wang et al. 2023, section 2). A text without an answer has no vote.
+        Wang et al. 2023, section 2). A text without an answer has no vote. Or by what the model
+        says of its texts, see `SampleAndRank`, which may drop one that is the only one.
       seed: for strategies that draw.
     """
 
@@ -64,8 +67,11 @@ class GenerationConfig:
         object.__setattr__(self, "eos_ids", tuple(self.eos_ids))  # lists, from gin
         for token in self.eos_ids:
             _check_whole("a token of eos_ids", token, least=0)
-        if self.choice not in typing.get_args(Choice):
-            raise UserError(f"choice is {self.choice!r}: give 'likelihood' or 'vote'.")
+        ranked = isinstance(self.choice, SampleAndRank)
+        if not ranked and self.choice not in typing.get_args(Vote):
+            raise UserError(
+                f"choice is {self.choice!r}: give 'likelihood', 'vote' or a SampleAndRank()."
+            )
         if self.samples > 1 and not self.draws:
             raise UserError(
                 f"samples is {self.samples}, but {self.strategy} draws nothing, and all would be "
@@ -86,7 +92,8 @@ class GenerationConfig:
             value = getattr(self, name)
             if value != usual[name]:
                 parts.append(f"{name}={list(value) if isinstance(value, tuple) else value!r}")
-        parts += [f"choice={self.choice}"] * (self.samples > 1)
+        chosen = self.samples > 1 or isinstance(self.choice, SampleAndRank)
+        parts += [f"choice={self.choice}"] * chosen
         parts += [f"seed={self.seed}"] * self.draws
         return ", ".join(parts)
 

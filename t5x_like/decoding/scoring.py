@@ -3,7 +3,6 @@
 Shapes: `b` rows, `t` decoder positions, `s` encoder positions, `v` vocabulary.
 """
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -13,24 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5x_like.data.formats.prompts import Tokens, bucket_length
+from t5x_like.decoding.continuations import Score
 from t5x_like.decoding.generate import fetched
 from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.text import TextCodec, checked_texts
 from t5x_like.errors import UserError
 from t5x_like.protocols import Batch, Decodes
-
-
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """Natural-log likelihood of one target.
-
-    Attributes:
-      total: sum over the target's tokens.
-      tokens: float32 `[len(target)]`, each token's log-probability given those before it.
-    """
-
-    total: float
-    tokens: np.ndarray
 
 
 @functools.partial(jax.jit, static_argnames=("model",))

@@ -11,6 +11,7 @@ from t5x_like.data.formats.prompts import Tokens
 from t5x_like.decoding.constraints import StopStrings, token_texts
 from t5x_like.decoding.generate import Generation, generate
 from t5x_like.decoding.generation_config import GenerationConfig
+from t5x_like.decoding.sample_and_rank import Ratings, SampleAndRank
 from t5x_like.errors import UserError
 from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.protocols import Decodes, Feature, Mixture, Model, Task
@@ -102,6 +103,25 @@ class TextCodec:
             return len(self.encode(text))
         return len(_encoded(text, self.inputs, None))
 
+    @property
+    def read(self) -> Feature:
+        """The feature that prompts are written in."""
+        return self.targets if self.inputs is None else self.inputs
+
+    @property
+    def end_of_inputs(self) -> list[int]:
+        """What ends a prompt, where the task's inputs have an end token."""
+        ends = self.inputs is not None and self.inputs.add_eos
+        return [self.read.vocabulary.eos_id] if ends else []
+
+    def continued(self, prompt: Tokens, text: str) -> list[int]:
+        """A prompt's ids and those of a text after it, as one text: no end token between them."""
+        end = self.end_of_inputs
+        read = list(
+            prompt[: len(prompt) - len(end)] if end and list(prompt[-1:]) == end else prompt
+        )
+        return read + list(self.read.vocabulary.encode(f" {text.strip()}" if text.strip() else ""))
+
     def encode_target(self, text: str, end_token: bool | None = None) -> list[int]:
         """A target's ids, with the end token, without it, or (None) as the task has it."""
         return _encoded(text, self.targets, None, end_token)
@@ -144,6 +164,7 @@ class TextGeneration:
       samples: all texts of which it was chosen, in the order in which they were drawn; empty of a
         text that was the only one.
       votes: how many of them have its answer, where it was chosen by these; else None.
+      ratings: what the model says of it, where it was chosen by that; else None.
     """
 
     text: str
@@ -152,6 +173,7 @@ class TextGeneration:
     tokens: list[int]
     samples: Sequence["TextGeneration"] = ()
     votes: int | None = None
+    ratings: Ratings | None = None
 
 
 # What votes are counted of: the number of a prompt and a text for it, to an answer.
@@ -179,6 +201,7 @@ def answer_prompts(
     config: GenerationConfig,
     batch_size: int = 8,
     first_row: int = 0,
+    rows: Sequence[int] | None = None,
     decoding_params: Any = None,
     progress: Callable[[int], None] | None = None,
     answer_of: AnswerOf = lambda number, text: text,
@@ -194,6 +217,7 @@ def answer_prompts(
       config: how text is generated.
       batch_size: texts decoded together.
       first_row: index of the first prompt.
+      rows: see `generate`.
       decoding_params: see `generate`.
       progress: called with the number of texts done after each batch.
       answer_of: where samples vote, what each has to say.
@@ -220,6 +244,7 @@ def answer_prompts(
         seed=config.seed,
         batch_size=batch_size,
         first_row=first_row,
+        rows=rows,
         min_new_tokens=config.min_new_tokens,
         repetition_penalty=config.repetition_penalty,
         stop=stop,
@@ -236,10 +261,17 @@ def answer_prompts(
             text if before is None else before, one.score, one.finished, one.tokens
         )
 
+    every = [as_text(one) for one in found]
+    if isinstance(config.choice, SampleAndRank):
+        each = [every[i : i + config.samples] for i in range(0, len(every), config.samples)]
+        rank = config.choice
+        return ranked(
+            model, params, codec, prompts, each, rank, batch_size=batch_size, journal=journal
+        )
     answers = []
     for number in range(len(prompts)):
         own = found[number * config.samples : (number + 1) * config.samples]
-        texts = [as_text(one) for one in own]
+        texts = every[number * config.samples : (number + 1) * config.samples]
         if config.samples == 1:
             answers += texts
             continue
@@ -249,6 +281,59 @@ def answer_prompts(
         else:
             chosen = likeliest(own)
         answers.append(dataclasses.replace(texts[chosen], samples=texts, votes=votes))
+    return answers
+
+
+def ranked(
+    model: Decodes,
+    params: Any,
+    codec: TextCodec,
+    prompts: Sequence[Tokens],
+    found: Sequence[Sequence[TextGeneration]],
+    rank: SampleAndRank,
+    *,
+    batch_size: int = 8,
+    journal: Journal = NO_JOURNAL,
+) -> list[TextGeneration]:
+    """Of each prompt's texts the best by the model's own judgement, with all of them as samples.
+
+    Args:
+      model: a `Decodes`.
+      params: its parameters.
+      codec: of the task.
+      prompts: token ids, as `codec.encode` gives them.
+      found: one text or more for each prompt.
+      rank: by what they are judged.
+      batch_size: texts judged together.
+      journal: of results of batches that are known.
+    """
+    contexts = [
+        codec.continued(prompt, one.text)
+        for prompt, own in zip(prompts, found, strict=True)
+        for one in own
+    ]
+    judged = rank.judged(
+        model,
+        params,
+        contexts,
+        encode=codec.read.vocabulary.encode,
+        encode_rating=codec.targets.vocabulary.encode,
+        end=codec.end_of_inputs,
+        bos_id=codec.start_id,
+        bidirectional=codec.bidirectional_prompt,
+        batch_size=batch_size,
+        journal=journal,
+    )
+    answers = []
+    for own in found:
+        ratings, judged = judged[: len(own)], judged[len(own) :]
+        rated = [
+            dataclasses.replace(one, ratings=said) for one, said in zip(own, ratings, strict=True)
+        ]
+        best = rank.best(ratings)
+        # Nobody has written the fallback: its score is that of no token.
+        taken = TextGeneration(rank.fallback, 0.0, True, []) if best is None else rated[best]
+        answers.append(dataclasses.replace(taken, samples=rated))
     return answers
 
 

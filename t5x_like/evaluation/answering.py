@@ -5,11 +5,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from t5x_like.data.formats.prompts import Tokens
 from t5x_like.decoding import (
     GenerationConfig,
     TextCodec,
     TextGeneration,
-    generate_text,
+    answer_prompts,
     prepare,
     prompts_of,
 )
@@ -26,6 +27,7 @@ WORDS = "words"
 PREDICTIONS = "predictions"
 SCORES = "scores"
 SAMPLES, SAMPLE_SCORES, VOTES = "samples", "sample_scores", "votes"
+SAMPLE_RATINGS = "sample_ratings"
 PROBABILITIES = "probabilities"
 SPAN = "span"
 N_BEST = "n_best"
@@ -249,19 +251,29 @@ class GeneratedText:
         self, texts: Sequence[str], first_row: int, progress: Callable[[int], None]
     ) -> list[dict[str, Any]]:
         """See `Answerer`."""
-        found = generate_text(
+        found = self._written(
+            [self._codec.encode(text) for text in texts],
+            self._config,
+            first_row=first_row,
+            progress=_of_prompts(progress, self._config.samples),
+        )
+        return [self._told(one) for one in found]
+
+    def _written(
+        self, prompts: Sequence[Tokens], config: GenerationConfig, **arguments: Any
+    ) -> list[TextGeneration]:
+        """What the model writes after each prompt; see `answer_prompts`."""
+        return answer_prompts(
             self._model,
             self._params,
             self._codec,
-            texts,
-            config=self._config,
+            prompts,
+            config=config,
             batch_size=self._batch_size,
-            first_row=first_row,
             decoding_params=self._decoding_params,
-            progress=_of_prompts(progress, self._config.samples),
             answer_of=self._answer_of,
+            **arguments,
         )
-        return [self._told(one) for one in found]
 
     def _answer_of(self, number: int, text: str) -> Any:
         """What a sample votes for."""
@@ -272,6 +284,8 @@ class GeneratedText:
         if one.samples:
             told[SAMPLES] = [each.text for each in one.samples]
             told[SAMPLE_SCORES] = [each.score for each in one.samples]
+            if one.samples[0].ratings is not None:
+                told[SAMPLE_RATINGS] = [each.ratings for each in one.samples]
         if one.votes is not None:
             told[VOTES] = one.votes
         return {**told, DECODING: self.settings}

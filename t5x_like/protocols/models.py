@@ -200,6 +200,43 @@ class UsesFrozen(Model, Protocol):
         """As `Model.loss`, with each frozen model's parameters by name."""
 
 
+@runtime_checkable
+class LearnsFromRewards(UsesFrozen, Protocol):
+    """A policy with a value function, for reinforcement learning; its batches are prompts.
+
+    Its `loss` is the policy's language-model loss of rows of text, which may be mixed in. Rows of
+    prompts and answers are int32 `[b, p + n]`, padded on the left of prompts and behind answers.
+
+    Attributes:
+      policy: writes the answers.
+      reward: the frozen model that gives rewards; None where a rule does.
+    """
+
+    @property
+    def policy(self) -> Decodes:
+        """See above."""
+
+    @property
+    def reward(self) -> Model | None:
+        """See above."""
+
+    def policy_params(self, params: Params) -> Params:
+        """Of all parameters the policy's."""
+
+    def logits_and_values(
+        self, params: Params, rows: Batch, answer_length: int
+    ) -> tuple[Array, Array]:
+        """For each token of answers the policy's logits `[b, n, v]`, and the value before it."""
+
+    def reference_logits(
+        self, frozen: Mapping[str, Params], rows: Batch, answer_length: int
+    ) -> Array:
+        """The reference's logits for the tokens of answers, float32 `[b, n, v]`."""
+
+    def rewards(self, frozen: Mapping[str, Params], rows: Batch) -> Array:
+        """The reward of each answer by the reward model, float32 `[b]`."""
+
+
 class Tuning(Protocol):
     """What of a model training changes: the attribute `tuning` of one that is tuned in part."""
 

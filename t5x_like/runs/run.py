@@ -66,8 +66,8 @@ class Run(OfWords):
           repetition_penalty: above 1 makes tokens that are there already less likely.
           stop_strings: texts of which the first to be complete ends an answer, and is cut off.
           samples: how many texts are drawn for each, of which one is chosen.
-          choice: by "likelihood" for each token, or by "vote" for the most frequent answer, which
-            the task's postprocessor finds in a text.
+          choice: by "likelihood" for each token, by "vote" for the most frequent answer, which the
+            task's postprocessor finds in a text, or by `decoding.SampleAndRank()`.
           batch_size: texts decoded together.
           seed: of what is drawn.
         """

@@ -7,6 +7,7 @@ from typing import Any
 
 from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.checkpoints import Branch, CheckpointPolicy, InitialCheckpoint
+from t5x_like.cost import flops
 from t5x_like.data import (
     DataIterator,
     DatasetConfig,
@@ -142,6 +143,19 @@ class TrainingPlan:
     def validation_limit(self) -> int | None:
         """Most rows of each held-out split."""
         return limit_in_rows(self.validation_rows, self.validation_batches)
+
+    def open_data(self, shard_index: int, shard_count: int) -> DataIterator:
+        """The batches of one process; see `open_dataset`."""
+        return open_dataset(
+            self.dataset,
+            batch_format=self.model.batch_format,
+            shard_index=shard_index,
+            shard_count=shard_count,
+        )
+
+    def work(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, float]:
+        """Positions and model FLOPs of a step on batches of these shapes."""
+        return flops.positions(shapes), self.model.step_flops(shapes)
 
     def _check_evaluations(self) -> None:
         seen = set()

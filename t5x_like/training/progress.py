@@ -7,6 +7,15 @@ from collections.abc import Mapping
 from t5x_like.host import log_records
 from t5x_like.host.progress import Display, ProgressBar, duration
 
+# What is shown of learning from rewards, and what it is called.
+_OF_REWARDS = {
+    "reward": "reward",
+    "kl": "KL",
+    "entropy": "entropy",
+    "clip_fraction": "clipped",
+    "loss": "loss",
+}
+
 
 class Progress:
     """A bar on a terminal, plain lines elsewhere; silent unless this is the first process.
@@ -69,7 +78,14 @@ def aligned(lines: Mapping[str, str]) -> str:
 def _numbers(values: Mapping[str, float]) -> list[str]:
     """The most important first, as a narrow terminal drops the last."""
     parts = [f"loss {values['loss']:.4f}" if "loss" in values else "no update"]
-    if "tokens_per_second" in values:
+    if "kl_coefficient" in values:  # of learning from rewards
+        parts = [
+            f"{word} {values[name]:.3f}" for name, word in _OF_REWARDS.items() if name in values
+        ]
+        for part in ("rollout", "update"):
+            if (rate := values.get(f"{part}_tokens_per_second")) is not None:
+                parts.append(f"{part} {rate:,.0f} tokens/s")
+    elif "tokens_per_second" in values:
         parts.append(f"{values['tokens_per_second']:,.0f} tokens/s")
         parts.append(f"{values['step_seconds'] * 1000:.0f} ms/step")
     if "mfu" in values:

@@ -10,9 +10,8 @@ import numpy as np
 from t5x_like import anomalies
 from t5x_like.anomalies import Anomaly, Restore
 from t5x_like.checkpoints import Checkpointer, Damaged
-from t5x_like.cost import flops
 from t5x_like.cost.peak import Peak
-from t5x_like.data import merge_states, open_dataset
+from t5x_like.data import merge_states
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.host.progress import duration
@@ -74,9 +73,7 @@ class TrainingRun:
 
     def _open_data(self) -> None:
         plan = self.plan
-        index, count = plan.partitioner.data_shard()
-        where = {"shard_index": index, "shard_count": count}
-        self._iterator = open_dataset(plan.dataset, batch_format=plan.model.batch_format, **where)
+        self._iterator = plan.open_data(*plan.partitioner.data_shard())
         self._held_out = HeldOut(plan)
         self._notes += self._held_out.notes
 
@@ -213,7 +210,7 @@ class TrainingRun:
         rows = len(next(iter(batch.values())))
         if rows != self._sums.rows:  # another program
             shapes = check_batch(batch, self.plan.model, self.plan.partitioner)
-            self._sums.set_work(flops.positions(shapes), self.plan.model.step_flops(shapes), rows)
+            self._sums.set_work(*self.plan.work(shapes), rows)
             self.watch.time.enter("compiling")
         self.watch.before(step, self._sums.drain)
         return batch

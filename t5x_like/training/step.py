@@ -130,6 +130,29 @@ def _jitted(
             return after, metrics
         return anomalies.settle(anomaly_policy, state, after, metrics)
 
+    placed = placed_state(model, optimizer, partitioner, anomaly_policy)
+    return jax.jit(
+        step,
+        in_shardings=(placed, partitioner.batch_sharding),
+        out_shardings=(placed, partitioner.replicated),
+        donate_argnums=0,
+    )
+
+
+def placed_state(
+    model: Model,
+    optimizer: Optimizer,
+    partitioner: Partitioner,
+    anomaly_policy: AnomalyPolicy | None,
+) -> TrainState:
+    """Where all of a state lies: a tree of shardings, as `jax.jit` takes it.
+
+    Args:
+      model: see `make_train_step`.
+      optimizer: see `make_train_step`.
+      partitioner: see `make_train_step`.
+      anomaly_policy: see `make_train_step`.
+    """
     placed = train_state.shardings(train_state.abstract_state(model, optimizer, partitioner))
     if anomaly_policy is not None:
         guard = jax.tree.map(lambda _: partitioner.replicated, anomaly_policy.guard())
@@ -142,13 +165,7 @@ def _jitted(
         frozen=train_state.abstract_frozen(model, partitioner),
     )
     extra = train_state.shardings(extra)
-    placed = placed.replace(carry=extra.carry, frozen=extra.frozen)
-    return jax.jit(
-        step,
-        in_shardings=(placed, partitioner.batch_sharding),
-        out_shardings=(placed, partitioner.replicated),
-        donate_argnums=0,
-    )
+    return placed.replace(carry=extra.carry, frozen=extra.frozen)
 
 
 Gradient = Callable[[TrainState, Batch, jax.Array], tuple[Params, Metrics, Carry]]

@@ -6,8 +6,10 @@ runs before the cache is written, in plain Python.
 
 from tasks.forms.chat import ChatTemplate, Message
 from tasks.forms.choices import Choices
-from tasks.forms.comparison import Comparison
-from tasks.forms.conversation import Conversation
+from tasks.forms.dialogue.comparison import Comparison
+from tasks.forms.dialogue.conversation import Conversation
+from tasks.forms.dialogue.prompt import Prompt
+from tasks.forms.dialogue.rated import Rated
 from tasks.forms.few_shot import FewShot
 from tasks.forms.form import Form, PlainText, WritesInputs, text_of, texts_of, written
 from tasks.forms.labelled import Labelled
@@ -36,7 +38,9 @@ __all__ = [
     "MultiRC",
     "Options",
     "PlainText",
+    "Prompt",
     "Ranked",
+    "Rated",
     "Record",
     "Similarity",
     "Spans",

@@ -11,7 +11,7 @@ from tasks.sources.parquet import ParquetFiles
 from tasks.sources.source import Source
 from tasks.sources.squad_json import SquadJson
 from tasks.sources.standard_library import StandardLibraryFunctions, StandardLibraryModules
-from tasks.sources.synthetic import ClozeQuestions, PerturbedSentences
+from tasks.sources.synthetic import Brackets, ClozeQuestions, PerturbedSentences
 from tasks.sources.tab_separated import CommaSeparated, TabSeparated
 from tasks.sources.text_files import TextFiles
 from tasks.sources.tfds import Tfds
@@ -21,9 +21,11 @@ from tasks.sources.wrappers.dialogues import Dialogues, PreferredDialogues
 from tasks.sources.wrappers.each_answer import EachAnswer
 from tasks.sources.wrappers.filtered import Filter, Filtered
 from tasks.sources.wrappers.hold_out import HoldOut
+from tasks.sources.wrappers.rated_responses import RatedResponses
 from tasks.sources.wrappers.where import Where
 
 __all__ = [
+    "Brackets",
     "Candidates",
     "ClozeQuestions",
     "CommaSeparated",
@@ -39,6 +41,7 @@ __all__ = [
     "ParquetFiles",
     "PerturbedSentences",
     "PreferredDialogues",
+    "RatedResponses",
     "Source",
     "SquadJson",
     "StandardLibraryFunctions",

@@ -76,6 +76,9 @@ PUBLISHED = {
     "models/gopher/7.1b.gin": 7.1e9,
     "models/gopher/280b.gin": 280e9,
     "models/chinchilla/70b.gin": 70e9,
+    # Printed as 2B and 8B, without embeddings; with digits, by the shapes of table 27.
+    "models/lamda/2b.gin": 2.1e9,
+    "models/lamda/8b.gin": 8.6e9,
     "models/lamda/137b.gin": 137e9,
     "models/palm/8b.gin": 8.63e9,
     "models/palm/62b.gin": 62.50e9,

@@ -87,6 +87,7 @@ REQUIRED = {
     "comparisons_jsonl": {"TRAIN_FILES": "ranked.jsonl", "VALIDATION_FILES": "ranked.jsonl"},
     "comparisons_dialogues": {"TRAIN_FILES": "pairs.jsonl"},
     "chat_dialogues": {"TRAIN_FILES": "hh.jsonl"},
+    "rated_responses_jsonl": {"TRAIN_FILES": "rated.jsonl", "VALIDATION_FILES": "rated.jsonl"},
     "jsonl_text_to_text": {
         "TRAIN_FILES": "x.jsonl",
         "VALIDATION_FILES": "x.jsonl",
@@ -139,6 +140,7 @@ def folder(tmp_path, monkeypatch):
         "ranked.jsonl": '{"prompt": "a", "completions": ["b", "c"], "ranks": [0, 1]}\n',
         "pairs.jsonl": '{"chosen": "\\n\\nHuman: a", "rejected": "\\n\\nHuman: b"}\n',
         "hh.jsonl": '{"chosen": "\\n\\nHuman: a\\n\\nAssistant: b"}\n',
+        "rated.jsonl": '{"context": "a", "response": "b", "ratings": {"SENSIBLE": 1}}\n',
         "words.txt": "the 50\ncat 20\nsat 10\n",
     }
     for name, content in contents.items():

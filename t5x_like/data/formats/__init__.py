@@ -19,7 +19,7 @@ from t5x_like.data.formats.choices import (
 from t5x_like.data.formats.encoder_decoder import EncoderDecoder
 from t5x_like.data.formats.labelled import Labelled, OfDecoders
 from t5x_like.data.formats.labelled_tasks import LabelledTasks, RankedCandidates, task_number
-from t5x_like.data.formats.language_model import Contiguous, LanguageModel
+from t5x_like.data.formats.language_model import Contiguous, LanguageModel, Prompts
 from t5x_like.data.formats.masked_language_model import MaskedLanguageModel
 from t5x_like.data.formats.multidirectional import Multidirectional
 from t5x_like.data.formats.permutation_language_model import PermutationLanguageModel
@@ -33,6 +33,7 @@ register("encoder_decoder", EncoderDecoder())
 register("causal_language_model", LanguageModel(prefix=False))
 register("prefix_language_model", LanguageModel(prefix=True))
 register("contiguous_language_model", Contiguous())
+register("prompts", Prompts())
 register("masked_language_model", MaskedLanguageModel())
 register("multidirectional_language_model", Multidirectional())
 register("permutation_language_model", PermutationLanguageModel(contiguous=False))
@@ -78,6 +79,7 @@ __all__ = [
     "Multidirectional",
     "OfDecoders",
     "PermutationLanguageModel",
+    "Prompts",
     "RankedCandidates",
     "Row",
     "SpanExtraction",

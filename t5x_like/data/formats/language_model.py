@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from t5x_like.data.formats.batch_format import TaskFacts
-from t5x_like.data.formats.prompts import DecoderPrompts, PromptFormat
+from t5x_like.data.formats.prompts import DecoderPrompts, PromptFormat, left_padded
 from t5x_like.data.formats.rows import Item, ModelBatch, Row, companion, decoder_features, layout
 
 # What an objective may give of each target, and the feature that it takes the place of.
@@ -153,3 +153,50 @@ class BoundContiguous:
                 batch["row_continues"][i] = item.labels["continues"]
                 batch["decoder_input_tokens"][i, 0] = item.labels["before"]
         return batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+    """What a decoder is to continue: `inputs` after the token that it reads first.
+
+    All prompts end in the same column; the batch is that of `prompts.left_padded`, of one column
+    more than the length of `inputs`. A task's targets are left aside.
+    """
+
+    task_features: ClassVar[tuple[str, ...]] = ("inputs",)
+    reads: ClassVar[tuple[str, ...]] = ("inputs",)
+    may_read: ClassVar[tuple[str, ...]] = ("targets",)
+    packs: ClassVar[bool] = False
+    contiguous: ClassVar[bool] = False
+    prompts: ClassVar[None] = None
+
+    def bind(self, facts: TaskFacts) -> "BoundPrompts":
+        """See `BatchFormat`."""
+        return BoundPrompts(facts.start_id)
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundPrompts:
+    """`Prompts` for a task.
+
+    Attributes:
+      start_id: what a decoder reads first.
+    """
+
+    start_id: int
+
+    def capacities(self, lengths: Mapping[str, int]) -> tuple[int, ...]:
+        """The length of `inputs`."""
+        return (lengths["inputs"],)
+
+    def item(self, example: Mapping[str, np.ndarray]) -> Item:
+        """The inputs."""
+        return Item((example["inputs"],))
+
+    def batch(self, rows: Sequence[Row], lengths: Mapping[str, int], pack: bool) -> ModelBatch:
+        """See `Prompts`; a row without an item is a prompt without text."""
+        prompts = [
+            [self.start_id, *(token for item in row for token in item.parts[0].tolist())]
+            for row in rows
+        ]
+        return left_padded(prompts, lengths["inputs"] + 1)

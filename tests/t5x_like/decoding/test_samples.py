@@ -123,7 +123,7 @@ def test_texts_are_drawn_cut_and_chosen_by_their_answers(bigram):
         ({"samples": 0}, "samples is 0"),
         ({"samples": 4}, r"samples is 4, but Greedy\(\) draws nothing"),
         ({"samples": 4, "strategy": BeamSearch()}, "draws nothing"),
-        ({"choice": "best"}, "choice is 'best': give 'likelihood' or 'vote'"),
+        ({"choice": "best"}, "choice is 'best': give 'likelihood', 'vote' or a SampleAndRank"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused_in_one_line(arguments, said):

@@ -9,7 +9,7 @@ import numpy as np
 
 from tasks.errors import TaskError
 from tasks.forms.chat import ChatTemplate, plain
-from tasks.forms.conversation import messages_of
+from tasks.forms.dialogue.prompt import prompt_text
 from tasks.forms.form import text_of, texts_of
 
 
@@ -49,7 +49,7 @@ class Comparison:
           TaskError: fewer than two answers, one without text, more or fewer ranks than answers, or
             ranks that are all the same.
         """
-        prompt, chat = self._prompt(row[self.prompt])
+        prompt, chat = prompt_text(row[self.prompt], self.prompt, self.template)
         answers = texts_of(row[self.completions], self.completions)
         ranks = _whole_numbers(row[self.ranks], self.ranks)
         if len(answers) < 2 or len(ranks) != len(answers):
@@ -71,15 +71,6 @@ class Comparison:
         if chat:
             answers = [self.template.reply_of(answer) for answer in answers]
         return {"inputs": prompt, "answers": answers, "ranks": ranks}
-
-    def _prompt(self, value: Any) -> tuple[str, bool]:
-        """Its text, and whether it was a conversation."""
-        if isinstance(value, str | bytes):
-            text = text_of(value)
-            # JSON of objects; whatever else begins with brackets is text.
-            if not text.startswith('[{"'):
-                return text, False
-        return self.template.prompt(messages_of(value, self.prompt)), True
 
 
 def _whole_numbers(value: Any, column: str) -> list[int]:

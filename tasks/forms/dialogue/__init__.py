@@ -1,0 +1,1 @@
+"""Forms of dialogues: conversations, prompts, ranked answers, rated responses."""

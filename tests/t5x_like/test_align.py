@@ -1,0 +1,146 @@
+"""`t5x-like align`: a run that is killed and resumed is the run that was not, and bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import tasks
+from t5x_like import checkpoints, cli, load_run
+from tasks import forms
+from tasks.sources import Brackets
+from tests.untimed import untimed
+
+ROOT = Path(__file__).parents[2]
+GIN = """
+from __gin__ import dynamic_registration
+from models import gpt
+from t5x_like import data
+from tasks import sources
+
+sources.Brackets.rows_in_all = 100
+gpt.GPT2:
+  embed_dim = 16
+  num_heads = 2
+  num_layers = 1
+  max_length = 32
+CACHE_DIR = '{cache}'
+BATCH_SIZE = 16
+"""
+ALIGN = """
+from __gin__ import dynamic_registration
+from t5x_like import align
+from t5x_like import alignment
+from t5x_like import checkpoints
+from t5x_like import data
+from tasks.alignment import rewards
+
+REWARD = @rewards.balanced_brackets
+MAX_NEW_TOKENS = 6
+TRAIN_STEPS = 6
+LEARNING_RATE = 1e-3
+WARMUP_STEPS = 1
+SAMPLE_PERIOD = 3
+KL = @alignment.AdaptiveKL()
+alignment.PPO.minibatches = 2
+align.align.tensorboard = False
+align.align.pretraining = @pretraining/data.DatasetConfig()
+pretraining/data.DatasetConfig.split = 'validation'
+pretraining/data.DatasetConfig.batch_size = 4
+pretraining/data.DatasetConfig.pack = False
+checkpoints.CheckpointPolicy.period = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, write_cache):
+    """Where the cache of brackets and the runs' gin files are."""
+    folder = tmp_path_factory.mktemp("align")
+    source = Brackets(rows_in_all=100)
+    form = forms.Template(inputs="{opened}", targets="{closed}")
+    task = tasks.text_to_text("brackets", source, form)
+    rows = {split: [form(row) for row in source.rows(split)] for split in source.splits}
+    write_cache(task, folder / "cache", rows)
+    (folder / "base.gin").write_text(GIN.format(cache=folder / "cache"))
+    (folder / "align.gin").write_text(ALIGN)
+    return folder
+
+
+MODEL = ["--gin_file=models/gpt2/tiny.gin", "--gin_file=tasks/brackets.gin"]
+
+
+@pytest.fixture(scope="module")
+def flags(folder):
+    """The command line of a run of six iterations, to which MODEL_DIR is added."""
+    begun = f"--gin.INITIAL_CHECKPOINT_PATH={folder}/begun"
+    files = ["runs/align.gin", folder / "base.gin", folder / "align.gin"]
+    return ["align", *MODEL, *(f"--gin_file={file}" for file in files), begun]
+
+
+@pytest.fixture(scope="module")
+def begun(folder):
+    """The run that policy and reference come from."""
+    flags = ["train", *MODEL, "--gin_file=runs/pretrain.gin", f"--gin_file={folder}/base.gin"]
+    assert cli.main([*flags, "--gin.TRAIN_STEPS=1", f"--gin.MODEL_DIR={folder}/begun"]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("begun")
+def test_a_run_that_was_killed_is_the_run_that_was_not(flags, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert cli.main([*flags, f"--gin.MODEL_DIR={whole}"]) == 0
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    run = subprocess.Popen(
+        [sys.executable, "-m", "t5x_like", *flags, f"--gin.MODEL_DIR={killed}"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while run.poll() is None and not checkpoints.checkpoint_steps(str(killed)):
+        time.sleep(0.002)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert checkpoints.checkpoint_steps(str(killed))[-1] < 6
+    assert cli.main([*flags, f"--gin.MODEL_DIR={killed}"]) == 0
+    first, second = untimed(whole), untimed(killed)
+    assert [record["step"] for record in first] == list(range(1, 7))
+    assert first == second
+    assert {"reward", "kl", "entropy", "clip_fraction", "pretraining_loss"} <= first[0].keys()
+    # What divergence costs has changed from step to step, and was saved.
+    assert len({record["kl_coefficient"] for record in first}) == 6
+    samples = [(path / "samples" / "6.jsonl").read_text() for path in (whole, killed)]
+    assert samples[0] == samples[1]
+    assert json.loads(samples[0].splitlines()[0]).keys() == {"step", "prompt", "answer", "reward"}
+    one, other = load_run(str(whole)), load_run(str(killed))
+    jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+    assert len(one.generate(["(("], temperature=0.0)) == 1  # the policy's class reads the run
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("REWARD=None", "needs one source of rewards: a function (REWARD) or a reward model"),
+        ("MAX_NEW_TOKENS=40", "make rows of 47 tokens, but the model's max_length is 32"),
+        ("alignment.PPO.minibatches=3", "BATCH_SIZE 16 is not divided by 3 minibatches"),
+        ("align.align.model=@gpt.GPT2()", "a GPT2, which does not learn from rewards"),
+        ("align.align.frozen={}", "but the loss of ActorCritic reads those of ['reference']"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(flags, tmp_path, capsys, flag, said):
+    name, _, value = flag.partition("=")
+    kept = tmp_path / "wrong.gin"
+    kept.write_text(f"from __gin__ import dynamic_registration\n{_IMPORTS}{name} = {value}\n")
+    assert cli.main([*flags, f"--gin_file={kept}", f"--gin.MODEL_DIR={tmp_path}/run"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert said in line
+    assert not (tmp_path / "run").exists()
+
+
+_IMPORTS = "from models import gpt\nfrom t5x_like import align\nfrom t5x_like import alignment\n"
