@@ -216,7 +216,7 @@ class BERTFamily(Family):
         head: Any = heads.head_of(config, CONFIG)
         if head is not None:
             option, otherwise = self._dropout_of(head)
-            rate = config.get(option or "", otherwise)
+            rate = heads.rate_of(config, option, otherwise)
             return model.clone(head=dataclasses.replace(head, dropout_rate=rate))
         classes = config.get("architectures") or ()
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from models.errors import ModelError
 from models.heads import Classification, Head, MultipleChoice, Regression, Spans, Tagging
-from models.hf.family import Config
+from models.hf.family import CONFIG, Config, unsupported
 
 _ROW_PROBLEMS = ("regression", "single_label_classification")
 # The classes' names where there are none, as in `transformers`.
@@ -26,6 +26,8 @@ def head_of(config: Config, source: str) -> Head | None:
         tensors we do not know.
     """
     classes = config.get("architectures") or [""]
+    if not isinstance(classes, list):
+        raise unsupported(source, "architectures", classes, "a list of names of classes")
     for one in _CLASSES:
         family, ending, rest = str(classes[0]).rpartition(one.ending)
         if ending and not rest:
@@ -33,6 +35,18 @@ def head_of(config: Config, source: str) -> Head | None:
                 raise ModelError(f"{source}: the class {classes[0]} is not supported.")
             return one.make(config, source)
     return None
+
+
+def rate_of(config: Config, option: str | None, otherwise: float | None) -> float | None:
+    """The rate of dropout of a head, null or absent as it is otherwise, of the options that say it.
+
+    Raises:
+      ModelError: it is no number.
+    """
+    rate = otherwise if option is None else config.get(option, otherwise)
+    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float)):
+        raise unsupported(CONFIG, str(option), rate, "a number")
+    return rate
 
 
 def _of_rows(config: Config, source: str) -> Head:
@@ -129,6 +143,8 @@ def _labels(config: Config, source: str) -> tuple[str, ...]:
     """The names of the classes in their order, by `id2label`, or as many as `num_labels`."""
     given = config.get("id2label")
     count = config.get("num_labels", 2)
+    if type(count) is not int:
+        raise unsupported(source, "num_labels", count, "a whole number")
     if given is None:
         return tuple(_UNNAMED.format(i) for i in range(count))
     try:

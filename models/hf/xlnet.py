@@ -135,7 +135,7 @@ class XLNetFamily(Family):
                 if config.get(option, value) != value:
                     raise unsupported(CONFIG, option, config[option], repr(value))
             # What leaves the layers has been dropped already.
-            rate = config.get(_RATE, 0.1) if head.reads_row else 0.0
+            rate = heads.rate_of(config, _RATE, 0.1) if head.reads_row else 0.0
             return model.clone(head=dataclasses.replace(head, dropout_rate=rate))
         classes = config.get("architectures") or ()
         return model.clone(use_output="lm_loss.bias" in tensors or "XLNetLMHeadModel" in classes)

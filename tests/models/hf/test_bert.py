@@ -379,6 +379,9 @@ def test_heads_whose_rate_no_option_says_have_the_models(tmp_path):
         ({"id2label": {"0": "a", "2": "b"}}, "does not name the classes 0, 1, …"),
         ({"id2label": {"0": "a", "1": "a", "2": "b"}}, "two or more different names"),
         ({"id2label": None, "num_labels": 4}, "'classifier.weight' has shape (3, 24)"),
+        ({"id2label": None, "num_labels": "3"}, "num_labels '3' is not supported"),
+        ({"classifier_dropout": "0.1"}, "classifier_dropout '0.1' is not supported"),
+        ({"architectures": "BertForSequenceClassification"}, "architectures 'Bert"),
     ],
 )
 def test_labels_that_cannot_be_read_are_refused(tmp_path, changed, said):
