@@ -5,6 +5,7 @@ import math
 import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import grain
 import numpy as np
@@ -16,6 +17,7 @@ from t5x_like.data.examples import TaskExamples, open_task
 from t5x_like.data.long_examples import LongExamples, TrimLong
 from t5x_like.data.mixing import MixtureSchedule, Shares, constant
 from t5x_like.errors import UserError
+from t5x_like.protocols import Task
 
 _MOST_STREAMS = 64
 
@@ -69,6 +71,21 @@ def _allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def folder_of(task: Task, config: DatasetConfig) -> Path:
+    """The folder on this machine with the cache of one of the tasks.
+
+    Raises:
+      UserError: it is not ready.
+    """
+    return require_cache(
+        task,
+        config.cache_dir,
+        config.split,
+        verify_source=config.verify_source,
+        split_alone=config.shard_store is not None,
+    )
+
+
 def open_tasks(config: DatasetConfig, *, training: bool) -> list[TaskExamples]:
     """Each task of a dataset; `first_tokens`, `long_examples` and `shuffle` are of training alone.
 
@@ -79,17 +96,10 @@ def open_tasks(config: DatasetConfig, *, training: bool) -> list[TaskExamples]:
     opened = []
     long_examples: LongExamples = config.long_examples if training else TrimLong()
     for task, _ in config.task.tasks:
-        folder = require_cache(
-            task,
-            config.cache_dir,
-            config.split,
-            verify_source=config.verify_source,
-            split_alone=config.shard_store is not None,
-        )
         opened.append(
             open_task(
                 task,
-                folder,
+                folder_of(task, config),
                 config.split,
                 config.task_feature_lengths,
                 seed=config.seed if training and config.shuffle else None,

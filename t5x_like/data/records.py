@@ -8,10 +8,10 @@ import numpy as np
 
 from t5x_like.data.cache import layout
 from t5x_like.data.cache.reader import CachedExamples
-from t5x_like.data.cache.status import require_cache
 from t5x_like.data.config import DatasetConfig
 from t5x_like.data.evaluation import evenly_drawn
 from t5x_like.data.examples import open_task, vocabulary_specs
+from t5x_like.data.opening import folder_of
 from t5x_like.errors import UserError
 from t5x_like.protocols import Task
 
@@ -59,7 +59,7 @@ def open_records(
       UserError: the cache is not ready or damaged, or has no such split.
     """
     task = cast(Task, config.task)
-    folder = require_cache(task, config.cache_dir, config.split, verify_source=config.verify_source)
+    folder = folder_of(task, config)
     if not set(features) <= set(layout.read_info(folder, config.split).dtypes):
         return None
     return Records(CachedExamples(folder, config.split, ()), limit)
@@ -102,7 +102,7 @@ def open_documents(config: DatasetConfig, limit: int | None = None) -> Documents
       UserError: the task's targets are not its text, or the cache is not ready.
     """
     task = cast(Task, config.task)
-    folder = require_cache(task, config.cache_dir, config.split, verify_source=config.verify_source)
+    folder = folder_of(task, config)
     specs = vocabulary_specs(task, folder)
     objective = task.objective(specs)
     is_text = objective is None or getattr(objective, "targets_are_text", False)

@@ -7,7 +7,8 @@ from typing import Protocol
 
 import jax
 
-from t5x_like.data.cache.status import remembered, require_cache
+from t5x_like.data.cache.status import remembered
+from t5x_like.data.opening import folder_of
 from t5x_like.distributed.startup import gather_json
 from t5x_like.evaluation import Evaluation
 from t5x_like.evaluation.loss import held_out, measure, open_held_out, summary_of
@@ -153,9 +154,7 @@ class _Evaluated:
         self._tasks = [task.name for task, _ in dataset.task.tasks]
         with remembered(self._caches):
             for task, _ in dataset.task.tasks:
-                require_cache(
-                    task, dataset.cache_dir, dataset.split, verify_source=dataset.verify_source
-                )
+                folder_of(task, dataset)
 
     def has(self, metric: str | None) -> bool:
         """Whether a metric is one of its values."""

@@ -1,8 +1,10 @@
 """Datasets of TensorFlow Datasets."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,10 +91,10 @@ class Tfds:
 
         Shards that are asked for come in their order, each as it is in its file.
         """
-        import seqio
-
         self._check_split(split)
         source = self.seqio()
+        import seqio  # which greets, and was imported there
+
         parts: list[seqio.ShardInfo | None] = [None]
         if shards is not None:
             names = list(source.list_shards(split))
@@ -123,8 +125,9 @@ class Tfds:
 
     def seqio(self) -> Any:
         """The dataset as a `seqio.TfdsDataSource`."""
-        import seqio
-        import tensorflow as tf
+        with without_greetings():
+            import seqio
+            import tensorflow as tf
 
         splits = dict(self.split_names) if self.split_names else None
         if not self.each:
@@ -144,6 +147,23 @@ class Tfds:
                 return super().get_dataset(*args, **kwargs).flat_map(rows_of)
 
         return RowSource(self.name, tfds_data_dir=self.directory, splits=splits)
+
+
+@contextlib.contextmanager
+def without_greetings() -> Iterator[None]:
+    """Keeps what is written to standard error from the user: TensorFlow, as it is imported.
+
+    What goes wrong there is an exception.
+    """
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def pick(example: Mapping[str, Any], column: str) -> Any:

@@ -141,7 +141,7 @@ def _remove(folder: Path, lock: int, closing: threading.Event) -> None:
 
 def _remove_abandoned(root: Path) -> None:
     """Removes the stores of processes that were killed, whose locks nobody holds."""
-    for folder in root.iterdir():
+    for folder in root.glob("[!.]*"):  # a hidden one is being made, or is empty
         with contextlib.suppress(OSError):
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:

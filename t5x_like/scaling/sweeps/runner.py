@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from t5x_like import checkpoints, config
-from t5x_like.data import CacheStatus, cache_status
+from t5x_like.data import CacheStatus, cache_status, status_of_description
 from t5x_like.distributed.preemption import Preempted, StopRequest, stop_on_signal
 from t5x_like.errors import UserError
 from t5x_like.host import command, directory_lock
@@ -296,7 +296,9 @@ def _cache_is_ready(gin_file: str) -> bool:
         config.parse([gin_file])
         task: Any = config.macro("TASK")
         directory = config.macro("CACHE_DIR")
-    found = [cache_status(member, directory).status for member, _ in task.tasks]
+        in_parts = config.has_macro("SHARD_STORE") and config.macro("SHARD_STORE") is not None
+    look = status_of_description if in_parts else cache_status
+    found = [look(member, directory).status for member, _ in task.tasks]
     return all(status is CacheStatus.READY for status in found)
 
 

@@ -205,6 +205,32 @@ def test_a_store_that_does_not_answer_is_asked_several_times(tmp_path, monkeypat
         store.fetch(epath.Path("far/away"), tmp_path / "here")
 
 
+def test_no_record_is_read_or_copied_to_know_that_a_cache_is_there(kit, bucket, pairs, tmp_path):
+    task = kit.task("pairs")
+    kit.write(task, bucket, pairs)
+    (bucket / "pairs" / "train.tfrecord-00001-of-00002").unlink()
+    status = data.CacheStatus
+    assert data.cache_status(task, bucket).status is status.INCOMPLETE
+    for place in (bucket, "gs://bucket"):
+        assert data.status_of_description(task, place, "train").status is status.READY
+        assert data.status_of_description(task, place, "test").status is status.MISSING
+    other = kit.task("pairs", print_of_source="1" * 64)
+    assert data.status_of_description(other, bucket).status is status.STALE
+    assert not list((tmp_path).glob("home/**/*"))
+
+
+def test_what_is_measured_is_copied_without_the_training_split(kit, bucket, pairs, tmp_path):
+    task = kit.task("pairs")
+    kit.write(task, bucket, pairs)
+    kit.write(task, bucket, pairs[:9], split="validation")
+    settings = data.DatasetConfig(
+        task, LENGTHS, "gs://bucket", split="validation", shard_store=data.ShardStore()
+    )
+    assert data.open_evaluation(settings, batch_format="encoder_decoder").num_examples == 9
+    copied = {path.name for path in tmp_path.glob("home/**/*.tfrecord-*")}
+    assert copied == {f"validation.tfrecord-0000{shard}-of-00002" for shard in range(2)}
+
+
 def test_what_needs_the_whole_split_is_refused(kit, bucket, pairs):
     task = kit.task("pairs")
     kit.write(task, bucket, pairs, shards=3)

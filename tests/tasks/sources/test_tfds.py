@@ -1,11 +1,13 @@
 """TFDS datasets whose files are read one by one, as filters and lists of duplicates need them."""
 
+import os
 from collections import Counter
 
 import pytest
 
 from tasks.filters import Length
 from tasks.sources import Deduplicated, Filtered, Tfds
+from tasks.sources.tfds import without_greetings
 
 pytestmark = pytest.mark.slow  # imports TensorFlow
 
@@ -58,3 +60,14 @@ def test_files_are_read_one_by_one(prepared, tmp_path):
     )
     rows = Deduplicated(prepared, str(path)).rows("train", [second])
     assert [row["text"] for row in rows] == [b"four more words", b"five"]
+
+
+def test_greetings_that_no_log_level_silences_are_kept_from_the_user(capfd):
+    with without_greetings():
+        os.write(2, b"All log messages before InitializeLog() are written to STDERR\n")
+    os.write(2, b"a warning\n")
+    assert capfd.readouterr().err == "a warning\n"
+    with pytest.raises(ImportError), without_greetings():
+        raise ImportError
+    os.write(2, b"what went wrong\n")
+    assert capfd.readouterr().err == "what went wrong\n"
