@@ -13,8 +13,8 @@ from t5x_like import inspection
 from t5x_like.checkpoints import host_params
 from t5x_like.data import DatasetConfig, EvaluationDataset, open_evaluation
 from t5x_like.data.cache.status import require_cache
+from t5x_like.data.cache.vocabularies import vocabulary_specs
 from t5x_like.data.config import facts_of
-from t5x_like.data.examples import vocabulary_specs
 from t5x_like.errors import UserError
 from t5x_like.host import command, files, memory
 from t5x_like.host.progress import ProgressBar

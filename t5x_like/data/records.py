@@ -8,9 +8,10 @@ import numpy as np
 
 from t5x_like.data.cache import layout
 from t5x_like.data.cache.reader import CachedExamples
+from t5x_like.data.cache.vocabularies import vocabulary_specs
 from t5x_like.data.config import DatasetConfig
 from t5x_like.data.evaluation import evenly_drawn
-from t5x_like.data.examples import open_task, vocabulary_specs
+from t5x_like.data.examples import open_task
 from t5x_like.data.opening import folder_of
 from t5x_like.errors import UserError
 from t5x_like.protocols import Task

@@ -20,6 +20,7 @@ NOT_GIVEN = {
     "runs/generation/defaults.gin",
     "runs/inspect.gin",
     "runs/ngram.gin",
+    "runs/tools.gin",
     "suites/defaults.gin",
     "sweeps/ablation_cpu.gin",
     "sweeps/byte_spans.gin",

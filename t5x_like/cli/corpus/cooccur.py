@@ -53,8 +53,8 @@ def run(options: argparse.Namespace, config: Any) -> None:
     from t5x_like.cli.caching import tasks_of
     from t5x_like.data.cache.status import require_cache
     from t5x_like.data.cache.token_stream import TokenStream
+    from t5x_like.data.cache.vocabularies import vocabulary_specs
     from t5x_like.data.cooccurrence import pair_counts
-    from t5x_like.data.examples import vocabulary_specs
     from tasks import objectives
 
     _check(options)

@@ -9,8 +9,9 @@ import numpy as np
 
 from t5x_like.data import formats
 from t5x_like.data.cache.status import described, refuse_unless_ready
+from t5x_like.data.cache.vocabularies import start_id_of, vocabulary_specs
 from t5x_like.data.config import DatasetConfig, batches_of, facts_of, packs
-from t5x_like.data.examples import for_lengths, start_id_of, vocabulary_specs
+from t5x_like.data.examples import for_lengths
 from t5x_like.data.formats import Item
 from t5x_like.data.identity import identity
 from t5x_like.data.iterator import DataIterator

@@ -59,7 +59,9 @@ def test_a_documented_command_has_no_name_that_nothing_reads(path):
             continue
         words = [word for word in words if not re.search(r"gin_file=.*/(config|model).gin$", word)]
         options = program._parse_arguments(words)
-        configure(options, *[f"runs/{FIRST[name]}.gin" for name in words[:1] if name in FIRST])
+        first = [f"runs/{FIRST[name]}.gin" for name in words[:1] if name in FIRST]
+        options.gin_file += ["runs/tools.gin"] * getattr(options, "tools", False)
+        configure(options, *first)
         programs, macros = configuration._PROGRAMS.values(), configuration._read_here()
         unread = config.unread(programs, macros)
         assert [one.message for one in unread if one.place.line is not None] == []
