@@ -88,6 +88,8 @@ class AttentionSeq2Seq(LanguageModel, kw_only=True):
         """
         if not isinstance(self.cell, Cell):
             raise self.refused("cell", "it must be a cell, such as cells.LSTM()")
+        if self.cell.projection:
+            raise self.refused("cell", "it must be one without a projection")
         if not isinstance(self.attention, Score):
             raise self.refused("attention", "it must be a score, such as alignment.Additive()")
         super().__post_init__()

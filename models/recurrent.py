@@ -84,11 +84,13 @@ class RecurrentLM(CarryingLanguageModel):
         """Checks what no model can be built with.
 
         Raises:
-          ModelError: a cell that is none, a tied output of another width, a pooling that is none,
-            or a rate outside of [0, 1).
+          ModelError: a cell that is none or has a projection, a tied output of another width, a
+            pooling that is none, or a rate outside of [0, 1).
         """
         if not isinstance(self.cell, Cell):
             raise self.refused("cell", "it must be a cell, such as cells.LSTM()")
+        if self.cell.projection:
+            raise self.refused("cell", "it must be one without a projection")
         super().__post_init__()
         if self.pooling not in _POOLINGS:
             raise self.refused("pooling", f"it must be one of {', '.join(_POOLINGS)}")

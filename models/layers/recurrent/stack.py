@@ -65,7 +65,8 @@ class RecurrentLayer(nn.Module):
         gates = self.cell.gates
         kernel_eqf = self._param("kernel", ("embed", None, "mlp"), (x_bte.shape[-1], gates))
         bias_qf = self._param("bias", (None, "mlp"), (gates,))
-        kernel_fqf = self._param("recurrent_kernel", ("embed", None, "mlp"), (self.units, gates))
+        hidden = self.cell.projection or self.units
+        kernel_fqf = self._param("recurrent_kernel", ("embed", None, "mlp"), (hidden, gates))
         recurrent_qf = None
         if count := self.cell.recurrent_biases:
             recurrent_qf = self._param("recurrent_bias", (None, "mlp"), (count,))
@@ -78,9 +79,14 @@ class RecurrentLayer(nn.Module):
         kernel_fqf = self.weight_dropout(kernel_fqf, weight_key)
         # Gathered once, where FSDP divides it, and not for each token.
         kernel_fqf = nn.with_logical_constraint(kernel_fqf, (None, None, "mlp"))
+        kernels = (kernel_fqf,)
+        if self.cell.projection:
+            init = axis_names(("mlp", "embed"), self.param_init)
+            projection_fp = self.param("projection", init, (self.units, hidden), jnp.float32)
+            kernels += (projection_fp.astype(self.dtype)[:, None],)
         steps = jax.tree.map(lambda a_bt: jnp.swapaxes(a_bt, 0, 1), steps)
         hidden_tbf, state = time_scan(
-            self.cell, self.unroll, x_tbqf, kernel_fqf, recurrent_qf, state, steps
+            self.cell, self.unroll, x_tbqf, kernels, recurrent_qf, state, steps
         )
         hidden_btf = jnp.swapaxes(hidden_tbf.astype(self.dtype), 0, 1)
         return nn.with_logical_constraint(hidden_btf, ("batch", "length", "embed")), state
