@@ -219,7 +219,7 @@ class AttentionSeq2Seq(LanguageModel, kw_only=True):
         encoder_segment_ids: Array | None = None,
         **_: Array,
     ) -> Array:
-        """What the encoder has read from both ends, `[b, s, e]`, as CoVe's vectors are."""
+        """What the encoder has read from both ends, `[b, s, e]`."""
         return self._encode(encoder_input_tokens, encoder_segment_ids, False)[0].states_bse
 
     def prefill(self, batch: Batch, max_decode_length: int) -> Cache:

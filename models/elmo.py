@@ -31,8 +31,8 @@ class ELMo(Model, kw_only=True):
     3.1), each a mean over the words that it tells.
 
     Batches hold `encoder_characters`, int32 `[b, t, n]`, and `encoder_segment_ids`, the number of
-    each word's text, 0 on padding; the loss adds `encoder_target_tokens`, the words, and
-    `encoder_loss_weights`, `[b, t]`.
+    each word's text, 0 on padding; the loss adds `encoder_input_tokens`, the words, and
+    `encoder_loss_weights`, 0 where a word is not to be told, `[b, t]`.
 
     The defaults are the released model, without its sampling of the softmax: all words count.
 
@@ -247,7 +247,7 @@ class ELMo(Model, kw_only=True):
 
 def _told(batch: Batch) -> dict[str, tuple[Array, Array]]:
     """The word that each place tells in either direction, and float32 weights, `[b, t]` each."""
-    targets_bt, segments_bt = batch["encoder_target_tokens"], batch["encoder_segment_ids"]
+    targets_bt, segments_bt = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
     weights_bt = batch["encoder_loss_weights"].astype(jnp.float32)
     told = {}
     for name, places in ((FORWARD, 1), (BACKWARD, -1)):

@@ -18,6 +18,7 @@ PURPOSES = {
     "EVALUATED": "name of a task or mixture that is measured while the run trains",
     "POLICY": "the decoder that learns preferences, such as @gpt.GPT2() of a file under models/",
     "INITIAL_CHECKPOINT_PATH": "MODEL_DIR or checkpoint whose parameters the run starts from",
+    "VECTORS_PATH": "text file of words' vectors, word2vec's or GloVe's",
     "TRAINED": "regular expressions of the parameters that are trained, the others staying",
     "TEACHER": "MODEL_DIR, or Hugging Face directory, of the model that a student learns from",
     "NUM_MICROBATCHES": "parts that a batch is split into, to save memory",

@@ -252,7 +252,7 @@ def batch_for(model, rows=2, length=10, seed=0):
     if model.batch_format == "spelled_words":
         batch = {
             "encoder_characters": rng.integers(1, 262, (rows, length, 50)),
-            "encoder_target_tokens": rng.integers(1, V, (rows, length)),
+            "encoder_input_tokens": rng.integers(1, V, (rows, length)),
             "encoder_loss_weights": np.ones((rows, length), int),
             "encoder_segment_ids": np.ones((rows, length), int),
         }

@@ -112,7 +112,7 @@ def test_the_loss_is_the_sum_of_both_directions(case):
     }
     logits = jax.jit(model.apply)({"params": params}, **batch)
     log_p = np.asarray(jax.nn.log_softmax(logits))
-    target = np.asarray(batch["encoder_target_tokens"])[0]
+    target = np.asarray(batch["encoder_input_tokens"])[0]
     sums, metrics = jax.jit(model.loss)(params, batch)
     forward = -log_p[0, 0, 0, target[1]] - log_p[0, 0, 1, target[2]]
     backward = -log_p[1, 0, 2, target[1]] - log_p[1, 0, 4, target[3]]

@@ -86,8 +86,9 @@ def test_it_learns_in_both_directions_resumes_and_embeds(flags, tmp_path):
     records, whole = trained()
     last = [record for record in records if record["split"] == "validation"][-1]
     for direction in ("forward", "backward"):
-        # A noun by chance, a verb, and the noun again: (ln 12 + ln 2) / 6 words a sentence.
-        assert 0.5 < last[direction] < 0.8
+        # At best a noun by chance, a verb, and the noun again: (ln 12 + ln 2) / 6 words a
+        # sentence; by the words' frequencies alone it would be 2.5.
+        assert 0.5 < last[direction] < 1.3
     assert last["loss"] == pytest.approx(last["forward"] + last["backward"], rel=1e-5)
     shutil.rmtree(tmp_path / "checkpoints/60")
     assert trained()[1] == whole
@@ -104,20 +105,22 @@ def test_it_learns_in_both_directions_resumes_and_embeds(flags, tmp_path):
 
 def test_a_vocabulary_that_does_not_spell_is_told_in_a_line(flags, tmp_path, capsys):
     plain = "--gin.VOCABULARY=@vocabularies.ByteVocabulary()"
-    assert cli.main(["train", *flags, plain, f"--gin.MODEL_DIR={tmp_path / 'run'}"]) == 2
-    line = capsys.readouterr().err.splitlines()[-1]
+    run = ["--gin.TRAIN_STEPS=20", f"--gin.MODEL_DIR={tmp_path / 'run'}"]
+    assert cli.main(["train", *flags, plain, *run]) == 2
+    line = next(one for one in capsys.readouterr().err.splitlines() if "error:" in one)
     assert "SpelledWords reads words by their characters" in line
     assert "--gin_file=tasks/vocabularies/spelled_words.gin" in line
     assert not (tmp_path / "run").exists()
 
 
 def test_a_decoder_of_words_refuses_its_batches_in_a_line(flags, tmp_path, capsys):
-    asked = ["--gin_file=models/lstm/tiny.gin", f"--gin.MODEL_DIR={tmp_path / 'run'}"]
-    assert cli.main(["train", *flags, *asked]) == 2
+    run = ["--gin.TRAIN_STEPS=20", f"--gin.MODEL_DIR={tmp_path / 'run'}"]
+    assert cli.main(["train", *flags, "--gin_file=models/lstm/tiny.gin", *run]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert "'causal_language_model'" in line and "characters" in line
 
 
+@pytest.mark.slow
 def test_inspect_knows_its_size(capsys):
     assert cli.main(["inspect", "--gin_file=models/elmo/original.gin", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -79,7 +79,7 @@ class RecurrentLayer(nn.Module):
         kernel_fqf = self.weight_dropout(kernel_fqf, weight_key)
         # Gathered once, where FSDP divides it, and not for each token.
         kernel_fqf = nn.with_logical_constraint(kernel_fqf, (None, None, "mlp"))
-        kernels = (kernel_fqf,)
+        kernels: tuple[jax.Array, ...] = (kernel_fqf,)
         if self.cell.projection:
             init = axis_names(("mlp", "embed"), self.param_init)
             projection_fp = self.param("projection", init, (self.units, hidden), jnp.float32)

@@ -79,7 +79,7 @@ def _scan(cell, unroll, x_tbqf, kernels, bias_qf, state, steps, keep):
 
     def turn(state, inputs):
         x_bqf, steps = inputs
-        made: list[list[jax.Array]] = [[] for _ in kernels]
+        made = [[] for _ in kernels]
 
         def product_by(kernel_fqh, bias_qh, found):
             def product(left_bf, gates):
@@ -124,13 +124,13 @@ def _forward(cell, unroll, x_tbqf, kernels, bias_qf, state, steps):
 def _backward(cell, unroll, residuals, cotangents):
     x_tbqf, kernels, bias_qf, steps, (states, made_tbqh) = residuals
     dhidden_tbf, dstate = cotangents
-    asked: list[list[slice]] = [[] for _ in kernels]
+    asked = [[] for _ in kernels]
 
     def turn(dstate, inputs):
         dhidden_bf, state, x_bqf, steps, made_bqh = inputs
 
         def step(state, x_bqf, made_bqh):
-            lefts: list[list[jax.Array]] = [[] for _ in kernels]
+            lefts = [[] for _ in kernels]
 
             def product_by(kernel_fqh, known_bqh, lefts, asked):
                 asked.clear()

@@ -149,8 +149,8 @@ class SpelledWords:
     `loss_weights`, 0 where a word is read and not predicted. The batch, int32:
 
     * `encoder_characters` `[rows, length, LONGEST_WORD]`, 0 where there is no word;
-    * `encoder_target_tokens`, `encoder_loss_weights` and `encoder_segment_ids` `[rows, length]`;
-      documents of a row have different numbers, which need not follow one another.
+    * `encoder_input_tokens`, the words, `encoder_loss_weights` and `encoder_segment_ids` `[rows,
+      length]`; documents of a row have different numbers, which need not follow one another.
     """
 
     task_features: ClassVar[tuple[str, ...]] = ("targets",)
@@ -192,7 +192,7 @@ class BoundSpelledWords:
         segments = companion(rows, "segments", laid_out.filled)
         return {
             "encoder_characters": characters,
-            "encoder_target_tokens": laid_out.tokens,
+            "encoder_input_tokens": laid_out.tokens,
             "encoder_loss_weights": companion(rows, "loss_weights", laid_out.filled),
             "encoder_segment_ids": np.where(laid_out.filled, numbers + segments, 0),
         }

@@ -76,7 +76,7 @@ def test_words_by_their_characters_packed_and_alone():
     assert (characters == characters[..., :1]).all() and characters.dtype == np.int32
     assert characters[..., 0].tolist() == [[7, 8, 9, 7, 8, 0], [0] * 6]
     assert {name: array.tolist() for name, array in made.items()} == {
-        "encoder_target_tokens": [[5, 6, 5, 6, 5, 0], [0] * 6],
+        "encoder_input_tokens": [[5, 6, 5, 6, 5, 0], [0] * 6],
         "encoder_loss_weights": [[0, 1, 1, 1, 1, 0], [0] * 6],
         # Documents of different items have different numbers.
         "encoder_segment_ids": [[1, 1, 2, 7, 7, 0], [0] * 6],
