@@ -94,20 +94,22 @@ def test_it_learns_in_both_directions_resumes_and_embeds(flags, tmp_path):
     assert trained()[1] == whole
 
     found = load_run(str(tmp_path))
-    same, other, spelled = found.embed(["the ban sees", "the dort sees", "the dorts sees"])
-    assert same.shape == (128,)
-    # A word that is not in the vocabulary has a vector, near that of the one with its letters.
-    cosine = lambda a, b: a @ b / np.sqrt((a @ a) * (b @ b))  # noqa: E731
-    assert cosine(other, same) < cosine(other, spelled) < 1 - 1e-6
+    known, one, other, again = found.embed(["the ban", "the bans", "the bank", "the  ban"])
+    assert known.shape == (128,)
+    np.testing.assert_allclose(known, again, atol=1e-6)
+    # Words that are not in the vocabulary have vectors of their own.
+    for unknown in (known, other):
+        assert np.abs(one - unknown).max() > 1e-3
     layers = found.predict(["the ban sees", "the"])["layers"]
     assert layers.shape[0] == 2 and layers.shape[2:] == (3, 128)
 
 
-def test_a_vocabulary_that_does_not_spell_is_told_in_a_line(flags, tmp_path, capsys):
+def test_a_vocabulary_that_does_not_spell_is_told_in_a_line(flags, tmp_path, capfd):
     plain = "--gin.VOCABULARY=@vocabularies.ByteVocabulary()"
     run = ["--gin.TRAIN_STEPS=20", f"--gin.MODEL_DIR={tmp_path / 'run'}"]
     assert cli.main(["train", *flags, plain, *run]) == 2
-    line = next(one for one in capsys.readouterr().err.splitlines() if "error:" in one)
+    # Of the process that was to build a cache.
+    line = next(one for one in capfd.readouterr().err.splitlines() if "error:" in one)
     assert "SpelledWords reads words by their characters" in line
     assert "--gin_file=tasks/vocabularies/spelled_words.gin" in line
     assert not (tmp_path / "run").exists()
