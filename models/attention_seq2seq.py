@@ -88,6 +88,8 @@ class AttentionSeq2Seq(LanguageModel, kw_only=True):
         """
         if not isinstance(self.cell, Cell):
             raise self.refused("cell", "it must be a cell, such as cells.LSTM()")
+        if self.cell.projection:
+            raise self.refused("cell", "it must be one without a projection")
         if not isinstance(self.attention, Score):
             raise self.refused("attention", "it must be a score, such as alignment.Additive()")
         super().__post_init__()
@@ -217,7 +219,7 @@ class AttentionSeq2Seq(LanguageModel, kw_only=True):
         encoder_segment_ids: Array | None = None,
         **_: Array,
     ) -> Array:
-        """What the encoder has read from both ends, `[b, s, e]`, as CoVe's vectors are."""
+        """What the encoder has read from both ends, `[b, s, e]`."""
         return self._encode(encoder_input_tokens, encoder_segment_ids, False)[0].states_bse
 
     def prefill(self, batch: Batch, max_decode_length: int) -> Cache:

@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from models import losses
 from models.headed import HeadedLanguageModel
+from models.layers import auxiliary_losses
 from models.model import Array, Batch, Params
 
 
@@ -67,10 +68,11 @@ class CarryingLanguageModel(HeadedLanguageModel, kw_only=True):
             carry=jax.lax.stop_gradient(carry),
             enable_dropout=rng is not None,
             rngs={} if rng is None else {"dropout": rng},
+            mutable=[auxiliary_losses.AUXILIARY],
             method="_output_and_carry",
         )
-        output, carry = result
-        return *self.loss_of(output, batch, {}), carry
+        (output, carry), reported = result
+        return *self.loss_of(output, batch, reported), carry
 
     def _output_and_carry(self, **features: Any) -> tuple[tuple[Array, Array, Array | None], Any]:
         self.check_features(features)

@@ -21,6 +21,8 @@ Batch = Mapping[str, Any]
 Params = Any
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
+# Logical names of the rows of tables that things are looked up in.
+_TABLES = {"vocab", "token_types", "characters", "positions"}
 _LARGEST = 2**31 - 1  # what an index of 32 bits reaches
 
 
@@ -184,14 +186,17 @@ class Model(nn.Module, kw_only=True):
 
     @nn.nowrap
     def parameter_count(self, *, embeddings: bool = True) -> int:
-        """How many parameters; without `embeddings`, less those of tokens, types and positions."""
+        """How many parameters; without `embeddings`, less those of tables.
+
+        These are of tokens and their types, of characters and of positions.
+        """
         boxes = jax.tree.leaves(
             self.abstract_params(), is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
         )
         return sum(
             math.prod(box.value.shape)
             for box in boxes
-            if embeddings or not {"vocab", "token_types", "positions"} & set(box.names)
+            if embeddings or not _TABLES & set(box.names)
         )
 
     @nn.nowrap

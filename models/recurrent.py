@@ -54,6 +54,8 @@ class RecurrentLM(CarryingLanguageModel):
       embedding_dropout_rate: of words: a dropped one is a vector of zeros wherever it is in the
         batch. A tied output keeps it.
       recurrent_dropout_rate: of the entries of the recurrent matrices, for a whole batch.
+      activation_penalty: AWD-LSTM's α, see `layers.recurrent.stack.RecurrentStack`.
+      temporal_penalty: its β, see there too.
       pooling: what a `head` reads: the "last" token's vector, or ULMFiT's "concat", the last one,
         the largest and the mean of each unit over a row's tokens (Howard and Ruder 2018, section
         3.3).
@@ -77,6 +79,8 @@ class RecurrentLM(CarryingLanguageModel):
     variational_dropout: bool = False
     embedding_dropout_rate: float = 0.0
     recurrent_dropout_rate: float = 0.0
+    activation_penalty: float = 0.0
+    temporal_penalty: float = 0.0
     pooling: str = "last"
     pooler_dim: int | None = None
 
@@ -84,11 +88,13 @@ class RecurrentLM(CarryingLanguageModel):
         """Checks what no model can be built with.
 
         Raises:
-          ModelError: a cell that is none, a tied output of another width, a pooling that is none,
-            or a rate outside of [0, 1).
+          ModelError: a cell that is none or has a projection, a tied output of another width, a
+            pooling that is none, a rate outside of [0, 1), or a penalty below 0.
         """
         if not isinstance(self.cell, Cell):
             raise self.refused("cell", "it must be a cell, such as cells.LSTM()")
+        if self.cell.projection:
+            raise self.refused("cell", "it must be one without a projection")
         super().__post_init__()
         if self.pooling not in _POOLINGS:
             raise self.refused("pooling", f"it must be one of {', '.join(_POOLINGS)}")
@@ -103,6 +109,9 @@ class RecurrentLM(CarryingLanguageModel):
         for name in _RATES:
             if not 0 <= (getattr(self, name) or 0) < 1:
                 raise self.refused(name, "it must be at least 0 and below 1")
+        for name in ("activation_penalty", "temporal_penalty"):
+            if getattr(self, name) < 0:
+                raise self.refused(name, "it must be 0 or more")
 
     def setup(self) -> None:
         """Makes embeddings, layers and the output."""
@@ -127,6 +136,8 @@ class RecurrentLM(CarryingLanguageModel):
             self.remat_policy,
             self.scan_unroll,
             self.dtype,
+            self.activation_penalty,
+            self.temporal_penalty,
         )
         if not self.tied_output:
             self.output = OutputKernel(self.vocab_size, self._units[-1], draw)

@@ -68,7 +68,7 @@ def train_plan(
             state = run.resume_newest()
             run.begin(device_peak(plan.partitioner))
             run.progress.follow("models")
-            run.catch_up(state)
+            state = run.catch_up(state)
             train_step = make_step(plan)
         trained = False
         while not trained:
@@ -80,7 +80,7 @@ def train_plan(
                     stopping = stop.after(step) and step < plan.train_steps
                     # Before the checkpoint: a run that has its last one has been validated too.
                     if run.validation_is_due(step) and not stopping:
-                        run.validate(step, state)
+                        state = run.validate(step, state)
                     if run.save_is_due(step) or stopping:
                         run.save(step, state)
                     if stopping:

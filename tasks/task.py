@@ -27,7 +27,7 @@ _NAME = re.compile(r"[\w.:]+")
 _NOT_IN_FINGERPRINT = (
     "file", "full_stop_ids", "mask_id", "mask_token", "cls_id", "sep_id", "continuation_ids",
     "special_ids", "eos_token", "start_id", "start_token", "lower_case", "longest_word",
-    "pair_separators", "cls_at_end", "counts", "first_word_id",
+    "pair_separators", "cls_at_end", "counts", "first_word_id", "words", "first_byte_id",
 )  # fmt: skip
 
 

@@ -16,7 +16,8 @@ an axis:
 | `r` | query heads that share one head of keys and values, `h = g r` | |
 | `d` | units of one head | `kv` |
 | `v` | vocabulary | `vocab` |
-| `n` | rows of a table: buckets, positions | `relpos_buckets`, `positions` |
+| `n` | rows of a table | `relpos_buckets`, `positions`, `characters` |
+| `w` | words of all rows | |
 | `l` | layers of a scanned stack, always the first axis | `layers` |
 | `x` | experts | `expert` |
 | `k` | experts that a token chooses, the best first | |

@@ -14,6 +14,7 @@ from flax import linen as nn
 
 ATTENTION_PROJECTIONS = "attention_projections"
 ATTENTION_SCORES = "attention_scores"
+CHARACTERS = "characters"
 EXPERTS = "experts"
 HEAD = "head"
 MLP = "mlp"

@@ -21,6 +21,7 @@ from t5x_like.partitioning import split_boxes
 from t5x_like.protocols import Model, Task, label_names
 from t5x_like.training import identity
 from t5x_like.training.run import TrainingPlan
+from t5x_like.vectors import InitialVectors, initial_table
 
 # A vocabulary of less than a quarter of the model's ids was hardly meant for it: one in which
 # sizes were rounded up, or a tiny model's, has more.
@@ -182,16 +183,17 @@ def _check_start(plan: TrainingPlan) -> None:
     """Compares the checkpoint that the run resumes or starts from with what it needs."""
     steps = checkpoints.checkpoint_steps(plan.model_dir)
     if not steps:
-        _check_initial_checkpoint(plan.initial_checkpoint, plan.model)
+        _check_initial_checkpoint(plan.initial_checkpoint, plan)
         return
     with contextlib.suppress(checkpoints.Damaged):  # the run looks for an older one
         checkpoints.require_training_state(checkpoints.find_checkpoint(plan.model_dir, steps[-1]))
 
 
-def _check_initial_checkpoint(source: Any, model: Model) -> None:
+def _check_initial_checkpoint(source: Any, plan: TrainingPlan) -> None:
     if isinstance(source, checkpoints.Branch):
         checkpoints.find_checkpoint(source.model_dir, source.step)
-    if not isinstance(source, checkpoints.InitialCheckpoint):
-        return
-    wanted, _ = split_boxes(model.abstract_params())
-    checkpoints.checked_start(source, model, wanted)
+    elif isinstance(source, checkpoints.InitialCheckpoint):
+        wanted, _ = split_boxes(plan.model.abstract_params())
+        checkpoints.checked_start(source, plan.model, wanted)
+    elif isinstance(source, InitialVectors):
+        initial_table(source, plan.model, plan.dataset.task)

@@ -25,6 +25,7 @@ PURPOSES = {
     "KL": "what leaving the reference costs: @alignment.FixedKL() or @alignment.AdaptiveKL()",
     "SAMPLE_PERIOD": "iterations between two files of answers",
     "INITIAL_CHECKPOINT_PATH": "MODEL_DIR or checkpoint whose parameters the run starts from",
+    "VECTORS_PATH": "text file of words' vectors, word2vec's or GloVe's",
     "TRAINED": "regular expressions of the parameters that are trained, the others staying",
     "TEACHER": "MODEL_DIR, or Hugging Face directory, of the model that a student learns from",
     "NUM_MICROBATCHES": "parts that a batch is split into, to save memory",

@@ -12,6 +12,12 @@ from t5x_like.optimizers.axes import STACKED_AXES, decays
 from t5x_like.optimizers.factored import adafactor
 from t5x_like.optimizers.layer_rates import layerwise_decay
 from t5x_like.optimizers.momentum import sgd
+from t5x_like.optimizers.nonmonotonic import (
+    after_validation,
+    follows_validation,
+    measured_params,
+    nonmonotonic_average,
+)
 from t5x_like.optimizers.optimizer import Optimizer, clipping, schedules_at
 from t5x_like.optimizers.orthogonal import muon, muon_dimensions
 from t5x_like.optimizers.signs import lion
@@ -25,15 +31,19 @@ __all__ = [
     "adagrad",
     "adamax",
     "adamw",
+    "after_validation",
     "clipping",
     "decays",
+    "follows_validation",
     "gradual_unfreezing",
     "lamb",
     "layerwise_decay",
     "lion",
+    "measured_params",
     "moving_average",
     "muon",
     "muon_dimensions",
+    "nonmonotonic_average",
     "schedules_at",
     "sgd",
 ]

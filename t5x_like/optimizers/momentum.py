@@ -4,12 +4,16 @@ from typing import Any
 
 import optax
 
+from t5x_like.errors import UserError
 from t5x_like.optimizers.optimizer import Optimizer, clipping
 from t5x_like.schedules import Schedule
 
 
 def sgd(
-    schedule: Schedule, momentum: float | None = None, global_norm: float | None = None
+    schedule: Schedule,
+    momentum: float | None = None,
+    global_norm: float | None = None,
+    weight_decay: float = 0.0,
 ) -> Optimizer:
     """Gradient descent; with momentum each step repeats so much of the one before it.
 
@@ -19,10 +23,19 @@ def sgd(
       schedule: learning rate.
       momentum: share of the sum of earlier gradients; None keeps none.
       global_norm: gradient norm above which all gradients are scaled down.
+      weight_decay: so much of each parameter is added to its gradient, once that is scaled, as
+        PyTorch has it; of biases too.
+
+    Raises:
+      UserError: a weight decay below 0.
     """
+    if weight_decay < 0:
+        raise UserError(f"sgd.weight_decay is {weight_decay}: it must be 0 or more.")
 
     def build(axes: Any) -> optax.GradientTransformation:
+        decay = [optax.add_decayed_weights(weight_decay)] if weight_decay else []
         kept = [] if momentum is None else [optax.trace(momentum)]
-        return optax.chain(*clipping(global_norm), *kept, optax.scale_by_learning_rate(schedule))
+        rate = optax.scale_by_learning_rate(schedule)
+        return optax.chain(*clipping(global_norm), *decay, *kept, rate)
 
     return Optimizer("SGD", schedule, build)

@@ -10,6 +10,7 @@ from t5x_like.training import state as train_state
 from t5x_like.training.frozen import load_frozen
 from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.state import TrainState
+from t5x_like.vectors import InitialVectors, vectors_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +70,11 @@ def beginning(
         )
         metadata = checkpoints.base_metadata(source, plan.model)
         return Beginning(state, 0, source.path, metadata=metadata)
+    if isinstance(source, InitialVectors):
+        state = vectors_state(
+            source, plan.model, plan.dataset.task, plan.optimizer, plan.partitioner, plan.seed
+        )
+        return Beginning(state, 0, source.path)
     if create is not None:
         state = create(plan.seed)
     else:

@@ -14,6 +14,7 @@ from t5x_like.evaluation import Evaluation
 from t5x_like.evaluation.loss import held_out, measure, open_held_out, summary_of
 from t5x_like.evaluation.task import evaluate_params
 from t5x_like.host import progress
+from t5x_like.optimizers import after_validation, measured_params
 from t5x_like.training.metrics_log import MetricsLog, read_records
 from t5x_like.training.plan import TrainingPlan, validation_names
 from t5x_like.training.state import TrainState
@@ -103,6 +104,20 @@ class HeldOut:
         """Whether what decides about checkpoints is measured after this update."""
         return self._deciding.due(step)
 
+    def seen(self, step: int, state: TrainState, measured: Mapping[str, float]) -> TrainState:
+        """The state once its optimizer knows the first split's loss.
+
+        Args:
+          step: updates made. A loss that is measured at the end alone, out of turn, is passed over:
+            a run that is made longer is then the run that was longer from the beginning.
+          state: whose loss it is.
+          measured: by tags.
+        """
+        loss = measured.get(self._losses.first_loss)
+        if loss is None or step % self._plan.validation_period:
+            return state
+        return state.replace(opt_state=after_validation(state.opt_state, loss))
+
     def missing(self, step: int) -> list[Part]:
         """What is due after this update, and has no record of it; all processes ask together."""
         there: list[Key] = []
@@ -128,6 +143,11 @@ class _Losses:
         if len(configs) < len(plan.validation):
             self.notes.append("warning: nothing is held out, so nothing is measured (HELD_OUT)")
 
+    @property
+    def first_loss(self) -> str:
+        """The tag of the first split's loss; of no split one that nothing has."""
+        return f"{next(iter(self._splits), '')}/loss"
+
     def due(self, step: int) -> bool:
         plan = self._plan
         return step % plan.validation_period == 0 or step == plan.train_steps
@@ -139,7 +159,8 @@ class _Losses:
     def measure(self, state: TrainState) -> Iterator[Measured]:
         plan = self._plan
         for name, split in self._splits.items():
-            values = measure(plan.model, state.params, split, plan.partitioner, frozen=state.frozen)
+            params = measured_params(state.params, state.opt_state)
+            values = measure(plan.model, params, split, plan.partitioner, frozen=state.frozen)
             yield Measured(name, values, f"{name} {summary_of(values)}")
 
 
@@ -176,7 +197,7 @@ class _Evaluated:
         with remembered(self._caches), progress.hidden():
             results = evaluate_params(
                 plan.model,
-                state.params,
+                measured_params(state.params, state.opt_state),
                 evaluation.dataset,
                 partitioner=plan.partitioner,
                 measurements=evaluation.measurements,

@@ -24,6 +24,7 @@ from t5x_like.protocols import FrozenSource, Model, frozen_models
 from t5x_like.trackers import Tracker
 from t5x_like.training.identity import RunIdentity
 from t5x_like.training.watching.profile import check_window
+from t5x_like.vectors import InitialVectors
 
 # The defaults of arguments that are None; made late, because a mesh needs devices.
 _DEFAULTS: Mapping[str, Callable[[], Any]] = {
@@ -53,8 +54,8 @@ class TrainingPlan:
       validation_batches: the same in batches of 32 rows, whatever the batch size;
         `validation_rows` counts where both are given.
       evaluations: what else is measured while the run trains, of whatever tasks.
-      initial_checkpoint: where the parameters of a new run come from, or the whole state of
-        another run; None for random parameters.
+      initial_checkpoint: where the parameters of a new run come from, the whole state of another
+        run, or a table of words' vectors; None for random parameters.
       frozen: where the parameters of each model that the loss reads come from, by its name in
         `Model.frozen_models`; most models have none.
       num_microbatches: pieces that each batch is computed in.
@@ -87,7 +88,7 @@ class TrainingPlan:
     validation_rows: int | None = None
     validation_batches: int | None = None
     evaluations: Sequence[Evaluation] = ()
-    initial_checkpoint: InitialCheckpoint | Branch | None = None
+    initial_checkpoint: InitialCheckpoint | Branch | InitialVectors | None = None
     frozen: Mapping[str, FrozenSource] = dataclasses.field(default_factory=dict)
     num_microbatches: int = 1
     seed: int = 0

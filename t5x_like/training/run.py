@@ -267,21 +267,28 @@ class TrainingRun:
         """Whether something is measured after this step, before it may be saved."""
         return bool(self._held_out.before_save(step))
 
-    def validate(self, step: int, state: TrainState) -> None:
-        """Measures the held-out losses, and what decides which checkpoints are kept."""
+    def validate(self, step: int, state: TrainState) -> TrainState:
+        """Measures the held-out losses, and what decides which checkpoints are kept.
+
+        Returns:
+          The state whose optimizer knows the loss.
+        """
         measured = self._measure(step, state, self._held_out.before_save(step))
         if self._held_out.decides(step):
             self.plan.checkpoint_policy.competing(measured)  # a wrong name is noticed at once
             self._measured = {step: measured}
+        return self._held_out.seen(step, state, measured)
 
     def evaluate(self, step: int, state: TrainState) -> None:
         """Measures the evaluations that are due, once the step is saved where that is due."""
         self._measure(step, state, self._held_out.after_save(step))
 
-    def catch_up(self, state: TrainState) -> None:
-        """Measures what was due where the run resumes, and was not: it was stopped before."""
-        if self._saved:
-            self._measure(self._saved, state, self._held_out.missing(self._saved))
+    def catch_up(self, state: TrainState) -> TrainState:
+        """As `validate`, of what was due where the run resumes: it was stopped before."""
+        if not self._saved:
+            return state
+        measured = self._measure(self._saved, state, self._held_out.missing(self._saved))
+        return self._held_out.seen(self._saved, state, measured)
 
     def _measure(self, step: int, state: TrainState, parts: Sequence[Part]) -> dict[str, float]:
         """The values by their tags; what cannot be measured costs no step that was made."""

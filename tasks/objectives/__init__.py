@@ -39,6 +39,7 @@ from tasks.objectives.prefix_lm import PrefixLM
 from tasks.objectives.sentence_pairs import SentenceOrder, SentencePairs
 from tasks.objectives.sentence_structure import SentenceStructure
 from tasks.objectives.span_corruption import SpanCorruption
+from tasks.objectives.spelled_words import SpelledWords
 from tasks.objectives.unified_lm import UnifiedLM
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "SentenceStructure",
     "SpanCorruption",
     "SpanWindows",
+    "SpelledWords",
     "TaggedWords",
     "TextInfilling",
     "TokenDeletion",

@@ -8,6 +8,7 @@ from tasks.vocabularies.listed_texts import encode_each
 from tasks.vocabularies.sentencepiece_training import train_sentencepiece
 from tasks.vocabularies.sentencepiece_vocabulary import SentencePieceVocabulary
 from tasks.vocabularies.special_pieces import encode_counted, encode_located
+from tasks.vocabularies.spelled_words import SpelledWordVocabulary
 from tasks.vocabularies.task_text import TaskText
 from tasks.vocabularies.tokenizer_training import train_tokenizer
 from tasks.vocabularies.vocabulary import PAD_ID, Offsets, Vocabulary, check_is_file, until_eos
@@ -19,6 +20,7 @@ __all__ = [
     "ByteVocabulary",
     "Offsets",
     "SentencePieceVocabulary",
+    "SpelledWordVocabulary",
     "TaskText",
     "Vocabulary",
     "WordVocabulary",

@@ -16,6 +16,7 @@ from models.char_transformer import CharTransformer
 from models.deberta import DeBERTa
 from models.distilbert import DistilBERT
 from models.electra import ELECTRA
+from models.elmo import ELMo
 from models.gopher import Gopher
 from models.gpt import GPT2, GPT3
 from models.gpt_neox import GPTNeoX
@@ -174,6 +175,9 @@ ENCODERS = {
     "deberta": functools.partial(encoder, DeBERTa, max_distance=5),
     "unilm": functools.partial(encoder, UniLM, mask_id=V - 1),
     "bigbird": functools.partial(encoder, BigBird, block_size=1, num_random_blocks=1),
+    "elmo": functools.partial(
+        ELMo, vocab_size=V, char_dim=4, filters=(5, 6, 7), hidden_dim=9, projection_dim=6
+    ),
 }
 FAMILIES = WRITERS | ENCODERS
 
@@ -244,6 +248,14 @@ def batch_for(model, rows=2, length=10, seed=0):
         }
         if model.batch_format == "sequence_classification":
             batch |= {"label": np.arange(rows) % 3, "label_weight": np.ones(rows, int)}
+        return jax.tree.map(jnp.asarray, batch)
+    if model.batch_format == "spelled_words":
+        batch = {
+            "encoder_characters": rng.integers(1, 262, (rows, length, 50)),
+            "encoder_input_tokens": rng.integers(1, V, (rows, length)),
+            "encoder_loss_weights": np.ones((rows, length), int),
+            "encoder_segment_ids": np.ones((rows, length), int),
+        }
         return jax.tree.map(jnp.asarray, batch)
     if model.batch_format == "labelled_tasks":
         names = list(model.heads)

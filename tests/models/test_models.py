@@ -63,6 +63,7 @@ def test_every_parameter_names_its_axes(family):
         "relpos_buckets",
         "positions",
         "token_types",
+        "characters",
     }
     known |= {"layers", "expert", None}
     for box in boxes:

@@ -201,6 +201,35 @@ def test_a_models_recurrent_matrices_are_dropped_in_training_alone():
     assert np.abs(noisy - plain).max() > 1e-3
 
 
+@pytest.mark.slow
+def test_penalties_are_of_what_comes_out_and_of_its_change_in_training_alone():
+    """Merity et al. 2018, section 4.6, over two texts of three and two tokens, and padding."""
+    model = small(num_layers=1, dropout_rate=0.5, input_dropout_rate=0.0)
+    params, key = initial(model), jax.random.key(1)
+    batch = rows_of(6, rows=1) | {
+        "decoder_segment_ids": jnp.array([[1, 1, 1, 2, 2, 0]]),
+        "decoder_loss_weights": jnp.array([[1, 1, 1, 1, 1, 0]]),
+    }
+    seen = {name: batch[name] for name in ("decoder_input_tokens", "decoder_segment_ids")}
+    states = functools.partial(model.apply, {"params": params}, **seen, method="hidden_states")
+    raw = np.asarray(states())[0]
+    dropped = np.asarray(states(enable_dropout=True, rngs={"dropout": key}))[0]
+    activation = np.square(dropped[:5]).mean()
+    change = np.square(raw[1:] - raw[:-1])[[0, 1, 3]].mean()  # within each text
+    penalized = model.clone(activation_penalty=2.0, temporal_penalty=3.0)
+    plain, _ = model.loss(params, batch, key)
+    loss, metrics = penalized.loss(params, batch, key)
+    assert metrics["activation_penalty"][0] / 5 == pytest.approx(2 * activation, rel=1e-5)
+    assert metrics["temporal_penalty"][0] / 5 == pytest.approx(3 * change, rel=1e-5)
+    added = 5 * (2 * activation + 3 * change)
+    assert loss["loss"] == pytest.approx(float(plain["loss"]) + added, rel=1e-5)
+    carried = penalized.loss_and_carry(params, batch, model.initial_carry(1), key)[0]
+    assert carried["loss"] == pytest.approx(float(loss["loss"]), rel=1e-6)
+    assert penalized.loss(params, batch)[0] == model.loss(params, batch)[0]
+    with pytest.raises(ModelError, match="temporal_penalty is -1"):
+        small(temporal_penalty=-1.0)
+
+
 # -- The carry -------------------------------------------------------------------------------------
 
 

@@ -36,13 +36,19 @@ class Cell:
     state_names: ClassVar[tuple[str, ...]] = ("hidden",)
 
     @property
+    def projection(self) -> int | None:
+        """Units of a hidden state that a matrix makes of the cell's; None where there is none."""
+        return None
+
+    @property
     def recurrent_biases(self) -> int:
         """See the class."""
         return 0
 
     def initial_state(self, rows: int, units: int) -> State:
         """The state before the first token: zeros, float32 `[rows, units]`."""
-        return {name: jnp.zeros((rows, units), jnp.float32) for name in self.state_names}
+        sizes = dict.fromkeys(self.state_names, units) | {"hidden": self.projection or units}
+        return {name: jnp.zeros((rows, size), jnp.float32) for name, size in sizes.items()}
 
     def __call__(self, state: State, x_bqf: jax.Array, product: Product) -> State:
         """The state after one more token a row.
@@ -93,10 +99,53 @@ class LSTM(Cell):
 
     def __call__(self, state: State, x_bqf: jax.Array, product: Product) -> State:
         """See `Cell`."""
+        o, cell = self.output_and_cell(state, x_bqf, product)
+        return {"hidden": o * jnp.tanh(cell), "cell": cell}
+
+    def output_and_cell(
+        self, state: State, x_bqf: jax.Array, product: Product
+    ) -> tuple[jax.Array, jax.Array]:
+        """`o` and `c'`."""
         sum_bqf = _sum(x_bqf, product(state["hidden"], ALL_GATES))
         i, f, g, o = (sum_bqf[:, gate] for gate in range(4))
         cell = jax.nn.sigmoid(f) * state["cell"] + jax.nn.sigmoid(i) * jnp.tanh(g)
-        return {"hidden": jax.nn.sigmoid(o) * jnp.tanh(cell), "cell": cell}
+        return jax.nn.sigmoid(o), cell
+
+
+@dataclasses.dataclass(frozen=True)
+class ProjectedLSTM(LSTM):
+    """An `LSTM` whose hidden state is a projection: `h' = P (o tanh(c'))` (Sak et al. 2014).
+
+    Both `c'` and `h'` are cut to a range, as in the released code of ELMo (Peters et al. 2018).
+
+    Attributes:
+      projection_dim: units of the hidden state.
+      cell_clip: `c'` is cut to between minus and plus this; None leaves it as it is.
+      projection_clip: `h'` likewise.
+    """
+
+    projection_dim: int = 512
+    cell_clip: float | None = 3.0
+    projection_clip: float | None = 3.0
+
+    @property
+    def projection(self) -> int:
+        """See `Cell`."""
+        return self.projection_dim
+
+    def __call__(
+        self, state: State, x_bqf: jax.Array, product: Product, project: Product | None = None
+    ) -> State:
+        """See `Cell`; `project` multiplies by P, which is a matrix of one gate."""
+        assert project is not None
+        o, cell = self.output_and_cell(state, x_bqf, product)
+        cell = _cut(cell, self.cell_clip)
+        hidden = project(o * jnp.tanh(cell), ALL_GATES)[:, 0].astype(jnp.float32)
+        return {"hidden": _cut(hidden, self.projection_clip), "cell": cell}
+
+
+def _cut(x: jax.Array, limit: float | None) -> jax.Array:
+    return x if limit is None else jnp.clip(x, -limit, limit)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
-from models.layers import parts
+from models.layers import auxiliary_losses, parts
 from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.linear import STORED_PRODUCT, Initializer, axis_names
 from models.layers.recurrent.cells import Cell, State
@@ -65,7 +65,8 @@ class RecurrentLayer(nn.Module):
         gates = self.cell.gates
         kernel_eqf = self._param("kernel", ("embed", None, "mlp"), (x_bte.shape[-1], gates))
         bias_qf = self._param("bias", (None, "mlp"), (gates,))
-        kernel_fqf = self._param("recurrent_kernel", ("embed", None, "mlp"), (self.units, gates))
+        hidden = self.cell.projection or self.units
+        kernel_fqf = self._param("recurrent_kernel", ("embed", None, "mlp"), (hidden, gates))
         recurrent_qf = None
         if count := self.cell.recurrent_biases:
             recurrent_qf = self._param("recurrent_bias", (None, "mlp"), (count,))
@@ -78,9 +79,14 @@ class RecurrentLayer(nn.Module):
         kernel_fqf = self.weight_dropout(kernel_fqf, weight_key)
         # Gathered once, where FSDP divides it, and not for each token.
         kernel_fqf = nn.with_logical_constraint(kernel_fqf, (None, None, "mlp"))
+        kernels: tuple[jax.Array, ...] = (kernel_fqf,)
+        if self.cell.projection:
+            init = axis_names(("mlp", "embed"), self.param_init)
+            projection_fp = self.param("projection", init, (self.units, hidden), jnp.float32)
+            kernels += (projection_fp.astype(self.dtype)[:, None],)
         steps = jax.tree.map(lambda a_bt: jnp.swapaxes(a_bt, 0, 1), steps)
         hidden_tbf, state = time_scan(
-            self.cell, self.unroll, x_tbqf, kernel_fqf, recurrent_qf, state, steps
+            self.cell, self.unroll, x_tbqf, kernels, recurrent_qf, state, steps
         )
         hidden_btf = jnp.swapaxes(hidden_tbf.astype(self.dtype), 0, 1)
         return nn.with_logical_constraint(hidden_btf, ("batch", "length", "embed")), state
@@ -121,6 +127,9 @@ class RecurrentStack(nn.Module):
       remat_policy: see `layers.stacks.stack.Stack`; "dots" stores the states of the layers too.
       unroll: see `RecurrentLayer`.
       dtype: see `RecurrentLayer`.
+      activation_penalty: added to the loss in training for each unit of the mean square of what
+        comes out, once it is dropped (Merity et al. 2018, section 4.6).
+      temporal_penalty: likewise of its change from token to token, before it is dropped.
     """
 
     cell: Cell
@@ -130,6 +139,8 @@ class RecurrentStack(nn.Module):
     remat_policy: str = "dots"
     unroll: int = 1
     dtype: str = "float32"
+    activation_penalty: float = 0.0
+    temporal_penalty: float = 0.0
 
     def setup(self) -> None:
         """Makes `layers_0`, `layers_1` and so on."""
@@ -155,10 +166,37 @@ class RecurrentStack(nn.Module):
             x_bte, final[name] = layer(x_bte, states[name], steps, weight_key)
             before = self.dropout.between
         outputs = self.dropout.outputs
-        return outputs(x_bte, self._key(outputs, enable_dropout)), final
+        dropped_bte = outputs(x_bte, self._key(outputs, enable_dropout))
+        if enable_dropout:  # only then the model is trained
+            self._penalize(x_bte, dropped_bte, steps)
+        return dropped_bte, final
+
+    def _penalize(self, x_bte: jax.Array, dropped_bte: jax.Array, steps: Steps | None) -> None:
+        """Adds to the loss what `activation_penalty` and `temporal_penalty` say."""
+        valid_bt = jnp.ones(x_bte.shape[:2], jnp.bool_) if steps is None else steps.valid
+        losses = {}
+        if self.activation_penalty:
+            square = _mean_square(dropped_bte, valid_bt)
+            losses["activation_penalty"] = self.activation_penalty * square
+        if self.temporal_penalty:
+            follows_bt = valid_bt[:, 1:] & valid_bt[:, :-1]
+            if steps is not None:
+                follows_bt &= ~steps.reset[:, 1:]
+            change_bte = x_bte[:, 1:] - x_bte[:, :-1]
+            losses["temporal_penalty"] = self.temporal_penalty * _mean_square(
+                change_bte, follows_bt
+            )
+        if losses:
+            auxiliary_losses.report(self, losses, {})
 
     def _key(self, dropout: Dropout, enable_dropout: bool) -> jax.Array | None:
         return self.make_rng("dropout") if enable_dropout and dropout.rate else None
+
+
+def _mean_square(x_bte: jax.Array, valid_bt: jax.Array) -> jax.Array:
+    """Over units and those tokens, a float32 scalar."""
+    square_bt = jnp.square(x_bte.astype(jnp.float32)).mean(axis=-1)
+    return jnp.where(valid_bt, square_bt, 0).sum() / jnp.maximum(valid_bt.sum(), 1)
 
 
 def initial_states(cell: Cell, rows: int, units: Sequence[int]) -> States:

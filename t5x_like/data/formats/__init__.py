@@ -27,7 +27,13 @@ from t5x_like.data.formats.predictions import Measured, MeasuredRows
 from t5x_like.data.formats.rows import Item, ModelBatch, Row
 from t5x_like.data.formats.span_extraction import Extracted, SpanExtraction
 from t5x_like.data.formats.tagged import MeasuredWords, Tagged
-from t5x_like.data.formats.words import LONGEST_PATH, Cooccurrences, WordWindows
+from t5x_like.data.formats.words import (
+    LONGEST_PATH,
+    LONGEST_WORD,
+    Cooccurrences,
+    SpelledWords,
+    WordWindows,
+)
 
 register("encoder_decoder", EncoderDecoder())
 register("causal_language_model", LanguageModel(prefix=False))
@@ -54,9 +60,11 @@ register("span_extraction", SpanExtraction())
 register("words_and_noise", WordWindows(paths=False))
 register("words_and_paths", WordWindows(paths=True))
 register("cooccurrences", Cooccurrences())
+register("spelled_words", SpelledWords())
 
 __all__ = [
     "LONGEST_PATH",
+    "LONGEST_WORD",
     "BatchFormat",
     "BoundFormat",
     "Choices",
@@ -83,6 +91,7 @@ __all__ = [
     "RankedCandidates",
     "Row",
     "SpanExtraction",
+    "SpelledWords",
     "Tagged",
     "TaskFacts",
     "WordWindows",

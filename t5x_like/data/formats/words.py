@@ -9,6 +9,8 @@ import numpy as np
 from t5x_like.data.formats.batch_format import TaskFacts
 from t5x_like.data.formats.rows import Item, ModelBatch, Row, companion, layout
 
+# Characters of a word with the marks of its ends, as in ELMo's released code.
+LONGEST_WORD = 50
 # Digits that a word's code may have, as in word2vec's released code.
 LONGEST_PATH = 40
 _PATHS = ("path_nodes", "path_signs")
@@ -135,4 +137,62 @@ class BoundCooccurrences:
             "encoder_input_tokens": laid_out.tokens,
             "context_tokens": companion(rows, "contexts", laid_out.filled),
             "cooccurrences": companion(rows, "cooccurrences", laid_out.filled, np.float32),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class SpelledWords:
+    """Words by their characters, and what stands before and after each (Peters et al. 2018).
+
+    The objective gives `targets`, words with what begins and ends each text, and as long as these
+    `characters` `[t, LONGEST_WORD]`, `segments`, the number of each word's document from 1, and
+    `loss_weights`, 0 where a word is read and not predicted. The batch, int32:
+
+    * `encoder_characters` `[rows, length, LONGEST_WORD]`, 0 where there is no word;
+    * `encoder_input_tokens`, the words, `encoder_loss_weights` and `encoder_segment_ids` `[rows,
+      length]`; documents of a row have different numbers, which need not follow one another.
+    """
+
+    task_features: ClassVar[tuple[str, ...]] = ("targets",)
+    reads: ClassVar[tuple[str, ...]] = ("targets", "characters", "segments", "loss_weights")
+    may_read: ClassVar[tuple[str, ...]] = ()
+    packs: ClassVar[bool] = True
+    contiguous: ClassVar[bool] = False
+    prompts: ClassVar[None] = None
+
+    def bind(self, facts: TaskFacts) -> "BoundSpelledWords":
+        """See `BatchFormat`."""
+        return BoundSpelledWords()
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundSpelledWords:
+    """`SpelledWords` for a task."""
+
+    def capacities(self, lengths: Mapping[str, int]) -> tuple[int, ...]:
+        """The words of a row."""
+        return (lengths["targets"],)
+
+    def item(self, example: Mapping[str, np.ndarray]) -> Item:
+        """One part, the words; what goes with each of them."""
+        targets = example["targets"]
+        # The targets may be trimmed; what goes with each of them is not.
+        names = ("characters", "segments", "loss_weights")
+        return Item((targets,), companions={name: example[name][: targets.size] for name in names})
+
+    def batch(self, rows: Sequence[Row], lengths: Mapping[str, int], pack: bool) -> ModelBatch:
+        """See `SpelledWords`."""
+        laid_out = layout(rows, 0, lengths["targets"])
+        characters = np.zeros((*laid_out.filled.shape, LONGEST_WORD), np.int32)
+        pieces = [item.companions["characters"] for row in rows for item in row]
+        if pieces:
+            characters[laid_out.filled] = np.concatenate(pieces)
+        # An item has no more documents than words.
+        numbers = (laid_out.segment_ids - 1) * lengths["targets"]
+        segments = companion(rows, "segments", laid_out.filled)
+        return {
+            "encoder_characters": characters,
+            "encoder_input_tokens": laid_out.tokens,
+            "encoder_loss_weights": companion(rows, "loss_weights", laid_out.filled),
+            "encoder_segment_ids": np.where(laid_out.filled, numbers + segments, 0),
         }

@@ -24,6 +24,7 @@ from t5x_like.checkpoints import CheckpointPolicy
 from t5x_like.distributed.preemption import stop_on_signal
 from t5x_like.errors import UserError
 from t5x_like.host import compilation_cache, xla_flags
+from t5x_like.optimizers import follows_validation
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Metrics, carries
 from t5x_like.scaling.sweeps.trace_merging import NotMergeable, merge_traces
@@ -124,6 +125,11 @@ def joint_step(plans: Sequence[TrainingPlan], at_once: int) -> JointStep:
             "batch to batch, or reads frozen models."
         )
     state = train_state.abstract_state(plan.model, plan.optimizer, plan.partitioner)
+    if follows_validation(state.opt_state):
+        raise UserError(
+            f"runs of '{plan.optimizer.name}' are trained one by one: it follows the validation "
+            "loss."
+        )
     gradient = mean_gradient(plan.model, plan.num_microbatches)
     updates = [state_update(plan.model, each.optimizer) for each in plans]
     try:
@@ -188,7 +194,7 @@ def _train(runs: Sequence[TrainingRun]) -> None:
     diverged: dict[TrainingRun, Diverged] = {}
     in_flight: list[tuple[int, Metrics]] = []
 
-    def for_each_run(act: Callable[[int, TrainingRun], None]) -> None:
+    def for_each_run(act: Callable[[int, TrainingRun], object]) -> None:
         """Calls an action for each run; one that has diverged does not stop the others."""
         for i, run in enumerate(runs):
             if run in diverged:
@@ -208,7 +214,7 @@ def _train(runs: Sequence[TrainingRun]) -> None:
         fetched = jax.device_get(metrics)
         for_each_run(lambda i, run: run.add(step, jax.tree.map(lambda x: x[i], fetched)))
 
-    def between_steps(act: Callable[[int, TrainingRun], None]) -> None:
+    def between_steps(act: Callable[[int, TrainingRun], object]) -> None:
         account()
         with contextlib.ExitStack() as paused:
             # Also while another run acts.

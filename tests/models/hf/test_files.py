@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 
 from models.errors import ModelError
-from models.gpt import GPT2
+from models.gpt import GPT1, GPT2
+from models.gpt_neox import GPTNeoX
+from models.heads import Classification, Reward
 from models.hf import FAMILIES, load_hf, mapping, save_hf
 from models.hf.tensor_files import TensorFiles, write_tensors
 from models.layers.dispatch import Capacity
 from models.layers.mlps import GatedMLP
+from models.llama import LLaMA
 from models.switch import Switch, SwitchC
 from models.t5 import T5
 
@@ -160,6 +163,19 @@ def test_what_hugging_face_cannot_express_is_named(tmp_path):
     ):
         with pytest.raises(ModelError, match=message):
             save_hf(model, {}, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("cls", [GPT1, GPT2, LLaMA, GPTNeoX])
+def test_a_decoder_with_a_head_is_refused_and_not_written_without_it(cls, tmp_path):
+    for head in (Classification(("no", "yes")), Reward()):
+        model = cls(vocab_size=8, embed_dim=8, num_heads=2, num_layers=1, head=head)
+        with pytest.raises(ModelError) as refused:
+            save_hf(model, {}, tmp_path / "out")
+        line = str(refused.value)
+        assert line.startswith(f"{cls.__name__}.head = {type(head).__name__}(")
+        assert "cannot be expressed as Hugging Face's model type" in line
+        assert line.endswith(", which has None.") and "\n" not in line
     assert not list(tmp_path.iterdir())
 
 

@@ -43,7 +43,8 @@ def documented(path):
     found = []
     for block in blocks:
         whole = re.sub(r"\$([A-Z]+)\b", lambda m: variables.get(m[1], m[0]), block)
-        lines = re.findall(rf"(?:^|[ /])t5x-like ((?:{NAMES}) [^|;>\n]+)", whole, re.M)
+        word = r"""'[^'\n]*'|"[^"\n]*"|[^|;>\n'"]"""  # a quoted | ends no command
+        lines = re.findall(rf"(?:^|[ /])t5x-like ((?:{NAMES}) (?:{word})+)", whole, re.M)
         found += [shlex.split(line, comments=True) for line in lines]
     return found
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from t5x_like.data import formats
-from t5x_like.data.formats import LONGEST_PATH, TaskFacts
+from t5x_like.data.formats import LONGEST_PATH, LONGEST_WORD, TaskFacts
 
 LENGTHS = {"targets": 4}
 
@@ -57,3 +57,28 @@ def test_pairs_with_their_counts():
     assert made["context_tokens"].tolist()[0] == [8, 9, 0, 0]
     assert made["cooccurrences"].tolist()[0] == [0.5, 2.0, 0, 0]
     assert made["cooccurrences"].dtype == np.float32
+
+
+def test_words_by_their_characters_packed_and_alone():
+    features = ("targets", "characters", "segments", "loss_weights")
+    bound = formats.bound("spelled_words", TaskFacts(("targets",), example_features=features))
+
+    def item(targets, segments, weights):
+        characters = np.full((3, LONGEST_WORD), 1) * np.array([[7], [8], [9]])
+        made = dict(zip(features, (targets, characters, segments, weights), strict=True))
+        return bound.item({name: np.array(array) for name, array in made.items()})
+
+    # The characters are of three words, of which the second item has kept two.
+    first, second = item([5, 6, 5], [1, 1, 2], [0, 1, 1]), item([6, 5], [1, 1], [1, 1])
+    made = bound.batch([(first, second), ()], {"targets": 6}, pack=True)
+    assert made["encoder_characters"].shape == (2, 6, LONGEST_WORD)
+    characters = made.pop("encoder_characters")
+    assert (characters == characters[..., :1]).all() and characters.dtype == np.int32
+    assert characters[..., 0].tolist() == [[7, 8, 9, 7, 8, 0], [0] * 6]
+    assert {name: array.tolist() for name, array in made.items()} == {
+        "encoder_input_tokens": [[5, 6, 5, 6, 5, 0], [0] * 6],
+        "encoder_loss_weights": [[0, 1, 1, 1, 1, 0], [0] * 6],
+        # Documents of different items have different numbers.
+        "encoder_segment_ids": [[1, 1, 2, 7, 7, 0], [0] * 6],
+    }
+    assert all(array.dtype == np.int32 for array in made.values())

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 
 from models.layers.linear import uniform
-from models.layers.recurrent.cells import GRU, LSTM, RNN, SigmoidRNN
+from models.layers.recurrent.cells import GRU, LSTM, RNN, ProjectedLSTM, SigmoidRNN
 from models.layers.recurrent.stack import RecurrentLayer
 
 B, T, E, F = 3, 7, 5, 4
@@ -25,7 +25,8 @@ def one_unit(cell, /, x=1.0, recurrent_bias=0.0, **state):
         biases = jnp.zeros(cell.gates).at[2:].set(recurrent_bias)[gates]
         return jnp.broadcast_to(left_bf[:, None], (1, count, 1)) + biases[None, :, None]
 
-    return {name: float(a[0, 0]) for name, a in cell(state, x_bqf, product).items()}
+    products = (product, product) if cell.projection else (product,)
+    return {name: float(a[0, 0]) for name, a in cell(state, x_bqf, *products).items()}
 
 
 def test_an_lstm_by_hand():
@@ -33,6 +34,18 @@ def test_an_lstm_by_hand():
     new = one_unit(LSTM(), hidden=0.5, cell=0.5)
     assert new["cell"] == pytest.approx(1.148813, abs=1e-6)
     assert new["hidden"] == pytest.approx(0.668253, abs=1e-6)
+
+
+def test_a_projected_lstm_cuts_its_cell_and_its_hidden_state():
+    """The same LSTM: 1.148813 is cut to 1, and 0.817574 tanh(1) = 0.622660 to 0.5."""
+    uncut = ProjectedLSTM(1, cell_clip=None, projection_clip=None)
+    assert one_unit(uncut, hidden=0.5, cell=0.5) == one_unit(LSTM(), hidden=0.5, cell=0.5)
+    new = one_unit(ProjectedLSTM(1, cell_clip=1.0), hidden=0.5, cell=0.5)
+    assert new == {"cell": 1.0, "hidden": pytest.approx(0.622660, abs=1e-6)}
+    both = ProjectedLSTM(1, cell_clip=1.0, projection_clip=0.5)
+    assert one_unit(both, hidden=0.5, cell=0.5) == {"cell": 1.0, "hidden": 0.5}
+    # With open gates -9 + 1 is cut from below.
+    assert one_unit(both, x=9.0, hidden=0.5, cell=-9.0)["cell"] == -1.0
 
 
 @pytest.mark.parametrize("reset_after", [True, False])

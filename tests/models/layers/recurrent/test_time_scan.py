@@ -7,16 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.layers.recurrent.cells import GRU, LSTM, RNN
+from models.layers.recurrent.cells import GRU, LSTM, RNN, ProjectedLSTM
 from models.layers.recurrent.time_scan import steps_of_segments, time_scan
 
-T, B, F = 6, 3, 4
+T, B, F, P = 6, 3, 4, 2
 close = functools.partial(np.testing.assert_allclose, atol=1e-6)
 CELLS = {
     "rnn": RNN(),
     "lstm": LSTM(),
     "gru": GRU(),
     "gru_reset_before": GRU(reset_after=False),
+    # Ranges that some of the states reach.
+    "projected_lstm": ProjectedLSTM(P, cell_clip=0.9, projection_clip=0.5),
 }
 # Three rows: two texts and padding, padding on the left, one text.
 SEGMENTS = jnp.array([[1, 1, 2, 2, 2, 0], [0, 0, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]])
@@ -24,24 +26,32 @@ SEGMENTS = jnp.array([[1, 1, 2, 2, 2, 0], [0, 0, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]
 
 @pytest.fixture(params=CELLS)
 def case(request):
-    """A cell, and what it is given: input, kernel, bias, state."""
+    """A cell, and what it is given: input, kernels, bias, state."""
     cell = CELLS[request.param]
     rng = np.random.default_rng(3)
     normal = lambda *shape: jnp.asarray(0.7 * rng.standard_normal(shape), jnp.float32)  # noqa: E731
     state = jax.tree.map(lambda a: normal(*a.shape), cell.initial_state(B, F))
     q = cell.gates
-    return cell, (normal(T, B, q, F), normal(F, q, F), normal(q, F), state)
+    kernels = (normal(F, q, F),)
+    if cell.projection:
+        kernels = normal(P, q, F), normal(F, 1, P)
+    return cell, (normal(T, B, q, F), kernels, normal(q, F), state)
 
 
 def steps_of(segments):
     return jax.tree.map(lambda a: a.T, steps_of_segments(segments))
 
 
-def plain_loop(cell, x, kernel, bias, state, segments):
+def plain_loop(cell, x, kernels, bias, state, segments):
     """The same with autodiff's gradients."""
 
     def product(left, gates):
-        return jnp.einsum("bf,fqh->bqh", left, kernel[:, gates]) + bias[gates]
+        return jnp.einsum("bf,fqh->bqh", left, kernels[0][:, gates]) + bias[gates]
+
+    def project(left, gates):
+        return jnp.einsum("bf,fqh->bqh", left, kernels[1][:, gates])
+
+    products = (product, project)[: len(kernels)]
 
     def turn(state, inputs):
         x, steps = inputs
@@ -49,7 +59,7 @@ def plain_loop(cell, x, kernel, bias, state, segments):
             lambda a, b: jnp.where(condition[:, None], a, b), yes, no
         )
         zeroed = pick(steps.reset, cell.initial_state(B, F), state)
-        state = pick(steps.valid, cell(zeroed, x, product), state)
+        state = pick(steps.valid, cell(zeroed, x, *products), state)
         return state, state["hidden"]
 
     state, hidden = jax.lax.scan(turn, state, (x, steps_of(segments)))
@@ -93,10 +103,10 @@ def test_unrolling_changes_nothing(case):
 
 
 def test_packed_texts_give_what_each_gives_alone(case):
-    cell, (x, kernel, bias, _) = case
+    cell, (x, kernels, bias, _) = case
     zeros = cell.initial_state(B, F)
-    alone = functools.partial(time_scan, cell, 1, kernel_fqf=kernel, bias_qf=bias, state=zeros)
-    packed, state = time_scan(cell, 1, x, kernel, bias, zeros, steps_of(SEGMENTS))
+    alone = functools.partial(time_scan, cell, 1, kernels=kernels, bias_qf=bias, state=zeros)
+    packed, state = time_scan(cell, 1, x, kernels, bias, zeros, steps_of(SEGMENTS))
     first, _ = alone(x_tbqf=x[:2], steps=None)
     second, last = alone(x_tbqf=x[2:5], steps=None)
     close(packed[:2, 0], first[:, 0])
@@ -108,11 +118,11 @@ def test_packed_texts_give_what_each_gives_alone(case):
 
 
 def test_the_first_text_of_a_row_goes_on_from_the_state_given(case):
-    cell, (x, kernel, bias, state) = case
-    whole, final = time_scan(cell, 1, x, kernel, bias, state, None)
-    half, between = time_scan(cell, 1, x[:2], kernel, bias, state, None)
+    cell, (x, kernels, bias, state) = case
+    whole, final = time_scan(cell, 1, x, kernels, bias, state, None)
+    half, between = time_scan(cell, 1, x[:2], kernels, bias, state, None)
     one_text = steps_of(jnp.full((B, T - 2), 7))
-    rest, last = time_scan(cell, 1, x[2:], kernel, bias, between, one_text)
+    rest, last = time_scan(cell, 1, x[2:], kernels, bias, between, one_text)
     close(half, whole[:2])
     close(rest, whole[2:])
     jax.tree.map(close, last, final)
@@ -120,13 +130,13 @@ def test_the_first_text_of_a_row_goes_on_from_the_state_given(case):
 
 def test_the_backward_loop_adds_up_no_matrix(case):
     """What it hands from token to token is the state's gradient, rows by units."""
-    cell, (x, kernel, bias, state) = case
+    cell, (x, kernels, bias, state) = case
 
-    def loss(kernel):
-        return time_scan(cell, 1, x, kernel, bias, state, None)[0].sum()
+    def loss(kernels):
+        return time_scan(cell, 1, x, kernels, bias, state, None)[0].sum()
 
-    scans = [e for e in jax.make_jaxpr(jax.grad(loss))(kernel).eqns if e.primitive.name == "scan"]
+    scans = [e for e in jax.make_jaxpr(jax.grad(loss))(kernels).eqns if e.primitive.name == "scan"]
     assert len(scans) == 2
     for scan in scans:
         carried = scan.outvars[: scan.params["num_carry"]]
-        assert {v.aval.shape for v in carried} == {(B, F)}
+        assert {v.aval.shape for v in carried} == {(B, F), (B, cell.projection or F)}

@@ -1,0 +1,266 @@
+"""ELMo: language models from both ends over words that are read by their characters."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from models import losses
+from models.layers.characters.character_cnn import CharacterCNN
+from models.layers.dropout import Dropout
+from models.layers.embeddings import OutputBias, OutputKernel, logits
+from models.layers.linear import normal, uniform
+from models.layers.recurrent.cells import ProjectedLSTM
+from models.layers.recurrent.encoder import recurrent_layer
+from models.layers.recurrent.time_scan import steps_of_segments
+from models.layers.stacks.scalar_mix import scalar_mix
+from models.layers.stacks.stack import policy_of
+from models.model import Array, Batch, Model, Params
+
+FORWARD, BACKWARD = "forward", "backward"
+_LONGEST_WORD = 50
+
+
+class ELMo(Model, kw_only=True):
+    """A language model of the next word and one of the word before (Peters et al. 2018).
+
+    Both read a vector of each word that is made of its characters, and tell words by one softmax;
+    their layers are apart. A layer is an LSTM whose hidden state is a projection of it; from the
+    second on its input is added to its output. The loss is the sum of both directions' (section
+    3.1), each a mean over the words that it tells.
+
+    Batches hold `encoder_characters`, int32 `[b, t, n]`, and `encoder_segment_ids`, the number of
+    each word's text, 0 on padding; the loss adds `encoder_input_tokens`, the words, and
+    `encoder_loss_weights`, 0 where a word is not to be told, `[b, t]`.
+
+    The defaults are the released model, without its sampling of the softmax: all words count.
+
+    Attributes:
+      num_characters: how many there are.
+      char_dim: size of a character's vector.
+      filters: of the characters, of width 1, 2 and so on.
+      num_highway: highway layers above them.
+      num_layers: of each direction.
+      hidden_dim: units of an LSTM.
+      projection_dim: size of a word's vector, and of each direction's states.
+      cell_clip: the LSTMs' cells are cut to between minus and plus this; None leaves them.
+      projection_clip: likewise the projections.
+      mix_scores: how much each vector of a word counts in `hidden_states` of what `predict` gives:
+        the word's own, and each layer's; None is the same for all.
+      mix_scale: what their mean is multiplied by, γ of equation 1.
+    """
+
+    input_features: ClassVar[tuple[str, ...]] = ("encoder_characters", "encoder_segment_ids")
+
+    num_characters: int = 262
+    char_dim: int = 16
+    filters: tuple[int, ...] = (32, 32, 64, 128, 256, 512, 1024)
+    num_highway: int = 2
+    num_layers: int = 2
+    hidden_dim: int = 4096
+    projection_dim: int = 512
+    cell_clip: float | None = 3.0
+    projection_clip: float | None = 3.0
+    mix_scores: tuple[float, ...] | None = None
+    mix_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Checks what no model can be built with.
+
+        Raises:
+          ModelError: filters that are none or wider than a word, a range that is none, or scores
+            for another number of layers.
+        """
+        super().__post_init__()
+        if not 0 < len(self.filters) <= _LONGEST_WORD or min(self.filters) < 1:
+            raise self.refused("filters", f"1 to {_LONGEST_WORD} numbers above 0 are needed")
+        for name in ("cell_clip", "projection_clip"):
+            limit = getattr(self, name)
+            if limit is not None and limit <= 0:
+                raise self.refused(name, "it must be above 0, or None")
+        if self.mix_scores is not None and len(self.mix_scores) != 1 + self.num_layers:
+            raise self.refused(
+                "mix_scores",
+                f"{1 + self.num_layers} numbers are needed, of the word and of each layer",
+            )
+
+    def setup(self) -> None:
+        """Makes the words' layers, those of both directions, and the output."""
+        policy = policy_of(self.remat_policy)
+        words = CharacterCNN if policy is None else nn.remat(CharacterCNN, policy=policy)
+        self.words = words(
+            self.num_characters,
+            self.char_dim,
+            tuple(self.filters),
+            self.num_highway,
+            self.projection_dim,
+            self.dtype,
+        )
+        layer = recurrent_layer(self.remat_policy)
+        # Glorot and Bengio 2010, equation 16, of the matrix of input and state to all gates.
+        draw = uniform((6 / (2 * self.projection_dim + 4 * self.hidden_dim)) ** 0.5)
+        fields = self._cell, self.hidden_dim, draw, self.scan_unroll, self.dtype
+        self.forward = [layer(*fields) for _ in range(self.num_layers)]
+        self.backward = [layer(*fields) for _ in range(self.num_layers)]
+        self.output = OutputKernel(
+            self.vocab_size, self.projection_dim, normal(self.projection_dim**-0.5)
+        )
+        self.logit_bias = OutputBias(self.vocab_size)
+
+    @property
+    def _cell(self) -> ProjectedLSTM:
+        return ProjectedLSTM(self.projection_dim, self.cell_clip, self.projection_clip)
+
+    @property
+    def batch_format(self) -> str:
+        """Words by their characters."""
+        return "spelled_words"
+
+    # Inside `apply`.
+
+    def states(
+        self,
+        *,
+        encoder_characters: Array,
+        encoder_segment_ids: Array,
+        enable_dropout: bool = False,
+        **_: Array,
+    ) -> tuple[list[Array], list[Array]]:
+        """What either direction has of each word, from the word's own vector upwards.
+
+        Args:
+          encoder_characters: int `[b, t, n]`.
+          encoder_segment_ids: int `[b, t]`, the number of each word's text, 0 on padding.
+          enable_dropout: of what goes into each layer and into the output; needs an rng `dropout`.
+
+        Returns:
+          Forward and backward, `[b, t, p]` for the words and each layer.
+        """
+        if self.is_initializing():
+            # `init` has one number for each feature.
+            encoder_characters = jnp.ones((1, 1, _LONGEST_WORD), jnp.int32)
+        x_btp = self.words(encoder_characters)
+        dropout = Dropout(self.dropout_rate)
+        found = []
+        for layers, turn in (
+            (self.forward, slice(None)),
+            (self.backward, slice(None, None, -1)),
+        ):
+            steps = steps_of_segments(encoder_segment_ids[:, turn])
+            zeros = self._cell.initial_state(x_btp.shape[0], self.hidden_dim)
+            y_btp, read = x_btp[:, turn], [x_btp]
+            for i, layer in enumerate(layers):
+                draw = enable_dropout and self.dropout_rate
+                y_btp = dropout(y_btp, self.make_rng("dropout") if draw else None)
+                told_btp = layer(y_btp, zeros, steps)[0]
+                y_btp = told_btp + y_btp if i else told_btp
+                read.append(y_btp[:, turn])
+            found.append(read)
+        return found[0], found[1]
+
+    def _directions(
+        self, enable_dropout: bool = False, **features: Any
+    ) -> tuple[tuple[Array, Array], Array, Array]:
+        """What the output reads of either direction, and its matrix and bias."""
+        self.check_features(features)
+        last = [read[-1] for read in self.states(**features, enable_dropout=enable_dropout)]
+        draw = enable_dropout and self.dropout_rate
+        dropped = [
+            Dropout(self.dropout_rate)(x, self.make_rng("dropout") if draw else None) for x in last
+        ]
+        return (dropped[0], dropped[1]), self.output(), self.logit_bias()
+
+    def __call__(self, **features: Any) -> Array:
+        """Logits of the next word and of the word before, float32 `[2, b, t, v]`.
+
+        Raises:
+          ModelError: a feature is missing.
+        """
+        read, kernel_pv, bias_v = self._directions(**features)
+        return jnp.stack([logits(x_btp, kernel_pv, bias_v) for x_btp in read])
+
+    def layers(self, **features: Any) -> Array:
+        """The vectors of each word, the word's own twice and each layer's, `[b, t, l, 2 p]`."""
+        self.check_features(features)
+        forward, backward = self.states(**features)
+        both = [jnp.concatenate(pair, axis=-1) for pair in zip(forward, backward, strict=True)]
+        return jnp.stack(both, axis=-2)
+
+    # What the engine calls.
+
+    @property
+    def loss_terms(self) -> Mapping[str, float]:
+        """A term for each direction."""
+        return {FORWARD: 1.0, BACKWARD: 1.0}
+
+    @nn.nowrap
+    def loss_weights(self, batch: Batch) -> dict[str, Array]:
+        """How many words are told from those before them, and from those after."""
+        return {name: told[1].sum() for name, told in _told(batch).items()}
+
+    @nn.nowrap
+    def loss(
+        self, params: Params, batch: Batch, rng: Array | None = None
+    ) -> tuple[dict[str, Array], losses.Metrics]:
+        """Cross-entropy of each direction, nats, summed over the words; see `Model.loss`.
+
+        `forward_accuracy` and `backward_accuracy` are the shares of words that are the likeliest.
+        """
+        made: Any = self.apply(
+            {"params": params},
+            **batch,
+            enable_dropout=rng is not None,
+            rngs={} if rng is None else {"dropout": rng},
+            method="_directions",
+        )
+        read, kernel_pv, bias_v = made
+        sums, metrics = {}, {}
+        for x_btp, (name, (targets_bt, weights_bt)) in zip(read, _told(batch).items(), strict=True):
+            sums[name], found = losses.output_cross_entropy(
+                x_btp, kernel_pv, targets_bt, weights_bt, bias_v=bias_v
+            )
+            metrics[name] = found["loss"]
+            metrics[f"{name}_accuracy"] = found["token_accuracy"]
+        return sums, metrics
+
+    @nn.nowrap
+    def predict(self, params: Params, batch: Batch) -> dict[str, Array]:
+        """The vectors of each word in its context, without dropout.
+
+        Args:
+          params: as `init` makes them.
+          batch: of `batch_format`.
+
+        Returns:
+          Float32 `layers` `[b, t, l, 2 p]`, the word's own vector twice and each layer's of both
+          directions; and their mean by `mix_scores`, `hidden_states` `[b, t, 2 p]`.
+        """
+        found: Any = self.apply({"params": params}, **batch, method="layers")
+        layers_btlp = found.astype(jnp.float32)
+        scores_l = jnp.zeros(1 + self.num_layers)
+        if self.mix_scores is not None:
+            scores_l = jnp.asarray(self.mix_scores, jnp.float32)
+        mixed_btp = scalar_mix(layers_btlp, scores_l, self.mix_scale)
+        return {"hidden_states": mixed_btp, "layers": layers_btlp}
+
+
+def _told(batch: Batch) -> dict[str, tuple[Array, Array]]:
+    """The word that each place tells in either direction, and float32 weights, `[b, t]` each."""
+    targets_bt, segments_bt = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
+    weights_bt = batch["encoder_loss_weights"].astype(jnp.float32)
+    told = {}
+    for name, places in ((FORWARD, 1), (BACKWARD, -1)):
+        targets, segments, weights = (
+            _shifted(x, places) for x in (targets_bt, segments_bt, weights_bt)
+        )
+        same_bt = (segments == segments_bt) & (segments_bt != 0)
+        told[name] = targets, jnp.where(same_bt, weights, 0.0)
+    return told
+
+
+def _shifted(x_bt: Array, places: int) -> Array:
+    """What stands so many places further on, and 0 where there is nothing."""
+    if places > 0:
+        return jnp.pad(x_bt[:, places:], ((0, 0), (0, places)))
+    return jnp.pad(x_bt[:, :places], ((0, 0), (-places, 0)))

@@ -1,0 +1,73 @@
+"""A table of tokens that is read from a file of words' vectors."""
+
+import numpy as np
+import pytest
+
+from models.attention_seq2seq import AttentionSeq2Seq
+from models.xlnet import XLNet
+from t5x_like.errors import UserError
+from t5x_like.vectors import InitialVectors, WordVectors, initial_table, write_vectors
+
+TABLE = "source_embedder/embedding"
+
+
+class Words:
+    """Two words, and what is not known."""
+
+    vocab_size, extra_ids, eos_id, unk_id = 5, 0, 1, 2
+
+    def decode(self, ids):
+        return " ".join({2: "<unk>", 3: "cat", 4: "dog"}.get(i, "") for i in ids)
+
+
+class Feature:
+    vocabulary, add_eos = Words(), True
+
+
+class Task:
+    name = "translation"
+    output_features = dict.fromkeys(("inputs", "targets"), Feature())
+
+    @property
+    def tasks(self):
+        return ((self, 1.0),)
+
+
+def model(**options):
+    sizes = dict(vocab_size=8, embed_dim=2, encoder_dim=2, hidden_dim=4, maxout_dim=2)
+    return AttentionSeq2Seq(**(sizes | options))
+
+
+@pytest.fixture
+def path(tmp_path):
+    written = WordVectors(("dog", "lion", "cat"), np.array([(1, 2), (3, 4), (5, 6)]))
+    write_vectors(written, tmp_path / "v.txt", "glove")
+    return str(tmp_path / "v.txt")
+
+
+def test_tokens_have_the_vectors_of_their_words_and_others_zeros(path):
+    table = initial_table(InitialVectors(path, TABLE, "inputs"), model(), Task())
+    assert table.tolist() == [[0, 0]] * 3 + [[5, 6], [1, 2]] + [[0, 0]] * 3
+    assert table.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "said"),
+    [
+        ({"parameter": "x"}, {}, f"are {TABLE}, token_embedder/embedding"),
+        ({"feature": "text"}, {}, "task 'translation' has inputs, targets"),
+        ({}, {"embed_dim": 3}, "2 numbers, where 'source_embedder/embedding' has 3"),
+        ({"path": "/no/file"}, {}, "'/no/file' is not there"),
+        ({}, {"vocab_size": 3}, "no vector of any token of 'inputs'"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_a_line(path, change, options, said):
+    source = InitialVectors(**({"path": path, "parameter": TABLE} | change))
+    with pytest.raises(UserError, match=said):
+        initial_table(source, model(**options), Task())
+
+
+def test_a_model_says_which_tables_it_has(path):
+    xlnet = XLNet(vocab_size=8, embed_dim=2, num_heads=1, num_layers=1, mlp_dim=2, pad_id=0)
+    with pytest.raises(UserError, match="tables of tokens of XLNet are token_embedder/embedding"):
+        initial_table(InitialVectors(path, TABLE), xlnet, Task())
