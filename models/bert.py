@@ -183,13 +183,19 @@ class BERT(EncoderOnly):
         self, tokens_bs: Array, token_types_bs: Array | None, positions_bs: Array | None
     ) -> Array:
         """The sum of the vectors of token, type and position, `[b, s, e]`; see `embed`."""
+        return self.position_embedder(
+            self.without_positions(tokens_bs, token_types_bs), positions_bs
+        )
+
+    def without_positions(self, tokens_bs: Array, token_types_bs: Array | None) -> Array:
+        """The sum of the vectors of token and type, `[b, s, e]`."""
         x_bse = self.token_embedder(tokens_bs)
         if self.num_token_types:
             # A single type is added to all, whatever segments the batch tells apart.
             if token_types_bs is None or self.num_token_types == 1:
                 token_types_bs = jnp.zeros_like(tokens_bs)
             x_bse += self.token_type_embedder(token_types_bs)
-        return self.position_embedder(x_bse, positions_bs)
+        return x_bse
 
     def widened(self, x_bse: Array) -> Array:
         """From the width of the embeddings to that of the layers."""

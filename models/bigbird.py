@@ -24,7 +24,7 @@ from models.layers.attention.window_patterns import (
 from models.layers.block import Block, Context, LayerCache, ModuleFactory, PostNormBlock
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
-from models.layers.linear import Initializer
+from models.layers.linear import Initializer, axis_names
 from models.layers.mlps import ACTIVATIONS, MLP
 from models.layers.norms import LayerNorm
 from models.layers.stacks.builder import TransformerLayers
@@ -39,7 +39,24 @@ class BigBirdAttention(SparseAttention):
     """Attention to random blocks, windows and global tokens where the mask says which are random.
 
     To everything elsewhere: rows that are too short for the pattern.
+
+    Attributes:
+      label_init: initial values of the vectors of the labels that the pattern has for pairs, which
+        are added to keys (Shaw et al. 2018, section 3.2); None has none.
     """
+
+    label_init: Initializer | None = None
+
+    def setup(self) -> None:
+        """Makes the projections, and the vectors of labels."""
+        super().setup()
+        if self.label_init is not None:
+            pattern: Any = self.patterns[0]
+            self.labels = self.param(
+                "labels",
+                axis_names((None, "heads", "kv"), self.label_init),
+                (pattern.num_labels, self.num_heads, self.head_dim),
+            )
 
     def attend(
         self,
@@ -56,6 +73,9 @@ class BigBirdAttention(SparseAttention):
           ModelError: scores that have a bias.
         """
         if isinstance(mask, RandomBlocksMask):
+            if self.label_init is not None:
+                of_labels = jnp.einsum("bhtd,nhd->bhtn", q_bhtd, self.labels.astype(q_bhtd.dtype))
+                q_bhtd = jnp.concatenate([q_bhtd, of_labels], axis=-1)
             return super().attend(q_bhtd, keys_values, mask, bias_bhts, enable_dropout=False)
         return self.attend_fully(
             q_bhtd, keys_values, mask, bias_bhts, enable_dropout=enable_dropout
@@ -104,6 +124,8 @@ class BigBird(BERT):
       num_random_blocks: r.
       num_global_tokens: g vectors that stand before the text, see all and are seen by all (ETC); 0
         makes the first and the last block global (ITC).
+      max_distance: of ETC, positions that are relative: a key has a vector for its distance from
+        the query, cut at so many tokens, in place of a learned position; None has learned ones.
       random_in_evaluation: whether the random blocks are the same without dropout. `transformers`
         draws them in training alone, and shows block 0 in the place of each in evaluation: off,
         logits are the same as there.
@@ -124,6 +146,7 @@ class BigBird(BERT):
     block_size: int = 64
     num_random_blocks: int = 3
     num_global_tokens: int = 0
+    max_distance: int | None = None
     random_in_evaluation: bool = True
     rescale_embeddings: bool = False
 
@@ -139,6 +162,8 @@ class BigBird(BERT):
             raise self.refused("attention_type", f"it must be {BLOCK_SPARSE} or {FULL}")
         if self.num_global_tokens and self.num_random_blocks:
             raise self.refused("num_random_blocks", "with num_global_tokens (ETC) there are none")
+        if self.max_distance is not None and not self.num_global_tokens:
+            raise self.refused("max_distance", "only with num_global_tokens (ETC) is there one")
         if self.num_global_tokens and self.attention_type == FULL:
             raise self.refused("num_global_tokens", f"{FULL} attention has none")
 
@@ -170,8 +195,23 @@ class BigBird(BERT):
 
     def attention_of(self, layers: TransformerLayers, **options: Any) -> ModuleFactory:
         """Self-attention by the pattern."""
-        pattern = WindowsAndGlobals(self.block_size, self.num_global_tokens)
-        return super().attention_of(layers, kind=BigBirdAttention, patterns=(pattern,), **options)
+        relative = self.max_distance is not None
+        pattern = WindowsAndGlobals(self.block_size, self.num_global_tokens, self.max_distance or 0)
+        return super().attention_of(
+            layers,
+            kind=BigBirdAttention,
+            patterns=(pattern,),
+            label_init=INITIAL_VALUES if relative else None,
+            **options,
+        )
+
+    def looked_up(
+        self, tokens_bs: Array, token_types_bs: Array | None, positions_bs: Array | None
+    ) -> Array:
+        """As BERT, without positions where they are relative."""
+        if self.max_distance is None:
+            return super().looked_up(tokens_bs, token_types_bs, positions_bs)
+        return self.without_positions(tokens_bs, token_types_bs)
 
     def embed(
         self, tokens_bs: Array, token_types_bs: Array | None, positions_bs: Array | None

@@ -114,12 +114,7 @@ class DeBERTa(BERT):
         """As BERT, without positions unless they are asked for."""
         if self.use_input_positions:
             return super().looked_up(tokens_bs, token_types_bs, positions_bs)
-        x_bse = self.token_embedder(tokens_bs)
-        if self.num_token_types:
-            if token_types_bs is None or self.num_token_types == 1:
-                token_types_bs = jnp.zeros_like(tokens_bs)
-            x_bse += self.token_type_embedder(token_types_bs)
-        return x_bse
+        return self.without_positions(tokens_bs, token_types_bs)
 
     @parts.part(parts.HEAD)
     def pooled(self, x_bse: Array, enable_dropout: bool = False) -> Array:

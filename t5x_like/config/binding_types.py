@@ -75,7 +75,9 @@ def described(annotation: Any) -> str:
     """An annotation in words: "an integer or None"."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(dict.fromkeys(described(argument) for argument in arguments))
+        kinds = dict.fromkeys(described(argument) for argument in arguments)
+        # "a list, each a string, or None": it is the list that may be None.
+        return (", or " if any(", each" in one for one in kinds) else " or ").join(kinds)
     if origin is typing.Annotated:
         return described(arguments[0])
     if origin is typing.Literal:

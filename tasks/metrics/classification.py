@@ -26,9 +26,18 @@ def _share_equal(targets: Sequence[Any], predictions: Sequence[Any]) -> float:
 
 
 def f1(targets: Sequence[int], predictions: Sequence[int]) -> dict[str, float]:
-    """F1 of class 1 for classes 0 and 1; any other prediction counts as the wrong class."""
+    """F1 of class 1 for classes 0 and 1; any other prediction counts as the wrong class.
+
+    Raises:
+      TaskError: a target of a further class, of which predictions would count for class 1.
+    """
     check_lengths(targets, predictions)
     true, guess = np.asarray(targets), np.asarray(predictions)
+    if (true > 1).any():
+        raise TaskError(
+            f"metrics.f1 got the target {true.max()}: it is of classes 0 and 1, and "
+            "metrics.macro_f1 of several."
+        )
     guess = np.where((guess == 0) | (guess == 1), guess, 1 - true)
     return {"f1": 100 * _f1_of(1, true, guess)}
 

@@ -22,6 +22,7 @@ SIZES = dict(
 )  # fmt: skip
 ITC = BigBird(**SIZES)
 ETC = BigBird(**SIZES | {"num_random_blocks": 0, "num_global_tokens": 3})
+RELATIVE = ETC.clone(max_distance=2)
 LENGTH = 19
 
 
@@ -49,7 +50,8 @@ def reference(model, params, row, seen):
     """
     x = params["token_embedder"]["embedding"][row]
     x = x + params["token_type_embedder"]["embedding"][0]
-    x = x + params["position_embedder"]["embedding"][: len(row)]
+    if model.max_distance is None:
+        x = x + params["position_embedder"]["embedding"][: len(row)]
     if model.num_global_tokens:
         x = np.concatenate([params["global_embedder"]["embedding"], x])
     epsilon = model.norm_epsilon
@@ -60,6 +62,9 @@ def reference(model, params, row, seen):
             affine(part[name], x).reshape(len(x), H, -1) for name in ("query", "key", "value")
         )
         scores = np.einsum("thd,shd->hts", q, k) / math.sqrt(q.shape[-1])
+        if model.max_distance is not None:
+            of_keys = part["labels"][stands(model, len(x))]
+            scores += np.einsum("thd,tshd->hts", q, of_keys) / math.sqrt(q.shape[-1])
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True)) * counts
         weights /= weights.sum(axis=-1, keepdims=True)
         y = np.einsum("hts,shd->thd", weights, v).reshape(len(x), -1)
@@ -67,6 +72,20 @@ def reference(model, params, row, seen):
         y = affine(layer["mlp"]["wo"], gelu(affine(layer["mlp"]["wi"], x)))
         x = layer_norm(x + y, layer["mlp_norm"], epsilon)
     return x[model.num_global_tokens :]
+
+
+def stands(model, length):
+    """The label of each pair: a distance of -2 to 2, or global query and text, or text and global.
+
+    Shaw et al. 2018, equation 4: q (k + a).
+    """
+    labels = np.zeros((length, length), int)
+    for t in range(length):
+        for s in range(length):
+            of_query, of_key = t < model.num_global_tokens, s < model.num_global_tokens
+            distance = max(-2, min(2, s - t)) + 2
+            labels[t, s] = distance if of_query == of_key else (5 if of_query else 6)
+    return labels
 
 
 def of_blocks(layer, drawn=True):
@@ -99,6 +118,7 @@ def of_globals():
             id="ITC, nothing drawn",
         ),
         pytest.param(ETC, [of_globals()] * 2, id="ETC"),
+        pytest.param(RELATIVE, [of_globals()] * 2, id="ETC, relative"),
     ],
 )
 def test_hidden_states_are_those_of_the_definition(model, seen):
@@ -120,7 +140,7 @@ def test_short_rows_are_read_by_full_attention():
         assert (difference < 1e-5) == same
 
 
-@pytest.mark.parametrize("model", [ITC, ETC], ids=["ITC", "ETC"])
+@pytest.mark.parametrize("model", [ITC, ETC, RELATIVE], ids=["ITC", "ETC", "ETC, relative"])
 def test_padding_and_other_texts_change_nothing(model):
     params = drawn(model)
     row, segments = tokens(30), jnp.asarray([[1] * 21 + [0] * 9])
@@ -176,11 +196,14 @@ def test_a_far_token_is_reached_through_the_global_ones():
 
 
 @pytest.mark.slow
-def test_gradients_reach_the_global_tokens():
-    params = drawn(ETC)
+def test_gradients_reach_the_global_tokens_and_the_labels():
+    params = drawn(RELATIVE)
     batch = {"encoder_input_tokens": tokens()}
-    gradient = jax.jit(jax.grad(lambda p: (hidden(ETC, p, batch) ** 3).sum()))(params)
+    gradient = jax.jit(jax.grad(lambda p: (hidden(RELATIVE, p, batch) ** 3).sum()))(params)
     assert (np.abs(gradient["global_embedder"]["embedding"]) > 0).all()
+    # Of the last layer no global query is read.
+    first, _ = layers(gradient["encoder"]["layers"])
+    assert (np.abs(first["self_attention"]["labels"]) > 0).all()
 
 
 def test_attention_weights_can_be_looked_at():
@@ -202,6 +225,7 @@ def test_attention_weights_can_be_looked_at():
             "num_global_tokens is 4: original_full attention has none",
         ),
         ({"block_size": 0}, "block_size is 0"),
+        ({"max_distance": 12}, "max_distance is 12: only with num_global_tokens"),
     ],
 )
 def test_what_it_cannot_be_built_with_is_said_in_one_line(fields, said):

@@ -118,7 +118,7 @@ def test_a_subset_that_matches_nothing(finetune, imported, pattern, words):
 def test_a_subset_given_as_text_is_no_list(finetune, imported):
     # Its letters would each be taken for a regular expression.
     flag = "--gin.checkpoints.InitialCheckpoint.include=decoder"
-    finetune(imported, [flag], "include is 'decoder', but it takes a list, each a string or None")
+    finetune(imported, [flag], "include is 'decoder', but it takes a list, each a string, or None")
 
 
 def test_an_imported_model_is_no_run_to_go_on_with(train, imported, tmp_path):

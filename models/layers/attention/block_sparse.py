@@ -60,8 +60,8 @@ class Tokens:
         return cls(slots, slots, jnp.ones_like(slots))
 
 
-Sees = Callable[[Tokens, Tokens], jax.Array]
-"""From tokens of queries and of keys, whose arrays broadcast, to which key is seen."""
+OfPairs = Callable[[Tokens, Tokens], jax.Array]
+"""Of tokens of queries and of keys, whose arrays broadcast, such as which key is seen."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ class View:
     axes: str
     width: int
     pick: Callable[[jax.Array, jax.Array], jax.Array]
-    sees: Sees | None = None
+    sees: OfPairs | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,12 +92,14 @@ class Region:
       block: queries of a block.
       count: how many blocks.
       views: of the keys.
+      labels: how a key stands to a query, int32, where queries score it; see `attend`.
     """
 
     first: int
     block: int
     count: int
     views: tuple[View, ...]
+    labels: OfPairs | None = None
 
     @property
     def pairs(self) -> int:
@@ -130,12 +132,12 @@ class Pattern(Protocol):
 # -- Views -------------------------------------------------------------------------------------
 
 
-def everything(sees: Sees | None = None, *, end: int, first: int = 0) -> View:
+def everything(sees: OfPairs | None = None, *, end: int, first: int = 0) -> View:
     """The keys of the slots from `first` to `end`, for all queries."""
     return View("s", end - first, lambda x, _: x[:, :, first:end], sees)
 
 
-def chosen(slots: np.ndarray | jax.Array, sees: Sees | None = None) -> View:
+def chosen(slots: np.ndarray | jax.Array, sees: OfPairs | None = None) -> View:
     """The keys of some slots, `[s]`, or `[b, s]` where rows differ, for all queries."""
 
     def pick(x: jax.Array, _: jax.Array) -> jax.Array:
@@ -147,7 +149,7 @@ def chosen(slots: np.ndarray | jax.Array, sees: Sees | None = None) -> View:
 
 
 def listed(
-    table_gnr: np.ndarray | jax.Array, block: int, sees: Sees | None = None, *, first: int = 0
+    table_gnr: np.ndarray | jax.Array, block: int, sees: OfPairs | None = None, *, first: int = 0
 ) -> View:
     """Blocks of keys from a list for each block of queries.
 
@@ -177,7 +179,7 @@ def listed(
     return View("ms", table_gnr.shape[-1] * block, pick, sees)
 
 
-def columns(stride: int, sees: Sees | None = None, *, end: int) -> View:
+def columns(stride: int, sees: OfPairs | None = None, *, end: int) -> View:
     """For query t of each block of `stride`, key t of every block before slot `end`."""
 
     def pick(x: jax.Array, _: jax.Array) -> jax.Array:
@@ -203,7 +205,8 @@ def attend(
     Scores and softmax are float32. A query that sees nothing gives 0.
 
     Args:
-      q_bhtd: queries, already scaled.
+      q_bhtd: queries, already scaled; what is beyond the units of a key are scores of the labels
+        that regions have for pairs, each added where a key stands so to the query.
       keys_values: with `g` heads, where `g` divides `h`; the units of values may be others.
       pattern: which keys a query sees.
       mask: texts and padding.
@@ -315,7 +318,7 @@ def _attend(q_bhtd, own, keys_values, tokens, regions, dropout=NO_DROPOUT, dropo
         queries = blocks(q_bhtd.reshape(b, g, h // g, -1, d), 3)
         of_queries = jax.tree.map(lambda x: blocks(x, 1), own)
         key = None if dropout_key is None else jax.random.fold_in(dropout_key, i)
-        step = jax.checkpoint(functools.partial(_step, region.views, dropout))
+        step = jax.checkpoint(functools.partial(_step, region.views, region.labels, dropout))
         if steps == 1:
             first = jax.tree.map(lambda x: x[0], (queries, of_queries))
             y = step(*first, numbers[0], key, keys_values, tokens)[None]
@@ -336,10 +339,11 @@ def _attend(q_bhtd, own, keys_values, tokens, regions, dropout=NO_DROPOUT, dropo
     return checkpoint_name(y_bhtd, STORED_PRODUCT)
 
 
-def _step(views, dropout, q_bgrmtd, own, numbers_m, key, keys_values, tokens):
+def _step(views, labels, dropout, q_bgrmtd, own, numbers_m, key, keys_values, tokens):
     """The results of a few blocks, `[b, g, r, m, t, d]`."""
     keys, values = keys_values.keys_bgsd, keys_values.values_bgsd
     of_queries = jax.tree.map(lambda x: x[:, None, None, :, :, None], own)
+    q_bgrmtd, of_labels = jnp.split(q_bgrmtd, [keys.shape[-1]], axis=-1)
     scores, seen = [], []
     for view in views:
         one = jnp.einsum(
@@ -349,6 +353,9 @@ def _step(views, dropout, q_bgrmtd, own, numbers_m, key, keys_values, tokens):
             preferred_element_type=jnp.float32,
         )
         of_keys = jax.tree.map(lambda x, view=view: _beside(view, x, numbers_m), tokens)
+        if labels is not None and of_labels.shape[-1]:
+            found = jnp.broadcast_to(labels(of_queries, of_keys), one.shape)
+            one += jnp.take_along_axis(of_labels, found, axis=-1)
         allowed = of_queries.segments == of_keys.segments
         if view.sees is not None:
             allowed &= view.sees(of_queries, of_keys)

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
@@ -48,10 +49,17 @@ class WindowsAndGlobals:
     Attributes:
       block: b, tokens of a block.
       num_global: tokens before the text that are global; with 0 the first and the last block are.
+      max_distance: k, beyond which distances of labels are not told apart.
     """
 
     block: int
     num_global: int = 0
+    max_distance: int = 0
+
+    @property
+    def num_labels(self) -> int:
+        """Of pairs, see `labels`."""
+        return 2 * self.max_distance + 3
 
     def blocks(self, length: int) -> int:
         """Blocks of a text that has `length` tokens, global ones left out."""
@@ -75,9 +83,9 @@ class WindowsAndGlobals:
             windows = np.where((windows < 0) | (windows >= count), NONE, windows)
             globals_ = everything(end=self.num_global)
             return [
-                Region(0, self.num_global, 1, (whole,)),
+                Region(0, self.num_global, 1, (whole,), self.labels),
                 Region(self.num_global, self.block, count,
-                       (globals_, self._windows(windows), *views)),
+                       (globals_, self._windows(windows), *views), self.labels),
             ]  # fmt: skip
         # The first and the last block are global, and no part of a window.
         windows = np.where((windows < 1) | (windows > count - 2), NONE, windows)[1:-1]
@@ -96,6 +104,17 @@ class WindowsAndGlobals:
     def visible_pairs(self, length: int) -> int | None:
         """All that are computed."""
         return None
+
+    def labels(self, queries: Tokens, keys: Tokens) -> jax.Array:
+        """The key's distance, cut at -k and k, from 0; and two more labels.
+
+        One is of a global query and a key of the text, one of the other way round (Ainslie et al.
+        2020, section 2.2).
+        """
+        k = self.max_distance
+        distances = jnp.clip(keys.slots - queries.slots, -k, k) + k
+        of_query, of_key = (x.slots < self.num_global for x in (queries, keys))
+        return jnp.where(of_query == of_key, distances, jnp.where(of_query, 2 * k + 1, 2 * k + 2))
 
     def _windows(self, table_nr: np.ndarray) -> View:
         return listed(table_nr[None], self.block, first=self.num_global)

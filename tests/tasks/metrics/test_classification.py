@@ -22,6 +22,12 @@ def test_f1_counts_invalid_predictions_as_the_wrong_class():
     assert metrics.f1([0, 0], [0, 0]) == {"f1": 0}
 
 
+def test_f1_of_three_classes_is_refused():
+    """By its rule class 2, which is no class, would count for class 1 where 0 is right."""
+    with pytest.raises(TaskError, match=r"f1 got the target 2: .* metrics.macro_f1"):
+        metrics.f1([0, 2], [2, 2])
+
+
 def test_matthews_by_hand_and_undefined():
     # TP 2, TN 1, FP 1, FN 1: (2 x 1 - 1 x 1) / sqrt(3 x 3 x 2 x 2) = 1/6.
     value = metrics.matthews_corrcoef([1, 1, 1, 0, 0], [1, 1, 0, 0, 1])
