@@ -114,14 +114,18 @@ def _tasks(names: Sequence[str], config: Any) -> list[Any]:
 
 
 def _train_texts(task: Any, split: str) -> Iterator[str]:
-    """Every text of a task's source, as it is before it is tokenized."""
-    from tasks.vocabularies import TaskText
+    """The text of each example of a task's source, as it is before it is tokenized.
 
+    A document is all that a model reads of an example: a question with its answer, as in the tests.
+    """
     if not hasattr(task, "examples"):
         raise UserError(
             f"the text of task '{task.name}' is read by seqio alone: declare it with `tasks`."
         )
-    return iter(TaskText(task, split))
+    names = sorted(task.cached_features)
+    for example in task.examples(split):
+        texts = [example.get(name, "") for name in names]
+        yield "\n".join(text if isinstance(text, str) else " ".join(text) for text in texts)
 
 
 def _test_texts(task: Any, split: str, cache_dir: str) -> list[str]:

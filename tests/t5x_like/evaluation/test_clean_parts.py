@@ -177,6 +177,15 @@ def test_the_command_writes_flags_and_says_how_many_are_dirty(corpus_gin, tmp_pa
     assert "quiz validation\n  GPT-3: 1 of 3 examples (33.3%)" in said and "n 13" in said
 
 
+def test_a_question_and_its_answer_are_one_document_of_training_text(corpus_gin, tmp_path, capsys):
+    """A model that learned the pairs read "What is blue? The sky" as one text."""
+    flags_of = ["overlap", corpus_gin, "--train", "quiz", "--train_split=validation"]
+    flags_of += ["--test", "quiz", f"--out={tmp_path}/o", "--num_workers=0", "--json"]
+    assert cli.main(flags_of) == 0
+    (found,) = json.loads(capsys.readouterr().out).values()
+    assert (found["gpt3"], found["palm"], found["gpt2"]) == (3, 3, 1.0)
+
+
 def test_bad_flags_of_the_command_are_one_line(corpus_gin, tmp_path, capsys):
     flags_of = ["overlap", corpus_gin, "--train", "corpus", "--test"]
     for more, said in (
