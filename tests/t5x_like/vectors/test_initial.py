@@ -1,11 +1,22 @@
 """A table of tokens that is read from a file of words' vectors."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 
 from models.attention_seq2seq import AttentionSeq2Seq
+from models.recurrent import RecurrentLM
+from models.tuning import Parts
 from models.xlnet import XLNet
+from t5x_like.checkpoints import CheckpointPolicy, load_params
+from t5x_like.data import DatasetConfig
 from t5x_like.errors import UserError
+from t5x_like.optimizers import adamw
+from t5x_like.schedules import Constant
+from t5x_like.train import train_plan
+from t5x_like.training.plan import TrainingPlan
 from t5x_like.vectors import InitialVectors, WordVectors, initial_table, write_vectors
 
 TABLE = "source_embedder/embedding"
@@ -71,3 +82,35 @@ def test_a_model_says_which_tables_it_has(path):
     xlnet = XLNet(vocab_size=8, embed_dim=2, num_heads=1, num_layers=1, mlp_dim=2, pad_id=0)
     with pytest.raises(UserError, match="tables of tokens of XLNet are token_embedder/embedding"):
         initial_table(InitialVectors(path, TABLE), xlnet, Task())
+
+
+@pytest.mark.slow
+def test_a_table_that_is_not_trained_stays_as_the_file_has_it_over_a_stop(
+    proverbs, partitioner, tmp_path
+):
+    """Letters of a file, read by a recurrent model of bytes: in two halves as in one."""
+    task, cache_dir = proverbs
+    letters = np.random.default_rng(0).standard_normal((2, 8)).astype(np.float32)
+    write_vectors(WordVectors(("a", "e"), letters), tmp_path / "v.txt")
+    plan = TrainingPlan(
+        model=RecurrentLM(vocab_size=384, embed_dim=8, tuning=Parts(["^(?!token_embedder/)"])),
+        model_dir=str(tmp_path / "whole"),
+        dataset=DatasetConfig(task, {"targets": 24}, str(cache_dir), "train", 4, prefetch=0),
+        train_steps=4,
+        optimizer=adamw(Constant(1e-2)),
+        initial_checkpoint=InitialVectors(str(tmp_path / "v.txt"), "token_embedder/embedding"),
+        partitioner=partitioner,
+        checkpoint_policy=CheckpointPolicy(period=2),
+        tensorboard=False,
+    )
+    whole = train_plan(plan).params
+    table = np.asarray(whole["token_embedder"]["embedding"])
+    a, e = 3 + ord("a"), 3 + ord("e")
+    np.testing.assert_array_equal(table[[a, e]], letters)
+    assert not np.delete(table, [a, e], axis=0).any()
+    parts = dataclasses.replace(plan, model_dir=str(tmp_path / "parts"))
+    train_plan(dataclasses.replace(parts, train_steps=2))
+    jax.tree.map(np.testing.assert_array_equal, train_plan(parts).params, whole)
+    # A checkpoint has all of it: nothing else does.
+    read, _ = load_params(str(tmp_path / "parts"), plan.model, partitioner)
+    jax.tree.map(np.testing.assert_array_equal, read, whole)
