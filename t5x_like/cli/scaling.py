@@ -95,7 +95,7 @@ def plan(options: Namespace) -> None:
     from t5x_like.scaling.planning.accelerators import accelerators
     from t5x_like.scaling.planning.electricity import Electricity
     from t5x_like.scaling.planning.plan_report import plan_text
-    from t5x_like.scaling.recipe import Recipe
+    from t5x_like.scaling.recipe import Family, Recipe
 
     if options.row_tokens is not None and options.row_tokens < 1:
         raise UserError(f"--row_tokens={options.row_tokens}: at least 1.")
@@ -110,7 +110,12 @@ def plan(options: Namespace) -> None:
             unique_tokens=options.unique_tokens,
         ),
         law=options.law,
-        family=options.family,
+        family=Family(
+            options.family,
+            gin_files=tuple(options.gin_file),
+            bindings=tuple(options.bindings),
+            modules=tuple(options.module_import),
+        ),
         recipe=recipe,
         row_tokens=options.row_tokens,
         accelerators=accelerators(options.chips) if options.chips else None,

@@ -55,20 +55,13 @@ def test_every_error_of_one_line_is_there_with_what_to_do(reference):
             assert sum(one.module == module for one in errors.messages()) >= wanted, module
 
 
-def test_an_error_whose_line_is_made_elsewhere_passes_one_on():
-    """Nothing that is written as a text is left out of the page."""
-    passed_on = {one.module for one in errors.messages() if one.text is None}
-    assert passed_on == {
-        "t5x_like/cli/configuration.py",  # of the first of several mistakes
-        "t5x_like/cli/hf_conversion.py",
-        "t5x_like/data/cache/worker.py",  # of another process
-        "t5x_like/decoding/options.py",  # the number of a pair
-        "t5x_like/host/disk_space.py",
-        "t5x_like/infer.py",
-        "t5x_like/scaling/sweeps/vectorized.py",
-        "t5x_like/suites/measuring.py",
-        "t5x_like/training/model_dir.py",
+def test_errors_without_a_text_of_their_own_pass_one_on_and_are_few():
+    """Those of another process, of the first of several mistakes, of a disk."""
+    found = [one for one in errors.messages() if one.text is None]
+    assert {"t5x_like/data/cache/worker.py", "t5x_like/cli/configuration.py"} <= {
+        one.module for one in found
     }
+    assert len(found) < len(errors.messages()) / 50
 
 
 def test_what_to_do_about_errors_leads_to_pages_and_headings():

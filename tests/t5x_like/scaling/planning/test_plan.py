@@ -79,6 +79,15 @@ def test_the_printed_command_is_a_training_of_that_model(chinchilla, capsys):
     assert f"TRAIN_STEPS = {chinchilla.model.training.steps}" in text
 
 
+def test_what_gin_flags_change_of_the_family_is_planned_and_in_the_command(capsys):
+    """Two tables of LLaMA's, of 384 bytes in place of 32,000 tokens."""
+    written = planned(capsys, "--flops=1e17", "--family=llama", "--gin.VOCAB_SIZE=384")
+    model = written["model"]
+    embeddings = model["parameters"] - model["parameters_without_embeddings"]
+    assert embeddings == 2 * 384 * model["embed_dim"]
+    assert "--gin.VOCAB_SIZE=384" in shlex.split(written["command"])
+
+
 def test_a_family_whose_heads_divide_the_width_is_given_no_size_of_a_head(capsys):
     """Nothing of LLaMA's reads HEAD_DIM: a flag for it would be refused by `train`."""
     written = plan(Question(flops=1e19), family="llama").to_json()
