@@ -173,7 +173,10 @@ def sweep(options: Namespace) -> None:
         raise UserError("--cell shows the configuration of one run: give --dry_run too.")
     if options.dry_run:
         planned = config.macro("SWEEP")
-        print(_one_cell(planned, options.cell) if options.cell else _runs_table(planned.cells()))
+        if options.cell:
+            print(_one_cell(planned, options.cell))
+        else:
+            print(_runs_table([cell for stage in planned.stage_cells() for cell in stage]))
         return
     result = program()
     if options.json:
@@ -200,7 +203,8 @@ def _one_cell(sweep: "Sweep", name: str) -> str:
     from t5x_like.scaling.sweeps import runner
 
     sweep = runner.with_cache_dir(sweep, config.macro("CACHE_DIR"))
-    cells = {cell.name: cell for cell in (*sweep.search_cells(), *sweep.cells())}
+    stages = (sweep.search_cells(), *sweep.stage_cells())
+    cells = {cell.name: cell for stage in stages for cell in stage}
     if name not in cells:
         near = nearest(name, cells) or " --dry_run alone lists its runs."
         raise UserError(f"the sweep '{sweep.name}' has no run '{name}'.{near}")

@@ -12,7 +12,7 @@ _Z = 1.959964
 RUNS_FOR_A_LAW = 4
 # Beyond these rates a law is a line, or a step, in the losses of the runs.
 _RATES = np.geomspace(0.02, 20.0, 400)
-_OF_LOSS = (
+OF_LOSS = (
     *("loss", "cross_entropy", "bits_per_byte", "perplexity", "word_perplexity"),
     *("z_loss", "load_balance_loss"),
 )
@@ -85,7 +85,7 @@ def _headline(rows: pd.DataFrame) -> str:
     plain = rows[~rows["metric"].str.contains("/")]  # of all examples, not of a part
     if plain.empty:
         plain = rows
-    task = plain[~plain["metric"].isin(_OF_LOSS)]
+    task = plain[~plain["metric"].isin(OF_LOSS)]
     certain = task[np.isfinite(task["standard_error"])]
     chosen = next(part for part in (certain, task, plain) if len(part))
     return str(chosen["metric"].iloc[0])

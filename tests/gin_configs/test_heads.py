@@ -1,5 +1,6 @@
 """What a packaged gin file says at its head is so: its command, and the macros that it requires."""
 
+import itertools
 import re
 
 import pytest
@@ -28,6 +29,8 @@ NOT_GIVEN = {
     "sweeps/cell.gin",
     "sweeps/cpu.gin",
     "sweeps/defaults.gin",
+    "sweeps/finetune.gin",
+    "sweeps/measure.gin",
     "tasks/benchmark.gin",
     "tasks/classification.gin",
     "tasks/comparisons.gin",
@@ -131,8 +134,12 @@ def test_a_file_opens_with_what_it_is_and_the_command_that_uses_it(name):
     if name in NOT_GIVEN and not name.startswith("runs/"):
         config.parse(given)
         places = [place for found in provenance._PLACES.values() for place in found]
-        base = config.macro("SWEEP").base if config.has_macro("SWEEP") else ()
-        reads = {place.source for place in places} | set(base)
+        named = []
+        if config.has_macro("SWEEP"):  # files that its runs read
+            sweep = config.macro("SWEEP")
+            staged = (stage.gin_files for stage in sweep.stages)
+            named = [*sweep.base, *config.macro("SUITES"), *itertools.chain(*staged)]
+        reads = {place.source for place in places} | set(named)
         assert name in reads or name == "sweeps/cell.gin"
 
 

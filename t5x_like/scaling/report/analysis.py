@@ -9,6 +9,7 @@ import pandas as pd
 
 from t5x_like.errors import UserError
 from t5x_like.scaling import multiplier, runs_table
+from t5x_like.scaling.comparison import compared
 from t5x_like.scaling.downstream import ErrorLaw, error_laws, measured_table
 from t5x_like.scaling.fitting import Fit, fit
 from t5x_like.scaling.report.floor import Floor
@@ -62,6 +63,7 @@ class Analysis:
       rates: a row for each cell of a study of learning rates (`rate_study`); maybe empty.
       downstream: what runs were measured on tasks (`downstream.measured_table`); maybe empty.
       error_laws: the errors on tasks as laws of loss, where they are known.
+      comparison: of settings over seeds (`comparison.compared`); maybe empty.
       notes: warnings and what could not be computed.
       floors: runs of another kind that the losses are held against.
     """
@@ -74,6 +76,7 @@ class Analysis:
     rates: pd.DataFrame
     downstream: pd.DataFrame
     error_laws: Sequence[ErrorLaw]
+    comparison: pd.DataFrame
     notes: Sequence[Note]
     floors: Sequence[Floor] = ()
 
@@ -106,7 +109,7 @@ def analyse(
     fits: dict[tuple[str, str], Fit] = {}
     for variant in variants:
         table = _table(sweep, variant)
-        for method in METHODS:
+        for method in () if sweep.staged else METHODS:
             about = described(variant, method)
             reason = _hindrance(method, sweep, variant)
             if reason is not None:
@@ -122,11 +125,16 @@ def analyse(
                 continue
             fits[variant, method] = found
             notes += _notes_of(found, about)
-    multipliers = _multipliers(sweep, baseline, bootstrap, seed, notes)
+    multipliers = None
+    if not sweep.compares:
+        multipliers = _multipliers(sweep, baseline, bootstrap, seed, notes)
     rates = rate_study(sweep.done)
     measured = measured_table(sweep.measured)
     laws = error_laws(measured)
-    return Analysis(sweep, baseline, fits, multipliers, shapes, rates, measured, laws, notes)
+    settings = compared(sweep.done if sweep.compares else sweep.done.iloc[:0], measured)
+    return Analysis(
+        sweep, baseline, fits, multipliers, shapes, rates, measured, laws, settings, notes
+    )
 
 
 def _resamples(method: str, runs: int, wanted: int) -> int:
@@ -300,6 +308,7 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
             "rates": analysis.rates.to_dict("records"),
             "floors": [dataclasses.asdict(floor) for floor in analysis.floors],
             "downstream": analysis.downstream.to_dict("records"),
+            "comparison": analysis.comparison.to_dict("records"),
             "error_laws": [dataclasses.asdict(law) for law in analysis.error_laws],
             "notes": [dataclasses.asdict(note) for note in analysis.notes],
         }

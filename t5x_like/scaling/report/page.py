@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from t5x_like.scaling.comparison import wide
 from t5x_like.scaling.report import series, style
 from t5x_like.scaling.report.analysis import METHODS, Analysis, Note, described
 from t5x_like.scaling.report.html_table import table
@@ -91,9 +92,9 @@ def page_text(analysis: Analysis, tables: Tables) -> str:
     counts = sweep.counts()
     family = f"Family {sweep.family}; " if sweep.family else ""
     return rendered(
-        title=f"{sweep.name}: scaling laws",
+        title=f"{sweep.name}: {'comparison' if sweep.compares else 'scaling laws'}",
         subtitle=f"{family}{counts['done']} of {len(sweep.cells)} runs done",
-        navigation=_navigation(plots),
+        navigation=_navigation(plots, analysis),
         body=_body(analysis, tables, plots),
         plots=plots,
         runs=_runs(analysis),
@@ -200,16 +201,18 @@ def _runs(analysis: Analysis) -> dict[str, dict[str, str]]:
 # -- HTML ------------------------------------------------------------------------------------
 
 
-def _navigation(plots: list[Plot]) -> str:
+def _navigation(plots: list[Plot], analysis: Analysis) -> str:
     there = [key for key in SECTIONS if any(plot.section == key for plot in plots)]
-    links = {**{key: SECTIONS[key] for key in there}, "laws": "Laws", "runs": "Runs"}
+    first = {} if analysis.comparison.empty else {"comparison": "Comparison"}
+    laws = {} if analysis.sweep.staged else {"laws": "Laws"}
+    links = {**first, **{key: SECTIONS[key] for key in there}, **laws, "runs": "Runs"}
     return "".join(f'<a href="#section-{key}">{text}</a>' for key, text in links.items())
 
 
 def _body(analysis: Analysis, tables: Tables, plots: list[Plot]) -> str:
     doubts = [note for note in analysis.notes if note.warning]
     others = [note for note in analysis.notes if not note.warning]
-    parts = [_tiles(analysis)]
+    parts = [_tiles(analysis), _comparison(analysis)]
     if doubts:
         parts.append(f"<h2>Warnings</h2>{_notes(doubts, 'notes doubt')}")
     if others:
@@ -231,7 +234,8 @@ def _body(analysis: Analysis, tables: Tables, plots: list[Plot]) -> str:
                 f'<h2 id="section-{key}">{title}</h2><div class="plots{one}">{drawn}</div>'
                 + _section_table(key, tables)
             )
-    parts.append(f'<h2 id="section-laws">Laws</h2>{_laws(analysis, tables["laws"])}')
+    if not analysis.sweep.staged:
+        parts.append(f'<h2 id="section-laws">Laws</h2>{_laws(analysis, tables["laws"])}')
     cells = analysis.sweep.cells
     shown = {name: title for name, title in RUN_COLUMNS.items() if _tells(cells, name)}
     parts.append(
@@ -331,6 +335,16 @@ def _ends(values: list[Any]) -> str:
     low, high = min(numbers), max(numbers)
     texts = [f"{end:.3g}" if abs(end) < 1e4 else style.short(end) for end in (low, high)]
     return texts[0] if texts[0] == texts[1] else f"from {texts[0]} to {texts[1]}"
+
+
+def _comparison(analysis: Analysis) -> str:
+    if analysis.comparison.empty:
+        return ""
+    return (
+        '<h2 id="section-comparison">Comparison</h2><p class="muted">Means ± standard deviations '
+        "over seeds. * the best, or within two standard deviations of it, pooled over settings.</p>"
+        + table(wide(analysis.comparison), {})
+    )
 
 
 def _section_table(key: str, tables: Tables) -> str:

@@ -29,6 +29,14 @@ def report_text(found: Mapping[str, Any]) -> str:
                 f"{row['variant']}: compute multiplier {value}{_interval(ends)} against "
                 f"{row['baseline']} at {power(row['flops'])} FLOPs"
             )
+    for row in found["comparison"]:
+        spread = "" if row["deviation"] is None else f" ± {row['deviation']:.3g}"
+        mark = ", best" if row["best"] else ", tied with the best" if row["tied"] else ""
+        seeds = f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}"
+        lines.append(
+            f"{row['task']} {row['metric']}: {row['setting']} {row['mean']:.4g}{spread} "
+            f"({seeds}{mark})"
+        )
     lines += [f"floor {one['name']}: loss {one['loss']:.4f}" for one in found["floors"]]
     for law in found["error_laws"]:
         lines.append(

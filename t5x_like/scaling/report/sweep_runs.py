@@ -55,6 +55,21 @@ class SweepRuns:
         return list(dict.fromkeys(self.cells["variant"]))
 
     @property
+    def compares(self) -> bool:
+        """Whether its settings are compared over seeds, rather than a law fitted to its sizes.
+
+        So of runs of several stages, and of repeated runs of a grid that chooses no shapes.
+        """
+        chosen = self.cells["num_layers"].notna().any() or self.cells["budget"].notna().any()
+        repeated = self.cells["seed"].nunique() > 1
+        return self.staged or bool(repeated and not chosen)
+
+    @property
+    def staged(self) -> bool:
+        """Whether its runs start from those of an earlier stage."""
+        return "start" in self.cells and bool(self.cells["start"].notna().any())
+
+    @property
     def has_experts(self) -> bool:
         """Whether some run has fewer active parameters than parameters."""
         return bool((self.cells["active_parameters"] < self.cells["parameters"]).any())

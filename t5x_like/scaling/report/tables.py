@@ -12,7 +12,17 @@ from t5x_like.scaling.report import series
 from t5x_like.scaling.report.analysis import Analysis
 
 Tables = Mapping[str, pd.DataFrame]
-NAMES = ("runs", "minima", "laws", "variants", "curves", "shapes", "rates", "downstream")
+NAMES = (
+    "runs",
+    "minima",
+    "laws",
+    "variants",
+    "curves",
+    "shapes",
+    "rates",
+    "downstream",
+    "comparison",
+)
 FORMATS = ("csv", "parquet")
 FILES = tuple(f"{name}.{extension}" for name in NAMES for extension in FORMATS)
 """The names of all tables that a report may have."""
@@ -34,7 +44,8 @@ def all_tables(analysis: Analysis) -> Tables:
       `runs` (a row a cell), `minima` (a row a variant and budget, of approach 2), `laws` (a row
       a variant, method and quantity: coefficients, and N, D and loss at the budgets of the fit),
       `variants` (compute multipliers), `curves` (a row a record of training), and `shapes`,
-      `rates` and `downstream` (a row a value that was measured on a task) where there are any.
+      `rates`, `downstream` (a row a value that was measured on a task) and `comparison` (a row a
+      metric and setting, over seeds) where there are any.
     """
     minima = [
         found.minima.assign(variant=variant)
@@ -61,6 +72,7 @@ def all_tables(analysis: Analysis) -> Tables:
         "shapes": analysis.shapes,
         "rates": analysis.rates,
         "downstream": analysis.downstream,
+        "comparison": analysis.comparison,
     }
     return {**tables, **{name: rows for name, rows in studies.items() if not rows.empty}}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from t5x_like import config
+from t5x_like.checkpoints import layout
 from t5x_like.config.gin_files import find_gin_file, packaged_gin_configs
 from t5x_like.errors import on_one_line
 from t5x_like.scaling.recipe import Family, Shape, Size, Training
@@ -19,7 +20,7 @@ LOG_FILE = "log.txt"
 
 @dataclasses.dataclass(frozen=True)
 class Stem:
-    """A run at a constant learning rate, from a step of which another run branches off.
+    """A step of a run, from which another run starts.
 
     Attributes:
       cell: its name.
@@ -45,7 +46,8 @@ class Cell:
       model_flops: exact FLOPs of the run, forward and backward.
       bindings: everything set for it, gin name -> value; rendered in `cell.gin`.
       seed: of initialization and data.
-      stem: the run it branches off; None if it starts from scratch.
+      stem: the run it branches off, with its state; None if there is none.
+      start: the run of the stage before, with whose parameters it starts; None if there is none.
       imports: lines for the modules that `bindings` name.
     """
 
@@ -60,6 +62,7 @@ class Cell:
     bindings: Mapping[str, Any]
     seed: int
     stem: Stem | None = None
+    start: Stem | None = None
     imports: tuple[str, ...] = ()
 
     @property
@@ -86,6 +89,10 @@ class Cell:
             stem = cell_directory(sweep_dir, self.stem.cell)
             bindings["checkpoints.Branch.model_dir"] = str(stem)
             bindings["checkpoints.Branch.step"] = self.stem.step
+        if self.start:
+            bindings["train.train.initial_checkpoint"] = "@checkpoints.InitialCheckpoint()"
+            path = cell_directory(sweep_dir, self.start.cell) / layout.DIRECTORY
+            bindings["checkpoints.InitialCheckpoint.path"] = str(path / str(self.start.step))
         described = f"{self.size.parameters:,} parameters, {self.training.tokens:,} tokens"
         cost = f"{self.flops:.4g} FLOPs."
         lines = [
@@ -141,6 +148,7 @@ class Cell:
             "embed_dim": shape.embed_dim if shape else None,
             "num_heads": shape.num_heads if shape else None,
             "stem": dataclasses.asdict(self.stem) if self.stem else None,
+            "start": dataclasses.asdict(self.start) if self.start else None,
         }
 
 

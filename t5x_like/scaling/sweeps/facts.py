@@ -70,6 +70,9 @@ def model_facts(
         learning_rate=float(macros["LEARNING_RATE"] or 0.0),
         warmup_steps=int(macros["WARMUP_STEPS"] or 0),
     )
-    if shape is None and not training.steps:
-        raise UserError("the base of the sweep sets no TRAIN_STEPS, and neither does its grid.")
+    if not training.steps:
+        raise UserError(
+            "its gin files set no TRAIN_STEPS, and neither does the grid, which is for the first "
+            "stage alone."
+        )
     return Facts(size, row_tokens, model.step_flops(shapes), training, imports)

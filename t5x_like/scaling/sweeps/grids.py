@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from t5x_like.errors import UserError
@@ -26,6 +26,12 @@ class Point:
     tokens: float | None = None
     budget: float | None = None
     bindings: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def placeholders(self) -> dict[str, Any]:
+        """Its own bindings, with values for macros that a run sets later."""
+        steps = {} if self.tokens is None else {"TRAIN_STEPS": 1}
+        return {"CHECKPOINT_PERIOD": 1, **steps, **dict(self.bindings)}
 
 
 class Grid(Protocol):
@@ -142,6 +148,28 @@ class Product:
             label = "-".join(f"{name.rpartition('.')[2].lower()}_{value}" for name, value in pairs)
             yield Point("".join(c if c.isalnum() or c in "-_.+" else "_" for c in label) or "base",
                         bindings=pairs)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class OnePoint(Grid):
+    """A grid of one model of about these parameters, for a budget."""
+
+    budget: float
+    parameters: float
+    label: str
+
+    def points(self, recipe: Recipe, family: Family) -> Iterator[Point]:
+        """See `Grid`."""
+        shape = recipe.shape(family, self.parameters)
+        yield Point(self.label, shape, self.budget / (6 * size_of(family, shape).active))
+
+
+def groups(points: Iterable[Point]) -> list[list[Point]]:
+    """Groups the points of the same model and bindings, which differ only in their tokens."""
+    found: dict[Any, list[Point]] = {}
+    for point in points:
+        found.setdefault((point.shape, repr(point.bindings)), []).append(point)
+    return list(found.values())
 
 
 def short(value: float) -> str:

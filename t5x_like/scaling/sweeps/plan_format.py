@@ -23,10 +23,11 @@ def mistake(plan: Any) -> str:
         if not isinstance(plan.get(field), kinds):
             return f"its {field} is {_shown(plan.get(field))}"
     names = set()
-    searched = plan.get("search", [])
-    if not isinstance(searched, list):
-        return f"its search is {_shown(searched)}, not a list"
-    for i, cell in enumerate([*plan["cells"], *searched]):
+    others = {field: plan.get(field, []) for field in ("search", "earlier")}
+    for field, listed in others.items():
+        if not isinstance(listed, list):
+            return f"its {field} is {_shown(listed)}, not a list"
+    for i, cell in enumerate([*plan["cells"], *others["search"], *others["earlier"]]):
         if not isinstance(cell, dict):
             return f"run {i + 1} is {_shown(cell)}"
         name = cell.get("name")

@@ -14,7 +14,7 @@ from t5x_like.distributed.preemption import Preempted, StopRequest, stop_on_sign
 from t5x_like.errors import UserError
 from t5x_like.host import command, directory_lock
 from t5x_like.host import files as storage
-from t5x_like.scaling.sweeps.cells import GIN_FILE, LOG_FILE, Cell
+from t5x_like.scaling.sweeps.cells import GIN_FILE, LOG_FILE, Cell, cell_directory
 from t5x_like.scaling.sweeps.executors.dry_run import Print
 from t5x_like.scaling.sweeps.executors.executor import Executor, Job, environment, python_command
 from t5x_like.scaling.sweeps.executors.local import Local
@@ -25,7 +25,7 @@ from t5x_like.scaling.sweeps.suites import measure, suites_of
 from t5x_like.scaling.sweeps.sweep import Sweep
 
 # Fields of a run that must not change when a sweep is resumed.
-_FIXED = ("parameters", "tokens", "steps", "batch_tokens", "learning_rate", "seed", "stem")
+_FIXED = ("parameters", "tokens", "steps", "batch_tokens", "learning_rate", "seed", "stem", "start")
 
 
 def run_sweep(
@@ -59,7 +59,7 @@ def run_sweep(
     executor = executor if executor is not None else Local()
     sweep = with_cache_dir(sweep, cache_dir)
     root = sweep_root(sweep_dir)
-    sweep.cells()  # errors in the sweep come before anything is written
+    sweep.stage_cells()  # errors in the sweep come before anything is written
     chosen = suites_of(suites)
     with _locked(root), stop_on_signal() as stop:
         search = sweep.search_cells()
@@ -70,10 +70,11 @@ def run_sweep(
                 print("# then start the sweep again: its runs depend on these")
                 return {**_summary(root, search, {}), "not_measured": []}
         factors = _best_factors(root, sweep, search)
-        cells = sweep.cells(factors)
-        _write_plan(root, sweep, cells, search, factors)
-        _run(root, sweep, cells, executor, retries, stop, sweep.name)
-        summary = _summary(root, cells, factors)
+        *stages, cells = sweep.stage_cells(factors)
+        earlier = [cell for stage in stages for cell in stage]
+        _write_plan(root, sweep, cells, search, factors, earlier)
+        _run(root, sweep, [*earlier, *cells], executor, retries, stop, sweep.name)
+        summary = _summary(root, [*earlier, *cells], factors)
         finished = {
             cell.name: cell.directory(root)
             for cell in cells
@@ -111,7 +112,7 @@ def _run(
     stop: StopRequest,
     title: str,
 ) -> None:
-    """Runs cells, each as soon as its stem's checkpoint exists, the most expensive first."""
+    """Runs cells, each as soon as what it starts from exists, the most expensive first."""
     for cell in cells:
         directory = cell.directory(root)
         directory.mkdir(parents=True, exist_ok=True)
@@ -137,7 +138,7 @@ def _run(
 class _Training(Work):
     """A run, or several as one program."""
 
-    hindered = "the run that it branches off has no such checkpoint"
+    hindered = "the run that it starts from has no such checkpoint"
 
     def __init__(self, root: Path, cells: Sequence[Cell]) -> None:
         self._root, self._cells = root, cells
@@ -149,13 +150,13 @@ class _Training(Work):
         log = cells[0].directory(root) / LOG_FILE
         job = Job(cells[0].name, command, log)
         super().__init__([cell.name for cell in cells], job, sum(cell.cost for cell in cells))
-        stem = cells[0].stem
-        self._stem = (str(root / "cells" / stem.cell), stem.step) if stem else None
+        needed = [stem for stem in (cells[0].stem, cells[0].start) if stem]
+        self._needed = [(str(cell_directory(root, stem.cell)), stem.step) for stem in needed]
 
     @property
     def ready(self) -> bool:
         """Whether the checkpoint that it starts from is complete."""
-        return self._stem is None or self._stem[1] in checkpoints.checkpoint_steps(self._stem[0])
+        return all(step in checkpoints.checkpoint_steps(place) for place, step in self._needed)
 
     def is_done(self) -> bool:
         return all(_status(self._root, cell) == "done" for cell in self._cells)
@@ -182,7 +183,8 @@ def _together(cells: Sequence[Cell], vectorize: bool) -> list[list[Cell]]:
     for cell in cells:
         free = ("SEED", "LEARNING_RATE")
         rest = sorted((k, repr(v)) for k, v in cell.bindings.items() if k not in free)
-        key = (cell.files, cell.family, tuple(rest), cell.stem)
+        # One program starts from no parameters of others.
+        key = (cell.files, cell.family, tuple(rest), cell.stem, cell.start and cell.name)
         groups.setdefault(key, []).append(cell)
     return list(groups.values())
 
@@ -207,6 +209,7 @@ def _write_plan(
     cells: Sequence[Cell],
     search: Sequence[Cell],
     factors: Mapping[str, float],
+    earlier: Sequence[Cell] = (),
 ) -> None:
     """Writes `sweep.json`, after checking that the directory holds no other sweep.
 
@@ -214,9 +217,9 @@ def _write_plan(
       UserError: a run of the same name has other settings.
     """
     path = root / SWEEP_FILE
-    old = {"search": [], **read_sweep(root)} if path.exists() else {"cells": [], "search": []}
-    planned = {cell.name: cell.record() for cell in (*cells, *search)}
-    for record in (*old["cells"], *old["search"]):
+    old = {"cells": [], "search": [], "earlier": [], **(read_sweep(root) if path.exists() else {})}
+    planned = {cell.name: cell.record() for cell in (*earlier, *cells, *search)}
+    for record in (*old["earlier"], *old["cells"], *old["search"]):
         new = planned.get(record["name"], record)
         for field in _FIXED:
             if new.get(field) != record.get(field):
@@ -232,6 +235,8 @@ def _write_plan(
         "learning_rate_factors": dict(factors) or old.get("learning_rate_factors", {}),
         "cells": kept,
         "search": [cell.record() for cell in search],
+        "stages": [stage.name for stage in sweep.stages],
+        "earlier": [cell.record() for cell in earlier],
     }
     _write_if_new(path, json.dumps(plan, indent=1) + "\n")
 

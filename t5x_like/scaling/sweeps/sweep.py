@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from t5x_like.config.gin_files import find_gin_file
@@ -14,14 +14,31 @@ from t5x_like.scaling.recipe import (
     Recipe,
     Training,
     gin_pairs,
-    size_of,
 )
 from t5x_like.scaling.sweeps.cells import Cell, Stem
 from t5x_like.scaling.sweeps.facts import model_facts
-from t5x_like.scaling.sweeps.grids import Grid, Point, short
+from t5x_like.scaling.sweeps.grids import Grid, OnePoint, Point, groups, short
 from t5x_like.scaling.sweeps.plan_format import is_name
 
 CHECKPOINTS_PER_RUN = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A part of every run, such as pre-training, or the fine-tuning after it.
+
+    The first trains as long as the grid says. Each later one starts from the parameters at the end
+    of the one before, and its files or bindings say TRAIN_STEPS.
+
+    Attributes:
+      name: part of folders' names.
+      gin_files: read after the sweep's base, before those of a variant.
+      bindings: gin name -> value, over the sweep's, below a variant's.
+    """
+
+    name: str = ""
+    gin_files: Sequence[str] = ()
+    bindings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +50,15 @@ class Variant:
       gin_files: read after the family's `shape.gin` and the sweep's base.
       bindings: gin name -> value, applied last.
       family: instead of the sweep's.
+      stage: the one stage that it changes; earlier ones it shares with other variants. All of them
+        when None.
     """
 
     name: str = ""
     gin_files: Sequence[str] = ()
     bindings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     family: str | None = None
+    stage: str | None = None
 
 
 Scheduled = tuple[Training, dict[str, Any], int | None]
@@ -159,6 +179,7 @@ class Sweep:
       seeds: every cell is run with each.
       bindings: gin name -> value, for every run.
       learning_rate_search: run first; None uses the recipe's rate.
+      stages: of every run, two or more, such as pre-training and fine-tuning; () for one.
       modules: Python modules that every run imports first, as `--module_import` does.
       vectorize: whether runs that differ only in seed and learning rate share a program.
     """
@@ -173,6 +194,7 @@ class Sweep:
     seeds: Sequence[int] = (0,)
     bindings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     learning_rate_search: LearningRateSearch | None = None
+    stages: Sequence[Stage] = ()
     modules: Sequence[str] = ()
     vectorize: bool = False
 
@@ -187,9 +209,32 @@ class Sweep:
             raise UserError("the sweep has no seeds: give at least one.")
         for name in self.base:
             find_gin_file(name)
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        names = [stage.name for stage in self.stages]
+        if len(names) == 1 or len(set(names)) != len(names) or not all(map(is_name, names)):
+            raise UserError(f"the sweep's stages are {names}: give two or more, each its name.")
+        if names and self.learning_rate_search is not None:
+            raise UserError("a sweep of stages has no learning_rate_search: bind their rates.")
+        for variant in self.variants:
+            if variant.stage is not None and variant.stage not in names:
+                known = ", ".join(names) or "none"
+                raise UserError(
+                    f"the variant '{variant.name}' changes the stage '{variant.stage}': there are "
+                    f"{known}."
+                )
+            if variant.stage is not None and variant.family:
+                raise UserError(f"the variant '{variant.name}': a family is that of all stages.")
 
     def cells(self, factors: Mapping[str, float] | None = None) -> list[Cell]:
-        """All runs, in the order of variants, grid and seeds.
+        """The runs to compare, in the order of variants, grid and seeds; see `stage_cells`."""
+        return self.stage_cells(factors)[-1]
+
+    def stage_cells(self, factors: Mapping[str, float] | None = None) -> list[list[Cell]]:
+        """The runs of each stage, in the order of variants, grid and seeds.
+
+        A run of an earlier stage, which several of the next start from, is there once.
 
         Args:
           factors: variant -> factor on the recipe's learning rate.
@@ -197,18 +242,34 @@ class Sweep:
         Raises:
           UserError: a cell cannot be built; the message says which and why.
         """
+        stages: list[list[Cell]] = []
+        for number in range(max(1, len(self.stages))):
+            before = {cell.name: cell for cell in stages[-1]} if stages else {}
+            found = self._cells_of(number, before, factors or {})
+            if number < len(self.stages) - 1:
+                found = [cell for i, cell in enumerate(found) if cell not in found[:i]]
+            stages.append(found)
+        names = [cell.name for stage in stages for cell in stage]
+        doubles = sorted({name for name in names if names.count(name) > 1})
+        if doubles:
+            raise UserError(f"two runs of the sweep are called {doubles[0]}.")
+        return stages
+
+    def _cells_of(
+        self, number: int, before: Mapping[str, Cell], factors: Mapping[str, float]
+    ) -> list[Cell]:
+        """The runs of one stage, which start from those before."""
         found = []
         for variant in self.variants:
             recipe = dataclasses.replace(
                 self.recipe,
                 learning_rate_factor=self.recipe.learning_rate_factor
-                * (factors or {}).get(variant.name, 1.0),
+                * factors.get(variant.name, 1.0),
             )
             with _naming_run(self.name, variant):
-                found += self._variant_cells(variant, recipe, self.grid)
-        doubles = {cell.name for cell in found if [c.name for c in found].count(cell.name) > 1}
-        if doubles:
-            raise UserError(f"two runs of the sweep are called {sorted(doubles)[0]}.")
+                found += self._variant_cells(
+                    variant, recipe, self.grid, number=number, before=before
+                )
         return found
 
     def search_cells(self) -> list[Cell]:
@@ -225,27 +286,37 @@ class Sweep:
                     # Clipped rates would make the factors equal.
                     max_learning_rate=math.inf,
                 )
-                grid = _OnePoint(search.budget, search.parameters, f"rate_x{short(factor)}")
+                grid = OnePoint(search.budget, search.parameters, f"rate_x{short(factor)}")
                 found += self._variant_cells(variant, recipe, grid, self.seeds[:1])
         return found
 
     def _variant_cells(
-        self, variant: Variant, recipe: Recipe, grid: Grid, seeds: Sequence[int] | None = None
+        self,
+        variant: Variant,
+        recipe: Recipe,
+        grid: Grid,
+        seeds: Sequence[int] | None = None,
+        number: int = 0,
+        before: Mapping[str, Cell] | None = None,
     ) -> list[Cell]:
-        changes = {**self.bindings, **variant.bindings}
+        stage = self.stages[number] if self.stages else Stage()
+        changed = variant if variant.stage in (None, stage.name) else Variant()
+        changes = {**self.bindings, **stage.bindings, **changed.bindings}
         family = Family(
             variant.family or self.family,
-            (*self.base, *variant.gin_files),
+            (*self.base, *stage.gin_files, *changed.gin_files),
             gin_pairs(changes),
             tuple(self.modules),
         )
         points = list(grid.points(recipe, family))
+        if number:  # only the first stage is as long as the grid says
+            points = [dataclasses.replace(point, tokens=None, budget=None) for point in points]
         if not points:
             raise UserError(f"the grid of sweep '{self.name}' is empty.")
         order = {point.label: i for i, point in enumerate(points)}
         found: list[tuple[int, Cell]] = []
-        for group in _groups(points):
-            made = model_facts(family, group[0].shape, gin_pairs(_extra(group[0])))
+        for group in groups(points):
+            made = model_facts(family, group[0].shape, gin_pairs(group[0].placeholders))
             rows: list[Scheduled]
             if group[0].shape is None or group[0].tokens is None:
                 rows = [(made.training, {}, None)] * len(group)
@@ -255,7 +326,8 @@ class Sweep:
             longest = max(range(len(group)), key=lambda i: rows[i][0].steps)
             branch_steps = tuple(sorted(step for *_, step in rows if step is not None))
             for seed in seeds or self.seeds:
-                names = [_cell_name(variant, point, seed, self.seeds) for point in group]
+                names = [self._name(variant, point, seed, number) for point in group]
+                starts = [self._name(variant, point, seed, number - 1) for point in group]
                 for i, point in enumerate(group):
                     training, scheduled, branch = rows[i]
                     ours = dict(scheduled)
@@ -265,7 +337,7 @@ class Sweep:
                         ours["CHECKPOINT_STEPS"] = branch_steps
                     cell = Cell(
                         name=names[i],
-                        variant=variant.name,
+                        variant=variant.name if self._differs(variant, number) else "",
                         family=family,
                         shape=point.shape,
                         size=made.size,
@@ -282,23 +354,29 @@ class Sweep:
                         },
                         seed=seed,
                         stem=Stem(names[longest], branch) if branch is not None else None,
+                        start=(
+                            Stem(starts[i], before[starts[i]].training.steps) if before else None
+                        ),
                         imports=made.imports,
                     )
                     found.append((order[point.label], cell))
         return [cell for _, cell in sorted(found, key=lambda pair: pair[0])]
 
+    def _differs(self, variant: Variant, number: int) -> bool:
+        """Whether a variant's runs of a stage are its own: it, or an earlier one, is changed."""
+        if number >= len(self.stages) - 1 or variant.stage is None:
+            return True
+        return [stage.name for stage in self.stages].index(variant.stage) <= number
 
-@dataclasses.dataclass(frozen=True)
-class _OnePoint(Grid):
-    """A grid of one model of about these parameters, for a budget."""
-
-    budget: float
-    parameters: float
-    label: str
-
-    def points(self, recipe: Recipe, family: Family) -> Iterator[Point]:
-        shape = recipe.shape(family, self.parameters)
-        yield Point(self.label, shape, self.budget / (6 * size_of(family, shape).active))
+    def _name(self, variant: Variant, point: Point, seed: int, number: int) -> str:
+        """The name of a run: of its folder, too."""
+        parts = [
+            self.stages[number].name if 0 <= number < len(self.stages) - 1 else "",
+            variant.name if self._differs(variant, number) else "",
+            point.label,
+            f"s{seed}" if len(self.seeds) > 1 else "",
+        ]
+        return "-".join(part for part in parts if part)
 
 
 @contextlib.contextmanager
@@ -311,27 +389,6 @@ def _naming_run(sweep: str, variant: Variant) -> Iterator[None]:
             raise
         whose = f", variant '{variant.name}'" if variant.name else ""
         raise UserError(f"a run of sweep '{sweep}'{whose} cannot be built: {error}") from error
-
-
-def _extra(point: Point) -> dict[str, Any]:
-    """A point's own bindings, with values for macros that a run sets later."""
-    placeholders = {"CHECKPOINT_PERIOD": 1}
-    if point.tokens is not None:
-        placeholders["TRAIN_STEPS"] = 1
-    return {**placeholders, **dict(point.bindings)}
-
-
-def _groups(points: Iterable[Point]) -> list[list[Point]]:
-    """Groups the points of the same model and bindings, which differ only in their tokens."""
-    groups: dict[Any, list[Point]] = {}
-    for point in points:
-        groups.setdefault((point.shape, repr(point.bindings)), []).append(point)
-    return list(groups.values())
-
-
-def _cell_name(variant: Variant, point: Point, seed: int, seeds: Sequence[int]) -> str:
-    parts = [variant.name, point.label, f"s{seed}" if len(seeds) > 1 else ""]
-    return "-".join(part for part in parts if part)
 
 
 def _training_bindings(training: Training, row_tokens: int) -> dict[str, Any]:

@@ -1,0 +1,85 @@
+"""What the settings of a sweep reached, over its seeds, and which cannot be told from the best."""
+
+import pandas as pd
+
+from t5x_like.scaling.downstream import OF_LOSS
+
+COLUMNS = (
+    *("task", "split", "metric", "setting", "variant", "seeds", "mean", "deviation"),
+    *("pooled_deviation", "best", "tied"),
+)
+VALIDATION = "validation"
+# Raffel et al. 2020, section 3.3: what is within two standard deviations of the best is a tie.
+_DEVIATIONS = 2.0
+
+
+def compared(cells: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """The mean of each setting over its seeds, and whether it ties with the best.
+
+    A tie is a mean within two standard deviations of the best mean, of single runs as in T5's
+    tables (Raffel et al. 2020). The deviation is pooled over all settings of two seeds or more:
+    where only the baseline has them, it is the baseline's, as there.
+
+    Args:
+      cells: as `results.sweep_results`, of finished runs.
+      measured: as `downstream.measured_table`; may be empty.
+
+    Returns:
+      A frame of `COLUMNS`, a row a metric and setting: the validation loss, then the tasks'.
+      `deviation` is NaN of one seed; `pooled_deviation` where every setting has one, and then
+      only the best is `tied`. Empty of fewer than two settings.
+    """
+    setting_of = {row["name"]: _setting(row) for row in cells.to_dict("records")}
+    if len(set(setting_of.values())) < 2:
+        return pd.DataFrame(columns=list(COLUMNS))
+    losses = cells[["name", "variant"]].assign(
+        task=VALIDATION, split=VALIDATION, metric="loss", value=cells["loss"]
+    )
+    wanted = ["name", "variant", "task", "split", "metric", "value"]
+    tasks = measured[measured["name"].isin(list(setting_of))] if len(measured) else losses.iloc[:0]
+    values = pd.concat([losses[wanted], tasks[wanted]], ignore_index=True)
+    values = values.assign(setting=values["name"].map(setting_of)).dropna(subset="value")
+    parts = [
+        _of_metric(rows, str(keys[2]))
+        for keys, rows in values.groupby(["task", "split", "metric"], sort=False)
+    ]
+    return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
+
+
+def _of_metric(values: pd.DataFrame, metric: str) -> pd.DataFrame:
+    shared = ["task", "split", "metric", "setting", "variant"]
+    grouped = values.groupby(shared, sort=False)["value"]
+    rows = grouped.agg(seeds="count", mean="mean", deviation="std").reset_index()
+    free = rows["seeds"] - 1
+    squares = (free * rows["deviation"].fillna(0.0) ** 2).sum()
+    pooled = (squares / free.sum()) ** 0.5 if free.sum() else float("nan")
+    lower = metric.rpartition("/")[2] in OF_LOSS
+    best = rows["mean"].min() if lower else rows["mean"].max()
+    away = (rows["mean"] - best).abs()
+    return rows.assign(
+        pooled_deviation=pooled, best=away == 0, tied=(away == 0) | (away <= _DEVIATIONS * pooled)
+    )
+
+
+def _setting(cell: dict[str, object]) -> str:
+    """The name of a run without its seed."""
+    return str(cell["name"]).removesuffix(f"-s{float(str(cell['seed'])):.0f}")
+
+
+def wide(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a setting, a column a metric: "80.88 ± 0.34 *", where * marks the best and its ties.
+
+    Of tasks, the metrics that are none of the loss.
+    """
+    shown = table[(table["task"] == VALIDATION) | ~table["metric"].isin(OF_LOSS)]
+    seeds = shown.groupby("setting", sort=False)["seeds"].max()
+    found = pd.DataFrame({"setting": seeds.index, "seeds": seeds.to_numpy()})
+    for (task, _, metric), rows in shown.groupby(["task", "split", "metric"], sort=False):
+        texts = {row["setting"]: _text(row) for row in rows.to_dict("records")}
+        found[f"{task} {metric}"] = [texts.get(name, "–") for name in found["setting"]]
+    return found
+
+
+def _text(row: dict[str, object]) -> str:
+    spread = f" ± {row['deviation']:.3g}" if row["deviation"] == row["deviation"] else ""
+    return f"{row['mean']:.4g}{spread}{' *' if row['tied'] else ''}"
