@@ -19,6 +19,7 @@ NAMES = ("decoder_input_tokens", "decoder_positions", "decoder_segment_ids")
 PROMPTS = {name: jax.ShapeDtypeStruct((8, 3), jnp.int32) for name in NAMES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["rollout", "update"])
 def test_both_programs_are_lowered_and_their_flops_counted(program, partitioner):
     programs = AlignmentPrograms(

@@ -16,6 +16,8 @@ from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.schedules import Constant
 from t5x_like.training import state as train_state
 
+pytestmark = pytest.mark.slow  # the updates are a large program
+
 ROWS, NEW = 32, 3
 gpt2 = functools.partial(
     GPT2, vocab_size=8, embed_dim=8, num_heads=2, num_layers=1, max_length=16,
