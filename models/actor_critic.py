@@ -112,6 +112,11 @@ class ActorCritic:
 
     # Parameters.
 
+    @property
+    def beside_policy(self) -> tuple[str, ...]:
+        """What holds the value function's own parameters."""
+        return ("output_head",) if self.value is None else (VALUE,)
+
     def init(self, rng: Array, batch: Batch | None = None) -> dict[str, Params]:
         """See `Model`."""
         if self.value is None:
@@ -142,7 +147,7 @@ class ActorCritic:
 
     def policy_params(self, params: Params) -> Params:
         """Of all parameters the policy's."""
-        return {name: part for name, part in params.items() if name not in ("output_head", VALUE)}
+        return {name: part for name, part in params.items() if name not in self.beside_policy}
 
     # What rows of prompts and answers are worth.
 

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
@@ -40,6 +40,46 @@ class DoesNotFit(RuntimeError):
     exit_code = 1
 
 
+class Programs(Protocol):
+    """What is compiled."""
+
+    def lower(
+        self,
+        model: Model,
+        optimizer: Optimizer,
+        partitioner: Partitioner,
+        batch: Mapping[str, Any],
+        *,
+        num_microbatches: int = 1,
+    ) -> jax.stages.Lowered:
+        """The program for batches like this one; see `lower_train_step`."""
+
+    def model_flops(self, model: Model, shapes: Mapping[str, tuple[int, ...]]) -> float:
+        """The model's FLOPs in it, of all devices, for batches of these shapes."""
+
+
+class TrainingStep:
+    """One step of `train`."""
+
+    def lower(
+        self,
+        model: Model,
+        optimizer: Optimizer,
+        partitioner: Partitioner,
+        batch: Mapping[str, Any],
+        *,
+        num_microbatches: int = 1,
+    ) -> jax.stages.Lowered:
+        """See `Programs`."""
+        return lower_train_step(
+            model, optimizer, partitioner, batch, num_microbatches=num_microbatches
+        )
+
+    def model_flops(self, model: Model, shapes: Mapping[str, tuple[int, ...]]) -> float:
+        """See `Programs`."""
+        return model.step_flops(shapes)
+
+
 def compile_step(
     *,
     model: Model,
@@ -51,6 +91,7 @@ def compile_step(
     batch_size: int = 128,
     num_microbatches: int = 1,
     packed: bool = False,
+    programs: Programs | None = None,
 ) -> dict[str, Any]:
     """Compiles one training step, forward, backward and update, and reports on it as JSON.
 
@@ -67,6 +108,7 @@ def compile_step(
       batch_size: rows of the global batch.
       num_microbatches: pieces that it is computed in.
       packed: whether rows hold several examples, with segments and positions.
+      programs: what is compiled in place of a training step.
 
     Returns:
       `topology`, `num_slices`, `devices`, `mesh` (axis to size), `batch` (feature to shape),
@@ -89,6 +131,7 @@ def compile_step(
       UserError: no such topology, the mesh or the batch does not fit it, or the compiler
         cannot do what the mesh asks of it.
     """
+    programs = programs or TrainingStep()
     topology = topologies.resolved(topology)
     devices = topologies.devices_of(topology, num_slices)
     partitioner = replace(partitioner or Partitioner(), devices=tuple(devices))
@@ -99,7 +142,7 @@ def compile_step(
     started = time.perf_counter()
     said: list[str] = []
     with log_records.told("models", said.append, logging.INFO):
-        lowered = lower_train_step(
+        lowered = programs.lower(
             model, optimizer, partitioner, batch, num_microbatches=num_microbatches
         )
     lowered_after = time.perf_counter() - started
@@ -130,7 +173,7 @@ def compile_step(
     if report["fits"] is False:
         policy = getattr(model, "remat_policy", None)
         report["would_fit"] = fitting_memory.advice(report, policy, partitioner.rules)
-    model_flops = model.step_flops(shapes) / len(devices)
+    model_flops = programs.model_flops(model, shapes) / len(devices)
     report |= _program(compiled, partitioner, chip, model_flops)
     report["lower_seconds"] = lowered_after
     report["compile_seconds"] = compile_seconds

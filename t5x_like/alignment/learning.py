@@ -119,10 +119,18 @@ def update_program(
       num_microbatches: pieces that each minibatch is computed in.
       anomaly_policy: see `anomalies.settle`.
     """
-    compiled = _jitted(
-        model, optimizer, partitioner, algorithm, kl, estimator, pretraining_coefficient, seed,
-        num_microbatches, anomaly_policy,
-    )  # fmt: skip
+    compiled = jitted_update(
+        model,
+        optimizer,
+        partitioner,
+        algorithm=algorithm,
+        kl=kl,
+        estimator=estimator,
+        pretraining_coefficient=pretraining_coefficient,
+        seed=seed,
+        num_microbatches=num_microbatches,
+        anomaly_policy=anomaly_policy,
+    )
 
     def run(
         state: TrainState, rollout: Rollout, reward_b: Array, text: Batch
@@ -133,18 +141,20 @@ def update_program(
     return run
 
 
-def _jitted(
+def jitted_update(
     model: LearnsFromRewards,
     optimizer: Optimizer,
     partitioner: Partitioner,
+    *,
     algorithm: Algorithm,
     kl: KLCoefficient,
-    estimator: Estimator,
-    pretraining_coefficient: float,
-    seed: int,
-    num_microbatches: int,
+    estimator: Estimator = "k1",
+    pretraining_coefficient: float = 0.0,
+    seed: int = 0,
+    num_microbatches: int = 1,
     anomaly_policy: AnomalyPolicy,
 ) -> jax.stages.Wrapped:
+    """What `update_program` calls, to be lowered; the arguments are the same."""
     objective = cast(Model, Objective(model, algorithm, pretraining_coefficient))
     gradient = training_step.mean_gradient(objective, num_microbatches)
     apply_gradient = training_step.state_update(model, optimizer)

@@ -64,6 +64,37 @@ def rollout_program(
       eos_id: ends an answer.
       seed: of the run.
     """
+    compiled = jitted_rollout(
+        model, partitioner, max_new_tokens=max_new_tokens, eos_id=eos_id, seed=seed,
+        options=compiler_options(),
+    )  # fmt: skip
+
+    def run(params: Params, frozen: Mapping[str, Params], prompts: Batch, step: Array) -> Rollout:
+        with partitioner.activate():
+            return cast(Rollout, compiled(params, frozen, dict(prompts), step))
+
+    return run
+
+
+def jitted_rollout(
+    model: LearnsFromRewards,
+    partitioner: Partitioner,
+    *,
+    max_new_tokens: int,
+    eos_id: EndIds,
+    seed: int,
+    options: dict[str, str] | None = None,
+) -> jax.stages.Wrapped:
+    """What `rollout_program` calls, to be lowered.
+
+    Args:
+      model: see `rollout_program`.
+      partitioner: see `rollout_program`.
+      max_new_tokens: see `rollout_program`.
+      eos_id: see `rollout_program`.
+      seed: see `rollout_program`.
+      options: of the compiler.
+    """
     policy = model.policy
     both_ways = prompts_of(policy).bidirectional
 
@@ -97,15 +128,7 @@ def rollout_program(
         ended_b = (ends(found.tokens_bn, eos_id) & mask_bn).any(axis=1)
         return Rollout(rows, mask_bn.astype(jnp.float32), ended_b, reward_b)
 
-    compiled = jax.jit(
-        drawn, out_shardings=partitioner.batch_sharding, compiler_options=compiler_options()
-    )
-
-    def run(params: Params, frozen: Mapping[str, Params], prompts: Batch, step: Array) -> Rollout:
-        with partitioner.activate():
-            return cast(Rollout, compiled(params, frozen, dict(prompts), step))
-
-    return run
+    return jax.jit(drawn, out_shardings=partitioner.batch_sharding, compiler_options=options)
 
 
 def with_answers(prompts: Batch, tokens_bn: Array, mask_bn: Array) -> dict[str, Array]:

@@ -19,7 +19,7 @@ from t5x_like.checkpoints.shapes import check_parameters, stored_arrays
 from t5x_like.errors import UserError
 from t5x_like.host import files
 from t5x_like.partitioning import path_name, subtree, with_subtree
-from t5x_like.protocols import Model, Params
+from t5x_like.protocols import BESIDE_POLICY, Model, Params
 
 BASE = "base"
 
@@ -126,7 +126,8 @@ def check_pieces(
     found = list(pieces(directory, metadata, target))
     for place, _, wanted in found:
         own = whole and place == directory
-        check_parameters(wanted, place, whole=own, model=model, fresh=fresh)
+        beside = metadata.get(BESIDE_POLICY) or ()
+        check_parameters(wanted, place, whole=own, model=model, fresh=fresh, unread=beside)
     return found
 
 

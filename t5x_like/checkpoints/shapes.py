@@ -21,6 +21,7 @@ def check_parameters(
     whole: bool = True,
     model: Model | None = None,
     fresh: Collection[str] | None = None,
+    unread: Collection[str] = (),
 ) -> None:
     """Compares the shapes of `target` with those of a checkpoint, before any array is read.
 
@@ -31,6 +32,7 @@ def check_parameters(
       whole: whether arrays that only the checkpoint has are a mismatch too.
       model: whose parameters they are, to tell another vocabulary from another model.
       fresh: names of parameters that are not read, where a run starts with others' parameters.
+      unread: first parts of names that only the checkpoint may have all the same.
 
     Raises:
       UserError: the first array that is missing, extra or of another shape.
@@ -55,7 +57,8 @@ def check_parameters(
                 f"checkpoint '{directory}' is of another model: {what} '{name}' is "
                 f"{stored[name]} there and {shape} here.{way}"
             )
-    if extra := sorted(set(stored) - set(wanted)) if whole else []:
+    extra = sorted(set(stored) - set(wanted)) if whole else []
+    if extra := [name for name in extra if name.partition("/")[0] not in unread]:
         raise UserError(
             f"checkpoint '{directory}' has a {what} '{extra[0]}' {stored[extra[0]]} that "
             "this run lacks: it is of another model or optimizer."

@@ -23,6 +23,7 @@ PURPOSES = {
     "UNFINISHED_REWARD": "reward of an answer that has no end, whatever it says",
     "ALGORITHM": "how rewards are learned from: @alignment.PPO() or @alignment.Reinforce()",
     "KL": "what leaving the reference costs: @alignment.FixedKL() or @alignment.AdaptiveKL()",
+    "PROGRAM": "which program of reinforcement learning is compiled: 'update' or 'rollout'",
     "SAMPLE_PERIOD": "iterations between two files of answers",
     "INITIAL_CHECKPOINT_PATH": "MODEL_DIR or checkpoint whose parameters the run starts from",
     "VECTORS_PATH": "text file of words' vectors, word2vec's or GloVe's",

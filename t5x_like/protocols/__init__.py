@@ -12,6 +12,7 @@ Shapes: `b` batch, `t` decoder positions, `s` encoder positions, `v` vocabulary.
 """
 
 from t5x_like.protocols.models import (
+    BESIDE_POLICY,
     Array,
     Batch,
     Cache,
@@ -37,6 +38,7 @@ from t5x_like.protocols.models import (
     Tuning,
     UsesFrozen,
     UsesStep,
+    beside_policy,
     carries,
     frozen_models,
     label_names,
@@ -54,6 +56,7 @@ from t5x_like.protocols.tasks import (
 )
 
 __all__ = [
+    "BESIDE_POLICY",
     "Array",
     "Batch",
     "Cache",
@@ -86,6 +89,7 @@ __all__ = [
     "UsesFrozen",
     "UsesStep",
     "Vocabulary",
+    "beside_policy",
     "carries",
     "frozen_models",
     "label_names",

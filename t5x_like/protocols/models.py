@@ -12,6 +12,7 @@ Carry = Any  # a pytree of arrays whose first axis is the batch's, see Carries
 Batch = Mapping[str, Array]
 Example = dict[str, np.ndarray]
 Sums = Mapping[str, Array]  # of a loss: term -> sum over the batch
+BESIDE_POLICY = "beside_policy"  # in the metadata of a checkpoint
 Metrics = dict[str, tuple[Array, Array]]  # name -> (sum, weight); the mean is their ratio
 
 
@@ -210,6 +211,7 @@ class LearnsFromRewards(UsesFrozen, Protocol):
     Attributes:
       policy: writes the answers.
       reward: the frozen model that gives rewards; None where a rule does.
+      beside_policy: first parts of the names of parameters that are not the policy's.
     """
 
     @property
@@ -218,6 +220,10 @@ class LearnsFromRewards(UsesFrozen, Protocol):
 
     @property
     def reward(self) -> Model | None:
+        """See above."""
+
+    @property
+    def beside_policy(self) -> Sequence[str]:
         """See above."""
 
     def policy_params(self, params: Params) -> Params:
@@ -344,6 +350,11 @@ class FrozenSource(Protocol):
 def frozen_models(model: Model) -> Mapping[str, Model]:
     """The models whose parameters a model's loss reads, by name; mostly none."""
     return model.frozen_models if isinstance(model, UsesFrozen) else {}
+
+
+def beside_policy(model: Model) -> list[str]:
+    """First parts of the names of parameters that a policy's class does not read; mostly none."""
+    return list(model.beside_policy) if isinstance(model, LearnsFromRewards) else []
 
 
 def tuning(model: Model) -> Tuning | None:

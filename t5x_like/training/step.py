@@ -86,16 +86,7 @@ def lower_train_step(
       UserError: the pieces do not divide the batch.
     """
     policy = AnomalyPolicy()
-    guard = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=partitioner.replicated),
-        policy.guard(),
-    )
-    rows = next(iter(batch.values())).shape[0]
-    state = train_state.abstract_state(model, optimizer, partitioner).replace(
-        guard=guard,
-        carry=train_state.abstract_carry(model, partitioner, rows),
-        frozen=train_state.abstract_frozen(model, partitioner),
-    )
+    state = abstract_step_state(model, optimizer, partitioner, batch, policy)
     sharding = partitioner.batch_sharding
     batch = {
         name: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
@@ -104,6 +95,34 @@ def lower_train_step(
     jitted = _jitted(model, optimizer, partitioner, seed, num_microbatches, policy)
     with partitioner.activate():
         return jitted.lower(state, batch)
+
+
+def abstract_step_state(
+    model: Model,
+    optimizer: Optimizer,
+    partitioner: Partitioner,
+    batch: Mapping[str, Any],
+    anomaly_policy: AnomalyPolicy,
+) -> TrainState:
+    """All of a state that a step takes, as `ShapeDtypeStruct`s with shardings; allocates nothing.
+
+    Args:
+      model: see `make_train_step`.
+      optimizer: see `make_train_step`.
+      partitioner: see `make_train_step`.
+      batch: shape and dtype of each feature, the rows of all devices together.
+      anomaly_policy: see `make_train_step`.
+    """
+    guard = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=partitioner.replicated),
+        anomaly_policy.guard(),
+    )
+    rows = next(iter(batch.values())).shape[0]
+    return train_state.abstract_state(model, optimizer, partitioner).replace(
+        guard=guard,
+        carry=train_state.abstract_carry(model, partitioner, rows),
+        frozen=train_state.abstract_frozen(model, partitioner),
+    )
 
 
 def _jitted(

@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 
 import tasks
-from t5x_like import checkpoints, cli, load_run
+from models import gpt
+from models.heads import Reward
+from t5x_like import checkpoints, cli, load_run, optimizers
+from t5x_like.partitioning import Partitioner
+from t5x_like.schedules import Constant
+from t5x_like.training.state import state_from_params
 from tasks import forms
 from tasks.sources import Brackets
 from tests.untimed import untimed
@@ -123,13 +128,73 @@ def test_a_run_that_was_killed_is_the_run_that_was_not(flags, tmp_path):
     assert len(one.generate(["(("], temperature=0.0)) == 1  # the policy's class reads the run
 
 
+REWARD_GIN = """
+from __gin__ import dynamic_registration
+from models import gpt
+from models import heads
+
+MODEL = @gpt.GPT2()
+gpt.GPT2:
+  vocab_size = 384
+  embed_dim = 16
+  num_heads = 2
+  num_layers = 1
+  max_length = 32
+  head = @heads.Reward()
+"""
+ONE_ITERATION = """
+from __gin__ import dynamic_registration
+from t5x_like import align
+from t5x_like import alignment
+
+MAX_NEW_TOKENS = 6
+BATCH_SIZE = 16
+TRAIN_STEPS = 1
+SAMPLE_PERIOD = 1
+ALGORITHM = @alignment.Reinforce()
+align.align.tensorboard = False
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("begun")
+def test_a_reward_model_gives_each_answer_its_reward(folder, tmp_path):
+    model = gpt.GPT2(
+        vocab_size=384, embed_dim=16, num_heads=2, num_layers=1, max_length=32, head=Reward()
+    )
+    params = jax.tree.map(lambda x: 5 * x, model.init(jax.random.key(3))["params"])
+    state = state_from_params(params, model, optimizers.adamw(Constant(0.1)), Partitioner())
+    checkpointer = checkpoints.Checkpointer(str(tmp_path / "reward"))
+    checkpointer.save(state, 1, {}, {"seed": 0})
+    checkpointer.close()
+    (tmp_path / "reward" / "config.gin").write_text(REWARD_GIN)
+    (tmp_path / "one.gin").write_text(ONE_ITERATION)
+    files = [folder / "base.gin", "runs/align_reward_model.gin", tmp_path / "one.gin"]
+    flags = ["align", *MODEL, *(f"--gin_file={file}" for file in files)]
+    flags += [f"--gin.REWARD_MODEL={tmp_path}/reward", f"--gin.MODEL_DIR={tmp_path}/run"]
+    assert cli.main([*flags, f"--gin.INITIAL_CHECKPOINT_PATH={folder}/begun"]) == 0
+    lines = (tmp_path / "run" / "samples" / "1.jsonl").read_text().splitlines()
+    rewards = [json.loads(line)["reward"] for line in lines]
+    assert len(set(rewards)) > 8  # each answer's own
+    (record,) = untimed(tmp_path / "run")
+    np.testing.assert_allclose(record["reward"], np.mean(rewards), rtol=1e-5)
+
+
+def test_a_model_that_does_not_learn_from_rewards_is_refused(flags, tmp_path, capsys):
+    wrong = "align.align.model = @gpt.GPT2()\nalign.align.frozen = {}\n"
+    kept = tmp_path / "wrong.gin"
+    kept.write_text(f"from __gin__ import dynamic_registration\n{_IMPORTS}{wrong}")
+    assert cli.main([*flags, f"--gin_file={kept}", f"--gin.MODEL_DIR={tmp_path}/run"]) == 2
+    assert "a GPT2, which does not learn from rewards" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flag", "said"),
     [
         ("REWARD=None", "needs one source of rewards: a function (REWARD) or a reward model"),
         ("MAX_NEW_TOKENS=40", "make rows of 47 tokens, but the model's max_length is 32"),
         ("alignment.PPO.minibatches=3", "BATCH_SIZE 16 is not divided by 3 minibatches"),
-        ("align.align.model=@gpt.GPT2()", "a GPT2, which does not learn from rewards"),
+        ("align.align.model=@gpt.GPT2()", "but the loss of GPT2 reads those of no other"),
         ("align.align.frozen={}", "but the loss of ActorCritic reads those of ['reference']"),
     ],
 )

@@ -16,6 +16,8 @@ from t5x_like.anomalies import AnomalyPolicy
 from t5x_like.schedules import Constant
 from t5x_like.training import state as train_state
 
+pytestmark = pytest.mark.slow  # the updates are a large program
+
 ROWS, NEW = 32, 3
 gpt2 = functools.partial(
     GPT2, vocab_size=8, embed_dim=8, num_heads=2, num_layers=1, max_length=16,
@@ -40,7 +42,7 @@ class Case:
 
     def __init__(self, partitioner):
         self.model = ActorCritic(policy=gpt2())
-        self.optimizer = optimizers.adamw(Constant(0.03), weight_decay=0.0)
+        self.optimizer = optimizers.adamw(Constant(0.01), weight_decay=0.0)
         self.partitioner, policy = partitioner, AnomalyPolicy()
         self.guard = policy.guard()
         self.draw = rollout_program(
@@ -106,14 +108,14 @@ def test_the_same_state_and_answers_make_the_same_updates(case):
 def test_a_policy_learns_what_is_rewarded_and_the_text_beside_it(case):
     state = case.state()
     found = []
-    for _ in range(30):
+    for _ in range(18):
         state, _, metrics = case.iterate(state)
         found.append(metrics)
     assert found[0]["reward"] < 0.3
     assert np.mean([one["reward"] for one in found[-5:]]) > 0.9
     assert found[0]["pretraining_loss"] > 1.5 and found[-1]["pretraining_loss"] < 0.5
     assert found[-1]["value_loss"] < found[0]["value_loss"]
-    assert int(state.step) == 30
+    assert int(state.step) == 18
 
 
 def test_an_iteration_that_goes_wrong_changes_nothing(case):
