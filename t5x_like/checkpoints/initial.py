@@ -9,6 +9,7 @@ from etils import epath
 
 from t5x_like.checkpoints import base
 from t5x_like.checkpoints.contents import read_metadata
+from t5x_like.checkpoints.layer_groups import Group, joined, without_experts
 from t5x_like.checkpoints.loading import find_checkpoint
 from t5x_like.checkpoints.param_filters import matching
 from t5x_like.checkpoints.shapes import dimensions, stored_arrays
@@ -34,12 +35,16 @@ class InitialCheckpoint:
       layers: which layers of the checkpoint, from 0, the model's own begin as, of every stack;
         DistilBERT's six are `[0, 2, 4, 7, 9, 11]` of BERT's twelve (released script). What else
         the checkpoint has is left aside, and None takes all layers.
+      without_experts: whether the checkpoint is of a model with experts and this one is without:
+        all other weights are taken, and the MLPs that stand in the place of experts start fresh
+        (Fedus et al. 2022, section 4.2).
     """
 
     path: str
     include: Sequence[str] | None = None
     resize_vocabulary: bool = False
     layers: Sequence[int] | None = None
+    without_experts: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +57,14 @@ class Start:
       resized: names of those with rows of tokens, whose number is another here, to the axis of the
         rows.
       stacked: names of those of which some layers are taken, to the axis of the layers.
+      grouped: names of those that are put together of the layers of groups.
     """
 
     pieces: list[base.Piece]
     fresh: set[str]
     resized: Mapping[str, int]
     stacked: Mapping[str, int]
+    grouped: Mapping[str, Group]
 
 
 def checked_start(source: InitialCheckpoint, model: Model, target: Params) -> Start:
@@ -85,14 +92,18 @@ def checked_start(source: InitialCheckpoint, model: Model, target: Params) -> St
     }
     resized: dict[str, int] = {}
     stacked: dict[str, int] = {}
+    grouped: dict[str, Group] = {}
+    if source.without_experts:
+        wanted, grouped, without = without_experts(wanted, stored, dimensions(model, "layers"))
+        fresh |= without
     if source.resize_vocabulary:
         wanted, resized = _as_stored(wanted, stored, dimensions(model, "vocab"))
     if source.layers is not None:
         _check_layers(source.layers, wanted, stored, dimensions(model, "layers"))
         wanted, stacked = _as_stored(wanted, stored, dimensions(model, "layers"), always=True)
-    whole = source.include is None and source.layers is None
+    whole = source.include is None and source.layers is None and not source.without_experts
     found = base.check_pieces(directory, metadata, wanted, model=model, whole=whole, fresh=fresh)
-    return Start(found, fresh, resized, stacked)
+    return Start(found, fresh, resized, stacked, grouped)
 
 
 def initial_state(
@@ -109,12 +120,14 @@ def initial_state(
     """
     start = checked_start(source, model, state.placed_params(model, partitioner))
     params = base.read_pieces(start.pieces)
-    if start.fresh or start.resized or start.stacked:
+    if start.fresh or start.resized or start.stacked or start.grouped:
         made = state.create_state(model, optimizer, partitioner, seed).params
         read = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
 
         def chosen(path: Any, leaf: jax.Array) -> jax.Array:
             name = path_name(path)
+            if name in start.grouped:
+                return joined(leaf, start.grouped[name], read, partitioner.replicated)
             if name in start.stacked and source.layers is not None:
                 numbers = jax.numpy.asarray(source.layers)
                 taken = jax.numpy.take(read[name], numbers, axis=start.stacked[name])
@@ -123,8 +136,8 @@ def initial_state(
                 return read.get(name, leaf)
             rows = min(leaf.shape[start.resized[name]], read[name].shape[start.resized[name]])
             place = (*(slice(None),) * start.resized[name], slice(rows))
-            joined = leaf.at[place].set(jax.device_put(read[name][place], partitioner.replicated))
-            return jax.device_put(joined, leaf.sharding)
+            filled = leaf.at[place].set(jax.device_put(read[name][place], partitioner.replicated))
+            return jax.device_put(filled, leaf.sharding)
 
         params = jax.tree_util.tree_map_with_path(chosen, made)
     return state.state_from_params(params, model, optimizer, partitioner)
@@ -148,7 +161,8 @@ def base_metadata(source: InitialCheckpoint, model: Model) -> dict[str, Any]:
         for _, _, wanted in start.pieces
         for path, _ in jax.tree_util.tree_leaves_with_path(wanted)
     }
-    changed = set(start.resized) | set(start.stacked)
+    parts = {part for group in start.grouped.values() for part in group.parts.values()}
+    changed = {*start.resized, *start.stacked, *parts}
     kept = {name for name in read - changed if not tuned.trains(name)}
     known = read_metadata(directory)
     return {base.BASE: base.base_of(directory, known, kept)} if kept else {}
