@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +64,8 @@ class AlignmentPrograms:
         state = abstract_step_state(model, optimizer, partitioner, batch, policy)
         rows, columns = batch["decoder_input_tokens"].shape
 
-        def divided(*shape: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
+        # Shapes stand for arrays here.
+        def divided(*shape: int, dtype: Any = jnp.int32) -> Any:
             return jax.ShapeDtypeStruct(shape, dtype, sharding=partitioner.batch_sharding)
 
         if self.program == "rollout":
@@ -89,7 +90,6 @@ class AlignmentPrograms:
             divided(rows, dtype=jnp.bool_),
             None if model.reward is None else divided(rows, dtype=jnp.float32),
         )
-        rollout = cast(Rollout, rollout)
         with partitioner.activate():
             return learning.lower(state, rollout, divided(rows, dtype=jnp.float32), {})
 
