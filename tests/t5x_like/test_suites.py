@@ -10,6 +10,7 @@ import pytest
 import tasks
 from t5x_like import cli, config, suites
 from t5x_like.checkpoints import Checkpointer, CheckpointPolicy
+from t5x_like.decoding import BeamSearch
 from t5x_like.errors import UserError
 from t5x_like.evaluation import Ranking, Shots
 from t5x_like.optimizers import adamw
@@ -317,6 +318,17 @@ def test_a_packaged_suite_asks_for_tasks_and_values_that_there_are(name):
             metric_of_options = row.value in ("ranking_f1a", "ranking_em")
             assert metric_of_options == says
             assert all(0 < value <= 100 for value in row.published.values())
+
+
+def test_gpt3_is_read_by_beams_and_compared_per_token():
+    """Brown et al. 2020, section 2.4: four beams, a length penalty of 0.6."""
+    with config.isolated():
+        config.parse(["suites/gpt3.gin"], [("MODEL", "None"), ("MODEL_DIR", "x")])
+        suite = config.macro("SUITE")
+    measured = {row.task: suite.measurement(row) for row in suite.rows}
+    assert measured["trivia_qa"].strategy == BeamSearch(beams=4, alpha=0.6)
+    assert measured["piqa"].normalization == "per_token"
+    assert measured["arc_easy"].normalization == "unconditional"
 
 
 def test_palm_has_all_of_its_29_tasks():
