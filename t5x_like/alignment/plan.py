@@ -94,7 +94,7 @@ class AlignmentPlan(TrainingPlan):
         pieces = self.algorithm.minibatches
         sizes = {"BATCH_SIZE": self.dataset.batch_size}
         if self.pretraining is not None:
-            sizes["PRETRAINING_ROWS"] = self.pretraining.batch_size
+            sizes["the batch_size of align.align.pretraining"] = self.pretraining.batch_size
         for name, rows in sizes.items():
             if rows % (pieces * self.num_microbatches):
                 raise UserError(
@@ -107,6 +107,8 @@ class AlignmentPlan(TrainingPlan):
         """Prompt and answer must fit the rows of all models."""
         lengths, longest = self.dataset.task_feature_lengths, self.model.max_length
         taken = lengths.get("inputs", 0) + self.max_new_tokens
+        if self.model.reward is not None:
+            taken += 1  # it reads the last token too
         if longest is not None and taken > longest:
             raise UserError(
                 f"TASK_FEATURE_LENGTHS['inputs'] {lengths.get('inputs', 0)} and max_new_tokens "
