@@ -14,10 +14,9 @@ from models.errors import ModelError
 from models.language_model import LanguageModel, target_weights
 from models.layers import auxiliary_losses, embeddings
 from models.model import Array, Batch, Model, Params
-from models.tuning import Parts
+from models.with_teacher import TEACHER, WithTeacher
 
 TARGETS, SOFT_TARGETS, HIDDEN_STATES = "targets", "soft_targets", "hidden_states"
-TEACHER = "teacher"
 _RESTORES = "restores hidden tokens"
 
 
@@ -39,7 +38,7 @@ class _Outputs:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Distilled:
+class Distilled(WithTeacher):
     """A student whose loss is `a CE + b T² KL(p_T ‖ p_S) + c (1 - cos)`, and which is trained.
 
     CE is the student's own loss. The second is between teacher and student, both softened by the
@@ -61,8 +60,6 @@ class Distilled:
       masked_only: see above.
     """
 
-    student: Model
-    teacher: Model
     temperature: float = 2.0
     targets: float = 0.5
     soft_targets: float = 0.5
@@ -125,71 +122,10 @@ class Distilled:
             HIDDEN_STATES: self.hidden_states,
         }
 
-    # What the engine asks; most of it of the student.
-
-    @property
-    def frozen_models(self) -> Mapping[str, Model]:
-        """The teacher."""
-        return {TEACHER: self.teacher}
-
     @property
     def loss_terms(self) -> Mapping[str, float]:
         """Those of a coefficient above 0."""
         return {name: value for name, value in self._coefficients.items() if value}
-
-    @property
-    def vocab_size(self) -> int:
-        """The student's."""
-        return self.student.vocab_size
-
-    @property
-    def max_length(self) -> int | None:
-        """What both can read."""
-        lengths = (self.student.max_length, self.teacher.max_length)
-        return min((length for length in lengths if length is not None), default=None)
-
-    @property
-    def batch_format(self) -> str:
-        """The student's."""
-        return self.student.batch_format
-
-    @property
-    def tuning(self) -> Parts | None:
-        """The student's."""
-        return self.student.tuning
-
-    @property
-    def dtype(self) -> str:
-        """The student's."""
-        return self.student.dtype
-
-    def init(self, rng: Array, batch: Batch | None = None) -> dict[str, Params]:
-        """See `Model`."""
-        return self.student.init(rng, batch)
-
-    def apply(self, variables: Mapping[str, Params], **batch: Array) -> Any:
-        """See `Model`."""
-        return self.student.apply(variables, **batch)
-
-    def abstract_params(self) -> Params:
-        """See `Model`."""
-        return self.student.abstract_params()
-
-    def axis_blocks(self) -> dict[str, int]:
-        """See `Model`."""
-        return self.student.axis_blocks()
-
-    def parameter_count(self, *, embeddings: bool = True) -> int:
-        """See `Model`."""
-        return self.student.parameter_count(embeddings=embeddings)
-
-    def forward_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
-        """See `Model`: the student's, of which there is a backward pass too."""
-        return self.student.forward_flops(batch_shapes)
-
-    def step_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
-        """Those of the student's step, and of the teacher's forward pass."""
-        return self.student.step_flops(batch_shapes) + self.teacher.step_flops(batch_shapes) / 3
 
     # The loss.
 

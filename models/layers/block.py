@@ -192,6 +192,7 @@ class PreNormBlock(Block):
 class PostNormBlock(Block):
     """`norm(x + branch(x))` for each branch in turn (Vaswani et al. 2017, section 3.1)."""
 
+    @intermediates.recorded(intermediates.ENTERING, lambda x_bte, *_: x_bte)
     def __call__(
         self, x_bte: jax.Array, context: Context, cache: LayerCache | None = None
     ) -> tuple[jax.Array, LayerCache | None]:

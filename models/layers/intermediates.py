@@ -7,7 +7,7 @@ record its place. Otherwise (training, scoring, decoding) nothing is computed.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -17,6 +17,9 @@ from flax import linen as nn
 # Kinds of records that the layers here keep; any string will do.
 ATTENTION = "attention_weights"
 ROUTING = "routing"
+# Before the softmax, and what enters a layer.
+SCORES = "attention_scores"
+ENTERING = "entering"
 # Places that they say they are in: the side of a model, and attention to another sequence.
 ENCODER = "encoder"
 DECODER = "decoder"
@@ -48,7 +51,7 @@ class Record:
 
 
 def recorded(kind: str, make: Callable[..., Any]) -> Callable[[_Method], _Method]:
-    """Declares what is recorded of each call of a module's method.
+    """Declares what is recorded of each call of a module's method, which may be several kinds.
 
     Args:
       kind: by which `collect` asks for it.
@@ -56,7 +59,8 @@ def recorded(kind: str, make: Callable[..., Any]) -> Callable[[_Method], _Method
     """
 
     def declare(method: _Method) -> _Method:
-        method.recorded = (kind, make)  # type: ignore[attr-defined]
+        known = getattr(method, "recorded", {})
+        method.recorded = known | {kind: make}  # type: ignore[attr-defined]
         return method
 
     return declare
@@ -79,10 +83,17 @@ def collect(kind: str, run: Callable[[], Mapping[str, Any]]) -> list[Record]:
       kind: as in `recorded`.
       run: applies a model with `mutable=[COLLECTION]` and returns the variables.
     """
-    observer = _Observer(kind)
+    return collect_each((kind,), run)[kind]
+
+
+def collect_each(
+    kinds: Sequence[str], run: Callable[[], Mapping[str, Any]]
+) -> dict[str, list[Record]]:
+    """`collect` of several kinds, from one forward pass."""
+    observer = _Observer(kinds)
     with nn.intercept_methods(observer):
         variables = run()
-    return observer.records(variables.get(COLLECTION, {}))
+    return {kind: observer.records(kind, variables.get(COLLECTION, {})) for kind in kinds}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,11 +108,11 @@ class _Observer:
     A body that is scanned may be traced several times, so places are noted by the module's path.
     """
 
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self._kinds = kinds
         self._place = _Place()
         self._layers: dict[Path, _Place] = {}
-        self._kept: dict[tuple[Path, str], tuple[_Place, Any]] = {}
+        self._kept: dict[tuple[Path, str, str], tuple[_Place, Any]] = {}
 
     def __call__(
         self,
@@ -123,20 +134,24 @@ class _Observer:
                 module.sow(COLLECTION, _TURNS, jnp.zeros((), bool))
             if (place := getattr(declared, "within", None)) is not None:
                 self._place = dataclasses.replace(self._place, within=(*outer.within, place))
-            kind, make = getattr(declared, "recorded", (None, tuple))
-            if kind == self._kind:
-                value = make(*args)
+            makers = getattr(declared, "recorded", {})
+            for kind in makers.keys() & set(self._kinds):
+                value = makers[kind](*args)
                 ranks = jax.tree.map(jnp.ndim, value)
-                self._kept[module.path, name] = (self._place, ranks)
-                module.sow(COLLECTION, name, value)
+                kept = f"{name}_{kind}"
+                self._kept[module.path, kept, kind] = (self._place, ranks)
+                module.sow(COLLECTION, kept, value)
             return method(*args, **kwargs)
         finally:
             self._place = outer
 
-    def records(self, variables: Mapping[str, Any]) -> list[Record]:
+    def records(self, wanted: str, variables: Mapping[str, Any]) -> list[Record]:
+        """Those of one kind."""
         numbers = self._layer_numbers(variables)
         found = []
-        for (path, name), (place, ranks) in self._kept.items():
+        for (path, name, kind), (place, ranks) in self._kept.items():
+            if kind != wanted:
+                continue
             values = _unstacked(_at(variables, path).get(name, ()), ranks)
             layers = [None] * len(values) if place.layer is None else numbers[place.layer]
             found += [

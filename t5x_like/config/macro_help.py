@@ -29,6 +29,7 @@ PURPOSES = {
     "VECTORS_PATH": "text file of words' vectors, word2vec's or GloVe's",
     "TRAINED": "regular expressions of the parameters that are trained, the others staying",
     "TEACHER": "MODEL_DIR, or Hugging Face directory, of the model that a student learns from",
+    "TEACHER_DIM": "embed_dim of the teacher, to whose width a student's states are brought",
     "NUM_MICROBATCHES": "parts that a batch is split into, to save memory",
     "CACHE_DIR": "directory of the tokenized tasks",
     "OPTIMIZER": "the optimizer, bound by a file under optimizers/",

@@ -18,6 +18,7 @@ from models.layers.attention.softmax_attention import (
     KEY_AXES,
     QUERY_AXES,
     KeysValues,
+    attention_scores,
     attention_weights,
 )
 from models.layers.dropout import NO_DROPOUT, Dropout
@@ -188,6 +189,7 @@ class Attention(nn.Module):
         b, h, t, d = y_bhtd.shape
         return self.out(y_bhtd.transpose(0, 2, 1, 3).reshape(b, t, h * d))
 
+    @intermediates.recorded(intermediates.SCORES, attention_scores)
     @intermediates.recorded(intermediates.ATTENTION, attention_weights)
     def attend(
         self,

@@ -144,6 +144,22 @@ def attention_weights(
     return jax.nn.softmax(scores)
 
 
+def attention_scores(
+    q_bhtd: jax.Array,
+    keys_values: KeysValues,
+    mask: Mask,
+    bias_bhts: jax.Array | None = None,
+) -> jax.Array:
+    """What `attend` takes the softmax of, float32 `[b, h, t, s]`; 0 for what is not allowed.
+
+    As `attention_weights`, with all of them at once.
+    """
+    k_bgsd = keys_values.keys_bgsd
+    queries, keys = (0, q_bhtd.shape[2]), (0, k_bgsd.shape[2])
+    scores, allowed = _scores(q_bhtd, k_bgsd, bias_bhts, mask, queries, keys)
+    return scores if allowed is None else jnp.where(allowed, scores, 0.0)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
 def _attend(q_bhtd, k_bgsd, v_bgsd, bias_bhts, mask, dropout_key, dropout):
     return _forward(q_bhtd, k_bgsd, v_bgsd, bias_bhts, mask, dropout_key, dropout)[0]
