@@ -30,9 +30,12 @@ from t5x_like.cli.corpus import commands as corpus_commands
 from t5x_like.cli.evaluation import averages, harness
 from t5x_like.cli.reference import help as help_command
 from t5x_like.distributed import preemption
+from t5x_like.errors import UserError
 from t5x_like.host import log_records, own_packages
 
 EXIT_DONE, EXIT_INTERNAL_ERROR, EXIT_USER = 0, 1, 2
+# Commands that configure nothing: a flag of gin's that they passed over would mislead.
+_WITHOUT_GIN = ("average", "fit", "glue-average", "help", "report", "super-glue-average")
 EXIT_UNREAD = 141  # as a shell reports what SIGPIPE has ended
 
 
@@ -159,6 +162,10 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     described = command("help", help_command.run, "Say what a name of gin files means.")
     described.add_argument("names", nargs="+", metavar="NAME", help="optimizers.muon, MODEL_DIR")
     options = parser.parse_args(rest)
+    if options.command in _WITHOUT_GIN and (bindings or options.gin_file):
+        raise UserError(
+            f"{options.command} reads no configuration: leave out --gin_file and --gin.NAME."
+        )
     if options.tfds_data_dir:
         bindings.insert(0, ("TFDS_DATA_DIR", options.tfds_data_dir))
     check_contradictions(bindings)

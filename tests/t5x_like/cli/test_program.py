@@ -185,6 +185,8 @@ def test_a_vocabulary_far_smaller_than_the_models_is_warned_of(train_flags, tmp_
         (["train"], "no gin file configures t5x_like.train.train: add a file that"),
         (["train", "--gin_file=runs/pretrain.gin"], "MODEL (the model, bound by a file"),
         (["train", "--gin.SEED"], "--gin.SEED needs a value"),
+        (["fit", "runs.csv", "--gin.SEED=1"], "fit reads no configuration: leave out --gin_file"),
+        (["report", "runs/x", "--gin_file=a.gin"], "report reads no configuration: leave out"),
         (["inspect"], "MODEL (the model, bound by a file under models/) is not set"),
         (["cache", "no_such_task"], "no task or mixture is called 'no_such_task'"),
     ],
