@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Number
 from typing import Any, TypeVar
 
 from t5x_like.data import formats
@@ -135,11 +136,19 @@ def checked_texts(texts: Sequence[_Text], name: str) -> list[_Text]:
     """The texts of a call as a list.
 
     Raises:
-      UserError: it is one text, whose characters would be taken for texts.
+      UserError: it is one text, whose characters would be taken for texts; or one of them is none,
+        such as the NaN of a table.
     """
     if isinstance(texts, str | bytes):
         raise UserError(f"{name} is one text, {texts[:40]!r}: give a list of texts, [{name}].")
-    return list(texts)
+    found = list(texts)
+    for number, text in enumerate(found):
+        several = isinstance(text, list | tuple)
+        for one in text if several else [text]:
+            if one is None or isinstance(one, Number):
+                where = f"{name}[{number}]{' has' if several else ' is'}"
+                raise UserError(f"{where} {one!r} where a text is needed.")
+    return found
 
 
 def _encoded(

@@ -132,6 +132,10 @@ def test_a_run_predicts_and_embeds_texts(run_dir):
         run.predict([("a", "b", "c")])
     with pytest.raises(UserError, match="no text was given"):
         run.predict([])
+    with pytest.raises(UserError, match=r"texts\[1\] is nan where a text is needed"):
+        run.predict([("a", "b"), np.nan])
+    with pytest.raises(UserError, match=r"texts\[0\] has None where a text is needed"):
+        run.embed([("a", None)])
     for ask in (run.generate, lambda texts: run.score(targets=texts)):
         with pytest.raises(UserError, match=r"BERT does not generate or score text.*predictions"):
             ask(["ab"])
