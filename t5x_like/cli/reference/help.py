@@ -84,7 +84,8 @@ def _module(name: str) -> str:
         rows.append((selector, objects.described(selector).summary))
     width = max(len(selector) for selector, _ in rows) + 2
     lines = [f"{selector:<{width}}{summary}" for selector, summary in rows]
-    return "\n".join([f"{objects.modules()[name]}, whose objects gin files name:", "", *lines])
+    homes = ", ".join(objects.modules()[name])
+    return "\n".join([f"{homes}, whose objects gin files name:", "", *lines])
 
 
 def _object(found: objects.Described) -> str:

@@ -60,17 +60,17 @@ class Described:
 
 
 @functools.cache
-def modules() -> Mapping[str, str]:
-    """The modules from which gin files take objects: short name to dotted name."""
-    found = {}
+def modules() -> Mapping[str, tuple[str, ...]]:
+    """The modules from which gin files take objects: short name to dotted names, mostly one."""
+    found: dict[str, set[str]] = {}
     for path in gin_files():
         for package, name in _IMPORT.findall(path.read_text("utf-8")):
             whole = f"{package}.{name}" if package else name
             if whole.partition(".")[0] in _PACKAGES:
-                found[name] = whole
+                found.setdefault(name, set()).add(whole)
     for whole in _FURTHER:
-        found[whole.rpartition(".")[2]] = whole
-    return dict(sorted(found.items()))
+        found.setdefault(whole.rpartition(".")[2], set()).add(whole)
+    return {name: tuple(sorted(homes)) for name, homes in sorted(found.items())}
 
 
 def gin_files() -> list[Path]:
@@ -80,8 +80,8 @@ def gin_files() -> list[Path]:
 
 def names_of(module: str) -> list[str]:
     """The selectors of a module's functions and classes, by its short name."""
-    found = importlib.import_module(modules()[module])
-    return [f"{module}.{name}" for name in _public(found)]
+    homes = [importlib.import_module(whole) for whole in modules()[module]]
+    return [f"{module}.{name}" for home in homes for name in _public(home)]
 
 
 def _public(module: ModuleType) -> Iterator[str]:
@@ -105,11 +105,11 @@ def _is_object(value: Any) -> bool:
 def find(selector: str) -> Any:
     """The object of a selector; None if there is none."""
     module, _, name = selector.rpartition(".")
-    if module not in modules():
-        return None
-    found = importlib.import_module(modules()[module])
-    value = getattr(found, name, None)
-    return value if _is_object(value) else None
+    for whole in modules().get(module, ()):
+        value = getattr(importlib.import_module(whole), name, None)
+        if _is_object(value):
+            return value
+    return None
 
 
 def described(selector: str) -> Described:

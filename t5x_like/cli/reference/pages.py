@@ -16,9 +16,10 @@ def pages() -> Mapping[str, str]:
     """The text of each page by its path below `reference/`."""
     found = {"macros.md": _macros(), "gin_files.md": _gin_files(), "errors.md": _errors()}
     lines = ["# Objects of gin files", "", "What gin files name, by the module that they import."]
-    for module, whole in objects.modules().items():
+    for module, homes in objects.modules().items():
         found[f"objects/{module}.md"] = _objects(module)
-        lines.append(f"- [{module}](objects/{module}.md): {_first_line(whole)}")
+        said = " ".join(map(_first_line, homes))
+        lines.append(f"- [{module}](objects/{module}.md): {said}")
     found["objects.md"] = _text(lines)
     for package, modules in _python_modules().items():
         name = f"python/{package}.md"
@@ -38,7 +39,8 @@ def _first_line(module: str) -> str:
 
 
 def _objects(module: str) -> str:
-    lines = [f"# {module}", "", f"`from {_import_of(module)}` in a gin file."]
+    homes = " or ".join(f"`{_import_of(whole)}`" for whole in objects.modules()[module])
+    lines = [f"# {module}", "", f"{homes} in a gin file."]
     for selector in objects.names_of(module):
         found = objects.described(selector)
         lines += ["", f"## {selector}", "", _escaped(found.summary)]
@@ -55,8 +57,8 @@ def _objects(module: str) -> str:
 
 
 def _import_of(module: str) -> str:
-    package, _, name = objects.modules()[module].rpartition(".")
-    return f"{package} import {name}" if package else name
+    package, _, name = module.rpartition(".")
+    return f"from {package} import {name}" if package else f"import {name}"
 
 
 def _macros() -> str:

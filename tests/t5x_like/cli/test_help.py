@@ -20,7 +20,16 @@ def test_an_object_has_its_parameters_with_types_defaults_and_meanings(capsys):
     )
     assert "  schedule: Schedule  (must be given)\n      learning rate of both.\n" in said
     assert "  beta: float = 0.95\n      decay of the momentum that is orthogonalized.\n" in said
-    assert said.rstrip().endswith("in optimizers/defaults.gin, optimizers/muon.gin")
+    assert "\n\nin optimizers/defaults.gin, optimizers/muon.gin" in said
+
+
+def test_two_modules_of_one_short_name_are_both_found(capsys):
+    """Gin files call t5x_like.alignment so, and the scores of a recurrent decoder's attention."""
+    assert cli.main(["help", "alignment.PPO", "alignment.Additive", "alignment"]) == 0
+    said = capsys.readouterr().out
+    assert "alignment.PPO  (t5x_like.alignment." in said
+    assert "alignment.Additive  (models.layers.recurrent.alignment)" in said
+    assert "models.layers.recurrent.alignment, t5x_like.alignment, whose objects" in said
 
 
 def test_a_macro_has_its_purpose_and_where_it_is_bound(capsys):
