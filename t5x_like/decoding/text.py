@@ -143,10 +143,10 @@ def checked_texts(texts: Sequence[_Text], name: str) -> list[_Text]:
         raise UserError(f"{name} is one text, {texts[:40]!r}: give a list of texts, [{name}].")
     found = list(texts)
     for number, text in enumerate(found):
-        several = isinstance(text, list | tuple)
-        for one in text if several else [text]:
+        members: Sequence[Any] = text if isinstance(text, list | tuple) else [text]
+        for one in members:
             if one is None or isinstance(one, Number):
-                where = f"{name}[{number}]{' has' if several else ' is'}"
+                where = f"{name}[{number}] {'has' if members is text else 'is'}"
                 raise UserError(f"{where} {one!r} where a text is needed.")
     return found
 
