@@ -209,8 +209,9 @@ def test_a_run_measures_what_it_opened_at_its_start(proverbs, tmp_path, monkeypa
 
     def removed_before(run, step, state):
         shutil.rmtree(tmp_path / "cache", ignore_errors=True)
-        validate(run, step, state)
+        state = validate(run, step, state)
         losses.append(run._measured[step]["validation/loss"])
+        return state
 
     monkeypatch.setattr(TrainingRun, "validate", removed_before)
     train(

@@ -87,7 +87,7 @@ def answered(monkeypatch):
     """Where what is generated does not matter, nothing is."""
     answer = TextGeneration("b", -1.0, True, [4])
     monkeypatch.setattr(
-        answering, "generate_text", lambda model, params, codec, texts, **_: [answer] * len(texts)
+        answering, "answer_prompts", lambda model, params, codec, texts, **_: [answer] * len(texts)
     )
 
 
@@ -250,10 +250,10 @@ def test_processes_without_a_shared_file_system_agree(infer, tmp_path, monkeypat
     told = []
     monkeypatch.setattr(inference, "gather_json", lambda value: told.append(value) or [value])
     prompts = []
-    decode = answering.generate_text
+    decode = answering.answer_prompts
     monkeypatch.setattr(
         answering,
-        "generate_text",
+        "answer_prompts",
         lambda *args, **kwargs: prompts.append(args[3]) or decode(*args, **kwargs),
     )
     assert infer(input_path=str(source), output_path=str(out)) == len(TEXTS)

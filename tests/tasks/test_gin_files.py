@@ -74,6 +74,7 @@ REQUIRED = {
     "perturbed_sentences": {"TRAIN_FILES": "prose.txt"},
     "cloze_questions": {"TRAIN_FILES": "prose.txt"},
     "jsonl": {"TRAIN_FILES": "x.jsonl", "VALIDATION_FILES": "x.jsonl"},
+    "prompts_jsonl": {"TRAIN_FILES": "prompts.jsonl", "VALIDATION_FILES": "prompts.jsonl"},
     "parquet": {"TRAIN_FILES": "x.parquet", "VALIDATION_FILES": "x.parquet"},
     "tfds": {"TFDS_NAME": "c4/en:3.1.0"},
     "tsv": {
@@ -149,6 +150,7 @@ def folder(tmp_path, monkeypatch):
         "hh.jsonl": '{"chosen": "\\n\\nHuman: a\\n\\nAssistant: b"}\n',
         "rated.jsonl": '{"context": "a", "response": "b", "ratings": {"SENSIBLE": 1}}\n',
         "words.txt": "the 50\ncat 20\nsat 10\n",
+        "prompts.jsonl": '{"prompt": "a"}\n',
     }
     for name, content in contents.items():
         (tmp_path / name).write_text(content, encoding="utf-8")

@@ -76,7 +76,7 @@ def test_infer_writes_all_samples_and_votes_by_the_tasks_answers(monkeypatch):
             arguments["progress"](count)
         return [CHOSEN, dataclasses.replace(CHOSEN, samples=(), votes=None)]
 
-    monkeypatch.setattr(answering, "generate_text", generated)
+    monkeypatch.setattr(answering, "answer_prompts", generated)
     voting = answerer(Continued("continued"), choice="vote")
     done = []
     first, second = voting(["a", "b"], 0, done.append)
