@@ -143,11 +143,11 @@ def checked_texts(texts: Sequence[_Text], name: str) -> list[_Text]:
         raise UserError(f"{name} is one text, {texts[:40]!r}: give a list of texts, [{name}].")
     found = list(texts)
     for number, text in enumerate(found):
-        members: Sequence[Any] = text if isinstance(text, list | tuple) else [text]
-        for one in members:
+        parts: Sequence[Any] = text if isinstance(text, list | tuple) else [text]
+        for one in parts:
             if one is None or isinstance(one, Number):
-                where = f"{name}[{number}] {'has' if members is text else 'is'}"
-                raise UserError(f"{where} {one!r} where a text is needed.")
+                verb = "is" if one is text else "has"
+                raise UserError(f"{name}[{number}] {verb} {one!r} where a text is needed.")
     return found
 
 
