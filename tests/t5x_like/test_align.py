@@ -206,7 +206,7 @@ def test_a_reward_model_of_another_vocabulary_is_refused(folder, tmp_path, capsy
     assert cli.main([*flags, f"--gin.INITIAL_CHECKPOINT_PATH={folder}/begun"]) == 2
     said = capsys.readouterr().err
     assert "REWARD_MODEL was trained with another vocabulary than that of task 'brackets'" in said
-    assert "extra_ids 100, not 7" in said
+    assert "extra_ids 125, not 7" in said
 
 
 def test_a_model_that_does_not_learn_from_rewards_is_refused(flags, tmp_path, capsys):
