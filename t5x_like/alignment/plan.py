@@ -11,7 +11,7 @@ from t5x_like.alignment.algorithms import PPO, Algorithm
 from t5x_like.alignment.mixed_text import PromptsAndText
 from t5x_like.data import DataIterator, DatasetConfig, check_pairing, open_dataset, packs
 from t5x_like.errors import UserError
-from t5x_like.protocols import LearnsFromRewards
+from t5x_like.protocols import LearnsFromRewards, Vocabulary
 from t5x_like.training.identity import RunIdentity
 from t5x_like.training.plan import TrainingPlan
 
@@ -32,6 +32,8 @@ class AlignmentPlan(TrainingPlan):
       max_new_tokens: most tokens of an answer, its end included.
       reward: a function of prompts and as many answers that gives the reward of each; None where
         the model has a reward model.
+      reward_vocabulary: that of the reward model's task, which must be the prompts'; None where it
+        is not known, or a rule gives the rewards.
       unfinished_reward: of an answer that has not ended within `max_new_tokens`, whatever it says;
         None for the reward that it is given.
       algorithm: how rewards are learned from.
@@ -48,6 +50,7 @@ class AlignmentPlan(TrainingPlan):
     model: LearnsFromRewards
     max_new_tokens: int
     reward: Rule | None = None
+    reward_vocabulary: Vocabulary | None = None
     unfinished_reward: float | None = None
     algorithm: Algorithm = dataclasses.field(default_factory=PPO)
     kl: KLCoefficient = dataclasses.field(default_factory=FixedKL)
@@ -79,6 +82,7 @@ class AlignmentPlan(TrainingPlan):
                 raise UserError(
                     f"align.align.{name} is {value!r}: a whole number of 1 or more is needed."
                 )
+        self._check_vocabulary()
         self._check_rows()
         self._check_room()
         self._check_text()
@@ -87,6 +91,23 @@ class AlignmentPlan(TrainingPlan):
                 "align measures rewards, and nothing of held-out splits: leave out validation and "
                 "evaluations, and measure the run with `t5x-like eval`."
             )
+
+    def _check_vocabulary(self) -> None:
+        """Policy and reward model read the same tokens, which sizes alone do not say."""
+        for task, _ in self.dataset.task.tasks:
+            own = task.output_features.get("inputs")
+            given = self.reward_vocabulary
+            if own and given is not None and given.spec() != own.vocabulary.spec():
+                differing = [
+                    f"{name} {value!r}, not {given.spec().get(name)!r}"
+                    for name, value in own.vocabulary.spec().items()
+                    if given.spec().get(name) != value
+                ]
+                raise UserError(
+                    f"REWARD_MODEL was trained with another vocabulary than that of task "
+                    f"'{task.name}' ({'; '.join(differing[:2])}), and both read the same tokens: "
+                    "train a reward model with the policy's."
+                )
 
     def _check_rows(self) -> None:
         if len(self.dataset.batch_sizes) > 1:

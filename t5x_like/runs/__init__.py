@@ -14,11 +14,11 @@ from etils import epath
 from t5x_like import checkpoints, config
 from t5x_like.errors import UserError
 from t5x_like.host import files
-from t5x_like.protocols import Model
+from t5x_like.protocols import Model, Vocabulary
 from t5x_like.runs.at_hand import Pooling
 from t5x_like.runs.run import Run
 
-__all__ = ["Pooling", "Run", "load_run", "model_of"]
+__all__ = ["Pooling", "Run", "load_run", "model_of", "vocabulary_of"]
 
 
 def load_run(model_dir: str, step: int | None = None) -> Run:
@@ -58,6 +58,24 @@ def model_of(model_dir: str) -> Model:
         config.parse([str(path)])
         model: Model = config.macro("MODEL")
     return model
+
+
+def vocabulary_of(model_dir: str) -> Vocabulary | None:
+    """The vocabulary of a run's task, to be compared with another's; None of a run without a task.
+
+    Args:
+      model_dir: as for `model_of`.
+
+    Raises:
+      UserError: there is no run.
+    """
+    path = _config_of(model_dir)
+    with config.isolated():
+        config.parse([str(path)])
+        if not config.has_macro("TASK"):
+            return None
+        first, _ = config.macro("TASK").tasks[0]
+    return next(iter(first.output_features.values())).vocabulary
 
 
 def _config_of(model_dir: str) -> epath.Path:

@@ -180,6 +180,35 @@ def test_a_reward_model_gives_each_answer_its_reward(folder, tmp_path):
     np.testing.assert_allclose(record["reward"], np.mean(rewards), rtol=1e-5)
 
 
+OTHER_VOCABULARY = """
+import tasks
+from tasks import forms
+from tasks import sources
+from tasks import vocabularies
+
+TASK = @tasks.prompts()
+tasks.prompts.name = 'others'
+tasks.prompts.form = @forms.Prompt()
+forms.Prompt.column = 'opened'
+tasks.prompts.source = @sources.Brackets()
+tasks.prompts.vocabulary = @vocabularies.ByteVocabulary()
+vocabularies.ByteVocabulary.extra_ids = 7
+"""
+
+
+def test_a_reward_model_of_another_vocabulary_is_refused(folder, tmp_path, capsys):
+    (tmp_path / "reward").mkdir()
+    (tmp_path / "reward" / "config.gin").write_text(REWARD_GIN + OTHER_VOCABULARY)
+    (tmp_path / "one.gin").write_text(ONE_ITERATION)
+    files = [folder / "base.gin", "runs/align_reward_model.gin", tmp_path / "one.gin"]
+    flags = ["align", *MODEL, *(f"--gin_file={file}" for file in files)]
+    flags += [f"--gin.REWARD_MODEL={tmp_path}/reward", f"--gin.MODEL_DIR={tmp_path}/run"]
+    assert cli.main([*flags, f"--gin.INITIAL_CHECKPOINT_PATH={folder}/begun"]) == 2
+    said = capsys.readouterr().err
+    assert "REWARD_MODEL was trained with another vocabulary than that of task 'brackets'" in said
+    assert "extra_ids 125, not 7" in said
+
+
 def test_a_model_that_does_not_learn_from_rewards_is_refused(flags, tmp_path, capsys):
     wrong = "align.align.model = @gpt.GPT2()\nalign.align.frozen = {}\n"
     kept = tmp_path / "wrong.gin"
