@@ -25,7 +25,8 @@ class DPO(Model, kw_only=True):
     pairs of a prompt, and then over prompts. The parameters are the policy's, and no others.
 
     Attributes:
-      policy: what is trained; the reference is the same model with parameters of its own.
+      policy: what is trained, all of it or what its `tuning` says; the reference is the same
+        model without a tuning, with parameters of its own.
       beta: how much it may leave the reference: the larger, the less.
       vocab_size: the policy's.
     """
@@ -38,12 +39,13 @@ class DPO(Model, kw_only=True):
     vocab_size: int = 1
 
     def __post_init__(self) -> None:
-        """Takes over the policy's vocabulary.
+        """Takes over the policy's vocabulary and what of it is trained.
 
         Raises:
           ModelError: a `beta` that is not above 0, or a policy that does not write text.
         """
         self.vocab_size = self.policy.vocab_size
+        self.tuning = self.policy.tuning
         if not self.beta > 0:
             raise self.refused("beta", "a number above 0 is needed")
         if not self.policy.batch_format.endswith("_language_model"):
@@ -62,7 +64,7 @@ class DPO(Model, kw_only=True):
     @property
     def frozen_models(self) -> Mapping[str, Model]:
         """The reference."""
-        return {REFERENCE: self.policy}
+        return {REFERENCE: self.policy.clone(tuning=None)}
 
     @nn.nowrap
     def _boxed_init(self, rng: Array) -> dict[str, Params]:
@@ -78,14 +80,20 @@ class DPO(Model, kw_only=True):
         """The natural-log likelihood of each answer given its prompt, float32 `[b, answers]`.
 
         Args:
-          params: of the policy or of the reference.
+          params: of the policy.
           batch: of `batch_format`.
           rng: for dropout, of which there is none without it.
         """
+        return self._log_likelihoods(self.policy, params, batch, rng)
+
+    @nn.nowrap
+    def _log_likelihoods(
+        self, model: Model, params: Params, batch: Batch, rng: Array | None = None
+    ) -> Array:
         tokens, there = batch["decoder_input_tokens"], batch["decoder_segment_ids"]
         *axes, length = tokens.shape
         row_bt, there_bt = tokens.reshape(-1, length), there.reshape(-1, length)
-        logits_btv: Any = self.policy.apply(
+        logits_btv: Any = model.apply(
             {"params": params},
             decoder_input_tokens=row_bt[:, :-1],
             decoder_segment_ids=there_bt[:, :-1],
@@ -115,7 +123,8 @@ class DPO(Model, kw_only=True):
           The term, and with those of `heads.Reward` as metrics `margin`, the mean difference of
           the implicit rewards of a pair, and `reward`, their mean over answers.
         """
-        reference_bk = self.log_likelihoods(frozen[REFERENCE], batch)
+        reference = self.frozen_models[REFERENCE]
+        reference_bk = self._log_likelihoods(reference, frozen[REFERENCE], batch)
         reward_bk = self.beta * (self.log_likelihoods(params, batch, rng) - reference_bk)
         loss, metrics = preference_loss(reward_bk, batch)
         better_bkk = pairs(batch).astype(jnp.float32)

@@ -11,6 +11,8 @@ from models.dpo import DPO
 from models.errors import ModelError
 from models.gpt import GPT2
 from models.heads import Reward
+from models.tuning import LoRA
+from t5x_like import protocols
 from tests.models.families import V
 
 gpt2 = functools.partial(GPT2, vocab_size=V, embed_dim=8, num_heads=2, num_layers=1, max_length=16)
@@ -75,6 +77,29 @@ def test_where_policy_and_reference_are_one_the_loss_is_the_logarithm_of_two(cas
     sums, metrics = model.loss_with_frozen(params, batch_of([0, 1, 1]), {"reference": params})
     np.testing.assert_allclose(sums["loss"], np.log(2), rtol=1e-6)
     np.testing.assert_allclose(metrics["pairwise_accuracy"], (1.0, 2.0))  # ties count a half
+
+
+def test_factors_are_trained_alone_and_the_reference_has_none():
+    """LoRA's factors change nothing to begin with, so that the loss is log 2 there too."""
+    model = DPO(policy=gpt2(tuning=LoRA(rank=2, targets=["/query$"])))
+    params = model.init(jax.random.key(0))["params"]
+    assert protocols.tuning(model) == model.policy.tuning
+    (reference,) = model.frozen_models.values()
+    plain = reference.init(jax.random.key(0))["params"]
+    assert jax.tree.structure(plain) == jax.tree.structure(gpt2().init(jax.random.key(0))["params"])
+    assert jax.tree.structure(plain) != jax.tree.structure(params)
+    sums, _ = model.loss_with_frozen(
+        params, batch_of([0, 1, 1]), {"reference": _like(plain, params)}
+    )
+    np.testing.assert_allclose(sums["loss"], np.log(2), rtol=1e-6)
+
+
+def _like(tree, other):
+    """Of another tree what this one has."""
+    return {
+        key: _like(value, other[key]) if isinstance(value, dict) else other[key]
+        for key, value in tree.items()
+    }
 
 
 def test_what_is_no_policy_is_refused():
