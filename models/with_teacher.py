@@ -47,6 +47,11 @@ class WithTeacher:
         return self.student.batch_format
 
     @property
+    def label_names(self) -> Mapping[str, tuple[str, ...]]:
+        """The student's, by which a run is checked against its task."""
+        return getattr(self.student, "label_names", {})
+
+    @property
     def tuning(self) -> Parts | None:
         """The student's."""
         return self.student.tuning

@@ -7,6 +7,7 @@ import pytest
 
 from models.bert import BERT
 from models.errors import ModelError
+from models.heads import Classification
 from models.layers import intermediates
 from models.tiny_bert import (
     LayerDistilled,
@@ -126,3 +127,13 @@ def test_the_published_layer_counts_are_those_of_the_released_code():
         student = TinyBERT(embed_dim=width, **sizes, **own)
         plain = BERT(embed_dim=width, **sizes, **own)
         assert student.parameter_count() - plain.parameter_count() == count
+
+
+def test_a_students_labels_are_known_to_whoever_checks_a_run():
+    head = Classification(labels=("bad", "good"))
+    student = encoder(TinyBERT, 4, 2, teacher_dim=8, head=head)
+    model = LayerDistilled(student=student, teacher=encoder(BERT, 8, 4, head=head))
+    assert model.label_names == {"label": ("bad", "good")}
+    assert model.batch_format == "sequence_classification"
+    student, teacher = encoder(TinyBERT, 4, 2, teacher_dim=8), encoder(BERT, 8, 4)
+    assert LayerDistilled(student=student, teacher=teacher).label_names == {}
