@@ -194,6 +194,7 @@ PACKAGED = {
     "ablation_mlp": (30, 2.1e13),
     "ablation_experts": (60, 5.6e13),
     "t5_finetuning": (15, 9.7e13),
+    "tournament_cpu": (132, 8.5e14),
 }
 
 
