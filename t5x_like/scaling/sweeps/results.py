@@ -92,7 +92,8 @@ def training_curves(sweep_dir: str | Path) -> "pd.DataFrame":
                         "loss": cross_entropy(record),
                     }
                 )
-    return pd.DataFrame(rows, columns=[*columns, "step", "tokens", "flops", "loss"])
+    found = pd.DataFrame(rows, columns=[*columns, "step", "tokens", "flops", "loss"])
+    return found.astype({"flops": float, "loss": float})  # also where no run has a record
 
 
 def sweep_measurements(sweep_dir: str | Path) -> "pd.DataFrame":

@@ -8,6 +8,7 @@ import pytest
 
 from t5x_like.cli import main
 from t5x_like.errors import UserError
+from t5x_like.scaling.report import series
 from t5x_like.scaling.sweeps.results import read_sweep, sweep_results, training_curves
 
 CELL = {
@@ -85,6 +86,11 @@ def test_a_loss_that_is_no_finite_number_is_none(tmp_path, loss):
     assert not np.isfinite(found["train_loss"]) and np.isnan(found["seconds"])
     assert not np.isfinite(training_curves(root)["loss"]).any()
     assert main(["report", str(root), "--bootstrap=0"]) == 0
+
+
+def test_curves_of_runs_without_a_record_are_none(tmp_path):
+    root = sweep(tmp_path, records=[VALIDATED])
+    assert series.envelope(training_curves(root)).empty
 
 
 def test_damaged_lines_and_records_without_a_step_or_a_loss_are_passed_over(tmp_path):
