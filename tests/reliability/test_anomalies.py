@@ -124,7 +124,6 @@ def test_a_schedule_counts_skipped_steps_and_the_applied_rate_is_logged(run, sig
     assert "learning_rate" not in records[BAD_STEP]
 
 
-@pytest.mark.slow
 def test_a_policy_that_meets_no_anomaly_changes_no_bit(run, tmp_path):
     run(AnomalyPolicy(Skip(), LossSpike(window=4)), model(), steps=4)
     run(AnomalyPolicy(Stop()), model(), steps=4, name="other")
