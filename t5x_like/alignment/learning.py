@@ -90,47 +90,10 @@ def token_log_probs(logits_bnv: Array, rows: Batch) -> Array:
 
 
 def update_program(
-    model: LearnsFromRewards,
-    optimizer: Optimizer,
-    partitioner: Partitioner,
-    *,
-    algorithm: Algorithm,
-    kl: KLCoefficient,
-    estimator: Estimator = "k1",
-    pretraining_coefficient: float = 0.0,
-    seed: int = 0,
-    num_microbatches: int = 1,
-    anomaly_policy: AnomalyPolicy,
+    model: LearnsFromRewards, optimizer: Optimizer, partitioner: Partitioner, **settings: Any
 ) -> UpdateProgram:
-    """From a state, a rollout, its rewards `[b]` and rows of text to the next state and metrics.
-
-    The state is donated. The order of answers in epochs is drawn from seed, step and epoch. An
-    update that is anomalous leaves the whole iteration out.
-
-    Args:
-      model: policy, value function and reference.
-      optimizer: its schedule counts iterations, not updates.
-      partitioner: the mesh.
-      algorithm: what is learned, and how often.
-      kl: what the divergence from the reference costs.
-      estimator: of the divergence, see `advantages.kl_terms`.
-      pretraining_coefficient: see `Objective`; rows of text are empty where it is 0.
-      seed: of the run.
-      num_microbatches: pieces that each minibatch is computed in.
-      anomaly_policy: see `anomalies.settle`.
-    """
-    compiled = jitted_update(
-        model,
-        optimizer,
-        partitioner,
-        algorithm=algorithm,
-        kl=kl,
-        estimator=estimator,
-        pretraining_coefficient=pretraining_coefficient,
-        seed=seed,
-        num_microbatches=num_microbatches,
-        anomaly_policy=anomaly_policy,
-    )
+    """`jitted_update`, whose arguments these are, to be called."""
+    compiled = jitted_update(model, optimizer, partitioner, **settings)
 
     def run(
         state: TrainState, rollout: Rollout, reward_b: Array, text: Batch
@@ -154,7 +117,23 @@ def jitted_update(
     num_microbatches: int = 1,
     anomaly_policy: AnomalyPolicy,
 ) -> jax.stages.Wrapped:
-    """What `update_program` calls, to be lowered; the arguments are the same."""
+    """From a state, a rollout, its rewards `[b]` and rows of text to the next state and metrics.
+
+    The state is donated. The order of answers in epochs is drawn from seed, step and epoch. An
+    update that is anomalous leaves the whole iteration out.
+
+    Args:
+      model: policy, value function and reference.
+      optimizer: its schedule counts iterations, not updates.
+      partitioner: the mesh.
+      algorithm: what is learned, and how often.
+      kl: what the divergence from the reference costs.
+      estimator: of the divergence, see `advantages.kl_terms`.
+      pretraining_coefficient: see `Objective`; rows of text are empty where it is 0.
+      seed: of the run.
+      num_microbatches: pieces that each minibatch is computed in.
+      anomaly_policy: see `anomalies.settle`.
+    """
     objective = cast(Model, Objective(model, algorithm, pretraining_coefficient))
     gradient = training_step.mean_gradient(objective, num_microbatches)
     apply_gradient = training_step.state_update(model, optimizer)

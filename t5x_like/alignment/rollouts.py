@@ -1,7 +1,7 @@
 """Answers that a policy draws to prompts, as one compiled program."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -45,29 +45,10 @@ RolloutProgram = Callable[[Params, Mapping[str, Params], Batch, Array], Rollout]
 
 
 def rollout_program(
-    model: LearnsFromRewards,
-    partitioner: Partitioner,
-    *,
-    max_new_tokens: int,
-    eos_id: EndIds,
-    seed: int,
+    model: LearnsFromRewards, partitioner: Partitioner, **settings: Any
 ) -> RolloutProgram:
-    """From parameters, frozen parameters, prompts and the step to a `Rollout`.
-
-    Tokens are drawn from the policy's own probabilities (temperature 1). What a row draws is a
-    function of seed, step and row alone.
-
-    Args:
-      model: the policy, and where there is one the reward model.
-      partitioner: the mesh.
-      max_new_tokens: n, the end token included.
-      eos_id: ends an answer.
-      seed: of the run.
-    """
-    compiled = jitted_rollout(
-        model, partitioner, max_new_tokens=max_new_tokens, eos_id=eos_id, seed=seed,
-        options=compiler_options(),
-    )  # fmt: skip
+    """`jitted_rollout`, whose arguments these are, to be called."""
+    compiled = jitted_rollout(model, partitioner, **settings, options=compiler_options())
 
     def run(params: Params, frozen: Mapping[str, Params], prompts: Batch, step: Array) -> Rollout:
         with partitioner.activate():
@@ -85,14 +66,17 @@ def jitted_rollout(
     seed: int,
     options: dict[str, str] | None = None,
 ) -> jax.stages.Wrapped:
-    """What `rollout_program` calls, to be lowered.
+    """From parameters, frozen parameters, prompts and the step to a `Rollout`.
+
+    Tokens are drawn from the policy's own probabilities (temperature 1). What a row draws is a
+    function of seed, step and row alone.
 
     Args:
-      model: see `rollout_program`.
-      partitioner: see `rollout_program`.
-      max_new_tokens: see `rollout_program`.
-      eos_id: see `rollout_program`.
-      seed: see `rollout_program`.
+      model: the policy, and where there is one the reward model.
+      partitioner: the mesh.
+      max_new_tokens: n, the end token included.
+      eos_id: ends an answer.
+      seed: of the run.
       options: of the compiler.
     """
     policy = model.policy
