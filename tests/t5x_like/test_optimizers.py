@@ -372,6 +372,7 @@ def test_lamb_without_correction_is_the_released_codes_loop():
         np.testing.assert_allclose(found[layer], x, atol=1e-6)
 
 
+@pytest.mark.interop
 def test_adamax_is_torchs():
     torch = pytest.importorskip("torch")
     start = np.asarray(parameters(0)["scale"])
