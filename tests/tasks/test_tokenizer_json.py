@@ -6,6 +6,7 @@ import pickle
 import sys
 
 import pytest
+import sentencepiece
 
 from tasks import objectives, vocabularies
 from tasks.errors import SourceUnavailable, TaskError
@@ -139,7 +140,6 @@ def test_xlnets_rows_end_with_their_class(gpt2_directory, bart_directory, tmp_pa
 
 def test_a_tokenizer_json_is_read_where_the_pieces_beside_it_have_other_ids(tmp_path):
     """As in XLNet's directories, whose `spiece.model` has no padding."""
-    sentencepiece = pytest.importorskip("sentencepiece")
     (tmp_path / "text").write_text("\n".join(LINES))
     sentencepiece.SentencePieceTrainer.train(
         input=str(tmp_path / "text"), model_prefix=str(tmp_path / "spiece"), vocab_size=60,
