@@ -1,7 +1,7 @@
 # The project in a container: for CPUs, for NVIDIA's GPUs or for TPUs, as PLATFORM says.
 #
 # docker build --build-arg PLATFORM=gpu --tag t5x-like:gpu .
-# docker run --gpus all --volume "$PWD/runs:/work/runs" t5x-like:gpu \
+# docker run --gpus all --volume "$PWD/runs:/project/runs" t5x-like:gpu \
 #   train --gin_file=examples/quickstart_lm.gin --gin.MODEL_DIR=runs/first
 ARG PYTHON=3.12
 FROM python:${PYTHON}-slim
@@ -22,6 +22,6 @@ RUN case "$PLATFORM" in \
 
 # Beside the source, so that what is imported is what was installed. As the first process of the
 # container the command gets its SIGTERM, and saves.
-WORKDIR /work
+WORKDIR /project
 ENTRYPOINT ["t5x-like"]
 CMD ["--help"]
