@@ -29,7 +29,8 @@ class Spans:
       question: column of the question.
       context: column of the text.
       answers: column of the answers: a list, or its JSON.
-      starts: column of the characters at which they begin, where it is a column of its own.
+      starts: column of the characters at which they begin, where it is a column of its own: a
+        number, a list of numbers, or either as text.
       id: column that tells rows apart; kept for what is predicted.
       unanswerable: whether rows may have no answer, as in SQuAD 2.0.
       misplaced: for an answer that does not stand where it should: "error", or "skip" for a row
@@ -86,7 +87,7 @@ class Spans:
           TaskError: no answer where every row needs one, or one that is not in the text.
         """
         question, context = text_of(row[self.question]), text_of(row[self.context])
-        starts = None if self.starts is None else row[self.starts]
+        starts = None if self.starts is None else _places(row[self.starts], question)
         answers = _answers(row[self.answers], starts, question, self.misplaced == "skip")
         if not answers and not self.unanswerable:
             raise TaskError(
@@ -173,6 +174,28 @@ def _answer(value: Any, question: str) -> Answer:
         raise _unknown(question)
     start = value.get("answer_start")
     return value["text"], None if start is None else _whole(start, question)
+
+
+def _places(value: Any, question: str) -> Any:
+    """What a column says of where answers begin: a list of numbers, one, or either as text.
+
+    Raises:
+      TaskError: it is none of these.
+    """
+    if isinstance(value, bytes | str):
+        text = text_of(value)
+        try:
+            value = json.loads(text) if text.strip() else []
+        except ValueError:
+            value = text
+    if isinstance(value, int | np.integer):
+        return [value]
+    if not isinstance(value, list | tuple | np.ndarray):
+        raise TaskError(
+            f"the answers to '{_short(question)}' begin at '{_short(str(value))}': the number of a "
+            "character is needed, or a list of such numbers."
+        )
+    return value
 
 
 def _whole(start: Any, question: str) -> int:

@@ -56,6 +56,37 @@ def test_places_may_be_a_column_of_their_own_as_in_tfds():
     assert form.kept["id"] == "text" and "id" not in Spans().kept
 
 
+@pytest.mark.parametrize(
+    ("answers", "starts", "begins"),
+    [
+        ("60", "22", [22]),
+        ("60", b"[22]", [22]),
+        ("60", 22, [22]),
+        ('["60", "Lions"]', "[22, 15]", [22, 15]),
+        ("", "", []),
+    ],
+)
+def test_places_in_a_column_of_text_are_numbers_too(answers, starts, begins):
+    form = Spans(starts="start", unanswerable=True)
+    assert made(answers, form, start=starts)["answer_begins"] == begins
+
+
+@pytest.mark.parametrize(
+    ("starts", "said"),
+    [
+        ("twenty", "answers to 'How many?' begin at 'twenty': the number of a character"),
+        ("22.5", "begin at '22.5'"),
+        ("[22, 15]", "1 answers and 2 places"),
+        ("", "1 answers and 0 places"),
+        ('["22"]', "no text, list of texts"),
+    ],
+)
+def test_a_place_that_is_none_is_named(starts, said):
+    with pytest.raises(TaskError) as caught:
+        made("60", Spans(starts="start"), start=starts)
+    assert said in str(caught.value)
+
+
 @pytest.mark.parametrize("answers", ["[]", "", '{"text": [], "answer_start": []}'])
 def test_no_answer_is_taken_where_it_may_be(answers):
     found = made(answers, Spans(unanswerable=True))
