@@ -109,6 +109,7 @@ def bigbird_steps(
         names = ("input_tokens", "target_tokens", "loss_weights", "token_types")
         batch = {f"encoder_{name}": whole for name in names}
         batch |= {"pair_label": one, "pair_weight": one}
+        batch |= dict.fromkeys(model.input_features, whole)
 
         def loss(params: Any, batch: Any, key: jax.Array, model: BigBird = model) -> jax.Array:
             return sum(model.loss(params, batch, key)[0].values())

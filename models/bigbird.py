@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from models.bert import BERT, INITIAL_VALUES
 from models.encoder_only import first_token
-from models.heads import Classification, Regression, Spans
+from models.heads import Classification, Regression, Spans, Tagging
 from models.layers import intermediates, parts
 from models.layers.attention.attention import Attention
-from models.layers.attention.masks import Mask
+from models.layers.attention.masks import Mask, SentencesMask
 from models.layers.attention.softmax_attention import KeysValues, attention_weights
 from models.layers.attention.sparse_attention import SparseAttention
 from models.layers.attention.window_patterns import (
@@ -28,9 +29,10 @@ from models.layers.linear import Initializer, axis_names
 from models.layers.mlps import ACTIVATIONS, MLP
 from models.layers.norms import LayerNorm
 from models.layers.stacks.builder import TransformerLayers
-from models.model import Array
+from models.model import Array, Batch, Params
 
 BLOCK_SPARSE, FULL = "block_sparse", "original_full"
+SENTENCES = "encoder_sentence_ids"
 # What the released code takes from the scores of a question's tokens.
 IN_QUESTION = 1e6
 
@@ -126,6 +128,15 @@ class BigBird(BERT):
         makes the first and the last block global (ITC).
       max_distance: of ETC, positions that are relative: a key has a vector for its distance from
         the query, cut at so many tokens, in place of a learned position; None has learned ones.
+      reads_sentences: of ETC, whether each global token stands for a sentence, the first for the
+        first of the row and so on, and the last for all that are left. Batches then say which
+        sentence each token is of, `encoder_sentence_ids`, int32 `[b, s]`, counted from 1 through
+        the row, 0 of a token that is of none, such as [CLS]. Global tokens without a sentence are
+        not there, and each is of the text that its sentence is of. Relative positions have vectors
+        of their own for a global token and the tokens of its sentence.
+      hard_global_to_long: whether a global token sees, of the text, its own sentence and what is of
+        none alone (Ainslie et al. 2020, section 3.2).
+      hard_long_to_global: whether a token of a sentence sees the global token of that alone.
       random_in_evaluation: whether the random blocks are the same without dropout. `transformers`
         draws them in training alone, and shows block 0 in the place of each in evaluation: off,
         logits are the same as there.
@@ -147,6 +158,9 @@ class BigBird(BERT):
     num_random_blocks: int = 3
     num_global_tokens: int = 0
     max_distance: int | None = None
+    reads_sentences: bool = False
+    hard_global_to_long: bool = False
+    hard_long_to_global: bool = False
     random_in_evaluation: bool = True
     rescale_embeddings: bool = False
 
@@ -166,6 +180,25 @@ class BigBird(BERT):
             raise self.refused("max_distance", "only with num_global_tokens (ETC) is there one")
         if self.num_global_tokens and self.attention_type == FULL:
             raise self.refused("num_global_tokens", f"{FULL} attention has none")
+        if self.reads_sentences and not self.num_global_tokens:
+            raise self.refused("reads_sentences", "only with num_global_tokens (ETC) is it read")
+        read = isinstance(self.head, Classification | Regression | Spans | Tagging | None)
+        if self.reads_sentences and not read:
+            raise self.refused("reads_sentences", "the head's rows do not say their sentences")
+        for name in ("hard_global_to_long", "hard_long_to_global"):
+            if getattr(self, name) and not self.reads_sentences:
+                raise self.refused(name, "it needs sentences, reads_sentences = True")
+
+    @property
+    def input_features(self) -> tuple[str, ...]:  # type: ignore[override]  # by its fields
+        """The tokens, and their sentences where it reads them."""
+        return (*super().input_features, *((SENTENCES,) if self.reads_sentences else ()))
+
+    @property
+    def batch_format(self) -> str:
+        """BERT's, or the head's; with the sentences of tokens where it reads them."""
+        name = super().batch_format
+        return f"{name}_with_sentences" if self.reads_sentences else name
 
     def setup(self) -> None:
         """Makes the global tokens, and what BERT has."""
@@ -196,7 +229,14 @@ class BigBird(BERT):
     def attention_of(self, layers: TransformerLayers, **options: Any) -> ModuleFactory:
         """Self-attention by the pattern."""
         relative = self.max_distance is not None
-        pattern = WindowsAndGlobals(self.block_size, self.num_global_tokens, self.max_distance or 0)
+        pattern = WindowsAndGlobals(
+            self.block_size,
+            self.num_global_tokens,
+            self.max_distance or 0,
+            self.reads_sentences,
+            self.hard_global_to_long,
+            self.hard_long_to_global,
+        )
         return super().attention_of(
             layers,
             kind=BigBirdAttention,
@@ -235,13 +275,49 @@ class BigBird(BERT):
         """What the layers make of a row, without the global tokens."""
         g = self.num_global_tokens
         if g:
-            # They are of the first text of the row: no other is seen through them.
-            mask = jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (g, 0)), mode="edge"), context.mask)
-            context = dataclasses.replace(context, mask=mask)
+            context = dataclasses.replace(context, mask=self._with_globals(context.mask))
         context = dataclasses.replace(
             context, of_layer=self._random_blocks(x_bse.shape[1], context.enable_dropout)
         )
         return super().encode(x_bse, context)[:, g:]
+
+    def context_of(self, **features: Any) -> Context:
+        """As every encoder; the mask says which sentence tokens are of."""
+        context = super().context_of(**features)
+        if not self.reads_sentences:
+            return context
+        self.check_features(features)
+        mask = SentencesMask(**vars(context.mask), sentences_bs=features[SENTENCES])
+        return dataclasses.replace(context, mask=mask)
+
+    def _with_globals(self, mask: Mask) -> Mask:
+        """The mask of the text, with that of the global tokens before it."""
+        g = self.num_global_tokens
+        if not isinstance(mask, SentencesMask):
+            # They are of the first text of the row: no other is seen through them.
+            return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (g, 0)), mode="edge"), mask)
+        texts: Any = mask.key_valid_bs if mask.key_segments_bs is None else mask.key_segments_bs
+        sentences: Any = mask.sentences_bs
+        texts_bs, sentences_bs = texts.astype(jnp.int32), jnp.minimum(sentences, g)
+
+        def of_globals(sentences_s: Array, texts_s: Array) -> Array:
+            """Each is of its sentence's text: the largest number, as a place that pads has 0."""
+            return jnp.zeros(g + 1, jnp.int32).at[sentences_s].max(texts_s)[1:]
+
+        texts_bg = jax.vmap(of_globals)(sentences_bs, texts_bs)
+        texts_bs = jnp.concatenate([texts_bg, texts_bs], axis=1)
+        numbers_bg = jnp.broadcast_to(jnp.arange(1, g + 1), texts_bg.shape)
+        return SentencesMask(
+            query_segments_bt=texts_bs,
+            key_segments_bs=texts_bs,
+            sentences_bs=jnp.concatenate([numbers_bg, sentences_bs], axis=1).astype(jnp.int32),
+        )
+
+    @nn.nowrap
+    def attention_weights(self, params: Params, batch: Batch) -> dict[str, Array]:
+        """As every encoder's, among the tokens of the text: of ETC the rest is global tokens'."""
+        g, found = self.num_global_tokens, super().attention_weights(params, batch)
+        return {name: weights[..., g:, g:] for name, weights in found.items()}
 
     def _random_blocks(self, length: int, training: bool) -> Array | None:
         """Of all layers, `[layers, heads, blocks that are not global, r]`; None is full attention.

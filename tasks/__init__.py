@@ -20,6 +20,7 @@ from tasks.registry import (
     spans,
     text_to_text,
     unsupervised,
+    with_sentences,
 )
 from tasks.tagging import tagged
 from tasks.task import Feature, Mixture, Task, proportional_rates
@@ -51,4 +52,5 @@ __all__ = [
     "tagged",
     "text_to_text",
     "unsupervised",
+    "with_sentences",
 ]

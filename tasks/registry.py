@@ -8,7 +8,13 @@ from typing import Any, Literal, TypeVar, cast
 
 from tasks.errors import TaskError
 from tasks.forms import FewShot, Form, Labelled, PlainText, Ranked, Spans
-from tasks.objectives import LabelledSegments, Objective, RankedSegments, SpanWindows
+from tasks.objectives import (
+    LabelledSegments,
+    NumberedSentences,
+    Objective,
+    RankedSegments,
+    SpanWindows,
+)
 from tasks.postprocessors import TEXT, AllAnswers, Postprocessor
 from tasks.sources import Deduplicated, Filter, Filtered, Source, Tfds
 from tasks.sources.wrappers.wrapper import Wrapper
@@ -236,6 +242,34 @@ def spans(
         cache_name=cache_name,
         special_tokens=special_tokens,
     )
+
+
+def with_sentences(
+    task: BaseTask | Mixture,
+    full_stop_ids: tuple[int, ...] | None = None,
+    token_types: tuple[int, ...] | None = None,
+) -> BaseTask | Mixture:
+    """A task for encoders, or each of a mixture, that also says which sentence each token is of.
+
+    Args:
+      task: its objective makes one row of an example.
+      full_stop_ids: see `objectives.NumberedSentences`.
+      token_types: see `objectives.NumberedSentences`.
+
+    Raises:
+      TaskError: it is not for encoders, or seqio's.
+    """
+
+    def numbered(task: BaseTask) -> BaseTask:
+        if not isinstance(task, Task) or task.learned is None:
+            raise TaskError(
+                f"the sentences of task '{task.name}' cannot be numbered: it has no objective that "
+                "makes rows of an encoder, such as MaskedLM or LabelledSegments."
+            )
+        learned = NumberedSentences(task.learned, full_stop_ids, token_types)
+        return dataclasses.replace(task, learned=learned)
+
+    return _each(task, numbered)
 
 
 def features_of(

@@ -32,6 +32,7 @@ from tasks.objectives.labelled import (
 from tasks.objectives.masked_lm import MaskedLM
 from tasks.objectives.masked_spans import MaskedSpans
 from tasks.objectives.mass import MASS
+from tasks.objectives.numbered_sentences import NumberedSentences
 from tasks.objectives.objective import BoundObjective, Example, Objective, VocabularySpecs
 from tasks.objectives.packed_sentences import PackedSentences
 from tasks.objectives.permutation_lm import PermutationLM
@@ -61,6 +62,7 @@ __all__ = [
     "LabelledSegments",
     "MaskedLM",
     "MaskedSpans",
+    "NumberedSentences",
     "Objective",
     "PackedSentences",
     "PermutationLM",

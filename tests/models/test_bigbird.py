@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.memory import bigbird_steps
+from models import heads
 from models.bigbird import BigBird
 from models.errors import ModelError
 from models.layers.attention.window_patterns import random_blocks
@@ -23,6 +24,8 @@ SIZES = dict(
 ITC = BigBird(**SIZES)
 ETC = BigBird(**SIZES | {"num_random_blocks": 0, "num_global_tokens": 3})
 RELATIVE = ETC.clone(max_distance=2)
+SENTENCES = ETC.clone(reads_sentences=True)
+HARD = SENTENCES.clone(max_distance=2, hard_global_to_long=True, hard_long_to_global=True)
 LENGTH = 19
 
 
@@ -39,7 +42,7 @@ def hidden(model, params, batch, key=None):
     )  # fmt: skip
 
 
-def reference(model, params, row, seen):
+def reference(model, params, row, seen, labels=None):
     """Plain NumPy, float64: BERT's layers, with how often each query lists each key.
 
     Args:
@@ -47,6 +50,7 @@ def reference(model, params, row, seen):
       params: float64.
       row: tokens, `[n]`.
       seen: for each layer `[heads, n, n]`, global tokens first.
+      labels: of relative positions, `[n, n]`; None are those without sentences.
     """
     x = params["token_embedder"]["embedding"][row]
     x = x + params["token_type_embedder"]["embedding"][0]
@@ -63,10 +67,11 @@ def reference(model, params, row, seen):
         )
         scores = np.einsum("thd,shd->hts", q, k) / math.sqrt(q.shape[-1])
         if model.max_distance is not None:
-            of_keys = part["labels"][stands(model, len(x))]
+            of_keys = part["labels"][stands(model, len(x)) if labels is None else labels]
             scores += np.einsum("thd,tshd->hts", q, of_keys) / math.sqrt(q.shape[-1])
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True)) * counts
-        weights /= weights.sum(axis=-1, keepdims=True)
+        # A global token that is of no sentence sees nothing.
+        weights /= np.maximum(weights.sum(axis=-1, keepdims=True), 1e-300)
         y = np.einsum("hts,shd->thd", weights, v).reshape(len(x), -1)
         x = layer_norm(x + affine(part["out"], y), layer["self_attention_norm"], epsilon)
         y = affine(layer["mlp"]["wo"], gelu(affine(layer["mlp"]["wi"], x)))
@@ -129,6 +134,114 @@ def test_hidden_states_are_those_of_the_definition(model, seen):
     expected = reference(model, doubles, np.asarray(row[0]), seen)
     found = hidden(model, params, {"encoder_input_tokens": row})[0]
     np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+# [CLS], sentences of 5, 2 and 4 tokens, a separator, one of 3, and a separator: of a row of 19, the
+# last two tokens of which pad. The fourth sentence is the last global token's, as the third is.
+ONE_TEXT = np.array([0, *[1] * 5, *[2] * 2, *[3] * 4, 0, *[4] * 3, 0, 0, 0])
+OF_ONE = np.array([1] * 17 + [0] * 2)
+# A text of one sentence behind one of two, as rows of several texts would be.
+TWO_TEXTS = np.array([0, *[1] * 5, 0, *[2] * 4, 0, 0, *[3] * 5, 0])
+OF_TWO = np.array([1] * 12 + [2] * 7)
+# Two sentences alone: the third global token is not there.
+FEW = np.array([0, *[1] * 7, *[2] * 10, 0])
+
+
+def by_hand(model, sentences, texts):
+    """Which tokens see which, global ones first, and the label of each pair, pair by pair."""
+    g = model.num_global_tokens
+    own = [*range(1, g + 1), *(min(x, g) for x in sentences)]
+    texts = [0] * g + list(texts)
+    for place in range(g, len(own)):
+        if own[place]:
+            texts[own[place] - 1] = texts[place]
+    n = len(own)
+    seen, labels = np.zeros((n, n)), np.zeros((n, n), int)
+    for t in range(n):
+        for s in range(n):
+            query, key = t < g, s < g
+            allowed = texts[t] == texts[s]
+            if query and not key and model.hard_global_to_long:
+                allowed &= own[s] in (0, own[t])
+            if key and not query and model.hard_long_to_global:
+                allowed &= own[t] in (0, own[s])
+            if not query and not key:
+                allowed &= abs((t - g) // model.block_size - (s - g) // model.block_size) <= 1
+            seen[t, s] = allowed
+            labels[t, s] = max(-2, min(2, s - t)) + 2
+            if query != key:
+                labels[t, s] = (5 if query else 6) + 2 * (own[t] == own[s])
+    return seen, labels
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        HARD,
+        HARD.clone(hard_long_to_global=False),
+        pytest.param(HARD.clone(hard_global_to_long=False), marks=pytest.mark.slow),
+        pytest.param(SENTENCES, marks=pytest.mark.slow),
+    ],
+    ids=["hard", "global to long", "long to global", "soft, learned positions"],
+)
+def test_global_tokens_of_sentences_are_those_of_the_definition(model):
+    """Hidden states beside a dense mask that is made by hand (Ainslie et al. 2020, section 3.2)."""
+    params = drawn(model)
+    doubles = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+    for sentences, texts in ((ONE_TEXT, OF_ONE), (TWO_TEXTS, OF_TWO), (FEW, np.ones(LENGTH, int))):
+        row = np.asarray(tokens())[0] * (texts > 0)
+        seen, labels = by_hand(model, sentences, texts)
+        expected = reference(model, doubles, row, [np.tile(seen, (H, 1, 1))] * 2, labels)
+        batch = {"encoder_input_tokens": row[None], "encoder_sentence_ids": sentences[None]}
+        batch = jax.tree.map(jnp.asarray, batch | {"encoder_segment_ids": texts[None]})
+        found = hidden(model, params, batch)[0]
+        real = texts > 0
+        np.testing.assert_allclose(found[real], expected[real], atol=2e-4)
+        if texts.min() == 0:
+            # The token that pads says the same.
+            del batch["encoder_segment_ids"]
+            again = hidden(model, params, batch)[0]
+            np.testing.assert_allclose(found[real], again[real], atol=1e-5)
+
+
+@pytest.mark.parametrize("field", ["hard_global_to_long", "hard_long_to_global", "reads_sentences"])
+def test_without_any_of_its_parts_a_hard_mask_gives_something_else(field):
+    params = drawn(HARD)
+    batch = {"encoder_input_tokens": tokens(), "encoder_sentence_ids": jnp.asarray(ONE_TEXT[None])}
+    found = hidden(HARD, params, batch)
+    if field == "reads_sentences":
+        # Which sentence each token is of: one shorter, the next one longer.
+        other = batch | {"encoder_sentence_ids": jnp.asarray(np.roll(ONE_TEXT, 1)[None])}
+        again = hidden(HARD, params, other)
+    else:
+        again = hidden(HARD.clone(**{field: False}), params, batch)
+    assert np.abs(found - again).max() > 1e-2
+
+
+def test_a_sentences_tokens_reach_others_through_its_global_token_alone():
+    """With both masks hard: two layers, from the first sentence to no other but by windows."""
+    params = drawn(HARD)
+    row, ids = tokens(), np.array([*[1] * 8, *[2] * 8, *[3] * 3])
+    batch = {"encoder_input_tokens": row, "encoder_sentence_ids": jnp.asarray(ids[None])}
+    changed = batch | {"encoder_input_tokens": row.at[0, 0].set(3)}
+    moved = np.abs(hidden(HARD, params, batch) - hidden(HARD, params, changed)).max(axis=-1)[0]
+    # Windows of neighbouring blocks of two reach token 3 in a layer, 5 in two; of the rest of the
+    # sentence the global token tells.
+    assert np.flatnonzero(moved > 1e-6).tolist() == [*range(8)]
+    soft = HARD.clone(hard_long_to_global=False, hard_global_to_long=False)
+    moved = np.abs(hidden(soft, params, batch) - hidden(soft, params, changed)).max(axis=-1)[0]
+    assert (moved > 1e-6).all()
+
+
+@pytest.mark.slow
+def test_gradients_reach_the_global_tokens_of_sentences_alone():
+    params = drawn(HARD)
+    batch = {"encoder_input_tokens": tokens(), "encoder_sentence_ids": jnp.asarray(FEW[None])}
+    gradient = jax.jit(jax.grad(lambda p: (hidden(HARD, p, batch) ** 3).sum()))(params)
+    of_globals = np.abs(gradient["global_embedder"]["embedding"]).max(axis=-1)
+    assert (of_globals > 0).tolist() == [True, True, False]
+    first, _ = layers(gradient["encoder"]["layers"])
+    assert (np.abs(first["self_attention"]["labels"]) > 0).all()
 
 
 def test_short_rows_are_read_by_full_attention():
@@ -215,6 +328,15 @@ def test_attention_weights_can_be_looked_at():
         np.testing.assert_array_equal(weights[layer, 0] > 0, of_blocks(layer) > 0)
 
 
+def test_attention_of_texts_leaves_global_tokens_out():
+    """Places are those of the text's tokens, which a person is shown beside them."""
+    look = jax.jit(ETC.attention_weights)
+    weights = look(drawn(ETC), {"encoder_input_tokens": tokens()})["encoder"]
+    assert weights.shape == (2, 1, H, LENGTH, LENGTH)
+    np.testing.assert_array_equal(weights[0, 0] > 0, of_globals()[:, 3:, 3:] > 0)
+    assert (weights.sum(-1) < 1).all()
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -226,6 +348,20 @@ def test_attention_weights_can_be_looked_at():
         ),
         ({"block_size": 0}, "block_size is 0"),
         ({"max_distance": 12}, "max_distance is 12: only with num_global_tokens"),
+        ({"reads_sentences": True}, "reads_sentences is True: only with num_global_tokens"),
+        (
+            {"num_global_tokens": 4, "num_random_blocks": 0, "hard_long_to_global": True},
+            "hard_long_to_global is True: it needs sentences, reads_sentences = True",
+        ),
+        (
+            {
+                "num_global_tokens": 4,
+                "num_random_blocks": 0,
+                "reads_sentences": True,
+                "head": heads.MultipleChoice(),
+            },
+            "reads_sentences is True: the head's rows do not say their sentences",
+        ),
     ],
 )
 def test_what_it_cannot_be_built_with_is_said_in_one_line(fields, said):
@@ -233,10 +369,24 @@ def test_what_it_cannot_be_built_with_is_said_in_one_line(fields, said):
         BigBird(**SIZES | fields)
 
 
+def test_a_batch_without_sentences_is_refused_by_name():
+    with pytest.raises(ModelError, match="reads encoder_sentence_ids: is"):
+        HARD.apply({"params": {}}, encoder_input_tokens=tokens())
+
+
 @pytest.mark.slow
-def test_a_compiled_step_needs_memory_in_proportion_to_its_row():
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"num_random_blocks": 3},
+        {"num_random_blocks": 0, "num_global_tokens": 16, "max_distance": 4,
+         "reads_sentences": True, "hard_global_to_long": True, "hard_long_to_global": True},
+    ],
+    ids=["ITC", "ETC with hard masks"],
+)  # fmt: skip
+def test_a_compiled_step_needs_memory_in_proportion_to_its_row(own):
     """Four times the row, four times the temporaries or less, where all pairs would take 16."""
-    fields = SIZES | {"block_size": 16, "num_random_blocks": 3}
+    fields = SIZES | {"block_size": 16} | own
     del fields["max_length"]
     short, long = (
         step["temporary_bytes"] for step in bigbird_steps((512, 2048), **fields).values()

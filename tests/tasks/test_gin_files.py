@@ -8,6 +8,7 @@ import gin
 import numpy as np
 import pytest
 
+import tasks
 from tasks import objectives, sources
 from tasks.errors import TaskError
 
@@ -43,6 +44,7 @@ _OWN_JSONL = {"TRAIN_FILES": "l.jsonl", "VALIDATION_FILES": "l.jsonl",
 _OWN_TAGS = {"TRAIN_FILES": "t.tsv", "VALIDATION_FILES": "t.tsv", "ENTITIES": ["x", "y"]}
 _OWN_CHOICES = {"TRAIN_FILES": "c.tsv", "VALIDATION_FILES": "c.tsv", "CONTEXT": "{text}",
                 "COLUMNS": ["text", "a", "b", "label"], "OPTIONS": ["a", "b"]}  # fmt: skip
+_OWN_SPANS = {"VALIDATION_FILES": "q.jsonl"}
 SQUAD = """{"data": [{"title": "T", "paragraphs": [{"context": "It was me.", "qas": [
   {"id": "7", "question": "Who?", "answers": [{"text": "me", "answer_start": 7}]},
   {"id": "8", "question": "Why?", "answers": [], "is_impossible": true}]}]}]}"""
@@ -67,6 +69,17 @@ REQUIRED = {
         "OPTIONS": ["options"],
     },
     "swag": {"TRAIN_FILES": "swag.csv", "VALIDATION_FILES": "swag.csv"},
+    "spans_tsv": {
+        **_OWN_SPANS,
+        "TRAIN_FILES": "q.tsv",
+        "COLUMNS": ["question", "context", "answers"],
+    },
+    "spans_csv": {
+        **_OWN_SPANS,
+        "TRAIN_FILES": "q.csv",
+        "COLUMNS": ["question", "context", "answers", "start"],
+        "ANSWER_STARTS": "start",
+    },
     "spans_jsonl": {"TRAIN_FILES": "q.jsonl", "VALIDATION_FILES": "q.jsonl"},
     "spans_squad_json": {"TRAIN_FILES": "q.json", "VALIDATION_FILES": "q.json"},
     "spans_held_out": {"TRAIN_FILES": "q.json"},
@@ -143,6 +156,8 @@ def folder(tmp_path, monkeypatch):
         "c.jsonl": '{"text": "two", "options": ["1", "2", "3"], "label": 1}\n',
         "swag.csv": SWAG,
         "q.jsonl": '{"question": "Who?", "context": "It was me.", "answers": ["me"]}\n',
+        "q.tsv": "Who?\tIt was me.\tme\n",
+        "q.csv": 'Who?,It was me.,me,7\n"Who, now?","Me, and me.","[""Me"", ""me""]","[0, 8]"\n',
         "q.json": SQUAD,
         "chat.jsonl": '{"messages": [{"role": "user", "content": "a"}]}\n',
         "ranked.jsonl": '{"prompt": "a", "completions": ["b", "c"], "ranks": [0, 1]}\n',
@@ -287,6 +302,11 @@ def test_questions_about_ones_own_texts_need_gin_alone(folder):
     assert list(task.examples("train")) == [WHO]
     assert not task.unanswerable and [m.__name__ for m in task.metric_fns] == ["squad"]
     assert task.learned == objectives.SpanWindows(stride=128, question_length=64)
+    assert list(build("spans_tsv")[0].examples("train")) == [WHO]
+    two = {"answers": ["Me", "me"], "answer_begins": [0, 8], "answer_ends": [2, 10]}
+    assert list(build("spans_csv")[0].examples("train")) == [
+        WHO, {"inputs": "Who, now?", "inputs_pair": "Me, and me.", **two}
+    ]  # fmt: skip
     with pytest.raises(TaskError, match="'Why\\?' has no answer: UNANSWERABLE = True"):
         list(build("spans_squad_json")[0].examples("train"))
 
@@ -302,6 +322,44 @@ def test_questions_without_an_answer_need_one_more_file(folder):
         assert [m.__name__ for m in task.metric_fns] == measured
     head = gin.query_parameter("heads.Spans.null_threshold").scoped_configurable_fn()
     assert head == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "token_types"),
+    [
+        ("text_files", "unsupervised", None),
+        ("classification_tsv", "labelled", None),
+        ("regression_csv", "labelled", None),
+        ("ner_conll", "tagged", None),
+        ("spans_jsonl", "spans", (1,)),
+        ("glue_sst2_labels", "registered", None),
+    ],
+)
+def test_the_sentences_of_any_encoders_task_are_numbered_by_one_more_file(
+    name, kind, token_types, folder
+):
+    objective = ["objectives/masked_lm"] if kind == "unsupervised" else []
+    plain, lengths = build(name, *objective)
+    numbered, same_lengths = build(name, *objective, f"sentences/{kind}", FULL_STOP_IDS=(13,))
+    expected = objectives.NumberedSentences(plain.learned, (13,), token_types)
+    assert numbered == dataclasses.replace(plain, learned=expected) and lengths == same_lengths
+    if kind != "registered":
+        # One cache serves both.
+        assert numbered.fingerprint() == plain.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("cola_tsv", "the sentences of task 'cola_tsv' cannot be numbered"),
+        ("multiple_choice_tsv", "objective is Choices"),
+        ("text_files", "objective is SpanCorruption"),
+    ],
+)
+def test_tasks_for_other_models_have_no_sentences(name, said, folder):
+    task, _ = build(name)
+    with pytest.raises(TaskError, match=said):
+        tasks.with_sentences(task)
 
 
 def test_columns_of_a_tsv_become_a_translation_by_templates(folder):

@@ -19,7 +19,7 @@ from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
 from models.layers import parts
-from models.layers.attention.masks import Mask
+from models.layers.attention.masks import Mask, SentencesMask
 from models.layers.attention.softmax_attention import KeysValues
 from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.linear import STORED_PRODUCT
@@ -38,26 +38,30 @@ class Tokens:
       slots: places in the row.
       positions: places in the token's own text, from 0.
       segments: which text; tokens of different texts never see each other. -1 is no token.
+      sentences: see `SentencesMask`; None where the mask does not say.
     """
 
     slots: jax.Array
     positions: jax.Array
     segments: jax.Array
+    sentences: jax.Array | None = None
 
     @classmethod
     def of(cls, mask: Mask, length: int) -> "Tokens":
         """The tokens that a mask tells apart, keys where the sides differ."""
         slots = jnp.arange(length, dtype=jnp.int32)[None]
+        sentences = mask.sentences_bs if isinstance(mask, SentencesMask) else None
         if mask.key_segments_bs is not None:
             segments = mask.key_segments_bs.astype(jnp.int32)
             starts = segments != jnp.pad(segments, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
             first = jax.lax.cummax(jnp.where(starts, slots, 0), axis=1)
-            return cls(jnp.broadcast_to(slots, segments.shape), slots - first, segments)
+            places = jnp.broadcast_to(slots, segments.shape)
+            return cls(places, slots - first, segments, sentences)
         if mask.key_valid_bs is not None:
             valid = mask.key_valid_bs.astype(jnp.int32)
             positions = jnp.maximum(valid.cumsum(axis=1) - 1, 0).astype(jnp.int32)
-            return cls(jnp.broadcast_to(slots, valid.shape), positions, valid)
-        return cls(slots, slots, jnp.ones_like(slots))
+            return cls(jnp.broadcast_to(slots, valid.shape), positions, valid, sentences)
+        return cls(slots, slots, jnp.ones_like(slots), sentences)
 
 
 OfPairs = Callable[[Tokens, Tokens], jax.Array]

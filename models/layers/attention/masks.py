@@ -93,6 +93,18 @@ class Mask:
         return None if allowed is None else allowed[:, None]
 
 
+@struct.dataclass
+class SentencesMask(Mask):
+    """A mask that says too which sentence of its row each token is of.
+
+    Attributes:
+      sentences_bs: int32 `[b, s]`, counted from 1; 0 of a token that is of none. By itself it
+        forbids nothing: patterns may ask for it.
+    """
+
+    sentences_bs: jax.Array | None = None
+
+
 def part(x: jax.Array, first: jax.Array | int, count: int, axis: int = 1) -> jax.Array:
     """`count` elements of an axis, from one that may be known only at run time."""
     if isinstance(first, int):

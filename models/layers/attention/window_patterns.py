@@ -8,6 +8,7 @@ of the row (ITC, internal), or tokens that stand before the text (ETC, extended)
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from models.layers.attention.block_sparse import (
     everything,
     listed,
 )
-from models.layers.attention.masks import Mask
+from models.layers.attention.masks import Mask, SentencesMask
 
 # Lengths for which the released code draws from the blocks of the first tokens, so many.
 OLD_LENGTHS, OLD_TOKENS = (1024, 3072, 4096), 1024
@@ -31,7 +32,7 @@ NONE = np.iinfo(np.int32).max
 
 
 @struct.dataclass
-class RandomBlocksMask(Mask):
+class RandomBlocksMask(SentencesMask):
     """A mask that says too which random blocks each block of queries sees.
 
     Attributes:
@@ -50,16 +51,25 @@ class WindowsAndGlobals:
       block: b, tokens of a block.
       num_global: tokens before the text that are global; with 0 the first and the last block are.
       max_distance: k, beyond which distances of labels are not told apart.
+      sentences: whether each global token stands for the sentence that the mask says it is of, and
+        labels tell the tokens of its own sentence from others.
+      hard_global_to_long: with `sentences`, whether a global token sees no text but its sentence
+        and what is of none.
+      hard_long_to_global: with `sentences`, whether a token of a sentence sees no global token but
+        that of its own.
     """
 
     block: int
     num_global: int = 0
     max_distance: int = 0
+    sentences: bool = False
+    hard_global_to_long: bool = False
+    hard_long_to_global: bool = False
 
     @property
     def num_labels(self) -> int:
         """Of pairs, see `labels`."""
-        return 2 * self.max_distance + 3
+        return 2 * self.max_distance + (5 if self.sentences else 3)
 
     def blocks(self, length: int) -> int:
         """Blocks of a text that has `length` tokens, global ones left out."""
@@ -77,11 +87,14 @@ class WindowsAndGlobals:
             for table in random
             if table is not None and table.shape[-1]
         ]
-        count, whole = self.blocks(length), everything(end=length)
+        count = self.blocks(length)
         windows = np.arange(count)[:, None] + np.arange(-1, 2)
         if self.num_global:
             windows = np.where((windows < 0) | (windows >= count), NONE, windows)
-            globals_ = everything(end=self.num_global)
+            whole = everything(self._global_sees if self.hard_global_to_long else None, end=length)
+            globals_ = everything(
+                self._sees_global if self.hard_long_to_global else None, end=self.num_global
+            )
             return [
                 Region(0, self.num_global, 1, (whole,), self.labels),
                 Region(self.num_global, self.block, count,
@@ -89,6 +102,7 @@ class WindowsAndGlobals:
             ]  # fmt: skip
         # The first and the last block are global, and no part of a window.
         windows = np.where((windows < 1) | (windows > count - 2), NONE, windows)[1:-1]
+        whole = everything(end=length)
         ends = np.r_[: self.block, length - self.block : length]
         return [
             Region(0, self.block, 1, (whole,)),
@@ -109,12 +123,25 @@ class WindowsAndGlobals:
         """The key's distance, cut at -k and k, from 0; and two more labels.
 
         One is of a global query and a key of the text, one of the other way round (Ainslie et al.
-        2020, section 2.2).
+        2020, section 2.2); with sentences another one of each where both are of the same.
         """
         k = self.max_distance
         distances = jnp.clip(keys.slots - queries.slots, -k, k) + k
         of_query, of_key = (x.slots < self.num_global for x in (queries, keys))
-        return jnp.where(of_query == of_key, distances, jnp.where(of_query, 2 * k + 1, 2 * k + 2))
+        crossing = jnp.where(of_query, 2 * k + 1, 2 * k + 2)
+        if self.sentences:
+            crossing += 2 * (queries.sentences == keys.sentences)
+        return jnp.where(of_query == of_key, distances, crossing)
+
+    def _global_sees(self, queries: Tokens, keys: Tokens) -> jax.Array:
+        """All global tokens, its own sentence, and what is of none."""
+        is_global = keys.slots < self.num_global
+        return is_global | (keys.sentences == 0) | (keys.sentences == queries.sentences)
+
+    def _sees_global(self, queries: Tokens, keys: Tokens) -> jax.Array:
+        """That of its own sentence; all if it is of none."""
+        own: Any = queries.sentences
+        return (own == 0) | (own == keys.sentences)
 
     def _windows(self, table_nr: np.ndarray) -> View:
         return listed(table_nr[None], self.block, first=self.num_global)

@@ -10,23 +10,28 @@ from t5x_like.data.formats.batch_format import (
     names,
     register,
 )
-from t5x_like.data.formats.choices import (
+from t5x_like.data.formats.encoder_decoder import EncoderDecoder
+from t5x_like.data.formats.labelled.choices import (
     Choices,
     Comparisons,
     MeasuredChoices,
     MeasuredComparisons,
 )
-from t5x_like.data.formats.encoder_decoder import EncoderDecoder
-from t5x_like.data.formats.labelled import Labelled, OfDecoders
-from t5x_like.data.formats.labelled_tasks import LabelledTasks, RankedCandidates, task_number
+from t5x_like.data.formats.labelled.labelled_tasks import (
+    LabelledTasks,
+    RankedCandidates,
+    task_number,
+)
+from t5x_like.data.formats.labelled.predictions import Measured, MeasuredRows
+from t5x_like.data.formats.labelled.span_extraction import Extracted, SpanExtraction
+from t5x_like.data.formats.labelled.tagged import MeasuredWords, Tagged
+from t5x_like.data.formats.labelled.texts import Labelled, OfDecoders
 from t5x_like.data.formats.language_model import Contiguous, LanguageModel, Prompts
 from t5x_like.data.formats.masked_language_model import MaskedLanguageModel
 from t5x_like.data.formats.multidirectional import Multidirectional
 from t5x_like.data.formats.permutation_language_model import PermutationLanguageModel
-from t5x_like.data.formats.predictions import Measured, MeasuredRows
 from t5x_like.data.formats.rows import Item, ModelBatch, Row
-from t5x_like.data.formats.span_extraction import Extracted, SpanExtraction
-from t5x_like.data.formats.tagged import MeasuredWords, Tagged
+from t5x_like.data.formats.with_sentences import WithSentences
 from t5x_like.data.formats.words import (
     LONGEST_PATH,
     LONGEST_WORD,
@@ -61,6 +66,11 @@ register("words_and_noise", WordWindows(paths=False))
 register("words_and_paths", WordWindows(paths=True))
 register("cooccurrences", Cooccurrences())
 register("spelled_words", SpelledWords())
+register("masked_language_model_with_sentences", WithSentences(MaskedLanguageModel()))
+register("sequence_classification_with_sentences", WithSentences(Labelled(numbers=False)))
+register("sequence_regression_with_sentences", WithSentences(Labelled(numbers=True)))
+register("token_classification_with_sentences", WithSentences(Tagged()))
+register("span_extraction_with_sentences", WithSentences(SpanExtraction()))
 
 __all__ = [
     "LONGEST_PATH",
@@ -94,6 +104,7 @@ __all__ = [
     "SpelledWords",
     "Tagged",
     "TaskFacts",
+    "WithSentences",
     "WordWindows",
     "bound",
     "example_batch",

@@ -360,3 +360,46 @@ def test_an_encoder_does_not_read_both_orders():
     facts = TaskFacts(("inputs",), (*LABELLED, "inputs_reversed"))
     with pytest.raises(UserError, match="have 'inputs_reversed', which it does not read"):
         formats.bound("sequence_regression", facts)
+
+
+OF_SENTENCES = {
+    "inputs": ids(9, 5, 6, 9),
+    "token_types": ids(0, 0, 1, 1),
+    "sentence_ids": ids(0, 1, 2, 0),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("masked_language_model", {"targets": ids(9, 5, 7, 9), "loss_weights": ids(0, 0, 1, 0)}),
+        ("sequence_classification", {"label": np.int32(1)}),
+        ("sequence_regression", {"label": np.float32(0.5)}),
+        ("token_classification", {"tags": ids(2, 1), "word_places": ids(1, 2)}),
+        ("span_extraction", {"span_start": np.int32(1), "span_end": np.int32(2)}),
+    ],
+)
+def test_sentences_are_beside_what_a_format_has(name, own):
+    plain, numbered = (formats.find(x) for x in (name, f"{name}_with_sentences"))
+    for attribute in ("measured", "extracted"):
+        assert getattr(numbered, attribute, None) == getattr(plain, attribute, None)
+    feature = numbered.task_features[0]
+    example, lengths = {**OF_SENTENCES, **own}, {feature: 6}
+    facts = TaskFacts((feature,), tuple(example))
+    bound = formats.bound(f"{name}_with_sentences", facts)
+    batch = bound.batch([[bound.item(example)], ()], lengths, False)
+    assert batch["encoder_sentence_ids"].tolist() == [[0, 1, 2, 0, 0, 0], [0] * 6]
+    assert batch.pop("encoder_sentence_ids").dtype == np.int32
+    without = plain.bind(facts)
+    expected = without.batch([[without.item(example)], ()], lengths, False)
+    assert batch.keys() == expected.keys()
+    for feature in batch:
+        np.testing.assert_array_equal(batch[feature], expected[feature])
+
+
+def test_a_model_that_reads_sentences_and_a_task_without_are_told_apart():
+    lm = ("inputs", "targets", "loss_weights", "token_types")
+    with pytest.raises(UserError, match="the task's examples lack 'sentence_ids'"):
+        formats.bound("masked_language_model_with_sentences", TaskFacts(TARGETS, lm))
+    with pytest.raises(UserError, match="have 'sentence_ids', which it does not read"):
+        formats.bound("masked_language_model", TaskFacts(TARGETS, (*lm, "sentence_ids")))

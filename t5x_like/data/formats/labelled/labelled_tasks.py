@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from t5x_like.data.formats.batch_format import TaskFacts
-from t5x_like.data.formats.predictions import MeasuredRows
+from t5x_like.data.formats.labelled.predictions import MeasuredRows
 from t5x_like.data.formats.rows import Item, ModelBatch, Row, companion, layout
 
 TASK = "task"

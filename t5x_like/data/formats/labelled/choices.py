@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from t5x_like.data.formats.batch_format import TaskFacts
-from t5x_like.data.formats.predictions import Answer, Example, Names, Outputs
+from t5x_like.data.formats.labelled.predictions import Answer, Example, Names, Outputs
 from t5x_like.data.formats.rows import Item, ModelBatch, Row, companion, layout
 
 

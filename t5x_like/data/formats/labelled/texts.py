@@ -7,8 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from t5x_like.data.formats.batch_format import BoundFormat, TaskFacts
-from t5x_like.data.formats.choices import Choices, Comparisons
-from t5x_like.data.formats.predictions import Measured, MeasuredRows
+from t5x_like.data.formats.labelled.choices import Choices, Comparisons
+from t5x_like.data.formats.labelled.predictions import Measured, MeasuredRows
 from t5x_like.data.formats.rows import Item, ModelBatch, Row, companion, layout
 
 REVERSED = "inputs_reversed"
