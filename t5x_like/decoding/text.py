@@ -31,12 +31,15 @@ class TextCodec:
       bidirectional_prompt: whether training showed a decoder the whole input at once.
       input_length: longest prompt in tokens, end token included; longer ones lose their end
         as in training; None: no bound.
+      row_of_text: an encoder's row of a text, of its ids: `inputs`, and what else there is of each
+        token; None where the text alone is the row.
     """
 
     inputs: Feature | None
     targets: Feature
     bidirectional_prompt: bool
     input_length: int | None = None
+    row_of_text: Callable[[Sequence[int]], Mapping[str, Any]] | None = None
 
     @classmethod
     def for_task(
@@ -68,7 +71,11 @@ class TextCodec:
             )
         inputs = features.get("inputs")
         length = (task_feature_lengths or {}).get("inputs") if inputs is not None else None
-        bidirectional = prompts is not None and prompts.bidirectional and inputs is not None
+        if prompts is None:
+            specs = {name: feature.vocabulary.spec() for name, feature in features.items()}
+            row_of_text = getattr(task.objective(specs), "row_of_text", None)
+            return cls(inputs, features["targets"], False, length, row_of_text)
+        bidirectional = prompts.bidirectional and inputs is not None
         return cls(inputs, features["targets"], bidirectional, length)
 
     @property
@@ -97,6 +104,11 @@ class TextCodec:
         if self.inputs is None:
             return list(self.targets.vocabulary.encode(text))
         return _encoded(text, self.inputs, self.input_length)
+
+    def row(self, text: str) -> Mapping[str, Any]:
+        """What an encoder reads of a text, `inputs`, and what there is of each of its tokens."""
+        ids = self.encode(text)
+        return {"inputs": ids} if self.row_of_text is None else self.row_of_text(ids)
 
     def prompt_length(self, text: str) -> int:
         """Tokens of a prompt, the end token included, before it is cut to `input_length`."""

@@ -1,6 +1,7 @@
 """Texts as a model reads them, padded on the right."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,12 +26,10 @@ def read(
         raise UserError("no text was given: give at least one.")
     if targets is not None and len(targets) != len(texts):
         raise UserError(f"{len(targets)} targets were given for {len(texts)} texts.")
-    sources = [codec.encode(text) for text in texts]
     layout = formats.find(model.batch_format).prompts
     if layout is None:  # an encoder alone
-        rows = {"encoder": sources}
-        _check_length(model, sources)
-        return rows, encoder_batch(sources, model.max_length)
+        return _of_encoder(model, [codec.row(text) for text in texts])
+    sources = [codec.encode(text) for text in texts]
     # The end token is written, and not read.
     written = [list(codec.targets.vocabulary.encode(text)) for text in targets or [""] * len(texts)]
     pairs = list(zip(sources, written, strict=True))
@@ -47,6 +46,19 @@ def read(
         prompts = [[1] * (1 + len(source)) for source in sources]
         batch["decoder_causal_attention"] = right_padded(prompts, length)
     return rows, batch
+
+
+def _of_encoder(
+    model: Model, found: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, list[list[int]]], dict[str, np.ndarray]]:
+    """Rows of an encoder, and their batch with all that there is of their tokens."""
+    rows = {name: [[int(x) for x in row[name]] for row in found] for name in found[0]}
+    sources = rows.pop("inputs")
+    _check_length(model, sources)
+    batch = encoder_batch(sources, model.max_length)
+    length = batch["encoder_input_tokens"].shape[1]
+    further = {f"encoder_{name}": right_padded(of, length) for name, of in rows.items()}
+    return {"encoder": sources}, batch | further
 
 
 def _check_length(model: Model, rows: Sequence[Sequence[int]]) -> int:

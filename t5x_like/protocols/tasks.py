@@ -27,6 +27,7 @@ class Objective(Protocol):
     One whose result depends on how long rows may be has `of_length(task_feature_lengths)`, which
     gives the objective for these. One that labels texts has `texts`, the features that it reads
     of these, and needs nothing else to make a row; `excess(example)` counts tokens without room.
+    One for encoders whose examples have no labels has `row_of_text(ids)`, for a text at hand.
     One that hands on what it reads as it is, and gives more, has `keeps_texts = True`. One that is
     given the pairs of words that stand near one another has `counts_pairs = True`, and says which
     as `data.cooccurrence.Counting`. One of pieces that needs a text of some length has

@@ -169,6 +169,24 @@ class Boundaries:
         return np.concatenate(parts).astype(np.int32), types
 
 
+class ReadsTexts:
+    """A bound objective whose rows are texts between boundaries."""
+
+    boundaries: Boundaries
+
+    def row_of_text(self, text: np.ndarray) -> Example:
+        """The row of a text at hand, `[CLS] text [SEP]`, in which nothing is hidden.
+
+        Args:
+          text: int `[t]`.
+
+        Returns:
+          `inputs` and `token_types`, int32 `[t + 2]`.
+        """
+        row, types = self.boundaries.row(np.asarray(text, np.int32))
+        return {"inputs": row, "token_types": types}
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Masker:
     """Masking with ids; made by `MaskedLM.bind`.
@@ -310,7 +328,7 @@ class Masker:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class BoundMaskedLM:
+class BoundMaskedLM(ReadsTexts):
     """Masked language modelling with ids; made by `MaskedLM.bind`.
 
     Attributes:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from tasks.errors import TaskError
-from tasks.objectives.masked_lm import Boundaries, MaskedLM, Masker, longest_text
+from tasks.objectives.masked_lm import Boundaries, MaskedLM, Masker, ReadsTexts, longest_text
 from tasks.objectives.objective import Example, VocabularySpecs
 
 
@@ -72,7 +72,7 @@ def span_lengths(success: float, longest: int) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class BoundMaskedSpans:
+class BoundMaskedSpans(ReadsTexts):
     """Spans with ids; made by `MaskedSpans.bind`.
 
     Attributes:

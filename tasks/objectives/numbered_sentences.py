@@ -107,7 +107,7 @@ class SentenceNumberer:
         found = _of_wrapped(self, name)
         if name == "of_length":
             return lambda lengths: dataclasses.replace(self, objective=found(lengths))
-        if name == "shown":
+        if name == "row_of_text":
             return lambda text: self._with_numbers(found(text), "inputs")
         return found
 

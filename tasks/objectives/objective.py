@@ -18,7 +18,8 @@ class BoundObjective(Protocol):
     of those features, and writes `NAME_positions` for each, int32 of the same length. One whose
     result depends on how long a row may be has `of_length(task_feature_lengths)`, which gives the
     objective for rows of these lengths; one that writes numbers of rank 0 has `scalars`, their
-    dtypes by name, and one that writes arrays of rank 2 `tables`, their names.
+    dtypes by name, and one that writes arrays of rank 2 `tables`, their names. One for encoders
+    whose examples have no labels has `row_of_text(ids)`, the row of a text at hand.
     """
 
     @property

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from tasks.objectives.corruptions import SentencePermuter
-from tasks.objectives.masked_lm import Boundaries, MaskedLM, Masker, longest_text
+from tasks.objectives.masked_lm import Boundaries, MaskedLM, Masker, ReadsTexts, longest_text
 from tasks.objectives.objective import Example, VocabularySpecs
 from tasks.objectives.special_tokens import find_full_stop_ids
 
@@ -49,7 +49,7 @@ class PackedSentences(MaskedLM):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SentencePacker:
+class SentencePacker(ReadsTexts):
     """Packing with ids; made by `PackedSentences.bind`.
 
     Attributes:

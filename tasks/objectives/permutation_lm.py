@@ -145,6 +145,21 @@ class BoundPermutationLM:
             "perm_own_rank": own,
         }
 
+    def row_of_text(self, text: np.ndarray) -> Example:
+        """The row of a text at hand: `text [SEP] [CLS]`, or of plain rows the text alone.
+
+        Args:
+          text: int `[t]`.
+
+        Returns:
+          `inputs` and `token_types`, int32 of the row's length.
+        """
+        text = np.asarray(text, np.int32)
+        if not self.settings.two_segments:
+            return {"inputs": text, "token_types": np.zeros_like(text)}
+        row = np.append(text, np.array([self.sep_id, self.cls_id], np.int32))
+        return {"inputs": row, "token_types": np.append(np.zeros_like(row[:-1]), np.int32(2))}
+
     def _two_segments(
         self, text: np.ndarray, other: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:

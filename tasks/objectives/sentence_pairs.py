@@ -8,7 +8,7 @@ import numpy as np
 
 from tasks.errors import TaskError
 from tasks.objectives.corruptions import SentencePermuter
-from tasks.objectives.masked_lm import Boundaries, MaskedLM, Masker, longest_text
+from tasks.objectives.masked_lm import Boundaries, MaskedLM, Masker, ReadsTexts, longest_text
 from tasks.objectives.objective import Example, VocabularySpecs
 from tasks.objectives.special_tokens import find_full_stop_ids
 
@@ -108,7 +108,7 @@ class SentenceOrder(TwoSegments):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PairMaker:
+class PairMaker(ReadsTexts):
     """Two segments with ids; a subclass chooses them.
 
     Attributes:
