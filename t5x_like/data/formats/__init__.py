@@ -31,6 +31,7 @@ from t5x_like.data.formats.words import (
     LONGEST_PATH,
     LONGEST_WORD,
     Cooccurrences,
+    OfSpelledWords,
     SpelledWords,
     WordWindows,
 )
@@ -61,6 +62,9 @@ register("words_and_noise", WordWindows(paths=False))
 register("words_and_paths", WordWindows(paths=True))
 register("cooccurrences", Cooccurrences())
 register("spelled_words", SpelledWords())
+register("spelled_sequence_classification", OfSpelledWords(Labelled(numbers=False)))
+register("spelled_sequence_regression", OfSpelledWords(Labelled(numbers=True)))
+register("spelled_token_classification", OfSpelledWords(Tagged()))
 
 __all__ = [
     "LONGEST_PATH",
@@ -86,6 +90,7 @@ __all__ = [
     "ModelBatch",
     "Multidirectional",
     "OfDecoders",
+    "OfSpelledWords",
     "PermutationLanguageModel",
     "Prompts",
     "RankedCandidates",
