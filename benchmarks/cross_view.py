@@ -86,7 +86,7 @@ def f1(args: argparse.Namespace, kind: str, seed: int) -> float:
         f"--gin.TASK_FEATURE_LENGTHS={{'inputs': {args.length}}}",
         f"--gin.BATCH_SIZE={args.rows * (2 if kind == CROSS_VIEW else 1)}",
         f"--gin.LEARNING_RATE={args.rate}",
-        "--gin.WARMUP_STEPS=50",
+        f"--gin.WARMUP_STEPS={args.steps // 20}",
         f"--gin.TRAIN_STEPS={args.steps}",
         f"--gin.SEED={seed}",
         f"--gin.train.train.log_period={args.steps // 5}",
