@@ -234,7 +234,8 @@ def test_pieces_of_drawn_lengths_follow_one_another(text, tmp_path):
 
 def test_drawn_lengths_are_resumed_in_any_epoch(text, tmp_path):
     task, _ = text
-    whole, again, part = (drawn(task, tmp_path) for _ in range(3))
+    # Tracks of some twenty pieces.
+    whole, again, part = (drawn(task, tmp_path, batch_size=400) for _ in range(3))
     read = [next(whole) for _ in range(60)]
     assert sum(int(batch["row_continues"][0] == 0) for batch in read) > 2  # epochs
     states = []

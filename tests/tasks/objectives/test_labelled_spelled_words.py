@@ -76,7 +76,7 @@ def test_words_without_room_have_no_place(vocabulary):
 
 
 def test_the_vocabulary_decides_how_a_task_reads_words(vocabulary):
-    source = sources.TabSeparated({"train": "x.tsv"}, columns=("words", "tags"))
+    source = sources.TabSeparated(files={"train": "x.tsv"}, columns=("words", "tags"))
     task = tasks.tagged("t", source, ["O", "B-x"], vocabulary=vocabulary)
     assert task.example_features == ("inputs", "characters", "tags", "word_places")
     with pytest.raises(TaskError, match="reads one text a row"):
