@@ -83,6 +83,7 @@ class BoundSpelledWords:
     reads: ClassVar[tuple[str, ...]] = ("targets",)
     writes: ClassVar[tuple[str, ...]] = SpelledWords.writes
     tables: ClassVar[tuple[str, ...]] = ("characters",)
+    counts_excess: ClassVar[bool] = True
     texts: ClassVar[tuple[str, ...]] = ("targets",)
 
     @property

@@ -67,6 +67,7 @@ class BoundLabelledSpelledWords:
 
     tables: ClassVar[tuple[str, ...]] = (CHARACTERS,)
     document_eos: ClassVar[bool] = False
+    counts_excess: ClassVar[bool] = True
     texts: ClassVar[tuple[str, ...]] = (TEXT,)
 
     @property

@@ -76,12 +76,13 @@ def test_words_without_room_have_no_place(vocabulary):
 
 
 def test_the_vocabulary_decides_how_a_task_reads_words(vocabulary):
-    source = sources.TabSeparated(files={"train": "x.tsv"}, columns=("words", "tags"))
+    columns = ("words", "tags", "label")
+    source = sources.TabSeparated(files={"train": "x.tsv"}, columns=columns)
     task = tasks.tagged("t", source, ["O", "B-x"], vocabulary=vocabulary)
     assert task.example_features == ("inputs", "characters", "tags", "word_places")
     with pytest.raises(TaskError, match="reads one text a row"):
-        tasks.labelled("t", source, ["words", "tags"], label="tags", vocabulary=vocabulary)
-    plain = tasks.labelled("t", source, ["words"], label="tags", vocabulary=vocabulary)
+        tasks.labelled("t", source, ["words", "tags"], vocabulary=vocabulary)
+    plain = tasks.labelled("t", source, ["words"], vocabulary=vocabulary)
     assert plain.learned == LabelledSpelledWords("number")
 
 
