@@ -40,7 +40,7 @@ def flags(tmp_path_factory):
     vocab = ["vocab", "--gin_file=tasks/text_files.gin", f"--gin.TRAIN_FILES={folder}/text.txt"]
     words = ["--gin.SEPARATOR=\n", "--model_type=words", f"--out={folder}/words.txt"]
     assert cli.main([*vocab, *words]) == 0
-    return [
+    made = [
         "--gin_file=tasks/ner_conll.gin",
         "--gin_file=tasks/vocabularies/spelled_words.gin",
         f"--gin.VOCABULARY_PATH={folder}/words.txt",
@@ -54,7 +54,11 @@ def flags(tmp_path_factory):
         "--gin.WARMUP_STEPS=5",
         "--gin.train.train.tensorboard=False",
         "--gin.train.train.log_period=10",
-    ], folder / "text.txt"
+    ]
+    # In this process: workers would each import TensorFlow.
+    both = ["--gin_file=tasks/unlabelled_text.gin", f"--gin.UNLABELLED_FILES={folder}/text.txt"]
+    assert cli.main(["cache", *made[:7], *both, "--num_shards=1", "--num_workers=1"]) == 0
+    return made, folder / "text.txt"
 
 
 def trained(folder, *flags):
