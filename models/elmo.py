@@ -1,28 +1,27 @@
 """ELMo: language models from both ends over words that are read by their characters."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from models import losses
-from models.layers.characters.character_cnn import CharacterCNN
+from models.heads import HeadOutput
 from models.layers.dropout import Dropout
 from models.layers.embeddings import OutputBias, OutputKernel, logits
 from models.layers.linear import normal, uniform
-from models.layers.recurrent.cells import ProjectedLSTM
-from models.layers.recurrent.encoder import recurrent_layer
+from models.layers.recurrent.cells import LSTM, ProjectedLSTM
+from models.layers.recurrent.encoder import BidirectionalLayer, recurrent_layer
 from models.layers.recurrent.time_scan import steps_of_segments
-from models.layers.stacks.scalar_mix import scalar_mix
-from models.layers.stacks.stack import policy_of
-from models.model import Array, Batch, Model, Params
+from models.layers.stacks.scalar_mix import ScalarMix, scalar_mix
+from models.model import Array, Batch, Params
+from models.word_reader import WordReader
 
 FORWARD, BACKWARD = "forward", "backward"
-_LONGEST_WORD = 50
 
 
-class ELMo(Model, kw_only=True):
+class ELMo(WordReader, kw_only=True):
     """A language model of the next word and one of the word before (Peters et al. 2018).
 
     Both read a vector of each word that is made of its characters, and tell words by one softmax;
@@ -30,33 +29,29 @@ class ELMo(Model, kw_only=True):
     second on its input is added to its output. The loss is the sum of both directions' (section
     3.1), each a mean over the words that it tells.
 
-    Batches hold `encoder_characters`, int32 `[b, t, n]`, and `encoder_segment_ids`, the number of
-    each word's text, 0 on padding; the loss adds `encoder_input_tokens`, the words, and
-    `encoder_loss_weights`, 0 where a word is not to be told, `[b, t]`.
+    Without a head batches hold, beside what all `WordReader`s read, `encoder_input_tokens`, the
+    words, and `encoder_loss_weights`, 0 where a word is not to be told, `[b, t]`.
+
+    A head reads a mean of the layers whose weights are learned with it (section 3.2), or an LSTM in
+    both directions above that, the task's own. What is below the mean is as the language models
+    have it: no dropout is in it, and `tuning` says whether it is trained. What tells words is left
+    out.
 
     The defaults are the released model, without its sampling of the softmax: all words count.
 
     Attributes:
-      num_characters: how many there are.
-      char_dim: size of a character's vector.
-      filters: of the characters, of width 1, 2 and so on.
-      num_highway: highway layers above them.
       num_layers: of each direction.
       hidden_dim: units of an LSTM.
       projection_dim: size of a word's vector, and of each direction's states.
       cell_clip: the LSTMs' cells are cut to between minus and plus this; None leaves them.
       projection_clip: likewise the projections.
       mix_scores: how much each vector of a word counts in `hidden_states` of what `predict` gives:
-        the word's own, and each layer's; None is the same for all.
+        the word's own, and each layer's; None is the same for all. With a head it learns these and
+        the next one, and begins so.
       mix_scale: what their mean is multiplied by, γ of equation 1.
+      task_dim: units each way of an LSTM between the mean and the head; None is none.
     """
 
-    input_features: ClassVar[tuple[str, ...]] = ("encoder_characters", "encoder_segment_ids")
-
-    num_characters: int = 262
-    char_dim: int = 16
-    filters: tuple[int, ...] = (32, 32, 64, 128, 256, 512, 1024)
-    num_highway: int = 2
     num_layers: int = 2
     hidden_dim: int = 4096
     projection_dim: int = 512
@@ -64,17 +59,18 @@ class ELMo(Model, kw_only=True):
     projection_clip: float | None = 3.0
     mix_scores: tuple[float, ...] | None = None
     mix_scale: float = 1.0
+    task_dim: int | None = None
 
     def __post_init__(self) -> None:
         """Checks what no model can be built with.
 
         Raises:
-          ModelError: filters that are none or wider than a word, a range that is none, or scores
-            for another number of layers.
+          ModelError: as of every `WordReader`, a range that is none, scores for another number of
+            layers, or a layer of a task without one.
         """
         super().__post_init__()
-        if not 0 < len(self.filters) <= _LONGEST_WORD or min(self.filters) < 1:
-            raise self.refused("filters", f"1 to {_LONGEST_WORD} numbers above 0 are needed")
+        if self.task_dim is not None and self.head is None:
+            raise self.refused("task_dim", "there is no head that it could be of: set it to None")
         for name in ("cell_clip", "projection_clip"):
             limit = getattr(self, name)
             if limit is not None and limit <= 0:
@@ -86,23 +82,24 @@ class ELMo(Model, kw_only=True):
             )
 
     def setup(self) -> None:
-        """Makes the words' layers, those of both directions, and the output."""
-        policy = policy_of(self.remat_policy)
-        words = CharacterCNN if policy is None else nn.remat(CharacterCNN, policy=policy)
-        self.words = words(
-            self.num_characters,
-            self.char_dim,
-            tuple(self.filters),
-            self.num_highway,
-            self.projection_dim,
-            self.dtype,
-        )
+        """Makes the words' layers, those of both directions, and the output or the head."""
+        self.words = self.character_layers(self.projection_dim)
         layer = recurrent_layer(self.remat_policy)
         # Glorot and Bengio 2010, equation 16, of the matrix of input and state to all gates.
         draw = uniform((6 / (2 * self.projection_dim + 4 * self.hidden_dim)) ** 0.5)
         fields = self._cell, self.hidden_dim, draw, self.scan_unroll, self.dtype
         self.forward = [layer(*fields) for _ in range(self.num_layers)]
         self.backward = [layer(*fields) for _ in range(self.num_layers)]
+        if self.head is not None:
+            self.mix = ScalarMix(self._first_scores, self.mix_scale)
+            width = 2 * (self.task_dim or self.projection_dim)
+            if self.task_dim is not None:
+                last = self.remat_policy, self.scan_unroll, self.dtype
+                near = uniform(self.task_dim**-0.5)  # as torch draws its LSTMs
+                self.task_layer = BidirectionalLayer(LSTM(), self.task_dim, near, *last)
+            init = normal(width**-0.5)
+            self.output_head = HeadOutput(self.head.outputs, init, self.head_dropout_rate)
+            return
         self.output = OutputKernel(
             self.vocab_size, self.projection_dim, normal(self.projection_dim**-0.5)
         )
@@ -113,9 +110,9 @@ class ELMo(Model, kw_only=True):
         return ProjectedLSTM(self.projection_dim, self.cell_clip, self.projection_clip)
 
     @property
-    def batch_format(self) -> str:
-        """Words by their characters."""
-        return "spelled_words"
+    def _first_scores(self) -> tuple[float, ...]:
+        none = (0.0,) * (1 + self.num_layers)
+        return none if self.mix_scores is None else tuple(self.mix_scores)
 
     # Inside `apply`.
 
@@ -137,10 +134,7 @@ class ELMo(Model, kw_only=True):
         Returns:
           Forward and backward, `[b, t, p]` for the words and each layer.
         """
-        if self.is_initializing():
-            # `init` has one number for each feature.
-            encoder_characters = jnp.ones((1, 1, _LONGEST_WORD), jnp.int32)
-        x_btp = self.words(encoder_characters)
+        x_btp = self.words(self.characters_of(encoder_characters))
         dropout = Dropout(self.dropout_rate)
         found = []
         for layers, turn in (
@@ -172,11 +166,13 @@ class ELMo(Model, kw_only=True):
         return (dropped[0], dropped[1]), self.output(), self.logit_bias()
 
     def __call__(self, **features: Any) -> Array:
-        """Logits of the next word and of the word before, float32 `[2, b, t, v]`.
+        """Logits of the next word and of the word before, float32 `[2, b, t, v]`; or the head's.
 
         Raises:
           ModelError: a feature is missing.
         """
+        if self.head is not None:
+            return self.with_head(**features)[0]
         read, kernel_pv, bias_v = self._directions(**features)
         return jnp.stack([logits(x_btp, kernel_pv, bias_v) for x_btp in read])
 
@@ -187,16 +183,28 @@ class ELMo(Model, kw_only=True):
         both = [jnp.concatenate(pair, axis=-1) for pair in zip(forward, backward, strict=True)]
         return jnp.stack(both, axis=-2)
 
+    def read_by_head(self, *, enable_dropout: bool = False, **features: Array) -> Array:
+        """The mixed vectors, `[b, t, 2 p]`, or what the task's layer makes of them."""
+        x_bte = self.mix(self.layers(**features))
+        if self.task_dim is None:
+            return x_bte
+        draw = enable_dropout and self.dropout_rate
+        x_bte = Dropout(self.dropout_rate)(x_bte, self.make_rng("dropout") if draw else None)
+        both = self.task_layer(x_bte, features["encoder_segment_ids"])
+        return jnp.concatenate(both, axis=-1)
+
     # What the engine calls.
 
     @property
     def loss_terms(self) -> Mapping[str, float]:
-        """A term for each direction."""
-        return {FORWARD: 1.0, BACKWARD: 1.0}
+        """A term for each direction, or the head's."""
+        return {FORWARD: 1.0, BACKWARD: 1.0} if self.head is None else super().loss_terms
 
     @nn.nowrap
     def loss_weights(self, batch: Batch) -> dict[str, Array]:
-        """How many words are told from those before them, and from those after."""
+        """How many words are told from those before them, and from those after; or the head's."""
+        if self.head is not None:
+            return super().loss_weights(batch)
         return {name: told[1].sum() for name, told in _told(batch).items()}
 
     @nn.nowrap
@@ -206,7 +214,10 @@ class ELMo(Model, kw_only=True):
         """Cross-entropy of each direction, nats, summed over the words; see `Model.loss`.
 
         `forward_accuracy` and `backward_accuracy` are the shares of words that are the likeliest.
+        With a head its loss.
         """
+        if self.head is not None:
+            return super().loss(params, batch, rng)
         made: Any = self.apply(
             {"params": params},
             **batch,
@@ -234,13 +245,14 @@ class ELMo(Model, kw_only=True):
 
         Returns:
           Float32 `layers` `[b, t, l, 2 p]`, the word's own vector twice and each layer's of both
-          directions; and their mean by `mix_scores`, `hidden_states` `[b, t, 2 p]`.
+          directions; and their mean by `mix_scores`, `hidden_states` `[b, t, 2 p]`. With a head see
+          `WordReader`.
         """
+        if self.head is not None:
+            return super().predict(params, batch)
         found: Any = self.apply({"params": params}, **batch, method="layers")
         layers_btlp = found.astype(jnp.float32)
-        scores_l = jnp.zeros(1 + self.num_layers)
-        if self.mix_scores is not None:
-            scores_l = jnp.asarray(self.mix_scores, jnp.float32)
+        scores_l = jnp.asarray(self._first_scores, jnp.float32)
         mixed_btp = scalar_mix(layers_btlp, scores_l, self.mix_scale)
         return {"hidden_states": mixed_btp, "layers": layers_btlp}
 

@@ -56,6 +56,8 @@ class RecurrentLM(CarryingLanguageModel):
       recurrent_dropout_rate: of the entries of the recurrent matrices, for a whole batch.
       activation_penalty: AWD-LSTM's α, see `layers.recurrent.stack.RecurrentStack`.
       temporal_penalty: its β, see there too.
+      draws_lengths: whether, with `carries`, the rows of each training batch are of a length that
+        is drawn for it, as AWD-LSTM's are.
       pooling: what a `head` reads: the "last" token's vector, or ULMFiT's "concat", the last one,
         the largest and the mean of each unit over a row's tokens (Howard and Ruder 2018, section
         3.3).
@@ -81,6 +83,7 @@ class RecurrentLM(CarryingLanguageModel):
     recurrent_dropout_rate: float = 0.0
     activation_penalty: float = 0.0
     temporal_penalty: float = 0.0
+    draws_lengths: bool = False
     pooling: str = "last"
     pooler_dim: int | None = None
 
@@ -89,7 +92,8 @@ class RecurrentLM(CarryingLanguageModel):
 
         Raises:
           ModelError: a cell that is none or has a projection, a tied output of another width, a
-            pooling that is none, a rate outside of [0, 1), or a penalty below 0.
+            pooling that is none, a rate outside of [0, 1), a penalty below 0, or drawn lengths of
+            rows that do not carry a state.
         """
         if not isinstance(self.cell, Cell):
             raise self.refused("cell", "it must be a cell, such as cells.LSTM()")
@@ -112,6 +116,14 @@ class RecurrentLM(CarryingLanguageModel):
         for name in ("activation_penalty", "temporal_penalty"):
             if getattr(self, name) < 0:
                 raise self.refused(name, "it must be 0 or more")
+        if self.draws_lengths and not self.carries:
+            raise self.refused("draws_lengths", "rows that continue one another have carries=True")
+
+    @property
+    def text_format(self) -> str:
+        """As of every `CarryingLanguageModel`, or with lengths that are drawn."""
+        drawn = "_of_drawn_lengths" if self.draws_lengths else ""
+        return super().text_format + drawn
 
     def setup(self) -> None:
         """Makes embeddings, layers and the output."""

@@ -11,6 +11,7 @@ from tasks.forms import FewShot, Form, Labelled, PlainText, Ranked, Spans
 from tasks.objectives import (
     LabelledSegments,
     NumberedSentences,
+    LabelledSpelledWords,
     Objective,
     RankedSegments,
     SpanWindows,
@@ -19,7 +20,7 @@ from tasks.postprocessors import TEXT, AllAnswers, Postprocessor
 from tasks.sources import Deduplicated, Filter, Filtered, Source, Tfds
 from tasks.sources.wrappers.wrapper import Wrapper
 from tasks.task import BaseTask, Feature, Metric, Mixture, Task
-from tasks.vocabularies import ByteVocabulary, Vocabulary
+from tasks.vocabularies import ByteVocabulary, SpelledWordVocabulary, Vocabulary
 
 _TaskOrMixture = TypeVar("_TaskOrMixture", bound=BaseTask | Mixture)
 _REGISTERED: dict[str, BaseTask | Mixture] = {}
@@ -146,15 +147,26 @@ def labelled(
       cls_at_end: whether [CLS] stands at the end of a row; None takes the vocabulary's.
       extract: whether rows end as GPT-1's do, see `objectives.LabelledSegments`.
       both_orders: whether a pair is read in both orders, by a decoder.
-      vocabulary: None takes bytes.
+      vocabulary: None takes bytes; one that spells words is for models that read characters.
       metrics: functions of the labels' numbers, such as `metrics.accuracy`, or of the numbers.
       cache_name: "" takes the name.
       special_tokens: of the text, where it spells them out; see `Task`.
+
+    Raises:
+      TaskError: a vocabulary that spells words, with a pair or an extract token.
     """
     form = Labelled(texts, label, labels, label_names, unlabelled)
-    objective = LabelledSegments(
-        len(texts) == 2, separators, labels is None, cls_at_end, extract, both_orders
+    pair = len(texts) == 2
+    objective: LabelledSegments | LabelledSpelledWords = LabelledSegments(
+        pair, separators, labels is None, cls_at_end, extract, both_orders
     )
+    if isinstance(vocabulary, SpelledWordVocabulary):
+        if pair or extract:
+            raise TaskError(
+                f"task '{name}': a model that reads words by their characters reads one text a "
+                f"row, without an extract token: texts is {list(texts)}, extract {extract}."
+            )
+        objective = LabelledSpelledWords("number" if labels is None else "label")
     return Task(
         name=name,
         source=source,

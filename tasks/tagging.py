@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tasks.forms import Tags
-from tasks.objectives import TaggedWords
+from tasks.objectives import LabelledSpelledWords, TaggedWords
 from tasks.registry import features_of
 from tasks.sources import Source
 from tasks.task import Metric, Task
-from tasks.vocabularies import Vocabulary
+from tasks.vocabularies import SpelledWordVocabulary, Vocabulary
 
 
 def tagged(
@@ -17,7 +17,7 @@ def tagged(
     labels: Sequence[str],
     *,
     words: str = "words",
-    tags: str = "tags",
+    tags: str | None = "tags",
     label_names: Sequence[str] = (),
     scheme: str | None = "iob2",
     unlabelled: str | None = None,
@@ -34,17 +34,18 @@ def tagged(
       source: has the columns that are named.
       labels: what a tag may be, as the file has it; `bio_labels` makes those of entities.
       words: column of the words.
-      tags: column of the tags.
+      tags: column of the tags; None of text without, see `forms.Tags`.
       label_names: how the tags are called, in the order of `labels`; empty takes these.
       scheme: of the tags, see `forms.Tags`.
       unlabelled: what the column of the tags holds where a row has none.
       lists: whether both columns are lists as JSON.
-      vocabulary: None takes bytes.
+      vocabulary: None takes bytes; one that spells words is for models that read characters.
       metrics: functions of lists of tags, such as `metrics.entity_f1`.
       cache_name: "" takes the name.
       special_tokens: of the text, where it spells them out; see `Task`.
     """
-    objective = TaggedWords()
+    spells = isinstance(vocabulary, SpelledWordVocabulary)
+    objective = LabelledSpelledWords("tags") if spells else TaggedWords()
     return Task(
         name=name,
         source=source,

@@ -154,6 +154,7 @@ def _contiguous_rows(
         batch_size=config.batch_size,
         seed=task_examples.derived_seed(config.seed, first.name),
         shuffle=config.shuffle,
+        draws_lengths=getattr(formats.find(batch_format), "draws_lengths", False),
         shard_index=shard_index,
         shard_count=shard_count,
     )

@@ -134,14 +134,14 @@ def trimmed_together(examples: CachedExamples, objective: Any) -> str:
     Args:
       examples: as they are in the cache.
       objective: has `texts`, or of these `trimmed`, and `room`, the tokens that they may have
-        together in a row; where an example has several rows also `several_rows = True`, and
-        `excess`, see `protocols`.
+        together in a row; where an example has several rows, or a word several tokens, also
+        `counts_excess = True`, and `excess`, see `protocols`.
     """
     features, room = getattr(objective, "trimmed", objective.texts), objective.room
     longest = [examples.longest(name) for name in features]
     if None not in longest and sum(filter(None, longest)) <= room:
         return ""
-    if getattr(objective, "several_rows", False):
+    if getattr(objective, "counts_excess", False):
         excess = np.array([objective.excess(examples[i]) for i in range(len(examples))])
     else:
         excess = np.sum([examples.lengths(name) for name in features], axis=0) - room

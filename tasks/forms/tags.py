@@ -19,7 +19,7 @@ class Tags:
     Attributes:
       labels: what a tag may be; its place in this list is its number.
       words: column of the words.
-      tags: column of the tags.
+      tags: column of the tags; None where no row has one.
       names: how the tags are called, in the same order; empty takes `labels`.
       scheme: "iob2" where tags are of entities, each of which begins with B, "iob1" where they are
         to be made so, None where they are of another sort.
@@ -30,7 +30,7 @@ class Tags:
 
     labels: Sequence[str]
     words: str = "words"
-    tags: str = "tags"
+    tags: str | None = "tags"
     names: Sequence[str] = dataclasses.field(default=(), repr=False)  # changes no row
     scheme: str | None = "iob2"
     unlabelled: str | None = None
@@ -52,7 +52,7 @@ class Tags:
     @property
     def columns(self) -> tuple[str, ...]:
         """The words and the tags."""
-        return (self.words, self.tags)
+        return (self.words,) if self.tags is None else (self.words, self.tags)
 
     @property
     def input_columns(self) -> tuple[str, ...]:
@@ -84,8 +84,8 @@ class Tags:
             breaks the scheme.
         """
         words = self._listed(row[self.words])
-        tags = self._listed(row[self.tags])
-        if self._has_none(row[self.tags], tags):
+        tags = [] if self.tags is None else self._listed(row[self.tags])
+        if self.tags is None or self._has_none(row[self.tags], tags):
             return {"inputs": words, "tags": [-1] * len(words)}
         if len(tags) != len(words):
             raise TaskError(

@@ -24,6 +24,7 @@ from tasks.objectives.iid_span_corruption import IIDSpanCorruption
 from tasks.objectives.labelled import (
     Choices,
     LabelledSegments,
+    LabelledSpelledWords,
     RankedAnswers,
     RankedSegments,
     SpanWindows,
@@ -60,6 +61,7 @@ __all__ = [
     "HiddenTargets",
     "IIDSpanCorruption",
     "LabelledSegments",
+    "LabelledSpelledWords",
     "MaskedLM",
     "MaskedSpans",
     "NumberedSentences",

@@ -83,6 +83,7 @@ class BoundSpelledWords:
     reads: ClassVar[tuple[str, ...]] = ("targets",)
     writes: ClassVar[tuple[str, ...]] = SpelledWords.writes
     tables: ClassVar[tuple[str, ...]] = ("characters",)
+    counts_excess: ClassVar[bool] = True
     texts: ClassVar[tuple[str, ...]] = ("targets",)
 
     @property
@@ -101,10 +102,17 @@ class BoundSpelledWords:
         Raises:
           TaskError: that leaves no room for one.
         """
-        row = feature_length(task_feature_lengths, "targets")
+        return self.of_row(feature_length(task_feature_lengths, "targets"), "targets")
+
+    def of_row(self, row: int, feature: str) -> "BoundSpelledWords":
+        """The objective for rows of so many words, which is the length of a feature.
+
+        Raises:
+          TaskError: that leaves no room for one.
+        """
         if row < 3:
             raise TaskError(
-                f"TASK_FEATURE_LENGTHS['targets'] is {row}: 3 or more is needed, for a word and "
+                f"TASK_FEATURE_LENGTHS['{feature}'] is {row}: 3 or more is needed, for a word and "
                 "what stands around the text."
             )
         return dataclasses.replace(self, row=row)
@@ -119,7 +127,7 @@ class BoundSpelledWords:
 
     def excess(self, example: Example) -> int:
         """How many words of a text a row has no room for."""
-        words = int((~self._is_byte(np.asarray(example["targets"]))).sum())
+        words = int(self.begins_word(np.asarray(example["targets"])).sum())
         return 0 if self.room is None else max(0, words - self.room)
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
@@ -162,6 +170,10 @@ class BoundSpelledWords:
             "loss_weights": weights,
         }
         return {name: array[: self.row] for name, array in made.items()}
+
+    def begins_word(self, ids: np.ndarray) -> np.ndarray:
+        """Which ids are words, known or not, and not the bytes of one, bool."""
+        return ~self._is_byte(ids)
 
     def _is_byte(self, ids: np.ndarray) -> np.ndarray:
         return (ids >= self.first_byte_id) & (ids < self.first_byte_id + _BYTES)

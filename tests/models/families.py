@@ -13,6 +13,7 @@ from models.bart import BART
 from models.bert import BERT
 from models.bigbird import BigBird
 from models.char_transformer import CharTransformer
+from models.cvt import CVT
 from models.deberta import DeBERTa
 from models.distilbert import DistilBERT
 from models.electra import ELECTRA
@@ -20,7 +21,7 @@ from models.elmo import ELMo
 from models.gopher import Gopher
 from models.gpt import GPT2, GPT3
 from models.gpt_neox import GPTNeoX
-from models.heads import Classification, PairClassification, Regression
+from models.heads import Classification, PairClassification, Regression, Tagging
 from models.lamda import LaMDA
 from models.layers.dispatch import Capacity
 from models.layers.recurrent.alignment import General
@@ -178,6 +179,19 @@ ENCODERS = {
     "elmo": functools.partial(
         ELMo, vocab_size=V, char_dim=4, filters=(5, 6, 7), hidden_dim=9, projection_dim=6
     ),
+    "cvt": functools.partial(
+        CVT,
+        vocab_size=V,
+        head=Tagging(("O", "B-x", "I-x")),
+        char_dim=4,
+        filters=(0, 5, 6),
+        embed_dim=7,
+        first_dim=9,
+        second_dim=8,
+        projection_dim=6,
+        dropout_rate=0.0,
+        unlabelled_dropout_rate=0.0,
+    ),
 }
 FAMILIES = WRITERS | ENCODERS
 
@@ -255,6 +269,18 @@ def batch_for(model, rows=2, length=10, seed=0):
             "encoder_input_tokens": rng.integers(1, V, (rows, length)),
             "encoder_loss_weights": np.ones((rows, length), int),
             "encoder_segment_ids": np.ones((rows, length), int),
+        }
+        return jax.tree.map(jnp.asarray, batch)
+    if model.batch_format == "spelled_token_classification":
+        # Every second row is without tags.
+        tagged = (np.arange(rows) % 2 == 0)[:, None]
+        batch = {
+            "encoder_characters": rng.integers(1, 262, (rows, length, 50)),
+            "encoder_input_tokens": rng.integers(1, V, (rows, length)),
+            "encoder_segment_ids": np.ones((rows, length), int),
+            "word_begins": np.ones((rows, length), int),
+            "word_labels": rng.integers(0, 3, (rows, length)) * tagged,
+            "word_weights": np.ones((rows, length), int) * tagged,
         }
         return jax.tree.map(jnp.asarray, batch)
     if model.batch_format == "labelled_tasks":

@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from models.elmo import ELMo
 from models.errors import ModelError
+from models.heads import Classification, MultipleChoice, Tagging
 from models.layers.characters.character_cnn import CharacterCNN
 from models.layers.linear import uniform
 from models.layers.recurrent.cells import ProjectedLSTM
@@ -122,6 +123,46 @@ def test_the_loss_is_the_sum_of_both_directions(case):
     assert metrics["forward"] == (sums["forward"], 2)
 
 
+# -- Heads -----------------------------------------------------------------------------------------
+
+
+def test_a_head_of_tags_reads_the_learned_mix(case):
+    """Weights 1/4, 1/2, 1/4 and a scale of 2, as above, and a linear layer."""
+    model, params, batch = case
+    headed = make(head=Tagging(("O", "B-x", "I-x")))
+    own = drawn(headed)
+    assert set(params) - set(own) == {"output", "logit_bias"}
+    assert set(own) - set(params) == {"mix", "output_head"}
+    own = {name: params.get(name, value) for name, value in own.items()}
+    own["mix"] = {"scores": jnp.array([0, np.log(2), 0]), "scale": jnp.float32(2)}
+    found = vectors_of(headed, own, batch)
+    layers = np.asarray(vectors_of(model, params, batch)["layers"])
+    mixed = np.einsum("btle,l->bte", layers, (0.5, 1.0, 0.5))
+    np.testing.assert_allclose(found["hidden_states"], mixed, atol=1e-5)
+    layer = own["output_head"]["output"]
+    tags = (mixed @ layer["kernel"] + layer["bias"]).argmax(-1)
+    np.testing.assert_array_equal(found["tags"], tags)
+    assert headed.batch_format == "spelled_token_classification"
+    fresh = jax.jit(headed.init)(jax.random.key(0))["params"]["mix"]
+    assert fresh["scores"].tolist() == [0, 0, 0] and fresh["scale"] == 1
+
+
+def test_a_head_of_rows_reads_the_mean_of_a_text(case):
+    _, _, batch = case
+    model = make(head=Classification(("no", "yes")), task_dim=5)
+    params = drawn(model)
+    segments = jnp.ones((2, 10), int).at[0, 7:].set(0)
+    batch = batch | {"encoder_segment_ids": segments, "label": jnp.array([1, 0])}
+    batch |= {"label_weight": jnp.ones(2, int)}
+    found = vectors_of(model, params, batch)
+    assert found["hidden_states"].shape == (2, 10, 10)
+    np.testing.assert_allclose(found["pooled"][0], found["hidden_states"][0, :7].mean(0), atol=1e-6)
+    sums, metrics = jax.jit(model.loss)(params, batch)
+    by_hand = -np.log(np.asarray(found["probabilities"])[[0, 1], [1, 0]]).sum()
+    assert sums["loss"] == pytest.approx(by_hand, rel=1e-5)
+    assert metrics["loss"] == (sums["loss"], 2) and model.loss_weights(batch)["loss"] == 2
+
+
 # -- Layers ----------------------------------------------------------------------------------------
 
 
@@ -194,11 +235,14 @@ def test_projected_lstms_and_their_gradients_are_pytorchs():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"filters": ()}, "1 to 50 numbers above 0"),
-        ({"filters": (3, 0)}, "1 to 50 numbers above 0"),
+        ({"filters": ()}, "1 to 50 numbers"),
+        ({"filters": (0, 0)}, "1 to 50 numbers"),
+        ({"filters": (3, -1)}, "1 to 50 numbers"),
         ({"cell_clip": 0.0}, "above 0, or None"),
         ({"projection_clip": -1.0}, "above 0, or None"),
         ({"mix_scores": (1.0, 2.0)}, "3 numbers are needed"),
+        ({"task_dim": 4}, "no head"),
+        ({"head": MultipleChoice()}, "Tagging, Classification or Regression"),
     ],
 )
 def test_what_cannot_be_built_is_refused(options, said):

@@ -14,8 +14,8 @@ from tests.untimed import NO_TIMES
 
 ROOT = Path(__file__).parents[2] / "gin_configs"
 # MT-DNN learns labels: tests/t5x_like/evaluation/test_several_tasks.py. ELMo learns words:
-# tests/t5x_like/test_spelled_runs.py.
-OTHERS = {"mt_dnn", "elmo"}
+# tests/t5x_like/test_spelled_runs.py; CVT learns tags: tests/t5x_like/test_tagged_words_runs.py.
+OTHERS = {"mt_dnn", "elmo", "cvt"}
 FAMILIES = sorted({path.parent.name for path in ROOT.glob("models/*/tiny.gin")} - OTHERS)
 
 # Of the unigram entropy; what is below this share of it is clearly below.

@@ -22,9 +22,10 @@ class CharacterCNN(nn.Module):
     Attributes:
       num_characters: how many characters there are.
       char_dim: size of a character's vector.
-      filters: how many there are of width 1, 2, and so on.
+      filters: how many there are of width 1, 2, and so on; 0 is none of that width.
       num_highway: highway layers.
-      output_dim: size of a word's vector.
+      output_dim: size of a word's vector; None leaves the projection out, and it is one number for
+        each filter.
       dtype: of the computation and the result; the parameters are float32.
     """
 
@@ -34,7 +35,7 @@ class CharacterCNN(nn.Module):
     char_dim: int
     filters: tuple[int, ...]
     num_highway: int
-    output_dim: int
+    output_dim: int | None
     dtype: str = "float32"
 
     @nn.compact
@@ -50,11 +51,14 @@ class CharacterCNN(nn.Module):
             name="embedder",
         )  # fmt: skip
         x_wne = embedder(characters_btn.reshape(-1, length))
-        found = [self._largest(x_wne, width, n) for width, n in enumerate(self.filters, 1)]
+        counts = enumerate(self.filters, 1)
+        found = [self._largest(x_wne, width, count) for width, count in counts if count]
         # What a filter gives along the word is far more than this, and soon computed again.
         x_wf = checkpoint_name(jnp.concatenate(found, axis=-1), STORED_PRODUCT)
         for i in range(self.num_highway):
             x_wf = Highway(self.dtype, name=f"highway_{i}")(x_wf)
+        if self.output_dim is None:
+            return x_wf.reshape(*rows, -1)
         project = Linear(
             self.output_dim,
             ("mlp", "embed"),

@@ -36,6 +36,7 @@ from t5x_like.data.formats.words import (
     LONGEST_PATH,
     LONGEST_WORD,
     Cooccurrences,
+    OfSpelledWords,
     SpelledWords,
     WordWindows,
 )
@@ -44,6 +45,7 @@ register("encoder_decoder", EncoderDecoder())
 register("causal_language_model", LanguageModel(prefix=False))
 register("prefix_language_model", LanguageModel(prefix=True))
 register("contiguous_language_model", Contiguous())
+register("contiguous_language_model_of_drawn_lengths", Contiguous(draws_lengths=True))
 register("prompts", Prompts())
 register("masked_language_model", MaskedLanguageModel())
 register("multidirectional_language_model", Multidirectional())
@@ -71,6 +73,9 @@ register("sequence_classification_with_sentences", WithSentences(Labelled(number
 register("sequence_regression_with_sentences", WithSentences(Labelled(numbers=True)))
 register("token_classification_with_sentences", WithSentences(Tagged()))
 register("span_extraction_with_sentences", WithSentences(SpanExtraction()))
+register("spelled_sequence_classification", OfSpelledWords(Labelled(numbers=False)))
+register("spelled_sequence_regression", OfSpelledWords(Labelled(numbers=True)))
+register("spelled_token_classification", OfSpelledWords(Tagged()))
 
 __all__ = [
     "LONGEST_PATH",
@@ -96,6 +101,7 @@ __all__ = [
     "ModelBatch",
     "Multidirectional",
     "OfDecoders",
+    "OfSpelledWords",
     "PermutationLanguageModel",
     "Prompts",
     "RankedCandidates",

@@ -110,7 +110,14 @@ class Contiguous:
     to the next is then of the same text. `row_continues` int32 `[rows]` is 0 where a track
     begins, and 1 elsewhere; the decoder's features are those of a causal language model, but the
     first token that a row reads is the last of the row before.
+
+    Attributes:
+      draws_lengths: whether each batch's rows are of a length that is drawn for it, see
+        `rows.contiguous.drawn_lengths`; the batch then has `decoder_segment_ids`, 0 on what fills
+        its rows up.
     """
+
+    draws_lengths: bool = False
 
     task_features: ClassVar[tuple[str, ...]] = ("targets",)
     reads: ClassVar[tuple[str, ...]] = ("targets",)
@@ -121,7 +128,7 @@ class Contiguous:
 
     def bind(self, facts: TaskFacts) -> "BoundContiguous":
         """See `BatchFormat`."""
-        return BoundContiguous(facts)
+        return BoundContiguous(facts, self.draws_lengths)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +136,7 @@ class BoundContiguous:
     """`Contiguous` for a task."""
 
     facts: TaskFacts
+    draws_lengths: bool
 
     def capacities(self, lengths: Mapping[str, int]) -> tuple[int, ...]:
         """The decoder's length."""
@@ -147,6 +155,8 @@ class BoundContiguous:
         """The decoder's features, int32 `[rows, length]`, and `row_continues`."""
         laid_out = layout(rows, 0, lengths["targets"])
         batch = decoder_features(laid_out, False, self.facts.zero_is_token, self.facts.start_id)
+        if self.draws_lengths:
+            batch["decoder_segment_ids"] = laid_out.segment_ids
         batch["row_continues"] = np.zeros(len(rows), np.int32)
         for i, row in enumerate(rows):
             for item in row:

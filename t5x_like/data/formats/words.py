@@ -6,14 +6,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from t5x_like.data.formats.batch_format import TaskFacts
-from t5x_like.data.formats.rows import Item, ModelBatch, Row, companion, layout
+from t5x_like.data.formats.batch_format import BatchFormat, BoundFormat, TaskFacts
+from t5x_like.data.formats.predictions import Measured
+from t5x_like.data.formats.rows import Item, Layout, ModelBatch, Row, companion, layout
 
 # Characters of a word with the marks of its ends, as in ELMo's released code.
 LONGEST_WORD = 50
 # Digits that a word's code may have, as in word2vec's released code.
 LONGEST_PATH = 40
 _PATHS = ("path_nodes", "path_signs")
+_TYPES, _PLACES, _BEGINS = "token_types", "word_places", "word_begins"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,10 +185,7 @@ class BoundSpelledWords:
     def batch(self, rows: Sequence[Row], lengths: Mapping[str, int], pack: bool) -> ModelBatch:
         """See `SpelledWords`."""
         laid_out = layout(rows, 0, lengths["targets"])
-        characters = np.zeros((*laid_out.filled.shape, LONGEST_WORD), np.int32)
-        pieces = [item.companions["characters"] for row in rows for item in row]
-        if pieces:
-            characters[laid_out.filled] = np.concatenate(pieces)
+        characters = _characters(rows, laid_out)
         # An item has no more documents than words.
         numbers = (laid_out.segment_ids - 1) * lengths["targets"]
         segments = companion(rows, "segments", laid_out.filled)
@@ -196,3 +195,87 @@ class BoundSpelledWords:
             "encoder_loss_weights": companion(rows, "loss_weights", laid_out.filled),
             "encoder_segment_ids": np.where(laid_out.filled, numbers + segments, 0),
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class OfSpelledWords:
+    """What a format of labelled texts has, for a model that reads words by their characters.
+
+    The objective gives `inputs`, words, `characters` `[t, LONGEST_WORD]`, as long as these, and
+    what the format reads beside its own tokens' types. The batch is the format's, without types,
+    and with `encoder_characters`, int32 `[rows, length, LONGEST_WORD]`, 0 where there is no word;
+    of tagged words `word_begins` says where one stands, tagged or not, `[rows, length]`.
+
+    Attributes:
+      format: of texts with labels, or of tagged words.
+    """
+
+    format: BatchFormat
+
+    packs: ClassVar[bool] = False
+    contiguous: ClassVar[bool] = False
+    prompts: ClassVar[None] = None
+    task_features: ClassVar[tuple[str, ...]] = ("inputs",)
+    may_read: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """See `BatchFormat`."""
+        return (*(name for name in self.format.reads if name != _TYPES), "characters")
+
+    @property
+    def measured(self) -> Measured:
+        """How labels or tags are read and compared."""
+        measured: Measured = self.format.measured  # type: ignore[attr-defined]
+        return measured
+
+    def bind(self, facts: TaskFacts) -> "BoundOfSpelledWords":
+        """See `BatchFormat`."""
+        return BoundOfSpelledWords(self.format.bind(facts), _PLACES in self.format.reads)
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundOfSpelledWords:
+    """`OfSpelledWords` for a task.
+
+    Attributes:
+      format: of an encoder.
+      tagged: whether its words have tags.
+    """
+
+    format: BoundFormat
+    tagged: bool
+
+    def capacities(self, lengths: Mapping[str, int]) -> tuple[int, ...]:
+        """The words of a row."""
+        return self.format.capacities(lengths)
+
+    def item(self, example: Mapping[str, np.ndarray]) -> Item:
+        """The format's, with the characters of each word."""
+        words = example["inputs"]
+        made = self.format.item({**example, _TYPES: np.zeros_like(words)})
+        more = {"characters": example["characters"][: words.size]}
+        if self.tagged:
+            places = example[_PLACES]
+            more[_BEGINS] = np.zeros_like(words)
+            more[_BEGINS][places[places >= 0]] = 1
+        return made._replace(companions={**made.companions, **more})
+
+    def batch(self, rows: Sequence[Row], lengths: Mapping[str, int], pack: bool) -> ModelBatch:
+        """See `OfSpelledWords`."""
+        batch = self.format.batch(rows, lengths, pack)
+        del batch["encoder_token_types"]
+        laid_out = layout(rows, 0, lengths["inputs"])
+        batch["encoder_characters"] = _characters(rows, laid_out)
+        if self.tagged:
+            batch[_BEGINS] = companion(rows, _BEGINS, laid_out.filled)
+        return batch
+
+
+def _characters(rows: Sequence[Row], laid_out: Layout) -> np.ndarray:
+    """The characters of each word, int32 `[rows, length, LONGEST_WORD]`."""
+    characters = np.zeros((*laid_out.filled.shape, LONGEST_WORD), np.int32)
+    pieces = [item.companions["characters"] for row in rows for item in row]
+    if pieces:
+        characters[laid_out.filled] = np.concatenate(pieces)
+    return characters

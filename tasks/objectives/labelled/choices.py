@@ -67,7 +67,7 @@ class BoundChoices:
     document_eos: ClassVar[bool] = False
     texts: ClassVar[tuple[str, ...]] = (CONTEXT, CHOICES)
     scalars: ClassVar[Mapping[str, type[np.generic]]] = {LABEL: np.int32}
-    several_rows: ClassVar[bool] = True
+    counts_excess: ClassVar[bool] = True
 
     def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> None:
         """Texts stay whole."""

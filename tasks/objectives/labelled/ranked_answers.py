@@ -70,7 +70,7 @@ class BoundRankedAnswers:
     tables: ClassVar[tuple[str, ...]] = (PROMPT, "token_types")
     document_eos: ClassVar[bool] = False
     texts: ClassVar[tuple[str, ...]] = (PROMPT, ANSWERS)
-    several_rows: ClassVar[bool] = True
+    counts_excess: ClassVar[bool] = True
 
     def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> None:
         """Texts stay whole."""

@@ -8,6 +8,7 @@ import pytest
 from t5x_like import data
 from t5x_like.data import formats
 from t5x_like.data.cache.token_stream import TokenStream
+from t5x_like.data.rows.contiguous import drawn_lengths
 from t5x_like.errors import UserError
 
 LENGTH, ROWS = 16, 4
@@ -194,3 +195,73 @@ def test_a_format_of_ones_own_has_labels_of_any_type_and_rank(kit, tmp_path, pai
 def test_a_name_is_registered_once():
     with pytest.raises(UserError, match="batch format 'encoder_decoder' is registered already"):
         formats.register("encoder_decoder", Rated())
+
+
+# -- Lengths that are drawn ------------------------------------------------------------------------
+
+DRAWN = "contiguous_language_model_of_drawn_lengths"
+
+
+def drawn(task, folder, length=25, **kwargs):
+    lengths = {"targets": length}
+    return data.open_dataset(
+        config(task, folder, task_feature_lengths=lengths, **kwargs), batch_format=DRAWN
+    )
+
+
+def test_pieces_of_drawn_lengths_follow_one_another(text, tmp_path):
+    task, tokens = text
+    track, batches, place = tokens.size // ROWS, drawn(task, tmp_path, shuffle=False), 0
+    lengths = []
+    while place < track:
+        batch = next(batches)
+        sizes = batch["decoder_segment_ids"].sum(axis=1)
+        length = int(sizes[0])
+        assert sizes.tolist() == [length] * ROWS  # one for all rows of a batch
+        starts = [row * track + place for row in range(ROWS)]
+        expected = np.stack([tokens[start : start + length] for start in starts])
+        np.testing.assert_array_equal(batch["decoder_target_tokens"][:, :length], expected)
+        np.testing.assert_array_equal(batch["decoder_loss_weights"], batch["decoder_segment_ids"])
+        before = [tokens[start - 1] if place else 0 for start in starts]
+        assert batch["decoder_input_tokens"][:, 0].tolist() == before
+        assert batch["row_continues"].tolist() == [int(place > 0)] * ROWS
+        place += length
+        lengths.append(length)
+    # To the end of the tracks, and then anew.
+    assert place == track and len(set(lengths)) > 3
+    assert next(batches)["row_continues"].tolist() == [0] * ROWS
+
+
+def test_drawn_lengths_are_resumed_in_any_epoch(text, tmp_path):
+    task, _ = text
+    # Tracks of some twenty pieces.
+    whole, again, part = (drawn(task, tmp_path, batch_size=400) for _ in range(3))
+    read = [next(whole) for _ in range(60)]
+    assert sum(int(batch["row_continues"][0] == 0) for batch in read) > 2  # epochs
+    states = []
+    for _ in range(60):
+        states.append(again.get_state())
+        next(again)
+    for step in (30, 59, 1, 0):  # forwards and back
+        part.set_state(states[step])
+        found = next(part)
+        for name, expected in read[step].items():
+            np.testing.assert_array_equal(found[name], expected)
+
+
+def test_lengths_are_those_of_the_paper():
+    """Around 70 of 85, one in 20 around 35, with a standard deviation of 5."""
+    lengths = drawn_lengths(np.random.default_rng(0), 40_000, 85)
+    short = lengths < 52
+    assert short.mean() == pytest.approx(0.05, abs=0.005)
+    # Rounded down.
+    assert lengths[~short].mean() == pytest.approx(69.5, abs=0.1)
+    assert lengths[~short].std() == pytest.approx(5, abs=0.1)
+    assert lengths[short].mean() == pytest.approx(34.5, abs=0.5)
+    assert lengths.max() <= 85
+    assert drawn_lengths(np.random.default_rng(0), 1000, 25).min() == 5
+
+
+def test_rows_too_short_for_drawn_lengths_are_refused(text, tmp_path):
+    with pytest.raises(UserError, match=r"is 16, but lengths are drawn .* give 25 or more"):
+        drawn(text[0], tmp_path, length=16)

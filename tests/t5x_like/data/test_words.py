@@ -82,3 +82,41 @@ def test_words_by_their_characters_packed_and_alone():
         "encoder_segment_ids": [[1, 1, 2, 7, 7, 0], [0] * 6],
     }
     assert all(array.dtype == np.int32 for array in made.values())
+
+
+SPELLED = np.arange(3 * LONGEST_WORD).reshape(3, LONGEST_WORD) + 1
+
+
+def labelled(name, features, example):
+    facts = TaskFacts(("inputs",), example_features=("inputs", "characters", *features))
+    bound = formats.bound(f"spelled_{name}", facts)
+    example = {"inputs": [1, 5, 2], "characters": SPELLED, **example}
+    item = bound.item({key: np.array(x) for key, x in example.items()})
+    return bound.batch([(item,), ()], {"inputs": 4}, pack=False)
+
+
+def test_tagged_words_by_their_characters():
+    made = labelled(
+        "token_classification", ("tags", "word_places"), {"tags": [3, -1], "word_places": [1, 2]}
+    )
+    characters = made.pop("encoder_characters")
+    assert characters.dtype == np.int32 and characters.shape == (2, 4, LONGEST_WORD)
+    np.testing.assert_array_equal(characters[0, :3], SPELLED)
+    assert not characters[0, 3].any() and not characters[1].any()
+    assert {name: array.tolist() for name, array in made.items()} == {
+        "encoder_input_tokens": [[1, 5, 2, 0], [0] * 4],
+        "encoder_segment_ids": [[1, 1, 1, 0], [0] * 4],
+        # A word without a tag is one all the same.
+        "word_begins": [[0, 1, 1, 0], [0] * 4],
+        "word_labels": [[0, 3, 0, 0], [0] * 4],
+        "word_weights": [[0, 1, 0, 0], [0] * 4],
+    }
+
+
+def test_labelled_texts_by_their_characters():
+    made = labelled("sequence_classification", ("label",), {"label": 2})
+    assert made["label"].tolist() == [2, 0] and made["label_weight"].tolist() == [1, 0]
+    assert set(made) == {
+        "encoder_characters", "encoder_input_tokens", "encoder_segment_ids", "label",
+        "label_weight",
+    }  # fmt: skip

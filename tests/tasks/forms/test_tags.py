@@ -125,3 +125,9 @@ def test_choices_that_do_not_fit_are_refused(changed, said):
         Choices("{text}", ["a", "b"])(row | changed)
     with pytest.raises(TaskError, match="a list of columns is needed"):
         Choices("{text}", "a")
+
+
+def test_text_that_has_no_tags_at_all_has_no_column_of_them():
+    form = Tags(LABELS, words="text", tags=None)
+    assert form.columns == ("text",)
+    assert form({"text": "a b"}) == {"inputs": ["a", "b"], "tags": [-1, -1]}

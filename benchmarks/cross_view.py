@@ -1,0 +1,148 @@
+"""A tagger that also learns of text without tags beside the same tagger alone: F1 over seeds.
+
+    python -m benchmarks.cross_view --train train.conll --dev dev.conll --dir runs/cross_view
+
+takes every tenth sentence of the first file with its tags, and the words of the others without. For
+each seed a tagger of `models/cvt/tiny.gin` is trained twice, for as many steps and on as many
+tagged sentences: alone, and with as many untagged ones beside them. It prints both taggers' F1 of
+the entities of the second file, in percent, and the mean difference with its 95% interval.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.distillation import interval
+from t5x_like.cli import main
+
+Sentence = list[list[str]]
+ALONE, CROSS_VIEW = "alone", "cross_view"
+
+
+def sentences(path: str) -> Iterator[Sentence]:
+    """The sentences of a file with a word and its tag in each line."""
+    for part in Path(path).read_text(encoding="utf-8").split("\n\n"):
+        rows = [line.split("\t") for line in part.splitlines() if line.strip()]
+        if rows:
+            yield rows
+
+
+def divided(args: argparse.Namespace) -> None:
+    """Writes the tagged tenth, the text of the rest, and the text of all."""
+    train = list(sentences(args.train))
+    tagged, rest = train[::10], [one for i, one in enumerate(train) if i % 10]
+    out = Path(args.dir)
+    out.mkdir(parents=True, exist_ok=True)
+    rows = ["\n".join("\t".join(row) for row in one) for one in tagged]
+    (out / "tenth.conll").write_text("\n\n".join(rows) + "\n", encoding="utf-8")
+    for name, some in (("rest", rest), ("all", train)):
+        lines = (" ".join(row[0] for row in one) + "\n" for one in some)
+        (out / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
+
+
+def called(*argv: str) -> str:
+    """What a command prints to standard output."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = main(list(argv))
+    if code:
+        raise SystemExit(code)
+    return printed.getvalue()
+
+
+def f1(args: argparse.Namespace, kind: str, seed: int) -> float:
+    """Of the entities, in percent, after a run."""
+    out = Path(args.dir)
+    run = out / f"{kind}_{seed}"
+    with_text = [
+        "--gin_file=tasks/unlabelled_text.gin",
+        f"--gin.UNLABELLED_FILES={out / 'rest.txt'}",
+    ]
+    from_vectors = [
+        "--gin_file=runs/from_vectors.gin",
+        f"--gin.VECTORS_PATH={args.vectors}",
+        "--gin.vectors.InitialVectors.parameter='token_embedder/embedding'",
+        "--gin.TRAINED=['.']",
+    ]
+    called(
+        "train",
+        "--gin_file=models/cvt/tiny.gin",
+        "--gin_file=tasks/ner_conll.gin",
+        "--gin_file=tasks/vocabularies/spelled_words.gin",
+        *(with_text if kind == CROSS_VIEW else []),
+        "--gin_file=optimizers/adamw.gin",
+        *(from_vectors if args.vectors else ["--gin_file=runs/pretrain.gin"]),
+        f"--gin.VOCABULARY_PATH={out / 'words.txt'}",
+        f"--gin.VOCAB_SIZE={args.vocab_size}",
+        f"--gin.TRAIN_FILES={out / 'tenth.conll'}",
+        f"--gin.VALIDATION_FILES={args.dev}",
+        f"--gin.ENTITIES={args.entities}",
+        f"--gin.CACHE_DIR={out / 'cache'}",
+        f"--gin.TASK_FEATURE_LENGTHS={{'inputs': {args.length}}}",
+        f"--gin.BATCH_SIZE={args.rows * (2 if kind == CROSS_VIEW else 1)}",
+        f"--gin.LEARNING_RATE={args.rate}",
+        f"--gin.WARMUP_STEPS={args.steps // 20}",
+        f"--gin.TRAIN_STEPS={args.steps}",
+        f"--gin.SEED={seed}",
+        f"--gin.train.train.log_period={args.steps // 5}",
+        f"--gin.EVAL_PERIOD={args.steps}",
+        "--gin.train.train.tensorboard=False",
+        f"--gin.MODEL_DIR={run}",
+    )
+    printed = called("eval", f"--gin_file={run}/config.gin", "--gin_file=runs/eval.gin", "--json")
+    of_tasks = json.loads(printed)[str(args.steps)]
+    return next(values["entity_f1"] for values in of_tasks.values() if "entity_f1" in values)
+
+
+def run() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--train", required=True)
+    parser.add_argument("--dev", required=True)
+    parser.add_argument("--dir", required=True)
+    parser.add_argument("--vectors", help="of words to begin with, each of 50 numbers")
+    parser.add_argument(
+        "--entities",
+        default="['person', 'location', 'group', 'corporation', 'product', 'creative-work']",
+    )
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--rows", type=int, default=16, help="tagged sentences of a batch")
+    parser.add_argument("--length", type=int, default=40)
+    parser.add_argument("--rate", type=float, default=0.003)
+    parser.add_argument("--vocab_size", type=int, default=4096)
+    args = parser.parse_args()
+    divided(args)
+    out = Path(args.dir)
+    called(
+        "vocab",
+        "--gin_file=tasks/text_files.gin",
+        f"--gin.TRAIN_FILES={out / 'all.txt'}",
+        "--gin.SEPARATOR='\\n'",
+        "--gin.HELD_OUT=0",
+        f"--gin.CACHE_DIR={out / 'cache'}",
+        "--model_type=words",
+        "--min_count=3",
+        f"--vocab_size={args.vocab_size - 256}",
+        f"--out={out / 'words.txt'}",
+    )
+    found: dict[str, list[float]] = {ALONE: [], CROSS_VIEW: []}
+    for seed in range(args.seeds):
+        for kind, values in found.items():
+            values.append(f1(args, kind, seed))
+            print(f"seed {seed}  {kind}  F1 {values[-1]:.2f}", flush=True)
+    for kind, values in found.items():
+        print(f"{kind}: mean {np.mean(values):.2f}, sd {np.std(values, ddof=1):.2f}")
+    differences = np.subtract(found[CROSS_VIEW], found[ALONE])
+    mean, half = interval(differences)
+    better = int((differences > 0).sum())
+    print(f"difference {mean:+.2f} ± {half:.2f}, better with {better} of {args.seeds} seeds")
+
+
+if __name__ == "__main__":
+    run()
