@@ -9,7 +9,7 @@ from t5x_like.data.formats.prompts import bucket_length, encoder_batch, right_pa
 from t5x_like.decoding import TextCodec
 from t5x_like.decoding.text import checked_texts
 from t5x_like.errors import UserError
-from t5x_like.protocols import Model
+from t5x_like.protocols import Model, longest_row
 
 
 def read(
@@ -30,18 +30,18 @@ def read(
     if layout is None:  # an encoder alone
         rows = {"encoder": sources}
         _check_length(model, sources)
-        return rows, encoder_batch(sources, model.max_length)
+        return rows, encoder_batch(sources, longest_row(model))
     # The end token is written, and not read.
     written = [list(codec.targets.vocabulary.encode(text)) for text in targets or [""] * len(texts)]
     pairs = list(zip(sources, written, strict=True))
     batch: dict[str, np.ndarray] = {}
     if layout.needs_inputs:
         rows = {"encoder": sources, "decoder": [[codec.start_id, *ids] for ids in written]}
-        batch |= encoder_batch(sources, model.max_length)
+        batch |= encoder_batch(sources, longest_row(model))
     else:
         rows = {"decoder": [[codec.start_id, *source, *ids] for source, ids in pairs]}
     longest = _check_length(model, rows["decoder"])
-    length = bucket_length(longest, model.max_length)
+    length = bucket_length(longest, longest_row(model))
     batch["decoder_input_tokens"] = right_padded(rows["decoder"], length)
     if codec.bidirectional_prompt:
         prompts = [[1] * (1 + len(source)) for source in sources]
@@ -52,10 +52,10 @@ def read(
 def _check_length(model: Model, rows: Sequence[Sequence[int]]) -> int:
     """The longest row, which the model must have positions for."""
     longest = max(len(ids) for ids in rows)
-    if model.max_length is not None and longest > model.max_length:
+    room = longest_row(model)
+    if room is not None and longest > room:
         raise UserError(
-            f"a text of {longest} tokens, where the model has {model.max_length} positions: "
-            "shorten it."
+            f"a text of {longest} tokens, where the model has {room} positions: shorten it."
         )
     return longest
 
