@@ -13,6 +13,7 @@ from models.headed import HeadedLanguageModel
 from models.heads import Reward
 from models.layers import embeddings
 from models.model import Array, Batch, Model, Params
+from models.tuning.parts import text_length
 
 REFERENCE, REWARD, VALUE = "reference", "reward", "value"
 _FEATURES = (
@@ -96,7 +97,7 @@ class ActorCritic:
     def max_length(self) -> int | None:
         """What all of the models can read."""
         models = (self.policy, self.value, self.reward)
-        lengths = [model.max_length for model in models if model is not None]
+        lengths = [text_length(model) for model in models if model is not None]
         return min((length for length in lengths if length is not None), default=None)
 
     @property

@@ -46,6 +46,8 @@ class CharTransformer(DecoderOnly, kw_only=True):
 
     # The engine adds `row_step` to the batches of training, see `UsesStep` of its protocols.
     uses_step: ClassVar[bool] = True
+    # Its losses are of every layer's states, at each of which a prompt would have a target.
+    reads_prompts: ClassVar[bool] = False
 
     embed_dim: int = 512
     mlp_dim: int = 2048

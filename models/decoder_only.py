@@ -31,6 +31,7 @@ class DecoderOnly(HeadedLanguageModel, kw_only=True):
     """
 
     input_features: ClassVar[tuple[str, ...]] = ("decoder_input_tokens",)
+    reads_prompts: ClassVar[bool] = True
     # Whether what enters the stack has dropout.
     drops_embeddings: ClassVar[bool] = True
 

@@ -23,6 +23,7 @@ class EncoderDecoder(LanguageModel):
     """
 
     input_features: ClassVar[tuple[str, ...]] = ("encoder_input_tokens", "decoder_input_tokens")
+    reads_prompts: ClassVar[bool] = True
 
     @property
     def batch_format(self) -> str:

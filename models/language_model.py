@@ -145,6 +145,11 @@ class LanguageModel(Model, kw_only=True):
 
     @nn.nowrap
     def _recorded(self, params: Params, batch: Batch, kind: str) -> list[intermediates.Record]:
+        if self.tuning is not None and self.tuning.added_length:
+            raise self.tuning.unfit(
+                self, "attention and routing are shown of tokens, among which a prompt is none"
+            )
+
         def run() -> Mapping[str, Any]:
             mutable = [intermediates.COLLECTION]
             return self.apply(

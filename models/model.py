@@ -49,6 +49,8 @@ class Model(nn.Module, kw_only=True):
     trained: ClassVar[str] = "__call__"
     # Fields that may be 0, where every other whole number is a size.
     offsets: ClassVar[tuple[str, ...]] = ("position_offset",)
+    # Whether vectors may stand before the tokens of its rows, see `tuning.Prompt`.
+    reads_prompts: ClassVar[bool] = False
 
     vocab_size: int
     dropout_rate: float = 0.0
@@ -81,6 +83,8 @@ class Model(nn.Module, kw_only=True):
                 raise self.refused(name, "it must be at least 0 and below 1")
         if self.dtype not in _DTYPES:
             raise self.refused("dtype", f"it must be one of {', '.join(_DTYPES)}")
+        if self.tuning is not None:
+            self.tuning.check(self)
         super().__post_init__()
 
     @property

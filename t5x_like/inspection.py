@@ -15,7 +15,7 @@ from t5x_like.data import formats
 from t5x_like.host import command
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import BATCH_AXES, Partitioner, path_name, split_boxes
-from t5x_like.protocols import Model, frozen_models
+from t5x_like.protocols import Model, frozen_models, longest_row
 from t5x_like.training import state as train_state
 from t5x_like.training.loss import summed_loss
 
@@ -281,7 +281,7 @@ def example_batch(
       UserError: a length that the model needs is missing, or its rows are not packed.
     """
     if task_feature_lengths is None:
-        longest = min(DEFAULT_LENGTH, model.max_length or DEFAULT_LENGTH)
+        longest = min(DEFAULT_LENGTH, longest_row(model) or DEFAULT_LENGTH)
         needed = formats.find(model.batch_format).task_features
         task_feature_lengths = dict.fromkeys(needed, longest)
     return formats.example_batch(model.batch_format, task_feature_lengths, rows, pack=packed)

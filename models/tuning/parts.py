@@ -47,6 +47,10 @@ class Parts:
         """The error for a field's value, and what would be accepted."""
         return ModelError(f"{type(self).__name__}.{name} is {getattr(self, name)!r}: {accepted}.")
 
+    def unfit(self, model: Any, reason: str) -> ModelError:
+        """The error for a model that cannot be tuned like this."""
+        return ModelError(f"{type(model).__name__} cannot have a {type(self).__name__}: {reason}.")
+
     def check_patterns(self, name: str) -> None:
         """Refuses a field that is no list of regular expressions."""
         patterns = getattr(self, name)
@@ -63,6 +67,18 @@ class Parts:
     def adds(self, name: str) -> bool:
         """Whether a parameter is one that the model has only for being tuned."""
         return False
+
+    @property
+    def added_length(self) -> int:
+        """How many slots of a row stand before its text, within the model's `max_length`."""
+        return 0
+
+    def check(self, model: Any) -> None:
+        """Refuses a model that cannot be tuned like this.
+
+        Raises:
+          ModelError: says why.
+        """
 
     def extended(self, linear: Linear, x: jax.Array, apply: Callable[[], jax.Array]) -> jax.Array:
         """The result of a `Linear`, of which `apply` gives the layer's own."""
@@ -144,6 +160,12 @@ def is_new(linear: Linear, patterns: Sequence[str], name: str) -> bool:
         path = "/".join(linear.path)
         return any(re.search(pattern, path) for pattern in patterns)
     return linear.has_variable("params", name)
+
+
+def text_length(model: Any) -> int | None:
+    """Most tokens of a text that a row of a model has room for; None for any number."""
+    longest, tuned = model.max_length, getattr(model, "tuning", None)
+    return longest if longest is None or tuned is None else longest - tuned.added_length
 
 
 def _name(path: Any) -> str:

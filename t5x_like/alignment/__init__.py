@@ -17,6 +17,7 @@ from t5x_like.alignment.objectives import (
     masked_mean,
     policy_gradient_loss,
 )
+from t5x_like.alignment.ranking import Ranking
 
 __all__ = [
     "PPO",
@@ -25,6 +26,7 @@ __all__ = [
     "Experience",
     "FixedKL",
     "KLCoefficient",
+    "Ranking",
     "Reinforce",
     "clipped_policy_loss",
     "clipped_value_loss",

@@ -47,6 +47,7 @@ class Iteration:
             max_new_tokens=plan.max_new_tokens,
             eos_id=self._eos_ids,
             seed=plan.seed,
+            answers=plan.answers,
         )
         self._learn = update_program(
             plan.model,
@@ -75,11 +76,15 @@ class Iteration:
         rollout = self._draw(state.params, state.frozen or {}, prompts, state.step)
         rollout = jax.block_until_ready(rollout)
         drawn = time.perf_counter()
-        rewards = self._rewards(rollout, step)
+        worth = self._rewards(rollout, step)
+        ranking = self._plan.ranking
+        rewards = worth if ranking is None else ranking.rewards(worth)
         reward_b = self._plan.partitioner.shard_rows(rewards)
         tokens = float(fetched(rollout.mask_bn).sum())
         rewarded = time.perf_counter()
         state, metrics = jax.block_until_ready(self._learn(state, rollout, reward_b, text))
+        if ranking is not None:  # the mean of ranks says nothing
+            metrics = {**metrics, "reward": (jnp.float32(worth.sum()), jnp.float32(worth.size))}
         if self._compiled:  # the first time says nothing of the rates
             learned = time.perf_counter() - rewarded
             metrics = {

@@ -9,6 +9,7 @@ import numpy as np
 from t5x_like.alignment.advantages import FixedKL, KLCoefficient
 from t5x_like.alignment.algorithms import PPO, Algorithm
 from t5x_like.alignment.mixed_text import PromptsAndText
+from t5x_like.alignment.ranking import Ranking
 from t5x_like.data import DataIterator, DatasetConfig, check_pairing, open_dataset, packs
 from t5x_like.errors import UserError
 from t5x_like.protocols import LearnsFromRewards, Vocabulary
@@ -37,6 +38,8 @@ class AlignmentPlan(TrainingPlan):
       unfinished_reward: of an answer that has not ended within `max_new_tokens`, whatever it says;
         None for the reward that it is given.
       algorithm: how rewards are learned from.
+      ranking: how many answers are drawn to each prompt, and that their ranks are rewarded; None
+        draws one, whose reward is what it is worth.
       kl: what the divergence from the reference costs, for each token.
       pretraining: rows of text whose language-model loss is learned beside the rewards (PPO-ptx),
         one example a row; each minibatch has its share. None for none.
@@ -52,6 +55,7 @@ class AlignmentPlan(TrainingPlan):
     reward: Rule | None = None
     reward_vocabulary: Vocabulary | None = None
     unfinished_reward: float | None = None
+    ranking: Ranking | None = None
     algorithm: Algorithm = dataclasses.field(default_factory=PPO)
     kl: KLCoefficient = dataclasses.field(default_factory=FixedKL)
     pretraining: DatasetConfig | None = None
@@ -91,6 +95,11 @@ class AlignmentPlan(TrainingPlan):
                 "align measures rewards, and nothing of held-out splits: leave out validation and "
                 "evaluations, and measure the run with `t5x-like eval`."
             )
+
+    @property
+    def answers(self) -> int:
+        """How many are drawn to each prompt."""
+        return 1 if self.ranking is None else self.ranking.answers
 
     def _check_vocabulary(self) -> None:
         """Policy and reward model read the same tokens, which sizes alone do not say."""
@@ -174,6 +183,7 @@ class AlignmentPlan(TrainingPlan):
         and of the reference, and each epoch has forward and backward.
         """
         rows, columns = shapes["decoder_input_tokens"]
+        rows *= self.answers
         row = {"decoder_input_tokens": (rows, columns + self.max_new_tokens - 1)}
         once = self.model.step_flops(row)
         return rows * (columns + self.max_new_tokens - 1), once * (1 + self.algorithm.epochs)
@@ -183,6 +193,8 @@ class AlignmentPlan(TrainingPlan):
         known = super().described(mesh=mesh)
         names = ("max_new_tokens", "reward", "unfinished_reward", "algorithm", "kl")
         own: dict[str, Any] = {name: getattr(self, name) for name in names}
+        if self.ranking is not None:
+            own["ranking"] = self.ranking
         if self.pretraining is not None:
             own["pretraining"] = self.pretraining
             own["pretraining_coefficient"] = self.pretraining_coefficient

@@ -64,6 +64,7 @@ def jitted_rollout(
     max_new_tokens: int,
     eos_id: EndIds,
     seed: int,
+    answers: int = 1,
     options: dict[str, str] | None = None,
 ) -> jax.stages.Wrapped:
     """From parameters, frozen parameters, prompts and the step to a `Rollout`.
@@ -77,6 +78,7 @@ def jitted_rollout(
       max_new_tokens: n, the end token included.
       eos_id: ends an answer.
       seed: of the run.
+      answers: drawn to each prompt, which follow one another in the rollout.
       options: of the compiler.
     """
     policy = model.policy
@@ -84,7 +86,7 @@ def jitted_rollout(
 
     def drawn(params: Params, frozen: Mapping[str, Params], prompts: Batch, step: Array) -> Rollout:
         own = model.policy_params(params)
-        read = dict(prompts)
+        read = {name: jnp.repeat(x, answers, axis=0) for name, x in prompts.items()}
         if both_ways:
             read["decoder_causal_attention"] = read["decoder_segment_ids"]
         count = read["decoder_input_tokens"].shape[0]

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import sys
+import types
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -131,8 +132,13 @@ def model_text(model: Model, vocabulary: Vocabulary | None, directory: Path, *, 
     return text
 
 
-def config_elsewhere(model_dir: str, out: str) -> str:
+def config_elsewhere(model_dir: str, out: str, *, with_model: bool = True) -> str:
     """A run's `config.gin`, as that of another MODEL_DIR.
+
+    Args:
+      model_dir: the run's.
+      out: the other.
+      with_model: whether MODEL is the run's; else it is left out, to be bound again.
 
     Raises:
       UserError: there is no run.
@@ -140,7 +146,8 @@ def config_elsewhere(model_dir: str, out: str) -> str:
     path = Path(model_dir) / "config.gin"
     if not path.is_file():
         raise UserError(f"no run in '{model_dir}': it has no config.gin.")
-    rest = re.sub(r"(?m)^MODEL_DIR = .*\n", "", path.read_text("utf-8"))
+    left_out = "MODEL_DIR" if with_model else "MODEL(?:_DIR)?"
+    rest = re.sub(rf"(?m)^{left_out} = .*\n", "", path.read_text("utf-8"))
     return f"{rest}\nMODEL_DIR = {str(out)!r}\n"
 
 
@@ -157,8 +164,32 @@ def field_text(value: Any, field: str) -> str:
     return f"from {package} import {module}\n" + _bindings(selector, getattr(value, field), {})
 
 
+def members_text(ensemble: Any) -> str:
+    """Bindings that make an ensemble MODEL, each member in a scope of its own.
+
+    Args:
+      ensemble: of models that gin files know by their modules.
+
+    Raises:
+      UserError: a member cannot be written to a gin file.
+    """
+    members, imports, text = [], "\n", ""
+    for number, member in enumerate(ensemble.members):
+        scope = f"member_{number}/"
+        members.append(f"@{scope}{_selector(member)}()")
+        package, module = _module_of(type(member))
+        imports += f"from {package} import {module}\n"
+        text += _fields(member, scope=scope)
+    own = _bindings("MODEL", ensemble, {"members": f"[{', '.join(members)}]"})
+    return f"{imports}{own}{text}"
+
+
 def _bindings(
-    macro: str, value: Any, replaced: Mapping[str, str], left_out: Collection[str] = ()
+    macro: str,
+    value: Any,
+    replaced: Mapping[str, str],
+    left_out: Collection[str] = (),
+    scope: str = "",
 ) -> str:
     """Gin that makes a dataclass again.
 
@@ -167,30 +198,46 @@ def _bindings(
       value: the dataclass, of a module that can be imported.
       replaced: text of fields that are written otherwise.
       left_out: fields that are not written.
+      scope: of the dataclass and all within, `member_0/`; then every field is written, since what
+        is bound without a scope holds within one too.
 
     Raises:
       UserError: a field is neither plain nor the class's own value.
     """
-    kind = type(value)
-    package, module = _module_of(kind)
-    selector = f"{module}.{kind.__name__}"
-    lines = ["", f"from {package} import {module}", "", f"{macro} = @{selector}()"]
-    inner = []
+    package, module = _module_of(type(value))
+    lines = f"\nfrom {package} import {module}\n\n{macro} = @{scope}{_selector(value)}()\n"
+    return lines + _fields(value, replaced, left_out, scope).lstrip("\n")
+
+
+def _fields(
+    value: Any,
+    replaced: Mapping[str, str] = types.MappingProxyType({}),
+    left_out: Collection[str] = (),
+    scope: str = "",
+) -> str:
+    """Gin that binds the fields of a dataclass; see `_bindings`."""
+    kind, selector = type(value), f"{scope}{_selector(value)}"
+    lines, inner = [""], []
     for field in dataclasses.fields(value):
         found = getattr(value, field.name)
         if not field.init or field.name in ("parent", "name", *left_out):
             continue
-        if found is None and field.default is None:
+        if found is None and field.default is None and not scope:
             continue  # no choice, and a head is the task's file's to bind
         if field.name in replaced or _is_plain(found):
             lines.append(f"{selector}.{field.name} = {replaced.get(field.name, repr(found))}")
+        elif _is_made(found) and (scope or found != field.default):
+            inner.append(_bindings(f"{selector}.{field.name}", found, {}, scope=scope))
         elif found != field.default:
-            if not dataclasses.is_dataclass(found):
-                raise UserError(
-                    f"{kind.__name__}.{field.name} = {found} cannot be written to a gin file."
-                )
-            inner.append(_bindings(f"{selector}.{field.name}", found, {}))
+            raise UserError(
+                f"{kind.__name__}.{field.name} = {found} cannot be written to a gin file."
+            )
     return "\n".join(lines) + "\n" + "".join(inner)
+
+
+def _selector(value: Any) -> str:
+    """The name of a dataclass in gin files."""
+    return f"{_module_of(type(value))[1]}.{type(value).__name__}"
 
 
 def _module_of(kind: type) -> tuple[str, str]:
@@ -199,6 +246,11 @@ def _module_of(kind: type) -> tuple[str, str]:
     while "." in package and getattr(sys.modules[package], kind.__name__, None) is kind:
         package, _, module = package.rpartition(".")
     return package, module
+
+
+def _is_made(value: Any) -> bool:
+    """Whether a value is a dataclass's, and not a class itself."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def _is_plain(value: Any) -> bool:

@@ -18,7 +18,7 @@ from t5x_like.evaluation.one_task import for_task
 from t5x_like.evaluation.spans import rules_of
 from t5x_like.host import files
 from t5x_like.partitioning import split_boxes
-from t5x_like.protocols import Model, Task, label_names
+from t5x_like.protocols import Model, Task, label_names, longest_row
 from t5x_like.training import identity
 from t5x_like.training.run import TrainingPlan
 from t5x_like.vectors import InitialVectors, initial_table
@@ -105,15 +105,17 @@ def check_answers(task: Task, model: Model) -> None:
 
 
 def _check_lengths(config: DatasetConfig, model: Model) -> None:
-    longest = model.max_length
-    if longest is None:
+    longest = longest_row(model)
+    if longest is None or model.max_length is None:
         return
+    taken = model.max_length - longest
+    before = f", of which {taken} stand before the text" if taken else ""
     for name, value in example_batch(config, model.batch_format, rows=1).items():
         if name.endswith("_input_tokens") and value.shape[-1] > longest:
             raise UserError(
                 f"TASK_FEATURE_LENGTHS {dict(config.task_feature_lengths)} makes rows of "
-                f"{value.shape[-1]} tokens, but the model's max_length is {longest}: shorten them, "
-                "or raise max_length."
+                f"{value.shape[-1]} tokens, but the model's max_length is {model.max_length}"
+                f"{before}: shorten them, or raise max_length."
             )
 
 

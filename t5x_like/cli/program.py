@@ -35,7 +35,9 @@ from t5x_like.host import log_records, own_packages
 
 EXIT_DONE, EXIT_INTERNAL_ERROR, EXIT_USER = 0, 1, 2
 # Commands that configure nothing: a flag of gin's that they passed over would mislead.
-_WITHOUT_GIN = ("average", "fit", "glue-average", "help", "report", "super-glue-average")
+_WITHOUT_GIN = (
+    "average", "ensemble", "fit", "glue-average", "help", "report", "super-glue-average",
+)  # fmt: skip
 EXIT_UNREAD = 141  # as a shell reports what SIGPIPE has ended
 
 
@@ -147,9 +149,7 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     ahead.add_argument("--save", metavar="FILE", help="keep the result, as JSON")
     ahead.add_argument("--compare", metavar="FILE", help="show what changed since a kept result")
     exchange.add(command)
-    averaging.add_arguments(
-        command("average", averaging.run, "Make a run of the mean of a run's checkpoints.")
-    )
+    averaging.add(command)
     for name, run, title in (
         ("glue-average", averages.glue, "GLUE"),
         ("super-glue-average", averages.super_glue, "SuperGLUE"),

@@ -20,7 +20,7 @@ from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.shared_prefixes import shared_prefixes
 from t5x_like.errors import UserError
 from t5x_like.host.journal import NO_JOURNAL, Journal
-from t5x_like.protocols import Batch, Decodes, Extends
+from t5x_like.protocols import Batch, Decodes, Extends, longest_row
 
 # Logits of a batch, float32, that are held at once: 256 MiB, as of a batch in training.
 _MOST_LOGITS = 2**26
@@ -129,10 +129,11 @@ def score_continuations(
 
     def rest(members: Sequence[_Group]) -> int | None:
         """How many tokens every row has room for after the longest of these contexts."""
-        if model.max_length is None:
+        room = longest_row(model)
+        if room is None:
             return None
         longest = max(len(group[0].context) for group in members)
-        return model.max_length + 1 - layout.decoder_length(longest)
+        return room + 1 - layout.decoder_length(longest)
 
     def most(length: int) -> int:
         """How many rows of this length are scored together."""
@@ -152,7 +153,7 @@ def score_continuations(
             contexts,
             bos_id=(bos_id or 0) if layout.needs_inputs else None,
             bidirectional=bidirectional,
-            max_length=_padded(max(map(len, contexts)), model.max_length),
+            max_length=_padded(max(map(len, contexts)), longest_row(model)),
         )
         reads = [row.asked[0].tokens for row in own]
         # As many continuations as rows, twice as many, and so on.
@@ -194,15 +195,16 @@ def room_for_context(model: Decodes, continuation_length: int) -> int | None:
     Raises:
       UserError: the continuation alone is longer than what the model can read.
     """
-    if model.max_length is None:
+    longest = longest_row(model)
+    if longest is None:
         return None
     # The last token is never read; something must be before the first.
-    if continuation_length > model.max_length:
+    if continuation_length > longest:
         raise UserError(
             f"a continuation has {continuation_length:,} tokens, but the model's max_length is "
-            f"{model.max_length:,}: shorten it."
+            f"{longest:,}: shorten it."
         )
-    return model.max_length + 1 - continuation_length
+    return longest + 1 - continuation_length
 
 
 def _rows(

@@ -23,7 +23,7 @@ from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.strategies import Decoded, EndIds, Greedy, Strategy, listed
 from t5x_like.errors import UserError
 from t5x_like.host.journal import NO_JOURNAL, Journal
-from t5x_like.protocols import Batch, Decodes
+from t5x_like.protocols import Batch, Decodes, longest_row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,7 +262,7 @@ def generate(
             [prompts[own[0].prompt] for own in filled],
             bos_id=bos_id,
             bidirectional=bidirectional_prompt,
-            max_length=model.max_length,
+            max_length=longest_row(model),
         )
         index = {
             "rows": [first_row + numbers[row.prompt] for row in rows],
@@ -371,18 +371,20 @@ def room_after(model: Decodes, prompt_length: int, bos_id: int | None) -> float:
 
     None may where it is 0 or less: the prompt is longer than the model's rows.
     """
-    if model.max_length is None:
+    longest = longest_row(model)
+    if longest is None:
         return math.inf
     taken = prompts_of(model).decoder_length(prompt_length + (bos_id is not None))
-    return model.max_length - taken + 1
+    return longest - taken + 1
 
 
 def too_long(model: Decodes, room: float) -> str:
     """What is said of a prompt after which `room_after` is below 1."""
-    assert model.max_length is not None  # or there is room
+    longest = longest_row(model)
+    assert longest is not None  # or there is room
     return (
-        f"it takes {model.max_length + 1 - int(room):,} positions, but the model's max_length is "
-        f"{model.max_length:,}: shorten it."
+        f"it takes {longest + 1 - int(room):,} positions, but the model's max_length is "
+        f"{longest:,}: shorten it."
     )
 
 

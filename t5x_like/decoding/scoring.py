@@ -17,7 +17,7 @@ from t5x_like.decoding.generate import fetched
 from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.text import TextCodec, checked_texts
 from t5x_like.errors import UserError
-from t5x_like.protocols import Batch, Decodes
+from t5x_like.protocols import Batch, Decodes, longest_row
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
@@ -84,7 +84,7 @@ def score(
             filled,
             bos_id=bos_id,
             bidirectional=bidirectional_prompt,
-            max_length=model.max_length,
+            max_length=longest_row(model),
         )
         found_bt = fetched(token_log_likelihoods(model, params, batch))
         for row, i in enumerate(members):

@@ -21,7 +21,16 @@ from t5x_like.evaluation.standard_error import StandardError, moments_of
 from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.host.progress import ProgressBar
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Carry, Decodes, Metrics, Model, Params, carries, measures_rows
+from t5x_like.protocols import (
+    Carry,
+    Decodes,
+    Metrics,
+    Model,
+    Params,
+    carries,
+    longest_row,
+    measures_rows,
+)
 from t5x_like.training import loss
 from t5x_like.training.state import initial_carry
 
@@ -264,9 +273,10 @@ def _rows_of(
     batch_format = formats.find(model.batch_format)
     alone = measures_rows(model) and split.shard_count == 1 and not batch_format.contiguous
     longest = split.bound.capacities(split.lengths)[-1]
-    fits = model.max_length is None or longest <= model.max_length
+    room = longest_row(model)
+    fits = room is None or longest <= room
     if alone and batch_format.prompts is not None and (len(split) >= _MANY_BATCHES or not fits):
-        return split.by_length(model.max_length, see)
+        return split.by_length(room, see)
     return (each.batch for each in split)
 
 

@@ -12,7 +12,7 @@ from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.scoring import token_log_likelihoods
 from t5x_like.errors import UserError
 from t5x_like.host.journal import NO_JOURNAL, Journal
-from t5x_like.protocols import Decodes, Params
+from t5x_like.protocols import Decodes, Params, longest_row
 
 
 class Window(NamedTuple):
@@ -74,7 +74,8 @@ def checked_stride(model: Decodes, window: int, stride: int | None) -> int:
             f"window is {window}, but {type(model).__name__} has an encoder: windows are of models "
             "that read a text as it is."
         )
-    longest = window if model.max_length is None else model.max_length
+    longest = longest_row(model)
+    longest = window if longest is None else longest
     if not 1 <= window <= longest:
         raise UserError(f"window is {window}: the model reads 1 to {longest:,} tokens at once.")
     stride = window if stride is None else stride
@@ -122,7 +123,7 @@ def document_likelihoods(
         filled = own + own[:1] * (batch_size - len(own))
         parts = [(documents[number].tolist(), each) for number, each in filled]
         read = [[start_id, *tokens][each.first : each.end] for tokens, each in parts]
-        length = bucket_length(max(map(len, read)), model.max_length)
+        length = bucket_length(max(map(len, read)), longest_row(model))
         weights = [
             [0] * (each.scored - each.first) + [1] * (each.end - each.scored) for _, each in filled
         ]

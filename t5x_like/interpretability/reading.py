@@ -10,7 +10,7 @@ from t5x_like.data.formats.prompts import bucket_length, encoder_batch, right_pa
 from t5x_like.decoding import TextCodec
 from t5x_like.decoding.text import checked_texts
 from t5x_like.errors import UserError
-from t5x_like.protocols import Model
+from t5x_like.protocols import Model, longest_row
 
 
 def read(
@@ -36,11 +36,11 @@ def read(
     batch: dict[str, np.ndarray] = {}
     if layout.needs_inputs:
         rows = {"encoder": sources, "decoder": [[codec.start_id, *ids] for ids in written]}
-        batch |= encoder_batch(sources, model.max_length)
+        batch |= encoder_batch(sources, longest_row(model))
     else:
         rows = {"decoder": [[codec.start_id, *source, *ids] for source, ids in pairs]}
     longest = _check_length(model, rows["decoder"])
-    length = bucket_length(longest, model.max_length)
+    length = bucket_length(longest, longest_row(model))
     batch["decoder_input_tokens"] = right_padded(rows["decoder"], length)
     if codec.bidirectional_prompt:
         prompts = [[1] * (1 + len(source)) for source in sources]
@@ -55,7 +55,7 @@ def _of_encoder(
     rows = {name: [[int(x) for x in row[name]] for row in found] for name in found[0]}
     sources = rows.pop("inputs")
     _check_length(model, sources)
-    batch = encoder_batch(sources, model.max_length)
+    batch = encoder_batch(sources, longest_row(model))
     length = batch["encoder_input_tokens"].shape[1]
     further = {f"encoder_{name}": right_padded(of, length) for name, of in rows.items()}
     return {"encoder": sources}, batch | further
@@ -64,10 +64,10 @@ def _of_encoder(
 def _check_length(model: Model, rows: Sequence[Sequence[int]]) -> int:
     """The longest row, which the model must have positions for."""
     longest = max(len(ids) for ids in rows)
-    if model.max_length is not None and longest > model.max_length:
+    room = longest_row(model)
+    if room is not None and longest > room:
         raise UserError(
-            f"a text of {longest} tokens, where the model has {model.max_length} positions: "
-            "shorten it."
+            f"a text of {longest} tokens, where the model has {room} positions: shorten it."
         )
     return longest
 

@@ -42,6 +42,7 @@ from t5x_like.protocols.models import (
     carries,
     frozen_models,
     label_names,
+    longest_row,
     measures_rows,
     tuning,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "carries",
     "frozen_models",
     "label_names",
+    "longest_row",
     "measures_rows",
     "tuning",
 ]

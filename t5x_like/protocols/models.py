@@ -244,7 +244,16 @@ class LearnsFromRewards(UsesFrozen, Protocol):
 
 
 class Tuning(Protocol):
-    """What of a model training changes: the attribute `tuning` of one that is tuned in part."""
+    """What of a model training changes: the attribute `tuning` of one that is tuned in part.
+
+    Attributes:
+      added_length: slots that stand before the text of every row, within `max_length`; a row then
+        holds one text.
+    """
+
+    @property
+    def added_length(self) -> int:
+        """See above."""
 
     def trains(self, name: str) -> bool:
         """Whether it changes the parameter of this name, `decoder/layers/mlp/wi/kernel`."""
@@ -360,6 +369,14 @@ def beside_policy(model: Model) -> list[str]:
 def tuning(model: Model) -> Tuning | None:
     """What of a model training changes; mostly None, which is all."""
     return getattr(model, "tuning", None)
+
+
+def longest_row(model: Model) -> int | None:
+    """Most tokens that a row may have: `max_length` less what stands before them; None for any."""
+    tuned = tuning(model)
+    if model.max_length is None or tuned is None:
+        return model.max_length
+    return model.max_length - tuned.added_length
 
 
 def label_names(model: Model) -> Mapping[str, tuple[str, ...]]:

@@ -25,7 +25,7 @@ from t5x_like.evaluation.interrupted import identity_of
 from t5x_like.host.journal import NO_JOURNAL, FileJournal, Journal, read
 from t5x_like.host.progress import ProgressBar
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Decodes
+from t5x_like.protocols import Decodes, longest_row
 from t5x_like.runs import load_run
 from t5x_like.runs.run import Run
 
@@ -197,7 +197,7 @@ class HarnessModel(LM):  # type: ignore[misc, valid-type]
     @property
     def max_length(self) -> int:
         """Most tokens that are read at once."""
-        return self._model.max_length or _WINDOW
+        return longest_row(self._model) or _WINDOW
 
     @property
     def eot_token_id(self) -> int:
@@ -257,7 +257,7 @@ class HarnessModel(LM):  # type: ignore[misc, valid-type]
             return tokens[-(codec.input_length or len(tokens)) :]
         if self.reading.start_token or not tokens:
             tokens = [codec.start_id, *tokens]
-        room = len(tokens) if self._model.max_length is None else self.max_length - way.length
+        room = len(tokens) if longest_row(self._model) is None else self.max_length - way.length
         if room < 1:
             raise UserError(
                 f"a task wants {way.length} new tokens, but the model's max_length is "

@@ -25,7 +25,7 @@ from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS
 from t5x_like.evaluation.task import TaskResult, evaluate_params
 from t5x_like.host import compilation_cache, files
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import FrozenSource, Mixture, Model, Params, Task
+from t5x_like.protocols import FrozenSource, Mixture, Model, Params, Task, longest_row
 from t5x_like.suites.suite import Row, Suite
 from t5x_like.suites.tables import results_path, table
 from t5x_like.training.frozen import load_frozen
@@ -156,7 +156,7 @@ class _Run:
         batch_size: int,
     ) -> dict[str, Any]:  # fmt: skip
         """What is found of a row: all values, of which other rows may ask for another."""
-        length = self._model.max_length or _LENGTH
+        length = longest_row(self._model) or _LENGTH
         features = task.tasks[0][0].output_features
         dataset = DatasetConfig(
             task,
@@ -188,7 +188,7 @@ class _Run:
     def _fitting(self, measurement: Measurement) -> Measurement:
         """The same, of texts in windows that the model can read."""
         if isinstance(measurement, Loss) and measurement.window is None:
-            window = self._model.max_length or _LENGTH
+            window = longest_row(self._model) or _LENGTH
             return dataclasses.replace(measurement, window=window)
         return measurement
 

@@ -14,13 +14,14 @@ from t5x_like.data import (
     MixtureSchedule,
     limit_in_rows,
     open_dataset,
+    packs,
 )
 from t5x_like.data.config import batches_of
 from t5x_like.errors import UserError
 from t5x_like.evaluation import Evaluation
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import FrozenSource, Model, frozen_models
+from t5x_like.protocols import FrozenSource, Model, frozen_models, tuning
 from t5x_like.trackers import Tracker
 from t5x_like.training.identity import RunIdentity
 from t5x_like.training.watching.profile import check_window
@@ -113,6 +114,7 @@ class TrainingPlan:
                 f"{type(self.model).__name__}.dtype is 'float16': nothing scales the loss, and "
                 "gradients below 6e-8 would become 0. Train in 'bfloat16' or 'float32'."
             )
+        self._check_packing()
         self.validation_limit  # noqa: B018 (refuses what is no limit)
         self._check_evaluations()
         counts = {
@@ -157,6 +159,17 @@ class TrainingPlan:
     def work(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, float]:
         """Positions and model FLOPs of a step on batches of these shapes."""
         return flops.positions(shapes), self.model.step_flops(shapes)
+
+    def _check_packing(self) -> None:
+        tuned = tuning(self.model)
+        if tuned is None or not tuned.added_length:
+            return
+        if packs(self.dataset, self.model.batch_format):
+            raise UserError(
+                f"a {type(tuned).__name__} stands before the text of each row, and packed rows "
+                "hold several: set data.DatasetConfig.pack to False, as tuning/prompt.gin does "
+                "after the file of the run."
+            )
 
     def _check_evaluations(self) -> None:
         seen = set()

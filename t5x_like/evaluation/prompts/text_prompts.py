@@ -10,7 +10,7 @@ from t5x_like.decoding import TextCodec
 from t5x_like.decoding.generate import room_after
 from t5x_like.decoding.options import Cut, Reading
 from t5x_like.evaluation.prompts.shots import INPUTS, TARGETS, Prompts, Shots, text_of
-from t5x_like.protocols import Decodes
+from t5x_like.protocols import Decodes, longest_row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ def text_prompts(
         """Tokens that are left after a prompt and what is written."""
         length = codec.prompt_length(before + asked)
         rooms = [] if codec.input_length is None or as_text else [codec.input_length - length]
-        if model.max_length is not None:
+        if longest_row(model) is not None:
             rooms.append(int(room_after(model, length, codec.start_id)) - longest)
         return min(rooms, default=None)
 

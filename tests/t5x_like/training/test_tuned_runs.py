@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models import gpt, tuning
-from t5x_like import checkpoints, optimizers
+from t5x_like import checkpoints, optimizers, protocols
 from t5x_like.checkpoints import CheckpointPolicy, InitialCheckpoint
 from t5x_like.checkpoints.host_params import FrozenParams, read_params, write_params
 from t5x_like.data import DatasetConfig
@@ -18,6 +18,7 @@ from t5x_like.train import train
 from t5x_like.training.state import abstract_state
 
 LORA = tuning.LoRA(rank=2, dropout_rate=0.1)
+LENGTHS = {"targets": 24}
 OPTIMIZER = optimizers.adamw(Constant(1e-2))
 
 
@@ -42,12 +43,12 @@ def names(tree):
     return {path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def run(proverbs, base, model_dir, steps, model=None):
+def run(proverbs, base, model_dir, steps, model=None, lengths=LENGTHS, pack=None):
     task, cache_dir = proverbs
     return train(
         model=model or small(LORA),
         model_dir=str(model_dir),
-        dataset=DatasetConfig(task, {"targets": 24}, cache_dir, batch_size=4, prefetch=0),
+        dataset=DatasetConfig(task, lengths, cache_dir, batch_size=4, prefetch=0, pack=pack),
         train_steps=steps,
         optimizer=OPTIMIZER,
         initial_checkpoint=InitialCheckpoint(base),
@@ -85,6 +86,24 @@ def test_only_factors_change_and_a_stopped_run_ends_as_one_that_was_not(
         found, step = read(str(tmp_path / "parts"), small(LORA))
         assert step == 4
         jax.tree.map(np.testing.assert_array_equal, found, whole.params)
+
+
+@pytest.mark.slow
+def test_a_run_with_a_prompt_trains_and_keeps_the_prompt_alone(
+    proverbs, base, base_params, tmp_path
+):
+    prompted = small(tuning.Prompt(length=3))
+    with pytest.raises(UserError, match=r"a Prompt stands before .*: set data.DatasetConfig.pack"):
+        run(proverbs, base, tmp_path / "packed", 2, prompted)
+    after = run(
+        proverbs, base, tmp_path / "prompt", 2, prompted, lengths={"targets": 21}, pack=False
+    )
+    saved = checkpoints.find_checkpoint(str(tmp_path / "prompt"))
+    assert names(checkpoints.stored_arrays(saved / "params")) == {"token_embedder/prompt_offsets"}
+    assert np.any(after.params["token_embedder"]["prompt_offsets"])
+    found, _ = checkpoints.load_params(str(tmp_path / "prompt"), prompted)
+    jax.tree.map(np.testing.assert_array_equal, found, after.params)
+    assert protocols.longest_row(prompted) == 21
 
 
 @pytest.fixture
