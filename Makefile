@@ -13,7 +13,7 @@ TORCH ?= torch==2.13.0
 # Tests start many processes: each would compile our modules anew where bytecode is not kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test test-slow test-optimized test-all reliability lint types docs install install-test install-interop clean help
+.PHONY: quickstart test test-slow test-optimized test-beam test-all reliability lint types docs install install-test install-interop clean help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -33,6 +33,10 @@ $(VENV)/.installed-test: setup.py pyproject.toml | $(BIN)/python
 $(VENV)/.installed-interop: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[interop,ray]'
+	@touch $@
+
+$(VENV)/.installed-beam: setup.py pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,beam]'
 	@touch $@
 
 $(VENV)/.installed-docs: setup.py pyproject.toml | $(BIN)/python
@@ -81,6 +85,11 @@ test-optimized: $(VENV)/.installed-test
 ## make test-all     every test, with those that only a release needs
 test-all: $(VENV)/.installed-interop
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+## make test-beam    what runs on Apache Beam, in .venv-beam: Beam wants older packages than the rest
+test-beam:
+	$(MAKE) VENV=.venv-beam .venv-beam/.installed-beam
+	.venv-beam/bin/python -m pytest -q tests/t5x_like/near_duplicates/test_on_beam.py
 
 ## make reliability  inject faults, count them, and write docs/reliability.md
 reliability: $(VENV)/.installed-interop

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.overlap import words
-from t5x_like.near_duplicates.deduplicate import Rule, deduplicate
+from t5x_like.near_duplicates.deduplicate import deduplicate
+from t5x_like.near_duplicates.documents import DocumentRule
 from tasks.sources import JsonLines
 
 WORDS, FILES, N = 340, 16, 13
@@ -80,7 +81,7 @@ def main() -> None:
         path = Path(folder, "lists", "list.jsonl")
         begun = time.monotonic()
         head = deduplicate(
-            Documents(folder), ["train"], path, Rule(N), num_workers=options.num_workers
+            Documents(folder), ["train"], path, DocumentRule(N), num_workers=options.num_workers
         )
         seconds = time.monotonic() - begun
         lines = map(json.loads, path.read_text().splitlines()[1:])
@@ -94,7 +95,7 @@ def main() -> None:
     print(f"precision {len(found & copies.keys()) / max(len(found), 1):.4f} of {len(found):,}")
     for similarity in SIMILARITIES:
         planted = {place for place, value in copies.items() if value == similarity}
-        expected = Rule(N).bands.candidate_probability(similarity)
+        expected = DocumentRule(N).bands.candidate_probability(similarity)
         recall = len(found & planted) / len(planted)
         print(f"similarity {similarity}: recall {recall:.4f}, expected {expected:.4f}")
 

@@ -63,6 +63,9 @@ def add_arguments(cache: ArgumentParser, vocab: ArgumentParser) -> None:
     # What `train` asks of it, in a process of its own.
     cache.add_argument("--declare", action="store_true", help=SUPPRESS)
     cache.add_argument("--parent", type=int, help=SUPPRESS)
+    cache.set_defaults(
+        kept="shards that were finished are kept; the same command goes on with the others."
+    )
     vocab.add_argument("task", nargs="?", help="name; MIXTURE_OR_TASK_NAME by default")
     vocab.add_argument(
         "--out",

@@ -58,7 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = _parse_arguments(arguments)
         own_packages.check()
-        with preemption.end_on_signal(), notebook.one_stream(arguments), _warnings_as_lines():
+        with (
+            preemption.end_on_signal(options.kept),
+            notebook.one_stream(arguments),
+            _warnings_as_lines(),
+        ):
             options.run(options)
             sys.stdout.flush()
         return EXIT_DONE
@@ -119,18 +123,25 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
     def command(name: str, run: Callable[[Any], None], text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text, parents=[common])
-        added.set_defaults(run=run)
+        added.set_defaults(run=run, kept=preemption.NOTHING_KEPT)
         return added
 
     for name, run, text in (
         ("train", _train, "Train a gin file's model."),
         ("align", _align, "Reinforcement learning from rewards: PPO and REINFORCE."),
     ):
-        command(name, run, text).add_argument(
+        trains = command(name, run, text)
+        trains.add_argument(
             "--allow_config_change", action="store_true", help="continue a run as another one"
         )
-    command("eval", _eval, "Measure loss and task metrics of a trained model.")
+        trains.set_defaults(kept="no step was to be saved; the same command goes on where it was.")
+    command("eval", _eval, "Measure loss and task metrics of a trained model.").set_defaults(
+        kept="what was measured is kept; the same command goes on with the rest."
+    )
     infer = command("infer", _infer, "Generate text for a file of inputs.")
+    infer.set_defaults(
+        kept="answers that are in a file are kept; the same command goes on after them."
+    )
     infer.add_argument("--tools", action="store_true", help="let the model use runs/tools.gin")
     caching.add_arguments(
         command(

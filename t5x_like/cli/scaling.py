@@ -149,6 +149,9 @@ def quantity(text: str) -> float:
 def _add_sweep_arguments(parser: ArgumentParser) -> None:
     _add_json(parser)
     parser.add_argument("--cell", metavar="RUN", help="with --dry_run: one run's whole gin text")
+    parser.set_defaults(
+        kept="runs that were finished are kept; the same command goes on with the others."
+    )
 
 
 def sweep(options: Namespace) -> None:

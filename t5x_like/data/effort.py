@@ -1,4 +1,4 @@
-"""How long batches take to make, and how much of it is computing."""
+"""How long batches take to make, how much of it is computing, and what helps against reading."""
 
 import contextlib
 import time
@@ -14,11 +14,13 @@ class Effort:
       batches: how many.
       seconds: wall time.
       computing: seconds of a core, of the thread that makes them.
+      remedy: what to do where most of the time goes into reading.
     """
 
     batches: int = 0
     seconds: float = 0.0
     computing: float = 0.0
+    remedy: str = "copy the cache to a local disk (CACHE_DIR)"
 
     @contextlib.contextmanager
     def one_batch(self) -> Iterator[None]:

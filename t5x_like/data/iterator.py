@@ -72,6 +72,7 @@ class DataIterator:
         epochs: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda state: {},
         on_close: Callable[[], None] = lambda: None,
         bytes_fetched: Callable[[], int] = lambda: 0,
+        making: Effort | None = None,
     ):
         """Joins rows and their conversion.
 
@@ -86,10 +87,11 @@ class DataIterator:
           on_close: called once the thread has ended.
           bytes_fetched: so far, of examples that come from another machine; while they come,
             reading is not given up.
+          making: counts what making the batches takes; None for a new one.
         """
         self._rows, self._convert = rows, convert
         self._identity, self._prefetch, self._patience = identity, prefetch, patience
-        self.making, self.epochs, self._on_close = Effort(), epochs, on_close
+        self.making, self.epochs, self._on_close = making or Effort(), epochs, on_close
         self._bytes_fetched = bytes_fetched
         self._state = rows.get_state()
         self._queue: queue.Queue[_Prefetched] = queue.Queue(max(prefetch, 1))

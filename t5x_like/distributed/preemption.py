@@ -1,7 +1,7 @@
 """Handles SIGTERM and SIGINT: saves and stops on the first signal, exits on the second.
 
 `stop_on_signal` is for loops of steps: the step is finished and the state saved. `end_on_signal` is
-for everything else: there is nothing to save, and the work is abandoned. Signals within
+for everything else: nothing has to be saved, and the work is abandoned. Signals within
 `ONE_SIGNAL_SECONDS` of the first count as one: `timeout`, and agents of clusters, send one to the
 process and one to its group.
 """
@@ -20,6 +20,7 @@ from typing import NoReturn
 EXIT_CODE = 143  # as a shell reports a process that ended by SIGTERM
 EXIT_CODE_INTERRUPTED = 130  # and by SIGINT, Ctrl-C
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+NOTHING_KEPT = "there was nothing to save."
 ONE_SIGNAL_SECONDS = 2.0
 _LAST_WORDS_SECONDS = 2.0  # for the last checkpoint to be looked up, before a hard end
 _SHOW_CURSOR = "\x1b[?25h"
@@ -51,9 +52,11 @@ class _Signals:
       open: how many contexts are open; when the first is opened, the other two are reset.
       first_at: when the first signal came; None before.
       handled: whether a context has acted on it.
+      kept: what the outermost `end_on_signal` says of work that was abandoned.
     """
 
     open = 0
+    kept = NOTHING_KEPT
     first_at: float | None = None
     handled = False
 
@@ -113,12 +116,16 @@ def stop_on_signal() -> Iterator[StopRequest]:
 
 
 @contextlib.contextmanager
-def end_on_signal() -> Iterator[None]:
+def end_on_signal(kept: str | None = None) -> Iterator[None]:
     """Turns the first SIGTERM or SIGINT into `Preempted`; a second one exits at once.
 
     For work that can simply be started again. Outside the main thread nothing changes. Sometimes
     Python cannot unwind the main thread: while XLA compiles, or where a callback swallows the
     exception. Then another thread ends the process, with the same message and exit code.
+
+    Args:
+      kept: one sentence: what is left of the work, and how it goes on; None says what the context
+        around this one does.
 
     Raises:
       Preempted: a signal has come.
@@ -128,20 +135,24 @@ def end_on_signal() -> Iterator[None]:
     def first(name: str, frame: FrameType | None) -> None:
         received.append(name)
         if _is_importing(frame) and not _has_workers():
-            _exit(name, _nothing_to_save(name))
+            _exit(name, _abandoned(name))
         raise _Ended
 
+    around = _Signals.kept
+    _Signals.kept = kept or around
     try:
         with _on_signal(first, seconds=_LEAVING_SECONDS):
             yield
     except _Ended:
         pass
+    finally:
+        said, _Signals.kept = _Signals.kept, around
     if received:  # without `_Ended` too: a callback has swallowed it
-        raise Preempted(_nothing_to_save(received[0]), received[0])
+        raise Preempted(f"{received[0]} received: {said}", received[0])
 
 
-def _nothing_to_save(signal_name: str) -> str:
-    return f"{signal_name} received: there was nothing to save."
+def _abandoned(signal_name: str) -> str:
+    return f"{signal_name} received: {_Signals.kept}"
 
 
 def _say(text: str) -> None:
@@ -243,7 +254,7 @@ def _on_signal(
                         _end_hard(name, last_words)
                     reader.settimeout(seconds)
         except TimeoutError:
-            _exit(name, _nothing_to_save(name))
+            _exit(name, _abandoned(name))
 
     def handle(number: int, frame: FrameType | None) -> None:
         if not _Signals.handled:

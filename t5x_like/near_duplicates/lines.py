@@ -8,13 +8,14 @@ import dataclasses
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from t5x_like.errors import UserError
 from t5x_like.near_duplicates.minhash import Array
+from t5x_like.near_duplicates.shard_keys import Arrays
 
 _BLANK = 0  # the key of lines that are nobody's copies
 _PARTS = 16  # of the keys, sorted one after the other: so much less memory
@@ -46,6 +47,7 @@ class LineRule:
       UserError: no such normalization.
     """
 
+    unit: ClassVar[str] = "lines"
     normalization: str = "c4"
 
     def __post_init__(self) -> None:
@@ -53,11 +55,11 @@ class LineRule:
             raise UserError(f"--lines={self.normalization}: there are {', '.join(NORMALIZATIONS)}.")
 
     def settings(self) -> dict[str, Any]:
-        """What the list depends on, as JSON."""
+        """See `shard_keys.Rule`, as the others."""
         return {"lines": self.normalization}
 
     def arrays(self, texts: Iterable[str]) -> dict[str, Array]:
-        """What is kept of a shard: `keys`, uint64, of all lines of its texts in order."""
+        """The `keys`, uint64, of all lines of the texts in order."""
         normalize = NORMALIZATIONS[self.normalization]
         return {
             "keys": np.fromiter(
@@ -65,30 +67,26 @@ class LineRule:
             )
         }
 
-    def listed(
-        self, shards: Sequence[tuple[str, int]], arrays: Sequence[Mapping[str, Array]]
-    ) -> tuple[dict[str, int], list[dict[str, Any]]]:
-        """Numbers for the first line of the list, and the other lines.
+    def counts(self, arrays: Arrays) -> dict[str, int]:
+        """How many documents there are, and lines that are not blank."""
+        lines = int(np.count_nonzero(arrays["keys"] != _BLANK))
+        return {"documents": int(arrays["total"]), "all_lines": lines}
 
-        Args:
-          shards: split and number of each.
-          arrays: of each, as kept.
-        """
-        keys = np.concatenate([each["keys"] for each in arrays] or [np.zeros(0, np.uint64)])
-        is_copy = copies(keys)
-        found, begin = [], 0
-        for (split, number), each in zip(shards, arrays, strict=True):
-            end = begin + len(each["keys"])
-            dropped = np.flatnonzero(is_copy[begin:end]).tolist()
-            begin = end
-            if dropped:
-                found.append({"split": split, "shard": number, "lines": dropped})
-        counts = {
-            "documents": sum(int(each["total"]) for each in arrays),
-            "all_lines": int(np.count_nonzero(keys != _BLANK)),
-            "dropped": int(is_copy.sum()),
-        }
-        return counts, found
+    def keyed(self, arrays: Arrays) -> Iterator[tuple[bytes, int]]:
+        """The keys of lines that are not blank."""
+        keys_l = arrays["keys"]
+        for place in np.flatnonzero(keys_l != _BLANK).tolist():
+            yield keys_l[place].tobytes(), place
+
+    def dropped(self, arrays: Sequence[Arrays]) -> tuple[list[Array], dict[str, int]]:
+        """All lines of a key but the first."""
+        is_copy = copies(np.concatenate([each["keys"] for each in arrays]))
+        ends = np.cumsum([len(each["keys"]) for each in arrays])
+        return [np.flatnonzero(part) for part in np.split(is_copy, ends[:-1])], {}
+
+    def dropped_of_links(self, links_l2: Array) -> tuple[Array, dict[str, int]]:
+        """All that are linked with an earlier one."""
+        return np.unique(links_l2[:, 1]), {}
 
 
 def copies(keys_l: Array) -> Array:

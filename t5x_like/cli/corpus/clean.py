@@ -11,6 +11,8 @@ from t5x_like.cli import caching
 from t5x_like.cli.corpus import task_documents
 from t5x_like.errors import UserError
 
+# What is said when a signal has ended the command.
+KEPT = "files that were finished are kept; the same command goes on with the others."
 _ESCAPES = {"\\n": "\n", "\\t": "\t"}
 
 
@@ -22,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_format_arguments(parser)
     parser.add_argument("--num_workers", type=int, help="processes; one for each core by default")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.set_defaults(kept=KEPT)
 
 
 def add_format_arguments(parser: argparse.ArgumentParser) -> None:

@@ -48,8 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--write", metavar="DIR", help="also write the documents that stay as files, with a report"
     )
     clean.add_format_arguments(parser)
+    parser.add_argument(
+        "--pipeline_options",
+        metavar="OPTIONS",
+        help="comma-separated, of Apache Beam, which then reads and compares: --runner=...,--...",
+    )
     parser.add_argument("--num_workers", type=int, help="processes; one for each core by default")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.set_defaults(kept=clean.KEPT)
 
 
 def run(options: argparse.Namespace, config: Any) -> None:
@@ -60,6 +66,7 @@ def run(options: argparse.Namespace, config: Any) -> None:
     from tasks.sources import Deduplicated
 
     rule = _rule(options)
+    pipeline_options = _pipeline_options(options)
     workers = task_documents.workers(options)
     if options.write is None and (options.format or options.separator or options.rows_per_file):
         raise UserError("--format, --separator and --rows_per_file are for --write=DIR.")
@@ -67,7 +74,7 @@ def run(options: argparse.Namespace, config: Any) -> None:
     if options.write is not None and len(chosen) != 1:
         names = ", ".join(task.name for task in chosen)
         raise UserError(f"--write={options.write} is for one task, not {names}.")
-    if files.is_remote(options.out):
+    if pipeline_options is None and files.is_remote(options.out):
         raise UserError(f"--out={options.out}: give a local folder; copy the lists afterwards.")
     splits = list(dict.fromkeys(options.splits.split(",")))
     report = {}
@@ -86,7 +93,13 @@ def run(options: argparse.Namespace, config: Any) -> None:
             None, label=task.name, unit="documents", stream=sys.stderr, summary=False
         ) as bar:
             found = deduplicate(
-                documents, splits, path, rule, num_workers=workers, progress=bar.add
+                documents,
+                splits,
+                path,
+                rule,
+                num_workers=workers,
+                progress=bar.add,
+                pipeline_options=pipeline_options,
             )
         report[task.name] = {**found, "file": str(path)}
         if not options.json:
@@ -97,6 +110,15 @@ def run(options: argparse.Namespace, config: Any) -> None:
             report[task.name]["written"] = written
     if options.json:
         print(json.dumps(report))
+
+
+def _pipeline_options(options: argparse.Namespace) -> list[str] | None:
+    """Those of Beam; None without it."""
+    if options.pipeline_options is None:
+        return None
+    if options.num_workers is not None and options.write is None:
+        raise UserError("--num_workers is for this machine: --pipeline_options say what Beam has.")
+    return list(filter(None, options.pipeline_options.split(",")))
 
 
 def _said(found: Mapping[str, Any]) -> str:
@@ -111,7 +133,7 @@ def _said(found: Mapping[str, Any]) -> str:
 
 
 def _rule(options: argparse.Namespace) -> Any:
-    from t5x_like.near_duplicates.deduplicate import Rule
+    from t5x_like.near_duplicates.documents import DocumentRule
     from t5x_like.near_duplicates.lines import LineRule
     from t5x_like.near_duplicates.minhash import Bands, bands_for
 
@@ -131,4 +153,4 @@ def _rule(options: argparse.Namespace) -> Any:
         bands = bands_for(options.jaccard, most)
     else:
         bands = dataclasses.replace(Bands(), **{name: getattr(options, name) for name in given})
-    return Rule(options.n, bands, options.seed, options.exact)
+    return DocumentRule(options.n, bands, options.seed, options.exact)

@@ -68,7 +68,7 @@ class TaskDocuments:
         return str(self._task.form.columns[0])
 
     def shards(self, split: str) -> Sequence[str]:
-        """See `near_duplicates.deduplicate.Documents`, as the others."""
+        """See `near_duplicates.shard_keys.Documents`, as the others."""
         return shards(self.source, split)
 
     def texts(self, split: str, shard: str) -> Iterator[str]:

@@ -284,6 +284,13 @@ def _status(
             )
         names_of_splits = found if split is None else [split]
         layout.recorded_vocabularies(folder)
+        for name in names_of_splits:
+            if next(folder.glob(f"{name}.array_record-*"), None):
+                return report(
+                    CacheStatus.INCOMPLETE,
+                    f"the split {name!r} in {folder} is in ArrayRecord, which is not read: give "
+                    "seqio_cache_tasks --output_format=tfrecord",
+                )
         if not records:
             for name in names_of_splits:
                 layout.read_info(folder, name)

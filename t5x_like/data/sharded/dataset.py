@@ -11,6 +11,7 @@ from t5x_like.data import formats
 from t5x_like.data.cache.status import described, refuse_unless_ready
 from t5x_like.data.cache.vocabularies import start_id_of, vocabulary_specs
 from t5x_like.data.config import DatasetConfig, batches_of, facts_of, packs
+from t5x_like.data.effort import Effort
 from t5x_like.data.examples import for_lengths
 from t5x_like.data.formats import Item
 from t5x_like.data.identity import identity
@@ -26,6 +27,11 @@ from t5x_like.protocols import Example
 
 _MOST_STREAMS = 8
 _GROUPS = 2  # of a task in a stream: one is read, and the next is opened
+# Where shards come more slowly than they are read; each process fetches its own streams' alone.
+_REMEDY = (
+    "the cache nearer to this machine (CACHE_DIR), more processes, or, where the disk has room for "
+    "all of it, no SHARD_STORE"
+)
 
 
 def open_sharded(
@@ -118,6 +124,7 @@ def open_sharded(
         ),
         close,
         lambda: store.bytes_fetched,
+        Effort(remedy=_REMEDY),
     )
 
 

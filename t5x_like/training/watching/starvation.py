@@ -23,6 +23,7 @@ class Making(Protocol):
     batches: int
     seconds: float
     computing: float
+    remedy: str
 
 
 class Batches(Protocol):
@@ -100,7 +101,7 @@ def cause(making: Making) -> str:
         )
     return (
         f"a batch takes {each * 1000:.0f} ms to make, {1 - share:.0%} of it waiting for the cache "
-        "or for a free core: copy the cache to a local disk (CACHE_DIR)"
+        f"or for a free core: {making.remedy}"
     )
 
 

@@ -80,21 +80,33 @@ def test_wrong_arguments_are_one_line(pages, capsys, command, said):
     assert said in line
 
 
+KEPT = "files that were finished are kept; the same command goes on with the others."
+
+
 @pytest.mark.slow
-def test_a_killed_command_goes_on_where_it_was(pages):
-    """By SIGKILL, while two processes write; then the files are as if nothing had happened."""
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGKILL, -9, []),
+        (signal.SIGTERM, 143, [f"t5x-like: error: SIGTERM received: {KEPT}"]),
+    ],
+)
+def test_a_command_that_was_ended_goes_on_where_it_was(pages, number, code, said):
+    """While two processes write; then the files are as if nothing had happened."""
     for i in range(2, 24):
         (pages / "pages" / f"{i}.txt").write_text("\n\n".join(PAGES * 50))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "t5x_like", "clean", *flags(pages), "--num_workers=2"]
     command += ["--gin_file=tasks/filters/gopher.gin", "--gin.FILTERS=[@filters.Pattern()]"]
     command += ["--gin.filters.Pattern.pattern=Menu"]
-    started = subprocess.Popen([*command, f"--out={pages}/out"], env=environment)
+    with open(pages / "said", "w") as errors:
+        started = subprocess.Popen([*command, f"--out={pages}/out"], env=environment, stderr=errors)
     deadline = time.monotonic() + 60
     while len(list(pages.glob("out/.parts-*/*.json"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
-    started.send_signal(signal.SIGKILL)
-    started.wait()
+    started.send_signal(number)
+    assert started.wait() == code
+    assert (pages / "said").read_text().splitlines() == said
     assert not (pages / "out" / "corpus.json").exists()
     for out in ("out", "whole"):
         subprocess.run([*command, f"--out={pages}/{out}"], env=environment, check=True)

@@ -7,6 +7,7 @@ import pytest
 
 from t5x_like import cli
 from t5x_like.near_duplicates import deduplicate
+from t5x_like.near_duplicates.documents import DocumentRule
 from tasks.errors import TaskError
 from tasks.sources import Deduplicated, HoldOut, TextFiles
 
@@ -97,12 +98,12 @@ class Texts:
 def test_a_shard_that_is_finished_is_not_read_again(tmp_path):
     one, other = written(tmp_path)
     path = tmp_path / "lists" / "texts.jsonl"
-    rule = deduplicate.Rule()
+    rule = DocumentRule()
     with pytest.raises(ValueError, match="cannot be read"):
         deduplicate.deduplicate(Texts([one, None]), ["train"], path, rule)
     assert not path.exists()
     with pytest.raises(ValueError, match="cannot be read"):  # by another rule
-        deduplicate.deduplicate(Texts([None, other]), ["train"], path, deduplicate.Rule(n=5))
+        deduplicate.deduplicate(Texts([None, other]), ["train"], path, DocumentRule(n=5))
     found = deduplicate.deduplicate(Texts([None, other]), ["train"], path, rule)
     assert (found["documents"], found["dropped"], found["clusters"]) == (8, 2, 2)
 

@@ -256,6 +256,11 @@ def test_a_cache_of_seqios_own_tool_is_read(task, tmp_path):
         assert next(batches)["encoder_input_tokens"].shape == (8, 16)
     with pytest.raises(UserError, match="another tool wrote"):
         data.cache_task(task, tmp_path, num_shards=2, num_workers=1, progress=False)
+    for path in ours.glob("train.tfrecord-*"):  # as with --output_format=arrayrecord
+        path.rename(path.with_name(path.name.replace("tfrecord", "array_record")))
+    report = data.cache_status(task, tmp_path, "train")
+    assert report.status is data.CacheStatus.INCOMPLETE
+    assert "is in ArrayRecord, which is not read: give seqio_cache_tasks --out" in report.reason
 
 
 def test_a_cache_of_an_earlier_version_is_used_as_it_is(task, tmp_path):

@@ -52,7 +52,9 @@ def test_idle_devices_that_wait_for_the_disk_are_told_of_once():
     assert seconds > 0.1
     (line,) = said
     assert line.startswith("step 40: the devices waited for data ")
-    assert "waiting for the cache or for a free core" in line
+    assert line.endswith(
+        "waiting for the cache or for a free core: copy the cache to a local disk (CACHE_DIR)"
+    )
 
 
 def test_idle_devices_that_wait_for_computing_are_told_so():
