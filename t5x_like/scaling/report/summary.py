@@ -12,7 +12,8 @@ def report_text(found: Mapping[str, Any]) -> str:
     others = ", ".join(
         f"{found[name]} {name}" for name in ("running", "failed", "waiting") if found[name]
     )
-    lines = [f"{found['sweep']}: {done}{f' ({others})' if others else ''}", ""]
+    progress = f"{found['sweep']}: {done}{f' ({others})' if others else ''}"
+    lines = [progress, "", found["conclusion"], ""]
     for each in found["fits"]:
         who = " ".join(filter(None, [each["variant"], each["method"]]))
         parameters = ", ".join(

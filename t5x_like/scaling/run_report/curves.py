@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from t5x_like.scaling.report import style
-from t5x_like.scaling.report.traces import Plot
+from t5x_like.scaling.report.plots.traces import Plot
 from t5x_like.scaling.run_report.read import WatchedRun, read
 
 SECTION = "curves"

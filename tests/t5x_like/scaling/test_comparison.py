@@ -106,5 +106,5 @@ def test_a_report_of_stages_compares_and_fits_nothing(sweeps):
     text = page_text(analysis, tables)
     assert "methods: comparison" in text and "2.05 ± 0.0707 *" in text and "Laws" not in text
     said = report_text({**as_json(analysis), "files": ["index.html"]})
-    assert "validation loss: all-base 2.05 ± 0.0707 (2 seeds, best)" in said
-    assert "validation loss: adapters-base 2.55 ± 0.0707 (2 seeds)" in said
+    assert "validation loss: all 2.05 ± 0.0707 (2 seeds, best)" in said
+    assert "validation loss: adapters 2.55 ± 0.0707 (2 seeds)" in said

@@ -107,7 +107,7 @@ def test_the_report_has_a_table_a_figure_and_plots_of_it(measured, sweeps):
     printed = as_json(analysis)
     assert len(printed["downstream"]) == 30 and len(printed["error_laws"]) == 3
     json.dumps(printed, allow_nan=False)
-    drawn = figures.downstream(analysis)
+    drawn = figures.studies.downstream(analysis)
     assert len(drawn.axes) == 6  # three tasks against compute and against loss
     assert {"figures/downstream.svg", "tables/downstream.csv"} <= set(NAMES)
 
