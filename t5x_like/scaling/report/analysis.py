@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -296,44 +295,3 @@ def _critical_batch(curves: pd.DataFrame) -> CriticalBatch | None:
     if NOISE_SCALE not in curves or not np.isfinite(curves[NOISE_SCALE]).any():
         return None
     return fit_critical_batch(curves["loss"].to_numpy(), curves[NOISE_SCALE].to_numpy())
-
-
-def as_json(analysis: Analysis) -> dict[str, Any]:
-    """Makes what `report --json` prints, except the files; None for non-finite numbers."""
-    sweep, found, steps = analysis.sweep, analysis.multipliers, analysis.steps_law
-    return _finite(
-        {
-            "sweep": sweep.name,
-            "family": sweep.family,
-            "cells": len(sweep.cells),
-            **sweep.counts(),
-            "baseline": analysis.baseline,
-            "fits": [
-                {"variant": variant, **_without_samples(each.to_json())}
-                for (variant, _), each in analysis.fits.items()
-            ],
-            "multipliers": [] if found is None else found.table.to_dict("records"),
-            "shapes": analysis.shapes.to_dict("records"),
-            "rates": analysis.rates.to_dict("records"),
-            "sizes": analysis.sizes.to_dict("records"),
-            "efficiency": analysis.efficiency.to_dict("records"),
-            "steps_law": None if steps is None else dataclasses.asdict(steps),
-            "floors": [dataclasses.asdict(floor) for floor in analysis.floors],
-            "downstream": analysis.downstream.to_dict("records"),
-            "comparison": analysis.comparison.to_dict("records"),
-            "error_laws": [dataclasses.asdict(law) for law in analysis.error_laws],
-            "notes": [dataclasses.asdict(note) for note in analysis.notes],
-        }
-    )
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _without_samples(written: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in written.items() if key != "samples"}

@@ -85,7 +85,9 @@ def size_study(runs: pd.DataFrame) -> pd.DataFrame:
             near = left["tokens"] <= left["tokens"].iloc[0] * (1 + SAME_TOKENS)
             group, left = left[near], left[~near]
             sizes = group["parameters"]
-            if sizes.nunique() >= SIZES_FOR_A_CURVE and sizes.max() >= SIZE_RANGE * sizes.min():
+            wide = sizes.max() >= SIZE_RANGE * sizes.min()
+            # A grid of N and D has some runs on the same tokens too, by chance.
+            if sizes.nunique() >= SIZES_FOR_A_CURVE and wide and 2 * len(group) > len(of_variant):
                 groups.append(group.assign(group=len(groups)))
     if not groups:
         return rows.iloc[:0].assign(group=0)

@@ -12,10 +12,10 @@ from t5x_like.errors import UserError
 from t5x_like.host import disk_space
 from t5x_like.host import files as storage
 from t5x_like.scaling.report import figures, tables
-from t5x_like.scaling.report.analysis import Analysis, Note, analyse, as_json
-from t5x_like.scaling.report.conclusion import conclusion
+from t5x_like.scaling.report.analysis import Analysis, Note, analyse
 from t5x_like.scaling.report.floor import difference, read_floor
 from t5x_like.scaling.report.page import page_text
+from t5x_like.scaling.report.summary import as_json
 from t5x_like.scaling.report.sweep_runs import read_sweep_runs
 
 PAGE = "index.html"
@@ -68,13 +68,7 @@ def report(
     notes = [Note("other_rows", name, said, warning=True) for name, said in other if said]
     analysis = dataclasses.replace(analysis, notes=[*analysis.notes, *notes], floors=lines)
     files = write_report(analysis, folder)
-    sentence = conclusion(analysis).sentence
-    return {
-        **as_json(analysis),
-        "conclusion": sentence,
-        "out": str(folder),
-        "files": [str(path) for path in files],
-    }
+    return {**as_json(analysis), "out": str(folder), "files": [str(path) for path in files]}
 
 
 def write_report(analysis: Analysis, folder: Path) -> list[Path]:

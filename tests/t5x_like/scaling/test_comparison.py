@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from t5x_like.scaling.comparison import compared, wide
-from t5x_like.scaling.report.analysis import analyse, as_json
+from t5x_like.scaling.report.analysis import analyse
 from t5x_like.scaling.report.page import page_text
-from t5x_like.scaling.report.summary import report_text
+from t5x_like.scaling.report.summary import as_json, report_text
 from t5x_like.scaling.report.sweep_runs import from_frames
 from t5x_like.scaling.report.tables import all_tables
 

@@ -9,8 +9,9 @@ import pytest
 
 from t5x_like.scaling.downstream import error_laws, fit_errors, measured_table
 from t5x_like.scaling.report import figures
-from t5x_like.scaling.report.analysis import analyse, as_json
+from t5x_like.scaling.report.analysis import analyse
 from t5x_like.scaling.report.plots import all_plots
+from t5x_like.scaling.report.summary import as_json
 from t5x_like.scaling.report.sweep_runs import from_frames
 from t5x_like.scaling.report.tables import all_tables
 from t5x_like.scaling.report.write import NAMES

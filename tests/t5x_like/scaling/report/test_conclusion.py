@@ -17,7 +17,7 @@ from t5x_like.scaling.report.tables import all_tables
 
 
 def analysed(sweeps, cells, curves=None, bootstrap=20):
-    empty = sweeps.curves_of(cells.iloc[:0])
+    empty = sweeps.curves_of(cells.iloc[:0]).astype(dict.fromkeys(("flops", "loss"), float))
     runs = from_frames(cells, empty if curves is None else curves, name="made")
     return analyse(runs, bootstrap=bootstrap)
 

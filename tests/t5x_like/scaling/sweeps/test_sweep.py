@@ -63,6 +63,16 @@ def test_parametric_cells_have_their_tokens_per_parameter():
     assert all(cell.budget is None for cell in cells)
 
 
+def test_sizes_differ_on_the_same_tokens():
+    cells = sweep(grid=grids.Sizes([20e3, 50e3, 120e3], 3e5)).cells()
+    assert {cell.training.tokens for cell in cells} == {293 * 1024} and round(3e5 / 1024) == 293
+    sizes = [cell.size.parameters for cell in cells]
+    assert sizes == sorted(sizes) and sizes[-1] > 4 * sizes[0]
+    assert all(cell.budget is None for cell in cells)
+    with pytest.raises(UserError, match="tokens hold 0: all must be numbers above 0"):
+        grids.Sizes([20e3], 0)
+
+
 def test_depths_differ_at_one_size():
     cells = sweep(grid=grids.Depths(150e3, [1, 2, 6], 3e5)).cells()
     assert [cell.shape.num_layers for cell in cells] == [1, 2, 6]
