@@ -205,9 +205,22 @@ PACKAGED = {
     "ablation_experts": (60, 5.6e13),
     "t5_finetuning": (15, 9.7e13),
     "tournament_cpu": (132, 8.5e14),
+    "t5_mixing": (21, 4.17e14),
+    "t5_architectures": (24, 1.43e14),
+    "t5_scaling": (24, 6.75e14),
+    "t5_strategies": (24, 1.9e14),
+    "t5_repeats": (30, 2.94e14),
+    "t5_spans": (30, 2.99e14),
+    "t5_rates": (24, 2.69e14),
+    "t5_objectives": (36, 4.5e14),
 }
 
 
+# Their runs differ in the model or the data, and are trained alike.
+ALIKE = (
+    *("shapes_cpu", "sample_efficiency_cpu", "double_descent_cpu", "switch_efficiency_cpu"),
+    "t5_mixing",
+)
 # Counting the models of the others takes a while.
 FEW = ("isoflop_quick", "parametric_cpu", "ablation_block")
 
@@ -231,7 +244,8 @@ def test_a_packaged_sweep_costs_what_its_file_says(name, expected):
     text = (packaged_gin_configs() / f"sweeps/{name}.gin").read_text()
     assert f"{runs} runs" in text.replace("\n# ", " ")
     assert f"--gin_file=sweeps/{name}.gin" in text
-    assert len({dataclasses.astuple(cell.training) for cell in cells}) > 1 or name == "shapes_cpu"
+    trainings = {dataclasses.astuple(cell.training) for cell in cells}
+    assert (len(trainings) == 1) == (name in ALIKE)
 
 
 # -- What a sweep needs ------------------------------------------------------------------------
