@@ -59,7 +59,7 @@ class TrainingPlan:
       frozen: where the parameters of each model that the loss reads come from, by its name in
         `Model.frozen_models`; most models have none.
       num_microbatches: pieces that each batch is computed in.
-      noise_scale: whether records have the gradient noise scale (`training.noise_scale`), which the
+      noise_scale: whether records have the gradient noise scale (`watching.noise_scale`), which the
         pieces tell: two or more of them.
       seed: of initialization and dropout.
       partitioner: the mesh; data parallel over all devices when None.

@@ -16,9 +16,9 @@ from t5x_like.partitioning import Partitioner, with_subtree
 from t5x_like.protocols import Batch, Carry, Metrics, Model, Params, UsesStep
 from t5x_like.training import loss
 from t5x_like.training import state as train_state
-from t5x_like.training.noise_scale import NAME as NOISE_SCALE
-from t5x_like.training.noise_scale import noise_and_signal
 from t5x_like.training.state import TrainState, trained_part
+from t5x_like.training.watching.noise_scale import NAME as NOISE_SCALE
+from t5x_like.training.watching.noise_scale import noise_and_signal
 
 TrainStep = Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, Metrics]]
 

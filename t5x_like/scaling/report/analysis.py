@@ -22,7 +22,7 @@ from t5x_like.scaling.sample_efficiency import (
     steps_law_interval,
     tokens_to_loss,
 )
-from t5x_like.training.noise_scale import NAME as NOISE_SCALE
+from t5x_like.training.watching.noise_scale import NAME as NOISE_SCALE
 
 METHODS = {
     "approach1": "Approach 1, envelope of training curves",

@@ -11,7 +11,7 @@ from t5x_like.evaluation.loss import STANDARD_ERROR
 from t5x_like.scaling.sweeps import plan_format
 from t5x_like.scaling.sweeps.cells import GIN_FILE, cell_directory
 from t5x_like.training import metrics_log
-from t5x_like.training.noise_scale import NAME as NOISE_SCALE
+from t5x_like.training.watching.noise_scale import NAME as NOISE_SCALE
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,8 +8,8 @@ import pytest
 from t5x_like import optimizers
 from t5x_like.schedules import Constant
 from t5x_like.training import state as train_state
-from t5x_like.training.noise_scale import NAME, noise_and_signal
 from t5x_like.training.step import make_train_step, split_microbatches
+from t5x_like.training.watching.noise_scale import NAME, noise_and_signal
 
 
 @pytest.mark.parametrize("weights", [[64.0] * 4, [16.0, 32.0, 64.0, 0.0]], ids=["alike", "uneven"])
