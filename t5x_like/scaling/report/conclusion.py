@@ -1,6 +1,8 @@
 """What a sweep's runs say, in one sentence with its interval, and the figure that shows it."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -88,7 +90,7 @@ def _shares(analysis: Analysis) -> str:
     return f" The training loss {target:.4f} of {analysis.baseline} is reached by {_listed(said)}."
 
 
-def _difference(best: dict, other: dict, rows: pd.DataFrame) -> str:
+def _difference(best: Mapping[str, Any], other: Mapping[str, Any], rows: pd.DataFrame) -> str:
     """By how much the best is better than another, with Student's interval of the difference."""
     away = best["mean"] - other["mean"]
     said = f"{abs(away):.3g} {'above' if away >= 0 else 'below'} {other['setting']}"
@@ -128,7 +130,7 @@ def _variants(analysis: Analysis) -> Conclusion | None:
         if not unsure and best["low"] <= 1 <= best["high"]:
             said += ": it contains 1, so the runs show no difference"
         return Conclusion(f"{said}.", "variants-multiplier", "variants")
-    kinds = {"above": [], "below": [], "unsure": []}  # type: dict[str, list[str]]
+    kinds: dict[str, list[str]] = {"above": [], "below": [], "unsure": []}
     for row in rows:
         kind = "above" if row["low"] > 1 else "below" if row["high"] < 1 else "unsure"
         kinds[kind].append(str(row["variant"]))

@@ -124,11 +124,13 @@ def second_descent(rows: pd.DataFrame) -> SecondDescent | None:
     """
     losses = rows.groupby("parameters")["loss"].agg(["mean", "var", "count"])
     means, free = losses["mean"].to_numpy(), losses["count"].to_numpy() - 1
-    best, found = 0.0, None
+    best = 0.0
+    found: tuple[float, float, float, float] | None = None
     for i in range(1, len(means) - 1):
         before, after = means[:i].min(), means[i + 1 :].min()
         if (height := means[i] - max(before, after)) > best:
-            best, found = height, (before, means[i], after, losses.index[i])
+            best = float(height)
+            found = (float(before), float(means[i]), float(after), float(losses.index[i]))
     if found is None:
         return None
     if free.sum():
@@ -138,4 +140,5 @@ def second_descent(rows: pd.DataFrame) -> SecondDescent | None:
         least = WITHOUT_SEEDS * means.min()
     if best <= least:
         return None
-    return SecondDescent(*map(float, found), certain=bool(free.sum()))
+    before, peak, after, at = found
+    return SecondDescent(before, peak, after, at, certain=bool(free.sum()))
