@@ -2,13 +2,13 @@
 
     python -m benchmarks.isoflop_grid [--law docs/results/isoflop_cpu/law.json] [--noise 0.005]
         [--budgets 3e10,3e13] [--levels 4 7] [--sizes 5 7 9] [--spread 0.35 0.5] [--seeds 1 2]
-        [--sweeps 40] [--json]
+        [--sweeps 40] [--json] [--sweep sweeps/isoflop_decades_cpu.gin]
 
 For each grid, sweeps whose losses are a law's, but for noise of their logarithms, normal and
 independent, are fitted by approach 2 as `fit` does it. The noise is that between runs: seed, data
 order, learning rate; 0.005 is the residual of the runs of `isoflop_cpu` below its largest budget.
 Sizes are spaced evenly in log N, `--spread` decades to either side of the budget's best size, which
-a real grid has to guess.
+a real grid has to guess; `--sweep` takes the runs of a sweep as they are planned instead.
 
 Each grid has its runs and FLOPs; the half width of the 95% interval of the exponent, from 200
 resamples, in the middle and in nine of ten sweeps; 1.96 standard deviations of the exponent itself
@@ -18,6 +18,7 @@ over the sweeps, which the interval should match; and in how many the interval h
 import argparse
 import itertools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,21 @@ def grid_runs(
             loss = float(law.loss(n, d))
             rows += [{"N": n, "D": d, "C": budget, "budget": budget, "loss": loss}] * seeds
     return pd.DataFrame(rows)
+
+
+def planned_runs(law: ParametricLaw, gin_file: str) -> pd.DataFrame:
+    """The runs of a sweep's gin file, with the losses of the law: columns N, D, C, budget, loss."""
+    from t5x_like import config
+
+    with config.isolated():
+        config.parse([gin_file])
+        cells = config.macro("SWEEP").cells()
+    rows = [
+        {"N": cell.size.active, "D": cell.training.tokens, "C": cell.flops, "budget": cell.budget}
+        for cell in cells
+    ]
+    frame = pd.DataFrame(rows)
+    return frame.assign(loss=law.loss(frame["N"], frame["D"]))
 
 
 def simulated(law: ParametricLaw, runs: pd.DataFrame, noise: float, sweeps: int) -> dict[str, Any]:
@@ -82,18 +98,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--spread", type=float, nargs="+", default=[0.35, 0.5])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--sweeps", type=int, default=40)
+    parser.add_argument("--sweep", help="a gin file, whose runs are the grid")
     parser.add_argument("--json", action="store_true", help="one object a line")
     options = parser.parse_args(arguments)
     law = chosen_law(options.law).law
     assert isinstance(law, ParametricLaw)
     first, last = map(float, options.budgets.split(","))
-    print(f"a {law.a:.3f} by the law, noise {options.noise:g}, {first:g} to {last:g} FLOPs")
-    grids = itertools.product(options.levels, options.sizes, options.spread, options.seeds)
-    for levels, sizes, spread, seeds in grids:
-        budgets = np.geomspace(first, last, levels)
-        runs = grid_runs(law, budgets, sizes, spread, seeds)
+    print(f"a {law.a:.3f} by the law, noise {options.noise:g}")
+    for words, runs in _grids(law, options, np.array([first, last])):
         found = {
-            **{"levels": levels, "sizes": sizes, "spread": spread, "seeds": seeds},
+            **words,
             **{"runs": len(runs), "flops": float(runs["C"].sum())},
             **simulated(law, runs, options.noise, options.sweeps),
         }
@@ -101,13 +115,26 @@ def main(arguments: list[str] | None = None) -> None:
             print(json.dumps(found))
             continue
         print(
-            f"{levels} budgets, {sizes} sizes within {spread:g} decades, {seeds} seeds: "
+            f"{', '.join(f'{name} {value}' for name, value in words.items())}: "
             f"{found['runs']} runs, {found['flops']:.2g} FLOPs, a {_shown(found['mean'])} "
             f"± {_shown(found['half_width'])} ({_shown(found['half_width_of_90'])} in 9 of 10; "
             f"scatter {_shown(found['scatter'])}), held {found['held']:.0%}, "
             f"{found['without_law']} without a law",
             flush=True,
         )
+
+
+def _grids(
+    law: ParametricLaw, options: argparse.Namespace, ends: np.ndarray
+) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    if options.sweep:
+        yield {"sweep": options.sweep}, planned_runs(law, options.sweep)
+        return
+    grids = itertools.product(options.levels, options.sizes, options.spread, options.seeds)
+    for levels, sizes, spread, seeds in grids:
+        budgets = np.geomspace(*ends, levels)
+        words = {"budgets": levels, "sizes": sizes, "spread": spread, "seeds": seeds}
+        yield words, grid_runs(law, budgets, sizes, spread, seeds)
 
 
 def _shown(value: float | None) -> str:

@@ -48,6 +48,7 @@ def _step_of(plan: TrainingPlan) -> TrainStep:
         seed=plan.seed,
         num_microbatches=plan.num_microbatches,
         anomaly_policy=plan.anomaly_policy,
+        noise_scale=plan.noise_scale,
     )
 
 

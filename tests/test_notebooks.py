@@ -17,8 +17,8 @@ OURS = ("t5x_like", "models", "tasks")
 # Each with the plots that it draws at least, whatever is installed.
 NOTEBOOKS = {
     "01_train_and_generate": 2,
-    "02_isoflop": 4,
-    "03_architecture_ablations": 1,
+    "02_isoflop": 5,
+    "03_architecture_ablations": 2,
     "04_switch_routing": 5,
     "05_plan_a_pod_run": 2,
     "06_fit_published_laws": 4,
@@ -50,6 +50,35 @@ def test_what_cells_said_is_not_kept(name):
             assert cell["outputs"] == []
             assert cell["execution_count"] is None
             assert cell["metadata"] == {}
+
+
+def test_studies_say_what_came_out_before_any_table():
+    """02 and 03: in words as they are kept, and of the runs that are there by the first cell."""
+    import pandas as pd
+
+    results = ROOT / "docs" / "results"
+    laws = pd.read_csv(results / "isoflop_cpu" / "laws.csv")
+    (law,) = laws[(laws["method"] == "approach2") & (laws["quantity"] == "a")].to_dict("records")
+    variants = pd.read_csv(results / "ablation_mlp" / "variants.csv")
+    (gain,) = variants[variants["headline"]].to_dict("records")
+    said = {
+        "02_isoflop": f"C^{law['value']:.3f}, 95% interval [{law['low']:.3f}, {law['high']:.3f}]",
+        "03_architecture_ablations": f"SwiGLU is worth {gain['multiplier']:.2f} times its compute "
+        f"against GELU\nat 6.0e11 FLOPs, 95% interval [{gain['low']:.2f}, {gain['high']:.2f}]",
+    }
+    assert round(gain["flops"], -9) == 6e11
+    for name, sentence in said.items():
+        cells = read(name)["cells"]
+        assert sentence in text(cells[0])
+        pictures = re.findall(r"!\[[^]]+\]\(\.\./([^)]+\.png)\)", text(cells[0]))
+        assert len(pictures) == 1 and (ROOT / pictures[0]).exists()
+        conclusions = [i for i, cell in enumerate(cells) if "show_conclusion(" in text(cell)]
+        tables = [
+            i
+            for i, cell in enumerate(cells)
+            if re.search(r"DataFrame\(|Series\(|\.style\.|^\| ", text(cell), re.MULTILINE)
+        ]
+        assert conclusions and conclusions[0] < tables[0]
 
 
 @notebooks

@@ -32,6 +32,7 @@ PURPOSES = {
     "TEACHER_DIM": "embed_dim of the teacher, to whose width a student's states are brought",
     "NUM_MICROBATCHES": "parts that a batch is split into, to save memory",
     "CACHE_DIR": "directory of the tokenized tasks",
+    "FIRST_TOKENS": "tokens at the beginning of each task's split that alone are trained on",
     "OPTIMIZER": "the optimizer, bound by a file under optimizers/",
     "LEARNING_RATE": "peak learning rate",
     "WARMUP_STEPS": "steps over which the learning rate rises",

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from t5x_like.scaling.downstream import OF_LOSS
+from t5x_like.scaling.sweeps.grids import ONLY_POINT
 
 COLUMNS = (
     *("task", "split", "metric", "setting", "variant", "seeds", "mean", "deviation"),
@@ -62,8 +63,9 @@ def _of_metric(values: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _setting(cell: dict[str, object]) -> str:
-    """The name of a run without its seed."""
-    return str(cell["name"]).removesuffix(f"-s{float(str(cell['seed'])):.0f}")
+    """The name of a run without its seed, and without that of the only point of a grid."""
+    name = str(cell["name"]).removesuffix(f"-s{float(str(cell['seed'])):.0f}")
+    return name.removesuffix(f"-{ONLY_POINT}")
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:

@@ -60,6 +60,8 @@ class TrainingPlan:
       frozen: where the parameters of each model that the loss reads come from, by its name in
         `Model.frozen_models`; most models have none.
       num_microbatches: pieces that each batch is computed in.
+      noise_scale: whether records have the gradient noise scale (`watching.noise_scale`), which the
+        pieces tell: two or more of them.
       seed: of initialization and dropout.
       partitioner: the mesh; data parallel over all devices when None.
       checkpoint_policy: when to save and what to keep; the defaults when None.
@@ -92,6 +94,7 @@ class TrainingPlan:
     initial_checkpoint: InitialCheckpoint | Branch | InitialVectors | None = None
     frozen: Mapping[str, FrozenSource] = dataclasses.field(default_factory=dict)
     num_microbatches: int = 1
+    noise_scale: bool = False
     seed: int = 0
     partitioner: Partitioner = None  # type: ignore[assignment]
     checkpoint_policy: CheckpointPolicy = None  # type: ignore[assignment]
@@ -133,6 +136,11 @@ class TrainingPlan:
                 raise UserError(
                     f"NUM_MICROBATCHES {self.num_microbatches} does not divide BATCH_SIZE {rows}."
                 )
+        if self.noise_scale and self.num_microbatches < 2:
+            raise UserError(
+                "train.noise_scale compares the gradients of pieces of a batch: NUM_MICROBATCHES "
+                "must be 2 or more, such as 4."
+            )
         if self.profile_steps is not None:
             check_window(self.profile_steps, self.train_steps)
         last = self.optimizer.schedule.last_step

@@ -17,6 +17,8 @@ from t5x_like.protocols import Batch, Carry, Metrics, Model, Params, UsesStep
 from t5x_like.training import loss
 from t5x_like.training import state as train_state
 from t5x_like.training.state import TrainState, trained_part
+from t5x_like.training.watching.noise_scale import NAME as NOISE_SCALE
+from t5x_like.training.watching.noise_scale import noise_and_signal
 
 TrainStep = Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, Metrics]]
 
@@ -29,6 +31,7 @@ def make_train_step(
     seed: int = 0,
     num_microbatches: int = 1,
     anomaly_policy: AnomalyPolicy | None = None,
+    noise_scale: bool = False,
 ) -> TrainStep:
     """A compiled function from a state and a global batch to the next state and metrics.
 
@@ -48,11 +51,13 @@ def make_train_step(
       seed: of dropout.
       num_microbatches: pieces that the batch is computed in, one after the other.
       anomaly_policy: what makes an update count for nothing; None lets all count.
+      noise_scale: whether the metrics have the gradient noise scale, of the pieces' gradients.
 
     Raises:
       UserError: when first called, if the pieces do not divide the batch.
     """
-    compiled = _jitted(model, optimizer, partitioner, seed, num_microbatches, anomaly_policy)
+    gradient = mean_gradient(model, num_microbatches, noise_scale=noise_scale)
+    compiled = _jitted(model, optimizer, partitioner, seed, gradient, anomaly_policy)
 
     def run(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
         with partitioner.activate():
@@ -92,7 +97,8 @@ def lower_train_step(
         name: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
         for name, value in batch.items()
     }
-    jitted = _jitted(model, optimizer, partitioner, seed, num_microbatches, policy)
+    gradient = mean_gradient(model, num_microbatches)
+    jitted = _jitted(model, optimizer, partitioner, seed, gradient, policy)
     with partitioner.activate():
         return jitted.lower(state, batch)
 
@@ -130,10 +136,9 @@ def _jitted(
     optimizer: Optimizer,
     partitioner: Partitioner,
     seed: int,
-    num_microbatches: int,
+    gradient: "Gradient",
     anomaly_policy: AnomalyPolicy | None,
 ) -> jax.stages.Wrapped:
-    gradient = mean_gradient(model, num_microbatches)
     update = state_update(model, optimizer)
 
     def step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
@@ -190,12 +195,16 @@ def placed_state(
 Gradient = Callable[[TrainState, Batch, jax.Array], tuple[Params, Metrics, Carry]]
 
 
-def mean_gradient(model: Model, num_microbatches: int = 1) -> Gradient:
+def mean_gradient(
+    model: Model, num_microbatches: int = 1, *, noise_scale: bool = False
+) -> Gradient:
     """From a state, a batch and a key to the gradient of the loss, summed metrics, and the carry.
 
     Args:
       model: whose `loss` is minimized.
       num_microbatches: see `make_train_step`.
+      noise_scale: whether the metrics have the gradient noise scale, whose small batches are the
+        pieces, by the weights of the first of the model's loss terms.
     """
 
     def minimized(
@@ -235,11 +244,24 @@ def mean_gradient(model: Model, num_microbatches: int = 1) -> Gradient:
             lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (shapes[0], shapes[1][0])
         )
 
+        def weight_of(piece: Batch) -> jax.Array:
+            return jnp.float32(model.loss_weights(piece)[next(iter(model.loss_terms))])
+
         def add(sofar: tuple[Params, Metrics], piece: tuple[Batch, Carry, jax.Array]):
             gradients, (metrics, carry) = one_piece(*piece)
-            return jax.tree.map(jnp.add, sofar, (gradients, metrics)), carry
+            told: tuple[jax.Array, ...] = ()
+            if noise_scale:
+                # The gradient is the piece's part of the whole batch's mean.
+                told = optax.tree.norm(gradients, squared=True), weight_of(piece[0])
+            return jax.tree.map(jnp.add, sofar, (gradients, metrics)), (carry, told)
 
-        (gradients, metrics), carries = jax.lax.scan(add, zeros, (pieces, carries, keys))
+        (gradients, metrics), (carries, told) = jax.lax.scan(add, zeros, (pieces, carries, keys))
+        if noise_scale:
+            parts, weights = told
+            shares = weights / jnp.maximum(weights.sum(), 1e-9)
+            own = parts / jnp.where(shares > 0, shares, 1.0) ** 2
+            whole = optax.tree.norm(gradients, squared=True)
+            metrics = {**metrics, NOISE_SCALE: noise_and_signal(own, weights, whole)}
         return gradients, loss.with_total(metrics, scale), joined_microbatches(carries)
 
     return gradient

@@ -204,6 +204,7 @@ def test_a_signal_saves_and_exits_with_its_code_and_the_next_start_goes_on(
         (["--gin.TRAIN_STEPS=0"], "TRAIN_STEPS is 0: it must be a whole number of 1 or more"),
         (["--gin.TRAIN_STEPS=ten"], "TRAIN_STEPS is 'ten'"),
         (["--gin.NUM_MICROBATCHES=3"], "NUM_MICROBATCHES 3 does not divide BATCH_SIZE 4"),
+        (["--gin.train.train.noise_scale=True"], "NUM_MICROBATCHES must be 2 or more"),
         (["--gin.LEARNING_RATE=0"], "learning rate 0: it must be above 0"),
         (["--gin.gpt.GPT2.dtype=float16"], "GPT2.dtype is 'float16': nothing scales the loss"),
         (["--gin.gpt.GPT2.vocab_size=100"], "vocab_size is 100"),

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,17 @@ from t5x_like.scaling.comparison import compared
 from t5x_like.scaling.downstream import ErrorLaw, error_laws, measured_table
 from t5x_like.scaling.fitting import Fit, fit
 from t5x_like.scaling.report.floor import Floor
+from t5x_like.scaling.report.studies import rate_study, shape_study, size_study
 from t5x_like.scaling.report.sweep_runs import SweepRuns
+from t5x_like.scaling.sample_efficiency import (
+    CriticalBatch,
+    StepsFit,
+    fit_critical_batch,
+    fit_steps_law,
+    steps_law_interval,
+    tokens_to_loss,
+)
+from t5x_like.training.watching.noise_scale import NAME as NOISE_SCALE
 
 METHODS = {
     "approach1": "Approach 1, envelope of training curves",
@@ -24,13 +33,10 @@ METHODS = {
 RUNS_FOR_APPROACH3 = 8
 # Three points are the fewest that bend, or that show a slope with something left over.
 SIZES_FOR_A_SLOPE = 3
+# Losses at which the tokens of sizes are compared.
+TARGETS = 5
 # With fewer runs than this, approach 3 has at most so many resamples.
 FEW_RUNS, FEW_RESAMPLES = 30, 200
-# Cells are of one size, for a study of shapes, where their N and D differ by less.
-SAME_SIZE = 0.15
-RATES_FOR_A_CURVE = 3
-# A study of shapes varies the aspect ratio by at least this factor.
-ASPECT_RANGE = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +67,9 @@ class Analysis:
       multipliers: of the variants; None where there is nothing to compare.
       shapes: a row for each cell of a study of shapes (`shape_study`); maybe empty.
       rates: a row for each cell of a study of learning rates (`rate_study`); maybe empty.
+      sizes: a row for each cell of a study of sizes on the same tokens (`size_study`); maybe empty.
+      efficiency: on how many tokens those reach losses (`sample_efficiency.tokens_to_loss`).
+      steps_law: their law L(N, S), with its parameters' 95% intervals; None without one.
       downstream: what runs were measured on tasks (`downstream.measured_table`); maybe empty.
       error_laws: the errors on tasks as laws of loss, where they are known.
       comparison: of settings over seeds (`comparison.compared`); maybe empty.
@@ -74,6 +83,9 @@ class Analysis:
     multipliers: multiplier.Multipliers | None
     shapes: pd.DataFrame
     rates: pd.DataFrame
+    sizes: pd.DataFrame
+    efficiency: pd.DataFrame
+    steps_law: StepsFit | None
     downstream: pd.DataFrame
     error_laws: Sequence[ErrorLaw]
     comparison: pd.DataFrame
@@ -128,12 +140,15 @@ def analyse(
     multipliers = None
     if not sweep.compares:
         multipliers = _multipliers(sweep, baseline, bootstrap, seed, notes)
-    rates = rate_study(sweep.done)
+    rates, sizes = rate_study(sweep.done), size_study(sweep.done)
+    efficiency, steps_law = _efficiency(sweep, sizes, bootstrap, seed, notes)
     measured = measured_table(sweep.measured)
     laws = error_laws(measured)
     settings = compared(sweep.done if sweep.compares else sweep.done.iloc[:0], measured)
     return Analysis(
-        sweep, baseline, fits, multipliers, shapes, rates, measured, laws, settings, notes
+        *(sweep, baseline, fits, multipliers, shapes, rates, sizes, efficiency, steps_law),
+        *(measured, laws, settings),
+        notes,
     )
 
 
@@ -239,89 +254,44 @@ def _multipliers(
     return found
 
 
-def shape_study(runs: pd.DataFrame) -> pd.DataFrame:
-    """Compares cells of different shape but equal size (Kaplan et al. 2020, section 3.1).
+def _efficiency(
+    sweep: SweepRuns, sizes: pd.DataFrame, bootstrap: int, seed: int, notes: list[Note]
+) -> tuple[pd.DataFrame, StepsFit | None]:
+    """When runs on the same tokens reached losses, and the law of steps where they differ in size.
 
-    Returns:
-      a row for each: `name`, `variant`, `group` (a number), `parameters`,
-      `parameters_without_embeddings`, `num_layers`, `embed_dim`, `aspect_ratio` (embed_dim over
-      num_layers), `loss`, and `increase`, by which share the loss is above the lowest of the group.
+    Sizes are held against losses from the worst of their ends to the best, variants against the end
+    of the baseline.
     """
-    columns = [
-        *("name", "variant", "parameters", "parameters_without_embeddings"),
-        *("num_layers", "embed_dim", "loss", "tokens", "gin_file"),
-    ]
-    rows = runs[columns].copy()
-    rows["aspect_ratio"] = rows["embed_dim"] / rows["num_layers"]
-    groups: list[pd.DataFrame] = []
-    for _, of_variant in rows.groupby("variant", sort=False):
-        left = of_variant.sort_values("parameters_without_embeddings")
-        while len(left):
-            first = left.iloc[0]
-            near = np.log(left["parameters_without_embeddings"]) <= (
-                np.log(first["parameters_without_embeddings"]) + SAME_SIZE
-            )
-            near &= np.abs(np.log(left["tokens"] / first["tokens"])) <= SAME_SIZE
-            group, left = left[near], left[~near]
-            aspects = group["aspect_ratio"]
-            if aspects.nunique() >= 3 and aspects.max() >= ASPECT_RANGE * aspects.min():
-                lowest = group.groupby("aspect_ratio")["loss"].mean().min()
-                increase = group["loss"] / lowest - 1
-                groups.append(group.assign(group=len(groups), increase=increase))
-    if not groups:
-        return rows.iloc[:0].assign(group=0, increase=0.0)
-    return pd.concat(groups).sort_values(["group", "aspect_ratio"]).reset_index(drop=True)
+    curves = sweep.curves[np.isfinite(sweep.curves["loss"].to_numpy(np.float64))]
+    of_variants = sizes.empty and sweep.compares and not sweep.staged
+    if of_variants:
+        names = sweep.done["name"] if len(sweep.variants) > 1 else []
+    else:
+        names = sizes.loc[sizes["group"] == 0, "name"]
+    curves = curves[curves["name"].isin(list(names))]
+    if curves.empty:
+        return tokens_to_loss(curves, []), None
+    ends = curves.groupby("name")["loss"].min()
+    if of_variants:
+        own = curves.loc[curves["variant"] == sweep.baseline, "name"].unique()
+        return tokens_to_loss(curves, [float(ends[own].max())] if len(own) else []), None
+    targets = np.geomspace(ends.max(), ends.min(), TARGETS)
+    reached = tokens_to_loss(curves, [float(f"{target:.4g}") for target in targets])
+    batches = sweep.done.set_index("name")["batch_tokens"]
+    curves = curves.assign(batch_tokens=curves["name"].map(batches))
+    try:
+        critical = _critical_batch(curves)
+        law = fit_steps_law(curves, critical)
+        resamples = min(bootstrap, FEW_RESAMPLES)
+        ends_of = steps_law_interval(curves, critical, resamples=resamples, seed=seed)
+    except UserError as error:
+        notes.append(Note("not_fitted", "L(N, S)", str(error)))
+        return reached, None
+    return reached, StepsFit(law, ends_of, critical)
 
 
-def rate_study(runs: pd.DataFrame) -> pd.DataFrame:
-    """Compares runs of one variant, N and D that differ in their learning rate.
-
-    Returns:
-      a row for each: `name`, `variant`, `group` (a number), `parameters`, `tokens`,
-      `learning_rate` and `loss`; groups with fewer than three different rates are left out.
-    """
-    columns = ["name", "variant", "parameters", "tokens", "learning_rate", "loss"]
-    rows = runs[columns][runs["learning_rate"] > 0]
-    same = rows.groupby(["variant", "parameters", "tokens"], sort=False)
-    studied = same["learning_rate"].transform("nunique") >= RATES_FOR_A_CURVE
-    groups = same.ngroup()[studied].rank(method="dense").astype(int) - 1
-    found = rows[studied].assign(group=groups)
-    return found.sort_values(["group", "learning_rate"]).reset_index(drop=True)
-
-
-def as_json(analysis: Analysis) -> dict[str, Any]:
-    """Makes what `report --json` prints, except the files; None for non-finite numbers."""
-    sweep, found = analysis.sweep, analysis.multipliers
-    return _finite(
-        {
-            "sweep": sweep.name,
-            "family": sweep.family,
-            "cells": len(sweep.cells),
-            **sweep.counts(),
-            "baseline": analysis.baseline,
-            "fits": [
-                {"variant": variant, **_without_samples(each.to_json())}
-                for (variant, _), each in analysis.fits.items()
-            ],
-            "multipliers": [] if found is None else found.table.to_dict("records"),
-            "shapes": analysis.shapes.to_dict("records"),
-            "rates": analysis.rates.to_dict("records"),
-            "floors": [dataclasses.asdict(floor) for floor in analysis.floors],
-            "downstream": analysis.downstream.to_dict("records"),
-            "comparison": analysis.comparison.to_dict("records"),
-            "error_laws": [dataclasses.asdict(law) for law in analysis.error_laws],
-            "notes": [dataclasses.asdict(note) for note in analysis.notes],
-        }
-    )
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _without_samples(written: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in written.items() if key != "samples"}
+def _critical_batch(curves: pd.DataFrame) -> CriticalBatch | None:
+    """By the gradient noise scale, where it was measured."""
+    if NOISE_SCALE not in curves or not np.isfinite(curves[NOISE_SCALE]).any():
+        return None
+    return fit_critical_batch(curves["loss"].to_numpy(), curves[NOISE_SCALE].to_numpy())

@@ -13,21 +13,33 @@ import pandas as pd
 from t5x_like.scaling.comparison import wide
 from t5x_like.scaling.report import series, style
 from t5x_like.scaling.report.analysis import METHODS, Analysis, Note, described
+from t5x_like.scaling.report.conclusion import conclusion
+from t5x_like.scaling.report.html_figure import figure_html
 from t5x_like.scaling.report.html_table import table
 from t5x_like.scaling.report.plots import all_plots
+from t5x_like.scaling.report.plots.traces import Plot
 from t5x_like.scaling.report.tables import Tables
-from t5x_like.scaling.report.traces import Plot
 
 SECTIONS = {
+    "comparison": "Comparison",
     "isoflop": "Loss against N",
     "optimum": "N and D against compute",
     "variants": "Variants",
     "shapes": "Shapes",
+    "sizes": "Sizes on the same tokens",
     "rates": "Learning rates",
     "downstream": "Downstream",
     "envelope": "Training curves",
     "residuals": "Residuals",
 }
+# The table at the end of a section.
+_TABLES = {
+    "isoflop": "minima",
+    "variants": "variants",
+    "sizes": "efficiency",
+    "downstream": "downstream",
+}
+_ABOVE = "The figure at the top of the page belongs here."
 # Of the table of minima; all columns are in `tables/minima.csv`.
 MINIMA_COLUMNS = (
     *("variant", "budget", "runs", "parameters", "parameters_low", "parameters_high"),
@@ -51,13 +63,14 @@ TITLES = {
     "baseline_loss": "loss of the baseline",
     "flops": "FLOPs",
     "budget": "budget (FLOPs)",
+    "target": "training loss reached",
     "budgets": "budgets shared",
     "headline": "geometric mean",
     "rows_used": "runs used",
     "starts_agreeing": "starts agreeing",
 }
-# Lines and sets of points that a plot's words tell of, at most.
-SPOKEN_TRACES = 12
+# Notes of a kind that are shown without a click.
+OPEN_NOTES = 6
 PREDICTED = {
     "optimal_parameters": "best N",
     "optimal_tokens": "best D",
@@ -202,45 +215,53 @@ def _runs(analysis: Analysis) -> dict[str, dict[str, str]]:
 
 
 def _navigation(plots: list[Plot], analysis: Analysis) -> str:
-    there = [key for key in SECTIONS if any(plot.section == key for plot in plots)]
-    first = {} if analysis.comparison.empty else {"comparison": "Comparison"}
     laws = {} if analysis.sweep.staged else {"laws": "Laws"}
-    links = {**first, **{key: SECTIONS[key] for key in there}, **laws, "runs": "Runs"}
+    links = {**{key: SECTIONS[key] for key in _sections(plots)}, **laws, "runs": "Runs"}
     return "".join(f'<a href="#section-{key}">{text}</a>' for key, text in links.items())
 
 
+def _sections(plots: list[Plot]) -> list[str]:
+    return [key for key in SECTIONS if any(plot.section == key for plot in plots)]
+
+
 def _body(analysis: Analysis, tables: Tables, plots: list[Plot]) -> str:
+    """The conclusion with its figure, the warnings, and then everything that they rest on."""
+    concluded = conclusion(analysis)
+    first = [plot for plot in plots if plot.name == concluded.plot]
     doubts = [note for note in analysis.notes if note.warning]
     others = [note for note in analysis.notes if not note.warning]
-    parts = [_tiles(analysis), _comparison(analysis)]
+    sentence = html.escape(concluded.sentence)
+    parts = [f'<p class="conclusion">{sentence}</p>', *map(figure_html, first)]
     if doubts:
         parts.append(f"<h2>Warnings</h2>{_notes(doubts, 'notes doubt')}")
-    if others:
-        parts.append(f"<h2>Not computed or left out</h2>{_notes(others, 'notes')}")
-    for key, title in SECTIONS.items():
+    parts.append(_tiles(analysis))
+    for key in _sections(plots):
         chosen = [plot for plot in plots if plot.section == key]
-        if chosen:
-            one = " one" if len(chosen) == 1 else ""
-            drawn = "".join(
-                # Plots that differ in the variant only share a caption.
-                figure_html(
-                    plot,
-                    titled=plot.title != title,
-                    captioned=plot.caption not in [other.caption for other in chosen[:i]],
-                )
-                for i, plot in enumerate(chosen)
+        rest = [plot for plot in chosen if plot not in first]
+        one = " one" if len(rest) == 1 else ""
+        drawn = "".join(
+            # Plots that differ in the variant only share a caption.
+            figure_html(
+                plot,
+                titled=plot.title != SECTIONS[key],
+                captioned=plot.caption not in [other.caption for other in rest[:i]],
             )
-            parts.append(
-                f'<h2 id="section-{key}">{title}</h2><div class="plots{one}">{drawn}</div>'
-                + _section_table(key, tables)
-            )
+            for i, plot in enumerate(rest)
+        )
+        shown = f'<div class="plots{one}">{drawn}</div>' if rest else ""
+        above = "" if rest == chosen else f'<p class="muted">{_ABOVE}</p>'
+        under = _comparison(analysis) if key == "comparison" else _section_table(key, tables)
+        parts.append(f'<h2 id="section-{key}">{SECTIONS[key]}</h2>{above}{shown}{under}')
     if not analysis.sweep.staged:
         parts.append(f'<h2 id="section-laws">Laws</h2>{_laws(analysis, tables["laws"])}')
+    if others:
+        parts.append(f"<h2>Not computed or left out</h2>{_notes(others, 'notes')}")
     cells = analysis.sweep.cells
-    shown = {name: title for name, title in RUN_COLUMNS.items() if _tells(cells, name)}
+    shown_columns = {name: title for name, title in RUN_COLUMNS.items() if _tells(cells, name)}
     parts.append(
         '<h2 id="section-runs">Runs</h2><p class="muted">Click a row, or a point of a plot, for '
-        "its gin file; a heading to sort.</p>" + table(cells[list(shown)], shown, cells["name"])
+        "its gin file; a heading to sort.</p>"
+        + table(cells[list(shown_columns)], shown_columns, cells["name"])
     )
     return "\n".join(parts)
 
@@ -288,6 +309,16 @@ def _within(ends: list[float] | None) -> str:
 
 
 def _notes(notes: list[Note], kind: str) -> str:
+    """A list of notes; where they are many, the rest are folded away below the first."""
+    listed = [_lists(notes[:OPEN_NOTES], kind)]
+    if len(notes) > OPEN_NOTES:
+        more = f"{len(notes) - OPEN_NOTES} more"
+        folded = _lists(notes[OPEN_NOTES:], kind)
+        listed.append(f"<details><summary>{more}</summary>{folded}</details>")
+    return "".join(listed)
+
+
+def _lists(notes: list[Note], kind: str) -> str:
     items = (
         f"<li><code>{html.escape(note.name)}</code> "
         f"{f'<b>{html.escape(note.about)}.</b> ' if note.about else ''}"
@@ -297,59 +328,17 @@ def _notes(notes: list[Note], kind: str) -> str:
     return f'<ul class="{kind}">{"".join(items)}</ul>'
 
 
-def figure_html(plot: Plot, titled: bool = True, captioned: bool = True) -> str:
-    """A plot with its title and caption, and what it shows in words for those who hear the page."""
-    title = html.escape(plot.title)
-    heading = f"<h3>{title}</h3>" if titled else ""
-    caption = f"<figcaption>{html.escape(plot.caption)}</figcaption>" if captioned else ""
-    spoken = html.escape(f"{plot.caption} {in_words(plot)}")
-    return (
-        f'<figure>{heading}<div class="plot" id="{plot.name}" role="img" aria-label="{title}" '
-        f'aria-describedby="{plot.name}-words"></div>'
-        f'<p class="spoken" id="{plot.name}-words">{spoken}</p>{caption}</figure>'
-    )
-
-
-def in_words(plot: Plot) -> str:
-    """What a plot shows: its axes, and for each named line or set of points how far it reaches."""
-    axes = {name: plot.layout[f"{name}axis"].get("title", {}).get("text", name) for name in "xy"}
-    shown: dict[str, list[str]] = {}
-    for trace in plot.data:
-        name = trace.get("name")
-        if not name or trace.get("fill"):
-            continue
-        ends = [_ends(trace[axis]) for axis in "xy"]
-        kind = "line" if trace.get("mode") == "lines" else f"{len(trace['x'])} points"
-        shown.setdefault(str(name), []).append(f"{kind}, x {ends[0]}, y {ends[1]}")
-    parts = [f"{name}: {'; '.join(texts)}." for name, texts in list(shown.items())[:SPOKEN_TRACES]]
-    if len(shown) > SPOKEN_TRACES:
-        parts.append(f"And {len(shown) - SPOKEN_TRACES} more.")
-    return " ".join([f"x is {axes['x'] or 'not named'}, y is {axes['y'] or 'not named'}.", *parts])
-
-
-def _ends(values: list[Any]) -> str:
-    """Where numbers begin and end, or the names on an axis of names."""
-    numbers = [value for value in values if isinstance(value, float)]
-    if not numbers:
-        return ", ".join(str(value) for value in values if value is not None) or "none"
-    low, high = min(numbers), max(numbers)
-    texts = [f"{end:.3g}" if abs(end) < 1e4 else style.short(end) for end in (low, high)]
-    return texts[0] if texts[0] == texts[1] else f"from {texts[0]} to {texts[1]}"
-
-
 def _comparison(analysis: Analysis) -> str:
-    if analysis.comparison.empty:
-        return ""
     return (
-        '<h2 id="section-comparison">Comparison</h2><p class="muted">Means ± standard deviations '
-        "over seeds. * the best, or within two standard deviations of it, pooled over settings.</p>"
+        '<p class="muted">Means ± standard deviations over seeds. * the best, or within two '
+        "standard deviations of it, pooled over settings.</p>"
         + table(wide(analysis.comparison), {})
     )
 
 
 def _section_table(key: str, tables: Tables) -> str:
-    name = {"isoflop": "minima", "variants": "variants", "downstream": "downstream"}.get(key)
-    if name is None or tables[name].empty:
+    name = _TABLES.get(key)
+    if name is None or name not in tables or tables[name].empty:
         return ""
     frame = tables[name].dropna(axis="columns", how="all")
     if name == "downstream":
@@ -366,7 +355,7 @@ def _without_single_variant(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _laws(analysis: Analysis, laws: pd.DataFrame) -> str:
     if not analysis.fits:
-        return "<p>No law could be fitted yet; the reasons are above.</p>"
+        return "<p>No law could be fitted yet; the reasons are below.</p>"
     laws = laws.assign(
         method=laws["method"].map(METHODS),
         # Linear fits have one start.

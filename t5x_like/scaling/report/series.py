@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from t5x_like.scaling import named_laws
+from t5x_like.scaling.comparison import VALIDATION
 from t5x_like.scaling.downstream import AVERAGE
 from t5x_like.scaling.fitting import Fit
 from t5x_like.scaling.fitting.result import interval
@@ -218,11 +219,11 @@ def loss_window(curves: pd.DataFrame, lowest: pd.DataFrame) -> tuple[float, floa
 
 
 def headline_multipliers(analysis: Analysis) -> pd.DataFrame:
-    """A row for each variant, at the geometric mean of its shared budgets."""
+    """A row for each variant, at the geometric mean of its shared budgets; the largest first."""
     if analysis.multipliers is None or analysis.multipliers.table.empty:
         return pd.DataFrame()
     table = analysis.multipliers.table
-    return table[table["headline"]]
+    return table[table["headline"]].sort_values("multiplier", ascending=False, kind="stable")
 
 
 def headlines(analysis: Analysis) -> list[tuple[str, pd.DataFrame]]:
@@ -252,7 +253,45 @@ def run_label(group: pd.DataFrame) -> str:
     return f"N {size}, D {tokens} {group['variant'].iloc[0]}".strip()
 
 
+def tokens_label(group: pd.DataFrame) -> str:
+    """The legend's label of runs on the same tokens: D, and the variant if there are several."""
+    tokens = short(float(group["tokens"].iloc[0]), 2)
+    return f"D {tokens} {group['variant'].iloc[0]}".strip()
+
+
 def group_label(group: pd.DataFrame) -> str:
     """The legend's label of cells of one size: N, and the variant if there are several."""
     size = short(float(group["parameters"].median()), 2)
     return f"{size} {group['variant'].iloc[0]}".strip()
+
+
+def headline_comparison(analysis: Analysis) -> pd.DataFrame:
+    """The rows of `Analysis.comparison` by the metric that stands for the study, best first.
+
+    That is the headline of the first task that was measured, else the validation loss.
+    """
+    table = analysis.comparison
+    if table.empty:
+        return table
+    keys = ["task", "split", "metric"]
+    first = [VALIDATION, VALIDATION, "loss"]
+    for _, group in headlines(analysis) if not analysis.downstream.empty else []:
+        wanted = list(group[keys].iloc[0])
+        if (table[keys] == wanted).all(axis=1).any():
+            first = wanted
+            break
+    rows = table[(table[keys] == first).all(axis=1)]
+    best_first = rows["mean"].sub(rows.loc[rows["best"], "mean"].iloc[0]).abs()
+    return rows.loc[best_first.sort_values(kind="stable").index].reset_index(drop=True)
+
+
+def metric_label(rows: pd.DataFrame) -> str:
+    """What the rows of a comparison are measured by."""
+    task, metric = rows["task"].iloc[0], rows["metric"].iloc[0]
+    return "validation loss (nats a token)" if task == VALIDATION else f"{task} {metric}"
+
+
+def mean_label(row: Mapping[str, float]) -> str:
+    """A mean, with its standard deviation where there are seeds."""
+    spread = f" ± {row['deviation']:.3g}" if np.isfinite(row["deviation"]) else ""
+    return f"{row['mean']:.4g}{spread}"

@@ -1,9 +1,56 @@
-"""Formats a report for the terminal."""
+"""A report as JSON, and for the terminal."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from t5x_like.scaling.report.analysis import Analysis
+from t5x_like.scaling.report.conclusion import conclusion
 from t5x_like.scaling.report.style import power, short
+
+
+def as_json(analysis: Analysis) -> dict[str, Any]:
+    """Makes what `report --json` prints, except the files; None for non-finite numbers."""
+    sweep, found, steps = analysis.sweep, analysis.multipliers, analysis.steps_law
+    return _finite(
+        {
+            "sweep": sweep.name,
+            "conclusion": conclusion(analysis).sentence,
+            "family": sweep.family,
+            "cells": len(sweep.cells),
+            **sweep.counts(),
+            "baseline": analysis.baseline,
+            "fits": [
+                {"variant": variant, **_without_samples(each.to_json())}
+                for (variant, _), each in analysis.fits.items()
+            ],
+            "multipliers": [] if found is None else found.table.to_dict("records"),
+            "shapes": analysis.shapes.to_dict("records"),
+            "rates": analysis.rates.to_dict("records"),
+            "sizes": analysis.sizes.to_dict("records"),
+            "efficiency": analysis.efficiency.to_dict("records"),
+            "steps_law": None if steps is None else dataclasses.asdict(steps),
+            "floors": [dataclasses.asdict(floor) for floor in analysis.floors],
+            "downstream": analysis.downstream.to_dict("records"),
+            "comparison": analysis.comparison.to_dict("records"),
+            "error_laws": [dataclasses.asdict(law) for law in analysis.error_laws],
+            "notes": [dataclasses.asdict(note) for note in analysis.notes],
+        }
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _without_samples(written: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in written.items() if key != "samples"}
 
 
 def report_text(found: Mapping[str, Any]) -> str:
@@ -12,7 +59,8 @@ def report_text(found: Mapping[str, Any]) -> str:
     others = ", ".join(
         f"{found[name]} {name}" for name in ("running", "failed", "waiting") if found[name]
     )
-    lines = [f"{found['sweep']}: {done}{f' ({others})' if others else ''}", ""]
+    progress = f"{found['sweep']}: {done}{f' ({others})' if others else ''}"
+    lines = [progress, "", found["conclusion"], ""]
     for each in found["fits"]:
         who = " ".join(filter(None, [each["variant"], each["method"]]))
         parameters = ", ".join(

@@ -58,9 +58,12 @@ class SweepRuns:
     def compares(self) -> bool:
         """Whether its settings are compared over seeds, rather than a law fitted to its sizes.
 
-        So of runs of several stages, and of repeated runs of a grid that chooses no shapes.
+        So of runs of several stages, and of repeated runs of a grid that chooses no shapes, or one
+        for each variant.
         """
-        chosen = self.cells["num_layers"].notna().any() or self.cells["budget"].notna().any()
+        shapes = self.cells["num_layers"].notna().any()
+        sizes = self.cells.groupby("variant")["parameters"].nunique().max()
+        chosen = bool(shapes and sizes > 1) or self.cells["budget"].notna().any()
         repeated = self.cells["seed"].nunique() > 1
         return self.staged or bool(repeated and not chosen)
 

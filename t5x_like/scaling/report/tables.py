@@ -20,6 +20,8 @@ NAMES = (
     "curves",
     "shapes",
     "rates",
+    "sizes",
+    "efficiency",
     "downstream",
     "comparison",
 )
@@ -44,8 +46,9 @@ def all_tables(analysis: Analysis) -> Tables:
       `runs` (a row a cell), `minima` (a row a variant and budget, of approach 2), `laws` (a row
       a variant, method and quantity: coefficients, and N, D and loss at the budgets of the fit),
       `variants` (compute multipliers), `curves` (a row a record of training), and `shapes`,
-      `rates`, `downstream` (a row a value that was measured on a task) and `comparison` (a row a
-      metric and setting, over seeds) where there are any.
+      `rates`, `sizes`, `efficiency` (a row a run and loss that it reached), `downstream` (a row a
+      value that was measured on a task) and `comparison` (a row a metric and setting, over seeds)
+      where there are any.
     """
     minima = [
         found.minima.assign(variant=variant)
@@ -71,6 +74,8 @@ def all_tables(analysis: Analysis) -> Tables:
     studies = {
         "shapes": analysis.shapes,
         "rates": analysis.rates,
+        "sizes": analysis.sizes,
+        "efficiency": analysis.efficiency,
         "downstream": analysis.downstream,
         "comparison": analysis.comparison,
     }

@@ -12,9 +12,10 @@ from t5x_like.errors import UserError
 from t5x_like.host import disk_space
 from t5x_like.host import files as storage
 from t5x_like.scaling.report import figures, tables
-from t5x_like.scaling.report.analysis import Analysis, Note, analyse, as_json
+from t5x_like.scaling.report.analysis import Analysis, Note, analyse
 from t5x_like.scaling.report.floor import difference, read_floor
 from t5x_like.scaling.report.page import page_text
+from t5x_like.scaling.report.summary import as_json
 from t5x_like.scaling.report.sweep_runs import read_sweep_runs
 
 PAGE = "index.html"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from t5x_like.scaling.report import style
-from t5x_like.scaling.report.traces import Plot
+from t5x_like.scaling.report.plots.traces import Plot
 from t5x_like.scaling.run_report.read import WatchedRun, read
 
 SECTION = "curves"
@@ -16,6 +16,11 @@ EVALUATIONS = "evaluations"
 _TRAINING = {
     "loss": ("Training loss", "nats", "The minimized loss, a mean over the last records' steps."),
     "gradient_norm": ("Gradient norm", "norm", "Before clipping."),
+    "gradient_noise_scale": (
+        "Gradient noise scale",
+        "tokens",
+        "tr(Σ) / |G|², the batch beyond which larger ones save few steps (McCandlish et al. 2018).",
+    ),
     "learning_rate": ("Learning rate", "rate", "Of each update."),
     "tokens_per_second": ("Tokens per second", "tokens/s", "Positions computed, with padding."),
     "goodput": (

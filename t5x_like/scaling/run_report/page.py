@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from t5x_like.host import files
+from t5x_like.scaling.report.html_figure import figure_html
 from t5x_like.scaling.report.html_table import table
-from t5x_like.scaling.report.page import figure_html, rendered
+from t5x_like.scaling.report.page import rendered
 from t5x_like.scaling.report.write import write_page
 from t5x_like.scaling.run_report.curves import EVALUATIONS, SECTION, plots
 from t5x_like.scaling.run_report.read import WatchedRun, read

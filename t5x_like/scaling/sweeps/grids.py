@@ -8,6 +8,9 @@ from typing import Any, Protocol
 from t5x_like.errors import UserError
 from t5x_like.scaling.recipe import Family, Recipe, Shape, size_of
 
+# The label of the point of a `Product` of nothing.
+ONLY_POINT = "base"
+
 
 @dataclasses.dataclass(frozen=True)
 class Point:
@@ -95,6 +98,28 @@ class Parametric:
 
 
 @dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Every size on the same tokens, for sample efficiency and double descent.
+
+    Attributes:
+      sizes: (active) parameters. Sizes with the same nearest model count once.
+      tokens: of every run.
+    """
+
+    sizes: Sequence[float]
+    tokens: float
+
+    def __post_init__(self) -> None:
+        _positive("sizes", self.sizes)
+        _positive("tokens", [self.tokens])
+
+    def points(self, recipe: Recipe, family: Family) -> Iterator[Point]:
+        """See `Grid`."""
+        for shape in _shapes(recipe, family, self.sizes):
+            yield Point(_named(shape), shape, self.tokens)
+
+
+@dataclasses.dataclass(frozen=True)
 class Depths:
     """Depth against width at fixed N and D (Kaplan et al. 2020, section 3.1, figure 5).
 
@@ -146,8 +171,8 @@ class Product:
         for values in itertools.product(*self.values.values()):
             pairs = tuple(zip(self.values, values, strict=True))
             label = "-".join(f"{name.rpartition('.')[2].lower()}_{value}" for name, value in pairs)
-            yield Point("".join(c if c.isalnum() or c in "-_.+" else "_" for c in label) or "base",
-                        bindings=pairs)  # fmt: skip
+            plain = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in label)
+            yield Point(plain or ONLY_POINT, bindings=pairs)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from t5x_like.evaluation.loss import STANDARD_ERROR
 from t5x_like.scaling.sweeps import plan_format
 from t5x_like.scaling.sweeps.cells import GIN_FILE, cell_directory
 from t5x_like.training import metrics_log
+from t5x_like.training.watching.noise_scale import NAME as NOISE_SCALE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +70,8 @@ def training_curves(sweep_dir: str | Path) -> "pd.DataFrame":
     """Makes a table of the training losses of all runs, a row for each record.
 
     Columns: `name`, `variant`, `parameters`, `step`, `tokens`, `flops` (6ND so far) and `loss` (a
-    mean since the previous record).
+    mean since the previous record), and `gradient_noise_scale` (tokens, of the steps since then;
+    NaN where it was not asked for).
 
     Raises:
       UserError: this is not a sweep's directory.
@@ -90,10 +92,13 @@ def training_curves(sweep_dir: str | Path) -> "pd.DataFrame":
                         "tokens": tokens,
                         "flops": 6.0 * cell["active_parameters"] * tokens,
                         "loss": cross_entropy(record),
+                        NOISE_SCALE: record.get(NOISE_SCALE, math.nan),
                     }
                 )
-    found = pd.DataFrame(rows, columns=[*columns, "step", "tokens", "flops", "loss"])
-    return found.astype({"flops": float, "loss": float})  # also where no run has a record
+    found = pd.DataFrame(rows, columns=[*columns, "step", "tokens", "flops", "loss", NOISE_SCALE])
+    return found.astype(
+        {"flops": float, "loss": float, NOISE_SCALE: float}
+    )  # also where no run has a record
 
 
 def sweep_measurements(sweep_dir: str | Path) -> "pd.DataFrame":

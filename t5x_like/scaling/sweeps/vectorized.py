@@ -130,7 +130,7 @@ def joint_step(plans: Sequence[TrainingPlan], at_once: int) -> JointStep:
             f"runs of '{plan.optimizer.name}' are trained one by one: it follows the validation "
             "loss."
         )
-    gradient = mean_gradient(plan.model, plan.num_microbatches)
+    gradient = mean_gradient(plan.model, plan.num_microbatches, noise_scale=plan.noise_scale)
     updates = [state_update(plan.model, each.optimizer) for each in plans]
     try:
         update = merge_traces(updates, state, state.params)

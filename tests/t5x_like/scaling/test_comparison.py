@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from t5x_like.scaling.comparison import compared, wide
-from t5x_like.scaling.report.analysis import analyse, as_json
+from t5x_like.scaling.report.analysis import analyse
 from t5x_like.scaling.report.page import page_text
-from t5x_like.scaling.report.summary import report_text
+from t5x_like.scaling.report.summary import as_json, report_text
 from t5x_like.scaling.report.sweep_runs import from_frames
 from t5x_like.scaling.report.tables import all_tables
 
@@ -106,5 +106,5 @@ def test_a_report_of_stages_compares_and_fits_nothing(sweeps):
     text = page_text(analysis, tables)
     assert "methods: comparison" in text and "2.05 ± 0.0707 *" in text and "Laws" not in text
     said = report_text({**as_json(analysis), "files": ["index.html"]})
-    assert "validation loss: all-base 2.05 ± 0.0707 (2 seeds, best)" in said
-    assert "validation loss: adapters-base 2.55 ± 0.0707 (2 seeds)" in said
+    assert "validation loss: all 2.05 ± 0.0707 (2 seeds, best)" in said
+    assert "validation loss: adapters 2.55 ± 0.0707 (2 seeds)" in said

@@ -9,8 +9,9 @@ import pytest
 
 from t5x_like.scaling.downstream import error_laws, fit_errors, measured_table
 from t5x_like.scaling.report import figures
-from t5x_like.scaling.report.analysis import analyse, as_json
+from t5x_like.scaling.report.analysis import analyse
 from t5x_like.scaling.report.plots import all_plots
+from t5x_like.scaling.report.summary import as_json
 from t5x_like.scaling.report.sweep_runs import from_frames
 from t5x_like.scaling.report.tables import all_tables
 from t5x_like.scaling.report.write import NAMES
@@ -107,7 +108,7 @@ def test_the_report_has_a_table_a_figure_and_plots_of_it(measured, sweeps):
     printed = as_json(analysis)
     assert len(printed["downstream"]) == 30 and len(printed["error_laws"]) == 3
     json.dumps(printed, allow_nan=False)
-    drawn = figures.downstream(analysis)
+    drawn = figures.studies.downstream(analysis)
     assert len(drawn.axes) == 6  # three tasks against compute and against loss
     assert {"figures/downstream.svg", "tables/downstream.csv"} <= set(NAMES)
 

@@ -62,7 +62,7 @@ def test_the_floor_is_a_dashed_line_within_the_axes(analysis):
     assert lines["5gram"]["y"] == [1.2, 1.2] and lines["5gram"]["line"]["dash"] != "solid"
     low, high = plot.layout["yaxis"]["range"]
     assert low < 1.2 and high > max(2.5, analysis.sweep.done["loss"].max())
-    (axes, *_) = figures.isoflop(analysis).axes
+    (axes, *_) = figures.laws.isoflop(analysis).axes
     drawn = [line.get_ydata()[0] for line in axes.lines if line.get_label() == "5gram"]
     assert drawn == [1.2]
     assert "<b>1.2000</b><span>nats a token of 5gram</span>" in page_text(

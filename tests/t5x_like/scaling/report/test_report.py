@@ -11,12 +11,14 @@ import pytest
 
 from t5x_like.cli import main
 from t5x_like.scaling.report import series, style
-from t5x_like.scaling.report.analysis import analyse, as_json, rate_study, shape_study
+from t5x_like.scaling.report.analysis import analyse
 from t5x_like.scaling.report.page import page_text
 from t5x_like.scaling.report.plots import all_plots
+from t5x_like.scaling.report.plots.traces import gin_bindings
+from t5x_like.scaling.report.studies import rate_study, shape_study
+from t5x_like.scaling.report.summary import as_json
 from t5x_like.scaling.report.sweep_runs import from_frames, read_sweep_runs
 from t5x_like.scaling.report.tables import all_tables
-from t5x_like.scaling.report.traces import gin_bindings
 from t5x_like.scaling.report.write import report
 
 # Few, so that the tests are quick: intervals are the fits' and the multipliers' own tests' matter.

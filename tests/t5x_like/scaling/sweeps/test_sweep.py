@@ -63,6 +63,16 @@ def test_parametric_cells_have_their_tokens_per_parameter():
     assert all(cell.budget is None for cell in cells)
 
 
+def test_sizes_differ_on_the_same_tokens():
+    cells = sweep(grid=grids.Sizes([20e3, 50e3, 120e3], 3e5)).cells()
+    assert {cell.training.tokens for cell in cells} == {293 * 1024} and round(3e5 / 1024) == 293
+    sizes = [cell.size.parameters for cell in cells]
+    assert sizes == sorted(sizes) and sizes[-1] > 4 * sizes[0]
+    assert all(cell.budget is None for cell in cells)
+    with pytest.raises(UserError, match="tokens hold 0: all must be numbers above 0"):
+        grids.Sizes([20e3], 0)
+
+
 def test_depths_differ_at_one_size():
     cells = sweep(grid=grids.Depths(150e3, [1, 2, 6], 3e5)).cells()
     assert [cell.shape.num_layers for cell in cells] == [1, 2, 6]
@@ -195,9 +205,28 @@ PACKAGED = {
     "ablation_experts": (60, 5.6e13),
     "t5_finetuning": (15, 9.7e13),
     "tournament_cpu": (132, 8.5e14),
+    "switch_efficiency_cpu": (12, 3.47e13),
+    "double_descent_cpu": (30, 8.64e13),
+    "sample_efficiency_cpu": (6, 1.3e13),
+    "tournament_quick": (132, 1.61e14),
+    "isoflop_decades_h100": (40, 2.67e18),
+    "isoflop_decades_cpu": (56, 4.67e14),
+    "t5_mixing": (21, 4.17e14),
+    "t5_architectures": (24, 1.43e14),
+    "t5_scaling": (24, 6.75e14),
+    "t5_strategies": (24, 1.9e14),
+    "t5_repeats": (30, 2.94e14),
+    "t5_spans": (30, 2.99e14),
+    "t5_rates": (24, 2.69e14),
+    "t5_objectives": (36, 4.5e14),
 }
 
 
+# Their runs differ in the model or the data, and are trained alike.
+ALIKE = (
+    *("shapes_cpu", "sample_efficiency_cpu", "double_descent_cpu", "switch_efficiency_cpu"),
+    "t5_mixing",
+)
 # Counting the models of the others takes a while.
 FEW = ("isoflop_quick", "parametric_cpu", "ablation_block")
 
@@ -221,7 +250,8 @@ def test_a_packaged_sweep_costs_what_its_file_says(name, expected):
     text = (packaged_gin_configs() / f"sweeps/{name}.gin").read_text()
     assert f"{runs} runs" in text.replace("\n# ", " ")
     assert f"--gin_file=sweeps/{name}.gin" in text
-    assert len({dataclasses.astuple(cell.training) for cell in cells}) > 1 or name == "shapes_cpu"
+    trainings = {dataclasses.astuple(cell.training) for cell in cells}
+    assert (len(trainings) == 1) == (name in ALIKE)
 
 
 # -- What a sweep needs ------------------------------------------------------------------------

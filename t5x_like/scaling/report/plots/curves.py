@@ -5,7 +5,7 @@ import pandas as pd
 
 from t5x_like.scaling.report import series, style
 from t5x_like.scaling.report.analysis import Analysis
-from t5x_like.scaling.report.traces import (
+from t5x_like.scaling.report.plots.traces import (
     INK,
     Hover,
     Json,
@@ -69,6 +69,45 @@ def envelopes(analysis: Analysis, hover: Hover) -> list[Plot]:
                  data, layout)
         )  # fmt: skip
     return found
+
+
+def progress(analysis: Analysis, hover: Hover) -> list[Plot]:
+    """Plots the training loss against tokens of models of several sizes on the same tokens."""
+    studied = analysis.sizes[analysis.sizes["group"] == 0] if len(analysis.sizes) else None
+    if studied is None or analysis.sweep.curves.empty:
+        return []
+    curves = analysis.sweep.curves[analysis.sweep.curves["name"].isin(studied["name"])]
+    logs = np.log(studied["parameters"].to_numpy(np.float64))
+    low, high = logs.min(), logs.max()
+    data: list[Json] = []
+    for run, curve in curves.groupby("name", sort=False):
+        kept = thinned(curve.sort_values("flops"))
+        share = (np.log(kept["parameters"].iloc[0]) - low) / (high - low)
+        box = {**hover.columns([str(run)]), "hovertext": hover.text(str(run))}
+        data.append(
+            line_trace(
+                *(kept["tokens"], kept["loss"], style.colour_at(share)),
+                **{**box, "customdata": [run] * len(kept)},
+                name=str(run),
+                width=1.4,
+            )
+        )
+    lowest = series.envelope(curves)
+    bar = _size_bar(np.exp(low), np.exp(high), lowest)
+    data.append({**bar, "x": [float(curves["tokens"].max())]})
+    layout = {
+        "xaxis": style.plotly_log_axis(style.span(curves["tokens"]), "tokens so far"),
+        "yaxis": {
+            "title": {"text": "training loss (nats a token)"},
+            "range": list(series.loss_window(curves, lowest)),
+        },
+        "showlegend": False,
+    }
+    caption = (
+        "Training loss against tokens, coloured by N: where larger models are more efficient with "
+        "samples, they reach a loss further to the left (Kaplan et al. 2020, figure 2)."
+    )
+    return [Plot("sizes-progress", "sizes", "Loss against tokens", caption, data, layout)]
 
 
 def thinned(curve: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The page's plots that compare variants, shapes and learning rates."""
+"""The page's plots that compare variants, shapes, sizes and learning rates."""
 
 import html
 
@@ -7,7 +7,7 @@ import pandas as pd
 
 from t5x_like.scaling.report import series, style
 from t5x_like.scaling.report.analysis import Analysis
-from t5x_like.scaling.report.traces import (
+from t5x_like.scaling.report.plots.traces import (
     INK,
     Hover,
     Json,
@@ -126,6 +126,43 @@ def shapes(analysis: Analysis, hover: Hover) -> list[Plot]:
     }
     caption = "Models of one size and different shapes, after Kaplan et al. 2020, figure 5."
     return [Plot("shapes", "shapes", "Depth against width at fixed N", caption, data, layout)]
+
+
+def sizes(analysis: Analysis, hover: Hover) -> list[Plot]:
+    """Plots validation and training loss against N, of runs on the same tokens."""
+    rows = analysis.sizes
+    if rows.empty:
+        return []
+    data: list[Json] = []
+    groups = list(rows.groupby("group", sort=False))
+    for i, (_, group) in enumerate(groups):
+        colour = style.cycled(style.COLOURS, i)
+        label = series.tokens_label(group)
+        for kind, column, dash in (
+            ("validation", "loss", "solid"),
+            ("training", "train_loss", "dot"),
+        ):
+            named = f"{kind}{f', {label}' if len(groups) > 1 else ''}"
+            means = group.groupby("parameters")[column].mean()
+            line = line_trace(
+                means.index, means, colour, dash=dash, name=named, showlegend=False,
+                legendgroup=named,
+            )  # fmt: skip
+            marks = marker_trace(
+                group["parameters"], group[column], colour, int(kind == "training"), name=named,
+                legendgroup=named, **hover.columns(group["name"]),
+            )  # fmt: skip
+            data += [line, marks]
+    layout = {
+        "xaxis": style.plotly_log_axis(style.span(rows["parameters"]), "parameters N"),
+        "yaxis": {"title": {"text": "loss (nats a token)"}},
+        "showlegend": True,
+    }
+    caption = (
+        "Models of several sizes on the same tokens: lines through the means over seeds. A "
+        "validation loss that rises and falls again is a second descent (Belkin et al. 2019)."
+    )
+    return [Plot("sizes", "sizes", "Loss against N on the same tokens", caption, data, layout)]
 
 
 def rates(analysis: Analysis, hover: Hover) -> list[Plot]:

@@ -1,12 +1,11 @@
-"""The page's plots: loss against N, N and D against compute, and the order of all plots."""
+"""The page's plots of IsoFLOP curves, and of N and D against compute."""
 
 import numpy as np
 import pandas as pd
 
 from t5x_like.scaling.report import series, style
 from t5x_like.scaling.report.analysis import Analysis
-from t5x_like.scaling.report.curve_plots import downstream, envelopes, residuals
-from t5x_like.scaling.report.traces import (
+from t5x_like.scaling.report.plots.traces import (
     INK,
     MUTED,
     Hover,
@@ -19,25 +18,10 @@ from t5x_like.scaling.report.traces import (
     line_trace,
     marker_trace,
 )
-from t5x_like.scaling.report.variant_plots import rates, shapes, variants
 
 
-def all_plots(analysis: Analysis) -> list[Plot]:
-    """Makes every plot that the sweep has data for, in the order of the page."""
-    hover = Hover(analysis)
-    return [
-        *_isoflops(analysis, hover),
-        *_optima(analysis),
-        *variants(analysis),
-        *shapes(analysis, hover),
-        *rates(analysis, hover),
-        *downstream(analysis, hover),
-        *envelopes(analysis, hover),
-        *residuals(analysis, hover),
-    ]
-
-
-def _isoflops(analysis: Analysis, hover: Hover) -> list[Plot]:
+def isoflops(analysis: Analysis, hover: Hover) -> list[Plot]:
+    """Plots loss against N for each budget of each variant, with parabolas and their minima."""
     panels = {name: series.isoflops(analysis, name) for name in analysis.sweep.variants}
     panels = {name: groups for name, groups in panels.items() if groups}
     if not panels:
@@ -140,7 +124,8 @@ def _minimum(group: series.IsoFlop, colour: str, shared: Json) -> list[Json]:
     return [star]
 
 
-def _optima(analysis: Analysis) -> list[Plot]:
+def optima(analysis: Analysis) -> list[Plot]:
+    """Plots the optimal N and D against C, with the published laws."""
     lines = series.optima(analysis, analysis.baseline)
     if not any(not line.published for line in lines):
         return []
