@@ -17,7 +17,7 @@ from t5x_like.data.formats.choices import (
     MeasuredComparisons,
 )
 from t5x_like.data.formats.encoder_decoder import EncoderDecoder
-from t5x_like.data.formats.labelled import Labelled, OfDecoders
+from t5x_like.data.formats.labelled import Labelled, OfDecoders, OfEncoderDecoders
 from t5x_like.data.formats.labelled_tasks import LabelledTasks, RankedCandidates, task_number
 from t5x_like.data.formats.language_model import Contiguous, LanguageModel, Prompts
 from t5x_like.data.formats.masked_language_model import MaskedLanguageModel
@@ -54,6 +54,8 @@ register("multiple_choice", Choices())
 register("comparisons", Comparisons())
 register("causal_sequence_classification", OfDecoders(Labelled(numbers=False)))
 register("causal_sequence_regression", OfDecoders(Labelled(numbers=True)))
+register("encoder_decoder_sequence_classification", OfEncoderDecoders(Labelled(numbers=False)))
+register("encoder_decoder_sequence_regression", OfEncoderDecoders(Labelled(numbers=True)))
 register("causal_multiple_choice", OfDecoders(Choices()))
 register("causal_comparisons", OfDecoders(Comparisons()))
 register("span_extraction", SpanExtraction())
@@ -86,6 +88,7 @@ __all__ = [
     "ModelBatch",
     "Multidirectional",
     "OfDecoders",
+    "OfEncoderDecoders",
     "PermutationLanguageModel",
     "Prompts",
     "RankedCandidates",
