@@ -12,6 +12,7 @@ from tasks.objectives.corruptions import (
     Corruption,
     Deshuffling,
     DocumentRotation,
+    LocalShuffling,
     SentencePermutation,
     TextInfilling,
     TokenDeletion,
@@ -32,6 +33,7 @@ from tasks.objectives.labelled import (
 from tasks.objectives.masked_lm import MaskedLM
 from tasks.objectives.masked_spans import MaskedSpans
 from tasks.objectives.mass import MASS
+from tasks.objectives.noised_inputs import NoisedInputs
 from tasks.objectives.objective import BoundObjective, Example, Objective, VocabularySpecs
 from tasks.objectives.packed_sentences import PackedSentences
 from tasks.objectives.permutation_lm import PermutationLM
@@ -59,8 +61,10 @@ __all__ = [
     "HiddenTargets",
     "IIDSpanCorruption",
     "LabelledSegments",
+    "LocalShuffling",
     "MaskedLM",
     "MaskedSpans",
+    "NoisedInputs",
     "Objective",
     "PackedSentences",
     "PermutationLM",
