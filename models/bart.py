@@ -8,12 +8,14 @@ GELU, and biases everywhere, trained to restore text that was corrupted in any w
 import functools
 
 import jax
+from flax import linen as nn
 
 from models.encoder_decoder import EncoderDecoder
 from models.layers.attention.positions import LearnedPositions
 from models.layers.block import PostNormBlock
+from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed
-from models.layers.linear import normal
+from models.layers.linear import Linear, normal
 from models.layers.mlps import MLP, exact_gelu
 from models.layers.norms import LayerNorm
 from models.layers.stacks.builder import TransformerLayers
@@ -25,7 +27,8 @@ class BART(EncoderDecoder):
     """BART: GELU for ReLU, and initial values from N(0, 0.02²) (section 2.1).
 
     What the section does not say is the released code's: one embedding for both sides and the
-    output, positions of either side in a table of its own, a norm after each sum of the two.
+    output, positions of either side in a table of its own, a norm after each sum of the two. With a
+    head, the decoder's state at the last token passes a layer with tanh first.
 
     Attributes:
       embed_dim: d_model.
@@ -66,6 +69,16 @@ class BART(EncoderDecoder):
         self.decoder_positions = positions()
         self.decoder_embedding_norm = layers.norm()
         self.decoder = layers.stack(self.num_decoder_layers, decoder)
+        if self.head is not None:
+            axes = ("embed", "mlp")
+            self.output_head_dense = Linear(self.embed_dim, axes, init, True, self.dtype)
+
+    def pooled(self, x_bte: Array, valid_bt: Array, enable_dropout: bool = False) -> Array:
+        """The decoder's state at each row's last token, through dropout and a layer with tanh."""
+        last_be = super().pooled(x_bte, valid_bt, enable_dropout)
+        rate = self.head_dropout_rate
+        key = self.make_rng("dropout") if enable_dropout and rate else None
+        return nn.tanh(self.output_head_dense(Dropout(rate)(last_be, key)))
 
     def embed_source(self, tokens_bs: Array, positions_bs: Array | None) -> Array:
         """Normalized sum of token and position embeddings."""

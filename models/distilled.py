@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from models import losses
 from models.bert import BERT
-from models.encoder_only import EncoderOnly
 from models.errors import ModelError
+from models.heads import Classification, Regression
 from models.language_model import LanguageModel, target_weights
 from models.layers import auxiliary_losses, embeddings
 from models.model import Array, Batch, Model, Params
@@ -44,14 +44,16 @@ class Distilled(WithTeacher):
     CE is the student's own loss. The second is between teacher and student, both softened by the
     temperature T, where the student has targets: in masked language models at every token or, with
     `masked_only`, at the hidden ones. The third is between the last hidden states of every token,
-    whose widths must be equal. Fulfils the engine's `UsesFrozen`: the teacher's parameters are
-    given to the loss, and nothing changes them. A run's checkpoints are those of the student alone.
+    whose widths must be equal. Of a head for numbers the second is the squared difference of the
+    two, without T (Jiao et al. 2020, section 4.1). Fulfils the engine's `UsesFrozen`: the
+    teacher's parameters are given to the loss, and nothing changes them. A run's checkpoints are
+    those of the student alone.
 
     DistilBERT (Sanh et al. 2019; released script): T 2, 2 CE, 5 KL, 1 cosine. Switch (Fedus et al.
     2022, section 4.2): T 1, 0.75 CE, 0.25 KL.
 
     Attributes:
-      student: what is trained; a language model, a masked one, or an encoder with a head.
+      student: what is trained; a language model, a masked one, or a model with a head for rows.
       teacher: of the same kind, with the same batches and as many classes.
       temperature: T.
       targets: a, of the student's own loss.
@@ -111,7 +113,7 @@ class Distilled(WithTeacher):
 
     @staticmethod
     def _classes(model: Model) -> int:
-        head = getattr(model, "head", None)
+        head = _head(model)
         return model.vocab_size if head is None else head.outputs
 
     @property
@@ -155,30 +157,38 @@ class Distilled(WithTeacher):
             assert own.loss is not None
             terms[TARGETS] = own.loss
         if self.soft_targets:
-            divergence = soft_divergence(theirs.logits, own.logits, self.temperature)
-            terms[SOFT_TARGETS] = (divergence * self._places(batch)).sum()
+            between = self._between(theirs.logits, own.logits)
+            terms[SOFT_TARGETS] = (between * self._places(batch)).sum()
         if self.hidden_states:
             distance_bs = cosine_distance(theirs.hidden_bse, own.hidden_bse)
             terms[HIDDEN_STATES] = (distance_bs * self._text(batch)).sum()
         metrics = {name: pair for name, pair in own.metrics.items() if name not in terms}
         return terms, metrics | {name: (terms[name], weights[name]) for name in terms}
 
+    def _between(self, teacher: Array, student: Array) -> Array:
+        """How far outputs are from each other, without their last axis."""
+        if isinstance(_head(self.student), Regression):
+            return jnp.square(jax.lax.stop_gradient(teacher) - student).sum(axis=-1)
+        return soft_divergence(teacher, student, self.temperature)
+
     def _places(self, batch: Batch) -> Array:
         """Where logits are compared, float32, as the logits without their last axis."""
         student: Any = self.student
+        if _head(student) is not None:
+            return batch["label_weight"].astype(jnp.float32)
         if isinstance(student, LanguageModel):
             return target_weights(batch).astype(jnp.float32)
-        if student.head is not None:
-            return batch["label_weight"].astype(jnp.float32)
         if self.masked_only:
             return batch["encoder_loss_weights"].astype(jnp.float32)
         return self._text(batch).astype(jnp.float32)
 
     def _text(self, batch: Batch) -> Array:
         student: Any = self.student
-        if isinstance(student, LanguageModel):
-            return target_weights(batch) != 0
-        return student.tokens_in(batch)
+        if not isinstance(student, LanguageModel):
+            return student.tokens_in(batch)
+        if _head(student) is not None:
+            return batch["decoder_segment_ids"] != 0
+        return target_weights(batch) != 0
 
     def _outputs(
         self,
@@ -195,16 +205,18 @@ class Distilled(WithTeacher):
             dict(batch) | {"enable_dropout": rng is not None},
             rngs={} if rng is None else {"dropout": rng},
             mutable=[auxiliary_losses.AUXILIARY],
-            method=_of_language_model if isinstance(model, LanguageModel) else _of_encoder,
+            method=_method_of(model),
         )
         hidden, logits, factors = output
         if not train:
             return _Outputs(logits, hidden)
-        if isinstance(model, LanguageModel):
-            terms, metrics = model.loss_of(factors, batch, reported)
-            return _Outputs(logits, hidden, terms["loss"], _renamed(metrics))
-        if model.head is not None:
+        if _head(model) is not None:
             loss, metrics = model.head.loss(logits, batch)
+            added = auxiliary_losses.collect(reported)
+            loss, metrics = losses.with_auxiliary(loss, metrics, *added)
+        elif isinstance(model, LanguageModel):
+            terms, metrics = model.loss_of(factors, batch, reported)
+            loss = terms["loss"]
         else:
             loss, metrics = losses.summed_cross_entropy(
                 logits, batch["encoder_target_tokens"], batch["encoder_loss_weights"]
@@ -230,30 +242,48 @@ def cosine_distance(teacher: Array, student: Array) -> Array:
     return 1 - (x * y).sum(axis=-1) / jnp.maximum(norms, 1e-8)
 
 
+def _head(model: Any) -> Any:
+    """What the outputs are made by; None where they are tokens."""
+    return getattr(model, "head", None)
+
+
+def _method_of(model: Model) -> Any:
+    if _head(model) is not None:
+        return _of_head
+    return _of_language_model if isinstance(model, LanguageModel) else _of_encoder
+
+
+def _of_head(model: Any, features: dict[str, Any]) -> tuple[Any, ...]:
+    logits, *_, vectors = model._with_head(**features)
+    return vectors["hidden_states"], logits, None
+
+
 def _of_language_model(model: Any, features: dict[str, Any]) -> tuple[Any, ...]:
     factors = model._output_factors(**features)
     return factors[0], embeddings.logits(*factors), factors
 
 
 def _of_encoder(model: Any, features: dict[str, Any]) -> tuple[Any, ...]:
-    if model.head is not None:
-        logits, vectors = model._with_head(**features)
-        return vectors["hidden_states"], logits, None
     hidden_bse = model.hidden_states(**features)
     return hidden_bse, model._token_logits(hidden_bse), None
 
 
 def _kind(model: Model) -> str:
-    if isinstance(model, LanguageModel):
+    if isinstance(_head(model), Classification | Regression):
+        return f"has the head {type(_head(model)).__name__}"
+    if isinstance(model, LanguageModel) and _head(model) is None:
         return "writes text"
-    if isinstance(model, EncoderOnly) and model.head is not None:
-        return f"has the head {type(model.head).__name__}"
     if isinstance(model, BERT) and model.use_masked_head:
         return _RESTORES
     raise ModelError(
-        f"{type(model).__name__} cannot be distilled: language models, masked ones of BERT's kind, "
-        "and encoders with a head can."
+        f"{type(model).__name__}{_with(model)} cannot be distilled: language models, masked ones "
+        "of BERT's kind, and models with a head for labels or numbers of rows can."
     )
+
+
+def _with(model: Model) -> str:
+    head = _head(model)
+    return "" if head is None else f" with {type(head).__name__}"
 
 
 def _renamed(metrics: losses.Metrics) -> losses.Metrics:

@@ -5,7 +5,9 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from models.language_model import Batch, Cache, LanguageModel
+from models.headed import HeadedLanguageModel
+from models.heads import Classification, Regression
+from models.language_model import Batch, Cache
 from models.layers import intermediates
 from models.layers.attention.masks import Mask
 from models.layers.block import Context
@@ -14,25 +16,48 @@ from models.layers.dropout import Dropout
 Array = jax.Array
 
 
-class EncoderDecoder(LanguageModel):
+class EncoderDecoder(HeadedLanguageModel):
     """The base class of encoder-decoder families.
 
     A family's `setup` makes `token_embedder`, `encoder` and `decoder` (each a `Stack` or what
     is called like one). It overrides `embed_source`, `embed_target`, `final_layers` and
     `output_kernel` where its own differ.
+
+    With a head, text goes to both sides, and the decoder's state at the last token says the label,
+    since it has seen all of it (Lewis et al. 2019, section 3.1).
     """
 
+    headed_format: ClassVar[str] = "encoder_decoder"
+    accepted_heads: ClassVar = (Classification, Regression)
     input_features: ClassVar[tuple[str, ...]] = ("encoder_input_tokens", "decoder_input_tokens")
     reads_prompts: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        """Checks what no model can be built with.
+
+        Raises:
+          ModelError: a language-model loss beside a head's, and as the base class.
+        """
+        super().__post_init__()
+        if self.language_model_coefficient:
+            raise self.refused(
+                "language_model_coefficient",
+                "it must be 0, since the encoder has read the text that would be predicted",
+            )
+
     @property
-    def batch_format(self) -> str:
+    def text_format(self) -> str:
         """Inputs to the encoder, targets to the decoder."""
         return "encoder_decoder"
 
     def embed_source(self, tokens_bs: Array, positions_bs: Array | None) -> Array:
         """Input embeddings of the encoder, `[b, s, e]`; positions None are 0, 1, 2, …."""
         return self.token_embedder(tokens_bs)
+
+    def entering_encoder(self, tokens_bs: Array, context: Context) -> Array:
+        """What the encoder reads, `[b, s, e]`: `embed_source`, and dropout."""
+        x_bse = self.embed_source(tokens_bs, context.positions_bt)
+        return self._dropped(x_bse, context.enable_dropout)
 
     def embed_target(self, tokens_bt: Array, positions_bt: Array | None) -> Array:
         """Input embeddings of the decoder, `[b, t, e]`; positions as for `embed_source`."""
@@ -153,8 +178,7 @@ class EncoderDecoder(LanguageModel):
         else:
             mask = Mask(query_segments_bt=segments_bs, key_segments_bs=segments_bs)
         context = Context(mask, positions_bt=positions_bs, enable_dropout=enable_dropout)
-        x_bse = self.embed_source(tokens_bs, positions_bs)
-        return self.encoder(self._dropped(x_bse, enable_dropout), context)
+        return self.encoder(self.entering_encoder(tokens_bs, context), context)
 
     def _dropped(self, x_bte: Array, enable_dropout: bool) -> Array:
         draw = enable_dropout and self.dropout_rate

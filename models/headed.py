@@ -1,7 +1,7 @@
-"""The base class of language models that may have a head: GPT-1's fine-tuning, for any decoder."""
+"""The base class of language models that may have a head: the last token's state says the label."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ from models.layers.linear import normal
 from models.model import Array, Batch, Params
 
 HEAD_LOSS, LANGUAGE_MODEL_LOSS = "head_loss", "language_model_loss"
-# The beginning of the names of features with a value for each token.
-_OF_TOKENS = "decoder_"
+# The beginnings of the names of features with a value for each token.
+_OF_TOKENS = ("decoder_", "encoder_")
 # The score of a choice or answer that an example has not; its square is a float32 too.
 _NO_CHOICE = -1e9
 # Heads that compare the rows of an example.
@@ -31,16 +31,26 @@ class HeadedLanguageModel(LanguageModel, kw_only=True):
     (section 3.2). The language-model loss of the same rows may be learned beside it:
     `L3 = L2 + coefficient * L1` (equation 5), where L2 is a mean over examples and L1 over tokens.
 
-    Batches of a model with a head are of the format `causal_` and its head's. They hold
+    Batches of a decoder with a head are of the format `causal_` and its head's. They hold
     `decoder_input_tokens`, `decoder_segment_ids` (0 is padding, on the right),
     `decoder_target_tokens` and `decoder_loss_weights`, `[b, s]`, or `[b, rows, s]` where an example
     has several rows: a choice or an answer each, which are compared, or both orders of a pair,
-    whose vectors are added.
+    whose vectors are added. An encoder-decoder's are of `encoder_decoder_`: both sides read the
+    text, and there is no language-model loss.
 
     Attributes:
       head: for fine-tuning, such as `heads.Classification`; None is a language model.
       language_model_coefficient: of the language-model loss beside a head's. GPT-1 has 0.5.
     """
+
+    # What the name of the format with a head begins with, and the heads that can be had.
+    headed_format: ClassVar[str] = "causal"
+    accepted_heads: ClassVar[tuple[type[Any], ...]] = (
+        Classification,
+        Regression,
+        MultipleChoice,
+        Reward,
+    )
 
     head: Head | None = None
     language_model_coefficient: float = 0.0
@@ -52,11 +62,9 @@ class HeadedLanguageModel(LanguageModel, kw_only=True):
           ModelError: a head of another kind, one on a model that carries a state from batch to
             batch, or a negative coefficient.
         """
-        kinds = Classification | Regression | MultipleChoice | Reward
-        if self.head is not None and not isinstance(self.head, kinds):
-            raise self.refused(
-                "head", "Classification, Regression, MultipleChoice or Reward is needed"
-            )
+        if self.head is not None and not isinstance(self.head, self.accepted_heads):
+            *names, last = (kind.__name__ for kind in self.accepted_heads)
+            raise self.refused("head", f"{', '.join(names)} or {last} is needed")
         if self.head is not None and getattr(self, "carries", False):
             raise self.refused("carries", "a head reads whole texts: set it to False")
         if self.language_model_coefficient < 0:
@@ -70,13 +78,21 @@ class HeadedLanguageModel(LanguageModel, kw_only=True):
 
     @property
     def batch_format(self) -> str:
-        """The head's, for decoders; without one, that of text."""
-        return self.text_format if self.head is None else f"causal_{self.head.batch_format}"
+        """The head's, for models of this kind; without one, that of text."""
+        if self.head is None:
+            return self.text_format
+        return f"{self.headed_format}_{self.head.batch_format}"
 
     @property
     def label_names(self) -> Mapping[str, tuple[str, ...]]:
         """Of predictions that are numbers of classes, the classes' names."""
         return {} if self.head is None else self.head.label_names
+
+    @property
+    def head_dropout_rate(self) -> float:
+        """Of what the head reads: its own, or the model's."""
+        own = None if self.head is None else self.head.dropout_rate
+        return self.dropout_rate if own is None else own
 
     # Inside `apply`.
 
@@ -124,13 +140,13 @@ class HeadedLanguageModel(LanguageModel, kw_only=True):
     def head_outputs(self, pooled: Array, enable_dropout: bool = False) -> Array:
         """What the head gives for vectors `[..., f]`, float32 `[..., outputs]`."""
         assert self.head is not None
-        own = self.head.dropout_rate
-        rate = self.dropout_rate if own is None else own
         # As the released code of GPT-1; a reward of variance 1 to begin with, and a little less
         # (Stiennon et al. 2020, appendix C).
         of_reward = isinstance(self.head, Reward)
         stddev = (pooled.shape[-1] + 1) ** -0.5 if of_reward else 0.02
-        output = HeadOutput(self.head.outputs, normal(stddev), rate, name="output_head")
+        output = HeadOutput(
+            self.head.outputs, normal(stddev), self.head_dropout_rate, name="output_head"
+        )
         return output(pooled, enable_dropout)
 
     def _vectors(self, **features: Any) -> dict[str, Array]:

@@ -6,9 +6,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from t5x_like.alignment import back_translation
 from t5x_like.anomalies import Anomaly
 from t5x_like.distributed.preemption import end_on_signal, stop_on_signal
 from t5x_like.host import command, compilation_cache, memory
+from t5x_like.protocols import TranslatesBack
 from t5x_like.training.plan import TrainingPlan
 from t5x_like.training.run import TrainingRun
 from t5x_like.training.state import TrainState
@@ -41,6 +43,8 @@ train.__signature__ = inspect.signature(TrainingPlan).replace(  # type: ignore[a
 
 
 def _step_of(plan: TrainingPlan) -> TrainStep:
+    if isinstance(plan.model, TranslatesBack):
+        return back_translation.BackTranslation(plan)
     return make_train_step(
         plan.model,
         plan.optimizer,

@@ -10,8 +10,8 @@ from tasks.errors import TaskError
 from tasks.forms import FewShot, Form, Labelled, PlainText, Ranked, Spans
 from tasks.objectives import (
     LabelledSegments,
-    NumberedSentences,
     LabelledSpelledWords,
+    NumberedSentences,
     Objective,
     RankedSegments,
     SpanWindows,
@@ -78,6 +78,7 @@ def text_to_text(
     form: Form,
     *,
     vocabulary: Vocabulary | None = None,
+    inputs_vocabulary: Vocabulary | None = None,
     postprocessor: Postprocessor = TEXT,
     metrics: Sequence[Metric] = (),
     objective: Objective | None = None,
@@ -92,6 +93,7 @@ def text_to_text(
       source: has the columns that the form uses.
       form: makes inputs and targets of a row, such as `forms.Template`.
       vocabulary: None takes bytes.
+      inputs_vocabulary: of inputs that have one of their own, for a model with a source encoder.
       postprocessor: decoded text to what the metrics compare.
       metrics: functions of targets and predictions, such as `metrics.bleu`.
       objective: what is drawn of a pair, such as `objectives.HiddenTargets`; None learns the
@@ -100,11 +102,14 @@ def text_to_text(
       special_tokens: of the text, where it spells them out; see `Task`.
       few_shot: how examples stand before what a model is asked.
     """
+    features = features_of(form.features, vocabulary)
+    if inputs_vocabulary is not None:
+        features |= features_of(["inputs"], inputs_vocabulary)
     return Task(
         name=name,
         source=source,
         form=form,
-        output_features=features_of(form.features, vocabulary),
+        output_features=features,
         learned=objective,
         postprocessor=postprocessor,
         metric_fns=tuple(metrics),

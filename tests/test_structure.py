@@ -28,6 +28,7 @@ FLOORS = (
         "alignment.plan",
         "alignment.iteration",
         "alignment.ahead_of_time",
+        "alignment.back_translation",
     ),
     ("train", "align", "evaluate", "suites", "infer", "counting", "runs", "aot"),
     ("scaling",),

@@ -1,10 +1,16 @@
-"""BART in Hugging Face's form, `model_type` "bart"."""
+"""BART in Hugging Face's form, `model_type` "bart", as a language model or with a head."""
 
-from typing import ClassVar
+import dataclasses
+from typing import Any, ClassVar
 
 from models.bart import BART
-from models.hf.family import Config, Family, Option, unsupported
+from models.hf import heads
+from models.hf.family import CONFIG, Config, Family, Option, unsupported
 from models.hf.mapping import Table, Weight, Zeros, biased_linear, layer_norm
+from models.hf.tensor_files import TensorFiles
+
+# The rate of a head, 0 where it is not said.
+_RATE = "classifier_dropout"
 
 
 class BARTFamily(Family):
@@ -13,7 +19,7 @@ class BARTFamily(Family):
     model_type = "bart"
     architecture = "BartForConditionalGeneration"
     prefix = "model."
-    head = r"lm_head\..*|final_logits_bias"
+    head = r"(lm_head|classification_head)\..*|final_logits_bias"
     models = (BART,)
     options = (
         Option("vocab_size", "vocab_size"),
@@ -47,6 +53,27 @@ class BARTFamily(Family):
         "forced_eos_token_id": 2,
     }  # fmt: skip
     ignored = r"model\.(en|de)coder\.version"
+    own_fields = frozenset({"head"})
+
+    def architecture_of(self, model: BART) -> str:
+        """The class with the same head, or the language model's."""
+        if model.head is None:
+            return self.architecture
+        return heads.architecture_of(model.head, "Bart")
+
+    def with_heads(self, model: BART, config: Config, tensors: TensorFiles) -> BART:
+        """The model with the head that its class has."""
+        head: Any = heads.head_of(config, CONFIG)
+        if head is None:
+            return model
+        rate = heads.rate_of(config, _RATE, 0.0)
+        return model.clone(head=dataclasses.replace(head, dropout_rate=rate))
+
+    def derived(self, model: BART) -> dict[str, Any]:
+        """What a head is, and its rate."""
+        if model.head is None:
+            return {}
+        return heads.options_of(model.head) | {_RATE: model.head_dropout_rate}
 
     def check(self, config: Config, source: str) -> None:
         """Both sides have equal layers."""
@@ -64,8 +91,12 @@ class BARTFamily(Family):
         """Where each parameter is."""
         table: list[Weight | Zeros] = [
             Weight("token_embedder/embedding", "model.shared.weight"),
-            Zeros("final_logits_bias", (1, model.vocab_size)),
         ]
+        if model.head is None:
+            table.append(Zeros("final_logits_bias", (1, model.vocab_size)))
+        else:
+            table += biased_linear("output_head_dense", "classification_head.dense")
+            table += biased_linear("output_head/output", "classification_head.out_proj")
         for side in ("encoder", "decoder"):
             theirs, ours = f"model.{side}.layers.{{i}}", f"{side}/layers"
             table += [

@@ -11,9 +11,9 @@ from t5x_like.decoding.compilation import compiler_options
 from t5x_like.decoding.constraints import Constraints
 from t5x_like.decoding.generate import decode
 from t5x_like.decoding.prompts import prompts_of
-from t5x_like.decoding.strategies import EndIds, ends
+from t5x_like.decoding.strategies import Decoded, EndIds, Strategy, ends
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Batch, LearnsFromRewards, Params
+from t5x_like.protocols import Batch, Decodes, LearnsFromRewards, Params
 
 Array = jax.Array
 
@@ -90,22 +90,15 @@ def jitted_rollout(
         if both_ways:
             read["decoder_causal_attention"] = read["decoder_segment_ids"]
         count = read["decoder_input_tokens"].shape[0]
-        # Rows are counted through the whole run, and so no two draw from one stream.
-        rows_b = step * count + jnp.arange(count, dtype=jnp.int32)
-        found = decode(
+        found = drawn_texts(
             policy,
             own,
-            policy.decoding_params(own),
             read,
-            rows_b,
+            step,
             jnp.full((count,), max_new_tokens, jnp.int32),
-            jnp.int32(seed),
-            jnp.zeros((count,), jnp.int32),
-            Constraints(),
-            strategy=Sampling(),
+            seed=seed,
             max_new_tokens=max_new_tokens,
             eos_id=eos_id,
-            copies=1,
         )
         mask_bn = jnp.arange(max_new_tokens) < found.lengths_b[:, None]
         rows = with_answers(read, found.tokens_bn, mask_bn)
@@ -115,6 +108,50 @@ def jitted_rollout(
         return Rollout(rows, mask_bn.astype(jnp.float32), ended_b, reward_b)
 
     return jax.jit(drawn, out_shardings=partitioner.batch_sharding, compiler_options=options)
+
+
+def drawn_texts(
+    policy: Decodes,
+    params: Params,
+    prompts: Batch,
+    step: Array,
+    limits_b: Array,
+    *,
+    seed: int,
+    max_new_tokens: int,
+    eos_id: EndIds,
+    strategy: Strategy = Sampling(),  # noqa: B008 (frozen)
+) -> Decoded:
+    """What a model writes to prompts in a step of a run, to be called inside a larger program.
+
+    Args:
+      policy: the model.
+      params: its parameters.
+      prompts: as its prompt format makes them.
+      step: of the run; a row's draws are a function of seed, step and row alone.
+      limits_b: int32 `[b]`, most new tokens of each row.
+      seed: of the run.
+      max_new_tokens: the largest of the limits.
+      eos_id: ends a text.
+      strategy: how tokens are chosen.
+    """
+    count = limits_b.shape[0]
+    return decode(
+        policy,
+        params,
+        policy.decoding_params(params),
+        prompts,
+        # Rows are counted through the whole run, and so no two draw from one stream.
+        step * count + jnp.arange(count, dtype=jnp.int32),
+        limits_b,
+        jnp.int32(seed),
+        jnp.zeros((count,), jnp.int32),
+        Constraints(),
+        strategy=strategy,
+        max_new_tokens=max_new_tokens,
+        eos_id=eos_id,
+        copies=1,
+    )
 
 
 def with_answers(prompts: Batch, tokens_bn: Array, mask_bn: Array) -> dict[str, Array]:

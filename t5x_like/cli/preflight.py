@@ -18,7 +18,7 @@ from t5x_like.evaluation.one_task import for_task
 from t5x_like.evaluation.spans import rules_of
 from t5x_like.host import files
 from t5x_like.partitioning import split_boxes
-from t5x_like.protocols import Model, Task, label_names, longest_row
+from t5x_like.protocols import Model, Task, label_names, longest_row, vocab_size
 from t5x_like.training import identity
 from t5x_like.training.run import TrainingPlan
 from t5x_like.vectors import InitialVectors, initial_table
@@ -138,18 +138,19 @@ def _check_vocabulary(config: DatasetConfig, model: Model) -> list[str]:
                 if report.status is CacheStatus.READY:
                     continue
                 raise
+            known = vocab_size(model, name)
             needed = size if sentinels and _needs_sentinels(member) else size - sentinels
-            if needed > model.vocab_size:
+            if needed > known:
                 raise UserError(
                     f"the vocabulary of '{name}' of task '{member.name}' has "
                     f"{size - sentinels} tokens and {sentinels} sentinels, but the model's "
-                    f"vocab_size is {model.vocab_size}: raise it to {size}, or use the vocabulary "
+                    f"vocab_size is {known}: raise it to {size}, or use the vocabulary "
                     "that the model is for."
                 )
-            if _FAR_SMALLER * size < model.vocab_size:
+            if _FAR_SMALLER * size < known:
                 warnings.append(
                     f"the vocabulary of task '{member.name}' has {size:,} ids, but the model's "
-                    f"vocab_size is {model.vocab_size:,}: most embeddings will never be used. The "
+                    f"vocab_size is {known:,}: most embeddings will never be used. The "
                     "model's own is given after the task's file, with "
                     "--gin.VOCABULARY_PATH=FILE and "
                     "--gin_file=tasks/vocabularies/sentencepiece.gin, or tokenizer.gin for a "

@@ -10,6 +10,7 @@ from t5x_like.optimizers.adam import adamax, adamw
 from t5x_like.optimizers.averaged import moving_average
 from t5x_like.optimizers.axes import STACKED_AXES, decays
 from t5x_like.optimizers.factored import adafactor
+from t5x_like.optimizers.first_layers import first_layers
 from t5x_like.optimizers.layer_rates import layerwise_decay
 from t5x_like.optimizers.momentum import sgd
 from t5x_like.optimizers.nonmonotonic import (
@@ -34,6 +35,7 @@ __all__ = [
     "after_validation",
     "clipping",
     "decays",
+    "first_layers",
     "follows_validation",
     "gradual_unfreezing",
     "lamb",

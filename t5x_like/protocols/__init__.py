@@ -11,6 +11,7 @@ parameters of other models. What makes a model by counting, without training, is
 Shapes: `b` batch, `t` decoder positions, `s` encoder positions, `v` vocabulary.
 """
 
+from t5x_like.protocols.back_translation import TranslatesBack
 from t5x_like.protocols.models import (
     BESIDE_POLICY,
     Array,
@@ -45,6 +46,7 @@ from t5x_like.protocols.models import (
     longest_row,
     measures_rows,
     tuning,
+    vocab_size,
 )
 from t5x_like.protocols.tasks import (
     Feature,
@@ -86,6 +88,7 @@ __all__ = [
     "ShowsRouting",
     "Sums",
     "Task",
+    "TranslatesBack",
     "Tuning",
     "UsesFrozen",
     "UsesStep",
@@ -97,4 +100,5 @@ __all__ = [
     "longest_row",
     "measures_rows",
     "tuning",
+    "vocab_size",
 ]

@@ -379,6 +379,14 @@ def longest_row(model: Model) -> int | None:
     return model.max_length - tuned.added_length
 
 
+def vocab_size(model: Model, feature: str) -> int:
+    """How many ids a model knows of a feature, its own or a batch's: an encoder may have others."""
+    of_source = getattr(model, "source_vocab_size", None)
+    if of_source is None or not feature.startswith(("inputs", "encoder_")):
+        return model.vocab_size
+    return of_source
+
+
 def label_names(model: Model) -> Mapping[str, tuple[str, ...]]:
     """The names of classes that a model predicts, by output; mostly none."""
     return getattr(model, "label_names", {})

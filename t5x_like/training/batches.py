@@ -8,7 +8,7 @@ import numpy as np
 
 from t5x_like.errors import UserError
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Model
+from t5x_like.protocols import Model, vocab_size
 
 
 class FedBatch(NamedTuple):
@@ -43,9 +43,10 @@ def check_batch(
     """The global shapes of a batch, whose token ids the model must know."""
     _, count = partitioner.data_shard()
     for name, value in batch.items():
-        if name.endswith("_tokens") and value.max(initial=0) >= model.vocab_size:
+        size = vocab_size(model, name)
+        if name.endswith("_tokens") and value.max(initial=0) >= size:
             raise UserError(
                 f"{name} has token id {value.max()}, but the model's vocab_size is "
-                f"{model.vocab_size}: raise it, or use the vocabulary that the model is for."
+                f"{size}: raise it, or use the vocabulary that the model is for."
             )
     return {name: (value.shape[0] * count, *value.shape[1:]) for name, value in batch.items()}

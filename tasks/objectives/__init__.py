@@ -12,6 +12,7 @@ from tasks.objectives.corruptions import (
     Corruption,
     Deshuffling,
     DocumentRotation,
+    LocalShuffling,
     SentencePermutation,
     TextInfilling,
     TokenDeletion,
@@ -33,6 +34,7 @@ from tasks.objectives.labelled import (
 from tasks.objectives.masked_lm import MaskedLM
 from tasks.objectives.masked_spans import MaskedSpans
 from tasks.objectives.mass import MASS
+from tasks.objectives.noised_inputs import NoisedInputs
 from tasks.objectives.numbered_sentences import NumberedSentences
 from tasks.objectives.objective import BoundObjective, Example, Objective, VocabularySpecs
 from tasks.objectives.packed_sentences import PackedSentences
@@ -62,8 +64,10 @@ __all__ = [
     "IIDSpanCorruption",
     "LabelledSegments",
     "LabelledSpelledWords",
+    "LocalShuffling",
     "MaskedLM",
     "MaskedSpans",
+    "NoisedInputs",
     "NumberedSentences",
     "Objective",
     "PackedSentences",

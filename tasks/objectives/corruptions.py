@@ -1,4 +1,4 @@
-"""Corruptions for `Denoising`: masking, deletion, infilling, permutation and rotation.
+"""Corruptions for `Denoising`: masking, deletion, infilling, permutation, rotation, shuffling.
 
 Each is a frozen dataclass of settings whose `bind` takes a vocabulary's spec and returns a
 function `(tokens, rng) -> tokens`, int32 to int32. They can be chained.
@@ -287,3 +287,34 @@ class Deshuffling:
     def __call__(self, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The corrupted text: int32 `[t]` to int32 `[t]`."""
         return rng.permutation(tokens)
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalShuffling:
+    """Shuffles tokens so that none moves further than a distance (Lample et al. 2018, section 2.3).
+
+    Each place gets a number, its own and a draw from [0, distance + 1), and tokens are put in the
+    order of these.
+
+    Attributes:
+      distance: how far a token may move; the paper's k is 3.
+    """
+
+    distance: int = 3
+
+    def __post_init__(self) -> None:
+        if self.distance < 1:
+            raise TaskError(f"LocalShuffling.distance is {self.distance}: 1 or more is needed.")
+
+    def bind(self, spec: Spec) -> "LocalShuffling":
+        """Returns itself: nothing depends on the vocabulary."""
+        return self
+
+    def result_length(self, length: int) -> int:
+        """The same length."""
+        return length
+
+    def __call__(self, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The corrupted text: int32 `[t]` to int32 `[t]`."""
+        order = np.arange(tokens.size) + rng.random(tokens.size) * (self.distance + 1)
+        return tokens[np.argsort(order, kind="stable")]

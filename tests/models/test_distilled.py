@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import bert, distilbert, gpt
+from models import bart, bert, distilbert, gpt
 from models.distilled import Distilled, cosine_distance, soft_divergence
 from models.errors import ModelError
-from models.heads import Classification
+from models.heads import Classification, MultipleChoice, Regression
 
 TEXT = {
     "decoder_input_tokens": jnp.array([[0, 3, 4, 5], [0, 6, 7, 0]]),
@@ -118,6 +118,47 @@ def test_distilbert_compares_every_token_or_the_hidden_ones():
     assert 0 < float(terms["hidden_states"]) <= 14
 
 
+ROWS = {
+    "decoder_input_tokens": jnp.array([[0, 3, 4, 5], [0, 6, 7, 0]]),
+    "decoder_segment_ids": jnp.array([[1, 1, 1, 1], [1, 1, 1, 0]]),
+    "encoder_input_tokens": jnp.array([[3, 4, 5, 1], [6, 7, 1, 0]]),
+    "encoder_segment_ids": jnp.array([[1, 1, 1, 1], [1, 1, 1, 0]]),
+    "decoder_target_tokens": jnp.array([[3, 4, 5, 1], [6, 7, 1, 0]]),
+    "decoder_loss_weights": jnp.array([[1, 1, 1, 0], [1, 1, 0, 0]]),
+    "label_weight": jnp.array([1, 0]),
+}
+
+
+def both_sides(head):
+    return bart.BART(
+        vocab_size=12, embed_dim=8, num_heads=1, num_encoder_layers=1, num_decoder_layers=1,
+        mlp_dim=8, max_length=8, head=head,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [lambda head: decoder(8, head=head), both_sides])
+@pytest.mark.parametrize("kind", ["classes", "numbers"])
+def test_with_a_head_its_outputs_are_compared_of_rows_with_a_label(make, kind):
+    head = Classification(labels=("a", "b", "c")) if kind == "classes" else Regression()
+    model = make(head)
+    batch = ROWS | {"label": jnp.array([2, 0]) if kind == "classes" else jnp.array([2.5, 0.0])}
+    ours, theirs = params_of(model, model)
+    # Initial values are so small that all outputs are alike.
+    theirs = jax.tree.map(lambda x: x + np.random.default_rng(0).normal(0, 0.5, x.shape), theirs)
+    outputs = [np.asarray(model.apply({"params": p}, **batch)) for p in (theirs, ours)]
+    both = Distilled(student=model, teacher=model, temperature=2.0)
+    terms, metrics = both.loss_with_frozen(ours, batch, {"teacher": theirs})
+    if kind == "classes":
+        teacher, student = (np.exp(x / 2) / np.exp(x / 2).sum(-1, keepdims=True) for x in outputs)
+        expected = 4 * (teacher * np.log(teacher / student)).sum(-1)[0]
+        own = -np.log(np.exp(outputs[1][0]) / np.exp(outputs[1][0]).sum())[2]
+    else:
+        expected, own = (outputs[0] - outputs[1])[0, 0] ** 2, (outputs[1][0, 0] - 2.5) ** 2
+    np.testing.assert_allclose(terms["soft_targets"], expected, rtol=1e-4)
+    np.testing.assert_allclose(terms["targets"], own, rtol=1e-4)
+    assert float(metrics["soft_targets"][1]) == 1
+
+
 def test_what_cannot_be_compared_is_refused_in_one_line():
     def refused(message, student, teacher, **more):
         with pytest.raises(ModelError, match=message):
@@ -136,3 +177,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line():
         for labels in [tuple(labels)]
     )  # fmt: skip
     refused(r"head has 2 outputs and the teacher's 3", two, three)
+    choice = decoder(4, head=MultipleChoice())
+    refused(r"^GPT2 with MultipleChoice cannot be distilled", choice, choice)
+    headed = decoder(4, head=Regression())
+    refused(r"the student has the head Regression, but the teacher writes text", headed, small)

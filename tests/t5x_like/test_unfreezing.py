@@ -140,3 +140,36 @@ def test_what_cannot_be_is_refused():
     optimizer = optimizers.gradual_unfreezing(sgd(1.0), steps_per_layer=1)
     with pytest.raises(UserError, match="gradual_unfreezing needs a stack of layers"):
         optimizer.build({"x": ("embed", "mlp")})
+
+
+def test_of_stacked_parameters_the_first_layers_alone_are_trained():
+    optimizer = optimizers.adamw(Constant(0.1), weight_decay=0.5, global_norm=None)
+    rule = optimizers.first_layers(optimizer, ["^decoder/layers/"], layers=2)
+    found, _ = updates_of(STACKED, rule, 2)
+    plain, _ = updates_of(STACKED, optimizer, 2)
+    np.testing.assert_array_equal(found[:, [0, 1, 2, 4]], plain[:, [0, 1, 2, 4]])
+    assert not found[:, 3].any() and plain[:, 3].all()
+
+
+def test_gradients_of_layers_that_stay_do_not_count_in_the_norm():
+    """Of 8 + 3 · 4 + 4 numbers, all 1, two layers are out: the norm is √16, and not √24."""
+    clipped = optimizers.Optimizer(
+        "clipped", Constant(1.0), lambda axes: optax.chain(optax.clip_by_global_norm(1.0))
+    )
+    found, _ = updates_of(STACKED, optimizers.first_layers(clipped, ["^decoder/"]), 1)
+    np.testing.assert_allclose(found[0], [0.25, 0.25, 0, 0, 0.25], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((["decoder"], 0), r"first_layers.layers is 0: 1 or more"),
+        (("decoder",), r"first_layers.parameters is 'decoder': a list of regular expressions"),
+        ((["("],), r"not regular expressions"),
+        ((["nothing"],), r"'nothing' finds no parameter, such as 'decoder/layers/kernel'"),
+        ((["^token"],), r"finds 'token_embedder/embedding', which is not stacked in layers"),
+    ],
+)
+def test_first_layers_that_cannot_be_are_refused(arguments, said):
+    with pytest.raises(UserError, match=said):
+        optimizers.first_layers(sgd(1.0), *arguments).build(STACKED["axes"])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from t5x_like.cli.configuration import configure
-from t5x_like.cli.corpus import classifier, clean, cooccur, dedup, ngram, overlap
+from t5x_like.cli.corpus import augment, classifier, clean, cooccur, dedup, ngram, overlap
 
 
 def add(command: Callable[..., ArgumentParser]) -> None:
@@ -22,6 +22,7 @@ def add(command: Callable[..., ArgumentParser]) -> None:
         (overlap, "Find examples of test sets in training text."),
         (clean, "Write the documents of a task that its filters keep as files."),
         (dedup, "Find near duplicates among the documents of a task."),
+        (augment, "Write the rows of a task with words replaced, as TinyBERT was trained on."),
         (classifier, "Fit a classifier of documents that filters judge their quality by."),
     ):
         name = module.__name__.rpartition(".")[2]

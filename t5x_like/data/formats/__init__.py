@@ -25,7 +25,7 @@ from t5x_like.data.formats.labelled.labelled_tasks import (
 from t5x_like.data.formats.labelled.predictions import Measured, MeasuredRows
 from t5x_like.data.formats.labelled.span_extraction import Extracted, SpanExtraction
 from t5x_like.data.formats.labelled.tagged import MeasuredWords, Tagged
-from t5x_like.data.formats.labelled.texts import Labelled, OfDecoders
+from t5x_like.data.formats.labelled.texts import Labelled, OfDecoders, OfEncoderDecoders
 from t5x_like.data.formats.language_model import Contiguous, LanguageModel, Prompts
 from t5x_like.data.formats.masked_language_model import MaskedLanguageModel
 from t5x_like.data.formats.multidirectional import Multidirectional
@@ -61,6 +61,8 @@ register("multiple_choice", Choices())
 register("comparisons", Comparisons())
 register("causal_sequence_classification", OfDecoders(Labelled(numbers=False)))
 register("causal_sequence_regression", OfDecoders(Labelled(numbers=True)))
+register("encoder_decoder_sequence_classification", OfEncoderDecoders(Labelled(numbers=False)))
+register("encoder_decoder_sequence_regression", OfEncoderDecoders(Labelled(numbers=True)))
 register("causal_multiple_choice", OfDecoders(Choices()))
 register("causal_comparisons", OfDecoders(Comparisons()))
 register("span_extraction", SpanExtraction())
@@ -101,6 +103,7 @@ __all__ = [
     "ModelBatch",
     "Multidirectional",
     "OfDecoders",
+    "OfEncoderDecoders",
     "OfSpelledWords",
     "PermutationLanguageModel",
     "Prompts",

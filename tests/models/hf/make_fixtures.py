@@ -78,12 +78,14 @@ def gpt_neox_serial() -> torch.nn.Module:
 
 def bart() -> torch.nn.Module:
     """BART."""
-    config = transformers.BartConfig(
-        vocab_size=80, d_model=24, encoder_layers=3, decoder_layers=2, encoder_ffn_dim=44,
-        decoder_ffn_dim=44, encoder_attention_heads=4, decoder_attention_heads=4,
-        max_position_embeddings=40,
-    )  # fmt: skip
-    return _random(transformers.BartForConditionalGeneration(config))
+    return _random(transformers.BartForConditionalGeneration(_bart()))
+
+
+def bart_classification() -> torch.nn.Module:
+    """BART with a head for three labels, which has a layer of its own."""
+    names = ("contradiction", "entailment", "neutral")
+    options = {"id2label": dict(enumerate(names)), "classifier_dropout": 0.3}
+    return _of_class("BartForSequenceClassification", _bart, **options)
 
 
 def bert_pretraining() -> torch.nn.Module:
@@ -397,6 +399,7 @@ def switch_every() -> torch.nn.Module:
 
 
 MAKERS = (t5_1_0, t5_1_1, gpt2, openai_gpt, llama, llama_tied, gpt_neox, gpt_neox_serial, bart,
+          bart_classification,
           bert_pretraining, bert_masked_lm, bert_model, roberta_masked_lm, roberta_model,
           distilbert_masked_lm, distilbert_model, albert_pretraining, albert_masked_lm,
           albert_model, bert_classification, bert_regression, roberta_classification,
@@ -434,6 +437,15 @@ def _bert(**options: object) -> transformers.BertConfig:
         intermediate_size=44, max_position_embeddings=40, layer_norm_eps=1e-3,
     )  # fmt: skip
     return transformers.BertConfig(**sizes | options)
+
+
+def _bart(**options: object) -> transformers.BartConfig:
+    sizes = dict(
+        vocab_size=80, d_model=24, encoder_layers=3, decoder_layers=2, encoder_ffn_dim=44,
+        decoder_ffn_dim=44, encoder_attention_heads=4, decoder_attention_heads=4,
+        max_position_embeddings=40,
+    )  # fmt: skip
+    return transformers.BartConfig(**sizes | options)
 
 
 def _roberta(**options: object) -> transformers.RobertaConfig:
@@ -558,8 +570,30 @@ def random_batch(model: torch.nn.Module, rows: int = 3, seed: int = 0) -> dict[s
     encoder = rng.integers(2, 80, (rows, 17))
     for row in range(rows):
         encoder[row, 17 - 3 * row :] = 0
+    if _classifies(model):
+        return _read_by_both(model, encoder)
     decoder[:, 0] = model.config.decoder_start_token_id
     return {"encoder_input_tokens": encoder, "decoder_input_tokens": decoder}
+
+
+def _classifies(model: torch.nn.Module) -> bool:
+    return type(model).__name__.endswith("ForSequenceClassification")
+
+
+def _read_by_both(model: torch.nn.Module, encoder: np.ndarray) -> dict[str, np.ndarray]:
+    """Rows that end with the end token alone, and as a decoder reads them."""
+    segments = (encoder != 0).astype(int)
+    lengths = segments.sum(axis=1)
+    encoder = np.where(segments, np.maximum(encoder, 3), model.config.pad_token_id)
+    encoder[np.arange(len(encoder)), lengths - 1] = model.config.eos_token_id
+    decoder = np.roll(encoder, 1, axis=1)
+    decoder[:, 0] = model.config.decoder_start_token_id
+    return {
+        "encoder_input_tokens": encoder,
+        "encoder_segment_ids": segments,
+        "decoder_input_tokens": np.where(segments, decoder, model.config.pad_token_id),
+        "decoder_segment_ids": segments,
+    }
 
 
 ENCODERS = ("bert", "roberta", "distilbert", "albert", "xlnet", "electra", "deberta", "big_bird")
@@ -687,6 +721,13 @@ def reference(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> dict[str,
     """Logits and greedy continuations of `transformers`; of an encoder what its heads give."""
     if model.config.model_type in ENCODERS:
         return _encoded(model, batch)
+    if _classifies(model):
+        # Which makes the decoder's rows itself.
+        tokens, mask = (
+            torch.tensor(batch[f"encoder_{name}"]) for name in ("input_tokens", "segment_ids")
+        )
+        found = model(input_ids=tokens, attention_mask=mask)
+        return {"head_logits": found.logits.numpy()}
     logits = forward(model, batch)
     decoder = torch.tensor(batch["decoder_input_tokens"])
     greedy = {"do_sample": False, "max_new_tokens": NEW_TOKENS}

@@ -338,6 +338,21 @@ def test_a_decoder_reads_a_labelled_row_and_predicts_each_token_from_those_befor
     }
 
 
+def test_an_encoder_decoder_reads_a_labelled_row_twice_the_second_time_one_place_on():
+    """As `shift_tokens_right` of transformers, from its start token on."""
+    facts = TaskFacts(("inputs",), LABELLED, start_id=2)
+    made = formats.bound("encoder_decoder_sequence_classification", facts)
+    example = {"inputs": ids(9, 5, 6, 8), "token_types": ids(0, 0, 0, 0), "label": np.int32(1)}
+    assert one_row(made, [example], {"inputs": 6}, False) == {
+        "encoder_input_tokens": [9, 5, 6, 8, 0, 0],
+        "encoder_segment_ids": [1, 1, 1, 1, 0, 0],
+        "decoder_input_tokens": [2, 9, 5, 6, 0, 0],
+        "decoder_segment_ids": [1, 1, 1, 1, 0, 0],
+        "label": 1,
+        "label_weight": 1,
+    }
+
+
 def test_a_pair_in_both_orders_is_two_rows():
     facts = TaskFacts(("inputs",), (*LABELLED, "inputs_reversed"))
     made = formats.bound("causal_sequence_regression", facts)

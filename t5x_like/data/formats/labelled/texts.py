@@ -1,4 +1,4 @@
-"""A text or a pair of texts, with one label or number; and what a head classifies for decoders."""
+"""A text or a pair of texts, with one label or number, for encoders, decoders and both together."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -180,6 +180,82 @@ class BoundOfDecoders:
             "decoder_target_tokens": _shifted_left(tokens),
             "decoder_loss_weights": _shifted_left(segments),
             **of_examples,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class OfEncoderDecoders:
+    """Rows with labels that an encoder and a decoder read (Lewis et al. 2019, section 3.1).
+
+    The batch has `encoder_input_tokens` and `encoder_segment_ids` of `format`, its labels, and for
+    the decoder, int32 `[rows, length]`:
+
+    * `decoder_input_tokens`, what a decoder reads first and then the same row, one place on, so
+      that the state at its last token is the one from which it would write the row's last;
+    * `decoder_segment_ids`, 1 on as many places as the row has tokens.
+
+    Attributes:
+      format: how an encoder is given the same.
+    """
+
+    format: Labelled
+
+    may_read: ClassVar[tuple[str, ...]] = ()
+    packs: ClassVar[bool] = False
+    contiguous: ClassVar[bool] = False
+    prompts: ClassVar[None] = None
+
+    @property
+    def task_features(self) -> tuple[str, ...]:
+        """Those of `format`."""
+        return self.format.task_features
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Those of `format`."""
+        return self.format.reads
+
+    @property
+    def measured(self) -> Measured:
+        """How labels are read and compared."""
+        return self.format.measured
+
+    def bind(self, facts: TaskFacts) -> "BoundOfEncoderDecoders":
+        """See `BatchFormat`."""
+        return BoundOfEncoderDecoders(self.format.bind(facts), facts.start_id)
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundOfEncoderDecoders:
+    """`OfEncoderDecoders` for a task.
+
+    Attributes:
+      format: of an encoder.
+      start_id: what the decoder reads first.
+    """
+
+    format: BoundFormat
+    start_id: int
+
+    def capacities(self, lengths: Mapping[str, int]) -> tuple[int, ...]:
+        """The encoder's length, which is the decoder's too."""
+        return self.format.capacities(lengths)
+
+    def item(self, example: Mapping[str, np.ndarray]) -> Item:
+        """As for an encoder."""
+        return self.format.item(example)
+
+    def batch(self, rows: Sequence[Row], lengths: Mapping[str, int], pack: bool) -> ModelBatch:
+        """See `OfEncoderDecoders`."""
+        batch = dict(self.format.batch(rows, lengths, False))
+        del batch["encoder_token_types"]
+        segments = batch["encoder_segment_ids"]
+        read = np.roll(batch["encoder_input_tokens"], 1, axis=1)
+        read[:, 0] = self.start_id
+        return {
+            **batch,
+            "decoder_input_tokens": read * segments,
+            "decoder_segment_ids": segments,
         }
 
 

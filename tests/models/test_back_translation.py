@@ -1,0 +1,90 @@
+"""A translator that learns from its own translations: what it is given, by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.back_translation import BackTranslated
+from models.errors import ModelError
+from models.gpt import GPT2
+from models.heads import Regression
+from models.mass import MASS
+from t5x_like.protocols import TranslatesBack
+
+# Two rows: of the language of token 11 the text 3 4 1, and of that of token 12 the text 5 1.
+BATCH = {
+    "encoder_input_tokens": jnp.array([[11, 4, 3, 1], [12, 5, 1, 0]]),
+    "decoder_input_tokens": jnp.array([[0, 3, 4], [0, 5, 0]]),
+    "decoder_target_tokens": jnp.array([[3, 4, 1], [5, 1, 0]]),
+    "decoder_loss_weights": jnp.array([[1, 1, 1], [1, 1, 0]]),
+}
+TOKENS, MASK = jnp.array([[7, 1, 0, 0], [8, 9, 10, 1]]), jnp.array([[1, 1, 0, 0], [1, 1, 1, 1]])
+
+
+def mass(**more):
+    return MASS(
+        vocab_size=13, embed_dim=8, num_heads=2, num_encoder_layers=1, num_decoder_layers=1,
+        mlp_dim=8, max_length=16, **more,
+    )  # fmt: skip
+
+
+def model(**more):
+    return BackTranslated(translator=mass(), languages=[11, 12], **more)
+
+
+def test_a_text_is_translated_behind_the_other_languages_token():
+    prompts, limits = model(length_ratio=1.5).to_translate(BATCH)
+    assert prompts["encoder_input_tokens"].tolist() == [[12, 3, 4, 1], [11, 5, 1, 0]]
+    assert prompts["encoder_segment_ids"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
+    assert prompts["decoder_input_tokens"].tolist() == [[0], [0]]
+    # 1.5 times 3 and 2 tokens, and 5 more.
+    assert limits.tolist() == [10, 8]
+    assert isinstance(model(), TranslatesBack)
+
+
+def test_the_way_back_is_learned_behind_its_own_token():
+    both = model(denoising=0.5, back_translation=2.0)
+    params = both.init(jax.random.key(0))["params"]
+    batch = both.with_translations(BATCH, TOKENS, MASK)
+    terms, metrics = both.loss(params, batch)
+    assert both.loss_terms == {"denoising": 0.5, "back_translation": 2.0}
+    noised = mass().loss(params, BATCH)[0]["loss"]
+    back = BATCH | {
+        "encoder_input_tokens": jnp.array([[11, 7, 1, 0, 0], [12, 8, 9, 10, 1]]),
+        "encoder_segment_ids": jnp.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]),
+    }
+    np.testing.assert_allclose(terms["denoising"], noised, rtol=1e-6)
+    np.testing.assert_allclose(
+        terms["back_translation"], mass().loss(params, back)[0]["loss"], 1e-6
+    )
+    assert {k: float(v) for k, v in both.loss_weights(batch).items()} == {
+        "denoising": 5, "back_translation": 5,
+    }  # fmt: skip
+    np.testing.assert_allclose(metrics["translation_length"], (6, 2))
+    assert float(metrics["denoising"][0]) == float(terms["denoising"]) and "loss" not in metrics
+
+
+def test_without_denoising_there_is_one_term():
+    alone = model(denoising=0.0)
+    params = alone.init(jax.random.key(0))["params"]
+    terms, _ = alone.loss(params, alone.with_translations(BATCH, TOKENS, MASK))
+    assert set(terms) == set(alone.loss_terms) == {"back_translation"}
+
+
+def test_what_cannot_be_is_refused_in_one_line():
+    with pytest.raises(
+        ModelError, match=r"translator is a GPT2: an encoder-decoder without a head"
+    ):
+        BackTranslated(translator=GPT2(vocab_size=13), languages=(1, 2))
+    with pytest.raises(
+        ModelError, match=r"translator is a MASS: an encoder-decoder without a head"
+    ):
+        BackTranslated(translator=mass(head=Regression()), languages=(1, 2))
+    for languages in ((11, 11), (11, 13)):
+        with pytest.raises(ModelError, match=r"two different ids below 13 are needed"):
+            BackTranslated(translator=mass(), languages=languages)
+    with pytest.raises(ModelError, match=r"1 and 0: 0 or more, and above 0, are needed"):
+        model(back_translation=0.0)
+    with pytest.raises(ModelError, match=r"has no translations, which a step of training draws"):
+        model().loss({}, BATCH)

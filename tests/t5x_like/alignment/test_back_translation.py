@@ -1,0 +1,77 @@
+"""Training on one's own translations: what is drawn, and a run of both stages."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.back_translation import BackTranslated
+from models.mass import MASS
+from t5x_like import cli
+from t5x_like.alignment.rollouts import drawn_texts
+from t5x_like.decoding import Greedy
+from t5x_like.decoding.generate import generate
+from t5x_like.runs import load_run
+
+
+def test_translations_are_what_the_translator_generates_within_each_texts_limit():
+    mass = MASS(
+        vocab_size=13, embed_dim=8, num_heads=2, num_encoder_layers=1, num_decoder_layers=1,
+        mlp_dim=8, max_length=32,
+    )  # fmt: skip
+    params = mass.init(jax.random.key(0))["params"]
+    params = jax.tree.map(lambda x: x + 0.5 * jax.random.normal(jax.random.key(1), x.shape), params)
+    batch = {
+        "encoder_input_tokens": jnp.array([[11, 4, 3, 1], [12, 5, 1, 0]]),
+        "decoder_input_tokens": jnp.array([[0, 3, 4], [0, 5, 0]]),
+        "decoder_target_tokens": jnp.array([[3, 4, 1], [5, 1, 0]]),
+    }
+    model = BackTranslated(translator=mass, languages=(11, 12))
+    prompts, limits_b = model.to_translate(batch)
+    found = drawn_texts(
+        mass, params, prompts, jnp.int32(0), limits_b, seed=0, max_new_tokens=10, eos_id=1,
+        strategy=Greedy(),
+    )  # fmt: skip
+    for row, prompt in enumerate([[12, 3, 4, 1], [11, 5, 1]]):
+        limit = int(limits_b[row])
+        (expected,) = generate(mass, params, [prompt], max_new_tokens=limit)
+        length = int(found.lengths_b[row])
+        tokens = np.asarray(found.tokens_bn[row, :length]).tolist()
+        assert tokens == expected.tokens + [1] * expected.finished and length <= limit
+
+
+ENGLISH = ["a man sits", "two dogs run", "a dog sits", "two men run", "a man and a dog"]
+GERMAN = ["ein mann sitzt", "zwei hunde rennen", "ein hund sitzt", "zwei männer rennen"]
+
+
+@pytest.mark.slow
+def test_a_run_restores_texts_and_then_learns_from_its_translations(tmp_path, capsys):
+    for name, texts in (("en", ENGLISH), ("de", GERMAN)):
+        (tmp_path / f"{name}.txt").write_text("\n".join(texts * 8) + "\n")
+    task = ["--gin_file=tasks/mixtures/two_languages.gin", f"--gin.CACHE_DIR={tmp_path}/cache"]
+    for split in ("", "VALIDATION_"):
+        task += [f"--gin.FIRST_{split}FILES={tmp_path}/en.txt"]
+        task += [f"--gin.SECOND_{split}FILES={tmp_path}/de.txt"]
+    common = [
+        "train", "--gin_file=models/mass/tiny.gin", *task, "--gin_file=optimizers/adamw.gin",
+        "--gin.TASK_FEATURE_LENGTHS={'inputs': 32, 'targets': 32}", "--gin.BATCH_SIZE=8",
+        "--gin.LEARNING_RATE=1e-3", "--gin.mass.MASS.embed_dim=32",
+    ]  # fmt: skip
+    restores, translates = tmp_path / "restores", tmp_path / "translates"
+    first = ["--gin_file=runs/pretrain.gin", f"--gin.MODEL_DIR={restores}", "--gin.TRAIN_STEPS=2"]
+    assert cli.main([*common, *first]) == 0
+    second = [
+        *common, "--gin_file=runs/back_translation.gin", "--gin.TRAIN_STEPS=3",
+        f"--gin.INITIAL_CHECKPOINT_PATH={restores}",
+    ]  # fmt: skip
+    assert cli.main([*second, "--gin.LANGUAGES=(358, 1)", f"--gin.MODEL_DIR={tmp_path}/no"]) == 2
+    assert "the tokens of the languages are 358 and 1" in capsys.readouterr().err
+    languages = ["--gin.LANGUAGES=(358, 357)", f"--gin.MODEL_DIR={translates}"]
+    assert cli.main([*second, *languages]) == 0
+    lines = (translates / "metrics.jsonl").read_text().splitlines()
+    record = [one for one in map(json.loads, lines) if one["split"] == "train"][-1]
+    assert record["denoising"] > 0 and record["back_translation"] > 0
+    assert 0 < record["translation_length"] <= 32
+    assert type(load_run(str(translates)).model) is MASS
