@@ -17,26 +17,27 @@ class DistanceBias:
     """A number for each head and distance, the same for all queries.
 
     Attributes:
-      values_hn: `[h, t + s - 1]`, of the distances `-(t - 1) .. s - 1` from a query to a key in
-        slots counted from the first query and the first key.
+      values_chn: `[c, h, t + s - 1]`, of the distances `-(t - 1) .. s - 1` from a query to a key in
+        slots counted from the first query and the first key; one copy, or one for each part that
+        the rows of a batch are divided into.
       num_queries: t.
     """
 
-    values_hn: jax.Array
+    values_chn: jax.Array
     num_queries: int = struct.field(pytree_node=False)
 
     @property
     def num_keys(self) -> int:
         """How many keys it is for."""
-        return self.values_hn.shape[1] - self.num_queries + 1
+        return self.values_chn.shape[-1] - self.num_queries + 1
 
     def dense(self) -> jax.Array:
-        """The bias of each pair, `[1, h, t, s]`."""
-        return spread_diagonals(self.values_hn, self.num_queries, self.num_keys)[None]
+        """The bias of each pair, `[c, h, t, s]`."""
+        return spread_diagonals(self.values_chn, self.num_queries, self.num_keys)
 
     def scaled(self, factor: float) -> "DistanceBias":
         """Every number multiplied by a factor."""
-        return self.replace(values_hn=self.values_hn * factor)
+        return self.replace(values_chn=self.values_chn * factor)
 
 
 @struct.dataclass
@@ -74,11 +75,11 @@ class DistanceScores:
 
 
 Bias = jax.Array | DistanceBias | DistanceScores
-"""What is added to the scores: `[b or 1, h, t, s]`, or by distance."""
+"""What is added to the scores: `[c, h, t, s]`, where c divides b, or by distance."""
 
 
 def dense(bias: Bias | None) -> jax.Array | None:
-    """A bias of each pair, `[b or 1, h, t, s]`; None stays None."""
+    """A bias of each pair, `[c, h, t, s]`; None stays None."""
     return bias.dense() if isinstance(bias, DistanceBias | DistanceScores) else bias
 
 
@@ -89,21 +90,22 @@ def scaled(bias: Bias, factor: float) -> Bias:
     return bias * factor
 
 
-def spread_diagonals(values_hn: jax.Array, num_queries: int, num_keys: int) -> jax.Array:
+def spread_diagonals(values_n: jax.Array, num_queries: int, num_keys: int) -> jax.Array:
     """The matrix that is constant along its diagonals.
 
     By reshaping rather than by gathering, so that the gradient is a sum and not a scatter.
 
     Args:
-      values_hn: `[h, queries + keys - 1]`, for the distances `-(queries - 1) .. keys - 1`.
+      values_n: `[..., queries + keys - 1]`, for the distances `-(queries - 1) .. keys - 1`.
       num_queries: rows of the matrix.
       num_keys: columns of the matrix.
 
     Returns:
-      `[h, queries, keys]`, whose element (t, s) is `values[s - t + queries - 1]`.
+      `[..., queries, keys]`, whose element (t, s) is `values[s - t + queries - 1]`.
     """
-    h, n = values_hn.shape
-    return align_distances(jnp.broadcast_to(values_hn[:, None], (h, num_queries, n)), num_keys)
+    *rest, n = values_n.shape
+    values_tn = jnp.broadcast_to(values_n[..., None, :], (*rest, num_queries, n))
+    return align_distances(values_tn, num_keys)
 
 
 def align_distances(values_tn: jax.Array, num_keys: int) -> jax.Array:

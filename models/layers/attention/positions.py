@@ -121,7 +121,7 @@ class RelativePositionBias(nn.Module):
             max_distance=self.max_distance,
         )
         values_hn = jnp.take(self.embedding, buckets_n, axis=0).T
-        return DistanceBias(values_hn, num_queries)
+        return DistanceBias(values_hn[None], num_queries)
 
 
 class LayerRelativeBias(RelativePositionBias):

@@ -86,9 +86,10 @@ def attend(
     if operands.first is not None:
         axes = axes._replace(first=(None,))
     if isinstance(bias, DistanceBias):
-        windows = _windows_of_bias(bias.values_hn.astype(jnp.float32), plan)
+        windows = _windows_of_bias(bias.values_chn.astype(jnp.float32), plan)
         operands = operands._replace(windows=windows)
-        axes = axes._replace(windows=("heads", None, None, None))
+        copies = None if windows.shape[0] == 1 else "batch"
+        axes = axes._replace(windows=(copies, "heads", None, None, None))
     elif isinstance(bias, DistanceScores):
         vectors = _windows_of_vectors(bias.distances_nhd, plan)
         operands = operands._replace(scorers=bias.q_bhtd.swapaxes(2, 3), vectors=vectors)
@@ -105,6 +106,8 @@ def attend(
         axes = axes._replace(seeds=("batch", "heads", None, None))
 
     def local(operands: Operands) -> jax.Array:
+        if operands.windows is not None:
+            operands = operands._replace(windows=operands.windows[0])
         return _attend(operands, plan, interpret)
 
     y_bhdt = mesh_context.per_shard(local, (axes,), of_queries)(operands)
@@ -192,15 +195,15 @@ def _marks(q_shape: tuple[int, ...], num_keys: int, mask: Mask) -> list[jax.Arra
     return [jnp.stack(rows, axis=1) for rows in marks]
 
 
-def _windows_of_bias(values_hn: jax.Array, plan: Plan) -> jax.Array:
-    """What each pair of blocks needs of a bias, `Operands.windows`."""
+def _windows_of_bias(values_chn: jax.Array, plan: Plan) -> jax.Array:
+    """What each pair of blocks needs of a bias: `Operands.windows` of each copy."""
     # By how far a query is after a key, from one block more than there are keys.
     size = plan.key_block
     left = plan.key_blocks * size - (plan.num_keys - 1)
     right = plan.query_blocks * size - plan.num_queries
-    padded_hn = jnp.pad(values_hn[:, ::-1], ((0, 0), (left, right)))
-    chunks = padded_hn.reshape(-1, plan.num_windows + 1, 1, size)
-    return jnp.concatenate([chunks[:, :-1], chunks[:, 1:]], axis=-1)
+    padded_chn = jnp.pad(values_chn[..., ::-1], ((0, 0), (0, 0), (left, right)))
+    chunks = padded_chn.reshape(*values_chn.shape[:2], plan.num_windows + 1, 1, size)
+    return jnp.concatenate([chunks[:, :, :-1], chunks[:, :, 1:]], axis=-1)
 
 
 def _windows_of_vectors(vectors_nhd: jax.Array, plan: Plan) -> jax.Array:

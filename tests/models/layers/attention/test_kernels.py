@@ -84,7 +84,7 @@ def test_the_choice_has_a_reason(platform, mask, options, expected, monkeypatch)
 @pytest.mark.parametrize(
     ("platform", "bias", "has_dropout", "expected"),
     [
-        ("tpu", DistanceBias(jnp.zeros((H, 2 * T - 1)), T), False, f"{OURS} bias on the scores"),
+        ("tpu", DistanceBias(jnp.zeros((1, H, 2 * T - 1)), T), False, f"{OURS} bias on the scores"),
         ("tpu", None, True, f"{OURS} dropout of the weights"),
         ("tpu", jnp.zeros((1, H, T, T)), False, "our flash attention has no bias of each pair"),
         ("gpu", jnp.zeros((1, H, T, T)), False, "cuDNN's attention has no bias on the scores"),
@@ -159,7 +159,9 @@ def test_our_flash_attention_compiles_for_tpus(topology, dtype, length, units, c
         prefix = Mask(causal=True, prefix_bt=texts == 0, **segments)
         scores = DistanceScores(q, vectors, causal)
         key = jax.random.key(0)
-        y = kernels.attend(q, keys_values, prefix, DistanceBias(values, length), Dropout(0.1), key)
+        y = kernels.attend(
+            q, keys_values, prefix, DistanceBias(values[None], length), Dropout(0.1), key
+        )
         y += kernels.attend(q, keys_values, causal, scores)
         return y.astype(jnp.float32).sum()
 

@@ -28,7 +28,7 @@ def loss(q, k, v, table):
     texts = jnp.arange(T)[None] // 25 * jnp.ones((B, 1), jnp.int32)
     mask = Mask(causal=True, query_segments_bt=texts, key_segments_bs=texts)
     key = jax.random.key(3)
-    bias = DistanceBias(table, T)
+    bias = DistanceBias(table[None], T)
     y = attend(q, KeysValues(k, v), mask, bias, Dropout(0.2), key, interpret=True)
     return (y * jnp.cos(jnp.arange(D))).sum(), y
 

@@ -62,7 +62,7 @@ def arrays(dtype, queries, keys, groups, units=D):
 def bias_of(kind, of_bias, mask, queries):
     values, vectors, scorers = of_bias
     if kind == "bias":
-        return DistanceBias(values.astype(jnp.float32), queries)
+        return DistanceBias(values.astype(jnp.float32)[None], queries)
     return DistanceScores(scorers, vectors, mask) if kind == "vectors" else None
 
 
