@@ -14,6 +14,7 @@ from models.encoder_only import first_token
 from models.heads import Classification, Regression, Spans, Tagging
 from models.layers import intermediates, parts
 from models.layers.attention.attention import Attention
+from models.layers.attention.distances import Bias
 from models.layers.attention.masks import Mask, SentencesMask
 from models.layers.attention.softmax_attention import KeysValues, attention_weights
 from models.layers.attention.sparse_attention import SparseAttention
@@ -65,7 +66,7 @@ class BigBirdAttention(SparseAttention):
         q_bhtd: jax.Array,
         keys_values: KeysValues,
         mask: Mask,
-        bias_bhts: jax.Array | None,
+        bias: Bias | None,
         *,
         enable_dropout: bool,
     ) -> jax.Array:
@@ -78,10 +79,8 @@ class BigBirdAttention(SparseAttention):
             if self.label_init is not None:
                 of_labels = jnp.einsum("bhtd,nhd->bhtn", q_bhtd, self.labels.astype(q_bhtd.dtype))
                 q_bhtd = jnp.concatenate([q_bhtd, of_labels], axis=-1)
-            return super().attend(q_bhtd, keys_values, mask, bias_bhts, enable_dropout=False)
-        return self.attend_fully(
-            q_bhtd, keys_values, mask, bias_bhts, enable_dropout=enable_dropout
-        )
+            return super().attend(q_bhtd, keys_values, mask, bias, enable_dropout=False)
+        return self.attend_fully(q_bhtd, keys_values, mask, bias, enable_dropout=enable_dropout)
 
     @intermediates.recorded(intermediates.ATTENTION, attention_weights)
     def attend_fully(
@@ -89,13 +88,13 @@ class BigBirdAttention(SparseAttention):
         q_bhtd: jax.Array,
         keys_values: KeysValues,
         mask: Mask,
-        bias_bhts: jax.Array | None,
+        bias: Bias | None,
         *,
         enable_dropout: bool,
     ) -> jax.Array:
         """Attention to every key."""
         return Attention.attend(
-            self, q_bhtd, keys_values, mask, bias_bhts, enable_dropout=enable_dropout
+            self, q_bhtd, keys_values, mask, bias, enable_dropout=enable_dropout
         )
 
 

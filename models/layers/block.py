@@ -10,6 +10,7 @@ from flax import linen as nn
 from flax import struct
 
 from models.layers import intermediates
+from models.layers.attention.distances import Bias
 from models.layers.attention.masks import Mask
 from models.layers.attention.softmax_attention import KeysValues
 from models.layers.dropout import NO_DROPOUT, Dropout
@@ -24,7 +25,7 @@ class Context:
 
     Attributes:
       mask: among the stack's own slots.
-      bias_bhts: added to the scores of self-attention.
+      bias: added to the scores of self-attention.
       positions_bt: positions in the text, for rotations; None stands for the slots.
       relative_ne: vectors of distances that layers share, for `Attention.make_relative`.
       source_bse: what keys and values of self-attention are made of; None is the residual stream.
@@ -41,7 +42,7 @@ class Context:
     """
 
     mask: Mask
-    bias_bhts: jax.Array | None = None
+    bias: Bias | None = None
     positions_bt: jax.Array | None = None
     relative_ne: jax.Array | None = None
     source_bse: jax.Array | None = None
@@ -130,7 +131,7 @@ class Block(nn.Module):
             x_bte,
             keys_values,
             context.mask,
-            bias_bhts=context.bias_bhts,
+            bias=context.bias,
             positions_bt=context.positions_bt,
             relative_ne=context.relative_ne,
             enable_dropout=context.enable_dropout,

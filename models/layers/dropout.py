@@ -24,11 +24,16 @@ class Dropout:
     rate: float = 0.0
     shared_axes: tuple[int, ...] = ()
 
+    @property
+    def threshold(self) -> int:
+        """Of 65536 elements, how many are dropped."""
+        return round(self.rate * 65536)
+
     def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
         """`x` with elements dropped; without a key, `x` as it is."""
         if key is None or not self.rate:
             return x
-        threshold = round(self.rate * 65536)
+        threshold = self.threshold
         shape = [
             1 if axis - x.ndim in self.shared_axes else size for axis, size in enumerate(x.shape)
         ]

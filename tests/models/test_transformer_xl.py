@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from models.errors import ModelError
+from models.layers.attention.distances import align_distances
 from models.layers.attention.masks import Mask
-from models.layers.attention.positions import align_distances
 from models.transformer_xl import TransformerXL
 from t5x_like import protocols
 from tests.models.families import drawn

@@ -9,8 +9,8 @@ import pytest
 
 from models.errors import ModelError
 from models.heads import Classification
+from models.layers.attention.distances import align_distances
 from models.layers.attention.masks import Mask
-from models.layers.attention.positions import align_distances
 from models.xlnet import XLNet
 from t5x_like import protocols
 from tests.models.families import ENCODERS, V, batch_for, drawn

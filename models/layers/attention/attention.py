@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from models.errors import ModelError
 from models.layers import intermediates, parts
+from models.layers.attention.distances import Bias, dense, scaled
 from models.layers.attention.kernels import attend
 from models.layers.attention.masks import Mask
 from models.layers.attention.relative_segments import Segments
@@ -148,7 +149,7 @@ class Attention(nn.Module):
         keys_values: KeysValues,
         mask: Mask,
         *,
-        bias_bhts: jax.Array | None = None,
+        bias: Bias | None = None,
         positions_bt: jax.Array | None = None,
         segments: Segments | None = None,
         relative_ne: jax.Array | None = None,
@@ -160,7 +161,7 @@ class Attention(nn.Module):
           x_bte: what queries are made of.
           keys_values: of `keys_values`.
           mask: which pairs are allowed.
-          bias_bhts: added to the scores.
+          bias: added to the scores.
           positions_bt: for the rotation of the queries; None is 0, 1, 2, ….
           segments: of queries and keys, for `make_segments`.
           relative_ne: a table of vectors of distances, for `make_relative`.
@@ -172,7 +173,7 @@ class Attention(nn.Module):
         if self.window is not None:
             mask = dataclasses.replace(mask, window=self.window)
         if self.make_relative is not None:
-            bias_bhts = self.relative(
+            bias = self.relative(
                 q_bhtd,
                 keys_values.keys_bgsd,
                 mask,
@@ -180,11 +181,11 @@ class Attention(nn.Module):
                 enable_dropout=enable_dropout,
             )
             if segments is not None:
-                bias_bhts += self.segments(q_bhtd, segments)
-            bias_bhts *= self.scale
+                bias = dense(bias) + self.segments(q_bhtd, segments)
+            bias = scaled(bias, self.scale)
             q_bhtd = self.relative.queries(q_bhtd)
         q_bhtd *= jnp.asarray(self.scale, q_bhtd.dtype)
-        y_bhtd = self.attend(q_bhtd, keys_values, mask, bias_bhts, enable_dropout=enable_dropout)
+        y_bhtd = self.attend(q_bhtd, keys_values, mask, bias, enable_dropout=enable_dropout)
         y_bhtd = nn.with_logical_constraint(y_bhtd, QUERY_AXES)
         b, h, t, d = y_bhtd.shape
         return self.out(y_bhtd.transpose(0, 2, 1, 3).reshape(b, t, h * d))
@@ -196,13 +197,13 @@ class Attention(nn.Module):
         q_bhtd: jax.Array,
         keys_values: KeysValues,
         mask: Mask,
-        bias_bhts: jax.Array | None,
+        bias: Bias | None,
         *,
         enable_dropout: bool,
     ) -> jax.Array:
         """Softmax attention of scaled queries, `[b, h, t, d]`."""
         key = self.make_rng("dropout") if enable_dropout and self.dropout.rate else None
-        return attend(q_bhtd, keys_values, mask, bias_bhts, self.dropout, key)
+        return attend(q_bhtd, keys_values, mask, bias, self.dropout, key)
 
     def _projected(self, x_bte: jax.Array, name: str) -> jax.Array:
         y_bte = part_of_joined(self, x_bte, SELF_PROJECTIONS.index(name), self.dtype)

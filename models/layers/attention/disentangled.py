@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from models.layers import parts
+from models.layers.attention.distances import align_distances, scores_of_distances
 from models.layers.attention.masks import Mask
-from models.layers.attention.positions import align_distances, scores_of_distances
 from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.linear import Initializer, Linear
 

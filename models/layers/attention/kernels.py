@@ -14,6 +14,8 @@ import jax.numpy as jnp
 
 from models.layers import mesh_context, parts
 from models.layers.attention import softmax_attention
+from models.layers.attention.distances import Bias, DistanceBias, DistanceScores, dense
+from models.layers.attention.flash import attend as flash
 from models.layers.attention.masks import Mask
 from models.layers.attention.softmax_attention import KEY_AXES, QUERY_AXES, KeysValues
 from models.layers.dropout import NO_DROPOUT, Dropout
@@ -21,7 +23,10 @@ from models.layers.linear import STORED_PRODUCT
 
 LOG = logging.getLogger(__name__)
 
-Kernel = Callable[[jax.Array, KeysValues, Mask], jax.Array]
+Kernel = Callable[..., jax.Array]
+"""`softmax_attention.attend`, or what computes the same from the same arguments."""
+Lacks = Callable[..., Iterator[tuple[bool, str]]]
+"""Of `(q, keys_values, mask, bias, has_dropout)`, pairs of whether and, in words, what."""
 
 # A TPU's vector lanes: splash attention's blocks are multiples of it.
 LANES = 128
@@ -29,45 +34,81 @@ LANES = 128
 SPLASH_BLOCK = 512
 
 
-def _full_flops(q_bhtd: jax.Array, keys_values: KeysValues, *_: Any, **__: Any) -> float:
-    """Two products of every query with every key, whatever a kernel leaves out."""
-    return 4.0 * q_bhtd.size * keys_values.keys_bgsd.shape[2]
-
-
-def _visible_pairs(
-    q_bhtd: jax.Array, keys_values: KeysValues, mask: Mask, *_: Any, **__: Any
-) -> parts.Share:
-    num_queries, num_keys = q_bhtd.shape[2], keys_values.keys_bgsd.shape[2]
-    return mask.visible_pairs(num_queries, num_keys), num_queries * num_keys
-
-
-@parts.part(parts.ATTENTION_SCORES, full=_full_flops, needed=_visible_pairs)
-@functools.partial(jax.jit, static_argnames="dropout")
 def attend(
     q_bhtd: jax.Array,
     keys_values: KeysValues,
     mask: Mask,
-    bias_bhts: jax.Array | None = None,
+    bias: Bias | None = None,
     dropout: Dropout = NO_DROPOUT,
     dropout_key: jax.Array | None = None,
 ) -> jax.Array:
     """`softmax(q kᵀ + bias) v` over the allowed keys, see `softmax_attention.attend`."""
-    kernel, reason = choose(
-        q_bhtd,
-        keys_values,
-        mask,
-        has_bias=bias_bhts is not None,
-        has_dropout=dropout_key is not None,
-    )
+    kernel, reason = choose(q_bhtd, keys_values, mask, bias, has_dropout=dropout_key is not None)
     if q_bhtd.shape[2] > 1:
         _say(f"attention {q_bhtd.shape} {q_bhtd.dtype}: {reason}")
     if kernel is None:
-        return softmax_attention.attend(q_bhtd, keys_values, mask, bias_bhts, dropout, dropout_key)
-    return kernel(q_bhtd, keys_values, mask)
+        kernel, bias = softmax_attention.attend, dense(bias)
+    return _attend_by(kernel, q_bhtd, keys_values, mask, bias, dropout, dropout_key)
+
+
+def shared_bias(bias: DistanceBias) -> Bias:
+    """A bias that several layers read, spread out once where no kernel does it in each."""
+    return bias if mesh_context.platform() == "tpu" else bias.dense()
+
+
+def _full_flops(
+    kernel: Kernel,
+    q_bhtd: jax.Array,
+    keys_values: KeysValues,
+    mask: Mask,
+    bias: Bias | None,
+    *_: Any,
+) -> float:
+    """Two products of every query with every key, whatever a kernel leaves out.
+
+    And one with every distance, where a kernel makes that too.
+    """
+    distances = bias.distances_nhd.shape[0] if isinstance(bias, DistanceScores) else 0
+    return q_bhtd.size * (4.0 * keys_values.keys_bgsd.shape[2] + 2.0 * distances)
+
+
+def _visible_pairs(
+    kernel: Kernel,
+    q_bhtd: jax.Array,
+    keys_values: KeysValues,
+    mask: Mask,
+    bias: Bias | None,
+    *_: Any,
+) -> parts.Share:
+    num_queries, num_keys = q_bhtd.shape[2], keys_values.keys_bgsd.shape[2]
+    visible = mask.visible_pairs(num_queries, num_keys)
+    if isinstance(bias, DistanceScores):
+        of_all = num_queries * (2 * num_keys + bias.distances_nhd.shape[0])
+        return 3 * visible, of_all
+    return visible, num_queries * num_keys
+
+
+@parts.part(parts.ATTENTION_SCORES, full=_full_flops, needed=_visible_pairs)
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def _attend_by(
+    kernel: Kernel,
+    q_bhtd: jax.Array,
+    keys_values: KeysValues,
+    mask: Mask,
+    bias: Bias | None,
+    dropout: Dropout,
+    dropout_key: jax.Array | None,
+) -> jax.Array:
+    return kernel(q_bhtd, keys_values, mask, bias, dropout, dropout_key)
 
 
 def choose(
-    q_bhtd: jax.Array, keys_values: KeysValues, mask: Mask, *, has_bias: bool, has_dropout: bool
+    q_bhtd: jax.Array,
+    keys_values: KeysValues,
+    mask: Mask,
+    bias: Bias | None = None,
+    *,
+    has_dropout: bool = False,
 ) -> tuple[Kernel | None, str]:
     """The kernel for these arrays, None for our own blocks, and why.
 
@@ -75,25 +116,20 @@ def choose(
       q_bhtd: queries, or their shape and dtype.
       keys_values: with `g` heads.
       mask: what is allowed.
-      has_bias: whether something is added to the scores.
+      bias: what is added to the scores.
       has_dropout: whether weights are dropped.
     """
     platform = mesh_context.platform()
     if platform not in _KERNELS:
         return None, f"in blocks, on {platform}"
-    name, kernel, lacks = _KERNELS[platform]
-    needs = [
-        (has_bias, "bias on the scores"),
-        (has_dropout, "dropout of the weights"),
-        (mask.first_query is not None, "keys from a cache"),
-        (mask.prefix_bt is not None, "prefixes seen in both directions"),
-        (mask.query_ranks_bt is not None, "orders of the tokens other than the slots'"),
-        *lacks(q_bhtd, keys_values, mask),
-    ]
-    missing = [what for needed, what in needs if needed]
-    if missing:
-        return None, f"in blocks, because {name} has no {missing[0]}"
-    return kernel, f"{name}, on {platform}"
+    because = ""
+    for name, kernel, lacks in _KERNELS[platform]:
+        needs = lacks(q_bhtd, keys_values, mask, bias, has_dropout)
+        missing = next((what for needed, what in needs if needed), None)
+        if missing is None:
+            return kernel, name + (because or f", on {platform}")
+        because = f", because {name} has no {missing}"
+    return None, f"in blocks{because}"
 
 
 @functools.cache
@@ -101,10 +137,22 @@ def _say(line: str) -> None:
     LOG.info(line)
 
 
+def _needs_of_mask_and_bias(
+    mask: Mask, bias: Bias | None, has_dropout: bool
+) -> Iterator[tuple[bool, str]]:
+    """What kernels of others have none of."""
+    yield bias is not None, "bias on the scores"
+    yield has_dropout, "dropout of the weights"
+    yield mask.first_query is not None, "keys from a cache"
+    yield mask.prefix_bt is not None, "prefixes seen in both directions"
+    yield mask.query_ranks_bt is not None, "orders of the tokens other than the slots'"
+
+
 # -- Pallas splash attention, on TPUs ------------------------------------------------------------
 
 
-def _splash_lacks(q_bhtd, keys_values, mask):
+def _splash_lacks(q_bhtd, keys_values, mask, bias, has_dropout):
+    yield from _needs_of_mask_and_bias(mask, bias, has_dropout)
     t, d = q_bhtd.shape[2:]
     s = keys_values.keys_bgsd.shape[2]
     yield t % LANES or s % LANES, f"rows of {t} and {s}, only multiples of {LANES}"
@@ -116,7 +164,7 @@ def _splash_lacks(q_bhtd, keys_values, mask):
 
 
 def splash(
-    q_bhtd: jax.Array, keys_values: KeysValues, mask: Mask, *, interpret: bool = False
+    q_bhtd: jax.Array, keys_values: KeysValues, mask: Mask, *_: Any, interpret: bool = False
 ) -> jax.Array:
     """Attention by `jax.experimental.pallas.ops.tpu.splash_attention`.
 
@@ -124,6 +172,7 @@ def splash(
       q_bhtd: queries, already scaled.
       keys_values: with `g` heads, where `g` divides `h`.
       mask: what `choose` lets pass.
+      *_: a bias and dropout, of which there is none.
       interpret: runs the kernel's program without a TPU, for tests.
     """
 
@@ -179,7 +228,8 @@ def _splash_kernel(q_shape, k_shape, mask, interpret):
 # -- cuDNN's flash attention, on GPUs ------------------------------------------------------------
 
 
-def _cudnn_lacks(q_bhtd, keys_values, mask):
+def _cudnn_lacks(q_bhtd, keys_values, mask, bias, has_dropout):
+    yield from _needs_of_mask_and_bias(mask, bias, has_dropout)
     d = q_bhtd.shape[3]
     yield q_bhtd.dtype not in (jnp.bfloat16, jnp.float16), f"products of {q_bhtd.dtype}"
     yield d % 8 != 0 or d > 128, f"heads of {d} units, only multiples of 8 up to 128"
@@ -192,7 +242,7 @@ def cudnn(
     q_bhtd: jax.Array,
     keys_values: KeysValues,
     mask: Mask,
-    *,
+    *_: Any,
     implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> jax.Array:
     """Attention by `jax.nn.dot_product_attention`.
@@ -201,6 +251,7 @@ def cudnn(
       q_bhtd: queries, already scaled.
       keys_values: with `g` heads, where `g` divides `h`.
       mask: what `choose` lets pass.
+      *_: a bias and dropout, of which there is none.
       implementation: "xla" computes the same anywhere, for tests.
     """
     y_bthd = jax.nn.dot_product_attention(
@@ -215,8 +266,11 @@ def cudnn(
     return y_bthd.swapaxes(1, 2)
 
 
-# Platform to a kernel's name, itself, and what it lacks: pairs of whether and, in words, what.
-_KERNELS: dict[str, tuple[str, Kernel, Callable[..., Iterator[tuple[bool, str]]]]] = {
-    "tpu": ("splash attention", splash, _splash_lacks),
-    "gpu": ("cuDNN's attention", cudnn, _cudnn_lacks),
+# Platform to kernels, the first that lacks nothing is taken: a name, itself, and what it lacks.
+_KERNELS: dict[str, tuple[tuple[str, Kernel, Lacks], ...]] = {
+    "tpu": (
+        ("splash attention", splash, _splash_lacks),
+        ("our flash attention", flash.attend, flash.lacks),
+    ),
+    "gpu": (("cuDNN's attention", cudnn, _cudnn_lacks),),
 }

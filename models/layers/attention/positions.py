@@ -17,6 +17,7 @@ from flax import linen as nn
 
 from models.errors import ModelError
 from models.layers import parts
+from models.layers.attention.distances import Bias, DistanceBias, DistanceScores, align_distances
 from models.layers.attention.masks import Mask
 from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.linear import Initializer, axis_names
@@ -77,41 +78,6 @@ def check_buckets(num_buckets: int, max_distance: int, *, bidirectional: bool) -
         )
 
 
-def spread_diagonals(values_hn: jax.Array, num_queries: int, num_keys: int) -> jax.Array:
-    """The matrix that is constant along its diagonals.
-
-    By reshaping rather than by gathering, so that the gradient is a sum and not a scatter.
-
-    Args:
-      values_hn: `[h, queries + keys - 1]`, for the distances `-(queries - 1) .. keys - 1`.
-      num_queries: rows of the matrix.
-      num_keys: columns of the matrix.
-
-    Returns:
-      `[h, queries, keys]`, whose element (t, s) is `values[s - t + queries - 1]`.
-    """
-    h, n = values_hn.shape
-    return align_distances(jnp.broadcast_to(values_hn[:, None], (h, num_queries, n)), num_keys)
-
-
-def align_distances(values_tn: jax.Array, num_keys: int) -> jax.Array:
-    """From a column for each distance to a column for each key.
-
-    Args:
-      values_tn: `[..., queries, queries + keys - 1]`, for each query a value of each of the
-        distances `-(queries - 1) .. keys - 1` from a query to a key.
-      num_keys: columns of the result.
-
-    Returns:
-      `[..., queries, keys]`, whose element (t, s) is `values[t, s - t + queries - 1]`.
-    """
-    *rest, t, n = values_tn.shape
-    # Rows of n + 1 read as rows of n move each one a step further to the right.
-    rows = jnp.pad(values_tn, [(0, 0)] * (len(rest) + 1) + [(0, 1)]).reshape(*rest, -1)
-    skewed = rows[..., : t * n].reshape(*rest, t, n)
-    return skewed[..., t - 1 : t - 1 + num_keys]
-
-
 class RelativePositionBias(nn.Module):
     """A learned scalar for each head and bucket of distance, added to the attention scores.
 
@@ -141,8 +107,8 @@ class RelativePositionBias(nn.Module):
 
     def __call__(
         self, num_queries: int, num_keys: int, first_query: jax.Array | int = 0
-    ) -> jax.Array:
-        """The bias of queries from slot `first_query` on and keys from 0 on, `[1, h, t, s]`.
+    ) -> DistanceBias:
+        """The bias of queries from slot `first_query` on and keys from 0 on.
 
         Packed rows need no more: within a segment the difference of two slots is the
         difference of their positions, and across segments attention is masked.
@@ -155,7 +121,7 @@ class RelativePositionBias(nn.Module):
             max_distance=self.max_distance,
         )
         values_hn = jnp.take(self.embedding, buckets_n, axis=0).T
-        return spread_diagonals(values_hn, num_queries, num_keys)[None]
+        return DistanceBias(values_hn[None], num_queries)
 
 
 class LayerRelativeBias(RelativePositionBias):
@@ -167,8 +133,8 @@ class LayerRelativeBias(RelativePositionBias):
 
     def __call__(  # type: ignore[override]
         self, q_bhtd: jax.Array, k_bgsd: jax.Array, mask: Mask, **_: Any
-    ) -> jax.Array:
-        """The bias of these queries and keys, `[1, h, t, s]`, of which only the numbers matter."""
+    ) -> DistanceBias:
+        """The bias of these queries and keys, of which only the numbers matter."""
         return super().__call__(q_bhtd.shape[2], k_bgsd.shape[2], mask.first_slot)
 
 
@@ -343,8 +309,8 @@ class RelativePositionScores(nn.Module):
         *,
         enable_dropout: bool = False,
         **_: Any,
-    ) -> jax.Array:
-        """`(q + v)ᵀ W r` of each query and key, `[b, h, t, s]`.
+    ) -> Bias:
+        """`(q + v)ᵀ W r` of each query and key.
 
         Packed rows need no more, for the reason given in `RelativePositionBias`.
 
@@ -372,28 +338,8 @@ class RelativePositionScores(nn.Module):
             scores_bhtn = jnp.einsum(
                 "bhte,ne->bhtn", queries_bhte, r_ne, preferred_element_type=jnp.float32
             )
-        else:
-            distances_nhd = jnp.einsum("ne,ehd->nhd", r_ne, w_ehd)
-            scores_bhtn = scores_of_distances(q_bhtd, distances_nhd, mask)
-        return align_distances(scores_bhtn, num_keys)
-
-
-def _visible_pairs(q_bhtd: jax.Array, distances_nhd: jax.Array, mask: Mask) -> parts.Share:
-    """A score for each pair, where each query meets all distances that any query has."""
-    t, n = q_bhtd.shape[2], distances_nhd.shape[0]
-    return mask.visible_pairs(t, n + 1 - t), t * n
-
-
-@parts.part(parts.RELATIVE_POSITIONS, needed=_visible_pairs)
-def scores_of_distances(q_bhtd: jax.Array, distances_nhd: jax.Array, mask: Mask) -> jax.Array:
-    """Products of each query with each distance's vector, float32 `[b, h, t, n]`.
-
-    Args:
-      q_bhtd: queries, or keys, to whose distances these are.
-      distances_nhd: a vector of each head for each of `t + s - 1` distances.
-      mask: which pairs count, of those that are computed.
-    """
-    return jnp.einsum("bhtd,nhd->bhtn", q_bhtd, distances_nhd, preferred_element_type=jnp.float32)
+            return align_distances(scores_bhtn, num_keys)
+        return DistanceScores(q_bhtd, jnp.einsum("ne,ehd->nhd", r_ne, w_ehd), mask)
 
 
 def _frequencies(features: int, base: float) -> jax.Array:

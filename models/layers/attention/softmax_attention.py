@@ -9,6 +9,7 @@ from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
 from models.layers import mesh_context
+from models.layers.attention.distances import Bias, dense
 from models.layers.attention.masks import Mask, part
 from models.layers.dropout import NO_DROPOUT, Dropout
 from models.layers.linear import STORED_PRODUCT
@@ -129,7 +130,7 @@ def attention_weights(
     q_bhtd: jax.Array,
     keys_values: KeysValues,
     mask: Mask,
-    bias_bhts: jax.Array | None = None,
+    bias: Bias | None = None,
 ) -> jax.Array:
     """The attention weights of `attend`, float32 `[b, h, t, s]`.
 
@@ -138,7 +139,7 @@ def attention_weights(
     """
     k_bgsd = keys_values.keys_bgsd
     queries, keys = (0, q_bhtd.shape[2]), (0, k_bgsd.shape[2])
-    scores, allowed = _scores(q_bhtd, k_bgsd, bias_bhts, mask, queries, keys)
+    scores, allowed = _scores(q_bhtd, k_bgsd, dense(bias), mask, queries, keys)
     if allowed is not None:
         scores = jnp.where(allowed, scores, jnp.finfo(jnp.float32).min)
     return jax.nn.softmax(scores)
@@ -148,7 +149,7 @@ def attention_scores(
     q_bhtd: jax.Array,
     keys_values: KeysValues,
     mask: Mask,
-    bias_bhts: jax.Array | None = None,
+    bias: Bias | None = None,
 ) -> jax.Array:
     """What `attend` takes the softmax of, float32 `[b, h, t, s]`; 0 for what is not allowed.
 
@@ -156,7 +157,7 @@ def attention_scores(
     """
     k_bgsd = keys_values.keys_bgsd
     queries, keys = (0, q_bhtd.shape[2]), (0, k_bgsd.shape[2])
-    scores, allowed = _scores(q_bhtd, k_bgsd, bias_bhts, mask, queries, keys)
+    scores, allowed = _scores(q_bhtd, k_bgsd, dense(bias), mask, queries, keys)
     return scores if allowed is None else jnp.where(allowed, scores, 0.0)
 
 

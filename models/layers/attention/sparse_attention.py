@@ -9,6 +9,7 @@ from models.layers import intermediates
 from models.layers.attention import block_sparse
 from models.layers.attention.attention import Attention
 from models.layers.attention.block_sparse import Pattern
+from models.layers.attention.distances import Bias
 from models.layers.attention.masks import Mask
 from models.layers.attention.softmax_attention import KeysValues
 
@@ -40,7 +41,7 @@ class SparseAttention(Attention):
         q_bhtd: jax.Array,
         keys_values: KeysValues,
         mask: Mask,
-        bias_bhts: jax.Array | None,
+        bias: Bias | None,
         *,
         enable_dropout: bool,
     ) -> jax.Array:
@@ -49,7 +50,7 @@ class SparseAttention(Attention):
         Raises:
           ModelError: scores that have a bias.
         """
-        if bias_bhts is not None:
+        if bias is not None:
             raise ModelError("sparse attention has no bias on the scores.")
         key = self.make_rng("dropout") if enable_dropout and self.dropout.rate else None
         return self.attend_by_patterns(q_bhtd, keys_values, self.patterns, mask, key=key)

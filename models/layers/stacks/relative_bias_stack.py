@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from models.layers.attention import kernels
 from models.layers.block import Context, ModuleFactory, num_slots
 from models.layers.dropout import NO_DROPOUT, Dropout
 
@@ -61,5 +62,5 @@ class RelativeBiasStack(nn.Module):
     def _with_bias(self, context: Context, num_queries: int, num_keys: int) -> Context:
         if self.make_relative_bias is None:
             return context
-        bias_bhts = self.relative_position_bias(num_queries, num_keys, context.first_slot)
-        return dataclasses.replace(context, bias_bhts=bias_bhts)
+        bias = self.relative_position_bias(num_queries, num_keys, context.first_slot)
+        return dataclasses.replace(context, bias=kernels.shared_bias(bias))

@@ -10,7 +10,7 @@ from t5x_like.cost.hlo.module import Array, Instruction, Module
 
 _WINDOW = re.compile(r"(\w+)=([\d_x\-]+)")
 _DIM_LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
-_COST_ESTIMATE = re.compile(r'"cost_estimate":\s*\{[^}]*?"flops":\s*"?(\d+)')
+_COST_ESTIMATE = re.compile(r'"cost_estimate":\s*\{([^}]*)\}')
 
 # Products of scores' size: scores and values; again, with three gradients; again, with one more.
 _SPLASH_PRODUCTS = (("mha_fwd", 2), ("mha_dkv", 4), ("mha_dq", 3), ("mqa_fwd", 2), ("mqa_dkv", 4),
@@ -41,8 +41,8 @@ def bytes_accessed(module: Module) -> float:
     """Counts the bytes read from and written to HBM in one run on one device.
 
     The operands and results of each instruction; of an array of which a fusion or a slice accesses
-    only a part, that part. On-chip memory is free. On devices other than TPUs this is the traffic
-    before caches.
+    only a part, that part; of a custom kernel what it declares, if anything. On-chip memory is
+    free. On devices other than TPUs this is the traffic before caches.
     """
     return float(
         sum(
@@ -66,10 +66,16 @@ def _flops(module: Module, computation: str, instruction: Instruction) -> float:
         left, right = module.operand_arrays(computation, instruction)[:2]
         return _convolution_flops(instruction, left, right)
     if instruction.opcode == "custom-call":
-        if found := _COST_ESTIMATE.search(instruction.attributes):
-            return float(found[1])
-        return _splash_flops(module, computation, instruction)
+        declared = _declared(instruction, "flops")
+        return _splash_flops(module, computation, instruction) if declared is None else declared
     return 0.0
+
+
+def _declared(instruction: Instruction, cost: str) -> float | None:
+    """What a custom kernel says of itself: its `flops`, or its `bytes_accessed`."""
+    estimate = _COST_ESTIMATE.search(instruction.attributes)
+    found = estimate and re.search(rf'"{cost}":\s*"?(\d+)', estimate[1])
+    return float(found[1]) if found else None
 
 
 def _splash_flops(module: Module, computation: str, instruction: Instruction) -> float:
@@ -140,6 +146,8 @@ def _traffic(module: Module, computation: str, instruction: Instruction) -> floa
         parts = instruction.arrays[-2:-1] if opcode != "copy-start" else instruction.arrays[:2]
         moved = _in_hbm(parts)
         return moved if opcode == "copy-start" else moved + sum(part.bytes for part in parts)
+    if opcode == "custom-call" and (declared := _declared(instruction, "bytes_accessed")):
+        return declared  # blocks that it reads again included
     if opcode == "fusion" and (inner := instruction.called("calls")) in module.computations:
         return _fusion_traffic(module, computation, instruction, str(inner))
     if opcode in ("slice", "dynamic-slice", "gather"):

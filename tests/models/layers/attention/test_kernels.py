@@ -1,7 +1,6 @@
 """Accelerators' kernels against our own blocks, and which of them is chosen."""
 
 import logging
-import os
 
 import flax.linen as nn
 import jax
@@ -11,14 +10,17 @@ import pytest
 
 from models.layers import mesh_context
 from models.layers.attention import kernels
+from models.layers.attention.distances import DistanceBias, DistanceScores
 from models.layers.attention.kernels import LANES, choose, cudnn, splash
 from models.layers.attention.masks import Mask
 from models.layers.attention.softmax_attention import KeysValues, attend
+from models.layers.dropout import Dropout
 
 B, H, G, T, D = 1, 2, 1, 2 * LANES, 64
 
 TEXTS = jnp.where(jnp.arange(T) < 100, 1, 2)[None]
 PACKED = Mask(causal=True, query_segments_bt=TEXTS, key_segments_bs=TEXTS)
+OURS = "our flash attention, because splash attention has no"
 
 
 def arrays(dtype=jnp.float32, heads=G, length=T, units=D):
@@ -60,10 +62,11 @@ def test_what_cudnn_is_asked_for_is_what_our_blocks_compute(mask):
     ("platform", "mask", "options", "expected"),
     [
         ("tpu", PACKED, {}, "splash attention, on tpu"),
-        ("tpu", Mask(causal=True, prefix_bt=TEXTS == 1), {}, "no prefixes seen in both directions"),
-        ("tpu", Mask(causal=True, first_query=jnp.int32(3)), {}, "no keys from a cache"),
-        ("tpu", Mask(), {"length": 200}, "rows of 200 and 200, only multiples of 128"),
-        ("tpu", Mask(), {"units": 80}, "heads of 80 units"),
+        ("tpu", Mask(causal=True, prefix_bt=TEXTS == 1), {}, f"{OURS} prefixes seen in both"),
+        ("tpu", Mask(causal=True, first_query=jnp.int32(3)), {}, f"{OURS} keys from a cache"),
+        ("tpu", Mask(), {"length": 200}, f"{OURS} rows of 200 and 200, only multiples of 128"),
+        ("tpu", Mask(), {"units": 80}, f"{OURS} heads of 80 units"),
+        ("tpu", Mask(), {"length": 1}, "our flash attention has no rows of one token"),
         ("gpu", Mask(causal=True), {"dtype": jnp.bfloat16}, "cuDNN's attention, on gpu"),
         ("gpu", Mask(causal=True), {}, "no products of float32"),
         ("gpu", PACKED, {"dtype": jnp.bfloat16}, "no packed segments"),
@@ -73,17 +76,26 @@ def test_what_cudnn_is_asked_for_is_what_our_blocks_compute(mask):
 def test_the_choice_has_a_reason(platform, mask, options, expected, monkeypatch):
     monkeypatch.setattr(mesh_context, "platform", lambda: platform)
     q, keys_values, _ = jax.eval_shape(lambda: arrays(**options))
-    kernel, reason = choose(q, keys_values, mask, has_bias=False, has_dropout=False)
+    kernel, reason = choose(q, keys_values, mask)
     assert expected in reason
     assert (kernel is None) == reason.startswith("in blocks")
 
 
-def test_no_kernel_is_chosen_where_the_scores_have_a_bias(monkeypatch):
-    monkeypatch.setattr(mesh_context, "platform", lambda: "tpu")
-    q, keys_values, _ = jax.eval_shape(arrays)
-    kernel, reason = choose(q, keys_values, PACKED, has_bias=True, has_dropout=False)
-    assert kernel is None
-    assert reason == "in blocks, because splash attention has no bias on the scores"
+@pytest.mark.parametrize(
+    ("platform", "bias", "has_dropout", "expected"),
+    [
+        ("tpu", DistanceBias(jnp.zeros((1, H, 2 * T - 1)), T), False, f"{OURS} bias on the scores"),
+        ("tpu", None, True, f"{OURS} dropout of the weights"),
+        ("tpu", jnp.zeros((1, H, T, T)), False, "our flash attention has no bias of each pair"),
+        ("gpu", jnp.zeros((1, H, T, T)), False, "cuDNN's attention has no bias on the scores"),
+    ],
+)
+def test_what_is_added_and_dropped_decides(platform, bias, has_dropout, expected, monkeypatch):
+    monkeypatch.setattr(mesh_context, "platform", lambda: platform)
+    q, keys_values, _ = jax.eval_shape(lambda: arrays(dtype=jnp.bfloat16))
+    kernel, reason = choose(q, keys_values, PACKED, bias, has_dropout=has_dropout)
+    assert expected in reason
+    assert (kernel is None) == reason.startswith("in blocks")
 
 
 def test_the_log_says_once_what_was_chosen(caplog):
@@ -95,21 +107,66 @@ def test_the_log_says_once_what_was_chosen(caplog):
     assert caplog.messages == ["attention (1, 2, 24, 64) float32: in blocks, on cpu"]
 
 
-@pytest.mark.slow
-def test_splash_attention_compiles_for_a_tpu_that_is_not_here():
+@pytest.fixture
+def chips(monkeypatch):
+    """Topologies of TPUs that are not here."""
     pytest.importorskip("libtpu")
     from jax.experimental import topologies
 
-    os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
-    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5p:2x2x2")
-    mesh = jax.sharding.Mesh(np.array(topology.devices).reshape(4, 2), ("data", "tensor"))
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "localhost")
+
+    def devices(name):
+        return np.array(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+
+    return devices
+
+
+def compiled(loss, devices, *args):
+    """The gradient's program on four data-parallel devices by two that divide the heads."""
+    mesh = jax.sharding.Mesh(devices.reshape(4, 2), ("data", "tensor"))
+    rules = (("batch", "data"), ("heads", "tensor"))
+    with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+        lowered = jax.jit(jax.grad(loss, argnums=tuple(range(len(args))))).lower(*args)
+        return lowered.compile().as_text()
+
+
+@pytest.mark.slow
+def test_splash_attention_compiles_for_a_tpu_that_is_not_here(chips):
     shape = jax.ShapeDtypeStruct((8, H, T, D), jnp.bfloat16)
-    q, keys_values = shape, KeysValues(shape, shape)
 
     def loss(q, keys_values):
         return kernels.attend(q, keys_values, Mask(causal=True)).sum()
 
-    rules = (("batch", "data"), ("heads", "tensor"))
-    with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
-        compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(q, keys_values).compile()
-    assert "splash" in compiled.as_text()
+    assert "splash" in compiled(loss, chips("v5p:2x2x2"), shape, KeysValues(shape, shape))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", ["v4:2x2x2", "v5e:2x4", "v5p:2x2x2", "v6e:2x4"])
+@pytest.mark.parametrize(
+    ("dtype", "length", "units"), [(jnp.bfloat16, 512, 64), (jnp.float32, 300, 80)]
+)
+def test_our_flash_attention_compiles_for_tpus(topology, dtype, length, units, chips):
+    """With relative positions of both kinds, packed texts, a prefix and dropout."""
+    shape = jax.ShapeDtypeStruct((8, H, length, units), dtype)
+    values = jax.ShapeDtypeStruct((H, 2 * length - 1), jnp.float32)
+    vectors = jax.ShapeDtypeStruct((2 * length - 1, H, units), dtype)
+    texts = jnp.arange(length)[None] // 100 * jnp.ones((8, 1), jnp.int32)
+    segments = {"query_segments_bt": texts, "key_segments_bs": texts}
+
+    def loss(q, keys_values, values, vectors):
+        causal = Mask(causal=True, **segments)
+        prefix = Mask(causal=True, prefix_bt=texts == 0, **segments)
+        scores = DistanceScores(q, vectors, causal)
+        key = jax.random.key(0)
+        y = kernels.attend(
+            q, keys_values, prefix, DistanceBias(values[None], length), Dropout(0.1), key
+        )
+        y += kernels.attend(q, keys_values, causal, scores)
+        return y.astype(jnp.float32).sum()
+
+    args = (shape, KeysValues(shape, shape), values, vectors)
+    text = compiled(loss, chips(topology), *args)
+    assert "flash_attention_forward" in text and "flash_attention_backward" in text
+    # Nothing holds a score for each pair: 4 rows and 1 head are a device's.
+    assert f"{length},{length}]" not in text

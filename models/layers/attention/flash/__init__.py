@@ -1,0 +1,1 @@
+"""Flash attention for TPUs with relative positions inside, and its backward pass, in Pallas."""
