@@ -44,8 +44,8 @@ class Partitioner:
         cores)` of a TPU, `(processes, local devices)` elsewhere; implies `tensor`.
       rules: one of `RULE_SETS`, or logical axis to mesh axes, in order of precedence.
       replicate_below: parameters of fewer elements are not divided.
-      replicate_kv_heads: whether every device has the projections to keys and values of all heads,
-        where queries share these: for more parts of `tensor` than such heads.
+      replicate_kv_heads: whether every device has the projections to keys and values of all heads
+        where several heads of queries share one and `tensor` does not divide these; refused if not.
       devices: the devices to use; all of them when None.
     """
 
@@ -108,16 +108,13 @@ class Partitioner:
         Raises:
           UserError: an unknown name.
         """
-        rules = self.rules
-        if isinstance(rules, str):
-            if rules not in RULE_SETS:
-                raise UserError(
-                    f"Partitioner.rules '{rules}' is unknown: one of {', '.join(RULE_SETS)}."
-                )
-            rules = RULE_SETS[rules]
-        if self.replicate_kv_heads:
-            rules = tuple((axis, target) for axis, target in rules if axis != SHARED_HEADS)
-        return rules
+        if not isinstance(self.rules, str):
+            return self.rules
+        if self.rules not in RULE_SETS:
+            raise UserError(
+                f"Partitioner.rules '{self.rules}' is unknown: one of {', '.join(RULE_SETS)}."
+            )
+        return RULE_SETS[self.rules]
 
     @contextlib.contextmanager
     def activate(self) -> Iterator[None]:
@@ -165,6 +162,7 @@ class Partitioner:
         shapes, axes = split_boxes(model.abstract_params())
         blocks = model.axis_blocks()
         divided: list[_Divided] = []
+        may_be_whole = {"vocab", SHARED_HEADS} if self.replicate_kv_heads else {"vocab"}
 
         def sharding(path: Any, leaf: Any, names: tuple[str | None, ...]) -> NamedSharding:
             # Layers are scanned, so the size of one layer's parameter counts.
@@ -175,7 +173,7 @@ class Partitioner:
             for dimension, wanted in self._assigned(names).items():
                 axis, size = str(names[dimension]), leaf.shape[dimension]
                 one = _Divided(path_name(path), axis, size, blocks.get(axis, 1), wanted)
-                if axis == "vocab" and one.units % one.parts(self.mesh.shape):
+                if axis in may_be_whole and one.units % one.parts(self.mesh.shape):
                     continue
                 assigned[dimension] = wanted
                 divided.append(one)
