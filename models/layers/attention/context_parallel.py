@@ -92,7 +92,7 @@ def _of_traded(bias: Bias | None, spec: PartitionSpec, of_rows: Any) -> Any:
     """Where a bias lies of whose heads each device has those that it gets."""
     heads = (*_names(spec[1]), *_names(spec[2]))
     if isinstance(bias, DistanceBias):
-        return jax.tree.map(lambda _: PartitionSpec(heads), bias)
+        return jax.tree.map(lambda x: PartitionSpec(*of_rows(x), heads), bias)
     if isinstance(bias, DistanceScores):
         vectors, mask = PartitionSpec(None, heads), jax.tree.map(of_rows, bias.mask)
         return bias.replace(q_bhtd=spec, distances_nhd=vectors, mask=mask)
@@ -102,7 +102,7 @@ def _of_traded(bias: Bias | None, spec: PartitionSpec, of_rows: Any) -> Any:
 def _gather_keys(q_bhtd, keys_values, mask, bias, dropout, dropout_key):
     spec, keys_spec = _specs(q_bhtd, keys_values)
     rows, heads, length, _ = spec
-    bias_bhts = dense(bias, q_bhtd.shape[0])
+    bias_bhts = dense(bias)
 
     def local(q_bhtd, keys_values, mask, bias_bhts, dropout_key):
         first = jax.lax.axis_index(length) * q_bhtd.shape[2]

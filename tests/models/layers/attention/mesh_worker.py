@@ -99,8 +99,7 @@ def bias_of_all_layers(devices):
     @jax.jit
     @jax.grad
     def gradient(table, q, k, v):
-        by_distance = bias.apply({"params": {"embedding": table}}, 16, 16)
-        bias_bhts = kernels.shared_bias(by_distance, len(q))
+        bias_bhts = bias.apply({"params": {"embedding": table}}, 16, 16, 0, len(q)).dense()
 
         def layer(q, _):
             return kernels.attend(q, KeysValues(k, v), Mask(), bias_bhts), None
