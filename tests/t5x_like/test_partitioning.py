@@ -133,8 +133,9 @@ class SharedHeads(TwelveHeads):
 def test_only_a_size_that_every_parameter_divides_by_is_offered():
     partitioner = fake_mesh(Partitioner(replicate_below=0), tensor=8)
     message = (
-        r"key has 12 along 'joined_shared_kv' in 3 blocks of 4, .* tensor=8, nor do 9 along 'mlp', "
-        r"nor do 12 along 'joined_kv': choose 3, or a model with multiples of 8 in all of these"
+        r"key has 12 along 'joined_shared_kv' in 3 blocks of 4, .* tensor=8, nor do 12 along "
+        r"'joined_kv', nor do 9 along 'mlp': choose 3, or a model with multiples of 8 in all of "
+        "these"
     )
     with pytest.raises(UserError, match=message):
         partitioner.param_shardings(SharedHeads())
