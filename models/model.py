@@ -186,7 +186,8 @@ class Model(nn.Module, kw_only=True):
         heads = getattr(self, "num_heads", None)
         if heads is None:
             return {}
-        return {"joined_kv": getattr(self, "head_dim", None) or self.embed_dim // heads}
+        head_dim = getattr(self, "head_dim", None) or self.embed_dim // heads
+        return {"joined_kv": head_dim, "joined_shared_kv": head_dim}
 
     @nn.nowrap
     def parameter_count(self, *, embeddings: bool = True) -> int:

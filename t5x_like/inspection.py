@@ -12,9 +12,10 @@ from jax.extend.core import Literal
 from t5x_like.cost import flops, topologies
 from t5x_like.cost.units import gibibytes
 from t5x_like.data import formats
+from t5x_like.distributed.axis_rules import BATCH_AXES
 from t5x_like.host import command
 from t5x_like.optimizers import Optimizer
-from t5x_like.partitioning import BATCH_AXES, Partitioner, path_name, split_boxes
+from t5x_like.partitioning import Partitioner, path_name, split_boxes
 from t5x_like.protocols import Model, frozen_models, longest_row
 from t5x_like.training import state as train_state
 from t5x_like.training.loss import summed_loss

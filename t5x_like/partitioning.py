@@ -16,40 +16,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from t5x_like.distributed.axis_rules import BATCH_AXES, RULE_SETS, SHARED_HEADS, Rules
 from t5x_like.distributed.mesh import MESH_AXES, make_mesh
 from t5x_like.errors import UserError
 from t5x_like.protocols import Model
-
-BATCH_AXES = ("data", "fsdp", "expert")  # the mesh axes that the rows of a batch are split over
-
-Rules = Sequence[tuple[str, str | tuple[str, ...] | None]]
-
-# A rule takes its mesh axis from those that follow: on activations `batch` leaves none of `fsdp`
-# to `embed`; on parameters, which have no batch, `embed` takes it.
-_BATCH: Rules = (("batch", BATCH_AXES),)
-_TENSOR: Rules = tuple((axis, "tensor") for axis in ("vocab", "mlp", "heads", "joined_kv"))
-_FSDP: Rules = (("embed", "fsdp"),)
-_EXPERT: Rules = (("expert", "expert"),)
-_LENGTH: Rules = (("length", ("sequence", "tensor")), ("length", "sequence"))
-
-RULE_SETS: Mapping[str, Rules] = {
-    # Data parallelism: parameters are replicated, rows divided.
-    "data_parallel": _BATCH,
-    # Parameters and optimizer state are divided too, and gathered layer by layer: ZeRO-3
-    # (Rajbhandari et al. 2020).
-    "fsdp": (*_BATCH, *_FSDP),
-    # Heads, hidden units and vocabulary are divided: Megatron (Shoeybi et al. 2019).
-    "tensor_parallel": (*_BATCH, *_TENSOR),
-    # Both, as in PaLM (Chowdhery et al. 2022, section 4).
-    "fsdp_tensor": (*_BATCH, *_TENSOR, *_FSDP),
-    # Experts are divided, with all-to-alls of tokens (Lepikhin et al. 2020, section 3).
-    "expert_parallel": (*_BATCH, *_EXPERT, *_TENSOR, *_FSDP),
-    # Between the products the length is divided over `tensor`, where nothing else is
-    # (Korthikanti et al. 2022, section 4.2.2), and over `sequence` everywhere.
-    "sequence_parallel": (*_BATCH, *_EXPERT, *_TENSOR, *_FSDP, *_LENGTH),
-    # All of them: an axis of size 1 changes nothing.
-    "standard": (*_BATCH, *_EXPERT, ("length", "sequence"), *_TENSOR, *_FSDP),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +44,8 @@ class Partitioner:
         cores)` of a TPU, `(processes, local devices)` elsewhere; implies `tensor`.
       rules: one of `RULE_SETS`, or logical axis to mesh axes, in order of precedence.
       replicate_below: parameters of fewer elements are not divided.
+      replicate_kv_heads: whether every device has the projections to keys and values of all heads
+        where several heads of queries share one and `tensor` does not divide these; refused if not.
       devices: the devices to use; all of them when None.
     """
 
@@ -91,6 +63,7 @@ class Partitioner:
     model_parallel_submesh: Sequence[int] | None = None
     rules: str | Rules = "standard"
     replicate_below: int = 2**15
+    replicate_kv_heads: bool = False
     devices: Sequence[Any] | None = None
 
     @functools.cached_property
@@ -161,9 +134,7 @@ class Partitioner:
 
     def spec(self, axes: Sequence[str | None]) -> PartitionSpec:
         """The `PartitionSpec` of an array with these logical axes."""
-        assigned = self._assigned(axes)
-        parts = (assigned.get(dimension, ()) for dimension in range(len(axes)))
-        return PartitionSpec(*(e if len(e) > 1 else e[0] if e else None for e in parts))
+        return _spec_of(self._assigned(axes), len(axes))
 
     def _assigned(self, axes: Sequence[str | None]) -> dict[int, tuple[str, ...]]:
         """Dimension -> the mesh axes that divide it, by the rules in their order."""
@@ -182,22 +153,31 @@ class Partitioner:
     def param_shardings(self, model: Model) -> Any:
         """Makes a tree with the sharding of each parameter of the model.
 
+        A vocabulary that does not divide over its mesh axes is whole on each of their devices: the
+        compiler pads it where it computes with it in parts.
+
         Raises:
           UserError: a parameter does not divide over its mesh axes.
         """
         shapes, axes = split_boxes(model.abstract_params())
         blocks = model.axis_blocks()
         divided: list[_Divided] = []
+        may_be_whole = {"vocab", SHARED_HEADS} if self.replicate_kv_heads else {"vocab"}
 
         def sharding(path: Any, leaf: Any, names: tuple[str | None, ...]) -> NamedSharding:
             # Layers are scanned, so the size of one layer's parameter counts.
             stacked = zip(names, leaf.shape, strict=True)
             if math.prod(n for axis, n in stacked if axis != "layers") < self.replicate_below:
                 return self.replicated
+            assigned = {}
             for dimension, wanted in self._assigned(names).items():
                 axis, size = str(names[dimension]), leaf.shape[dimension]
-                divided.append(_Divided(path_name(path), axis, size, blocks.get(axis, 1), wanted))
-            return NamedSharding(self.mesh, self.spec(names))
+                one = _Divided(path_name(path), axis, size, blocks.get(axis, 1), wanted)
+                if axis in may_be_whole and one.units % one.parts(self.mesh.shape):
+                    continue
+                assigned[dimension] = wanted
+                divided.append(one)
+            return NamedSharding(self.mesh, _spec_of(assigned, len(names)))
 
         # A tuple of names is a leaf here: `shapes` has the structure.
         made = jax.tree_util.tree_map_with_path(sharding, shapes, axes)
@@ -296,6 +276,11 @@ def split_boxes(boxed: Any) -> tuple[Any, Any]:
     return values, jax.tree.map(axes, boxed, is_leaf=is_box)
 
 
+def _spec_of(assigned: Mapping[int, tuple[str, ...]], num_dimensions: int) -> PartitionSpec:
+    parts = (assigned.get(dimension, ()) for dimension in range(num_dimensions))
+    return PartitionSpec(*(e if len(e) > 1 else e[0] if e else None for e in parts))
+
+
 def _axes(target: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (target,) if isinstance(target, str) else tuple(target or ())
 
@@ -314,6 +299,9 @@ class _Divided:
     def units(self) -> int:
         return self.size // self.block
 
+    def parts(self, mesh: Mapping[str, int]) -> int:
+        return math.prod(mesh[axis] for axis in self.mesh_axes)
+
 
 def _check_divisions(divided: Sequence[_Divided], mesh: Mapping[str, int]) -> None:
     """Raises `UserError` for the first dimension that does not divide over its mesh axes.
@@ -321,7 +309,7 @@ def _check_divisions(divided: Sequence[_Divided], mesh: Mapping[str, int]) -> No
     What it offers is a size that every dimension on these axes divides by.
     """
     for one in divided:
-        parts = math.prod(mesh[axis] for axis in one.mesh_axes)
+        parts = one.parts(mesh)
         if one.units % parts == 0:
             continue
         beside = [other for other in divided if other.mesh_axes == one.mesh_axes]
@@ -330,11 +318,12 @@ def _check_divisions(divided: Sequence[_Divided], mesh: Mapping[str, int]) -> No
         also = "".join(f", nor do {units} along '{logical}'" for logical, units in sorted(failing))
         held = f" in {one.units} blocks of {one.block}" if one.block > 1 else ""
         wanted = f"{_nearest_multiples(one.units, parts)} there"
+        whole = ", or Partitioner.replicate_kv_heads=True" if one.logical == SHARED_HEADS else ""
         raise UserError(
             f"parameter {one.name} has {one.size} along '{one.logical}'{held}, which does not "
             f"divide over mesh axis {'*'.join(one.mesh_axes)}={parts}{also}: choose "
             f"{_nearest_divisors(math.gcd(*(other.units for other in beside)), parts)}, or a model "
-            f"with {f'multiples of {parts} in all of these' if failing else wanted}."
+            f"with {f'multiples of {parts} in all of these' if failing else wanted}{whole}."
         )
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from t5x_like import cli, config
+from t5x_like.distributed.axis_rules import RULE_SETS
 from t5x_like.errors import UserError
 from t5x_like.host import xla_flags
-from t5x_like.partitioning import RULE_SETS, Partitioner
+from t5x_like.partitioning import Partitioner
 
 ROOT = Path(__file__).parent.parent
 HARDWARE = ROOT / "gin_configs" / "hardware"
@@ -84,6 +85,7 @@ RULES = {
     "fsdp_tensor": {"fsdp": 2, "tensor": 4},
     "expert_parallel": {"expert": 8},
     "sequence_parallel": {"fsdp": 2, "tensor": 4},
+    "context_parallel": {"sequence": 8},
 }  # fmt: skip
 
 

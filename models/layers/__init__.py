@@ -24,5 +24,6 @@ an axis:
 | `p`, `m` | groups of tokens with a capacity of their own; tokens of a group | |
 | `c` | slots of an expert | |
 
-`joined_kv` is the axis `h d` of a projection to or from all heads.
+`joined_kv` is the axis `h d` of a projection to or from all heads, `joined_shared_kv` the axis
+`g d` of one to keys and values that several heads of queries share.
 """

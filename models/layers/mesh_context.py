@@ -8,18 +8,43 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import PartitionSpec
 
 
 def shard_counts(axes: tuple[str | None, ...]) -> tuple[int, ...]:
-    """How many parts each dimension of an array with these logical axes is divided into."""
+    """How many parts each dimension of an array with these logical axes is divided into.
+
+    One in a function that is mapped over the devices: its arrays are one device's.
+    """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
+    if mesh.empty or mesh.are_all_axes_manual:
         return (1,) * len(axes)
     targets = nn.logical_to_mesh_axes(axes) or ()
     names = ((target,) if isinstance(target, str) else tuple(target or ()) for target in targets)
     return tuple(math.prod(mesh.shape[name] for name in group) for group in names)
+
+
+def copies(x: jax.Array, num_rows: int) -> jax.Array:
+    """Copies of an array, one for each part that the rows of a batch are divided into.
+
+    What is computed from a copy for its rows is computed on the devices of these rows alone. So is
+    its gradient, and only the sum over the copies travels: a gradient of the array's size, however
+    large what was made of it is, and once, however often that was read.
+
+    Args:
+      x: what all rows share, such as a parameter.
+      num_rows: of the batch, over which the copies are spread evenly.
+
+    Returns:
+      `[copies, *x.shape]`; one copy where the batch is not divided, or not evenly.
+    """
+    (shards,) = shard_counts(("batch",))
+    if shards == 1 or num_rows % shards:
+        return x[None]
+    spread = jnp.broadcast_to(x, (shards, *x.shape))
+    return nn.with_logical_constraint(spread, ("batch", *(None,) * x.ndim))
 
 
 def platform() -> str:
@@ -36,12 +61,15 @@ def per_shard(
 ) -> Callable[..., Any]:
     """Maps `function` over the devices, each with its own shard of the arguments.
 
+    A function that is called where this was done already is left as it is.
+
     Args:
       function: of arrays.
       axes: for each argument the logical axes of its dimensions, in a tree of tuples.
       result_axes: those of the result.
     """
-    if jax.sharding.get_abstract_mesh().empty:
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.are_all_axes_manual:
         return function
 
     def spec(names: tuple[str | None, ...]) -> PartitionSpec:

@@ -12,7 +12,7 @@ from t5x_like.optimizers.optimizer import Optimizer, clipping
 from t5x_like.schedules import Schedule
 
 # The other dimensions of hidden matrices, besides `embed`.
-HIDDEN_AXES = ("mlp", "heads", "kv", "joined_kv")
+HIDDEN_AXES = ("mlp", "heads", "kv", "joined_kv", "joined_shared_kv")
 
 
 def muon_dimensions(axes: Axes) -> Any:

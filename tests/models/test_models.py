@@ -57,6 +57,7 @@ def test_every_parameter_names_its_axes(family):
         "embed",
         "mlp",
         "joined_kv",
+        "joined_shared_kv",
         "heads",
         "kv",
         "vocab",

@@ -67,16 +67,6 @@ ON_FOUR_DEVICES = {
         ["tensor=4", "data=1", "replicate_below=0"],
         ["parameter decoder/layers/", "'joined_kv' in 2 blocks of 8", "tensor=4", "choose 2"],
     ),
-    "vocabulary": (
-        [
-            "tensor=4",
-            "data=1",
-            "replicate_below=0",
-            "gpt.GPT2.num_heads=4",
-            "gpt.GPT2.vocab_size=385",
-        ],
-        ["along 'vocab'", "does not divide over mesh axis tensor=4", "384 or 388"],
-    ),
     "batch": (
         ["BATCH_SIZE=6"],
         ["BATCH_SIZE 6 does not divide over 4 data shards", "such as 4"],

@@ -1,3 +1,5 @@
+import dataclasses
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -102,20 +104,56 @@ class GPT2Small(TwelveHeads):
         return {**super().abstract_params(), "token_embedder": boxed}
 
 
+def test_a_vocabulary_that_does_not_divide_is_whole_on_every_device():
+    partitioner = fake_mesh(Partitioner(replicate_below=0), fsdp=2, tensor=4)
+    shardings = partitioner.param_shardings(GPT2Small())
+    assert shardings["token_embedder"].spec == PartitionSpec(None, "fsdp")
+    assert shardings["query"].spec == PartitionSpec("fsdp", "tensor")
+    padded = GPT2Small()
+    padded.vocab_size = 50304
+    assert partitioner.param_shardings(padded)["token_embedder"].spec == PartitionSpec(
+        "tensor", "fsdp"
+    )
+
+
+class SharedHeads(TwelveHeads):
+    """Twelve heads that share three of keys, and an MLP that divides by 9."""
+
+    def abstract_params(self):
+        key = nn.LogicallyPartitioned(
+            jax.ShapeDtypeStruct((8, 12), np.float32), ("embed", "joined_shared_kv")
+        )
+        wi = nn.LogicallyPartitioned(jax.ShapeDtypeStruct((8, 9), np.float32), ("embed", "mlp"))
+        return {**super().abstract_params(), "key": key, "wi": wi}
+
+    def axis_blocks(self):
+        return {"joined_kv": 4, "joined_shared_kv": 4}
+
+
 def test_only_a_size_that_every_parameter_divides_by_is_offered():
     partitioner = fake_mesh(Partitioner(replicate_below=0), tensor=8)
     message = (
-        r"query has 48 along 'joined_kv' in 12 blocks of 4, .* tensor=8, nor do 50257 along 'vocab'"
-        r": choose 1, or a model with multiples of 8 in all of these"
+        r"key has 12 along 'joined_shared_kv' in 3 blocks of 4, .* tensor=8, nor do 12 along "
+        r"'joined_kv', nor do 9 along 'mlp': choose 3, or a model with multiples of 8 in all of "
+        "these"
     )
     with pytest.raises(UserError, match=message):
-        partitioner.param_shardings(GPT2Small())
-    padded = GPT2Small()
-    padded.vocab_size = 50304  # a multiple of 128: it and the 12 heads divide by 4, 6 and 12
-    with pytest.raises(UserError, match=r"tensor=8: choose 6 or 12, or a model with 8 or 16 there"):
-        partitioner.param_shardings(padded)
-    for tensor in (6, 12):
-        fake_mesh(partitioner, tensor=tensor).param_shardings(padded)
+        partitioner.param_shardings(SharedHeads())
+    fake_mesh(partitioner, tensor=3).param_shardings(SharedHeads())
+
+
+def test_shared_heads_of_keys_are_whole_on_every_device_where_that_is_asked_for():
+    partitioner = fake_mesh(Partitioner(replicate_below=0), fsdp=2, tensor=4)
+    model = SharedHeads()
+    model.abstract_params = lambda: {
+        name: box for name, box in SharedHeads().abstract_params().items() if name != "wi"
+    }
+    with pytest.raises(UserError, match=r"choose 3, .*, or Partitioner\.replicate_kv_heads=True\."):
+        partitioner.param_shardings(model)
+    partitioner = dataclasses.replace(partitioner, replicate_kv_heads=True)
+    shardings = fake_mesh(partitioner, fsdp=2, tensor=4).param_shardings(model)
+    assert shardings["key"].spec == PartitionSpec("fsdp", None)
+    assert shardings["query"].spec == PartitionSpec("fsdp", "tensor")
 
 
 def test_small_parameters_stay_whole():

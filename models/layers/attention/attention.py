@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -10,9 +11,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from models.errors import ModelError
-from models.layers import intermediates, parts
+from models.layers import intermediates, mesh_context, parts
+from models.layers.attention import context_parallel
 from models.layers.attention.distances import Bias, dense, scaled
-from models.layers.attention.kernels import attend
 from models.layers.attention.masks import Mask
 from models.layers.attention.relative_segments import Segments
 from models.layers.attention.softmax_attention import (
@@ -112,7 +113,8 @@ class Attention(nn.Module):
         key_bias = self.use_bias and self.use_key_bias
         joined = ("embed", "joined_kv")
         # One shared head cannot be divided among devices.
-        shared = ("embed", "joined_kv" if self.kv_heads > 1 else "kv")
+        shared = joined if self.kv_heads == self.num_heads else ("embed", "joined_shared_kv")
+        shared = shared if self.kv_heads > 1 else ("embed", "kv")
         self.query = projection(self.num_heads * self.head_dim, joined, self.query_init)
         key_dim, value_dim = (self.kv_heads * n for n in (self.head_dim, self.value_units))
         self.key = projection(key_dim, shared, self.key_value_init, use_bias=key_bias)
@@ -185,6 +187,7 @@ class Attention(nn.Module):
             bias = scaled(bias, self.scale)
             q_bhtd = self.relative.queries(q_bhtd)
         q_bhtd *= jnp.asarray(self.scale, q_bhtd.dtype)
+        keys_values = _for_each_device(keys_values)
         y_bhtd = self.attend(q_bhtd, keys_values, mask, bias, enable_dropout=enable_dropout)
         y_bhtd = nn.with_logical_constraint(y_bhtd, QUERY_AXES)
         b, h, t, d = y_bhtd.shape
@@ -203,7 +206,7 @@ class Attention(nn.Module):
     ) -> jax.Array:
         """Softmax attention of scaled queries, `[b, h, t, d]`."""
         key = self.make_rng("dropout") if enable_dropout and self.dropout.rate else None
-        return attend(q_bhtd, keys_values, mask, bias, self.dropout, key)
+        return context_parallel.attend(q_bhtd, keys_values, mask, bias, self.dropout, key)
 
     def _projected(self, x_bte: jax.Array, name: str) -> jax.Array:
         y_bte = part_of_joined(self, x_bte, SELF_PROJECTIONS.index(name), self.dtype)
@@ -212,6 +215,23 @@ class Attention(nn.Module):
     def _heads(self, x_bte: jax.Array, num_heads: int, axes: tuple[str | None, ...]) -> jax.Array:
         b, t, _ = x_bte.shape
         x_bhtd = x_bte.reshape(b, t, num_heads, -1).transpose(0, 2, 1, 3)
-        # One shared head cannot be divided among devices.
-        axes = axes if num_heads > 1 else (axes[0], None, *axes[2:])
+        # Heads that are fewer than devices are on each of them.
+        devices = mesh_context.shard_counts(axes)[1]
+        axes = (axes[0], None, *axes[2:]) if num_heads % devices or num_heads == 1 else axes
+        if axes[2] is None and context_parallel.divides(t):
+            return x_bhtd  # attention says where they go
         return nn.with_logical_constraint(x_bhtd, axes)
+
+
+def _for_each_device(keys_values: KeysValues) -> KeysValues:
+    """Keys and values of as many heads as devices divide queries' heads over, if those are more.
+
+    Each device then has the heads that its queries share; one head that all share stays one.
+    """
+    g, devices = keys_values.keys_bgsd.shape[1], mesh_context.shard_counts(KEY_AXES)[1]
+    if g == 1 or g % devices == 0:
+        return keys_values
+    times = math.lcm(g, devices) // g
+    return jax.tree.map(
+        lambda x: nn.with_logical_constraint(jnp.repeat(x, times, axis=1), KEY_AXES), keys_values
+    )

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from models.errors import ModelError
-from models.layers import parts
+from models.layers import mesh_context, parts
 from models.layers.attention.distances import Bias, DistanceBias, DistanceScores, align_distances
 from models.layers.attention.masks import Mask
 from models.layers.dropout import NO_DROPOUT, Dropout
@@ -106,12 +106,17 @@ class RelativePositionBias(nn.Module):
         )
 
     def __call__(
-        self, num_queries: int, num_keys: int, first_query: jax.Array | int = 0
+        self,
+        num_queries: int,
+        num_keys: int,
+        first_query: jax.Array | int = 0,
+        num_rows: int = 1,
     ) -> DistanceBias:
         """The bias of queries from slot `first_query` on and keys from 0 on.
 
         Packed rows need no more: within a segment the difference of two slots is the
-        difference of their positions, and across segments attention is masked.
+        difference of their positions, and across segments attention is masked. The rows of each
+        device, of `num_rows` in all, have a copy: of its gradient only the table's travels.
         """
         distances_n = jnp.arange(1 - num_queries, num_keys) - first_query
         buckets_n = relative_position_bucket(
@@ -120,8 +125,9 @@ class RelativePositionBias(nn.Module):
             num_buckets=self.num_buckets,
             max_distance=self.max_distance,
         )
-        values_hn = jnp.take(self.embedding, buckets_n, axis=0).T
-        return DistanceBias(values_hn[None], num_queries)
+        table_ckh = mesh_context.copies(self.embedding, num_rows)
+        values_chn = jnp.take(table_ckh, buckets_n, axis=1).swapaxes(1, 2)
+        return DistanceBias(values_chn, num_queries)
 
 
 class LayerRelativeBias(RelativePositionBias):
@@ -135,7 +141,8 @@ class LayerRelativeBias(RelativePositionBias):
         self, q_bhtd: jax.Array, k_bgsd: jax.Array, mask: Mask, **_: Any
     ) -> DistanceBias:
         """The bias of these queries and keys, of which only the numbers matter."""
-        return super().__call__(q_bhtd.shape[2], k_bgsd.shape[2], mask.first_slot)
+        b, _, t, _ = q_bhtd.shape
+        return super().__call__(t, k_bgsd.shape[2], mask.first_slot, b)
 
 
 class LearnedPositions(nn.Module):

@@ -93,6 +93,17 @@ def rows_at_once(num_queries: int, mask: Mask) -> int:
     return QUERY_BLOCK
 
 
+def is_plain(num_queries: int, num_keys: int, mask: Mask) -> bool:
+    """Whether all weights are made at once and kept for the backward pass of their layer.
+
+    On TPUs, where all queries are one block anyway: what the backward pass below does beyond
+    automatic differentiation is fast on CPUs, and on TPUs costs traffic, which limits them.
+    """
+    one_block = len(query_blocks(num_queries, num_keys, mask)) == 1
+    at_once = one_block and rows_at_once(num_queries, mask) == num_queries <= LONG_ROW
+    return mesh_context.platform() == "tpu" and at_once
+
+
 @functools.partial(jax.jit, static_argnames="dropout")
 def attend(
     q_bhtd: jax.Array,
@@ -109,13 +120,13 @@ def attend(
 
     The backward pass computes the weights again from the scores' log-normalisers, as
     FlashAttention does (Dao et al. 2022, algorithm 4), so that no `[b, h, t, s]` outlives
-    its block of rows.
+    its block of rows; see `is_plain` for where it does not.
 
     Args:
       q_bhtd: queries, already scaled.
       keys_values: with `g` heads, where `g` divides `h`.
       mask: which pairs are allowed.
-      bias_bhts: added to the scores, `[b or 1, h, t, s]`.
+      bias_bhts: added to the scores, `[c, h, t, s]`; c divides b, and each serves b / c rows.
       dropout: on the weights.
       dropout_key: without it there is no dropout.
 
@@ -123,7 +134,10 @@ def attend(
       `[b, h, t, d]` in the dtype of the queries.
     """
     keys, values = keys_values.keys_bgsd, keys_values.values_bgsd
-    return _attend(q_bhtd, keys, values, bias_bhts, mask, dropout_key, dropout)
+    plain = is_plain(q_bhtd.shape[2], keys.shape[2], mask)
+    return (_attend_plainly if plain else _attend)(
+        q_bhtd, keys, values, bias_bhts, mask, dropout_key, dropout
+    )
 
 
 def attention_weights(
@@ -159,6 +173,21 @@ def attention_scores(
     queries, keys = (0, q_bhtd.shape[2]), (0, k_bgsd.shape[2])
     scores, allowed = _scores(q_bhtd, k_bgsd, dense(bias), mask, queries, keys)
     return scores if allowed is None else jnp.where(allowed, scores, 0.0)
+
+
+def _attend_plainly(q_bhtd, k_bgsd, v_bgsd, bias_bhts, mask, dropout_key, dropout):
+    arrays = (checkpoint_name(x, STORED_PRODUCT) for x in (q_bhtd, k_bgsd, v_bgsd))
+    q_bhtd, k_bgsd, v_bgsd = arrays
+    queries, keys = (0, q_bhtd.shape[2]), (0, k_bgsd.shape[2])
+    scores, allowed = _scores(q_bhtd, k_bgsd, bias_bhts, mask, queries, keys)
+    if allowed is not None:
+        scores = jnp.where(allowed, scores, jnp.finfo(jnp.float32).min)
+    weights = dropout(jax.nn.softmax(scores), _rows_key(dropout_key, 0)).astype(q_bhtd.dtype)
+    y_bhtd = _weighted_sums(weights, v_bgsd)
+    if allowed is not None:
+        seeing = allowed.any(axis=-1, keepdims=True)
+        y_bhtd = jnp.where(seeing, y_bhtd, jax.lax.stop_gradient(y_bhtd))
+    return checkpoint_name(y_bhtd, STORED_PRODUCT)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
@@ -212,7 +241,7 @@ def _backward(dropout, residuals, dy_bhtd):
             dscores = weights * (dweights - rows(shift_bht1))
             dbias = None
             if bias_bhts is not None:
-                dbias = dscores if bias_bhts.shape[0] > 1 else _sum_over_batch(dscores)
+                dbias = _sum_over_rows(dscores, bias_bhts.shape[0])
             weights = dropout(weights, key).astype(dy.dtype)
             # Each is read by several products, none of which should compute it again.
             weights, dscores = jax.lax.optimization_barrier((weights, dscores.astype(dy.dtype)))
@@ -267,7 +296,9 @@ def _scores(q_bhtd, k_bgsd, bias_bhts, mask, queries, keys):
     """Scores of some queries and keys in float32, and which of them count; None is all."""
     scores = _products(part(q_bhtd, *queries, axis=2), part(k_bgsd, *keys, axis=2))
     if bias_bhts is not None:
-        scores += part(part(bias_bhts, *queries, axis=2), *keys, axis=3)
+        bias_chts = part(part(bias_bhts, *queries, axis=2), *keys, axis=3)
+        scores_crhts = scores.reshape(bias_chts.shape[0], -1, *scores.shape[1:])
+        scores = (scores_crhts + bias_chts[:, None]).reshape(scores.shape)
     return scores, mask.dense(queries, keys)
 
 
@@ -300,9 +331,16 @@ def _column_sums(x_bhtd, weights_bhts, g):
     return jnp.einsum("bgrtd,bgrts->bgds", _grouped(x_bhtd, g), _grouped(weights_bhts, g))
 
 
-def _sum_over_batch(x_bhts):
-    """`[1, h, t, s]`, as a product, which XLA's CPU kernels do at 40 times the rate of a sum."""
-    return jnp.einsum("b,bhts->hts", jnp.ones(x_bhts.shape[0], x_bhts.dtype), x_bhts)[None]
+def _sum_over_rows(x_bhts, c):
+    """The gradient of a bias `[c, h, t, s]`: of the scores', the sums over the rows of each.
+
+    As a product, which XLA's CPU kernels do at 40 times the rate of a sum.
+    """
+    b = x_bhts.shape[0]
+    if b == c:
+        return x_bhts
+    x_crhts = x_bhts.reshape(c, b // c, *x_bhts.shape[1:])
+    return jnp.einsum("r,crhts->chts", jnp.ones(b // c, x_bhts.dtype), x_crhts)
 
 
 def _overlaid(parts_bgds, columns):

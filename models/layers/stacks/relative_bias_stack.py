@@ -38,8 +38,8 @@ class RelativeBiasStack(nn.Module):
 
     def __call__(self, x_bte: jax.Array, context: Context) -> jax.Array:
         """From embeddings to the last norm, `[b, t, e]`."""
-        length = x_bte.shape[1]
-        context = self._with_bias(context, length, length)
+        b, length, _ = x_bte.shape
+        context = self._with_bias(context, length, length, b)
         x_bte = self.final_norm(self.stack(x_bte, context))
         draw = context.enable_dropout and self.dropout.rate
         return self.dropout(x_bte, self.make_rng("dropout") if draw else None)
@@ -59,8 +59,10 @@ class RelativeBiasStack(nn.Module):
         x_bte, caches = self.stack.decode(x_bte, context, caches)
         return self.final_norm(x_bte), caches
 
-    def _with_bias(self, context: Context, num_queries: int, num_keys: int) -> Context:
+    def _with_bias(
+        self, context: Context, num_queries: int, num_keys: int, num_rows: int = 1
+    ) -> Context:
         if self.make_relative_bias is None:
             return context
-        bias = self.relative_position_bias(num_queries, num_keys, context.first_slot)
+        bias = self.relative_position_bias(num_queries, num_keys, context.first_slot, num_rows)
         return dataclasses.replace(context, bias=kernels.shared_bias(bias))

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from models.layers.dispatch import Capacity
+from models.llama import LLaMA
 from models.palm import PaLM
 from models.switch import Switch
 from models.t5 import T5_1_1
@@ -39,6 +40,16 @@ MODELS = {
     "palm": lambda: PaLM(
         vocab_size=VOCABULARY, embed_dim=32, num_heads=8, head_dim=4, num_layers=2, logit_chunks=4
     ),
+    # Two heads of keys for a `tensor` of 4, and a vocabulary that nothing divides.
+    "llama": lambda: LLaMA(
+        vocab_size=VOCABULARY + 3,
+        embed_dim=32,
+        num_heads=8,
+        num_kv_heads=2,
+        num_layers=2,
+        mlp_dim=64,
+        logit_chunks=4,
+    ),
     # Room for every token, so that none is dropped whatever the others do.
     "switch": lambda: Switch(**ENCODER_DECODER, num_experts=8, dispatch=Capacity(8.0, 8.0)),
 }
@@ -50,6 +61,7 @@ AXES = {
     "fsdp_tensor": ("fsdp", "tensor", "data"),
     "expert_parallel": ("data", "expert", "tensor"),
     "sequence_parallel": ("data", "sequence", "tensor"),
+    "context_parallel": ("fsdp", "sequence", "tensor"),
     "standard": ("data", "tensor", "fsdp"),
 }
 
@@ -57,7 +69,9 @@ AXES = {
 def partitioner(rules: str, sizes: list[int]) -> Partitioner:
     """The mesh of these sizes, with everything divided that can be."""
     named = dict(zip(AXES[rules], sizes, strict=False))
-    return Partitioner(**({"data": 1} | named), rules=rules, replicate_below=0)
+    return Partitioner(
+        **({"data": 1} | named), rules=rules, replicate_below=0, replicate_kv_heads=True
+    )
 
 
 def batch(step: int) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[3]
 MESHES = ([8, 1], [4, 2], [2, 4], [1, 8], [2, 2, 2])
 RULES = (
     "data_parallel", "fsdp", "tensor_parallel", "fsdp_tensor", "expert_parallel",
-    "sequence_parallel", "standard",
+    "sequence_parallel", "context_parallel", "standard",
 )  # fmt: skip
 TOLERANCE = 1e-5
 
@@ -36,10 +36,20 @@ def test_five_steps_are_the_same_on_one_device_and_on_eight():
     check([["palm", "fsdp_tensor", [2, 2, 2]], ["palm", "sequence_parallel", [2, 1, 4]]])
 
 
+def test_five_steps_are_the_same_where_shared_heads_and_vocabulary_do_not_divide():
+    check([["llama", "context_parallel", [1, 2, 4]]])
+
+
+@pytest.mark.slow
+def test_shared_heads_and_vocabulary_that_do_not_divide_on_other_meshes():
+    check([["llama", "fsdp_tensor", [2, 4]], ["llama", "tensor_parallel", [1, 8]]])
+
+
 # Each rule set with one model at least; the others are a release's.
 IN_CI = {
     ("t5", "data_parallel"), ("t5", "fsdp_tensor"), ("palm", "fsdp"), ("palm", "tensor_parallel"),
-    ("palm", "sequence_parallel"), ("switch", "expert_parallel"), ("switch", "standard"),
+    ("palm", "sequence_parallel"), ("t5", "context_parallel"), ("switch", "expert_parallel"),
+    ("switch", "standard"),
 }  # fmt: skip
 
 

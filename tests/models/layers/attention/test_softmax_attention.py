@@ -1,10 +1,13 @@
 """The backward pass written by hand, against autodiff of the formula as it stands."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models.layers import mesh_context
 from models.layers.attention import softmax_attention
 from models.layers.attention.masks import Mask
 from models.layers.attention.softmax_attention import KeysValues, attend
@@ -55,6 +58,8 @@ def agree(ours, theirs, args, dy):
 
 
 PACKED = Mask(causal=True, query_segments_bt=SEGMENTS, key_segments_bs=SEGMENTS)
+TWICE = jnp.concatenate([SEGMENTS, SEGMENTS[::-1]])
+PACKED_TWICE = Mask(causal=True, query_segments_bt=TWICE, key_segments_bs=TWICE)
 
 
 @pytest.mark.parametrize(
@@ -209,3 +214,34 @@ def test_attention_weights_are_those_of_the_result(mask):
     values = jnp.repeat(v, H // 2, axis=1)
     ours = attend(q, KeysValues(k, v), mask, bias)
     np.testing.assert_allclose(weights @ values, ours, atol=2e-5)
+
+
+def test_a_copy_of_a_bias_serves_as_many_rows_as_there_are_for_it():
+    (q, k, v, bias), dy = arrays(bias_rows=2)
+    q, k, v, dy = (jnp.concatenate([x, x[::-1]]) for x in (q, k, v, dy))
+
+    def ours(q, k, v, bias):
+        return attend(q, KeysValues(k, v), PACKED_TWICE, bias)
+
+    def theirs(q, k, v, bias):
+        return formula(q, k, v, jnp.repeat(bias, 2, axis=0), PACKED_TWICE)
+
+    agree(ours, theirs, (q, k, v, bias), dy)
+
+
+@pytest.mark.parametrize("mask", [PACKED, Mask(key_valid_bs=SEGMENTS != 2)], ids=["packed", "pad"])
+def test_on_tpus_one_block_is_differentiated_as_it_stands(mask, monkeypatch):
+    monkeypatch.setattr(softmax_attention, "QUERY_BLOCK", 128)
+    monkeypatch.setattr(mesh_context, "platform", lambda: "tpu")
+    assert softmax_attention.is_plain(T, T, mask)
+    (q, k, v, bias), dy = arrays(kv_heads=2)
+
+    def ours(q, k, v, bias):
+        return attend(q, KeysValues(k, v), mask, bias)
+
+    agree(ours, functools.partial(formula, mask=mask), (q, k, v, bias), dy)
+    # A query that may attend to nothing passes no gradient, as elsewhere.
+    nothing = Mask(key_valid_bs=jnp.zeros((B, T), bool))
+    _, pull = jax.vjp(lambda v: attend(q, KeysValues(k, v), nothing, bias), v)
+    assert not pull(dy)[0].any()
+    jax.clear_caches()
