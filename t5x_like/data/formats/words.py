@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from t5x_like.data.formats.batch_format import BatchFormat, BoundFormat, TaskFacts
-from t5x_like.data.formats.predictions import Measured
+from t5x_like.data.formats.labelled.predictions import Measured
 from t5x_like.data.formats.rows import Item, Layout, ModelBatch, Row, companion, layout
 
 # Characters of a word with the marks of its ends, as in ELMo's released code.
