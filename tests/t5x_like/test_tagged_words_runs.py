@@ -85,7 +85,7 @@ def test_cross_view_training_learns_resumes_and_tags(flags, tmp_path, capsys):
 
     # Words that the vocabulary has not: what tells a name is the capital.
     found = load_run(str(tmp_path)).predict([["xaxa", "Xexe", "xixi"]])
-    assert [one.tolist() for one in found["tags"]] == [[0, 1, 0]]
+    assert [one.tolist() for one in found["tags"]] == [["O", "B-name", "O"]]
     assert cli.main(["eval", f"--gin_file={tmp_path}/config.gin", "--gin_file=runs/eval.gin"]) == 0
     values = capsys.readouterr().out
     assert "entity_f1" in values
@@ -120,7 +120,7 @@ def test_a_head_is_learned_on_an_elmo_that_stays_as_it_is(flags, tmp_path):
             np.testing.assert_array_equal(one, other)
     assert np.abs(np.asarray(above.params["mix"]["scores"])).max() > 0.01
     found = above.predict([["xaxa", "Xexe", "xixi"]])
-    assert [one.tolist() for one in found["tags"]] == [[0, 1, 0]]
+    assert [one.tolist() for one in found["tags"]] == [["O", "B-name", "O"]]
 
 
 def _leaves(tree):

@@ -12,7 +12,7 @@ from tasks.objectives.spelled_words import BoundSpelledWords, SpelledWords
 
 TEXT, CHARACTERS = "inputs", "characters"
 LABEL, TAGS, PLACES = "label", "tags", "word_places"
-_LABELS = {"label": np.int32, "number": np.float32, "tags": np.int32}
+_LABELS = ("label", "number", "tags")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,9 @@ class BoundLabelledSpelledWords:
     @property
     def scalars(self) -> Mapping[str, type[np.generic]]:
         """The label's dtype."""
-        return {} if self.settings.labels == "tags" else {LABEL: _LABELS[self.settings.labels]}
+        if self.settings.labels == "tags":
+            return {}
+        return {LABEL: np.float32 if self.settings.labels == "number" else np.int32}
 
     def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> None:
         """Texts stay whole."""
