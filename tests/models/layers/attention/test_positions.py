@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.errors import ModelError
-from models.layers.attention.distances import align_distances, spread_diagonals
+from models.layers.attention.distances import align_distances, dense, spread_diagonals
 from models.layers.attention.masks import Mask
 from models.layers.attention.positions import (
     RelativePositionBias,
@@ -126,7 +126,7 @@ def test_relative_scores_are_transformer_xls(rows):
     first = 3
     mask = Mask(causal=True, first_query=first)
     k = jnp.zeros((2, heads, keys, units))
-    scores = module.apply({"params": params}, jnp.asarray(q, jnp.float32), k, mask)
+    scores = dense(module.apply({"params": params}, jnp.asarray(q, jnp.float32), k, mask))
     for t in range(rows):
         for s in range(keys):
             angles = (first + t - s) / 10000 ** (np.array([0, 2, 4]) / embed)
