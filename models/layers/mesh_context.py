@@ -49,11 +49,14 @@ def copies(x: jax.Array, num_rows: int) -> jax.Array:
 
 def platform() -> str:
     """The platform that the program is for: "cpu", "gpu" or "tpu"."""
+    return "tpu" if device_kind().lower().startswith("tpu") else jax.default_backend()
+
+
+def device_kind() -> str:
+    """The devices that the program is for, as their driver calls them: "TPU v4"."""
     # A mesh may be of devices that are only compiled for.
     device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
-    if device is not None and device.device_kind.lower().startswith("tpu"):
-        return "tpu"
-    return jax.default_backend()
+    return jax.devices()[0].device_kind if device is None else device.device_kind
 
 
 def per_shard(

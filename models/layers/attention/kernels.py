@@ -137,6 +137,19 @@ def _say(line: str) -> None:
     LOG.info(line)
 
 
+def _tpu_lacks(lacks: Lacks) -> Lacks:
+    """What a kernel lacks on the TPU that the program is for."""
+
+    def of_this_one(q_bhtd, *args):
+        kind = mesh_context.device_kind()
+        # Those before v4 multiply bfloat16, but Pallas does not compile that for them.
+        is_old = kind.startswith(("TPU v2", "TPU v3")) and q_bhtd.dtype == jnp.bfloat16
+        yield is_old, f"products of bfloat16 on {kind}"
+        yield from lacks(q_bhtd, *args)
+
+    return of_this_one
+
+
 def _needs_of_mask_and_bias(
     mask: Mask, bias: Bias | None, has_dropout: bool
 ) -> Iterator[tuple[bool, str]]:
@@ -269,8 +282,8 @@ def cudnn(
 # Platform to kernels, the first that lacks nothing is taken: a name, itself, and what it lacks.
 _KERNELS: dict[str, tuple[tuple[str, Kernel, Lacks], ...]] = {
     "tpu": (
-        ("splash attention", splash, _splash_lacks),
-        ("our flash attention", flash.attend, flash.lacks),
+        ("splash attention", splash, _tpu_lacks(_splash_lacks)),
+        ("our flash attention", flash.attend, _tpu_lacks(flash.lacks)),
     ),
     "gpu": (("cuDNN's attention", cudnn, _cudnn_lacks),),
 }

@@ -12,7 +12,7 @@ LANES = 128
 MOST = 512
 # With vectors of distances, where a block meets twice as many distances as keys.
 MOST_OF_VECTORS = 256
-# Part of a row that may be added to fill its last block.
+# What larger blocks may add to a row that is filled up, of its length in the smallest blocks.
 MOST_PADDING = 0.25
 
 
@@ -23,8 +23,8 @@ def block_size(length: int, most: int) -> int:
       length: of the row.
       most: the largest size.
     """
-    size = most
-    while size > LANES and -(-length // size) * size > (1 + MOST_PADDING) * length:
+    size, shortest = most, -(-length // LANES) * LANES
+    while size > LANES and -(-length // size) * size > (1 + MOST_PADDING) * shortest:
         size //= 2
     return size
 

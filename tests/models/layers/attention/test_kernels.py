@@ -81,6 +81,15 @@ def test_the_choice_has_a_reason(platform, mask, options, expected, monkeypatch)
     assert (kernel is None) == reason.startswith("in blocks")
 
 
+def test_tpus_before_v4_have_no_kernel_of_bfloat16(monkeypatch):
+    monkeypatch.setattr(mesh_context, "device_kind", lambda: "TPU v3")
+    kernel, reason = choose(*jax.eval_shape(lambda: arrays(dtype=jnp.bfloat16))[:2], PACKED)
+    assert kernel is None
+    assert reason.endswith("our flash attention has no products of bfloat16 on TPU v3")
+    kernel, _ = choose(*jax.eval_shape(arrays)[:2], PACKED)
+    assert kernel is splash
+
+
 @pytest.mark.parametrize(
     ("platform", "bias", "has_dropout", "expected"),
     [

@@ -12,9 +12,9 @@ from models.layers.attention.masks import Mask
 
 @pytest.mark.parametrize(
     ("length", "block"),
-    [(512, 512), (2048, 512), (513, 128), (640, 256), (114, 128), (300, 128), (400, 512), (1, 128)],
+    [(512, 512), (2048, 512), (513, 256), (640, 256), (114, 128), (300, 128), (400, 512), (1, 128)],
 )
-def test_rows_are_filled_up_by_a_quarter_at_most_or_to_one_block_of_128(length, block):
+def test_larger_blocks_fill_rows_up_by_a_quarter_at_most(length, block):
     assert block_size(length, 512) == block
 
 
