@@ -6,10 +6,11 @@ seqio and sentencepiece are imported when something is first tokenized.
 
 from tasks import benchmarks, choices, corpora, generation, glue
 from tasks.alignment.prompts import prompts
+from tasks.changes import with_sentences
 from tasks.chat import conversations, rated_responses
 from tasks.choices import multiple_choice
 from tasks.comparisons import comparisons
-from tasks.entity_tags import bio_labels
+from tasks.forms.entity_tags import bio_labels
 from tasks.registry import (
     add_mixture,
     add_task,
@@ -20,7 +21,6 @@ from tasks.registry import (
     spans,
     text_to_text,
     unsupervised,
-    with_sentences,
 )
 from tasks.tagging import tagged
 from tasks.task import Feature, Mixture, Task, proportional_rates

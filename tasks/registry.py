@@ -1,24 +1,22 @@
 """The registry of tasks and mixtures, and functions that build tasks."""
 
-import dataclasses
 import difflib
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeVar
 
+from tasks import changes
 from tasks.errors import TaskError
 from tasks.forms import FewShot, Form, Labelled, PlainText, Ranked, Spans
 from tasks.objectives import (
     LabelledSegments,
     LabelledSpelledWords,
-    NumberedSentences,
     Objective,
     RankedSegments,
     SpanWindows,
 )
 from tasks.postprocessors import TEXT, AllAnswers, Postprocessor
-from tasks.sources import Deduplicated, Filter, Filtered, Source, Tfds
-from tasks.sources.wrappers.wrapper import Wrapper
+from tasks.sources import Deduplicated, Filter, Filtered, Source
 from tasks.task import BaseTask, Feature, Metric, Mixture, Task
 from tasks.vocabularies import ByteVocabulary, SpelledWordVocabulary, Vocabulary
 
@@ -261,34 +259,6 @@ def spans(
     )
 
 
-def with_sentences(
-    task: BaseTask | Mixture,
-    full_stop_ids: tuple[int, ...] | None = None,
-    token_types: tuple[int, ...] | None = None,
-) -> BaseTask | Mixture:
-    """A task for encoders, or each of a mixture, that also says which sentence each token is of.
-
-    Args:
-      task: its objective makes one row of an example.
-      full_stop_ids: see `objectives.NumberedSentences`.
-      token_types: see `objectives.NumberedSentences`.
-
-    Raises:
-      TaskError: it is not for encoders, or seqio's.
-    """
-
-    def numbered(task: BaseTask) -> BaseTask:
-        if not isinstance(task, Task) or task.learned is None:
-            raise TaskError(
-                f"the sentences of task '{task.name}' cannot be numbered: it has no objective that "
-                "makes rows of an encoder, such as MaskedLM or LabelledSegments."
-            )
-        learned = NumberedSentences(task.learned, full_stop_ids, token_types)
-        return dataclasses.replace(task, learned=learned)
-
-    return _each(task, numbered)
-
-
 def features_of(
     names: Sequence[str], vocabulary: Vocabulary | None, *, add_eos: bool = True, rank: int = 1
 ) -> dict[str, Feature]:
@@ -359,28 +329,10 @@ def get_mixture_or_task(
     if vocabulary is not None:
         found = found.with_vocabulary(vocabulary)
     if tfds_data_dir is not None or files_dir is not None:
-        found = _each(found, lambda task: _located(task, tfds_data_dir, files_dir))
+        found = changes.each(found, lambda task: changes.located_in(task, tfds_data_dir, files_dir))
     if objective is not None:
-        found = _each(found, lambda task: _learning(task, objective))
+        found = changes.each(found, lambda task: changes.with_objective(task, objective))
     return found
-
-
-def _each(found: BaseTask | Mixture, change: Callable[[BaseTask], BaseTask]) -> BaseTask | Mixture:
-    """The task, or each task of the mixture, changed."""
-    if isinstance(found, BaseTask):
-        return change(found)
-    members = tuple((change(task), rate) for task, rate in found.tasks)
-    return dataclasses.replace(found, tasks=members)
-
-
-def _learning(task: BaseTask, objective: Objective) -> BaseTask:
-    """The task of pairs of texts with an objective."""
-    if not isinstance(task, Task) or task.learned is not None:
-        raise TaskError(
-            f"task '{task.name}' cannot be given the objective {type(objective).__name__}: it has "
-            "one of its own, or is seqio's; take a task of inputs and targets."
-        )
-    return dataclasses.replace(task, learned=objective)
 
 
 def _find(name: str) -> BaseTask | Mixture:
@@ -396,20 +348,3 @@ def _find(name: str) -> BaseTask | Mixture:
     near = difflib.get_close_matches(str(name), [*names(), *others], n=4, cutoff=0.5)
     hint = f"nearest names: {', '.join(near)}" if near else f"known: {', '.join(names())}"
     raise TaskError(f"no task or mixture is called '{name}'; {hint}.")
-
-
-def _located(task: BaseTask, tfds_data_dir: str | None, files_dir: str | None) -> BaseTask:
-    """The task with its TFDS dataset, or its own files, in other directories."""
-    if not isinstance(task, Task):
-        return task
-
-    def located(source: Any) -> Any:
-        if isinstance(source, Tfds):
-            return dataclasses.replace(source, data_dir=tfds_data_dir or source.data_dir)
-        if hasattr(source, "located"):
-            return source.located(located, files_dir)
-        if isinstance(source, Wrapper):
-            return dataclasses.replace(cast(Any, source), source=located(source.source))
-        return source
-
-    return dataclasses.replace(task, source=located(task.source))

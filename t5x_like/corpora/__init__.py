@@ -1,1 +1,1 @@
-"""Text written as files again, after filters and deduplication, with a report of what is gone."""
+"""Text written as files again: filtered and without copies, with a report, or with other words."""

@@ -39,6 +39,8 @@ from t5x_like.protocols.models import (
     Tuning,
     UsesFrozen,
     UsesStep,
+)
+from t5x_like.protocols.optional_traits import (
     beside_policy,
     carries,
     frozen_models,

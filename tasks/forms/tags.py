@@ -5,8 +5,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
-from tasks import entity_tags
 from tasks.errors import TaskError
+from tasks.forms import entity_tags
 from tasks.forms.form import checked_labels, is_unlabelled, text_of
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence, Sized
 
 import numpy as np
 
-from tasks.entity_tags import entities_of
 from tasks.errors import TaskError
+from tasks.forms.entity_tags import entities_of
 from tasks.metrics.arguments import check_lengths
 
 

@@ -16,6 +16,7 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.gin")
 
 # Read by a command itself, or included by others: their heads show a command that does so.
 NOT_GIVEN = {
+    "hardware/tpu_flags.gin",
     "runs/cache.gin",
     "runs/compile.gin",
     "runs/generation/defaults.gin",
@@ -31,6 +32,12 @@ NOT_GIVEN = {
     "sweeps/defaults.gin",
     "sweeps/finetune.gin",
     "sweeps/measure.gin",
+    "sweeps/measure_docstring.gin",
+    "sweeps/noise_scale.gin",
+    "sweeps/t5_study.gin",
+    "sweeps/variants/first_tokens.gin",
+    "sweeps/variants/multi_task.gin",
+    "sweeps/variants/t5_decoder.gin",
     "tasks/benchmark.gin",
     "tasks/classification.gin",
     "tasks/comparisons.gin",

@@ -44,9 +44,9 @@ def run(options: argparse.Namespace, config: Any) -> None:
       UserError: the task has no texts, the run is of no masked language model, or a value cannot
         stand in a TSV file.
     """
+    from t5x_like.corpora.word_replacement import WordReplacement
     from t5x_like.host import files
     from t5x_like.host.progress import ProgressBar
-    from tasks.augmentation import WordReplacement
 
     if not options.out.endswith(".tsv"):
         raise UserError(f"--out={options.out}: rows are written to NAME.tsv.")

@@ -3,8 +3,8 @@
 import pytest
 
 from tasks import bio_labels, metrics
-from tasks.entity_tags import entities_of, to_iob2
 from tasks.errors import TaskError
+from tasks.forms.entity_tags import entities_of, to_iob2
 
 
 def spans(text):

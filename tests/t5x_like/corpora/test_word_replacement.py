@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tasks.augmentation import WordReplacement
-from tasks.errors import TaskError
+from t5x_like.corpora.word_replacement import WordReplacement
+from t5x_like.errors import UserError
 
 OTHERS = {"a": ["the", "one"], "good": ["fine", "nice", "bad"], "film": ["movie"]}
 
@@ -51,7 +51,7 @@ def test_the_same_seed_draws_the_same_and_a_pair_is_drawn_together():
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(TaskError, match=r"threshold is 1.5: a probability"):
+    with pytest.raises(UserError, match=r"threshold is 1.5: a probability"):
         WordReplacement(candidates, threshold=1.5)
-    with pytest.raises(TaskError, match=r"samples is 0: 1 or more"):
+    with pytest.raises(UserError, match=r"samples is 0: 1 or more"):
         WordReplacement(candidates, samples=0)

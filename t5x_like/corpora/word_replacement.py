@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tasks.errors import TaskError
+from t5x_like.errors import UserError
 
 Candidates = Callable[[Sequence[str]], Sequence[Sequence[str]]]
 """From the words of a text to what may stand in the place of each; nothing where it stays."""
@@ -26,7 +26,7 @@ class WordReplacement:
       samples: N_a, how many texts are drawn of one.
 
     Raises:
-      TaskError: a threshold that is no probability, or fewer than one sample.
+      UserError: a threshold that is no probability, or fewer than one sample.
     """
 
     candidates: Candidates
@@ -35,11 +35,11 @@ class WordReplacement:
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
-            raise TaskError(
+            raise UserError(
                 f"the threshold is {self.threshold}: a probability, from 0 to 1, is needed."
             )
         if self.samples < 1:
-            raise TaskError(f"the number of samples is {self.samples}: 1 or more is needed.")
+            raise UserError(f"the number of samples is {self.samples}: 1 or more is needed.")
 
     def __call__(self, texts: Sequence[str], rng: np.random.Generator) -> list[tuple[str, ...]]:
         """The texts of one row as they are, and after them those that are drawn.
