@@ -103,10 +103,10 @@ class CVT(WordReader, kw_only=True):
             for units in (self.first_dim, self.second_dim)
         ]
 
+        tags = self.head.outputs
+
         def module(activates: bool = True) -> TagModule:
-            return TagModule(
-                self.projection_dim, self.head.outputs, activates, glorot(), self.dtype
-            )
+            return TagModule(self.projection_dim, tags, activates, glorot(), self.dtype)
 
         self.output_head = module()
         self.views = {name: module(name != "full") for name in VIEWS}
@@ -230,7 +230,9 @@ class CVT(WordReader, kw_only=True):
         if rng is not None and self.cross_view_coefficient:
             taught = self.apply({"params": params}, **batch)  # without dropout
         taught = jax.lax.stop_gradient(taught)
-        agreement = sum(divergence(taught, view_btc, words_bt) for view_btc in views.values())
+        agreement = jnp.sum(
+            jnp.stack([divergence(taught, view_btc, words_bt) for view_btc in views.values()])
+        )
         metrics[CROSS_VIEW] = agreement, words_bt.sum()
         return {SUPERVISED: supervised, CROSS_VIEW: agreement}, metrics
 

@@ -72,5 +72,5 @@ class WordReplacement:
         drawn = []
         for word, others in zip(words, candidates, strict=True):
             gives_way = bool(others) and rng.random() < self.threshold
-            drawn.append(others[rng.integers(len(others))] if gives_way else word)
+            drawn.append(others[int(rng.integers(len(others)))] if gives_way else word)
         return drawn

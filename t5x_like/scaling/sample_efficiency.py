@@ -181,14 +181,15 @@ def steps_law_interval(
         return {}
     data = _StepsData(curves, critical)
     half = float(np.log(data.loss.mean() / 2))
-    whole = data.best(np.ones(len(data.names)), [(half, half, *each) for each in _STARTS])
-    rng, laws = np.random.default_rng(seed), []
+    whole = data.best(np.ones(len(data.names)), [[half, half, *each] for each in _STARTS])
+    rng = np.random.default_rng(seed)
+    laws: list[StepsLaw] = []
     while len(laws) < resamples:
         counts = np.bincount(
             rng.choice(len(data.names), len(data.names)), minlength=len(data.names)
         )
         if len(np.unique(data.sizes[counts > 0])) >= 3:
-            laws.append(data.law(data.best(counts, [whole])))
+            laws.append(data.law(data.best(counts.astype(float), [whole.tolist()])))
     found = {}
     for field in dataclasses.fields(StepsLaw):
         low, high = np.percentile([getattr(law, field.name) for law in laws], [2.5, 97.5])

@@ -94,8 +94,12 @@ def _of_traded(bias: Bias | None, spec: PartitionSpec, of_rows: Any) -> Any:
     if isinstance(bias, DistanceBias):
         return jax.tree.map(lambda x: PartitionSpec(*of_rows(x), heads), bias)
     if isinstance(bias, DistanceScores):
-        vectors, mask = PartitionSpec(None, heads), jax.tree.map(of_rows, bias.mask)
-        return bias.replace(q_bhtd=spec, distances_nhd=vectors, mask=mask)
+        places: dict[str, Any] = {
+            "q_bhtd": spec,
+            "distances_nhd": PartitionSpec(None, heads),
+            "mask": jax.tree.map(of_rows, bias.mask),
+        }
+        return dataclasses.replace(bias, **places)
     return PartitionSpec() if bias is None else PartitionSpec(*of_rows(bias), heads)
 
 
@@ -126,7 +130,7 @@ def _gather_keys(q_bhtd, keys_values, mask, bias, dropout, dropout_key):
 
 def _specs(q_bhtd: jax.Array, keys_values: KeysValues) -> tuple[PartitionSpec, PartitionSpec]:
     """Where queries, and keys and values, lie: `[b, h, t, d]` and `[b, g, s, d]`."""
-    rows, heads, length, units = nn.logical_to_mesh_axes(QUERY_AXES) or ()
+    rows, heads, length, units = nn.logical_to_mesh_axes(QUERY_AXES) or (None,) * 4
     # One shared head is on every device of a row.
     shared = keys_values.keys_bgsd.shape[1] == 1
     return (

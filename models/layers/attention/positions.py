@@ -141,7 +141,7 @@ class LayerRelativeBias(RelativePositionBias):
         self, q_bhtd: jax.Array, k_bgsd: jax.Array, mask: Mask, **_: Any
     ) -> DistanceBias:
         """The bias of these queries and keys, of which only the numbers matter."""
-        b, _, t, _ = q_bhtd.shape
+        b, t = q_bhtd.shape[0], q_bhtd.shape[2]
         return super().__call__(t, k_bgsd.shape[2], mask.first_slot, b)
 
 

@@ -1,7 +1,7 @@
 """The backward kernel: gradients of queries, keys, values and relative positions, in one pass."""
 
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +74,7 @@ def backward(
         )
         scratch = scratch._replace(scorers=of_all_queries)
     is_relative = operands.windows is not None or operands.vectors is not None
-    of_rows = "arbitrary" if is_relative else "parallel"
+    of_rows: Literal["arbitrary", "parallel"] = "arbitrary" if is_relative else "parallel"
     gradients = pl.pallas_call(
         functools.partial(_kernel, plan=plan),
         out_shape=[Operands(*(None if x is None else x[0] for x in outputs))],
