@@ -60,7 +60,7 @@ def f1(args: argparse.Namespace, kind: str, seed: int) -> float:
     out = Path(args.dir)
     run = out / f"{kind}_{seed}"
     with_text = [
-        "--gin_file=tasks/unlabelled_text.gin",
+        "--gin_file=tasks/mixtures/unlabelled_text.gin",
         f"--gin.UNLABELLED_FILES={out / 'rest.txt'}",
     ]
     from_vectors = [

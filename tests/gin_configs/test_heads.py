@@ -145,7 +145,8 @@ def test_a_file_opens_with_what_it_is_and_the_command_that_uses_it(name):
         if config.has_macro("SWEEP"):  # files that its runs read
             sweep = config.macro("SWEEP")
             staged = (stage.gin_files for stage in sweep.stages)
-            named = [*sweep.base, *config.macro("SUITES"), *itertools.chain(*staged)]
+            variants = (variant.gin_files for variant in sweep.variants)
+            named = [*sweep.base, *config.macro("SUITES"), *itertools.chain(*staged, *variants)]
         reads = {place.source for place in places} | set(named)
         assert name in reads or name == "sweeps/cell.gin"
 

@@ -56,7 +56,7 @@ def flags(tmp_path_factory):
         "--gin.train.train.log_period=10",
     ]
     # In this process: workers would each import TensorFlow.
-    both = ["--gin_file=tasks/unlabelled_text.gin", f"--gin.UNLABELLED_FILES={folder}/text.txt"]
+    both = ["--gin_file=tasks/mixtures/unlabelled_text.gin", f"--gin.UNLABELLED_FILES={folder}/text.txt"]
     assert cli.main(["cache", *made[:7], *both, "--num_shards=1", "--num_workers=1"]) == 0
     return made, folder / "text.txt"
 
@@ -71,7 +71,7 @@ def trained(folder, *flags):
 def test_cross_view_training_learns_resumes_and_tags(flags, tmp_path, capsys):
     flags, text = flags
     run = [
-        "--gin_file=models/cvt/tiny.gin", *flags, "--gin_file=tasks/unlabelled_text.gin",
+        "--gin_file=models/cvt/tiny.gin", *flags, "--gin_file=tasks/mixtures/unlabelled_text.gin",
         "--gin_file=runs/pretrain.gin", f"--gin.UNLABELLED_FILES={text}", "--gin.BATCH_SIZE=16",
         "--gin.TRAIN_STEPS=60", "--gin.checkpoints.CheckpointPolicy.period=40",
     ]  # fmt: skip
