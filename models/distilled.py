@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from models import losses
 from models.bert import BERT
 from models.errors import ModelError
-from models.heads import Classification, Regression
+from models.heads import Classification, MultipleChoice, Regression, Tagging
 from models.language_model import LanguageModel, target_weights
 from models.layers import auxiliary_losses, embeddings
 from models.model import Array, Batch, Model, Params
@@ -53,7 +53,8 @@ class Distilled(WithTeacher):
     2022, section 4.2): T 1, 0.75 CE, 0.25 KL.
 
     Attributes:
-      student: what is trained; a language model, a masked one, or a model with a head for rows.
+      student: what is trained; a language model, a masked one, or a model with a head for labels,
+        numbers, choices or tags.
       teacher: of the same kind, with the same batches and as many classes.
       temperature: T.
       targets: a, of the student's own loss.
@@ -167,13 +168,19 @@ class Distilled(WithTeacher):
 
     def _between(self, teacher: Array, student: Array) -> Array:
         """How far outputs are from each other, without their last axis."""
-        if isinstance(_head(self.student), Regression):
+        head = _head(self.student)
+        if isinstance(head, Regression):
             return jnp.square(jax.lax.stop_gradient(teacher) - student).sum(axis=-1)
+        if isinstance(head, MultipleChoice):
+            # Each choice has one number, and the choices are the classes.
+            teacher, student = teacher[..., 0], student[..., 0]
         return soft_divergence(teacher, student, self.temperature)
 
     def _places(self, batch: Batch) -> Array:
         """Where logits are compared, float32, as the logits without their last axis."""
         student: Any = self.student
+        if isinstance(_head(student), Tagging):
+            return batch["word_weights"].astype(jnp.float32)
         if _head(student) is not None:
             return batch["label_weight"].astype(jnp.float32)
         if isinstance(student, LanguageModel):
@@ -269,7 +276,7 @@ def _of_encoder(model: Any, features: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _kind(model: Model) -> str:
-    if isinstance(_head(model), Classification | Regression):
+    if isinstance(_head(model), Classification | Regression | MultipleChoice | Tagging):
         return f"has the head {type(_head(model)).__name__}"
     if isinstance(model, LanguageModel) and _head(model) is None:
         return "writes text"
@@ -277,7 +284,7 @@ def _kind(model: Model) -> str:
         return _RESTORES
     raise ModelError(
         f"{type(model).__name__}{_with(model)} cannot be distilled: language models, masked ones "
-        "of BERT's kind, and models with a head for labels or numbers of rows can."
+        "of BERT's kind, and models with a head for labels, numbers, choices or tags can."
     )
 
 

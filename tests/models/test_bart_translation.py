@@ -59,7 +59,11 @@ def is_box(node):
 
 def test_bart_reads_what_leaves_the_source_encoder_with_its_own_positions_and_norm():
     model = translator()
-    params = model.init(jax.random.key(0))["params"]
+    # Initial values are so small that all logits are alike.
+    params = jax.tree.map(
+        lambda x: x + np.random.default_rng(0).normal(0, 0.5, x.shape),
+        model.init(jax.random.key(0))["params"],
+    )
 
     def source(module, tokens_bs):
         x_bse = module.source_positions(module.source_embedder(tokens_bs), None)
@@ -71,10 +75,10 @@ def test_bart_reads_what_leaves_the_source_encoder_with_its_own_positions_and_no
     barts = {name: params[name] for name in BART(**SIZES).abstract_params()}
     expected = fed.apply({"params": barts}, **BATCH)
     found = model.apply({"params": params}, **BATCH)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
     # The table of target tokens says nothing of the source.
     other = BATCH | {"encoder_input_tokens": BATCH["encoder_input_tokens"].at[0, 0].set(19)}
-    assert np.abs(model.apply({"params": params}, **other) - found)[0].max() > 1e-4
+    assert np.abs(model.apply({"params": params}, **other) - found)[0].max() > 1e-3
 
 
 def test_the_first_stage_trains_the_source_encoder_positions_and_the_first_layers_inputs():

@@ -8,7 +8,7 @@ import pytest
 from models import bart, bert, distilbert, gpt
 from models.distilled import Distilled, cosine_distance, soft_divergence
 from models.errors import ModelError
-from models.heads import Classification, MultipleChoice, Regression
+from models.heads import Classification, MultipleChoice, Regression, Reward, Tagging
 
 TEXT = {
     "decoder_input_tokens": jnp.array([[0, 3, 4, 5], [0, 6, 7, 0]]),
@@ -159,6 +159,46 @@ def test_with_a_head_its_outputs_are_compared_of_rows_with_a_label(make, kind):
     assert float(metrics["soft_targets"][1]) == 1
 
 
+def test_tags_are_compared_where_a_word_begins_and_choices_with_one_another():
+    rows = jnp.array([[2, 3, 4], [2, 5, 0]])
+    cases = [
+        (
+            Tagging(labels=("O", "B-x")),
+            {
+                "encoder_input_tokens": rows,
+                "word_labels": jnp.array([[0, 1, 0], [0, 1, 0]]),
+                "word_weights": jnp.array([[0, 1, 1], [0, 1, 0]]),
+            },
+        ),
+        (
+            MultipleChoice(),
+            {
+                "encoder_input_tokens": rows[None],
+                "label": jnp.array([1]),
+                "label_weight": jnp.array([1]),
+            },
+        ),
+    ]
+    for head, batch in cases:
+        model = encoder(bert.BERT, head=head)
+        ours, theirs = params_of(model, model)
+        theirs = jax.tree.map(
+            lambda x: x + np.random.default_rng(0).normal(0, 0.5, x.shape), theirs
+        )
+        outputs = [np.asarray(model.apply({"params": p}, **batch)) for p in (theirs, ours)]
+        tags = isinstance(head, Tagging)
+        teacher, student = (
+            np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+            for x in (outputs if tags else [x[..., 0] for x in outputs])
+        )
+        each = (teacher * np.log(teacher / student)).sum(-1)
+        weight = np.asarray(batch["word_weights" if tags else "label_weight"])
+        both = Distilled(student=model, teacher=model, temperature=1.0)
+        terms, metrics = both.loss_with_frozen(ours, batch, {"teacher": theirs})
+        np.testing.assert_allclose(terms["soft_targets"], (each * weight).sum(), rtol=1e-4)
+        assert float(metrics["soft_targets"][1]) == weight.sum()
+
+
 def test_what_cannot_be_compared_is_refused_in_one_line():
     def refused(message, student, teacher, **more):
         with pytest.raises(ModelError, match=message):
@@ -177,7 +217,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line():
         for labels in [tuple(labels)]
     )  # fmt: skip
     refused(r"head has 2 outputs and the teacher's 3", two, three)
-    choice = decoder(4, head=MultipleChoice())
-    refused(r"^GPT2 with MultipleChoice cannot be distilled", choice, choice)
+    reward = decoder(4, head=Reward())
+    refused(r"^GPT2 with Reward cannot be distilled", reward, reward)
     headed = decoder(4, head=Regression())
     refused(r"the student has the head Regression, but the teacher writes text", headed, small)
