@@ -56,7 +56,10 @@ def flags(tmp_path_factory):
         "--gin.train.train.log_period=10",
     ]
     # In this process: workers would each import TensorFlow.
-    both = ["--gin_file=tasks/mixtures/unlabelled_text.gin", f"--gin.UNLABELLED_FILES={folder}/text.txt"]
+    both = [
+        "--gin_file=tasks/mixtures/unlabelled_text.gin",
+        f"--gin.UNLABELLED_FILES={folder}/text.txt",
+    ]
     assert cli.main(["cache", *made[:7], *both, "--num_shards=1", "--num_workers=1"]) == 0
     return made, folder / "text.txt"
 
