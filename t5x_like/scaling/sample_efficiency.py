@@ -185,9 +185,8 @@ def steps_law_interval(
     rng = np.random.default_rng(seed)
     laws: list[StepsLaw] = []
     while len(laws) < resamples:
-        counts = np.bincount(
-            rng.choice(len(data.names), len(data.names)), minlength=len(data.names)
-        )
+        drawn = rng.choice(len(data.names), len(data.names))
+        counts = np.bincount(drawn, minlength=len(data.names)).astype(np.float64)
         if len(np.unique(data.sizes[counts > 0])) >= 3:
             laws.append(data.law(data.best(counts.astype(float), [whole.tolist()])))
     found = {}
@@ -222,7 +221,7 @@ class _StepsData:
         self.names, self.run = np.unique(rows["name"].to_numpy(str), return_inverse=True)
         self.sizes = np.array([n[self.run == i][0] for i in range(len(self.names))])
 
-    def best(self, counts: Floats, starts: Sequence[Sequence[float]]) -> Floats:
+    def best(self, counts: Floats, starts: Sequence[ArrayLike]) -> Floats:
         """The point of least squares; each run weighs as often as it is counted."""
         each = np.sqrt(counts / np.bincount(self.run))[self.run]
 
