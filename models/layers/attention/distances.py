@@ -4,6 +4,8 @@ A row of `t` queries and `s` keys has `t + s - 1` distances, far fewer than pair
 knows scores by their distance spreads them block by block; elsewhere `dense` makes all of them.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -37,7 +39,7 @@ class DistanceBias:
 
     def scaled(self, factor: float) -> "DistanceBias":
         """Every number multiplied by a factor."""
-        return self.replace(values_chn=self.values_chn * factor)
+        return dataclasses.replace(self, values_chn=self.values_chn * factor)
 
 
 @struct.dataclass
@@ -71,7 +73,9 @@ class DistanceScores:
 
     def scaled(self, factor: float) -> "DistanceScores":
         """Every score multiplied by a factor."""
-        return self.replace(q_bhtd=self.q_bhtd * jnp.asarray(factor, self.q_bhtd.dtype))
+        return dataclasses.replace(
+            self, q_bhtd=self.q_bhtd * jnp.asarray(factor, self.q_bhtd.dtype)
+        )
 
 
 Bias = jax.Array | DistanceBias | DistanceScores

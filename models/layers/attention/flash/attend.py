@@ -180,19 +180,20 @@ def _marks(q_shape: tuple[int, ...], num_keys: int, mask: Mask) -> list[jax.Arra
     Keys that may not be attended to at all have a number of their own.
     """
     (b, _, t, _), s = q_shape, num_keys
-    texts = [mask.query_segments_bt, mask.key_segments_bs]
-    has_prefix = mask.causal and mask.prefix_bt is not None
-    if texts[0] is None or texts[1] is None:
-        if mask.key_valid_bs is None and not has_prefix:
+    prefix = mask.prefix_bt if mask.causal else None
+    of_queries, of_keys = mask.query_segments_bt, mask.key_segments_bs
+    if of_queries is None or of_keys is None:
+        if mask.key_valid_bs is None and prefix is None:
             return None
-        texts = [jnp.zeros((b, t), jnp.int32), jnp.zeros((b, s), jnp.int32)]
+        of_queries, of_keys = jnp.zeros((b, t), jnp.int32), jnp.zeros((b, s), jnp.int32)
     if mask.key_valid_bs is not None:
-        texts[1] = jnp.where(mask.key_valid_bs, texts[1], _NO_TEXT)
-    marks = [[jnp.broadcast_to(x, (b, x.shape[1])).astype(jnp.int32)] for x in texts]
-    if has_prefix:
-        for rows in marks:
-            rows.append(mask.prefix_bt.astype(jnp.int32))
-    return [jnp.stack(rows, axis=1) for rows in marks]
+        of_keys = jnp.where(mask.key_valid_bs, of_keys, _NO_TEXT)
+    both = []
+    for texts in (of_queries, of_keys):
+        rows = [texts] if prefix is None else [texts, prefix]
+        rows = [jnp.broadcast_to(x, (b, texts.shape[1])).astype(jnp.int32) for x in rows]
+        both.append(jnp.stack(rows, axis=1))
+    return both
 
 
 def _windows_of_bias(values_chn: jax.Array, plan: Plan) -> jax.Array:

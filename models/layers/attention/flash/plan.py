@@ -93,7 +93,7 @@ class Plan:
         if not self.is_skipping or self.has_first:
             return j
         last = ((i + 1) * self.query_block - 1) // self.key_block
-        earliest = 0
+        earliest: jax.Array | int = 0
         if self.window is not None:
             earliest = jnp.maximum(i * self.query_block - self.window + 1, 0) // self.key_block
         return jnp.clip(j, earliest, jnp.minimum(last, self.key_blocks - 1))
@@ -102,7 +102,7 @@ class Plan:
         """Block i of queries, or the nearest one that sees block j of keys."""
         if not self.is_skipping or self.has_first:
             return i
-        last = self.query_blocks - 1
+        last: jax.Array | int = self.query_blocks - 1
         if self.window is not None:
             latest = (j + 1) * self.key_block + self.window - 2
             last = jnp.minimum(latest // self.query_block, last)
