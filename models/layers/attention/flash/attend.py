@@ -74,8 +74,8 @@ def attend(
     b, h, t, _ = q_bhtd.shape
     g, s = keys_values.keys_bgsd.shape[1:3]
     plan = _plan(t, s, mask, bias, dropout if dropout_key is not None else NO_DROPOUT)
-    of_queries = ("batch", "heads", None, None)
-    of_keys = ("batch", "heads" if g > 1 else None, None, None)
+    of_queries, of_keys = ("batch", "heads", None, None), ("batch", "heads", None, None)
+    of_keys = of_keys if g > 1 else ("batch", None, None, None)
     operands = Operands(
         queries=q_bhtd.swapaxes(2, 3),
         keys=keys_values.keys_bgsd.swapaxes(2, 3),
@@ -154,14 +154,13 @@ def _of_shared(gradient_bhds: jax.Array, shared_bgds: jax.Array) -> jax.Array:
 
 def _plan(num_queries: int, num_keys: int, mask: Mask, bias: Bias | None, dropout: Dropout) -> Plan:
     most = plans.MOST_OF_VECTORS if isinstance(bias, DistanceScores) else plans.MOST
-    query_block, key_block = (plans.block_size(x, most) for x in (num_queries, num_keys))
+    sizes = [plans.block_size(length, most) for length in (num_queries, num_keys)]
     if bias is not None:
-        query_block = key_block = min(query_block, key_block)
+        sizes = [min(sizes)] * 2
     return Plan(
         num_queries,
         num_keys,
-        query_block,
-        key_block,
+        *sizes,
         causal=mask.causal,
         window=mask.window,
         has_prefix=mask.causal and mask.prefix_bt is not None,
@@ -181,19 +180,20 @@ def _marks(q_shape: tuple[int, ...], num_keys: int, mask: Mask) -> list[jax.Arra
     Keys that may not be attended to at all have a number of their own.
     """
     (b, _, t, _), s = q_shape, num_keys
-    texts_bt, texts_bs = mask.query_segments_bt, mask.key_segments_bs
-    prefix_bt = mask.prefix_bt if mask.causal else None
-    if texts_bt is None or texts_bs is None:
-        if mask.key_valid_bs is None and prefix_bt is None:
+    prefix = mask.prefix_bt if mask.causal else None
+    of_queries, of_keys = mask.query_segments_bt, mask.key_segments_bs
+    if of_queries is None or of_keys is None:
+        if mask.key_valid_bs is None and prefix is None:
             return None
-        texts_bt, texts_bs = jnp.zeros((b, t), jnp.int32), jnp.zeros((b, s), jnp.int32)
+        of_queries, of_keys = jnp.zeros((b, t), jnp.int32), jnp.zeros((b, s), jnp.int32)
     if mask.key_valid_bs is not None:
-        texts_bs = jnp.where(mask.key_valid_bs, texts_bs, _NO_TEXT)
-    marks = [[jnp.broadcast_to(x, (b, x.shape[1])).astype(jnp.int32)] for x in (texts_bt, texts_bs)]
-    if prefix_bt is not None:
-        for rows in marks:
-            rows.append(prefix_bt.astype(jnp.int32))
-    return [jnp.stack(rows, axis=1) for rows in marks]
+        of_keys = jnp.where(mask.key_valid_bs, of_keys, _NO_TEXT)
+    both = []
+    for texts in (of_queries, of_keys):
+        rows = [texts] if prefix is None else [texts, prefix]
+        rows = [jnp.broadcast_to(x, (b, texts.shape[1])).astype(jnp.int32) for x in rows]
+        both.append(jnp.stack(rows, axis=1))
+    return both
 
 
 def _windows_of_bias(values_chn: jax.Array, plan: Plan) -> jax.Array:
