@@ -23,6 +23,7 @@ NOTEBOOKS = {
     "05_plan_a_pod_run": 2,
     "06_fit_published_laws": 4,
     "07_words_to_transformers": 2,
+    "08_from_a_model_to_an_assistant": 2,
 }
 # A cell may be slow on a machine with other work.
 CELL_SECONDS = 900
@@ -135,12 +136,14 @@ def small_isoflop(environment):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# Five minutes for 03, whose sweep is that of 02 with variants, ten for 07, and two for the others.
+# Five minutes for 03, whose sweep is that of 02 with variants, and for 08; ten for 07; two for the
+# others.
 _LONG = (
     "02_isoflop",
     "03_architecture_ablations",
     "04_switch_routing",
     "07_words_to_transformers",
+    "08_from_a_model_to_an_assistant",
 )
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from tasks.sources import Opinions
+
 _PAIRS = {")": "(", "]": "[", "}": "{"}
 
 
@@ -16,6 +18,19 @@ def balanced_brackets(prompts: Sequence[str], answers: Sequence[str]) -> list[fl
         float(_is_balanced(prompt + answer))
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
+
+
+def positive_opinion(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
+    """1 where an answer is a continuation of `sources.Opinions` that is positive, or 0.
+
+    What a reward model that learned from those rows should have learned: beside its rewards, this
+    shows what the policy has made of them.
+
+    Args:
+      prompts: openings; they play no part.
+      answers: their continuations.
+    """
+    return [float(Opinions.sentiment(answer) == "positive") for answer in answers]
 
 
 def _is_balanced(text: str) -> bool:

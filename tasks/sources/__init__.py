@@ -11,7 +11,7 @@ from tasks.sources.parquet import ParquetFiles
 from tasks.sources.source import Source
 from tasks.sources.squad_json import SquadJson
 from tasks.sources.standard_library import StandardLibraryFunctions, StandardLibraryModules
-from tasks.sources.synthetic import Brackets, ClozeQuestions, PerturbedSentences
+from tasks.sources.synthetic import Brackets, ClozeQuestions, Opinions, PerturbedSentences
 from tasks.sources.tab_separated import CommaSeparated, TabSeparated
 from tasks.sources.text_files import TextFiles
 from tasks.sources.tfds import Tfds
@@ -37,6 +37,7 @@ __all__ = [
     "Filtered",
     "HoldOut",
     "JsonLines",
+    "Opinions",
     "ParallelFiles",
     "ParquetFiles",
     "PerturbedSentences",
