@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -37,8 +38,8 @@ class Opinions:
     or blame; "never" turns one around. It is positive or negative as a whole. `messages` are the
     two as what a user writes and the assistant replies. Each row also has one continuation of
     either sentiment to the same opening, in an order that is drawn, as `completions`, and as
-    `ranks` 0 for the positive one and 1 for the other. Four rows in a hundred are the `validation`
-    split.
+    `ranks` 0 for the positive one and 1 for the other. What is no text is JSON. Four rows in a
+    hundred are the `validation` split.
 
     Attributes:
       rows_in_all: of both splits.
@@ -92,13 +93,15 @@ class Opinions:
             "opening": opening,
             "continuation": continuation,
             "sentence": f"{opening}{continuation}",
-            "messages": [
-                {"role": "user", "content": opening},
-                {"role": "assistant", "content": continuation.removeprefix(" ")},
-            ],
+            "messages": json.dumps(
+                [
+                    {"role": "user", "content": opening},
+                    {"role": "assistant", "content": continuation.removeprefix(" ")},
+                ]
+            ),
             "sentiment": SENTIMENTS[is_positive],
-            "completions": [self._continuation(one, rng) for one in (first, not first)],
-            "ranks": [int(not first), int(first)],
+            "completions": json.dumps([self._continuation(one, rng) for one in (first, not first)]),
+            "ranks": json.dumps([int(not first), int(first)]),
         }
 
     def _continuation(self, is_positive: bool, rng: np.random.Generator) -> str:

@@ -1,5 +1,7 @@
 """Opinions that are made: their shares, their sentiment, and which of two is preferred."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -24,9 +26,10 @@ def test_as_many_sentences_are_positive_as_was_asked_for(rows):
 
 def test_the_positive_one_of_two_completions_is_ranked_first(rows):
     for row in rows:
-        by_rank = dict(zip(row["ranks"], row["completions"], strict=True))
+        ranks, completions = (json.loads(row[name]) for name in ("ranks", "completions"))
+        by_rank = dict(zip(ranks, completions, strict=True))
         assert [Opinions.sentiment(by_rank[rank]) for rank in (0, 1)] == ["positive", "negative"]
-    assert 0.4 < np.mean([row["ranks"][0] for row in rows]) < 0.6
+    assert 0.4 < np.mean([json.loads(row["ranks"])[0] for row in rows]) < 0.6
 
 
 def test_the_rule_reads_never_and_what_is_no_opinion():
