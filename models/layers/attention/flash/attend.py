@@ -74,8 +74,8 @@ def attend(
     b, h, t, _ = q_bhtd.shape
     g, s = keys_values.keys_bgsd.shape[1:3]
     plan = _plan(t, s, mask, bias, dropout if dropout_key is not None else NO_DROPOUT)
-    of_queries, of_keys = ("batch", "heads", None, None), ("batch", "heads", None, None)
-    of_keys = of_keys if g > 1 else ("batch", None, None, None)
+    of_queries = ("batch", "heads", None, None)
+    of_keys = ("batch", "heads" if g > 1 else None, None, None)
     operands = Operands(
         queries=q_bhtd.swapaxes(2, 3),
         keys=keys_values.keys_bgsd.swapaxes(2, 3),
@@ -154,13 +154,14 @@ def _of_shared(gradient_bhds: jax.Array, shared_bgds: jax.Array) -> jax.Array:
 
 def _plan(num_queries: int, num_keys: int, mask: Mask, bias: Bias | None, dropout: Dropout) -> Plan:
     most = plans.MOST_OF_VECTORS if isinstance(bias, DistanceScores) else plans.MOST
-    sizes = [plans.block_size(length, most) for length in (num_queries, num_keys)]
+    query_block, key_block = (plans.block_size(x, most) for x in (num_queries, num_keys))
     if bias is not None:
-        sizes = [min(sizes)] * 2
+        query_block = key_block = min(query_block, key_block)
     return Plan(
         num_queries,
         num_keys,
-        *sizes,
+        query_block,
+        key_block,
         causal=mask.causal,
         window=mask.window,
         has_prefix=mask.causal and mask.prefix_bt is not None,
