@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from models import losses
@@ -165,9 +166,8 @@ class BackTranslated:
 
     @property
     def loss_terms(self) -> Mapping[str, float]:
-        """Those of a coefficient above 0."""
-        terms = {DENOISING: self.denoising, BACK_TRANSLATION: self.back_translation}
-        return {name: value for name, value in terms.items() if value}
+        """Of both losses, also where that of denoising counts nothing: validation has no other."""
+        return {DENOISING: self.denoising, BACK_TRANSLATION: self.back_translation}
 
     def loss_weights(self, batch: Batch) -> dict[str, Array]:
         """The targets, of each term."""
@@ -179,26 +179,25 @@ class BackTranslated:
     ) -> tuple[dict[str, Array], losses.Metrics]:
         """Each term summed over the targets, and the metrics of the way back.
 
-        Raises:
-          ModelError: the batch has no translations.
+        A batch without translations, as of validation, has the term of denoising alone.
         """
-        if _TOKENS not in batch:
-            raise ModelError(
-                "the batch has no translations, which a step of training draws: the loss of texts "
-                "without any is that of MODEL, the translator."
-            )
         noised = {name: x for name, x in batch.items() if not name.startswith("translated_")}
-        back = noised | {
-            "encoder_input_tokens": batch[_TOKENS],
-            "encoder_segment_ids": batch[_SEGMENTS],
-        }
-        rows = {DENOISING: noised, BACK_TRANSLATION: back}
+        restoring = params if self.denoising else jax.lax.stop_gradient(params)
+        read = {DENOISING: (restoring, noised)}
+        if _TOKENS in batch:
+            back = noised | {
+                "encoder_input_tokens": batch[_TOKENS],
+                "encoder_segment_ids": batch[_SEGMENTS],
+            }
+            read[BACK_TRANSLATION] = params, back
         terms: dict[str, Array] = {}
         metrics: losses.Metrics = {}
-        for name in self.loss_terms:
-            (terms[name],), found = _values(self.translator.loss(params, rows[name], rng))
-            metrics = {**found, name: found["loss"], **metrics}
+        for name, (own_params, rows) in read.items():
+            (terms[name],), found = _values(self.translator.loss(own_params, rows, rng))
+            metrics = {**metrics, **found, name: found["loss"]}
         metrics = {name: pair for name, pair in metrics.items() if name != "loss"}
+        if _TOKENS not in batch:
+            return terms, metrics
         length = (batch[_SEGMENTS].sum() - batch[_SEGMENTS].shape[0]).astype(jnp.float32)
         rows_count = jnp.float32(batch[_SEGMENTS].shape[0])
         return terms, metrics | {"translation_length": (length, rows_count)}

@@ -65,11 +65,24 @@ def test_the_way_back_is_learned_behind_its_own_token():
     assert float(metrics["denoising"][0]) == float(terms["denoising"]) and "loss" not in metrics
 
 
-def test_without_denoising_there_is_one_term():
+def test_without_denoising_its_term_is_measured_and_moves_nothing():
     alone = model(denoising=0.0)
     params = alone.init(jax.random.key(0))["params"]
-    terms, _ = alone.loss(params, alone.with_translations(BATCH, TOKENS, MASK))
-    assert set(terms) == set(alone.loss_terms) == {"back_translation"}
+    batch = alone.with_translations(BATCH, TOKENS, MASK)
+    assert alone.loss_terms == {"denoising": 0.0, "back_translation": 1.0}
+    gradients = {
+        name: jax.grad(lambda params, name=name: alone.loss(params, batch)[0][name])(params)
+        for name in alone.loss_terms
+    }
+    moved = {k: any(x.any() for x in jax.tree.leaves(g)) for k, g in gradients.items()}
+    assert moved == {"denoising": False, "back_translation": True}
+
+
+def test_held_out_texts_without_translations_are_measured_by_how_they_are_restored():
+    terms, metrics = model().loss(params := mass().init(jax.random.key(0))["params"], BATCH)
+    assert set(terms) == {"denoising"}
+    np.testing.assert_allclose(terms["denoising"], mass().loss(params, BATCH)[0]["loss"], rtol=1e-6)
+    assert metrics["denoising"][1] == 5 and "translation_length" not in metrics
 
 
 def test_what_cannot_be_is_refused_in_one_line():
@@ -86,5 +99,3 @@ def test_what_cannot_be_is_refused_in_one_line():
             BackTranslated(translator=mass(), languages=languages)
     with pytest.raises(ModelError, match=r"1 and 0: 0 or more, and above 0, are needed"):
         model(back_translation=0.0)
-    with pytest.raises(ModelError, match=r"has no translations, which a step of training draws"):
-        model().loss({}, BATCH)

@@ -303,14 +303,14 @@ def test_it_trains_is_evaluated_and_opened_and_says_that_it_writes_no_text(
     assert cli.main(["eval", config, "--gin_file=runs/eval.gin"]) == 0
     run = load_run(str(run_dir))
     found = run.predict(["def f(x):", "import os"])
-    assert found["lengths"].tolist() == [9, 9]
+    assert found["lengths"].tolist() == [11, 11]  # between [CLS] and [SEP]
     assert found["tokens"].shape == found["hidden_states"].shape[:2] == (2, 16)
     np.testing.assert_allclose(found["next_sentence_probabilities"].sum(-1), 1, rtol=1e-6)
     assert run.step == 4 and run.model.loss_terms.keys() == {
         "masked_language_model",
         "next_sentence",
     }
-    assert run.attention(["waters run"])[0].encoder.shape == (2, 2, 10, 10)
+    assert run.attention(["waters run"])[0].encoder.shape == (2, 2, 12, 12)
     capsys.readouterr()
     assert cli.main(["infer", config, "--gin_file=runs/infer.gin"]) == 2
     (line,) = capsys.readouterr().err.splitlines()

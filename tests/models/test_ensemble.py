@@ -103,7 +103,10 @@ def test_sizes_and_lengths_are_those_of_all():
     assert (model.max_length, model.vocab_size) == (12, V)
     assert model.batch_format == GPT.batch_format
     four, eight = GPT, GPT.clone(num_heads=1)
-    assert ensemble.ensemble_of([four, eight]).axis_blocks() == {"joined_kv": 8}
+    assert ensemble.ensemble_of([four, eight]).axis_blocks() == {
+        "joined_kv": 8,
+        "joined_shared_kv": 8,
+    }
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_cross_view_training_learns_resumes_and_tags(flags, tmp_path, capsys):
     assert [len(one) for one in found["tags"]] == [3]
     assert set(found["tags"][0]) <= {"O", "B-name", "I-name"}
     assert cli.main(["eval", f"--gin_file={tmp_path}/config.gin", "--gin_file=runs/eval.gin"]) == 0
-    values = capsys.readouterr().out
+    values = capsys.readouterr().err
     assert "entity_f1" in values
 
 

@@ -1,5 +1,6 @@
 """Colours, number formats and axes that figures and page share."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -133,14 +134,16 @@ def ticks(low: float, high: float, text: Any = None) -> list[float]:
 def _plain_places(low: float, high: float) -> list[float]:
     if high < 5 * low:
         return _even_ticks(low, high)
-    decades = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = int(np.ceil((len(decades) - 1) / 6))
-    powers = [place for place in 10.0 ** decades[::every] if low <= place <= high]
+    # Written, because some processors' powers of arrays differ from it in the last digit.
+    powers = [place for d in decades[::every] if low <= (place := float(f"1e{d}")) <= high]
     if len(powers) >= 3:
         return powers
     found: list[float] = []
     for steps in ((1, 3), (1, 2, 5), (1, 2, 3, 5)):
-        found = [s * 10.0**d for d in decades for s in steps if low <= s * 10.0**d <= high]
+        places = (float(f"{s}e{d}") for d in decades for s in steps)
+        found = [place for place in places if low <= place <= high]
         if len(found) >= 4:
             break
     return found

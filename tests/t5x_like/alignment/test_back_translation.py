@@ -50,7 +50,12 @@ GERMAN = ["ein mann sitzt", "zwei hunde rennen", "ein hund sitzt", "zwei männer
 def test_a_run_restores_texts_and_then_learns_from_its_translations(tmp_path, capsys):
     for name, texts in (("en", ENGLISH), ("de", GERMAN)):
         (tmp_path / f"{name}.txt").write_text("\n".join(texts * 8) + "\n")
-    task = ["--gin_file=tasks/mixtures/two_languages.gin", f"--gin.CACHE_DIR={tmp_path}/cache"]
+    model = str(tmp_path / "both.model")
+    vocabularies.train_sentencepiece([*ENGLISH, *GERMAN] * 8, model, vocab_size=32)
+    task = [
+        "--gin_file=tasks/mixtures/two_languages.gin", f"--gin.CACHE_DIR={tmp_path}/cache",
+        "--gin_file=tasks/vocabularies/sentencepiece.gin", f"--gin.VOCABULARY_PATH={model}",
+    ]  # fmt: skip
     for split in ("", "VALIDATION_"):
         task += [f"--gin.FIRST_{split}FILES={tmp_path}/en.txt"]
         task += [f"--gin.SECOND_{split}FILES={tmp_path}/de.txt"]
@@ -66,9 +71,9 @@ def test_a_run_restores_texts_and_then_learns_from_its_translations(tmp_path, ca
         *common, "--gin_file=runs/back_translation.gin", "--gin.TRAIN_STEPS=3",
         f"--gin.INITIAL_CHECKPOINT_PATH={restores}",
     ]  # fmt: skip
-    assert cli.main([*second, "--gin.LANGUAGES=(358, 1)", f"--gin.MODEL_DIR={tmp_path}/no"]) == 2
-    assert "the tokens of the languages are 358 and 1" in capsys.readouterr().err
-    languages = ["--gin.LANGUAGES=(358, 357)", f"--gin.MODEL_DIR={translates}"]
+    assert cli.main([*second, "--gin.LANGUAGES=(131, 1)", f"--gin.MODEL_DIR={tmp_path}/no"]) == 2
+    assert "the tokens of the languages are 131 and 1" in capsys.readouterr().err
+    languages = ["--gin.LANGUAGES=(131, 130)", f"--gin.MODEL_DIR={translates}"]
     assert cli.main([*second, *languages]) == 0
     lines = (translates / "metrics.jsonl").read_text().splitlines()
     record = [one for one in map(json.loads, lines) if one["split"] == "train"][-1]

@@ -100,7 +100,7 @@ def test_rows_are_written_with_their_labels_and_the_same_again(vocabulary, tmp_p
         "--gin_file=tasks/objectives/masked_lm.gin",
         "--gin_file=tasks/vocabularies/words.gin", words,
         "--gin_file=optimizers/adamw.gin", "--gin_file=runs/pretrain.gin",
-        f"--gin.TRAIN_FILES={texts}", "--gin.SEPARATOR=\\n",
+        f"--gin.TRAIN_FILES={texts}", "--gin.SEPARATOR=\\n", "--gin.HELD_OUT=0.2",
         "--gin.TRAIN_STEPS=2", "--gin.BATCH_SIZE=8",
         "--gin.TASK_FEATURE_LENGTHS={'targets': 16}", f"--gin.CACHE_DIR={tmp_path}/cache",
         f"--gin.MODEL_DIR={tmp_path}/run", "--gin.bert.BERT.use_next_sentence_head=False",
