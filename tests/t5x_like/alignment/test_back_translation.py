@@ -14,6 +14,7 @@ from t5x_like.alignment.rollouts import drawn_texts
 from t5x_like.decoding import Greedy
 from t5x_like.decoding.generate import generate
 from t5x_like.runs import load_run
+from tasks import vocabularies
 
 
 def test_translations_are_what_the_translator_generates_within_each_texts_limit():

@@ -99,6 +99,7 @@ def test_rows_are_written_with_their_labels_and_the_same_again(vocabulary, tmp_p
         "train", "--gin_file=models/bert/tiny.gin", "--gin_file=tasks/text_files.gin",
         "--gin_file=tasks/objectives/masked_lm.gin",
         "--gin_file=tasks/vocabularies/words.gin", words,
+        "--gin.vocabularies.WordVocabulary.extra_ids=4",
         "--gin_file=optimizers/adamw.gin", "--gin_file=runs/pretrain.gin",
         f"--gin.TRAIN_FILES={texts}", "--gin.SEPARATOR=\\n", "--gin.HELD_OUT=0.2",
         "--gin.TRAIN_STEPS=2", "--gin.BATCH_SIZE=8",
