@@ -209,7 +209,7 @@ PACKAGED = {
     "double_descent_cpu": (27, 8.62e13),
     "sample_efficiency_cpu": (6, 1.3e13),
     "tournament_quick": (132, 3.21e14),
-    "isoflop_decades_h100": (40, 2.67e18),
+    "isoflop_decades_h100": (38, 2.67e18),
     "isoflop_decades_cpu": (60, 1.756e15),
     "t5_mixing": (21, 4.17e14),
     "t5_architectures": (24, 1.43e14),
