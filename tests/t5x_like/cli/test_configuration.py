@@ -77,6 +77,7 @@ def test_every_packaged_macro_is_referred_to_or_known():
         "sweeps/finetune.gin": ["runs/pretrain.gin"],
         "sweeps/variants/first_tokens.gin": ["runs/pretrain.gin"],
         "sweeps/variants/multi_task.gin": ["runs/pretrain.gin"],
+        "tuning/prompt.gin": ["runs/pretrain.gin"],
     }
     for path in sorted(GIN.rglob("*.gin")):
         config.parse([*changed.get(path.relative_to(GIN).as_posix(), ()), str(path)])
