@@ -22,6 +22,9 @@ def prompted(name):
     """A model with a prompt, its parameters, and the tokens that the prompt begins as."""
     model = families.WRITERS[name](tuning=tuning.Prompt(length=LENGTH))
     params = jax.jit(model.init)(jax.random.key(0))["params"]
+    if name == "sparse_transformer":  # whose logits are all 0 at first
+        params = families.drawn(model)
+        params["token_embedder"]["prompt_offsets"] *= 0
     return model, params, model.tuning.tokens(model.vocab_size)
 
 
