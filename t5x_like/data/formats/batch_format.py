@@ -5,9 +5,10 @@ A batch format joins a task's features to a model's batch. A model names the one
 A module of one's own may call `register`; a gin file that imports the module then knows it.
 """
 
+import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -99,6 +100,52 @@ class BatchFormat(Protocol):
 
     def bind(self, facts: TaskFacts) -> BoundFormat:
         """The format for a task that has `task_features`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DerivedFormat(abc.ABC):
+    """A format that gives an encoder's rows, one to an example, to a model of another kind.
+
+    What a subclass does not say is as `format` has it.
+
+    Attributes:
+      format: the encoder's.
+    """
+
+    format: BatchFormat
+
+    packs: ClassVar[bool] = False
+    contiguous: ClassVar[bool] = False
+    prompts: ClassVar[None] = None
+
+    @property
+    def task_features(self) -> tuple[str, ...]:
+        """See `BatchFormat`."""
+        return self.format.task_features
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """See `BatchFormat`."""
+        return self.format.reads
+
+    @property
+    def may_read(self) -> tuple[str, ...]:
+        """See `BatchFormat`."""
+        return self.format.may_read
+
+    @property
+    def measured(self) -> Any:
+        """How labels, tags or choices are read and compared; None of a format without."""
+        return getattr(self.format, "measured", None)
+
+    @property
+    def extracted(self) -> Any:
+        """The names by which spans are found; None of a format without."""
+        return getattr(self.format, "extracted", None)
+
+    @abc.abstractmethod
+    def bind(self, facts: TaskFacts) -> BoundFormat:
+        """See `BatchFormat`."""
 
 
 _FORMATS: dict[str, BatchFormat] = {}

@@ -2,18 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
 
 import numpy as np
 
-from t5x_like.data.formats.batch_format import BatchFormat, BoundFormat, TaskFacts
+from t5x_like.data.formats.batch_format import BoundFormat, DerivedFormat, TaskFacts
 from t5x_like.data.formats.rows import Item, ModelBatch, Row, companion
 
 SENTENCES = "sentence_ids"
 
 
 @dataclasses.dataclass(frozen=True)
-class WithSentences:
+class WithSentences(DerivedFormat):
     """A format of encoders, one row to an example, and the sentences of its tokens.
 
     The objective also gives `sentence_ids`, as long as the row: the number of the sentence that a
@@ -24,36 +23,10 @@ class WithSentences:
       format: what a batch has besides.
     """
 
-    format: BatchFormat
-
-    packs: ClassVar[bool] = False
-    contiguous: ClassVar[bool] = False
-    prompts: ClassVar[None] = None
-
-    @property
-    def task_features(self) -> tuple[str, ...]:
-        """Those of `format`."""
-        return self.format.task_features
-
     @property
     def reads(self) -> tuple[str, ...]:
         """Those of `format`, and the sentences."""
         return (*self.format.reads, SENTENCES)
-
-    @property
-    def may_read(self) -> tuple[str, ...]:
-        """Those of `format`."""
-        return self.format.may_read
-
-    @property
-    def measured(self) -> Any:
-        """How labels or tags are read and compared; None of a format without."""
-        return getattr(self.format, "measured", None)
-
-    @property
-    def extracted(self) -> Any:
-        """The names by which spans are found; None of a format without."""
-        return getattr(self.format, "extracted", None)
 
     def bind(self, facts: TaskFacts) -> "BoundWithSentences":
         """See `BatchFormat`."""

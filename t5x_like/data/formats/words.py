@@ -6,8 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from t5x_like.data.formats.batch_format import BatchFormat, BoundFormat, TaskFacts
-from t5x_like.data.formats.labelled.predictions import Measured
+from t5x_like.data.formats.batch_format import BoundFormat, DerivedFormat, TaskFacts
 from t5x_like.data.formats.rows import Item, Layout, ModelBatch, Row, companion, layout
 
 # Characters of a word with the marks of its ends, as in ELMo's released code.
@@ -198,7 +197,7 @@ class BoundSpelledWords:
 
 
 @dataclasses.dataclass(frozen=True)
-class OfSpelledWords:
+class OfSpelledWords(DerivedFormat):
     """What a format of labelled texts has, for a model that reads words by their characters.
 
     The objective gives `inputs`, words, `characters` `[t, LONGEST_WORD]`, as long as these, and
@@ -210,24 +209,10 @@ class OfSpelledWords:
       format: of texts with labels, or of tagged words.
     """
 
-    format: BatchFormat
-
-    packs: ClassVar[bool] = False
-    contiguous: ClassVar[bool] = False
-    prompts: ClassVar[None] = None
-    task_features: ClassVar[tuple[str, ...]] = ("inputs",)
-    may_read: ClassVar[tuple[str, ...]] = ()
-
     @property
     def reads(self) -> tuple[str, ...]:
         """See `BatchFormat`."""
         return (*(name for name in self.format.reads if name != _TYPES), "characters")
-
-    @property
-    def measured(self) -> Measured:
-        """How labels or tags are read and compared."""
-        measured: Measured = self.format.measured  # type: ignore[attr-defined]
-        return measured
 
     def bind(self, facts: TaskFacts) -> "BoundOfSpelledWords":
         """See `BatchFormat`."""

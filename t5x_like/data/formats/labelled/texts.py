@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from t5x_like.data.formats.batch_format import BoundFormat, TaskFacts
+from t5x_like.data.formats.batch_format import BoundFormat, DerivedFormat, TaskFacts
 from t5x_like.data.formats.labelled.choices import Choices, Comparisons
-from t5x_like.data.formats.labelled.predictions import Measured, MeasuredRows
+from t5x_like.data.formats.labelled.predictions import MeasuredRows
 from t5x_like.data.formats.rows import Item, ModelBatch, Row, companion, layout
 
 REVERSED = "inputs_reversed"
@@ -89,7 +89,7 @@ class BoundLabelled:
 
 
 @dataclasses.dataclass(frozen=True)
-class OfDecoders:
+class OfDecoders(DerivedFormat):
     """Rows with labels, choices or ranked answers, that a decoder reads from left to right.
 
     The row is read as it is, its first token included, and the language-model loss of a token is
@@ -110,25 +110,10 @@ class OfDecoders:
 
     format: Labelled | Choices | Comparisons
 
-    may_read: ClassVar[tuple[str, ...]] = (REVERSED,)
-    packs: ClassVar[bool] = False
-    contiguous: ClassVar[bool] = False
-    prompts: ClassVar[None] = None
-
     @property
-    def task_features(self) -> tuple[str, ...]:
-        """Those of `format`."""
-        return self.format.task_features
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Those of `format`."""
-        return self.format.reads
-
-    @property
-    def measured(self) -> Measured:
-        """How labels, choices or ranks are read and compared."""
-        return self.format.measured
+    def may_read(self) -> tuple[str, ...]:
+        """The pair in the other order."""
+        return (REVERSED,)
 
     def bind(self, facts: TaskFacts) -> "BoundOfDecoders":
         """See `BatchFormat`."""
@@ -184,7 +169,7 @@ class BoundOfDecoders:
 
 
 @dataclasses.dataclass(frozen=True)
-class OfEncoderDecoders:
+class OfEncoderDecoders(DerivedFormat):
     """Rows with labels that an encoder and a decoder read (Lewis et al. 2019, section 3.1).
 
     The batch has `encoder_input_tokens` and `encoder_segment_ids` of `format`, its labels, and for
@@ -199,26 +184,6 @@ class OfEncoderDecoders:
     """
 
     format: Labelled
-
-    may_read: ClassVar[tuple[str, ...]] = ()
-    packs: ClassVar[bool] = False
-    contiguous: ClassVar[bool] = False
-    prompts: ClassVar[None] = None
-
-    @property
-    def task_features(self) -> tuple[str, ...]:
-        """Those of `format`."""
-        return self.format.task_features
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Those of `format`."""
-        return self.format.reads
-
-    @property
-    def measured(self) -> Measured:
-        """How labels are read and compared."""
-        return self.format.measured
 
     def bind(self, facts: TaskFacts) -> "BoundOfEncoderDecoders":
         """See `BatchFormat`."""
