@@ -182,6 +182,7 @@ class BackTranslated:
         A batch without translations, as of validation, has the term of denoising alone.
         """
         noised = {name: x for name, x in batch.items() if not name.startswith("translated_")}
+        # A term that counts nothing is measured without the cost of its gradient.
         restoring = params if self.denoising else jax.lax.stop_gradient(params)
         read = {DENOISING: (restoring, noised)}
         if _TOKENS in batch:
