@@ -1,15 +1,14 @@
 """Opinions of films, each with its sentiment: text to try learning from preferences with."""
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from tasks.errors import TaskError
 from tasks.sources import source as source_lib
+from tasks.sources.synthetic.drawn_rows import FEWEST_ROWS, DrawnRows
 
 PRAISE = (
     "charming", "clever", "fresh", "funny", "gripping", "honest", "lively", "moving", "sharp",
@@ -31,7 +30,7 @@ SENTIMENTS = ("negative", "positive")
 
 
 @dataclasses.dataclass(frozen=True)
-class Opinions:
+class Opinions(DrawnRows):
     """Sentences in the manner of film reviews, such as "the plot is rather dull and never funny.".
 
     A sentence is an `opening`, a subject and a verb, and a `continuation`, adjectives that praise
@@ -58,12 +57,10 @@ class Opinions:
     columns: ClassVar[tuple[str, ...]] = (
         "opening", "continuation", "sentence", "messages", "sentiment", "completions", "ranks",
     )  # fmt: skip
-    splits: ClassVar[tuple[str, ...]] = ("train", "validation")
-    is_local: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         shares = (self.positive, self.turned)
-        counts = self.rows_in_all >= 25 and self.most >= 1
+        counts = self.rows_in_all >= FEWEST_ROWS and self.most >= 1
         if not counts or not all(0 <= share <= 1 for share in shares):
             raise TaskError(
                 f"Opinions has rows_in_all {self.rows_in_all}, most {self.most}, positive "
@@ -71,20 +68,8 @@ class Opinions:
                 "0 to 1 are needed."
             )
 
-    def shards(self, split: str) -> Sequence[str]:
-        """One."""
-        source_lib.check_split(self, split)
-        return [split]
-
-    def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
-        """The rows; see `source.Source`."""
-        last = self.rows_in_all - self.rows_in_all // 25
-        numbers = range(last) if split == "train" else range(last, self.rows_in_all)
-        for _ in self.shards(split) if shards is None else shards:
-            for number in numbers:
-                yield self._row(np.random.default_rng((self.seed, number)))
-
-    def _row(self, rng: np.random.Generator) -> source_lib.Row:
+    def row(self, rng: np.random.Generator) -> source_lib.Row:
+        """A sentence, and continuations of its opening."""
         opening = f"{rng.choice(_SUBJECTS)} {rng.choice(_VERBS)}"
         is_positive = bool(rng.random() < self.positive)
         continuation = self._continuation(is_positive, rng)
@@ -127,11 +112,3 @@ class Opinions:
                 return None
             found.add(SENTIMENTS[(word in PRAISE) != turned])
         return found.pop() if len(found) == 1 else None
-
-    def fingerprint(self) -> str:
-        """Hex digest of the settings, which the rows are a function of."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()
-
-    def seqio(self) -> Any:
-        """The same rows as a `seqio.DataSource`."""
-        return source_lib.seqio_source(self)
