@@ -7,6 +7,7 @@ process and one to its group.
 """
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 EXIT_CODE = 143  # as a shell reports a process that ended by SIGTERM
 EXIT_CODE_INTERRUPTED = 130  # and by SIGINT, Ctrl-C
@@ -131,6 +132,7 @@ def end_on_signal(kept: str | None = None) -> Iterator[None]:
       Preempted: a signal has come.
     """
     received: list[str] = []
+    _say_nothing_of_what_was_swallowed()
 
     def first(name: str, frame: FrameType | None) -> None:
         received.append(name)
@@ -149,6 +151,18 @@ def end_on_signal(kept: str | None = None) -> Iterator[None]:
         said, _Signals.kept = _Signals.kept, around
     if received:  # without `_Ended` too: a callback has swallowed it
         raise Preempted(f"{received[0]} received: {said}", received[0])
+
+
+@functools.cache
+def _say_nothing_of_what_was_swallowed() -> None:
+    """Keeps Python from printing `_Ended` where a callback, one of the collector's say, met it."""
+    before = sys.unraisablehook
+
+    def without_ended(raised: Any) -> None:
+        if raised.exc_type is not _Ended:
+            before(raised)
+
+    sys.unraisablehook = without_ended
 
 
 def _abandoned(signal_name: str) -> str:
