@@ -17,6 +17,7 @@ import pytest
 from t5x_like import cli
 from t5x_like.cli.arguments import T5X_FLAGS
 from t5x_like.config.macro_help import T5X_OBJECTS
+from t5x_like.data import formats
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -170,6 +171,12 @@ def test_the_table_of_gin_files_names_those_that_there_are():
         for name in re.findall(r"`([\w{},.]+)`", cell):
             names = name.replace("...", "*")
             assert exists(f"{folder}/{names}.gin", GIN), f"{folder}/{name}.gin"
+
+
+def test_the_table_of_batch_formats_names_those_that_there_are():
+    section = (DOCS / "data.md").read_text().split("### Batch formats")[1].split("\n### ")[0]
+    cells = re.findall(r"^\| (`.+?`) \|", section, re.M)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(cells))) == sorted(formats.names())
 
 
 # -- Commands -----------------------------------------------------------------------------------

@@ -165,9 +165,10 @@ def small_isoflop(environment):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# Five minutes for 03, whose sweep is that of 02 with variants, and for 08; ten for 07; two for the
-# others.
+# Five minutes for 01, for 03, whose sweep is that of 02 with variants, and for 08; ten for 07; two
+# for the others.
 _LONG = (
+    "01_train_and_generate",
     "02_isoflop",
     "03_architecture_ablations",
     "04_switch_routing",
