@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from flax import linen as nn
 
 from models.errors import ModelError
 from models.model import Model
@@ -306,7 +307,7 @@ def _check_count(
 
 def parameter_shapes(model: Model) -> dict[str, Shape]:
     """The shape of each parameter by its path."""
-    params = jax.eval_shape(model.init, jax.random.key(0))["params"]
+    params = nn.unbox(model.abstract_params())
     return {name: leaf.shape for name, leaf in _named_leaves(params).items()}
 
 

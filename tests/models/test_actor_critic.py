@@ -11,7 +11,7 @@ from models.actor_critic import ActorCritic
 from models.errors import ModelError
 from models.gpt import GPT2
 from models.heads import Classification, Reward
-from tests.models.families import V
+from tests.models.families import V, drawn
 
 gpt2 = functools.partial(
     GPT2, vocab_size=V, embed_dim=8, num_heads=2, num_layers=1, max_length=16,
@@ -29,13 +29,17 @@ ROWS = {
 def case(request):
     value = None if request.param == "shared" else gpt2(head=Reward())
     model = ActorCritic(policy=gpt2(), value=value, reward=gpt2(head=Reward()))
-    params = jax.tree.map(lambda x: 9 * x, model.init(jax.random.key(0))["params"])
-    return model, params
+    return model, drawn(model)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def logits_and_values(model, params, rows, last):
+    return model.logits_and_values(params, rows, last)
 
 
 def test_the_policys_class_reads_the_parameters(case):
     model, params = case
-    policy = gpt2().init(jax.random.key(1))["params"]
+    policy = drawn(gpt2())
     own = model.policy_params(params)
     assert jax.tree.structure(own) == jax.tree.structure(policy)
     assert set(params) - set(own) == ({"value"} if model.value else {"output_head"})
@@ -46,34 +50,37 @@ def test_the_policys_class_reads_the_parameters(case):
 
 def test_logits_are_the_policys_for_rows_without_padding(case):
     model, params = case
-    found, values = model.logits_and_values(params, ROWS, 3)
+    found, values = logits_and_values(model, params, ROWS, 3)
     own = model.policy_params(params)
-    alone = gpt2().logits(own, {"decoder_input_tokens": jnp.array([[2, 5, 6, 9]])})
+    logits_of = jax.jit(gpt2().logits)
+    alone = logits_of(own, {"decoder_input_tokens": jnp.array([[2, 5, 6, 9]])})
     np.testing.assert_allclose(found[0], alone[0, -3:], rtol=2e-4, atol=1e-4)
-    shorter = gpt2().logits(own, {"decoder_input_tokens": jnp.array([[2, 7, 8, 4]])})
+    shorter = logits_of(own, {"decoder_input_tokens": jnp.array([[2, 7, 8, 4]])})
     np.testing.assert_allclose(found[1, :2], shorter[0, -2:], rtol=2e-4, atol=1e-4)
     assert values.shape == (2, 3)
-    reference = model.reference_logits({"reference": own}, ROWS, 3)
+    reference_logits = jax.jit(model.reference_logits, static_argnums=2)
+    reference = reference_logits({"reference": own}, ROWS, 3)
     np.testing.assert_allclose(reference, found, rtol=1e-5, atol=1e-5)
 
 
 def test_a_value_is_of_what_stands_before_its_token(case):
     model, params = case
-    _, values = model.logits_and_values(params, ROWS, 3)
+    _, values = logits_and_values(model, params, ROWS, 3)
     changed = ROWS["decoder_input_tokens"].at[0, 4].set(3)  # the answer's second token
-    _, after = model.logits_and_values(params, {**ROWS, "decoder_input_tokens": changed}, 3)
+    _, after = logits_and_values(model, params, {**ROWS, "decoder_input_tokens": changed}, 3)
     np.testing.assert_allclose(after[0, :2], values[0, :2], rtol=1e-5)
     assert abs(after[0, 2] - values[0, 2]) > 1e-3
 
 
 def test_the_reward_is_what_the_reward_model_says_of_the_last_token(case):
     model, _ = case
-    params = gpt2(head=Reward()).init(jax.random.key(3))["params"]
-    found = model.rewards({"reward": params}, ROWS)
+    params = drawn(gpt2(head=Reward()))
+    found = jax.jit(model.rewards)({"reward": params}, ROWS)
+    predictions_of = jax.jit(gpt2(head=Reward()).predict)
     for row, reward in zip([[2, 5, 6, 9, 1], [2, 7, 8, 4, 1]], found, strict=True):
         tokens = jnp.array([row])
         read = {"decoder_input_tokens": tokens, "decoder_segment_ids": jnp.ones_like(tokens)}
-        alone = gpt2(head=Reward()).predict(params, read)
+        alone = predictions_of(params, read)
         np.testing.assert_allclose(reward, alone["reward"][0], rtol=1e-4)
 
 

@@ -91,13 +91,14 @@ def test_the_second_loss_is_of_the_order_of_the_segments():
     model = albert(num_layers=1)
     assert model.loss_terms == {"masked_language_model": 1.0, "sentence_order": 1.0}
     params, batch = drawn(model), batch_for(model)
-    terms, metrics = model.loss(params, batch)
-    scores = model.apply({"params": params}, **batch, method="next_sentence_logits")
+    terms, metrics = jax.jit(model.loss)(params, batch)
+    pairs = jax.jit(functools.partial(model.apply, method="next_sentence_logits"))
+    scores = pairs({"params": params}, **batch)
     by_hand = -sum(jax.nn.log_softmax(scores)[i, label] for i, label in enumerate((0, 1)))
     assert batch["pair_label"].tolist() == [0, 1]
     np.testing.assert_allclose(jnp.asarray(metrics["sentence_order"])[0], by_hand, rtol=1e-5)
     assert terms.keys() == model.loss_weights(batch).keys()
-    found = model.predict(params, batch)
+    found = jax.jit(model.predict)(params, batch)
     np.testing.assert_allclose(
         found["sentence_order_probabilities"], jax.nn.softmax(scores), rtol=1e-5
     )
@@ -107,7 +108,7 @@ def test_attention_of_every_turn_can_be_seen():
     for options in ({"num_groups": 2}, {"shared": "attention"}):
         model = albert(**options)
         batch = batch_for(model)
-        (weights,) = model.attention_weights(drawn(model), batch).values()
+        (weights,) = jax.jit(model.attention_weights)(drawn(model), batch).values()
         assert weights.shape == (4, 2, 3, 10, 10)
         np.testing.assert_allclose(weights.sum(-1), np.ones((4, 2, 3, 10)), atol=1e-5)
         assert np.abs(weights[0] - weights[1]).max() > 1e-3

@@ -1,5 +1,7 @@
 """A translator that learns from its own translations: what it is given, by hand."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from models.gpt import GPT2
 from models.heads import Regression
 from models.mass import MASS
 from t5x_like.protocols import TranslatesBack
+from tests.models.families import drawn
 
 # Two rows: of the language of token 11 the text 3 4 1, and of that of token 12 the text 5 1.
 BATCH = {
@@ -29,6 +32,11 @@ def mass(**more):
     )  # fmt: skip
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def loss_of(model, params, batch):
+    return model.loss(params, batch)
+
+
 def model(**more):
     return BackTranslated(translator=mass(), languages=[11, 12], **more)
 
@@ -45,19 +53,18 @@ def test_a_text_is_translated_behind_the_other_languages_token():
 
 def test_the_way_back_is_learned_behind_its_own_token():
     both = model(denoising=0.5, back_translation=2.0)
-    params = both.init(jax.random.key(0))["params"]
+    params = drawn(both)
     batch = both.with_translations(BATCH, TOKENS, MASK)
-    terms, metrics = both.loss(params, batch)
+    terms, metrics = loss_of(both, params, batch)
     assert both.loss_terms == {"denoising": 0.5, "back_translation": 2.0}
-    noised = mass().loss(params, BATCH)[0]["loss"]
+    noised = loss_of(mass(), params, BATCH)[0]["loss"]
     back = BATCH | {
         "encoder_input_tokens": jnp.array([[11, 7, 1, 0, 0], [12, 8, 9, 10, 1]]),
         "encoder_segment_ids": jnp.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]),
     }
     np.testing.assert_allclose(terms["denoising"], noised, rtol=1e-6)
-    np.testing.assert_allclose(
-        terms["back_translation"], mass().loss(params, back)[0]["loss"], 1e-6
-    )
+    expected = loss_of(mass(), params, back)[0]["loss"]
+    np.testing.assert_allclose(terms["back_translation"], expected, 1e-6)
     assert {k: float(v) for k, v in both.loss_weights(batch).items()} == {
         "denoising": 5, "back_translation": 5,
     }  # fmt: skip
@@ -67,21 +74,20 @@ def test_the_way_back_is_learned_behind_its_own_token():
 
 def test_without_denoising_its_term_is_measured_and_moves_nothing():
     alone = model(denoising=0.0)
-    params = alone.init(jax.random.key(0))["params"]
+    params = drawn(alone)
     batch = alone.with_translations(BATCH, TOKENS, MASK)
     assert alone.loss_terms == {"denoising": 0.0, "back_translation": 1.0}
-    gradients = {
-        name: jax.grad(lambda params, name=name: alone.loss(params, batch)[0][name])(params)
-        for name in alone.loss_terms
-    }
+    gradients = jax.jit(jax.jacrev(lambda params: alone.loss(params, batch)[0]))(params)
     moved = {k: any(x.any() for x in jax.tree.leaves(g)) for k, g in gradients.items()}
     assert moved == {"denoising": False, "back_translation": True}
 
 
 def test_held_out_texts_without_translations_are_measured_by_how_they_are_restored():
-    terms, metrics = model().loss(params := mass().init(jax.random.key(0))["params"], BATCH)
+    params = drawn(mass())
+    terms, metrics = loss_of(model(), params, BATCH)
     assert set(terms) == {"denoising"}
-    np.testing.assert_allclose(terms["denoising"], mass().loss(params, BATCH)[0]["loss"], rtol=1e-6)
+    expected = loss_of(mass(), params, BATCH)[0]["loss"]
+    np.testing.assert_allclose(terms["denoising"], expected, rtol=1e-6)
     assert metrics["denoising"][1] == 5 and "translation_length" not in metrics
 
 

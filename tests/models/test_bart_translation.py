@@ -14,6 +14,7 @@ from t5x_like import cli, optimizers
 from t5x_like.protocols import vocab_size
 from t5x_like.runs import load_run
 from t5x_like.schedules import Constant
+from tests.models.families import drawn
 
 SIZES = dict(
     vocab_size=12, embed_dim=8, num_heads=2, num_encoder_layers=2, num_decoder_layers=1, mlp_dim=12,
@@ -59,31 +60,31 @@ def is_box(node):
 
 def test_bart_reads_what_leaves_the_source_encoder_with_its_own_positions_and_norm():
     model = translator()
-    # Initial values are so small that all logits are alike.
-    params = jax.tree.map(
-        lambda x: x + np.random.default_rng(0).normal(0, 0.5, x.shape),
-        model.init(jax.random.key(0))["params"],
-    )
+    params = drawn(model)
 
     def source(module, tokens_bs):
         x_bse = module.source_positions(module.source_embedder(tokens_bs), None)
         context = Context(Mask(key_valid_bs=tokens_bs != 0))
         return module.source_encoder(module.source_embedding_norm(x_bse), context)
 
-    vectors = model.apply({"params": params}, BATCH["encoder_input_tokens"], method=source)
-    fed = Fed(**SIZES, given=vectors)
-    barts = {name: params[name] for name in BART(**SIZES).abstract_params()}
-    expected = fed.apply({"params": barts}, **BATCH)
-    found = model.apply({"params": params}, **BATCH)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    @jax.jit
+    def fed(params):
+        tokens = BATCH["encoder_input_tokens"]
+        bart = Fed(**SIZES, given=model.apply({"params": params}, tokens, method=source))
+        return bart.apply({"params": {name: params[name] for name in barts}}, **BATCH)
+
+    barts = BART(**SIZES).abstract_params()
+    logits = jax.jit(model.logits)
+    found = logits(params, BATCH)
+    np.testing.assert_allclose(found, fed(params), atol=1e-5)
     # The table of target tokens says nothing of the source.
     other = BATCH | {"encoder_input_tokens": BATCH["encoder_input_tokens"].at[0, 0].set(19)}
-    assert np.abs(model.apply({"params": params}, **other) - found)[0].max() > 1e-3
+    assert np.abs(logits(params, other) - found)[0].max() > 1e-3
 
 
 def test_the_first_stage_trains_the_source_encoder_positions_and_the_first_layers_inputs():
     model = translator(tuning=Parts(trained=TRAINED))
-    params = model.init(jax.random.key(0))["params"]
+    params = drawn(model)
     axes = jax.tree.map(lambda box: box.names, model.abstract_params(), is_leaf=is_box)
     rule = optimizers.first_layers(
         optimizers.adamw(schedule=Constant(1e-2), weight_decay=0.1),
@@ -93,8 +94,8 @@ def test_the_first_stage_trains_the_source_encoder_positions_and_the_first_layer
         lambda path, _: model.tuning.trains(jax.tree_util.keystr(path, simple=True, separator="/")),
         params,
     )
-    gradients = jax.grad(lambda params: model.loss(params, BATCH)[0]["loss"])(params)
-    updates, _ = rule.update(gradients, rule.init(params), params)
+    gradients = jax.jit(jax.grad(lambda params: model.loss(params, BATCH)[0]["loss"]))(params)
+    updates, _ = jax.jit(rule.update)(gradients, rule.init(params), params)
     moved = jax.tree.map(lambda update, on: np.asarray(update != 0) & on, updates, trains)
     moved = {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf

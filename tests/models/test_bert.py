@@ -42,8 +42,8 @@ def predictions_of(model, params, batch):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def loss_of(model, params, batch):
-    return model.loss(params, batch)
+def loss_of(model, params, batch, key=None):
+    return model.loss(params, batch, key)
 
 
 # -- Constants -----------------------------------------------------------------------------
@@ -129,7 +129,8 @@ def test_tokens_types_and_positions_are_summed_and_normed():
     x = tables[0][[7, 3, 7]] + tables[1][[0, 0, 1]] + tables[2][:3]
     x = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
     norm = params["embedding_norm"]
-    found = model.apply({"params": params}, tokens, types, None, method="embed")
+    embed = jax.jit(functools.partial(model.apply, method="embed"))
+    found = embed({"params": params}, tokens, types, None)
     np.testing.assert_allclose(found[0], x * norm["scale"] + norm["bias"], atol=1e-5)
 
 
@@ -177,7 +178,7 @@ def test_predictions_have_rows_first_and_say_what_each_head_says(model, params):
 
 
 def test_attention_of_every_layer_and_head_can_be_seen(model, params):
-    weights = model.attention_weights(params, batch_for(model))
+    weights = jax.jit(model.attention_weights)(params, batch_for(model))
     assert weights.keys() == {"encoder"} and weights["encoder"].shape == (2, 2, 3, 10, 10)
     np.testing.assert_allclose(weights["encoder"].sum(-1), 1, rtol=1e-5)
     assert weights["encoder"][:, :, :, 0, -1].min() > 0
@@ -208,18 +209,19 @@ def test_flops_by_hand(model):
 def test_without_a_head_there_is_neither_its_loss_nor_its_prediction():
     masked = bert(use_pooler=False, use_next_sentence_head=False)
     batch = batch_for(masked)
-    sums, metrics = masked.loss(drawn(masked), batch)
+    params = drawn(masked)
+    sums, metrics = loss_of(masked, params, batch)
     assert sums.keys() == masked.loss_terms.keys() == {"masked_language_model"}
     assert "next_sentence" not in metrics
-    assert masked.predict(drawn(masked), batch).keys() == {"hidden_states", "tokens"}
+    assert jax.eval_shape(masked.predict, params, batch).keys() == {"hidden_states", "tokens"}
     with pytest.raises(ModelError, match="use_next_sentence_head is False: only with this head"):
-        masked.apply({"params": drawn(masked)}, **batch, method="next_sentence_logits")
+        masked.apply({"params": params}, **batch, method="next_sentence_logits")
     encoder = bert(use_masked_head=False, use_next_sentence_head=False)
-    assert encoder.loss_terms == {} and encoder.predict(drawn(encoder), batch).keys() == {
-        "hidden_states", "pooled",
-    }  # fmt: skip
+    params = drawn(encoder)
+    predicted = jax.eval_shape(encoder.predict, params, batch)
+    assert encoder.loss_terms == {} and predicted.keys() == {"hidden_states", "pooled"}
     with pytest.raises(ModelError, match=r"BERT without .* has no loss: set one of them to train"):
-        encoder.loss(drawn(encoder), batch)
+        encoder.loss(params, batch)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +251,7 @@ def test_attention_has_a_dropout_rate_of_its_own(model, params):
     key = jax.random.key(0)
 
     def loss(**rates):
-        return float(bert(**rates).loss(params, batch, key)[0]["masked_language_model"])
+        return float(loss_of(bert(**rates), params, batch, key)[0]["masked_language_model"])
 
     plain = loss()
     assert loss(dropout_rate=0.2) != loss(dropout_rate=0.2, attention_dropout_rate=0.0) != plain
@@ -286,6 +288,7 @@ train.train.tensorboard = False
 """
 
 
+@pytest.mark.slow
 def test_it_trains_is_evaluated_and_opened_and_says_that_it_writes_no_text(
     corpus, tmp_path, capsys
 ):

@@ -111,9 +111,8 @@ def test_gpt1_ends_with_the_norm_of_its_last_layer():
     params = drawn(model)
     assert "final_norm" not in params
     norm = params["decoder"]["layers"]["mlp_norm"]
-    hidden = model.apply(
-        {"params": params}, decoder_input_tokens=jnp.ones((1, 5), int), method="hidden_states"
-    )
+    states = jax.jit(functools.partial(model.apply, method="hidden_states"))
+    hidden = states({"params": params}, decoder_input_tokens=jnp.ones((1, 5), int))
     plain = (hidden - norm["bias"][-1]) / norm["scale"][-1]
     np.testing.assert_allclose(plain.mean(-1), 0, atol=1e-4)
     np.testing.assert_allclose(plain.std(-1), 1, atol=1e-3)
@@ -268,10 +267,10 @@ def test_the_sparse_transformer_writes_what_it_was_trained_on(pattern):
     prompt[0], prompt[1, 3:] = tokens[0, :12], tokens[1, :9]
     valid = np.array([[1] * 12, [0] * 3 + [1] * 9])
     batch = {"decoder_input_tokens": prompt, "decoder_segment_ids": valid}
-    cache = model.init_cache(params, batch, 16)
+    cache = jax.jit(model.init_cache, static_argnums=2)(params, batch, 16)
+    step = jax.jit(model.decode_step)
     for i in range(2):
-        step = jnp.stack([tokens[0, 12 + i], tokens[1, 9 + i]])
-        found, cache = model.decode_step(params, cache, step)
+        found, cache = step(params, cache, jnp.stack([tokens[0, 12 + i], tokens[1, 9 + i]]))
         np.testing.assert_allclose(found[0], logits[0, 12 + i], atol=2e-4)
         np.testing.assert_allclose(found[1], logits[1, 9 + i], atol=2e-4)
 

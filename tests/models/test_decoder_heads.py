@@ -55,15 +55,19 @@ def of_examples(batch, rows):
 TEXTS = batch_of([38, 5, 6, 7, 36], [38, 9, 8, 36])
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def predictions_of(model, params, batch):
+    return model.predict(params, batch)
+
+
 @pytest.mark.parametrize("family", ["GPT-1", "LSTM"])
 def test_the_head_reads_the_vector_of_the_last_token(family):
     model = FAMILIES[family](head=TWO)
     params = drawn(model)
-    found = model.predict(params, TEXTS)
+    found = predictions_of(model, params, TEXTS)
     plain = model.clone(head=None)
-    hidden = plain.predict({name: x for name, x in params.items() if name != "output_head"}, TEXTS)[
-        "hidden_states"
-    ]
+    rest = {name: x for name, x in params.items() if name != "output_head"}
+    hidden = predictions_of(plain, rest, TEXTS)["hidden_states"]
     np.testing.assert_allclose(found["pooled"][0], hidden[0, 4], atol=1e-5)
     np.testing.assert_allclose(found["pooled"][1], hidden[1, 3], atol=1e-5)
     kernel, bias = (params["output_head"]["output"][name] for name in ("kernel", "bias"))
@@ -75,8 +79,9 @@ def test_what_stands_behind_the_last_token_changes_nothing():
     model = gpt(head=TWO)
     params = drawn(model)
     junk = TEXTS["decoder_input_tokens"] + 3 * (TEXTS["decoder_segment_ids"] == 0)
-    found = model.predict(params, TEXTS | {"decoder_input_tokens": junk})
-    np.testing.assert_allclose(found["pooled"], model.predict(params, TEXTS)["pooled"], atol=1e-6)
+    found = predictions_of(model, params, TEXTS | {"decoder_input_tokens": junk})
+    expected = predictions_of(model, params, TEXTS)
+    np.testing.assert_allclose(found["pooled"], expected["pooled"], atol=1e-6)
 
 
 def test_the_loss_is_the_heads_and_half_of_the_language_models():
@@ -92,16 +97,16 @@ def test_the_loss_is_the_heads_and_half_of_the_language_models():
 def test_the_language_models_loss_is_that_of_the_model_without_a_head():
     model = gpt(head=TWO, language_model_coefficient=0.5)
     params = drawn(model)
-    terms, metrics = model.loss(params, TEXTS)
+    terms, metrics = jax.jit(model.loss)(params, TEXTS)
     weights = model.loss_weights(TEXTS)
     assert weights == {"head_loss": 2, "language_model_loss": 4 + 3}
     plain = {name: x for name, x in params.items() if name != "output_head"}
-    alone = model.clone(head=None).loss(plain, TEXTS)[0]["loss"]
+    alone = jax.jit(model.clone(head=None).loss)(plain, TEXTS)[0]["loss"]
     assert float(terms["language_model_loss"]) == pytest.approx(float(alone), rel=1e-5)
-    probabilities = model.predict(params, TEXTS)["probabilities"]
+    probabilities = predictions_of(model, params, TEXTS)["probabilities"]
     own = -np.log(probabilities[0, 1]) - np.log(probabilities[1, 0])
     assert float(terms["head_loss"]) == pytest.approx(float(own), rel=1e-4)
-    rows, _ = model.row_metrics(params, TEXTS)
+    rows, _ = jax.jit(model.row_metrics)(params, TEXTS)
     for name, (value, weight) in rows.items():
         np.testing.assert_allclose(value.sum(), metrics[name][0], rtol=1e-5)
         np.testing.assert_allclose(weight.sum(), metrics[name][1])
@@ -114,17 +119,17 @@ def test_the_order_of_a_similar_pair_changes_nothing():
     first, second = [38, 5, 6, 37, 9, 36], [38, 9, 37, 5, 6, 36]
     both = of_examples(batch_of(first, second), 2)
     swapped = of_examples(batch_of(second, first), 2)
-    ours, other = (model.predict(params, batch) for batch in (both, swapped))
+    ours, other = (predictions_of(model, params, batch) for batch in (both, swapped))
     for name in ("pooled", "score"):
         np.testing.assert_allclose(ours[name], other[name], atol=1e-5)
-    apart = model.predict(params, batch_of(first, second))["pooled"]
+    apart = predictions_of(model, params, batch_of(first, second))["pooled"]
     np.testing.assert_allclose(ours["pooled"][0], apart.sum(axis=0), atol=1e-5)
 
 
 def test_a_choice_that_is_not_there_has_no_probability():
     model = gpt(head=MultipleChoice())
     batch = of_examples(batch_of([38, 5, 36], [38, 6, 36], [], label=(1,)), 3)
-    found = model.predict(drawn(model), batch)
+    found = predictions_of(model, drawn(model), batch)
     assert found["probabilities"].shape == (1, 3)
     assert found["probabilities"][0, 2] == 0
     assert found["probabilities"].sum() == pytest.approx(1)
@@ -163,7 +168,7 @@ def test_a_recurrent_models_head_reads_concat_pooling_through_a_layer():
     """Three layers of 24 units are pooled to 72, a layer of ReLU makes 5 of them."""
     model = FAMILIES["LSTM"](head=TWO, pooling="concat", pooler_dim=5)
     params = drawn(model)
-    found = model.predict(params, TEXTS)
+    found = predictions_of(model, params, TEXTS)
     pooled = concat_pooled(found["hidden_states"], TEXTS["decoder_segment_ids"] != 0)
     assert pooled.shape == (2, 72)
     kernel, bias = (params["pooler"][name] for name in ("kernel", "bias"))

@@ -1,5 +1,7 @@
 """A student that learns from a teacher: the loss by hand, and what cannot be compared."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from models import bart, bert, distilbert, gpt
 from models.distilled import Distilled, cosine_distance, soft_divergence
 from models.errors import ModelError
 from models.heads import Classification, MultipleChoice, Regression, Reward, Tagging
+from tests.models.families import drawn
 
 TEXT = {
     "decoder_input_tokens": jnp.array([[0, 3, 4, 5], [0, 6, 7, 0]]),
@@ -35,7 +38,22 @@ def encoder(kind, width=8, layers=1, **more):
 
 
 def params_of(*models):
-    return [m.init(jax.random.key(i))["params"] for i, m in enumerate(models)]
+    return [drawn(model, seed) for seed, model in enumerate(models)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss_of(model, params, batch):
+    return model.loss(params, batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def distilled(model, ours, batch, theirs):
+    return model.loss_with_frozen(ours, batch, {"teacher": theirs})
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def outputs_of(model, params, batch):
+    return model.apply({"params": params}, **batch)
 
 
 def test_distilberts_three_terms_by_hand():
@@ -78,18 +96,18 @@ def test_a_decoders_terms_count_its_targets_and_move_the_student_alone():
     assert {k: float(v) for k, v in model.loss_weights(TEXT).items()} == {
         "targets": 7, "soft_targets": 7,
     }  # fmt: skip
-    terms, metrics = model.loss_with_frozen(ours, TEXT, {"teacher": theirs})
-    np.testing.assert_allclose(terms["targets"], student.loss(ours, TEXT)[0]["loss"], rtol=1e-5)
-    divergence = soft_divergence(teacher.logits(theirs, TEXT), student.logits(ours, TEXT), 2.0)
+    terms, metrics = distilled(model, ours, TEXT, theirs)
+    np.testing.assert_allclose(terms["targets"], loss_of(student, ours, TEXT)[0]["loss"], rtol=1e-5)
+    logits = outputs_of(teacher, theirs, TEXT), outputs_of(student, ours, TEXT)
+    divergence = soft_divergence(*logits, 2.0)
     real = TEXT["decoder_target_tokens"] != 0
     np.testing.assert_allclose(terms["soft_targets"], (divergence * real).sum(), rtol=1e-5)
     assert metrics["targets"][1] == 7 and "token_accuracy" in metrics
 
     def total(own, frozen):
-        found, _ = model.loss_with_frozen(own, TEXT, {"teacher": frozen})
-        return found["soft_targets"]
+        return distilled(model, own, TEXT, frozen)[0]["soft_targets"]
 
-    to_ours, to_theirs = jax.grad(total, argnums=(0, 1))(ours, theirs)
+    to_ours, to_theirs = jax.jit(jax.grad(total, argnums=(0, 1)))(ours, theirs)
     assert any(np.any(leaf) for leaf in jax.tree.leaves(to_ours))
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(to_theirs))
 
@@ -98,9 +116,9 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it():
     student = encoder(bert.BERT, use_next_sentence_head=False)
     model = Distilled(student=student, teacher=student, soft_targets=5.0, hidden_states=1.0)
     (params,) = params_of(student)
-    terms, _ = model.loss_with_frozen(params, MASKED, {"teacher": params})
+    terms, _ = distilled(model, params, MASKED, params)
     np.testing.assert_allclose([terms["soft_targets"], terms["hidden_states"]], 0, atol=1e-5)
-    own = student.loss(params, MASKED)[0]["masked_language_model"]
+    own = loss_of(student, params, MASKED)[0]["masked_language_model"]
     np.testing.assert_allclose(terms["targets"], own, rtol=1e-5)
 
 
@@ -114,7 +132,7 @@ def test_distilbert_compares_every_token_or_the_hidden_ones():
     assert [float(w["hidden_states"]) for w in (every, hidden)] == [7, 7]
     assert float(every["targets"]) == 2
     ours, theirs = params_of(student, teacher)
-    terms, _ = Distilled(**both).loss_with_frozen(ours, MASKED, {"teacher": theirs})
+    terms, _ = distilled(Distilled(**both), ours, MASKED, theirs)
     assert 0 < float(terms["hidden_states"]) <= 14
 
 
@@ -143,11 +161,9 @@ def test_with_a_head_its_outputs_are_compared_of_rows_with_a_label(make, kind):
     model = make(head)
     batch = ROWS | {"label": jnp.array([2, 0]) if kind == "classes" else jnp.array([2.5, 0.0])}
     ours, theirs = params_of(model, model)
-    # Initial values are so small that all outputs are alike.
-    theirs = jax.tree.map(lambda x: x + np.random.default_rng(0).normal(0, 0.5, x.shape), theirs)
-    outputs = [np.asarray(model.apply({"params": p}, **batch)) for p in (theirs, ours)]
+    outputs = [np.asarray(outputs_of(model, p, batch)) for p in (theirs, ours)]
     both = Distilled(student=model, teacher=model, temperature=2.0)
-    terms, metrics = both.loss_with_frozen(ours, batch, {"teacher": theirs})
+    terms, metrics = distilled(both, ours, batch, theirs)
     if kind == "classes":
         teacher, student = (np.exp(x / 2) / np.exp(x / 2).sum(-1, keepdims=True) for x in outputs)
         expected = 4 * (teacher * np.log(teacher / student)).sum(-1)[0]
@@ -182,10 +198,8 @@ def test_tags_are_compared_where_a_word_begins_and_choices_with_one_another():
     for head, batch in cases:
         model = encoder(bert.BERT, head=head)
         ours, theirs = params_of(model, model)
-        theirs = jax.tree.map(
-            lambda x: x + np.random.default_rng(0).normal(0, 0.5, x.shape), theirs
-        )
-        outputs = [np.asarray(model.apply({"params": p}, **batch)) for p in (theirs, ours)]
+        theirs = jax.tree.map(lambda x: 2 * x, theirs)  # choices are much alike
+        outputs = [np.asarray(outputs_of(model, p, batch)) for p in (theirs, ours)]
         tags = isinstance(head, Tagging)
         teacher, student = (
             np.exp(x) / np.exp(x).sum(-1, keepdims=True)
@@ -194,7 +208,7 @@ def test_tags_are_compared_where_a_word_begins_and_choices_with_one_another():
         each = (teacher * np.log(teacher / student)).sum(-1)
         weight = np.asarray(batch["word_weights" if tags else "label_weight"])
         both = Distilled(student=model, teacher=model, temperature=1.0)
-        terms, metrics = both.loss_with_frozen(ours, batch, {"teacher": theirs})
+        terms, metrics = distilled(both, ours, batch, theirs)
         np.testing.assert_allclose(terms["soft_targets"], (each * weight).sum(), rtol=1e-4)
         assert float(metrics["soft_targets"][1]) == weight.sum()
 

@@ -13,7 +13,7 @@ from models.gpt import GPT2
 from models.heads import Reward
 from models.tuning import LoRA
 from t5x_like import protocols
-from tests.models.families import V
+from tests.models.families import V, drawn
 
 gpt2 = functools.partial(GPT2, vocab_size=V, embed_dim=8, num_heads=2, num_layers=1, max_length=16)
 # Rows of prompt and answer; how many of the last tokens are the answer's.
@@ -37,24 +37,27 @@ def batch_of(ranks, there=(1, 1, 1)):
 @pytest.fixture(scope="module")
 def case():
     model = DPO(policy=gpt2(), beta=0.5)
-    params, reference = (model.init(jax.random.key(i))["params"] for i in (0, 1))
-    # Drawn so small, all tokens would be as likely.
-    params, reference = (jax.tree.map(lambda x: 9 * x, tree) for tree in (params, reference))
-    return model, params, reference
+    return model, drawn(model, 0), drawn(model, 1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss_of(model, params, batch, reference):
+    return model.loss_with_frozen(params, batch, {"reference": reference})
 
 
 def test_the_parameters_are_the_policys(case):
     model, params, _ = case
-    plain = gpt2().init(jax.random.key(0))["params"]
+    plain = drawn(gpt2())
     assert jax.tree.structure(params) == jax.tree.structure(plain)
     assert model.vocab_size == V and model.max_length == 16
 
 
 def test_an_answer_counts_with_its_end_and_without_its_prompt(case):
     model, params, _ = case
-    found = model.log_likelihoods(params, batch_of([0, 1, 2]))
+    found = jax.jit(model.log_likelihoods)(params, batch_of([0, 1, 2]))
+    logits_of = jax.jit(gpt2().logits)
     for i, (row, size) in enumerate(zip(ROWS, SIZES, strict=True)):
-        logits = gpt2().logits(params, {"decoder_input_tokens": jnp.array([row[:-1]])})
+        logits = logits_of(params, {"decoder_input_tokens": jnp.array([row[:-1]])})
         log_probs = jax.nn.log_softmax(logits)[0]
         tokens = [log_probs[t - 1, row[t]] for t in range(len(row) - size, len(row))]
         np.testing.assert_allclose(found[0, i], sum(tokens), rtol=2e-5)
@@ -63,10 +66,11 @@ def test_an_answer_counts_with_its_end_and_without_its_prompt(case):
 def test_the_loss_is_of_the_differences_of_log_ratios(case):
     model, params, reference = case
     batch = batch_of([1, 0, 2])
-    ratio = model.log_likelihoods(params, batch) - model.log_likelihoods(reference, batch)
+    likelihoods = jax.jit(model.log_likelihoods)
+    ratio = likelihoods(params, batch) - likelihoods(reference, batch)
     first, second, third = 0.5 * np.asarray(ratio[0])
     terms = [np.log1p(np.exp(-d)) for d in (second - first, second - third, first - third)]
-    sums, metrics = model.loss_with_frozen(params, batch, {"reference": reference})
+    sums, metrics = loss_of(model, params, batch, reference)
     np.testing.assert_allclose(sums["loss"], np.mean(terms), rtol=1e-4)
     np.testing.assert_allclose(metrics["margin"][0] / 3, 2 * (second - third) / 3, rtol=1e-4)
     assert model.loss_weights(batch) == {"loss": 1}
@@ -74,7 +78,7 @@ def test_the_loss_is_of_the_differences_of_log_ratios(case):
 
 def test_where_policy_and_reference_are_one_the_loss_is_the_logarithm_of_two(case):
     model, params, _ = case
-    sums, metrics = model.loss_with_frozen(params, batch_of([0, 1, 1]), {"reference": params})
+    sums, metrics = loss_of(model, params, batch_of([0, 1, 1]), params)
     np.testing.assert_allclose(sums["loss"], np.log(2), rtol=1e-6)
     np.testing.assert_allclose(metrics["pairwise_accuracy"], (1.0, 2.0))  # ties count a half
 
@@ -85,12 +89,10 @@ def test_factors_are_trained_alone_and_the_reference_has_none():
     params = model.init(jax.random.key(0))["params"]
     assert protocols.tuning(model) == model.policy.tuning
     (reference,) = model.frozen_models.values()
-    plain = reference.init(jax.random.key(0))["params"]
-    assert jax.tree.structure(plain) == jax.tree.structure(gpt2().init(jax.random.key(0))["params"])
+    plain = drawn(reference)
+    assert jax.tree.structure(plain) == jax.tree.structure(drawn(gpt2()))
     assert jax.tree.structure(plain) != jax.tree.structure(params)
-    sums, _ = model.loss_with_frozen(
-        params, batch_of([0, 1, 1]), {"reference": _like(plain, params)}
-    )
+    sums, _ = loss_of(model, params, batch_of([0, 1, 1]), _like(plain, params))
     np.testing.assert_allclose(sums["loss"], np.log(2), rtol=1e-6)
 
 

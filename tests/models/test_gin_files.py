@@ -1,5 +1,6 @@
 """Every gin file's model has the number of parameters that its first lines promise."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -111,6 +112,7 @@ PUBLISHED = {
 }
 
 
+@functools.cache
 def model_of(name, bindings=""):
     gin.clear_config()
     try:
@@ -122,12 +124,18 @@ def model_of(name, bindings=""):
         gin.clear_config()
 
 
+@functools.cache
+def count_of(name):
+    """Once for all tests: a model is traced for it."""
+    return model_of(name).parameter_count()
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_count_and_command_are_as_the_file_says(name):
     text = (ROOT / name).read_text()
     assert f"t5x-like inspect --gin_file={name}\n" in text
     promised = int(re.search(r"^# ([\d,]+) parameters", text, re.MULTILINE)[1].replace(",", ""))
-    assert model_of(name).parameter_count() == promised
+    assert count_of(name) == promised
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -137,7 +145,7 @@ def test_vocab_size_means_the_same_to_every_model(name):
 
 @pytest.mark.parametrize(("name", "count"), PUBLISHED.items())
 def test_count_is_the_published_one_or_the_file_says_by_how_much_not(name, count):
-    difference = model_of(name).parameter_count() / count - 1
+    difference = count_of(name) / count - 1
     assert abs(difference) < 0.045
     if abs(difference) > 0.01:
         direction = "above" if difference > 0 else "below"
@@ -150,7 +158,7 @@ def test_count_is_the_published_one_or_the_file_says_by_how_much_not(name, count
 def test_every_published_size_has_a_file():
     assert set(PUBLISHED) <= set(FILES)
     assert {f"models/t5_1_1/{x}.gin" for x in ("small", "base", "large", "xl", "xxl")} <= set(FILES)
-    tiny = [model_of(name).parameter_count() for name in FILES if name.endswith("/tiny.gin")]
+    tiny = [count_of(name) for name in FILES if name.endswith("/tiny.gin")]
     assert tiny and max(tiny) < 1e6
 
 
@@ -247,7 +255,7 @@ TRANSFORMER_XL = {
 
 @pytest.mark.parametrize(("size", "count"), TRANSFORMER_XL.items())
 def test_transformer_xls_counts_are_those_of_the_shapes(size, count):
-    assert model_of(f"models/transformer_xl/{size}.gin").parameter_count() == count
+    assert count_of(f"models/transformer_xl/{size}.gin") == count
 
 
 def test_transformer_xl_larges_parameters_by_part():

@@ -46,6 +46,21 @@ def test_the_likeliest_label_is_predicted_with_all_probabilities():
     assert THREE.label_names == {"label": ("no", "maybe", "yes")}
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def predictions_of(model, params, batch):
+    return model.predict(params, batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits_of(model, params, batch):
+    return model.apply({"params": params}, **batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss_of(model, params, batch, key=None):
+    return model.loss(params, batch, key)[0]["loss"]
+
+
 @pytest.fixture(scope="module")
 def case():
     model = bert(head=THREE)
@@ -54,13 +69,13 @@ def case():
 
 def test_a_row_head_reads_the_pooler_of_the_first_token(case):
     model, params, batch = case
-    found = model.predict(params, batch)
+    found = predictions_of(model, params, batch)
     first = found["hidden_states"][:, 0]
     pooled = jnp.tanh(first @ params["pooler"]["kernel"] + params["pooler"]["bias"])
     close(found["pooled"], pooled)
     layer = params["output_head"]["output"]
     logits = pooled @ layer["kernel"] + layer["bias"]
-    close(model.apply({"params": params}, **batch), logits)
+    close(logits_of(model, params, batch), logits)
     close(found["probabilities"], jax.nn.softmax(logits))
 
 
@@ -82,7 +97,7 @@ def test_a_head_may_drop_more_than_the_rest(case):
 
     def loss(head, key):
         model = bert(head=head, dropout_rate=0.0)
-        return float(model.loss(params, batch, jax.random.key(key))[0]["loss"])
+        return float(loss_of(model, params, batch, jax.random.key(key)))
 
     plain, own = THREE, Classification(THREE.labels, dropout_rate=0.5)
     assert loss(plain, 0) == loss(plain, 1)
@@ -134,7 +149,7 @@ def test_a_tagger_reads_the_vector_of_each_token_and_has_no_pooler():
     model = bert(head=Tagging(("O", "B", "I")))
     assert model.batch_format == "token_classification"
     params = drawn(model)
-    found = model.predict(params, batch_for(model))
+    found = predictions_of(model, params, batch_for(model))
     layer = params["output_head"]["output"]
     logits = found["hidden_states"] @ layer["kernel"] + layer["bias"]
     assert "pooled" not in found
@@ -165,8 +180,8 @@ def test_each_choice_is_read_as_a_row_and_one_without_tokens_has_no_probability(
     segments = jnp.where(jnp.arange(6) == 4, 0, 1)[:, None] * jnp.ones((1, 10), int)
     rows["encoder_segment_ids"] = segments
     choices = {name: x.reshape(2, 3, *x.shape[1:]) for name, x in rows.items()}
-    one_by_one = model.apply({"params": params}, **rows)
-    found = model.predict(params, choices)
+    one_by_one = logits_of(model, params, rows)
+    found = predictions_of(model, params, choices)
     scores = np.array(one_by_one).reshape(2, 3)
     scores[1, 1] = -np.inf
     close(found["probabilities"], jax.nn.softmax(scores))
@@ -174,7 +189,7 @@ def test_each_choice_is_read_as_a_row_and_one_without_tokens_has_no_probability(
     assert found["hidden_states"].shape == (2, 3, 10, 24)
     # Without segments, padding says which choices there are.
     padded = {"encoder_input_tokens": choices["encoder_input_tokens"].at[1, 1].set(0)}
-    assert model.predict(params, padded)["probabilities"][1, 1] == 0
+    assert predictions_of(model, params, padded)["probabilities"][1, 1] == 0
     labelled = choices | {"label": jnp.array([0, 2]), "label_weight": jnp.array([1, 1])}
-    loss = model.loss(params, labelled)[0]["loss"]
+    loss = loss_of(model, params, labelled)
     close(loss, -np.log(found["probabilities"][0, 0]) - np.log(found["probabilities"][1, 2]))

@@ -44,6 +44,11 @@ def decode_step(model, params, cache, tokens):
     return model.decode_step(params, cache, tokens)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def cache_of(model, params, batch, length):
+    return model.init_cache(params, batch, length)
+
+
 def test_fulfils_the_engines_protocol(family):
     _, model, _ = family
     assert isinstance(model, protocols.Decodes)
@@ -99,7 +104,7 @@ def test_packed_rows_give_what_each_text_gives_alone(family):
 
 def test_padding_of_the_encoder_changes_nothing():
     model = t5(T5)
-    params = initial(model)
+    params = drawn(model)
     batch = batch_for(model)
     padded = jnp.pad(batch["encoder_input_tokens"], ((0, 0), (0, 4)))
     np.testing.assert_allclose(
@@ -111,7 +116,7 @@ def test_padding_of_the_encoder_changes_nothing():
 
 def test_a_prefix_is_read_in_both_directions():
     model = gpt2()
-    params = initial(model)
+    params = drawn(model)
     batch = batch_for(model) | {"decoder_causal_attention": jnp.array([[1] * 4 + [0] * 6] * 2)}
     changed = batch | {"decoder_input_tokens": batch["decoder_input_tokens"].at[:, 3].set(9)}
     difference = np.abs(logits_of(model, params, batch) - logits_of(model, params, changed)).max(
@@ -137,7 +142,8 @@ def test_decoding_step_by_step_gives_the_same_logits(family, prompt, unstacked):
     tokens = batch["decoder_input_tokens"]
     logits = logits_of(model, params, batch)
     laid_out = model.decoding_params(params) if unstacked else params
-    cache = model.init_cache(laid_out, batch | {"decoder_input_tokens": tokens[:, :prompt]}, 10)
+    prompted = batch | {"decoder_input_tokens": tokens[:, :prompt]}
+    cache = cache_of(model, laid_out, prompted, 10)
     assert all(x.ndim == 0 or x.shape[0] == 2 for x in jax.tree.leaves(cache))
     for i in range(prompt, 10):
         step_logits, cache = decode_step(model, laid_out, cache, tokens[:, i])
@@ -154,34 +160,33 @@ def test_prompts_padded_on_the_left_decode_as_if_they_were_not(family):
         "decoder_input_tokens": jnp.concatenate([padding, tokens[:, :5]], axis=1),
         "decoder_segment_ids": jnp.concatenate([padding, jnp.ones((2, 5), int)], axis=1),
     }
-    cache = model.init_cache(params, batch | prompt, 10)
+    cache = cache_of(model, params, batch | prompt, 10)
     logits, _ = decode_step(model, params, cache, tokens[:, 5])
     np.testing.assert_allclose(logits, logits_of(model, params, batch)[:, 5], atol=2e-5)
 
 
 def test_a_prompt_of_padding_alone_gives_the_first_step_and_no_nan():
     model = gpt2()
-    params = initial(model)
+    params = drawn(model)
     batch = batch_for(model, rows=1, length=1)
     nothing = jnp.zeros((1, 4), jnp.int32)
-    cache = model.init_cache(
-        params, {"decoder_input_tokens": nothing, "decoder_segment_ids": nothing}, 6
-    )
-    logits, _ = model.decode_step(params, cache, batch["decoder_input_tokens"][:, 0])
+    prompt = {"decoder_input_tokens": nothing, "decoder_segment_ids": nothing}
+    cache = cache_of(model, params, prompt, 6)
+    logits, _ = decode_step(model, params, cache, batch["decoder_input_tokens"][:, 0])
     np.testing.assert_allclose(logits, logits_of(model, params, batch)[:, 0], atol=1e-5)
 
 
 def test_a_bidirectional_prompt_is_decoded_as_it_was_trained():
     model = gpt2()
-    params = initial(model)
+    params = drawn(model)
     batch = batch_for(model) | {"decoder_causal_attention": jnp.array([[1] * 4 + [0] * 6] * 2)}
     logits = logits_of(model, params, batch)
     prompt = {
         name: batch[name][:, :4] for name in ("decoder_input_tokens", "decoder_causal_attention")
     }
-    cache = model.init_cache(params, prompt, 10)
+    cache = cache_of(model, params, prompt, 10)
     for i in range(4, 10):
-        step_logits, cache = model.decode_step(params, cache, batch["decoder_input_tokens"][:, i])
+        step_logits, cache = decode_step(model, params, cache, batch["decoder_input_tokens"][:, i])
         np.testing.assert_allclose(step_logits, logits[:, i], atol=2e-5)
 
 
@@ -234,10 +239,7 @@ def test_initial_values_are_the_papers():
 
 def test_mistakes_are_told_in_one_line():
     with pytest.raises(ModelError, match=r"33 tokens .* max_length is 32"):
-        gpt2().logits(
-            initial(gpt2()),
-            {"decoder_input_tokens": jnp.zeros((1, 33), jnp.int32)},
-        )
+        gpt2().logits(drawn(gpt2()), {"decoder_input_tokens": jnp.zeros((1, 33), jnp.int32)})
     with pytest.raises(ModelError, match=r"'half'.*'none', 'dots', 'full'"):
         gpt2(remat_policy="half").init(jax.random.key(0))
     with pytest.raises(ModelError, match=r"embed_dim 24 .* num_heads 5"):

@@ -93,10 +93,11 @@ def test_a_bias_of_the_output_is_added_to_its_logits_in_chunks_too():
     def chunked(x, kernel, bias, chunks):
         return output_cross_entropy(x, kernel, targets, weights, bias_v=bias, num_chunks=chunks)[0]
 
-    expected = jax.value_and_grad(plain, argnums=(0, 1, 2))(x_bte, kernel_ev, bias_v)
+    expected = jax.jit(jax.value_and_grad(plain, argnums=(0, 1, 2)))(x_bte, kernel_ev, bias_v)
     assert np.abs(expected[1][2]).max() > 0.1
+    in_chunks = jax.jit(jax.value_and_grad(chunked, argnums=(0, 1, 2)), static_argnums=3)
     for chunks in (1, 3):
-        found = jax.value_and_grad(chunked, argnums=(0, 1, 2))(x_bte, kernel_ev, bias_v, chunks)
+        found = in_chunks(x_bte, kernel_ev, bias_v, chunks)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, expected
         )
@@ -143,7 +144,8 @@ def test_chosen_places_change_neither_the_loss_nor_a_gradient(most):
         def of(x, kernel, bias):
             return function(x, kernel, targets, weights, bias_v=bias, **options)
 
-        return jax.value_and_grad(of, argnums=(0, 1, 2), has_aux=True)(x, kernel, bias)
+        compute = jax.value_and_grad(of, argnums=(0, 1, 2), has_aux=True)
+        return jax.jit(compute)(x, kernel, bias)
 
     expected = loss(output_cross_entropy)
     found = loss(losses.chosen_cross_entropy, most=most)

@@ -15,9 +15,9 @@ small = functools.partial(NNLM, vocab_size=V, order=N, embed_dim=M, hidden_dim=H
 
 
 def initial(model):
-    params = model.init(jax.random.key(0))["params"]
+    shapes = jax.eval_shape(model.init, jax.random.key(0))["params"]
     rng = np.random.default_rng(1)
-    return jax.tree.map(lambda a: jnp.asarray(0.4 * rng.standard_normal(a.shape), a.dtype), params)
+    return jax.tree.map(lambda a: jnp.asarray(0.4 * rng.standard_normal(a.shape), a.dtype), shapes)
 
 
 def tokens_of(rows, length, seed=0):
@@ -40,7 +40,7 @@ def by_hand(params, text):
 def test_the_logits_are_the_equations():
     model = small()
     params, tokens = initial(model), tokens_of(2, 7)
-    logits = model.logits(params, {"decoder_input_tokens": tokens})
+    logits = jax.jit(model.logits)(params, {"decoder_input_tokens": tokens})
     for row in range(2):
         np.testing.assert_allclose(logits[row], by_hand(params, np.asarray(tokens[row])), atol=1e-5)
 
@@ -50,7 +50,7 @@ def test_a_window_does_not_reach_across_the_beginning_of_its_text():
     params, tokens = initial(model), tokens_of(1, 9)
     segments = jnp.array([[1, 1, 1, 1, 1, 2, 2, 3, 0]])
     batch = {"decoder_input_tokens": tokens, "decoder_segment_ids": segments}
-    logits = model.logits(params, batch)[0]
+    logits = jax.jit(model.logits)(params, batch)[0]
     for start, end in ((0, 5), (5, 7), (7, 8)):
         text = np.asarray(tokens[0, start:end])
         np.testing.assert_allclose(logits[start:end], by_hand(params, text), atol=1e-5)
@@ -60,14 +60,14 @@ def test_a_window_does_not_reach_across_the_beginning_of_its_text():
 def test_a_prompt_padded_on_the_left_is_continued_as_a_row_without_padding(order):
     model = small(order=order)
     params, tokens = initial(model), tokens_of(2, 6)
-    expected = model.logits(params, {"decoder_input_tokens": tokens})[:, 2:]
+    expected = jax.jit(model.logits)(params, {"decoder_input_tokens": tokens})[:, 2:]
     prompt = {
         "decoder_input_tokens": jnp.pad(tokens[:, :2], ((0, 0), (3, 0)), constant_values=7),
         "decoder_segment_ids": jnp.array([[0, 0, 0, 1, 1]] * 2),
     }
-    cache = model.init_cache(params, prompt, 16)
-    first, cache = model.decode_step(params, cache, tokens[:, 2])
-    rest, _ = model.extend(params, cache, tokens[:, 3:])
+    cache = jax.jit(model.init_cache, static_argnums=2)(params, prompt, 16)
+    first, cache = jax.jit(model.decode_step)(params, cache, tokens[:, 2])
+    rest, _ = jax.jit(model.extend)(params, cache, tokens[:, 3:])
     np.testing.assert_allclose(jnp.concatenate([first[:, None], rest], axis=1), expected, atol=1e-5)
 
 

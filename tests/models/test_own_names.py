@@ -16,6 +16,7 @@ from models.layers.attention.masks import Mask
 from models.layers.embeddings import Embed
 from models.layers.linear import normal
 from models.layers.mlps import MLP
+from tests.models.families import drawn
 
 V, E, HEADS, LAYERS, T = 61, 24, 3, 2, 16
 
@@ -62,9 +63,9 @@ def test_its_flops_have_the_parts_of_gpt2_with_the_same_sizes():
 
 def test_its_attention_weights_are_found_layer_by_layer():
     model = Burrow(vocab_size=V)
-    params = model.init(jax.random.key(0))["params"]
+    params = drawn(model)
     batch = {"decoder_input_tokens": jnp.arange(1, T + 1)[None]}
-    weights = model.attention_weights(params, batch)
+    weights = jax.jit(model.attention_weights)(params, batch)
     assert list(weights) == ["decoder"]
     assert weights["decoder"].shape == (LAYERS, 1, HEADS, T, T)
     np.testing.assert_allclose(weights["decoder"].sum(-1), 1, rtol=1e-5)

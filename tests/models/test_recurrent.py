@@ -20,8 +20,13 @@ V, E, F = 61, 24, 32
 small = functools.partial(RecurrentLM, vocab_size=V, embed_dim=E, hidden_dim=F, init_scale=0.4)
 
 
-def initial(model, seed=0):
-    return jax.jit(model.init)(jax.random.key(seed))["params"]
+def initial(model):
+    return jax.jit(model.init)(jax.random.key(0))["params"]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def states_of(model, params, tokens):
+    return model.apply({"params": params}, decoder_input_tokens=tokens, method="hidden_states")
 
 
 def rows_of(length, rows=2, seed=0):
@@ -82,32 +87,29 @@ def test_dropout_is_on_what_enters_a_layer_and_the_output_and_never_on_the_state
     """Zaremba et al. 2014, section 3.1: the corrupted flow is that between layers."""
     model = small(num_layers=1, dropout_rate=0.5)
     params = initial(model)
-    batch = rows_of(40)
-    hidden = functools.partial(
-        model.apply, method="hidden_states", decoder_input_tokens=batch["decoder_input_tokens"]
-    )
-    dropped = functools.partial(hidden, enable_dropout=True, rngs={"dropout": jax.random.key(1)})
+    tokens = rows_of(40)["decoder_input_tokens"]
 
     # A layer that does not see its input: nothing but the output is dropped.
     blind = jax.tree.map(lambda a: a, params)
     blind["decoder"]["layers_0"]["kernel"] *= 0
-    clean, noisy = hidden({"params": blind}), dropped({"params": blind})
+    clean, noisy = (run(model, blind, tokens) for run in (states_of, dropped_states))
     kept = noisy != 0
     np.testing.assert_allclose(noisy[kept], 2 * clean[kept], rtol=1e-6)
     assert kept.mean() == pytest.approx(0.5, abs=0.05)
 
     # With the input seen, what is kept differs: that was dropped too.
-    clean, noisy = hidden({"params": params}), dropped({"params": params})
+    clean, noisy = (run(model, params, tokens) for run in (states_of, dropped_states))
     kept = noisy != 0
     assert np.abs(noisy[kept] - 2 * clean[kept]).mean() > 0.01
 
 
-def dropped_states(model, params, tokens, key=1):
+@functools.partial(jax.jit, static_argnums=0)
+def dropped_states(model, params, tokens):
     return model.apply(
         {"params": params},
         decoder_input_tokens=tokens,
         enable_dropout=True,
-        rngs={"dropout": jax.random.key(key)},
+        rngs={"dropout": jax.random.key(1)},
         method="hidden_states",
     )
 
@@ -120,7 +122,7 @@ def test_variational_dropout_drops_the_same_units_at_all_tokens_of_a_row():
     kept = np.asarray(dropped_states(model, params, tokens) != 0)
     assert (kept == kept[:, :1]).all()
     assert (kept[0] != kept[1]).any() and 0 < kept.mean() < 1
-    clean = model.apply({"params": params}, decoder_input_tokens=tokens, method="hidden_states")
+    clean = states_of(model, params, tokens)
     noisy = dropped_states(model, params, tokens)
     np.testing.assert_allclose(noisy[kept], 2 * clean[kept], rtol=1e-5)
     each = small(num_layers=1, dropout_rate=0.5, input_dropout_rate=0.0)
@@ -173,7 +175,7 @@ def test_recurrent_dropout_drops_entries_of_the_matrices_once_for_all_rows_and_t
     params = nn.unbox(layer.init(jax.random.key(0), x, state))["params"]
     params["bias"] *= 0
     key = jax.random.key(1)
-    h, _ = layer.apply({"params": params}, x, state, None, key)
+    h, _ = jax.jit(layer.apply)({"params": params}, x, state, None, key)
     matrix = params["recurrent_kernel"][:, 0]
     kept = np.asarray(h[:, 0] != 0)
     assert kept.mean() == pytest.approx(0.5, abs=0.06)
@@ -184,7 +186,7 @@ def test_recurrent_dropout_drops_entries_of_the_matrices_once_for_all_rows_and_t
     def loss(params):
         return layer.apply({"params": params}, x, state, None, key)[0].sum()
 
-    gradient = jax.grad(loss)(params)["recurrent_kernel"][:, 0]
+    gradient = jax.jit(jax.grad(loss))(params)["recurrent_kernel"][:, 0]
     np.testing.assert_array_equal(gradient != 0, kept)
 
 
@@ -193,9 +195,7 @@ def test_a_models_recurrent_matrices_are_dropped_in_training_alone():
     params = initial(model)
     tokens = rows_of(4)["decoder_input_tokens"]
     plain = dropped_states(small(), params, tokens)
-    np.testing.assert_array_equal(
-        model.apply({"params": params}, decoder_input_tokens=tokens, method="hidden_states"), plain
-    )
+    np.testing.assert_array_equal(states_of(model, params, tokens), plain)
     noisy = dropped_states(model, params, tokens)
     np.testing.assert_allclose(noisy, dropped_states(model, params, tokens))
     assert np.abs(noisy - plain).max() > 1e-3
@@ -267,7 +267,8 @@ def test_no_gradient_flows_into_the_state_of_the_batch_before():
     model = small()
     params, batch = initial(model), rows_of(6)
     carry = jax.tree.map(lambda a: a + 0.1, model.initial_carry(2))
-    gradient = jax.grad(lambda carry: loss_and_carry(model, params, batch, carry)[0]["loss"])(carry)
+    loss = lambda carry: loss_and_carry(model, params, batch, carry)[0]["loss"]  # noqa: E731
+    gradient = jax.jit(jax.grad(loss))(carry)
     assert not any(a.any() for a in jax.tree.leaves(gradient))
 
 
@@ -313,33 +314,32 @@ def test_the_output_bias_is_added_in_the_loss_in_chunks_of_it_and_in_decoding():
     bias = params["logit_bias"]["bias"]
     without = small(use_output_bias=False)
     rest = {name: tree for name, tree in params.items() if name != "logit_bias"}
-    logits = model.logits(params, batch)
-    np.testing.assert_allclose(logits, without.logits(rest, batch) + bias, atol=1e-6)
+    logits = jax.jit(model.logits)(params, batch)
+    np.testing.assert_allclose(logits, jax.jit(without.logits)(rest, batch) + bias, atol=1e-6)
 
     def gradient(model):
         return jax.jit(jax.value_and_grad(lambda params: model.loss(params, batch)[0]["loss"]))(
             params
         )
 
+    loss, _ = whole = gradient(model)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
-        gradient(model),
+        whole,
         gradient(model.clone(logit_chunks=3)),
     )
     log_p = jax.nn.log_softmax(logits)
     targets = batch["decoder_target_tokens"][..., None]
-    assert model.loss(params, batch)[0]["loss"] == pytest.approx(
-        float(-jnp.take_along_axis(log_p, targets, -1).sum()), rel=1e-6
-    )
+    expected = float(-jnp.take_along_axis(log_p, targets, -1).sum())
+    assert loss == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_tied_output_reads_the_embeddings():
     model = small(hidden_dim=None, tied_output=True, use_output_bias=False)
     params, batch = initial(model), rows_of(6)
-    x = model.apply({"params": params}, **batch, method="hidden_states")
-    np.testing.assert_allclose(
-        model.logits(params, batch), x @ params["token_embedder"]["embedding"].T, atol=1e-6
-    )
+    x = states_of(model, params, batch["decoder_input_tokens"])
+    expected = x @ params["token_embedder"]["embedding"].T
+    np.testing.assert_allclose(jax.jit(model.logits)(params, batch), expected, atol=1e-6)
 
 
 def test_mistakes_are_told_in_one_line():

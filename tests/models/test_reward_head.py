@@ -11,10 +11,15 @@ from models.bert import BERT
 from models.errors import ModelError
 from models.gpt import GPT2
 from models.heads import Classification, Reward, Tagging
-from tests.models.families import V
+from tests.models.families import V, drawn
 
 HEAD = Reward()
 gpt2 = functools.partial(GPT2, vocab_size=V, embed_dim=8, num_heads=2, num_layers=1, max_length=16)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def rewards_of(model, params, batch):
+    return model.predict(params, batch)["reward"]
 
 
 def ranked(ranks, there=None):
@@ -62,32 +67,30 @@ def batch_of(rows, length, reader="decoder"):
 
 def test_a_decoder_reads_the_last_token_of_each_row():
     model = gpt2(head=HEAD)
-    params = model.init(jax.random.key(0))["params"]
+    params = drawn(model)
     assert "output_head" in params and model.batch_format == "causal_comparisons"
     rows = [[5, 6, 7], [5, 6, 7, 8, 9], []]
-    found = model.predict(params, batch_of(rows, 6))["reward"]
-    plain = gpt2()
+    found = rewards_of(model, params, batch_of(rows, 6))
+    states = jax.jit(functools.partial(gpt2().apply, method="hidden_states"))
     text = {name: value for name, value in params.items() if name != "output_head"}
     for i, row in enumerate(rows[:2]):
-        x = plain.apply(
-            {"params": text}, decoder_input_tokens=jnp.array([row]), method="hidden_states"
-        )
+        x = states({"params": text}, decoder_input_tokens=jnp.array([row]))
         head = params["output_head"]["output"]
         expected = x[0, -1] @ head["kernel"][:, 0] + head["bias"][0]
         np.testing.assert_allclose(found[0, i], expected, rtol=2e-5)
     # How far a batch is padded changes nothing.
-    wider = model.predict(params, batch_of(rows, 9))["reward"]
+    wider = rewards_of(model, params, batch_of(rows, 9))
     np.testing.assert_allclose(found[0, :2], wider[0, :2], rtol=2e-5)
 
 
 def test_the_rows_of_a_batch_are_measured_apart():
     model = gpt2(head=HEAD)
-    params = model.init(jax.random.key(0))["params"]
+    params = drawn(model)
     one, two = batch_of([[5, 6], [7]], 4), batch_of([[3], [9, 9]], 4)
     both = {name: jnp.concatenate([one[name], two[name]]) for name in one}
-    sums, weights = model.row_metrics(params, both)[0]["loss"]
+    sums, weights = jax.jit(model.row_metrics)(params, both)[0]["loss"]
     for i, batch in enumerate((one, two)):
-        loss, _ = model.loss(params, batch)
+        loss, _ = jax.jit(model.loss)(params, batch)
         np.testing.assert_allclose(sums[i], loss["loss"], rtol=1e-5)
     assert weights.tolist() == [1, 1]
 
@@ -96,10 +99,10 @@ def test_an_encoder_has_the_same_head():
     model = BERT(
         vocab_size=V, embed_dim=8, mlp_dim=8, num_heads=2, num_layers=1, max_length=8, head=HEAD
     )
-    params = model.init(jax.random.key(0))["params"]
+    params = drawn(model)
     batch = batch_of([[1, 5, 2, 6, 2], [1, 5, 2, 7, 2], []], 6, reader="encoder")
-    found = model.predict(params, batch)["reward"]
-    assert found.shape == (1, 3) and np.isfinite(model.loss(params, batch)[0]["loss"])
+    assert rewards_of(model, params, batch).shape == (1, 3)
+    assert np.isfinite(jax.jit(model.loss)(params, batch)[0]["loss"])
 
 
 def test_what_a_decoder_cannot_read_with_is_refused():

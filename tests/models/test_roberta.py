@@ -1,5 +1,6 @@
 """What RoBERTa and DistilBERT do otherwise than BERT."""
 
+import functools
 import json
 
 import jax
@@ -27,6 +28,11 @@ def test_positions_begin_after_padding_which_has_a_row_of_its_own():
     assert rows.tolist() == [[2, 3, 4, 5, 1, 1], [2, 3, 4, 1, 1, 1]]
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def embedded(model, params, tokens, types=None):
+    return model.apply({"params": params}, tokens, types, None, method="embed")
+
+
 def test_the_tables_rows_are_read_as_counted():
     """Without layers: the norm of the vectors of token, the one type, and row 2, 3, 1."""
     model = roberta(use_masked_head=False)
@@ -39,7 +45,7 @@ def test_the_tables_rows_are_read_as_counted():
     x = table["embedding"][tokens[0]] + params["token_type_embedder"]["embedding"][0]
     x = x + position["embedding"][jnp.array([2, 3, 1])]
     x = (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5)
-    found = model.apply({"params": params}, tokens, None, None, method="embed")
+    found = embedded(model, params, tokens)
     np.testing.assert_allclose(found[0], x * norm["scale"] + norm["bias"], atol=1e-5)
 
 
@@ -49,10 +55,9 @@ def test_a_single_type_is_every_tokens_and_none_is_read():
         params, batch = drawn(model), batch_for(model)
         assert np.asarray(batch["encoder_token_types"]).max() == 1
         with_types, without = (
-            model.apply({"params": params}, batch["encoder_input_tokens"], types, None,
-                        method="embed")
+            embedded(model, params, batch["encoder_input_tokens"], types)
             for types in (batch["encoder_token_types"], None)
-        )  # fmt: skip
+        )
         np.testing.assert_array_equal(with_types, without)
     assert "token_type_embedder" not in drawn(distilbert())
 

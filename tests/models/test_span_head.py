@@ -66,7 +66,7 @@ def test_it_reads_the_last_layers_vector_of_every_token_and_no_pooler():
     assert not model.use_pooler and not model.use_masked_head
     params = drawn(model)
     tokens = np.random.default_rng(0).integers(1, V, (2, 7))
-    found = model.predict(params, {"encoder_input_tokens": jnp.asarray(tokens)})
+    found = jax.jit(model.predict)(params, {"encoder_input_tokens": jnp.asarray(tokens)})
     layer = params["output_head"]["output"]
     expected = found["hidden_states"] @ layer["kernel"] + layer["bias"]
     close(found["start_logits"], expected[..., 0])

@@ -149,7 +149,8 @@ def test_decoding_step_by_step_gives_the_same_logits(start, unstacked, model, pa
     batch = prompt()
     tokens, logits = batch["decoder_input_tokens"], next_logits(model, params, batch)
     laid_out = model.decoding_params(params) if unstacked else params
-    cache = model.init_cache(laid_out, {"decoder_input_tokens": tokens[:, :start]}, 7)
+    prompted = {"decoder_input_tokens": tokens[:, :start]}
+    cache = jax.jit(model.init_cache, static_argnums=2)(laid_out, prompted, 7)
     assert all(x.ndim == 0 or x.shape[0] == 2 for x in jax.tree.leaves(cache))
     step = jax.jit(model.decode_step)
     for i in range(start, 7):
@@ -170,7 +171,8 @@ def test_a_pairs_first_segment_is_read_in_both_directions_and_padding_before_it_
     }
     np.testing.assert_allclose(next_logits(model, params, read)[:, -1], logits[:, 3], atol=2e-5)
     laid_out = model.decoding_params(params)
-    cache, step = model.init_cache(laid_out, read, 10), jax.jit(model.decode_step)
+    cache = jax.jit(model.init_cache, static_argnums=2)(laid_out, read, 10)
+    step = jax.jit(model.decode_step)
     for i in range(4, 7):
         found, cache = step(laid_out, cache, tokens[:, i])
         np.testing.assert_allclose(found, logits[:, i], atol=2e-5)
@@ -220,11 +222,11 @@ def test_a_prompt_leaves_room_for_the_mask(model, params):
 
 def test_what_a_decoder_would_read_can_be_looked_at_and_predicted(model, params):
     batch = prompt(prefix=4)
-    weights = model.attention_weights(params, batch)
+    weights = jax.jit(model.attention_weights)(params, batch)
     assert weights.keys() == {"decoder"} and weights["decoder"].shape == (2, 2, 3, 7, 7)
     assert np.asarray(weights["decoder"])[..., 5, 6].max() == 0
     assert np.asarray(weights["decoder"])[..., 0, 3].min() > 0
-    assert model.predict(params, batch)["tokens"].shape == (2, 7)
+    assert jax.eval_shape(model.predict, params, batch)["tokens"].shape == (2, 7)
 
 
 # -- The rest --------------------------------------------------------------------------------------

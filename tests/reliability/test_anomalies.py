@@ -1,5 +1,6 @@
 """Losses that are no number, and loss spikes: what each reaction does to the run."""
 
+import functools
 import json
 import os
 
@@ -58,23 +59,28 @@ def signatures(dataset):
     return sums
 
 
-@pytest.fixture
-def run(dataset, tmp_path):
-    def start(policy, poisoned, steps=STEPS, name="run", optimizer=None):
+@pytest.fixture(scope="module")
+def start(dataset):
+    def start(model_dir, policy, poisoned, steps=STEPS, optimizer=None, period=1):
         return train(
             model=poisoned,
-            model_dir=str(tmp_path / name),
+            model_dir=str(model_dir),
             dataset=dataset,
             train_steps=steps,
             optimizer=optimizer or optimizers.adamw(schedules.Constant(1e-3)),
             partitioner=Partitioner(devices=tuple(jax.devices()[:1])),
-            checkpoint_policy=CheckpointPolicy(period=1, keep=None),
+            checkpoint_policy=CheckpointPolicy(period=period, keep=None),
             anomaly_policy=policy,
             log_period=1,
             tensorboard=False,
         )
 
     return start
+
+
+@pytest.fixture
+def run(start, tmp_path):
+    return functools.partial(start, tmp_path / "run")
 
 
 def params_at(directory, step, any_model):
@@ -85,16 +91,30 @@ def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_a_skipped_update_leaves_parameters_and_optimizer_untouched(
-    run, signatures, tmp_path, tally
-):
-    poisoned = model(signatures[BAD_STEP - 1])
-    run(AnomalyPolicy(Skip()), poisoned)
-    before, after = (tmp_path / "run" / "checkpoints" / str(s) for s in (BAD_STEP - 1, BAD_STEP))
-    assert_equal(*(params_at(path, None, poisoned) for path in (before, after)))
+@pytest.fixture(scope="module")
+def skipped(start, signatures, tmp_path_factory):
+    """The directory of a run that skips its bad step."""
+    model_dir = tmp_path_factory.mktemp("skipped")
+    policy = AnomalyPolicy(Skip(), LossSpike(window=4))
+    start(model_dir, policy, model(signatures[BAD_STEP - 1]))
+    return model_dir
+
+
+@pytest.fixture(scope="module")
+def stopped(start, signatures, tmp_path_factory):
+    """The directory of a run that stops at its bad step."""
+    model_dir = tmp_path_factory.mktemp("stopped")
+    with pytest.raises(Diverged, match=rf"loss is nan .* at step {BAD_STEP}: load_run\("):
+        start(model_dir, AnomalyPolicy(Stop()), model(signatures[BAD_STEP - 1]))
+    return model_dir
+
+
+def test_a_skipped_update_leaves_parameters_and_optimizer_untouched(skipped, tally):
+    before, after = (skipped / "checkpoints" / str(s) for s in (BAD_STEP - 1, BAD_STEP))
+    assert_equal(*(params_at(path, None, model()) for path in (before, after)))
     sums = [checkpoints.load_metadata(str(path))["checksums"] for path in (before, after)]
     assert sums[0]["optimizer"] == sums[1]["optimizer"]
-    records = {r["step"]: r for r in metrics_log.read_records(str(tmp_path / "run"))}
+    records = {r["step"]: r for r in metrics_log.read_records(str(skipped))}
     assert records[BAD_STEP]["skipped_updates"] == 1 and "loss" not in records[BAD_STEP]
     assert all("skipped_updates" not in r for step, r in records.items() if step != BAD_STEP)
     assert all(np.isfinite(r["loss"]) for step, r in records.items() if step != BAD_STEP)
@@ -124,30 +144,26 @@ def test_a_schedule_counts_skipped_steps_and_the_applied_rate_is_logged(run, sig
     assert "learning_rate" not in records[BAD_STEP]
 
 
-def test_a_policy_that_meets_no_anomaly_changes_no_bit(run, tmp_path):
-    run(AnomalyPolicy(Skip(), LossSpike(window=4)), model(), steps=4)
-    run(AnomalyPolicy(Stop()), model(), steps=4, name="other")
-    found = [params_at(tmp_path / name, 4, model()) for name in ("run", "other")]
+def test_a_policy_that_meets_no_anomaly_changes_no_bit(skipped, stopped):
+    """Up to the step before the bad one, over more than the window in which spikes are sought."""
+    found = [params_at(path, BAD_STEP - 1, model()) for path in (skipped, stopped)]
     if os.environ.get("TEST_XLA") == "default":
         assert_equal(*found)
     else:  # where the compiler rounds as it likes: they are two programs
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *found)
 
 
-def test_stopping_keeps_the_state_before_the_step_and_its_batch(
-    run, signatures, dataset, tmp_path, tally
-):
+def test_stopping_keeps_the_state_before_the_step_and_its_batch(stopped, signatures, tally):
+    assert isinstance(AnomalyPolicy().reaction, Stop)  # what is done where nothing else is chosen
+    dump = stopped / "anomalies" / str(BAD_STEP)
     poisoned = model(signatures[BAD_STEP - 1])
-    with pytest.raises(Diverged, match=rf"loss is nan .* at step {BAD_STEP}: load_run\("):
-        run(AnomalyPolicy(), poisoned)
-    dump = tmp_path / "run" / "anomalies" / str(BAD_STEP)
     kept = params_at(dump, BAD_STEP - 1, poisoned)
-    assert_equal(kept, params_at(tmp_path / "run", BAD_STEP - 1, poisoned))
+    assert_equal(kept, params_at(stopped, BAD_STEP - 1, poisoned))
     batch = load_batch(dump)
     assert int(batch["decoder_target_tokens"].sum()) == signatures[BAD_STEP - 1]
     # A notebook can compute the loss again.
-    assert np.isnan(poisoned.loss(kept, batch)[0]["loss"])
-    assert checkpoints.checkpoint_steps(str(tmp_path / "run"))[-1] == BAD_STEP - 1
+    assert np.isnan(jax.jit(poisoned.loss)(kept, batch)[0]["loss"])
+    assert checkpoints.checkpoint_steps(str(stopped))[-1] == BAD_STEP - 1
     tally("faults")
 
 
@@ -164,6 +180,8 @@ def test_a_stopped_run_is_opened_by_load_run(train_flags, tmp_path, tally, capsy
     assert cli.main(flags) == 1
     error = capsys.readouterr().err.strip()
     assert len(error.splitlines()) == 1 and "load_run(" in error
+    assert "the loss is nan and the gradient norm nan at step" in error
+    assert "lower the learning rate" in error
     dump = error.split("load_run('")[1].split("')")[0]
     run = load_run(dump)
     assert run.batch["decoder_target_tokens"].shape == (4, 24)
@@ -174,7 +192,7 @@ def test_a_stopped_run_is_opened_by_load_run(train_flags, tmp_path, tally, capsy
 def test_restoring_goes_back_and_passes_over_the_data(run, signatures, dataset, tmp_path, tally):
     """As if the batches since the checkpoint had never been there."""
     bad = model(signatures[BAD_STEP - 1])
-    run(AnomalyPolicy(Restore(pass_over=1)), bad)
+    run(AnomalyPolicy(Restore(pass_over=1)), bad, period=BAD_STEP - 1)
     # The checkpoint of step 5 saw batches 1 to 5; 6 was bad, 7 is passed over.
     state = json.loads((tmp_path / f"run/checkpoints/{STEPS}/data/metadata").read_text())
     assert state["step"] == STEPS + 2
@@ -229,7 +247,7 @@ def test_at_the_limit_of_skips_the_state_before_them_is_kept(run, signatures, tm
 
 def test_a_loss_spike_is_found_and_reacted_to(run, signatures, tmp_path, tally):
     policy = AnomalyPolicy(Skip(), LossSpike(window=4, deviations=6.0))
-    run(policy, model(signatures[BAD_STEP - 1], factor=3.0))
+    run(policy, model(signatures[BAD_STEP - 1], factor=3.0), period=STEPS)
     records = {r["step"]: r for r in metrics_log.read_records(str(tmp_path / "run"))}
     assert [step for step, r in records.items() if "skipped_updates" in r] == [BAD_STEP]
     tally("faults")

@@ -23,12 +23,12 @@ def saved(model, partitioner, tmp_path_factory):
     """A MODEL_DIR with a checkpoint of random arrays, and its state."""
     model_dir = tmp_path_factory.mktemp("saved") / "run"
     state = train_state.create_state(model, ADAMW, partitioner, seed=1)
-    keys = iter(jax.random.split(jax.random.key(0), 200))
+    rng = np.random.default_rng(0)
 
     def noise(x):
         if not np.issubdtype(x.dtype, np.floating):
             return x
-        return jax.random.normal(next(keys), x.shape, x.dtype)
+        return jax.device_put(rng.standard_normal(x.shape, np.float32), x.sharding)
 
     state = jax.tree.map(noise, state)
     checkpointer = Checkpointer(str(model_dir))

@@ -78,7 +78,7 @@ def test_a_text_is_embedded_as_its_row_is():
     codec = TextCodec.for_task(task, BERT_)
     row = jnp.array([[CLS, *encoded("ab"), SEP, *[0] * 12]])
     batch = {"encoder_input_tokens": row, "encoder_segment_ids": (row > 0).astype(int)}
-    states = np.asarray(BERT_.predict(params, batch)["hidden_states"][0])
+    states = np.asarray(jax.jit(BERT_.predict)(params, batch)["hidden_states"][0])
     found = at_hand.outputs(
         BERT_, params, task, codec, lengths, ["ab", "cde"], ("hidden_states", "pooled")
     )

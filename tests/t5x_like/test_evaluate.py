@@ -1,6 +1,7 @@
 """Evaluation from a real cache, with a real model and its checkpoints."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -171,6 +172,7 @@ def config(tmp_path_factory):
     )
 
 
+@functools.cache
 def params_of(model, seed):
     return create_state(model, adamw(Constant(1e-3)), Partitioner(), seed=seed).params
 

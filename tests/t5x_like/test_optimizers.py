@@ -34,7 +34,7 @@ def parameters(seed):
 def update(optimizer, gradients):
     rule = optimizer.build(AXES)
     params = parameters(0)
-    return rule.update(gradients, rule.init(params), params)[0]
+    return jax.jit(lambda g: rule.update(g, rule.init(params), params)[0])(gradients)
 
 
 def steps(optimizer, axes, params, count):

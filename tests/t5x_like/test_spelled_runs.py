@@ -104,6 +104,7 @@ def test_it_learns_in_both_directions_resumes_and_embeds(flags, tmp_path):
     assert layers.shape[0] == 2 and layers.shape[2:] == (3, 128)
 
 
+@pytest.mark.slow
 def test_a_vocabulary_that_does_not_spell_is_told_in_a_line(flags, tmp_path, capfd):
     plain = "--gin.VOCABULARY=@vocabularies.ByteVocabulary()"
     run = ["--gin.TRAIN_STEPS=20", f"--gin.MODEL_DIR={tmp_path / 'run'}"]

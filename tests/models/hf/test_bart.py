@@ -4,6 +4,7 @@ Hermetic: against the fixture that `make_fixtures.py` wrote. Live: against what 
 """
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -29,12 +30,17 @@ def loaded():
     return model, params, batch, np.asarray(batch.pop("head_logits"))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def logits_of(model, params, batch):
+    return model.apply({"params": params}, **batch)
+
+
 def test_the_state_of_the_decoders_last_token_says_what_transformers_says(loaded):
     model, params, batch, expected = loaded
     assert model.head == Classification(LABELS, dropout_rate=0.3)
-    found = model.apply({"params": params}, **batch)
+    found = logits_of(model, params, batch)
     assert np.abs(np.asarray(found) - expected).max() <= TOLERANCE
-    said = model.predict(params, batch)
+    said = jax.jit(model.predict)(params, batch)
     np.testing.assert_array_equal(said["label"], expected.argmax(axis=1))
 
 
@@ -42,7 +48,7 @@ def test_the_state_of_the_decoders_last_token_says_what_transformers_says(loaded
 def test_each_part_takes_part(loaded, part):
     model, params, batch, expected = loaded
     changed = params | {part: jax.tree.map(lambda x: 1.3 * x, params[part])}
-    found = model.apply({"params": changed}, **batch)
+    found = logits_of(model, changed, batch)
     assert np.abs(np.asarray(found) - expected).max() > 10 * TOLERANCE
 
 
@@ -72,6 +78,7 @@ def test_dropout_is_on_what_the_head_reads(loaded):
     model, params, batch, _ = loaded
     model = model.clone(head=dataclasses.replace(model.head, dropout_rate=0.5), dropout_rate=0.0)
 
+    @jax.jit
     def drawn(seed):
         rngs = {"dropout": jax.random.key(seed)}
         return model.apply({"params": params}, **batch, enable_dropout=True, rngs=rngs)

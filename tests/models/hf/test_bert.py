@@ -93,6 +93,7 @@ def worst(found, expected, batch):
     return max((d[real] if d.shape[:2] == real.shape else d).max() for d in differences)
 
 
+@functools.cache
 def fixture(name):
     model, params = load_hf(FIXTURES / name)
     expected = dict(np.load(FIXTURES / name / "expected.npz"))

@@ -3,6 +3,7 @@
 Hermetic: against fixtures that `make_fixtures.py` wrote. Live: against what is installed.
 """
 
+import functools
 import importlib.util
 import json
 from pathlib import Path
@@ -38,6 +39,11 @@ def fixture(request):
     return model, params, batch, expected
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def logits_of(model, params, batch):
+    return model.logits(params, batch)
+
+
 def greedy(model, params, batch, num_tokens):
     """Greedy decoding by the cache alone, for these tests."""
     prompt = batch["decoder_input_tokens"]
@@ -48,7 +54,9 @@ def greedy(model, params, batch, num_tokens):
         for name, x in batch.items()
     }
     params = model.decoding_params(params)
-    cache = model.init_cache(params, before, prompt.shape[1] + num_tokens)
+    cache = jax.jit(model.init_cache, static_argnums=2)(
+        params, before, prompt.shape[1] + num_tokens
+    )
     token, tokens = prompt[:, -1], []
     step = jax.jit(model.decode_step)
     for _ in range(num_tokens):
@@ -60,7 +68,7 @@ def greedy(model, params, batch, num_tokens):
 
 def logits_error(model, params, batch, logits):
     """The largest difference, where there is a token."""
-    ours = np.asarray(model.logits(params, batch))
+    ours = np.asarray(logits_of(model, params, batch))
     real = batch.get("decoder_segment_ids", jnp.ones(ours.shape[:2])) != 0
     return np.abs(ours - logits)[np.asarray(real)].max()
 

@@ -31,20 +31,25 @@ CONTEXT = Context(Mask(causal=True))
 def test_turns_are_the_layer_applied_again_and_again():
     stack, make_block = stack_of("all", 2, "full")
     params = jax.jit(functools.partial(stack.init, context=CONTEXT))(jax.random.key(0), X)["params"]
-    expected, block = X, make_block()
-    for group in range(2):
-        own = jax.tree.map(lambda leaf, i=group: leaf[i], params["layers"]["block"])
-        for _ in range(2):
-            expected = block.apply({"params": own}, expected, CONTEXT)[0]
-    found = stack.apply({"params": params}, X, CONTEXT)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    block = make_block()
+
+    @jax.jit
+    def again_and_again(params, x):
+        for group in range(2):
+            own = jax.tree.map(lambda leaf, i=group: leaf[i], params["layers"]["block"])
+            for _ in range(2):
+                x = block.apply({"params": own}, x, CONTEXT)[0]
+        return x
+
+    found = jax.jit(stack.apply)({"params": params}, X, CONTEXT)
+    np.testing.assert_allclose(found, again_and_again(params, X), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("shared", "groups"), [("all", 2), ("attention", 1)])
 def test_decoding_step_by_step_is_the_whole_row(shared, groups):
     stack, _ = stack_of(shared, groups)
     params = jax.jit(functools.partial(stack.init, context=CONTEXT))(jax.random.key(0), X)["params"]
-    expected = stack.apply({"params": params}, X, CONTEXT)
+    expected = jax.jit(stack.apply)({"params": params}, X, CONTEXT)
     # What a decoding loop is given; the layers' own parameters, shared or not.
     variables = {"params": unstack_layers(params)}
 

@@ -1,5 +1,7 @@
 """Low-rank factors, adapters, and parts: what they add, what they train, how they begin."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from models import bert, llama, t5, tuning
 from models.errors import ModelError
 from models.layers.linear import Linear, normal
+from tests.models.families import drawn
 
 BATCH = {"decoder_input_tokens": jnp.arange(1, 11).reshape(2, 5)}
 
@@ -40,7 +43,12 @@ def names_and_shapes(params):
 
 @pytest.fixture(scope="module")
 def base():
-    return small_llama().init(jax.random.key(0))["params"]
+    return drawn(small_llama())
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits_of(model, params):
+    return model.logits(params, BATCH)
 
 
 def test_a_matrix_with_factors_by_hand():
@@ -60,7 +68,7 @@ def test_a_matrix_with_factors_by_hand():
 
 def test_factors_are_those_of_queries_and_values(base):
     model = small_llama(tuning.LoRA(rank=3))
-    added = {n: s for n, s in names_and_shapes(model.init(jax.random.key(0))["params"]).items()
+    added = {n: s for n, s in names_and_shapes(drawn(model)).items()
              if n not in names_and_shapes(base)}  # fmt: skip
     layer = "decoder/layers/self_attention"
     assert added == {
@@ -79,10 +87,10 @@ def test_factors_are_those_of_queries_and_values(base):
 
 
 def test_a_model_begins_as_the_one_without_factors_or_adapters(base):
-    expected = small_llama().logits(base, BATCH)
+    expected = logits_of(small_llama(), base)
     for tuned in (tuning.LoRA(targets=["."]), tuning.Adapters(width=2)):
         model = small_llama(tuned)
-        np.testing.assert_array_equal(model.logits(params_of(model, base), BATCH), expected)
+        np.testing.assert_array_equal(logits_of(model, params_of(model, base)), expected)
 
 
 def test_merged_parameters_and_decoding_give_the_same_logits(base):
@@ -90,13 +98,13 @@ def test_merged_parameters_and_decoding_give_the_same_logits(base):
     params = jax.tree.map(lambda x: x + 0.05, params_of(model, base))
     merged = model.tuning.merged(params)
     assert names_and_shapes(merged) == names_and_shapes(base)
-    whole = model.logits(params, BATCH)
-    assert np.abs(whole - small_llama().logits(base, BATCH)).max() > 0.1
-    np.testing.assert_allclose(small_llama().logits(merged, BATCH), whole, atol=2e-5)
+    whole = logits_of(model, params)
+    assert np.abs(whole - logits_of(small_llama(), base)).max() > 0.1
+    np.testing.assert_allclose(logits_of(small_llama(), merged), whole, atol=2e-5)
     prompt = {"decoder_input_tokens": BATCH["decoder_input_tokens"][:, :4]}
     for given in (params, model.decoding_params(params)):
-        cache = model.init_cache(given, prompt, 5)
-        logits, _ = model.decode_step(given, cache, BATCH["decoder_input_tokens"][:, 4])
+        cache = jax.jit(model.init_cache, static_argnums=2)(given, prompt, 5)
+        logits, _ = jax.jit(model.decode_step)(given, cache, BATCH["decoder_input_tokens"][:, 4])
         np.testing.assert_allclose(logits, whole[:, 4], atol=2e-5)
 
 
@@ -150,7 +158,7 @@ def test_houlsby_adapters_by_hand():
 def test_adapters_stand_after_both_branches_and_norms_are_trained():
     model = bert.BERT(vocab_size=32, embed_dim=8, num_heads=2, num_layers=1, mlp_dim=12,
                       max_length=8, tuning=tuning.Adapters(width=2))  # fmt: skip
-    names = names_and_shapes(model.init(jax.random.key(0))["params"])
+    names = names_and_shapes(drawn(model))
     trained = {name for name in names if model.tuning.trains(name)}
     for branch in ("self_attention/out", "mlp/wo"):
         assert f"encoder/layers/{branch}/adapter_up" in trained

@@ -1,5 +1,6 @@
 """Training on one's own translations: what is drawn, and a run of both stages."""
 
+import functools
 import json
 
 import jax
@@ -15,6 +16,7 @@ from t5x_like.decoding import Greedy
 from t5x_like.decoding.generate import generate
 from t5x_like.runs import load_run
 from tasks import vocabularies
+from tests.models.families import drawn
 
 
 def test_translations_are_what_the_translator_generates_within_each_texts_limit():
@@ -22,8 +24,7 @@ def test_translations_are_what_the_translator_generates_within_each_texts_limit(
         vocab_size=13, embed_dim=8, num_heads=2, num_encoder_layers=1, num_decoder_layers=1,
         mlp_dim=8, max_length=32,
     )  # fmt: skip
-    params = mass.init(jax.random.key(0))["params"]
-    params = jax.tree.map(lambda x: x + 0.5 * jax.random.normal(jax.random.key(1), x.shape), params)
+    params = drawn(mass)
     batch = {
         "encoder_input_tokens": jnp.array([[11, 4, 3, 1], [12, 5, 1, 0]]),
         "decoder_input_tokens": jnp.array([[0, 3, 4], [0, 5, 0]]),
@@ -31,10 +32,9 @@ def test_translations_are_what_the_translator_generates_within_each_texts_limit(
     }
     model = BackTranslated(translator=mass, languages=(11, 12))
     prompts, limits_b = model.to_translate(batch)
-    found = drawn_texts(
-        mass, params, prompts, jnp.int32(0), limits_b, seed=0, max_new_tokens=10, eos_id=1,
-        strategy=Greedy(),
-    )  # fmt: skip
+    settings = {"seed": 0, "max_new_tokens": 10, "eos_id": 1, "strategy": Greedy()}
+    translated = jax.jit(functools.partial(drawn_texts, mass, **settings))
+    found = translated(params, prompts, jnp.int32(0), limits_b)
     for row, prompt in enumerate([[12, 3, 4, 1], [11, 5, 1]]):
         limit = int(limits_b[row])
         (expected,) = generate(mass, params, [prompt], max_new_tokens=limit)

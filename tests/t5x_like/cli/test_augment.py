@@ -13,6 +13,7 @@ from t5x_like.runs.masked_words import WordCandidates
 from t5x_like.vectors import WordVectors
 from tasks.objectives.special_tokens import find_boundary_ids, find_mask_id
 from tasks.vocabularies import WordVocabulary
+from tests.models.families import drawn
 
 WORDS = ["the", "film", "was", "good", "bad", "fine", "movie", "plot", "12", ",", "slow", "dull"]
 
@@ -38,19 +39,19 @@ def special_ids(vocabulary):
 
 def test_a_word_of_one_piece_has_the_likeliest_words_where_it_alone_is_hidden(vocabulary):
     model = bert(vocabulary)
-    params = model.init(jax.random.key(0))["params"]
-    params = jax.tree.map(lambda x: x + 0.5 * jax.random.normal(jax.random.key(1), x.shape), params)
+    params = drawn(model)
     ids = special_ids(vocabulary)
     found = WordCandidates(model, params, vocabulary, special_ids=ids, count=3)(
         ["film", ",", "unheard", "good"]
     )
+    apply = jax.jit(model.apply)
     mask, cls, sep = ids
     film, comma, unknown, good = (vocabulary.encode(w)[0] for w in ("film", ",", "unheard", "good"))
     assert unknown == vocabulary.unk_id
 
     def by_hand(place, *tokens):
         row = jnp.array([[cls, *tokens, sep]])
-        logits = np.asarray(model.apply({"params": params}, encoder_input_tokens=row))[0, place]
+        logits = np.asarray(apply({"params": params}, encoder_input_tokens=row))[0, place]
         letters = [word for word in WORDS if word.isalpha()]
         return sorted(letters, key=lambda word: -logits[vocabulary.encode(word)[0]])[:3]
 

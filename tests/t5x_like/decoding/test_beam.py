@@ -4,6 +4,7 @@ import functools
 import itertools
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -30,22 +31,28 @@ def test_a_beam_as_wide_as_the_tree_finds_the_best_of_all(bigram, log_probabilit
     vocabulary, limit = 3, 4
     # 2 tokens that go on, 4 steps: no more than 2 ** 4 hypotheses run at a time.
     search = BeamSearch(beams=16, alpha=alpha)
-    for seed in range(8):
-        model, table = bigram(seed, vocabulary)
-        prompt = [2, 0, 2]
-        scores = {
-            tuple(tokens): log_probability(table, prompt, tokens) / ((5 + len(tokens)) / 6) ** alpha
-            for tokens in all_finished(vocabulary, limit)
-        }
-        ranked = sorted(scores, key=scores.__getitem__, reverse=True)
-        batch = DecoderPrompts(prefix=False).decoding_batch([prompt])
-        tokens, found, lengths = search.search(
-            functools.partial(model.decode_step, jnp.asarray(table)),
+    prompt = [2, 0, 2]
+    batch = DecoderPrompts(prefix=False).decoding_batch([prompt])
+    model, _ = bigram(0, vocabulary)  # of each seed the same, with another table
+
+    @jax.jit
+    def searched(table):
+        return search.search(
+            functools.partial(model.decode_step, table),
             begin(model, table, table, batch, limit),
             limits_b=jnp.full((1,), limit),
             max_new_tokens=limit,
             eos_id=EOS,
         )
+
+    for seed in range(8):
+        _, table = bigram(seed, vocabulary)
+        scores = {
+            tuple(tokens): log_probability(table, prompt, tokens) / ((5 + len(tokens)) / 6) ** alpha
+            for tokens in all_finished(vocabulary, limit)
+        }
+        ranked = sorted(scores, key=scores.__getitem__, reverse=True)
+        tokens, found, lengths = searched(table)
         assert len(ranked) == 15  # 1 + 2 + 4 + 8
         listed = [tuple(np.asarray(tokens[0, i, : lengths[0, i]]).tolist()) for i in range(15)]
         # The search may stop once the 16 best are certain; here there are only 15.

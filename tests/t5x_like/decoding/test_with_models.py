@@ -74,7 +74,8 @@ def assert_each_token_is_the_argmax(model, params, prompt, generation, limit, ro
     """One forward pass over prompt and answer, without a cache, gives every choice."""
     tokens = [*generation.tokens, EOS] if generation.finished else generation.tokens
     assert generation.finished or len(tokens) == limit
-    logits_tv = np.asarray(model.logits(params, row(prompt, tokens[:-1], bidirectional)))[0]
+    logits = jax.jit(model.logits)(params, row(prompt, tokens[:-1], bidirectional))
+    logits_tv = np.asarray(logits)[0]
     answers_tv = logits_tv[-len(tokens) :]
     assert np.argmax(answers_tv, axis=-1).tolist() == tokens
     log_probs_tv = np.asarray(jax.nn.log_softmax(answers_tv))

@@ -47,7 +47,8 @@ def settings(proverbs, model, model_dir, steps, **more):
 @pytest.fixture(scope="module")
 def teacher(proverbs, tmp_path_factory):
     model_dir = tmp_path_factory.mktemp("teacher")
-    train(**settings(proverbs, small(16), model_dir, 2))
+    each = CheckpointPolicy(period=1)
+    train(**settings(proverbs, small(16), model_dir, 2) | {"checkpoint_policy": each})
     return str(model_dir)
 
 
@@ -97,8 +98,7 @@ def test_another_teacher_is_another_run(proverbs, teacher, tmp_path):
     model = Taught(vocab_size=384, teacher=small(16), student=small(8))
     run = settings(proverbs, model, tmp_path / "run", 2, frozen={"teacher": FrozenParams(teacher)})
     train(**run)
-    train(**settings(proverbs, small(16), tmp_path / "other", 4))
-    other = {"teacher": FrozenParams(str(tmp_path / "other"))}
+    other = {"teacher": FrozenParams(teacher, step=1)}
     with pytest.raises(UserError, match="frozen"):
         train(**{**run, "train_steps": 4, "frozen": other})
 

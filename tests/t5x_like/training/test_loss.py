@@ -62,20 +62,20 @@ def test_each_term_is_divided_by_its_own_weight_in_the_whole_batch(partitioner):
         masked, labelled = batch["encoder_loss_weights"].sum(), batch["pair_weight"].sum()
         return sums["tokens"] / masked + 0.25 * sums["pairs"] / labelled
 
-    loss, gradient = jax.value_and_grad(by_hand)(before)
+    loss, gradient = jax.jit(jax.value_and_grad(by_hand))(before)
     assert_close(jax.tree.map(jnp.subtract, before, after.params), gradient)
     np.testing.assert_allclose(metrics["loss"][0] / metrics["loss"][1], loss, rtol=1e-6)
 
 
-@pytest.mark.parametrize("pieces", [2, 4, 8])
-def test_microbatches_change_no_term(partitioner, pieces):
+def test_microbatches_change_no_term(partitioner):
     """Rows have different numbers of masked tokens and labels, so means of means would differ."""
     model, batch = TwoTerms(vocab_size=VOCABULARY), pairs()
     whole, expected = updated(model, partitioner, batch)
-    found, metrics = updated(model, partitioner, batch, num_microbatches=pieces)
-    assert_close(found.params, whole.params)
-    for name in ("loss", "tokens", "pairs"):
-        assert_close(metrics[name], expected[name], 1e-5)
+    for pieces in (2, 8):
+        found, metrics = updated(model, partitioner, batch, num_microbatches=pieces)
+        assert_close(found.params, whole.params)
+        for name in ("loss", "tokens", "pairs"):
+            assert_close(metrics[name], expected[name], 1e-5)
 
 
 def test_a_term_without_weight_counts_nothing(partitioner):
@@ -101,7 +101,7 @@ def test_over_a_split_the_loss_is_the_terms_means_joined(partitioner):
     found = mean_metrics(model, params, batches, partitioner)
     totals = {"tokens": [0.0, 0.0], "pairs": [0.0, 0.0]}
     for batch in batches:
-        for name, (value, weight) in model.loss(params, batch)[1].items():
+        for name, (value, weight) in jax.jit(model.loss)(params, batch)[1].items():
             totals[name][0] += float(value)
             totals[name][1] += float(weight)
     means = {name: value / weight for name, (value, weight) in totals.items()}
@@ -152,14 +152,14 @@ def test_a_frozen_teacher_is_read_and_never_changed(partitioner):
         sums, _ = model.loss_with_frozen(params, texts(), {"teacher": kept})
         return sums["loss"] / (ROWS * LENGTH)
 
-    gradient = jax.grad(by_hand)(before)
+    gradient = jax.jit(jax.grad(by_hand))(before)
     assert_close(jax.tree.map(jnp.subtract, before, after.params), gradient, 1e-5)
     jax.tree.map(np.testing.assert_array_equal, after.frozen["teacher"], kept)
 
 
 def test_frozen_parameters_of_another_model_are_refused(partitioner):
     model = Taught(vocab_size=VOCABULARY, teacher=small_gpt(16), student=small_gpt())
-    other = small_gpt(8).init(jax.random.key(0))["params"]
+    other = jax.eval_shape(small_gpt(8).init, jax.random.key(0))["params"]
     with pytest.raises(UserError, match=r"train.frozen\['teacher'\]: parameter 'decoder"):
         load_frozen(model, {"teacher": InMemory(other)}, partitioner)
 
@@ -184,6 +184,6 @@ def test_a_carry_follows_its_row_through_microbatches(partitioner, pieces):
     rng = np.random.default_rng(1)
     carry = {"sum": jnp.asarray(rng.standard_normal((ROWS, model.width)), jnp.float32)}
     params = train_state.create_state(model, sgd(), partitioner, seed=0).params
-    _, _, expected = model.loss_and_carry(params, batch, carry)
+    _, _, expected = jax.jit(model.loss_and_carry)(params, batch, carry)
     after, _ = updated(model, partitioner, batch, carry=carry, num_microbatches=pieces)
     assert_close(after.carry, expected)

@@ -47,14 +47,15 @@ def several_blocks(monkeypatch):
     jax.clear_caches()
 
 
-def agree(ours, theirs, args, dy):
-    @jax.jit
-    def both(args, dy):
-        results = [jax.vjp(function, *args) for function in (ours, theirs)]
-        return [(y, *pull(dy)) for y, pull in results]
+@functools.partial(jax.jit, static_argnums=0)
+def with_gradients(function, args, dy):
+    y, pull = jax.vjp(function, *args)
+    return y, pull(dy)
 
-    for ours_, theirs_ in zip(*both(args, dy), strict=True):
-        np.testing.assert_allclose(ours_, theirs_, atol=2e-5)
+
+def agree(ours, theirs, args, dy):
+    both = (with_gradients(function, args, dy) for function in (ours, theirs))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), *both)
 
 
 PACKED = Mask(causal=True, query_segments_bt=SEGMENTS, key_segments_bs=SEGMENTS)
@@ -171,11 +172,11 @@ def test_dropout_has_the_gradient_of_what_it_computed():
     (q, k, v, _), dy = arrays()
     dropout, key = Dropout(0.5), jax.random.key(3)
 
+    @jax.jit
     def ours(q, k, v):
         return attend(q, KeysValues(k, v), Mask(causal=True), None, dropout, key)
 
-    y, pull = jax.vjp(ours, q, k, v)
-    dq, dk, dv = pull(dy)
+    y, (dq, dk, dv) = with_gradients(ours, (q, k, v), dy)
     np.testing.assert_allclose(jnp.vdot(dv, v), jnp.vdot(y, dy), rtol=1e-4)
     step = 1e-3 * jax.random.normal(jax.random.key(4), q.shape)
     change = (ours(q + step, k, v) - ours(q - step, k, v)) / 2
@@ -187,11 +188,12 @@ def test_dropout_has_the_gradient_of_what_it_computed():
 def test_a_query_that_may_attend_to_nothing_gets_the_mean_and_gives_no_gradient():
     (q, k, v, _), dy = arrays()
     nothing = Mask(key_valid_bs=jnp.array([[True] * T, [False] * T]))
-    y, pull = jax.vjp(lambda q, k, v: attend(q, KeysValues(k, v), nothing), q, k, v)
+    ours = lambda q, k, v: attend(q, KeysValues(k, v), nothing)  # noqa: E731
+    y, gradients = with_gradients(ours, (q, k, v), dy)
     np.testing.assert_allclose(
         y[1], jnp.broadcast_to(v[1].mean(1, keepdims=True), y[1].shape), atol=1e-6
     )
-    for gradient in pull(dy):
+    for gradient in gradients:
         assert np.all(np.asarray(gradient[1]) == 0)
         assert np.any(np.asarray(gradient[0]) != 0)
 
@@ -242,6 +244,6 @@ def test_on_tpus_one_block_is_differentiated_as_it_stands(mask, monkeypatch):
     agree(ours, functools.partial(formula, mask=mask), (q, k, v, bias), dy)
     # A query that may attend to nothing passes no gradient, as elsewhere.
     nothing = Mask(key_valid_bs=jnp.zeros((B, T), bool))
-    _, pull = jax.vjp(lambda v: attend(q, KeysValues(k, v), nothing, bias), v)
-    assert not pull(dy)[0].any()
+    unseen = lambda v: attend(q, KeysValues(k, v), nothing, bias)  # noqa: E731
+    assert not with_gradients(unseen, (v,), dy)[1][0].any()
     jax.clear_caches()

@@ -99,11 +99,12 @@ def test_each_variant_has_every_point_and_its_own_gin_files():
         Variant("serial", ["sweeps/variants/serial.gin"]),
         Variant("parallel", ["sweeps/variants/parallel.gin"]),
     ]
-    cells = sweep(family="palm", variants=variants).cells({"parallel": 2.0})
-    assert [cell.variant for cell in cells] == ["serial"] * 4 + ["parallel"] * 4
+    grid = grids.IsoFLOP(budgets=[1e11], sizes=[40e3, 100e3])
+    cells = sweep(family="palm", grid=grid, variants=variants).cells({"parallel": 2.0})
+    assert [cell.variant for cell in cells] == ["serial"] * 2 + ["parallel"] * 2
     assert "sweeps/variants/serial.gin" in cells[0].files
     assert cells[0].training.learning_rate == 0.01
-    assert cells[4].training.learning_rate == 0.02
+    assert cells[2].training.learning_rate == 0.02
 
 
 def test_seeds_multiply_and_are_named():
@@ -227,16 +228,19 @@ ALIKE = (
     *("shapes_cpu", "sample_efficiency_cpu", "double_descent_cpu", "switch_efficiency_cpu"),
     "t5_mixing",
 )
-# Counting the models of the others takes a while.
-FEW = ("isoflop_quick", "parametric_cpu", "ablation_block")
+# Counting the models of the others takes a while, of some half a minute.
+FEW = ("parametric_cpu", "ablation_block")
+LONG = ("tournament_cpu", "ablation_experts")
+
+
+def _marks(name):
+    if name in LONG:
+        return pytest.mark.release
+    return () if name in FEW else pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        pytest.param(*item, marks=() if item[0] in FEW else pytest.mark.slow)
-        for item in PACKAGED.items()
-    ],
+    ("name", "expected"), [pytest.param(*item, marks=_marks(item[0])) for item in PACKAGED.items()]
 )
 def test_a_packaged_sweep_costs_what_its_file_says(name, expected):
     from t5x_like.config.gin_files import packaged_gin_configs

@@ -47,7 +47,8 @@ def test_a_step_tells_the_noise_of_its_pieces_whose_weights_differ(model, partit
     state = train_state.create_state(model, optimizer, partitioner, seed=0)
     params = state.params
 
-    def squared_norm(part):
+    @jax.jit
+    def gradient(params, part):
         def mean_loss(params):
             logits = model.apply({"params": params}, **part)
             logs = jax.nn.log_softmax(logits)
@@ -55,7 +56,10 @@ def test_a_step_tells_the_noise_of_its_pieces_whose_weights_differ(model, partit
             weights = part["decoder_loss_weights"]
             return -jnp.sum(chosen[..., 0] * weights) / weights.sum()
 
-        leaves = jax.tree.leaves(jax.grad(mean_loss)(params))
+        return jax.grad(mean_loss)(params)
+
+    def squared_norm(part):
+        leaves = jax.tree.leaves(gradient(params, part))
         return sum(float(np.sum(np.square(leaf, dtype=np.float64))) for leaf in leaves)
 
     pieces = split_microbatches({name: jnp.asarray(value) for name, value in batch.items()}, 4)
