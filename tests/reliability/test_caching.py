@@ -19,6 +19,7 @@ from tests.reliability import sums
 from tests.reliability.sums import cache_flags, visible, write_corpus
 
 
+@pytest.mark.slow
 def test_wherever_caching_is_killed_the_next_start_finishes_it_to_the_same_bytes(
     tmp_path, monkeypatch, tally
 ):

@@ -48,6 +48,7 @@ def fill(disk, leave):
     (disk / "ballast").write_bytes(b"\0" * max(free - leave, 0))
 
 
+@pytest.mark.slow
 def test_no_room_for_a_checkpoint(small_disk, train_flags, capsys, tally):
     disk = small_disk(8 * MEBIBYTE)
     flags = [*train_flags, f"--gin.MODEL_DIR={disk}/run"]

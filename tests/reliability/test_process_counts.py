@@ -246,6 +246,7 @@ def test_a_run_killed_and_continued_by_other_numbers_of_processes(corpus, tmp_pa
     tally("kills", times=kills)
 
 
+@pytest.mark.slow
 def test_processes_that_disagree_all_end_with_the_names_of_process_and_bindings(
     train_flags, tmp_path, tally
 ):

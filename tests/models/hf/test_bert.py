@@ -165,6 +165,7 @@ def test_no_part_of_a_head_could_be_missing_unnoticed(name, part):
     assert worst(outputs(model, without, batch), expected, batch) > 100 * TOLERANCE
 
 
+@pytest.mark.slow
 def test_neither_could_epsilon_nor_the_kind_of_gelu():
     for name, other in (
         ("bert_pretraining", {"norm_epsilon": 1e-12}),

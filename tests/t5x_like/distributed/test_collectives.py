@@ -49,6 +49,7 @@ def gathered(exchanges, axis):
     }
 
 
+@pytest.mark.slow
 def test_data_parallel_sums_gradients(palm):
     assert kinds(palm["data_parallel"]) == {("all-reduce", "data")}
 
