@@ -11,6 +11,7 @@ the entities of the second file, in percent, and the mean difference with its 95
 import argparse
 import contextlib
 import io
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,11 +26,11 @@ ALONE, CROSS_VIEW = "alone", "cross_view"
 
 
 def sentences(path: str) -> Iterator[Sentence]:
-    """The sentences of a file with a word and its tag in each line."""
-    for part in Path(path).read_text(encoding="utf-8").split("\n\n"):
-        rows = [line.split("\t") for line in part.splitlines() if line.strip()]
-        if rows:
-            yield rows
+    """The sentences of a file with a word and its tag in each line; a blank line ends one."""
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    for real, group in itertools.groupby(lines, key=lambda line: bool(line.strip())):
+        if real:
+            yield [line.split("\t") for line in group]
 
 
 def divided(args: argparse.Namespace) -> None:
