@@ -9,16 +9,13 @@ the entities of the second file, in percent, and the mean difference with its 95
 """
 
 import argparse
-import contextlib
-import io
 import itertools
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.distillation import interval
+from benchmarks.distillation import held_out, interval
 from t5x_like.cli import main
 
 Sentence = list[list[str]]
@@ -46,14 +43,11 @@ def divided(args: argparse.Namespace) -> None:
         (out / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
 
 
-def called(*argv: str) -> str:
-    """What a command prints to standard output."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        code = main(list(argv))
+def called(*argv: str) -> None:
+    """Runs a command of `t5x-like`; leaves with its exit code if that is not 0."""
+    code = main(list(argv))
     if code:
         raise SystemExit(code)
-    return printed.getvalue()
 
 
 def f1(args: argparse.Namespace, kind: str, seed: int) -> float:
@@ -95,11 +89,7 @@ def f1(args: argparse.Namespace, kind: str, seed: int) -> float:
         "--gin.train.train.tensorboard=False",
         f"--gin.MODEL_DIR={run}",
     )
-    printed = called("eval", f"--gin_file={run}/config.gin", "--gin_file=runs/eval.gin")
-    found = re.search(r"\bentity_f1 +([\d.]+)", printed)
-    if found is None:
-        raise SystemExit(f"no F1 of {run}: {printed}")
-    return float(found[1])
+    return held_out(run, "entity_f1")
 
 
 def run() -> None:

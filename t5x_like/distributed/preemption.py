@@ -220,8 +220,9 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 def _has_workers() -> bool:
     """Whether there are child processes to end, and semaphores shared with them."""
-    multiprocessing = sys.modules.get("multiprocessing")
-    return bool(multiprocessing and multiprocessing.active_children())
+    # While it is being imported itself it has no such function, and no children.
+    children = getattr(sys.modules.get("multiprocessing"), "active_children", None)
+    return bool(children and children())
 
 
 @contextlib.contextmanager

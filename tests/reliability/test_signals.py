@@ -240,6 +240,11 @@ with preemption.end_on_signal():
         pytest.param(HASHING.replace("sys.argv[1]", "'end_on_signal'"), id="in C"),
         pytest.param(SWALLOWING, id="in a callback that swallows what is raised"),
         pytest.param(IMPORTING, id="in an import that does so"),
+        pytest.param(
+            "import sys, types\nsys.modules['multiprocessing'] = types.ModuleType('it begins')"
+            + IMPORTING,
+            id="in an import of multiprocessing",
+        ),
     ],
 )
 def test_what_cannot_be_left_is_ended(text, tmp_path, tally):
@@ -335,7 +340,7 @@ def test_a_start_up_ends_in_one_line(train_flags, tmp_path, tally, number, secon
     assert process.wait(timeout=30) == EXIT_CODES[number], log.read_text()
     line = log.read_text().splitlines()[-1]
     assert line.startswith(f"t5x-like: error: {number.name} received: ")
-    assert "Traceback" not in log.read_text()
+    assert "Traceback" not in log.read_text(), log.read_text()
     assert left_behind(process.pid) == []
     tally("faults")
 
