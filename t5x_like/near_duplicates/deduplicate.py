@@ -35,7 +35,7 @@ def deduplicate(
     Its first line, JSON as the others, says of which source it is and how it was made; each
     further line has the rows of a shard: `{"split": "train", "shard": 0, "rows": [3, 17]}`. Of a
     `LineRule` it has `lines` in place of `rows`, counted through all documents of the shard.
-    A list of the same source by the same rule is left as it is.
+    A list of the same source by the same rule is left as it is, unless it was cut.
 
     Args:
       documents: of a source.
@@ -63,7 +63,7 @@ def deduplicate(
     target.parent.mkdir(parents=True, exist_ok=True)
     held = directory_lock.lock(target.parent, "--out", "`t5x-like dedup`")
     try:
-        finished = _finished(target)
+        finished = _finished(target, rule)
         if all(finished.get(name) == value for name, value in head.items()):
             return finished
         folder = target.with_name(f"{target.stem}.keys-{digest}")
@@ -89,13 +89,14 @@ def deduplicate(
     return head
 
 
-def _finished(path: epath.Path) -> dict[str, Any]:
-    """The first line of a list; empty where there is none."""
+def _finished(path: epath.Path, rule: Rule) -> dict[str, Any]:
+    """The first line of a list; empty where there is none, or not all that the line counts."""
     try:
-        head = json.loads(files.read_whole(path).split(b"\n", 1)[0])
-    except (OSError, ValueError, RecursionError):
+        head, *lines = map(json.loads, files.read_whole(path).splitlines())
+        whole = sum(len(line[rule.unit]) for line in lines) == head["dropped"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return {}
-    return head if isinstance(head, dict) else {}
+    return head if whole else {}
 
 
 def _here(

@@ -123,6 +123,26 @@ def test_a_list_of_other_files_is_refused(tmp_path):
         Deduplicated(source, str(path)).fingerprint()
 
 
+@pytest.mark.parametrize("rule", [["--exact"], ["--lines"]])
+def test_a_list_that_was_cut_at_the_end_of_a_line_is_refused(tmp_path, capsys, rule):
+    for i in range(3):
+        (tmp_path / f"{i}.txt").write_text("The same text.\n\nAnd another one.")
+    assert command(tmp_path, *rule) == 0
+    path = tmp_path / "lists" / "text_files.jsonl"
+    whole = path.read_text()
+    path.write_text("".join(whole.splitlines(keepends=True)[:2]))
+    capsys.readouterr()
+    flags = [f"--gin.DUPLICATES={path}", f"--out={tmp_path}/out"]
+    assert command(tmp_path, *flags, name="clean") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        f"'{path}' names 2 of 4 duplicates: it is cut; write it again with `t5x-like dedup`."
+    )
+    assert command(tmp_path, *rule) == 0  # it is not taken for finished
+    assert path.read_text() == whole
+    assert command(tmp_path, *flags, name="clean") == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
