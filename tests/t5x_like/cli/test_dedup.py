@@ -151,6 +151,11 @@ def test_a_list_that_was_cut_at_the_end_of_a_line_is_refused(tmp_path, capsys, r
         (["--splits=test"], "--splits=test: the source has train."),
         (["--n=0"], "--n=0: give a whole number of 1 or more."),
         (["--lines", "--exact"], "--exact is for documents"),
+        (["--exact", "--n=3"], "--n is for near duplicates: --exact compares whole texts"),
+        (["--exact", "--seed=1"], "--seed is for near duplicates: --exact"),
+        (["--lines", "--jaccard=0.8"], "--jaccard is for near duplicates: --lines"),
+        (["--lines", "--bands=3", "--rows=2"], "--bands and --rows are for near duplicates"),
+        (["--rows_per_file=0"], "--rows_per_file are for --write=DIR."),
     ],
 )
 def test_wrong_arguments_are_one_line(tmp_path, capsys, flags, said):
@@ -158,6 +163,23 @@ def test_wrong_arguments_are_one_line(tmp_path, capsys, flags, said):
     assert command(tmp_path, *flags) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--rows_per_file=0"], "--rows_per_file=0: give a whole number of 1 or more."),
+        (["--format=csv"], "--format=csv: there are jsonl, "),
+        (["--format=txt", "--separator="], "--separator is empty"),
+        (["--separator=\\n"], "--separator is for --format=txt: jsonl.zst needs none."),
+    ],
+)
+def test_flags_of_what_is_written_are_looked_at_first(tmp_path, capsys, flags, said):
+    (tmp_path / "a.txt").write_text("text")
+    assert command(tmp_path, f"--write={tmp_path}/out", *flags) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not (tmp_path / "lists").exists()
 
 
 def test_lines_are_deduplicated_and_written(tmp_path, capsys):
