@@ -62,7 +62,7 @@ def run(options: argparse.Namespace, config: Any) -> None:
     """Writes a list for each task, and prints how many documents are on it."""
     from t5x_like.host import files
     from t5x_like.host.progress import ProgressBar
-    from t5x_like.near_duplicates.deduplicate import deduplicate
+    from t5x_like.near_duplicates.deduplicate import deduplicate, replaced
     from tasks.sources import Deduplicated
 
     rule = _rule(options)
@@ -94,6 +94,7 @@ def run(options: argparse.Namespace, config: Any) -> None:
         folder = files.location(options.out)
         files.make_writable(folder, "--out")
         path = folder / f"{task.name.replace(':', '.')}.jsonl"
+        others = replaced(documents, splits, path, rule)
         with ProgressBar(
             None, label=task.name, unit="documents", stream=sys.stderr, summary=False
         ) as bar:
@@ -102,11 +103,18 @@ def run(options: argparse.Namespace, config: Any) -> None:
                 splits,
                 path,
                 rule,
+                name=task.name,
                 num_workers=workers,
                 progress=bar.add,
                 pipeline_options=pipeline_options,
             )
         report[task.name] = {**found, "file": str(path)}
+        if others:
+            print(
+                f"{task.name}: {path} replaces an earlier list with other settings "
+                f"({', '.join(others)})",
+                file=sys.stderr,
+            )
         if not options.json:
             print(f"{task.name}: {_said(found)}: {path}")
         if options.write is not None:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -76,9 +77,18 @@ class TaskDocuments:
         for made in self._task.examples(split, [shard]):
             yield "\n".join(map(str, made.values()))
 
-    def fingerprint(self) -> str:
-        """The source's."""
+    def why_empty(self, split: str) -> str:
+        """What to change where a split has no documents."""
+        why = getattr(self.source, "why_empty", None)
+        return str(why(split)) if why else "leave it out of --splits."
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
         return str(self.source.fingerprint())
+
+    def fingerprint(self) -> str:
+        """The source's, read once: it may be of many files."""
+        return self._fingerprint
 
 
 class SourceRows:

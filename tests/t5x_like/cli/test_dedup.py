@@ -29,9 +29,9 @@ def source_of(path, **settings):
     return HoldOut(files, validation=0)
 
 
-def command(path, *more, name="dedup"):
+def command(path, *more, name="dedup", held_out=0):
     flags = ["--gin_file=tasks/text_files.gin", f"--gin.TRAIN_FILES={path}/*.txt"]
-    flags += ["--gin.HELD_OUT=0", "--num_workers=1", *more]
+    flags += [f"--gin.HELD_OUT={held_out}", "--num_workers=1", *more]
     return cli.main([name, *flags, *([f"--out={path}/lists"] if name == "dedup" else [])])
 
 
@@ -75,6 +75,26 @@ def test_exact_copies_alone(tmp_path, capsys):
     assert command(tmp_path, "--exact", "--json", "--num_workers=2") == 0
     found = json.loads(capsys.readouterr().out)["text_files"]
     assert (found["documents"], found["dropped"], found["exact"]) == (8, 1, True)
+
+
+def test_a_list_of_other_settings_is_replaced_with_a_word(tmp_path, capsys):
+    written(tmp_path)
+    assert command(tmp_path) == 0
+    assert command(tmp_path) == 0
+    assert capsys.readouterr().err == ""
+    assert command(tmp_path, "--n=5", "--rows=4") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    path = tmp_path / "lists" / "text_files.jsonl"
+    assert line == (f"text_files: {path} replaces an earlier list with other settings (n, rows)")
+
+
+@pytest.mark.parametrize("splits", ["validation", "train,validation"])
+def test_a_split_without_documents_is_refused(tmp_path, capsys, splits):
+    (tmp_path / "a.txt").write_text("text")
+    assert command(tmp_path, f"--splits={splits}", held_out=0.01) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "text_files: split 'validation' has no documents: " in line
+    assert list((tmp_path / "lists").iterdir()) == []
 
 
 class Texts:
