@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,12 +58,13 @@ def run(options: argparse.Namespace, config: Any) -> None:
     check_flags(options, options.out)
     source = task_documents.source_of(task)
     splits = options.splits.split(",") if options.splits else list(source.splits)
-    check_source(source, task.name, options)
+    splits = list(dict.fromkeys(splits))
+    check_source(source, task.name, splits, f"--out={options.out}", options)
     if options.dry_run:
         count = sum(len(task_documents.shards(source, split)) for split in splits)
         print(f"{task.name}: {count:,} shards would be read")
         return
-    written = write(source, task.name, list(dict.fromkeys(splits)), options.out, options)
+    written = write(source, task.name, splits, options.out, options)
     if options.json:
         print(json.dumps(written))
 
@@ -91,18 +93,36 @@ def check_flags(options: argparse.Namespace, out: str) -> None:
         raise UserError(f"{out} is remote: give a local folder; copy the files afterwards.")
 
 
-def check_source(source: Any, name: str, options: argparse.Namespace) -> None:
-    """Refuses a source that cannot be written in the format.
+def check_source(
+    source: Any, name: str, splits: Sequence[str], flag: str, options: argparse.Namespace
+) -> None:
+    """Refuses a source that cannot be written in the format, or would read what is written.
 
     Args:
       source: of a task.
       name: of the task.
+      splits: of the source.
+      flag: that names the folder, with it.
       options: with the format.
 
     Raises:
-      UserError: the columns are not known, or are too many for plain text.
+      UserError: the columns are not known, or are too many for plain text; a file that would be
+        written is one that the source reads.
     """
-    _file_format(options).check_columns(task_documents.SourceRows(source, name).columns)
+    from t5x_like.corpora.rewrite import file_names
+    from tasks.sources import files
+
+    corpus, file_format = task_documents.SourceRows(source, name), _file_format(options)
+    file_format.check_columns(corpus.columns)
+    patterns = task_documents.local_patterns(source)
+    folder = os.path.expanduser(flag.partition("=")[2])
+    for written in file_names(corpus, splits, file_format, options.rows_per_file):
+        for pattern in patterns:
+            if files.names(pattern, os.path.join(folder, written)):
+                raise UserError(
+                    f"{flag}: '{written}' there would be read as a file of '{name}', whose source "
+                    f"reads '{pattern}': give another folder."
+                )
 
 
 def _file_format(options: argparse.Namespace) -> Any:

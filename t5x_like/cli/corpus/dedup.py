@@ -87,7 +87,8 @@ def run(options: argparse.Namespace, config: Any) -> None:
             raise UserError(f"--lines is for plain text, and '{task.name}' has several columns.")
         count = sum(len(documents.shards(split)) for split in splits)
         if options.write is not None:
-            clean.check_source(documents.source, task.name, options)
+            write = f"--write={options.write}"
+            clean.check_source(documents.source, task.name, splits, write, options)
         if options.dry_run:
             print(f"{task.name}: {count:,} shards would be read")
             continue

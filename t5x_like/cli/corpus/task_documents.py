@@ -34,6 +34,21 @@ def shards(source: Any, split: str) -> Sequence[str]:
     return list(source.shards(split))
 
 
+def local_patterns(source: Any) -> list[str]:
+    """The globs of the local files that a source reads, whatever it is wrapped in."""
+    from tasks.sources import ParallelFiles
+    from tasks.sources.files import FileSource, listed
+
+    while not isinstance(source, FileSource | ParallelFiles):
+        source = getattr(source, "source", None)
+        if source is None:
+            return []
+    found: list[str] = []
+    for given in source.files.values():
+        found += given.values() if isinstance(given, Mapping) else listed(given)
+    return [pattern for pattern in dict.fromkeys(found) if "://" not in pattern]
+
+
 def workers(options: argparse.Namespace) -> int:
     """The number of processes, `--num_workers`.
 
