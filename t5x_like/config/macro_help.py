@@ -133,6 +133,9 @@ PURPOSES = {
     },
 }
 
+# Macros that a file reads which replaces another macro -> the file, and that other macro.
+REPLACING = {"TRAIN_EPOCHS": ("runs/epochs.gin", "TRAIN_STEPS")}
+
 # T5X's macros that nothing here reads -> what does the same. Those not listed work as there.
 T5X_NAMES = {
     "CHECKPOINT_PATH": "MODEL_DIR says it: a run, or one directory below its checkpoints",

@@ -22,7 +22,7 @@ from t5x_like.config.gin_internals import (
     Key,
     iterate_references,
 )
-from t5x_like.config.macro_help import PURPOSES, T5X_NAMES
+from t5x_like.config.macro_help import PURPOSES, REPLACING, T5X_NAMES
 from t5x_like.config.provenance import Place
 from t5x_like.config.references import bindings_of
 
@@ -185,6 +185,8 @@ class _Walk:
         if selector == MACRO:
             if name in T5X_NAMES:
                 return f"{place}: {name} is T5X's; here {T5X_NAMES[name]}."
+            if replaced := self._replaced(name):
+                return f"{place}: {replaced}"
             if name in PURPOSES:  # it is no slip: other commands or other files read it
                 near = self._parameter(name)
                 return f"{place}: nothing reads {shown} here ({name}: {PURPOSES[name]}).{near}"
@@ -196,6 +198,19 @@ class _Walk:
         if _whole(key) not in self.used:
             return f"{place}: {_whole(key)} is not used, so that nothing reads {shown}.{near}"
         return f"{place}: nothing reads {shown}.{near}"
+
+    def _replaced(self, name: str) -> str:
+        """Of a macro that could replace one that is read here, what keeps it from that."""
+        file, other = REPLACING.get(name, ("", ""))
+        if other not in self.offered:
+            return ""
+        after = f"give --gin_file={file} after the run's file"
+        held = provenance.places((other, MACRO), "value")[-1:]
+        if name not in _scopes_of_references() or not held:
+            return f"nothing reads {name} yet: {after}, and no {other}."
+        if held[0].line is None:
+            return f"{other} is given too, and holds in place of {name}: give one of the two."
+        return f"{other}, bound in {held[0]}, holds in place of {name}: {after}."
 
     def _parameter(self, macro: str) -> str:
         """` Did you mean ...?` of parameters that a macro is named after, which it is not here."""

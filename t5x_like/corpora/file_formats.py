@@ -40,6 +40,17 @@ class FileFormat:
         if not self.separator:
             raise UserError("--separator is empty: documents could not be told apart.")
 
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Refuses columns that the files have no place for.
+
+        Raises:
+          UserError: plain text has one column.
+        """
+        if self.ending.startswith("txt") and len(columns) != 1:
+            raise UserError(
+                f"--format=txt has no place for the columns {', '.join(columns)}: write jsonl.zst."
+            )
+
     @contextlib.contextmanager
     def writer(self, path: Path, columns: Sequence[str]) -> Iterator["Writer"]:
         """Writes a file, all or nothing.
@@ -65,6 +76,7 @@ class FileFormat:
             opened.close()
 
     def _opened(self, opened: contextlib.ExitStack, path: Path, columns: Sequence[str]) -> "Writer":
+        self.check_columns(columns)
         file = cast(IO[bytes], opened.enter_context(files.replacing(path)))
         if self.ending == "parquet":
             return opened.enter_context(_ParquetWriter(file, columns))
@@ -118,10 +130,6 @@ class _JsonLinesWriter(Writer):
 
 class _TextWriter(Writer):
     def __init__(self, file: IO[bytes], columns: Sequence[str], separator: str, path: Path) -> None:
-        if len(columns) != 1:
-            raise UserError(
-                f"--format=txt has no place for the columns {', '.join(columns)}: write jsonl.zst."
-            )
         self._file, (self._column,), self._separator = file, columns, separator
         self._path, self._first = path, True
 

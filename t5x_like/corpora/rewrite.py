@@ -132,6 +132,23 @@ def rewrite(
         held.release()
 
 
+def file_names(
+    corpus: Corpus, splits: Sequence[str], file_format: FileFormat, rows_per_file: int | None
+) -> Iterator[str]:
+    """The names of the files that `rewrite` writes, of each shard the first, and of its reports."""
+    yield from (SUMMARY, REPORT)
+    for split in splits:
+        for shard in _shards(corpus, split):
+            yield _file_name(shard, 0, file_format, rows_per_file)
+
+
+def _file_name(shard: _Shard, part: int, file_format: FileFormat, rows_per_file: int | None) -> str:
+    name = f"{shard.split}-{shard.number:05d}-of-{shard.count:05d}"
+    if rows_per_file is not None:
+        name = f"{name}-part-{part:05d}"
+    return f"{name}.{file_format.ending}"
+
+
 def _finished(folder: Path) -> dict[str, Any] | None:
     path = folder / SUMMARY
     if not path.exists():
@@ -192,10 +209,7 @@ class _Work:
     rows_per_file: int | None
 
     def path(self, shard: _Shard, part: int) -> Path:
-        name = f"{shard.split}-{shard.number:05d}-of-{shard.count:05d}"
-        if self.rows_per_file is not None:
-            name = f"{name}-part-{part:05d}"
-        return self.folder / f"{name}.{self.file_format.ending}"
+        return self.folder / _file_name(shard, part, self.file_format, self.rows_per_file)
 
 
 def _write(work: _Work, shard: _Shard, tell: workers.Tell) -> None:

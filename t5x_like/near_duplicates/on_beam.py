@@ -26,7 +26,7 @@ _OF_SERVERS = ("portable", "flink", "spark")
 
 def found(
     work: Work, shards: Sequence[Shard], pipeline_options: Sequence[str]
-) -> tuple[dict[str, int], list[Array]]:
+) -> tuple[list[dict[str, int]], list[Array], dict[str, int]]:
     """Runs the pipeline, and reads what it leaves.
 
     Keys of shards that are there already are not made again.
@@ -37,7 +37,8 @@ def found(
       pipeline_options: `--runner=DirectRunner` and so on, as Beam has them.
 
     Returns:
-      Numbers for the first line of the list, and the places that are dropped of each shard.
+      What is counted of each shard, the places that are dropped of each, and further numbers of
+      all, for the first line of the list.
 
     Raises:
       UserError: Beam is not installed, has no such option or runner; a shard cannot be read.
@@ -51,14 +52,14 @@ def found(
     for fault in sorted(folder.glob("*.fault")):
         raise UserError(fault.read_text())
     kept = [shard_keys.read_arrays(shard.file(folder, "links.npz")) for shard in shards]
-    counts = shard_keys.summed(
+    counts = [
         {name: int(count) for name, count in each.items() if name != "links"} for each in kept
-    )
+    ]
     links_l2 = np.concatenate([each["links"] for each in kept])
     numbers, further = work.rule.dropped_of_links(links_l2)
     begins = np.searchsorted(numbers, np.arange(1, len(shards)) * _PLACES)
     places = [part % _PLACES for part in np.split(numbers, begins)]
-    return {**counts, "dropped": len(numbers), **further}, places
+    return counts, places, further
 
 
 def _options(flags: Sequence[str]) -> Any:

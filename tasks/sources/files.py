@@ -1,11 +1,13 @@
 """Files that globs name, local or remote."""
 
 import dataclasses
+import fnmatch
 import glob
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from tasks.errors import SourceUnavailable, TaskError
@@ -159,6 +161,34 @@ def expand(patterns: Patterns, where: str) -> list[str]:
             raise SourceUnavailable(f"{where}: no file matches '{pattern}'.")
         found.extend(matches)
     return found
+
+
+def names(pattern: str, path: str) -> bool:
+    """Whether a local glob names a file, which need not be there yet.
+
+    Links among the folders before the first wildcard, and to the file's folder, are followed.
+    """
+    parts = _absolute(pattern)
+    wild = [i for i, part in enumerate(parts) if glob.has_magic(part)]
+    fixed = min([*wild, len(parts) - 1])
+    parts = (*Path(os.path.realpath(Path(*parts[:fixed]))).parts, *parts[fixed:])
+    folder, name = os.path.split(os.path.join(*_absolute(path)))
+    return _matches(parts, (*Path(os.path.realpath(folder)).parts, name))
+
+
+def _absolute(path: str) -> tuple[str, ...]:
+    return Path(os.path.abspath(os.path.expanduser(path))).parts
+
+
+def _matches(patterns: Sequence[str], parts: Sequence[str]) -> bool:
+    if not patterns or not parts:
+        return not parts and all(pattern == "**" for pattern in patterns)
+    pattern, part = patterns[0], parts[0]
+    # As `glob`, whose wildcards take no name that begins with a dot.
+    hidden = part.startswith(".") and not pattern.startswith(".")
+    if pattern == "**":
+        return _matches(patterns[1:], parts) or (not hidden and _matches(patterns, parts[1:]))
+    return not hidden and fnmatch.fnmatch(part, pattern) and _matches(patterns[1:], parts[1:])
 
 
 def _local_matches(pattern: str) -> list[str]:

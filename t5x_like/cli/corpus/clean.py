@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,21 +55,91 @@ def run(options: argparse.Namespace, config: Any) -> None:
             f"clean writes one task at a time, not {', '.join(task.name for task in chosen)}."
         )
     (task,) = chosen
+    check_flags(options, options.out)
     source = task_documents.source_of(task)
     splits = options.splits.split(",") if options.splits else list(source.splits)
+    splits = list(dict.fromkeys(splits))
+    check_source(source, task.name, splits, f"--out={options.out}", options)
     if options.dry_run:
         count = sum(len(task_documents.shards(source, split)) for split in splits)
         print(f"{task.name}: {count:,} shards would be read")
         return
-    written = write(source, task.name, list(dict.fromkeys(splits)), options.out, options)
+    written = write(source, task.name, splits, options.out, options)
     if options.json:
         print(json.dumps(written))
+
+
+def check_flags(options: argparse.Namespace, out: str) -> None:
+    """Refuses flags of the files that cannot be, before anything is read.
+
+    Args:
+      options: with the format.
+      out: the folder.
+
+    Raises:
+      UserError: there is no such format, a number is below 1, or the folder is remote.
+    """
+    from t5x_like.host import files
+
+    ending = _file_format(options).ending
+    if options.separator is not None and not ending.startswith("txt"):
+        raise UserError(f"--separator is for --format=txt: {ending} needs none.")
+    if options.rows_per_file is not None and options.rows_per_file < 1:
+        raise UserError(
+            f"--rows_per_file={options.rows_per_file}: give a whole number of 1 or more."
+        )
+    task_documents.workers(options)
+    if files.is_remote(out):
+        raise UserError(f"{out} is remote: give a local folder; copy the files afterwards.")
+
+
+def check_source(
+    source: Any, name: str, splits: Sequence[str], flag: str, options: argparse.Namespace
+) -> None:
+    """Refuses a source that cannot be written in the format, or would read what is written.
+
+    Args:
+      source: of a task.
+      name: of the task.
+      splits: of the source.
+      flag: that names the folder, with it.
+      options: with the format.
+
+    Raises:
+      UserError: the columns are not known, or are too many for plain text; a file that would be
+        written is one that the source reads.
+    """
+    from t5x_like.corpora.rewrite import file_names
+    from tasks.sources import files
+
+    corpus, file_format = task_documents.SourceRows(source, name), _file_format(options)
+    file_format.check_columns(corpus.columns)
+    patterns = task_documents.local_patterns(source)
+    folder = os.path.expanduser(flag.partition("=")[2])
+    for written in file_names(corpus, splits, file_format, options.rows_per_file):
+        for pattern in patterns:
+            if files.names(pattern, os.path.join(folder, written)):
+                raise UserError(
+                    f"{flag}: '{written}' there would be read as a file of '{name}', whose source "
+                    f"reads '{pattern}': give another folder."
+                )
+
+
+def _file_format(options: argparse.Namespace) -> Any:
+    from t5x_like.corpora.file_formats import FileFormat
+
+    given = {"ending": options.format, "separator": options.separator}
+    given = {setting: value for setting, value in given.items() if value is not None}
+    if "separator" in given:
+        for escape, character in _ESCAPES.items():
+            given["separator"] = given["separator"].replace(escape, character)
+    return FileFormat(**given)
 
 
 def write(
     source: Any, name: str, splits: Sequence[str], out: str, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Writes the rows of a source; see `corpora.rewrite`.
+    """Writes the rows of a source, after the checks above; see `corpora.rewrite`.
 
     Args:
       source: of a task.
@@ -77,19 +148,10 @@ def write(
       out: the folder.
       options: with the format; says whether lines are printed.
     """
-    from t5x_like.corpora.file_formats import FileFormat
     from t5x_like.corpora.rewrite import REPORT, rewrite
     from t5x_like.host import files
     from t5x_like.host.progress import ProgressBar
 
-    if files.is_remote(out):
-        raise UserError(f"{out} is remote: give a local folder; copy the files afterwards.")
-    given = {"ending": options.format, "separator": options.separator}
-    given = {setting: value for setting, value in given.items() if value is not None}
-    if "separator" in given:
-        for escape, character in _ESCAPES.items():
-            given["separator"] = given["separator"].replace(escape, character)
-    file_format = FileFormat(**given)
     workers = task_documents.workers(options)
     corpus = task_documents.SourceRows(source, name)
     files.make_writable(files.location(out), "--out")
@@ -98,7 +160,7 @@ def write(
             corpus,
             splits,
             out,
-            file_format,
+            _file_format(options),
             title=f"{name}: what is kept and dropped",
             rows_per_file=options.rows_per_file,
             num_workers=workers,

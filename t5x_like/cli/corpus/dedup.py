@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", default="runs/dedup", metavar="DIR", help="of the lists; %(default)s"
     )
-    parser.add_argument("--n", type=int, default=13, help="words of a shingle; %(default)s")
+    parser.add_argument("--n", type=int, help="words of a shingle; 13")
     parser.add_argument("--bands", type=int, help="of a signature; 14")
     parser.add_argument("--rows", type=int, help="values of a band; 8")
     parser.add_argument(
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="choose bands and rows for this similarity, as datasketch does",
     )
     parser.add_argument("--permutations", type=int, help="at most, with --jaccard; 128")
-    parser.add_argument("--seed", type=int, default=1, help="of the permutations; %(default)s")
+    parser.add_argument("--seed", type=int, help="of the permutations; 1")
     parser.add_argument(
         "--exact", action="store_true", help="only documents whose whole text is the same"
     )
@@ -62,13 +62,16 @@ def run(options: argparse.Namespace, config: Any) -> None:
     """Writes a list for each task, and prints how many documents are on it."""
     from t5x_like.host import files
     from t5x_like.host.progress import ProgressBar
-    from t5x_like.near_duplicates.deduplicate import deduplicate
+    from t5x_like.near_duplicates.deduplicate import deduplicate, replaced
     from tasks.sources import Deduplicated
 
     rule = _rule(options)
     pipeline_options = _pipeline_options(options)
     workers = task_documents.workers(options)
-    if options.write is None and (options.format or options.separator or options.rows_per_file):
+    of_files = (options.format, options.separator, options.rows_per_file)
+    if options.write is not None:
+        clean.check_flags(options, options.write)
+    elif any(given is not None for given in of_files):
         raise UserError("--format, --separator and --rows_per_file are for --write=DIR.")
     chosen = caching.tasks_of(options, config)
     if options.write is not None and len(chosen) != 1:
@@ -83,12 +86,16 @@ def run(options: argparse.Namespace, config: Any) -> None:
         if options.lines is not None and len(task.form.columns) != 1:
             raise UserError(f"--lines is for plain text, and '{task.name}' has several columns.")
         count = sum(len(documents.shards(split)) for split in splits)
+        if options.write is not None:
+            write = f"--write={options.write}"
+            clean.check_source(documents.source, task.name, splits, write, options)
         if options.dry_run:
             print(f"{task.name}: {count:,} shards would be read")
             continue
         folder = files.location(options.out)
         files.make_writable(folder, "--out")
         path = folder / f"{task.name.replace(':', '.')}.jsonl"
+        others = replaced(documents, splits, path, rule)
         with ProgressBar(
             None, label=task.name, unit="documents", stream=sys.stderr, summary=False
         ) as bar:
@@ -97,11 +104,18 @@ def run(options: argparse.Namespace, config: Any) -> None:
                 splits,
                 path,
                 rule,
+                name=task.name,
                 num_workers=workers,
                 progress=bar.add,
                 pipeline_options=pipeline_options,
             )
         report[task.name] = {**found, "file": str(path)}
+        if others:
+            print(
+                f"{task.name}: {path} replaces an earlier list with other settings "
+                f"({', '.join(others)})",
+                file=sys.stderr,
+            )
         if not options.json:
             print(f"{task.name}: {_said(found)}: {path}")
         if options.write is not None:
@@ -132,25 +146,38 @@ def _said(found: Mapping[str, Any]) -> str:
     return f"{these} are duplicates of {found['clusters']:,} others"
 
 
+# Settings of signatures, which neither exact copies nor lines have.
+_OF_SIGNATURES = ("n", "bands", "rows", "jaccard", "permutations", "seed")
+
+
 def _rule(options: argparse.Namespace) -> Any:
     from t5x_like.near_duplicates.documents import DocumentRule
     from t5x_like.near_duplicates.lines import LineRule
     from t5x_like.near_duplicates.minhash import Bands, bands_for
 
+    if options.lines is not None and options.exact:
+        raise UserError("--exact is for documents: --lines compares whole lines anyway.")
+    of_signatures = [name for name in _OF_SIGNATURES if getattr(options, name) is not None]
+    if of_signatures and (options.exact or options.lines is not None):
+        flags = " and ".join(f"--{name}" for name in of_signatures)
+        whole = "--exact compares whole texts" if options.exact else "--lines compares whole lines"
+        verb = "is" if len(of_signatures) == 1 else "are"
+        raise UserError(f"{flags} {verb} for near duplicates: {whole} anyway.")
     if options.lines is not None:
-        if options.exact:
-            raise UserError("--exact is for documents: --lines compares whole lines anyway.")
         return LineRule(options.lines)
+    if options.exact:
+        return DocumentRule(exact=True)
     given = [name for name in ("bands", "rows") if getattr(options, name) is not None]
     if options.jaccard is not None and given:
         raise UserError(f"--jaccard chooses bands and rows: leave out --{' and --'.join(given)}.")
     if options.permutations is not None and options.jaccard is None:
         raise UserError("--permutations is for --jaccard: bands times rows are the permutations.")
-    if not 0 <= options.seed < 1 << 32:
-        raise UserError(f"--seed={options.seed}: give a whole number from 0 to 4294967295.")
+    seed = DocumentRule.seed if options.seed is None else options.seed
+    if not 0 <= seed < 1 << 32:
+        raise UserError(f"--seed={seed}: give a whole number from 0 to 4294967295.")
     if options.jaccard is not None:
         most = 128 if options.permutations is None else options.permutations
         bands = bands_for(options.jaccard, most)
     else:
         bands = dataclasses.replace(Bands(), **{name: getattr(options, name) for name in given})
-    return DocumentRule(options.n, bands, options.seed, options.exact)
+    return DocumentRule(DocumentRule.n if options.n is None else options.n, bands, seed)

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -31,6 +32,21 @@ def shards(source: Any, split: str) -> Sequence[str]:
     if split not in source.splits:
         raise UserError(f"--splits={split}: the source has {', '.join(source.splits)}.")
     return list(source.shards(split))
+
+
+def local_patterns(source: Any) -> list[str]:
+    """The globs of the local files that a source reads, whatever it is wrapped in."""
+    from tasks.sources import ParallelFiles
+    from tasks.sources.files import FileSource, listed
+
+    while not isinstance(source, FileSource | ParallelFiles):
+        source = getattr(source, "source", None)
+        if source is None:
+            return []
+    found: list[str] = []
+    for given in source.files.values():
+        found += given.values() if isinstance(given, Mapping) else listed(given)
+    return [pattern for pattern in dict.fromkeys(found) if "://" not in pattern]
 
 
 def workers(options: argparse.Namespace) -> int:
@@ -76,9 +92,18 @@ class TaskDocuments:
         for made in self._task.examples(split, [shard]):
             yield "\n".join(map(str, made.values()))
 
-    def fingerprint(self) -> str:
-        """The source's."""
+    def why_empty(self, split: str) -> str:
+        """What to change where a split has no documents."""
+        why = getattr(self.source, "why_empty", None)
+        return str(why(split)) if why else "leave it out of --splits."
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
         return str(self.source.fingerprint())
+
+    def fingerprint(self) -> str:
+        """The source's, read once: it may be of many files."""
+        return self._fingerprint
 
 
 class SourceRows:

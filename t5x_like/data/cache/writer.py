@@ -329,7 +329,7 @@ def _stats(task: Task, folder: Path, split: str, shards: int) -> dict[str, int]:
     if not stats["examples"]:
         why = getattr(getattr(task, "source", None), "why_empty", None)
         advice = why(split) if why else "look at what its source and its preprocessing leave"
-        raise UserError(f"split {split!r} of the source has no examples: {advice}")
+        raise UserError(f"{task.name}: split {split!r} of the source has no examples: {advice}")
     return stats
 
 

@@ -43,7 +43,7 @@ class Deduplicated(Wrapper):
         """The rows that are not on the list.
 
         Raises:
-          TaskError: there is no list, or it is another source's.
+          TaskError: there is no list, it is another source's, or it was cut.
         """
         listed = self._list
         names = list(self.source.shards(split))
@@ -91,7 +91,7 @@ class Deduplicated(Wrapper):
         """Hex digest of the source's fingerprint and the list, wherever the list is.
 
         Raises:
-          TaskError: there is no list, or it is another source's.
+          TaskError: there is no list, it is another source's, or it was cut.
         """
         settings = f"{self.source.fingerprint()} {self._list.digest}"
         if self._list.of_lines:
@@ -111,6 +111,7 @@ class Deduplicated(Wrapper):
         try:
             head = json.loads(first)
             source, of_lines = head["source"], "lines" in head
+            dropped = head.get("dropped")
             listed = {
                 (line["split"], line["shard"]): frozenset(line["lines" if of_lines else "rows"])
                 for line in map(json.loads, rest.splitlines())
@@ -123,6 +124,13 @@ class Deduplicated(Wrapper):
             raise TaskError(
                 f"'{self.duplicates}' lists duplicates of other files, or of files that were read "
                 "or filtered otherwise: run `t5x-like dedup` again."
+            )
+        named = sum(map(len, listed.values()))
+        if isinstance(dropped, int) and named != dropped:
+            raise TaskError(
+                f"'{self.duplicates}' names {named:,} of {dropped:,} duplicates: it "
+                f"{'is cut' if named < dropped else 'was changed'}; write it again with "
+                "`t5x-like dedup`."
             )
         return _List(listed, of_lines, hashlib.sha256(rest).hexdigest())
 

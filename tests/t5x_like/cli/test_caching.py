@@ -93,7 +93,7 @@ def test_a_vocabulary_is_refused_what_its_file_cannot_hold(files, capsys, flags,
 
 def test_a_corpus_too_small_to_hold_out_its_share_names_the_setting(files, tmp_path, capsys):
     line = refused(["cache", TEXT, *files, "--num_workers=1"], capsys)
-    assert "split 'validation' of the source has no examples" in line
+    assert "text_files: split 'validation' of the source has no examples" in line
     assert "takes 1.00% of the rows" in line
     assert "raise HELD_OUT (0.2 takes a fifth), set it to 0" in line
     assert not (tmp_path / "cache").exists()

@@ -80,6 +80,26 @@ def test_wrong_arguments_are_one_line(pages, capsys, command, said):
     assert said in line
 
 
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [
+        (["clean"], "--out={}/pages"),
+        (["clean"], "--out={}/pages/../pages"),
+        (["dedup", "--exact", "--out={}/lists"], "--write={}/pages"),
+    ],
+)
+def test_a_folder_whose_files_the_source_reads_is_refused(pages, capsys, command, out):
+    """The next run would read them as input."""
+    out = out.format(pages)
+    given = [each.format(pages) for each in command]
+    assert cli.main([*given, *flags(pages), out, "--format=txt"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{out}: 'train-00000-of-00002.txt' there would be read as a file of 'text_f" in line
+    assert f"whose source reads '{pages}/pages/*.txt': give another folder." in line
+    assert sorted(each.name for each in (pages / "pages").iterdir()) == ["0.txt", "1.txt"]
+    assert not (pages / "lists").exists()
+
+
 KEPT = "files that were finished are kept; the same command goes on with the others."
 
 

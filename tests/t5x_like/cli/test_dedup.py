@@ -29,9 +29,9 @@ def source_of(path, **settings):
     return HoldOut(files, validation=0)
 
 
-def command(path, *more, name="dedup"):
+def command(path, *more, name="dedup", held_out=0):
     flags = ["--gin_file=tasks/text_files.gin", f"--gin.TRAIN_FILES={path}/*.txt"]
-    flags += ["--gin.HELD_OUT=0", "--num_workers=1", *more]
+    flags += [f"--gin.HELD_OUT={held_out}", "--num_workers=1", *more]
     return cli.main([name, *flags, *([f"--out={path}/lists"] if name == "dedup" else [])])
 
 
@@ -75,6 +75,26 @@ def test_exact_copies_alone(tmp_path, capsys):
     assert command(tmp_path, "--exact", "--json", "--num_workers=2") == 0
     found = json.loads(capsys.readouterr().out)["text_files"]
     assert (found["documents"], found["dropped"], found["exact"]) == (8, 1, True)
+
+
+def test_a_list_of_other_settings_is_replaced_with_a_word(tmp_path, capsys):
+    written(tmp_path)
+    assert command(tmp_path) == 0
+    assert command(tmp_path) == 0
+    assert capsys.readouterr().err == ""
+    assert command(tmp_path, "--n=5", "--rows=4") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    path = tmp_path / "lists" / "text_files.jsonl"
+    assert line == (f"text_files: {path} replaces an earlier list with other settings (n, rows)")
+
+
+@pytest.mark.parametrize("splits", ["validation", "train,validation"])
+def test_a_split_without_documents_is_refused(tmp_path, capsys, splits):
+    (tmp_path / "a.txt").write_text("text")
+    assert command(tmp_path, f"--splits={splits}", held_out=0.01) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "text_files: split 'validation' has no documents: " in line
+    assert list((tmp_path / "lists").iterdir()) == []
 
 
 class Texts:
@@ -123,6 +143,26 @@ def test_a_list_of_other_files_is_refused(tmp_path):
         Deduplicated(source, str(path)).fingerprint()
 
 
+@pytest.mark.parametrize("rule", [["--exact"], ["--lines"]])
+def test_a_list_that_was_cut_at_the_end_of_a_line_is_refused(tmp_path, capsys, rule):
+    for i in range(3):
+        (tmp_path / f"{i}.txt").write_text("The same text.\n\nAnd another one.")
+    assert command(tmp_path, *rule) == 0
+    path = tmp_path / "lists" / "text_files.jsonl"
+    whole = path.read_text()
+    path.write_text("".join(whole.splitlines(keepends=True)[:2]))
+    capsys.readouterr()
+    flags = [f"--gin.DUPLICATES={path}", f"--out={tmp_path}/out"]
+    assert command(tmp_path, *flags, name="clean") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        f"'{path}' names 2 of 4 duplicates: it is cut; write it again with `t5x-like dedup`."
+    )
+    assert command(tmp_path, *rule) == 0  # it is not taken for finished
+    assert path.read_text() == whole
+    assert command(tmp_path, *flags, name="clean") == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -131,6 +171,11 @@ def test_a_list_of_other_files_is_refused(tmp_path):
         (["--splits=test"], "--splits=test: the source has train."),
         (["--n=0"], "--n=0: give a whole number of 1 or more."),
         (["--lines", "--exact"], "--exact is for documents"),
+        (["--exact", "--n=3"], "--n is for near duplicates: --exact compares whole texts"),
+        (["--exact", "--seed=1"], "--seed is for near duplicates: --exact"),
+        (["--lines", "--jaccard=0.8"], "--jaccard is for near duplicates: --lines"),
+        (["--lines", "--bands=3", "--rows=2"], "--bands and --rows are for near duplicates"),
+        (["--rows_per_file=0"], "--rows_per_file are for --write=DIR."),
     ],
 )
 def test_wrong_arguments_are_one_line(tmp_path, capsys, flags, said):
@@ -138,6 +183,23 @@ def test_wrong_arguments_are_one_line(tmp_path, capsys, flags, said):
     assert command(tmp_path, *flags) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--rows_per_file=0"], "--rows_per_file=0: give a whole number of 1 or more."),
+        (["--format=csv"], "--format=csv: there are jsonl, "),
+        (["--format=txt", "--separator="], "--separator is empty"),
+        (["--separator=\\n"], "--separator is for --format=txt: jsonl.zst needs none."),
+    ],
+)
+def test_flags_of_what_is_written_are_looked_at_first(tmp_path, capsys, flags, said):
+    (tmp_path / "a.txt").write_text("text")
+    assert command(tmp_path, f"--write={tmp_path}/out", *flags) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not (tmp_path / "lists").exists()
 
 
 def test_lines_are_deduplicated_and_written(tmp_path, capsys):

@@ -74,6 +74,46 @@ def test_a_flag_that_nothing_reads_is_told_with_the_nearest_name(name, said):
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("files", "more", "said"),
+    [
+        (
+            PACKAGED,
+            [],
+            "nothing reads TRAIN_EPOCHS yet: give --gin_file=runs/epochs.gin after the run's file, "
+            "and no TRAIN_STEPS.",
+        ),
+        (
+            (*PACKAGED, "runs/epochs.gin"),
+            [("TRAIN_STEPS", "5")],
+            "TRAIN_STEPS is given too, and holds in place of TRAIN_EPOCHS: give one of the two.",
+        ),
+        ((*PACKAGED, "runs/epochs.gin"), [], None),
+    ],
+)
+def test_epochs_need_the_file_that_reads_them_and_no_steps(files, more, said):
+    found = messages(flags=[("TRAIN_EPOCHS", "1"), *more], files=files)
+    assert found == ([] if said is None else [f"--gin.TRAIN_EPOCHS: {said}"])
+
+
+def test_epochs_are_told_the_file_whose_steps_hold():
+    files = (*PACKAGED, "runs/epochs.gin")
+    (message,) = messages("TRAIN_STEPS = 5", [("TRAIN_EPOCHS", "1")], files)
+    assert message == (
+        "--gin.TRAIN_EPOCHS: TRAIN_STEPS, bound in mine.gin:7, holds in place of TRAIN_EPOCHS: "
+        "give --gin_file=runs/epochs.gin after the run's file."
+    )
+
+
+def test_epochs_of_a_command_that_does_not_train_are_of_another():
+    (message,) = messages(
+        flags=[("TRAIN_EPOCHS", "1")],
+        files=(*PACKAGED[:2], "runs/infer.gin"),
+        programs=["t5x_like.infer.infer"],
+    )
+    assert message.startswith("--gin.TRAIN_EPOCHS: nothing reads it here")
+
+
 def test_a_macro_that_is_none_here_is_told_the_parameter_of_its_name():
     """A training run's BATCH_SIZE may be too large to decode, so that `infer` has its own."""
     files = (*PACKAGED[:2], "runs/infer.gin")

@@ -10,6 +10,7 @@ from pyarrow import parquet
 
 from tasks import sources
 from tasks.errors import SourceUnavailable, TaskError
+from tasks.sources import files
 
 
 def write(path, content):
@@ -35,6 +36,28 @@ def texts(source, split="train"):
 def test_text_is_cut_where_the_separator_says(tmp_path, name, separator, expected):
     path = write(tmp_path / name, "\ufeffa b\r\nc\r\n\r\nd\r\n")
     assert texts(sources.TextFiles(files={"train": path}, separator=separator)) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "expected"),
+    [
+        ("a/*.txt", "a/1.txt", True),
+        ("a/*.txt", "a/b/1.txt", False),
+        ("a/**/*.txt", "a/1.txt", True),
+        ("a/**/*.txt", "a/b/c/1.txt", True),
+        ("a/**", "a/b/1.txt", True),
+        ("a/**", "a/.b/1.txt", False),
+        ("a/*", "a/.1.txt", False),
+        ("a/../b/1.txt", "b/1.txt", True),
+        ("link/[0-9].txt", "a/1.txt", True),
+        ("a/1.*", "link/1.txt", True),
+        ("a/[*].txt", "a/1.txt", False),
+    ],
+)
+def test_a_glob_names_files_that_are_not_there_yet(tmp_path, pattern, path, expected):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    assert files.names(f"{tmp_path}/{pattern}", f"{tmp_path}/{path}") == expected
 
 
 def test_globs_give_files_in_order_at_any_depth(tmp_path):

@@ -240,7 +240,7 @@ def test_an_unknown_or_empty_split_is_a_clear_error(kit, task, tmp_path):
     empty = tmp_path / "empty.tsv"
     empty.touch()
     none = kit.task("none", provider=lambda: provider(empty, "none"))
-    with pytest.raises(UserError, match="has no examples"):
+    with pytest.raises(UserError, match=r"none: split .train. of the source has no examples"):
         data.cache_task(none, tmp_path, ["train"], num_workers=1, progress=False)
 
 
