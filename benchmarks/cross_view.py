@@ -89,6 +89,7 @@ def f1(args: argparse.Namespace, kind: str, seed: int) -> float:
         "--gin.train.train.tensorboard=False",
         f"--gin.MODEL_DIR={run}",
     )
+    called("eval", f"--gin_file={run}/config.gin", "--gin_file=runs/eval.gin")
     return held_out(run, "entity_f1")
 
 
