@@ -122,7 +122,10 @@ class _Reader:
             data = read()
         except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
             name = {"gz": "gzip", "zst": "zstd"}[self._kind]
-            raise TaskError(f"file '{self._path}' is damaged {name}: {error}.") from None
+            reason = str(error).rstrip(".")
+            raise TaskError(
+                f"file '{self._path}' is damaged {name}: {reason}. Fetch or write it again."
+            ) from None
         except OSError as error:
             raise unavailable(self._path, error) from None
         self._unpacked += len(data)

@@ -195,7 +195,7 @@ def test_an_empty_file_is_named(tmp_path, source):
 def test_broken_gzip_is_named(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content or gzip.compress(b"a" * 1000)[:-12])
-    with pytest.raises(TaskError, match="is damaged gzip"):
+    with pytest.raises(TaskError, match=r"is damaged gzip: [^.]*\. Fetch or write it again\.$"):
         texts(sources.TextFiles(files={"train": str(path)}))
 
 
