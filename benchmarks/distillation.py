@@ -182,7 +182,7 @@ class Runs:
 def held_out(run: Path, name: str) -> float:
     """The last value of a held-out metric in `metrics.jsonl`."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return float([r for r in records if r["split"] == "validation"][-1][name])
+    return float([r for r in records if r["split"] == "validation" and name in r][-1][name])
 
 
 def interval(differences: np.ndarray) -> tuple[float, float]:
