@@ -1,6 +1,9 @@
 """What runs before a commit and on a push: the project's own tools, and nothing else."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -23,6 +26,19 @@ def test_a_push_runs_the_ci_script_on_the_oldest_and_the_newest_python():
     assert job["timeout-minutes"] == 90
     supported = re.search(r"Python (3\.\d+) to (3\.\d+)", (ROOT / "README.md").read_text())
     assert job["strategy"]["matrix"]["python"] == list(supported.groups())
+
+
+def test_no_test_begins_after_the_time_of_a_run():
+    """It is skipped and counted: no run that was cut looks whole."""
+    test = f"{__file__}::test_every_test_belongs_to_a_command_of_make"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
+    for seconds, end in (("-1", "1 skipped"), ("600", "1 passed")):
+        environment = os.environ | {"TEST_SECONDS": seconds}
+        done = subprocess.run(
+            [*command, test], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0 and end in done.stdout.splitlines()[-1], done.stdout
+        assert (f"TEST_SECONDS={seconds}" in done.stdout) == (end == "1 skipped")
 
 
 def test_every_test_belongs_to_a_command_of_make():

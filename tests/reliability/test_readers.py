@@ -88,11 +88,11 @@ def test_a_source_that_stops_answering_ends_the_run_and_is_left_behind(monkeypat
             answers.wait()  # as a read from a file server that is gone
         return number(index)
 
-    with reading(item_at, patience=1.0) as batches:
+    with reading(item_at, patience=2.0) as batches:
         next(batches)
         seconds, said = seconds_of(lambda: next(batches))
-    assert 1 <= seconds < 10
-    assert "no example could be read for 1 s" in said
+    assert 2 <= seconds < 10
+    assert "no example could be read for 2 s" in said
     assert "\n" not in said
     answers.set()
     deadline = time.monotonic() + 5
@@ -104,15 +104,15 @@ def test_a_source_that_stops_answering_ends_the_run_and_is_left_behind(monkeypat
 
 def test_a_slow_source_goes_on_and_says_so(monkeypatch, capfd, tally):
     """Each batch takes longer than the patience, each example less."""
-    monkeypatch.setattr(iterator, "_SLOW", 1.0)
+    monkeypatch.setattr(iterator, "_SLOW", 2.0)
 
     def item_at(index):
-        time.sleep(0.35)
+        time.sleep(0.7)
         return number(index)
 
-    with reading(item_at, patience=1.0) as batches:
+    with reading(item_at, patience=2.0) as batches:
         assert next(batches)["tokens"].ravel().tolist() == [0, 1, 2, 3]
-    assert "no batch for 1 s: reading is slow" in capfd.readouterr().err
+    assert "no batch for 2 s: reading is slow" in capfd.readouterr().err
     tally("faults", what="a slow source")
 
 

@@ -82,7 +82,7 @@ def write_constant(kit, cache_dir, name, tokens, token):
     return task
 
 
-def drawn(kit, cache_dir, rates, *, examples=1500, streams=None, processes=1, **settings):
+def drawn(kit, cache_dir, rates, *, examples=5000, streams=None, processes=1, **settings):
     """How many examples of 2 and of 40 tokens are in the first batches."""
     members = [
         (write_constant(kit, cache_dir, "short", 2, 7), rates[0]),

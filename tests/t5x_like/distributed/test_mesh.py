@@ -37,6 +37,7 @@ def test_five_steps_are_the_same_on_one_device_and_on_eight():
     check(
         [
             ["palm", "fsdp_tensor", [2, 2, 2]],
+            ["palm", "sequence_parallel", [2, 1, 4]],
             ["llama", "context_parallel", [1, 2, 4]],
         ]
     )

@@ -295,7 +295,7 @@ def test_who_waits_in_vain_for_the_others_says_so():
     code = """
 import sys
 from t5x_like.distributed import startup
-startup.JOIN_SECONDS = 1
+startup.JOIN_SECONDS = 2
 startup.initialize(sys.argv[1], 2, 0)
 """
     address = free_address()
