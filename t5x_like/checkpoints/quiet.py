@@ -3,10 +3,11 @@
 import functools
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
+
+from t5x_like.host import unraisable
 
 _PACKAGE = f"{os.sep}orbax{os.sep}"
 
@@ -19,13 +20,7 @@ def say_once() -> None:
     """
     for name in ("absl", "asyncio"):
         logging.getLogger(name).addFilter(lambda record: not _is_error_of_orbax(record))
-    before = sys.unraisablehook
-
-    def without_orbax(raised: Any) -> None:
-        if not _left_by_orbax(raised):
-            before(raised)
-
-    sys.unraisablehook = without_orbax
+    unraisable.leave_out(_left_by_orbax)
 
 
 def _is_error_of_orbax(record: logging.LogRecord) -> bool:

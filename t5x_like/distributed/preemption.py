@@ -16,7 +16,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
+
+from t5x_like.host import unraisable
 
 EXIT_CODE = 143  # as a shell reports a process that ended by SIGTERM
 EXIT_CODE_INTERRUPTED = 130  # and by SIGINT, Ctrl-C
@@ -156,13 +158,7 @@ def end_on_signal(kept: str | None = None) -> Iterator[None]:
 @functools.cache
 def _say_nothing_of_what_was_swallowed() -> None:
     """Keeps Python from printing `_Ended` where a callback, one of the collector's say, met it."""
-    before = sys.unraisablehook
-
-    def without_ended(raised: Any) -> None:
-        if raised.exc_type is not _Ended:
-            before(raised)
-
-    sys.unraisablehook = without_ended
+    unraisable.leave_out(lambda raised: raised.exc_type is _Ended)
 
 
 def _abandoned(signal_name: str) -> str:
