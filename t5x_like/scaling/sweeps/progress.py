@@ -16,25 +16,27 @@ class SweepProgress:
 
     Args:
       title: the title of the table.
-      costs: run -> FLOPs that it had left when the sweep was started.
+      costs: run -> FLOPs, of the runs that were not done when the sweep was started.
     """
 
     def __init__(self, title: str, costs: Mapping[str, float]) -> None:
         self._title = title
         self._costs = dict(costs)
         self._begun = time.monotonic()
+        self._at_first: float | None = None  # FLOPs that were left: some runs resume
         self._display = Display()
         self._last: dict[str, str] = {}  # status of each run, as it was last said
 
     def update(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Shows these states: `name`, `status`, `step`, `steps`, `train_loss`, `loss`, ..."""
+        left = self._left(rows)
         if self._display.on_terminal:
-            self._display.draw(self._table(rows))
+            self._display.draw(self._table(rows, left))
             return
         for row in rows:
             if row["status"] != self._last.get(row["name"], "waiting"):
                 self._last[row["name"]] = row["status"]
-                self.say(self._line(row, rows))
+                self.say(self._line(row, rows, left))
 
     def say(self, text: str) -> None:
         """Writes lines, above the table."""
@@ -44,31 +46,32 @@ class SweepProgress:
         """Leaves the table as it is."""
         self._display.close()
 
-    def _line(self, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    def _line(
+        self, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], left: float | None
+    ) -> str:
         if row["status"] != "done":
             return f"{row['name']}  {row['status']}"
         done = sum(other["status"] == "done" for other in rows)
-        left = self._left(rows)
         rest = f", {duration(left)} left" if left else ""
         found = f"loss {row['loss']:.4f}" if row["loss"] == row["loss"] else "measured"
         return f"{row['name']}  {found}  ({done}/{len(rows)}{rest})"
 
     def _left(self, rows: Sequence[Mapping[str, Any]]) -> float | None:
         """The seconds left, from the rate of FLOPs so far; None before there is one."""
-        total = sum(self._costs.values())
         left = sum(
             self._costs.get(row["name"], 0.0) * (1 - row["step"] / max(row["steps"], 1))
             for row in rows
             if row["status"] in ("waiting", "running")
         )
-        elapsed = time.monotonic() - self._begun
-        return left * elapsed / (total - left) if total - left > 0 else None
+        if self._at_first is None:
+            self._at_first = left
+        spent = self._at_first - left
+        return left * (time.monotonic() - self._begun) / spent if spent > 0 else None
 
-    def _table(self, rows: Sequence[Mapping[str, Any]]) -> Any:
+    def _table(self, rows: Sequence[Mapping[str, Any]], left: float | None) -> Any:
         from rich.table import Table
 
         done = sum(row["status"] == "done" for row in rows)
-        left = self._left(rows)
         rest = f", {duration(left)} left" if left and done < len(rows) else ""
         table = Table(title=f"{self._title}: {done} of {len(rows)} runs done{rest}")
         for column in ("run", "parameters", "tokens", "step", "train loss", "loss", "tokens/s", ""):

@@ -253,3 +253,11 @@ def test_a_sweep_says_what_has_changed(clock, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "a  running", "a  loss 3.2500  (1/2, 1 min 00 s left)",
     ]  # fmt: skip
+
+
+def test_what_a_sweep_had_done_before_it_resumed_is_no_speed_of_this_one(clock, capsys):
+    sweep = SweepProgress("isoflop", {"a": 3.0, "b": 3.0})
+    sweep.update([row("a", "running", step=8), row("b", "waiting")])
+    clock[0] += 60.0  # for a fifth of a run, of which one is left
+    sweep.update([row("a", "done", step=10, loss=3.25), row("b", "waiting")])
+    assert "(1/2, 5 min 00 s left)" in capsys.readouterr().out
