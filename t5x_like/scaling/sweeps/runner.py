@@ -125,9 +125,15 @@ def _run(
     _build_caches(root, todo, stop)
     jobs = [_Training(root, group) for group in _together(todo, sweep.vectorize)]
     progress = SweepProgress(title, {cell.name: cell.cost for cell in todo})
+    # A run that is done changes no more: its records are read once, not at every look.
+    done: dict[str, dict[str, Any]] = {}
 
     def rows() -> list[dict[str, Any]]:
-        return [_state(root, record, jobs) for record in records.values()]
+        states = {
+            name: done.get(name) or _state(root, record, jobs) for name, record in records.items()
+        }
+        done.update((name, state) for name, state in states.items() if state["status"] == "done")
+        return list(states.values())
 
     try:
         drive(jobs, rows, executor, retries, stop, progress)
