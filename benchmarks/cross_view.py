@@ -70,6 +70,7 @@ def f1(args: argparse.Namespace, kind: str, seed: int) -> float:
         "--gin_file=tasks/ner_conll.gin",
         "--gin_file=tasks/vocabularies/spelled_words.gin",
         *(with_text if kind == CROSS_VIEW else []),
+        f"--gin.cvt.CVT.cross_view_coefficient={args.coefficient}",
         "--gin_file=optimizers/adamw.gin",
         *(from_vectors if args.vectors else ["--gin_file=runs/pretrain.gin"]),
         f"--gin.VOCABULARY_PATH={out / 'words.txt'}",
@@ -109,8 +110,11 @@ def run() -> None:
     parser.add_argument("--rows", type=int, default=16, help="tagged sentences of a batch")
     parser.add_argument("--length", type=int, default=40)
     parser.add_argument("--rate", type=float, default=0.003)
+    parser.add_argument("--coefficient", type=float, default=1.0, help="of the cross-view loss")
     parser.add_argument("--vocab_size", type=int, default=4096)
     args = parser.parse_args()
+    if args.seeds < 2:
+        parser.error("--seeds: an interval needs two or more.")
     divided(args)
     out = Path(args.dir)
     called(
