@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from t5x_like.config.gin_files import find_gin_file
 from t5x_like.errors import UserError
+from t5x_like.scaling.published_tables import published
 from t5x_like.scaling.recipe import (
     Family,
     Recipe,
@@ -182,6 +183,8 @@ class Sweep:
       stages: of every run, two or more, such as pre-training and fine-tuning; () for one.
       modules: Python modules that every run imports first, as `--module_import` does.
       vectorize: whether runs that differ only in seed and learning rate share a program.
+      published: what a paper prints of the same study (`published_tables.published`), which the
+        report shows beside it; None for nothing.
     """
 
     name: str
@@ -197,8 +200,11 @@ class Sweep:
     stages: Sequence[Stage] = ()
     modules: Sequence[str] = ()
     vectorize: bool = False
+    published: str | None = None
 
     def __post_init__(self) -> None:
+        if self.published is not None:
+            published(self.published)
         names = [variant.name for variant in self.variants]
         for name in names:
             if name and not is_name(name):
@@ -332,7 +338,7 @@ class Sweep:
                     training, scheduled, branch = rows[i]
                     ours = dict(scheduled)
                     if group[0].tokens is not None:
-                        ours |= _training_bindings(training, made.row_tokens)
+                        ours |= training.bindings(made.row_tokens)
                     if i == longest and branch_steps:
                         ours["CHECKPOINT_STEPS"] = branch_steps
                     cell = Cell(
@@ -389,12 +395,3 @@ def _naming_run(sweep: str, variant: Variant) -> Iterator[None]:
             raise
         whose = f", variant '{variant.name}'" if variant.name else ""
         raise UserError(f"a run of sweep '{sweep}'{whose} cannot be built: {error}") from error
-
-
-def _training_bindings(training: Training, row_tokens: int) -> dict[str, Any]:
-    return {
-        "BATCH_SIZE": training.batch_tokens // row_tokens,
-        "TRAIN_STEPS": training.steps,
-        "LEARNING_RATE": training.learning_rate,
-        "WARMUP_STEPS": training.warmup_steps,
-    }

@@ -213,7 +213,7 @@ PACKAGED = {
     "isoflop_decades_h100": (38, 2.67e18),
     "isoflop_decades_cpu": (60, 1.756e15),
     "t5_mixing": (21, 4.17e14),
-    "t5_architectures": (24, 1.43e14),
+    "t5_architectures": (30, 1.804e14),
     "t5_scaling": (24, 6.75e14),
     "t5_strategies": (24, 1.9e14),
     "t5_repeats": (30, 2.94e14),
