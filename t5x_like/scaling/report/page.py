@@ -85,7 +85,7 @@ RUN_COLUMNS = {
     "parameters_without_embeddings": "N without embeddings",
     "active_parameters": "active N",
     "tokens": "D",
-    "flops": "6ND",
+    "flops": "FLOPs",
     "loss": "loss",
     "train_loss": "training loss",
     "learning_rate": "learning rate",

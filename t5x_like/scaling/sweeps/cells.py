@@ -49,6 +49,7 @@ class Cell:
       stem: the run it branches off, with its state; None if there is none.
       start: the run of the stage before, with whose parameters it starts; None if there is none.
       imports: lines for the modules that `bindings` name.
+      exact: whether its compute is counted by `model_flops`, as its budget is, and not by 6ND.
     """
 
     name: str
@@ -64,15 +65,18 @@ class Cell:
     stem: Stem | None = None
     start: Stem | None = None
     imports: tuple[str, ...] = ()
+    exact: bool = False
 
     @property
     def flops(self) -> float:
-        """6ND, with N the active parameters."""
+        """6ND, with N the active parameters; the exact FLOPs where the budget is of these."""
+        if self.exact:
+            return self.model_flops
         return 6.0 * self.size.active * self.training.tokens
 
     @property
     def cost(self) -> float:
-        """6ND of the steps that this run makes itself."""
+        """The FLOPs of the steps that this run makes itself."""
         done = self.stem.step / self.training.steps if self.stem else 0.0
         return self.flops * (1 - done)
 

@@ -292,7 +292,8 @@ class Sweep:
                     # Clipped rates would make the factors equal.
                     max_learning_rate=math.inf,
                 )
-                grid = OnePoint(search.budget, search.parameters, f"rate_x{short(factor)}")
+                label, exact = f"rate_x{short(factor)}", getattr(self.grid, "exact", False)
+                grid = OnePoint(search.budget, search.parameters, label, exact)
                 found += self._variant_cells(variant, recipe, grid, self.seeds[:1])
         return found
 
@@ -364,6 +365,7 @@ class Sweep:
                             Stem(starts[i], before[starts[i]].training.steps) if before else None
                         ),
                         imports=made.imports,
+                        exact=point.exact,
                     )
                     found.append((order[point.label], cell))
         return [cell for _, cell in sorted(found, key=lambda pair: pair[0])]
