@@ -1,15 +1,16 @@
 """One run of a sweep: an ordinary MODEL_DIR with the gin file that `t5x-like train` runs."""
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from t5x_like import config
 from t5x_like.checkpoints import layout
 from t5x_like.config.gin_files import find_gin_file, packaged_gin_configs
-from t5x_like.errors import on_one_line
+from t5x_like.errors import UserError, on_one_line
 from t5x_like.scaling.recipe import Family, Shape, Size, Training
 
 # The gin file that all runs share.
@@ -172,3 +173,15 @@ def included(name: str) -> str:
     packaged = packaged_gin_configs()
     inside = path.is_relative_to(packaged)
     return path.relative_to(packaged).as_posix() if inside else os.path.abspath(path)
+
+
+@contextlib.contextmanager
+def naming_run(sweep: str, variant: str) -> Iterator[None]:
+    """Adds to an error which run cannot be built."""
+    try:
+        yield
+    except ValueError as error:
+        if not hasattr(error, "exit_code"):
+            raise
+        whose = f", variant '{variant}'" if variant else ""
+        raise UserError(f"a run of sweep '{sweep}'{whose} cannot be built: {error}") from error

@@ -1,10 +1,9 @@
 """The description of a sweep in gin, and the runs that follow from it."""
 
-import contextlib
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from t5x_like.config.gin_files import find_gin_file
@@ -16,7 +15,7 @@ from t5x_like.scaling.recipe import (
     Training,
     gin_pairs,
 )
-from t5x_like.scaling.sweeps.cells import Cell, Stem
+from t5x_like.scaling.sweeps.cells import Cell, Stem, naming_run
 from t5x_like.scaling.sweeps.facts import model_facts
 from t5x_like.scaling.sweeps.grids import Grid, OnePoint, Point, groups, short
 from t5x_like.scaling.sweeps.plan_format import is_name
@@ -53,6 +52,7 @@ class Variant:
       family: instead of the sweep's.
       stage: the one stage that it changes; earlier ones it shares with other variants. All of them
         when None.
+      stage_bindings: name of a stage -> further bindings, of that stage alone.
     """
 
     name: str = ""
@@ -60,6 +60,7 @@ class Variant:
     bindings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     family: str | None = None
     stage: str | None = None
+    stage_bindings: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 Scheduled = tuple[Training, dict[str, Any], int | None]
@@ -224,12 +225,14 @@ class Sweep:
         if names and self.learning_rate_search is not None:
             raise UserError("a sweep of stages has no learning_rate_search: bind their rates.")
         for variant in self.variants:
-            if variant.stage is not None and variant.stage not in names:
-                known = ", ".join(names) or "none"
-                raise UserError(
-                    f"the variant '{variant.name}' changes the stage '{variant.stage}': there are "
-                    f"{known}."
-                )
+            changed = [*filter(None, [variant.stage]), *variant.stage_bindings]
+            for name in changed:
+                if name not in names:
+                    known = ", ".join(names) or "none"
+                    raise UserError(
+                        f"the variant '{variant.name}' changes the stage '{name}': there are "
+                        f"{known}."
+                    )
             if variant.stage is not None and variant.family:
                 raise UserError(f"the variant '{variant.name}': a family is that of all stages.")
 
@@ -272,7 +275,7 @@ class Sweep:
                 learning_rate_factor=self.recipe.learning_rate_factor
                 * factors.get(variant.name, 1.0),
             )
-            with _naming_run(self.name, variant):
+            with naming_run(self.name, variant.name):
                 found += self._variant_cells(
                     variant, recipe, self.grid, number=number, before=before
                 )
@@ -308,7 +311,8 @@ class Sweep:
     ) -> list[Cell]:
         stage = self.stages[number] if self.stages else Stage()
         changed = variant if variant.stage in (None, stage.name) else Variant()
-        changes = {**self.bindings, **stage.bindings, **changed.bindings}
+        own = changed.stage_bindings.get(stage.name, {})
+        changes = {**self.bindings, **stage.bindings, **changed.bindings, **own}
         family = Family(
             variant.family or self.family,
             (*self.base, *stage.gin_files, *changed.gin_files),
@@ -385,15 +389,3 @@ class Sweep:
             f"s{seed}" if len(self.seeds) > 1 else "",
         ]
         return "-".join(part for part in parts if part)
-
-
-@contextlib.contextmanager
-def _naming_run(sweep: str, variant: Variant) -> Iterator[None]:
-    """Adds to an error which run cannot be built."""
-    try:
-        yield
-    except ValueError as error:
-        if not hasattr(error, "exit_code"):
-            raise
-        whose = f", variant '{variant.name}'" if variant.name else ""
-        raise UserError(f"a run of sweep '{sweep}'{whose} cannot be built: {error}") from error

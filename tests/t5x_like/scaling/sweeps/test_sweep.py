@@ -246,7 +246,7 @@ PACKAGED = {
     "isoflop_decades_cpu": (60, 1.756e15),
     "t5_mixing": (21, 4.17e14),
     "t5_architectures": (30, 1.804e14),
-    "t5_scaling": (24, 6.75e14),
+    "t5_scaling": (30, 9.29e14),
     "t5_strategies": (24, 1.9e14),
     "t5_repeats": (30, 2.94e14),
     "t5_spans": (30, 2.99e14),
