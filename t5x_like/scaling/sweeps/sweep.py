@@ -330,6 +330,11 @@ class Sweep:
             made = model_facts(family, group[0].shape, gin_pairs(group[0].placeholders))
             rows: list[Scheduled]
             if group[0].shape is None or group[0].tokens is None:
+                if made.training.warmup_steps > made.training.steps:
+                    raise UserError(
+                        f"its WARMUP_STEPS, {made.training.warmup_steps:,}, are more than its "
+                        f"TRAIN_STEPS, {made.training.steps:,}."
+                    )
                 rows = [(made.training, {}, None)] * len(group)
             else:
                 wanted = [point.tokens or 0.0 for point in group]
