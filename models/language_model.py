@@ -263,6 +263,7 @@ class LanguageModel(Model, kw_only=True):
         """
         if self.tuning is not None:
             params = self.tuning.merged(params)
+        params = self.params_in_use(params)
         decoder = fused_projections.join(
             stack.unstack_layers(params["decoder"]),
             {"self_attention": attention.SELF_PROJECTIONS, "mlp": mlps.GATED_INPUTS},

@@ -149,10 +149,22 @@ class Model(nn.Module, kw_only=True):
                 )
 
     @nn.nowrap
-    def apply(self, *args: Any, **kwargs: Any) -> Any:
-        """Linen's, with what the tuning adds."""
+    def apply(self, variables: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Linen's, with what the tuning adds and with parameters wherever they are used."""
+        if "params" in variables:
+            variables = {**variables, "params": self.params_in_use(variables["params"])}
         with self._tuned():
-            return super().apply(*args, **kwargs)
+            return super().apply(variables, *args, **kwargs)
+
+    @nn.nowrap
+    def params_in_use(self, params: Params) -> Params:
+        """The tree that modules read, where a family stores parameters of several uses once."""
+        return params
+
+    @nn.nowrap
+    def params_to_store(self, params: Params) -> Params:
+        """Of the tree that modules made what `init` gives; `params_in_use` undoes it."""
+        return params
 
     @nn.nowrap
     def _tuned(self) -> contextlib.AbstractContextManager[None]:
@@ -171,6 +183,7 @@ class Model(nn.Module, kw_only=True):
         batch: Any = dict.fromkeys(self.input_features, jnp.ones((1, 1), jnp.int32))
         with self._tuned():
             made = dict(super().init({"params": rng}, mutable=["params"], **batch))
+        made["params"] = self.params_to_store(made["params"])
         if self.tuning is not None:
             made["params"] = self.tuning.stored(made["params"])
         return made

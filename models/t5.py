@@ -6,7 +6,7 @@ anywhere; no 1/sqrt(d) in attention, because the initial queries are that much s
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -26,6 +26,8 @@ from models.layers.mlps import MLP, Activation, GatedMLP
 from models.layers.norms import RMSNorm
 from models.layers.stacks.builder import TransformerLayers
 from models.layers.stacks.relative_bias_stack import RelativeBiasStack
+from models.layers.stacks.sharing import with_copies, without_copies
+from models.layers.stacks.stack import LAYERS
 
 Array = jax.Array
 
@@ -49,6 +51,11 @@ class T5(EncoderDecoder):
       tied_output: whether the output matrix is the embeddings'.
       bias_per_layer: whether each layer has a relative bias of its own, as T5X's scalable_t5 and
         umT5 (Chung et al. 2023) have; else the layers of a side share one.
+      share_encoder_decoder: whether the decoder's layers have the encoder's self-attention, MLPs
+        and norms of these ("Enc-dec, shared", table 2). The paper says "parameters shared across
+        the encoder and decoder", P of 2P, and counts no encoder-decoder attention (section 3.2.2);
+        this stays the decoder's own, as do each side's relative bias, whose buckets mean other
+        distances, and last norm. The parameters are stored once, as the encoder's.
       norm_epsilon: of every norm.
     """
 
@@ -64,17 +71,52 @@ class T5(EncoderDecoder):
     activation: Activation = nn.relu
     tied_output: bool = True
     bias_per_layer: bool = False
+    share_encoder_decoder: bool = False
     norm_epsilon: float = 1e-6
 
     def __post_init__(self) -> None:
-        """Checks that distances have buckets.
+        """Checks that distances have buckets, and that sides that share can.
 
         Raises:
-          ModelError: as every model, or the buckets cannot be divided.
+          ModelError: as every model, the buckets cannot be divided, or sides share of which each
+            has layers that the other has not.
         """
         super().__post_init__()
+        if self.share_encoder_decoder and self.num_encoder_layers != self.num_decoder_layers:
+            raise self.refused(
+                "share_encoder_decoder",
+                f"num_encoder_layers, {self.num_encoder_layers}, and num_decoder_layers, "
+                f"{self.num_decoder_layers}, must be the same",
+            )
+        if self.share_encoder_decoder and self.bias_per_layer:
+            raise self.refused(
+                "share_encoder_decoder", "bias_per_layer must be False, as biases are not shared"
+            )
         for bidirectional in (True, False):
             check_buckets(self.num_buckets, self.max_distance, bidirectional=bidirectional)
+
+    @nn.nowrap
+    def params_in_use(self, params: Any) -> Any:
+        """See `Model`: with sides that share, the decoder's layers have the encoder's parameters.
+
+        Those that `decoding_params` laid out for decoding have them already.
+        """
+        return self._with_decoder_layers(with_copies, params)
+
+    @nn.nowrap
+    def params_to_store(self, params: Any) -> Any:
+        """See `Model`: with sides that share, the decoder's layers keep what is theirs alone."""
+        return self._with_decoder_layers(without_copies, params)
+
+    @nn.nowrap
+    def _with_decoder_layers(
+        self, change: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]], params: Any
+    ) -> Any:
+        if not self.share_encoder_decoder or LAYERS not in params["decoder"]["stack"]:
+            return params
+        decoder, encoder = (params[side]["stack"][LAYERS] for side in ("decoder", "encoder"))
+        stack = {**params["decoder"]["stack"], LAYERS: change(decoder, encoder)}
+        return {**params, "decoder": {**params["decoder"], "stack": stack}}
 
     def setup(self) -> None:
         """Makes embeddings, encoder and decoder."""

@@ -233,7 +233,8 @@ def _runs_table(cells: Sequence["Cell"]) -> str:
         for row in rows
     ]
     total = sum(cell.cost for cell in cells)
-    return "\n".join([*lines, f"{len(cells)} runs, {total:.4g} FLOPs (6ND)"])
+    counted = "exact" if any(cell.exact for cell in cells) else "6ND"
+    return "\n".join([*lines, f"{len(cells)} runs, {total:.4g} FLOPs ({counted})"])
 
 
 # -- fit -------------------------------------------------------------------------------------

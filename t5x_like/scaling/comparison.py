@@ -3,6 +3,7 @@
 import pandas as pd
 
 from t5x_like.scaling.downstream import OF_LOSS
+from t5x_like.scaling.published_tables import PublishedStudy
 from t5x_like.scaling.sweeps.grids import ONLY_POINT
 
 COLUMNS = (
@@ -79,6 +80,24 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     for (task, _, metric), rows in shown.groupby(["task", "split", "metric"], sort=False):
         texts = {row["setting"]: _text(row) for row in rows.to_dict("records")}
         found[f"{task} {metric}"] = [texts.get(name, "–") for name in found["setting"]]
+    return found
+
+
+def beside(table: pd.DataFrame, study: PublishedStudy) -> pd.DataFrame:
+    """`wide` with the row that a paper prints of each setting's variant, "–" where it prints none.
+
+    The paper's scores are marked by its own deviations and best, and ours by ours: the two are of
+    other tasks and sizes, and only their order can be held against one another.
+    """
+    found = wide(table)
+    variants = table.drop_duplicates("setting").set_index("setting")["variant"]
+    printed = [study.of(str(variants[name])) for name in found["setting"]]
+    found["row of the paper"] = ["–" if row is None else row.row for row in printed]
+    for column in study.columns:
+        found[column] = [
+            "–" if row is None else f"{row.scores[column]:.2f}{' *' if column in row.tied else ''}"
+            for row in printed
+        ]
     return found
 
 

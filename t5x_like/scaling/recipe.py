@@ -126,6 +126,15 @@ class Training:
         """The number of tokens over all steps."""
         return self.batch_tokens * self.steps
 
+    def bindings(self, row_tokens: int) -> dict[str, Any]:
+        """The macros of a gin file that say the same, of rows of so many tokens."""
+        return {
+            "BATCH_SIZE": self.batch_tokens // row_tokens,
+            "TRAIN_STEPS": self.steps,
+            "LEARNING_RATE": self.learning_rate,
+            "WARMUP_STEPS": self.warmup_steps,
+        }
+
 
 @functools.cache
 def families() -> tuple[str, ...]:

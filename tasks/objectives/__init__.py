@@ -39,7 +39,7 @@ from tasks.objectives.numbered_sentences import NumberedSentences
 from tasks.objectives.objective import BoundObjective, Example, Objective, VocabularySpecs
 from tasks.objectives.packed_sentences import PackedSentences
 from tasks.objectives.permutation_lm import PermutationLM
-from tasks.objectives.prefix_lm import PrefixLM
+from tasks.objectives.prefix_lm import FixedPrefixLM, PrefixLM
 from tasks.objectives.sentence_pairs import SentenceOrder, SentencePairs
 from tasks.objectives.sentence_structure import SentenceStructure
 from tasks.objectives.span_corruption import SpanCorruption
@@ -60,6 +60,7 @@ __all__ = [
     "DocumentRotation",
     "DropTokens",
     "Example",
+    "FixedPrefixLM",
     "HiddenTargets",
     "IIDSpanCorruption",
     "LabelledSegments",

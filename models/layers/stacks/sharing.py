@@ -1,4 +1,7 @@
-"""Layers that share their parameters: one that is repeated, and a stack that has a branch once."""
+"""Layers that share their parameters.
+
+One that is repeated, a stack that has a branch once, and trees of stacks that share what both have.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -112,3 +115,23 @@ class PartlySharedStack(Stack):
             return change(leaf) if shared else leaf
 
         return jax.tree_util.tree_map_with_path(changed, variables)
+
+
+def without_copies(tree: Mapping[str, Any], original: Mapping[str, Any]) -> dict[str, Any]:
+    """A tree less every leaf that the original has at the same place."""
+    kept: dict[str, Any] = {}
+    for name, part in tree.items():
+        if name not in original:
+            kept[name] = part
+        elif isinstance(part, Mapping) and (rest := without_copies(part, original[name])):
+            kept[name] = rest
+    return kept
+
+
+def with_copies(tree: Mapping[str, Any], original: Mapping[str, Any]) -> dict[str, Any]:
+    """What `without_copies` was given, with the original's leaves in the place of the copies."""
+    whole = dict(original)
+    for name, part in tree.items():
+        both = name in original and isinstance(part, Mapping)
+        whole[name] = with_copies(part, original[name]) if both else part
+    return whole

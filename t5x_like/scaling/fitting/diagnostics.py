@@ -14,6 +14,9 @@ Warnings = list[dict[str, str]]
 
 SPARE_RUNS = 3
 LONGEST_WARMUP = 1 / 3
+OTHER_FLOPS = "flops_not_6nd"
+"""The name of the warning that C is not 6·N·D."""
+
 # A larger difference between C and 6·N·D means that C was counted in another way.
 FLOPS_TOLERANCE = 0.05
 # Sizes that differ by less count as equal; tokens that differ by less are not compared.
@@ -207,7 +210,7 @@ def _other_flops(table: RunsTable) -> Warnings:
             hint = "It is 6·N·D for the active N: --count active."
     return [
         warning(
-            "flops_not_6nd",
+            OTHER_FLOPS,
             f"C is not 6·N·D in {other.sum()} of {len(frame)} runs: from {ratio.min():.2f} to "
             f"{ratio.max():.2f} of it, {ratio.median():.2f} in the middle; the best D for a "
             f"budget is read as C/6N. {hint}",

@@ -11,6 +11,7 @@ from t5x_like.scaling import multiplier, runs_table
 from t5x_like.scaling.comparison import compared
 from t5x_like.scaling.downstream import ErrorLaw, error_laws, measured_table
 from t5x_like.scaling.fitting import Fit, fit
+from t5x_like.scaling.fitting.diagnostics import OTHER_FLOPS
 from t5x_like.scaling.report.floor import Floor
 from t5x_like.scaling.report.studies import rate_study, shape_study, size_study
 from t5x_like.scaling.report.sweep_runs import SweepRuns
@@ -137,6 +138,7 @@ def analyse(
                 continue
             fits[variant, method] = found
             notes += _notes_of(found, about)
+    notes = _counted_otherwise(notes)
     multipliers = None
     if not sweep.compares:
         multipliers = _multipliers(sweep, baseline, bootstrap, seed, notes)
@@ -218,6 +220,18 @@ def _hindrance(method: str, sweep: SweepRuns, variant: str) -> str | None:
         if count < SIZES_FOR_A_SLOPE:
             return f"{letter} must have {SIZES_FOR_A_SLOPE} different values; it has {count}."
     return None
+
+
+def _counted_otherwise(notes: list[Note]) -> list[Note]:
+    """The notes, with one in place of each fit's that C is not 6ND: it is the sweep's choice."""
+    others = [note for note in notes if note.name != OTHER_FLOPS]
+    if len(others) == len(notes):
+        return notes
+    message = (
+        "C is the exact FLOPs of training, as the sweep's budgets are, and not 6ND: compute "
+        "multipliers and the exponents of N hold, and a best D that is read as C/6N does not."
+    )
+    return [*others, Note(OTHER_FLOPS, "", message, warning=True)]
 
 
 def _table(sweep: SweepRuns, variant: str) -> runs_table.RunsTable:

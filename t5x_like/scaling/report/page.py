@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from t5x_like.scaling.comparison import wide
+from t5x_like.scaling.comparison import beside, wide
+from t5x_like.scaling.published_tables import PublishedStudy
 from t5x_like.scaling.report import series, style
 from t5x_like.scaling.report.analysis import METHODS, Analysis, Note, described
 from t5x_like.scaling.report.conclusion import conclusion
@@ -84,7 +85,7 @@ RUN_COLUMNS = {
     "parameters_without_embeddings": "N without embeddings",
     "active_parameters": "active N",
     "tokens": "D",
-    "flops": "6ND",
+    "flops": "FLOPs",
     "loss": "loss",
     "train_loss": "training loss",
     "learning_rate": "learning rate",
@@ -329,11 +330,33 @@ def _lists(notes: list[Note], kind: str) -> str:
 
 
 def _comparison(analysis: Analysis) -> str:
-    return (
+    ours = (
         '<p class="muted">Means ± standard deviations over seeds. * the best, or within two '
         "standard deviations of it, pooled over settings.</p>"
         + table(wide(analysis.comparison), {})
     )
+    study = analysis.sweep.published
+    if study is None:
+        return ours
+    deviations = ", ".join(f"{name} {study.deviations[name]:g}" for name in study.columns)
+    about = (
+        f"The columns on the right are the paper's, as printed, at its size: {study.size}. Those "
+        "on the left are of this sweep, and of other tasks: hold the order of rows against one "
+        "another, not the numbers. * of the paper: the best of its table, or within two standard "
+        f"deviations of its baseline ({deviations})."
+    )
+    return (
+        f"{ours}<h3>Beside {html.escape(study.source)}</h3>"
+        f'<p class="muted">{html.escape(about)}</p>' + table(_beside(analysis, study), {})
+    )
+
+
+def _beside(analysis: Analysis, study: PublishedStudy) -> pd.DataFrame:
+    """Of ours the validation loss and what stands for the study; the rest is in the table above."""
+    task, metric = series.headline_comparison(analysis)[["task", "metric"]].iloc[0]
+    found = beside(analysis.comparison, study)
+    ours = dict.fromkeys(("setting", "seeds", "validation loss", f"{task} {metric}"))
+    return found[[*ours, "row of the paper", *study.columns]]
 
 
 def _section_table(key: str, tables: Tables) -> str:

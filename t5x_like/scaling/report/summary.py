@@ -9,6 +9,7 @@ import numpy as np
 from t5x_like.scaling.report.analysis import Analysis
 from t5x_like.scaling.report.conclusion import conclusion
 from t5x_like.scaling.report.style import power, short
+from t5x_like.scaling.report.sweep_runs import SweepRuns
 
 
 def as_json(analysis: Analysis) -> dict[str, Any]:
@@ -35,10 +36,20 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
             "floors": [dataclasses.asdict(floor) for floor in analysis.floors],
             "downstream": analysis.downstream.to_dict("records"),
             "comparison": analysis.comparison.to_dict("records"),
+            "published": None if sweep.published is None else _published(sweep),
             "error_laws": [dataclasses.asdict(law) for law in analysis.error_laws],
             "notes": [dataclasses.asdict(note) for note in analysis.notes],
         }
     )
+
+
+def _published(sweep: SweepRuns) -> dict[str, Any]:
+    """What the paper prints of the sweep's variants, in the sweep's order."""
+    study = sweep.published
+    assert study is not None
+    rows = [study.of(variant) for variant in sweep.variants]
+    fields = {**dataclasses.asdict(study), "columns": list(study.columns)}
+    return {**fields, "rows": [dataclasses.asdict(row) for row in rows if row is not None]}
 
 
 def _finite(value: Any) -> Any:
@@ -85,6 +96,7 @@ def report_text(found: Mapping[str, Any]) -> str:
             f"{row['task']} {row['metric']}: {row['setting']} {row['mean']:.4g}{spread} "
             f"({seeds}{mark})"
         )
+    lines += _published_lines(found["published"])
     lines += [f"floor {one['name']}: loss {one['loss']:.4f}" for one in found["floors"]]
     for law in found["error_laws"]:
         lines.append(
@@ -98,6 +110,37 @@ def report_text(found: Mapping[str, Any]) -> str:
         about = f"{note['about']}: " if note["about"] else ""
         lines.append(f"{kind} [{note['name']}] {about}{note['message']}")
     return "\n".join([*lines, "", f"page, tables and figures: {found['files'][0]}"])
+
+
+def _published_lines(study: Mapping[str, Any] | None) -> list[str]:
+    """The paper's rows as a table, under a line that says whose they are."""
+    if study is None or not study["rows"]:
+        return []
+    head = ["variant", "row of the paper", *study["columns"]]
+    rows = [
+        [
+            *(row["variant"], row["row"]),
+            *(
+                f"{row['scores'][name]:.2f}{'*' if name in row['tied'] else ' '}"
+                for name in study["columns"]
+            ),
+        ]
+        for row in study["rows"]
+    ]
+    head[2:] = [f"{name} " for name in head[2:]]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    return [
+        "",
+        f"{study['source']} prints of its own runs, at its size ({study['size']}; * best of its "
+        "table, or within two standard deviations of it):",
+        *(
+            "  ".join(
+                text.ljust(width) if i < 2 else text.rjust(width)
+                for i, (text, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in [head, *rows]
+        ),
+    ]
 
 
 def _interval(ends: Any) -> str:

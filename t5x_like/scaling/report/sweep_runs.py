@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from t5x_like.errors import UserError
+from t5x_like.scaling.published_tables import PublishedStudy, published
 from t5x_like.scaling.sweeps import results
 
 STATUSES = ("done", "running", "failed", "waiting")
@@ -33,6 +34,7 @@ class SweepRuns:
       curves: `results.training_curves`, a row a record.
       gin_texts: each run's gin file, by the run's name.
       measured: `results.sweep_measurements`, a row a value; empty where nothing was measured.
+      published: what a paper prints of the same study; None where the sweep names nothing.
     """
 
     name: str
@@ -43,6 +45,7 @@ class SweepRuns:
     curves: pd.DataFrame
     gin_texts: Mapping[str, str]
     measured: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
+    published: PublishedStudy | None = None
 
     @property
     def done(self) -> pd.DataFrame:
@@ -109,6 +112,7 @@ def read_sweep_runs(sweep_dir: str | Path) -> SweepRuns:
         baseline=plan.get("baseline"),
         gin_texts={name: _text(path, Path(sweep_dir)) for name, path in gin_files.items()},
         measured=results.sweep_measurements(sweep_dir),
+        published_name=plan.get("published"),
     )
 
 
@@ -122,8 +126,13 @@ def from_frames(
     baseline: str | None = None,
     gin_texts: Mapping[str, str] | None = None,
     measured: pd.DataFrame | None = None,
+    published_name: str | None = None,
 ) -> SweepRuns:
-    """The runs of frames as `results` has them; the first variant is the baseline by default."""
+    """The runs of frames as `results` has them; the first variant is the baseline by default.
+
+    Raises:
+      UserError: no published study has the name.
+    """
     numbers = {column: pd.to_numeric(cells[column]).astype(np.float64) for column in NUMBERS}
     cells = cells.assign(**numbers)
     return SweepRuns(
@@ -135,6 +144,7 @@ def from_frames(
         curves=curves,
         gin_texts=gin_texts or {},
         measured=pd.DataFrame() if measured is None else measured,
+        published=None if published_name is None else published(published_name),
     )
 
 

@@ -1,15 +1,16 @@
 """One run of a sweep: an ordinary MODEL_DIR with the gin file that `t5x-like train` runs."""
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from t5x_like import config
 from t5x_like.checkpoints import layout
 from t5x_like.config.gin_files import find_gin_file, packaged_gin_configs
-from t5x_like.errors import on_one_line
+from t5x_like.errors import UserError, on_one_line
 from t5x_like.scaling.recipe import Family, Shape, Size, Training
 
 # The gin file that all runs share.
@@ -49,6 +50,7 @@ class Cell:
       stem: the run it branches off, with its state; None if there is none.
       start: the run of the stage before, with whose parameters it starts; None if there is none.
       imports: lines for the modules that `bindings` name.
+      exact: whether its compute is counted by `model_flops`, as its budget is, and not by 6ND.
     """
 
     name: str
@@ -64,15 +66,18 @@ class Cell:
     stem: Stem | None = None
     start: Stem | None = None
     imports: tuple[str, ...] = ()
+    exact: bool = False
 
     @property
     def flops(self) -> float:
-        """6ND, with N the active parameters."""
+        """6ND, with N the active parameters; the exact FLOPs where the budget is of these."""
+        if self.exact:
+            return self.model_flops
         return 6.0 * self.size.active * self.training.tokens
 
     @property
     def cost(self) -> float:
-        """6ND of the steps that this run makes itself."""
+        """The FLOPs of the steps that this run makes itself."""
         done = self.stem.step / self.training.steps if self.stem else 0.0
         return self.flops * (1 - done)
 
@@ -168,3 +173,15 @@ def included(name: str) -> str:
     packaged = packaged_gin_configs()
     inside = path.is_relative_to(packaged)
     return path.relative_to(packaged).as_posix() if inside else os.path.abspath(path)
+
+
+@contextlib.contextmanager
+def naming_run(sweep: str, variant: str) -> Iterator[None]:
+    """Adds to an error which run cannot be built."""
+    try:
+        yield
+    except ValueError as error:
+        if not hasattr(error, "exit_code"):
+            raise
+        whose = f", variant '{variant}'" if variant else ""
+        raise UserError(f"a run of sweep '{sweep}'{whose} cannot be built: {error}") from error

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from t5x_like.errors import UserError
-from t5x_like.scaling.recipe import Family, Recipe, Shape, size_of
+from t5x_like.scaling.recipe import Family, Recipe, Shape, gin_pairs, size_of
+from t5x_like.scaling.sweeps.facts import model_facts
 
 # The label of the point of a `Product` of nothing.
 ONLY_POINT = "base"
@@ -20,8 +21,9 @@ class Point:
       label: a unique name, valid as a file name.
       shape: of the model; None if the base's gin files define it.
       tokens: to train on; None if the base's TRAIN_STEPS decides.
-      budget: the FLOPs 6ND that all points to compare share; None if there are none.
+      budget: the FLOPs that all points to compare share; None if there are none.
       bindings: gin names and values of this point only.
+      exact: whether the budget is of the exact FLOPs, and not of 6ND.
     """
 
     label: str
@@ -29,6 +31,7 @@ class Point:
     tokens: float | None = None
     budget: float | None = None
     bindings: tuple[tuple[str, Any], ...] = ()
+    exact: bool = False
 
     @property
     def placeholders(self) -> dict[str, Any]:
@@ -54,11 +57,15 @@ class IsoFLOP:
       growth: the sizes grow with the budget by this exponent, so that the grid follows the
         minimum; 0 keeps them. It biases the fitted exponent only if a minimum is outside its
         grid, which the fit reports.
+      exact: whether budgets are the exact FLOPs of training, with attention and the output, rather
+        than 6ND: for variants of which some meet a token with all of their parameters and some,
+        as encoder-decoders, with half.
     """
 
     budgets: Sequence[float]
     sizes: Sequence[float]
     growth: float = 0.5
+    exact: bool = False
 
     def __post_init__(self) -> None:
         _positive("budgets", self.budgets)
@@ -69,8 +76,9 @@ class IsoFLOP:
         for budget in self.budgets:
             scale = (budget / self.budgets[0]) ** self.growth
             for shape in _shapes(recipe, family, [size * scale for size in self.sizes]):
-                tokens = budget / (6 * size_of(family, shape).active)
-                yield Point(f"c{short(budget)}-{_named(shape)}", shape, tokens, budget)
+                tokens = budget / _flops_per_token(family, shape, self.exact)
+                label = f"c{short(budget)}-{_named(shape)}"
+                yield Point(label, shape, tokens, budget, exact=self.exact)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,16 +185,18 @@ class Product:
 
 @dataclasses.dataclass(frozen=True)
 class OnePoint(Grid):
-    """A grid of one model of about these parameters, for a budget."""
+    """A grid of one model of about these parameters, for a budget; `exact` as of `IsoFLOP`."""
 
     budget: float
     parameters: float
     label: str
+    exact: bool = False
 
     def points(self, recipe: Recipe, family: Family) -> Iterator[Point]:
         """See `Grid`."""
         shape = recipe.shape(family, self.parameters)
-        yield Point(self.label, shape, self.budget / (6 * size_of(family, shape).active))
+        tokens = self.budget / _flops_per_token(family, shape, self.exact)
+        yield Point(self.label, shape, tokens, exact=self.exact)
 
 
 def groups(points: Iterable[Point]) -> list[list[Point]]:
@@ -208,6 +218,14 @@ def _named(shape: Shape) -> str:
 
 def _shapes(recipe: Recipe, family: Family, sizes: Sequence[float]) -> list[Shape]:
     return list(dict.fromkeys(recipe.shape(family, size) for size in sizes))
+
+
+def _flops_per_token(family: Family, shape: Shape, exact: bool) -> float:
+    """6N, or the exact FLOPs of a row for each of its positions."""
+    if not exact:
+        return 6.0 * size_of(family, shape).active
+    facts = model_facts(family, shape, gin_pairs(Point("", shape, 1.0).placeholders))
+    return facts.row_flops / facts.row_tokens
 
 
 def _positive(name: str, values: Sequence[float]) -> None:

@@ -19,7 +19,8 @@ def mistake(plan: Any) -> str:
     """What is wrong with a plan; "" if it is one."""
     if not isinstance(plan, dict) or not isinstance(plan.get("cells"), list):
         return 'it has no list of "cells"'
-    for field, kinds in {"name": str, "family": str | None, "baseline": str | None}.items():
+    maybe = dict.fromkeys(("family", "baseline", "published"), str | None)
+    for field, kinds in {"name": str, **maybe}.items():
         if not isinstance(plan.get(field), kinds):
             return f"its {field} is {_shown(plan.get(field))}"
     names = set()

@@ -69,9 +69,9 @@ def sweep_results(sweep_dir: str | Path) -> "pd.DataFrame":
 def training_curves(sweep_dir: str | Path) -> "pd.DataFrame":
     """Makes a table of the training losses of all runs, a row for each record.
 
-    Columns: `name`, `variant`, `parameters`, `step`, `tokens`, `flops` (6ND so far) and `loss` (a
-    mean since the previous record), and `gradient_noise_scale` (tokens, of the steps since then;
-    NaN where it was not asked for).
+    Columns: `name`, `variant`, `parameters`, `step`, `tokens`, `flops` (so far, counted as the
+    sweep counts them) and `loss` (a mean since the previous record), and `gradient_noise_scale`
+    (tokens, of the steps since then; NaN where it was not asked for).
 
     Raises:
       UserError: this is not a sweep's directory.
@@ -90,7 +90,7 @@ def training_curves(sweep_dir: str | Path) -> "pd.DataFrame":
                         **{column: cell[column] for column in columns},
                         "step": record["step"],
                         "tokens": tokens,
-                        "flops": 6.0 * cell["active_parameters"] * tokens,
+                        "flops": cell["flops"] * tokens / cell["tokens"],
                         "loss": cross_entropy(record),
                         NOISE_SCALE: record.get(NOISE_SCALE, math.nan),
                     }

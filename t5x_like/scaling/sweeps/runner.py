@@ -238,6 +238,7 @@ def _write_plan(
         "name": sweep.name,
         "family": sweep.family,
         "variants": [variant.name for variant in sweep.variants],
+        "published": sweep.published,
         "learning_rate_factors": dict(factors) or old.get("learning_rate_factors", {}),
         "cells": kept,
         "search": [cell.record() for cell in search],

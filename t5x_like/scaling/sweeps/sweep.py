@@ -1,21 +1,21 @@
 """The description of a sweep in gin, and the runs that follow from it."""
 
-import contextlib
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from t5x_like.config.gin_files import find_gin_file
 from t5x_like.errors import UserError
+from t5x_like.scaling.published_tables import published
 from t5x_like.scaling.recipe import (
     Family,
     Recipe,
     Training,
     gin_pairs,
 )
-from t5x_like.scaling.sweeps.cells import Cell, Stem
+from t5x_like.scaling.sweeps.cells import Cell, Stem, naming_run
 from t5x_like.scaling.sweeps.facts import model_facts
 from t5x_like.scaling.sweeps.grids import Grid, OnePoint, Point, groups, short
 from t5x_like.scaling.sweeps.plan_format import is_name
@@ -52,6 +52,7 @@ class Variant:
       family: instead of the sweep's.
       stage: the one stage that it changes; earlier ones it shares with other variants. All of them
         when None.
+      stage_bindings: name of a stage -> further bindings, of that stage alone.
     """
 
     name: str = ""
@@ -59,6 +60,7 @@ class Variant:
     bindings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     family: str | None = None
     stage: str | None = None
+    stage_bindings: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 Scheduled = tuple[Training, dict[str, Any], int | None]
@@ -182,6 +184,8 @@ class Sweep:
       stages: of every run, two or more, such as pre-training and fine-tuning; () for one.
       modules: Python modules that every run imports first, as `--module_import` does.
       vectorize: whether runs that differ only in seed and learning rate share a program.
+      published: what a paper prints of the same study (`published_tables.published`), which the
+        report shows beside it; None for nothing.
     """
 
     name: str
@@ -197,8 +201,11 @@ class Sweep:
     stages: Sequence[Stage] = ()
     modules: Sequence[str] = ()
     vectorize: bool = False
+    published: str | None = None
 
     def __post_init__(self) -> None:
+        if self.published is not None:
+            published(self.published)
         names = [variant.name for variant in self.variants]
         for name in names:
             if name and not is_name(name):
@@ -218,12 +225,14 @@ class Sweep:
         if names and self.learning_rate_search is not None:
             raise UserError("a sweep of stages has no learning_rate_search: bind their rates.")
         for variant in self.variants:
-            if variant.stage is not None and variant.stage not in names:
-                known = ", ".join(names) or "none"
-                raise UserError(
-                    f"the variant '{variant.name}' changes the stage '{variant.stage}': there are "
-                    f"{known}."
-                )
+            changed = [*filter(None, [variant.stage]), *variant.stage_bindings]
+            for name in changed:
+                if name not in names:
+                    known = ", ".join(names) or "none"
+                    raise UserError(
+                        f"the variant '{variant.name}' changes the stage '{name}': there are "
+                        f"{known}."
+                    )
             if variant.stage is not None and variant.family:
                 raise UserError(f"the variant '{variant.name}': a family is that of all stages.")
 
@@ -266,7 +275,7 @@ class Sweep:
                 learning_rate_factor=self.recipe.learning_rate_factor
                 * factors.get(variant.name, 1.0),
             )
-            with _naming_run(self.name, variant):
+            with naming_run(self.name, variant.name):
                 found += self._variant_cells(
                     variant, recipe, self.grid, number=number, before=before
                 )
@@ -286,7 +295,8 @@ class Sweep:
                     # Clipped rates would make the factors equal.
                     max_learning_rate=math.inf,
                 )
-                grid = OnePoint(search.budget, search.parameters, f"rate_x{short(factor)}")
+                label, exact = f"rate_x{short(factor)}", getattr(self.grid, "exact", False)
+                grid = OnePoint(search.budget, search.parameters, label, exact)
                 found += self._variant_cells(variant, recipe, grid, self.seeds[:1])
         return found
 
@@ -301,7 +311,8 @@ class Sweep:
     ) -> list[Cell]:
         stage = self.stages[number] if self.stages else Stage()
         changed = variant if variant.stage in (None, stage.name) else Variant()
-        changes = {**self.bindings, **stage.bindings, **changed.bindings}
+        own = changed.stage_bindings.get(stage.name, {})
+        changes = {**self.bindings, **stage.bindings, **changed.bindings, **own}
         family = Family(
             variant.family or self.family,
             (*self.base, *stage.gin_files, *changed.gin_files),
@@ -319,6 +330,11 @@ class Sweep:
             made = model_facts(family, group[0].shape, gin_pairs(group[0].placeholders))
             rows: list[Scheduled]
             if group[0].shape is None or group[0].tokens is None:
+                if made.training.warmup_steps > made.training.steps:
+                    raise UserError(
+                        f"its WARMUP_STEPS, {made.training.warmup_steps:,}, are more than its "
+                        f"TRAIN_STEPS, {made.training.steps:,}."
+                    )
                 rows = [(made.training, {}, None)] * len(group)
             else:
                 wanted = [point.tokens or 0.0 for point in group]
@@ -332,7 +348,7 @@ class Sweep:
                     training, scheduled, branch = rows[i]
                     ours = dict(scheduled)
                     if group[0].tokens is not None:
-                        ours |= _training_bindings(training, made.row_tokens)
+                        ours |= training.bindings(made.row_tokens)
                     if i == longest and branch_steps:
                         ours["CHECKPOINT_STEPS"] = branch_steps
                     cell = Cell(
@@ -358,6 +374,7 @@ class Sweep:
                             Stem(starts[i], before[starts[i]].training.steps) if before else None
                         ),
                         imports=made.imports,
+                        exact=point.exact,
                     )
                     found.append((order[point.label], cell))
         return [cell for _, cell in sorted(found, key=lambda pair: pair[0])]
@@ -377,24 +394,3 @@ class Sweep:
             f"s{seed}" if len(self.seeds) > 1 else "",
         ]
         return "-".join(part for part in parts if part)
-
-
-@contextlib.contextmanager
-def _naming_run(sweep: str, variant: Variant) -> Iterator[None]:
-    """Adds to an error which run cannot be built."""
-    try:
-        yield
-    except ValueError as error:
-        if not hasattr(error, "exit_code"):
-            raise
-        whose = f", variant '{variant.name}'" if variant.name else ""
-        raise UserError(f"a run of sweep '{sweep}'{whose} cannot be built: {error}") from error
-
-
-def _training_bindings(training: Training, row_tokens: int) -> dict[str, Any]:
-    return {
-        "BATCH_SIZE": training.batch_tokens // row_tokens,
-        "TRAIN_STEPS": training.steps,
-        "LEARNING_RATE": training.learning_rate,
-        "WARMUP_STEPS": training.warmup_steps,
-    }

@@ -418,3 +418,21 @@ def test_a_model_that_reads_sentences_and_a_task_without_are_told_apart():
         formats.bound("masked_language_model_with_sentences", TaskFacts(TARGETS, lm))
     with pytest.raises(UserError, match="have 'sentence_ids', which it does not read"):
         formats.bound("masked_language_model", TaskFacts(TARGETS, (*lm, "sentence_ids")))
+
+
+def test_the_same_targets_count_whichever_format_reads_the_inputs():
+    """By which encoder-decoders and decoders that see a prefix, or not, can be compared."""
+    causal = formats.bound("causal_language_model", TaskFacts(BOTH, None, False, (), 0))
+    lengths = {"inputs": 4, "targets": 3}
+    examples = [
+        {"inputs": ids(7, 8, 5, 1), "targets": ids(3, 9, 1)},
+        {"inputs": ids(6, 6, 2, 1), "targets": ids(4, 2, 1)},
+    ]
+    for converter in (enc_dec(), prefix_lm(), causal):
+        rows = [[converter.item(example)] for example in examples]
+        batch = converter.batch(rows, lengths, False)
+        counted = batch["decoder_loss_weights"] > 0
+        assert batch["decoder_target_tokens"][counted].tolist() == [3, 9, 1, 4, 2, 1]
+        # Without padding on any side.
+        read = [x for name, x in batch.items() if name.endswith("target_tokens")]
+        assert all((x != 0).all() for x in read)

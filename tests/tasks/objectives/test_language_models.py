@@ -1,10 +1,12 @@
 """Causal and prefix language modelling."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks import objectives
+from tasks.errors import TaskError
 from tasks.objectives import prefix_lm
 from tasks.vocabularies import ByteVocabulary
 
@@ -53,6 +55,27 @@ def test_prefix_lm_chunks_fit_either_feature_with_eos():
     longest = prefix_lm.split(np.arange(length), length - 1)["inputs"]
     assert len(longest) + 1 <= 512
     assert len(prefix_lm.split(np.arange(length), 1)["targets"]) + 1 == 256
+
+
+def test_a_fixed_prefix_leaves_no_padding():
+    objective = objectives.FixedPrefixLM(63).bind(SPECS)
+    lengths = {"inputs": 64, "targets": 64}
+    assert objective.chunk_length(lengths) == 126
+    example = draw(objective, 126)
+    assert example["inputs"].tolist() == list(range(1000, 1063))  # and EOS each
+    assert example["targets"].tolist() == list(range(1063, 1126))
+    # The rest of a corpus.
+    for length, prefix in ((70, 63), (63, 62), (1, 0), (0, 0)):
+        example = draw(objective, length)
+        sizes = len(example["inputs"]), len(example["targets"])
+        assert sizes == (prefix, length - prefix)
+
+
+def test_a_fixed_prefix_that_does_not_fit_is_refused():
+    with pytest.raises(TaskError, match=r"\['inputs'\] is 63: .* 63 and EOS need 64"):
+        objectives.FixedPrefixLM(63).chunk_length({"inputs": 63, "targets": 64})
+    with pytest.raises(TaskError, match="prefix_length is 0: 1 or more"):
+        objectives.FixedPrefixLM(0)
 
 
 def test_causal_lm_fills_its_rows_with_a_stream_that_eos_divides():

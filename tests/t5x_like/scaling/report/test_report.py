@@ -342,3 +342,13 @@ def test_a_published_law_far_from_the_runs_does_not_squeeze_the_axes(sweeps):
     assert series.label_within(own, "parameters", (low, high)) == own.label
     above = series.label_within(kaplan, "parameters", (1e5, 1e6))
     assert above == "Kaplan 2020 (N without embeddings), off the axes"
+
+
+def test_that_compute_is_counted_exactly_is_said_once(sweeps):
+    """And not of each fit: it is the sweep's choice."""
+    cells = sweeps.isoflop_cells({"a": sweeps.law, "b": sweeps.worth(1.5)}, budgets=3, sizes=5)
+    cells = cells.assign(flops=cells["budget"], tokens=cells["tokens"] * 1.6)
+    analysis = analyse(from_frames(cells, sweeps.curves_of(cells), name="exact"), bootstrap=0)
+    said = [note for note in analysis.notes if note.name == "flops_not_6nd"]
+    assert len(said) == 1 and said[0].about == "" and "exact FLOPs" in said[0].message
+    assert analysis.multipliers.table["multiplier"].iloc[0] == pytest.approx(1.5, rel=0.1)

@@ -44,6 +44,21 @@ def names(stages):
     return [[cell.name for cell in stage] for stage in stages]
 
 
+def test_a_warm_up_longer_than_a_stage_is_refused_before_any_run(sweep):
+    """A sweep would train and fail one run after the other."""
+    with pytest.raises(UserError, match=r"'base' .*WARMUP_STEPS, 9, are more .* TRAIN_STEPS, 6"):
+        sweep(Variant("base", stage_bindings={"tune": {"WARMUP_STEPS": 9}})).stage_cells()
+
+
+def test_a_variant_may_change_each_stage_in_its_own_way(sweep):
+    longer = {"pretrain": {"TRAIN_STEPS": 16}, "tune": {"TRAIN_STEPS": 12}}
+    made = sweep(Variant("base"), Variant("longer", stage_bindings=longer))
+    steps = [[cell.training.steps for cell in stage] for stage in made.stage_cells()]
+    assert steps == [[8, 16], [6, 12]]
+    with pytest.raises(UserError, match="'longer' changes the stage 'tuning': there are pre"):
+        sweep(Variant("longer", stage_bindings={"tuning": {}}))
+
+
 def test_variants_of_the_last_stage_share_the_first(sweep):
     made = sweep(
         Variant("slow", stage="tune"),

@@ -7,7 +7,7 @@ import pytest
 
 from t5x_like import config
 from t5x_like.errors import UserError
-from t5x_like.scaling.recipe import Recipe
+from t5x_like.scaling.recipe import Family, Recipe, gin_pairs, model_of
 from t5x_like.scaling.sweeps import grids
 from t5x_like.scaling.sweeps.sweep import (
     LearningRateSearch,
@@ -54,6 +54,36 @@ def test_exact_flops_are_the_models_own():
     matrices = layers * (4 * d * d + 3 * d * mlp) + 384 * d
     attention = layers * 2 * 128 * d
     assert cell.model_flops == 6 * (matrices + attention) * cell.training.tokens
+
+
+def test_an_exact_budget_is_of_the_models_own_flops():
+    """T5 meets a byte with half of its parameters, and may read more of them than by 6ND."""
+    changes = {"family": "t5_1_1", "base": ["sweeps/byte_prefixes.gin"]}
+    by_rule, exact = (
+        sweep(grid=grids.IsoFLOP([1e11], [60e3], exact=exact), **changes).cells()[0]
+        for exact in (False, True)
+    )
+    assert by_rule.shape == exact.shape and not by_rule.exact
+    assert exact.flops == exact.model_flops == pytest.approx(1e11, rel=0.01)
+    assert by_rule.flops == pytest.approx(1e11, rel=0.01)
+    share = by_rule.model_flops / by_rule.flops
+    assert 0.4 < share < 0.7
+    assert exact.training.tokens == pytest.approx(by_rule.training.tokens / share, rel=0.02)
+
+
+def test_variants_of_a_prefix_tournament_read_the_inputs_as_they_say():
+    with config.isolated():
+        config.parse(["sweeps/tournament_prefix_cpu.gin"], [("SWEEP_DIR", "none")])
+        made = config.macro("SWEEP")
+    found = {}
+    for variant in made.variants:
+        family = Family(variant.family, tuple(made.base), gin_pairs(variant.bindings))
+        found[variant.name] = model_of(family, made.recipe.shape_of_width(family, 32)).batch_format
+    decoders = {"gpt1": "causal", "llama": "causal", "lamda_causal": "causal"}
+    decoders["lamda_prefix"] = "prefix"
+    for name, batch_format in found.items():
+        seen = decoders.get(name)
+        assert batch_format == (f"{seen}_language_model" if seen else "encoder_decoder"), name
 
 
 def test_parametric_cells_have_their_tokens_per_parameter():
@@ -206,6 +236,8 @@ PACKAGED = {
     "ablation_experts": (60, 5.6e13),
     "t5_finetuning": (15, 9.7e13),
     "tournament_cpu": (132, 8.5e14),
+    "tournament_prefix_cpu": (96, 6.18e14),
+    "tournament_prefix_quick": (96, 2.34e14),
     "switch_efficiency_cpu": (12, 3.47e13),
     "double_descent_cpu": (27, 8.62e13),
     "sample_efficiency_cpu": (6, 1.3e13),
@@ -213,8 +245,8 @@ PACKAGED = {
     "isoflop_decades_h100": (38, 2.67e18),
     "isoflop_decades_cpu": (60, 1.756e15),
     "t5_mixing": (21, 4.17e14),
-    "t5_architectures": (24, 1.43e14),
-    "t5_scaling": (24, 6.75e14),
+    "t5_architectures": (30, 1.804e14),
+    "t5_scaling": (30, 9.29e14),
     "t5_strategies": (24, 1.9e14),
     "t5_repeats": (30, 2.94e14),
     "t5_spans": (30, 2.99e14),
@@ -230,7 +262,10 @@ ALIKE = (
 )
 # Counting the models of the others takes a while, of some half a minute.
 FEW = ("parametric_cpu", "ablation_block")
-LONG = ("tournament_cpu", "ablation_experts")
+LONG = (
+    *("tournament_cpu", "tournament_prefix_cpu", "tournament_prefix_quick"),
+    "ablation_experts",
+)
 
 
 def _marks(name):
