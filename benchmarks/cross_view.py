@@ -1,11 +1,12 @@
 """A tagger that also learns of text without tags beside the same tagger alone: F1 over seeds.
 
-    python -m benchmarks.cross_view --train train.conll --dev dev.conll --dir runs/cross_view
+    python -m benchmarks.cross_view --train train.conll --dir runs/cross_view
 
-takes every tenth sentence of the first file with its tags, and the words of the others without. For
+takes every tenth sentence of the file with its tags, holds two of ten out, and takes the words of
+the others without their tags; with `--dev FILE` that file is held out, and none of the first. For
 each seed a tagger of `models/cvt/tiny.gin` is trained twice, for as many steps and on as many
 tagged sentences: alone, and with as many untagged ones beside them. It prints both taggers' F1 of
-the entities of the second file, in percent, and the mean difference with its 95% interval.
+the entities held out, in percent, and the mean difference with its 95% interval.
 """
 
 import argparse
@@ -31,15 +32,18 @@ def sentences(path: str) -> Iterator[Sentence]:
 
 
 def divided(args: argparse.Namespace) -> None:
-    """Writes the tagged tenth, the text of the rest, and the text of all."""
+    """Writes the tagged tenth, what is held out, the text of the rest, and the text of all."""
     train = list(sentences(args.train))
-    tagged, rest = train[::10], [one for i, one in enumerate(train) if i % 10]
     out = Path(args.dir)
     out.mkdir(parents=True, exist_ok=True)
-    rows = ["\n".join("\t".join(row) for row in one) for one in tagged]
-    (out / "tenth.conll").write_text("\n\n".join(rows) + "\n", encoding="utf-8")
-    for name, some in (("rest", rest), ("all", train)):
-        lines = (" ".join(row[0] for row in one) + "\n" for one in some)
+    held = () if args.dev else (1, 2)
+    for name, of in (("tenth", (0,)), ("held_out", held)):
+        some = (one for i, one in enumerate(train) if i % 10 in of)
+        rows = ("\n".join("\t".join(row) for row in one) for one in some)
+        (out / f"{name}.conll").write_text("\n\n".join(rows) + "\n", encoding="utf-8")
+    rest = [one for i, one in enumerate(train) if i % 10 not in (0, *held)]
+    for name, read in (("rest", rest), ("all", train)):
+        lines = (" ".join(row[0] for row in one) + "\n" for one in read)
         (out / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
 
 
@@ -76,7 +80,7 @@ def f1(args: argparse.Namespace, kind: str, seed: int) -> float:
         f"--gin.VOCABULARY_PATH={out / 'words.txt'}",
         f"--gin.VOCAB_SIZE={args.vocab_size}",
         f"--gin.TRAIN_FILES={out / 'tenth.conll'}",
-        f"--gin.VALIDATION_FILES={args.dev}",
+        f"--gin.VALIDATION_FILES={args.dev or out / 'held_out.conll'}",
         f"--gin.ENTITIES={args.entities}",
         f"--gin.CACHE_DIR={out / 'cache'}",
         f"--gin.TASK_FEATURE_LENGTHS={{'inputs': {args.length}}}",
@@ -98,7 +102,7 @@ def run() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--train", required=True)
-    parser.add_argument("--dev", required=True)
+    parser.add_argument("--dev", help="a file to hold out, in place of a part of the first")
     parser.add_argument("--dir", required=True)
     parser.add_argument("--vectors", help="of words to begin with, each of 50 numbers")
     parser.add_argument(
