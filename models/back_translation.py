@@ -8,7 +8,7 @@ restored from noised ones, so that it keeps writing the language.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from models.model import Array, Batch, Params
 from models.tuning import Parts
 
 DENOISING, BACK_TRANSLATION = "denoising", "back_translation"
+TokensOf = Literal["all", "batch"]
 _TOKENS, _SEGMENTS = "translated_input_tokens", "translated_segment_ids"
 
 
@@ -40,6 +41,8 @@ class BackTranslated:
       denoising: coefficient of the loss of the text given its noised form; 0 leaves it out.
       back_translation: coefficient of the loss of the text given its translation.
       length_ratio: a translation has at most so many times the text's tokens, and 5 more.
+      tokens: what a translation may consist of: `'all'`, or `'batch'`, the tokens that the batch's
+        texts of its language have, so that a model without any pair does not learn to copy.
     """
 
     translator: EncoderDecoder
@@ -47,6 +50,7 @@ class BackTranslated:
     denoising: float = 1.0
     back_translation: float = 1.0
     length_ratio: float = 1.3
+    tokens: TokensOf = "all"
 
     def __post_init__(self) -> None:
         """Checks the translator, tokens and coefficients.
@@ -71,6 +75,11 @@ class BackTranslated:
             raise ModelError(
                 f"BackTranslated.denoising and back_translation are {self.denoising:g} and "
                 f"{self.back_translation:g}: 0 or more, and above 0, are needed."
+            )
+        if self.tokens not in get_args(TokensOf):
+            raise ModelError(
+                f"BackTranslated.tokens is '{self.tokens}': one of "
+                f"{', '.join(get_args(TokensOf))} is needed."
             )
         if not self.length_ratio > 0:
             raise ModelError(
@@ -152,6 +161,26 @@ class BackTranslated:
         }  # fmt: skip
         lengths_b = there_bt.sum(axis=1)
         return prompts, (jnp.ceil(self.length_ratio * lengths_b) + 5).astype(jnp.int32)
+
+    def allowed_tokens(self, batch: Batch) -> Array | None:
+        """What the translation of each text may consist of, bool `[b, v]`; None for all tokens.
+
+        A batch without texts of the language to be written allows all.
+        """
+        if self.tokens == "all":
+            return None
+        told_bt = batch["decoder_target_tokens"]
+        there_bt = target_weights(batch) != 0
+        is_first_b = batch["encoder_input_tokens"][:, 0] == self.languages[0]
+        rows_b1 = jnp.arange(told_bt.shape[0])[:, None]
+        none_bv = jnp.zeros((told_bt.shape[0], self.vocab_size), bool)
+        has_bv = none_bv.at[rows_b1, told_bt].max(there_bt)
+        first_v, second_v = (
+            (has_bv & own_b[:, None]).any(axis=0) for own_b in (is_first_b, ~is_first_b)
+        )
+        # A text of the first language is translated into the second.
+        allowed_bv = jnp.where(is_first_b[:, None], second_v, first_v)
+        return allowed_bv | ~allowed_bv.any(axis=1, keepdims=True)
 
     def with_translations(self, batch: Batch, tokens_bn: Array, mask_bn: Array) -> Batch:
         """The batch with `translated_input_tokens` and `translated_segment_ids`, `[b, 1 + n]`."""

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from t5x_like.alignment.rollouts import drawn_texts
 from t5x_like.decoding import Greedy
 from t5x_like.decoding.compilation import compiler_options
+from t5x_like.decoding.constraints.constraints import Constraints
 from t5x_like.decoding.generate import fetched
 from t5x_like.errors import UserError
 from t5x_like.protocols import Batch, Metrics, Params, TranslatesBack
@@ -96,6 +97,7 @@ def _jitted(
             max_new_tokens=max_new_tokens,
             eos_id=eos_id,
             strategy=Greedy(),
+            constraints=Constraints(allowed_bv=model.allowed_tokens(batch)),
         )
         mask_bn = jnp.arange(max_new_tokens) < found.lengths_b[:, None]
         return model.with_translations(batch, found.tokens_bn, mask_bn)

@@ -121,6 +121,7 @@ def drawn_texts(
     max_new_tokens: int,
     eos_id: EndIds,
     strategy: Strategy = Sampling(),  # noqa: B008 (frozen)
+    constraints: Constraints = Constraints(),  # noqa: B008 (immutable)
 ) -> Decoded:
     """What a model writes to prompts in a step of a run, to be called inside a larger program.
 
@@ -134,6 +135,7 @@ def drawn_texts(
       max_new_tokens: the largest of the limits.
       eos_id: ends a text.
       strategy: how tokens are chosen.
+      constraints: what tokens keep to.
     """
     count = limits_b.shape[0]
     return decode(
@@ -146,7 +148,7 @@ def drawn_texts(
         limits_b,
         jnp.int32(seed),
         jnp.zeros((count,), jnp.int32),
-        Constraints(),
+        constraints,
         strategy=strategy,
         max_new_tokens=max_new_tokens,
         eos_id=eos_id,

@@ -27,6 +27,9 @@ class TranslatesBack(Model, Protocol):
     def to_translate(self, batch: Batch) -> tuple[Batch, Array]:
         """Prompts for the translator, and the most tokens of each translation, int32 `[b]`."""
 
+    def allowed_tokens(self, batch: Batch) -> Array | None:
+        """What each translation may consist of, bool `[b, v]`; None for all tokens."""
+
     def with_translations(self, batch: Batch, tokens_bn: Array, mask_bn: Array) -> Batch:
         """The batch with translations.
 

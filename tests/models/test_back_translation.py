@@ -51,6 +51,18 @@ def test_a_text_is_translated_behind_the_other_languages_token():
     assert isinstance(model(), TranslatesBack)
 
 
+def test_a_translation_has_the_tokens_of_its_languages_texts_of_the_batch():
+    # Row 0 is of language 11 and becomes 12's, which has 5 and the end token, 1; and the reverse.
+    allowed = model(tokens="batch").allowed_tokens(BATCH)
+    assert [np.flatnonzero(row).tolist() for row in allowed] == [[1, 5], [1, 3, 4]]
+    assert model().allowed_tokens(BATCH) is None
+    # No text of 12: all tokens.
+    first = {name: x[:1] for name, x in BATCH.items()}
+    assert model(tokens="batch").allowed_tokens(first).all()
+    with pytest.raises(ModelError, match="tokens is 'some': one of all, batch is needed"):
+        model(tokens="some")
+
+
 def test_the_way_back_is_learned_behind_its_own_token():
     both = model(denoising=0.5, back_translation=2.0)
     params = drawn(both)

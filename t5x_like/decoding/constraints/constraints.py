@@ -1,4 +1,4 @@
-"""What generated tokens keep to, however they are chosen: penalties, a minimum, and stop strings.
+"""What generated tokens keep to, however chosen: penalties, a minimum, stop strings, sets.
 
 Everything here is part of the compiled loop. Shapes: `...` rows, or rows and beams, `v` vocabulary,
 `s` states of the automaton that looks for stop strings.
@@ -33,11 +33,13 @@ class Constraints(NamedTuple):
       repetition_penalty: float32 scalar, see `applied`; None for 1.
       min_new_tokens: int32 scalar, how many tokens come before an end token; None for 0.
       stops_vs: int16, `stop_strings.StopStrings.table`; None without stop strings.
+      allowed_bv: bool, the tokens that a row may have; None for all.
     """
 
     repetition_penalty: Array | None = None
     min_new_tokens: Array | None = None
     stops_vs: Array | None = None
+    allowed_bv: Array | None = None
 
     def begun(self, batch: Batch, vocabulary: int) -> Written:
         """What is known when the prompts of a batch have been read.
@@ -65,7 +67,7 @@ class Constraints(NamedTuple):
 
         A penalty p divides what is above 0 by p and multiplies what is below, for each token that
         is in the prompt or the text (Keskar et al. 2019, section 4.1, as `transformers` has it).
-        Before the minimum, end tokens get minus infinity.
+        Before the minimum, end tokens get minus infinity, and others than the allowed ones always.
 
         Args:
           scores: float32 `[..., v]`, logits; of a beam search log-probabilities.
@@ -81,6 +83,11 @@ class Constraints(NamedTuple):
         if self.min_new_tokens is not None and end_ids:
             ends_v = jnp.zeros(scores.shape[-1:], bool).at[jnp.array(end_ids)].set(True)
             scores = jnp.where(ends_v & (new_tokens < self.min_new_tokens), -jnp.inf, scores)
+        if self.allowed_bv is not None:
+            rows, vocabulary = self.allowed_bv.shape
+            beams = (1,) * (scores.ndim - 2)
+            allowed = self.allowed_bv.reshape(rows, *beams, vocabulary)
+            scores = jnp.where(allowed, scores, -jnp.inf)
         return scores
 
     def stop_after(self, stop: Array | None, tokens: Array) -> Array | None:

@@ -13,6 +13,7 @@ from models.mass import MASS
 from t5x_like import cli
 from t5x_like.alignment.rollouts import drawn_texts
 from t5x_like.decoding import Greedy
+from t5x_like.decoding.constraints.constraints import Constraints
 from t5x_like.decoding.generate import generate
 from t5x_like.runs import load_run
 from tasks import vocabularies
@@ -41,6 +42,25 @@ def test_translations_are_what_the_translator_generates_within_each_texts_limit(
         length = int(found.lengths_b[row])
         tokens = np.asarray(found.tokens_bn[row, :length]).tolist()
         assert tokens == expected.tokens + [1] * expected.finished and length <= limit
+
+
+def test_translations_keep_to_the_tokens_that_are_allowed():
+    mass = MASS(
+        vocab_size=13, embed_dim=8, num_heads=2, num_encoder_layers=1, num_decoder_layers=1,
+        mlp_dim=8, max_length=32,
+    )  # fmt: skip
+    prompts = {
+        "encoder_input_tokens": jnp.array([[12, 3, 4, 1], [11, 5, 1, 0]]),
+        "decoder_input_tokens": jnp.zeros((2, 1), jnp.int32),
+    }
+    allowed_bv = jnp.zeros((2, 13), bool).at[jnp.array([0, 0, 1]), jnp.array([2, 6, 9])].set(True)
+    settings = {"seed": 0, "max_new_tokens": 8, "eos_id": 1, "strategy": Greedy()}
+    translated = jax.jit(functools.partial(drawn_texts, mass, **settings))
+    limits_b = jnp.array([8, 8])
+    constraints = Constraints(allowed_bv=allowed_bv)
+    found = translated(drawn(mass), prompts, jnp.int32(0), limits_b, constraints=constraints)
+    assert set(np.asarray(found.tokens_bn[0]).tolist()) <= {2, 6}
+    assert set(np.asarray(found.tokens_bn[1]).tolist()) == {9}
 
 
 ENGLISH = ["a man sits", "two dogs run", "a dog sits", "two men run", "a man and a dog"]
