@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from t5x_like.alignment.rollouts import drawn_texts
 from t5x_like.decoding import Greedy
 from t5x_like.decoding.compilation import compiler_options
-from t5x_like.decoding.constraints.constraints import Constraints
+from t5x_like.decoding.constraints import Constraints
 from t5x_like.decoding.generate import fetched
 from t5x_like.errors import UserError
 from t5x_like.protocols import Batch, Metrics, Params, TranslatesBack

@@ -13,7 +13,7 @@ from models.mass import MASS
 from t5x_like import cli
 from t5x_like.alignment.rollouts import drawn_texts
 from t5x_like.decoding import Greedy
-from t5x_like.decoding.constraints.constraints import Constraints
+from t5x_like.decoding.constraints import Constraints
 from t5x_like.decoding.generate import generate
 from t5x_like.runs import load_run
 from tasks import vocabularies

@@ -7,7 +7,7 @@ import pytest
 
 from models.hf import load_hf
 from t5x_like.decoding import BeamSearch, Greedy, Sampling, generate
-from t5x_like.decoding.constraints import Written, constraints_of
+from t5x_like.decoding.constraints import Constraints, Written, constraints_of
 from t5x_like.errors import UserError
 
 EOS = 1
@@ -34,6 +34,17 @@ def test_a_penalty_divides_what_is_above_0_and_multiplies_what_is_below():
     logits = np.array([[3.0, -1.0, 0.5, -3.0, 0.0]], np.float32)
     found = constraints_of(0, 1.5).applied(logits, Written(seen), 0, (EOS,))
     np.testing.assert_allclose(found, [[2.0, -1.5, 0.5, -3.0, 0.0]])
+
+
+def test_a_row_has_its_allowed_tokens_alone_with_beams_or_without():
+    allowed = np.array([[True, False, True], [False, True, False]])
+    keeps = Constraints(allowed_bv=allowed)
+    expected = np.where(allowed, 0.5, -np.inf)
+    scores = np.full((2, 3), 0.5, np.float32)
+    np.testing.assert_array_equal(keeps.applied(scores, Written(), 0, (EOS,)), expected)
+    beams = np.broadcast_to(scores[:, None], (2, 4, 3))
+    found = keeps.applied(beams, Written(), 0, (EOS,))
+    np.testing.assert_array_equal(found, np.broadcast_to(expected[:, None], (2, 4, 3)))
 
 
 def test_before_the_minimum_no_end_token_is_possible():
