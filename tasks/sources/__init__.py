@@ -10,7 +10,11 @@ from tasks.sources.parallel_files import ParallelFiles
 from tasks.sources.parquet import ParquetFiles
 from tasks.sources.source import Source
 from tasks.sources.squad_json import SquadJson
-from tasks.sources.standard_library import StandardLibraryFunctions, StandardLibraryModules
+from tasks.sources.standard_library import (
+    StandardLibraryFunctions,
+    StandardLibraryModules,
+    StandardLibraryNames,
+)
 from tasks.sources.synthetic import Brackets, ClozeQuestions, Opinions, PerturbedSentences
 from tasks.sources.tab_separated import CommaSeparated, TabSeparated
 from tasks.sources.text_files import TextFiles
@@ -47,6 +51,7 @@ __all__ = [
     "SquadJson",
     "StandardLibraryFunctions",
     "StandardLibraryModules",
+    "StandardLibraryNames",
     "TabSeparated",
     "TextFiles",
     "Tfds",

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import json
 import os
 import re
 import sysconfig
@@ -18,8 +19,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tasks.errors import SourceUnavailable
+from tasks.errors import SourceUnavailable, TaskError
 from tasks.sources import source as source_lib
+from tasks.sources.names_in_code import tagged_statements
 from tasks.sources.wrappers.hold_out import unit_hash
 
 _SPLITS = ("train", "validation", "test")
@@ -109,6 +111,40 @@ class StandardLibraryFunctions(_StandardLibrary):
         for path, source in self.modules(split, shards):
             for name, code, summary in documented_functions(source):
                 yield {"path": path, "name": name, "source": code, "summary": summary}
+
+
+@dataclasses.dataclass(frozen=True)
+class StandardLibraryNames(_StandardLibrary):
+    """Every statement, with the columns `words` and `tags`, lists as JSON.
+
+    The tags say which names are those of modules, classes, functions and parameters; see
+    `names_in_code.tagged_statements`.
+
+    Attributes:
+      begin: of the modules of `train` those are read whose hash, 0 to 1, is at least this,
+      end: and below this, so that two sources may share the modules.
+    """
+
+    begin: float = 0.0
+    end: float = 1.0
+
+    columns: ClassVar[tuple[str, ...]] = ("words", "tags")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.begin < self.end <= 1:
+            raise TaskError(
+                f"StandardLibraryNames takes begin={self.begin} and end={self.end}: shares of the "
+                "modules, 0 to 1, the first below the second, are needed."
+            )
+
+    def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
+        """One row per statement of three words or more, in the order of the source."""
+        for path, source in self.modules(split, shards):
+            # Apart from the hash that divides the splits, of which it would be a part.
+            if split == "train" and not self.begin <= unit_hash(f"names {path}") < self.end:
+                continue
+            for words, tags in tagged_statements(source):
+                yield {"words": json.dumps(words), "tags": json.dumps(tags)}
 
 
 def documented_functions(source: str) -> Iterator[tuple[str, str, str]]:
