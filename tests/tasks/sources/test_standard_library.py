@@ -1,9 +1,14 @@
 """The embedded corpus: its modules, splits and documented functions."""
 
 import itertools
+import json
+
+import pytest
 
 from tasks import sources
+from tasks.errors import TaskError
 from tasks.sources import standard_library
+from tasks.sources.names_in_code import tagged_statements
 
 
 def test_every_module_is_in_one_split_and_the_splits_do_not_change():
@@ -64,3 +69,60 @@ def test_the_librarys_functions_parse_without_their_docstrings():
     for row in rows:
         assert row["summary"] and "\n" not in row["summary"]
         assert row["name"] in row["source"].partition("(")[0] or row["source"].startswith("@")
+
+
+def names(module):
+    """Of each statement the words that have a tag, with it."""
+    return [
+        [(word, tag) for word, tag in zip(words, tags, strict=True) if tag != "O"]
+        for words, tags in tagged_statements(module)
+    ]
+
+
+def test_a_names_tag_says_what_the_module_has_it_for():
+    module = '''
+import os.path as p, re
+from xml.dom import minidom
+class Tree(Base):
+    """A docstring alone is no statement of three words."""
+    @keep(len)
+    def size(self, x=len(y), *rest, key: int = 3, **more):
+        s = re.sub(x, lambda z: z + x, f"{x} and {s}") if rest else Tree(more)
+x = len(re)
+'''
+    assert names(module) == [
+        [("os", "B-module"), (".", "I-module"), ("path", "I-module"), ("p", "B-module"),
+         ("re", "B-module")],
+        [("xml", "B-module"), (".", "I-module"), ("dom", "I-module")],
+        [("Tree", "B-class")],
+        [("len", "B-function")],
+        [("size", "B-function"), ("self", "B-parameter"), ("x", "B-parameter"),
+         ("len", "B-function"), ("rest", "B-parameter"), ("key", "B-parameter"),
+         ("int", "B-class"), ("more", "B-parameter")],
+        [("re", "B-module"), ("x", "B-parameter"), ("z", "B-parameter"), ("z", "B-parameter"),
+         ("x", "B-parameter"), ("rest", "B-parameter"), ("Tree", "B-class"),
+         ("more", "B-parameter")],
+        [("len", "B-function"), ("re", "B-module")],
+    ]  # fmt: skip
+    (words, _), *_ = tagged_statements('s = f"{x + 1} of {y!r:>{z}}" + "a b"\n')
+    assert words == ["s", "=", '""', "+", '""']
+    assert names("def f(:") == names("é = len(x)\n") == []
+
+
+def test_two_sources_share_the_modules_of_train_and_have_the_same_validation():
+    first, rest, whole = (
+        sources.StandardLibraryNames(tests=False, begin=begin, end=end)
+        for begin, end in ((0.0, 0.3), (0.3, 1.0), (0.0, 1.0))
+    )
+    shards = whole.shards("train")[:1]
+
+    def words(source):
+        return [row["words"] for row in source.rows("train", shards)]
+
+    assert words(first) and words(rest)
+    assert sorted(words(first) + words(rest)) == sorted(words(whole))
+    row = next(whole.rows("validation"))
+    assert next(first.rows("validation")) == row
+    assert len(json.loads(row["words"])) == len(json.loads(row["tags"])) >= 3
+    with pytest.raises(TaskError, match=r"begin=0\.5 and end=0\.5: shares of the modules"):
+        sources.StandardLibraryNames(begin=0.5, end=0.5)
