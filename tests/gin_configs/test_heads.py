@@ -25,6 +25,7 @@ NOT_GIVEN = {
     "runs/tools.gin",
     "suites/defaults.gin",
     "sweeps/ablation_cpu.gin",
+    "sweeps/byte_prefixes.gin",
     "sweeps/byte_spans.gin",
     "sweeps/bytes.gin",
     "sweeps/cell.gin",

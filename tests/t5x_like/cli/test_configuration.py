@@ -39,10 +39,14 @@ def documented(path):
         blocks = re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.M | re.S)
     # Flags that several commands share stand in a variable, of any block before.
     blocks = [re.sub(r"\\\n\s*", "", block).replace(" ... ", " ") for block in blocks]
-    variables = dict(re.findall(r'^([A-Z]+)="([^"]*)"$', "\n".join(blocks), re.M))
+    variables = dict(re.findall(r'^ *([A-Z]+)="([^"]*)"$', "\n".join(blocks), re.M))
+
+    def whole_of(text):
+        return re.sub(r"\$([A-Z]+)\b", lambda m: variables.get(m[1], m[0]), text)
+
     found = []
     for block in blocks:
-        whole = re.sub(r"\$([A-Z]+)\b", lambda m: variables.get(m[1], m[0]), block)
+        whole = whole_of(whole_of(block))  # a variable may be made of others
         word = r"""'[^'\n]*'|"[^"\n]*"|[^|;>\n'"]"""  # a quoted | ends no command
         lines = re.findall(rf"(?:^|[ /])t5x-like ((?:{NAMES}) (?:{word})+)", whole, re.M)
         found += [shlex.split(line, comments=True) for line in lines]

@@ -72,8 +72,19 @@ def test_the_shape_of_a_recurrent_family_has_the_parameters_of_its_gates(name, g
     assert size_of(family, Shape(2, e, 1, e, e)).parameters == 2 * v * e + v + 2 * layer
 
 
+def test_the_shape_of_attention_in_translation_has_the_parameters_of_its_layers():
+    v, e = 384, 100
+    lstm = 4 * (2 * e * e + e)
+    encoder = 2 * lstm + lstm + 4 * e * e  # in both directions, then above both
+    decoder = lstm + 4 * e * e + lstm  # the first layer reads the context too
+    between = e * e + 2 * e * e + e * 4 * e + 4 * e  # score, join and the first states
+    found = size_of(Family("attention_seq2seq", bindings=BYTES), Shape(2, e, 1, e, e)).parameters
+    assert found == 2 * v * e + v + encoder + decoder + between
+
+
 def test_every_family_of_shapes_has_been_compared():
-    assert {name.split("/")[1] for name in FILES} | set(GATES) == set(families())
+    compared = {name.split("/")[1] for name in FILES} | set(GATES) | {"attention_seq2seq"}
+    assert compared == set(families())
 
 
 def test_small_models_are_found_within_a_fifth_of_their_size():
