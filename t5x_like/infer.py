@@ -15,7 +15,7 @@ import jax
 
 from t5x_like import checkpoints
 from t5x_like.decoding import GenerationConfig, Greedy, Strategy
-from t5x_like.decoding.generation_config import Choice
+from t5x_like.decoding.generation_config import Choice, longest_answer
 from t5x_like.decoding.prompt_files import (
     STANDARD,
     AnswerFile,
@@ -155,7 +155,7 @@ def infer(
         answerer = Labels(asked, task, task_feature_lengths, prompts, batch_size)
     else:
         config = GenerationConfig(
-            task_feature_lengths["targets"] if max_new_tokens is None else max_new_tokens,
+            longest_answer(task_feature_lengths, max_new_tokens),
             strategy,
             min_new_tokens,
             repetition_penalty,

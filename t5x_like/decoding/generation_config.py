@@ -4,7 +4,7 @@ import dataclasses
 import math
 import numbers
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from t5x_like.decoding.beam import BeamSearch
@@ -101,3 +101,19 @@ class GenerationConfig:
 def _check_whole(name: str, value: Any, *, least: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise UserError(f"{name} is {value!r}: it must be a whole number of at least {least}.")
+
+
+def longest_answer(task_feature_lengths: Mapping[str, int], max_new_tokens: int | None) -> int:
+    """The most tokens of an answer: those that are given, else of the task's `targets`.
+
+    Raises:
+      UserError: the task has prompts alone, and none are given.
+    """
+    if max_new_tokens is not None:
+        return max_new_tokens
+    if "targets" not in task_feature_lengths:
+        raise UserError(
+            "the task has prompts alone, which do not say how long an answer is: give "
+            "max_new_tokens (MAX_NEW_TOKENS)."
+        )
+    return task_feature_lengths["targets"]

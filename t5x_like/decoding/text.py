@@ -51,7 +51,8 @@ class TextCodec:
         """The codec of a task; of a mixture, that of its first task (all must share features).
 
         Raises:
-          UserError: the task has no `targets`, or lacks the `inputs` that the model needs.
+          UserError: the task has no `targets`, and not `inputs` alone, or lacks the `inputs` that
+            the model needs.
         """
         prompts = formats.find(model.batch_format).prompts
         task, _ = task.tasks[0]
@@ -59,6 +60,10 @@ class TextCodec:
         if prompts is None and "targets" not in features and "inputs" in features:
             # An encoder's task with labels: there is one text, which is read.
             return cls(None, features["inputs"], False)
+        length = (task_feature_lengths or {}).get("inputs")
+        if prompts is not None and set(features) == {"inputs"}:
+            # Prompts alone, as of a policy: answers are written in their vocabulary.
+            return cls(features["inputs"], features["inputs"], prompts.bidirectional, length)
         if "targets" not in features:
             raise UserError(
                 f"task {task.name!r} has the features {sorted(features)}; "
@@ -70,7 +75,7 @@ class TextCodec:
                 f"{type(model).__name__} needs 'inputs' as well"
             )
         inputs = features.get("inputs")
-        length = (task_feature_lengths or {}).get("inputs") if inputs is not None else None
+        length = length if inputs is not None else None
         if prompts is None:
             specs = {name: feature.vocabulary.spec() for name, feature in features.items()}
             row_of_text = getattr(task.objective(specs), "row_of_text", None)

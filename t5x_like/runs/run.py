@@ -10,7 +10,7 @@ import numpy as np
 
 from t5x_like import interpretability
 from t5x_like.decoding import Strategy, generate_text, prompts_of
-from t5x_like.decoding.generation_config import Choice
+from t5x_like.decoding.generation_config import Choice, longest_answer
 from t5x_like.decoding.options import ANSWER, Question, Reading, score_options
 from t5x_like.decoding.scoring import Score, score_text
 from t5x_like.decoding.text import TextGeneration, checked_texts
@@ -93,7 +93,7 @@ class Run(OfWords):
     ) -> list[TextGeneration]:
         """The text for each prompt with the samples that it was chosen of; see `generate`."""
         self._say_what_is_cut(texts)
-        longest = self.task_feature_lengths["targets"]
+        longest = longest_answer(self.task_feature_lengths, settings["max_new_tokens"])
         return generate_text(
             cast(Decodes, self.model),
             self.params,

@@ -9,6 +9,7 @@ import tasks
 from models.t5 import T5_1_1
 from t5x_like.data import DatasetConfig
 from t5x_like.decoding import TextCodec, TextGeneration
+from t5x_like.decoding.generation_config import longest_answer
 from t5x_like.decoding.options import OptionEncoder, Question, Reading
 from t5x_like.errors import UserError
 from t5x_like.evaluation import Generation, Shots, generation
@@ -124,3 +125,17 @@ def test_the_room_before_a_question_is_that_of_its_longest_option(dataset):
     blank = Question(["ab", "abcdef"], [" x"])
     codec = TextCodec.for_task(dataset.task, decoder, lengths)
     assert OptionEncoder(decoder, codec, Reading("text")).spare(blank)("") == 17 - 2 - 7
+
+
+def test_a_policys_task_of_prompts_alone_is_answered_in_their_vocabulary():
+    # As a run of `align` has it: load_run(...).generate and infer go on from its prompts.
+    source = sources.JsonLines(files={"train": "none.jsonl"}, columns=("prompt",))
+    task = tasks.prompts("asked", source, forms.Prompt("prompt"))
+    decoder = gpt2(vocab_size=384, max_length=64)
+    codec = TextCodec.for_task(task, decoder, {"inputs": 16})
+    assert codec.targets is codec.inputs is task.output_features["inputs"]
+    assert codec.input_length == 16 and not codec.end_of_inputs
+    assert decoded(codec.encode("Q: 2")) == "Q: 2"
+    assert longest_answer({"inputs": 16}, 8) == 8 == longest_answer({"targets": 8}, None)
+    with pytest.raises(UserError, match="prompts alone.*give max_new_tokens"):
+        longest_answer({"inputs": 16}, None)
