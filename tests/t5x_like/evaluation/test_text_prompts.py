@@ -137,5 +137,5 @@ def test_a_policys_task_of_prompts_alone_is_answered_in_their_vocabulary():
     assert codec.input_length == 16 and not codec.end_of_inputs
     assert decoded(codec.encode("Q: 2")) == "Q: 2"
     assert longest_answer({"inputs": 16}, 8) == 8 == longest_answer({"targets": 8}, None)
-    with pytest.raises(UserError, match="prompts alone.*give max_new_tokens"):
+    with pytest.raises(UserError, match=r"prompts alone.*give max_new_tokens"):
         longest_answer({"inputs": 16}, None)
