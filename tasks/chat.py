@@ -55,7 +55,8 @@ def rated_responses(
 ) -> Task:
     """A task of responses to a dialogue, which a decoder learns to write and to judge.
 
-    Inputs have no end token, so that what is read and what is written are one line of text.
+    Inputs have no end token, so that what is read and what is written are one line of text. Those
+    that are too long lose their beginning: the end says what is asked.
 
     Args:
       name: of the task.
@@ -72,7 +73,7 @@ def rated_responses(
         source=source,
         form=form,
         output_features={
-            "inputs": Feature(vocabulary, add_eos=False),
+            "inputs": Feature(vocabulary, add_eos=False, keeps="end"),
             "targets": Feature(vocabulary, add_eos=True),
         },
         metric_fns=tuple(metrics),

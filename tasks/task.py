@@ -39,11 +39,14 @@ class Feature:
       vocabulary: how its text becomes ids.
       add_eos: whether EOS ends it, after the objective and after trimming.
       rank: of what the objective makes of it.
+      keeps: which part of a text that is too long a model is given. The end, where it says what is
+        to be written next; elsewhere the beginning, as seqio does.
     """
 
     vocabulary: Vocabulary
     add_eos: bool = True
     rank: int = 1
+    keeps: Literal["beginning", "end"] = "beginning"
 
 
 class BaseTask(abc.ABC):
@@ -324,6 +327,7 @@ class Task(BaseTask):
                 )
                 for name, feature in self.output_features.items()
             },
+            ends_kept=[name for name, f in self.output_features.items() if f.keeps == "end"],
             vocabularies={
                 **{name: f.vocabulary for name, f in self.output_features.items()},
                 **self.cached_vocabularies,

@@ -25,7 +25,7 @@ from t5x_like.data.long_examples import LongExamples, TrimLong, fitted, trimmed_
 from t5x_like.data.mixing import SAMPLED
 from t5x_like.data.windows import Windows
 from t5x_like.errors import UserError
-from t5x_like.protocols import Example, Objective, Task
+from t5x_like.protocols import Example, Feature, Objective, Task
 
 
 def derived_seed(seed: int, *names: str) -> int:
@@ -117,6 +117,7 @@ class Finish:
       eos: the EOS id of each feature that ends with one.
       positioned: features that come with `NAME_positions`; EOS stands after the last of them.
       others: where an objective that `draws_other` finds a text of another place.
+      ends_kept: features that lose their beginning where they are too long, and not their end.
     """
 
     objective: Objective | None
@@ -124,6 +125,7 @@ class Finish:
     eos: Mapping[str, int]
     positioned: tuple[str, ...] = ()
     others: grain.MapDataset | None = None
+    ends_kept: tuple[str, ...] = ()
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         """The features that a batch format takes; of those in `lengths`, none is longer."""
@@ -135,12 +137,13 @@ class Finish:
             example = self.objective(example, rng)
             finished = {name: example[name] for name in self.objective.writes if name in example}
         for name, length in self.lengths.items():
-            ids = example[name]
             eos = self.eos.get(name)
+            room = length - (eos is not None)
+            first = max(0, len(example[name]) - room) if name in self.ends_kept else 0
+            ids = example[name][first : first + room]
             if eos is None:
-                finished[name] = ids[:length]
+                finished[name] = ids
             else:
-                ids = ids[: length - 1]
                 ended = np.empty(ids.size + 1, np.int32)
                 ended[:-1] = ids
                 ended[-1] = eos
@@ -149,6 +152,11 @@ class Finish:
             key = f"{name}_positions"
             finished[key] = _extended(example[key], finished[name].size)
         return finished
+
+
+def keeps_end(feature: Feature) -> bool:
+    """Whether a text that is too long for it loses its beginning, and not its end as in seqio."""
+    return getattr(feature, "keeps", "beginning") == "end"
 
 
 def _extended(positions: np.ndarray, size: int) -> np.ndarray:
@@ -291,7 +299,13 @@ def open_task(
     }
     positioned = getattr(objective, "positioned", ())
     finish = Finish(
-        objective, {name: lengths[name] for name in task.output_features}, eos, positioned
+        objective,
+        {name: lengths[name] for name in task.output_features},
+        eos,
+        positioned,
+        ends_kept=tuple(
+            name for name, feature in task.output_features.items() if keeps_end(feature)
+        ),
     )
     note = ""
     stream = None

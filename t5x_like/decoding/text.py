@@ -8,6 +8,7 @@ from numbers import Number
 from typing import Any, TypeVar
 
 from t5x_like.data import formats
+from t5x_like.data.examples import keeps_end
 from t5x_like.data.formats.prompts import Tokens
 from t5x_like.decoding.constraints import StopStrings, token_texts
 from t5x_like.decoding.generate import Generation, generate
@@ -29,8 +30,8 @@ class TextCodec:
         and a prompt is then the beginning of a target.
       targets: the feature that is generated.
       bidirectional_prompt: whether training showed a decoder the whole input at once.
-      input_length: longest prompt in tokens, end token included; longer ones lose their end
-        as in training; None: no bound.
+      input_length: longest prompt in tokens, end token included; longer ones are cut as in
+        training; None: no bound.
       row_of_text: an encoder's row of a text, of its ids: `inputs`, and what else there is of each
         token; None where the text alone is the row.
     """
@@ -122,6 +123,11 @@ class TextCodec:
         return len(_encoded(text, self.inputs, None))
 
     @property
+    def lost_part(self) -> str:
+        """What a prompt that is longer than `input_length` loses: "beginning" or "end"."""
+        return "beginning" if self.inputs is not None and keeps_end(self.inputs) else "end"
+
+    @property
     def read(self) -> Feature:
         """The feature that prompts are written in."""
         return self.targets if self.inputs is None else self.inputs
@@ -175,7 +181,9 @@ def _encoded(
     ids = list(feature.vocabulary.encode(text))
     ends = feature.add_eos if end_token is None else end_token
     end = [feature.vocabulary.eos_id] if ends else []
-    return ids[: None if length is None else max(0, length - len(end))] + end
+    room = len(ids) if length is None else max(0, length - len(end))
+    first = max(0, len(ids) - room) if keeps_end(feature) else 0
+    return ids[first : first + room] + end
 
 
 @dataclasses.dataclass(frozen=True)

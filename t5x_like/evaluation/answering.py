@@ -230,9 +230,9 @@ class GeneratedText:
         """Warns of prompts that are cut, are JSON, or are not written as in training."""
         if self._cut:
             warn(
-                f"{self._cut:,} of {self._seen:,} prompts lose their end: they are longer than the "
-                f"{self._codec.input_length:,} tokens of TASK_FEATURE_LENGTHS['inputs'], the first "
-                f"of them {self._first_cut}."
+                f"{self._cut:,} of {self._seen:,} prompts lose their {self._codec.lost_part}: they "
+                f"are longer than the {self._codec.input_length:,} tokens of "
+                f"TASK_FEATURE_LENGTHS['inputs'], the first of them {self._first_cut}."
             )
         form = self._prompts.form
         if not self._json.say() and form is not None and self._seen and not self._begun:

@@ -76,7 +76,11 @@ class Vocabulary(Protocol):
 
 
 class Feature(Protocol):
-    """One output feature of a task."""
+    """One output feature of a task.
+
+    One whose `keeps` is "end" loses its beginning where a text is too long, and others, with
+    "beginning" or without the attribute, their end, as in seqio.
+    """
 
     vocabulary: Vocabulary
     add_eos: bool

@@ -258,15 +258,15 @@ class Run(OfWords):
         return pd.DataFrame({"option": texts} | found.normalized)
 
     def _say_what_is_cut(self, texts: Sequence[str]) -> None:
-        """Warns of inputs that are longer than the task's: they lose their end."""
+        """Warns of inputs that are longer than the task's: they lose their end, or beginning."""
         prompts_of(self.model)  # refuses one that writes no text
         longest = self.codec.input_length
         lengths = [] if longest is None else [self.codec.prompt_length(text) for text in texts]
         cut = [length for length in lengths if length > (longest or 0)]
         if cut:
             warnings.warn(
-                f"{len(cut)} of {len(lengths)} texts lose their end: the longest has {max(cut):,} "
-                f"tokens, and TASK_FEATURE_LENGTHS['inputs'] is {longest:,}.",
+                f"{len(cut)} of {len(lengths)} texts lose their {self.codec.lost_part}: the "
+                f"longest has {max(cut):,} tokens, and TASK_FEATURE_LENGTHS['inputs'] is {longest:,}.",
                 stacklevel=3,
             )
 

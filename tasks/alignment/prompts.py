@@ -3,10 +3,9 @@
 from typing import Literal
 
 from tasks.forms import Prompt
-from tasks.registry import features_of
 from tasks.sources import Source
-from tasks.task import Task
-from tasks.vocabularies import Vocabulary
+from tasks.task import Feature, Task
+from tasks.vocabularies import ByteVocabulary, Vocabulary
 
 
 def prompts(
@@ -20,7 +19,8 @@ def prompts(
 ) -> Task:
     """A task whose rows are prompts, which a policy answers to learn from rewards.
 
-    An answer follows the prompt as it is: no token ends `inputs`.
+    An answer follows the prompt as it is: no token ends `inputs`, and one that is too long loses
+    its beginning.
 
     Args:
       name: of the task.
@@ -34,7 +34,10 @@ def prompts(
         name=name,
         source=source,
         form=form,
-        output_features=features_of(form.features, vocabulary, add_eos=False),
+        output_features={
+            feature: Feature(vocabulary or ByteVocabulary(), add_eos=False, keeps="end")
+            for feature in form.features
+        },
         cache_name=cache_name,
         special_tokens=special_tokens,
     )

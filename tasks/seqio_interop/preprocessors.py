@@ -135,6 +135,40 @@ class ApplyObjective:
         return _map_objective(dataset, bound)
 
 
+class KeepEnd:
+    """Leaves out the beginning of what is too long, before seqio would leave out its end.
+
+    Attributes:
+      features: that lose their beginning.
+    """
+
+    def __init__(self, features: Sequence[str]):
+        self.features = features
+
+    def __call__(
+        self,
+        dataset: tf.data.Dataset,
+        output_features: Mapping[str, seqio.Feature],
+        sequence_length: Mapping[str, int] | None = None,
+    ) -> tf.data.Dataset:
+        """The examples, with room for EOS where they end with one."""
+        lengths = sequence_length or {}
+        rooms = {
+            name: lengths[name] - output_features[name].add_eos
+            for name in self.features
+            if name in lengths
+        }
+
+        def ends(example: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+            cut = {
+                name: example[name][tf.maximum(0, tf.size(example[name]) - room) :]
+                for name, room in rooms.items()
+            }
+            return {**example, **cut}
+
+        return dataset.map(ends, num_parallel_calls=tf.data.AUTOTUNE)
+
+
 def concatenate_and_split(dataset: tf.data.Dataset, feature: str, length: int) -> tf.data.Dataset:
     """Joins 128 documents at a time and cuts them; the last piece of each group is short."""
 

@@ -67,6 +67,7 @@ def register_task(
     source: seqio.DataSource,
     form: Form,
     output_features: Mapping[str, seqio.Feature],
+    ends_kept: Sequence[str],
     vocabularies: Mapping[str, Vocabulary],
     special_tokens: str,
     objective: Objective | None,
@@ -83,6 +84,7 @@ def register_task(
       source: where rows come from.
       form: rows to text.
       output_features: after the objective.
+      ends_kept: of these, the ones that lose their beginning where they are too long.
       vocabularies: of the same features, as this package has them.
       special_tokens: "text" or "ids", see `preprocessors.Tokenize`.
       objective: follows the cache; None for text that is inputs and targets as it is.
@@ -99,6 +101,8 @@ def register_task(
     after_cache: list[Callable[..., Any]] = []
     if objective is not None:
         after_cache.append(preprocessors.ApplyObjective(objective))
+    if ends_kept:
+        after_cache.append(preprocessors.KeepEnd(ends_kept))
     if not getattr(objective, "document_eos", False):
         after_cache.append(seqio.preprocessors.append_eos_after_trim)
     # The text of whole documents would only double an unsupervised cache.

@@ -51,6 +51,14 @@ def test_texts_that_lose_their_end_are_said(run):
         run.score(inputs=["abcdefg", "abcde"], targets=["a", "b"])
 
 
+def test_prompts_lose_what_their_feature_does_not_keep(run):
+    run.codec.inputs.keeps = "end"
+    with pytest.warns(UserWarning, match=r"1 of 2 texts lose their beginning: .* 8 tokens"):
+        run.score(inputs=["abcdefg", "abcde"], targets=["a", "b"])
+    assert run.codec.encode("abcdefg") == [5, 6, 7, 8, 9, 1]
+    assert run.codec.encode("abc") == [3, 4, 5, 1]
+
+
 def test_options_are_ranked_as_the_run_learned_to_read(run, params):
     """This one of inputs and targets, in both directions."""
     table = run.rank("ab", ["cd", "e"], unconditional_context="x")

@@ -128,6 +128,25 @@ def test_eos_takes_the_last_place_when_there_is_no_room(kit, tmp_path):
     assert batch["decoder_target_tokens"][0].tolist() == [*range(3, 18), 1]
 
 
+def test_inputs_that_keep_their_end_lose_their_beginning(kit, tmp_path):
+    task = kit.task("pairs")
+    task.output_features["inputs"].keeps = "end"
+    ids = np.arange(3, 53, dtype=np.int32)
+    kit.write(
+        task, tmp_path, [{"inputs": ids, "targets": ids}, {"inputs": ids[:9], "targets": ids}]
+    )
+    opened = config(task, tmp_path, batch_size=2, shuffle=False)
+    batch = next(data.open_dataset(opened, batch_format="encoder_decoder"))
+    long, short = batch["encoder_input_tokens"].tolist()
+    assert long == [*range(22, 53), 1]
+    assert short == [*range(3, 12), 1, *[0] * 22]
+    assert batch["decoder_target_tokens"][0].tolist() == [*range(3, 18), 1]
+
+    task.output_features["inputs"].add_eos = False
+    batch = next(data.open_dataset(opened, batch_format="encoder_decoder"))
+    assert batch["encoder_input_tokens"][0].tolist() == [*range(21, 53)]
+
+
 def test_packing_loses_and_repeats_nothing(kit, tmp_path, pairs):
     batches = open_packed(kit, tmp_path, pairs, batch_size=4, virtual_streams=2)
     seen = {}

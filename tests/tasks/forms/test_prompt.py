@@ -26,6 +26,7 @@ def test_no_token_ends_a_prompt():
     task = tasks.prompts("asked", Brackets(), Prompt("opened"))
     assert list(task.output_features) == ["inputs"]
     assert not task.output_features["inputs"].add_eos
+    assert task.output_features["inputs"].keeps == "end"
 
 
 @pytest.mark.parametrize(

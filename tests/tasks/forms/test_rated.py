@@ -81,6 +81,11 @@ def test_a_prompt_is_what_was_read_before_the_response_in_training():
     assert task.inputs_form == Rated()
     # One line of text: what is written follows what is read, without an end token between.
     assert [task.output_features[name].add_eos for name in ("inputs", "targets")] == [False, True]
+    # What is asked stands at the end.
+    assert [task.output_features[name].keeps for name in ("inputs", "targets")] == [
+        "end",
+        "beginning",
+    ]
 
 
 @pytest.mark.parametrize(

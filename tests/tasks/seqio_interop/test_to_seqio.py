@@ -74,6 +74,22 @@ def test_a_text_task_gives_seqio_documents_with_eos(texts_task):
     ]
 
 
+def test_seqio_keeps_the_end_of_what_says_there_what_is_asked(tmp_path):
+    rated = {"context": "What's up?", "response": "fine.", "ratings": {"SAFE": 1}}
+    (tmp_path / "rated.jsonl").write_text(json.dumps(rated))
+    lines = sources.JsonLines(
+        files={"train": str(tmp_path / "rated.jsonl")}, columns=("context", "response", "ratings")
+    )
+    task = tasks.rated_responses("seqio_rated", sources.RatedResponses(lines))
+    lengths = {"inputs": 12, "targets": 4}
+    rows = task.seqio().get_dataset(lengths, split="train", shuffle=False).as_numpy_iterator()
+    decode = vocabularies.ByteVocabulary().decode
+    assert [(decode(row["inputs"].tolist()), row["targets"].tolist()) for row in rows] == [
+        ("up? RESPONSE", [35, 105, 108, 1]),
+        ("E fine. SAFE", [35, 52, 1]),
+    ]
+
+
 def test_causal_lm_is_one_stream_with_eos_between_documents(texts_task):
     task = texts_task("seqio_lm", ["one", "two!"], objective=objectives.CausalLM())
     dataset = task.seqio().get_dataset({"targets": 5}, split="train", shuffle=False)
