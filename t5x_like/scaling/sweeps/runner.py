@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,9 @@ def run_sweep(
     executor = executor if executor is not None else Local()
     sweep = with_cache_dir(sweep, cache_dir)
     root = sweep_root(sweep_dir)
-    sweep.stage_cells()  # errors in the sweep come before anything is written
+    *_, planned = sweep.stage_cells()  # errors in the sweep come before anything is written
+    if far := sweep.far_from_search(planned):
+        print(f"warning: {far}", file=sys.stderr, flush=True)
     chosen = suites_of(suites)
     with _locked(root), stop_on_signal() as stop:
         search = sweep.search_cells()

@@ -198,6 +198,16 @@ def test_the_search_trains_one_model_for_each_factor():
     assert len({cell.size for cell in cells}) == 1
 
 
+def test_a_search_far_below_the_runs_is_told():
+    def told(budget):
+        made = sweep(learning_rate_search=LearningRateSearch(budget, 5e4))
+        return made.far_from_search(made.cells())
+
+    largest = max(cell.flops for cell in sweep().cells())
+    assert told(largest / 9) == ""
+    assert "the largest run has 20 times as many: short runs want higher" in told(largest / 20)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
