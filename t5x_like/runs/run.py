@@ -266,7 +266,8 @@ class Run(OfWords):
         if cut:
             warnings.warn(
                 f"{len(cut)} of {len(lengths)} texts lose their {self.codec.lost_part}: the "
-                f"longest has {max(cut):,} tokens, and TASK_FEATURE_LENGTHS['inputs'] is {longest:,}.",
+                f"longest has {max(cut):,} tokens, and TASK_FEATURE_LENGTHS['inputs'] is "
+                f"{longest:,}.",
                 stacklevel=3,
             )
 

@@ -61,7 +61,7 @@ def run_sweep(
     sweep = with_cache_dir(sweep, cache_dir)
     root = sweep_root(sweep_dir)
     *_, planned = sweep.stage_cells()  # errors in the sweep come before anything is written
-    if far := sweep.far_from_search(planned):
+    if far := far_from_search(sweep, planned):
         print(f"warning: {far}", file=sys.stderr, flush=True)
     chosen = suites_of(suites)
     with _locked(root), stop_on_signal() as stop:
@@ -255,6 +255,24 @@ def _write_if_new(path: Path, text: str) -> None:
     """Replaces a file, unless it holds the text already: its time of change stays."""
     if not path.exists() or path.read_text() != text:
         storage.write_whole(path, text)
+
+
+# A rate that was found at 2e11 FLOPs cost a LLaMA of 6e12 0.11 nats (docs/sweeps.md).
+_FARTHEST_SEARCH = 10.0
+
+
+def far_from_search(sweep: Sweep, cells: Sequence[Cell]) -> str:
+    """One line where a sweep's rates are searched far below the largest of these runs; else ""."""
+    if sweep.learning_rate_search is None:
+        return ""
+    largest, searched = max(cell.flops for cell in cells), sweep.learning_rate_search.budget
+    if largest <= _FARTHEST_SEARCH * searched:
+        return ""
+    return (
+        f"learning rates are searched at {searched:.3g} FLOPs, and the largest run has "
+        f"{largest / searched:.0f} times as many: short runs want higher rates than long ones. "
+        "Raise LearningRateSearch.budget and its parameters."
+    )
 
 
 def _best_factors(root: Path, sweep: Sweep, search: Sequence[Cell]) -> dict[str, float]:

@@ -165,10 +165,6 @@ class LearningRateSearch:
         return float(f"{math.exp(lowest):.3g}")
 
 
-# A rate that was found at 2e11 FLOPs cost a LLaMA of 6e12 0.1 nats (docs/sweeps.md).
-_FARTHEST_SEARCH = 10.0
-
-
 @dataclasses.dataclass(frozen=True)
 class Sweep:
     """A sweep: a grid of models for each variant.
@@ -303,19 +299,6 @@ class Sweep:
                 grid = OnePoint(search.budget, search.parameters, label, exact)
                 found += self._variant_cells(variant, recipe, grid, self.seeds[:1])
         return found
-
-    def far_from_search(self, cells: Sequence[Cell]) -> str:
-        """One line where the rates are searched far below the largest of these runs; else ""."""
-        if self.learning_rate_search is None:
-            return ""
-        largest, searched = max(cell.flops for cell in cells), self.learning_rate_search.budget
-        if largest <= _FARTHEST_SEARCH * searched:
-            return ""
-        return (
-            f"learning rates are searched at {searched:.3g} FLOPs, and the largest run has "
-            f"{largest / searched:.0f} times as many: short runs want higher rates than long ones. "
-            "Raise LearningRateSearch.budget and its parameters."
-        )
 
     def _variant_cells(
         self,

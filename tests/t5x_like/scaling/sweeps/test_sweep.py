@@ -9,6 +9,7 @@ from t5x_like import config
 from t5x_like.errors import UserError
 from t5x_like.scaling.recipe import Family, Recipe, gin_pairs, model_of
 from t5x_like.scaling.sweeps import grids
+from t5x_like.scaling.sweeps.runner import far_from_search
 from t5x_like.scaling.sweeps.sweep import (
     LearningRateSearch,
     MatchedCosine,
@@ -201,7 +202,7 @@ def test_the_search_trains_one_model_for_each_factor():
 def test_a_search_far_below_the_runs_is_told():
     def told(budget):
         made = sweep(learning_rate_search=LearningRateSearch(budget, 5e4))
-        return made.far_from_search(made.cells())
+        return far_from_search(made, made.cells())
 
     largest = max(cell.flops for cell in sweep().cells())
     assert told(largest / 9) == ""
