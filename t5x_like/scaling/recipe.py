@@ -12,6 +12,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from t5x_like import config, schedules
 from t5x_like.config.gin_files import nearest, packaged_gin_configs
 from t5x_like.errors import UserError
@@ -166,7 +168,10 @@ class Recipe:
       min_layers: models of one layer are far worse for their size (Kaplan et al. 2020, figure 6).
       learning_rate_coefficient: of C to `learning_rate_exponent`.
       learning_rate_exponent: see above.
-      learning_rate_factor: multiplies the rate; what a search finds.
+      learning_rate_factor: multiplies the rate.
+      searched_factors: what a search finds: values of C, ascending, each with a factor that
+        multiplies the rate too. Its logarithm is linear in that of C between them, and beyond
+        them that of the nearest one holds.
       max_learning_rate: upper limit of the rate.
       batch_coefficient: of C to `batch_exponent`, in tokens.
       batch_exponent: see above.
@@ -184,6 +189,7 @@ class Recipe:
     learning_rate_coefficient: float = schedules.RATE_COEFFICIENT
     learning_rate_exponent: float = schedules.RATE_EXPONENT
     learning_rate_factor: float = 1.0
+    searched_factors: Sequence[tuple[float, float]] = ()
     max_learning_rate: float = 0.02
     batch_coefficient: float = 0.2920
     batch_exponent: float = 0.3271
@@ -286,6 +292,14 @@ class Recipe:
 
     # -- The training ----------------------------------------------------------------------------
 
+    def learning_rate(self, flops: float) -> float:
+        """The peak rate for a budget C = 6ND, before its upper limit."""
+        rate = self.learning_rate_coefficient * flops**self.learning_rate_exponent
+        if self.searched_factors:
+            searched, factors = np.log(np.asarray(self.searched_factors)).T
+            rate *= math.exp(np.interp(math.log(flops), searched, factors))
+        return rate * self.learning_rate_factor
+
     def training(
         self,
         parameters: float,
@@ -315,13 +329,11 @@ class Recipe:
                 f"{tokens:.3g} tokens are {steps} updates of {rows_whole} rows of {row_tokens}, "
                 f"fewer than min_steps {self.min_steps}: raise the budget, or shorten the rows."
             )
-        rate = self.learning_rate_coefficient * flops**self.learning_rate_exponent
+        rate = min(float(f"{self.learning_rate(flops):.3g}"), self.max_learning_rate)
         return Training(
             batch_tokens=rows_whole * row_tokens,
             steps=steps,
-            learning_rate=min(
-                float(f"{rate * self.learning_rate_factor:.3g}"), self.max_learning_rate
-            ),
+            learning_rate=rate,
             warmup_steps=max(1, min(round(self.warmup_fraction * steps), self.max_warmup_steps)),
         )
 

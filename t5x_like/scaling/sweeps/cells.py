@@ -71,8 +71,11 @@ class Cell:
     @property
     def flops(self) -> float:
         """6ND, with N the active parameters; the exact FLOPs where the budget is of these."""
-        if self.exact:
-            return self.model_flops
+        return self.model_flops if self.exact else self.six_n_d
+
+    @property
+    def six_n_d(self) -> float:
+        """6ND, with N the active parameters: what a recipe's rules depend on."""
         return 6.0 * self.size.active * self.training.tokens
 
     @property

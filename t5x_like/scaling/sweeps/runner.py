@@ -20,6 +20,7 @@ from t5x_like.scaling.sweeps.executors.dry_run import Print
 from t5x_like.scaling.sweeps.executors.executor import Executor, Job, environment, python_command
 from t5x_like.scaling.sweeps.executors.local import Local
 from t5x_like.scaling.sweeps.jobs import Work, drive
+from t5x_like.scaling.sweeps.learning_rate_search import Factors
 from t5x_like.scaling.sweeps.progress import SweepProgress
 from t5x_like.scaling.sweeps.results import FAILED_FILE, SWEEP_FILE, cell_state, read_sweep
 from t5x_like.scaling.sweeps.suites import measure, suites_of
@@ -61,7 +62,7 @@ def run_sweep(
     sweep = with_cache_dir(sweep, cache_dir)
     root = sweep_root(sweep_dir)
     *_, planned = sweep.stage_cells()  # errors in the sweep come before anything is written
-    if far := far_from_search(sweep, planned):
+    if sweep.learning_rate_search and (far := sweep.learning_rate_search.too_cheap_for(planned)):
         print(f"warning: {far}", file=sys.stderr, flush=True)
     chosen = suites_of(suites)
     with _locked(root), stop_on_signal() as stop:
@@ -217,7 +218,7 @@ def _write_plan(
     sweep: Sweep,
     cells: Sequence[Cell],
     search: Sequence[Cell],
-    factors: Mapping[str, float],
+    factors: Mapping[str, Factors],
     earlier: Sequence[Cell] = (),
 ) -> None:
     """Writes `sweep.json`, after checking that the directory holds no other sweep.
@@ -257,39 +258,22 @@ def _write_if_new(path: Path, text: str) -> None:
         storage.write_whole(path, text)
 
 
-# A rate that was found at 2e11 FLOPs cost a LLaMA of 6e12 0.11 nats (docs/sweeps.md).
-_FARTHEST_SEARCH = 10.0
-
-
-def far_from_search(sweep: Sweep, cells: Sequence[Cell]) -> str:
-    """One line where a sweep's rates are searched far below the largest of these runs; else ""."""
-    if sweep.learning_rate_search is None:
-        return ""
-    largest, searched = max(cell.flops for cell in cells), sweep.learning_rate_search.budget
-    if largest <= _FARTHEST_SEARCH * searched:
-        return ""
-    return (
-        f"learning rates are searched at {searched:.3g} FLOPs, and the largest run has "
-        f"{largest / searched:.0f} times as many: short runs want higher rates than long ones. "
-        "Raise LearningRateSearch.budget and its parameters."
-    )
-
-
-def _best_factors(root: Path, sweep: Sweep, search: Sequence[Cell]) -> dict[str, float]:
+def _best_factors(root: Path, sweep: Sweep, search: Sequence[Cell]) -> dict[str, Factors]:
+    """What the search found for each variant, from the losses of its runs."""
     if not search or sweep.learning_rate_search is None:
         return {}
     found = {}
     for variant in sweep.variants:
         cells = [cell for cell in search if cell.variant == variant.name]
         losses = [cell_state(root, cell.record())["loss"] for cell in cells]
-        found[variant.name] = best = sweep.learning_rate_search.best(losses)
-        ends = sweep.learning_rate_search.factors[0], sweep.learning_rate_search.factors[-1]
-        advice = ", the end of the range: give factors beyond it" if best in ends else ""
-        print(f"{variant.name or sweep.name}: learning rate x{best}{advice}", flush=True)
+        best, advice = sweep.learning_rate_search.best_factors(cells, losses)
+        said = ", ".join(f"x{factor} at {flops:.3g} FLOPs" for flops, factor in best)
+        print(f"{variant.name or sweep.name}: learning rate {said}{advice}", flush=True)
+        found[variant.name] = best
     return found
 
 
-def _summary(root: Path, cells: Sequence[Cell], factors: Mapping[str, float]) -> dict[str, Any]:
+def _summary(root: Path, cells: Sequence[Cell], factors: Mapping[str, Factors]) -> dict[str, Any]:
     states = {cell.name: _status(root, cell) for cell in cells}
     return {
         "directory": str(root),

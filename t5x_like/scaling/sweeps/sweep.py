@@ -1,6 +1,7 @@
 """The description of a sweep in gin, and the runs that follow from it."""
 
 import dataclasses
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from t5x_like.scaling.recipe import (
 from t5x_like.scaling.sweeps.cells import Cell, Stem, naming_run
 from t5x_like.scaling.sweeps.facts import model_facts
 from t5x_like.scaling.sweeps.grids import Grid, OnePoint, Point, groups, short
+from t5x_like.scaling.sweeps.learning_rate_search import Factors, LearningRateSearch
 from t5x_like.scaling.sweeps.plan_format import is_name
 
 CHECKPOINTS_PER_RUN = 4
@@ -126,46 +128,6 @@ class StableThenDecay:
 
 
 @dataclasses.dataclass(frozen=True)
-class LearningRateSearch:
-    """A small sweep, run first, that corrects the recipe's learning rate.
-
-    Every variant trains one model with the recipe's rate times each factor. The minimum of a
-    parabola through the best three losses, in the logarithm of the factor, is used for all its
-    runs. The best rate falls as runs get longer, so that the search belongs near the largest ones.
-
-    Attributes:
-      factors: ascending.
-      budget: FLOPs of each run.
-      parameters: of the model.
-    """
-
-    budget: float
-    parameters: float
-    factors: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0)
-
-    def __post_init__(self) -> None:
-        if len(self.factors) < 3 or list(self.factors) != sorted(set(self.factors)):
-            raise UserError(f"factors {list(self.factors)}: give three or more, rising.")
-
-    def best(self, losses: Sequence[float]) -> float:
-        """The best factor, from the loss of each."""
-        order = [i for i, loss in enumerate(losses) if math.isfinite(loss)]
-        if not order:
-            raise UserError("every run of the learning rate search diverged: lower its factors.")
-        best = min(order, key=lambda i: losses[i])
-        # No parabola at an end of the range, or next to a run that diverged.
-        if best - 1 not in order or best + 1 not in order:
-            return float(self.factors[best])
-        x = [math.log(self.factors[i]) for i in (best - 1, best, best + 1)]
-        y = [losses[i] for i in (best - 1, best, best + 1)]
-        left = (y[1] - y[0]) / (x[1] - x[0])
-        right = (y[2] - y[1]) / (x[2] - x[1])
-        curvature = (right - left) / (x[2] - x[0])
-        lowest = (x[0] + x[1]) / 2 - left / (2 * curvature)
-        return float(f"{math.exp(lowest):.3g}")
-
-
-@dataclasses.dataclass(frozen=True)
 class Sweep:
     """A sweep: a grid of models for each variant.
 
@@ -236,17 +198,17 @@ class Sweep:
             if variant.stage is not None and variant.family:
                 raise UserError(f"the variant '{variant.name}': a family is that of all stages.")
 
-    def cells(self, factors: Mapping[str, float] | None = None) -> list[Cell]:
+    def cells(self, factors: Mapping[str, Factors] | None = None) -> list[Cell]:
         """The runs to compare, in the order of variants, grid and seeds; see `stage_cells`."""
         return self.stage_cells(factors)[-1]
 
-    def stage_cells(self, factors: Mapping[str, float] | None = None) -> list[list[Cell]]:
+    def stage_cells(self, factors: Mapping[str, Factors] | None = None) -> list[list[Cell]]:
         """The runs of each stage, in the order of variants, grid and seeds.
 
         A run of an earlier stage, which several of the next start from, is there once.
 
         Args:
-          factors: variant -> factor on the recipe's learning rate.
+          factors: variant -> what its search found (`Recipe.searched_factors`).
 
         Raises:
           UserError: a cell cannot be built; the message says which and why.
@@ -265,15 +227,13 @@ class Sweep:
         return stages
 
     def _cells_of(
-        self, number: int, before: Mapping[str, Cell], factors: Mapping[str, float]
+        self, number: int, before: Mapping[str, Cell], factors: Mapping[str, Factors]
     ) -> list[Cell]:
         """The runs of one stage, which start from those before."""
         found = []
         for variant in self.variants:
             recipe = dataclasses.replace(
-                self.recipe,
-                learning_rate_factor=self.recipe.learning_rate_factor
-                * factors.get(variant.name, 1.0),
+                self.recipe, searched_factors=tuple(factors.get(variant.name, ()))
             )
             with naming_run(self.name, variant.name):
                 found += self._variant_cells(
@@ -282,22 +242,24 @@ class Sweep:
         return found
 
     def search_cells(self) -> list[Cell]:
-        """The runs of the learning rate search, variant by variant, factor by factor."""
+        """The runs of the learning rate search: variant by variant, budget by budget."""
         search = self.learning_rate_search
         if search is None:
             return []
+        exact = getattr(self.grid, "exact", False)
         found = []
-        for variant in self.variants:
-            for factor in search.factors:
-                recipe = dataclasses.replace(
-                    self.recipe,
-                    learning_rate_factor=self.recipe.learning_rate_factor * factor,
-                    # Clipped rates would make the factors equal.
-                    max_learning_rate=math.inf,
-                )
-                label, exact = f"rate_x{short(factor)}", getattr(self.grid, "exact", False)
-                grid = OnePoint(search.budget, search.parameters, label, exact)
-                found += self._variant_cells(variant, recipe, grid, self.seeds[:1])
+        for variant, (budget, parameters), factor in itertools.product(
+            self.variants, search.models, search.factors
+        ):
+            recipe = dataclasses.replace(
+                self.recipe,
+                learning_rate_factor=self.recipe.learning_rate_factor * factor,
+                # Clipped rates would make the factors equal.
+                max_learning_rate=math.inf,
+            )
+            label = f"rate-c{short(budget)}-x{short(factor)}"
+            grid = OnePoint(budget, parameters, label, exact)
+            found += self._variant_cells(variant, recipe, grid, self.seeds[:1])
         return found
 
     def _variant_cells(

@@ -17,9 +17,10 @@ from t5x_like import cli, config, load_run
 from t5x_like.errors import UserError
 from t5x_like.scaling.sweeps import executors, grids
 from t5x_like.scaling.sweeps.executors import Job, child, executor
+from t5x_like.scaling.sweeps.learning_rate_search import LearningRateSearch
 from t5x_like.scaling.sweeps.results import sweep_results, training_curves
 from t5x_like.scaling.sweeps.runner import run_sweep
-from t5x_like.scaling.sweeps.sweep import LearningRateSearch, StableThenDecay, Sweep
+from t5x_like.scaling.sweeps.sweep import StableThenDecay, Sweep
 from tests.untimed import untimed
 
 ROOT = Path(__file__).parents[4]
@@ -153,12 +154,12 @@ def test_rates_are_searched_first_as_one_program(sweep, base, tmp_path):
         grid=grids.Parametric([30e3], [0.05]),
         recipe=Recipe(batch_coefficient=96, batch_exponent=0, min_steps=8),
         bindings={"VOCAB_SIZE": 384, "TASK_FEATURE_LENGTHS": {"targets": 24}},
-        learning_rate_search=LearningRateSearch(3e8, 30e3, [0.1, 1.0, 10.0]),
+        learning_rate_search=LearningRateSearch([3e8], [30e3], [0.1, 1.0, 10.0]),
         vectorize=True,
     )
     result = run_sweep(sweep=made, sweep_dir=str(tmp_path))
     assert result["failed"] == [] and result["done"] == 1
-    factor = result["learning_rate_factors"][""]
+    [(_, factor)] = result["learning_rate_factors"][""]
     searched = json.loads((tmp_path / "sweep.json").read_text())["search"]
     assert len(searched) == 3
     rate = min(searched[1]["learning_rate"] * factor, made.recipe.max_learning_rate)

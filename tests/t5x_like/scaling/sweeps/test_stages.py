@@ -8,9 +8,10 @@ import pytest
 
 from t5x_like.errors import UserError
 from t5x_like.scaling.sweeps import executors, grids
+from t5x_like.scaling.sweeps.learning_rate_search import LearningRateSearch
 from t5x_like.scaling.sweeps.results import read_sweep, sweep_results
 from t5x_like.scaling.sweeps.runner import run_sweep
-from t5x_like.scaling.sweeps.sweep import LearningRateSearch, Stage, Sweep, Variant
+from t5x_like.scaling.sweeps.sweep import Stage, Sweep, Variant
 from tests.t5x_like.scaling.sweeps.test_runner import SMALL
 from tests.untimed import untimed
 
@@ -141,7 +142,7 @@ def test_a_plan_has_the_earlier_runs_apart_and_is_held_to_them(sweep, tmp_path, 
             {"variants": [Variant("a", stage="tune", family="bert")]},
             "'a': a family is that of all stages",
         ),
-        ({"learning_rate_search": LearningRateSearch(1e9, 1e4)}, "no learning_rate_search"),
+        ({"learning_rate_search": LearningRateSearch([1e9], [1e4])}, "no learning_rate_search"),
     ],
 )
 def test_stages_that_make_no_sense_are_refused(sweep, changes, message):

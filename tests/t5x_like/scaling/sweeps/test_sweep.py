@@ -9,9 +9,8 @@ from t5x_like import config
 from t5x_like.errors import UserError
 from t5x_like.scaling.recipe import Family, Recipe, gin_pairs, model_of
 from t5x_like.scaling.sweeps import grids
-from t5x_like.scaling.sweeps.runner import far_from_search
+from t5x_like.scaling.sweeps.learning_rate_search import LearningRateSearch
 from t5x_like.scaling.sweeps.sweep import (
-    LearningRateSearch,
     MatchedCosine,
     StableThenDecay,
     Sweep,
@@ -184,7 +183,7 @@ def test_a_cells_gin_file_builds_the_model_that_was_planned(tmp_path):
 
 
 def test_the_rate_is_the_lowest_point_of_a_parabola():
-    search = LearningRateSearch(1e11, 4e4, factors=[0.5, 1.0, 2.0, 4.0])
+    search = LearningRateSearch([1e11], [4e4], factors=[0.5, 1.0, 2.0, 4.0])
     # (ln f - ln 1.5)^2 has its minimum at 1.5.
     losses = [1 + (x - 0.4054651) ** 2 for x in (-0.6931472, 0.0, 0.6931472, 1.3862944)]
     assert search.best(losses) == pytest.approx(1.5, rel=1e-3)
@@ -193,20 +192,48 @@ def test_the_rate_is_the_lowest_point_of_a_parabola():
         search.best([float("nan")] * 4)
 
 
-def test_the_search_trains_one_model_for_each_factor():
-    cells = sweep(learning_rate_search=LearningRateSearch(1e11, 5e4, [0.5, 1, 2])).search_cells()
-    assert [cell.training.learning_rate for cell in cells] == [0.005, 0.01, 0.02]
-    assert len({cell.size for cell in cells}) == 1
+def test_the_search_trains_a_model_of_each_budget_with_each_factor():
+    search = LearningRateSearch([1e11, 4e11], [5e4, 1e5], [0.5, 1, 2])
+    cells = sweep(learning_rate_search=search).search_cells()
+    assert [cell.training.learning_rate for cell in cells] == [0.005, 0.01, 0.02] * 2
+    assert [cell.name for cell in cells][::3] == ["rate-c1e11-x0.5", "rate-c4e11-x0.5"]
+    for cell, budget in zip(cells, [1e11] * 3 + [4e11] * 3, strict=True):
+        assert cell.flops == pytest.approx(budget, rel=0.01)
+    assert len({cell.size for cell in cells[:3]}) == len({cell.size for cell in cells[3:]}) == 1
+    best, advice = search.best_factors(cells, [2.0, 1.0, 2.0, 1.0, 2.0, 3.0])
+    assert best == [(cells[0].six_n_d, 1.0), (cells[3].six_n_d, 0.5)]
+    assert advice == "; x0.5 is the end of the range: give factors beyond it"
+    assert search.best_factors(cells[:3], [2.0, 1.0, 2.0]) == ([(cells[0].six_n_d, 1.0)], "")
+
+
+def test_factors_of_two_budgets_hold_beyond_them_and_follow_a_power_law_between():
+    made = sweep(grid=grids.IsoFLOP([5e10, 1e11, 2e11, 4e11, 8e11], [5e4], growth=0))
+    cells = made.cells({"": [(1e11, 1.0), (4e11, 0.25)]})
+    rates = [cell.training.learning_rate for cell in cells]
+    assert rates == pytest.approx([0.01, 0.01, 0.005, 0.0025, 0.0025], rel=0.01)
 
 
 def test_a_search_far_below_the_runs_is_told():
     def told(budget):
-        made = sweep(learning_rate_search=LearningRateSearch(budget, 5e4))
-        return far_from_search(made, made.cells())
+        return LearningRateSearch([1e9, budget], [1e4, 5e4]).too_cheap_for(sweep().cells())
 
     largest = max(cell.flops for cell in sweep().cells())
     assert told(largest / 9) == ""
     assert "the largest run has 20 times as many: short runs want higher" in told(largest / 20)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "parameters", "factors", "message"),
+    [
+        ([], [], [1, 2, 3], "give one or more, rising"),
+        ([2e11, 1e11], [1e4, 1e5], [1, 2, 3], "give one or more, rising"),
+        ([1e11, 2e11], [1e4], [1, 2, 3], "2 budgets, and parameters .*: give one number for each"),
+        ([1e11], [1e4], [2, 1, 3], "give three or more, rising"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused_in_a_line(budgets, parameters, factors, message):
+    with pytest.raises(UserError, match=message):
+        LearningRateSearch(budgets, parameters, factors)
 
 
 @pytest.mark.parametrize(
