@@ -233,7 +233,7 @@ def test_a_run_killed_and_continued_by_other_numbers_of_processes(corpus, tmp_pa
                     process.send_signal(signal.SIGKILL)
                 kills += count
             else:
-                assert [process.wait(timeout=60) for process in processes] == [0] * count
+                assert [process.wait(timeout=300) for process in processes] == [0] * count
         found = noted(folder, count)
         assert min(found) == begin and set(range(begin, until + 1)) <= found.keys()
         for step, rows in found.items():
@@ -253,7 +253,7 @@ def test_processes_that_disagree_all_end_with_the_names_of_process_and_bindings(
     shared = [*train_flags, f"--gin.MODEL_DIR={tmp_path}/run"]
     own = [["--gin.TRAIN_STEPS=6"], ["--gin.TRAIN_STEPS=7", "--gin.SEED=1"]]
     with running(2, shared, tmp_path / "logs", own) as processes:
-        assert [process.wait(timeout=100) for process in processes] == [2, 2]
+        assert [process.wait(timeout=300) for process in processes] == [2, 2]
     for log in (tmp_path / "logs").glob("*.log"):
         (line,) = [line for line in log.read_text().splitlines() if "error" in line]
         assert "in process 1" in line
@@ -281,7 +281,7 @@ def test_what_one_process_cannot_read_no_process_goes_on_from(corpus, tmp_path, 
     def train(steps):
         folder = tmp_path / str(steps)
         with running(2, [*flags, f"--gin.TRAIN_STEPS={steps}"], folder) as processes:
-            codes = [process.wait(timeout=120) for process in processes]
+            codes = [process.wait(timeout=300) for process in processes]
         said = [(folder / f"{i}.log").read_text() for i in range(2)]
         assert codes == [0, 0], said
         return said

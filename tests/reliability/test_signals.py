@@ -348,7 +348,14 @@ def test_a_start_up_ends_in_one_line(train_flags, tmp_path, tally, number, secon
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("to_all", [False, True], ids=["one process", "its children too"])
-@pytest.mark.parametrize("seconds", [0.0, 2.0, 4.0])
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        pytest.param(0.0, marks=pytest.mark.release),
+        2.0,
+        pytest.param(4.0, marks=pytest.mark.release),
+    ],
+)
 def test_building_a_cache_ends_in_one_line_and_leaves_no_process(
     train_flags, tmp_path, tally, number, to_all, seconds
 ):

@@ -137,7 +137,13 @@ def train(files, name, run, *more):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.release if name in ("cbow", "hierarchical") else ())
+        for name in MODELS
+    ],
+)
 def test_analogies_of_a_trained_corpus_are_solved(files, name, tmp_path):
     assert train(files, name, tmp_path / "run", "--gin.TRAIN_STEPS=300") == 0
     run = load_run(str(tmp_path / "run"))

@@ -277,7 +277,7 @@ def test_answers_to_prompts_are_continued_in_a_bucket(run):
     run("-c", ANSWERED, "gs://bucket/deep/answers.jsonl")
 
 
-@pytest.mark.slow
+@pytest.mark.release  # the store of shards, below, reads a bucket as well
 def test_a_cache_in_a_bucket_is_copied_once_and_read_from_the_copy(
     environment, run, train_flags, tmp_path
 ):

@@ -189,7 +189,10 @@ class Browser:
 
     def open(self, path):
         self._post("/url", {"url": path.as_uri()})
-        assert self.run("return document.documentElement.dataset.drawn") == "yes"
+        end = time.monotonic() + 60  # a machine with other work draws slowly
+        while self.run("return document.documentElement.dataset.drawn") != "yes":
+            assert time.monotonic() < end, f"{path} is not drawn"
+            time.sleep(0.1)
 
     def run(self, script, *arguments):
         return self._post("/execute/sync", {"script": script, "args": list(arguments)})

@@ -279,7 +279,7 @@ PACKAGED = {
     "switch_efficiency_cpu": (12, 3.47e13),
     "double_descent_cpu": (27, 8.62e13),
     "sample_efficiency_cpu": (6, 1.3e13),
-    "tournament_quick": (132, 3.21e14),
+    "tournament_quick": (131, 1.605e14),
     "isoflop_decades_h100": (38, 2.67e18),
     "isoflop_decades_cpu": (60, 1.756e15),
     "t5_mixing": (21, 4.17e14),
@@ -301,8 +301,8 @@ ALIKE = (
 # Counting the models of the others takes a while, of some half a minute.
 FEW = ("parametric_cpu", "ablation_block")
 LONG = (
-    *("tournament_cpu", "tournament_prefix_cpu", "tournament_prefix_quick"),
-    "ablation_experts",
+    *("tournament_cpu", "tournament_quick", "tournament_prefix_cpu", "tournament_prefix_quick"),
+    *("ablation_experts", "ablation_mlp", "isoflop_h100", "switch_efficiency_cpu"),
 )
 
 
