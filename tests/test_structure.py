@@ -1,6 +1,7 @@
 """The rules of the house, checked on the source."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -57,10 +58,9 @@ def modules():
 
 MODULES = modules()
 ENGINE = [name for name in MODULES if name.startswith("t5x_like.")]
-everywhere = pytest.mark.parametrize("name", MODULES)
-in_the_engine = pytest.mark.parametrize("name", ENGINE)
 
 
+@functools.cache
 def imported(name, top_level_only=False):
     """Dotted names that a module imports, wherever in it or at its top level alone."""
     tree = ast.parse(MODULES[name].read_text())
@@ -95,24 +95,31 @@ def floor(name):
     raise AssertionError(f"{name} is on no floor: add it to FLOORS in {__file__}")
 
 
-@everywhere
-def test_the_three_packages_never_import_one_another(name):
-    if not name.startswith("t5x_like.cli"):
-        roots = {inner.split(".")[0] for inner in imported(name)}
-        assert roots & set(PACKAGES) <= {name.split(".")[0]}
+def roots(name, **kwargs):
+    """The packages that a module imports."""
+    return {inner.split(".")[0] for inner in imported(name, **kwargs)}
 
 
-@everywhere
-def test_gin_is_known_to_configuration_and_command_line_only(name):
-    if not name.startswith(("t5x_like.config", "t5x_like.cli")):
-        assert "gin" not in {inner.split(".")[0] for inner in imported(name)}
+def test_the_three_packages_never_import_one_another():
+    others = {name: roots(name) & set(PACKAGES) - {name.split(".")[0]} for name in MODULES}
+    wrong = {name for name, found in others.items() if found}
+    assert {name for name in wrong if not name.startswith("t5x_like.cli")} == set()
 
 
-@in_the_engine
-def test_imports_run_downwards(name):
-    own = {inner for inner in imported_modules(name) if inner.startswith("t5x_like.")}
-    for inner in own:
-        assert floor(inner) <= floor(name), f"{name} imports {inner}, which stands above it"
+def test_gin_is_known_to_configuration_and_command_line_only():
+    knowing = {name for name in MODULES if "gin" in roots(name)}
+    allowed = ("t5x_like.config", "t5x_like.cli")
+    assert {name for name in knowing if not name.startswith(allowed)} == set()
+
+
+def test_imports_run_downwards():
+    wrong = [
+        f"{name} imports {inner}, which stands above it"
+        for name in ENGINE
+        for inner in imported_modules(name)
+        if inner.startswith("t5x_like.") and floor(inner) > floor(name)
+    ]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -136,10 +143,11 @@ def test_there_are_no_circles(package):
         visit(module)
 
 
-@everywhere
-def test_modules_are_short_and_named_for_a_subject(name):
-    assert len(MODULES[name].read_text().splitlines()) <= MOST_LINES
-    assert MODULES[name].stem not in ("utils", "common", "helpers", "misc")
+def test_modules_are_short_and_named_for_a_subject():
+    lines = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
+    unnamed = ("utils", "common", "helpers", "misc")
+    assert {name for name, path in MODULES.items() if path.stem in unnamed} == set()
 
 
 def test_folders_hold_few_modules():
@@ -152,7 +160,6 @@ def test_folders_hold_few_modules():
     assert long <= set(FLAT_LISTS)
 
 
-@in_the_engine
-def test_the_engine_imports_tensorflow_and_seqio_only_inside_functions(name):
+def test_the_engine_imports_tensorflow_and_seqio_only_inside_functions():
     heavy = {"tensorflow", "tensorflow_datasets", "seqio", "sentencepiece"}
-    assert not heavy & {inner.split(".")[0] for inner in imported(name, top_level_only=True)}
+    assert {name for name in ENGINE if heavy & roots(name, top_level_only=True)} == set()
