@@ -1,5 +1,6 @@
 """Runs the jobs of a sweep: as many at a time as the executor takes, each again when it fails."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from t5x_like.scaling.sweeps.executors.executor import Executor, Handle, Job
 from t5x_like.scaling.sweeps.progress import SweepProgress
 
 POLL_SECONDS = 0.25
+# Between two looks at what all runs have written: of a hundred runs one takes milliseconds, which
+# the runs on this machine would otherwise have.
+SHOW_SECONDS = 2.0
 Rows = Callable[[], Sequence[Mapping[str, Any]]]
 """Gives the rows of the progress table."""
 
@@ -80,6 +84,7 @@ def drive(
     """
     printing = isinstance(executor, Print)
     jobs = sorted(jobs, key=lambda job: -job.cost)
+    shown = -math.inf
     while waiting := [job for job in jobs if not job.ended]:
         if stop.signal_name:
             _stop_all(jobs)
@@ -105,7 +110,9 @@ def drive(
                 progress.say(f"{job.names[0]}  failed: {job.hindered}")
         if printing:
             continue
-        progress.update(rows())
+        if time.monotonic() - shown >= SHOW_SECONDS or all(job.ended for job in jobs):
+            progress.update(rows())
+            shown = time.monotonic()
         time.sleep(POLL_SECONDS)
 
 
