@@ -28,6 +28,8 @@ class Entry:
       title: for the table.
       model: file under `gin_configs/models`.
       optimizer: file under `gin_configs/optimizers`.
+      before: its MFU as compiled on 2026-11-21, before the compiler's flags of
+        `hardware/tpu_flags.gin` and before relative positions had a kernel.
       published: its MFU as published, with the source.
       note: what differs from the paper, for the text below the table.
     """
@@ -36,31 +38,32 @@ class Entry:
     title: str
     model: str
     optimizer: str
+    before: str
     published: str = "–"
     note: str = ""
 
 
 ZOO = (
-    Entry("t5_11b", "T5 11B", "t5_1_0/11b", "adafactor",
+    Entry("t5_11b", "T5 11B", "t5_1_0/11b", "adafactor", "41% to 80%",
           note="1,024 TPU v3 chips, as in the paper (section 2.1.2)"),
-    Entry("lamda_137b", "LaMDA 137B", "lamda/137b", "adafactor", "56.5%",
+    Entry("lamda_137b", "LaMDA 137B", "lamda/137b", "adafactor", "50% to 80%", "56.5%",
           note="1,024 TPU v3 chips, as in the paper (section 3); optimizer and length of rows are "
           "not published"),
-    Entry("gopher_280b", "Gopher 280B", "gopher/280b", "gopher_adam", "32.5%",
+    Entry("gopher_280b", "Gopher 280B", "gopher/280b", "gopher_adam", "36% to 81%", "32.5%",
           note="four TPU v3 pods, as in the paper, which has a pipeline between them; here they "
           "share the batch. MFU from Chowdhery et al. 2022, table 3"),
-    Entry("chinchilla_70b", "Chinchilla 70B", "chinchilla/70b", "chinchilla_adamw",
+    Entry("chinchilla_70b", "Chinchilla 70B", "chinchilla/70b", "chinchilla_adamw", "20% to 39%",
           note="the paper gives no number of chips"),
-    Entry("palm_8b", "PaLM 8B", "palm/8b", "palm_adafactor",
+    Entry("palm_8b", "PaLM 8B", "palm/8b", "palm_adafactor", "34% to 82%",
           note="the paper gives the chips of 540B only"),
-    Entry("palm_62b", "PaLM 62B", "palm/62b", "palm_adafactor",
+    Entry("palm_62b", "PaLM 62B", "palm/62b", "palm_adafactor", "44% to 81%",
           note="the paper gives the chips of 540B only"),
-    Entry("palm_540b", "PaLM 540B", "palm/540b", "palm_adafactor", "46.2%",
+    Entry("palm_540b", "PaLM 540B", "palm/540b", "palm_adafactor", "44% to 82%", "46.2%",
           note="two TPU v4 pods of 3,072 chips, as in the paper; its tensor axis of 12 and batch "
           "of 2,048 become 16 and 1,920, because the compiler wants powers of two"),
-    Entry("switch_xxl", "Switch-XXL", "switch/xxl", "adafactor",
+    Entry("switch_xxl", "Switch-XXL", "switch/xxl", "adafactor", "24% to 62%",
           note="the paper gives no number of chips"),
-    Entry("switch_c", "Switch-C", "switch/c", "adafactor",
+    Entry("switch_c", "Switch-C", "switch/c", "adafactor", "12% to 22%",
           note="the paper gives no number of chips; as many cores as experts"),
 )  # fmt: skip
 
@@ -76,6 +79,9 @@ training step, with its batch, optimizer and mesh, by `python -m benchmarks.zoo`
 * *Step* and *MFU* are ranges from the chip's figures, with everything overlapped and with nothing
   overlapped (`t5x_like/cost/roofline.py`). Latency, partly filled matrix units and the vector unit
   are not modelled: a measured MFU may lie below the range, but not above it.
+* *Compute* and *HBM time* are what products and memory traffic alone would take.
+* *Before* is the MFU of 2026-11-21, without the flags of `hardware/tpu_flags.gin` and without
+  kernels for relative positions and biases.
 * *Compile* is seconds on {cores} CPU cores, shared with other work unless stated otherwise.
 
 """
@@ -123,8 +129,8 @@ def compiled(entry: Entry, path: Path) -> bool:
 
 def page(results: dict[str, dict[str, Any]]) -> str:
     """The document."""
-    header = ("model", "topology", "mesh", "batch", "HBM", "margin", "step, s", "MFU", "published",
-              "compile, s")  # fmt: skip
+    header = ("model", "topology", "mesh", "batch", "HBM", "margin", "compute, s", "HBM time, s",
+              "step, s", "MFU", "before", "published", "compile, s")  # fmt: skip
     rows = [row(entry, results[entry.name]) for entry in ZOO if entry.name in results]
     table = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
     notes = [f"* {entry.title}: {entry.note}." for entry in ZOO if entry.name in results]
@@ -145,7 +151,7 @@ def row(entry: Entry, result: dict[str, Any]) -> list[str]:
     )
     used, available = (result[key] / 2**30 for key in ("used_bytes", "hbm_bytes"))
     left = f"{1 - used / available:.0%}" if result["fits"] else "does not fit"
-    step, mfu = result["step_seconds"], result["mfu"]
+    step, mfu, seconds = result["step_seconds"], result["mfu"], result["seconds"]
     return [
         entry.title,
         f"{slices}{result['topology']}, {result['devices']:,} devices",
@@ -153,8 +159,10 @@ def row(entry: Entry, result: dict[str, Any]) -> list[str]:
         batch,
         f"{used:.1f} of {available:.1f} GiB",
         left,
+        *(f"{seconds[part]:.2f}" if seconds else "–" for part in ("compute", "hbm")),
         f"{step[0]:.2f} to {step[1]:.2f}" if step else "–",
         f"{mfu[1]:.0%} to {mfu[0]:.0%}" if mfu else "–",
+        entry.before,
         entry.published,
         f"{result['compile_seconds']:.0f}",
     ]

@@ -130,7 +130,7 @@ def test_each_variant_has_every_point_and_its_own_gin_files():
         Variant("parallel", ["sweeps/variants/parallel.gin"]),
     ]
     grid = grids.IsoFLOP(budgets=[1e11], sizes=[40e3, 100e3])
-    cells = sweep(family="palm", grid=grid, variants=variants).cells({"parallel": 2.0})
+    cells = sweep(family="palm", grid=grid, variants=variants).cells({"parallel": [(1e11, 2.0)]})
     assert [cell.variant for cell in cells] == ["serial"] * 2 + ["parallel"] * 2
     assert "sweeps/variants/serial.gin" in cells[0].files
     assert cells[0].training.learning_rate == 0.01
