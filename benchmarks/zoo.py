@@ -82,6 +82,8 @@ training step, with its batch, optimizer and mesh, by `python -m benchmarks.zoo`
 * *Compute* and *HBM time* are what products and memory traffic alone would take.
 * *Before* is the MFU of 2026-11-21, without the flags of `hardware/tpu_flags.gin` and without
   kernels for relative positions and biases.
+* What stands in the way of a best case of 60% and a worst of 35%, where they are missed:
+  [performance](performance.md#the-zoo).
 * *Compile* is seconds on {cores} CPU cores, shared with other work unless stated otherwise.
 
 """
