@@ -84,7 +84,8 @@ def _splash_flops(module: Module, computation: str, instruction: Instruction) ->
         (n for part, n in _SPLASH_PRODUCTS if f"splash_{part}" in instruction.attributes), 0
     )
     operands = module.operand_arrays(computation, instruction)
-    heads = [array.sizes for array in operands if len(array.sizes) > 2 and array.dtype != "s8"]
+    # The kernel's table of blocks is of integers: of 8 bits, of 16 where there are many blocks.
+    heads = [array.sizes for array in operands if len(array.sizes) > 2 and "f" in array.dtype]
     if not products or len(heads) < 2:
         return 0.0
     queries, keys = heads[:2]

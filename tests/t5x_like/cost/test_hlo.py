@@ -198,6 +198,25 @@ def test_products_on_tpus_are_convolutions(left, right, line, flops):
     assert hlo.matmul_flops(module) == flops
 
 
+@pytest.mark.parametrize("integers", ["s8", "s16", "s32"])
+def test_splash_attention_is_counted_by_its_queries_and_keys(integers):
+    """Its tables of blocks come first; they are of 16 bits where rows have 256 blocks or more."""
+    text = "\n".join(
+        [
+            "HloModule jit_step",
+            "ENTRY %main (p: f32[8]) -> f32[8] {",
+            f"  %blocks = {integers}[4,256,256]{{2,1,0}} parameter(0)",
+            "  %q = bf16[4,1024,128]{2,1,0} parameter(1)",
+            "  %k = bf16[4,2048,128]{2,1,0} parameter(2)",
+            "  ROOT %splash = bf16[4,1024,128]{2,1,0} custom-call(%blocks, %blocks, %q, %k, %k), "
+            'custom_call_target="tpu_custom_call", '
+            'metadata={op_name="jit(step)/splash_mha_fwd_no_residuals"}',
+            "}",
+        ]
+    )
+    assert hlo.matmul_flops(hlo.parse(text)) == 2 * 2 * 4 * 1024 * 128 * 2048
+
+
 def test_xla_counts_a_loop_once_and_we_do_not():
     """Seven products of [32, 32] in a scan, and one outside."""
 
