@@ -68,8 +68,8 @@ class IsoFLOP:
     exact: bool = False
 
     def __post_init__(self) -> None:
-        _positive("budgets", self.budgets)
-        _positive("sizes", self.sizes)
+        all_positive("budgets", self.budgets)
+        all_positive("sizes", self.sizes)
 
     def points(self, recipe: Recipe, family: Family) -> Iterator[Point]:
         """See `Grid`."""
@@ -94,8 +94,8 @@ class Parametric:
     tokens_per_parameter: Sequence[float]
 
     def __post_init__(self) -> None:
-        _positive("sizes", self.sizes)
-        _positive("tokens_per_parameter", self.tokens_per_parameter)
+        all_positive("sizes", self.sizes)
+        all_positive("tokens_per_parameter", self.tokens_per_parameter)
 
     def points(self, recipe: Recipe, family: Family) -> Iterator[Point]:
         """See `Grid`."""
@@ -118,8 +118,8 @@ class Sizes:
     tokens: float
 
     def __post_init__(self) -> None:
-        _positive("sizes", self.sizes)
-        _positive("tokens", [self.tokens])
+        all_positive("sizes", self.sizes)
+        all_positive("tokens", [self.tokens])
 
     def points(self, recipe: Recipe, family: Family) -> Iterator[Point]:
         """See `Grid`."""
@@ -142,7 +142,7 @@ class Depths:
     tokens: float
 
     def __post_init__(self) -> None:
-        _positive("depths", self.depths)
+        all_positive("depths", self.depths)
 
     def points(self, recipe: Recipe, family: Family) -> Iterator[Point]:
         """See `Grid`."""
@@ -228,7 +228,8 @@ def _flops_per_token(family: Family, shape: Shape, exact: bool) -> float:
     return facts.row_flops / facts.row_tokens
 
 
-def _positive(name: str, values: Sequence[float]) -> None:
+def all_positive(name: str, values: Sequence[float]) -> None:
+    """Raises a `UserError` unless there are values, and all are numbers above 0."""
     if not values:
         raise UserError(f"the sweep's grid is empty: its {name} are {list(values)!r}.")
     for value in values:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from t5x_like.errors import UserError
 from t5x_like.scaling.sweeps.cells import Cell
+from t5x_like.scaling.sweeps.grids import all_positive
 
 Factors = Sequence[tuple[float, float]]
 """What a search found: FLOPs of a run, and the best factor on the recipe's rate for it."""
@@ -35,8 +36,12 @@ class LearningRateSearch:
     factors: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0)
 
     def __post_init__(self) -> None:
-        if not self.budgets or list(self.budgets) != sorted(set(self.budgets)):
-            raise UserError(f"budgets {list(self.budgets)} of a search: give one or more, rising.")
+        if not self.budgets:
+            raise UserError("a search of learning rates has no budgets: give one or more.")
+        for name in ("budgets", "parameters", "factors"):
+            all_positive(f"LearningRateSearch.{name}", getattr(self, name))
+        if list(self.budgets) != sorted(set(self.budgets)):
+            raise UserError(f"budgets {list(self.budgets)} of a search: they rise.")
         if len(self.parameters) != len(self.budgets):
             raise UserError(
                 f"a search has {len(self.budgets)} budgets, and parameters "
@@ -57,13 +62,14 @@ class LearningRateSearch:
           cells: budget by budget, factor by factor.
           losses: of each.
         """
-        found, advice = [], ""
+        found: list[tuple[float, float]] = []
         for start in range(0, len(cells), len(self.factors)):
             factor = self.best(losses[start : start + len(self.factors)])
             found.append((cells[start].six_n_d, factor))
-            if factor in (self.factors[0], self.factors[-1]):
-                advice = f"; x{factor} is the end of the range: give factors beyond it"
-        return found, advice
+        ends = {f"x{f}": None for _, f in found if f in (self.factors[0], self.factors[-1])}
+        if not ends:
+            return found, ""
+        return found, f"; at the end of the range: {', '.join(ends)}, give factors beyond"
 
     def best(self, losses: Sequence[float]) -> float:
         """The best factor, from the loss of each."""

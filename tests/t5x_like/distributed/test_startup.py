@@ -228,7 +228,7 @@ print("all equal")
 """
 
 
-@pytest.mark.release  # reliability/test_process_counts.py does as much, and kills more
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_go_on_after_a_kill(flags, tmp_path, program):
     alone, together = tmp_path / "alone", tmp_path / "together"
     one = start(

@@ -202,7 +202,9 @@ def test_the_search_trains_a_model_of_each_budget_with_each_factor():
     assert len({cell.size for cell in cells[:3]}) == len({cell.size for cell in cells[3:]}) == 1
     best, advice = search.best_factors(cells, [2.0, 1.0, 2.0, 1.0, 2.0, 3.0])
     assert best == [(cells[0].six_n_d, 1.0), (cells[3].six_n_d, 0.5)]
-    assert advice == "; x0.5 is the end of the range: give factors beyond it"
+    assert advice == "; at the end of the range: x0.5, give factors beyond"
+    _, both = search.best_factors(cells, [3.0, 2.0, 1.0, 1.0, 2.0, 3.0])
+    assert both == "; at the end of the range: x2.0, x0.5, give factors beyond"
     assert search.best_factors(cells[:3], [2.0, 1.0, 2.0]) == ([(cells[0].six_n_d, 1.0)], "")
 
 
@@ -225,8 +227,10 @@ def test_a_search_far_below_the_runs_is_told():
 @pytest.mark.parametrize(
     ("budgets", "parameters", "factors", "message"),
     [
-        ([], [], [1, 2, 3], "give one or more, rising"),
-        ([2e11, 1e11], [1e4, 1e5], [1, 2, 3], "give one or more, rising"),
+        ([], [], [1, 2, 3], "has no budgets: give one or more"),
+        ([0], [1e4], [1, 2, 3], "budgets hold 0: all must be numbers above 0"),
+        ([1e11], [1e4], [-1, 1, 2], "factors hold -1: all must be numbers above 0"),
+        ([2e11, 1e11], [1e4, 1e5], [1, 2, 3], "they rise"),
         ([1e11, 2e11], [1e4], [1, 2, 3], "2 budgets, and parameters .*: give one number for each"),
         ([1e11], [1e4], [2, 1, 3], "give three or more, rising"),
     ],
