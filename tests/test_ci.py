@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +29,7 @@ def test_a_push_runs_the_ci_script_on_the_oldest_and_the_newest_python():
     assert job["strategy"]["matrix"]["python"] == list(supported.groups())
 
 
+@pytest.mark.slow
 def test_no_test_begins_after_the_time_of_a_run():
     """It is skipped and counted: no run that was cut looks whole."""
     test = f"{__file__}::test_every_test_belongs_to_a_command_of_make"

@@ -157,6 +157,7 @@ def test_flags_in_one_string_are_refused():
         xla_flags.apply({"XLA_FLAGS": "--xla_a=1"}, {})
 
 
+@pytest.mark.slow
 def test_flags_are_in_the_environment_before_the_first_device_is_met():
     """And this jaxlib, which stops at a flag that it does not know, knows them all."""
     program = """

@@ -51,6 +51,7 @@ PARTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shared", "groups"), [("all", 2), ("attention", 1), ("feed_forward", 1)])
 def test_sharing_is_copies_whose_gradients_are_summed(shared, groups):
     """The loss is that of four layers with equal parameters; a gradient is the sum of theirs."""
@@ -87,6 +88,7 @@ def test_sharing_is_copies_whose_gradients_are_summed(shared, groups):
         )
 
 
+@pytest.mark.slow
 def test_the_second_loss_is_of_the_order_of_the_segments():
     model = albert(num_layers=1)
     assert model.loss_terms == {"masked_language_model": 1.0, "sentence_order": 1.0}
@@ -104,6 +106,7 @@ def test_the_second_loss_is_of_the_order_of_the_segments():
     )
 
 
+@pytest.mark.slow
 def test_attention_of_every_turn_can_be_seen():
     for options in ({"num_groups": 2}, {"shared": "attention"}):
         model = albert(**options)

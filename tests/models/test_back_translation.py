@@ -51,6 +51,7 @@ def test_a_text_is_translated_behind_the_other_languages_token():
     assert isinstance(model(), TranslatesBack)
 
 
+@pytest.mark.slow
 def test_a_translation_has_the_tokens_of_its_languages_texts_of_the_batch():
     # Row 0 is of language 11 and becomes 12's, which has 5 and the end token, 1; and the reverse.
     allowed = model(tokens="batch").allowed_tokens(BATCH)
@@ -63,6 +64,7 @@ def test_a_translation_has_the_tokens_of_its_languages_texts_of_the_batch():
         model(tokens="some")
 
 
+@pytest.mark.slow
 def test_the_way_back_is_learned_behind_its_own_token():
     both = model(denoising=0.5, back_translation=2.0)
     params = drawn(both)
@@ -84,6 +86,7 @@ def test_the_way_back_is_learned_behind_its_own_token():
     assert float(metrics["denoising"][0]) == float(terms["denoising"]) and "loss" not in metrics
 
 
+@pytest.mark.slow
 def test_without_denoising_its_term_is_measured_and_moves_nothing():
     alone = model(denoising=0.0)
     params = drawn(alone)

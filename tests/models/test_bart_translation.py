@@ -58,6 +58,7 @@ def is_box(node):
     return hasattr(node, "names")
 
 
+@pytest.mark.slow
 def test_bart_reads_what_leaves_the_source_encoder_with_its_own_positions_and_norm():
     model = translator()
     params = drawn(model)
@@ -82,6 +83,7 @@ def test_bart_reads_what_leaves_the_source_encoder_with_its_own_positions_and_no
     assert np.abs(logits(params, other) - found)[0].max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_first_stage_trains_the_source_encoder_positions_and_the_first_layers_inputs():
     model = translator(tuning=Parts(trained=TRAINED))
     params = drawn(model)

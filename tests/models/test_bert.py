@@ -74,6 +74,7 @@ def test_the_activation_is_gelu_by_the_error_function(name, at_1, at_minus_2):
     assert BERT(vocab_size=V).activation == "gelu"
 
 
+@pytest.mark.slow
 def test_initial_values_are_normal_with_0_02_cut_off_at_two_deviations():
     params = jax.jit(bert(vocab_size=5000).init)(jax.random.key(0))["params"]
     table = np.asarray(params["token_embedder"]["embedding"])
@@ -103,6 +104,7 @@ def test_the_next_sentence_losses_of_logits_2_and_0_by_hand(params):
     assert sums["next_sentence"] == pytest.approx(0.126928, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_mean_over_hidden_tokens_plus_the_mean_over_pairs(model, params):
     batch = batch_for(model, rows=4)
     sums, metrics = loss_of(model, params, batch)
@@ -134,6 +136,7 @@ def test_tokens_types_and_positions_are_summed_and_normed():
     np.testing.assert_allclose(found[0], x * norm["scale"] + norm["bias"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing_and_segments_do_not_see_each_other(model, params):
     batch = batch_for(model)
     features = {name: batch[name] for name in ("encoder_input_tokens", "encoder_token_types")}
@@ -206,6 +209,7 @@ def test_flops_by_hand(model):
 # -- Heads -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_a_head_there_is_neither_its_loss_nor_its_prediction():
     masked = bert(use_pooler=False, use_next_sentence_head=False)
     batch = batch_for(masked)
@@ -246,6 +250,7 @@ def test_mistakes_in_a_batch_are_told_in_one_line(model, params):
         model.apply({"params": params}, encoder_input_tokens=jnp.ones((1, 33), jnp.int32))
 
 
+@pytest.mark.slow
 def test_attention_has_a_dropout_rate_of_its_own(model, params):
     batch = batch_for(model)
     key = jax.random.key(0)

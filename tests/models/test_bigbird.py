@@ -266,6 +266,7 @@ def test_padding_and_other_texts_change_nothing(model):
     np.testing.assert_allclose(found[:, :21], hidden(model, params, packed)[:, :21], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_draws_blocks_whatever_evaluation_does():
     """With a rate so small that nothing is dropped."""
     model = ITC.clone(dropout_rate=1e-7)
@@ -277,6 +278,7 @@ def test_training_draws_blocks_whatever_evaluation_does():
     assert np.abs(training[1] - hidden(still, params, batch)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_embeddings_norm_comes_after_dropout():
     """A norm that gives its bias alone gives it whatever was dropped before."""
     model = ITC.clone(dropout_rate=0.5, num_layers=1)

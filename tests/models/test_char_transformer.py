@@ -72,6 +72,7 @@ def test_layer_l_of_4_counts_until_l_eighths_of_the_training(step, layers):
     np.testing.assert_array_equal(shares, expected)
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_the_layers_that_count_and_half_of_their_second_target():
     of = losses_of_layers()
     loss, metrics = measured(300)

@@ -37,6 +37,7 @@ def test_the_encoder_has_the_published_count_but_for_the_second_biases():
     assert found == 3_609_600 - 2 * 2 * 4 * 300
 
 
+@pytest.mark.slow
 def test_a_word_has_its_own_vector_and_then_what_the_encoder_has_of_it(params):
     found = np.asarray(vectors_of(params))
     assert found.shape == (2, 5, E + 2 * F)

@@ -40,6 +40,7 @@ def test_the_divergence_of_two_distributions_is_the_specifications():
     assert divergence(other, one, weight) == pytest.approx(0.104650, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_loss_of_two_words_with_tags_and_two_without(case):
     """One row each; what stands around the words counts in neither term."""
     model, params, batch = case
@@ -96,6 +97,7 @@ def test_each_module_sees_its_part_of_the_text(case):
     }
 
 
+@pytest.mark.slow
 def test_the_primary_module_learns_of_tags_alone_and_the_others_of_text_alone(case):
     model, params, batch = case
     pulled = jax.jit(jax.jacrev(lambda p: model.loss(p, batch)[0]))(params)
@@ -109,6 +111,7 @@ def test_the_primary_module_learns_of_tags_alone_and_the_others_of_text_alone(ca
     assert moved[CROSS_VIEW] == shared | {f"views_{name}" for name in VIEWS}
 
 
+@pytest.mark.slow
 def test_the_teacher_drops_nothing_and_rows_without_tags_their_own_share(case):
     _, params, batch = case
     key = jax.random.key(3)
@@ -124,6 +127,7 @@ def test_the_teacher_drops_nothing_and_rows_without_tags_their_own_share(case):
     assert other[CROSS_VIEW] != plain[CROSS_VIEW]
 
 
+@pytest.mark.slow
 def test_tags_are_smoothed_in_training_and_not_where_they_are_measured(case):
     _, params, batch = case
     smooth, plain = make(label_smoothing=0.1), make(label_smoothing=0.0)

@@ -216,6 +216,7 @@ def test_positions_are_the_decoders_and_of_no_state_of_the_encoder(case):
     np.testing.assert_array_equal(here["tokens"], logits_of(model, params, batch).argmax(-1))
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing_and_segments_do_not_see_each_other(case):
     model, params, batch, _ = case
     tokens = batch["encoder_input_tokens"]

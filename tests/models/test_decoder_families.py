@@ -170,6 +170,7 @@ def test_palms_loss_has_its_z_loss():
     assert with_z - without == pytest.approx(float(1e-4 * (log_z**2).sum()), rel=0.05)
 
 
+@pytest.mark.slow
 def test_initial_values_are_the_papers():
     model = PaLM(vocab_size=300, embed_dim=64, num_heads=5, num_layers=2, head_dim=32)
     params = jax.jit(model.init)(jax.random.key(0))["params"]

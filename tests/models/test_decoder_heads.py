@@ -60,6 +60,7 @@ def predictions_of(model, params, batch):
     return model.predict(params, batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["GPT-1", "LSTM"])
 def test_the_head_reads_the_vector_of_the_last_token(family):
     model = FAMILIES[family](head=TWO)
@@ -94,6 +95,7 @@ def test_the_loss_is_the_heads_and_half_of_the_language_models():
     assert float(total) == pytest.approx(1.626928, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_language_models_loss_is_that_of_the_model_without_a_head():
     model = gpt(head=TWO, language_model_coefficient=0.5)
     params = drawn(model)

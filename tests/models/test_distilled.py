@@ -88,6 +88,7 @@ def test_a_higher_temperature_softens(temperature, expected):
     np.testing.assert_allclose(found, temperature**2 * (np.log(3) - entropy), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_decoders_terms_count_its_targets_and_move_the_student_alone():
     student, teacher = decoder(4), decoder(8, layers=2)
     model = Distilled(student=student, teacher=teacher, temperature=2.0)
@@ -112,6 +113,7 @@ def test_a_decoders_terms_count_its_targets_and_move_the_student_alone():
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(to_theirs))
 
 
+@pytest.mark.slow
 def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it():
     student = encoder(bert.BERT, use_next_sentence_head=False)
     model = Distilled(student=student, teacher=student, soft_targets=5.0, hidden_states=1.0)
@@ -154,6 +156,7 @@ def both_sides(head):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda head: decoder(8, head=head), both_sides])
 @pytest.mark.parametrize("kind", ["classes", "numbers"])
 def test_with_a_head_its_outputs_are_compared_of_rows_with_a_label(make, kind):
@@ -175,6 +178,7 @@ def test_with_a_head_its_outputs_are_compared_of_rows_with_a_label(make, kind):
     assert float(metrics["soft_targets"][1]) == 1
 
 
+@pytest.mark.slow
 def test_tags_are_compared_where_a_word_begins_and_choices_with_one_another():
     rows = jnp.array([[2, 3, 4], [2, 5, 0]])
     cases = [

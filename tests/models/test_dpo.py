@@ -52,6 +52,7 @@ def test_the_parameters_are_the_policys(case):
     assert model.vocab_size == V and model.max_length == 16
 
 
+@pytest.mark.slow
 def test_an_answer_counts_with_its_end_and_without_its_prompt(case):
     model, params, _ = case
     found = jax.jit(model.log_likelihoods)(params, batch_of([0, 1, 2]))
@@ -83,6 +84,7 @@ def test_where_policy_and_reference_are_one_the_loss_is_the_logarithm_of_two(cas
     np.testing.assert_allclose(metrics["pairwise_accuracy"], (1.0, 2.0))  # ties count a half
 
 
+@pytest.mark.slow
 def test_factors_are_trained_alone_and_the_reference_has_none():
     """LoRA's factors change nothing to begin with, so that the loss is log 2 there too."""
     model = DPO(policy=gpt2(tuning=LoRA(rank=2, targets=["/query$"])))

@@ -67,6 +67,7 @@ def test_the_total_is_the_generators_mean_and_fifty_times_the_discriminators():
     assert total(sums, scales(model, weights)) == pytest.approx(44.122203, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_drawn_tokens_are_put_at_hidden_places_and_are_original_where_they_are_right(model, params):
     """The generator always draws 7, which is what stood at one of the hidden places."""
     batch = batch_for(model)
@@ -134,6 +135,7 @@ def test_what_is_drawn_depends_on_the_key_alone(model, params):
     assert detected(None) == detected(None)
 
 
+@pytest.mark.slow
 def test_logits_at_hidden_places_alone_change_nothing_but_the_count_of_flops(model, params):
     """Of 10 places at most 4 are hidden; the output of 16 by V then has 4 for each row."""
     few, batch = electra(masked_places=4), batch_for(model)
@@ -146,6 +148,7 @@ def test_logits_at_hidden_places_alone_change_nothing_but_the_count_of_flops(mod
     assert heads[0] - heads[1] == (10 - 4) * 2 * 16 * V
 
 
+@pytest.mark.slow
 def test_padding_counts_nothing(model, params):
     batch = batch_for(model)
     ones = jnp.ones((2, 10), jnp.int32)

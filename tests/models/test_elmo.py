@@ -55,6 +55,7 @@ def test_a_mix_of_three_layers_by_hand():
     np.testing.assert_allclose(mixed, (2.5, 2.5), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_it_gives_is_the_mix_of_its_layers(case):
     model, params, batch = case
     found = vectors_of(model, params, batch)
@@ -83,6 +84,7 @@ def test_either_direction_knows_its_own_side_alone(case):
     assert np.flatnonzero(differs[..., 0, :].any((0, 2))).tolist() == [4]
 
 
+@pytest.mark.slow
 def test_texts_of_a_row_are_as_each_is_alone_and_padding_is_nothing(case):
     model, params, batch = case
     segments = jnp.array([[1] * 4 + [5] * 6, [2] * 7 + [0] * 3])
@@ -100,6 +102,7 @@ def test_texts_of_a_row_are_as_each_is_alone_and_padding_is_nothing(case):
         np.testing.assert_allclose(packed[row, start:stop], expected[:length], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_sum_of_both_directions(case):
     model, params, batch = case
     # Three words and two; at a text's ends there is no word to tell.
@@ -126,6 +129,7 @@ def test_the_loss_is_the_sum_of_both_directions(case):
 # -- Heads -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_head_of_tags_reads_the_learned_mix(case):
     """Weights 1/4, 1/2, 1/4 and a scale of 2, as above, and a linear layer."""
     model, params, batch = case
@@ -147,6 +151,7 @@ def test_a_head_of_tags_reads_the_learned_mix(case):
     assert fresh["scores"].tolist() == [0, 0, 0] and fresh["scale"] == 1
 
 
+@pytest.mark.slow
 def test_a_head_of_rows_reads_the_mean_of_a_text(case):
     _, _, batch = case
     model = make(head=Classification(("no", "yes")), task_dim=5)

@@ -49,6 +49,7 @@ def by_hand(logits, mean):
     return scipy.special.log_softmax((np.asarray(logits[0]) + np.asarray(logits[1])) / 2, axis=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mean", ensemble.MEANS)
 def test_what_is_predicted_is_the_mean_of_the_members(mean, params, logits):
     model, expected = both(mean=mean), by_hand(logits, mean)
@@ -80,6 +81,7 @@ def test_decoding_gives_the_logits_of_the_whole_row(params, logits):
     )
 
 
+@pytest.mark.slow
 def test_classifiers_are_asked_together():
     """A head's logits are averaged, as the probabilities that it gives then show."""
     head = Classification(("no", "yes"))

@@ -6,12 +6,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from models.llama import LLaMA
 
 PAGE = Path(__file__).parents[2] / "docs" / "forward_pass.md"
 
 
+@pytest.mark.slow
 def test_the_page_computes_what_llama_computes():
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     page: dict = {}

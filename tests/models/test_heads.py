@@ -172,6 +172,7 @@ def test_the_loss_of_a_choice_is_the_specifications():
     assert head.predictions(logits)["choice"].tolist() == [2, 1]
 
 
+@pytest.mark.slow
 def test_each_choice_is_read_as_a_row_and_one_without_tokens_has_no_probability():
     """BERT base with its pooler, and one column of 768 with a bias."""
     assert BERT(vocab_size=30522, head=MultipleChoice()).parameter_count() == 109_482_240 + 769

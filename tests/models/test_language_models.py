@@ -218,6 +218,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_at_the_ends(family):
     assert np.abs(logits - whole).mean() < 0.1 * np.abs(whole).mean()
 
 
+@pytest.mark.slow
 def test_initial_values_are_the_papers():
     # Mesh TensorFlow's for T5: q (e d)^-1/2, k v e^-1/2, o (h d)^-1/2, wi e^-1/2, wo f^-1/2.
     params = initial(t5(T5, embed_dim=128, head_dim=64, num_heads=3, mlp_dim=256))

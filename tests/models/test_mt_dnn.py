@@ -67,6 +67,7 @@ def rows_of(*tasks, seed=0, candidates=None):
     return jax.tree.map(jnp.asarray, batch)
 
 
+@pytest.mark.slow
 def test_each_head_has_the_loss_of_its_own_rows(model, params):
     """In a batch of all tasks, as the model of each task has it on its rows alone."""
     order = ("cola", "glue_mnli", "stsb", "glue_mnli_mismatched", "cola")
@@ -90,6 +91,7 @@ def test_each_head_has_the_loss_of_its_own_rows(model, params):
     assert float(terms["qnli"]) == 0
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_task_moves_the_encoder_and_that_tasks_head(model, params):
     batch = rows_of("cola", "cola")
 
@@ -119,6 +121,7 @@ def test_relevance_is_of_each_candidate_by_itself(model, params):
     assert found["label"].tolist() == found["relevance"].argmax(axis=1).tolist()
 
 
+@pytest.mark.slow
 def test_of_ranked_rows_another_task_reads_the_first_candidate(model, params):
     batch = rows_of("cola", "qnli", candidates=2)
     first = {name: x[:, 0] if x.ndim == 3 else x for name, x in batch.items()}

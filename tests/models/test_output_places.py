@@ -13,6 +13,7 @@ from models.output_places import output_log_probabilities, output_samples
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 def test_tokens_are_drawn_with_the_softmaxs_probabilities_and_in_chunks_the_same():
     p = np.array([0.5, 0.25, 0.125, 0.125])
     draw = functools.partial(
@@ -28,6 +29,7 @@ def test_tokens_are_drawn_with_the_softmaxs_probabilities_and_in_chunks_the_same
     np.testing.assert_array_equal(draw(num_chunks=4), drawn)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [3, 2])
 def test_chosen_places_are_drawn_what_they_would_be_among_all(most):
     """Of rows with 3, 0 and 2 weights: where there is room for 2 alone, all are drawn."""

@@ -6,6 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import linen as nn
 
 from models.gpt import GPT2
@@ -61,6 +62,7 @@ def test_its_flops_have_the_parts_of_gpt2_with_the_same_sizes():
     assert Burrow(vocab_size=V).forward_flops(shapes) == gpt2.forward_flops(shapes)
 
 
+@pytest.mark.slow
 def test_its_attention_weights_are_found_layer_by_layer():
     model = Burrow(vocab_size=V)
     params = drawn(model)

@@ -130,6 +130,7 @@ def test_variational_dropout_drops_the_same_units_at_all_tokens_of_a_row():
     assert (kept != kept[:, :1]).any()
 
 
+@pytest.mark.slow
 def test_inputs_and_what_goes_between_layers_have_rates_of_their_own():
     """A layer whose input is dropped nearly whole reads its bias alone."""
     tokens = rows_of(3)["decoder_input_tokens"]
@@ -253,6 +254,7 @@ def test_a_long_row_in_parts_that_hand_on_their_state_has_the_same_loss():
     assert abs(alone["loss"] - joined["loss"]) > 1e-3
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_a_state_of_zeros():
     model = small(dropout_rate=0.3)
     params, batch = initial(model), rows_of(6)
@@ -308,6 +310,7 @@ def test_the_carry_passes_through_padding():
 # -- The output ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_output_bias_is_added_in_the_loss_in_chunks_of_it_and_in_decoding():
     model = small(use_output_bias=True)
     params, batch = initial(model), rows_of(6)

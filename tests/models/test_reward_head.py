@@ -28,6 +28,7 @@ def ranked(ranks, there=None):
     return {"ranks": ranks, "answer_weight": there}
 
 
+@pytest.mark.slow
 def test_a_prompt_is_the_mean_of_its_pairs_by_hand():
     """r = (2, 1, 0.5), ranked so: the terms are 0.313262, 0.201413 and 0.474077."""
     rewards = jnp.array([[[2.0], [1.0], [0.5]]])
@@ -37,6 +38,7 @@ def test_a_prompt_is_the_mean_of_its_pairs_by_hand():
     np.testing.assert_allclose(gradient[0, :, 0], [-0.150456, -0.036200, 0.186655], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_prompts_count_alike_however_many_answers_they_have():
     rewards = jnp.array([[[2.0], [1.0], [0.5]], [[0.0], [1.0], [-1e9]]])
     batch = ranked([[0, 1, 2], [0, 1, 0]], [[1, 1, 1], [1, 1, 0]])
@@ -65,6 +67,7 @@ def batch_of(rows, length, reader="decoder"):
     }
 
 
+@pytest.mark.slow
 def test_a_decoder_reads_the_last_token_of_each_row():
     model = gpt2(head=HEAD)
     params = drawn(model)
@@ -83,6 +86,7 @@ def test_a_decoder_reads_the_last_token_of_each_row():
     np.testing.assert_allclose(found[0, :2], wider[0, :2], rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_the_rows_of_a_batch_are_measured_apart():
     model = gpt2(head=HEAD)
     params = drawn(model)

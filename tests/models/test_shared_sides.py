@@ -60,6 +60,7 @@ def test_of_experts_too_there_is_one_copy():
     assert shared.parameter_count() - shared.active_parameter_count() == 3 * MLP
 
 
+@pytest.mark.slow
 def test_gradients_are_the_sums_of_both_uses(params):
     """Against a model of the same weights in two copies."""
     batch = batch_for(SHARED)
@@ -79,6 +80,7 @@ def test_gradients_are_the_sums_of_both_uses(params):
         np.testing.assert_allclose(gradient, apart[name], rtol=2e-5, atol=2e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_decoding_with_a_cache_is_the_whole_row(params):
     batch = batch_for(SHARED, length=4)
     expected = jax.jit(SHARED.logits)(params, batch)

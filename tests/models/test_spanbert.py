@@ -96,6 +96,7 @@ def test_logits_of_boundaries_are_those_of_the_papers_equations_with_each_term(m
         assert np.abs(found - reference(params, x_bse, batch_np, (term,))).max() > 1e-2, term
 
 
+@pytest.mark.slow
 def test_football_is_restored_from_was_and_to_and_the_third_place(model, params):
     """Super Bowl 50 was [an American football game] to determine the champion.
 
@@ -119,6 +120,7 @@ def test_football_is_restored_from_was_and_to_and_the_third_place(model, params)
 # -- The loss ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_both_losses_are_means_over_hidden_tokens_and_the_second_ends_with_its_table(model, params):
     """The fifth token of a span has no vector where there are four."""
     batch = batch_for(model)

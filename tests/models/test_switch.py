@@ -42,6 +42,7 @@ def with_indifferent_routers(params):
     )
 
 
+@pytest.mark.slow
 def test_the_layers_losses_reach_the_models_loss():
     """Worked by hand for routers that send all tokens to one of four equally likely experts."""
     switch = model(
@@ -67,6 +68,7 @@ def test_the_layers_losses_reach_the_models_loss():
     assert metrics["expert_overflow"][0] / metrics["expert_overflow"][1] == 0.5
 
 
+@pytest.mark.slow
 def test_the_load_balance_loss_moves_the_router_and_nothing_behind_it():
     switch = model(num_decoder_layers=2)
     params = drawn(switch)
@@ -134,6 +136,7 @@ def test_flops_count_the_rows_that_experts_compute():
     assert flops(dispatch=Dropless(), choose=MoE.choose) - once == 32 * row
 
 
+@pytest.mark.slow
 def test_initial_values_are_a_tenth_of_the_variance_and_cut_at_two_deviations():
     params = jax.jit(model(embed_dim=96, mlp_dim=120).init)(jax.random.key(0))["params"]
     mlp = params["encoder"]["stack"]["layers"]["block_1"]["mlp"]
@@ -144,6 +147,7 @@ def test_initial_values_are_a_tenth_of_the_variance_and_cut_at_two_deviations():
         assert leaf["kernel"].std() == pytest.approx(0.7737**0.5 * sigma, rel=0.02)
 
 
+@pytest.mark.slow
 def test_what_is_dropped_does_not_depend_on_later_tokens():
     switch = model(dispatch=Capacity(eval_factor=1.0))
     params = drawn(switch)
@@ -164,6 +168,7 @@ def test_mistakes_are_told_in_one_line():
         model(MoE, num_experts=1).parameter_count()
 
 
+@pytest.mark.slow
 def test_what_is_said_of_a_row_does_not_depend_on_the_rows_beside_it():
     switch = model(dispatch=Capacity(train_factor=1.0))
     params = drawn(switch)

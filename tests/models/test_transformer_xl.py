@@ -277,6 +277,7 @@ def test_rows_that_do_not_continue_begin_without_memory():
     assert of_mixed["length"].tolist() == [4, 6]
 
 
+@pytest.mark.slow
 def test_the_memory_ends_with_the_last_token_and_not_with_padding():
     model = adaptive()
     params, batch = drawn(model), rows_of(6)
@@ -290,6 +291,7 @@ def test_the_memory_ends_with_the_last_token_and_not_with_padding():
     assert after["length"].tolist() == [6, 3]
 
 
+@pytest.mark.slow
 def test_a_memory_of_zeros_is_attended_to_and_padding_before_a_text_is_part_of_it():
     """As in the code that trained the released weights; keys of zeros have terms b and d."""
     model = adaptive(zero_memory=True)
@@ -316,6 +318,7 @@ def test_a_model_that_carries_takes_contiguous_rows():
 # -- Decoding --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "padding"),
     [({}, 0), ({"zero_memory": True}, 2)],

@@ -123,6 +123,7 @@ def prompt(rows=2, length=7, prefix=0):
     return batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", [0, 4])
 def test_the_next_token_is_that_of_a_mask_at_its_place_as_it_was_trained(prefix, model, params):
     """A row up to a token and a mask after it, of the kind that the loss is learned with."""
@@ -191,6 +192,7 @@ def write(model, params, **options):
     )
 
 
+@pytest.mark.slow
 def test_the_engine_writes_the_likeliest_token_and_feeds_it_back(model, params):
     assert isinstance(model, protocols.Decodes) and isinstance(model, protocols.Predicts)
     found = write(model, params)
@@ -232,6 +234,7 @@ def test_what_a_decoder_would_read_can_be_looked_at_and_predicted(model, params)
 # -- The rest --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_hidden_tokens_may_be_smoothed(model, params):
     batch = batch_for(model)
     plain, smooth = (

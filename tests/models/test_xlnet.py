@@ -86,6 +86,7 @@ def test_two_predictions_from_the_same_tokens_differ_by_their_places():
     assert np.abs(logits[8] - logits[9]).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_the_content_stream_does_not_know_the_query_stream():
     model = small()
     params, batch = drawn(model), batch_for(model)
@@ -95,6 +96,7 @@ def test_the_content_stream_does_not_know_the_query_stream():
     assert np.abs(content - logits_of(model.clone(use_output=False), params, batch)).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing_wherever_it_stands_and_packed_texts_do_not_see_each_other():
     model = small()
     params = drawn(model)
@@ -116,6 +118,7 @@ def test_padding_changes_nothing_wherever_it_stands_and_packed_texts_do_not_see_
 # -- The loss and the memory -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_loss_is_of_the_query_stream_at_what_is_predicted():
     model = small()
     params, batch = drawn(model), batch_for(model)
@@ -138,6 +141,7 @@ def rows_of(length, rows=2):
     return batch_for(small(), rows=rows, length=length)
 
 
+@pytest.mark.slow
 def test_a_row_sees_the_memory_of_the_row_before_and_no_gradient_flows_into_it():
     model = small(carries=True)
     assert model.batch_format == "contiguous_permutation_language_model"

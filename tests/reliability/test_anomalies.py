@@ -109,6 +109,7 @@ def stopped(start, signatures, tmp_path_factory):
     return model_dir
 
 
+@pytest.mark.slow
 def test_a_skipped_update_leaves_parameters_and_optimizer_untouched(skipped, tally):
     before, after = (skipped / "checkpoints" / str(s) for s in (BAD_STEP - 1, BAD_STEP))
     assert_equal(*(params_at(path, None, model()) for path in (before, after)))
@@ -131,6 +132,7 @@ def sgd(schedule):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_schedule_counts_skipped_steps_and_the_applied_rate_is_logged(run, signatures, tmp_path):
     """A line from 0.8 to 0 over eight steps, the sixth skipped: 0.2 at the seventh, as planned."""
     poisoned, line = model(signatures[BAD_STEP - 1]), schedules.Linear(0.8, STEPS)
@@ -175,6 +177,7 @@ def load_batch(dump):
     return anomalies.read_batch(epath.Path(dump))
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_opened_by_load_run(train_flags, tmp_path, tally, capsys):
     flags = [*train_flags, f"--gin.MODEL_DIR={tmp_path}/run", "--gin.LEARNING_RATE=1e30"]
     assert cli.main(flags) == 1
@@ -189,6 +192,7 @@ def test_a_stopped_run_is_opened_by_load_run(train_flags, tmp_path, tally, capsy
     tally("faults")
 
 
+@pytest.mark.slow
 def test_restoring_goes_back_and_passes_over_the_data(run, signatures, dataset, tmp_path, tally):
     """As if the batches since the checkpoint had never been there."""
     bad = model(signatures[BAD_STEP - 1])
@@ -245,6 +249,7 @@ def test_at_the_limit_of_skips_the_state_before_them_is_kept(run, signatures, tm
     tally("faults")
 
 
+@pytest.mark.slow
 def test_a_loss_spike_is_found_and_reacted_to(run, signatures, tmp_path, tally):
     policy = AnomalyPolicy(Skip(), LossSpike(window=4, deviations=6.0))
     run(policy, model(signatures[BAD_STEP - 1], factor=3.0), period=STEPS)

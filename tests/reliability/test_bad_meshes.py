@@ -108,6 +108,7 @@ def answers(program, train_flags, tmp_path_factory):
     return dict(zip(ON_FOUR_DEVICES, lines, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ON_FOUR_DEVICES)
 def test_a_mesh_that_model_or_batch_does_not_divide_over(answers, tally, name):
     code, said = answers[name]

@@ -79,6 +79,7 @@ def test_a_jax_too_old_is_answered_in_one_line(tmp_path, tally):
     tally("bad inputs")
 
 
+@pytest.mark.slow
 def test_an_output_that_nobody_reads_ends_the_program_quietly(tally):
     """`t5x-like plan --flops=1e21 | head -1`, by a pipe whose reader has gone."""
     reader, writer = os.pipe()

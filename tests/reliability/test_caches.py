@@ -80,6 +80,7 @@ def damaged_copies(whole, tmp_path, damage, positions):
             shutil.rmtree(copy)
 
 
+@pytest.mark.slow
 def test_a_file_cut_at_any_byte_is_noticed_before_the_first_step(whole, tmp_path, tally):
     task, cache_dir = whole
     expected = first_batches(task, cache_dir)
@@ -101,6 +102,7 @@ def test_a_file_cut_at_any_byte_is_noticed_before_the_first_step(whole, tmp_path
     tally("faults", times=cut, what="a file of a cache cut short")
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_noticed_before_the_first_step(whole, tmp_path, tally):
     task, cache_dir = whole
     expected = first_batches(task, cache_dir)
@@ -147,6 +149,7 @@ def test_the_cache_command_mends_what_is_damaged(corpus_folder, whole, tmp_path,
     tally("faults", what=f"{name} {kind}, and made again")
 
 
+@pytest.mark.slow
 def test_a_cache_of_something_else_is_refused_and_built_beside_it(
     corpus_folder, whole, tmp_path, tally
 ):
@@ -199,6 +202,7 @@ def test_training_builds_a_damaged_cache_anew_before_the_first_step(
     tally("faults", what="a damaged cache at the start of training")
 
 
+@pytest.mark.slow
 def test_a_run_measures_what_it_opened_at_its_start(proverbs, tmp_path, monkeypatch, tally):
     """Its cache is removed, or its text changes, while it trains."""
     task, cache_dir = proverbs

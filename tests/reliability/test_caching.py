@@ -81,6 +81,7 @@ def big_corpus(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_caching_with_one_line_and_more_room_finishes_it(
     big_corpus, tmp_path, capsys, tally
 ):
@@ -110,6 +111,7 @@ def test_a_full_disk_ends_caching_with_one_line_and_more_room_finishes_it(
         subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_limit_on_files_ends_caching_with_one_line(big_corpus, tmp_path, capsys, tally):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))

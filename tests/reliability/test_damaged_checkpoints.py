@@ -207,6 +207,7 @@ def copy_of_trained(train_flags, trained, tmp_path):
     return [*train_flags, f"--gin.MODEL_DIR={tmp_path}/run"], tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_the_newest_whole_one(copy_of_trained, capsys, tally):
     flags, model_dir = copy_of_trained
     newest = model_dir / "checkpoints" / "8"
@@ -301,6 +302,7 @@ def test_a_checkpoint_that_is_a_link_is_never_deleted(model, partitioner, saved,
     assert (saved[0] / "checkpoints" / "10" / "params").is_dir()
 
 
+@pytest.mark.slow
 def test_an_unfinished_one_is_skipped_and_named(copy_of_trained, capsys, tally):
     flags, model_dir = copy_of_trained
     root = model_dir / "checkpoints"
@@ -364,6 +366,7 @@ def test_the_old_one_is_deleted_when_the_new_one_is_whole(model, partitioner, tm
     tally("faults", what="a look at any moment of saving finds a whole checkpoint")
 
 
+@pytest.mark.slow
 def test_an_unknown_metric_is_named_with_those_there_are(train_flags, tmp_path, capsys, tally):
     flags = [*train_flags, f"--gin.MODEL_DIR={tmp_path}/run"]
     flags += ["--gin.checkpoints.CheckpointPolicy.best_metric=validation/los"]

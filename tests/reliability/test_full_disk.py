@@ -134,6 +134,7 @@ def replace_by_a_file(disk):
     (disk / "checkpoints").touch()
 
 
+@pytest.mark.slow
 def test_saves_that_cannot_begin_end_the_process_within_seconds(small_disk, tally):
     """Orbax's threads would wait five minutes for a directory that nobody makes."""
     harms = {
@@ -170,6 +171,7 @@ def test_an_error_of_permissions_is_named_as_what_it_is(tmp_path, number, said):
     assert "bytes" not in str(found.value)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_write_that_fails_late_is_explained_too(train_flags, tmp_path, capsys, tally):
     """The threads that write arrays meet a limit that no look at the disk foretells."""

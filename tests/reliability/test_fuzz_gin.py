@@ -51,17 +51,20 @@ def dry_run(train_flags, tmp_path, capsys):
     return check
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", DEPTHS)
 def test_random_bytes(fuzz, dry_run, examples):
     fuzz(st.binary(max_size=60), dry_run, examples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", DEPTHS)
 def test_random_text(fuzz, dry_run, examples):
     letters = st.sampled_from("aA_1. =@%()[]{}'\":,/#\n\\-")
     fuzz(st.text(letters, max_size=40).map(str.encode), dry_run, examples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", DEPTHS)
 def test_a_file_with_slips(fuzz, dry_run, examples):
     fuzz(mutations.spoiled(VALID, TOKENS), dry_run, examples)

@@ -75,6 +75,7 @@ def test_a_header_with_slips(fuzz, read_all, examples):
     fuzz(spoiled.map(lambda text: struct.pack("<Q", len(text)) + text + data), read_all, examples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", BYTES)
 def test_a_header_with_other_values(fuzz, read_all, examples):
     header, data = split("gpt2")

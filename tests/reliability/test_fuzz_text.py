@@ -51,6 +51,7 @@ def test_jsonl_with_slips(fuzz, read_jsonl, examples):
     fuzz(mutations.spoiled(JSONL, JSON_TOKENS), read_jsonl, examples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", DEPTHS)
 def test_any_json_on_a_line(fuzz, read_jsonl, examples):
     lines = mutations.json_values() | mutations.changed(OBJECTS[0])

@@ -108,6 +108,7 @@ def test_a_tokenizer_with_slips(fuzz, use_tokenizer, examples):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", DEPTHS)
 def test_a_tokenizer_with_other_values(fuzz, use_tokenizer, examples):
     whole = mutations.changed(TOKENIZER)

@@ -79,6 +79,7 @@ def test_an_error_of_the_reader_is_the_error_of_the_run(tally):
     tally("faults", what="an error in the reader thread")
 
 
+@pytest.mark.slow
 def test_a_source_that_stops_answering_ends_the_run_and_is_left_behind(monkeypatch, tally):
     monkeypatch.setattr(iterator, "_LEAVE", 0.2)
     answers = threading.Event()
@@ -102,6 +103,7 @@ def test_a_source_that_stops_answering_ends_the_run_and_is_left_behind(monkeypat
     tally("faults", what="a source that does not answer")
 
 
+@pytest.mark.slow
 def test_a_slow_source_goes_on_and_says_so(monkeypatch, capfd, tally):
     """Each batch takes longer than the patience, each example less."""
     monkeypatch.setattr(iterator, "_SLOW", 2.0)

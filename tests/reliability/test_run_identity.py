@@ -49,6 +49,7 @@ OTHER_RUNS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "value", "said"), OTHER_RUNS.values(), ids=OTHER_RUNS)
 def test_another_run_is_refused_with_the_differences(started, capsys, tally, name, value, said):
     flags, model_dir = started
@@ -79,6 +80,7 @@ def test_a_run_that_another_process_trains_is_refused_and_nothing_of_it_is_touch
     tally("faults")
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_is_compared_too(copied, capsys, tmp_path):
     """It may have been stopped before its first; its metrics are those of its seed."""
     flags = [*copied, "--gin.TRAIN_STEPS=4"]
@@ -110,6 +112,7 @@ def test_a_run_on_other_text_is_refused_before_the_text_is_tokenized(
     tally("bad inputs")
 
 
+@pytest.mark.slow
 def test_harmless_changes_pass_and_are_logged(copied, capsys):
     changes = ["--gin.TRAIN_STEPS=6", "--gin.train.train.log_period=1", "--gin.NUM_MICROBATCHES=2"]
     assert cli.main([*copied, *changes]) == 0

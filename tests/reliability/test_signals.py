@@ -52,6 +52,7 @@ def whole(train_flags, tmp_path_factory):
     return model_dir
 
 
+@pytest.mark.slow
 def test_the_step_is_finished_and_saved_and_the_next_start_goes_on_bit_for_bit(
     train_flags, whole, tmp_path, monkeypatch, capfd, tally
 ):
@@ -146,6 +147,7 @@ with preemption.end_on_signal(), preemption.stop_on_signal() as stop:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("numbers", "code"), [((signal.SIGTERM,) * 2, 143), ((signal.SIGINT, signal.SIGTERM), 130)]
 )

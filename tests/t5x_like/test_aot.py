@@ -27,6 +27,7 @@ def saved(program, tmp_path_factory):
     return json.loads(done.stdout), path
 
 
+@pytest.mark.slow
 def test_the_result_of_a_mesh_of_simulated_devices(saved):
     report, path = saved
     assert report == json.loads(path.read_text())
@@ -166,12 +167,14 @@ def compiled(model, **options):
     )
 
 
+@pytest.mark.slow
 def test_the_program_does_not_grow_with_depth():
     shallow, deep = compiled(tiny(12)), compiled(tiny(118))
     assert deep["instructions"] / shallow["instructions"] < 1.05
     assert deep["flops"] / shallow["flops"] == pytest.approx(118 / 12, rel=0.1)
 
 
+@pytest.mark.slow
 def test_packed_rows_have_segments_and_positions():
     report = compiled(tiny(1), packed=True, num_microbatches=2)
     names = ("input_tokens", "target_tokens", "loss_weights", "segment_ids", "positions")

@@ -71,6 +71,7 @@ def test_a_row_has_what_stands_around_a_text(objective, model, row):
         assert "encoder_sentence_ids" not in batch
 
 
+@pytest.mark.slow
 def test_a_text_is_embedded_as_its_row_is():
     """The first vector is that of [CLS], and the mean is that of the row."""
     params = jax.jit(BERT_.init)(jax.random.key(0))["params"]

@@ -189,6 +189,7 @@ def test_the_loss_counts_every_target_token_once(model, config):
     assert result.predictions == {}
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_each_example_and_are_written_in_order(model, run_dir, config):
     values = evaluation.evaluate(model=model, model_dir=str(run_dir), dataset=config)
     assert set(values) == {5}
@@ -291,6 +292,7 @@ def test_a_metric_of_the_task_takes_no_metric_of_the_models_place(model, config)
         assert (found.values["task_loss"], found.values["bleu"]) == (25, 50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 8])
 def test_a_limit_is_of_the_same_rows_for_every_batch_size(model, config, batch_size):
     # Three of seven: the middles of thirds.

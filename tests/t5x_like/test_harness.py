@@ -42,6 +42,7 @@ def asked(*arguments):
     return [SimpleNamespace(args=each) for each in arguments]
 
 
+@pytest.mark.slow
 def test_continuations_are_scored_and_told_whether_they_are_what_the_model_would_write(run):
     encode = Letters().encode
     (written,) = generate(run.model, run.params, [encode("abcd")], max_new_tokens=3, eos_id=None)
@@ -66,6 +67,7 @@ def test_whole_texts_are_read_by_windows_of_the_models_length(run):
     assert found == pytest.approx([short.total, first.total + last.total, 0.0], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_text_is_written_up_to_the_first_string_that_ends_it(run):
     (whole,) = generate(
         run.model, run.params, [Letters().encode("abcd")], max_new_tokens=8, eos_id=(1,)
@@ -83,6 +85,7 @@ def test_a_text_is_written_up_to_the_first_string_that_ends_it(run):
     assert found == [text[:3], text[:3], "", text[:2]]
 
 
+@pytest.mark.slow
 def test_a_context_leaves_room_for_what_is_written(run):
     """Of 16 positions 6 are for new tokens: the last 10 letters are read."""
     context = "abcdefghijklmnop"
@@ -125,6 +128,7 @@ def encoder_run():
     return run_of(t5(T5_1_1), TextCodec(Feature(), Feature(), False, 8))
 
 
+@pytest.mark.slow
 def test_an_encoder_reads_contexts_with_their_end_token(encoder_run):
     encode = Letters().encode
     model = HarnessModel(encoder_run)

@@ -29,6 +29,7 @@ def run(params):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("end_token", "ids"), [(None, [5, 6, 1]), (True, [5, 6, 1]), (False, [5, 6])]
 )
@@ -93,6 +94,7 @@ def test_a_question_without_room_loses_its_beginning_and_it_is_said(run):
         run.rank("abcdefgh", ["c", "d"], unconditional_context="x")
 
 
+@pytest.mark.slow
 def test_texts_are_embedded_by_the_states_of_their_tokens(run, params):
     """A decoder's, without that of its start token."""
     tokens = jnp.array([[0, 3, 4, 1, 0, 0, 0, 0]])  # start, a, b, end

@@ -60,6 +60,7 @@ BYTES = {"task": "options", "value": "ranking_accuracy_per_byte", "published": {
 ELSEWHERE = {"task": "elsewhere", "value": "ranking_accuracy", "published": {"A 7B": 1.0}}
 
 
+@pytest.mark.slow
 def test_a_suite_measures_what_is_there_and_says_what_is_not(run, tmp_path, capsys, monkeypatch):
     (found,) = evaluated(run, tmp_path, [SUM, ELSEWHERE, BYTES]).values()
     assert [row["value"] for row in found["rows"]] == [SUM["value"], BYTES["value"]]

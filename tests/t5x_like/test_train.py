@@ -78,6 +78,7 @@ def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.slow
 def test_metrics_have_what_the_design_promises(run_dir):
     found = records(run_dir)
     assert [record["step"] for record in found] == [2, 4, 6, 8]
@@ -117,6 +118,7 @@ def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(run_dir, train_flags, 
     assert [record["tokens"] for record in records(str(tmp_path))] == [192, 384, 576, 768]
 
 
+@pytest.mark.slow
 def test_the_saved_configuration_reruns_as_it_is(run_dir, tmp_path):
     flags = [f"--gin_file={run_dir}/config.gin", f"--gin.MODEL_DIR={tmp_path}"]
     assert cli.main(["train", *flags]) == 0
@@ -133,6 +135,7 @@ def test_a_finished_run_has_nothing_left_to_do(run_dir, train_flags, capsys):
     assert records(run_dir) == before
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_the_parameters_of_a_run(run_dir, corpus, tmp_path, capsys):
     flags = [
         "train",
@@ -159,6 +162,7 @@ def elsewhere(train_flags, program, tmp_path_factory):
     return model_dir, done.stdout
 
 
+@pytest.mark.slow
 def test_a_host_without_tensorflow_seqio_and_sentencepiece_trains(elsewhere):
     """Nor are they loaded where they are there: training does not even ask for them."""
     assert "asked for: []" in elsewhere[1]
@@ -227,6 +231,7 @@ def test_another_architecture_in_the_same_directory_is_refused(run_dir, train_fl
     assert "is of another model: parameter 'decoder/" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_load_run_opens_a_run_that_is_still_being_written(run_dir, tmp_path):
     import shutil
 

@@ -35,6 +35,7 @@ def logits_of(model, params, batch):
     return model.apply({"params": params}, **batch)
 
 
+@pytest.mark.slow
 def test_the_state_of_the_decoders_last_token_says_what_transformers_says(loaded):
     model, params, batch, expected = loaded
     assert model.head == Classification(LABELS, dropout_rate=0.3)

@@ -19,6 +19,7 @@ def logits_of(model, params, batch):
     return np.asarray(jax.jit(lambda p: model.apply({"params": p}, **batch))(params))
 
 
+@pytest.mark.slow
 def test_logits_in_training_are_those_of_transformers():
     """Its model in training, without dropout; each layer and head has blocks of its own."""
     model, params = load_hf(FIXTURE)

@@ -70,6 +70,7 @@ def test_a_tuned_model_is_exported_with_its_factors_merged(read, tmp_path):
     np.testing.assert_allclose(found, expected["logits"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gpt2_queries_and_values_become_one_matrix_of_twice_the_rank(tmp_path):
     """c_attn has queries, keys and values side by side: rank 4, alpha 2 * 4, keys untouched."""
     base, params = load_hf(HERE / "fixtures" / "gpt2")

@@ -32,6 +32,7 @@ def with_carry(model, params, tokens, carry):
     return output[1].log_probabilities(output[0]), carry
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_both_segments_are_what_version_4_gives(name):
     """The first one sees a memory of zeros, the second what entered the layers of the first."""
@@ -45,6 +46,7 @@ def test_both_segments_are_what_version_4_gives(name):
     np.testing.assert_allclose(found, expected["second"], atol=TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_greedy_decoding_agrees_token_for_token_beyond_the_memory(name):
     model, params = load_hf(FIXTURES / name)

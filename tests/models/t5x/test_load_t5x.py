@@ -56,6 +56,7 @@ def test_layers_scanned_along_the_first_axis_are_those_along_the_second(tmp_path
     jax.tree.map(np.testing.assert_array_equal, first.params, second.params)
 
 
+@pytest.mark.slow
 def test_the_newest_checkpoint_of_a_run_is_read_or_the_one_that_is_asked_for(tmp_path):
     for step in (900, 10_000):
         checkpoints.write(tmp_path, t5_1_1(), step)

@@ -87,6 +87,7 @@ def test_decoding_after_padding_on_the_left_reads_the_prompt_before_the_text(nam
     np.testing.assert_allclose(logits, whole[:, -1], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_the_text_and_its_gradient_that_of_the_vectors():
     """Against the same model, whose embedding of the rows is put together by hand."""
     model, params, tokens = prompted("gpt2")

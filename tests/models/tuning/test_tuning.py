@@ -86,6 +86,7 @@ def test_factors_are_those_of_queries_and_values(base):
     assert tuned.parameter_count() - large.parameter_count() == 4_194_304
 
 
+@pytest.mark.slow
 def test_a_model_begins_as_the_one_without_factors_or_adapters(base):
     expected = logits_of(small_llama(), base)
     for tuned in (tuning.LoRA(targets=["."]), tuning.Adapters(width=2)):
@@ -93,6 +94,7 @@ def test_a_model_begins_as_the_one_without_factors_or_adapters(base):
         np.testing.assert_array_equal(logits_of(model, params_of(model, base)), expected)
 
 
+@pytest.mark.slow
 def test_merged_parameters_and_decoding_give_the_same_logits(base):
     model = small_llama(tuning.LoRA(rank=2, targets=["."]))
     params = jax.tree.map(lambda x: x + 0.05, params_of(model, base))
@@ -121,6 +123,7 @@ def test_dropout_is_of_the_factors_input_in_training_alone():
     assert set(np.asarray(dropped).ravel()) == {1.0, 3.0}  # 1 + 0 or 1 + 2
 
 
+@pytest.mark.slow
 def test_frozen_parameters_may_be_kept_in_bfloat16():
     params = small_llama(tuning.LoRA(frozen_dtype="bfloat16")).init(jax.random.key(0))["params"]
     dtypes = {name.rpartition("/")[2]: x.dtype.name for name, x in zip(

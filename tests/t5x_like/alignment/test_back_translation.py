@@ -20,6 +20,7 @@ from tasks import vocabularies
 from tests.models.families import drawn
 
 
+@pytest.mark.slow
 def test_translations_are_what_the_translator_generates_within_each_texts_limit():
     mass = MASS(
         vocab_size=13, embed_dim=8, num_heads=2, num_encoder_layers=1, num_decoder_layers=1,

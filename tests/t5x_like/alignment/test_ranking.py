@@ -31,6 +31,7 @@ def test_ranks_are_those_of_scipy_whatever_the_scale():
     np.testing.assert_array_equal(ranking.rewards(np.exp(worth).reshape(-1)), found)
 
 
+@pytest.mark.slow
 def test_several_answers_to_a_prompt_follow_one_another_and_differ(partitioner):
     policy = GPT2(
         vocab_size=8, embed_dim=8, num_heads=2, num_layers=1, max_length=16,

@@ -49,6 +49,7 @@ def case(partitioner):
     return model, params, functools.partial(draw, params, {}, batch)
 
 
+@pytest.mark.slow
 def test_what_is_drawn_is_a_function_of_step_and_row(case):
     _, _, draw = case
     first, again, next_one = draw(jnp.int32(0)), draw(jnp.int32(0)), draw(jnp.int32(1))
@@ -68,6 +69,7 @@ def test_answers_end_with_the_end_token_or_for_want_of_room(case):
             assert ended or len(kept) == 4
 
 
+@pytest.mark.slow
 def test_the_rows_have_the_likelihood_that_they_were_drawn_with(case, partitioner):
     """Drawing goes through the cache, and learning does not: the ratio of the two begins as 1."""
     model, params, draw = case

@@ -37,6 +37,7 @@ def started(model, path, partitioner, **more):
     return initial_state(source, model, OPTIMIZER, partitioner, seed=0).params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there, here", [(6, 9), (9, 6)])
 def test_rows_are_added_or_dropped_where_that_is_chosen(there, here, partitioner, tmp_path):
     before = written(untied(there), tmp_path)
@@ -74,6 +75,7 @@ def test_rows_that_were_added_are_saved_by_a_run_that_does_not_train_them(tmp_pa
     assert set(same["parameters"]) - set(other["parameters"]) == {"token_embedder/embedding"}
 
 
+@pytest.mark.slow
 def test_distilberts_layers_are_copied_from_a_deeper_model(partitioner, tmp_path):
     before = written(untied(6).clone(num_layers=12), tmp_path)
     student = untied(6).clone(num_layers=6)

@@ -44,6 +44,7 @@ def run(tmp_path):
     return str(tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("which", "mean"), [(["--last=2"], 4.0), (["--steps", "10", "20"], 1.5), ([], 3.0)]
 )
@@ -85,6 +86,7 @@ def test_a_moving_average_by_hand():
         optimizers.moving_average(steps, decay=1)
 
 
+@pytest.mark.slow
 def test_a_moving_average_is_saved_with_the_optimizer_and_made_a_run(run, partitioner, tmp_path):
     optimizer = optimizers.moving_average(optimizers.adamw(Constant(1e-3)))
     state = train_state.create_state(MODEL, optimizer, partitioner, 0)

@@ -65,6 +65,7 @@ def test_only_the_newest_are_kept(saved):
     assert checkpoints.checkpoint_steps(saved[0]) == [10, 20]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("losses", "highest", "kept"),
     [
@@ -137,6 +138,7 @@ def test_another_architecture_names_the_first_parameter_and_both_shapes(saved, m
         checkpoints.load_params(saved[0], wider, partitioner)
 
 
+@pytest.mark.slow
 def test_another_vocabulary_is_refused_with_ways_out_that_work(saved, model, partitioner):
     other = dataclasses.replace(model, vocab_size=96)
     for source in (InitialCheckpoint(saved[0]), InitialCheckpoint(saved[0], include=["."])):

@@ -14,6 +14,7 @@ WARM, SAVES = 3, 4
 SAVE_LEAVES = 20_000
 
 
+@pytest.mark.slow
 def test_a_save_leaves_next_to_nothing(model, partitioner, tmp_path):
     state = train_state.create_state(model, optimizers.adamw(Constant(1e-2)), partitioner, seed=0)
     checkpointer = Checkpointer(str(tmp_path), CheckpointPolicy(keep=1))

@@ -61,6 +61,7 @@ def said(folder, package, code):
     return done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("package", "expected"), [("orbax", False), ("other", True)])
 @pytest.mark.parametrize(
     "code", [UNRAISABLE, LOGGED, NOT_AWAITED], ids=["unraisable", "logged", "not_awaited"]
@@ -69,6 +70,7 @@ def test_an_error_of_orbaxs_own_is_not_said_twice(tmp_path, package, expected, c
     assert ("ValueError: a chunk" in said(tmp_path, package, code)) == expected
 
 
+@pytest.mark.slow
 def test_warnings_of_orbax_are_said(tmp_path):
     assert "a chunk" in said(tmp_path, "orbax", WARNING)
 

@@ -60,6 +60,7 @@ def test_a_word_of_one_piece_has_the_likeliest_words_where_it_alone_is_hidden(vo
     assert found[1:3] == [[], []]
 
 
+@pytest.mark.slow
 def test_another_word_has_its_neighbours_by_word_vectors(vocabulary):
     model = bert(vocabulary)
     table = np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0]], np.float32)

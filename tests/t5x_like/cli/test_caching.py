@@ -34,6 +34,7 @@ def test_the_name_of_a_task_that_a_gin_file_builds_says_which(command, capsys):
     assert "the task 'text_files' is built by a gin file: give --gin_file=tasks/text_files" in line
 
 
+@pytest.mark.slow
 def test_a_task_of_gin_files_is_known_by_its_name(files, tmp_path, capsys):
     cached = ["cache", "text_files", TEXT, *files, "--gin.HELD_OUT=0", "--num_workers=1"]
     assert cli.main(cached) == 0
@@ -91,6 +92,7 @@ def test_a_vocabulary_is_refused_what_its_file_cannot_hold(files, capsys, flags,
     assert said in refused(["vocab", TEXT, *files, *flags], capsys)
 
 
+@pytest.mark.slow
 def test_a_corpus_too_small_to_hold_out_its_share_names_the_setting(files, tmp_path, capsys):
     line = refused(["cache", TEXT, *files, "--num_workers=1"], capsys)
     assert "text_files: split 'validation' of the source has no examples" in line
@@ -126,6 +128,7 @@ def test_each_vocabulary_has_a_cache_of_its_own_for_own_files_too(files, tmp_pat
     assert len([name for name in built if name.startswith("text_files-")]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -33,6 +33,7 @@ def pages(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_pages_are_cleaned_into_files(pages, capsys):
     c4 = flags(pages, "--gin_file=tasks/filters/c4.gin")
     assert cli.main(["clean", *c4, f"--out={pages}/out", "--num_workers=2"]) == 0

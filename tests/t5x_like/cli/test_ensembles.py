@@ -70,6 +70,7 @@ def both(runs, tmp_path_factory):
     return load_run(out)
 
 
+@pytest.mark.slow
 def test_each_member_is_as_it_was(both, runs):
     """What the first run binds for all models, its tuning, is not the second's."""
     members = [load_run(run) for run in runs]

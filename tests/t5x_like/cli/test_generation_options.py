@@ -44,6 +44,7 @@ def infers_with(run, *flags):
     return {name: config.macro(name) for name in (*generation_options.MACROS, "EOS_IDS")}
 
 
+@pytest.mark.slow
 def test_a_run_generates_as_its_source_would_and_goes_back_as_it_came(tmp_path, capsys):
     options = {
         "do_sample": True, "temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.2,

@@ -78,6 +78,7 @@ def test_a_run_refuses_at_once_what_it_cannot_be_asked(imported, tmp_path):
         load_run(f"{tmp_path}/bert").predict(["light work"])
 
 
+@pytest.mark.slow
 def test_infer_reads_it(imported, tmp_path):
     (tmp_path / "in.txt").write_text("light work\n")
     flags = [f"--gin_file={imported}/config.gin", "--gin_file=runs/infer.gin"]
@@ -152,6 +153,7 @@ def test_where_texts_begin_and_end_is_kept_without_a_tokenizer(name, ids, tmp_pa
     assert {key: generation_written[key] for key in ids} == ids
 
 
+@pytest.mark.slow
 def test_generated_text_ends_at_each_of_a_directorys_end_tokens(tmp_path):
     tokenizers = pytest.importorskip("tokenizers")
     source, out = tmp_path / "gpt2", tmp_path / "run"

@@ -53,6 +53,7 @@ def row(run, *texts):
     return batch["encoder_input_tokens"][batch["encoder_segment_ids"] != 0].tolist()
 
 
+@pytest.mark.slow
 def test_whether_a_classifier_is_of_texts_or_of_pairs_is_said_at_import(tmp_path, capsys):
     directory = bert(tmp_path / "bert", "bert_classification")
     run = imported(directory)
@@ -98,6 +99,7 @@ def test_a_pair_has_the_separators_of_its_tokenizer(tmp_path, processor, between
     assert row(run, "a", "b") == [0, 4, *[2] * between, 5, 2]
 
 
+@pytest.mark.slow
 def test_a_tagger_and_a_chooser_can_be_asked_at_once(tmp_path):
     (tmp_path / "tags").mkdir()
     run = imported(bert(tmp_path / "tags" / "bert", "bert_tagging"))

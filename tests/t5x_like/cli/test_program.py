@@ -73,6 +73,7 @@ def test_inspect_looks_at_the_mesh_that_a_hardware_file_gives(small_model, capsy
     assert "mesh fsdp=3 does not fit 1 devices of a slice" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_inspect_divides_memory_over_the_devices_of_a_topology(small_model, program):
     """No variable of the environment is set: the devices are simulated."""
     flags = ["--topology=v5p-64", "--gin_file=hardware/fsdp.gin", "--gin.BATCH_SIZE=64", "--json"]
@@ -267,6 +268,7 @@ def shadowed(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["module", "console script", "notebook"])
 def test_the_users_directory_shadows_nothing(start, shadowed, program):
     command = ["cache", "--module_import=mine", "--gin_file=ours.gin"]
@@ -284,6 +286,7 @@ def test_the_users_directory_shadows_nothing(start, shadowed, program):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_locale_that_is_not_utf8_changes_nothing(tmp_path):
     (tmp_path / "né.gin").write_text("CACHE_DIR = 'café €'\n", encoding="utf-8")
     command = ["cache", "stdlib_lm", "--gin_file=né.gin", "--dry_run"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from models.heads import Spans
 from models.hf import load_hf
@@ -16,6 +17,7 @@ FIXTURE = Path(test_bert.FIXTURES) / "bert_spans"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
+@pytest.mark.slow
 def test_an_imported_model_answers_at_once_and_goes_back_as_it_came(tmp_path, monkeypatch, capsys):
     directory = tmp_path / "theirs"
     shutil.copytree(FIXTURE, directory)

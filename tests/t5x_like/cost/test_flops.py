@@ -37,6 +37,7 @@ def test_a_decoder_by_hand():
     assert 3 * matrices == 6 * layers * 12 * e * e
 
 
+@pytest.mark.slow
 def test_experts_that_a_token_does_not_meet_are_apart():
     sizes = dict(vocab_size=61, embed_dim=24, mlp_dim=40, num_heads=3, head_dim=8)
     model = Switch(
@@ -61,6 +62,7 @@ def test_a_token_is_a_position_of_either_side():
     assert positions({**shapes, "encoder_input_tokens": (4, 10)}) == 64
 
 
+@pytest.mark.slow
 def test_inspect_shows_them_by_part_and_beside_6n(capsys):
     file = "--gin_file=models/gpt3/tiny.gin"
     assert cli.main(["inspect", file, "--json"]) == 0

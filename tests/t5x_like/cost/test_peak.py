@@ -26,6 +26,7 @@ def test_an_unknown_accelerator_has_no_peak():
     assert peak.peak([device]).flops is None
 
 
+@pytest.mark.slow
 def test_simulated_cpu_devices_are_one_host():
     (device,) = jax.devices()[:1]
     one, many = peak.peak([device]).flops, peak.peak([device] * 8).flops

@@ -29,6 +29,7 @@ def text(kit, tmp_path, documents):
     return task, stream.read(0, len(stream))
 
 
+@pytest.mark.slow
 def test_every_row_is_the_next_piece_of_its_track(text, tmp_path):
     task, tokens = text
     track = tokens.size // ROWS
@@ -48,6 +49,7 @@ def test_every_row_is_the_next_piece_of_its_track(text, tmp_path):
     assert next(batches)["row_continues"].tolist() == [0] * ROWS
 
 
+@pytest.mark.slow
 def test_every_epoch_begins_elsewhere(text, tmp_path):
     task, tokens = text
     steps = tokens.size // ROWS // LENGTH
@@ -209,6 +211,7 @@ def drawn(task, folder, length=25, **kwargs):
     )
 
 
+@pytest.mark.slow
 def test_pieces_of_drawn_lengths_follow_one_another(text, tmp_path):
     task, tokens = text
     track, batches, place = tokens.size // ROWS, drawn(task, tmp_path, shuffle=False), 0
@@ -232,6 +235,7 @@ def test_pieces_of_drawn_lengths_follow_one_another(text, tmp_path):
     assert next(batches)["row_continues"].tolist() == [0] * ROWS
 
 
+@pytest.mark.slow
 def test_drawn_lengths_are_resumed_in_any_epoch(text, tmp_path):
     task, _ = text
     # Tracks of some twenty pieces.

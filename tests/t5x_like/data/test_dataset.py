@@ -68,6 +68,7 @@ def test_documents_at_the_edge_of_a_mark(kit, tmp_path, count):
     np.testing.assert_array_equal(stream.read(0, count), ids)
 
 
+@pytest.mark.slow
 def test_every_epoch_of_pieces_holds_the_corpus_once(kit, tmp_path, documents):
     task = kit.task("text", ("targets",), kit.causal())
     kit.write(task, tmp_path, documents)
@@ -364,6 +365,7 @@ def test_the_state_of_one_of_two_processes_is_not_enough(kit, tmp_path, pairs):
         open_packed(kit, tmp_path, pairs).set_state(half.get_state())
 
 
+@pytest.mark.slow
 def test_reading_needs_no_tensorflow_seqio_or_sentencepiece(kit, tmp_path, pairs):
     task = kit.task("pairs")
     kit.write(task, tmp_path, pairs)

@@ -111,6 +111,7 @@ def drawn(kit, cache_dir, rates, *, examples=5000, streams=None, processes=1, **
     raise AssertionError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rates", "batch_size", "streams", "processes"),
     [
@@ -130,6 +131,7 @@ def test_packed_examples_are_drawn_at_their_rates(
     assert short / (short + long) == pytest.approx(rates[0] / sum(rates), abs=0.02)
 
 
+@pytest.mark.slow
 def test_rates_can_count_tokens(kit, tmp_path):
     short, long = drawn(kit, tmp_path, (1.0, 3.0), batch_size=32, mixing=data.TokenShares())
     # 2 tokens against 40: a quarter of the tokens are the short task's.

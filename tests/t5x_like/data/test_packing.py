@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from t5x_like import data
 from t5x_like.data.rows.packing import FirstFit
@@ -90,6 +91,7 @@ def test_no_example_waits_for_more_than_four_turns():
     assert closed.index([0]) == 8
 
 
+@pytest.mark.slow
 def test_of_a_small_corpus_every_example_is_seen_in_every_epoch(kit, tmp_path):
     """As Multi30k at 24 and 17 tokens, of which 11 of 1,014 were never seen in 30 epochs."""
     rng = np.random.default_rng(3)

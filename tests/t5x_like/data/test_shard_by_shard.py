@@ -87,6 +87,7 @@ def test_pieces_of_text_lose_less_than_one_of_each_group(kit, bucket):
     assert all(99 - 8 <= count <= 99 for count in counts[10:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", [True, False])
 def test_resuming_is_exact_on_any_number_of_processes(kit, bucket, pairs, pack):
     tasks = [kit.task("web"), kit.task("books")]

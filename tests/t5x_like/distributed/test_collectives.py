@@ -54,6 +54,7 @@ def test_data_parallel_sums_gradients(palm):
     assert kinds(palm["data_parallel"]) == {("all-reduce", "data")}
 
 
+@pytest.mark.slow
 def test_fsdp_gathers_parameters_and_sums_gradients(palm):
     found = kinds(palm["fsdp"])
     assert ("all-gather", "fsdp") in found

@@ -291,6 +291,7 @@ def test_two_processes_train_as_one_and_go_on_after_a_kill(flags, tmp_path, prog
     assert done.stdout == "all equal\n", done.stderr
 
 
+@pytest.mark.slow
 def test_who_waits_in_vain_for_the_others_says_so():
     code = """
 import sys

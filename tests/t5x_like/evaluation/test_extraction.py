@@ -217,6 +217,7 @@ def test_a_high_threshold_gives_no_answer_and_leaves_the_best_one_said(run_dir, 
     assert last["best_em"] == 100 and abs(last["best_em_null_threshold"]) < 100
 
 
+@pytest.mark.slow
 def test_a_limit_takes_whole_questions(tmp_path):
     task = task_of(write_rows(tmp_path / "rows.jsonl"))
     write_cache(task, tmp_path)

@@ -26,6 +26,7 @@ def test_the_standard_error_of_equal_rows_is_that_of_a_mean():
     assert StandardError([{"rows": 1}]).of(3, 4) is None
 
 
+@pytest.mark.slow
 def test_the_standard_error_is_of_rows_and_not_of_batches(model, partitioner, batch):
     """Rows weigh as many tokens as they have: the linearized variance of a ratio, by hand."""
     params = train_state.create_state(model, adamw(Constant(1e-3)), partitioner, seed=0).params
@@ -43,6 +44,7 @@ def test_the_standard_error_is_of_rows_and_not_of_batches(model, partitioner, ba
         assert found["loss_standard_error"] == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_rows_are_measured_as_the_loss_that_is_trained(model, partitioner, batch):
     params = train_state.create_state(model, adamw(Constant(1e-3)), partitioner, seed=0).params
     _, expected = model.loss(params, batch)

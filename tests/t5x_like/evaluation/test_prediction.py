@@ -75,6 +75,7 @@ def run_dir(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_it_learns_and_eval_measures_the_labels(run_dir, capsys):
     config = f"--gin_file={run_dir}/config.gin"
     assert cli.main(["eval", config, "--gin_file=runs/eval.gin"]) == 0
@@ -114,6 +115,7 @@ def test_infer_writes_labels_of_lines_and_of_columns(run_dir, tmp_path, capsys):
     assert "bad.txt, line 2: found 1 text where the task reads a pair of texts, a tab" in line
 
 
+@pytest.mark.slow
 def test_a_run_predicts_and_embeds_texts(run_dir):
     run = load_run(str(run_dir))
     texts = [("ab", "ee"), "cd\toooo"]
@@ -141,6 +143,7 @@ def test_a_run_predicts_and_embeds_texts(run_dir):
             ask(["ab"])
 
 
+@pytest.mark.slow
 def test_fine_tuning_takes_all_but_the_head_of_another_run(run_dir, tmp_path):
     flags = [f"--gin_file={run_dir.parent}/run.gin", "--gin_file=runs/finetune_head.gin"]
     flags += [f"--gin.INITIAL_CHECKPOINT_PATH={run_dir}", f"--gin.MODEL_DIR={tmp_path}/tuned"]
@@ -169,6 +172,7 @@ def test_a_head_of_other_labels_is_refused_with_the_way_to_start_it_fresh(
     )
 
 
+@pytest.mark.slow
 def test_rows_without_a_label_are_predicted_and_not_measured(tmp_path):
     rows = [("a", "b", "0.5"), ("a", "c", "9"), ("d", "b", "4"), ("d", "e", "2")]
     task = task_of(

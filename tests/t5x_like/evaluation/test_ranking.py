@@ -75,6 +75,7 @@ def gpt():
     return model, drawn(model)
 
 
+@pytest.mark.slow
 def test_every_option_of_every_example_is_scored_and_written(gpt, dataset):
     (result,) = evaluate_params(*gpt, dataset, measurements=[Ranking(batch_size=4)])
     encode = Letters().encode
@@ -158,6 +159,7 @@ def test_what_the_likeliest_options_say_is_measured_by_the_task():
     assert Ranking()._by_metrics(task, rows[-1:], [-1], found[-1:]) == {}
 
 
+@pytest.mark.slow
 def test_a_run_is_ranked_beside_its_other_measurements(gpt, dataset, tmp_path, capfd):
     model, _ = gpt
     checkpointer = Checkpointer(str(tmp_path), CheckpointPolicy())

@@ -46,6 +46,7 @@ def test_rows_of_similar_length_share_batches_of_few_lengths(tmp_path):
     assert [batch["encoder_input_tokens"].shape for batch in batches] == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [gpt2, lambda: t5(T5_1_1)])
 def test_the_loss_is_that_of_each_row_alone(make, tmp_path):
     model = make()

@@ -146,6 +146,7 @@ def test_a_batch_has_a_label_at_the_first_token_of_each_word(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_words_without_room_count_as_wrong_and_rows_without_tags_do_not_count(tmp_path):
     rows = [("ab cd ef", "O O O"), ("ab", "-"), ("ab ab ab", "O B-x O")]
     task = tagged(written(tmp_path, rows), unlabelled="-")
@@ -215,6 +216,7 @@ def chooser():
     return model, model.init(jax.random.key(2))["params"]
 
 
+@pytest.mark.slow
 def test_choices_are_measured_and_those_that_are_not_there_have_no_probability(choices, chooser):
     model, params = chooser
     (result,) = evaluate_params(model, params, choices)

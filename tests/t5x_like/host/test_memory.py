@@ -8,6 +8,7 @@ import pytest
 from t5x_like.host import accelerators
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 def test_freed_memory_is_mapped_once_until_it_is_given_back():
     """64 MB written again and again, in pages that are new only after those before went back."""
@@ -36,6 +37,7 @@ print(kept, given_back, faults())
     assert kept_again < 1000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 @pytest.mark.parametrize(
     ("before", "platforms", "settled"),

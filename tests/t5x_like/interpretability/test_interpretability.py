@@ -109,6 +109,7 @@ def test_weights_depend_on_the_layer_and_are_in_its_order():
     assert (np.abs(last[[0, 2]] - 0.25).max(-1) > 1e-3).all()
 
 
+@pytest.mark.slow
 def test_every_token_of_every_expert_layer_has_a_row():
     """Of four encoder and two decoder layers, the second of each pair has experts."""
     model = encoder_decoder(Switch, num_experts=4)
@@ -125,6 +126,7 @@ def test_every_token_of_every_expert_layer_has_a_row():
     np.testing.assert_allclose(of_layer["gate"], of_layer["probability"])
 
 
+@pytest.mark.slow
 def test_dropped_is_what_found_no_room():
     """Ten tokens of two padded rows, all to one expert.
 
@@ -146,6 +148,7 @@ def test_dropped_is_what_found_no_room():
     assert list(lost["token"]) == ["c", "<1>"]
 
 
+@pytest.mark.slow
 def test_two_choices_are_two_rows():
     model = encoder_decoder(MoE, num_experts=4)
     found = interpretability.routing(model, drawn(model), ANSWERING, ["ab"])

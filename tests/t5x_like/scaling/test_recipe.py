@@ -19,6 +19,7 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "published"), PUBLISHED.items())
 def test_published_models_are_found_from_their_size(family, published):
     parameters, layers, width = published
@@ -87,6 +88,7 @@ def test_every_family_of_shapes_has_been_compared():
     assert compared == set(families())
 
 
+@pytest.mark.slow
 def test_small_models_are_found_within_a_fifth_of_their_size():
     recipe = Recipe()
     family = Family("llama", bindings=BYTES)
@@ -95,6 +97,7 @@ def test_small_models_are_found_within_a_fifth_of_their_size():
         assert abs(math.log(found / parameters)) < math.log(1.2)
 
 
+@pytest.mark.slow
 def test_experts_are_sized_by_what_a_token_meets():
     family = Family("switch", bindings=(*BYTES, ("NUM_EXPERTS", "4")))
     size = size_of(family, Recipe().shape(family, 200e3))

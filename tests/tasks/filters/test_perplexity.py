@@ -74,6 +74,7 @@ def test_tokens_are_known_by_their_numbers(tmp_path):
     assert repr(keep) != repr(filters.Perplexity(str(path), 100.0))
 
 
+@pytest.mark.slow
 def test_the_model_that_is_counted_here_has_the_same_perplexity(tmp_path):
     import jax
     import numpy as np

@@ -39,6 +39,7 @@ def test_my_hairy_dog_is():
     assert found["loss_weights"].tolist() == [0, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_5_percent_of_the_tokens_stand_in_shuffled_runs_each_order_as_likely():
     shuffler, rng = bound().mask, np.random.default_rng(0)
     row = np.array([CLS, *range(200, 262), SEP, *range(300, 363), SEP], np.int32)
@@ -85,6 +86,7 @@ def text(sentences, first=200):
     return np.array(tokens, np.int32)
 
 
+@pytest.mark.slow
 def test_a_third_each_follows_comes_before_or_is_of_another_place():
     objective, rng = bound(), np.random.default_rng(0)
     here, there = text(12), text(12, 600)

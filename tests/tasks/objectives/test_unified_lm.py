@@ -29,6 +29,7 @@ def made(objective, seed, length=58):
     return objective(example, np.random.default_rng(seed))
 
 
+@pytest.mark.slow
 def test_kinds_are_drawn_two_to_two_to_one_to_one():
     """In both directions, as pairs, from the left, from the right."""
     objective = bound()

@@ -61,6 +61,7 @@ def test_ids_are_seqios(kind, model_file, tmp_path):
         assert ours.decode(ids) == theirs.decode(ids)
 
 
+@pytest.mark.slow
 def test_a_text_task_gives_seqio_documents_with_eos(texts_task):
     task = texts_task("seqio_documents", ["one", "two!"])
     task.seqio()
@@ -121,6 +122,7 @@ def test_span_corruption_through_seqio_fills_its_lengths_and_follows_the_seed(te
 BART = objectives.Denoising((objectives.SentencePermutation(), objectives.TextInfilling()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("objective", "lengths"),
     [

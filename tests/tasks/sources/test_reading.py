@@ -57,6 +57,7 @@ def test_a_row_above_the_limit_is_refused_before_it_is_read(tmp_path, kind):
             rows_of(kind(files=files, max_row_bytes=1000))
 
 
+@pytest.mark.slow
 def test_gzip_that_unpacks_to_far_more_than_its_size_is_refused_with_both(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "_SMALL", 1 << 16)
     path = tmp_path / "x.txt.gz"

@@ -109,6 +109,7 @@ x = len(re)
     assert names("def f(:") == names("é = len(x)\n") == []
 
 
+@pytest.mark.slow
 def test_two_sources_share_the_modules_of_train_and_have_the_same_validation():
     first, rest, whole = (
         sources.StandardLibraryNames(tests=False, begin=begin, end=end)

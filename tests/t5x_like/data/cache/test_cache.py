@@ -101,6 +101,7 @@ def test_a_small_source_is_not_worth_several_processes(tmp_path, monkeypatch, si
     assert writer.workers_for(tasks.unsupervised("x", elsewhere)) == 4
 
 
+@pytest.mark.slow
 def test_the_bytes_are_always_the_same(task, tmp_path):
     for name in ("one", "two"):
         data.cache_task(task, tmp_path / name, num_shards=2, num_workers=1, progress=False)
@@ -128,6 +129,7 @@ def test_task_json_describes_the_features(task, tmp_path):
     assert description["features"]["targets"]["vocabulary"]["eos_id"] == 1
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_kept_after_an_interruption(task, tmp_path, monkeypatch):
     whole = data.cache_task(task, tmp_path / "a", num_shards=4, num_workers=1, progress=False)
     assert whole.written == 8
@@ -156,6 +158,7 @@ def test_what_is_finished_is_kept_after_an_interruption(task, tmp_path, monkeypa
     assert third.written == 0
 
 
+@pytest.mark.slow
 def test_a_changed_source_has_a_folder_of_its_own(task, tmp_path):
     earlier = data.cache_task(task, tmp_path, num_shards=3, num_workers=1, progress=False)
     before = files(earlier.path)
@@ -186,6 +189,7 @@ def test_a_split_can_be_added_later(task, tmp_path):
     assert data.cache_status(task, tmp_path).status is data.CacheStatus.READY
 
 
+@pytest.mark.slow
 def test_a_lost_shard_is_noticed_and_made_again(task, tmp_path):
     folder = data.cache_task(task, tmp_path, num_shards=3, num_workers=1, progress=False).path
     before = files(folder)

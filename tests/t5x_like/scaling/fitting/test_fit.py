@@ -227,6 +227,7 @@ def warnings_of(found):
 # -- Uncertainty --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_1000_resamples_of_240_runs_take_under_15_seconds():
     # Of this process, so that others on the machine do not count.
     start = time.process_time()
@@ -235,6 +236,7 @@ def test_1000_resamples_of_240_runs_take_under_15_seconds():
     assert {len(values) for values in found.samples.values()} == {1000}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["approach3", "variable_projection", "kaplan"])
 def test_a_resample_is_fitted_as_if_it_were_the_data(method):
     frame = runs(count=40, noise=0.02)

@@ -169,6 +169,7 @@ def test_an_interval_of_few_resamples_is_none():
 # -- Repeats ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [*LOSS_LAWS, "approach2", "approach1"])
 def test_every_run_given_twice_changes_neither_law_nor_intervals(method):
     frame = {"approach2": isoflop, "approach1": curves}.get(method, grid)()

@@ -55,6 +55,7 @@ def test_a_chip_of_unknown_power_needs_it_given():
     assert all(50 < chip.watts < 1500 for chip in CHIPS if chip.watts)
 
 
+@pytest.mark.slow
 def test_llama_65b_takes_21_days_of_2048_gpus(capsys):
     """380 tokens a second and GPU: 1.4T tokens in 20.8 days (Touvron et al. 2023, section 2.4).
     The exact FLOPs have attention too: 49.6% where 6ND gives 47.6%."""

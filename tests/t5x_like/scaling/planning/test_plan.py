@@ -119,6 +119,7 @@ def test_a_row_is_no_longer_than_the_familys_positions(capsys):
     assert written["flops"] == pytest.approx(6 * 30e6 * 600e6)
 
 
+@pytest.mark.slow
 def test_kaplans_n_is_built_without_embeddings(capsys):
     written = planned(capsys, "--parameters=20m", "--law=kaplan 2020", "--family=gpt2")
     model = written["model"]

@@ -95,6 +95,7 @@ def test_of_a_parametric_grid_it_is_the_exponent_of_approach_3(analysis_of):
     assert "95% interval [" in said.sentence and "by approach 3 over 12 runs" in said.sentence
 
 
+@pytest.mark.slow
 def test_a_law_that_the_runs_do_not_determine_is_no_conclusion(sweeps):
     """D is 20 N in all runs, so that N and D could change places."""
     losses = {n: float(sweeps.law.loss(n, 20 * n)) for n in np.geomspace(1e6, 1e8, 9)}
@@ -103,6 +104,7 @@ def test_a_law_that_the_runs_do_not_determine_is_no_conclusion(sweeps):
     assert "do not determine how the best N grows" in sentence
 
 
+@pytest.mark.slow
 def test_of_one_variant_it_is_its_multiplier_and_a_1_within_it_is_no_difference(sweeps):
     better = {"serial": sweeps.law, "parallel": sweeps.worth(1.5)}
     said = conclusion(analysed(sweeps, isoflop(sweeps, better)))
@@ -117,6 +119,7 @@ def test_of_one_variant_it_is_its_multiplier_and_a_1_within_it_is_no_difference(
     )
 
 
+@pytest.mark.slow
 def test_of_several_variants_it_is_the_best_and_which_cannot_be_told_apart(analysis_of):
     sentence = conclusion(analysis_of("variants")).sentence
     assert sentence.startswith("best is worth ")

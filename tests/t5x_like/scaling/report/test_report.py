@@ -44,6 +44,7 @@ def printed(finished):
     return report(root, bootstrap=BOOTSTRAP)
 
 
+@pytest.mark.slow
 def test_json_is_one_object_with_laws_multipliers_and_files(finished, tmp_path, capsys):
     root, _ = finished
     out = tmp_path / "out"
@@ -121,6 +122,7 @@ def test_figures_are_wide_enough_for_print_and_their_text_is_text(finished, prin
         assert texts >= set(words[name])
 
 
+@pytest.mark.slow
 def test_a_new_report_replaces_the_old_one(finished, printed):
     root, _ = finished
     stale = root / "report" / "figures" / "shapes.png"
@@ -130,6 +132,7 @@ def test_a_new_report_replaces_the_old_one(finished, printed):
     assert [path.name for path in root.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_an_unfinished_sweep_says_what_is_missing_and_fits_the_rest(sweeps, tmp_path, capsys):
     """Of the baseline three budgets are done, of the other variant nothing is."""
     cells = sweeps.isoflop_cells({"serial": sweeps.law, "parallel": sweeps.law})

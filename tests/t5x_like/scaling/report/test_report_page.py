@@ -53,6 +53,7 @@ class Links(html.parser.HTMLParser):
         self.found += [value for name, value in attrs if name in names]
 
 
+@pytest.mark.slow
 def test_the_page_points_to_nothing_outside_of_itself(page):
     links = Links()
     links.feed(page.read_text(encoding="utf-8"))

@@ -59,6 +59,7 @@ class Here(executor.Executor):
         return types.SimpleNamespace(poll=lambda: code)
 
 
+@pytest.mark.slow
 def test_runs_are_trained_once_and_a_failed_one_does_not_stop_the_others(sweep, tmp_path):
     grid = grids.Product({"LEARNING_RATE": [1e-2, -1.0]})
     result = run_sweep(sweep=sweep(grid=grid), sweep_dir=str(tmp_path), retries=1, executor=Here())
@@ -256,6 +257,7 @@ def test_an_executor_runs_commands_and_tells_their_exit_codes(place, tmp_path):
     assert (tmp_path / "log.txt").read_text() == "said\n"
 
 
+@pytest.mark.slow
 def test_a_stopped_job_is_asked_to_save_first(place, tmp_path):
     code = (
         "import signal, sys, time\n"
@@ -332,6 +334,7 @@ def test_the_command_lists_what_it_would_run(capsys):
 SHOW = ["sweep", "--gin_file=sweeps/isoflop_quick.gin", "--gin.SWEEP_DIR=none", "--dry_run"]
 
 
+@pytest.mark.slow
 def test_the_command_shows_all_that_one_run_is_configured_with(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path.parent))
@@ -350,6 +353,7 @@ def test_the_command_shows_all_that_one_run_is_configured_with(capsys, tmp_path,
     assert cli.main(["train", "--gin_file=cell.gin", "--dry_run"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

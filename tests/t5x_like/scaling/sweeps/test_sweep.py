@@ -37,6 +37,7 @@ def sweep(**changes):
     )
 
 
+@pytest.mark.slow
 def test_isoflop_cells_have_their_budget_and_sizes_follow_it():
     cells = sweep().cells()
     assert [cell.budget for cell in cells] == [1e11, 1e11, 4e11, 4e11]
@@ -103,6 +104,7 @@ def test_sizes_differ_on_the_same_tokens():
         grids.Sizes([20e3], 0)
 
 
+@pytest.mark.slow
 def test_depths_differ_at_one_size():
     cells = sweep(grid=grids.Depths(150e3, [1, 2, 6], 3e5)).cells()
     assert [cell.shape.num_layers for cell in cells] == [1, 2, 6]
@@ -124,6 +126,7 @@ def test_stable_runs_are_branched_into_short_decays():
     assert ratio == pytest.approx(23 / 35, rel=0.02)
 
 
+@pytest.mark.slow
 def test_each_variant_has_every_point_and_its_own_gin_files():
     variants = [
         Variant("serial", ["sweeps/variants/serial.gin"]),
@@ -171,6 +174,7 @@ def test_no_name_or_value_adds_a_statement_to_a_cells_gin_file(tmp_path):
         assert config.macro("MODEL_DIR") == str(directory / "cells" / cell.name)
 
 
+@pytest.mark.slow
 def test_a_cells_gin_file_builds_the_model_that_was_planned(tmp_path):
     variant = Variant("gelu", ["sweeps/variants/gelu.gin"])
     for cell in sweep(family="palm", variants=[variant]).cells():
@@ -316,6 +320,7 @@ def _marks(name):
     return () if name in FEW else pytest.mark.slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "expected"), [pytest.param(*item, marks=_marks(item[0])) for item in PACKAGED.items()]
 )

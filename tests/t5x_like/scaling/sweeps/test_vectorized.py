@@ -143,6 +143,7 @@ def test_a_signal_saves_all_and_exits_with_143(write_cells, tmp_path):
     assert steps[0] == steps[1]
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_does_not_stop_the_others(write_cells, tmp_path, capsys):
     cells = {"good": (0, 0.01), "bad": (0, 1e30)}
     assert vectorized.main(write_cells(tmp_path, cells)) == 1
@@ -213,6 +214,7 @@ def test_optimizers_with_other_numbers_are_one(name):
         )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [2, 3])
 def test_a_step_of_several_runs_at_once_is_that_of_each(at_once, batch):
     """Of three runs, with one that is left over or with none."""
