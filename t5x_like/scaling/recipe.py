@@ -170,8 +170,8 @@ class Recipe:
       learning_rate_exponent: see above.
       learning_rate_factor: multiplies the rate.
       searched_factors: what a search finds: values of C, ascending, each with a factor that
-        multiplies the rate too. Its logarithm is linear in that of C between them, and beyond
-        them that of the nearest one holds.
+        multiplies the rate too. Its logarithm is linear in that of C between them. Below them the
+        first one holds; above them the line of the last two goes on where it falls.
       max_learning_rate: upper limit of the rate.
       batch_coefficient: of C to `batch_exponent`, in tokens.
       batch_exponent: see above.
@@ -297,7 +297,11 @@ class Recipe:
         rate = self.learning_rate_coefficient * flops**self.learning_rate_exponent
         if self.searched_factors:
             searched, factors = np.log(np.asarray(self.searched_factors)).T
-            rate *= math.exp(np.interp(math.log(flops), searched, factors))
+            log_factor = np.interp(math.log(flops), searched, factors)
+            if len(searched) > 1 and factors[-1] < factors[-2]:
+                slope = (factors[-1] - factors[-2]) / (searched[-1] - searched[-2])
+                log_factor += slope * max(0.0, math.log(flops) - searched[-1])
+            rate *= math.exp(log_factor)
         return rate * self.learning_rate_factor
 
     def training(

@@ -22,8 +22,8 @@ class LearningRateSearch:
     Every variant trains a model for each budget with the recipe's rate times each factor. The
     minimum of a parabola through the best three losses, in the logarithm of the factor, is the best
     factor for that budget. The runs of the sweep have a factor whose logarithm is linear in that
-    of their FLOPs between two budgets, and that of the nearest one beyond: the best rate falls as
-    runs get longer, so that one budget belongs near the largest runs.
+    of their FLOPs between two budgets: the best rate falls as runs get longer. Above the largest
+    budget the line of the last two goes on if it falls; below the lowest its own factor holds.
 
     Attributes:
       budgets: FLOPs of a run, ascending.
