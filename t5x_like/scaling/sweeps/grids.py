@@ -53,32 +53,51 @@ class IsoFLOP:
 
     Attributes:
       budgets: FLOPs, 6ND with N the active parameters, embeddings included.
-      sizes: parameters for the first budget. Sizes with the same nearest model count once.
-      growth: the sizes grow with the budget by this exponent, so that the grid follows the
-        minimum; 0 keeps them. It biases the fitted exponent only if a minimum is outside its
-        grid, which the fit reports.
+      sizes: parameters for the first budget, or a list of them for each budget. Sizes with the
+        same nearest model count once.
+      growth: the sizes of the first budget grow with it by this exponent, 0.5 if it is None, so
+        that the grid follows the minimum; 0 keeps them. It biases the fitted exponent only if a
+        minimum is outside its grid, which the fit reports.
       exact: whether budgets are the exact FLOPs of training, with attention and the output, rather
         than 6ND: for variants of which some meet a token with all of their parameters and some,
         as encoder-decoders, with half.
     """
 
     budgets: Sequence[float]
-    sizes: Sequence[float]
-    growth: float = 0.5
+    sizes: Sequence[float] | Sequence[Sequence[float]]
+    growth: float | None = None
     exact: bool = False
 
     def __post_init__(self) -> None:
         all_positive("budgets", self.budgets)
-        all_positive("sizes", self.sizes)
+        for sizes in self._sizes_of_budgets():
+            all_positive("sizes", sizes)
 
     def points(self, recipe: Recipe, family: Family) -> Iterator[Point]:
         """See `Grid`."""
-        for budget in self.budgets:
-            scale = (budget / self.budgets[0]) ** self.growth
-            for shape in _shapes(recipe, family, [size * scale for size in self.sizes]):
+        for budget, sizes in zip(self.budgets, self._sizes_of_budgets(), strict=True):
+            for shape in _shapes(recipe, family, sizes):
                 tokens = budget / _flops_per_token(family, shape, self.exact)
                 label = f"c{short(budget)}-{_named(shape)}"
                 yield Point(label, shape, tokens, budget, exact=self.exact)
+
+    def _sizes_of_budgets(self) -> list[list[float]]:
+        lists = [list(sizes) for sizes in self.sizes if isinstance(sizes, Sequence)]
+        if not lists:
+            growth = 0.5 if self.growth is None else self.growth
+            scales = [(budget / self.budgets[0]) ** growth for budget in self.budgets]
+            return [[size * scale for size in self.sizes] for scale in scales]
+        if not len(lists) == len(self.sizes) == len(self.budgets):
+            raise UserError(
+                f"IsoFLOP.sizes {self.sizes}: give numbers for the first budget, or a list of "
+                f"numbers for each of {len(self.budgets)} budgets."
+            )
+        if self.growth is not None:
+            raise UserError(
+                f"IsoFLOP.growth is {self.growth}, and sizes are given for each budget: leave the "
+                "growth out, or bind it to None."
+            )
+        return lists
 
 
 @dataclasses.dataclass(frozen=True)

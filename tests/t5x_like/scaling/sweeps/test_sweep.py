@@ -126,6 +126,14 @@ def test_stable_runs_are_branched_into_short_decays():
     assert ratio == pytest.approx(23 / 35, rel=0.02)
 
 
+def test_each_budget_may_have_sizes_of_its_own():
+    grown = sweep(grid=grids.IsoFLOP([1e11, 4e11], [40e3])).cells()
+    listed = sweep(grid=grids.IsoFLOP([1e11, 4e11], [[40e3], [80e3, 40e3]])).cells()
+    assert [cell.name for cell in listed[:2]] == [cell.name for cell in grown]
+    assert listed[2].shape == listed[0].shape and listed[2].budget == 4e11
+    assert len(listed) == 3
+
+
 @pytest.mark.slow
 def test_each_variant_has_every_point_and_its_own_gin_files():
     variants = [
@@ -259,6 +267,10 @@ def test_a_search_that_cannot_be_is_refused_in_a_line(budgets, parameters, facto
         ({"grid": lambda: grids.IsoFLOP([1e11], [0])}, "sizes hold 0"),
         ({"grid": lambda: grids.Product({"SEED": []})}, "no value of SEED: the grid is empty"),
         ({"grid": lambda: grids.IsoFLOP([1e11], [10.0])}, "no llama of 10 parameters"),
+        ({"grid": lambda: grids.IsoFLOP([1e11, 2e11], [[4e4]])}, "for each of 2 budgets"),
+        ({"grid": lambda: grids.IsoFLOP([1e11, 2e11], [[4e4], 4e4])}, "for each of 2 budgets"),
+        ({"grid": lambda: grids.IsoFLOP([1e11], [[4e4, 0]])}, "sizes hold 0"),
+        ({"grid": lambda: grids.IsoFLOP([1e11], [[4e4]], growth=0)}, "growth is 0, and sizes"),
         ({"variants": [Variant("a"), Variant("a")]}, "give at least one, each its name"),
         ({"seeds": []}, "no seeds"),
         ({"base": ["sweeps/byte.gin"]}, "Did you mean sweeps/bytes.gin"),
@@ -295,7 +307,7 @@ PACKAGED = {
     "switch_efficiency_cpu": (12, 3.47e13),
     "double_descent_cpu": (27, 8.62e13),
     "sample_efficiency_cpu": (6, 1.3e13),
-    "tournament_quick": (131, 1.121e14),
+    "tournament_quick": (150, 1.193e14),
     "isoflop_decades_h100": (38, 2.67e18),
     "isoflop_decades_cpu": (60, 1.756e15),
     "t5_mixing": (21, 4.17e14),
