@@ -398,7 +398,7 @@ print(peak() - before, 4 * sum(int(np.prod(shape)) for shape in shapes.values())
 """
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_memory_stays_below_1_3_models(tmp_path):
     root = Path(__file__).parents[3]
     added = {}

@@ -238,11 +238,11 @@ def test_a_tokenizer_goes_to_hugging_face_by_the_name_it_has_there(tmp_path, nam
 
 
 def every_model_type():
-    """One fixture of each model type in the fast suite; its other heads and sizes are slow."""
+    """One fixture of each model type in the fast suite; its other heads before a release."""
     seen = set()
     for path in sorted(FIXTURES.iterdir()):
         model_type = json.loads((path / "config.json").read_text())["model_type"]
-        yield pytest.param(path.name, marks=pytest.mark.slow if model_type in seen else ())
+        yield pytest.param(path.name, marks=pytest.mark.release if model_type in seen else ())
         seen.add(model_type)
 
 
@@ -366,7 +366,7 @@ def peak_of(*arguments):
     return 1024 * used.ru_maxrss
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_memory_stays_below_1_3_models(tmp_path):
     model = GPT2(vocab_size=32_000, num_layers=12, max_length=512)  # 440 MB
     shapes = jax.eval_shape(model.init, jax.random.key(0))["params"]

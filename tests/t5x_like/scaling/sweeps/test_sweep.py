@@ -326,21 +326,14 @@ ALIKE = (
     *("shapes_cpu", "sample_efficiency_cpu", "double_descent_cpu", "switch_efficiency_cpu"),
     "t5_mixing",
 )
-# Counting the models of the others takes a while, of some half a minute.
-FEW = ("parametric_cpu", "ablation_block")
-LONG = (
-    *("tournament_cpu", "tournament_quick", "tournament_prefix_cpu", "tournament_prefix_quick"),
-    *("ablation_experts", "ablation_mlp", "isoflop_h100", "switch_efficiency_cpu"),
-)
+# Counting the models of the others takes up to half a minute each: a release does it.
+IN_CI = ("isoflop_quick", "parametric_cpu", "ablation_block", "t5_spans")
 
 
 def _marks(name):
-    if name in LONG:
-        return pytest.mark.release
-    return () if name in FEW else pytest.mark.slow
+    return pytest.mark.slow if name in IN_CI else pytest.mark.release
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "expected"), [pytest.param(*item, marks=_marks(item[0])) for item in PACKAGED.items()]
 )
