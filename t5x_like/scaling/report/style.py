@@ -90,6 +90,16 @@ def cycled(choices: Sequence[str], i: int) -> str:
     return choices[i % len(choices)]
 
 
+def line_of(i: int) -> str:
+    """The i-th line's dash, in matplotlib's signs: another when `COLOURS` come round again."""
+    return cycled(("-", "--", ":"), i // len(COLOURS))
+
+
+def plotly_line_of(i: int) -> str:
+    """`line_of` in plotly's words."""
+    return cycled(("solid", "dash", "dot"), i // len(COLOURS))
+
+
 def short(value: float, digits: int = 3) -> str:
     """Formats a count: 12.3M, 1.5B; powers of ten beyond trillions."""
     if not np.isfinite(value):

@@ -31,8 +31,9 @@ def variants(analysis: Analysis) -> Any:
             budgets, losses, yerr=errors, fmt=marker, color=colour, elinewidth=1, capsize=2,
         )  # fmt: skip
         line = np.geomspace(budgets.min(), budgets.max(), series.POINTS)
-        left.plot(line, found.curves[name].loss(line)[0], color=colour, linewidth=1.2)
-        left.plot([], [], f"-{marker}", color=colour, label=name)
+        dash = style.line_of(i)
+        left.plot(line, found.curves[name].loss(line)[0], dash, color=colour, linewidth=1.2)
+        left.plot([], [], dash + marker, color=colour, label=name)
     style.log_axis(left.xaxis, style.span(found.minima["budget"]), style.power)
     left.set_xlabel("compute C (FLOPs)")
     left.set_ylabel("loss at the optimum (nats a token)")

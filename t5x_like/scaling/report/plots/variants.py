@@ -31,8 +31,10 @@ def variants(analysis: Analysis) -> list[Plot]:
         budgets = points["budget"].to_numpy(np.float64)
         grid = np.geomspace(budgets.min(), budgets.max(), series.POINTS)
         loss = found.curves[name].loss(grid)[0]
-        data.append(line_trace(grid, loss, colour, name=name, legendgroup=name, showlegend=False))
-        marks = marker_trace(budgets, points["loss"], colour, i, name=name, legendgroup=name)
+        dash = style.plotly_line_of(i)
+        named: Json = {"name": name, "legendgroup": name}
+        data.append(line_trace(grid, loss, colour, dash=dash, showlegend=False, **named))
+        marks = marker_trace(budgets, points["loss"], colour, i, **named)
         bars = error_bars(points["loss"], points["loss_low"], points["loss_high"], colour)
         marks["error_y"] = bars
         data.append(marks)

@@ -281,6 +281,12 @@ def test_a_log_axis_has_two_to_nine_labels_of_few_digits(low, high):
     assert all(place == float(f"{place:.4g}") for place in places)
 
 
+def test_a_colour_that_comes_round_again_has_another_dash():
+    looks = [(style.cycled(style.COLOURS, i), style.line_of(i)) for i in range(12)]
+    assert len(set(looks)) == 12 and looks[0][1] == "-"
+    assert [style.plotly_line_of(i) for i in (0, 5, 6)] == ["solid", "solid", "dash"]
+
+
 @pytest.mark.parametrize("colour", [*style.COLOURS, *style.sequence(9)])
 def test_colours_stand_out_on_a_dark_page(colour):
     """3:1 against #16181c, by the formula of WCAG 2.2 for relative luminance."""
