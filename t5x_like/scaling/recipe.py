@@ -170,8 +170,8 @@ class Recipe:
       learning_rate_exponent: see above.
       learning_rate_factor: multiplies the rate.
       searched_factors: what a search finds: values of C, ascending, each with a factor that
-        multiplies the rate too. Its logarithm is linear in that of C between them. Below them the
-        first one holds; above them the line of the last two goes on where it falls.
+        multiplies the rate too. Between them it is interpolated, linearly in logarithms; below
+        them it is constant; above them the last two are extrapolated if they decrease.
       max_learning_rate: upper limit of the rate.
       batch_coefficient: of C to `batch_exponent`, in tokens.
       batch_exponent: see above.

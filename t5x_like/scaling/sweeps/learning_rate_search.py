@@ -23,7 +23,7 @@ class LearningRateSearch:
     minimum of a parabola through the best three losses, in the logarithm of the factor, is the best
     factor for that budget. The runs of the sweep have a factor whose logarithm is linear in that
     of their FLOPs between two budgets: the best rate falls as runs get longer. Above the largest
-    budget the line of the last two goes on if it falls; below the lowest its own factor holds.
+    budget the last two are extrapolated if they decrease; below the lowest it is constant.
 
     Attributes:
       budgets: FLOPs of a run, ascending.

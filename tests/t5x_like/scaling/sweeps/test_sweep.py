@@ -224,12 +224,12 @@ def test_the_search_trains_a_model_of_each_budget_with_each_factor():
     ("found", "rates"),
     [
         ([(1e11, 1.0), (4e11, 0.25)], [0.01, 0.01, 0.005, 0.0025, 0.00125]),
-        # A factor that rises with the budget is the noise of the search: it goes no further.
+        # A factor that rises with the budget is the noise of the search: it is not extrapolated.
         ([(1e11, 0.25), (4e11, 1.0)], [0.0025, 0.0025, 0.005, 0.01, 0.01]),
         ([(1e11, 0.5)], [0.005] * 5),
     ],
 )
-def test_factors_of_budgets_are_a_power_law_that_goes_on_above_them_where_it_falls(found, rates):
+def test_factors_are_a_power_law_of_the_budget_extrapolated_above_if_decreasing(found, rates):
     made = sweep(grid=grids.IsoFLOP([5e10, 1e11, 2e11, 4e11, 8e11], [5e4], growth=0))
     cells = made.cells({"": found})
     assert [cell.training.learning_rate for cell in cells] == pytest.approx(rates, rel=0.01)
