@@ -11,9 +11,11 @@ TOKENIZERS = ["tokenizers>=0.21"]
 GCS = ["gcsfs", "google-cloud-storage", "google-cloud-storage-control"]
 NOTEBOOKS = ["ipykernel", "nbclient", "nbformat"]
 CORPORA = ["py3langid>=0.3"]
+QUANTIZATION = ["qwix>=0.1.8"]
 TEST = [
     *NOTEBOOKS,
     *CORPORA,
+    *QUANTIZATION,
     *["hypothesis", "pytest", "pytest-xdist", "ruff", "mypy", "scikit-learn"],
     *TOKENIZERS,
     *GCS,
@@ -99,6 +101,7 @@ setup(
         "beam": ["apache-beam>=2.60", "sentencepiece==0.2.2"],
         "gcs": GCS,
         "corpora": CORPORA,
+        "quantization": QUANTIZATION,
         "docs": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1"],
         "wandb": ["wandb"],
         "mlflow": ["mlflow>=3"],

@@ -264,10 +264,10 @@ class LanguageModel(Model, kw_only=True):
         if self.tuning is not None:
             params = self.tuning.merged(params)
         params = self.params_in_use(params)
-        decoder = fused_projections.join(
-            stack.unstack_layers(params["decoder"]),
-            {"self_attention": attention.SELF_PROJECTIONS, "mlp": mlps.GATED_INPUTS},
-        )
+        decoder = stack.unstack_layers(params["decoder"])
+        if self.quantization is None:
+            groups = {"self_attention": attention.SELF_PROJECTIONS, "mlp": mlps.GATED_INPUTS}
+            decoder = fused_projections.join(decoder, groups)
         # A tied output is the embeddings' transpose: written out once, it is read in order.
         kernel_ev = self.apply({"params": params}, method="output_kernel")
         return {**params, "decoder": decoder, OUTPUT_KERNEL: kernel_ev}

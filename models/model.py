@@ -13,6 +13,8 @@ from flax import linen as nn
 
 from models import field_checks, flops
 from models.errors import ModelError
+from models.layers import quantization as quantized_products
+from models.layers.quantization import Quantization
 from models.losses import Metrics
 from models.tuning import Parts
 
@@ -41,6 +43,7 @@ class Model(nn.Module, kw_only=True):
       scan_unroll: see `layers.stacks.stack.Stack`.
       tuning: which parameters training changes, and what it adds to the model; None for all, and
         nothing.
+      quantization: which products are of 8 bits; None for none.
     """
 
     # Features of a batch, int32 `[b, length]`, that the module reads in any case.
@@ -58,6 +61,7 @@ class Model(nn.Module, kw_only=True):
     remat_policy: str = "dots"
     scan_unroll: int = 1
     tuning: Parts | None = None
+    quantization: Quantization | None = None
 
     def __post_init__(self) -> None:
         """Checks what no family can be built with.
@@ -153,7 +157,7 @@ class Model(nn.Module, kw_only=True):
         """Linen's, with what the tuning adds and with parameters wherever they are used."""
         if "params" in variables:
             variables = {**variables, "params": self.params_in_use(variables["params"])}
-        with self._tuned():
+        with self._tuned(), quantized_products.using(self.quantization):
             return super().apply(variables, *args, **kwargs)
 
     @nn.nowrap
@@ -181,8 +185,13 @@ class Model(nn.Module, kw_only=True):
     def _boxed_init(self, rng: Array) -> dict[str, Params]:
         # Shapes of parameters do not depend on the batch: one token of everything will do.
         batch: Any = dict.fromkeys(self.input_features, jnp.ones((1, 1), jnp.int32))
-        with self._tuned():
+        with self._tuned(), quantized_products.using(self.quantization) as use:
             made = dict(super().init({"params": rng}, mutable=["params"], **batch))
+        if self.quantization is not None and not use.met:
+            raise ModelError(
+                f"{type(self).__name__} cannot have a quantization: none of its products is with "
+                "the matrix of a Linear or of experts."
+            )
         made["params"] = self.params_to_store(made["params"])
         if self.tuning is not None:
             made["params"] = self.tuning.stored(made["params"])

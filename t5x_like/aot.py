@@ -119,9 +119,10 @@ def compile_step(
       once), `hbm_bytes` (what the compiler leaves to a program), `fits`, and `would_fit` (what to
       change, where it does not fit);
       `flops` (matrix products in the program, recomputation and what devices do in duplicate
-      included), `model_flops` (the device's share of `model.step_flops`), `bytes_accessed` (of
-      HBM), `collectives` (kind to `count`, `bytes` and `axes`: mesh axes, joined by `*`, to
-      `count` and `bytes`), all with loops counted as often as they turn;
+      included), `flops_of_dtypes` (the same by XLA's name of their factors' dtype),
+      `model_flops` (the device's share of `model.step_flops`), `bytes_accessed` (of HBM),
+      `collectives` (kind to `count`, `bytes` and `axes`: mesh axes, joined by `*`, to `count` and
+      `bytes`), all with loops counted as often as they turn;
       `instructions` (lines of the program), `lower_seconds`, `compile_seconds`;
       `seconds` (`compute`, `hbm`, `ici`, `dcn`, see `roofline`), `step_seconds` and `mfu`
       (each `[best, worst]`: everything at the same time, one thing after the other);
@@ -253,7 +254,7 @@ def _program(
 ) -> dict[str, Any]:
     """What the compiled text says; None throughout without one."""
     if compiled is None:
-        unknown = ("flops", "bytes_accessed", "collectives", "instructions")
+        unknown = ("flops", "flops_of_dtypes", "bytes_accessed", "collectives", "instructions")
         after = ("seconds", "step_seconds", "mfu")
         return dict.fromkeys(unknown) | {"model_flops": model_flops} | dict.fromkeys(after)
     module = hlo.parse(compiled.as_text())
@@ -262,7 +263,8 @@ def _program(
     exchanges = hlo.collectives(module, slices)
     flops, accessed = hlo.matmul_flops(module), hlo.bytes_accessed(module)
     report: dict[str, Any] = {
-        "flops": flops,
+        "flops": sum(flops.values()),
+        "flops_of_dtypes": flops,
         "model_flops": model_flops,
         "bytes_accessed": accessed,
         "collectives": by_kind(exchanges, partitioner),

@@ -26,7 +26,7 @@ from flax import linen as nn
 from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
-from models.layers import parts
+from models.layers import parts, quantization
 from models.layers.grouped_matmul import batched_dot, grouped_dot
 from models.layers.linear import STORED_PRODUCT
 
@@ -341,7 +341,9 @@ def _load(expert: jax.Array, num_experts: int) -> jax.Array:
 
 
 def _batched_product(x_xne: jax.Array, kernel_xef: jax.Array) -> jax.Array:
-    y_xnf = batched_dot(x_xne, kernel_xef)
+    how = quantization.in_use()
+    product = batched_dot if how is None else how.product
+    y_xnf = product(x_xne, kernel_xef)
     return nn.with_logical_constraint(y_xnf, ("expert", GROUPS, "mlp"))
 
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
+from models.layers import quantization
+
 Initializer = Callable[..., Any]
 """`(key, shape, dtype) -> array`, which may come in a box with its logical axes."""
 
@@ -107,7 +109,9 @@ class Linear(nn.Module):
             (x.shape[-1], self.features),
             jnp.float32,
         )
-        y = dense(x.astype(self.dtype), kernel.astype(self.dtype))
+        how = quantization.in_use()
+        product = dense if how is None else how.product
+        y = product(x.astype(self.dtype), kernel.astype(self.dtype))
         if self.use_bias:
             bias = self.param(
                 "bias", axis_names(self.axes[1:], nn.initializers.zeros), (self.features,)

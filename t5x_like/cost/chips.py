@@ -25,6 +25,9 @@ class Chip:
       watts: of one chip in training: of TPU v3 and v4 the mean that Google measured, of the
         others the thermal design power. None where neither is published.
       source: where the numbers are from.
+      int8_ops: dense operations/s of int8, sums in int32; None where they are no faster than
+        bfloat16's.
+      fp8_flops: the same of numbers of 8 bits with an exponent.
     """
 
     name: str
@@ -39,6 +42,16 @@ class Chip:
     pod: tuple[int, ...] = ()
     watts: float | None = None
     source: str = "NVIDIA's datasheet, without sparsity"
+    int8_ops: float | None = None
+    fp8_flops: float | None = None
+
+    def peak(self, dtype: str) -> float:
+        """FLOP/s of products of factors of one of XLA's dtypes, `s8`, `f8e4m3fn` or `bf16`.
+
+        Float32's are bfloat16's, as JAX has them computed by default.
+        """
+        faster = self.int8_ops if dtype == "s8" else self.fp8_flops if "f8" in dtype else None
+        return faster or self.bf16_flops
 
 
 # TPUs: the page of each version in Cloud TPU's documentation (docs/v5p, docs/v6e, docs/tpu7x; the
@@ -61,21 +74,21 @@ CHIPS: tuple[Chip, ...] = (
     Chip("v4", ("tpu v4",), 275e12, 1, 30.75 * GIB, 1200 * GB, 6 * 50 * GB, 3, _PALM_DCN,
          (16, 16, 16), 170, "Jouppi et al. 2023, table 4"),
     Chip("v5e", ("tpu v5 lite", "tpu v5e"), 197e12, 1, 15.75 * GIB, 800 * GB, 200 * GB, 2,
-         6.4e12 / 8 / 256, (16, 16), source=_CLOUD),
+         6.4e12 / 8 / 256, (16, 16), source=_CLOUD, int8_ops=394e12),
     Chip("v5p", ("tpu v5p", "tpu v5"), 459e12, 1, 95.74 * GIB, 2765 * GB, 600 * GB, 3, 50e9 / 8,
-         (16, 16, 24), source=_CLOUD),
+         (16, 16, 24), source=_CLOUD, int8_ops=918e12),
     Chip("v6e", ("tpu v6 lite", "tpu v6e"), 918e12, 1, 31.25 * GIB, 1600 * GB, 400 * GB, 2,
-         25.6e12 / 8 / 256, (16, 16), source=_CLOUD),
+         25.6e12 / 8 / 256, (16, 16), source=_CLOUD, int8_ops=1836e12),
     Chip("tpu7x", ("tpu7x", "tpu v7"), 2307e12, 2, 94.75 * GIB, 7380 * GB, 600 * GB, 3, 100e9 / 8,
-         (16, 16, 36), source=_CLOUD),
-    Chip("B200", ("b200",), 2250e12, watts=1000),
-    Chip("H200", ("h200",), 989e12, watts=700),
-    Chip("H100 PCIe", ("h100 pcie",), 756e12, watts=350),
-    Chip("H100", ("h100",), 989e12, watts=700),
-    Chip("A100", ("a100",), 312e12, watts=400),
-    Chip("L40S", ("l40s",), 362e12, watts=350),
-    Chip("L4", ("l4",), 121e12, watts=72),
-    Chip("T4", ("t4",), 65e12, watts=70),
+         (16, 16, 36), source=_CLOUD, fp8_flops=4614e12),
+    Chip("B200", ("b200",), 2250e12, watts=1000, int8_ops=4500e12, fp8_flops=4500e12),
+    Chip("H200", ("h200",), 989e12, watts=700, int8_ops=1979e12, fp8_flops=1979e12),
+    Chip("H100 PCIe", ("h100 pcie",), 756e12, watts=350, int8_ops=1513e12, fp8_flops=1513e12),
+    Chip("H100", ("h100",), 989e12, watts=700, int8_ops=1979e12, fp8_flops=1979e12),
+    Chip("A100", ("a100",), 312e12, watts=400, int8_ops=624e12),
+    Chip("L40S", ("l40s",), 362e12, watts=350, int8_ops=733e12, fp8_flops=733e12),
+    Chip("L4", ("l4",), 121e12, watts=72, int8_ops=242e12, fp8_flops=242e12),
+    Chip("T4", ("t4",), 65e12, watts=70, int8_ops=130e12),
     Chip("V100", ("v100",), 125e12, watts=300),
 )  # fmt: skip
 

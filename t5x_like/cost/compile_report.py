@@ -83,7 +83,7 @@ def report_text(report: Mapping[str, Any]) -> str:
     lines += [
         "",
         "a step of a device",
-        f"  FLOPs                   {report['flops']:12.4g}  of the program",
+        f"  FLOPs                   {report['flops']:12.4g}  of the program{_of_8_bits(report)}",
         f"                          {report['model_flops']:12.4g}  of the model, nothing repeated",
         f"  HBM traffic             {gibibytes(int(report['bytes_accessed'])):>12}",
     ]
@@ -107,6 +107,11 @@ def report_text(report: Mapping[str, Any]) -> str:
         f"compiled in {report['compile_seconds']:.1f} s",
     ]
     return "\n".join(lines)
+
+
+def _of_8_bits(report: Mapping[str, Any]) -> str:
+    found = {dtype: n for dtype, n in report["flops_of_dtypes"].items() if "8" in dtype}
+    return "".join(f", {n / report['flops']:.0%} in {dtype}" for dtype, n in found.items())
 
 
 def _verdict(report: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The roofline model: a lower bound on the time of a compiled program."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,14 @@ from t5x_like.cost.hlo import Collective
 
 def seconds(
     chip: Chip,
-    flops: float,
+    flops: Mapping[str, float],
     bytes_accessed: float,
     exchanges: Sequence[Collective],
     devices: Sequence[Any],
 ) -> dict[str, float]:
     """The time for which a step keeps each resource of one device busy.
 
-    * `compute`: FLOPs / peak, whatever the dtype of the products.
+    * `compute`: FLOPs / the peak of products of their dtype.
     * `hbm`: bytes / bandwidth.
     * `ici`, `dcn`: the sum over collectives of `network_seconds`.
 
@@ -27,13 +27,13 @@ def seconds(
 
     Args:
       chip: of every device.
-      flops: of a step.
+      flops: of a step, by the dtype of the factors.
       bytes_accessed: of HBM.
       exchanges: of a step.
       devices: in the mesh's flat order.
     """
     times = {
-        "compute": flops / (chip.bf16_flops / chip.cores),
+        "compute": sum(n / (chip.peak(dtype) / chip.cores) for dtype, n in flops.items()),
         "hbm": bytes_accessed / ((chip.hbm_bandwidth or np.inf) / chip.cores),
         "ici": 0.0,
         "dcn": 0.0,

@@ -1,5 +1,6 @@
 """What the settings of a sweep reached, over its seeds, and which cannot be told from the best."""
 
+import numpy as np
 import pandas as pd
 
 from t5x_like.scaling.downstream import OF_LOSS
@@ -8,7 +9,7 @@ from t5x_like.scaling.sweeps.grids import ONLY_POINT
 
 COLUMNS = (
     *("task", "split", "metric", "setting", "variant", "seeds", "mean", "deviation"),
-    *("pooled_deviation", "best", "tied"),
+    *("pooled_deviation", "best", "tied", "block_deviation", "block_freedom"),
 )
 VALIDATION = "validation"
 # Raffel et al. 2020, section 3.3: what is within two standard deviations of the best is a tie.
@@ -29,9 +30,14 @@ def compared(cells: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     Returns:
       A frame of `COLUMNS`, a row a metric and setting: the validation loss, then the tasks'.
       `deviation` is NaN of one seed; `pooled_deviation` where every setting has one, and then
-      only the best is `tied`. Empty of fewer than two settings.
+      only the best is `tied`. `block_deviation` is that of a run about the mean of its setting
+      and what its seed adds to all settings, with `block_freedom` degrees of freedom: seeds share
+      initial values, order of data and what was trained before, so that differences between
+      settings scatter less than runs do (a randomized block design; Fisher 1935). NaN and 0 unless
+      all settings have the same two seeds or more. Empty of fewer than two settings.
     """
     setting_of = {row["name"]: _setting(row) for row in cells.to_dict("records")}
+    seed_of = dict(zip(cells["name"], cells["seed"], strict=True))
     if len(set(setting_of.values())) < 2:
         return pd.DataFrame(columns=list(COLUMNS))
     losses = cells[["name", "variant"]].assign(
@@ -40,7 +46,9 @@ def compared(cells: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     wanted = ["name", "variant", "task", "split", "metric", "value"]
     tasks = measured[measured["name"].isin(list(setting_of))] if len(measured) else losses.iloc[:0]
     values = pd.concat([losses[wanted], tasks[wanted]], ignore_index=True)
-    values = values.assign(setting=values["name"].map(setting_of)).dropna(subset="value")
+    values = values.assign(
+        setting=values["name"].map(setting_of), seed=values["name"].map(seed_of)
+    ).dropna(subset="value")
     parts = [
         _of_metric(rows, str(keys[2]))
         for keys, rows in values.groupby(["task", "split", "metric"], sort=False)
@@ -58,9 +66,25 @@ def _of_metric(values: pd.DataFrame, metric: str) -> pd.DataFrame:
     lower = metric.rpartition("/")[2] in OF_LOSS
     best = rows["mean"].min() if lower else rows["mean"].max()
     away = (rows["mean"] - best).abs()
+    deviation, freedom = _within_blocks(values)
     return rows.assign(
-        pooled_deviation=pooled, best=away == 0, tied=(away == 0) | (away <= _DEVIATIONS * pooled)
+        pooled_deviation=pooled,
+        best=away == 0,
+        tied=(away == 0) | (away <= _DEVIATIONS * pooled),
+        block_deviation=deviation,
+        block_freedom=freedom,
     )
+
+
+def _within_blocks(values: pd.DataFrame) -> tuple[float, int]:
+    """The deviation that settings' and seeds' means leave, and its degrees of freedom."""
+    grid = values.pivot_table(index="setting", columns="seed", values="value")
+    freedom = (grid.shape[0] - 1) * (grid.shape[1] - 1)
+    if not freedom or grid.isna().to_numpy().any():
+        return float("nan"), 0
+    cells = grid.to_numpy()
+    rest = cells - cells.mean(1, keepdims=True) - cells.mean(0, keepdims=True) + cells.mean()
+    return float(np.sqrt((rest**2).sum() / freedom)), freedom
 
 
 def _setting(cell: dict[str, object]) -> str:

@@ -24,17 +24,23 @@ _FREE = {
 }  # fmt: skip
 
 
-def matmul_flops(module: Module) -> float:
+def matmul_flops(module: Module) -> dict[str, float]:
     """Counts the FLOPs of matrix products of one run on one device, 2 for each multiply-add.
 
     Recomputation and work that devices duplicate are included. TPU programs represent products as
     convolutions. Custom kernels count what they declare, and splash attention as if nothing were
     masked.
+
+    Returns:
+      By the dtype of the products' factors, in XLA's name: that of the wider one.
     """
-    return sum(
-        times * _flops(module, computation, instruction)
-        for computation, instruction, times in module.executed_inside()
-    )
+    total: dict[str, float] = {}
+    for computation, instruction, times in module.executed_inside():
+        flops = times * _flops(module, computation, instruction)
+        if flops:
+            dtype = _factors(module, computation, instruction)
+            total[dtype] = total.get(dtype, 0.0) + flops
+    return total
 
 
 def bytes_accessed(module: Module) -> float:
@@ -69,6 +75,14 @@ def _flops(module: Module, computation: str, instruction: Instruction) -> float:
         declared = _declared(instruction, "flops")
         return _splash_flops(module, computation, instruction) if declared is None else declared
     return 0.0
+
+
+def _factors(module: Module, computation: str, instruction: Instruction) -> str:
+    """The dtype of a product's factors; of a custom kernel, that of its first floats."""
+    arrays = module.operand_arrays(computation, instruction)
+    if instruction.opcode == "custom-call":
+        arrays = tuple(array for array in arrays if "f" in array.dtype)[:1] or arrays
+    return max(arrays[:2], key=lambda array: array.bytes / max(math.prod(array.sizes), 1)).dtype
 
 
 def _declared(instruction: Instruction, cost: str) -> float | None:

@@ -64,9 +64,9 @@ def _settings(analysis: Analysis) -> Conclusion | None:
     )
     ties = [row["setting"] for row in rest if row["tied"]]
     if ties:
-        sentence += f" Within two standard deviations of it: {_listed(ties)}."
+        sentence += f" Within two standard deviations of single runs: {_listed(ties)}."
     elif np.isfinite(best["pooled_deviation"]):
-        sentence += " No other is within two standard deviations of it."
+        sentence += " No other is within two standard deviations of single runs."
     return Conclusion(sentence + _shares(analysis), "comparison", "comparison")
 
 
@@ -91,15 +91,20 @@ def _shares(analysis: Analysis) -> str:
 
 
 def _difference(best: Mapping[str, Any], other: Mapping[str, Any], rows: pd.DataFrame) -> str:
-    """By how much the best is better than another, with Student's interval of the difference."""
+    """By how much the best is better than another, with Student's interval of the difference.
+
+    Over the same seeds the scatter that all settings share is none of the difference.
+    """
     away = best["mean"] - other["mean"]
     said = f"{abs(away):.3g} {'above' if away >= 0 else 'below'} {other['setting']}"
-    free = int((rows["seeds"] - 1).sum())
-    if not free or not np.isfinite(best["pooled_deviation"]):
+    free, deviation = int((rows["seeds"] - 1).sum()), best["pooled_deviation"]
+    if best["block_freedom"]:
+        free, deviation = int(best["block_freedom"]), best["block_deviation"]
+    if not free or not np.isfinite(deviation):
         return f"{said} (single runs: no interval)"
     from scipy import stats
 
-    error = best["pooled_deviation"] * np.sqrt(1 / best["seeds"] + 1 / other["seeds"])
+    error = deviation * np.sqrt(1 / best["seeds"] + 1 / other["seeds"])
     reach = float(stats.t.ppf(0.975, free) * error)
     low, high = sorted((abs(away) - reach, abs(away) + reach))
     return f"{said}, 95% interval [{low:.3g}, {high:.3g}]"

@@ -190,12 +190,19 @@ def test_a_device_alone_exchanges_nothing():
         ("f32[64,32]", "f32[32,16]",
          "f32[64,16] dot(%l, %r), lhs_contracting_dims={1}, rhs_contracting_dims={0}",
          2 * 64 * 32 * 16),
+        ("s8[64,32]", "s8[32,16]",
+         "s32[64,16] dot(%l, %r), lhs_contracting_dims={1}, rhs_contracting_dims={0}",
+         2 * 64 * 32 * 16),
+        # A factor of 16 bits makes it a product of 16 bits.
+        ("s8[64,32]", "bf16[32,16]",
+         "bf16[64,16] dot(%l, %r), lhs_contracting_dims={1}, rhs_contracting_dims={0}",
+         2 * 64 * 32 * 16),
     ],
 )  # fmt: skip
 def test_products_on_tpus_are_convolutions(left, right, line, flops):
     text = f"ENTRY %main () -> f32[] {{\n  %l = {left} parameter(0)\n  %r = {right} parameter(1)\n"
     module = hlo.parse(f"{text}  ROOT %o = {line}\n}}")
-    assert hlo.matmul_flops(module) == flops
+    assert hlo.matmul_flops(module) == {right.partition("[")[0]: flops}
 
 
 @pytest.mark.parametrize("integers", ["s8", "s16", "s32"])
@@ -214,7 +221,8 @@ def test_splash_attention_is_counted_by_its_queries_and_keys(integers):
             "}",
         ]
     )
-    assert hlo.matmul_flops(hlo.parse(text)) == 2 * 2 * 4 * 1024 * 128 * 2048
+    flops = 2 * 2 * 4 * 1024 * 128 * 2048
+    assert hlo.matmul_flops(hlo.parse(text)) == {"bf16": flops}
 
 
 def test_xla_counts_a_loop_once_and_we_do_not():
@@ -227,7 +235,7 @@ def test_xla_counts_a_loop_once_and_we_do_not():
     compiled = program.lower(np.ones((32, 32), np.float32), np.ones((7, 32, 32), np.float32))
     compiled = compiled.compile()
     module = hlo.parse(compiled.as_text())
-    assert hlo.matmul_flops(module) == 8 * 2 * 32**3
+    assert hlo.matmul_flops(module) == {"f32": 8 * 2 * 32**3}
     assert compiled.cost_analysis()["flops"] < 3 * 2 * 32**3
     # Each turn reads x and its own w, and writes x.
     arrays = hlo.bytes_accessed(module) / (32 * 32 * 4)

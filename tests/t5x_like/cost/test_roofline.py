@@ -24,13 +24,13 @@ def exchange(kind, *groups, size=4e9, count=1):
 
 
 def test_products_and_memory():
-    times = roofline.seconds(V5P, 459e12, 5530e9, [], DEVICES)
+    times = roofline.seconds(V5P, {"bf16": 459e12}, 5530e9, [], DEVICES)
     assert times == {"compute": 1.0, "hbm": 2.0, "ici": 0.0, "dcn": 0.0}
 
 
 def test_devices_that_are_half_a_chip_have_half_of_everything():
     v3 = chip_named("v3")
-    times = roofline.seconds(v3, 61.5e12, 450e9, [], DEVICES)
+    times = roofline.seconds(v3, {"f32": 61.5e12}, 450e9, [], DEVICES)
     assert times["compute"] == pytest.approx(1.0)
     assert times["hbm"] == pytest.approx(1.0)
 
@@ -66,6 +66,6 @@ def test_a_permutation_is_as_slow_as_its_slowest_pair():
 
 def test_exchanges_add_up():
     twice = [exchange("all-gather", [0, 2, 4, 6], count=2), exchange("all-reduce", [0, 8])]
-    times = roofline.seconds(V5P, 0, 0, twice, DEVICES)
+    times = roofline.seconds(V5P, {}, 0, twice, DEVICES)
     assert times["ici"] == pytest.approx(0.030)
     assert times["dcn"] == pytest.approx(0.64)

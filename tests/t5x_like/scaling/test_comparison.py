@@ -78,6 +78,22 @@ def test_the_deviation_is_pooled_over_settings_by_hand():
     ]
 
 
+def test_what_a_seed_adds_to_all_settings_is_no_scatter_of_their_differences():
+    """Rows (1, 3), (2, 6), columns' means 1.5 and 4.5: what is left is ±0.5, of 1 freedom."""
+    cells = pd.DataFrame(
+        [
+            {"name": f"{name}-s{seed}", "variant": name, "seed": seed, "loss": loss}
+            for name, found in {"a": (1.0, 3.0), "b": (2.0, 6.0)}.items()
+            for seed, loss in enumerate(found)
+        ]
+    )
+    table = compared(cells, pd.DataFrame())
+    assert table["block_deviation"].to_numpy() == pytest.approx(1.0)
+    assert table["block_freedom"].tolist() == [1, 1]
+    fewer = compared(cells.iloc[:3], pd.DataFrame())  # no second seed of b
+    assert fewer["block_deviation"].isna().all() and fewer["block_freedom"].tolist() == [0, 0]
+
+
 def test_without_a_second_seed_nothing_ties():
     cells = pd.DataFrame(
         [{"name": n, "variant": n, "seed": 0.0, "loss": v} for n, v in (("a", 1.0), ("b", 1.0001))]

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from t5x_like.scaling.report import figures
 from t5x_like.scaling.report.analysis import analyse
@@ -37,10 +38,13 @@ def parametric(sweeps):
 
 
 def settings(sweeps, means, seeds=3, deviation=0.01):
-    """Runs of a study over seeds: losses of a setting are its mean and a deviation about it."""
+    """Runs of a study over seeds: losses of a setting are its mean and a deviation about it.
+
+    The deviations are -1, 0 and 1, each setting's a seed later than the one's before.
+    """
     rows = []
-    for name, mean in means.items():
-        for seed, away in zip(range(seeds), (-1.0, 0.0, 1.0), strict=True):
+    for i, (name, mean) in enumerate(means.items()):
+        for seed, away in zip(range(seeds), np.roll((-1.0, 0.0, 1.0), i), strict=True):
             row = sweeps.cell(name, 1e5, 1e6, mean + away * deviation, seed=seed)
             row |= {"name": f"{name}-base-s{seed}", "num_layers": np.nan, "budget": np.nan}
             rows.append(row)
@@ -127,18 +131,30 @@ def test_of_several_variants_it_is_the_best_and_which_cannot_be_told_apart(analy
 
 
 def test_of_settings_over_seeds_it_is_the_best_with_students_interval_of_its_lead(sweeps):
-    """Deviations .01 of three seeds each; t of 4 degrees of freedom is 2.776."""
+    """Of two settings with the same seeds it is that of a paired t-test."""
     cells = settings(sweeps, {"all": 2.0, "adapters": 1.9})
     said = conclusion(analysed(sweeps, cells))
-    reach = 2.7764 * 0.01 * np.sqrt(2 / 3)
+    whole, adapters = (cells.loc[cells["variant"] == name, "loss"] for name in ("all", "adapters"))
+    low, high = stats.ttest_rel(whole, adapters).confidence_interval()
+    assert low == pytest.approx(0.1 - 4.3027 * 0.01, rel=1e-4)
     assert said.sentence == (
         "Of 2 settings adapters is best by validation loss (nats a token): 1.9 ± 0.01 over 3 "
-        f"seeds, 0.1 below all, 95% interval [{0.1 - reach:.3g}, {0.1 + reach:.3g}]. No other "
-        "is within two standard deviations of it."
+        f"seeds, 0.1 below all, 95% interval [{low:.3g}, {high:.3g}]. No other "
+        "is within two standard deviations of single runs."
     )
     assert (said.plot, said.figure) == ("comparison", "comparison")
     tied = conclusion(analysed(sweeps, settings(sweeps, {"all": 1.91, "adapters": 1.9})))
-    assert tied.sentence.endswith("Within two standard deviations of it: all.")
+    assert tied.sentence.endswith("Within two standard deviations of single runs: all.")
+
+
+def test_without_the_same_seeds_the_interval_is_that_of_independent_runs(sweeps):
+    """Deviations .01 of three seeds each; t of 4 degrees of freedom is 2.776."""
+    cells = settings(sweeps, {"all": 2.0, "adapters": 1.9})
+    cells["seed"] += 3.0 * (cells["variant"] == "adapters")
+    cells["name"] = [f"{row.variant}-base-s{row.seed:.0f}" for row in cells.itertuples()]
+    reach = 2.7764 * 0.01 * np.sqrt(2 / 3)
+    interval = f"95% interval [{0.1 - reach:.3g}, {0.1 + reach:.3g}]"
+    assert interval in conclusion(analysed(sweeps, cells)).sentence
 
 
 def test_of_variants_of_one_size_it_is_on_what_share_of_the_tokens_they_come_as_far(sweeps):

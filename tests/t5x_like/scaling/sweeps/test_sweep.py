@@ -300,31 +300,32 @@ PACKAGED = {
     "ablation_attention": (36, 3.4e13),
     "ablation_mlp": (30, 2.1e13),
     "ablation_experts": (60, 5.6e13),
-    "t5_finetuning": (15, 9.7e13),
+    "t5_finetuning": (15, 4.87e13),
     "tournament_cpu": (132, 8.5e14),
     "tournament_prefix_cpu": (96, 6.18e14),
     "tournament_prefix_quick": (96, 2.34e14),
     "switch_efficiency_cpu": (12, 3.47e13),
     "double_descent_cpu": (27, 8.62e13),
     "sample_efficiency_cpu": (6, 1.3e13),
+    "quantization_cpu": (12, 1.41e13),
     "tournament_quick": (150, 1.193e14),
     "isoflop_decades_h100": (38, 2.67e18),
     "isoflop_decades_cpu": (60, 1.756e15),
-    "t5_mixing": (21, 4.17e14),
-    "t5_architectures": (30, 1.804e14),
-    "t5_scaling": (30, 9.29e14),
-    "t5_strategies": (24, 1.9e14),
-    "t5_repeats": (30, 2.94e14),
-    "t5_spans": (30, 2.99e14),
-    "t5_rates": (24, 2.69e14),
-    "t5_objectives": (36, 4.5e14),
+    "t5_mixing": (21, 2.09e14),
+    "t5_architectures": (30, 9.02e13),
+    "t5_scaling": (30, 4.64e14),
+    "t5_strategies": (24, 9.5e13),
+    "t5_repeats": (30, 1.468e14),
+    "t5_spans": (30, 1.494e14),
+    "t5_rates": (24, 1.346e14),
+    "t5_objectives": (36, 2.248e14),
 }
 
 
 # Their runs differ in the model or the data, and are trained alike.
 ALIKE = (
     *("shapes_cpu", "sample_efficiency_cpu", "double_descent_cpu", "switch_efficiency_cpu"),
-    "t5_mixing",
+    *("t5_mixing", "quantization_cpu"),
 )
 # Counting the models of the others takes up to half a minute each: a release does it.
 IN_CI = ("isoflop_quick", "parametric_cpu", "ablation_block", "t5_spans")
