@@ -3,10 +3,12 @@
     python -m benchmarks.cross_view --train train.conll --dir runs/cross_view
 
 takes every tenth sentence of the file with its tags, holds two of ten out, and takes the words of
-the others without their tags; with `--dev FILE` that file is held out, and none of the first. For
-each seed a tagger of `models/cvt/tiny.gin` is trained twice, for as many steps and on as many
-tagged sentences: alone, and with as many untagged ones beside them. It prints both taggers' F1 of
-the entities held out, in percent, and the mean difference with its 95% interval.
+the others without their tags; with `--dev FILE` that file is held out, and none of the first.
+`--more FILE ...` adds the words of other such files, without their tags. For each seed a tagger of
+`models/cvt/tiny.gin` is trained twice, for as many steps and on as many tagged sentences: alone,
+and with as many untagged ones beside them. With `--first STEPS` both begin from the tagger after
+so many steps alone. It prints both taggers' F1 of the entities held out, in percent, and the mean
+difference with its 95% interval.
 """
 
 import argparse
@@ -20,7 +22,7 @@ from benchmarks.distillation import held_out, interval
 from t5x_like.cli import main
 
 Sentence = list[list[str]]
-ALONE, CROSS_VIEW = "alone", "cross_view"
+ALONE, CROSS_VIEW, FIRST = "alone", "cross_view", "first"
 
 
 def sentences(path: str) -> Iterator[Sentence]:
@@ -41,8 +43,9 @@ def divided(args: argparse.Namespace) -> None:
         some = (one for i, one in enumerate(train) if i % 10 in of)
         rows = ("\n".join("\t".join(row) for row in one) for one in some)
         (out / f"{name}.conll").write_text("\n\n".join(rows) + "\n", encoding="utf-8")
+    more = [one for path in args.more for one in sentences(path)]
     rest = [one for i, one in enumerate(train) if i % 10 not in (0, *held)]
-    for name, read in (("rest", rest), ("all", train)):
+    for name, read in (("rest", rest + more), ("all", train + more)):
         lines = (" ".join(row[0] for row in one) + "\n" for one in read)
         (out / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
 
@@ -58,6 +61,7 @@ def f1(args: argparse.Namespace, kind: str, seed: int) -> float:
     """Of the entities, in percent, after a run."""
     out = Path(args.dir)
     run = out / f"{kind}_{seed}"
+    steps = args.first if kind == FIRST else args.steps
     with_text = [
         "--gin_file=tasks/mixtures/unlabelled_text.gin",
         f"--gin.UNLABELLED_FILES={out / 'rest.txt'}",
@@ -68,6 +72,12 @@ def f1(args: argparse.Namespace, kind: str, seed: int) -> float:
         "--gin.vectors.InitialVectors.parameter='token_embedder/embedding'",
         "--gin.TRAINED=['.']",
     ]
+    fresh = from_vectors if args.vectors else ["--gin_file=runs/pretrain.gin"]
+    from_first = [
+        "--gin_file=runs/finetune.gin",
+        f"--gin.INITIAL_CHECKPOINT_PATH={out / f'{FIRST}_{seed}'}",
+        "--gin.DROPOUT_RATE=0.5",  # the tagger's own
+    ]
     called(
         "train",
         "--gin_file=models/cvt/tiny.gin",
@@ -76,7 +86,7 @@ def f1(args: argparse.Namespace, kind: str, seed: int) -> float:
         *(with_text if kind == CROSS_VIEW else []),
         f"--gin.cvt.CVT.cross_view_coefficient={args.coefficient}",
         "--gin_file=optimizers/adamw.gin",
-        *(from_vectors if args.vectors else ["--gin_file=runs/pretrain.gin"]),
+        *(from_first if args.first and kind != FIRST else fresh),
         f"--gin.VOCABULARY_PATH={out / 'words.txt'}",
         f"--gin.VOCAB_SIZE={args.vocab_size}",
         f"--gin.TRAIN_FILES={out / 'tenth.conll'}",
@@ -86,11 +96,11 @@ def f1(args: argparse.Namespace, kind: str, seed: int) -> float:
         f"--gin.TASK_FEATURE_LENGTHS={{'inputs': {args.length}}}",
         f"--gin.BATCH_SIZE={args.rows * (2 if kind == CROSS_VIEW else 1)}",
         f"--gin.LEARNING_RATE={args.rate}",
-        f"--gin.WARMUP_STEPS={args.steps // 20}",
-        f"--gin.TRAIN_STEPS={args.steps}",
+        f"--gin.WARMUP_STEPS={steps // 20}",
+        f"--gin.TRAIN_STEPS={steps}",
         f"--gin.SEED={seed}",
-        f"--gin.train.train.log_period={args.steps // 5}",
-        f"--gin.EVAL_PERIOD={args.steps}",
+        f"--gin.train.train.log_period={steps // 5}",
+        f"--gin.EVAL_PERIOD={steps}",
         "--gin.train.train.tensorboard=False",
         f"--gin.MODEL_DIR={run}",
     )
@@ -103,6 +113,7 @@ def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--train", required=True)
     parser.add_argument("--dev", help="a file to hold out, in place of a part of the first")
+    parser.add_argument("--more", nargs="*", default=(), help="files to take words of alone")
     parser.add_argument("--dir", required=True)
     parser.add_argument("--vectors", help="of words to begin with, each of 50 numbers")
     parser.add_argument(
@@ -111,6 +122,7 @@ def run() -> None:
     )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="steps alone before either")
     parser.add_argument("--rows", type=int, default=16, help="tagged sentences of a batch")
     parser.add_argument("--length", type=int, default=40)
     parser.add_argument("--rate", type=float, default=0.003)
@@ -135,6 +147,8 @@ def run() -> None:
     )
     found: dict[str, list[float]] = {ALONE: [], CROSS_VIEW: []}
     for seed in range(args.seeds):
+        if args.first:
+            print(f"seed {seed}  {FIRST}  F1 {f1(args, FIRST, seed):.2f}", flush=True)
         for kind, values in found.items():
             values.append(f1(args, kind, seed))
             print(f"seed {seed}  {kind}  F1 {values[-1]:.2f}", flush=True)

@@ -1,5 +1,8 @@
 """What the settings of a sweep reached, over its seeds, and which cannot be told from the best."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -10,6 +13,7 @@ from t5x_like.scaling.sweeps.grids import ONLY_POINT
 COLUMNS = (
     *("task", "split", "metric", "setting", "variant", "seeds", "mean", "deviation"),
     *("pooled_deviation", "best", "tied", "block_deviation", "block_freedom"),
+    *("against", "difference", "reach"),
 )
 VALIDATION = "validation"
 # Raffel et al. 2020, section 3.3: what is within two standard deviations of the best is a tie.
@@ -34,7 +38,8 @@ def compared(cells: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
       and what its seed adds to all settings, with `block_freedom` degrees of freedom: seeds share
       initial values, order of data and what was trained before, so that differences between
       settings scatter less than runs do (a randomized block design; Fisher 1935). NaN and 0 unless
-      all settings have the same two seeds or more. Empty of fewer than two settings.
+      all settings have the same two seeds or more. `difference` is to the mean of the first
+      setting, `against`, with `interval_reach` to either side. Empty of fewer than two settings.
     """
     setting_of = {row["name"]: _setting(row) for row in cells.to_dict("records")}
     seed_of = dict(zip(cells["name"], cells["seed"], strict=True))
@@ -67,13 +72,45 @@ def _of_metric(values: pd.DataFrame, metric: str) -> pd.DataFrame:
     best = rows["mean"].min() if lower else rows["mean"].max()
     away = (rows["mean"] - best).abs()
     deviation, freedom = _within_blocks(values)
-    return rows.assign(
+    rows = rows.assign(
         pooled_deviation=pooled,
         best=away == 0,
         tied=(away == 0) | (away <= _DEVIATIONS * pooled),
         block_deviation=deviation,
         block_freedom=freedom,
     )
+    first = rows.iloc[0]
+    return rows.assign(
+        against=first["setting"],
+        difference=rows["mean"] - first["mean"],
+        reach=[
+            interval_reach(row, first, rows) if i else float("nan") for i, row in rows.iterrows()
+        ],
+    )
+
+
+def interval_reach(row: Mapping[str, Any], other: Mapping[str, Any], rows: pd.DataFrame) -> float:
+    """How far the 95% interval of the difference of two settings reaches to either side.
+
+    Student's, over the same seeds where all settings have the same, else of independent runs.
+
+    Args:
+      row: one setting.
+      other: another.
+      rows: all settings of their metric.
+
+    Returns:
+      NaN of single runs.
+    """
+    free, deviation = int((rows["seeds"] - 1).sum()), row["pooled_deviation"]
+    if row["block_freedom"]:
+        free, deviation = int(row["block_freedom"]), row["block_deviation"]
+    if not free or not np.isfinite(deviation):
+        return float("nan")
+    from scipy import stats
+
+    error = deviation * np.sqrt(1 / row["seeds"] + 1 / other["seeds"])
+    return float(stats.t.ppf(0.975, free) * error)
 
 
 def _within_blocks(values: pd.DataFrame) -> tuple[float, int]:
@@ -96,7 +133,8 @@ def _setting(cell: dict[str, object]) -> str:
 def wide(table: pd.DataFrame) -> pd.DataFrame:
     """A row a setting, a column a metric: "80.88 ± 0.34 *", where * marks the best and its ties.
 
-    Of tasks, the metrics that are none of the loss.
+    After the validation loss stands what it is less that of the first setting, with the 95%
+    interval. Of tasks, the metrics that are none of the loss.
     """
     shown = table[(table["task"] == VALIDATION) | ~table["metric"].isin(OF_LOSS)]
     seeds = shown.groupby("setting", sort=False)["seeds"].max()
@@ -104,6 +142,9 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     for (task, _, metric), rows in shown.groupby(["task", "split", "metric"], sort=False):
         texts = {row["setting"]: _text(row) for row in rows.to_dict("records")}
         found[f"{task} {metric}"] = [texts.get(name, "–") for name in found["setting"]]
+        if task == VALIDATION:
+            away = {row["setting"]: _away(row) for row in rows.to_dict("records")}
+            found[f"against {rows['against'].iloc[0]}"] = found["setting"].map(away)
     return found
 
 
@@ -123,6 +164,16 @@ def beside(table: pd.DataFrame, study: PublishedStudy) -> pd.DataFrame:
             for row in printed
         ]
     return found
+
+
+def _away(row: Mapping[str, Any]) -> str:
+    if row["setting"] == row["against"]:
+        return "–"
+    return f"{row['difference']:+.3g}{_reach(row)}"
+
+
+def _reach(row: Mapping[str, Any]) -> str:
+    return f" ± {row['reach']:.2g}" if row["reach"] == row["reach"] else ""
 
 
 def _text(row: dict[str, object]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from t5x_like.scaling.comparison import interval_reach
 from t5x_like.scaling.fitting import Fit
 from t5x_like.scaling.report import series, style
 from t5x_like.scaling.report.analysis import METHODS, Analysis
@@ -91,21 +92,12 @@ def _shares(analysis: Analysis) -> str:
 
 
 def _difference(best: Mapping[str, Any], other: Mapping[str, Any], rows: pd.DataFrame) -> str:
-    """By how much the best is better than another, with Student's interval of the difference.
-
-    Over the same seeds the scatter that all settings share is none of the difference.
-    """
+    """By how much the best is better than another, with Student's interval of the difference."""
     away = best["mean"] - other["mean"]
     said = f"{abs(away):.3g} {'above' if away >= 0 else 'below'} {other['setting']}"
-    free, deviation = int((rows["seeds"] - 1).sum()), best["pooled_deviation"]
-    if best["block_freedom"]:
-        free, deviation = int(best["block_freedom"]), best["block_deviation"]
-    if not free or not np.isfinite(deviation):
+    reach = interval_reach(best, other, rows)
+    if not np.isfinite(reach):
         return f"{said} (single runs: no interval)"
-    from scipy import stats
-
-    error = deviation * np.sqrt(1 / best["seeds"] + 1 / other["seeds"])
-    reach = float(stats.t.ppf(0.975, free) * error)
     low, high = sorted((abs(away) - reach, abs(away) + reach))
     return f"{said}, 95% interval [{low:.3g}, {high:.3g}]"
 

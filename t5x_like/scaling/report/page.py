@@ -332,8 +332,9 @@ def _lists(notes: list[Note], kind: str) -> str:
 def _comparison(analysis: Analysis) -> str:
     ours = (
         '<p class="muted">Means ± standard deviations over seeds. * the best, or within two '
-        "standard deviations of it, pooled over settings.</p>"
-        + table(wide(analysis.comparison), {})
+        "standard deviations of it, pooled over settings. Against the first setting: the "
+        "difference of the validation loss ± half of its 95% interval, over the same seeds where "
+        "all settings have the same.</p>" + table(wide(analysis.comparison), {})
     )
     study = analysis.sweep.published
     if study is None:
@@ -355,7 +356,8 @@ def _beside(analysis: Analysis, study: PublishedStudy) -> pd.DataFrame:
     """Of ours the validation loss and what stands for the study; the rest is in the table above."""
     task, metric = series.headline_comparison(analysis)[["task", "metric"]].iloc[0]
     found = beside(analysis.comparison, study)
-    ours = dict.fromkeys(("setting", "seeds", "validation loss", f"{task} {metric}"))
+    against = next(name for name in found if name.startswith("against "))
+    ours = dict.fromkeys(("setting", "seeds", "validation loss", against, f"{task} {metric}"))
     return found[[*ours, "row of the paper", *study.columns]]
 
 

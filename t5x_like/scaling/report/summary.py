@@ -94,7 +94,7 @@ def report_text(found: Mapping[str, Any]) -> str:
         seeds = f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}"
         lines.append(
             f"{row['task']} {row['metric']}: {row['setting']} {row['mean']:.4g}{spread} "
-            f"({seeds}{mark})"
+            f"({seeds}{mark}{_against(row)})"
         )
     lines += _published_lines(found["published"])
     lines += [f"floor {one['name']}: loss {one['loss']:.4f}" for one in found["floors"]]
@@ -110,6 +110,12 @@ def report_text(found: Mapping[str, Any]) -> str:
         about = f"{note['about']}: " if note["about"] else ""
         lines.append(f"{kind} [{note['name']}] {about}{note['message']}")
     return "\n".join([*lines, "", f"page, tables and figures: {found['files'][0]}"])
+
+
+def _against(row: Mapping[str, Any]) -> str:
+    if row["reach"] is None:
+        return ""
+    return f"; {row['difference']:+.3g} ± {row['reach']:.2g} against {row['against']}"
 
 
 def _published_lines(study: Mapping[str, Any] | None) -> list[str]:

@@ -90,6 +90,9 @@ def test_what_a_seed_adds_to_all_settings_is_no_scatter_of_their_differences():
     table = compared(cells, pd.DataFrame())
     assert table["block_deviation"].to_numpy() == pytest.approx(1.0)
     assert table["block_freedom"].tolist() == [1, 1]
+    assert table["difference"].tolist() == [0, 2]
+    assert table["reach"].to_numpy() == pytest.approx([np.nan, 12.7062], rel=1e-4, nan_ok=True)
+    assert wide(compared(cells, pd.DataFrame()))["against a"].tolist() == ["–", "+2 ± 13"]
     fewer = compared(cells.iloc[:3], pd.DataFrame())  # no second seed of b
     assert fewer["block_deviation"].isna().all() and fewer["block_freedom"].tolist() == [0, 0]
 
@@ -111,16 +114,18 @@ def test_a_report_of_stages_compares_and_fits_nothing(sweeps):
             **{"num_layers": None, "embed_dim": None, "num_heads": None},
             "start": {"cell": f"pretrain-base-s{seed}", "step": 8},
         }
-        for variant, losses in {"all": (2.0, 2.1), "adapters": (2.5, 2.6)}.items()
+        for variant, losses in {"all": (2.0, 2.1), "adapters": (2.5, 2.8)}.items()
         for seed, loss in enumerate(losses)
     ]
     cells = pd.DataFrame(rows)
     analysis = analyse(from_frames(cells, sweeps.curves_of(cells), name="methods"))
     assert not analysis.fits and analysis.multipliers is None and not analysis.notes
     tables = all_tables(analysis)
-    assert tables["comparison"]["mean"].tolist() == pytest.approx([2.05, 2.55])
+    assert tables["comparison"]["mean"].tolist() == pytest.approx([2.05, 2.65])
     text = page_text(analysis, tables)
     assert "methods: comparison" in text and "2.05 ± 0.0707 *" in text and "Laws" not in text
     said = report_text({**as_json(analysis), "files": ["index.html"]})
     assert "validation loss: all 2.05 ± 0.0707 (2 seeds, best)" in said
-    assert "validation loss: adapters 2.55 ± 0.0707 (2 seeds)" in said
+    # Differences of .5 and .7, whose standard error is .1, times Student's t of 1 freedom.
+    against = "+0.6 ± 1.3 against all"
+    assert f"validation loss: adapters 2.65 ± 0.212 (2 seeds; {against})" in said
