@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
-from models.layers import quantization
+from models.layers import mesh_context, quantization
 
 Initializer = Callable[..., Any]
 """`(key, shape, dtype) -> array`, which may come in a box with its logical axes."""
@@ -109,12 +109,19 @@ class Linear(nn.Module):
             (x.shape[-1], self.features),
             jnp.float32,
         )
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         how = quantization.in_use()
-        product = dense if how is None else how.product
-        y = product(x.astype(self.dtype), kernel.astype(self.dtype))
+        y = dense(x, kernel) if how is None else how.product(x, kernel, self._shards())
         if self.use_bias:
             bias = self.param(
                 "bias", axis_names(self.axes[1:], nn.initializers.zeros), (self.features,)
             )
             y += bias.astype(self.dtype)
         return checkpoint_name(y, STORED_PRODUCT)
+
+    def _shards(self) -> tuple[int, int]:
+        """Into how many parts the units before and after are divided in activations."""
+        before, after = (
+            mesh_context.shard_counts(("batch", "length", axis))[2] for axis in self.axes
+        )
+        return before, after

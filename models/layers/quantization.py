@@ -56,17 +56,22 @@ class Quantization:
         if importlib.util.find_spec("qwix") is None:
             raise ModelError("Quantization needs qwix: pip install 't5x-like[quantization]'.")
 
-    def product(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    def product(
+        self, x: jax.Array, kernel: jax.Array, shards: tuple[int, int] = (1, 1)
+    ) -> jax.Array:
         """`x W` on the last axis, for each matrix of a batch of them.
 
         Args:
           x: `[..., inputs]`, or `[n, ..., inputs]` for n matrices.
           kernel: `[inputs, outputs]`, or `[n, inputs, outputs]`.
+          shards: into how many parts inputs and outputs are divided over devices. Where a sum is
+            over such an axis, each part has a scale of its own: no device asks others for theirs,
+            and what they sum has the dtype of `x`.
 
         Returns:
           `[..., outputs]`, in the dtype of `x`.
         """
-        return _product(x, kernel, self)
+        return _product(x, kernel, self, shards)
 
 
 @dataclasses.dataclass
@@ -100,18 +105,18 @@ def using(quantization: Quantization | None) -> Iterator[Use]:
         _use.reset(token)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _product(x, kernel, quantization):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _product(x, kernel, quantization, shards):
     values, _ = NUMBERS[quantization.numbers]
     n = kernel.ndim - 2
-    return _dot((x, values, (x.ndim - 1,)), (kernel, values, (n,)), n)
+    return _dot((x, values, (x.ndim - 1,)), (kernel, values, (n,)), n, shards[0])
 
 
-def _forward(x, kernel, quantization):
-    return _product(x, kernel, quantization), (x, kernel)
+def _forward(x, kernel, quantization, shards):
+    return _product(x, kernel, quantization, shards), (x, kernel)
 
 
-def _backward(quantization, residuals, dy):
+def _backward(quantization, shards, residuals, dy):
     x, kernel = residuals
     dy = dy.astype(x.dtype)
     values, gradients = NUMBERS[quantization.numbers]
@@ -122,7 +127,7 @@ def _backward(quantization, residuals, dy):
         return (gradients, values) if quantized else (None, None)
 
     of_dy, of_kernel = numbers(quantization.input_gradients)
-    dx = _dot((dy, of_dy, (last,)), (kernel, of_kernel, (n + 1,)), n)
+    dx = _dot((dy, of_dy, (last,)), (kernel, of_kernel, (n + 1,)), n, shards[1])
     of_dy, of_x = numbers(quantization.weight_gradients)
     return dx, _dot((x, of_x, rows), (dy, of_dy, rows), n)
 
@@ -132,8 +137,11 @@ _product.defvjp(_forward, _backward)
 Factor = tuple[jax.Array, Any, Sequence[int]]
 
 
-def _dot(left: Factor, right: Factor, num_batch_axes: int) -> jax.Array:
-    """The product of two factors: each an array, its numbers or None, and the axes summed over."""
+def _dot(left: Factor, right: Factor, num_batch_axes: int, parts: int = 1) -> jax.Array:
+    """The product of two factors: each an array, its numbers or None, and the axes summed over.
+
+    With `parts` that sum is of so many, each of which has its own scales.
+    """
     import qwix  # an extra, which a model without quantization does without
 
     def quantized(factor: Factor) -> Any:
@@ -141,8 +149,16 @@ def _dot(left: Factor, right: Factor, num_batch_axes: int) -> jax.Array:
         if numbers is None:
             return array
         apart = tuple(axis for axis in range(array.ndim) if axis not in axes)
-        # In float32: the ratio of two bfloat16 would be rounded twice.
-        return qwix.quantize(array.astype(jnp.float32), numbers, channelwise_axes=apart)
+        tiles = {axes[-1]: array.shape[axes[-1]] // parts} if parts > 1 else None
+        # In float32: the ratio of two bfloat16 would be rounded twice. What is multiplied by the
+        # scales has their dtype.
+        return qwix.quantize(
+            array.astype(jnp.float32),
+            numbers,
+            channelwise_axes=apart,
+            tiled_axes=tiles,
+            scale_dtype=left[0].dtype if parts > 1 else None,
+        )
 
     batch = tuple(range(num_batch_axes))
     dimensions = ((tuple(left[2]), tuple(right[2])), (batch, batch))

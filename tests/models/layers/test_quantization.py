@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from models.errors import ModelError
 from models.layers import quantization
@@ -74,6 +75,32 @@ def test_each_matrix_of_a_batch_is_by_itself():
         alone, pull_alone = jax.vjp(product, x[i], kernel[i])
         for one, other in zip(found, (alone, *pull_alone(jnp.asarray(dy[i]))), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_a_sum_over_devices_has_scales_of_each():
+    """Of halves of the inputs in the forward pass, and of the outputs for the input's gradient."""
+    of_x, of_dy = factors((6, 8), (6, 8)), factors((6, 2), (6, 2))
+    quarters = factors(*[(8, 2)] * 4)
+    x, kernel, dy = np.block([of_x]), np.block([quarters[:2], quarters[2:]]), np.block([of_dy])
+    y, pull = jax.vjp(lambda *of: Quantization().product(*of, (2, 2)), x, kernel)
+    dx, _ = pull(jnp.asarray(dy))
+    halves = zip(np.split(x, 2, 1), np.split(kernel, 2, 0), strict=True)
+    expected = sum(rounded(a, np.int8, 1) @ rounded(b, np.int8, 0) for a, b in halves)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
+    halves = zip(np.split(dy, 2, 1), np.split(kernel, 2, 1), strict=True)
+    expected = sum(rounded(a, np.int8, 1) @ rounded(b, np.int8, 1).T for a, b in halves)
+    np.testing.assert_allclose(dx, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
+
+
+def test_a_layer_says_which_of_its_units_are_divided():
+    """The inputs over two devices; the matrix's rows over two others are gathered before."""
+    mesh = jax.sharding.AbstractMesh((2, 2), ("fsdp", "tensor"))
+    rules = (("batch", "fsdp"), ("embed", "fsdp"), ("mlp", "tensor"), ("length", None))
+    for axes, shards in ((("mlp", "embed"), (2, 1)), (("embed", "mlp"), (1, 2))):
+        layer = Linear(8, axes, normal(1.0))
+        with jax.sharding.use_abstract_mesh(mesh), nn.logical_axis_rules(rules):
+            assert layer._shards() == shards
+        assert layer._shards() == (1, 1)
 
 
 def test_rows_of_zeros_stay_zeros():
