@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from t5x_like.scaling.comparison import interval_reach
 from t5x_like.scaling.report import series, style
 from t5x_like.scaling.report.analysis import Analysis
 from t5x_like.scaling.report.figures.axes import grid, legend
@@ -68,14 +69,14 @@ def _multipliers(axes: Any, analysis: Analysis, names: list[str]) -> None:
 
 
 def comparison(analysis: Analysis) -> Any:
-    """Plots the mean of each setting over its seeds, with two standard deviations."""
+    """Plots the mean of each setting over its seeds; bars that do not overlap differ, 95%."""
     rows = series.headline_comparison(analysis)
     if rows.empty:
         return None
     figure, (axes,) = grid(1, 1, 1.0 + 0.42 * len(rows))
     for place, row in enumerate(rows.to_dict("records")):
         colour = style.COLOURS[0] if row["tied"] else style.GREY
-        reach = 2 * row["pooled_deviation"] if np.isfinite(row["pooled_deviation"]) else 0.0
+        reach = np.nan_to_num(interval_reach(row, row, rows) / 2)
         axes.plot([row["mean"] - reach, row["mean"] + reach], [place] * 2, color=colour)
         axes.plot(row["mean"], place, "o", color=colour, markersize=6)
     labels = [f"{row['setting']}  {series.mean_label(row)}" for row in rows.to_dict("records")]

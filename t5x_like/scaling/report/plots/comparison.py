@@ -4,6 +4,7 @@ import html
 
 import numpy as np
 
+from t5x_like.scaling.comparison import interval_reach
 from t5x_like.scaling.report import series, style
 from t5x_like.scaling.report.analysis import Analysis
 from t5x_like.scaling.report.plots.traces import Json, Plot, error_bars, marker_trace
@@ -23,9 +24,9 @@ def comparisons(analysis: Analysis) -> list[Plot]:
         mark["marker"]["size"] = 11
         mark["hovertext"] = [f"<b>{name}</b><br>{series.mean_label(row)}"]
         mark["hoverinfo"] = "text"
-        spread = 2 * row["pooled_deviation"]
-        if np.isfinite(spread):
-            ends = [row["mean"] - spread], [row["mean"] + spread]
+        reach = interval_reach(row, row, rows) / 2
+        if np.isfinite(reach):
+            ends = [row["mean"] - reach], [row["mean"] + reach]
             mark["error_x"] = error_bars([row["mean"]], *ends, colour)
         data.append(mark)
     labels = [
@@ -40,8 +41,9 @@ def comparisons(analysis: Analysis) -> list[Plot]:
         },
     }  # fmt: skip
     caption = (
-        "Means over seeds; bars are two standard deviations of a single run to either side, pooled "
-        "over the settings. In colour the best, and what ties with it: within two standard "
-        "deviations of the best mean (Raffel et al. 2020)."
+        "Means over seeds. Two settings whose bars do not overlap differ: a bar is half of the "
+        "least significant difference to either side, of 95%, over the same seeds where all "
+        "settings have the same. In colour the best, and what ties with it in T5's tables: within "
+        "two standard deviations of single runs (Raffel et al. 2020)."
     )
     return [Plot("comparison", "comparison", f"Settings by {metric}", caption, data, layout)]
