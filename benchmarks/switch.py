@@ -29,7 +29,7 @@ DENSE, SWITCH, DROPLESS = "dense T5", "Switch", "Switch, dropless"
 
 def models(experts: int, capacity_factor: float, dropless: bool) -> dict[str, Any]:
     """The contenders, by name."""
-    from models.layers.dispatch import Capacity, Dropless
+    from models.layers.experts.dispatch import Capacity, Dropless
     from models.switch import Switch
     from models.t5 import T5_1_1
 

@@ -135,8 +135,8 @@ class LanguageModel(Model, kw_only=True):
 
         Returns:
           Side (`encoder`, `decoder`), then layer (from 0; those with experts), then `experts`,
-          `gates`, `served` and `probabilities` as `layers.moe.MixtureOfExperts` has them. Empty
-          for a model without experts.
+          `gates`, `served` and `probabilities` as `layers.experts.moe.MixtureOfExperts` has them.
+          Empty for a model without experts.
         """
         found: dict[str, dict[int, dict[str, Array]]] = {}
         for record in self._recorded(params, batch, intermediates.ROUTING):

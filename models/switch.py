@@ -14,11 +14,19 @@ from flax import linen as nn
 
 from models.errors import ModelError
 from models.layers.block import ModuleFactory
-from models.layers.dispatch import Capacity, Dispatch
 from models.layers.dropout import Dropout
+from models.layers.experts.dispatch import Capacity, Dispatch
+from models.layers.experts.moe import (
+    GSHARD,
+    SWITCH,
+    Experts,
+    GatedExperts,
+    MixtureOfExperts,
+    Router,
+    TopK,
+)
 from models.layers.linear import Initializer
 from models.layers.mlps import MLP, Activation
-from models.layers.moe import GSHARD, SWITCH, Experts, GatedExperts, MixtureOfExperts, Router, TopK
 from models.t5 import T5_1_1
 
 # Section 2.4: the scale s of the initial values, a tenth of the usual.
@@ -36,9 +44,9 @@ class Switch(T5_1_1):
       dispatch: `Capacity` or `Dropless`.
       expert_dropout_rate: on the experts' hidden layers; None is `dropout_rate`. The paper
         fine-tunes with 0.4 here and 0.1 elsewhere (table 4).
-      router_jitter: see `layers.moe.Router`.
-      load_balance: see `layers.moe.MixtureOfExperts`.
-      router_z_loss: see `layers.moe.MixtureOfExperts`.
+      router_jitter: see `layers.experts.moe.Router`.
+      load_balance: see `layers.experts.moe.MixtureOfExperts`.
+      router_z_loss: see `layers.experts.moe.MixtureOfExperts`.
     """
 
     num_experts: int = 8

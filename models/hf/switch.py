@@ -6,7 +6,7 @@ from models.field_checks import is_of
 from models.hf import t5
 from models.hf.family import Config, Family, Option, unsupported
 from models.hf.mapping import Table, Weight, linear
-from models.layers.dispatch import Dropless, RowCapacity
+from models.layers.experts.dispatch import Dropless, RowCapacity
 from models.switch import Switch, SwitchC
 
 # A capacity that no row exceeds stands for none.

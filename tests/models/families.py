@@ -23,7 +23,7 @@ from models.gpt import GPT2, GPT3
 from models.gpt_neox import GPTNeoX
 from models.heads import Classification, PairClassification, Regression, Tagging
 from models.lamda import LaMDA
-from models.layers.dispatch import Capacity
+from models.layers.experts.dispatch import Capacity
 from models.layers.recurrent.alignment import General
 from models.layers.recurrent.cells import LSTM
 from models.llama import LLaMA

@@ -15,7 +15,7 @@ from models.gpt import GPT2, GPT3
 from models.layers import parts
 from models.layers.attention import softmax_attention
 from models.layers.attention.masks import Mask
-from models.layers.dispatch import Capacity
+from models.layers.experts.dispatch import Capacity
 from models.recurrent import RecurrentLM
 from models.switch import MoE, Switch
 from models.t5 import T5_1_1

@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec
 
 from models.errors import ModelError
 from models.hf import save_hf
-from models.layers.dispatch import Capacity
+from models.layers.experts.dispatch import Capacity
 from models.switch import Switch
 from models.t5 import T5, T5_1_1
 from models.tuning import LoRA

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.errors import ModelError
-from models.layers.dispatch import Capacity, Dropless
+from models.layers.experts.dispatch import Capacity, Dropless
 from models.switch import MoE, Switch, SwitchC
 
 VOCABULARY = 61

@@ -20,7 +20,7 @@ from models.gpt_neox import GPTNeoX
 from models.heads import Classification, Reward
 from models.hf import FAMILIES, load_hf, mapping, save_hf
 from models.hf.tensor_files import TensorFiles, write_tensors
-from models.layers.dispatch import Capacity
+from models.layers.experts.dispatch import Capacity
 from models.layers.mlps import GatedMLP
 from models.llama import LLaMA
 from models.switch import Switch, SwitchC

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from models.gpt import GPT2
-from models.layers.dispatch import Capacity
+from models.layers.experts.dispatch import Capacity
 from models.switch import Switch
 from t5x_like import cli
 from t5x_like.cost.flops import flop_report, positions

@@ -9,7 +9,7 @@ the sizes of the parameters in bytes.
 import json
 import sys
 
-from models.layers.dispatch import Capacity
+from models.layers.experts.dispatch import Capacity
 from models.palm import PaLM
 from models.switch import Switch
 from models.t5 import T5_1_1

@@ -19,7 +19,7 @@ import functools
 import jax
 import numpy as np
 
-from models.layers.dispatch import Capacity
+from models.layers.experts.dispatch import Capacity
 from models.llama import LLaMA
 from models.palm import PaLM
 from models.switch import Switch

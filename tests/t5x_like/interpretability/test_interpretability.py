@@ -6,7 +6,7 @@ import pytest
 
 from models.attention_seq2seq import AttentionSeq2Seq
 from models.gpt import GPT2
-from models.layers.dispatch import Capacity
+from models.layers.experts.dispatch import Capacity
 from models.recurrent import RecurrentLM
 from models.switch import MoE, Switch
 from models.t5 import T5_1_1

@@ -15,8 +15,8 @@ from jax.ad_checkpoint import checkpoint_name
 
 from models.layers import auxiliary_losses, intermediates, parts
 from models.layers.block import ModuleFactory
-from models.layers.dispatch import Capacity, Choices, Dispatch, Product
 from models.layers.dropout import NO_DROPOUT, Dropout
+from models.layers.experts.dispatch import Capacity, Choices, Dispatch, Product
 from models.layers.linear import STORED_PRODUCT, Initializer, axis_names
 from models.layers.mlps import Activation
 

@@ -27,7 +27,7 @@ from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
 from models.layers import parts, quantization
-from models.layers.grouped_matmul import batched_dot, grouped_dot
+from models.layers.experts.grouped_matmul import batched_dot, grouped_dot
 from models.layers.linear import STORED_PRODUCT
 
 # Left to the compiler: the groups stay divided as the batch is, except along the experts' axis.

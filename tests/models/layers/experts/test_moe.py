@@ -9,10 +9,9 @@ import pytest
 from flax import linen as nn
 
 from models.layers import auxiliary_losses, intermediates
-from models.layers.dispatch import Capacity, Dropless
-from models.layers.grouped_matmul import grouped_dot
-from models.layers.linear import normal
-from models.layers.moe import (
+from models.layers.experts.dispatch import Capacity, Dropless
+from models.layers.experts.grouped_matmul import grouped_dot
+from models.layers.experts.moe import (
     GSHARD,
     SWITCH,
     Experts,
@@ -23,6 +22,7 @@ from models.layers.moe import (
     load_balance_loss,
     router_z_loss,
 )
+from models.layers.linear import normal
 
 EMBED, HIDDEN, EXPERTS = 6, 10, 4
 
