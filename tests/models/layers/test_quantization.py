@@ -16,6 +16,7 @@ from models.layers.quantization import Quantization
 from models.llama import LLaMA
 from models.recurrent import RecurrentLM
 from models.switch import Switch
+from models.tuning import LoRA
 from tests.models.families import decoder, t5
 
 E4M3, E5M2 = ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2
@@ -112,7 +113,7 @@ def test_rows_of_zeros_stay_zeros():
 
 def products(model, **batch):
     """How many products of a training step have factors of which dtypes, forward and backward."""
-    params = model.init(jax.random.key(0))["params"]
+    params = jax.eval_shape(model.init, jax.random.key(0))["params"]
 
     def loss(params):
         return model.loss(params, batch)[0]["loss"]
@@ -135,6 +136,13 @@ def test_every_matrix_of_a_layer_is_meant_and_nothing_else(in_backward):
     assert products(model, **batch)["int32"] == 7 * (1 + sum(in_backward))
 
 
+def test_what_a_tuning_adds_is_not_meant():
+    model = decoder(LLaMA, mlp_dim=40, remat_policy="none", tuning=LoRA(targets=["."]))
+    model = model.clone(quantization=Quantization(input_gradients=False))
+    batch = {"decoder_input_tokens": tokens(2, 8), "decoder_target_tokens": tokens(2, 8)}
+    assert products(model, **batch)["int32"] == 7
+
+
 def test_experts_with_a_capacity_are_meant():
     model = t5(Switch, num_experts=4, quantization=Quantization(input_gradients=False))
     dense = model.clone(quantization=None)
@@ -142,7 +150,7 @@ def test_experts_with_a_capacity_are_meant():
         "encoder_input_tokens": tokens(2, 8), "decoder_input_tokens": tokens(2, 8),
         "decoder_target_tokens": tokens(2, 8),
     }  # fmt: skip
-    params = model.init(jax.random.key(0))["params"]
+    params = jax.eval_shape(model.init, jax.random.key(0))["params"]
 
     def of(one):
         loss = jax.make_jaxpr(lambda p: one.loss(p, batch, jax.random.key(0))[0])(params)
@@ -169,6 +177,7 @@ def test_one_model_says_nothing_of_another():
     assert "i8[" not in str(jax.make_jaxpr(inner.apply)(variables, jnp.ones((1, 8))))
 
 
+@pytest.mark.slow
 def test_decoding_computes_what_the_whole_text_has():
     """The projections that decoding would fuse are of 8 bits, too.
 
