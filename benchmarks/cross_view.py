@@ -78,12 +78,6 @@ def f1(args: argparse.Namespace, kind: str, seed: int) -> float:
         f"--gin.INITIAL_CHECKPOINT_PATH={out / f'{FIRST}_{seed}'}",
         "--gin.DROPOUT_RATE=0.5",  # the tagger's own
     ]
-    optimizer = [
-        "--gin_file=optimizers/sgd.gin",
-        "--gin.MOMENTUM=0.9",
-        "--gin.optimizers.sgd.global_norm=1.0",
-        "--gin.SCHEDULE=@schedules.Cosine()",
-    ]
     called(
         "train",
         "--gin_file=models/cvt/tiny.gin",
@@ -91,7 +85,7 @@ def f1(args: argparse.Namespace, kind: str, seed: int) -> float:
         "--gin_file=tasks/vocabularies/spelled_words.gin",
         *(with_text if kind == CROSS_VIEW else []),
         f"--gin.cvt.CVT.cross_view_coefficient={args.coefficient}",
-        *optimizer,
+        "--gin_file=optimizers/adamw.gin",
         *(from_first if args.first and kind != FIRST else fresh),
         f"--gin.VOCABULARY_PATH={out / 'words.txt'}",
         f"--gin.VOCAB_SIZE={args.vocab_size}",
