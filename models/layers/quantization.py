@@ -160,6 +160,8 @@ def _dot(left: Factor, right: Factor, num_batch_axes: int, parts: int = 1) -> ja
             scale_dtype=left[0].dtype if parts > 1 else None,
         )
 
+    if left[0].shape[left[2][-1]] % parts:
+        parts = 1  # nor is such an axis divided evenly over devices
     batch = tuple(range(num_batch_axes))
     dimensions = ((tuple(left[2]), tuple(right[2])), (batch, batch))
     y = qwix.dot_general(quantized(left), quantized(right), dimensions)

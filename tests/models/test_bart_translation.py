@@ -126,6 +126,7 @@ def test_the_source_has_a_vocabulary_of_its_own(feature):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_both_stages_of_a_run_and_what_each_leaves_as_it_was(tmp_path):
     texts = {"en": ["a man sits", "two dogs run"] * 8, "de": ["ein mann sitzt", "zwei hunde"] * 8}
     for name, lines in texts.items():

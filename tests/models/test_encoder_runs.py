@@ -58,7 +58,13 @@ EXPORTED = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", RUNS)
+@pytest.mark.parametrize(
+    "family",
+    [
+        "electra",
+        *(pytest.param(name, marks=pytest.mark.release) for name in ("spanbert", "structbert")),
+    ],
+)
 def test_it_trains_resumes_with_what_it_would_have_drawn_and_is_exported(
     family, corpus, tmp_path, capsys
 ):

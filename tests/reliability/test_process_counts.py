@@ -264,6 +264,7 @@ def test_processes_that_disagree_all_end_with_the_names_of_process_and_bindings(
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_what_one_process_cannot_read_no_process_goes_on_from(corpus, tmp_path, tally):
     model_dir = tmp_path / "run"
     flags = [

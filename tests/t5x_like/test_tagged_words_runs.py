@@ -97,6 +97,7 @@ def test_cross_view_training_learns_resumes_and_tags(flags, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_a_head_is_learned_on_an_elmo_that_stays_as_it_is(flags, tmp_path):
     flags, text = flags
     words = next(flag for flag in flags if "VOCABULARY_PATH" in flag)

@@ -228,7 +228,9 @@ print("all equal")
 """
 
 
+# The parts by themselves are in CI: test_process_counts, test_heartbeat, test_mesh.
 @pytest.mark.slow
+@pytest.mark.release
 def test_two_processes_train_as_one_and_go_on_after_a_kill(flags, tmp_path, program):
     alone, together = tmp_path / "alone", tmp_path / "together"
     one = start(
