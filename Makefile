@@ -74,8 +74,14 @@ test-slow: $(VENV)/.installed-interop
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m '(slow or interop) and not release'
 
 # Exact values and tolerances, where the optimizer of XLA may reorder: layers, losses, steps, parity.
-OPTIMIZED_TESTS := tests/models/layers tests/models/test_losses.py tests/models/hf/test_parity.py \
-	tests/t5x_like/training tests/t5x_like/decoding \
+# Of layers one of each kind: compiling them so takes twice as long.
+LAYERS := tests/models/layers
+OPTIMIZED_TESTS ?= $(LAYERS)/test_linear.py $(LAYERS)/test_block.py $(LAYERS)/test_adaptive_softmax.py \
+	$(LAYERS)/test_quantization.py $(LAYERS)/experts $(LAYERS)/recurrent \
+	$(LAYERS)/attention/test_softmax_attention.py $(LAYERS)/attention/test_kernels.py \
+	$(LAYERS)/attention/test_positions.py tests/models/test_losses.py tests/models/hf/test_parity.py \
+	tests/t5x_like/training/test_step.py tests/t5x_like/training/test_loss.py \
+	tests/t5x_like/decoding/test_with_models.py tests/t5x_like/decoding/test_beam.py \
 	tests/reliability/test_anomalies.py::test_a_policy_that_meets_no_anomaly_changes_no_bit
 
 ## make test-optimized  numerical tests as users' programs are compiled: by XLA's default optimizations
