@@ -74,7 +74,7 @@ test-slow: $(VENV)/.installed-interop
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m '(slow or interop) and not release'
 
 # Exact values and tolerances, where the optimizer of XLA may reorder: layers, losses, steps, parity.
-# Of layers one of each kind: compiling them so takes twice as long.
+# Of layers one of each kind: all of them took ten minutes.
 LAYERS := tests/models/layers
 OPTIMIZED_TESTS ?= $(LAYERS)/test_linear.py $(LAYERS)/test_block.py $(LAYERS)/test_adaptive_softmax.py \
 	$(LAYERS)/test_quantization.py $(LAYERS)/experts $(LAYERS)/recurrent \

@@ -178,7 +178,11 @@ class Model(nn.Module, kw_only=True):
     def init(  # type: ignore[override]  # Linen's takes a batch, and this one may do without
         self, rng: Array, batch: Batch | None = None
     ) -> dict[str, Params]:
-        """Fresh variables `{"params": tree of arrays}`, the same for any batch."""
+        """Fresh variables `{"params": tree of arrays}`, the same for any batch.
+
+        Raises:
+          ModelError: the model has none of the products that its `quantization` is of.
+        """
         return nn.unbox(self._boxed_init(rng))
 
     @nn.nowrap

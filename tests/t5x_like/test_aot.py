@@ -54,6 +54,15 @@ def test_flops_are_those_of_all_layers(saved):
     """Within what causal blocks leave out and rematerialization adds."""
     report, _ = saved
     assert 0.9 < report["flops"] / report["model_flops"] < 1.3
+    assert sum(report["flops_of_dtypes"].values()) == report["flops"]
+
+
+def test_the_text_has_the_share_of_products_in_8_bits(saved):
+    report, _ = saved
+    assert "in s8" not in compile_report.report_text(report)
+    parts = {"s8": 0.25 * report["flops"], "f32": 0.75 * report["flops"]}
+    text = compile_report.report_text(report | {"flops_of_dtypes": parts})
+    assert "of the program, 25% in s8\n" in text
 
 
 def test_compare_shows_old_new_and_ratio(saved):

@@ -356,7 +356,7 @@ def _beside(analysis: Analysis, study: PublishedStudy) -> pd.DataFrame:
     """Of ours the validation loss and what stands for the study; the rest is in the table above."""
     task, metric = series.headline_comparison(analysis)[["task", "metric"]].iloc[0]
     found = beside(analysis.comparison, study)
-    against = next(name for name in found if name.startswith("against "))
+    against = f"against {analysis.comparison['against'].iloc[0]}"
     ours = dict.fromkeys(("setting", "seeds", "validation loss", against, f"{task} {metric}"))
     return found[[*ours, "row of the paper", *study.columns]]
 

@@ -28,6 +28,14 @@ def test_products_and_memory():
     assert times == {"compute": 1.0, "hbm": 2.0, "ici": 0.0, "dcn": 0.0}
 
 
+def test_products_of_8_bits_count_at_their_own_rate_where_the_chip_has_one():
+    flops = {"s8": 918e12, "bf16": 459e12, "f8e4m3fn": 459e12}
+    assert roofline.seconds(V5P, flops, 0, [], DEVICES)["compute"] == 3.0  # fp8 as bfloat16
+    assert roofline.seconds(chip_named("v4"), {"s8": 275e12}, 0, [], DEVICES)["compute"] == 1.0
+    halves = roofline.seconds(chip_named("tpu7x"), {"f8e5m2": 4614e12}, 0, [], DEVICES)
+    assert halves["compute"] == 2.0  # of the chip, by one of its two devices
+
+
 def test_devices_that_are_half_a_chip_have_half_of_everything():
     v3 = chip_named("v3")
     times = roofline.seconds(v3, {"f32": 61.5e12}, 450e9, [], DEVICES)
