@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from models import field_checks, flops
 from models.errors import ModelError
+from models.layers import parts
 from models.layers import quantization as quantized_products
 from models.layers.quantization import Quantization
 from models.losses import Metrics
@@ -154,10 +155,17 @@ class Model(nn.Module, kw_only=True):
 
     @nn.nowrap
     def apply(self, variables: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Linen's, with what the tuning adds and with parameters wherever they are used."""
+        """Linen's, with what the tuning adds and with parameters wherever they are used.
+
+        What parts of the model compute has their names (`layers.parts`), in programs and profiles.
+        """
         if "params" in variables:
             variables = {**variables, "params": self.params_in_use(variables["params"])}
-        with self._tuned(), quantized_products.using(self.quantization):
+        with (
+            self._tuned(),
+            quantized_products.using(self.quantization),
+            nn.intercept_methods(parts.scope_of_module),
+        ):
             return super().apply(variables, *args, **kwargs)
 
     @nn.nowrap

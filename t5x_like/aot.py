@@ -121,6 +121,7 @@ def compile_step(
       `flops` (matrix products in the program, recomputation and what devices do in duplicate
       included), `flops_of_dtypes` (the same by XLA's name of their factors' dtype),
       `model_flops` (the device's share of `model.step_flops`), `bytes_accessed` (of HBM),
+      `parts` (part of the program to its `flops` and `bytes_accessed`, see `hlo.spent_by_part`),
       `collectives` (kind to `count`, `bytes` and `axes`: mesh axes, joined by `*`, to `count` and
       `bytes`), all with loops counted as often as they turn;
       `instructions` (lines of the program), `lower_seconds`, `compile_seconds`;
@@ -254,7 +255,10 @@ def _program(
 ) -> dict[str, Any]:
     """What the compiled text says; None throughout without one."""
     if compiled is None:
-        unknown = ("flops", "flops_of_dtypes", "bytes_accessed", "collectives", "instructions")
+        unknown = (
+            *("flops", "flops_of_dtypes", "bytes_accessed", "parts", "collectives"),
+            "instructions",
+        )
         after = ("seconds", "step_seconds", "mfu")
         return dict.fromkeys(unknown) | {"model_flops": model_flops} | dict.fromkeys(after)
     module = hlo.parse(compiled.as_text())
@@ -267,6 +271,7 @@ def _program(
         "flops_of_dtypes": flops,
         "model_flops": model_flops,
         "bytes_accessed": accessed,
+        "parts": {name: part._asdict() for name, part in hlo.spent_by_part(module).items()},
         "collectives": by_kind(exchanges, partitioner),
         "instructions": module.num_instructions,
         "seconds": None,

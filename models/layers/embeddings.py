@@ -27,6 +27,8 @@ class Embed(nn.Module):
       axis: logical name of the table's rows, `token_types` for BERT's segments.
     """
 
+    part: ClassVar[str] = parts.EMBEDDING
+
     vocab_size: int
     embed_dim: int
     embedding_init: Initializer

@@ -1,9 +1,12 @@
 """RMS norm and layer norm, computed in float32 whatever the compute dtype."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from models.layers import parts
 from models.layers.linear import axis_names
 
 
@@ -16,6 +19,8 @@ class RMSNorm(nn.Module):
       epsilon: keeps the root away from zero.
       dtype: of the result.
     """
+
+    part: ClassVar[str] = parts.NORM
 
     epsilon: float = 1e-6
     dtype: str = "float32"
@@ -37,6 +42,8 @@ class LayerNorm(nn.Module):
       use_bias: whether there is a bias; PaLM has none.
       dtype: of the result.
     """
+
+    part: ClassVar[str] = parts.NORM
 
     epsilon: float = 1e-5
     use_bias: bool = True

@@ -1,4 +1,4 @@
-"""Parts of a model, as modules and functions declare them, for counting FLOPs by part.
+"""Parts of a model, as modules and functions declare them: what they spend is counted by part.
 
 A module declares its part by a class attribute `part`, a function by the decorator of that name;
 equations stay as they are. Any string will do: these are the names that the layers here use.
@@ -15,9 +15,11 @@ from flax import linen as nn
 ATTENTION_PROJECTIONS = "attention_projections"
 ATTENTION_SCORES = "attention_scores"
 CHARACTERS = "characters"
+EMBEDDING = "embedding"
 EXPERTS = "experts"
 HEAD = "head"
 MLP = "mlp"
+NORM = "norm"
 RECURRENCE = "recurrence"
 RELATIVE_POSITIONS = "relative_positions"
 ROUTER = "router"

@@ -2,13 +2,16 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from t5x_like.cost.fitting_memory import shortage
 from t5x_like.cost.units import gibibytes
 from t5x_like.errors import UserError
+
+LEAST_SHARE = 0.01
+"""Of traffic or FLOPs: what has less is shown with the rest."""
 
 
 def show(
@@ -86,6 +89,7 @@ def report_text(report: Mapping[str, Any]) -> str:
         f"  FLOPs                   {report['flops']:12.4g}  of the program{_of_8_bits(report)}",
         f"                          {report['model_flops']:12.4g}  of the model, nothing repeated",
         f"  HBM traffic             {gibibytes(int(report['bytes_accessed'])):>12}",
+        *_parts(report),
     ]
     for kind, total in report["collectives"].items():
         for axes, part in total["axes"].items():
@@ -112,6 +116,20 @@ def report_text(report: Mapping[str, Any]) -> str:
 def _of_8_bits(report: Mapping[str, Any]) -> str:
     found = {dtype: n for dtype, n in report["flops_of_dtypes"].items() if "8" in dtype}
     return "".join(f", {n / report['flops']:.0%} in {dtype}" for dtype, n in found.items())
+
+
+def _parts(report: Mapping[str, Any]) -> Iterator[str]:
+    """The parts that a hundredth of the traffic or of the FLOPs is spent on; others together."""
+    shown: dict[str, tuple[float, float]] = {}
+    for name, part in report["parts"].items():
+        traffic = part["bytes_accessed"] / (report["bytes_accessed"] or 1)
+        flops = part["flops"] / (report["flops"] or 1)
+        label = name.replace("_", " ") if max(traffic, flops) >= LEAST_SHARE else "other"
+        sofar = shown.get(label, (0.0, 0.0))
+        shown[label] = sofar[0] + traffic, sofar[1] + flops
+    for label, (traffic, flops) in shown.items():
+        size = gibibytes(int(traffic * report["bytes_accessed"]))
+        yield f"    {label:<22}{size:>12}  {traffic:4.0%}, and {flops:.0%} of the FLOPs"
 
 
 def _verdict(report: Mapping[str, Any]) -> str:

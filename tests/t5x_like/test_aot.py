@@ -57,6 +57,42 @@ def test_flops_are_those_of_all_layers(saved):
     assert sum(report["flops_of_dtypes"].values()) == report["flops"]
 
 
+def test_parts_of_the_program_add_up_and_have_the_models_names(saved):
+    report, _ = saved
+    parts = report["parts"]
+    for cost in ("flops", "bytes_accessed"):
+        assert math.isclose(sum(part[cost] for part in parts.values()), report[cost], rel_tol=1e-9)
+    assert {"mlp", "attention_projections", "attention_scores", "head", "embedding"} <= set(parts)
+    assert (
+        parts["norm"]["flops"] == parts["update"]["flops"] == 0 < parts["update"]["bytes_accessed"]
+    )
+    with config.isolated():
+        config.parse(["models/palm/tiny.gin"])
+        model = config.macro("MODEL")
+    shapes = {name: tuple(shape) for name, shape in report["batch"].items()}
+    for name in ("mlp", "head"):
+        # Two products in the backward pass, and that of the forward pass once more by `remat`.
+        once = model.forward_flops(shapes)[name].full / report["devices"]
+        assert 2.9 * once < parts[name]["flops"] < 4.1 * once
+
+
+def test_the_text_shows_the_parts_that_cost_something(saved):
+    report, _ = saved
+    traffic = report["bytes_accessed"]
+    parts = {
+        "attention_scores": {"flops": 0.0, "bytes_accessed": 0.75 * traffic},
+        "mlp": {"flops": report["flops"], "bytes_accessed": 0.242 * traffic},
+        "norm": {"flops": 0.0, "bytes_accessed": 0.008 * traffic},
+    }
+    lines = compile_report.report_text(report | {"parts": parts}).splitlines()
+    start = next(i for i, line in enumerate(lines) if "HBM traffic" in line)
+    shown = [line.split() for line in lines[start + 1 : start + 4]]
+    assert [" ".join(line[-6:]) for line in shown] == [
+        "75%, and 0% of the FLOPs", "24%, and 100% of the FLOPs", "1%, and 0% of the FLOPs",
+    ]  # fmt: skip
+    assert [line[0] for line in shown] == ["attention", "mlp", "other"]
+
+
 def test_the_text_has_the_share_of_products_in_8_bits(saved):
     report, _ = saved
     assert "in s8" not in compile_report.report_text(report)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from t5x_like.cost.hlo.module import Instruction, Module
+from t5x_like.cost.hlo.module import Module
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
@@ -94,8 +94,9 @@ def collectives(module: Module, slices: Sequence[int]) -> list[Collective]:
         else:
             continue
         if groups.shape[1] > 1:
-            origin = _origin(instruction)
-            found.append(Collective(kind, instruction.name, data, times, groups, origin))
+            found.append(
+                Collective(kind, instruction.name, data, times, groups, instruction.traced_as)
+            )
     return found
 
 
@@ -165,8 +166,3 @@ def _iota(sizes: tuple[int, ...], order: str | None) -> np.ndarray:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(n) for n in text.split(","))
-
-
-def _origin(instruction: Instruction) -> str:
-    found = re.search(r'op_name="([^"]*)"', instruction.attributes)
-    return found[1] if found else ""

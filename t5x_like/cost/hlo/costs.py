@@ -3,6 +3,8 @@
 import functools
 import math
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,12 +18,29 @@ _COST_ESTIMATE = re.compile(r'"cost_estimate":\s*\{([^}]*)\}')
 _SPLASH_PRODUCTS = (("mha_fwd", 2), ("mha_dkv", 4), ("mha_dq", 3), ("mqa_fwd", 2), ("mqa_dkv", 4),
                     ("mqa_dq", 3))  # fmt: skip
 
+# How `models.layers.parts` names the scope of a part of a model.
+_PART = re.compile(r"part=(\w+)")
+# The part of the optimizer, whose scope the training step opens, and of what has none.
+UPDATE, OTHER = "update", "other"
+
 # No traffic: names, views, control flow, and the ends of asynchronous pairs.
 _FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional",
     "call", "after-all", "partition-id", "replica-id", "iota", "opt-barrier", "add-dependency",
     "async-start", "async-update", "async-done",
 }  # fmt: skip
+
+
+class Spent(NamedTuple):
+    """What a part of a program costs a device.
+
+    Attributes:
+      flops: of its matrix products.
+      bytes_accessed: of HBM.
+    """
+
+    flops: float = 0.0
+    bytes_accessed: float = 0.0
 
 
 def matmul_flops(module: Module) -> dict[str, float]:
@@ -35,11 +54,9 @@ def matmul_flops(module: Module) -> dict[str, float]:
       By the dtype of the products' factors, in XLA's name: that of the wider one.
     """
     total: dict[str, float] = {}
-    for computation, instruction, times in module.executed_inside():
-        flops = times * _flops(module, computation, instruction)
-        if flops:
-            dtype = _factors(module, computation, instruction)
-            total[dtype] = total.get(dtype, 0.0) + flops
+    for computation, instruction, flops in _products(module):
+        dtype = _factors(module, computation, instruction)
+        total[dtype] = total.get(dtype, 0.0) + flops
     return total
 
 
@@ -50,12 +67,52 @@ def bytes_accessed(module: Module) -> float:
     only a part, that part; of a custom kernel what it declares, if anything. On-chip memory is
     free. On devices other than TPUs this is the traffic before caches.
     """
-    return float(
-        sum(
-            times * _traffic(module, computation, instruction)
-            for computation, instruction, times in module.executed()
-        )
-    )
+    return float(sum(accessed for _, accessed in _accesses(module)))
+
+
+def spent_by_part(module: Module) -> dict[str, Spent]:
+    """What each part of a program costs, by the names that its instructions were traced under.
+
+    The innermost scope `part=NAME` around an instruction; the scope `update` is the optimizer's.
+    A fusion's traffic is that of the part that its result has the name of.
+
+    Returns:
+      By part, most traffic first; `OTHER` is what no part claims, such as residual sums, what
+      layers store for the backward pass, and copies that the compiler made.
+    """
+    total: dict[str, Spent] = {}
+
+    def add(instruction: Instruction, flops: float, accessed: float) -> None:
+        name = _part_of(instruction)
+        sofar = total.get(name, Spent())
+        total[name] = Spent(sofar.flops + flops, sofar.bytes_accessed + accessed)
+
+    for _, instruction, flops in _products(module):
+        add(instruction, flops, 0.0)
+    for instruction, accessed in _accesses(module):
+        add(instruction, 0.0, accessed)
+    return dict(sorted(total.items(), key=lambda item: -item[1].bytes_accessed))
+
+
+def _products(module: Module) -> Iterator[tuple[str, Instruction, float]]:
+    """Computation, instruction and FLOPs of each matrix product, repetitions included."""
+    for computation, instruction, times in module.executed_inside():
+        if flops := times * _flops(module, computation, instruction):
+            yield computation, instruction, flops
+
+
+def _accesses(module: Module) -> Iterator[tuple[Instruction, float]]:
+    """Instructions that read or write HBM, and how many bytes, repetitions included."""
+    for computation, instruction, times in module.executed():
+        if accessed := times * _traffic(module, computation, instruction):
+            yield instruction, accessed
+
+
+def _part_of(instruction: Instruction) -> str:
+    name = instruction.traced_as
+    if found := _PART.findall(name):
+        return str(found[-1])
+    return UPDATE if UPDATE in name.split("/") else OTHER
 
 
 # -- Products --------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ _SPACE = re.compile(r"S\((\d+)\)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _CHANNEL = re.compile(r"\bchannel_id=(\d+)")
 _ASYNC_PART = re.compile(r'custom_call_target="AsyncCollective(Start|Done)"')
+_TRACED_AS = re.compile(r'op_name="([^"]*)"')
 _PARENTHESIS = re.compile(r"[()]")
 
 _BITS = {"pred": 8, "s4": 4, "u4": 4, "s2": 2, "u2": 2, "token": 0, "opaque": 0}
@@ -75,6 +76,12 @@ class Instruction:
     def arrays(self) -> tuple[Array, ...]:
         """The arrays of the result, a tuple's in order."""
         return arrays_of(self.shape)
+
+    @property
+    def traced_as(self) -> str:
+        """The scopes and the operation that it comes from, with slashes; "" if it has no name."""
+        found = _TRACED_AS.search(self.attributes)
+        return found[1] if found else ""
 
     def called(self, attribute: str) -> str | None:
         """The computation that an attribute (`calls`, `body`) names."""

@@ -242,6 +242,40 @@ def test_xla_counts_a_loop_once_and_we_do_not():
     assert 8 * 3 <= arrays <= 8 * 3 * 3
 
 
+def test_what_each_part_of_a_program_costs():
+    """The innermost part counts, whatever transformations wrote around its name."""
+    named = {
+        "mlp": "jit(step)/gradient/transpose(jvp(GPT2))/mlp/part=mlp/wi/part=mlp/dot_general",
+        "norm": "jit(step)/gradient/jvp()/part=head/lm_norm/part=norm/mul",
+        "head": "jit(step)/gradient/vmap(transpose(vmap(jvp(part=head))))/dot_general",
+        "update": "jit(step)/update/mul",
+        "other": "jit(step)/gradient/jvp(GPT2)/stack/while/body/add",
+    }
+    lines = [
+        f'  %{part} = f32[8,8]{{1,0}} {what}(%p, %p), metadata={{op_name="{named[part]}"}}'
+        for part, what in (("norm", "multiply"), ("update", "multiply"), ("other", "add"))
+    ]
+    lines += [
+        f"  %{part} = f32[8,8]{{1,0}} dot(%p, %p), lhs_contracting_dims={{1}}, "
+        f'rhs_contracting_dims={{0}}, metadata={{op_name="{named[part]}"}}'
+        for part in ("mlp", "head")
+    ]
+    text = [
+        "HloModule jit_step", "ENTRY %main (p: f32[8,8]) -> f32[8,8] {",
+        "  %p = f32[8,8]{1,0} parameter(0)", *lines, "  ROOT %c = f32[8,8]{1,0} copy(%mlp)", "}",
+    ]  # fmt: skip
+    found = hlo.spent_by_part(hlo.parse("\n".join(text)))
+    moved, product = 3 * 8 * 8 * 4, 2 * 8**3
+    assert found == {
+        "other": (0, moved + 2 * 8 * 8 * 4),  # the compiler's own copy too
+        "mlp": (product, moved),
+        "head": (product, moved),
+        "norm": (0, moved),
+        "update": (0, moved),
+    }
+    assert next(iter(found)) == "other"  # most traffic first
+
+
 # An all-gather that an LSTM's loop overlaps, on v5p with --xla_tpu_enable_async_collective_fusion:
 # its start, a step of it in each of 512 turns, and its end. Every part holds the all-gather.
 ASYNC_FUSION = """HloModule jit_step
