@@ -34,6 +34,7 @@ from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import FrozenSource, Model
 from t5x_like.trackers.tensorboard import EventFile
 from t5x_like.training.frozen import load_frozen
+from t5x_like.training.metrics_log import FILE as METRICS
 from t5x_like.training.metrics_log import append_record, read_records
 
 Steps = Literal["last", "all"] | int | Sequence[int]
@@ -176,14 +177,14 @@ def _report(
     named = {name: _file_name(step, name, result) for name in result.predictions}
     if named:
         record = {**record, FILES: ", ".join(named.values())}
-    _say_what_is_replaced(directory, record)
+    replaced = _what_is_replaced(directory, record)
     for name, predictions in result.predictions.items():
         write_predictions(folder / named[name], predictions)
     append_record(directory, record)
     if events is not None:
         events.log(step, {f"{split}/{result.task}/{name}": v for name, v in result.values.items()})
-    line = f"step {step}  {result.task} {split}  {result.summary}"
-    print(line, file=sys.stderr, flush=True)
+    for line in filter(None, [result.summary, replaced]):
+        print(f"step {step}  {result.task} {split}  {line}", file=sys.stderr, flush=True)
 
 
 def _file_name(step: int, name: str, result: TaskResult) -> str:
@@ -193,28 +194,37 @@ def _file_name(step: int, name: str, result: TaskResult) -> str:
     return ".".join(filter(None, [str(step), result.file_parts.get(name), own, "jsonl"]))
 
 
-def _say_what_is_replaced(directory: epath.Path, record: Mapping[str, Any]) -> None:
-    """A line where the evaluation before was of other rows, or generated otherwise."""
+def _what_is_replaced(directory: epath.Path, record: Mapping[str, Any]) -> str:
+    """A line where the evaluation before was of other rows, or generated otherwise; else ""."""
     key = [record[name] for name in ("step", "split", "task")]
     for earlier in read_records(str(directory)):
         if [earlier["step"], earlier["split"], earlier.get("task")] != key:
             continue
-        was, now = _measured(earlier), _measured(record)
+        was, now = _settings(earlier), _settings(record)
         theirs, ours = (set(one.get(FILES, "").split(", ")) - {""} for one in (earlier, record))
-        if was != now and (theirs & ours or not (theirs and ours)):
-            step, split, task = key
-            line = (
-                f"step {step}  {task} {split}  an evaluation of {was} is replaced by one of {now}"
-            )
-            print(line, file=sys.stderr, flush=True)
+        rows = [_rows(one) for one in (earlier, record)]
+        if (rows[0] == rows[1] and was == now) or (theirs and ours and not theirs & ours):
+            continue
+        before = ", ".join([rows[0], *(one for one in was if one not in now)])
+        this = ", ".join([rows[1], *(one for one in now if one not in was)])
+        folder = folder_of(directory, record["task"], record["split"])
+        written = [str(folder / name) for name in sorted(theirs & ours)]
+        return (
+            f"an earlier evaluation of this checkpoint was of {before}; this one, as asked for "
+            f"now, is of {this}: it counts from now on in {directory / METRICS}"
+            + (f", and {', '.join(written)} has its predictions instead" if written else "")
+        )
+    return ""
 
 
-def _measured(record: Mapping[str, Any]) -> str:
+def _rows(record: Mapping[str, Any]) -> str:
     # Records of an earlier version have no rows, and do not say how text was generated.
-    rows = of_rows(record) if ROWS in record else "unknown rows"
+    return of_rows(record) if ROWS in record else "unknown rows"
+
+
+def _settings(record: Mapping[str, Any]) -> list[str]:
     own = ("split", "task", "batch_format", FILES)
-    texts = [value for name, value in record.items() if name not in own and isinstance(value, str)]
-    return ", ".join([rows, *texts])
+    return [value for name, value in record.items() if name not in own and isinstance(value, str)]
 
 
 def write_predictions(path: epath.Path, predictions: Sequence[Any]) -> None:

@@ -17,13 +17,14 @@ from tasks.registry import (
     get_mixture_or_task,
     labelled,
     names,
+    proportional_rates,
     ranked,
     spans,
     text_to_text,
     unsupervised,
 )
 from tasks.tagging import tagged
-from tasks.task import Feature, Mixture, Task, proportional_rates
+from tasks.task import Feature, Mixture, Task
 
 benchmarks.declare()
 choices.declare()

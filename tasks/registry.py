@@ -296,6 +296,30 @@ def add_mixture(name: str, rates: Mapping[str, float]) -> Mixture:
     return mixture
 
 
+def proportional_rates(
+    examples: Mapping[str, int], limit: int | None = None, temperature: float = 1.0
+) -> dict[str, float]:
+    """Mixing rates from numbers of examples (Raffel et al. 2020, section 3.5.2).
+
+    Args:
+      examples: number of examples of each task, by name.
+      limit: the artificial data set size limit K; None for no limit.
+      temperature: rates are raised to the power of its inverse.
+
+    Returns:
+      `min(examples, limit) ** (1 / temperature)` by name.
+
+    Raises:
+      TaskError: the temperature is 0 or less.
+    """
+    if temperature <= 0:
+        raise TaskError(f"mixing temperature {temperature}: a positive number is needed.")
+    return {
+        name: (count if limit is None else min(count, limit)) ** (1 / temperature)
+        for name, count in examples.items()
+    }
+
+
 def names() -> list[str]:
     """The names of all registered tasks and mixtures."""
     return sorted(_REGISTERED)

@@ -15,7 +15,7 @@ from tasks.errors import TaskError
 from tasks.forms import Choices, FewShot, Form, Labelled, Spans, Tags, WritesInputs, written
 from tasks.objectives import BoundObjective, Example, Objective, VocabularySpecs
 from tasks.postprocessors import TEXT, Postprocessor
-from tasks.sources import Source
+from tasks.sources import Source, check_files
 from tasks.vocabularies import Vocabulary, encode_counted, encode_each
 
 Metric = Callable[..., Mapping[str, float]]
@@ -296,6 +296,16 @@ class Task(BaseTask):
             decisive["special_tokens"] = "text"
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
+    def check_files(self) -> None:
+        """Checks that what the cache is made of is on this machine; of the source nothing is read.
+
+        Raises:
+          SourceUnavailable: a file of the source, or a vocabulary's, is not.
+        """
+        check_files(self.source)
+        for vocabulary in self.cached_vocabularies.values():
+            vocabulary.spec()
+
     def with_vocabulary(self, vocabulary: Vocabulary) -> "Task":
         """The same task with another vocabulary, and so with a cache of its own."""
         if all(feature.vocabulary == vocabulary for feature in self.output_features.values()):
@@ -374,27 +384,3 @@ class Mixture:
         for task, _ in self.tasks:
             task.seqio()
         return to_seqio.register_mixture(self.name, {task.name: rate for task, rate in self.tasks})
-
-
-def proportional_rates(
-    examples: Mapping[str, int], limit: int | None = None, temperature: float = 1.0
-) -> dict[str, float]:
-    """Mixing rates from numbers of examples (Raffel et al. 2020, section 3.5.2).
-
-    Args:
-      examples: number of examples of each task, by name.
-      limit: the artificial data set size limit K; None for no limit.
-      temperature: rates are raised to the power of its inverse.
-
-    Returns:
-      `min(examples, limit) ** (1 / temperature)` by name.
-
-    Raises:
-      TaskError: the temperature is 0 or less.
-    """
-    if temperature <= 0:
-        raise TaskError(f"mixing temperature {temperature}: a positive number is needed.")
-    return {
-        name: (count if limit is None else min(count, limit)) ** (1 / temperature)
-        for name, count in examples.items()
-    }

@@ -100,6 +100,8 @@ def read_arpa(path: str | Path, predictable: np.ndarray, *, start_id: int, end_i
     try:
         with gzip.open(path, "rt") if str(path).endswith(".gz") else open(path) as file:
             levels, unknown = _parsed(file, str(path), predictable.size, start_id, end_id)
+    except FileNotFoundError:
+        raise ModelError(f"file '{path}' not found.") from None
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise ModelError(f"'{path}' cannot be read: {error}.") from None
     if not levels or not levels[0]:

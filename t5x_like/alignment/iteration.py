@@ -93,7 +93,7 @@ class Iteration:
                 "update_tokens_per_second": (jnp.float32(tokens), jnp.float32(learned)),
             }
         self._compiled = True
-        return state, metrics
+        return state, jax.block_until_ready(metrics)
 
     def _rewards(self, rollout: Rollout, step: int) -> np.ndarray:
         """Of all answers, float32 `[b]`; where that is due some are written down with texts."""

@@ -98,7 +98,11 @@ def add_arguments(cache: ArgumentParser, vocab: ArgumentParser) -> None:
 
 
 def cache(options: Namespace, config: Any) -> None:
-    """Tokenizes tasks; or lists or removes caches."""
+    """Tokenizes tasks; or lists or removes caches.
+
+    Raises:
+      UserError: no task has such a name, or a file is missing; and what `cache_task` raises.
+    """
     from t5x_like.data import cache_task
     from t5x_like.data.cache.writer import workers_for
 
@@ -109,7 +113,11 @@ def cache(options: Namespace, config: Any) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings
     chosen = tasks_of(options, config)
     splits = options.splits.split(",") if options.splits else None
-    for task in [] if options.declare else chosen:
+    todo = [] if options.declare else chosen
+    for task in todo:  # of all, before the first is tokenized
+        if hasattr(task, "check_files"):
+            task.check_files()
+    for task in todo:
         if options.dry_run:
             print(f"{task.name} would be cached in {directory}")
             continue
@@ -167,8 +175,12 @@ def _list_or_prune(options: Namespace, directory: str) -> None:
 
 
 def vocab(options: Namespace, config: Any) -> None:
-    """Trains a vocabulary on a task's text: SentencePiece, WordPiece, BPE, characters or words."""
-    from tasks import vocabularies
+    """Trains a vocabulary on a task's text: SentencePiece, WordPiece, BPE, characters or words.
+
+    Raises:
+      UserError: the file's name and the settings do not go together, or there is no such task.
+    """
+    from tasks import sources, vocabularies
 
     kind = options.model_type
     ending = _ending(options)
@@ -178,6 +190,11 @@ def vocab(options: Namespace, config: Any) -> None:
         texts = vocabularies.TaskText(task, options.split, options.max_examples)
         told = {name: getattr(options, name) for name in _SETTINGS[ending] if _given(options, name)}
         source = f"{task.name} {options.split}"
+        if hasattr(task, "source"):  # else seqio alone knows it
+            sources.check_files(task.source, [options.split])
+        if options.dry_run:
+            print(f"{options.out} would be trained on {source}")
+            continue
         if ending == _WORDS:
             words = vocabularies.train_words(
                 texts, options.out, vocab_size=options.vocab_size, **told
@@ -283,20 +300,32 @@ def _evaluated(config: Any) -> list[Any]:
     return [evaluation.dataset.task for evaluation in config.macro("EVALUATIONS")]
 
 
+def verifies_source(config: Any) -> bool:
+    """Whether a cache of another source is refused, as `data.DatasetConfig.verify_source` says."""
+    return not config.is_bound_to("DatasetConfig", "verify_source", False)
+
+
 def build_missing(options: Namespace, config: Any) -> None:
     """Runs `t5x-like cache`, in a process of its own, for what is not ready to be read.
 
     Tokenizing imports TensorFlow, which this process must not.
+
+    Raises:
+      UserError: a file of a source is missing, and there is no cache that would do without it.
     """
-    from t5x_like.data import CacheStatus, cache_status, status_of_description
+    from t5x_like import data
 
     options.task = []
     directory = config.macro("CACHE_DIR")
     in_parts = config.has_macro("SHARD_STORE") and config.macro("SHARD_STORE") is not None
+    look = data.status_of_description if in_parts else data.cache_status
+    verify = verifies_source(config)
     for task in tasks_of(options, config):
-        report = (status_of_description if in_parts else cache_status)(task, directory)
-        if report.status is CacheStatus.READY or not task.source_is_local:
+        report = look(task, directory, verify_source=verify)
+        if report.status is data.CacheStatus.READY or not task.source_is_local:
             continue
+        if report.remedy:  # which building it is not
+            data.refuse_unless_ready(report)
         print(f"{report.reason}: building it.", flush=True)
         child_process.run("cache", options)
         return  # one call builds every task of a mixture

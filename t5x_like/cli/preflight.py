@@ -1,18 +1,21 @@
 """What a run would fail on after minutes of work, found before anything is written or tokenized."""
 
 import contextlib
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from t5x_like import checkpoints
+from t5x_like import checkpoints, config
 from t5x_like.data import (
     CacheStatus,
     DatasetConfig,
     check_lengths,
     check_pairing,
+    check_source,
     example_batch,
     packs,
     status_of_description,
 )
+from t5x_like.decoding.prompt_files import PromptFile
 from t5x_like.errors import UserError
 from t5x_like.evaluation.one_task import for_task
 from t5x_like.evaluation.spans import rules_of
@@ -33,6 +36,8 @@ _LABEL = "label"
 def check(plan: TrainingPlan, *, here: bool = True) -> list[str]:
     """Compares model, mesh, lengths, vocabulary, MODEL_DIR and initial checkpoint; reads no data.
 
+    Of the data it only sees whether the files of the sources, or caches of them, are there.
+
     Args:
       plan: of the run.
       here: whether the run is to start on this machine. If not, its devices are not looked at, and
@@ -42,7 +47,7 @@ def check(plan: TrainingPlan, *, here: bool = True) -> list[str]:
       What goes together and was hardly meant: a line each.
 
     Raises:
-      UserError: two of them do not go together, or MODEL_DIR holds another run.
+      UserError: two of them do not go together, a file is missing, or MODEL_DIR holds another run.
     """
     now, directory = plan.described(mesh=here), files.location(plan.model_dir)
     if here or not files.is_remote(directory):
@@ -51,18 +56,20 @@ def check(plan: TrainingPlan, *, here: bool = True) -> list[str]:
         _check_start(plan)
     warnings: list[str] = []
     evaluated = [evaluation.dataset for evaluation in plan.evaluations]
-    for config in (plan.dataset, *plan.validation, *evaluated):
+    datasets = (plan.dataset, *plan.validation, *evaluated)
+    check_sources((*datasets, getattr(plan, "pretraining", None)))
+    for dataset in datasets:
         if here:
-            for rows in config.batch_sizes:
+            for rows in dataset.batch_sizes:
                 plan.partitioner.check_rows(rows)
-        warnings += _check_vocabulary(config, plan.model)
-    for config in (plan.dataset, *plan.validation, *evaluated):
-        for task, _ in config.task.tasks:
-            check_lengths(task, config.task_feature_lengths)
+        warnings += _check_vocabulary(dataset, plan.model)
+    for dataset in datasets:
+        for task, _ in dataset.task.tasks:
+            check_lengths(task, dataset.task_feature_lengths)
             check_labels(task, for_task(plan.model, task))
             check_answers(task, plan.model)
-    for config in (plan.dataset, *plan.validation):
-        check_pairing(config, plan.model.batch_format)
+    for dataset in (plan.dataset, *plan.validation):
+        check_pairing(dataset, plan.model.batch_format)
     packs(plan.dataset, plan.model.batch_format)
     _check_lengths(plan.dataset, plan.model)
     # Traces the model: what its sizes cannot make fails here.
@@ -71,6 +78,37 @@ def check(plan: TrainingPlan, *, here: bool = True) -> list[str]:
     else:
         plan.model.abstract_params()
     return list(dict.fromkeys(warnings))
+
+
+def check_sources(datasets: Iterable[DatasetConfig | None]) -> None:
+    """Looks whether the files of each dataset are there, or a cache that does without them.
+
+    Raises:
+      UserError: a file is missing, and there is no such cache.
+    """
+    for dataset in filter(None, datasets):
+        for task, _ in dataset.task.tasks:
+            check_source(task, dataset.cache_dir, verify_source=dataset.verify_source)
+
+
+def check_read(program: Callable[..., Any]) -> None:
+    """Looks whether the files are there that a program reads which does not train.
+
+    Args:
+      program: takes a `dataset`, or a `task` in whose vocabularies the prompts of `input_path` are
+        written; as gin configures it.
+
+    Raises:
+      UserError: a file is missing.
+    """
+    check_sources([config.argument(program, "dataset")])
+    task, path = config.argument(program, "task"), config.argument(program, "input_path")
+    if task is not None:
+        for member, _ in task.tasks:
+            for feature in member.output_features.values():
+                feature.vocabulary.spec()
+    if path is not None and not files.is_remote(path):
+        PromptFile(path, "text", "").check()
 
 
 def check_labels(task: Task, model: Model) -> None:
@@ -104,29 +142,29 @@ def check_answers(task: Task, model: Model) -> None:
         )
 
 
-def _check_lengths(config: DatasetConfig, model: Model) -> None:
+def _check_lengths(dataset: DatasetConfig, model: Model) -> None:
     longest = longest_row(model)
     if longest is None or model.max_length is None:
         return
     taken = model.max_length - longest
     before = f", of which {taken} stand before the text" if taken else ""
-    for name, value in example_batch(config, model.batch_format, rows=1).items():
+    for name, value in example_batch(dataset, model.batch_format, rows=1).items():
         if name.endswith("_input_tokens") and value.shape[-1] > longest:
             raise UserError(
-                f"TASK_FEATURE_LENGTHS {dict(config.task_feature_lengths)} makes rows of "
+                f"TASK_FEATURE_LENGTHS {dict(dataset.task_feature_lengths)} makes rows of "
                 f"{value.shape[-1]} tokens, but the model's max_length is {model.max_length}"
                 f"{before}: shorten them, or raise max_length."
             )
 
 
-def _check_vocabulary(config: DatasetConfig, model: Model) -> list[str]:
+def _check_vocabulary(dataset: DatasetConfig, model: Model) -> list[str]:
     """Compares all ids where the objective writes sentinels, else those that text is made of.
 
     Returns:
       A warning for each vocabulary that is far smaller than the model's.
     """
     warnings = []
-    task = config.task
+    task = dataset.task
     for member, _ in task.tasks:
         for name, feature in member.output_features.items():
             vocabulary = feature.vocabulary
@@ -134,7 +172,12 @@ def _check_vocabulary(config: DatasetConfig, model: Model) -> list[str]:
                 size, sentinels = vocabulary.vocab_size, getattr(vocabulary, "extra_ids", 0)
             except (OSError, ImportError):
                 # Its file is not on this host, which needs none where there is a cache.
-                report = status_of_description(member, config.cache_dir, config.split)
+                report = status_of_description(
+                    member,
+                    dataset.cache_dir,
+                    dataset.split,
+                    verify_source=dataset.verify_source,
+                )
                 if report.status is CacheStatus.READY:
                     continue
                 raise

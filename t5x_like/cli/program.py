@@ -194,6 +194,9 @@ def _run_program(
     warn(options, check(options, function, example))
     program = config.configured(function, example)
     if options.dry_run:
+        from t5x_like.cli import preflight
+
+        preflight.check_read(function)
         print(config.full_text(sources=True))
         return None
     with _joined(options, config):
@@ -277,8 +280,7 @@ def _eval(options: argparse.Namespace) -> None:
     if not config.has_macro("SUITE"):
         _run_program(options, "t5x_like.evaluate", "evaluate", "runs/eval.gin", config)
         return
-    if not options.dry_run:
-        suites.build_missing(options, config)
+    suites.build_missing(options, config)
     _run_program(options, "t5x_like.suites", "evaluate_suite", "suites/llama.gin", config)
 
 

@@ -8,17 +8,23 @@ from t5x_like.cli import caching, child_process
 
 
 def build_missing(options: Namespace, config: Any) -> None:
-    """Runs `t5x-like cache`, in a process of its own, for the suite's tasks whose data are here."""
-    from t5x_like.data import CacheStatus, cache_status
+    """Runs `t5x-like cache`, in a process of its own, for the suite's tasks whose data are here.
 
-    directory = config.macro("CACHE_DIR")
-    missing = [
-        member.name
-        for row in config.macro("SUITE").rows
-        for member, _ in caching.named(row.task, config).tasks
-        if member.source_is_local
-        and cache_status(member, directory, row.split).status is not CacheStatus.READY
-    ]
+    For `--dry_run` nothing is run.
+
+    Raises:
+      UserError: a file of a source is missing, and there is no cache that would do without it.
+    """
+    from t5x_like.data import CacheStatus, cache_status, check_source
+
+    directory, missing = config.macro("CACHE_DIR"), []
+    for row in config.macro("SUITE").rows:
+        for member, _ in caching.named(row.task, config).tasks:
+            check_source(member, directory)
+            if options.dry_run or not member.source_is_local:
+                continue
+            if cache_status(member, directory, row.split).status is not CacheStatus.READY:
+                missing.append(member.name)
     if missing:
         names = list(dict.fromkeys(missing))
         print(f"caching {', '.join(names)}", flush=True)

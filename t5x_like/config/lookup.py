@@ -6,7 +6,7 @@ from typing import Any
 
 from t5x_like.config import checks
 from t5x_like.config.gin_internals import CONFIG, MACRO, inverse_lookup, iterate_references
-from t5x_like.config.references import bindings_of
+from t5x_like.config.references import bindings_of, settled
 
 
 def macro(name: str) -> Any:
@@ -23,6 +23,30 @@ def macro(name: str) -> Any:
 def has_macro(name: str) -> bool:
     """Whether a macro of this name is bound."""
     return (name, MACRO) in CONFIG
+
+
+def argument(program: Callable[..., Any], name: str) -> Any:
+    """The value that is bound for an argument of a program, built; None where none is.
+
+    Raises:
+      UserError: see `macro`.
+    """
+    return copy.deepcopy(bindings_of(inverse_lookup(program), ()).get(name))
+
+
+def is_bound_to(selector: str, parameter: str, wanted: Any) -> bool:
+    """Whether a parameter of a class is bound to a value, in any scope.
+
+    Args:
+      selector: the end of the class's name, such as `DatasetConfig`.
+      parameter: of the class.
+      wanted: the value.
+    """
+    return any(
+        settled(values[parameter]) == wanted
+        for (_, name), values in CONFIG.items()
+        if name.rpartition(".")[2] == selector and parameter in values
+    )
 
 
 def reached(program: Callable[..., Any]) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,13 @@
 
 from t5x_like.data.batch_schedule import BatchSchedule, linear_ramp
 from t5x_like.data.cache.building import cache_task
-from t5x_like.data.cache.status import CacheStatus, cache_status, status_of_description
+from t5x_like.data.cache.status import (
+    CacheStatus,
+    cache_status,
+    check_source,
+    refuse_unless_ready,
+    status_of_description,
+)
 from t5x_like.data.config import (
     DatasetConfig,
     check_lengths,
@@ -50,6 +56,7 @@ __all__ = [
     "cache_task",
     "check_lengths",
     "check_pairing",
+    "check_source",
     "example_batch",
     "feature_names",
     "limit_in_rows",
@@ -58,5 +65,6 @@ __all__ = [
     "open_dataset",
     "open_evaluation",
     "packs",
+    "refuse_unless_ready",
     "status_of_description",
 ]

@@ -1,11 +1,12 @@
 """Prompts read from files, and answers written to files that can be continued."""
 
+import contextlib
 import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from t5x_like.errors import UserError
 from t5x_like.host import disk_space, files
@@ -48,6 +49,16 @@ class PromptFile:
     field: str
     form: InputsForm | None = None
 
+    def check(self) -> None:
+        """Opens the file, and reads nothing of it.
+
+        Raises:
+          UserError: it is missing, or may not be read.
+        """
+        if self.path != STANDARD:
+            with self._opened():
+                pass
+
     def __iter__(self) -> Iterator[Prompt]:
         """The prompts in order.
 
@@ -57,9 +68,16 @@ class PromptFile:
         if self.path == STANDARD:
             yield from self.of(sys.stdin.buffer)
             return
+        with self._opened() as file:
+            yield from self.of(file)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[IO[bytes]]:
         try:
             with files.location(self.path).open("rb") as file:
-                yield from self.of(file)
+                yield file
+        except FileNotFoundError as error:
+            raise UserError(f"input_path: file '{self.path}' not found.") from error
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"input_path '{self.path}' cannot be read: {reason}.") from error

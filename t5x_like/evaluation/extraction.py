@@ -166,7 +166,8 @@ def _answers(
     task = cast(Task, subject.dataset.task)
     example: Mapping[str, Any] = {}
     found, number = None, -1
-    with subject.partitioner.activate():
+    shown = subject.bar_of_batches(split.measured, len(split))
+    with shown as progress, subject.partitioner.activate():
         for each in split:
             outputs = subject.journal(
                 f"predict {names.start} {names.end}",
@@ -182,6 +183,7 @@ def _answers(
                 example, number = each.examples[row], split.example_of(index)
                 found = found or _Found(_texts(task, example)[-1])
                 found.add(outputs, row, example, names, rules)
+            progress(1)
     if found is not None:
         yield number, example, found.answer(rules)
 

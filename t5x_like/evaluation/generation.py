@@ -25,7 +25,6 @@ from t5x_like.errors import UserError
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
 from t5x_like.evaluation.prompts.shots import INPUTS, TARGETS, Shots, few_shot
 from t5x_like.evaluation.prompts.text_prompts import text_prompts
-from t5x_like.host.progress import ProgressBar
 from t5x_like.protocols import Decodes, Feature, Model, Task
 
 # In records and in lines of answers: how text was generated, and of which prompts.
@@ -141,13 +140,8 @@ class Generation:
                 if jax.process_index() == 0:
                     asked.shots.tell()
             if asked.cut.cut and jax.process_index() == 0:
-                print(f"{task.name} {dataset.split}: {asked.cut}", file=sys.stderr, flush=True)
-        bar = ProgressBar(
-            len(examples) * config.samples,
-            label=f"{task.name} {dataset.split}",
-            stream=sys.stderr,
-            shown=jax.process_index() == 0,
-        )
+                print(f"{subject.label}: {asked.cut}", file=sys.stderr, flush=True)
+        bar = subject.bar(len(examples) * config.samples)
         with bar, subject.partitioner.activate():
             try:
                 answers = answer_prompts(

@@ -19,7 +19,6 @@ from t5x_like.evaluation.interrupted import Measured, as_arrays, of_batches, of_
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
 from t5x_like.evaluation.standard_error import StandardError, moments_of
 from t5x_like.host.journal import NO_JOURNAL, Journal
-from t5x_like.host.progress import ProgressBar
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import (
     Carry,
@@ -113,27 +112,32 @@ class Loss:
         split = open_held_out(
             subject.dataset, subject.model.batch_format, subject.partitioner, subject.limit
         )
-        values = measure(
-            subject.model,
-            subject.params,
-            split,
-            subject.partitioner,
-            frozen=subject.frozen,
-            journal=subject.journal,
-        )
+        with subject.bar_of_batches(split.measured, len(split)) as progress:
+            values = measure(
+                subject.model,
+                subject.params,
+                split,
+                subject.partitioner,
+                frozen=subject.frozen,
+                journal=subject.journal,
+                progress=progress,
+            )
         examples = split.examples
 
         def part(places: Sequence[int]) -> dict[str, float]:
             """Those of some examples, which are measured once more, apart from the others."""
-            rows = _rows_of(split.only([examples[i] for i in places]), subject.model, Cut().see)
-            return _means(
-                subject.model,
-                subject.params,
-                rows,
-                subject.partitioner,
-                subject.frozen,
-                subject.journal,
-            )
+            some = split.only([examples[i] for i in places])
+            rows = _rows_of(some, subject.model, Cut().see)
+            with subject.bar_of_batches(some.measured, len(some)) as progress:
+                return _means(
+                    subject.model,
+                    subject.params,
+                    rows,
+                    subject.partitioner,
+                    subject.frozen,
+                    subject.journal,
+                    progress,
+                )
 
         return Finding(values, examples=examples, part=part if examples else None)
 
@@ -143,12 +147,7 @@ class Loss:
         stride = windows.checked_stride(model, window, self.stride)
         documents = open_documents(dataset, subject.limit)
         ids = list(documents)
-        bar = ProgressBar(
-            windows.count_windows([one.size for one in ids], window, stride),
-            label=f"{dataset.task.name} {dataset.split}",
-            stream=sys.stderr,
-            shown=jax.process_index() == 0,
-        )
+        bar = subject.bar(windows.count_windows([one.size for one in ids], window, stride))
         with bar, subject.partitioner.activate():
             found = windows.document_likelihoods(
                 model,
@@ -210,6 +209,7 @@ def measure(
     *,
     frozen: Mapping[str, Params] | None = None,
     journal: Journal = NO_JOURNAL,
+    progress: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
     """Everything that is measured of a model's loss on a split.
 
@@ -220,6 +220,7 @@ def measure(
       partitioner: the mesh.
       frozen: see `TrainState`.
       journal: of results of batches that are known.
+      progress: called with the number of batches done.
 
     Returns:
       `mean_metrics`; `rows`, those measured, of `split_rows`; and, of targets that are the text
@@ -227,7 +228,7 @@ def measure(
     """
     cut = Cut()
     batches = _rows_of(split, model, cut.see)
-    values = mean_metrics(model, params, batches, partitioner, frozen, journal)
+    values = mean_metrics(model, params, batches, partitioner, frozen, journal, progress)
     if cut.cut:
         print(cut, file=sys.stderr, flush=True)
     values |= {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
@@ -301,6 +302,7 @@ def mean_metrics(
     partitioner: Partitioner,
     frozen: Mapping[str, Params] | None = None,
     journal: Journal = NO_JOURNAL,
+    progress: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
     """The weighted means of the model's metrics over all `batches`, and the total loss of them.
 
@@ -311,6 +313,7 @@ def mean_metrics(
       partitioner: the mesh.
       frozen: see `TrainState`.
       journal: of results of batches that are known.
+      progress: called with the number of batches done.
 
     Returns:
       The means by name, and `loss_standard_error` where the model tells rows apart.
@@ -318,7 +321,7 @@ def mean_metrics(
     Raises:
       UserError: there is no batch, or no target in any.
     """
-    values = _means(model, params, batches, partitioner, frozen, journal)
+    values = _means(model, params, batches, partitioner, frozen, journal, progress)
     if not values:
         raise UserError("the evaluation split has no example with a target.")
     return values
@@ -331,6 +334,7 @@ def _means(
     partitioner: Partitioner,
     frozen: Mapping[str, Params] | None,
     journal: Journal,
+    progress: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
     """As `mean_metrics`; nothing where there is no target."""
     pending: list[tuple[str | None, Measured]] = []
@@ -344,6 +348,8 @@ def _means(
             journal.put(key, as_arrays([found]))
         totals = add_metrics(totals, found[0])
         error.add(found[1])
+        if progress is not None:
+            progress(1)
 
     def measured(rows: Mapping[str, np.ndarray], carry: Carry = None) -> Any:
         return batch_metrics(model, params, partitioner.shard_batch(rows), carry, frozen)

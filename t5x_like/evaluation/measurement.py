@@ -1,11 +1,16 @@
 """What a measurement is: asked of a model on one task's split, it gives values and predictions."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
+
+import jax
 
 from t5x_like.data import DatasetConfig
 from t5x_like.host.journal import NO_JOURNAL, Journal
+from t5x_like.host.progress import ProgressBar
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Model, Params
 
@@ -34,6 +39,42 @@ class Subject:
     limit: int | None = None
     frozen: Mapping[str, Params] | None = None
     journal: Journal = NO_JOURNAL
+
+    @property
+    def label(self) -> str:
+        """The task and its split, for a person."""
+        return f"{self.dataset.task.name} {self.dataset.split}"
+
+    def bar(self, total: int, unit: str = "", *, summary: bool = True) -> ProgressBar:
+        """How far a measurement is, on standard error of the first process; see `ProgressBar`."""
+        return ProgressBar(
+            total,
+            label=self.label,
+            unit=unit,
+            stream=sys.stderr,
+            shown=jax.process_index() == 0,
+            summary=summary,
+        )
+
+    @contextlib.contextmanager
+    def bar_of_batches(self, rows: int, batches: int) -> Iterator[Callable[[int], None]]:
+        """The same of rows that come in batches; gives what is called with those just done.
+
+        The values that follow say how many rows there were, so that no line at the end does.
+
+        Args:
+          rows: in all.
+          batches: that they come in.
+        """
+        done = 0
+        with self.bar(rows, "rows", summary=False) as bar:
+
+            def add(count: int) -> None:
+                nonlocal done
+                done += count
+                bar.update(rows * done // batches)
+
+            yield add
 
 
 @dataclasses.dataclass(frozen=True)

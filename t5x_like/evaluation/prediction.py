@@ -100,7 +100,8 @@ class Prediction:
         predictions: list[LabelPrediction] = []
         compared: list[tuple[Any, Any] | None] = []
         numbers: list[int] = []
-        with subject.partitioner.activate():
+        shown = subject.bar_of_batches(split.measured, len(split))
+        with shown as progress, subject.partitioner.activate():
             for each in split:
                 batch = subject.journal(
                     f"predict {measured.outputs}",
@@ -123,6 +124,7 @@ class Prediction:
                 ]
                 compared += measured.compared(outputs, each.batch, each.examples, names)
                 numbers += map(split.example_of, each.indices)
+                progress(1)
 
         def part(places: Sequence[int]) -> dict[str, float]:
             return _metrics(task, [pair for i in places if (pair := compared[i]) is not None])

@@ -10,13 +10,18 @@ from typing import Any, TextIO
 
 _REFRESHES_PER_SECOND = 4
 _MIN_BAR = 8  # columns; a shorter one says nothing, and is left out
+# Where nothing can be redrawn: seconds before the first line, and most seconds between two.
+_FIRST_LINE, _SPARSEST = 10.0, 300.0
 _GAP = "  "
 _hidden = contextvars.ContextVar("hidden", default=False)
 
 
 @contextlib.contextmanager
 def hidden() -> Iterator[None]:
-    """Shows nothing that is begun in the block: what it is a part of shows its own progress."""
+    """Draws nothing that is begun in the block, as what it is a part of shows its own progress.
+
+    Nor is there a line at the end of it; only what takes long says how far it is.
+    """
     before = _hidden.set(True)
     try:
         yield
@@ -37,9 +42,9 @@ class Display:
 
     def __init__(self, stream: TextIO | None = None, shown: bool = True) -> None:
         self._stream = sys.stdout if stream is None else stream
-        self._shown = shown = shown and not _hidden.get()
+        self._shown = shown
         self._live: Any = None
-        self.on_terminal = shown and _can_redraw(self._stream)
+        self.on_terminal = shown and not _hidden.get() and _can_redraw(self._stream)
 
     def say(self, text: str) -> None:
         """Writes lines, above what is drawn."""
@@ -69,7 +74,9 @@ class ProgressBar:
     """A progress bar with count, rate and time left.
 
     On a terminal it is one line. Where that is too narrow, the least important fields are dropped
-    first, then the bar; the count and the time left stay. Elsewhere it is one line at the end.
+    first, then the bar; the count and the time left stay. Elsewhere it is one line at the end, and
+    before it others while the work goes on: the first after 10 seconds, each next one after a
+    longer pause, up to 5 minutes.
 
     Args:
       total: how much there is to do; None if unknown.
@@ -104,6 +111,8 @@ class ProgressBar:
         self._estimate = estimate
         self._summary = summary and shown and not _hidden.get()
         self._begun = time.monotonic()
+        self._pause = _FIRST_LINE
+        self._next_line = self._begun + self._pause
         self._end: float | None = None  # estimated by `update`
         self.display.draw(self)
 
@@ -134,15 +143,31 @@ class ProgressBar:
             self._fields = fields
         if seconds_each is not None and self._total is not None:
             self._end = time.monotonic() + (self._total - done) * seconds_each
+        if not self.display.on_terminal and done != self._total:
+            self._say_how_far()
+
+    def _say_how_far(self) -> None:
+        """A line, unless it is too early for one."""
+        now = time.monotonic()
+        if now < self._next_line:
+            return
+        self._pause = min(2 * self._pause, _SPARSEST)
+        self._next_line = now + self._pause
+        rate = [f"{self._rate():.1f}/s"] if self._estimate else []
+        self.display.say(", ".join([self._count(), *self._fields, *rate, self._time()]))
 
     def close(self) -> None:
         """Leaves the bar as it is, or writes the line at the end."""
         self.display.close()
         if self._summary and not self.display.on_terminal:
-            unit = f" {self._unit}" if self._unit else ""
-            of = "" if self._total is None else f" of {self._total}"
-            self.display.say(f"{self._label}: {self._done}{of}{unit}, {self._rate():.1f}/s")
+            self.display.say(f"{self._count()}, {self._rate():.1f}/s")
         self._summary = False
+
+    def _count(self) -> str:
+        """How much is done, for a line."""
+        unit = f" {self._unit}" if self._unit else ""
+        of = "" if self._total is None else f" of {self._total}"
+        return f"{self._label}: {self._done}{of}{unit}"
 
     def line(self, width: int, glyphs: str = "━╌") -> str:
         """The line for a terminal of `width` columns; `glyphs` draw what is done, and the rest."""

@@ -142,7 +142,9 @@ class Task(Protocol):
     inputs are written of columns has `inputs_form`, an `InputsForm` or None; one whose prompts may
     have examples has `few_shot`, a `FewShot`. One that labels texts
     has `tokenized(feature, text)`, which gives what its cache holds of these, and `listed`,
-    features that are lists of texts, to "words" where they are those of one text.
+    features that are lists of texts, to "words" where they are those of one text. One whose source
+    is in files has `check_files()`, which raises `OSError` where one of them, or a vocabulary's, is
+    not on this machine, and reads nothing of the source.
     """
 
     name: str

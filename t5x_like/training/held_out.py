@@ -12,6 +12,7 @@ from t5x_like.data.opening import folder_of
 from t5x_like.distributed.startup import gather_json
 from t5x_like.evaluation import Evaluation
 from t5x_like.evaluation.loss import held_out, measure, open_held_out, summary_of
+from t5x_like.evaluation.measurement import Subject
 from t5x_like.evaluation.task import evaluate_params
 from t5x_like.host import progress
 from t5x_like.optimizers import after_validation, measured_params
@@ -137,7 +138,7 @@ class _Losses:
         # Kept open to the end, whatever becomes of the caches meanwhile.
         where = plan.model.batch_format, plan.partitioner, plan.validation_limit
         configs = held_out(plan.validation)
-        splits = [open_held_out(config, *where) for config in configs]
+        splits = [(config, open_held_out(config, *where)) for config in configs]
         self._splits = dict(zip(validation_names(configs), splits, strict=True))
         self.notes = []
         if len(configs) < len(plan.validation):
@@ -158,9 +159,18 @@ class _Losses:
 
     def measure(self, state: TrainState) -> Iterator[Measured]:
         plan = self._plan
-        for name, split in self._splits.items():
+        for name, (config, split) in self._splits.items():
             params = measured_params(state.params, state.opt_state)
-            values = measure(plan.model, params, split, plan.partitioner, frozen=state.frozen)
+            subject = Subject(plan.model, params, config, plan.partitioner, frozen=state.frozen)
+            with progress.hidden(), subject.bar_of_batches(split.measured, len(split)) as told:
+                values = measure(
+                    subject.model,
+                    subject.params,
+                    split,
+                    subject.partitioner,
+                    frozen=subject.frozen,
+                    progress=told,
+                )
             yield Measured(name, values, f"{name} {summary_of(values)}")
 
 

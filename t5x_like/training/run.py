@@ -169,6 +169,8 @@ class TrainingRun:
         for line in (summary, *self._notes):
             self.progress.say(line)
         self._model_dir.describe(summary)
+        if not self.steps():
+            self.progress.say(run_summary.complete(self.start))
         self.watch.begin(self._restored, self._iterator, self._model_dir.path, self.progress.say)
         self._open_log(peak)
 
@@ -206,6 +208,7 @@ class TrainingRun:
           UserError: the model does not know one of its tokens.
         """
         batch = self.watch.next_batch(self._sums.all_done)
+        self._sums.look()
         self._fed.add(FedBatch(step, batch, self._iterator.get_state()))
         rows = len(next(iter(batch.values())))
         if rows != self._sums.rows:  # another program

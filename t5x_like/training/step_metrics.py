@@ -2,9 +2,11 @@
 
 import collections
 import contextlib
+import dataclasses
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -27,10 +29,34 @@ class Diverged(RuntimeError):
     exit_code = 1
 
 
+@dataclasses.dataclass
+class _Dispatched:
+    """A step that was dispatched.
+
+    Attributes:
+      step: its number.
+      metrics: what it gives.
+      seconds: how long it took; None until it is seen to be done.
+    """
+
+    step: int
+    metrics: Metrics
+    seconds: float | None = None
+
+    def is_done(self) -> bool:
+        """Whether the devices have finished it."""
+        leaves = jax.tree.leaves(self.metrics)
+        arrays: list[Any] = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+        return all(array.is_ready() for array in arrays)
+
+
 class StepMetrics:
     """Turns the metrics of each step into records, without making the device wait.
 
-    The metrics of a step are fetched when the next one has been dispatched.
+    The metrics of a step are fetched when the next one has been dispatched. A step takes the time
+    from when the one before was done until it is done itself, whenever its metrics are fetched: of
+    a step that is waited for where it is called, or before a checkpoint, that is earlier or later
+    than of others.
 
     Args:
       train_steps: the last step.
@@ -78,16 +104,15 @@ class StepMetrics:
         before = unrecorded or {}
         self._skipped = before.get("skipped", 0)
         self._began = time.perf_counter() - seconds
-        self._in_flight: collections.deque[tuple[int, Metrics]] = collections.deque()
+        self._in_flight: collections.deque[_Dispatched] = collections.deque()
         self._totals: dict[str, tuple[float, float]] = {
             name: (value, weight) for name, (value, weight) in before.get("totals", {}).items()
         }
         self.rows, self.is_new_program = 0, False
         self._tokens_per_step = 0
         self._flops_per_step = 0.0
-        self._timed_tokens, self._timed_flops = 0, 0.0
-        self._timed_steps = 0
-        self._since = time.perf_counter()
+        self._begin_rates()
+        self._since = time.perf_counter()  # when the last step that is done was
 
     @property
     def seconds(self) -> float:
@@ -113,10 +138,12 @@ class StepMetrics:
         self.rows, self.is_new_program = rows, True
         self._tokens_per_step, self._flops_per_step = tokens_per_step, flops_per_step
         self._begin_rates()
+        self._since = time.perf_counter()
 
     def add(self, step: int, metrics: Metrics) -> None:
         """`step` has been dispatched; waits for the one before it."""
-        self._in_flight.append((step, metrics))
+        self._in_flight.append(_Dispatched(step, metrics))
+        self.look()
         while len(self._in_flight) > 1:
             self._collect()
 
@@ -125,16 +152,29 @@ class StepMetrics:
         self.drain()
         self.is_new_program = False
         self._begin_rates()
+        self._since = time.perf_counter()
 
     def _begin_rates(self) -> None:
-        self._timed_steps, self._since = 0, time.perf_counter()
+        self._timed_steps, self._timed_seconds = 0, 0.0
         self._timed_tokens, self._timed_flops = 0, 0.0
 
+    def look(self) -> None:
+        """Notes which steps are done by now; the sooner after it, the more exact are the rates."""
+        left = (one for one in self._in_flight if one.seconds is None)
+        self._are_done(itertools.takewhile(_Dispatched.is_done, left))
+
+    def _are_done(self, steps: Iterable[_Dispatched]) -> None:
+        """They were done since the last ones; of several nobody knows when each was."""
+        done, now = list(steps), time.perf_counter()
+        for one in done:
+            one.seconds = (now - self._since) / len(done)
+        if done:
+            self._since = now
+
     def all_done(self) -> bool:
-        """Whether the devices have finished every step that was dispatched."""
-        leaves = jax.tree.leaves([metrics for _, metrics in self._in_flight])
-        arrays: list[Any] = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
-        return all(array.is_ready() for array in arrays)
+        """Whether the devices have finished every step that was dispatched; a `look`."""
+        self.look()
+        return all(one.seconds is not None for one in self._in_flight)
 
     def drain(self) -> None:
         """Waits for every step that has been dispatched."""
@@ -151,11 +191,16 @@ class StepMetrics:
         self._since = since + time.perf_counter() - begun
 
     def _collect(self) -> None:
-        step, metrics = self._in_flight.popleft()
+        first = self._in_flight.popleft()
+        step, metrics = first.step, jax.device_get(first.metrics)
+        if first.seconds is None:
+            self._are_done([first])
+        assert first.seconds is not None
         if self._policy is not None:
-            metrics = self._watched(self._policy, step, jax.device_get(metrics))
+            metrics = self._watched(self._policy, step, metrics)
         self._totals = add_metrics(self._totals, metrics)
         self._timed_steps += 1
+        self._timed_seconds += first.seconds
         self._timed_tokens += self._tokens_per_step
         self._timed_flops += self._flops_per_step
         self.tokens += self._tokens_per_step
@@ -199,9 +244,9 @@ class StepMetrics:
         return metrics
 
     def _rates(self) -> dict[str, float]:
-        if not self._timed_steps:
+        seconds = self._timed_seconds
+        if not seconds or self.is_new_program:
             return {}
-        seconds = time.perf_counter() - self._since
         rates = {
             "step_seconds": seconds / self._timed_steps,
             "tokens_per_second": self._timed_tokens / seconds,
@@ -218,7 +263,7 @@ class StepMetrics:
         if flops > most and self._measurements_left:
             # It was measured while the machine was busy.
             self._measurements_left -= 1
-            self._peak = self._peak.again()
+            self._peak = self._measured_alone()
             most = self._peak.flops or most
         if flops <= most:
             return flops / most
@@ -230,6 +275,15 @@ class StepMetrics:
                 f"{most / 1e12:.3g} ({self._peak.source}: {why})"
             )
         return None
+
+    def _measured_alone(self) -> Peak:
+        """The peak again, while no step is computed; steps do not take the time that it takes."""
+        jax.block_until_ready([one.metrics for one in self._in_flight])
+        self.look()
+        begun = time.perf_counter()
+        found = self._peak.again()
+        self._since += time.perf_counter() - begun
+        return found
 
 
 def _epochs_of(tasks: Mapping[str, float]) -> dict[str, float]:

@@ -32,6 +32,15 @@ def text(plan: TrainingPlan, origin: str, start: int, peak: Peak) -> str:
     )
 
 
+def complete(start: int) -> str:
+    """Says what a run that has made all of its steps can be started for."""
+    return (
+        f"the run is complete: a TRAIN_STEPS above {start} trains it further (with "
+        "--allow_config_change where that is refused as another run), and another MODEL_DIR begins "
+        "a new one"
+    )
+
+
 def last_saved(model_dir: str) -> str:
     """Says which checkpoint a run can resume from, if it ends now."""
     steps = checkpoints.checkpoint_steps(model_dir)

@@ -10,7 +10,7 @@ from typing import Any
 from tasks.benchmarks.corpora import Articles, Portions
 from tasks.errors import SourceUnavailable
 from tasks.sources import JsonLines, Source, TextFiles, Tfds
-from tasks.sources.source import Row
+from tasks.sources.source import Row, check_files
 
 SPLITS = ("train", "validation", "test", "dev")
 # What a file of a split may be called after it.
@@ -128,6 +128,10 @@ class BenchmarkSource:
     def shards(self, split: str) -> Sequence[str]:
         """See `source.Source`."""
         return self.chosen.shards(split)
+
+    def check_files(self, splits: Sequence[str] | None = None) -> None:
+        """Those of the source that is read."""
+        check_files(self.chosen, splits)
 
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[Row]:
         """See `source.Source`."""

@@ -17,7 +17,7 @@ def _read(path: str) -> tuple[re.Pattern[str], str]:
     from etils import epath
 
     try:
-        data = epath.Path(path).read_bytes()
+        data = epath.Path(path).expanduser().read_bytes()
         words = [word.strip().lower() for word in data.decode().splitlines()]
     except OSError as error:
         raise unavailable(path, error) from None
@@ -41,6 +41,11 @@ class BadWords:
     """
 
     file: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What is read."""
+        return (self.file,)
 
     def __call__(self, text: str, reasons: Counter[str]) -> str | None:
         """The text as it is; None where it has such a word.

@@ -108,6 +108,11 @@ class Perplexity:
     min_perplexity: float = 0.0
     lines: bool = False
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What is read."""
+        return (self.model,)
+
     def __call__(self, text: str, reasons: Counter[str]) -> str | None:
         """The text as it is, or None.
 

@@ -145,6 +145,11 @@ class _Scored:
 
     classifier: str
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What is read."""
+        return (self.classifier,)
+
     def __repr__(self) -> str:
         """By what stands in the file, so that another classifier is another filter."""
         names = [field.name for field in dataclasses.fields(self) if field.name != "classifier"]  # type: ignore[arg-type]

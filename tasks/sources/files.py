@@ -79,6 +79,12 @@ class FileSource:
         source_lib.check_split(self, split)
         return expand(self.files[split], f"{type(self).__name__}.files['{split}']")
 
+    def check_files(self, splits: Sequence[str] | None = None) -> None:
+        """Checks that the files are there and may be read; see `source.check_files`."""
+        for split in self.splits if splits is None else splits:
+            for path in self.shards(split):
+                check_readable(path)
+
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
         """The rows of the files; see `source.Source`."""
         for path in self.shards(split) if shards is None else shards:
@@ -152,15 +158,30 @@ def expand(patterns: Patterns, where: str) -> list[str]:
     """The files that globs name, in order; `where` is the setting, for errors.
 
     Raises:
-      SourceUnavailable: a pattern matches no file.
+      SourceUnavailable: a pattern matches no file, or a name is no file's.
     """
     found: list[str] = []
     for pattern in listed(patterns):
         matches = _remote_matches(pattern) if "://" in pattern else _local_matches(pattern)
         if not matches:
-            raise SourceUnavailable(f"{where}: no file matches '{pattern}'.")
+            raise _absent(pattern, where)
         found.extend(matches)
     return found
+
+
+def check_readable(path: str) -> None:
+    """Opens a local file, and reads nothing of it.
+
+    Raises:
+      SourceUnavailable: it is missing or may not be read.
+    """
+    if "://" in path:
+        return
+    try:
+        with open(os.path.expanduser(path), "rb"):
+            pass
+    except OSError as error:
+        raise unavailable(path, error) from None
 
 
 def names(pattern: str, path: str) -> bool:
@@ -189,6 +210,19 @@ def _matches(patterns: Sequence[str], parts: Sequence[str]) -> bool:
     if pattern == "**":
         return _matches(patterns[1:], parts) or (not hidden and _matches(patterns, parts[1:]))
     return not hidden and fnmatch.fnmatch(part, pattern) and _matches(patterns[1:], parts[1:])
+
+
+def _absent(pattern: str, where: str) -> SourceUnavailable:
+    """The error about a pattern that names no file."""
+    place = os.path.expanduser(pattern)
+    if "://" not in pattern and os.path.isdir(place):
+        files = os.path.join(pattern, "*")
+        return SourceUnavailable(f"{where}: '{pattern}' is a folder: name its files, as '{files}'.")
+    if "://" not in pattern and os.path.exists(place):
+        return SourceUnavailable(f"{where}: '{pattern}' is no regular file.")
+    if glob.has_magic(pattern):
+        return SourceUnavailable(f"{where}: no file matches '{pattern}'.")
+    return unavailable(pattern, FileNotFoundError())
 
 
 def _local_matches(pattern: str) -> list[str]:

@@ -65,6 +65,20 @@ class ParallelFiles:
         source_lib.check_split(self, split)
         return [f"{split}-{i:02d}" for i in range(_SHARDS)]
 
+    def check_files(self, splits: Sequence[str] | None = None) -> None:
+        """Checks that the files are there and may be read; see `source.check_files`."""
+        for split in self.splits if splits is None else splits:
+            for path in self._paths(split).values():
+                files.check_readable(path)
+
+    def _paths(self, split: str) -> dict[str, str]:
+        """The file of each column."""
+        source_lib.check_split(self, split)
+        return {
+            column: files.expand(path, f"ParallelFiles.files['{split}']['{column}']")[0]
+            for column, path in self.files[split].items()
+        }
+
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
         """One row for each line, in the order of the lines.
 
@@ -72,14 +86,10 @@ class ParallelFiles:
           TaskError: the files have different numbers of lines, or none.
         """
         chosen = {int(shard.rpartition("-")[2]) for shard in shards or self.shards(split)}
-        paths = dict(self.files[split])
+        paths = self._paths(split)
+        limits = reading.Limits(self.max_row_bytes, self.max_expansion)
         readers = {
-            column: reading.lines(
-                files.expand(path, f"ParallelFiles.files['{split}']['{column}']")[0],
-                self.undecodable,
-                reading.Limits(self.max_row_bytes, self.max_expansion),
-            )
-            for column, path in paths.items()
+            column: reading.lines(path, self.undecodable, limits) for column, path in paths.items()
         }
         number = 0
         while True:
@@ -102,8 +112,8 @@ class ParallelFiles:
     def fingerprint(self) -> str:
         """Hex digest of the settings and of the files' names, sizes and contents."""
         digest = hashlib.sha256(files.settings(self).encode())
-        for split, columns in sorted(self.files.items()):
-            for column, path in columns.items():
+        for split in sorted(self.splits):
+            for column, path in self._paths(split).items():
                 digest.update(f"{split}\0{column}\0".encode())
                 files.update_with_file(digest, path)
         return digest.hexdigest()

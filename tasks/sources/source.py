@@ -38,7 +38,10 @@ class HasSplits(Protocol):
 
 
 class Source(HasSplits, Protocol):
-    """Rows of text columns, in splits."""
+    """Rows of text columns, in splits.
+
+    One that reads files has `check_files`, which the function of that name calls.
+    """
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -84,6 +87,22 @@ def check_split(source: HasSplits, split: str) -> None:
             f"split '{split}' not found in {type(source).__name__}: "
             f"it has {', '.join(sorted(source.splits))}."
         )
+
+
+def check_files(source: HasSplits, splits: Sequence[str] | None = None) -> None:
+    """Checks that the files which a source reads are on this machine; nothing of them is read.
+
+    Args:
+      source: has a method of this name, or reads no files.
+      splits: that are to be read; all where there are none.
+
+    Raises:
+      SourceUnavailable: a file is missing or may not be read.
+      TaskError: there is no such split, or a file that the source is filtered by is missing.
+    """
+    check = getattr(source, "check_files", None)
+    if check is not None:
+        check(splits)
 
 
 def _batches(rows: Iterator[Row], columns: Sequence[str]) -> Iterator[dict[str, list[str]]]:

@@ -44,16 +44,25 @@ def train_sentencepiece(
 
     Raises:
       TaskError: there is no text, or SentencePiece reports an error, such as a vocabulary
-        that is too large for the text; the message is SentencePiece's.
+        that is too large for the text; the message is SentencePiece's. What is wrong with the
+        texts is raised as it is.
     """
     import sentencepiece
     from etils import epath
 
     counted = 0
+    failures: list[Exception] = []  # of the texts; SentencePiece raises them as its own
+
+    def documents() -> Iterator[str]:
+        try:
+            yield from texts
+        except Exception as error:
+            failures.append(error)
+            raise
 
     def lines() -> Iterable[str]:
         nonlocal counted
-        for text in texts:
+        for text in documents():
             for line in itertools.chain.from_iterable(map(_cut, text.splitlines())):
                 if line.strip():
                     if max_sentences is not None and counted >= max_sentences:
@@ -84,6 +93,8 @@ def train_sentencepiece(
             **(lossless if byte_fallback else {}),
         )
     except (RuntimeError, OSError) as error:
+        if failures:
+            raise failures[0] from None
         if not counted:
             raise TaskError("no text to train a vocabulary on: every line was empty.") from None
         reason = str(error).strip().splitlines()[-1].rpartition("] ")[2]  # without its source line

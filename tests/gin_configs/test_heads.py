@@ -95,6 +95,20 @@ def macros_anywhere():
 
 
 KNOWN = macros_anywhere()
+# Words in capitals that are no macros, where heads say what is required and what is optional.
+NO_MACROS = {
+    "BART", "BERT", "BLEU", "COALS", "COUNT", "GB", "GPT", "JSON", "JSONL", "LSTM", "NAME", "SEP",
+    "T5", "TFDS", "WORD",
+}  # fmt: skip
+
+
+def macros_read():
+    """What stands for a value in a packaged file, comments left out."""
+    lines = [line for name in FILES for line in (ROOT / name).read_text("utf-8").splitlines()]
+    return set(re.findall(r"%([A-Z][A-Z_0-9]*)", "\n".join(x.partition("#")[0] for x in lines)))
+
+
+READ = macros_read()
 
 
 def entries(name):
@@ -163,6 +177,13 @@ def test_the_optional_macros_have_a_default(name):
     config.parse([name])
     bound = {scope for scope, selector in gin_internals.CONFIG if selector == "gin.macro"}
     assert macros_in(paragraph(head(name), "Optional")) <= bound
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_head_names_no_macro_that_nothing_reads(name):
+    told = "".join(paragraph(head(name), word) for word in ("Required", "Optional"))
+    named = set(re.findall(r"(?<![\w.'/])[A-Z][A-Z_0-9]+\b(?!\.\w|')", told))
+    assert named - NO_MACROS <= READ
 
 
 def test_every_macro_that_a_file_requires_has_a_purpose_to_be_told():

@@ -101,9 +101,9 @@ def test_gzip_that_is_cut_off(cache_of, refused):
 def test_a_file_that_is_missing_or_may_not_be_read(cache_of, refused, tmp_path):
     command = cache_of("jsonl", FINE)
     (tmp_path / "train.jsonl").unlink()
-    refused(command, "no file matches", "train.jsonl")
+    refused(command, f"file '{tmp_path}/train.jsonl' not found.")
     (tmp_path / "train.jsonl").mkdir()
-    refused(command, "no file matches", "train.jsonl")
+    refused(command, "train.jsonl' is a folder: name its files, as ")
     (tmp_path / "train.jsonl").rmdir()
     if os.geteuid():
         (tmp_path / "train.jsonl").write_bytes(FINE)

@@ -18,6 +18,7 @@ from models.heads import Reward
 from t5x_like import checkpoints, cli, load_run, optimizers
 from t5x_like.partitioning import Partitioner
 from t5x_like.schedules import Constant
+from t5x_like.training.metrics_log import read_records
 from t5x_like.training.state import state_from_params
 from tasks import forms
 from tasks.sources import Brackets
@@ -118,6 +119,7 @@ def test_a_run_that_was_killed_is_the_run_that_was_not(flags, tmp_path):
     assert [record["step"] for record in first] == list(range(1, 7))
     assert first == second
     assert {"reward", "kl", "entropy", "clip_fraction", "pretraining_loss"} <= first[0].keys()
+    assert_parts_take_no_longer_than_the_step(whole)
     # What divergence costs has changed from step to step, and was saved.
     assert len({record["kl_coefficient"] for record in first}) == 6
     samples = [(path / "samples" / "6.jsonl").read_text() for path in (whole, killed)]
@@ -126,6 +128,16 @@ def test_a_run_that_was_killed_is_the_run_that_was_not(flags, tmp_path):
     one, other = load_run(str(whole)), load_run(str(killed))
     jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
     assert len(one.generate(["(("], temperature=0.0)) == 1  # the policy's class reads the run
+
+
+def assert_parts_take_no_longer_than_the_step(model_dir):
+    """Whether a checkpoint follows or not; the first is compiled, and has no rates."""
+    first, *others = read_records(str(model_dir))
+    assert not {"step_seconds", "mfu", "update_tokens_per_second"} & first.keys()
+    for record in others:
+        tokens = record["answer_length"] * 16
+        parts = [tokens / record[f"{name}_tokens_per_second"] for name in ("rollout", "update")]
+        assert record["step_seconds"] >= 0.99 * sum(parts)
 
 
 REWARD_GIN = """

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from t5x_like.decoding.scoring import score
 from t5x_like.errors import UserError
 from t5x_like.evaluation import Finding, Generation, Loss
 from t5x_like.evaluation.generation import TextPrediction, task_metrics
+from t5x_like.host import progress
 from t5x_like.optimizers import adamw
 from t5x_like.partitioning import Partitioner
 from t5x_like.schedules import Constant
@@ -189,6 +191,17 @@ def test_the_loss_counts_every_target_token_once(model, config):
     assert result.predictions == {}
 
 
+def test_a_long_evaluation_says_how_far_it_is_where_its_output_goes_to_a_file(
+    model, config, capsys, monkeypatch
+):
+    monkeypatch.setattr(progress, "_FIRST_LINE", 0.0)
+    params = params_of(model, 3)
+    evaluation.evaluate_params(model, params, config, measurements=[Loss()])
+    # Two batches, of which the second is the end; the rows are split evenly among them.
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"copying validation: 3 of 7 rows, [\d.]+/s, \d+ s left", line)
+
+
 @pytest.mark.slow
 def test_predictions_are_those_of_each_example_and_are_written_in_order(model, run_dir, config):
     values = evaluation.evaluate(model=model, model_dir=str(run_dir), dataset=config)
@@ -249,19 +262,39 @@ def test_a_second_evaluation_replaces_the_first_and_says_so(
     evaluation.evaluate(**arguments, max_rows=3)
     evaluation.evaluate(**arguments, max_rows=3, steps=3)
     evaluation.evaluate(**arguments, max_rows=3, steps=3)
-    assert "replaced" not in capsys.readouterr().err  # it is the same again
+    assert "earlier" not in capsys.readouterr().err  # it is the same again
     evaluation.evaluate(**arguments, max_rows=2)
-    said = [line for line in capsys.readouterr().err.splitlines() if "replaced" in line]
-    how = "Greedy(), max_new_tokens=2, 0 shots, contexts read as inputs by the encoder"
-    assert said == [
-        f"step 5  copying validation  an evaluation of 3 of 7 rows, {how} is replaced by one of 2 "
-        f"of 7 rows, {how}"
-    ]
+    *_, said = capsys.readouterr().err.splitlines()  # below the values
+    assert said == (
+        "step 5  copying validation  an earlier evaluation of this checkpoint was of 3 of 7 rows; "
+        "this one, as asked for now, is of 2 of 7 rows: it counts from now on in "
+        f"{tmp_path}/metrics.jsonl, and {tmp_path}/eval/copying/validation/5.jsonl has its "
+        "predictions instead"
+    )
     records = read_records(str(tmp_path))
     assert [(record["step"], record["rows"]) for record in records] == [(3, 3), (5, 2)]
     folder = tmp_path / "eval/copying/validation"
     assert len((folder / "5.jsonl").read_text().splitlines()) == 2
     assert sorted(path.name for path in folder.iterdir()) == ["3.jsonl", "5.jsonl"]
+
+
+def test_what_was_measured_before_is_told_without_predictions_too(
+    model, run_dir, config, tmp_path, capsys
+):
+    arguments = dict(
+        model=model, model_dir=str(run_dir), dataset=config, output_dir=str(tmp_path),
+        tensorboard=False, measurements=[Loss()],
+    )  # fmt: skip
+    evaluation.evaluate(**arguments, max_rows=3)
+    capsys.readouterr()
+    evaluation.evaluate(**arguments)
+    *_, values, said = capsys.readouterr().err.splitlines()
+    assert values.startswith("step 5  copying validation  7 rows  cross_entropy ")
+    assert said == (
+        "step 5  copying validation  an earlier evaluation of this checkpoint was of 3 of 7 rows; "
+        "this one, as asked for now, is of 7 rows: it counts from now on in "
+        f"{tmp_path}/metrics.jsonl"
+    )
 
 
 def test_each_split_keeps_its_own_predictions(model, run_dir, config, tmp_path):

@@ -133,6 +133,10 @@ def test_a_finished_run_has_nothing_left_to_do(run_dir, train_flags, capsys):
     before = records(run_dir)
     assert cli.main([*train_flags, f"--gin.MODEL_DIR={run_dir}"]) == 0
     assert records(run_dir) == before
+    assert capsys.readouterr().out.splitlines()[-2] == (
+        "the run is complete: a TRAIN_STEPS above 8 trains it further (with --allow_config_change "
+        "where that is refused as another run), and another MODEL_DIR begins a new one"
+    )
 
 
 @pytest.mark.slow

@@ -53,7 +53,8 @@ def run(options: argparse.Namespace, config: Any) -> None:
     if options.seed < 0:
         raise UserError(f"--seed={options.seed}: give a whole number of 0 or more.")
     task = _task(options, config)
-    source, texts = task_documents.source_of(task), task.form.input_columns
+    source = task_documents.source_of(task, [options.split])
+    texts = task.form.input_columns
     columns = tuple(source.columns)
     if not columns:
         raise UserError(f"the source of '{task.name}' gives all columns there are: name them.")

@@ -95,13 +95,15 @@ def _texts(name: str, options: argparse.Namespace, config: Any) -> Iterator[str]
     if base.endswith(".txt"):
         separator = options.separator and options.separator.replace("\\n", "\n")
         source: Any = sources.TextFiles(**given, separator=separator)
+        source.check_files()
         return (row["text"] for row in source.rows("train"))
     if base.endswith((".jsonl", ".parquet")):
         kind: Any = sources.JsonLines if base.endswith(".jsonl") else sources.ParquetFiles
         source = kind(**given, columns=(options.column,))
+        source.check_files()
         return (row[options.column] for row in source.rows("train"))
     task = caching.named(name, config)
     if len(task.tasks) > 1:
         raise UserError(f"'{name}' is a mixture: name its tasks.")
-    documents = TaskDocuments(task)
+    documents = TaskDocuments(task, ["train"])
     return (text for shard in documents.shards("train") for text in documents.texts("train", shard))

@@ -50,7 +50,8 @@ def run(options: argparse.Namespace, config: Any) -> None:
     Raises:
       UserError: the file's name is of neither, the task has no cache, or no two words meet.
     """
-    from t5x_like.cli.caching import tasks_of
+    from t5x_like.cli.caching import tasks_of, verifies_source
+    from t5x_like.data import check_source
     from t5x_like.data.cache.status import require_cache
     from t5x_like.data.cache.token_stream import TokenStream
     from t5x_like.data.cache.vocabularies import vocabulary_specs
@@ -63,10 +64,12 @@ def run(options: argparse.Namespace, config: Any) -> None:
     if "targets" not in task.output_features:
         raise UserError(f"task {task.name!r} has no feature 'targets', whose words are counted.")
     settings = objectives.Cooccurrences(options.window, options.weighting, not options.one_sided)
+    verify = verifies_source(config)
     if options.dry_run:
+        check_source(task, config.macro("CACHE_DIR"), verify_source=verify)
         print(f"the words of {task.name} {options.split} would be counted: {settings}")
         return
-    folder = require_cache(task, config.macro("CACHE_DIR"), options.split)
+    folder = require_cache(task, config.macro("CACHE_DIR"), options.split, verify_source=verify)
     counting: Any = settings.bind(vocabulary_specs(task, folder))
     stream = TokenStream(folder, options.split, "targets", counting.eos_id)
     counts = pair_counts(folder, options.split, stream, counting)

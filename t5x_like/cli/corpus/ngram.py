@@ -45,7 +45,7 @@ def run(options: Namespace) -> None:
       UserError: see `counting.count`; no such task; or the ARPA file is there already.
     """
     from t5x_like import counting
-    from t5x_like.cli import caching
+    from t5x_like.cli import caching, preflight
     from t5x_like.cli.imported_gin import model_text
     from t5x_like.protocols import Model
 
@@ -56,6 +56,7 @@ def run(options: Namespace) -> None:
     warn(options, check(options, counting.count, _GIN_FILE))
     program = config.configured(counting.count, _GIN_FILE)
     if options.dry_run:
+        preflight.check_read(counting.count)
         print(config.full_text(sources=True))
         return
     if options.arpa:
@@ -87,6 +88,8 @@ def _add_bindings(options: Namespace) -> None:
         for name in ("order", "smoothing"):
             if getattr(options, name) is not None:
                 raise UserError(f"--{name} is for counting: the file of --from_arpa has its own.")
+        if not Path(options.from_arpa).is_file():  # before a cache is built
+            raise UserError(f"--from_arpa: file '{options.from_arpa}' not found.")
         options.bindings.append(("COUNTER", "@ngram.ARPAFile()"))
         options.bindings.append(("ngram.ARPAFile.path", options.from_arpa))
     if options.order is not None:

@@ -42,14 +42,18 @@ def run(options: argparse.Namespace, config: Any) -> None:
     from t5x_like.overlap import flags, scan
     from t5x_like.overlap.index import Index
     from t5x_like.overlap.rules import ExampleGrams
+    from tasks import sources
 
     for name, least in (("n", 1), ("max_documents", 1), ("num_workers", 0)):
         value = getattr(options, name)
         if value is not None and value < least:
             raise UserError(f"--{name}={value}: give a whole number of {least} or more.")
     trained = _tasks(options.train, config)
+    for task in trained:
+        if hasattr(task, "source"):
+            sources.check_files(task.source, [options.train_split])
     texts = {
-        task.name: _test_texts(task, options.test_split, config.macro("CACHE_DIR"))
+        task.name: _test_texts(task, options.test_split, config)
         for task in _tasks(options.test, config)
     }
     if options.dry_run:
@@ -128,7 +132,7 @@ def _train_texts(task: Any, split: str) -> Iterator[str]:
         yield "\n".join(text if isinstance(text, str) else " ".join(text) for text in texts)
 
 
-def _test_texts(task: Any, split: str, cache_dir: str) -> list[str]:
+def _test_texts(task: Any, split: str, config: Any) -> list[str]:
     """The text of each example in a task's cache.
 
     Raises:
@@ -138,7 +142,9 @@ def _test_texts(task: Any, split: str, cache_dir: str) -> list[str]:
     from t5x_like.data.records import open_records
     from t5x_like.evaluation.clean_parts import example_text
 
-    records = open_records(DatasetConfig(task, {}, cache_dir, split), ())
+    verify, cache_dir = caching.verifies_source(config), config.macro("CACHE_DIR")
+    dataset = DatasetConfig(task, {}, cache_dir, split, verify_source=verify)
+    records = open_records(dataset, ())
     assert records is not None  # no feature was asked for
     found = [example_text(record, task.output_features) for record in records]
     if not found:

@@ -10,16 +10,24 @@ from typing import Any
 from t5x_like.errors import UserError
 
 
-def source_of(task: Any) -> Any:
-    """The source of a task.
+def source_of(task: Any, splits: Sequence[str] | None = None) -> Any:
+    """The source of a task, whose files are there.
+
+    Args:
+      task: of `tasks`.
+      splits: that will be read, of which those are passed over that it has not; None for all.
 
     Raises:
-      UserError: seqio alone reads it.
+      UserError: seqio alone reads it, or a file is missing.
     """
+    from tasks import sources
+
     if not hasattr(task, "source") or not hasattr(task, "form"):
         raise UserError(
             f"the text of task '{task.name}' is read by seqio alone: declare it with `tasks`."
         )
+    known = None if splits is None else [name for name in splits if name in task.source.splits]
+    sources.check_files(task.source, known)
     return task.source
 
 
@@ -66,16 +74,21 @@ def workers(options: argparse.Namespace) -> int:
 class TaskDocuments:
     """The texts of a task's source, before a list of duplicates is applied to it.
 
+    Args:
+      task: of `tasks`.
+      splits: that will be read, whose files must be there; None for all.
+
     Raises:
-      UserError: seqio alone reads the task, or an earlier list is inside other wrappers.
+      UserError: seqio alone reads the task, a file is missing, or an earlier list is inside other
+        wrappers.
     """
 
-    def __init__(self, task: Any) -> None:
+    def __init__(self, task: Any, splits: Sequence[str] | None = None) -> None:
         from tasks.sources import Deduplicated
 
-        self.source = source_of(task)
-        if isinstance(self.source, Deduplicated):
-            self.source = self.source.source
+        if isinstance(getattr(task, "source", None), Deduplicated):
+            task = dataclasses.replace(task, source=task.source.source)
+        self.source = source_of(task, splits)
         self._task = dataclasses.replace(task, source=self.source)
 
     @property

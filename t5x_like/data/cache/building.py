@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from t5x_like.data.cache import layout, writer
-from t5x_like.data.cache.status import choose
+from t5x_like.data.cache.choice import choose
 from t5x_like.errors import UserError
 from t5x_like.host import disk_space, files
 from t5x_like.protocols import Task

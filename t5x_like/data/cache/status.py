@@ -4,22 +4,22 @@ import contextlib
 import contextvars
 import dataclasses
 import enum
-import json
 import os
-import re
 import tempfile
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic
 
 from etils import epath
 
 from t5x_like.data.cache import layout, remote_copy
+from t5x_like.data.cache.choice import Chosen, Seen, choose, lacking_of, seen
 from t5x_like.data.cache.reader import open_shards
 from t5x_like.errors import UserError
 from t5x_like.host import files
 from t5x_like.protocols import Task
+
+_BUILD_IT = "build it with `t5x-like cache` and this run's --gin_file and --gin flags"
 
 
 class CacheStatus(enum.Enum):
@@ -40,11 +40,13 @@ class CacheReport:
       status: whether it can be used.
       path: the task's folder.
       reason: one line that says why, for people.
+      remedy: what would do where the cache cannot be built; "" where building it does.
     """
 
     status: CacheStatus
     path: Path
     reason: str
+    remedy: str = ""
 
 
 def cache_status(
@@ -71,16 +73,15 @@ def cache_status(
     Raises:
       DataFault: the disk cannot be read.
     """
-    fingerprint = fingerprint_of(task)
+    now = seen(task)
     if not files.is_remote(cache_dir):
-        root = Path(cache_dir).expanduser()
-        return _status(task, choose(task, root, fingerprint, verify_source), split, fingerprint)
-    chosen, inside = _remote_choice(task, cache_dir, fingerprint, verify_source)
+        chosen = choose(task, Path(cache_dir).expanduser(), now.fingerprint, verify_source)
+        return _status(task, chosen, split, now)
+    away, inside = _remote_choice(task, cache_dir, now.fingerprint, verify_source)
 
     def copied() -> tuple[Path, CacheReport]:
-        copy = remote_copy.local_copy(chosen.folder, inside, split if split_alone else None)
-        found = dataclasses.replace(chosen, folder=copy)
-        return copy, _status(task, found, split, fingerprint)
+        copy = remote_copy.local_copy(away.folder, inside, split if split_alone else None)
+        return copy, _status(task, _at(copy, away), split, now)
 
     copy, report = copied()
     if report.status in (CacheStatus.DAMAGED, CacheStatus.INCOMPLETE):
@@ -113,21 +114,23 @@ def described(
     Raises:
       UserError: a remote directory has no finished cache.
     """
-    fingerprint = fingerprint_of(task)
+    now = seen(task)
     if not files.is_remote(cache_dir):
         root = Path(cache_dir).expanduser().absolute()
-        here = choose(task, root, fingerprint, verify_source)
-        report = _status(task, here, split, fingerprint, records=False)
-        return epath.Path(here.folder), report
-    chosen, inside = _remote_choice(task, cache_dir, fingerprint, verify_source)
+        here = choose(task, root, now.fingerprint, verify_source)
+        return epath.Path(here.folder), _status(task, here, split, now, records=False)
+    away, inside = _remote_choice(task, cache_dir, now.fingerprint, verify_source)
     copy = place / inside
-    remote_copy.copy_description(chosen.folder, copy)
-    found = dataclasses.replace(chosen, folder=copy)
-    return chosen.folder, _status(task, found, split, fingerprint, records=False)
+    remote_copy.copy_description(away.folder, copy)
+    return away.folder, _status(task, _at(copy, away), split, now, records=False)
 
 
 def status_of_description(
-    task: Task, cache_dir: str | os.PathLike[str], split: str | None = None
+    task: Task,
+    cache_dir: str | os.PathLike[str],
+    split: str | None = None,
+    *,
+    verify_source: bool = True,
 ) -> CacheReport:
     """As `cache_status`, as far as JSON files tell: no record is read, nor copied from a bucket.
 
@@ -135,7 +138,7 @@ def status_of_description(
       UserError: a remote directory has no finished cache.
     """
     with tempfile.TemporaryDirectory(prefix="t5x-like-cache-") as place:
-        return described(task, cache_dir, split, Path(place))[1]
+        return described(task, cache_dir, split, Path(place), verify_source=verify_source)[1]
 
 
 def _remote_choice(
@@ -152,106 +155,58 @@ def _remote_choice(
     return chosen, os.fspath(chosen.folder.relative_to(root))
 
 
-@dataclass(frozen=True)
-class Chosen(Generic[layout.AnyPath]):
-    """The folder that a task's cache is read from.
-
-    Attributes:
-      folder: of the cache, or where it would be.
-      others: caches of the same name, of other sources or vocabularies or of unknown ones.
-      verify: whether what it was made from is compared with the task.
-    """
-
-    folder: layout.AnyPath
-    others: tuple[layout.AnyPath, ...]
-    verify: bool
-
-
-def choose(
-    task: Task, root: layout.AnyPath, fingerprint: str | None, verify_source: bool
-) -> "Chosen[layout.AnyPath]":
-    """Where a task's cache is: the folder of its fingerprint, or an earlier version's folder.
-
-    Where the source is not to be verified, the only cache that there is; where it cannot be seen,
-    the only one of a source that was declared alike.
-    """
-    plain = layout.cache_path(root, task.cache_name)
-    there = [
-        folder
-        for folder in layout.folders(root, task.cache_name)
-        if (folder / layout.COMPLETED).exists()
-    ]
-    if fingerprint is not None:
-        own = layout.cache_folder(root, task.cache_name, fingerprint)
-        if own.exists():
-            return Chosen(own, (), verify_source)
-        if plain in there and _recorded(plain) in (None, fingerprint):
-            return Chosen(plain, (), verify_source)
-        if verify_source or len(there) != 1:
-            return Chosen(own, tuple(there), verify_source)
-    declared = there if not verify_source else [f for f in there if _is_declared_alike(f, task)]
-    if len(declared) == 1:
-        return Chosen(declared[0], (), False)
-    return Chosen(plain, tuple(declared or there), False)
-
-
-# Files may lie elsewhere on the host that has built a cache.
-_PLACES = re.compile(r"\w*dir\w*=(?:'[^']*'|None)|[^\s'\"=(]*/")
-
-
-def _is_declared_alike(folder: Path | epath.Path, task: Task) -> bool:
-    """Whether a cache's source has the same files and settings, as far as both are known."""
-    path = folder / layout.TASK
-    source = getattr(task, "source", None)
-    if source is None or not path.exists():
-        return True
-    try:
-        recorded = json.loads(files.read_whole(path)).get("source", "None")
-        here = repr(source)
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return True
-    return recorded == "None" or _PLACES.sub("", recorded) == _PLACES.sub("", here)
-
-
-def _recorded(folder: Path | epath.Path) -> str | None:
-    """The fingerprint that a cache was made from; None where seqio's own tools have made it."""
-    path = folder / layout.TASK
-    if not path.exists():
-        return None
-    try:
-        return str(json.loads(files.read_whole(path)).get("fingerprint"))
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return ""  # damaged: what it was made from is not known
+def _at(copy: Path, chosen: Chosen[epath.Path]) -> Chosen[Path]:
+    """A cache of a bucket that was copied to this machine."""
+    others = tuple(copy.with_name(other.name) for other in chosen.others)
+    return Chosen(copy, others, chosen.verify, chosen.alike)
 
 
 def _status(
-    task: Task,
-    chosen: Chosen[Path],
-    split: str | None,
-    fingerprint: str | None,
-    *,
-    records: bool = True,
+    task: Task, chosen: Chosen[Path], split: str | None, now: Seen, *, records: bool = True
+) -> CacheReport:
+    """The state of a cache; of one that is not ready, and cannot be built here, also why not."""
+    if now.fingerprint is None and chosen.others:
+        return _undecided(task, chosen, now)
+    found = _found(task, chosen, split, now.fingerprint, records)
+    needs_source = found.status is not CacheStatus.READY and not found.remedy
+    if now.fingerprint is not None or not needs_source or not task.source_is_local:
+        return found
+    there = (
+        f"There is no cache of {task.name!r} at {found.path}"
+        if found.status is CacheStatus.MISSING
+        else f"Its cache cannot be read: {found.reason}"
+    )
+    remedy = "give the file, or a CACHE_DIR that has a whole cache of it"
+    return dataclasses.replace(found, reason=f"{now.lacking} {there}", remedy=remedy)
+
+
+def _undecided(task: Task, chosen: Chosen[Path], now: Seen) -> CacheReport:
+    """Where the source cannot be seen, and there is not one cache alone that may be of it."""
+    names, parent = ", ".join(path.name for path in chosen.others), chosen.folder.parent
+    if len(chosen.others) == 1:
+        there = f"The cache of {task.name!r} in {parent} ({names}) is of other files or settings"
+        remedy = "--gin.data.DatasetConfig.verify_source=False to take that cache all the same"
+    elif chosen.alike:
+        there = f"There are several caches of {task.name!r} in {parent} ({names})"
+        remedy = "a CACHE_DIR that has the one alone"
+    else:
+        there = f"The caches of {task.name!r} in {parent} ({names}) are of other files or settings"
+        remedy = "a CACHE_DIR that has a cache of it"
+    return CacheReport(
+        CacheStatus.STALE, chosen.folder, f"{now.lacking} {there}", f"give the file, or {remedy}"
+    )
+
+
+def _found(
+    task: Task, chosen: Chosen[Path], split: str | None, fingerprint: str | None, records: bool
 ) -> CacheReport:
     folder = chosen.folder
 
-    def report(status: CacheStatus, reason: str) -> CacheReport:
-        return CacheReport(status, folder, reason)
+    def report(status: CacheStatus, reason: str, remedy: str = "") -> CacheReport:
+        return CacheReport(status, folder, reason, remedy)
 
     if chosen.others:
         names = ", ".join(path.name for path in chosen.others)
-        if fingerprint is None and len(chosen.others) == 1:
-            return report(
-                CacheStatus.STALE,
-                f"the source of {task.name!r} is not on this host, and the cache of that name in "
-                f"{folder.parent} ({names}) is of other files or settings: give those that it was "
-                "built of, or data.DatasetConfig.verify_source = False to take it all the same",
-            )
-        if fingerprint is None:
-            return report(
-                CacheStatus.STALE,
-                f"the source of {task.name!r} is not on this host, and {folder.parent} has several "
-                f"caches of it ({names}): name a CACHE_DIR that has the one alone",
-            )
         return report(
             CacheStatus.STALE,
             f"there is no cache of {task.name!r} as it is now: those in {folder.parent} ({names}) "
@@ -279,8 +234,9 @@ def _status(
             return report(
                 CacheStatus.MISSING,
                 f"the cache at {folder} has no split {split!r}; it has "
-                f"{', '.join(found) or 'none'}: choose one of them with SPLIT, hold one out of "
-                "plain text with HELD_OUT, or, if the source has it",
+                f"{', '.join(found) or 'none'}",
+                "choose one of them with SPLIT, hold one out of plain text with HELD_OUT, or, if "
+                f"the source has it, {_BUILD_IT}",
             )
         names_of_splits = found if split is None else [split]
         layout.recorded_vocabularies(folder)
@@ -288,8 +244,8 @@ def _status(
             if next(folder.glob(f"{name}.array_record-*"), None):
                 return report(
                     CacheStatus.INCOMPLETE,
-                    f"the split {name!r} in {folder} is in ArrayRecord, which is not read: give "
-                    "seqio_cache_tasks --output_format=tfrecord",
+                    f"the split {name!r} in {folder} is in ArrayRecord, which is not read",
+                    "give seqio_cache_tasks --output_format=tfrecord",
                 )
         if not records:
             for name in names_of_splits:
@@ -313,21 +269,32 @@ def _files(folder: Path, split: str) -> Iterator[Path]:
     yield layout.stats_path(folder, split)
 
 
-def fingerprint_of(task: Task) -> str | None:
-    """The task's fingerprint, or None where its source cannot be seen from this host."""
-    try:
-        return task.fingerprint()
-    except (OSError, ImportError):
-        return None
-
-
 def refuse_unless_ready(report: CacheReport) -> None:
     """Raises `UserError` where a cache cannot be read, with what to do."""
-    if report.status is not CacheStatus.READY:
-        raise UserError(
-            f"{report.reason}, build it with `t5x-like cache` and this run's --gin_file and --gin "
-            "flags"
-        )
+    if report.status is CacheStatus.READY:
+        return
+    if report.remedy:
+        raise UserError(f"{report.reason}: {report.remedy}.")
+    raise UserError(f"{report.reason}, {_BUILD_IT}")
+
+
+def check_source(
+    task: Task, cache_dir: str | os.PathLike[str], *, verify_source: bool = True
+) -> None:
+    """Refuses a task whose files are not here, and that has no cache which would do without them.
+
+    Neither the files nor records are read. What is in a bucket is not looked at.
+
+    Args:
+      task: the task.
+      cache_dir: the cache directory.
+      verify_source: as for `cache_status`.
+
+    Raises:
+      UserError: what is missing, and what would do.
+    """
+    if task.source_is_local and not files.is_remote(cache_dir) and lacking_of(task):
+        refuse_unless_ready(status_of_description(task, cache_dir, verify_source=verify_source))
 
 
 def require_cache(

@@ -13,7 +13,6 @@ from t5x_like.decoding.options import Cut, OptionEncoder, PairRefused, Question,
 from t5x_like.errors import UserError
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
 from t5x_like.evaluation.prompts.shots import Prompts, Shots, few_shot, place_of
-from t5x_like.host.progress import ProgressBar
 from t5x_like.protocols import Decodes, Task
 
 Row = Mapping[str, Any]
@@ -98,9 +97,8 @@ class Asked:
         Raises:
           UserError: a row that cannot be scored; the message says which.
         """
-        subject, label = self.subject, self._label
-        leads = jax.process_index() == 0
-        bar = ProgressBar(total, label=label, stream=sys.stderr, shown=leads)
+        subject = self.subject
+        bar = subject.bar(total)
         try:
             with bar, subject.partitioner.activate():
                 found, cut = score(
@@ -118,8 +116,8 @@ class Asked:
             owners = [i for i, one in enumerate(self.questions) for _ in one.pairs]
             place = place_of(subject.dataset, self.numbers[owners[error.pair % len(owners)]])
             raise UserError(f"{place}: {error}") from None
-        if cut.cut and leads:
-            print(f"{label}: {cut}", file=sys.stderr, flush=True)
+        if cut.cut and jax.process_index() == 0:
+            print(f"{subject.label}: {cut}", file=sys.stderr, flush=True)
         return found
 
     def finding(self, name: str, part: Part, predictions: Sequence[Any], told: str = "") -> Finding:
@@ -153,7 +151,3 @@ class Asked:
     def numbers(self) -> list[int]:
         """Of the rows in the whole split."""
         return self.records.numbers
-
-    @property
-    def _label(self) -> str:
-        return f"{self.subject.dataset.task.name} {self.subject.dataset.split}"

@@ -314,8 +314,9 @@ def _cache_is_ready(gin_file: str) -> bool:
         task: Any = config.macro("TASK")
         directory = config.macro("CACHE_DIR")
         in_parts = config.has_macro("SHARD_STORE") and config.macro("SHARD_STORE") is not None
+        verify = not config.is_bound_to("DatasetConfig", "verify_source", False)
     look = status_of_description if in_parts else cache_status
-    found = [look(member, directory).status for member, _ in task.tasks]
+    found = [look(member, directory, verify_source=verify).status for member, _ in task.tasks]
     return all(status is CacheStatus.READY for status in found)
 
 

@@ -39,6 +39,19 @@ class Deduplicated(Wrapper):
         """The source's."""
         return self.source.shards(split)
 
+    def check_files(self, splits: Sequence[str] | None = None) -> None:
+        """The source's, all of which the list is of, and the list.
+
+        Raises:
+          TaskError: there is no list.
+        """
+        source_lib.check_files(self.source)
+        try:
+            with epath.Path(self.duplicates).expanduser().open("rb"):
+                pass
+        except OSError as error:
+            raise self._unread(error) from None
+
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
         """The rows that are not on the list.
 
@@ -98,15 +111,18 @@ class Deduplicated(Wrapper):
             settings = f"{settings} {self.column}"
         return hashlib.sha256(settings.encode()).hexdigest()
 
+    def _unread(self, error: OSError) -> TaskError:
+        return TaskError(
+            f"the list of duplicates '{self.duplicates}' cannot be read "
+            f"({error.strerror or error}): `t5x-like dedup` writes it."
+        )
+
     @functools.cached_property
     def _list(self) -> "_List":
         try:
             content = epath.Path(self.duplicates).expanduser().read_bytes()
         except OSError as error:
-            raise TaskError(
-                f"the list of duplicates '{self.duplicates}' cannot be read "
-                f"({error.strerror or error}): `t5x-like dedup` writes it."
-            ) from None
+            raise self._unread(error) from None
         first, _, rest = content.partition(b"\n")
         try:
             head = json.loads(first)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from tasks.dropped import Dropped
 from tasks.errors import TaskError
+from tasks.sources import files
 from tasks.sources import source as source_lib
 from tasks.sources.values import as_text
 from tasks.sources.wrappers.wrapper import Wrapper, as_tuples
@@ -15,7 +16,8 @@ from tasks.sources.wrappers.wrapper import Wrapper, as_tuples
 class Filter(Protocol):
     """What changes a document or drops it. Its fields are all that it depends on.
 
-    A frozen dataclass: its `repr` enters the fingerprint of the source that it filters.
+    A frozen dataclass: its `repr` enters the fingerprint of the source that it filters. One that
+    reads files has their names in `files`.
     """
 
     def __call__(self, text: str, reasons: Counter[str]) -> str | None:
@@ -64,6 +66,13 @@ class Filtered(Wrapper):
     def shards(self, split: str) -> Sequence[str]:
         """The source's."""
         return self.source.shards(split)
+
+    def check_files(self, splits: Sequence[str] | None = None) -> None:
+        """The source's and those of the filters; see `source.check_files`."""
+        super().check_files(splits)
+        for one in self.filters:
+            for path in getattr(one, "files", ()):
+                files.check_readable(path)
 
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
         """The rows of which something is left."""

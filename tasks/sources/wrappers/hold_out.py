@@ -57,6 +57,12 @@ class HoldOut(Wrapper):
         source_lib.check_split(self, split)
         return self.source.shards("train")
 
+    def check_files(self, splits: Sequence[str] | None = None) -> None:
+        """Those of the source's `train`, which all splits are taken from."""
+        for split in self.splits if splits is None else splits:
+            source_lib.check_split(self, split)
+        source_lib.check_files(self.source, ["train"])
+
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
         """The rows that the hash assigns to this split."""
         source_lib.check_split(self, split)

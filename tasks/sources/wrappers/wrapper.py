@@ -46,6 +46,10 @@ class Wrapper(abc.ABC):
         """One: not every source can be read in parts."""
         return ("all",)
 
+    def check_files(self, splits: Sequence[str] | None = None) -> None:
+        """The source's, and those of the settings; see `source.check_files`."""
+        source_lib.check_files(self.source, splits)
+
     @abc.abstractmethod
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
         """The rows of this split."""

@@ -36,6 +36,6 @@ def test_a_classifier_of_files_is_fitted_and_filters(files, capsys):
 def test_wrong_arguments_are_one_line(files, capsys):
     flags = [f"--positive={files}/good.jsonl", f"--negative={files}/none.txt"]
     assert cli.main(["classifier", *flags, f"--out={files}/c.npz"]) == 2
-    assert "no file matches" in capsys.readouterr().err.splitlines()[-1]
+    assert f"file '{files}/none.txt' not found." in capsys.readouterr().err.splitlines()[-1]
     assert cli.main(["classifier", *flags, f"--out={files}/c.txt"]) == 2
     assert "a classifier is written to NAME.npz." in capsys.readouterr().err

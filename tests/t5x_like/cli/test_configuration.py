@@ -10,6 +10,7 @@ from t5x_like import cli, config
 from t5x_like.cli import configuration, program
 from t5x_like.cli.configuration import configure
 from t5x_like.config.gin_files import packaged_gin_configs
+from tests.t5x_like.config.test_earlier_configs import IMPORTED, write_data, write_tokenizer
 
 ROOT = Path(__file__).parents[3]
 GIN = packaged_gin_configs()
@@ -89,10 +90,15 @@ def test_every_packaged_macro_is_referred_to_or_known():
 
 
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.gin")), ids=lambda path: path.stem)
-def test_an_earlier_record_is_read_without_a_warning(path, tmp_path, capsys):
+def test_an_earlier_record_is_read_without_a_warning(path, tmp_path, capsys, monkeypatch):
+    write_data(tmp_path)
+    if path.stem == IMPORTED:
+        (tmp_path / "run").mkdir()
+        write_tokenizer(tmp_path / "run")
+        monkeypatch.chdir(tmp_path)
     (tmp_path / "config.gin").write_text(path.read_text().replace("DIRECTORY", str(tmp_path)))
     # What was imported has not been trained.
-    for name in ("eval", "infer", *(["train"] if path.stem != "imported" else [])):
+    for name in ("eval", "infer", *(["train"] if path.stem != IMPORTED else [])):
         more = [] if name == "train" else [f"--gin_file=runs/{name}.gin"]
         assert cli.main([name, f"--gin_file={tmp_path}/config.gin", *more, "--dry_run"]) == 0
     assert capsys.readouterr().err == ""

@@ -44,6 +44,17 @@ def write_data(directory):
     for split in ("train", "dev"):
         pairs = "".join(f"{line[:20]}\t{line[:20].upper()}\n" for line in lines)
         (directory / f"{split}.tsv").write_text(pairs, encoding="utf-8")
+    for split in ("train", "validation"):
+        (directory / f"{split}.jsonl").write_text('{"text": "the old river"}\n', encoding="utf-8")
+
+
+def write_tokenizer(run):
+    """The vocabulary of what was imported."""
+    tokenizers = pytest.importorskip("tokenizers")
+    words = {"<|endoftext|>": 0, "the": 1}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="the"))
+    made.add_special_tokens(["<|endoftext|>"])
+    made.save(str(run / "tokenizer.json"))
 
 
 def write_config(name, directory):
@@ -124,9 +135,15 @@ def test_another_optimizer_or_schedule_may_follow_it(tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("program", ["eval", "infer"])
-def test_it_goes_before_the_files_of_evaluation_and_inference(name, program, tmp_path, capsys):
+def test_it_goes_before_the_files_of_evaluation_and_inference(
+    name, program, tmp_path, capsys, monkeypatch
+):
     """What it binds holds over the defaults that these include."""
     path = write_config(name, tmp_path)
+    write_data(tmp_path)
+    if name == IMPORTED:
+        write_tokenizer(tmp_path / name)
+        monkeypatch.chdir(tmp_path)
     config.parse([path])
     bound = {key: values for key, values in gin_internals.CONFIG.items() if key[1] == "gin.macro"}
     config.parse([path, f"runs/{program}.gin"])

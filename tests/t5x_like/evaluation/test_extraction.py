@@ -20,6 +20,7 @@ from t5x_like.errors import UserError
 from t5x_like.evaluation import Extraction, Loss, Overlap
 from t5x_like.evaluation.clean_parts import example_text
 from t5x_like.evaluation.task import evaluate_params
+from t5x_like.host import progress
 from tasks import forms, metrics, objectives, sources
 from tests.t5x_like.evaluation.test_clean_parts import flagged
 
@@ -218,7 +219,8 @@ def test_a_high_threshold_gives_no_answer_and_leaves_the_best_one_said(run_dir, 
 
 
 @pytest.mark.slow
-def test_a_limit_takes_whole_questions(tmp_path):
+def test_a_limit_takes_whole_questions(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_FIRST_LINE", 0.0)  # as of one that takes long
     task = task_of(write_rows(tmp_path / "rows.jsonl"))
     write_cache(task, tmp_path)
     dataset = DatasetConfig(task, LENGTHS, tmp_path, "validation", batch_size=5)
@@ -239,6 +241,8 @@ def test_a_limit_takes_whole_questions(tmp_path):
                  max_length=16, head=Spans(0.0))  # fmt: skip
     params = model.init(jax.random.key(0))["params"]
     (result,) = evaluate_params(model, params, dataset, max_rows=6)
+    said = f"{task.name} validation: {len(indices) // len(split)} of {len(indices)} rows"
+    assert capsys.readouterr().err.count(said) == 2  # of the loss, and of the answers
     rows = result.predictions["extraction"]
     assert [one.id for one in rows] == [
         "q2",

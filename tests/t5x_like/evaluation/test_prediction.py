@@ -14,6 +14,7 @@ from t5x_like.cli import preflight
 from t5x_like.data import DatasetConfig, cache_task, formats, open_evaluation
 from t5x_like.errors import UserError
 from t5x_like.evaluation.task import evaluate_params
+from t5x_like.host import progress
 from tasks import metrics, sources
 from tests.t5x_like.evaluation.written_cache import write_cache
 
@@ -173,7 +174,8 @@ def test_a_head_of_other_labels_is_refused_with_the_way_to_start_it_fresh(
 
 
 @pytest.mark.slow
-def test_rows_without_a_label_are_predicted_and_not_measured(tmp_path):
+def test_rows_without_a_label_are_predicted_and_not_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_FIRST_LINE", 0.0)  # as of one that takes long
     rows = [("a", "b", "0.5"), ("a", "c", "9"), ("d", "b", "4"), ("d", "e", "2")]
     task = task_of(
         write_rows(tmp_path / "rows.tsv", rows), labels=None, unlabelled="9",
@@ -186,6 +188,7 @@ def test_rows_without_a_label_are_predicted_and_not_measured(tmp_path):
     params = model.init(jax.random.key(0))["params"]
     dataset = DatasetConfig(task, {"inputs": 8}, tmp_path, "validation", batch_size=3)
     (result,) = evaluate_params(model, params, dataset)
+    assert capsys.readouterr().err.count(f"{task.name} validation: 2 of 4 rows") == 2
     rows = result.predictions["prediction"]
     assert [one.targets for one in rows] == [0.5, None, 4.0, 2.0]
     found = [one.predictions for one in rows]

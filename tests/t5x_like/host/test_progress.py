@@ -236,6 +236,37 @@ def test_generation_is_one_line_at_the_end_on_standard_error(clock, capsys):
     assert capsys.readouterr() == ("", "prompts: 42 of 50, 8.0/s\n")
 
 
+def test_what_takes_long_says_how_far_it_is_in_a_file_too_ever_more_seldom(clock, capsys):
+    with ProgressBar(1000, label="wmt test", unit="rows", stream=sys.stderr) as shown:
+        for _ in range(100):
+            clock[0] += 8.0
+            shown.add(10)
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert lines[0] == "wmt test: 20 of 1000 rows, 1.2/s, 13 min 04 s left"
+    assert [line.split()[2] for line in lines] == ["20", "50", "100", "200", "400", "780"]
+    assert last == "wmt test: 1000 of 1000 rows, 1.2/s"
+
+
+def test_what_is_part_of_other_work_says_how_far_it_is_only_where_it_takes_long(clock, monkeypatch):
+    columns(monkeypatch, 80)
+    out = Terminal()
+    with progress.hidden(), ProgressBar(100, label="wmt test", stream=out) as shown:
+        clock[0] += 5.0
+        shown.add(40)
+        assert out.getvalue() == ""  # what it is a part of has drawn its own bar there
+        clock[0] += 5.0
+        shown.add(40)
+    assert out.getvalue() == "wmt test: 80 of 100, 8.0/s, 2 s left\n"
+
+
+def test_caching_that_takes_long_says_how_far_it_is(clock):
+    out = io.StringIO()
+    with writer._bar("wmt", 8, True, out) as update:
+        clock[0] += 20.0
+        update(1, 1234)
+    assert out.getvalue() == "caching wmt: 1 of 8 shards, 1,234 examples, 20 s\n"
+
+
 def row(name, status, step=0, loss=float("nan")):
     return {
         "name": name, "status": status, "step": step, "steps": 10, "loss": loss,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from unittest import mock
 
 import jax
@@ -17,14 +18,16 @@ from t5x_like.decoding.generate import decoding_program
 from t5x_like.distributed.preemption import Preempted, StopRequest
 from t5x_like.errors import UserError
 from t5x_like.evaluation import Evaluation, Generation, Loss, Ranking
+from t5x_like.host import progress
 from t5x_like.optimizers import adamw
 from t5x_like.schedules import Constant
 from t5x_like.trackers import TensorBoard
-from t5x_like.train import train_plan
+from t5x_like.train import _step_of, train_plan
 from t5x_like.training import identity
 from t5x_like.training.held_out import HeldOut
-from t5x_like.training.metrics_log import MetricsLog
+from t5x_like.training.metrics_log import MetricsLog, read_records
 from t5x_like.training.plan import TrainingPlan
+from t5x_like.training.state import create_state
 from tests.t5x_like.evaluation.test_ranking import ROWS, written
 from tests.t5x_like.test_evaluate import TEXTS, Copying, cached
 from tests.untimed import untimed
@@ -141,6 +144,15 @@ def test_a_run_that_was_stopped_has_the_same_records(base, whole, tmp_path, stop
     assert found == expected
 
 
+def test_what_takes_long_says_how_far_it_is(base, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_FIRST_LINE", 0.0)
+    state = create_state(base.model, base.optimizer, base.partitioner, seed=0)
+    (loss,) = HeldOut(base).before_save(4)
+    list(loss.measure(state))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("proverbs validation: 3 of 7 rows, ")
+
+
 @pytest.mark.slow
 def test_what_cannot_be_measured_costs_no_step(base, tmp_path):
     bad = Evaluation(written(tmp_path, [(["a"], ["b", "c" * 33], 0)]), [Ranking()], period=3)
@@ -150,6 +162,28 @@ def test_what_cannot_be_measured_costs_no_step(base, tmp_path):
     assert checkpoints.checkpoint_steps(plan.model_dir) == [3]
     train_plan(dataclasses.replace(plan, evaluations=(), train_steps=4))
     assert [r["step"] for r in untimed(plan.model_dir) if r["split"] == "train"] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_a_step_before_a_checkpoint_and_a_measurement_takes_as_long_as_the_others(base, tmp_path):
+    """Also where it is waited for, as learning from rewards does."""
+
+    def slow_step(plan):
+        step = _step_of(plan)
+
+        def slowly(state, batch):
+            time.sleep(0.1)
+            return jax.block_until_ready(step(state, batch))
+
+        return slowly
+
+    plan = dataclasses.replace(base, model_dir=str(tmp_path), evaluations=base.evaluations[:1])
+    train_plan(plan, slow_step)
+    records = [record for record in read_records(plan.model_dir) if record["split"] == "train"]
+    assert [record["step"] for record in records] == list(range(1, 9))
+    first, *others = records
+    assert not {"step_seconds", "tokens_per_second", "mfu"} & first.keys()  # it was compiled
+    assert all(record["step_seconds"] >= 0.1 for record in others)
 
 
 def test_a_metric_of_a_task_can_decide_which_checkpoint_is_best(base):

@@ -264,7 +264,8 @@ def test_a_cache_of_seqios_own_tool_is_read(task, tmp_path):
         path.rename(path.with_name(path.name.replace("tfrecord", "array_record")))
     report = data.cache_status(task, tmp_path, "train")
     assert report.status is data.CacheStatus.INCOMPLETE
-    assert "is in ArrayRecord, which is not read: give seqio_cache_tasks --out" in report.reason
+    assert "is in ArrayRecord, which is not read" in report.reason
+    assert report.remedy == "give seqio_cache_tasks --output_format=tfrecord"
 
 
 def test_a_cache_of_an_earlier_version_is_used_as_it_is(task, tmp_path):
@@ -299,7 +300,8 @@ def test_a_host_without_the_source_uses_the_only_cache_and_guesses_of_none(kit, 
             assert (report.status, report.path) == (data.CacheStatus.READY, folder)
     assert report.status is data.CacheStatus.STALE
     assert "pairs-111111111111, pairs-222222222222" in report.reason
-    assert "name a CACHE_DIR that has the one alone" in report.reason
+    assert report.reason.startswith("The source of 'pairs' is not on this host. There are several")
+    assert report.remedy == "give the file, or a CACHE_DIR that has the one alone"
 
 
 def test_a_file_that_is_not_there_does_not_become_another_files_cache(tmp_path):
@@ -318,8 +320,9 @@ def test_a_file_that_is_not_there_does_not_become_another_files_cache(tmp_path):
 
     report = data.cache_status(task(f"{tmp_path}/typo.txt"), caches)
     assert report.status is data.CacheStatus.STALE
-    assert "is not on this host, and the cache of that name" in report.reason
+    assert report.reason.startswith(f"file '{tmp_path}/typo.txt' not found. The cache of 'text' in")
     assert "is of other files or settings" in report.reason
+    assert "verify_source=False" in report.remedy
     unverified = data.cache_status(task(f"{tmp_path}/typo.txt"), caches, verify_source=False)
     assert unverified.status is data.CacheStatus.READY
 
