@@ -396,5 +396,5 @@ def test_a_byte_order_mark_is_no_part_of_the_prompt():
 
 
 def test_a_missing_input_is_one_line(infer, tmp_path):
-    with pytest.raises(UserError, match=r"nothing.txt' cannot be read: No such file"):
+    with pytest.raises(UserError, match=r"nothing.txt' not found\."):
         infer(input_path=str(tmp_path / "nothing.txt"))
