@@ -111,25 +111,36 @@ def _is_declared_alike(folder: Path | epath.Path, task: Task) -> bool:
         return True
     try:
         described = json.loads(files.read_whole(path))
-        recorded = described.get("source", "None")
-        vocabularies = {
-            name: dict(feature["vocabulary"]) for name, feature in described["features"].items()
-        }
-    except (OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError):
+        source, features = str(described.get("source")), described.get("features")
+    except (OSError, ValueError, AttributeError, RecursionError):
         return True
-    source = getattr(task, "source", None)
-    known = source is not None and recorded != "None"
-    if known and _PLACES.sub("", recorded) != _PLACES.sub("", repr(source)):
-        return False
-    return all(
-        _is_alike(vocabularies[name], feature.vocabulary)
+    return _is_source_alike(source, task) and all(
+        _is_vocabulary_alike(_recorded_spec(features, name), feature.vocabulary)
         for name, feature in task.output_features.items()
-        if name in vocabularies
     )
 
 
-def _is_alike(recorded: Mapping[str, Any], vocabulary: Vocabulary) -> bool:
-    """Whether a vocabulary may be the one that a cache was made with."""
+def _recorded_spec(features: Any, name: str) -> Mapping[str, Any] | None:
+    """The vocabulary of a feature; None where the cache does not have it, or is damaged."""
+    feature = features.get(name) if isinstance(features, dict) else None
+    spec = feature.get("vocabulary") if isinstance(feature, dict) else None
+    return spec if isinstance(spec, dict) else None
+
+
+def _is_source_alike(recorded: str, task: Task) -> bool:
+    source = getattr(task, "source", None)
+    if source is None or recorded == "None":
+        return True
+    try:
+        here = repr(source)
+    except (OSError, ValueError):  # of a filter whose file is not here
+        return True
+    return _PLACES.sub("", recorded) == _PLACES.sub("", here)
+
+
+def _is_vocabulary_alike(recorded: Mapping[str, Any] | None, vocabulary: Vocabulary) -> bool:
+    if recorded is None:
+        return True
     try:
         spec = vocabulary.spec()
     except (OSError, ImportError):  # its file is not here
