@@ -112,32 +112,11 @@ class Loss:
         split = open_held_out(
             subject.dataset, subject.model.batch_format, subject.partitioner, subject.limit
         )
-        with subject.bar_of_batches(split.measured, len(split)) as progress:
-            values = measure(
-                subject.model,
-                subject.params,
-                split,
-                subject.partitioner,
-                frozen=subject.frozen,
-                journal=subject.journal,
-                progress=progress,
-            )
-        examples = split.examples
+        values, examples = measure(subject, split), split.examples
 
         def part(places: Sequence[int]) -> dict[str, float]:
             """Those of some examples, which are measured once more, apart from the others."""
-            some = split.only([examples[i] for i in places])
-            rows = _rows_of(some, subject.model, Cut().see)
-            with subject.bar_of_batches(some.measured, len(some)) as progress:
-                return _means(
-                    subject.model,
-                    subject.params,
-                    rows,
-                    subject.partitioner,
-                    subject.frozen,
-                    subject.journal,
-                    progress,
-                )
+            return _of_rows(subject, split.only([examples[i] for i in places]), Cut(), _means)
 
         return Finding(values, examples=examples, part=part if examples else None)
 
@@ -201,40 +180,42 @@ def held_out(configs: Sequence[DatasetConfig]) -> list[DatasetConfig]:
     return [config for config in configs if not only_trains(config)]
 
 
-def measure(
-    model: Model,
-    params: Params,
-    split: EvaluationDataset,
-    partitioner: Partitioner,
-    *,
-    frozen: Mapping[str, Params] | None = None,
-    journal: Journal = NO_JOURNAL,
-    progress: Callable[[int], None] | None = None,
-) -> dict[str, float]:
+def measure(subject: Subject, split: EvaluationDataset) -> dict[str, float]:
     """Everything that is measured of a model's loss on a split.
 
     Args:
-      model: any model.
-      params: placed by `partitioner`.
-      split: opened with `open_held_out`.
-      partitioner: the mesh.
-      frozen: see `TrainState`.
-      journal: of results of batches that are known.
-      progress: called with the number of batches done.
+      subject: what is measured.
+      split: of its data, opened with `open_held_out`.
 
     Returns:
       `mean_metrics`; `rows`, those measured, of `split_rows`; and, of targets that are the text
       itself, what `of_text` makes of the cross-entropy.
     """
     cut = Cut()
-    batches = _rows_of(split, model, cut.see)
-    values = mean_metrics(model, params, batches, partitioner, frozen, journal, progress)
+    values = _of_rows(subject, split, cut, mean_metrics)
     if cut.cut:
         print(cut, file=sys.stderr, flush=True)
     values |= {ROWS: split.measured, SPLIT_ROWS: split.num_examples}
     if CROSS_ENTROPY in values:
         values |= of_text(values[CROSS_ENTROPY], split.bytes_per_target, split.words_per_target)
     return values
+
+
+def _of_rows(
+    subject: Subject, split: EvaluationDataset, cut: Cut, means: Callable[..., dict[str, float]]
+) -> dict[str, float]:
+    """`mean_metrics`, or `_means`, of all rows of a split, which says how far it is."""
+    rows = _rows_of(split, subject.model, cut.see)
+    with subject.bar_of_batches(split.measured, len(split)) as progress:
+        return means(
+            subject.model,
+            subject.params,
+            rows,
+            subject.partitioner,
+            subject.frozen,
+            subject.journal,
+            progress,
+        )
 
 
 def of_text(

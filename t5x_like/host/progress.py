@@ -11,7 +11,7 @@ from typing import Any, TextIO
 _REFRESHES_PER_SECOND = 4
 _MIN_BAR = 8  # columns; a shorter one says nothing, and is left out
 # Where nothing can be redrawn: seconds before the first line, and most seconds between two.
-_FIRST_LINE, _SPARSEST = 10.0, 300.0
+_FIRST_INTERVAL, _LONGEST_INTERVAL = 10.0, 300.0
 _GAP = "  "
 _hidden = contextvars.ContextVar("hidden", default=False)
 
@@ -75,8 +75,8 @@ class ProgressBar:
 
     On a terminal it is one line. Where that is too narrow, the least important fields are dropped
     first, then the bar; the count and the time left stay. Elsewhere it is one line at the end, and
-    before it others while the work goes on: the first after 10 seconds, each next one after a
-    longer pause, up to 5 minutes.
+    before it others while the work goes on: the first after 10 seconds, the next at intervals that
+    double, up to 5 minutes.
 
     Args:
       total: how much there is to do; None if unknown.
@@ -111,8 +111,8 @@ class ProgressBar:
         self._estimate = estimate
         self._summary = summary and shown and not _hidden.get()
         self._begun = time.monotonic()
-        self._pause = _FIRST_LINE
-        self._next_line = self._begun + self._pause
+        self._interval = _FIRST_INTERVAL
+        self._next_line = self._begun + self._interval
         self._end: float | None = None  # estimated by `update`
         self.display.draw(self)
 
@@ -151,8 +151,8 @@ class ProgressBar:
         now = time.monotonic()
         if now < self._next_line:
             return
-        self._pause = min(2 * self._pause, _SPARSEST)
-        self._next_line = now + self._pause
+        self._interval = min(2 * self._interval, _LONGEST_INTERVAL)
+        self._next_line = now + self._interval
         rate = [f"{self._rate():.1f}/s"] if self._estimate else []
         self.display.say(", ".join([self._count(), *self._fields, *rate, self._time()]))
 

@@ -162,15 +162,8 @@ class _Losses:
         for name, (config, split) in self._splits.items():
             params = measured_params(state.params, state.opt_state)
             subject = Subject(plan.model, params, config, plan.partitioner, frozen=state.frozen)
-            with progress.hidden(), subject.bar_of_batches(split.measured, len(split)) as told:
-                values = measure(
-                    subject.model,
-                    subject.params,
-                    split,
-                    subject.partitioner,
-                    frozen=subject.frozen,
-                    progress=told,
-                )
+            with progress.hidden():
+                values = measure(subject, split)
             yield Measured(name, values, f"{name} {summary_of(values)}")
 
 

@@ -194,7 +194,7 @@ def test_the_loss_counts_every_target_token_once(model, config):
 def test_a_long_evaluation_says_how_far_it_is_where_its_output_goes_to_a_file(
     model, config, capsys, monkeypatch
 ):
-    monkeypatch.setattr(progress, "_FIRST_LINE", 0.0)
+    monkeypatch.setattr(progress, "_FIRST_INTERVAL", 0.0)
     params = params_of(model, 3)
     evaluation.evaluate_params(model, params, config, measurements=[Loss()])
     # Two batches, of which the second is the end; the rows are split evenly among them.

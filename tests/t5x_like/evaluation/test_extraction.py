@@ -220,7 +220,7 @@ def test_a_high_threshold_gives_no_answer_and_leaves_the_best_one_said(run_dir, 
 
 @pytest.mark.slow
 def test_a_limit_takes_whole_questions(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(progress, "_FIRST_LINE", 0.0)  # as of one that takes long
+    monkeypatch.setattr(progress, "_FIRST_INTERVAL", 0.0)  # as of one that takes long
     task = task_of(write_rows(tmp_path / "rows.jsonl"))
     write_cache(task, tmp_path)
     dataset = DatasetConfig(task, LENGTHS, tmp_path, "validation", batch_size=5)

@@ -175,7 +175,7 @@ def test_a_head_of_other_labels_is_refused_with_the_way_to_start_it_fresh(
 
 @pytest.mark.slow
 def test_rows_without_a_label_are_predicted_and_not_measured(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(progress, "_FIRST_LINE", 0.0)  # as of one that takes long
+    monkeypatch.setattr(progress, "_FIRST_INTERVAL", 0.0)  # as of one that takes long
     rows = [("a", "b", "0.5"), ("a", "c", "9"), ("d", "b", "4"), ("d", "e", "2")]
     task = task_of(
         write_rows(tmp_path / "rows.tsv", rows), labels=None, unlabelled="9",

@@ -145,7 +145,7 @@ def test_a_run_that_was_stopped_has_the_same_records(base, whole, tmp_path, stop
 
 
 def test_what_takes_long_says_how_far_it_is(base, capsys, monkeypatch):
-    monkeypatch.setattr(progress, "_FIRST_LINE", 0.0)
+    monkeypatch.setattr(progress, "_FIRST_INTERVAL", 0.0)
     state = create_state(base.model, base.optimizer, base.partitioner, seed=0)
     (loss,) = HeldOut(base).before_save(4)
     list(loss.measure(state))
