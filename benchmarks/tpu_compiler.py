@@ -1,7 +1,7 @@
 """What the TPU compiler makes of small programs, where it decides how a large one is written.
 
-    python -m benchmarks.tpu_forms reduce_scatter
-    python -m benchmarks.tpu_forms rotary
+    python -m benchmarks.tpu_compiler reduce_scatter
+    python -m benchmarks.tpu_compiler rotary
 
 `reduce_scatter`: sums of which each device of a group keeps its part, for groups that are a whole
 slice and for groups that are a part of one: whether the program scatters them as it sums, or sums
