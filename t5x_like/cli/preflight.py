@@ -1,10 +1,12 @@
 """What a run would fail on after minutes of work, found before anything is written or tokenized."""
 
 import contextlib
-from collections.abc import Callable, Iterable
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from t5x_like import checkpoints, config
+from t5x_like import checkpoints, config, train
 from t5x_like.data import (
     CacheStatus,
     DatasetConfig,
@@ -12,6 +14,7 @@ from t5x_like.data import (
     check_pairing,
     check_source,
     example_batch,
+    for_lengths,
     packs,
     status_of_description,
 )
@@ -22,6 +25,7 @@ from t5x_like.evaluation.spans import rules_of
 from t5x_like.host import files
 from t5x_like.partitioning import split_boxes
 from t5x_like.protocols import Model, Task, label_names, longest_row, vocab_size
+from t5x_like.scaling.sweeps.cells import GIN_FILE, Cell, naming_run
 from t5x_like.training import identity
 from t5x_like.training.run import TrainingPlan
 from t5x_like.vectors import InitialVectors, initial_table
@@ -68,6 +72,7 @@ def check(plan: TrainingPlan, *, here: bool = True) -> list[str]:
             check_lengths(task, dataset.task_feature_lengths)
             check_labels(task, for_task(plan.model, task))
             check_answers(task, plan.model)
+            _check_objective(task, dataset.task_feature_lengths)
     for dataset in (plan.dataset, *plan.validation):
         check_pairing(dataset, plan.model.batch_format)
     packs(plan.dataset, plan.model.batch_format)
@@ -77,6 +82,22 @@ def check(plan: TrainingPlan, *, here: bool = True) -> list[str]:
         plan.partitioner.param_shardings(plan.model)
     else:
         plan.model.abstract_params()
+    return list(dict.fromkeys(warnings))
+
+
+def check_runs(sweep: str, cells: Iterable[Cell]) -> list[str]:
+    """Checks one run of each variant and stage of a sweep, as `check` does.
+
+    Raises:
+      UserError: what it is configured with does not go together, or a file is missing.
+    """
+    warnings = []
+    for cell in {cell.family: cell for cell in cells}.values():
+        # What it starts from is for another run to make.
+        alone = dataclasses.replace(cell, stem=None, start=None)
+        with naming_run(sweep, cell.variant), config.isolated():
+            config.parse([config.GinText(GIN_FILE, alone.gin_text(sweep, Path()))])
+            warnings += check(config.built(train.train, TrainingPlan), here=False)
     return list(dict.fromkeys(warnings))
 
 
@@ -140,6 +161,17 @@ def check_answers(task: Task, model: Model) -> None:
             f"task '{task.name}' has questions without an answer, but the model's head always "
             "gives one: give it a null_threshold, 0.0 to begin with (NULL_THRESHOLD)."
         )
+
+
+def _check_objective(task: Task, lengths: Mapping[str, int]) -> None:
+    """Builds what is drawn of a task's texts, which refuses lengths that it does not fit."""
+    try:
+        specs = {name: one.vocabulary.spec() for name, one in task.output_features.items()}
+    except (OSError, ImportError):
+        return  # its cache has them, or `_check_vocabulary` has told
+    objective = for_lengths(task.objective(specs), lengths)
+    if objective is not None:
+        objective.chunk_length(lengths)
 
 
 def _check_lengths(dataset: DatasetConfig, model: Model) -> None:

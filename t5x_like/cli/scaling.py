@@ -91,11 +91,12 @@ def _add_plan_arguments(parser: ArgumentParser) -> None:
 def plan(options: Namespace) -> None:
     """Prints the plan of a training run: N, D, the loss, a model and its cost."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a plan computes nothing on a device
+    from t5x_like.scaling.family import Family
     from t5x_like.scaling.planning import plan as planning
     from t5x_like.scaling.planning.accelerators import accelerators
     from t5x_like.scaling.planning.electricity import Electricity
     from t5x_like.scaling.planning.plan_report import plan_text
-    from t5x_like.scaling.recipe import Family, Recipe
+    from t5x_like.scaling.recipe import Recipe
 
     if options.row_tokens is not None and options.row_tokens < 1:
         raise UserError(f"--row_tokens={options.row_tokens}: at least 1.")
@@ -158,8 +159,10 @@ def sweep(options: Namespace) -> None:
     """Runs the sweep of the gin files; `--dry_run` lists its runs, or shows one of them.
 
     Raises:
-      UserError: runs have failed; there is no such run, or it is to be run alone.
+      UserError: a run could not begin, or has failed; there is no such run, or it is to be run
+        alone.
     """
+    from t5x_like.cli import preflight
     from t5x_like.scaling.sweeps import runner
 
     if options.gin_search_paths:
@@ -174,12 +177,14 @@ def sweep(options: Namespace) -> None:
     program = config.configured(runner.run_sweep, "sweeps/isoflop_quick.gin")
     if options.cell and not options.dry_run:
         raise UserError("--cell shows the configuration of one run: give --dry_run too.")
+    planned = runner.with_cache_dir(config.macro("SWEEP"), config.macro("CACHE_DIR"))
+    if options.cell:
+        print(_one_cell(planned, options.cell))
+        return
+    cells = [cell for stage in planned.stage_cells() for cell in stage]
+    warn(options, preflight.check_runs(planned.name, cells))
     if options.dry_run:
-        planned = config.macro("SWEEP")
-        if options.cell:
-            print(_one_cell(planned, options.cell))
-        else:
-            print(_runs_table([cell for stage in planned.stage_cells() for cell in stage]))
+        print(_runs_table(cells))
         return
     result = program()
     if options.json:
@@ -205,7 +210,6 @@ def _one_cell(sweep: "Sweep", name: str) -> str:
     from t5x_like import config
     from t5x_like.scaling.sweeps import runner
 
-    sweep = runner.with_cache_dir(sweep, config.macro("CACHE_DIR"))
     stages = (sweep.search_cells(), *sweep.stage_cells())
     cells = {cell.name: cell for stage in stages for cell in stage}
     if name not in cells:

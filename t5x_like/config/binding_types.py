@@ -101,7 +101,11 @@ def _reference_fits(reference: Reference, kind: type) -> bool:
     if not reference.called:
         # `type` has the method too, and every class as an instance of it.
         return any("__call__" in vars(base) for base in kind.__mro__)
-    given = target if inspect.isclass(target) else _returned(target)
+    given = [target] if inspect.isclass(target) else _returned(target)
+    return any(_class_fits(one, kind) for one in given)
+
+
+def _class_fits(given: type | None, kind: type) -> bool:
     if given is None or _is_protocol(kind) or _is_protocol(given):
         return True
     if kind is float and issubclass(given, int):
@@ -109,15 +113,20 @@ def _reference_fits(reference: Reference, kind: type) -> bool:
     return issubclass(given, kind) or issubclass(kind, given)
 
 
-def _returned(function: Callable[..., Any]) -> type | None:
-    """The class that a function is annotated to return; None without such an annotation."""
+def _returned(function: Callable[..., Any]) -> list[type | None]:
+    """The classes that a function is annotated to return; None for what may be of any."""
     try:
         annotation = inspect.signature(function).return_annotation
     except (TypeError, ValueError):
-        return None
-    found = typing.get_origin(annotation) or annotation
-    unknown = found in (Any, object, inspect.Signature.empty)
-    return found if isinstance(found, type) and not unknown else None
+        return [None]
+    origin = typing.get_origin(annotation)
+    union = origin in (typing.Union, types.UnionType)
+    found = []
+    for one in typing.get_args(annotation) if union else (annotation,):
+        one = type(None) if one is None else typing.get_origin(one) or one
+        unknown = one in (Any, object, inspect.Signature.empty)
+        found.append(one if isinstance(one, type) and not unknown else None)
+    return found
 
 
 def _contents_fit(value: Any, kind: type, arguments: tuple[Any, ...]) -> bool:

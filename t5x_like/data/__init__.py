@@ -24,6 +24,7 @@ from t5x_like.data.evaluation import (
     limit_in_rows,
     open_evaluation,
 )
+from t5x_like.data.examples import for_lengths
 from t5x_like.data.iterator import DataIterator, merge_states
 from t5x_like.data.long_examples import SplitLong, TrimLong
 from t5x_like.data.mixing import (
@@ -59,6 +60,7 @@ __all__ = [
     "check_source",
     "example_batch",
     "feature_names",
+    "for_lengths",
     "limit_in_rows",
     "linear_ramp",
     "merge_states",

@@ -1,110 +1,16 @@
-"""Rules that turn (family, N, D) into a model and its training; each can be replaced.
-
-A family has a file `gin_configs/models/FAMILY/shape.gin`, which expresses the shape in a few
-macros. The recipe chooses their values, and counts parameters by building the model, so that
-biases, gates and relative positions are included for any family.
-"""
+"""Rules that turn (family, N, D) into a model and its training; each can be replaced."""
 
 import bisect
 import dataclasses
-import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from t5x_like import config, schedules
-from t5x_like.config.gin_files import nearest, packaged_gin_configs
+from t5x_like import schedules
 from t5x_like.errors import UserError
-
-SHAPE_FILE = "models/{}/shape.gin"
-
-Bindings = Mapping[str, Any]
-"""gin names, macros mostly, and their values."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Family:
-    """A family of models, with the changes that a sweep makes to it.
-
-    Attributes:
-      name: a folder of `gin_configs/models` with a `shape.gin`; None where `gin_files` define the
-        whole model.
-      gin_files: read after it; the rest of a run's configuration.
-      bindings: applied last; pairs of names and values as gin text, which `gin_pairs` makes.
-      modules: Python modules that are imported first.
-    """
-
-    name: str | None
-    gin_files: tuple[str, ...] = ()
-    bindings: tuple[tuple[str, str], ...] = ()
-    modules: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.name is not None and self.name not in families():
-            if next(packaged_gin_configs().glob(f"models/{self.name}/*.gin"), None) is not None:
-                raise UserError(
-                    f"the family '{self.name}' has no file of shapes, from which plans and sweeps "
-                    f"choose a model's size; those that have: {', '.join(families())}."
-                )
-            raise UserError(
-                f"no family '{self.name}': there are {', '.join(families())}."
-                f"{nearest(self.name, families())}"
-            )
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """All gin files of the model, in order.
-
-        Raises:
-          UserError: it has no name, and so no file of shapes.
-        """
-        if self.name is None:
-            raise UserError(
-                "its grid chooses shapes, for which the sweep must name a family "
-                f"(sweep.Sweep.family): {', '.join(families())}."
-            )
-        return SHAPE_FILE.format(self.name), *self.gin_files
-
-
-@dataclasses.dataclass(frozen=True)
-class Size:
-    """The numbers of parameters of a model.
-
-    Attributes:
-      parameters: all of them.
-      without_embeddings: excluding those of tokens and positions.
-      active: those used for one token; `parameters` if there are no experts.
-    """
-
-    parameters: int
-    without_embeddings: int
-    active: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Shape:
-    """The shape of a model that can be built.
-
-    Attributes:
-      num_layers: of the decoder, and of the encoder where there is one.
-      embed_dim: d_model.
-      num_heads: attention heads.
-      head_dim: units of one head.
-      mlp_dim: hidden units of the MLP.
-    """
-
-    num_layers: int
-    embed_dim: int
-    num_heads: int
-    head_dim: int
-    mlp_dim: int
-
-    @property
-    def bindings(self) -> dict[str, int]:
-        """Returns the macros of a family's `shape.gin`."""
-        return {field.upper(): value for field, value in dataclasses.asdict(self).items()}
+from t5x_like.scaling.family import Family, Shape, active_count, count_of_depth, rules_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,13 +42,6 @@ class Training:
             "LEARNING_RATE": self.learning_rate,
             "WARMUP_STEPS": self.warmup_steps,
         }
-
-
-@functools.cache
-def families() -> tuple[str, ...]:
-    """Lists the families that have a `shape.gin`."""
-    found = packaged_gin_configs().glob(SHAPE_FILE.format("*"))
-    return tuple(sorted(path.parent.name for path in found))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +126,7 @@ class Recipe:
         self, family: Family, embed_dim: int, num_layers: int | None = None
     ) -> Shape:
         """The shape with this width, and the rule's depth unless one is given."""
-        ratio, multiple = _family_rules(family)
+        ratio, multiple = rules_of(family)
         if num_layers is None:
             num_layers = max(1, round(self.num_layers(embed_dim) / multiple)) * multiple
         head_dim = self.head_dim(embed_dim)
@@ -255,7 +154,7 @@ class Recipe:
 
         def larger(index: int) -> bool:
             shape = self.shape_of_width(family, widths[index])
-            return _active(family, shape) >= parameters
+            return active_count(family, shape) >= parameters
 
         # From an estimate, 12 d^2 for each layer, to the first width whose model is not smaller.
         guesses = [12 * self.num_layers(width) * width**2 for width in widths]
@@ -267,7 +166,7 @@ class Recipe:
         near = range(max(first - 2, 0), min(first + 2, len(widths)))
         candidates = [shape for index in near for shape in self._depths(family, widths[index])]
         best = min(candidates, key=lambda s: self._distance(family, s, parameters))
-        found = _active(family, best)
+        found = active_count(family, best)
         if not 0.5 < found / parameters < 1.5:
             raise UserError(
                 f"no {family.name} of {parameters:.3g} parameters can be built: the "
@@ -277,7 +176,7 @@ class Recipe:
 
     def _depths(self, family: Family, embed_dim: int) -> list[Shape]:
         """The rule's depth and those within a quarter of it."""
-        _, multiple = _family_rules(family)
+        _, multiple = rules_of(family)
         middle = self.shape_of_width(family, embed_dim).num_layers
         reach = middle // 4 // multiple * multiple
         least = max(multiple, middle - reach, self.min_layers)
@@ -286,7 +185,7 @@ class Recipe:
 
     def _distance(self, family: Family, shape: Shape, parameters: float) -> float:
         """The distance from N and, weighted by a quarter, from the rule's depth; in logarithms."""
-        size = abs(math.log(_count_of_depth(family, shape) / parameters))
+        size = abs(math.log(count_of_depth(family, shape) / parameters))
         depth = abs(math.log(shape.num_layers / self.num_layers(shape.embed_dim)))
         return size + 0.25 * depth
 
@@ -340,58 +239,3 @@ class Recipe:
             learning_rate=rate,
             warmup_steps=max(1, min(round(self.warmup_fraction * steps), self.max_warmup_steps)),
         )
-
-
-# -- Counting ------------------------------------------------------------------------------------
-
-
-def model_of(family: Family, shape: Shape) -> Any:
-    """Builds the Linen module."""
-    with config.isolated():
-        _parse(family, shape.bindings)
-        return config.macro("MODEL")
-
-
-@functools.cache
-def size_of(family: Family, shape: Shape) -> Size:
-    """Counts the parameters exactly, by building the model."""
-    model = model_of(family, shape)
-    return Size(
-        parameters=model.parameter_count(),
-        without_embeddings=model.parameter_count(embeddings=False),
-        active=_active(family, shape),
-    )
-
-
-@functools.cache
-def _active(family: Family, shape: Shape) -> int:
-    model = model_of(family, shape)
-    return getattr(model, "active_parameter_count", model.parameter_count)()
-
-
-def _count_of_depth(family: Family, shape: Shape) -> float:
-    """The active parameters as a linear function of depth, from two models of one width."""
-    _, multiple = _family_rules(family)
-    one, two = (
-        _active(family, dataclasses.replace(shape, num_layers=depth))
-        for depth in (multiple, 2 * multiple)
-    )
-    return one + (two - one) * (shape.num_layers / multiple - 1)
-
-
-@functools.cache
-def _family_rules(family: Family) -> tuple[float, int]:
-    """Reads MLP_RATIO and LAYERS_MULTIPLE of a family."""
-    with config.isolated():
-        _parse(family, {})
-        return float(config.macro("MLP_RATIO")), int(config.macro("LAYERS_MULTIPLE"))
-
-
-def _parse(family: Family, bindings: Bindings) -> None:
-    pairs = (*gin_pairs(bindings), *family.bindings)
-    config.parse(family.files, pairs, module_imports=family.modules)
-
-
-def gin_pairs(bindings: Bindings) -> tuple[tuple[str, str], ...]:
-    """Converts bindings to pairs for `config.parse`; the text `@f()` is a reference."""
-    return tuple((name, config.written_value(value)) for name, value in bindings.items())

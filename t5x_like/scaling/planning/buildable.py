@@ -11,16 +11,9 @@ from t5x_like.config.gin_files import find_gin_file
 from t5x_like.cost import flops
 from t5x_like.data import formats
 from t5x_like.errors import UserError
+from t5x_like.scaling.family import Family, Shape, Size, model_of, size_of
 from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS, Law
-from t5x_like.scaling.recipe import (
-    Family,
-    Recipe,
-    Shape,
-    Size,
-    Training,
-    model_of,
-    size_of,
-)
+from t5x_like.scaling.recipe import Recipe, Training
 
 # A row, and the task of the printed command. T5 reads 512 tokens of input for 114 of targets
 # (Raffel et al. 2020, section 3.3.4).

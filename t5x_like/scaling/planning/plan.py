@@ -5,6 +5,7 @@ from typing import Any
 
 from t5x_like.errors import UserError
 from t5x_like.host import command
+from t5x_like.scaling.family import Family
 from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS, AllocationLaw, Law
 from t5x_like.scaling.named_laws import DEFAULT, KnownLaw
 from t5x_like.scaling.planning.accelerators import Accelerators
@@ -13,7 +14,7 @@ from t5x_like.scaling.planning.electricity import Electricity
 from t5x_like.scaling.planning.law_choice import chosen_law
 from t5x_like.scaling.planning.query import Interval, Point, Question, answer, intervals
 from t5x_like.scaling.planning.repeated_data import RepeatedData
-from t5x_like.scaling.recipe import Family, Recipe
+from t5x_like.scaling.recipe import Recipe
 
 # Muennighoff et al. 2023, figure 1: up to here repeated tokens are almost as good as new ones.
 _FREE_EPOCHS = 4

@@ -11,9 +11,10 @@ from t5x_like import config
 from t5x_like.checkpoints import layout
 from t5x_like.config.gin_files import find_gin_file, packaged_gin_configs
 from t5x_like.errors import UserError, on_one_line
-from t5x_like.scaling.recipe import Family, Shape, Size, Training
+from t5x_like.scaling.family import Family, Shape, Size
+from t5x_like.scaling.recipe import Training
 
-# The gin file that all runs share.
+# What all runs share, first of a sweep's `Family.gin_files`: the later ones can override it.
 CELL_FILE = "sweeps/cell.gin"
 GIN_FILE = "cell.gin"
 LOG_FILE = "log.txt"
@@ -130,7 +131,7 @@ class Cell:
     @property
     def files(self) -> tuple[str, ...]:
         """Its gin files, in order."""
-        return cell_files(self.family, self.shape)
+        return self.family.files_of(self.shape)
 
     def record(self) -> dict[str, Any]:
         """Its record in `sweep.json`."""
@@ -158,11 +159,6 @@ class Cell:
             "stem": dataclasses.asdict(self.stem) if self.stem else None,
             "start": dataclasses.asdict(self.start) if self.start else None,
         }
-
-
-def cell_files(family: Family, shape: Shape | None) -> tuple[str, ...]:
-    """The gin files of a run, in order: the later ones can override what all runs share."""
-    return (CELL_FILE, *(family.files if shape else family.gin_files))
 
 
 def cell_directory(sweep_dir: Path, name: str) -> Path:

@@ -3,11 +3,11 @@
 import dataclasses
 import functools
 
-from t5x_like import config, inspection
+from t5x_like import config, inspection, train
 from t5x_like.cost import flops
 from t5x_like.errors import UserError
-from t5x_like.scaling.recipe import Family, Shape, Size, Training, gin_pairs
-from t5x_like.scaling.sweeps.cells import cell_files
+from t5x_like.scaling.family import Family, Shape, Size, gin_pairs
+from t5x_like.scaling.recipe import Training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ def model_facts(
     shape: Shape | None,
     bindings: tuple[tuple[str, str], ...],
 ) -> Facts:
-    """Builds the model of a family and shape, and reads the base's macros.
+    """Builds the model of a family and shape, checks what else it needs, and reads macros.
 
     Args:
       family: with all changes of the sweep.
@@ -43,12 +43,12 @@ def model_facts(
       bindings: of a point of the grid, as gin text.
 
     Raises:
-      UserError: nothing says how many steps to train.
+      UserError: nothing says how many steps to train; a value of a wrong type, or none.
     """
-    files = cell_files(family, shape)
-    pairs = (*gin_pairs(shape.bindings if shape else {}), *family.bindings, *bindings)
+    shaped = gin_pairs(shape.bindings if shape else {})
+    pairs = (*shaped, *family.bindings, *bindings, ("MODEL_DIR", "''"))
     with config.isolated():
-        config.parse(files, pairs, module_imports=family.modules)
+        config.parse(family.files_of(shape), pairs, module_imports=family.modules)
         model = config.macro("MODEL")
         lengths = config.macro("TASK_FEATURE_LENGTHS")
         macros = {
@@ -56,6 +56,8 @@ def model_facts(
             for name in ("BATCH_SIZE", "TRAIN_STEPS", "LEARNING_RATE", "WARMUP_STEPS")
         }
         imports = tuple(config.import_lines())
+        if macros["TRAIN_STEPS"]:
+            config.check(train.train)
     shapes = inspection.shapes_of(inspection.example_batch(model, lengths, 1))
     row_tokens = flops.positions(shapes)
     parameters = model.parameter_count()

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from t5x_like.errors import UserError
-from t5x_like.scaling.recipe import Family, Recipe, Shape, gin_pairs, size_of
+from t5x_like.scaling.family import Family, Shape, gin_pairs, size_of
+from t5x_like.scaling.recipe import Recipe
 from t5x_like.scaling.sweeps.facts import model_facts
 
 # The label of the point of a `Product` of nothing.

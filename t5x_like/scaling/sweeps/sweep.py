@@ -9,14 +9,10 @@ from typing import Any, Protocol
 
 from t5x_like.config.gin_files import find_gin_file
 from t5x_like.errors import UserError
+from t5x_like.scaling.family import Family, gin_pairs
 from t5x_like.scaling.published_tables import published
-from t5x_like.scaling.recipe import (
-    Family,
-    Recipe,
-    Training,
-    gin_pairs,
-)
-from t5x_like.scaling.sweeps.cells import Cell, Stem, naming_run
+from t5x_like.scaling.recipe import Recipe, Training
+from t5x_like.scaling.sweeps.cells import CELL_FILE, Cell, Stem, naming_run
 from t5x_like.scaling.sweeps.facts import model_facts
 from t5x_like.scaling.sweeps.grids import Grid, OnePoint, Point, groups, short
 from t5x_like.scaling.sweeps.learning_rate_search import Factors, LearningRateSearch
@@ -277,7 +273,7 @@ class Sweep:
         changes = {**self.bindings, **stage.bindings, **changed.bindings, **own}
         family = Family(
             variant.family or self.family,
-            (*self.base, *stage.gin_files, *changed.gin_files),
+            (CELL_FILE, *self.base, *stage.gin_files, *changed.gin_files),
             gin_pairs(changes),
             tuple(self.modules),
         )

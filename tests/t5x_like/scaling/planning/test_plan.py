@@ -7,7 +7,7 @@ import pytest
 
 from t5x_like import cli
 from t5x_like.errors import UserError
-from t5x_like.scaling import recipe
+from t5x_like.scaling import family, recipe
 from t5x_like.scaling.laws import AllocationLaw
 from t5x_like.scaling.named_laws import known, named
 from t5x_like.scaling.planning.plan import Question, plan
@@ -142,7 +142,7 @@ def test_an_encoder_decoder_reads_inputs_too():
     model = found.model
     assert model.feature_lengths == {"inputs": 512, "targets": 114}
     sides = {"encoder_input_tokens": (1, 512), "decoder_input_tokens": (1, 114)}
-    row = recipe.model_of(model.family, model.shape).step_flops(
+    row = family.model_of(model.family, model.shape).step_flops(
         {**sides, "decoder_target_tokens": (1, 114)}
     )
     assert found.training_flops == pytest.approx(row * model.rows * model.training.steps)

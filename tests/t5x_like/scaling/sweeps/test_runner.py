@@ -331,6 +331,7 @@ def test_the_command_lists_what_it_would_run(capsys):
     assert child.PARENT_DEATH.endswith("parent_death.py")
 
 
+BINDINGS = "--gin.sweep.Sweep.bindings="
 SHOW = ["sweep", "--gin_file=sweeps/isoflop_quick.gin", "--gin.SWEEP_DIR=none", "--dry_run"]
 
 
@@ -361,6 +362,9 @@ def test_the_command_shows_all_that_one_run_is_configured_with(capsys, tmp_path,
         ([*SHOW, "--cell=best"], "has no run 'best'. --dry_run alone lists its runs."),
         ([*SHOW[:-1], "--cell=c4e11-d32-l2"], "give --dry_run too"),
         ([*SHOW, "--gin_search_paths=mine"], "--gin_search_paths is not handed on to the runs"),
+        # What a run would refuse, the dry run refuses.
+        ([*SHOW, f"{BINDINGS}{{'TASK': 7}}"], "cannot be built: TASK is 7, but train/"),
+        ([*SHOW, f"{BINDINGS}{{'train.train.tensorboard': 7}}"], "tensorboard is 7, but it takes"),
     ],
 )
 def test_what_cannot_be_shown_is_told_in_one_line(flags, message, capsys):
