@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from models import field_checks, flops
 from models.errors import ModelError
-from models.layers import parts
+from models.layers import mesh_context, parts
 from models.layers import quantization as quantized_products
 from models.layers.quantization import Quantization
 from models.losses import Metrics
@@ -264,7 +264,6 @@ class Model(nn.Module, kw_only=True):
         batch = {
             name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in batch_shapes.items()
         }
-        params = jax.eval_shape(self.init, jax.random.key(0))["params"]
 
         def forward(params: Params, batch: Batch, rng: Array) -> Array:
             result: Any = self.apply(
@@ -276,7 +275,9 @@ class Model(nn.Module, kw_only=True):
             )
             return result
 
-        return flops.matmul_flops(forward, params, batch, jax.random.key(0))
+        with mesh_context.shapes_alone():
+            rng = jax.eval_shape(lambda: jax.random.key(0))
+            return flops.matmul_flops(forward, nn.unbox(self.abstract_params()), batch, rng)
 
     @nn.nowrap
     def step_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
@@ -294,4 +295,5 @@ class Model(nn.Module, kw_only=True):
 @functools.lru_cache(maxsize=128)
 def _abstract_params(model: Model) -> Params:
     # Tracing takes a good part of a second, and a program asks several times.
-    return jax.eval_shape(model._boxed_init, jax.random.key(0))["params"]
+    with mesh_context.shapes_alone():
+        return jax.eval_shape(lambda: model._boxed_init(jax.random.key(0)))["params"]

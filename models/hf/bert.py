@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-import jax
-
 from models.bert import BERT
 from models.errors import ModelError
 from models.heads import Head, Spans
@@ -208,7 +206,7 @@ class BERTFamily(Family):
         if model.pair_classes != kind.pair_classes:
             fields["use_next_sentence_head"] = False
         plain = kind(**fields)
-        kept = jax.eval_shape(plain.init, jax.random.key(0))["params"]
+        kept = plain.abstract_params()
         return plain, {name: value for name, value in params.items() if name in kept}
 
     def with_heads(self, model: BERT, config: Config, tensors: TensorFiles) -> BERT:

@@ -3,14 +3,32 @@
 Almost no layer needs to know. Those that do ask here, and get 1 where there is no mesh.
 """
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import PartitionSpec
+
+_shapes_alone = contextvars.ContextVar("_shapes_alone", default=False)
+
+
+@contextlib.contextmanager
+def shapes_alone() -> Iterator[None]:
+    """A context in which functions are traced for shapes, which no platform changes.
+
+    It answers as a CPU would, and looks for no device: a process that only counts parameters takes
+    none from those that train.
+    """
+    token = _shapes_alone.set(True)
+    try:
+        yield
+    finally:
+        _shapes_alone.reset(token)
 
 
 def shard_counts(axes: tuple[str | None, ...]) -> tuple[int, ...]:
@@ -49,11 +67,15 @@ def copies(x: jax.Array, num_rows: int) -> jax.Array:
 
 def platform() -> str:
     """The platform that the program is for: "cpu", "gpu" or "tpu"."""
+    if _shapes_alone.get():
+        return "cpu"
     return "tpu" if device_kind().lower().startswith("tpu") else jax.default_backend()
 
 
 def device_kind() -> str:
     """The devices that the program is for, as their driver calls them: "TPU v4"."""
+    if _shapes_alone.get():
+        return "cpu"
     # A mesh may be of devices that are only compiled for.
     device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
     return jax.devices()[0].device_kind if device is None else device.device_kind

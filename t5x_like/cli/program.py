@@ -309,7 +309,7 @@ def _inspect(options: argparse.Namespace) -> None:
         check_contradictions(options.bindings)
     config = configure(options, "runs/inspect.gin")
     if topology := config.macro("TOPOLOGY"):
-        # Before gin builds an optimizer, which may count parameters and so start JAX.
+        # Before anything that gin builds starts JAX.
         topologies.simulated(topology, topologies.num_devices(topology))
     report = config.configured(inspection.inspect)()
     if options.json:

@@ -331,6 +331,22 @@ def test_the_command_lists_what_it_would_run(capsys):
     assert child.PARENT_DEATH.endswith("parent_death.py")
 
 
+@pytest.mark.slow
+def test_a_sweep_leaves_the_accelerator_to_its_runs():
+    """A process that has asked JAX for devices keeps a TPU, and most of a GPU's memory."""
+    program = """
+import sys
+from jax._src import xla_bridge
+from t5x_like import cli
+assert cli.main(sys.argv[1:]) == 0
+assert not xla_bridge.backends_are_initialized()
+"""
+    for name in ("isoflop_quick", "t5_architectures", "tournament_cpu"):
+        flags = ["sweep", f"--gin_file=sweeps/{name}.gin", "--gin.SWEEP_DIR=none", "--dry_run"]
+        done = subprocess.run([sys.executable, "-c", program, *flags], capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+
+
 BINDINGS = "--gin.sweep.Sweep.bindings="
 SHOW = ["sweep", "--gin_file=sweeps/isoflop_quick.gin", "--gin.SWEEP_DIR=none", "--dry_run"]
 
