@@ -111,9 +111,11 @@ class Tfds:
           SourceUnavailable: it is not prepared on this machine.
         """
         if self._prepared is None:
+            prepare = f"tfds.builder({self.name!r}, data_dir={self.directory!r})"
             raise SourceUnavailable(
-                f"TFDS dataset '{self.name}' is not prepared in '{self.directory}': "
-                "give --tfds_data_dir, or run `t5x-like cache` where it may be downloaded."
+                f"TFDS dataset '{self.name}' is not prepared in '{self.directory}': give "
+                "--tfds_data_dir, or prepare it where it may be downloaded, in Python: "
+                f"`import tensorflow_datasets as tfds; {prepare}.download_and_prepare()`."
             )
         settings: tuple[Any, ...] = (
             self.name, self.columns, sorted((self.split_names or {}).items()),

@@ -25,6 +25,7 @@ class Point:
       budget: the FLOPs that all points to compare share; None if there are none.
       bindings: gin names and values of this point only.
       exact: whether the budget is of the exact FLOPs, and not of 6ND.
+      num_seeds: with how many of the sweep's seeds, the first ones; None for all.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Point:
     budget: float | None = None
     bindings: tuple[tuple[str, Any], ...] = ()
     exact: bool = False
+    num_seeds: int | None = None
 
     @property
     def placeholders(self) -> dict[str, Any]:
@@ -62,25 +64,38 @@ class IsoFLOP:
       exact: whether budgets are the exact FLOPs of training, with attention and the output, rather
         than 6ND: for variants of which some meet a token with all of their parameters and some,
         as encoder-decoders, with half.
+      num_seeds: for each budget, with how many of the sweep's seeds its runs are repeated, since
+        those of small budgets cost least; None for all.
     """
 
     budgets: Sequence[float]
     sizes: Sequence[float] | Sequence[Sequence[float]]
     growth: float | None = None
     exact: bool = False
+    num_seeds: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         all_positive("budgets", self.budgets)
+        if self.num_seeds is not None:
+            all_positive("num_seeds", self.num_seeds)
+            if len(self.num_seeds) != len(self.budgets):
+                raise UserError(
+                    f"IsoFLOP.num_seeds {self.num_seeds}: give a number for each of "
+                    f"{len(self.budgets)} budgets."
+                )
         for sizes in self._sizes_of_budgets():
             all_positive("sizes", sizes)
 
     def points(self, recipe: Recipe, family: Family) -> Iterator[Point]:
         """See `Grid`."""
-        for budget, sizes in zip(self.budgets, self._sizes_of_budgets(), strict=True):
+        for i, (budget, sizes) in enumerate(
+            zip(self.budgets, self._sizes_of_budgets(), strict=True)
+        ):
+            count = None if self.num_seeds is None else self.num_seeds[i]
             for shape in _shapes(recipe, family, sizes):
                 tokens = budget / _flops_per_token(family, shape, self.exact)
                 label = f"c{short(budget)}-{_named(shape)}"
-                yield Point(label, shape, tokens, budget, exact=self.exact)
+                yield Point(label, shape, tokens, budget, exact=self.exact, num_seeds=count)
 
     def _sizes_of_budgets(self) -> list[list[float]]:
         lists = [list(sizes) for sizes in self.sizes if isinstance(sizes, Sequence)]

@@ -299,10 +299,14 @@ class Sweep:
                 rows = self.schedule.trainings(recipe, made.size.active, wanted, made.row_tokens)
             longest = max(range(len(group)), key=lambda i: rows[i][0].steps)
             branch_steps = tuple(sorted(step for *_, step in rows if step is not None))
-            for seed in seeds or self.seeds:
+            chosen = seeds or self.seeds
+            counts = self._seed_counts(group, len(chosen), branched=bool(branch_steps))
+            for number_of_seed, seed in enumerate(chosen):
                 names = [self._name(variant, point, seed, number) for point in group]
                 starts = [self._name(variant, point, seed, number - 1) for point in group]
                 for i, point in enumerate(group):
+                    if number_of_seed >= counts[i]:
+                        continue
                     training, scheduled, branch = rows[i]
                     ours = dict(scheduled)
                     if group[0].tokens is not None:
@@ -336,6 +340,22 @@ class Sweep:
                     )
                     found.append((order[point.label], cell))
         return [cell for _, cell in sorted(found, key=lambda pair: pair[0])]
+
+    def _seed_counts(self, group: Sequence[Point], given: int, *, branched: bool) -> list[int]:
+        """With how many of the seeds each point of a group is run.
+
+        Raises:
+          UserError: there are fewer seeds; runs that branch off one another differ.
+        """
+        counts = [given if point.num_seeds is None else point.num_seeds for point in group]
+        if max(counts) > given:
+            raise UserError(f"num_seeds asks for {max(counts)} seeds, and the sweep has {given}.")
+        if branched and len(set(counts)) > 1:
+            raise UserError(
+                "num_seeds differs between budgets of which runs branch off one another: give all "
+                "as many, or take sweep.MatchedCosine()."
+            )
+        return counts
 
     def _differs(self, variant: Variant, number: int) -> bool:
         """Whether a variant's runs of a stage are its own: it, or an earlier one, is changed."""

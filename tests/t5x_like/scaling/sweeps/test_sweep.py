@@ -154,6 +154,15 @@ def test_seeds_multiply_and_are_named():
     assert [cell.seed for cell in cells] == [0, 1] * 4 and cells[1].name.endswith("-s1")
 
 
+def test_small_budgets_may_have_more_of_the_seeds():
+    grid = grids.IsoFLOP([1e11, 4e11], [[40e3], [40e3]], num_seeds=[3, 1])
+    cells = sweep(seeds=[5, 6, 7], grid=grid).cells()
+    assert [(cell.budget, cell.seed) for cell in cells] == [
+        (1e11, 5), (1e11, 6), (1e11, 7), (4e11, 5),
+    ]  # fmt: skip
+    assert len({cell.name for cell in cells}) == 4
+
+
 def test_any_gin_bindings_can_be_a_grid(tmp_path):
     (tmp_path / "base.gin").write_text(
         "include 'models/gpt2/tiny.gin'\ninclude 'sweeps/bytes.gin'\n"
@@ -272,6 +281,20 @@ def test_a_search_that_cannot_be_is_refused_in_a_line(budgets, parameters, facto
         ({"grid": lambda: grids.IsoFLOP([1e11, 2e11], [[4e4], 4e4])}, "for each of 2 budgets"),
         ({"grid": lambda: grids.IsoFLOP([1e11], [[4e4, 0]])}, "sizes hold 0"),
         ({"grid": lambda: grids.IsoFLOP([1e11], [[4e4]], growth=0)}, "growth is 0, and sizes"),
+        (
+            {"grid": lambda: grids.IsoFLOP([1e11, 2e11], [4e4], num_seeds=[1])},
+            r"num_seeds \[1\]: give a number for each of 2 budgets",
+        ),
+        ({"grid": lambda: grids.IsoFLOP([1e11], [4e4], num_seeds=[0])}, "num_seeds hold 0"),
+        ({"grid": lambda: grids.IsoFLOP([1e11], [4e4], num_seeds=[2])}, "2 seeds, and .* has 1"),
+        (
+            {
+                "grid": lambda: grids.IsoFLOP([1e11, 2e11], [[4e4], [4e4]], num_seeds=[2, 1]),
+                "seeds": [0, 1],
+                "schedule": lambda: StableThenDecay(0.2),
+            },
+            "of which runs branch off one another",
+        ),
         ({"variants": [Variant("a"), Variant("a")]}, "give at least one, each its name"),
         ({"seeds": []}, "no seeds"),
         ({"base": ["sweeps/byte.gin"]}, "Did you mean sweeps/bytes.gin"),
@@ -311,7 +334,7 @@ PACKAGED = {
     "quantization_cpu": (12, 1.41e13),
     "tournament_quick": (150, 1.193e14),
     "isoflop_decades_h100": (38, 2.67e18),
-    "isoflop_decades_cpu": (60, 1.756e15),
+    "isoflop_decades_cpu": (84, 2.304e14),
     "t5_mixing": (21, 2.09e14),
     "t5_architectures": (30, 9.02e13),
     "t5_scaling": (30, 4.64e14),
