@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,12 +93,14 @@ def check_runs(sweep: str, cells: Iterable[Cell]) -> list[str]:
       UserError: what it is configured with does not go together, or a file is missing.
     """
     warnings = []
-    for cell in {cell.family: cell for cell in cells}.values():
-        # What it starts from is for another run to make.
-        alone = dataclasses.replace(cell, stem=None, start=None)
-        with naming_run(sweep, cell.variant), config.isolated():
-            config.parse([config.GinText(GIN_FILE, alone.gin_text(sweep, Path()))])
-            warnings += check(config.built(train.train, TrainingPlan), here=False)
+    with tempfile.TemporaryDirectory() as nowhere:  # what is in a run's own is for it to see
+        for cell in {cell.family: cell for cell in cells}.values():
+            # What it starts from is for another run to make.
+            alone = dataclasses.replace(cell, stem=None, start=None)
+            text = alone.gin_text(sweep, Path(nowhere))
+            with naming_run(sweep, cell.variant), config.isolated():
+                config.parse([config.GinText(GIN_FILE, text)])
+                warnings += check(config.built(train.train, TrainingPlan), here=False)
     return list(dict.fromkeys(warnings))
 
 
