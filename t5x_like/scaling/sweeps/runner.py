@@ -290,12 +290,7 @@ def _status(root: Path, cell: Cell) -> str:
 
 def _build_caches(root: Path, cells: Sequence[Cell], stop: StopRequest) -> None:
     """Tokenizes the data of the runs once, before several runs would do it at once."""
-    seen = set()
-    for cell in cells:
-        key = cell.family.gin_files
-        if key in seen:
-            continue
-        seen.add(key)
+    for cell in {cell.family: cell for cell in cells}.values():
         gin_file = cell.directory(root) / GIN_FILE
         if _cache_is_ready(str(gin_file)):
             continue
