@@ -141,7 +141,7 @@ def active_count(family: Family, shape: Shape) -> int:
 
 def count_of_depth(family: Family, shape: Shape) -> float:
     """The active parameters as a linear function of depth, from two models of one width."""
-    _, multiple = rules_of(family)
+    _, multiple = shape_rules(family)
     one, two = (
         active_count(family, dataclasses.replace(shape, num_layers=depth))
         for depth in (multiple, 2 * multiple)
@@ -150,8 +150,8 @@ def count_of_depth(family: Family, shape: Shape) -> float:
 
 
 @functools.cache
-def rules_of(family: Family) -> tuple[float, int]:
-    """Reads MLP_RATIO and LAYERS_MULTIPLE of a family."""
+def shape_rules(family: Family) -> tuple[float, int]:
+    """Reads MLP_RATIO, over the width, and LAYERS_MULTIPLE, of the number of layers."""
     with config.isolated():
         _parse(family, {})
         return float(config.macro("MLP_RATIO")), int(config.macro("LAYERS_MULTIPLE"))

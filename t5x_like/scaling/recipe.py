@@ -10,7 +10,7 @@ import numpy as np
 
 from t5x_like import schedules
 from t5x_like.errors import UserError
-from t5x_like.scaling.family import Family, Shape, active_count, count_of_depth, rules_of
+from t5x_like.scaling.family import Family, Shape, active_count, count_of_depth, shape_rules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Recipe:
         self, family: Family, embed_dim: int, num_layers: int | None = None
     ) -> Shape:
         """The shape with this width, and the rule's depth unless one is given."""
-        ratio, multiple = rules_of(family)
+        ratio, multiple = shape_rules(family)
         if num_layers is None:
             num_layers = max(1, round(self.num_layers(embed_dim) / multiple)) * multiple
         head_dim = self.head_dim(embed_dim)
@@ -176,7 +176,7 @@ class Recipe:
 
     def _depths(self, family: Family, embed_dim: int) -> list[Shape]:
         """The rule's depth and those within a quarter of it."""
-        _, multiple = rules_of(family)
+        _, multiple = shape_rules(family)
         middle = self.shape_of_width(family, embed_dim).num_layers
         reach = middle // 4 // multiple * multiple
         least = max(multiple, middle - reach, self.min_layers)

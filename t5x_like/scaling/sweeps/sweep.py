@@ -301,11 +301,11 @@ class Sweep:
             branch_steps = tuple(sorted(step for *_, step in rows if step is not None))
             chosen = seeds or self.seeds
             counts = self._seed_counts(group, len(chosen), branched=bool(branch_steps))
-            for number_of_seed, seed in enumerate(chosen):
+            for place, seed in enumerate(chosen):
                 names = [self._name(variant, point, seed, number) for point in group]
                 starts = [self._name(variant, point, seed, number - 1) for point in group]
                 for i, point in enumerate(group):
-                    if number_of_seed >= counts[i]:
+                    if place >= counts[i]:
                         continue
                     training, scheduled, branch = rows[i]
                     ours = dict(scheduled)
