@@ -71,10 +71,10 @@ def beginning(
         metadata = checkpoints.base_metadata(source, plan.model)
         return Beginning(state, 0, source.path, metadata=metadata)
     if isinstance(source, InitialVectors):
-        state = vectors_state(
+        state, origin = vectors_state(
             source, plan.model, plan.dataset.task, plan.optimizer, plan.partitioner, plan.seed
         )
-        return Beginning(state, 0, source.path)
+        return Beginning(state, 0, origin)
     if create is not None:
         state = create(plan.seed)
     else:

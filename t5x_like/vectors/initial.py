@@ -19,21 +19,38 @@ class InitialVectors:
     """The file from which a table of tokens takes its rows; other parameters start fresh.
 
     A token has the vector of the word that it stands for, and zeros where the file has none, as
-    words have that GloVe does not know in CoVe (McCann et al. 2017).
+    words have that GloVe does not know in CoVe (McCann et al. 2017). The run's first line says how
+    many have one.
 
     Attributes:
       path: text of word2vec's or GloVe's form, gzipped if the name ends with .gz.
       parameter: name of the table, such as `token_embedder/embedding`.
       feature: of the task, whose vocabulary the table is of; None is its first.
+      lower_case: a word that the file has not as it is has the vector of its lower-cased form, for
+        files of lower-cased words such as GloVe's of Wikipedia.
     """
 
     path: str
     parameter: str
     feature: str | None = None
+    lower_case: bool = False
 
 
-def initial_table(source: InitialVectors, model: Model, task: Task | Mixture) -> np.ndarray:
-    """The table's values, float32 of its shape.
+@dataclasses.dataclass(frozen=True)
+class InitialTable:
+    """A table of tokens and where its rows come from.
+
+    Attributes:
+      values: float32 of the parameter's shape.
+      origin: the file, and how many of the vocabulary's tokens it has, in words.
+    """
+
+    values: np.ndarray
+    origin: str
+
+
+def initial_table(source: InitialVectors, model: Model, task: Task | Mixture) -> InitialTable:
+    """Reads a table of tokens.
 
     Args:
       source: what is asked for.
@@ -72,20 +89,23 @@ def initial_table(source: InitialVectors, model: Model, task: Task | Mixture) ->
             f"'{source.parameter}' has {size}: set the model's embed_dim to as many."
         )
     vocabulary = features[feature].vocabulary
-    table = np.zeros((rows, size), np.float32)
-    known = [
-        (i, row)
-        for i in range(min(rows, vocabulary.vocab_size))
-        if (row := vectors.index.get(vocabulary.decode([i]).strip())) is not None
-    ]
-    if not known:
+    num_tokens = min(rows, vocabulary.vocab_size)
+    table, num_known = np.zeros((rows, size), np.float32), 0
+    for i in range(num_tokens):
+        word = vocabulary.decode([i]).strip()
+        row = vectors.index.get(word)
+        if row is None and source.lower_case:
+            row = vectors.index.get(word.lower())
+        if row is not None:
+            table[i] = vectors.vectors[row]
+            num_known += 1
+    if not num_known:
         raise UserError(
             f"'{source.path}' has no vector of any token of '{feature}': its words must be those "
             "of the task's vocabulary, such as tasks/vocabularies/words.gin gives it."
         )
-    ids, found = map(list, zip(*known, strict=True))
-    table[ids] = vectors.vectors[found]
-    return table
+    origin = f"{source.path}, which has {num_known:,} of {num_tokens:,} tokens"
+    return InitialTable(table, origin)
 
 
 def vectors_state(
@@ -95,8 +115,8 @@ def vectors_state(
     optimizer: Optimizer,
     partitioner: Partitioner,
     seed: int,
-) -> TrainState:
-    """Makes a state at step 0 with one table of `source`.
+) -> tuple[TrainState, str]:
+    """Makes a state at step 0 with one table of `source`, and says where that comes from.
 
     Raises:
       UserError: see `initial_table`.
@@ -106,8 +126,8 @@ def vectors_state(
     def chosen(path: jax.tree_util.KeyPath, leaf: jax.Array) -> jax.Array:
         if path_name(path) != source.parameter:
             return leaf
-        return jax.device_put(table.astype(leaf.dtype), leaf.sharding)
+        return jax.device_put(table.values.astype(leaf.dtype), leaf.sharding)
 
     made = state.create_state(model, optimizer, partitioner, seed).params
     params = jax.tree_util.tree_map_with_path(chosen, made)
-    return state.state_from_params(params, model, optimizer, partitioner)
+    return state.state_from_params(params, model, optimizer, partitioner), table.origin

@@ -23,12 +23,13 @@ TABLE = "source_embedder/embedding"
 
 
 class Words:
-    """Two words, and what is not known."""
+    """Four words, and what is not known."""
 
-    vocab_size, extra_ids, eos_id, unk_id = 5, 0, 1, 2
+    vocab_size, extra_ids, eos_id, unk_id = 7, 0, 1, 2
 
     def decode(self, ids):
-        return " ".join({2: "<unk>", 3: "cat", 4: "dog"}.get(i, "") for i in ids)
+        words = {2: "<unk>", 3: "cat", 4: "dog", 5: "Cat", 6: "Lion"}
+        return " ".join(words.get(i, "") for i in ids)
 
 
 class Feature:
@@ -58,8 +59,19 @@ def path(tmp_path):
 
 def test_tokens_have_the_vectors_of_their_words_and_others_zeros(path):
     table = initial_table(InitialVectors(path, TABLE, "inputs"), model(), Task())
-    assert table.tolist() == [[0, 0]] * 3 + [[5, 6], [1, 2]] + [[0, 0]] * 3
-    assert table.dtype == np.float32
+    assert table.values.tolist() == [[0, 0]] * 3 + [[5, 6], [1, 2]] + [[0, 0]] * 3
+    assert table.values.dtype == np.float32
+    assert table.origin == f"{path}, which has 2 of 7 tokens"
+
+
+def test_words_may_have_the_vectors_of_their_lower_cased_forms(tmp_path):
+    """A word that the file has as it is keeps its own."""
+    written = WordVectors(("dog", "lion", "cat", "Cat"), np.array([(1, 2), (3, 4), (5, 6), (7, 8)]))
+    write_vectors(written, tmp_path / "v.txt", "glove")
+    source = InitialVectors(str(tmp_path / "v.txt"), TABLE, "inputs", lower_case=True)
+    table = initial_table(source, model(), Task())
+    assert table.values.tolist() == [[0, 0]] * 3 + [[5, 6], [1, 2], [7, 8], [3, 4]] + [[0, 0]]
+    assert table.origin.endswith("which has 4 of 7 tokens")
 
 
 @pytest.mark.parametrize(
