@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from t5x_like.scaling.downstream import OF_LOSS
+from t5x_like.scaling.metric_kinds import is_count, is_of_loss
 from t5x_like.scaling.published_tables import PublishedStudy
 from t5x_like.scaling.sweeps.grids import ONLY_POINT
 
@@ -20,7 +20,9 @@ VALIDATION = "validation"
 _DEVIATIONS = 2.0
 
 
-def compared(cells: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+def compared(
+    cells: pd.DataFrame, measured: pd.DataFrame, baseline: str | None = None
+) -> pd.DataFrame:
     """The mean of each setting over its seeds, and whether it ties with the best.
 
     A tie is a mean within two standard deviations of the best mean, of single runs as in T5's
@@ -30,16 +32,19 @@ def compared(cells: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     Args:
       cells: as `results.sweep_results`, of finished runs.
       measured: as `downstream.measured_table`; may be empty.
+      baseline: the variant that others are held against, if not the first.
 
     Returns:
-      A frame of `COLUMNS`, a row a metric and setting: the validation loss, then the tasks'.
+      A frame of `COLUMNS`, a row a metric and setting: the validation loss, then the tasks', but
+      for those that say how a model works (`metric_kinds.is_count`).
       `deviation` is NaN of one seed; `pooled_deviation` where every setting has one, and then
       only the best is `tied`. `block_deviation` is that of a run about the mean of its setting
       and what its seed adds to all settings, with `block_freedom` degrees of freedom: seeds share
       initial values, order of data and what was trained before, so that differences between
       settings scatter less than runs do (a randomized block design; Fisher 1935). NaN and 0 unless
-      all settings have the same two seeds or more. `difference` is to the mean of the first
-      setting, `against`, with `interval_reach` to either side. Empty of fewer than two settings.
+      all settings have the same two seeds or more. `difference` is to the mean of the baseline's
+      first setting, `against`, with `interval_reach` to either side. Empty of fewer than two
+      settings.
     """
     setting_of = {row["name"]: _setting(row) for row in cells.to_dict("records")}
     seed_of = dict(zip(cells["name"], cells["seed"], strict=True))
@@ -54,22 +59,22 @@ def compared(cells: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     values = values.assign(
         setting=values["name"].map(setting_of), seed=values["name"].map(seed_of)
     ).dropna(subset="value")
+    values = values[~values["metric"].map(is_count)]
     parts = [
-        _of_metric(rows, str(keys[2]))
+        _of_metric(rows, str(keys[2]), baseline)
         for keys, rows in values.groupby(["task", "split", "metric"], sort=False)
     ]
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
 
-def _of_metric(values: pd.DataFrame, metric: str) -> pd.DataFrame:
+def _of_metric(values: pd.DataFrame, metric: str, baseline: str | None) -> pd.DataFrame:
     shared = ["task", "split", "metric", "setting", "variant"]
     grouped = values.groupby(shared, sort=False)["value"]
     rows = grouped.agg(seeds="count", mean="mean", deviation="std").reset_index()
     free = rows["seeds"] - 1
     squares = (free * rows["deviation"].fillna(0.0) ** 2).sum()
     pooled = (squares / free.sum()) ** 0.5 if free.sum() else float("nan")
-    lower = metric.rpartition("/")[2] in OF_LOSS
-    best = rows["mean"].min() if lower else rows["mean"].max()
+    best = rows["mean"].min() if is_of_loss(metric) else rows["mean"].max()
     away = (rows["mean"] - best).abs()
     deviation, freedom = _within_blocks(values)
     rows = rows.assign(
@@ -79,12 +84,14 @@ def _of_metric(values: pd.DataFrame, metric: str) -> pd.DataFrame:
         block_deviation=deviation,
         block_freedom=freedom,
     )
-    first = rows.iloc[0]
+    own = rows[rows["variant"] == baseline]
+    first = (own if len(own) else rows).iloc[0]
     return rows.assign(
         against=first["setting"],
         difference=rows["mean"] - first["mean"],
         reach=[
-            interval_reach(row, first, rows) if i else float("nan") for i, row in rows.iterrows()
+            float("nan") if row["setting"] == first["setting"] else interval_reach(row, first, rows)
+            for _, row in rows.iterrows()
         ],
     )
 
@@ -134,14 +141,17 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     """A row a setting, a column a metric: "80.88 ± 0.34 *", where * marks the best and its ties.
 
     After the validation loss stands what it is less that of the first setting, with the 95%
-    interval. Of tasks, the metrics that are none of the loss.
+    interval. Of tasks, the metrics that are none of the loss; where several splits were measured,
+    each one's.
     """
-    shown = table[(table["task"] == VALIDATION) | ~table["metric"].isin(OF_LOSS)]
+    shown = table[(table["task"] == VALIDATION) | ~table["metric"].map(is_of_loss)]
+    splits = shown.groupby("task")["split"].nunique()
     seeds = shown.groupby("setting", sort=False)["seeds"].max()
     found = pd.DataFrame({"setting": seeds.index, "seeds": seeds.to_numpy()})
-    for (task, _, metric), rows in shown.groupby(["task", "split", "metric"], sort=False):
+    for (task, split, metric), rows in shown.groupby(["task", "split", "metric"], sort=False):
         texts = {row["setting"]: _text(row) for row in rows.to_dict("records")}
-        found[f"{task} {metric}"] = [texts.get(name, "–") for name in found["setting"]]
+        of_split = f" {split}" if splits[task] > 1 else ""
+        found[f"{task}{of_split} {metric}"] = [texts.get(name, "–") for name in found["setting"]]
         if task == VALIDATION:
             away = {row["setting"]: _away(row) for row in rows.to_dict("records")}
             found[f"against {rows['against'].iloc[0]}"] = found["setting"].map(away)

@@ -6,16 +6,14 @@ import math
 import numpy as np
 import pandas as pd
 
+from t5x_like.scaling.metric_kinds import is_count, is_of_loss
+
 # Two-sided 95% of a normal distribution, which a mean over examples has.
 _Z = 1.959964
 # Fewest runs for the three coefficients of a law.
 RUNS_FOR_A_LAW = 4
 # Beyond these rates a law is a line, or a step, in the losses of the runs.
 _RATES = np.geomspace(0.02, 20.0, 400)
-OF_LOSS = (
-    *("loss", "cross_entropy", "bits_per_byte", "perplexity", "word_perplexity"),
-    *("z_loss", "load_balance_loss"),
-)
 _ACCURACY = "accuracy"
 AVERAGE = "average"
 COLUMNS = (
@@ -64,7 +62,8 @@ def measured_table(measured: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
       A frame of `COLUMNS`; `headline` marks the metric that stands for a task: the first that has a
-      standard error and is none of the loss, or else the first that is none, or the loss. Where
+      standard error and is none of the loss, or else the first that is none, or the loss; how a
+      model works (`metric_kinds.is_count`) never does. Where
       several tasks have accuracies for headlines, the task `average` has their mean for every run
       that has all of them.
     """
@@ -85,7 +84,9 @@ def _headline(rows: pd.DataFrame) -> str:
     plain = rows[~rows["metric"].str.contains("/")]  # of all examples, not of a part
     if plain.empty:
         plain = rows
-    task = plain[~plain["metric"].isin(OF_LOSS)]
+    of_model = plain["metric"].map(is_count)
+    plain = plain if of_model.all() else plain[~of_model]
+    task = plain[~plain["metric"].map(is_of_loss)]
     certain = task[np.isfinite(task["standard_error"])]
     chosen = next(part for part in (certain, task, plain) if len(part))
     return str(chosen["metric"].iloc[0])

@@ -222,6 +222,12 @@ class TrainingPlan:
             "anomaly_policy": self.anomaly_policy,
             "log_period": self.log_period,
         }
+        if self.validation:
+            settings["validation"] = [
+                f"{one.task.name} {one.split} {dict(one.task_feature_lengths)}"
+                for one in self.validation
+            ]
+            settings["validation_rows"] = self.validation_limit
         if self.evaluations:
             settings["evaluations"] = [str(evaluation) for evaluation in self.evaluations]
         if mesh:

@@ -143,10 +143,11 @@ def analyse(
     if not sweep.compares:
         multipliers = _multipliers(sweep, baseline, bootstrap, seed, notes)
     rates, sizes = rate_study(sweep.done), size_study(sweep.done)
-    efficiency, steps_law = _efficiency(sweep, sizes, bootstrap, seed, notes)
+    efficiency, steps_law = _efficiency(sweep, baseline, sizes, bootstrap, seed, notes)
     measured = measured_table(sweep.measured)
     laws = error_laws(measured)
-    settings = compared(sweep.done if sweep.compares else sweep.done.iloc[:0], measured)
+    compares = sweep.done if sweep.compares else sweep.done.iloc[:0]
+    settings = compared(compares, measured, baseline)
     return Analysis(
         *(sweep, baseline, fits, multipliers, shapes, rates, sizes, efficiency, steps_law),
         *(measured, laws, settings),
@@ -269,7 +270,12 @@ def _multipliers(
 
 
 def _efficiency(
-    sweep: SweepRuns, sizes: pd.DataFrame, bootstrap: int, seed: int, notes: list[Note]
+    sweep: SweepRuns,
+    baseline: str,
+    sizes: pd.DataFrame,
+    bootstrap: int,
+    seed: int,
+    notes: list[Note],
 ) -> tuple[pd.DataFrame, StepsFit | None]:
     """When runs on the same tokens reached losses, and the law of steps where they differ in size.
 
@@ -287,7 +293,7 @@ def _efficiency(
         return tokens_to_loss(curves, []), None
     ends = curves.groupby("name")["loss"].min()
     if of_variants:
-        own = curves.loc[curves["variant"] == sweep.baseline, "name"].unique()
+        own = curves.loc[curves["variant"] == baseline, "name"].unique()
         return tokens_to_loss(curves, [float(ends[own].max())] if len(own) else []), None
     targets = np.geomspace(ends.max(), ends.min(), TARGETS)
     reached = tokens_to_loss(curves, [float(f"{target:.4g}") for target in targets])

@@ -216,13 +216,15 @@ def _exponent(analysis: Analysis) -> Conclusion | None:
     else:
         sentence = (
             f"The best number of parameters{of} grows with compute as C^{found.parameters['a']:.3f}"
-            f"{_with_interval(ends)}, by {how} over {found.rows_used} {_rows(found)} {where}."
+            f"{_with_interval(ends)}, by {how} over {_rows(found)} {where}."
         )
     return Conclusion(sentence, "optimum-parameters", "optimum")
 
 
 def _rows(found: Fit) -> str:
-    return "points of the envelope" if found.method == "approach1" else "runs"
+    """What a law was fitted to; of the envelope the runs whose curves make it."""
+    of = "the curves of " if found.method == "approach1" else ""
+    return f"{of}{found.rows_used} runs"
 
 
 def _ends(found: Fit) -> list[float] | None:
@@ -278,12 +280,13 @@ def _rates(analysis: Analysis) -> Conclusion | None:
     first = rows[rows["group"] == 0]
     means = first.groupby("learning_rate")["loss"].mean()
     best = float(means.idxmin())
+    repeated = first.groupby("learning_rate")["seed"].nunique().max() > 1
     edge = best in (means.index.min(), means.index.max())
     sentence = (
         f"Of {len(means)} learning rates {best:g} gives the lowest loss, {means.min():.4f} nats, "
         f"for {series.run_label(first)}"
         f"{': it is at the end of those that were tried' if edge else ''} "
-        f"({'single runs: no interval' if len(first) == len(means) else 'means over seeds'})."
+        f"({'means over seeds' if repeated else 'single runs: no interval'})."
     )
     return Conclusion(sentence, "rates", "rates")
 

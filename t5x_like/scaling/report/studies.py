@@ -1,6 +1,7 @@
 """Studies of one factor within a sweep: shapes, learning rates, sizes on the same tokens."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ ASPECT_RANGE = 2.0
 SIZES_FOR_A_CURVE, SIZE_RANGE, SAME_TOKENS = 4, 4.0, 0.03
 # A rise of the loss that counts as one where no seeds say what chance does, of the loss.
 WITHOUT_SEEDS = 0.01
+# In the name of a run: its rate, and its seed.
+_RATE = re.compile(r"(^|-)learning_rate_-?[0-9.]+(e[-+]?[0-9]+)?|-s[0-9]+$")
 
 
 def shape_study(runs: pd.DataFrame) -> pd.DataFrame:
@@ -51,15 +54,16 @@ def shape_study(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def rate_study(runs: pd.DataFrame) -> pd.DataFrame:
-    """Compares runs of one variant, N and D that differ in their learning rate.
+    """Compares runs that differ in their learning rate and seed, and in nothing else.
 
     Returns:
       a row for each: `name`, `variant`, `group` (a number), `parameters`, `tokens`,
-      `learning_rate` and `loss`; groups with fewer than three different rates are left out.
+      `learning_rate`, `seed` and `loss`; groups with fewer than three different rates are left out.
     """
-    columns = ["name", "variant", "parameters", "tokens", "learning_rate", "loss"]
+    columns = ["name", "variant", "parameters", "tokens", "learning_rate", "seed", "loss"]
     rows = runs[columns][runs["learning_rate"] > 0]
-    same = rows.groupby(["variant", "parameters", "tokens"], sort=False)
+    rest = rows["name"].map(lambda name: _RATE.sub("", name))
+    same = rows.groupby(["variant", "parameters", "tokens", rest], sort=False)
     studied = same["learning_rate"].transform("nunique") >= RATES_FOR_A_CURVE
     groups = same.ngroup()[studied].rank(method="dense").astype(int) - 1
     found = rows[studied].assign(group=groups)

@@ -1,7 +1,7 @@
 """A report as JSON, and for the terminal."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
                 {"variant": variant, **_without_samples(each.to_json())}
                 for (variant, _), each in analysis.fits.items()
             ],
-            "multipliers": [] if found is None else found.table.to_dict("records"),
+            "multipliers": [] if found is None else _multipliers(found.table.to_dict("records")),
             "shapes": analysis.shapes.to_dict("records"),
             "rates": analysis.rates.to_dict("records"),
             "sizes": analysis.sizes.to_dict("records"),
@@ -41,6 +41,12 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
             "notes": [dataclasses.asdict(note) for note in analysis.notes],
         }
     )
+
+
+def _multipliers(rows: Sequence[Mapping[Any, Any]]) -> list[dict[Any, Any]]:
+    """The rows, and which of their numbers are infinite: JSON has neither these nor NaN."""
+    names = ("multiplier", "low", "high")
+    return [{**row, "unbounded": [name for name in names if row[name] == np.inf]} for row in rows]
 
 
 def _published(sweep: SweepRuns) -> dict[str, Any]:
@@ -82,8 +88,9 @@ def report_text(found: Mapping[str, Any]) -> str:
         lines.append(f"{who}: {parameters}")
     for row in found["multipliers"]:
         if row["headline"]:
-            ends = None if row["low"] is None else [row["low"], row["high"]]
-            value = "unbounded" if row["multiplier"] is None else f"{row['multiplier']:.3g}"
+            ends = [np.inf if name in row["unbounded"] else row[name] for name in ("low", "high")]
+            value = "undefined" if row["multiplier"] is None else f"{row['multiplier']:.3g}"
+            value = "unbounded" if "multiplier" in row["unbounded"] else value
             lines.append(
                 f"{row['variant']}: compute multiplier {value}{_interval(ends)} against "
                 f"{row['baseline']} at {power(row['flops'])} FLOPs"
@@ -152,4 +159,10 @@ def _published_lines(study: Mapping[str, Any] | None) -> list[str]:
 def _interval(ends: Any) -> str:
     if not ends or None in ends:
         return ""
-    return " [" + ", ".join(short(end) if abs(end) >= 1e4 else f"{end:.4g}" for end in ends) + "]"
+    return " [" + ", ".join(map(_end, ends)) + "]"
+
+
+def _end(value: float) -> str:
+    if np.isinf(value):
+        return "∞"
+    return short(value) if abs(value) >= 1e4 else f"{value:.4g}"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,34 +123,51 @@ def sweep_measurements(sweep_dir: str | Path) -> "pd.DataFrame":
             "loss": cell_state(root, cell)["loss"],
         }
         directory = str(cell_directory(root, cell["name"]))
+        found: list[dict[str, Any]] = []
         for record in metrics_log.read_records(directory):
             if record.get("task") is None or record["step"] != cell["steps"]:
                 continue
             about = {"task": record["task"], "split": record["split"]}
-            rows += [{**run, **about, **value} for value in _values(record)]
-        rows += [{**run, **row} for row in _suite_rows(directory, cell["steps"])]
+            found += [{**about, **value} for value in _values(record)]
+        found += _suite_rows(directory, cell["steps"])
+        rows += [{**run, **row} for row in _once(found)]
     return pd.DataFrame(rows, columns=[*of_run, "loss", *MEASURED_COLUMNS])
 
 
+def _once(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first row of each value."""
+    keys = ("task", "split", "metric")
+    return list({tuple(row[key] for key in keys): row for row in reversed(rows)}.values())[::-1]
+
+
 def _suite_rows(directory: str, step: int) -> list[dict[str, Any]]:
-    """The rows of the suites that a run was measured by: the value that is compared of each."""
+    """The rows of the suites that a run was measured by: the value that is compared of each.
+
+    Tables of papers share rows; those that were measured in other ways are told apart by name.
+    """
     from t5x_like.suites.tables import has_results, read_results
 
-    found = []
+    found: list[tuple[dict[str, Any], tuple[str, str, str], str]] = []
+    ways: dict[tuple[str, str, str], set[str]] = {}
     for results in read_results(directory) if has_results(directory) else ():
         for row in results["rows"] if results["step"] == step else ():
             shots = f", {row['shots']} shots" if row["shots"] else ""
-            found.append(
-                {
-                    "task": f"{row['task']}{shots}",
-                    "split": row["split"],
-                    "rows": _number(row["rows"]),
-                    "metric": row["value"],
-                    "value": _number(row["measured"]),
-                    "standard_error": _number(row["standard_error"]),
-                }
-            )
-    return found
+            value = {
+                "task": f"{row['task']}{shots}",
+                "split": row["split"],
+                "rows": _number(row["rows"]),
+                "metric": row["value"],
+                "value": _number(row["measured"]),
+                "standard_error": _number(row["standard_error"]),
+            }
+            way = json.dumps([row.get("settings"), row["rows"]], sort_keys=True)
+            key = (value["task"], value["split"], value["metric"])
+            ways.setdefault(key, set()).add(way)
+            found.append((value, key, results["suite"]))
+    return [
+        {**value, "task": f"{value['task']} ({suite})"} if len(ways[key]) > 1 else value
+        for value, key, suite in found
+    ]
 
 
 def _values(record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from t5x_like.distributed.preemption import Preempted, StopRequest, stop_on_sign
 from t5x_like.errors import UserError
 from t5x_like.host import command, directory_lock
 from t5x_like.host import files as storage
+from t5x_like.scaling.sweeps import earlier_runs
 from t5x_like.scaling.sweeps.cells import GIN_FILE, LOG_FILE, Cell, cell_directory
 from t5x_like.scaling.sweeps.executors.dry_run import Print
 from t5x_like.scaling.sweeps.executors.executor import Executor, Job, environment, python_command
@@ -25,9 +26,6 @@ from t5x_like.scaling.sweeps.progress import SweepProgress
 from t5x_like.scaling.sweeps.results import FAILED_FILE, SWEEP_FILE, cell_state, read_sweep
 from t5x_like.scaling.sweeps.suites import measure, suites_of
 from t5x_like.scaling.sweeps.sweep import Sweep
-
-# Fields of a run that must not change when a sweep is resumed.
-_FIXED = ("parameters", "tokens", "steps", "batch_tokens", "learning_rate", "seed", "stem", "start")
 
 
 def run_sweep(
@@ -224,19 +222,12 @@ def _write_plan(
     """Writes `sweep.json`, after checking that the directory holds no other sweep.
 
     Raises:
-      UserError: a run of the same name has other settings.
+      UserError: a run of the same name is of another configuration.
     """
     path = root / SWEEP_FILE
     old = {"cells": [], "search": [], "earlier": [], **(read_sweep(root) if path.exists() else {})}
-    planned = {cell.name: cell.record() for cell in (*earlier, *cells, *search)}
-    for record in (*old["earlier"], *old["cells"], *old["search"]):
-        new = planned.get(record["name"], record)
-        for field in _FIXED:
-            if new.get(field) != record.get(field):
-                raise UserError(
-                    f"SWEEP_DIR '{root}' holds another sweep: its run {record['name']} has {field} "
-                    f"{record.get(field)}, this one's {new[field]}. Choose another SWEEP_DIR."
-                )
+    known = (*old["earlier"], *old["cells"], *old["search"])
+    earlier_runs.check(root, sweep.name, known, (*earlier, *cells, *search))
     kept = old["cells"] if not cells else [cell.record() for cell in cells]
     plan = {
         "name": sweep.name,

@@ -52,14 +52,26 @@ def suites_of(gin_files: Sequence[str]) -> list[Suite]:
     """The suites of these files.
 
     Raises:
-      UserError: a file is not there, cannot be read, or is given twice.
+      UserError: a file is not there, cannot be read, or is given twice; two are of the same task
+        and split.
     """
-    found = []
+    found: list[Suite] = []
+    records: dict[tuple[Any, ...], str] = {}
     for gin_file in gin_files:
         with config.isolated():
             config.parse([EVAL_FILE, gin_file])
             text = config.full_text()
-        found.append(Suite(included(gin_file), hashlib.sha256(text.encode()).hexdigest()))
+            names = () if config.has_macro("SUITE") else ("MIXTURE_OR_TASK_NAME", "SPLIT")
+            of = tuple(config.macro(name) if config.has_macro(name) else None for name in names)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if of and of in records and digest not in [suite.digest for suite in found]:
+            task, split = of[0] or "a run's own task", of[1]
+            raise UserError(
+                f"SUITES has '{records[of]}' and '{gin_file}', both of {task}, split "
+                f"{split!r}, whose records would be one: list all measurements in one file."
+            )
+        records[of] = gin_file
+        found.append(Suite(included(gin_file), digest))
     for suite in found:
         if [other.digest for other in found].count(suite.digest) > 1:
             raise UserError(f"SUITES has '{suite.gin_file}' twice: once measures all of it.")

@@ -311,6 +311,7 @@ class Sweep:
                     ours = dict(scheduled)
                     if group[0].tokens is not None:
                         ours |= training.bindings(made.row_tokens)
+                    _check_free({**ours, "SEED": seed}, changes)
                     if i == longest and branch_steps:
                         ours["CHECKPOINT_STEPS"] = branch_steps
                     cell = Cell(
@@ -372,3 +373,12 @@ class Sweep:
             f"s{seed}" if len(self.seeds) > 1 else "",
         ]
         return "-".join(part for part in parts if part)
+
+
+def _check_free(planned: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
+    """Raises where bindings set what is planned of each run, whose records would say otherwise."""
+    for name in sorted(planned.keys() & changes.keys()):
+        raise UserError(
+            f"bindings of the sweep, a variant or a stage set {name}, which the sweep plans for "
+            "each run: take it out, and change seeds, schedule or a field of recipe.Recipe."
+        )

@@ -97,6 +97,30 @@ def test_what_a_seed_adds_to_all_settings_is_no_scatter_of_their_differences():
     assert fewer["block_deviation"].isna().all() and fewer["block_freedom"].tolist() == [0, 0]
 
 
+def test_another_baseline_may_be_asked_for_and_each_split_has_its_column():
+    cells, rows = measured()
+    table = compared(cells, rows, "drop_tokens")
+    assert set(table["against"]) == {"drop_tokens"}
+    glue = of(table, "glue")
+    assert glue.loc["replace_spans", "difference"] == pytest.approx(83.28 - 84.44)
+    assert glue["reach"].isna().tolist() == [name == "drop_tokens" for name in glue.index]
+    assert wide(table)["against drop_tokens"].iloc[-1] == "–"
+    test = rows[rows["task"] == "glue"].assign(split="test", value=10.0)
+    shown = wide(compared(cells, pd.concat([rows, test])))
+    assert {"glue validation score", "glue test score", "squad score"} <= set(shown.columns)
+    assert shown["glue test score"].str.startswith("10").all()
+
+
+def test_of_a_models_diagnostics_none_is_best():
+    cells, rows = measured()
+    load = rows[rows["task"] == "glue"].assign(metric="expert_load_max")
+    table = compared(cells, pd.concat([rows, load]))
+    assert "expert_load_max" not in set(table["metric"])
+    term = rows[rows["task"] == "glue"].assign(metric="masked_language_model")
+    lowest = compared(cells, term).query("metric == 'masked_language_model' and best")
+    assert lowest["setting"].tolist() == [min(OBJECTIVES, key=lambda name: OBJECTIVES[name][0])]
+
+
 def test_without_a_second_seed_nothing_ties():
     cells = pd.DataFrame(
         [{"name": n, "variant": n, "seed": 0.0, "loss": v} for n, v in (("a", 1.0), ("b", 1.0001))]

@@ -162,3 +162,24 @@ def test_rows_of_a_papers_table_are_read_with_their_shots(sweeps, tmp_path):
     )  # fmt: skip
     table = measured_table(sweep_measurements(root))
     assert table["headline"].all() and table["high"].iloc[0] == pytest.approx(57.94, abs=0.01)
+
+    # The same row of another table is no second run; measured in another way it has its own name.
+    def other(suite, **changes):
+        path = folder.with_name(suite) / f"{steps}.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps({**results, "suite": suite, "rows": [{**row, **changes}]}))
+
+    other("gopher")
+    assert len(sweep_measurements(root)) == 1
+    other("palm", rows=50.0, measured=60.0)
+    found = sweep_measurements(root).set_index("task")["value"]
+    assert found["piqa, 5 shots (llama)"] == 55.0 and found["piqa, 5 shots (palm)"] == 60.0
+
+
+def test_how_a_model_works_is_no_headline_and_losses_are_none():
+    values = {"expert_load_max": 3.1, "router_z_loss": 2.0, "loss": 1.0, "token_accuracy": 0.4}
+    rows = [{**row({"name": "a", "variant": "", "parameters": 1, "active_parameters": 1,
+                    "tokens": 1, "flops": 1.0, "loss": 1.0}, "lm", 0.0, error=float("nan")),
+             "metric": name, "value": value} for name, value in values.items()]  # fmt: skip
+    table = measured_table(pd.DataFrame(rows)).set_index("metric")
+    assert table.index[table["headline"]].tolist() == ["token_accuracy"]

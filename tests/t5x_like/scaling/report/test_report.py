@@ -16,7 +16,7 @@ from t5x_like.scaling.report.page import page_text
 from t5x_like.scaling.report.plots import all_plots
 from t5x_like.scaling.report.plots.traces import gin_bindings
 from t5x_like.scaling.report.studies import rate_study, shape_study
-from t5x_like.scaling.report.summary import as_json
+from t5x_like.scaling.report.summary import as_json, report_text
 from t5x_like.scaling.report.sweep_runs import from_frames, read_sweep_runs
 from t5x_like.scaling.report.tables import all_tables
 from t5x_like.scaling.report.write import report
@@ -307,7 +307,8 @@ def rate_cells(sweeps):
     """Two sizes at four rates and two seeds, best at 0.01; and one run of another length."""
     rows = [
         {**sweeps.cell("", n, 20 * n, 3 + 0.1 * np.log10(rate / 0.01) ** 2 - 1e-9 * n + 0.01 * seed,
-                       learning_rate=rate), "name": f"{n:.0e}-{rate}-{seed}"}
+                       learning_rate=rate, seed=seed),
+         "name": f"learning_rate_{rate}-width_{n:.0f}-s{seed}"}
         for n in (1e6, 4e6)
         for rate in (0.001, 0.003, 0.01, 0.03)
         for seed in (0, 1)
@@ -328,6 +329,40 @@ def test_a_sweep_over_rates_has_a_plot_of_loss_against_rate(sweeps):
     assert list(tables["rates"]["learning_rate"][:2]) == [0.001, 0.001]
     assert 'class="plot" id="rates"' in page_text(found, tables)
     assert len(as_json(found)["rates"]) == 16
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ((1.5, 1.2, np.inf), "multiplier 1.5 [1.2, ∞] against"),
+        ((np.inf, 2.0, np.inf), "multiplier unbounded [2, ∞] against"),
+        ((np.nan, np.nan, np.nan), "multiplier undefined against"),
+    ],
+)
+def test_a_multiplier_that_is_unbounded_is_told_from_one_that_is_not_known(sweeps, values, said):
+    cells = sweeps.isoflop_cells({"serial": sweeps.law, "parallel": sweeps.worth(1.4)}, budgets=3)
+    found = analysed(sweeps, cells, bootstrap=0)
+    table = found.multipliers.table.copy()
+    table.loc[table["headline"], ["multiplier", "low", "high"]] = values
+    found = dataclasses.replace(
+        found, multipliers=dataclasses.replace(found.multipliers, table=table)
+    )
+    assert said in report_text({**as_json(found), "files": ["index.html"]})
+
+
+def test_rates_of_runs_that_differ_in_more_are_studied_apart(sweeps):
+    """Three rates with two weight decays: the mean over both would be of neither."""
+    losses = {0.0: (2.50, 2.10, 2.20), 0.1: (1.90, 2.40, 2.60)}
+    rows = [
+        {**sweeps.cell("", 1e6, 2e7, loss, learning_rate=rate),
+         "name": f"learning_rate_{rate}-weight_decay_{decay}"}
+        for decay, of_rates in losses.items()
+        for rate, loss in zip((1e-05, 0.003, 0.01), of_rates, strict=True)
+    ]  # fmt: skip
+    found = analysed(sweeps, pd.DataFrame(rows), bootstrap=0)
+    assert found.rates.groupby("group").size().tolist() == [3, 3]
+    assert "0.003 gives the lowest loss, 2.1000" in (said := as_json(found)["conclusion"])
+    assert "single runs: no interval" in said
 
 
 def test_a_sweep_of_one_rate_has_none(sweeps):

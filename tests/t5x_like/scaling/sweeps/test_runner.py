@@ -93,6 +93,26 @@ def test_runs_are_trained_once_and_a_failed_one_does_not_stop_the_others(sweep, 
     ):
         run_sweep(sweep=changed, sweep_dir=str(tmp_path))
 
+    # So is one whose runs would differ in what the table of runs does not show.
+    gin_file = tmp_path / "cells" / good / "cell.gin"
+    text, plan = gin_file.read_text(), (tmp_path / "sweep.json").read_text()
+    for bindings, said in (
+        ({"DROPOUT_RATE": 0.5}, "model.dropout_rate 0.0, this one 0.5"),
+        ({"VALIDATION_ROWS": 1}, "validation_rows 2, this one 1"),
+    ):
+        with pytest.raises(UserError, match=f"its run {good} has {re.escape(said)}. Choose"):
+            run_sweep(sweep=sweep(grid=one, bindings=bindings), sweep_dir=str(tmp_path))
+        assert (gin_file.read_text(), (tmp_path / "sweep.json").read_text()) == (text, plan)
+    file = Path(sweep(grid=one).base[-1])
+    before_change = file.read_text()
+    file.write_text(before_change + "DROPOUT_RATE = 0.5\n")
+    with pytest.raises(UserError, match=r"model\.dropout_rate"):
+        run_sweep(sweep=sweep(grid=one), sweep_dir=str(tmp_path))
+    file.write_text(before_change)
+    often = sweep(grid=one, bindings={"LOG_PERIOD": 1})
+    assert run_sweep(sweep=often, sweep_dir=str(tmp_path))["done"] == 1
+    assert log.read_text() == before
+
 
 def test_two_processes_do_not_run_one_sweep(sweep, tmp_path):
     import fcntl

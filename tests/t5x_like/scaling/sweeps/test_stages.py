@@ -94,7 +94,8 @@ def test_variants_of_the_first_stage_share_nothing(sweep):
 
 def test_of_three_stages_what_comes_before_a_change_is_shared(sweep):
     stages = (*STAGES, Stage("again", bindings={"TRAIN_STEPS": 2}))
-    variants = [Variant(name, stage="tune", bindings={"SEED": i}) for i, name in enumerate("ab")]
+    rates = {"a": {"LEARNING_RATE": 1e-3}, "b": {"LEARNING_RATE": 1e-2}}
+    variants = [Variant(name, stage="tune", bindings=rate) for name, rate in rates.items()]
     found = sweep(*variants, stages=stages).stage_cells()
     assert names(found) == [["pretrain-base"], ["tune-a-base", "tune-b-base"], ["a-base", "b-base"]]
 

@@ -108,6 +108,10 @@ def test_bad_suites_are_one_line(prepared):
         suites_of(["nowhere.gin"])
     with pytest.raises(UserError, match=r"SUITES has '.*first\.gin' twice"):
         suites_of([files[0], files[0]])
+    again = Path(files[0]).with_name("again.gin")
+    again.write_text(SUITE + "SPLIT = 'part0'\nBATCH_SIZE = 3\n")
+    with pytest.raises(UserError, match=r"again\.gin', both of a run's own task, split 'part0'"):
+        suites_of([*files, str(again)])
     (cells["a"] / "measured.json").write_text("[1")
     with pytest.raises(UserError, match=r"measured.json' is damaged: delete it"):
         measured_by(cells["a"])

@@ -14,6 +14,7 @@ from t5x_like.scaling.sweeps.learning_rate_search import LearningRateSearch
 from t5x_like.scaling.sweeps.sweep import (
     MatchedCosine,
     StableThenDecay,
+    Stage,
     Sweep,
     Variant,
 )
@@ -152,6 +153,19 @@ def test_each_variant_has_every_point_and_its_own_gin_files():
 def test_seeds_multiply_and_are_named():
     cells = sweep(seeds=[0, 1]).cells()
     assert [cell.seed for cell in cells] == [0, 1] * 4 and cells[1].name.endswith("-s1")
+
+
+@pytest.mark.parametrize("where", ["bindings", "variants", "stages"])
+@pytest.mark.parametrize("bound", [{"BATCH_SIZE": 32}, {"LEARNING_RATE": 0.05}, {"SEED": 3}])
+def test_what_is_planned_of_each_run_is_not_bound_beside_the_plan(where, bound):
+    """The record of the run would have the one, and its gin file the other."""
+    changes = {
+        "bindings": bound,
+        "variants": [Variant("a"), Variant("b", bindings=bound)],
+        "stages": [Stage("first", bindings=bound), Stage("second", bindings={"TRAIN_STEPS": 9})],
+    }
+    with pytest.raises(UserError, match=f"set {next(iter(bound))}, which the sweep plans"):
+        sweep(**{where: changes[where]}).stage_cells()
 
 
 def test_small_budgets_may_have_more_of_the_seeds():
