@@ -102,6 +102,9 @@ class AttentionSeq2Seq(LanguageModel, kw_only=True):
             )
         if self.maxout_dim is not None and self.query == CURRENT:
             raise self.refused("maxout_dim", "with query 'current' it must be None")
+        if self.maxout_dim is not None and self.num_decoder_layers > 1:
+            # The output layer reads the state of the only layer (Bahdanau et al. 2015, A.2.2).
+            raise self.refused("maxout_dim", "with more than one decoder layer it must be None")
         if self.tied_output and self._output_dim != self.embed_dim:
             raise ModelError(
                 "AttentionSeq2Seq.tied_output needs an output layer as wide as the embeddings, but "
@@ -307,6 +310,8 @@ class AttentionSeq2Seq(LanguageModel, kw_only=True):
             seen = (read.queries_btf.astype(self.dtype), x_bte, read.contexts_bte)
             deep_btf = self.deep_output(jnp.concatenate(seen, axis=-1))
             y_btf = deep_btf.reshape(*deep_btf.shape[:-1], self.maxout_dim, 2).max(axis=-1)
+            drop = enable_dropout and self.dropout_rate
+            y_btf = Dropout(self.dropout_rate)(y_btf, self.make_rng("dropout") if drop else None)
         return y_btf, (state, read)
 
     # What the engine calls.

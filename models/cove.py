@@ -1,12 +1,15 @@
 """CoVe: the vectors of words in context that the encoder of a translation model has."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
+from flax import linen as nn
 
 from models.attention_seq2seq import AttentionSeq2Seq
 from models.layers.recurrent.alignment import General, Score
 from models.layers.recurrent.attention_decoder import CURRENT
 from models.layers.recurrent.cells import LSTM, Cell
-from models.model import Array
+from models.model import Array, Params
 
 
 class CoVe(AttentionSeq2Seq, kw_only=True):
@@ -35,6 +38,8 @@ class CoVe(AttentionSeq2Seq, kw_only=True):
     maxout_dim: int | None = None
     source_start: bool = False
 
+    embeds_words: ClassVar[bool] = True
+
     def text_states(  # type: ignore[override]  # features by their names
         self,
         *,
@@ -48,3 +53,9 @@ class CoVe(AttentionSeq2Seq, kw_only=True):
         )
         embedder = self.token_embedder if self.share_embeddings else self.source_embedder
         return jnp.concatenate([embedder(encoder_input_tokens), states_bse], axis=-1)
+
+    @nn.nowrap
+    def token_vectors(self, params: Params) -> Array:
+        """The words' own vectors, those of the source, float32 `[v, e]`."""
+        name = "token_embedder" if self.share_embeddings else "source_embedder"
+        return params[name]["embedding"]

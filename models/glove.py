@@ -32,11 +32,13 @@ class GloVe(WordVectors):
         """Checks the weights.
 
         Raises:
-          ModelError: `x_max` is not above 0.
+          ModelError: `x_max` is not above 0, or `alpha` below it.
         """
         super().__post_init__()
         if self.x_max <= 0:
             raise self.refused("x_max", "it must be above 0")
+        if self.alpha < 0:
+            raise self.refused("alpha", "it must be 0 or more")
 
     def setup(self) -> None:
         """Makes two tables and two biases, with the initial values of the released code."""
@@ -74,6 +76,7 @@ class GloVe(WordVectors):
         bias_bt += jnp.take(self.context_bias(), context_tokens)
         counts_bt = cooccurrences.astype(jnp.float32)
         weights_bt = jnp.minimum(1.0, (counts_bt / self.x_max) ** self.alpha)
+        weights_bt = jnp.where(counts_bt > 0, weights_bt, 0.0)  # of a padding pair, for alpha 0
         residual_bt = product_bt + bias_bt - jnp.log(jnp.where(counts_bt > 0, counts_bt, 1.0))
         return (weights_bt * jnp.square(residual_bt)).sum()
 

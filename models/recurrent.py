@@ -1,5 +1,7 @@
 """Recurrent language models: layers of RNN, LSTM or GRU cells (Zaremba et al. 2014)."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -7,7 +9,7 @@ from flax import linen as nn
 from models.carrying import CarryingLanguageModel
 from models.errors import ModelError
 from models.headed import concat_pooled, last_valid
-from models.language_model import Cache
+from models.language_model import Cache, target_weights
 from models.layers import parts
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed, OutputBias, OutputKernel
@@ -184,7 +186,7 @@ class RecurrentLM(CarryingLanguageModel):
         row_continues: Array | None = None,
         carry: States | None = None,
         enable_dropout: bool = False,
-        **_: Array,
+        **features: Array,
     ) -> tuple[Array, States]:
         """The last layer's hidden states, and the state after each row's last token.
 
@@ -196,6 +198,7 @@ class RecurrentLM(CarryingLanguageModel):
             `carry`; None is 1 on all.
           carry: the state before the first token; None is `initial_carry`.
           enable_dropout: needs an rng `dropout`.
+          features: of the batch; the targets say where rows without segments end.
 
         Returns:
           `[b, t, f]`, and a tree like `carry`.
@@ -212,7 +215,8 @@ class RecurrentLM(CarryingLanguageModel):
                 jnp.ones(self.vocab_size, x_bte.dtype), self.make_rng("dropout")
             )
             x_bte *= jnp.take(words_v, decoder_input_tokens)[..., None]
-        return self.decoder(x_bte, carry, steps, enable_dropout)
+        text_bt = None if steps is not None else _text_of(features)
+        return self.decoder(x_bte, carry, steps, enable_dropout, text_bt)
 
     @parts.part(parts.HEAD)
     def pooled(self, x_bte: Array, valid_bt: Array, enable_dropout: bool = False) -> Array:
@@ -242,3 +246,11 @@ class RecurrentLM(CarryingLanguageModel):
     def initial_carry(self, rows: int) -> States:
         """The state before the first token: zeros, float32 `[rows, units]` each."""
         return initial_states(self.cell, rows, self._units)
+
+
+def _text_of(features: Mapping[str, Array]) -> Array | None:
+    """Up to the last target that counts, bool `[b, t]`; None without targets."""
+    if "decoder_target_tokens" not in features:
+        return None
+    counts_bt = (target_weights(features) != 0).astype(jnp.int32)
+    return jax.lax.cummax(counts_bt, axis=1, reverse=True) > 0

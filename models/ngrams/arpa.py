@@ -6,6 +6,7 @@ a text as `</s>`: the characters of a vocabulary's own tokens may be spaces. Log
 """
 
 import gzip
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -31,7 +32,7 @@ _Levels = list[dict[tuple[int, ...], _Values]]
 def write_arpa(path: str | Path, table: Table, *, start_id: int, end_id: int) -> None:
     """Writes a table of probabilities; the file is gzipped if its name ends with `.gz`.
 
-    Tokens that have probability 0, such as the padding, are left out.
+    Tokens that have probability 0 and begin no longer n-gram, such as the padding, are left out.
 
     Args:
       path: is made.
@@ -44,6 +45,8 @@ def write_arpa(path: str | Path, table: Table, *, start_id: int, end_id: int) ->
     words[end_id] = END
     words[start_id] = BEGIN
     may = (table[level_name(1)]["probability"] > 0) | (np.arange(words.size) == start_id)
+    if order > 1:
+        may |= np.diff(table[level_name(2)]["first"]) > 0
     file: IO[str]
     with gzip.open(path, "wt") if str(path).endswith(".gz") else open(path, "w") as file:
         file.write("\\data\\\n")
@@ -95,8 +98,14 @@ def read_arpa(path: str | Path, predictable: np.ndarray, *, start_id: int, end_i
       end_id: what `</s>` stands for.
 
     Raises:
-      ModelError: it cannot be read, or is no such file; the message names the line.
+      ModelError: it cannot be read, or is no such file, or not all of one; the message names the
+        line. One token begins texts and ends them, which the file has two for.
     """
+    if start_id == end_id:
+        raise ModelError(
+            f"'{path}' has two tokens, <s> and </s>, but the vocabulary has one, {end_id}, that "
+            "begins a text and ends it: count the n-grams of the task instead."
+        )
     try:
         with gzip.open(path, "rt") if str(path).endswith(".gz") else open(path) as file:
             levels, unknown = _parsed(file, str(path), predictable.size, start_id, end_id)
@@ -130,19 +139,30 @@ def _parsed(
     """The n-grams of each order, and the probability of `<unk>`."""
     ids = {BEGIN: start_id, END: end_id}
     levels: _Levels = []
-    unknown = 0.0
+    counts: dict[int, int] = {}  # by the file's head
+    unknown: float | None = None
+    ended = False
     for number, line in enumerate(lines, 1):
         fields = line.split()
         size = len(levels)
-        if len(fields) == 1 and re.fullmatch(r"\\\d+-grams:", fields[0]):
+        if not levels and (head := re.fullmatch(r"ngram\s+(\d+)\s*=\s*(\d+)", line.strip())):
+            counts[int(head[1])] = int(head[2])
+        elif len(fields) == 1 and re.fullmatch(r"\\\d+-grams:", fields[0]):
             check_order(size + 1)
+            if fields[0] != f"\\{size + 1}-grams:":
+                raise ModelError(
+                    f"'{path}', line {number} is {fields[0]!r}, where \\{size + 1}-grams: is next."
+                )
             levels.append({})
         elif fields == ["\\end\\"]:
+            ended = True
             break
         elif fields and levels:
             try:
                 p, *weight = (float(field) for field in (fields[0], *fields[size + 1 :]))
-                if fields[1:2] == [UNKNOWN] and size == 1:
+                if not p <= 0 or not all(map(math.isfinite, weight)):
+                    raise ValueError
+                if fields[1:2] == [UNKNOWN] and size == 1 and unknown is None:
                     unknown = 10.0**p
                     continue
                 gram = tuple(ids[f] if f in ids else int(f) for f in fields[1 : size + 1])
@@ -151,10 +171,33 @@ def _parsed(
             except ValueError:
                 raise ModelError(
                     f"'{path}', line {number} is no n-gram of {size} tokens, numbers below "
-                    f"{vocab_size}, <s> or </s>, with its logarithms: {line.strip()[:60]!r}."
+                    f"{vocab_size}, <s> or </s>, with its logarithms, of a probability 0 at most: "
+                    f"{line.strip()[:60]!r}."
                 ) from None
+            if gram in levels[-1]:
+                raise ModelError(
+                    f"'{path}', line {number} has an n-gram for the second time: "
+                    f"{line.strip()[:60]!r}."
+                )
             levels[-1][gram] = (p, weight[0] if weight else 0.0)
-    return levels, unknown
+    if levels:
+        _check_whole(levels, counts, path, more=unknown is not None, ended=ended)
+    return levels, unknown or 0.0
+
+
+def _check_whole(
+    levels: _Levels, counts: Mapping[int, int], path: str, *, more: bool, ended: bool
+) -> None:
+    """Compares what was read with the numbers in the file's head, of `more` 1-grams by one."""
+    found = {size: len(level) + (more and size == 1) for size, level in enumerate(levels, 1)}
+    for size in sorted({*found, *counts}):
+        if found.get(size) != counts.get(size):
+            raise ModelError(
+                f"'{path}' has {found.get(size, 0)} n-grams of order {size}, where its head says "
+                f"{counts.get(size, 'nothing')}: it is not whole."
+            )
+    if not ended:
+        raise ModelError(f"'{path}' does not end with \\end\\: it is not whole.")
 
 
 def _within(gram: tuple[int, ...], vocab_size: int) -> bool:

@@ -324,7 +324,8 @@ def open_task(
             source, raw, note = _of_texts(source, examples, objective)
     else:
         end = specs["targets"]["eos_id"] if document_eos else None
-        stream = TokenStream(folder, split, "targets", end, first_tokens)
+        ends = getattr(objective, "document_ends", 1)
+        stream = TokenStream(folder, split, "targets", end, first_tokens, ends)
         size = len(stream)
         _check_size(size, split, task, objective)
         order = None if seed is None else derived_seed(seed, task.name)

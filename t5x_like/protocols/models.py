@@ -276,7 +276,10 @@ class UsesStep(Model, Protocol):
 
 @runtime_checkable
 class EmbedsContexts(Model, Protocol):
-    """A model that has a vector for each token of a text in its context."""
+    """A model that has a vector for each token of a text in its context.
+
+    One whose vectors are of words, and not of a text's end, has `embeds_words = True`.
+    """
 
     def contextual_vectors(self, params: Params, batch: Batch) -> Array:
         """Float32 `[b, n, e]`: of the encoder's tokens where there is one, else the decoder's."""
@@ -284,7 +287,10 @@ class EmbedsContexts(Model, Protocol):
 
 @runtime_checkable
 class EmbedsTokens(Model, Protocol):
-    """A model with a vector for each token of its vocabulary."""
+    """A model with a vector for each token of its vocabulary, that of the targets.
+
+    With `embeds_words = True` it is that of the inputs.
+    """
 
     def token_vectors(self, params: Params) -> Array:
         """Float32 `[v, e]`."""

@@ -30,8 +30,9 @@ class Objective(Protocol):
     One for encoders whose examples have no labels has `row_of_text(ids)`, for a text at hand.
     One that hands on what it reads as it is, and gives more, has `keeps_texts = True`. One that is
     given the pairs of words that stand near one another has `counts_pairs = True`, and says which
-    as `data.cooccurrence.Counting`. One of pieces that needs a text of some length has
-    `shortest_text`, in tokens.
+    as `data.cooccurrence.Counting`. One whose documents stand between two tokens of their ends has
+    `document_ends = 2`: so many EOS end every document before documents are joined. One of pieces
+    that needs a text of some length has `shortest_text`, in tokens.
     """
 
     reads: tuple[str, ...]

@@ -92,6 +92,8 @@ def _in_context(
     rows, batch = read(model, codec, cast(Sequence[str], texts), None)
     begun = 0 if "encoder" in rows else 1
     lengths = [len(ids) - begun for ids in rows["encoder" if "encoder" in rows else "decoder"]]
+    if getattr(model, "embeds_words", False) and codec.inputs is not None and codec.inputs.add_eos:
+        lengths = [length - 1 for length in lengths]
     if 0 in lengths:
         raise UserError(f"text {lengths.index(0) + 1} of {len(lengths)} has no tokens.")
     vectors = fetched(_contextual_vectors(model, params, batch))

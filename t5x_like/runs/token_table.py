@@ -105,7 +105,14 @@ class OfWords(OpenedRun):
         Raises:
           UserError: tokens have no table of their own.
         """
-        return vectors_of(self.model, self.params, self.codec.targets.vocabulary)
+        return vectors_of(self.model, self.params, self._words)
+
+    @property
+    def _words(self) -> Vocabulary:
+        """The vocabulary that the table is of."""
+        of_inputs = getattr(self.model, "embeds_words", False)
+        inputs = self.codec.inputs if of_inputs else None
+        return (inputs or self.codec.targets).vocabulary
 
     def neighbours(self, word: str, count: int = 10) -> "pd.DataFrame":
         """The nearest tokens, a row for each: `word`, and `similarity`, the cosine, falling.
@@ -117,7 +124,7 @@ class OfWords(OpenedRun):
         Raises:
           UserError: the vocabulary does not know the word, or tokens have no table.
         """
-        return nearest(self.word_vectors, self.codec.targets.vocabulary, word, count)
+        return nearest(self.word_vectors, self._words, word, count)
 
     def analogies(self, path: str, most_frequent: int | None = None) -> "pd.DataFrame":
         """How many analogies of word2vec's file the vectors solve; see `WordVectors.analogies`."""

@@ -17,7 +17,7 @@ _COUNTS = ("expert_", "router_", "translation_length")
 def is_of_loss(metric: str) -> bool:
     """Whether less of it is better; of the part of a name after its last `/`."""
     name = metric.rpartition("/")[2]
-    return name in _LOSSES or name.endswith("_loss")
+    return name in _LOSSES or name.endswith(("_loss", "_penalty"))
 
 
 def is_count(metric: str) -> bool:

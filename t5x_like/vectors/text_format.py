@@ -119,7 +119,7 @@ def _lines(path: str | os.PathLike[str]) -> list[str]:
         content = files.read_whole(path)
         if os.fspath(path).endswith(".gz"):
             content = gzip.decompress(content)
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"'{path}' is not there: a file of vectors is needed.") from None
     except UnicodeDecodeError:

@@ -207,7 +207,7 @@ def _folded(word: str, case_sensitive: bool) -> str:
 def _questions(path: str | os.PathLike[str]) -> list[tuple[str, list[list[str]]]]:
     """Sections with their questions, each four words."""
     try:
-        lines = files.read_whole(path).decode("utf-8").splitlines()
+        lines = files.read_whole(path).decode("utf-8-sig").splitlines()
     except FileNotFoundError:
         raise UserError(f"'{path}' is not there: word2vec's questions-words.txt is read.") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -50,6 +50,8 @@ class Cooccurrences:
         """With the ids of the vocabulary of `targets` that are no words."""
         spec = specs["targets"]
         special = {0, spec["eos_id"], spec.get("unk_id"), *spec.get("special_ids", ())}
+        if (first := spec.get("first_byte_id")) is not None:  # of words that are spelled
+            special |= set(range(first, first + 256))
         return BoundCooccurrences(
             self.window,
             self.weighting,

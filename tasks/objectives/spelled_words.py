@@ -84,6 +84,8 @@ class BoundSpelledWords:
     writes: ClassVar[tuple[str, ...]] = SpelledWords.writes
     tables: ClassVar[tuple[str, ...]] = ("characters",)
     counts_excess: ClassVar[bool] = True
+    # The end of a document, and the beginning of the next: a piece has room for all of them.
+    document_ends: ClassVar[int] = 2
     texts: ClassVar[tuple[str, ...]] = ("targets",)
 
     @property
@@ -134,7 +136,7 @@ class BoundSpelledWords:
         """`targets` int32 `[t]`, words and bytes, to words between the ends of their texts.
 
         Args:
-          example: a document, or a piece of several, EOS between them.
+          example: a document, or a piece of several, with one EOS or two between them.
           rng: nothing is drawn.
 
         Returns:

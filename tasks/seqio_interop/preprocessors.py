@@ -127,7 +127,8 @@ class ApplyObjective:
         if bound.document_eos:
             # Between documents, also if no EOS follows what the objective writes.
             ended = {n: dataclasses.replace(f, add_eos=True) for n, f in output_features.items()}
-            dataset = seqio.preprocessors.append_eos(dataset, ended)
+            for _ in range(getattr(bound, "document_ends", 1)):
+                dataset = seqio.preprocessors.append_eos(dataset, ended)
         if length is not None:
             dataset = concatenate_and_split(dataset, bound.reads[0], length)
         if hasattr(bound, "row_counts"):

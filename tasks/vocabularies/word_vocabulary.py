@@ -60,7 +60,7 @@ class WordVocabulary:
     def _parsed(self) -> tuple["WordSplitter", dict[str, int]]:
         """How text is split, and the words with their counts."""
         try:
-            lines = self._bytes.decode("utf-8").split("\n")
+            lines = self._bytes.decode("utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
             raise TaskError(f"vocabulary file '{self.path}' is not UTF-8: {error}.") from None
         splitter = WordSplitter()

@@ -209,6 +209,10 @@ def test_the_cache_adds_up_the_attention_of_the_tokens_that_were_read():
         ({"query": "next"}, r"query is 'next': it must be one of \('previous', 'current'\)"),
         ({"num_bidirectional_layers": 2}, "num_encoder_layers, which is 1"),
         ({"query": "current"}, "maxout_dim is 500: with query 'current' it must be None"),
+        (
+            {"num_decoder_layers": 2},
+            "maxout_dim is 500: with more than one decoder layer it must be",
+        ),
         ({"tied_output": True}, "has 500 units and embed_dim is 620"),
         ({"attention": Dot()}, "have 2000 units .* decoder's 1000"),
         ({"attention": "dot"}, r"such as alignment.Additive\(\)"),
@@ -218,3 +222,16 @@ def test_the_cache_adds_up_the_attention_of_the_tokens_that_were_read():
 def test_what_does_not_fit_is_refused_in_one_line(options, message):
     with pytest.raises(ModelError, match=message):
         AttentionSeq2Seq(vocab_size=V, **options)
+
+
+@pytest.mark.parametrize("maxout_dim", [64, None])
+def test_what_the_output_reads_is_dropped(maxout_dim):
+    model = AttentionSeq2Seq(
+        vocab_size=V, embed_dim=5, encoder_dim=3, hidden_dim=64, maxout_dim=maxout_dim,
+        init_scale=1.0, dropout_rate=0.5,
+    )  # fmt: skip
+    params = model.init(jax.random.key(0))["params"]
+    read = functools.partial(model.apply, {"params": params}, **BATCH, method="hidden_states")
+    dropped = read(enable_dropout=True, rngs={"dropout": jax.random.key(1)})
+    assert 0.35 < float((dropped == 0).mean()) < 0.65
+    assert float((read() == 0).mean()) < 0.1

@@ -407,3 +407,12 @@ def test_gpt3s_published_batch_and_rate_hold_after_the_optimizers_file(size, pub
         assert config.macro("WARMUP_STEPS") == pytest.approx(375e6 / (rows * 2048), rel=0.005)
     assert rows * 2048 == pytest.approx(tokens, rel=0.05)
     assert rows % 256 == 0
+
+
+@pytest.mark.parametrize("stage", ["language_model", "classifier"])
+def test_ulmfits_later_stages_keep_the_dropouts_of_its_model(stage):
+    with config.isolated():
+        config.parse(["models/lstm/ulmfit.gin", f"runs/ulmfit/{stage}.gin"])
+        model = config.macro("MODEL")
+    assert (model.dropout_rate, model.input_dropout_rate) == (0.4, 0.4)
+    assert (model.between_dropout_rate, model.embedding_dropout_rate) == (0.3, 0.05)

@@ -227,6 +227,14 @@ def test_penalties_are_of_what_comes_out_and_of_its_change_in_training_alone():
     carried = penalized.loss_and_carry(params, batch, model.initial_carry(1), key)[0]
     assert carried["loss"] == pytest.approx(float(loss["loss"]), rel=1e-6)
     assert penalized.loss(params, batch)[0] == model.loss(params, batch)[0]
+    # Rows of one text each, padded: as of the same text with its segment.
+    one = {name: batch[name] for name in ("decoder_input_tokens", "decoder_target_tokens")}
+    weights = {"decoder_loss_weights": jnp.array([[0, 1, 1, 1, 0, 0]])}
+    segments = {"decoder_segment_ids": jnp.array([[1, 1, 1, 1, 0, 0]])}
+    _, unpacked = penalized.loss(params, one | weights, key)
+    _, packed = penalized.loss(params, one | weights | segments, key)
+    for name in ("activation_penalty", "temporal_penalty"):
+        assert unpacked[name][0] == pytest.approx(float(packed[name][0]), rel=1e-6)
     with pytest.raises(ModelError, match="temporal_penalty is -1"):
         small(temporal_penalty=-1.0)
 

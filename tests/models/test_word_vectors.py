@@ -211,6 +211,12 @@ def test_more_meetings_than_the_most_weigh_no_more():
         "cooccurrences": jnp.array([[1000.0]]),
     }
     assert mean_loss(model, params, batch) == pytest.approx(np.log(1000) ** 2, rel=1e-6)
+    # Where all meetings weigh the same, those that fill a row up weigh nothing.
+    even = model.clone(alpha=0.0)
+    params["token_bias"]["bias"] += 3
+    alone = float(mean_loss(even, params, batch))
+    filled = {name: jnp.pad(a, ((0, 0), (0, 5))) for name, a in batch.items()}
+    assert mean_loss(even, params, filled) == pytest.approx(alone, rel=1e-6)
 
 
 MODELS = {
@@ -267,6 +273,8 @@ def test_what_cannot_be_built_or_read_is_told_in_a_line():
         CBOW(vocab_size=V, dropout_rate=0.1)
     with pytest.raises(ModelError, match=r"x_max is 0\.0: it must be above 0"):
         GloVe(vocab_size=V, x_max=0.0)
+    with pytest.raises(ModelError, match=r"alpha is -1\.0: it must be 0 or more"):
+        GloVe(vocab_size=V, alpha=-1.0)
     model = SkipGram(vocab_size=V, output="hierarchical_softmax")
     batch = jax.tree.map(jnp.asarray, drawn_batch("negative_sampling"))
     with pytest.raises(

@@ -8,16 +8,18 @@ import json
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import tasks
+from models.cove import CoVe
 from models.gpt import GPT2
 from models.word_vectors import SkipGram
 from t5x_like import checkpoints, cli, load_run
 from t5x_like.decoding import TextCodec
 from t5x_like.errors import UserError
-from t5x_like.runs import Run
+from t5x_like.runs import Run, at_hand
 from t5x_like.vectors import read_vectors, write_vectors
 from tasks import objectives, sources
 from tasks.vocabularies import WordVocabulary
@@ -191,6 +193,19 @@ def test_pairs_are_counted_and_decomposed_by_a_command(files, tmp_path, capsys):
     assert found.analogies(files[0] / "questions.txt")["accuracy"].iloc[-1] == 100
 
 
+def test_what_is_counted_is_the_tasks_where_no_flag_says_it(files, tmp_path, capsys):
+    flags = [
+        "cooccur", files[1], f"--out={tmp_path}/x.npz", "--dry_run",
+        "--gin_file=tasks/objectives/cooccurrences.gin", "--gin.WINDOW=4", "--gin.WEIGHTING=ramp",
+    ]  # fmt: skip
+    assert cli.main(flags) == 0
+    said = capsys.readouterr().out
+    assert "Cooccurrences(window=4, weighting='ramp', symmetric=True)" in said
+    assert cli.main([*flags, "--window=2", "--one_sided"]) == 0
+    said = capsys.readouterr().out
+    assert "Cooccurrences(window=2, weighting='ramp', symmetric=False)" in said
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -239,6 +254,10 @@ class Words:
 
 class WordFeature:
     vocabulary, add_eos = Words(), False
+
+
+class EndedFeature:
+    vocabulary, add_eos = Words(), True
 
 
 @pytest.fixture
@@ -290,6 +309,30 @@ def test_any_model_with_a_table_has_neighbours():
     found.__dict__["_restored"] = ({"token_embedder": {"embedding": table}}, 0)
     found.__dict__["codec"] = TextCodec(None, WordFeature(), False)
     assert found.neighbours("play", 1)["word"].tolist() == ["plays"]
+
+
+def test_the_words_of_cove_are_those_that_it_reads():
+    """Their vectors are of the source's table, and a text's end is none of them."""
+    model = CoVe(
+        vocab_size=8, embed_dim=4, encoder_dim=3, hidden_dim=6, num_decoder_layers=1,
+        num_bidirectional_layers=1, num_encoder_layers=1,
+    )  # fmt: skip
+    params = jax.tree.map(
+        lambda box: jnp.zeros(box.value.shape), model.abstract_params(),
+        is_leaf=lambda box: hasattr(box, "names"),
+    )  # fmt: skip
+    table = np.eye(8, 4, dtype=np.float32)
+    table[3:] = [(1, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)]
+    table[:3] = 0  # as of a file that has no vector of padding, the end and what is not known
+    params["source_embedder"]["embedding"] = jnp.asarray(table)
+    found = Run("run", model, {"inputs": 8, "targets": 8})
+    found.__dict__["_restored"] = (params, 0)
+    found.__dict__["codec"] = TextCodec(EndedFeature(), WordFeature(), False)
+    assert found.neighbours("play", 1)["word"].tolist() == ["plays"]
+    vectors = at_hand._in_context(model, params, found.codec, ["play play"])
+    assert vectors["lengths"].tolist() == [2]
+    pooled = at_hand.pooled(vectors["hidden_states"], vectors["lengths"], "mean")
+    np.testing.assert_array_equal(pooled[0, :4], table[3])
 
 
 def test_what_a_model_of_a_gin_file_needs_is_shown_by_inspect(capsys):

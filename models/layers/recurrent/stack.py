@@ -154,9 +154,17 @@ class RecurrentStack(nn.Module):
         ]
 
     def __call__(
-        self, x_bte: jax.Array, states: States, steps: Steps | None, enable_dropout: bool
+        self,
+        x_bte: jax.Array,
+        states: States,
+        steps: Steps | None,
+        enable_dropout: bool,
+        text_bt: jax.Array | None = None,
     ) -> tuple[jax.Array, States]:
-        """The hidden states of the last layer, `[b, t, f]`, and all layers' last states."""
+        """The hidden states of the last layer, `[b, t, f]`, and all layers' last states.
+
+        `text_bt` says where rows without `steps` are no padding, which penalties are not of.
+        """
         final = {}
         before = self.dropout.inputs
         for i, layer in enumerate(self.layers):
@@ -168,12 +176,21 @@ class RecurrentStack(nn.Module):
         outputs = self.dropout.outputs
         dropped_bte = outputs(x_bte, self._key(outputs, enable_dropout))
         if enable_dropout:  # only then the model is trained
-            self._penalize(x_bte, dropped_bte, steps)
+            self._penalize(x_bte, dropped_bte, steps, text_bt)
         return dropped_bte, final
 
-    def _penalize(self, x_bte: jax.Array, dropped_bte: jax.Array, steps: Steps | None) -> None:
+    def _penalize(
+        self,
+        x_bte: jax.Array,
+        dropped_bte: jax.Array,
+        steps: Steps | None,
+        text_bt: jax.Array | None,
+    ) -> None:
         """Adds to the loss what `activation_penalty` and `temporal_penalty` say."""
-        valid_bt = jnp.ones(x_bte.shape[:2], jnp.bool_) if steps is None else steps.valid
+        if steps is not None:
+            valid_bt = steps.valid
+        else:
+            valid_bt = jnp.ones(x_bte.shape[:2], jnp.bool_) if text_bt is None else text_bt
         losses = {}
         if self.activation_penalty:
             square = _mean_square(dropped_bte, valid_bt)

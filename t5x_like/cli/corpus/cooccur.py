@@ -4,6 +4,7 @@ The counts are written as a sparse matrix, or as vectors of its largest singular
 """
 
 import argparse
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,14 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "vectors of words as text",
     )
     parser.add_argument("--split", default="train", help="of the task")
-    parser.add_argument("--window", type=int, default=10, help="words to each side; 10")
+    parser.add_argument(
+        "--window", type=int, help="words to each side; by default the task's WINDOW, or 10"
+    )
     parser.add_argument(
         "--weighting",
         choices=("harmonic", "ramp", "flat"),
-        default="harmonic",
-        help="of a meeting at distance d: 1 / d, WINDOW + 1 - d, or 1",
+        help="of a meeting at distance d: 1 / d, WINDOW + 1 - d, or 1; by default the task's "
+        "WEIGHTING, or harmonic",
     )
-    parser.add_argument("--one_sided", action="store_true", help="count the words before alone")
+    parser.add_argument(
+        "--one_sided", action="store_true", default=None, help="count the words before alone"
+    )
     parser.add_argument("--dimensions", type=int, help="write vectors of so many singular values")
     parser.add_argument(
         "--transform",
@@ -48,7 +53,8 @@ def run(options: argparse.Namespace, config: Any) -> None:
     """Counts, and writes the counts or the vectors.
 
     Raises:
-      UserError: the file's name is of neither, the task has no cache, or no two words meet.
+      UserError: the file's name is of neither, there are several tasks, the task has no cache, or
+        no two words meet.
     """
     from t5x_like.cli.caching import tasks_of, verifies_source
     from t5x_like.data import check_source
@@ -56,14 +62,16 @@ def run(options: argparse.Namespace, config: Any) -> None:
     from t5x_like.data.cache.token_stream import TokenStream
     from t5x_like.data.cache.vocabularies import vocabulary_specs
     from t5x_like.data.cooccurrence import pair_counts
-    from tasks import objectives
 
     _check(options)
     options.task = [options.task] if options.task else []
-    task = tasks_of(options, config)[0]
+    task, *others = tasks_of(options, config)
+    if others:
+        names = ", ".join(one.name for one in (task, *others))
+        raise UserError(f"words of one task are counted, and there are {names}: name one of them.")
     if "targets" not in task.output_features:
         raise UserError(f"task {task.name!r} has no feature 'targets', whose words are counted.")
-    settings = objectives.Cooccurrences(options.window, options.weighting, not options.one_sided)
+    settings = _settings(options, task)
     verify = verifies_source(config)
     if options.dry_run:
         check_source(task, config.macro("CACHE_DIR"), verify_source=verify)
@@ -82,6 +90,18 @@ def run(options: argparse.Namespace, config: Any) -> None:
         print(f"{options.out}: {matrix.nnz:,} pairs of words in {len(stream):,} tokens")
         return
     _write_vectors(matrix[ids][:, ids], words, options)
+
+
+def _settings(options: argparse.Namespace, task: Any) -> Any:
+    """What is counted: as the flags say, else as the task has it."""
+    from tasks import objectives
+
+    own = getattr(task, "learned", None)
+    settings = own if isinstance(own, objectives.Cooccurrences) else objectives.Cooccurrences()
+    sided = None if options.one_sided is None else not options.one_sided
+    asked = {"window": options.window, "weighting": options.weighting, "symmetric": sided}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return dataclasses.replace(settings, **given)
 
 
 def _check(options: argparse.Namespace) -> None:

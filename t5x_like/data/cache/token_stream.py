@@ -77,6 +77,7 @@ class TokenStream:
         feature: str,
         end: int | None = None,
         first_tokens: int | None = None,
+        ends: int = 1,
     ):
         """Opens a split, and indexes it where that was not done before.
 
@@ -86,12 +87,13 @@ class TokenStream:
           feature: an integer feature of rank 1.
           end: a token to put after each document, or None.
           first_tokens: where the stream ends; None for the end of the split.
+          ends: how often `end` is put there.
 
         Raises:
           UserError: the split or feature is not there, or a file is damaged; there are not so
             many tokens.
         """
-        self._end = end
+        self._ends = np.full(0 if end is None else ends, end or 0, np.int32)
         self._files = open_shards(folder, split)
         n = len(self._files)
         self._indices = [
@@ -100,7 +102,7 @@ class TokenStream:
         self._starts = []  # for each shard the position in the stream of its documents
         for index in self._indices:
             tokens = index["tokens"]
-            self._starts.append(tokens if end is None else tokens + np.arange(tokens.size))
+            self._starts.append(tokens + self._ends.size * np.arange(tokens.size))
         self._begins = [0, *itertools.accumulate(int(s[-1]) for s in self._starts)]
         self._size = self._begins[-1] if first_tokens is None else first_tokens
         if self._size > self._begins[-1]:
@@ -131,12 +133,12 @@ class TokenStream:
         while start < stop:
             begin, end = int(starts[document]), int(starts[document + 1])
             upto = min(stop, end)
-            length = end - begin - (self._end is not None)
+            length = end - begin - self._ends.size
             last = min(upto - begin, length)
             if start - begin < last:
                 pieces.append(self._read_document(shard, document, start - begin, last))
             if upto - begin > length:
-                pieces.append(np.array([self._end], np.int32))
+                pieces.append(self._ends[max(start - begin - length, 0) : upto - begin - length])
             start = upto
             document += 1
 

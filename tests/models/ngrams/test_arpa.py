@@ -84,8 +84,22 @@ def test_what_kenlm_writes_is_read(tmp_path):
         (LMPLZ.replace("5 6\n", "5 9\n"), "line 14 is no n-gram of 2 tokens"),
         (LMPLZ.replace("-0.7\t", "x\t"), "line 15 is no n-gram"),
         (LMPLZ.replace("5 5\n", "\n"), "line 15 is no n-gram"),
-        (LMPLZ.split("-0.20412")[0], "has no n-gram of order 2"),
-        (f"{LMPLZ[:-6]}\\3-grams:\n-1\t6 6 5\n", "'6 6 5', but not the one without its last"),
+        (LMPLZ.split("-0.20412")[0], "has 0 n-grams of order 2, where its head says 4: it is not"),
+        (LMPLZ.split("\\2-grams")[0], "has 0 n-grams of order 2, where its head says 4"),
+        (LMPLZ.replace("-0.7\t5 5\n", ""), "has 3 n-grams of order 2, where its head says 4"),
+        (LMPLZ.replace("ngram 2=4\n", ""), "has 4 n-grams of order 2, where its head says nothing"),
+        (LMPLZ.replace("\\end\\", ""), r"does not end with \\end\\: it is not whole"),
+        (LMPLZ.replace("\\2-grams", "\\3-grams"), r"'\\\\3-grams:', where \\2-grams: is next"),
+        (LMPLZ.replace("-0.7\t", "nan\t"), "line 15 is no n-gram"),
+        (LMPLZ.replace("-0.7\t", "0.5\t"), "line 15 is no n-gram .* of a probability 0 at most"),
+        (LMPLZ.replace("5\t-0.30103", "5\tinf"), "line 9 is no n-gram"),
+        (LMPLZ.replace("5 5\n", "5 6\n"), "line 15 has an n-gram for the second time"),
+        (
+            LMPLZ.replace("2=4\n", "2=4\nngram 3=1\n").replace(
+                "\\end\\", "\\3-grams:\n-1\t6 6 5\n\\end\\"
+            ),
+            "'6 6 5', but not the one without its last",
+        ),
     ],
 )
 def test_what_is_no_such_file_is_told_in_one_line(tmp_path, text, said):
@@ -94,6 +108,27 @@ def test_what_is_no_such_file_is_told_in_one_line(tmp_path, text, said):
     with pytest.raises(ModelError, match=said) as error:
         read(path)
     assert "\n" not in str(error.value)
+
+
+def test_one_token_that_begins_and_ends_texts_is_refused(tmp_path):
+    path = tmp_path / "model.arpa"
+    path.write_text(LMPLZ)
+    with pytest.raises(ModelError, match="the vocabulary has one, 5, that begins a text and ends"):
+        read_arpa(path, np.ones(9, bool), start_id=5, end_id=5)
+
+
+def test_a_token_that_only_stands_before_others_keeps_its_weight(tmp_path):
+    """Of inputs, say: by maximum likelihood it is never predicted, and others are after it."""
+    tokens = np.array([0, 8, 5, 6, 1, 0, 8, 6, 1], np.int32)
+    counts = count_ngrams(tokens, [5, 4], order=2, vocab_size=9)
+    table, _ = estimated_table(counts, KneserNey(0.5))
+    table["order_1"]["probability"] = np.where(
+        np.arange(9) == 8, 0, table["order_1"]["probability"]
+    ).astype(np.float32)
+    write_arpa(tmp_path / "model.arpa", table, start_id=0, end_id=1)
+    found = read(tmp_path / "model.arpa")
+    assert found["order_1"]["probability"][8] == 0 and found["order_1"]["backoff"][8] < 1
+    np.testing.assert_allclose(found["order_1"]["backoff"], table["order_1"]["backoff"], rtol=1e-6)
 
 
 def test_a_file_that_cannot_be_read_is_told(tmp_path):

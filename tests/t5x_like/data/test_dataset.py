@@ -49,13 +49,14 @@ def test_the_stream_is_the_documents_one_after_the_other(kit, tmp_path, document
     order = [d for shard in range(3) for d in documents[shard::3]]
     plain = np.concatenate([d["targets"] for d in order])
     ended = np.concatenate([np.append(d["targets"], 1) for d in order])
-    for end, whole in ((None, plain), (1, ended)):
-        stream = TokenStream(folder, "train", "targets", end)
+    twice = np.concatenate([np.append(d["targets"], (1, 1)) for d in order])
+    for end, ends, whole in ((None, 1, plain), (1, 1, ended), (1, 2, twice)):
+        stream = TokenStream(folder, "train", "targets", end, ends=ends)
         assert len(stream) == whole.size
         np.testing.assert_array_equal(stream.read(0, len(stream)), whole)
         rng = np.random.default_rng(0)
         for start in rng.integers(0, whole.size - 1, 200).tolist():
-            stop = min(start + int(rng.integers(0, 5000)), whole.size)
+            stop = min(start + int(rng.integers(0, rng.choice([3, 5000]))), whole.size)
             np.testing.assert_array_equal(stream.read(start, stop), whole[start:stop])
 
 

@@ -91,6 +91,13 @@ def test_what_is_written_is_read_to_the_last_digit(form, name, tmp_path):
     np.testing.assert_array_equal(again.vectors, vectors.vectors)
 
 
+@pytest.mark.parametrize("head", ["", "2 2\n"])
+def test_a_mark_of_byte_order_is_no_part_of_the_first_word(tmp_path, head):
+    path = tmp_path / "v.txt"
+    path.write_bytes(f"\ufeff{head}the 1 2\nof 3 4\n".encode())
+    assert read_vectors(path).words == ("the", "of")
+
+
 def test_files_of_the_programs_are_read_as_they_write_them(tmp_path):
     # word2vec.c ends each line with a space; GloVe has words with white space in them.
     (tmp_path / "w").write_text("2 2\n</s> 0.25 -1.000000 \nthe 1e-3 2 \n")

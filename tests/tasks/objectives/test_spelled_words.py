@@ -104,6 +104,21 @@ def test_what_a_piece_of_a_stream_is_cut_by_is_read_and_not_told(vocabulary):
     assert example["loss_weights"].tolist() == [0, 1, 1, 1, 1, 0]
 
 
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+def test_pieces_of_documents_lose_no_word(vocabulary, size):
+    """Each has two ends in the stream, so that pieces have room for what begins and ends it."""
+    objective = SpelledWords().bind({"targets": vocabulary.spec()}).of_length({"targets": 16})
+    chunk = objective.chunk_length({"targets": 16})
+    ends = [vocabulary.eos_id] * objective.document_ends
+    stream = np.array(([3] * size + ends) * (4 * chunk // size + 1))
+    read = 0
+    for start in range(0, 4 * chunk, chunk):
+        made = objective({"targets": stream[start : start + chunk]}, None)["targets"]
+        assert len(made) <= 16
+        read += (made == 3).sum()
+    assert read == (stream[: 4 * chunk] == 3).sum()
+
+
 def test_a_word_that_a_piece_cuts_through_is_left_out(vocabulary):
     d, o, g = (5 + byte for byte in b"dog")
     objective = bound(vocabulary, row=8)  # pieces of 6 tokens

@@ -34,6 +34,12 @@ def test_the_file_is_that_of_word2vec_and_glove(counted, tmp_path):
     assert (tmp_path / "w.txt").read_text().splitlines()[:3] == [". 3", "the 3", "cat 2"]
 
 
+def test_a_mark_of_byte_order_is_no_part_of_the_first_word(tmp_path):
+    path = tmp_path / "w.txt"
+    path.write_bytes("\ufeffthe 3\nof 2\n".encode())
+    assert WordVocabulary(str(path)).encode("the of the") == [3, 4, 3]
+
+
 def test_rare_words_and_those_beyond_the_size_are_left_out(counted):
     assert counted(min_count=3).words == (".", "the")
     assert counted(vocab_size=6).words == (".", "the", "cat")
