@@ -56,7 +56,9 @@ class ActorCritic:
           ModelError: a policy that does not write text or is tuned in part, a value function or
             reward model without the head, or with another vocabulary.
         """
-        if not self.policy.batch_format.endswith("_language_model") or self.policy.tuning:
+        writes = isinstance(self.policy, HeadedLanguageModel)
+        writes &= self.policy.batch_format.endswith("_language_model")
+        if not writes or self.policy.tuning:
             raise ModelError(
                 f"ActorCritic.policy is a {type(self.policy).__name__} for batches of "
                 f"{self.policy.batch_format!r}: a decoder that writes text, without a head and "

@@ -95,6 +95,12 @@ class Distilled(WithTeacher):
                     f"the student's {name} is {ours!r} and the teacher's {theirs!r}: they must be "
                     "equal, so that both read the same batches."
                 )
+        for whose, model in (("student", student), ("teacher", teacher)):
+            if getattr(model, "carries", False):
+                raise ModelError(
+                    f"the {whose} is a {type(model).__name__} that carries its state from row to "
+                    "row, which distillation does not: set its carries to False."
+                )
         if self._classes(student) != self._classes(teacher):
             raise ModelError(
                 f"the student's head has {self._classes(student)} outputs and the teacher's "

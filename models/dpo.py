@@ -48,7 +48,14 @@ class DPO(Model, kw_only=True):
         self.tuning = self.policy.tuning
         if not self.beta > 0:
             raise self.refused("beta", "a number above 0 is needed")
-        if not self.policy.batch_format.endswith("_language_model"):
+        if self.policy.batch_format.startswith("prefix_"):
+            raise ModelError(
+                f"DPO.policy is a {type(self.policy).__name__} that reads a prompt in both "
+                "directions, and answers are compared as it reads from left to right: set its "
+                "input_attention to 'causal'."
+            )
+        writes = isinstance(self.policy, LanguageModel)
+        if not writes or not self.policy.batch_format.endswith("_language_model"):
             raise ModelError(
                 f"DPO.policy is a {type(self.policy).__name__} for batches of "
                 f"{self.policy.batch_format!r}: a decoder that writes text, without a head, is "

@@ -134,6 +134,13 @@ class Parts:
                 raise self.refused(
                     "trained", f"'{pattern}' matches no parameter, such as '{names[0]}'"
                 )
+        layers = [name.rpartition("/")[0] for name in names if self.adds(name)]
+        for pattern in getattr(self, "targets", ()):
+            if not any(re.search(pattern, layer) for layer in layers):
+                matrices = [name[: -len("/kernel")] for name in names if name.endswith("/kernel")]
+                raise self.refused(
+                    "targets", f"'{pattern}' matches no layer, such as '{matrices[0]}'"
+                )
         if not any(self.trains(name) for name in names):
             raise ModelError(f"{type(self).__name__} trains no parameter of this model.")
         frozen = jnp.dtype(self.frozen_dtype)

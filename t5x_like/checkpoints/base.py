@@ -8,7 +8,7 @@ and by which checksums they are known. Whoever reads parameters gets both.
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from t5x_like.checkpoints.contents import read_arrays, read_metadata
 from t5x_like.checkpoints.shapes import check_parameters, stored_arrays
 from t5x_like.errors import UserError
 from t5x_like.host import files
-from t5x_like.partitioning import path_name, subtree, with_subtree
+from t5x_like.partitioning import path_name, split_boxes, subtree, with_subtree
 from t5x_like.protocols import BESIDE_POLICY, Model, Params
 
 BASE = "base"
@@ -121,14 +121,51 @@ def check_pieces(
     model: Model | None = None,
     whole: bool = True,
     fresh: Collection[str] | None = None,
+    aside: Callable[[str], bool] = lambda name: False,
 ) -> list[Piece]:
-    """`pieces`, once all are known to have the shapes of `target`; see `check_parameters`."""
+    """`pieces`, once all are known to have the shapes of `target`; see `check_parameters`.
+
+    Args:
+      directory: the checkpoint.
+      metadata: its own.
+      target: the wanted parameters, with shapes.
+      model: whose parameters they are.
+      whole: see `check_parameters`.
+      fresh: there too.
+      aside: names that the checkpoint may have and the model may lack.
+
+    Raises:
+      UserError: shapes differ, or the checkpoint tunes its base by what the model lacks.
+    """
+    _check_tuning(directory, metadata, target if model is None else model.abstract_params(), aside)
     found = list(pieces(directory, metadata, target))
     for place, _, wanted in found:
         own = whole and place == directory
         beside = metadata.get(BESIDE_POLICY) or ()
         check_parameters(wanted, place, whole=own, model=model, fresh=fresh, unread=beside)
     return found
+
+
+def _check_tuning(
+    directory: epath.Path, metadata: Mapping[str, Any], params: Any, aside: Callable[[str], bool]
+) -> None:
+    """Refuses what was trained beside a base by a model that would read the base alone."""
+    if not metadata.get(BASE):
+        return
+    shapes, _ = split_boxes(params)
+    known = {path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)}
+    beside = metadata.get(BESIDE_POLICY) or ()
+    while base := metadata.get(BASE):
+        for name in sorted(set(stored_arrays(directory / "params")) - known):
+            if name.partition("/")[0] not in beside and not aside(name):
+                raise UserError(
+                    f"checkpoint '{directory}' has '{name}', which was trained beside the "
+                    "parameters of its base, and which this model lacks: what it read would be the "
+                    "base alone. Give the model the same tuning (a file under tuning/), or the "
+                    "checkpoint of a run that trained all of its parameters."
+                )
+        directory = _found(directory, base)
+        metadata = read_metadata(directory)
 
 
 def read_pieces(found: list[Piece]) -> Any:

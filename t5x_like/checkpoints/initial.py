@@ -1,6 +1,7 @@
 """Starts a run with the parameters of a checkpoint, all of them or some."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -102,7 +103,15 @@ def checked_start(source: InitialCheckpoint, model: Model, target: Params) -> St
         _check_layers(source.layers, wanted, stored, dimensions(model, "layers"))
         wanted, stacked = _as_stored(wanted, stored, dimensions(model, "layers"), always=True)
     whole = source.include is None and source.layers is None and not source.without_experts
-    found = base.check_pieces(directory, metadata, wanted, model=model, whole=whole, fresh=fresh)
+
+    def aside(name: str) -> bool:
+        """Whether it is asked for that the checkpoint's parameter is left."""
+        chosen = source.include is None or any(re.search(one, name) for one in source.include)
+        return source.without_experts or not chosen
+
+    found = base.check_pieces(
+        directory, metadata, wanted, model=model, whole=whole, fresh=fresh, aside=aside
+    )
     return Start(found, fresh, resized, stacked, grouped)
 
 

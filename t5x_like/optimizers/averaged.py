@@ -41,7 +41,7 @@ def moving_average(optimizer: Optimizer, decay: float = 0.999) -> Optimizer:
         return optax.chain(optimizer.build(axes), _average(decay))
 
     name = f"{optimizer.name} with a moving average of the parameters"
-    return Optimizer(name, optimizer.schedule, build)
+    return Optimizer(name, optimizer.schedule, build, averages=True)
 
 
 def _average(decay: float) -> optax.GradientTransformation:

@@ -11,7 +11,7 @@ import optax
 
 from t5x_like.errors import UserError
 from t5x_like.optimizers.axes import Axes
-from t5x_like.optimizers.optimizer import Optimizer
+from t5x_like.optimizers.optimizer import Optimizer, check_no_average
 
 _LAYERS = "layers"
 
@@ -34,6 +34,7 @@ def first_layers(optimizer: Optimizer, parameters: Sequence[str], layers: int = 
       UserError: no layer, no expression or none that can be read; when built, one that finds
         nothing, or parameters that are not stacked.
     """
+    check_no_average(optimizer, "first_layers")
     if layers < 1:
         raise UserError(f"first_layers.layers is {layers}: 1 or more is needed.")
     if isinstance(parameters, str) or not parameters:

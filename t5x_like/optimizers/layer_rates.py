@@ -10,7 +10,7 @@ import optax
 
 from t5x_like.errors import UserError
 from t5x_like.optimizers.depths import check_layers, distances
-from t5x_like.optimizers.optimizer import Optimizer
+from t5x_like.optimizers.optimizer import Optimizer, check_no_average
 
 
 def layerwise_decay(
@@ -36,6 +36,7 @@ def layerwise_decay(
     Raises:
       UserError: a decay that is none, a negative distance; when built, no stack of layers.
     """
+    check_no_average(optimizer, "layerwise_decay")
     if not 0 < decay <= 1:
         raise UserError(f"layerwise_decay.decay is {decay}: above 0 and at most 1 is needed.")
     if head_distance < 0:

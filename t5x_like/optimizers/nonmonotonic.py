@@ -56,7 +56,7 @@ def nonmonotonic_average(optimizer: Optimizer, patience: int = 5) -> Optimizer:
         return optax.chain(optimizer.build(axes), _average(patience))
 
     name = f"{optimizer.name}, averaged once the validation loss rises"
-    return Optimizer(name, optimizer.schedule, build)
+    return Optimizer(name, optimizer.schedule, build, averages=True)
 
 
 def _average(patience: int) -> optax.GradientTransformation:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import optax
 
+from t5x_like.errors import UserError
 from t5x_like.schedules import Schedule
 
 
@@ -19,11 +20,26 @@ class Optimizer:
       schedule: learning rate for the number of steps made, skipped updates included.
       build: from the tree of the parameters' logical axes to the transformation, whose
         updates are added to the parameters.
+      averages: whether it keeps an average of the parameters, as its own updates make them.
     """
 
     name: str
     schedule: Schedule
     build: Callable[[Any], optax.GradientTransformation]
+    averages: bool = False
+
+
+def check_no_average(optimizer: Optimizer, name: str) -> None:
+    """Refuses an average of parameters under what changes the updates after it.
+
+    Raises:
+      UserError: `optimizer` keeps one; `name` is of what would change its updates.
+    """
+    if optimizer.averages:
+        raise UserError(
+            f"{name}.optimizer is {optimizer.name}, of parameters as they would be without {name}: "
+            f"average outside of it, with {name} as the optimizer of the average."
+        )
 
 
 def schedules_at(opt_state: Any, step: jax.Array) -> Any:

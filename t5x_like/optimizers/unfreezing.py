@@ -10,7 +10,7 @@ import optax
 
 from t5x_like.errors import UserError
 from t5x_like.optimizers.depths import check_layers, distances
-from t5x_like.optimizers.optimizer import Optimizer
+from t5x_like.optimizers.optimizer import Optimizer, check_no_average
 
 
 class UnfreezingState(NamedTuple):
@@ -56,6 +56,7 @@ def gradual_unfreezing(
     Raises:
       UserError: no steps, a negative number of layers; when built, no layers.
     """
+    check_no_average(optimizer, "gradual_unfreezing")
     if steps_per_layer < 1:
         raise UserError(
             f"gradual_unfreezing.steps_per_layer is {steps_per_layer}: 1 or more is needed."

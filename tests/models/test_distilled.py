@@ -11,6 +11,7 @@ from models import bart, bert, distilbert, gpt
 from models.distilled import Distilled, cosine_distance, soft_divergence
 from models.errors import ModelError
 from models.heads import Classification, MultipleChoice, Regression, Reward, Tagging
+from models.recurrent import RecurrentLM
 from tests.models.families import drawn
 
 TEXT = {
@@ -227,6 +228,8 @@ def test_what_cannot_be_compared_is_refused_in_one_line():
     refused(r"1, 0 and 0: none may be negative", small, small, targets=1.0, soft_targets=0.0)
     refused(r"vocab_size is 12 and the teacher's 13", small, small.clone(vocab_size=13))
     refused(r"vectors of 4 and 8 numbers", small, decoder(8), hidden_states=1.0)
+    carrying = RecurrentLM(vocab_size=12, embed_dim=4, carries=True)
+    refused(r"the student is a RecurrentLM that carries its state", carrying, carrying)
     masked = encoder(bert.BERT, use_next_sentence_head=False)
     refused(r"the student writes text, but the teacher restores hidden tokens", small, masked)
     refused(r"terms masked_language_model, next_sentence: only one", encoder(bert.BERT), masked)

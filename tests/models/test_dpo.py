@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models.bert import BERT
 from models.dpo import DPO
 from models.errors import ModelError
 from models.gpt import GPT2
@@ -15,7 +16,10 @@ from models.tuning import LoRA
 from t5x_like import protocols
 from tests.models.families import V, drawn
 
-gpt2 = functools.partial(GPT2, vocab_size=V, embed_dim=8, num_heads=2, num_layers=1, max_length=16)
+gpt2 = functools.partial(
+    GPT2, vocab_size=V, embed_dim=8, num_heads=2, num_layers=1, max_length=16,
+    input_attention="causal",
+)  # fmt: skip
 # Rows of prompt and answer; how many of the last tokens are the answer's.
 ROWS, SIZES = [[2, 5, 6, 9, 1], [2, 5, 6, 7, 8, 9, 1], [2, 5, 4, 1]], [2, 4, 1]
 
@@ -109,5 +113,10 @@ def _like(tree, other):
 def test_what_is_no_policy_is_refused():
     with pytest.raises(ModelError, match="policy is a GPT2 for batches of 'causal_comparisons'"):
         DPO(policy=gpt2(head=Reward()))
+    with pytest.raises(ModelError, match="reads a prompt in both directions"):
+        DPO(policy=gpt2(input_attention="prefix"))
+    encoder = BERT(vocab_size=V, embed_dim=8, num_heads=2, num_layers=1, mlp_dim=8)
+    with pytest.raises(ModelError, match=r"policy is a BERT .* a decoder that writes text"):
+        DPO(policy=encoder)
     with pytest.raises(ModelError, match=r"DPO\.beta is 0"):
         DPO(policy=gpt2(), beta=0.0)

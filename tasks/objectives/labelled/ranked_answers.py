@@ -19,9 +19,10 @@ class RankedAnswers:
     """The prompt and each answer as a row, and the answers' ranks (Ouyang et al. 2022, 3.5).
 
     A decoder's row is what it reads first, the prompt, the answer and EOS, as in training; an
-    encoder's is `[CLS] prompt [SEP] answer [SEP]`. A prompt that is too long loses its beginning,
-    an answer its end. The length of the feature `answers` in TASK_FEATURE_LENGTHS is the most
-    answers that a prompt may have.
+    encoder's is `[CLS] prompt [SEP] answer [SEP]`. An answer that is too long loses its end, and
+    has no EOS then; a prompt loses its beginning, for every answer as much as the longest of them
+    needs. Answers whose rows are the same have the same rank. The length of the feature `answers`
+    in TASK_FEATURE_LENGTHS is the most answers that a prompt may have.
 
     Attributes:
       segments: whether rows are an encoder's.
@@ -41,7 +42,9 @@ class RankedAnswers:
         """
         spec = specs[PROMPT]
         if not self.segments:
-            return BoundRankedAnswers((spec.get("start_id", 0),), (), (spec["eos_id"],))
+            return BoundRankedAnswers(
+                (spec.get("start_id", 0),), (), (spec["eos_id"],), ends_whole=True
+            )
         cls_id, sep_id = find_boundary_ids(spec, type(self).__name__)
         separators = LabelledSegments(True).bind(specs).separators
         return BoundRankedAnswers((cls_id,), (sep_id,) * separators, (sep_id,))
@@ -55,6 +58,7 @@ class BoundRankedAnswers:
       begin: tokens before the prompt.
       between: tokens between prompt and answer, of the prompt's type.
       end: tokens after the answer, of the answer's.
+      ends_whole: whether `end` says that an answer is whole, and stands after no other.
       length: most tokens of a row; None for any number.
       most: answers of a prompt; None for any number.
     """
@@ -62,6 +66,7 @@ class BoundRankedAnswers:
     begin: tuple[int, ...]
     between: tuple[int, ...]
     end: tuple[int, ...]
+    ends_whole: bool = False
     length: int | None = None
     most: int | None = None
 
@@ -131,21 +136,29 @@ class BoundRankedAnswers:
                 f"{self.most}; give as many as the prompt with the most of them has."
             )
         answers = np.split(np.asarray(example[ANSWERS], np.int32), np.cumsum(sizes)[:-1])
-        made = [self._row(np.asarray(example[PROMPT], np.int32), answer) for answer in answers]
+        prompt = np.asarray(example[PROMPT], np.int32)
+        if self.room is not None:
+            longest = min(int(sizes.max(initial=0)), self.room)
+            prompt = prompt[max(0, prompt.size + longest - self.room) :]
+        made = [self._row(prompt, answer) for answer in answers]
         lengths = np.array([row.size for row, _ in made], np.int32)
         of_answers = np.array([size for _, size in made], np.int32)
         rows, types = (np.zeros((len(made), lengths.max()), np.int32) for _ in range(2))
         for i, (row, size) in enumerate(made):
             rows[i, : row.size] = row
             types[i, row.size - size : row.size] = 1
-        ranks = np.asarray(example.get(RANKS, np.zeros_like(sizes)), np.int32)
+        ranks = np.array(example.get(RANKS, np.zeros_like(sizes)), np.int32)
+        for i, (row, _) in enumerate(made):  # what is the same after a cut is no pair
+            same = (j for j in range(i) if np.array_equal(made[j][0], row))
+            if (first := next(same, None)) is not None:
+                ranks[i] = ranks[first]
         written = (rows, lengths, types, of_answers, ranks)
         return dict(zip(self.writes, written, strict=True))
 
     def _row(self, prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, int]:
         """The row, and how many of its last tokens are the answer and its end."""
-        if self.room is not None:
-            answer = answer[: self.room]
-            prompt = prompt[max(0, prompt.size + answer.size - self.room) :]
-        parts = (self.begin, prompt, self.between, answer, self.end)
-        return np.concatenate(parts).astype(np.int32), answer.size + len(self.end)
+        whole = self.room is None or answer.size <= self.room
+        end = self.end if whole or not self.ends_whole else ()
+        answer = answer[: self.room]
+        parts = (self.begin, prompt, self.between, answer, end)
+        return np.concatenate(parts).astype(np.int32), answer.size + len(end)

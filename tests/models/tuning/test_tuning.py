@@ -178,7 +178,13 @@ def test_what_cannot_be_tuned_is_refused_in_one_line():
         tuning.Parts(trained=["("])
     with pytest.raises(ModelError, match=r"frozen_dtype is 'int8': .*float32, bfloat16"):
         tuning.LoRA(frozen_dtype="int8")
-    with pytest.raises(ModelError, match=r"LoRA trains no parameter of this model"):
-        small_llama(tuning.LoRA(targets=["quarry"])).abstract_params()
+    with pytest.raises(ModelError, match=r"Parts trains no parameter of this model"):
+        small_llama(tuning.Parts()).abstract_params()
+    for made in (tuning.LoRA, tuning.Adapters):
+        few = (
+            r"targets is \('/out\$', 'vlaue'\): 'vlaue' matches no layer, such as 'decoder/layers/"
+        )
+        with pytest.raises(ModelError, match=few):
+            small_llama(made(targets=["/out$", "vlaue"])).abstract_params()
     with pytest.raises(ModelError, match=r"'hed' matches no parameter, such as 'decoder/"):
         small_llama(tuning.Parts(trained=["hed"])).abstract_params()

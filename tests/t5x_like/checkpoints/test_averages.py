@@ -101,3 +101,19 @@ def test_a_moving_average_is_saved_with_the_optimizer_and_made_a_run(run, partit
     found, step = checkpoints.load_params(str(tmp_path / "mean"), MODEL)
     assert step == 40
     jax.tree.map(np.testing.assert_array_equal, found, before)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        optimizers.layerwise_decay,
+        lambda inner: optimizers.gradual_unfreezing(inner, 10),
+        lambda inner: optimizers.first_layers(inner, ["query"]),
+    ],
+)
+@pytest.mark.parametrize("average", [optimizers.moving_average, optimizers.nonmonotonic_average])
+def test_an_average_within_what_changes_its_updates_is_refused(changed, average):
+    plain = optimizers.adamw(Constant(1e-3))
+    with pytest.raises(UserError, match="average outside of it, with"):
+        changed(average(plain))
+    average(changed(plain))

@@ -33,10 +33,21 @@ def test_a_decoder_reads_the_prompt_and_an_answer_with_its_end():
 
 
 def test_a_prompt_that_is_too_long_loses_its_beginning_and_an_answer_its_end():
+    """The prompt is the same for all answers; one that was cut does not end."""
     found = made(5)
-    assert found["inputs"] == [[2, 11, 12, 20, 1], [2, 12, 30, 31, 1]]
+    assert found["inputs"] == [[2, 12, 20, 1, 0], [2, 12, 30, 31, 1]]
     long = {"answers": np.arange(20, 30), "answers_sizes": np.array([9, 1])}
-    assert made(5, **long)["inputs"] == [[2, 20, 21, 22, 1], [2, 11, 12, 29, 1]]
+    found = made(5, **long)
+    assert found["inputs"] == [[2, 20, 21, 22], [2, 29, 1, 0]]
+    assert (found["answers"], found["answer_sizes"]) == ([4, 3], [3, 2])
+    encoder = made(9, True, {"inputs": ByteVocabulary().spec()}, **long)
+    assert all(encoder["inputs"][i][encoder["answers"][i] - 1] > 30 for i in range(2))  # [SEP]
+
+
+def test_answers_that_differ_behind_the_cut_alone_are_no_pair():
+    alike = np.array([20, 21, 22, 23, 20, 21, 22, 24, 29])
+    found = made(5, answers=alike, answers_sizes=np.array([4, 4, 1]), ranks=np.array([0, 1, 2]))
+    assert found["inputs"][0] == found["inputs"][1] and found["ranks"] == [0, 0, 2]
 
 
 def test_an_encoder_reads_a_pair_of_segments():
