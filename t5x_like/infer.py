@@ -14,6 +14,7 @@ from typing import Any, cast
 import jax
 
 from t5x_like import checkpoints
+from t5x_like.checkpoints.base import fingerprint
 from t5x_like.decoding import GenerationConfig, Greedy, Strategy
 from t5x_like.decoding.generation_config import Choice, longest_answer
 from t5x_like.decoding.prompt_files import (
@@ -55,10 +56,11 @@ from t5x_like.tools.research import DRAFT, QUERIES, Research
 from t5x_like.tools.researched_text import ResearchedText
 
 BATCH_FORMAT = "batch_format"
-STEP = "checkpoint_step"
+STEP, CHECKPOINT = "checkpoint_step", "checkpoint"
 _ADDED = (
     WORDS, PREDICTIONS, SCORES, SAMPLES, SAMPLE_SCORES, SAMPLE_RATINGS, VOTES, PROBABILITIES, SPAN,
     NULL_SCORE_DIFFERENCE, N_BEST, DRAFT, QUERIES, DECODING, BATCH_FORMAT, STEP,
+    CHECKPOINT,
 )  # fmt: skip
 # Batches decoded together: enough that prompts of like length meet, few enough that what is
 # lost with a killed process is little.
@@ -182,11 +184,13 @@ def infer(
     total, done = _of_first(lambda: _begun(prompts, answers, answerer))
     compilation_cache.enable()
     partitioner = partitioner or Partitioner()
+    of_parameters = fingerprint(checkpoints.load_metadata(model_dir, step))
     params, step = checkpoints.load_params(model_dir, model, partitioner, step)
+    made = {STEP: step, CHECKPOINT: of_parameters}
 
     primary = _is_first()
     left = iter(prompts)  # the first process's alone is read
-    _of_first(lambda: _skip_answered(left, answers, done, prompts, step, answerer.settings))
+    _of_first(lambda: _skip_answered(left, answers, done, prompts, made, answerer.settings))
     _of_first(answers.open)
     # Whoever types wants an answer to each line.
     interactive = input_path == STANDARD and sys.stdin.isatty()
@@ -215,7 +219,7 @@ def infer(
             while records := _of_first(chunk):
                 found = answerer([text for _, text in records], first, bar.add)
                 lines = [
-                    {**record, **answer, BATCH_FORMAT: asked.batch_format, STEP: step}
+                    {**record, **answer, BATCH_FORMAT: asked.batch_format, **made}
                     for (record, _), answer in zip(records, found, strict=True)
                 ]
                 _of_first(functools.partial(answers.append, lines))
@@ -299,7 +303,7 @@ def _skip_answered(
     answers: AnswerFile,
     done: int,
     prompts: PromptFile,
-    step: int,
+    made: Mapping[str, Any],
     settings: str | None,
 ) -> None:
     """Moves `left` past the prompts that have an answer, each compared with its line.
@@ -316,7 +320,7 @@ def _skip_answered(
             return
         if wrong is None and not _answers(line, prompt.record):
             wrong = number
-        if other is None and (how := _other_way(line or {}, step, settings)):
+        if other is None and (how := _other_way(line or {}, made, settings)):
             other = f"line {number} of '{answers.path}' {how} another output_path."
     if wrong is not None:
         raise UserError(
@@ -328,13 +332,26 @@ def _skip_answered(
         raise UserError(other)
 
 
-def _other_way(line: Mapping[str, Any], step: int, settings: str | None) -> str | None:
+def _other_way(
+    line: Mapping[str, Any], made: Mapping[str, Any], settings: str | None
+) -> str | None:
     """How an answer was made otherwise than now; the beginning of an error's line."""
+    step = made[STEP]
     earlier = line.get(STEP, step)
     if earlier != step:
         return (
             f"is of the checkpoint of step {earlier}, and this is step {step}: give "
             f"infer.step={earlier}, or"
+        )
+    if CHECKPOINT not in line:
+        return (
+            "does not say which parameters made it, as an earlier version wrote it: delete the "
+            "file, or give"
+        )
+    if line[CHECKPOINT] != made[CHECKPOINT]:
+        return (
+            f"is of other parameters than step {step} of this run ({line[CHECKPOINT]}, not "
+            f"{made[CHECKPOINT]}): give the run that made it, or"
         )
     if settings is None:  # nothing is generated
         return None

@@ -29,7 +29,9 @@ TEXT = Text()
 
 @dataclasses.dataclass(frozen=True)
 class LabelClass:
-    """The index of a label, from 0; -1 for any other text, which always counts as wrong.
+    """The index of a label, from 0; of another text -1 for a target, and -2 for a prediction.
+
+    So what is no label counts as wrong, also where rows have none: their target is `<unk>`.
 
     Attributes:
       labels: the texts of all labels.
@@ -39,7 +41,9 @@ class LabelClass:
 
     def __call__(self, text: str, example: Mapping[str, Any], is_target: bool) -> int:
         """The index of the label that equals the text (Raffel et al. 2020, section 2.4)."""
-        return list(self.labels).index(text) if text in self.labels else -1
+        if text in self.labels:
+            return list(self.labels).index(text)
+        return -1 if is_target else -2
 
 
 @dataclasses.dataclass(frozen=True)

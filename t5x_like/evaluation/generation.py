@@ -159,6 +159,11 @@ class Generation:
                 )
             except UserError as error:
                 raise UserError(f"task {task.name!r}, split {dataset.split}: {error}") from error
+        unfinished = sum(not answer.finished for answer in answers)
+        if unfinished and jax.process_index() == 0:
+            said = f"{unfinished:,} of {len(answers):,} answers do not end within"
+            length = f"max_new_tokens={config.max_new_tokens}, and count as they are"
+            print(f"{subject.label}: {said} {length}.", file=sys.stderr, flush=True)
         predictions = [
             _prediction(text, text_of(example, "targets", codec.targets.vocabulary), answer, kept)
             for text, example, answer in zip(texts, examples, answers, strict=True)

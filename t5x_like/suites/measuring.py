@@ -29,6 +29,7 @@ from t5x_like.protocols import FrozenSource, Mixture, Model, Params, Task, longe
 from t5x_like.suites.suite import Row, Suite
 from t5x_like.suites.tables import results_path, table
 from t5x_like.training.frozen import load_frozen
+from t5x_like.training.identity import describe
 
 # Of a model that reads texts of any length.
 _LENGTH = 1024
@@ -276,13 +277,17 @@ def _reason(task: Task, cache_dir: str, split: str) -> str | None:
 
 def _key(row: Row, measurement: Measurement, task: Task | Mixture, max_rows: int | None) -> str:
     """What decides a row's values, beside the checkpoint; rows that ask for others share it."""
-    prints = []
+    prints: list[Any] = []
     for member, _ in task.tasks:
         try:
-            prints.append(member.fingerprint())
+            cached: Any = member.fingerprint()
         except OSError:  # a cache without its source
-            prints.append(member.name)
+            cached = (member.name, repr(getattr(member, "form", None)))
+        read = {
+            name: getattr(member, name, None)
+            for name in ("postprocessor", "metric_fns", "few_shot")
+        }
+        prints.append((cached, sorted(describe(read).items())))
     asked = dataclasses.replace(row, value="", published={})
-    shown = getattr(task.tasks[0][0], "few_shot", None)
-    text = repr((asked, measurement, prints, shown, max_rows))
+    text = repr((asked, measurement, prints, max_rows))
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -30,7 +30,8 @@ class HellaSwag(Asks):
     """What is done, and four ways to go on (Zellers et al. 2019).
 
     `activity: context`, without the marks of WikiHow's pages, ` [title]` read as the end of a
-    sentence. The part of a sentence with which an ending goes on begins with a capital.
+    sentence. The part of a sentence with which an ending goes on begins with a capital; it is the
+    last that stands after the end of a sentence and before no mark.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("activity_label", "context", "endings", "label")
@@ -38,7 +39,7 @@ class HellaSwag(Asks):
     def question(self, row: Row) -> tuple[str, Sequence[str], int]:
         """See `Asks`."""
         context = text_of(row["context"])
-        begun = list(_SENTENCE_END.finditer(context))
+        begun = list(_SENTENCE_END.finditer(context, context.rfind("]") + 1))
         if begun:
             at = begun[-1].end()
             context = context[:at] + context[at].upper() + context[at + 1 :]

@@ -204,6 +204,11 @@ def test_answers_of_another_checkpoint_are_not_continued(infer, tmp_path):
     out.write_text(json.dumps({**first, "checkpoint_step": 3}) + "\n")
     with pytest.raises(UserError, match=r"step 3, and this is step 7: give infer.step=3"):
         infer(input_path=str(source), output_path=str(out))
+    out.write_text(json.dumps({**first, "checkpoint": "of another run"}) + "\n")
+    with pytest.raises(
+        UserError, match=r"other parameters than step 7 of this run \(of another run"
+    ):
+        infer(input_path=str(source), output_path=str(out))
 
 
 DRAWN = {"strategy": Sampling((Temperature(0.5),)), "seed": 3}
@@ -239,6 +244,13 @@ def test_answers_that_do_not_say_how_they_were_decoded_are_not_continued(infer, 
     source, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
     source.write_text("ab\ncd\n")
     out.write_text('{"inputs": "ab", "predictions": "", "scores": 0, "checkpoint_step": 7}\n')
+    with pytest.raises(UserError, match=r"line 1 of .* not say which parameters .* output_path"):
+        infer(input_path=str(source), output_path=str(out))
+    named = tmp_path / "named.jsonl"
+    infer(input_path=str(source), output_path=str(named))
+    line = {**lines_of(named)[0]}
+    del line["decoding"]
+    out.write_text(json.dumps(line) + "\n")
     with pytest.raises(UserError, match=r"line 1 of .* does not say how .* another output_path"):
         infer(input_path=str(source), output_path=str(out))
 

@@ -1,6 +1,7 @@
 """Suites of tasks, measured of a tiny model; and the packaged ones, read without a model."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from t5x_like.schedules import Constant
 from t5x_like.suites import Row, Suite, measuring
 from t5x_like.suites.tables import read_results, table
 from t5x_like.training.state import create_state
+from tasks import forms, metrics, postprocessors, sources
 from tests.models.families import gpt2
 from tests.t5x_like.evaluation.test_ranking import ROWS, written
 
@@ -296,3 +298,25 @@ def test_published_numbers_stand_where_the_tables_have_them():
     found = [row.published["LLaMA 65B"] for row in rows if "LLaMA 65B" in row.published]
     assert found == [85.3, 82.8, 52.3, 84.2, 77.0, 78.9, 56.0, 60.2, 68.2, 71.6, 72.6, 73.0,
                      67.9, 51.6]  # fmt: skip
+
+
+def test_how_answers_are_read_and_compared_decides_whether_a_row_is_measured_again():
+    form = forms.Template("{text}", "{answer}")
+    source = sources.JsonLines(files={"train": "none.jsonl"}, columns=("text", "answer"))
+    task = tasks.text_to_text("asked", source, form, metrics=[metrics.accuracy])
+    changes = [
+        {},
+        {"form": forms.Template("{text}?", "{answer}")},
+        {"postprocessor": postprocessors.FinalAnswer()},
+        {"postprocessor": postprocessors.FinalAnswer(r"answer: (\d+)")},
+        {"metric_fns": (metrics.exact_match,)},
+        {"metric_fns": (functools.partial(metrics.macro_f1, classes=3),)},
+        {"metric_fns": (functools.partial(metrics.macro_f1, classes=2),)},
+        {"few_shot": forms.FewShot(separator="\n")},
+    ]
+    row = Row("asked", "accuracy")
+    keys = [
+        measuring._key(row, Ranking(), dataclasses.replace(task, **each), None)
+        for each in [*changes, {}]
+    ]
+    assert len(set(keys)) == len(changes) and keys[-1] == keys[0]

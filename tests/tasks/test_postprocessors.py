@@ -3,13 +3,20 @@
 import numpy as np
 import pytest
 
-from tasks import postprocessors
+from tasks import metrics, postprocessors
 
 
 def test_an_output_that_is_no_label_is_wrong():
     labels = postprocessors.LabelClass(("unacceptable", "acceptable"))
     outputs = ["acceptable", "unacceptable", "acceptabl", "Acceptable", ""]
-    assert [labels(text, {}, False) for text in outputs] == [1, 0, -1, -1, -1]
+    assert [labels(text, {}, False) for text in outputs] == [1, 0, -2, -2, -2]
+
+
+def test_of_rows_without_a_label_no_output_is_right():
+    labels = postprocessors.LabelClass(("not_entailment", "entailment"))
+    targets = [labels("<unk>", {}, True)] * 2
+    outputs = [labels(text, {}, False) for text in ("entailment", "of no label")]
+    assert metrics.accuracy(targets, outputs)["accuracy"] == 0
 
 
 def test_an_output_that_is_no_number_is_minus_one():
@@ -27,7 +34,7 @@ def test_a_label_of_a_group_has_the_groups_number_beside_its_target():
     labels = postprocessors.GroupedLabel(("False", "True"), "question_number")
     example = {"question_number": np.array(7, np.int32)}
     assert labels("True", example, True) == (7, 1)
-    assert [labels(text, example, False) for text in ("True", "False", "true")] == [1, 0, -1]
+    assert [labels(text, example, False) for text in ("True", "False", "true")] == [1, 0, -2]
 
 
 @pytest.mark.parametrize(

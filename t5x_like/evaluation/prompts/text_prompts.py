@@ -61,6 +61,7 @@ def text_prompts(
     as_text = reading.contexts == "text" or codec.inputs is None
     if as_text:
         codec = dataclasses.replace(codec, inputs=None, bidirectional_prompt=False)
+    whole = dataclasses.replace(codec, input_length=None)
     made = TextPrompts(codec, [], [], shots.of(dataset, (INPUTS, TARGETS)), Cut())
 
     def room(asked: str, before: str) -> int | None:
@@ -76,8 +77,9 @@ def text_prompts(
         text = made.shots.before(number, example, functools.partial(room, asked)) + asked
         tokens = codec.encode(text)
         left = room(text, "")
-        if as_text and left is not None:
-            # As of a ranked context, its beginning is what is lost.
+        if left is not None:
+            # As of a ranked context, its beginning is what is lost; what is asked ends it.
+            tokens = whole.encode(text)
             keeps = len(tokens) + min(0, left)
             made.cut.see(len(tokens), keeps)
             tokens = tokens[len(tokens) - max(1, keeps) :]

@@ -75,8 +75,19 @@ def test_a_text_without_room_loses_its_beginning_and_with_examples_is_refused(da
         asked(model, dataset, Reading("text"), Shots(1))
 
 
+def test_inputs_without_room_lose_their_beginning_where_that_is_asked_for(dataset):
+    """And not the question, which stands at their end."""
+    short = dataclasses.replace(dataset, task_feature_lengths={"inputs": 8, "targets": 4})
+    model = t5(T5_1_1, vocab_size=384)
+    found = asked(model, short, Reading("inputs"), Shots(1, cut=True))
+    assert [decoded(tokens) for tokens in found.tokens] == ["+ 2?\nA:|", "+ 3?\nA:|"]
+    assert "2 of 2 contexts lose their beginning" in str(found.cut)
+    with pytest.raises(UserError, match="longer than"):
+        asked(model, short, Reading("inputs"), Shots(1))
+
+
 def test_generated_text_ends_at_the_tasks_stop_strings_and_the_record_says_what_was_read(
-    dataset, monkeypatch
+    dataset, monkeypatch, capsys
 ):
     given = {}
 
@@ -88,6 +99,7 @@ def test_generated_text_ends_at_the_tasks_stop_strings_and_the_record_says_what_
     model = gpt2(vocab_size=384, max_length=64)
     measured = Generation(contexts="text", shots=Shots(1))
     (result,) = evaluate_params(model, None, dataset, measurements=[measured])
+    assert "do not end" not in capsys.readouterr().err
     assert given["config"].stop_strings == ("\n", "Q:")
     assert given["prompts"][1] == "Q: 1 + 1?\nA: 2\nQ: 3 + 3?\nA:"
     assert result.values["exact_match"] == 50 and result.values["shots"] == 1
@@ -106,6 +118,14 @@ def test_generated_text_ends_at_the_tasks_stop_strings_and_the_record_says_what_
     own = dataclasses.replace(measured, stop_strings=["?"])
     evaluate_params(model, None, dataset, measurements=[own])
     assert given["config"].stop_strings == ("?",)
+
+    def unended(*arguments, **options):
+        first, second = answers(*arguments, **options)
+        return [dataclasses.replace(first, finished=False), second]
+
+    monkeypatch.setattr(generation, "answer_prompts", unended)
+    evaluate_params(model, None, dataset, measurements=[Generation()])
+    assert "1 of 2 answers do not end within max_new_tokens=4" in capsys.readouterr().err
 
 
 def test_the_room_before_a_question_is_that_of_its_longest_option(dataset):

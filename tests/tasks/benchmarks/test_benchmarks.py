@@ -171,6 +171,10 @@ def test_a_part_of_a_sentence_goes_on_with_a_capital():
     """`ctx_a Ctx_b`: TFDS has the two as one text, the second after the last full stop."""
     row = {**HELLASWAG, "context": "A man sits. he"}
     assert common_sense.HellaSwag()(row)["inputs"] == "Baking a pie: A man sits. He"
+    # Of WikiHow's pages every part is whole.
+    row = {**HELLASWAG, "context": "[header] How to bake e.g. pies [title] Roll it. [step] Do."}
+    whole = "Baking a pie: How to bake e.g. pies. Roll it. Do."
+    assert common_sense.HellaSwag()(row)["inputs"] == whole
 
 
 def test_rows_of_tfds_are_read_alike():
