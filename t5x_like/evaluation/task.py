@@ -1,11 +1,14 @@
 """Everything that is measured of a model on a task, or on each task of a mixture."""
 
 import dataclasses
+import inspect
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from t5x_like.data import DatasetConfig, limit_in_rows
@@ -19,7 +22,7 @@ from t5x_like.evaluation.one_task import for_task
 from t5x_like.evaluation.prediction import Prediction
 from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Model, Params
+from t5x_like.protocols import Model, Params, Task
 
 Values = dict[str, float]
 # Before the name of a task's metric that the model has one of too.
@@ -90,7 +93,8 @@ def evaluate_params(
         every = {each.name: each.measure(subject) for each in measurements}
         found = {name: one for name, one in every.items() if one is not None}
         parts = overlap.parts(one, found) if overlap is not None else None
-        results.append(_result(task.name, found | ({SETTING: parts} if parts is not None else {})))
+        result = _result(task.name, found | ({SETTING: parts} if parts is not None else {}))
+        results.append(_of_whole_groups(task, result))
     if len(results) > 1:
         shared = set.intersection(*(set(result.values) for result in results))
         means = {
@@ -187,6 +191,35 @@ def _result(task: str, found: Mapping[str, Finding]) -> TaskResult:
         {name: text for one in found.values() for name, text in one.settings.items()},
         {name: one.file_part for name, one in found.items()},
     )
+
+
+def _of_whole_groups(task: Task, result: TaskResult) -> TaskResult:
+    """The result without values of groups of rows, where rows of a group may be left out.
+
+    A metric says which they are by `of_whole_groups`, names among those that it gives.
+    """
+    of_groups = [
+        name
+        for metric in getattr(task, "metric_fns", ())
+        for name in getattr(inspect.unwrap(metric), "of_whole_groups", ())
+    ]
+    if not of_groups:
+        return result
+    of_part = result.values.get(ROWS) != result.values.get(SPLIT_ROWS)
+    # Of all rows, or of the clean or dirty ones; `ranking_NAME` is of options.
+    pattern = rf"(.+/)?(\w+_)?({'|'.join(map(re.escape, of_groups))})"
+    lost = [
+        name for name in result.values if re.fullmatch(pattern, name) and (of_part or "/" in name)
+    ]
+    if lost and jax.process_index() == 0:
+        print(
+            f"{task.name}: {', '.join(lost)} left out, because rows of one question are measured "
+            "without others of it.",
+            file=sys.stderr,
+            flush=True,
+        )
+    kept = {name: value for name, value in result.values.items() if name not in lost}
+    return dataclasses.replace(result, values=kept)
 
 
 def _of_all(name: str, values: list[float]) -> float:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import re
+import types
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,14 @@ from t5x_like.decoding.scoring import score
 from t5x_like.errors import UserError
 from t5x_like.evaluation import Finding, Generation, Loss
 from t5x_like.evaluation.generation import TextPrediction, task_metrics
+from t5x_like.evaluation.task import TaskResult, _of_whole_groups
 from t5x_like.host import progress
 from t5x_like.optimizers import adamw
 from t5x_like.partitioning import Partitioner
 from t5x_like.schedules import Constant
 from t5x_like.training.metrics_log import read_records
 from t5x_like.training.state import create_state
+from tasks import metrics
 
 
 class Letters:
@@ -417,3 +420,16 @@ def test_measurements_that_would_share_a_file_or_find_nothing_are_refused(model,
     other = dataclasses.replace(config, task=dataclasses.replace(config.task, name="other"))
     with pytest.raises(UserError, match="nothing was measured of task 'other'"):
         evaluation.evaluate_params(*arguments, other, measurements=[Lengths()])
+
+
+@pytest.mark.parametrize("rows", [40, 100])
+def test_values_of_groups_are_left_out_where_rows_of_groups_are(rows, capsys):
+    given = {"ranking_em": 25.0, "em": 30.0, "f1a": 60.0, "rows": rows, "split_rows": 100}
+    parts = {"clean/em": 50.0, "clean/f1a": 61.0, "clean/rows": 10}
+    task = types.SimpleNamespace(name="multirc", metric_fns=(metrics.multirc,))
+    found = _of_whole_groups(task, TaskResult("multirc", given | parts)).values
+    left = {name for name in given | parts if name not in found}
+    assert left == ({"clean/em"} if rows == 100 else {"clean/em", "em", "ranking_em"})
+    assert "clean/em left out" in capsys.readouterr().err
+    plain = types.SimpleNamespace(name="multirc", metric_fns=(metrics.f1,))
+    assert _of_whole_groups(plain, TaskResult("multirc", given)).values == given
