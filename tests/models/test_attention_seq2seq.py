@@ -224,6 +224,7 @@ def test_what_does_not_fit_is_refused_in_one_line(options, message):
         AttentionSeq2Seq(vocab_size=V, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maxout_dim", [64, None])
 def test_what_the_output_reads_is_dropped(maxout_dim):
     model = AttentionSeq2Seq(

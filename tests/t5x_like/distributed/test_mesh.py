@@ -32,6 +32,7 @@ def check(cases):
             assert report[what] <= TOLERANCE, report
 
 
+@pytest.mark.slow
 def test_five_steps_are_the_same_on_one_device_and_on_eight():
     """Also where shared heads and a vocabulary do not divide, which are Llama's."""
     check(
