@@ -349,7 +349,7 @@ PACKAGED = {
     "tournament_quick": (150, 1.193e14),
     "isoflop_decades_h100": (38, 2.67e18),
     "isoflop_decades_cpu": (84, 2.304e14),
-    "t5_mixing": (21, 2.09e14),
+    "t5_mixing": (18, 1.788e14),
     "t5_architectures": (30, 9.02e13),
     "t5_scaling": (30, 4.64e14),
     "t5_strategies": (24, 9.5e13),
