@@ -35,6 +35,7 @@ HARMLESS_FIELDS = frozenset(
         "devices",
         "store_bytes",
         "store_dir",
+        "averages",  # an optimizer's name says it
     }
 )
 Description = dict[str, str]
