@@ -109,11 +109,24 @@ class ExamplesProportional:
             raise UserError(
                 f"ExamplesProportional.temperature is {self.temperature}; it must be above 0"
             )
+        counted = self._counted(names, examples)
+        capped = [n if self.maximum is None else min(n, self.maximum) for n in counted]
+        return _normalized(names, [n ** (1 / self.temperature) for n in capped])
+
+    def note(self, names: Sequence[str], examples: Sequence[int]) -> str:
+        """What is hardly meant: a limit that leaves nothing of the proportions; "" for nothing."""
+        counted = self._counted(names, examples)
+        if self.maximum is None or len(counted) < 2 or min(counted) < self.maximum:
+            return ""
+        return (
+            f"ExamplesProportional.maximum is {self.maximum:,}, and no task has fewer examples "
+            f"(the smallest {min(counted):,}): all are drawn equally often."
+        )
+
+    def _counted(self, names: Sequence[str], examples: Sequence[int]) -> list[int]:
         given = dict(self.sizes or {})
         _check_names("ExamplesProportional.sizes", given, names)
-        examples = [given.get(name, n) for name, n in zip(names, examples, strict=True)]
-        capped = [n if self.maximum is None else min(n, self.maximum) for n in examples]
-        return _normalized(names, [n ** (1 / self.temperature) for n in capped])
+        return [given.get(name, n) for name, n in zip(names, examples, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from t5x_like.data.cache.status import require_cache
 from t5x_like.data.config import DatasetConfig, first_tokens_of, not_one_text
 from t5x_like.data.examples import TaskExamples, open_task
 from t5x_like.data.long_examples import LongExamples, TrimLong
-from t5x_like.data.mixing import MixtureSchedule, Shares, constant
+from t5x_like.data.mixing import ExamplesProportional, MixtureSchedule, Shares, constant
 from t5x_like.errors import UserError
 from t5x_like.protocols import Task
 
@@ -45,6 +45,8 @@ def shares_of(
     rule = config.mixing
     if isinstance(rule, MixtureSchedule):
         return rule.shares(names, rates, examples, functools.cache(mean_tokens))
+    if isinstance(rule, ExamplesProportional) and (note := rule.note(names, examples)):
+        _say_once(f"{config.task.name}: {note}")
     return constant(rule.weights(names, rates, examples, mean_tokens))
 
 

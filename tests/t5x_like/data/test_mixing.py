@@ -26,6 +26,13 @@ def test_rates_of_mixing():
     # min(100, 400) to min(10000, 400).
     capped = shares(names, rates, sizes, data.ExamplesProportional(maximum=400))
     assert capped == pytest.approx([0.2, 0.8])
+    assert not data.ExamplesProportional(maximum=400).note(names, sizes)
+    few = data.ExamplesProportional(maximum=100)
+    assert shares(names, rates, sizes, few) == [0.5, 0.5]
+    said = (
+        "maximum is 100, and no task has fewer examples (the smallest 100): all are drawn equally"
+    )
+    assert said in few.note(names, sizes) and not few.note(names[:1], sizes[:1])
     # 300 in place of 100: 300 to min(10000, 400) is 3 to 4.
     replaced = data.ExamplesProportional(maximum=400, sizes={"a": 300})
     assert shares(names, rates, sizes, replaced) == pytest.approx([3 / 7, 4 / 7])
