@@ -88,7 +88,7 @@ def test_it_learns_in_both_directions_resumes_and_embeds(flags, tmp_path):
     for direction in ("forward", "backward"):
         # At best a noun by chance, a verb, and the noun again: (ln 12 + ln 2) / 6 words a
         # sentence; by the words' frequencies alone it would be 2.5.
-        assert 0.5 < last[direction] < 1.5
+        assert 0.5 < last[direction] < 1.8
     assert last["loss"] == pytest.approx(last["forward"] + last["backward"], rel=1e-5)
     shutil.rmtree(tmp_path / "checkpoints/40")
     assert trained()[1] == whole
