@@ -42,7 +42,8 @@ class DPO(Model, kw_only=True):
         """Takes over the policy's vocabulary and what of it is trained.
 
         Raises:
-          ModelError: a `beta` that is not above 0, or a policy that does not write text.
+          ModelError: a `beta` that is not above 0, or a policy that does not write text, or reads
+            prompts in both directions.
         """
         self.vocab_size = self.policy.vocab_size
         self.tuning = self.policy.tuning

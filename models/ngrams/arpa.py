@@ -98,8 +98,8 @@ def read_arpa(path: str | Path, predictable: np.ndarray, *, start_id: int, end_i
       end_id: what `</s>` stands for.
 
     Raises:
-      ModelError: it cannot be read, or is no such file, or not all of one; the message names the
-        line. One token begins texts and ends them, which the file has two for.
+      ModelError: it cannot be read, is no such file, or is not whole; the message names the line.
+        Or the vocabulary has one token for both ends of a text, where the file has two.
     """
     if start_id == end_id:
         raise ModelError(

@@ -205,11 +205,13 @@ def _of_whole_groups(task: Task, result: TaskResult) -> TaskResult:
     ]
     if not of_groups:
         return result
-    of_part = result.values.get(ROWS) != result.values.get(SPLIT_ROWS)
+    is_limited = result.values.get(ROWS) != result.values.get(SPLIT_ROWS)
     # Of all rows, or of the clean or dirty ones; `ranking_NAME` is of options.
     pattern = rf"(.+/)?(\w+_)?({'|'.join(map(re.escape, of_groups))})"
     lost = [
-        name for name in result.values if re.fullmatch(pattern, name) and (of_part or "/" in name)
+        name
+        for name in result.values
+        if re.fullmatch(pattern, name) and (is_limited or "/" in name)
     ]
     if lost and jax.process_index() == 0:
         print(

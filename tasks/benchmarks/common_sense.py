@@ -30,8 +30,8 @@ class HellaSwag(Asks):
     """What is done, and four ways to go on (Zellers et al. 2019).
 
     `activity: context`, without the marks of WikiHow's pages, ` [title]` read as the end of a
-    sentence. The part of a sentence with which an ending goes on begins with a capital; it is the
-    last that stands after the end of a sentence and before no mark.
+    sentence. The last sentence, which an ending continues, is capitalized where it begins in lower
+    case and no mark follows.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("activity_label", "context", "endings", "label")

@@ -75,11 +75,10 @@ def text_prompts(
     for number, example in zip(numbers, examples, strict=True):
         asked = text_of(example[INPUTS])
         text = made.shots.before(number, example, functools.partial(room, asked)) + asked
-        tokens = codec.encode(text)
+        tokens = whole.encode(text)
         left = room(text, "")
         if left is not None:
             # As of a ranked context, its beginning is what is lost; what is asked ends it.
-            tokens = whole.encode(text)
             keeps = len(tokens) + min(0, left)
             made.cut.see(len(tokens), keeps)
             tokens = tokens[len(tokens) - max(1, keeps) :]
