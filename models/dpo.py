@@ -12,6 +12,7 @@ from models.errors import ModelError
 from models.heads.reward import pairs, preference_loss
 from models.language_model import LanguageModel
 from models.model import Array, Batch, Model, Params
+from models.tuning import Before
 
 REFERENCE = "reference"
 
@@ -26,7 +27,7 @@ class DPO(Model, kw_only=True):
 
     Attributes:
       policy: what is trained, all of it or what its `tuning` says; the reference is the same
-        model without a tuning, with parameters of its own.
+        model without what the tuning adds, with parameters of its own.
       beta: how much it may leave the reference: the larger, the less.
       vocab_size: the policy's.
     """
@@ -72,7 +73,9 @@ class DPO(Model, kw_only=True):
     @property
     def frozen_models(self) -> Mapping[str, Model]:
         """The reference."""
-        return {REFERENCE: self.policy.clone(tuning=None)}
+        tuning = self.policy.tuning
+        before = None if tuning is None else Before(tuning=tuning)
+        return {REFERENCE: self.policy.clone(tuning=before)}
 
     @nn.nowrap
     def _boxed_init(self, rng: Array) -> dict[str, Params]:

@@ -8,7 +8,7 @@ them.
 
 from models.tuning.adapters import Adapters
 from models.tuning.low_rank import LoRA
-from models.tuning.parts import Parts
+from models.tuning.parts import Before, Parts
 from models.tuning.prompt import Prompt
 
-__all__ = ["Adapters", "LoRA", "Parts", "Prompt"]
+__all__ = ["Adapters", "Before", "LoRA", "Parts", "Prompt"]

@@ -143,6 +143,10 @@ class Parts:
                 )
         if not any(self.trains(name) for name in names):
             raise ModelError(f"{type(self).__name__} trains no parameter of this model.")
+        return self.rounded(boxed)
+
+    def rounded(self, boxed: Any) -> Any:
+        """Parameters of which those that training does not change are of `frozen_dtype`."""
         frozen = jnp.dtype(self.frozen_dtype)
 
         def store(path: Any, leaf: Any) -> Any:
@@ -151,6 +155,27 @@ class Parts:
             return leaf.astype(frozen)
 
         return jax.tree_util.tree_map_with_path(store, boxed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Before(Parts):
+    """The model as it was before a tuning: with nothing added, and rounded where that rounds.
+
+    So a policy and its reference are the same numbers until the first step.
+
+    Attributes:
+      tuning: of the other model.
+    """
+
+    tuning: Parts = Parts()
+
+    def stored(self, boxed: Any) -> Any:
+        """As the tuning keeps what it does not train."""
+        return self.tuning.rounded(boxed)
+
+    def trains(self, name: str) -> bool:
+        """Nothing is trained."""
+        return False
 
 
 def is_new(linear: Linear, patterns: Sequence[str], name: str) -> bool:

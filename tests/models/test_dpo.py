@@ -89,16 +89,21 @@ def test_where_policy_and_reference_are_one_the_loss_is_the_logarithm_of_two(cas
 
 
 @pytest.mark.slow
-def test_factors_are_trained_alone_and_the_reference_has_none():
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_factors_are_trained_alone_and_the_reference_has_none(dtype):
     """LoRA's factors change nothing to begin with, so that the loss is log 2 there too."""
-    model = DPO(policy=gpt2(tuning=LoRA(rank=2, targets=["/query$"])))
+    model = DPO(policy=gpt2(tuning=LoRA(rank=2, targets=["/query$"], frozen_dtype=dtype)))
     params = model.init(jax.random.key(0))["params"]
     assert protocols.tuning(model) == model.policy.tuning
     (reference,) = model.frozen_models.values()
     plain = drawn(reference)
     assert jax.tree.structure(plain) == jax.tree.structure(drawn(gpt2()))
     assert jax.tree.structure(plain) != jax.tree.structure(params)
-    sums, _ = loss_of(model, params, batch_of([0, 1, 1]), _like(plain, params))
+    # The reference's are rounded as the policy's are: both are the same numbers.
+    own = _like(plain, params)
+    assert jax.tree.map(lambda x: x.dtype, plain) == jax.tree.map(lambda x: x.dtype, own)
+    assert all(x.dtype == dtype for x in jax.tree.leaves(plain))
+    sums, _ = loss_of(model, params, batch_of([0, 1, 1]), own)
     np.testing.assert_allclose(sums["loss"], np.log(2), rtol=1e-6)
 
 
