@@ -20,13 +20,14 @@ class ParallelFiles:
 
     Attributes:
       files: for each split, the file of each column, plain, gzip or zstd:
-        `{"train": {"en": "train.en.gz", "de": "train.de.gz"}}`.
+        `{"train": {"en": "train.en.gz", "de": "train.de.gz"}}`. A glob, or several, may name more
+        than one: as many of each column, whose lines correspond file by file.
       undecodable: this and the limits are as for `files.FileSource`.
       max_row_bytes: longest line.
       max_expansion: how many times its size a packed file may unpack to.
     """
 
-    files: Mapping[str, Mapping[str, str]]
+    files: Mapping[str, Mapping[str, files.Patterns]]
     undecodable: reading.Undecodable = "error"
     max_row_bytes: int = MAX_ROW_BYTES
     max_expansion: int = MAX_EXPANSION
@@ -58,7 +59,8 @@ class ParallelFiles:
     @property
     def is_local(self) -> bool:
         """Whether all files are local."""
-        return not any("://" in path for split in self.files.values() for path in split.values())
+        patterns = [given for split in self.files.values() for given in split.values()]
+        return not any("://" in pattern for given in patterns for pattern in files.listed(given))
 
     def shards(self, split: str) -> Sequence[str]:
         """Sixteen shards: line `n` is in shard `n % 16`, because lines correspond by number."""
@@ -68,16 +70,28 @@ class ParallelFiles:
     def check_files(self, splits: Sequence[str] | None = None) -> None:
         """Checks that the files are there and may be read; see `source.check_files`."""
         for split in self.splits if splits is None else splits:
-            for path in self._paths(split).values():
-                files.check_readable(path)
+            for paths in self._paths(split):
+                for path in paths.values():
+                    files.check_readable(path)
 
-    def _paths(self, split: str) -> dict[str, str]:
-        """The file of each column."""
+    def _paths(self, split: str) -> list[dict[str, str]]:
+        """The file of each column, once for all lines or part by part.
+
+        Raises:
+          TaskError: columns have different numbers of files.
+        """
         source_lib.check_split(self, split)
-        return {
-            column: files.expand(path, f"ParallelFiles.files['{split}']['{column}']")[0]
-            for column, path in self.files[split].items()
+        named = {
+            column: files.expand(patterns, f"ParallelFiles.files['{split}']['{column}']")
+            for column, patterns in self.files[split].items()
         }
+        if len({len(paths) for paths in named.values()}) > 1:
+            counts = ", ".join(f"{len(paths)} of '{column}'" for column, paths in named.items())
+            raise TaskError(
+                f"ParallelFiles.files['{split}'] names {counts}: their lines correspond file by "
+                "file, so each column needs as many."
+            )
+        return [dict(zip(named, paths, strict=True)) for paths in zip(*named.values(), strict=True)]
 
     def rows(self, split: str, shards: Sequence[str] | None = None) -> Iterator[source_lib.Row]:
         """One row for each line, in the order of the lines.
@@ -86,7 +100,15 @@ class ParallelFiles:
           TaskError: the files have different numbers of lines, or none.
         """
         chosen = {int(shard.rpartition("-")[2]) for shard in shards or self.shards(split)}
-        paths = self._paths(split)
+        number = 0
+        for paths in self._paths(split):
+            for row in self._read(paths):
+                if number % _SHARDS in chosen:
+                    yield row
+                number += 1
+
+    def _read(self, paths: Mapping[str, str]) -> Iterator[source_lib.Row]:
+        """The rows of one file for each column."""
         limits = reading.Limits(self.max_row_bytes, self.max_expansion)
         readers = {
             column: reading.lines(path, self.undecodable, limits) for column, path in paths.items()
@@ -97,8 +119,7 @@ class ParallelFiles:
             ended = [column for column, line in found.items() if line is None]
             if ended:
                 break
-            if number % _SHARDS in chosen:
-                yield {column: line[1] for column, line in found.items() if line is not None}
+            yield {column: line[1] for column, line in found.items() if line is not None}
             number += 1
         if len(ended) < len(paths):
             longer = next(column for column in paths if column not in ended)
@@ -113,9 +134,10 @@ class ParallelFiles:
         """Hex digest of the settings and of the files' names, sizes and contents."""
         digest = hashlib.sha256(files.settings(self).encode())
         for split in sorted(self.splits):
-            for column, path in self._paths(split).items():
-                digest.update(f"{split}\0{column}\0".encode())
-                files.update_with_file(digest, path)
+            for paths in self._paths(split):
+                for column, path in paths.items():
+                    digest.update(f"{split}\0{column}\0".encode())
+                    files.update_with_file(digest, path)
         return digest.hexdigest()
 
     def seqio(self) -> Any:

@@ -15,7 +15,7 @@ class TextFiles(files.FileSource):
 
     Attributes:
       separator: text between documents: None makes each file one document, "\n" each line,
-        "\n\n" each paragraph. Empty documents are skipped.
+        "\n\n" each paragraph. CR LF is LF, in it as in files. Empty documents are skipped.
     """
 
     separator: str | None = None
@@ -30,11 +30,12 @@ class TextFiles(files.FileSource):
     def read(self, path: str) -> Iterator[Row]:
         """The documents of one file."""
         documents: Iterable[str]
-        if self.separator == "\n":
+        separator = self.separator and self.separator.replace("\r\n", "\n")
+        if separator == "\n":
             lines = reading.lines(path, self.undecodable, self.limits)
             documents = (line for _, line in lines)
         else:
-            documents = reading.documents(path, self.separator, self.undecodable, self.limits)
+            documents = reading.documents(path, separator, self.undecodable, self.limits)
         for document in documents:
             if document.strip():
                 yield {"text": document}

@@ -53,7 +53,8 @@ def local_patterns(source: Any) -> list[str]:
             return []
     found: list[str] = []
     for given in source.files.values():
-        found += given.values() if isinstance(given, Mapping) else listed(given)
+        columns = given.values() if isinstance(given, Mapping) else [given]
+        found += [pattern for patterns in columns for pattern in listed(patterns)]
     return [pattern for pattern in dict.fromkeys(found) if "://" not in pattern]
 
 

@@ -30,6 +30,8 @@ def texts(source, split="train"):
         (None, ["a b\nc\n\nd\n"]),
         ("\n", ["a b", "c", "d"]),
         ("\n\n", ["a b\nc", "d\n"]),
+        ("\r\n", ["a b", "c", "d"]),
+        ("\r\n\r\n", ["a b\nc", "d\n"]),
     ],
 )
 @pytest.mark.parametrize("name", ["x.txt", "x.txt.gz"])
