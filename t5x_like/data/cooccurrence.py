@@ -155,8 +155,9 @@ def pair_counts(folder: Path, split: str, stream: TokenStream, counting: Countin
     sides = "both" if counting.symmetric else "before"
     kind = f"pairs-{counting.window}-{counting.weighting}-{sides}"
     path = layout.index_path(folder, split, kind, 0, 1)
-    whole = folder / layout.COMPLETED
-    found = index_file.load(path, whole)
+    # Written once: `COMPLETED` is touched by every start.
+    stamp = layout.stats_path(folder, split)
+    found = index_file.load(path, stamp)
     if found is not None:
         unit = distance_parts(counting.window, counting.weighting)[1]
         return PairCounts(found["pairs"], found["parts"], unit, counting.vocab_size)
@@ -168,7 +169,7 @@ def pair_counts(folder: Path, split: str, stream: TokenStream, counting: Countin
             f"no two words of split {split!r} in {folder} stand in one document: text with two "
             "words of the vocabulary is needed."
         )
-    index_file.save(path, whole, {"pairs": counted.pairs, "parts": counted.parts})
+    index_file.save(path, stamp, {"pairs": counted.pairs, "parts": counted.parts})
     return counted
 
 

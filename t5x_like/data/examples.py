@@ -118,6 +118,7 @@ class Finish:
       positioned: features that come with `NAME_positions`; EOS stands after the last of them.
       others: where an objective that `draws_other` finds a text of another place.
       ends_kept: features that lose their beginning where they are too long, and not their end.
+      text_length: the longest text of `objective`, which sees no more of it; None for any.
     """
 
     objective: Objective | None
@@ -126,6 +127,7 @@ class Finish:
     positioned: tuple[str, ...] = ()
     others: grain.MapDataset | None = None
     ends_kept: tuple[str, ...] = ()
+    text_length: int | None = None
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         """The features that a batch format takes; of those in `lengths`, none is longer."""
@@ -134,6 +136,9 @@ class Finish:
             if self.others is not None:
                 other = self.others[int(rng.integers(len(self.others)))]
                 example = {**example, **{f"other_{name}": ids for name, ids in other.items()}}
+            if self.text_length is not None:
+                (text,) = self.objective.reads
+                example = {**example, text: example[text][: self.text_length]}
             example = self.objective(example, rng)
             finished = {name: example[name] for name in self.objective.writes if name in example}
         for name, length in self.lengths.items():
@@ -320,6 +325,11 @@ def open_task(
         if objective is None or kept or set(objective.reads) == set(objective.writes):
             room = {name: lengths[name] - (name in eos) for name in finish.lengths}
             source, note = fitted(source, examples, room, long_examples)
+        elif hasattr(objective, "text_length"):
+            longest = objective.text_length(lengths)
+            (text,) = objective.reads
+            source, note = fitted(source, examples, {text: longest}, long_examples)
+            finish = dataclasses.replace(finish, text_length=longest)
         elif getattr(objective, "texts", ()):
             source, raw, note = _of_texts(source, examples, objective)
     else:

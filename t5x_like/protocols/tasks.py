@@ -32,7 +32,9 @@ class Objective(Protocol):
     given the pairs of words that stand near one another has `counts_pairs = True`, and says which
     as `data.cooccurrence.Counting`. One whose documents stand between two tokens of their ends has
     `document_ends = 2`: so many EOS end every document before documents are joined. One of pieces
-    that needs a text of some length has `shortest_text`, in tokens.
+    that needs a text of some length has `shortest_text`, in tokens. One of documents that may stay
+    whole has `text_length(task_feature_lengths)`, the most tokens of one whose rows fit: longer
+    ones are cut to it, or split, before.
     """
 
     reads: tuple[str, ...]

@@ -92,12 +92,21 @@ def columns_of(template: str) -> tuple[str, ...]:
     """The columns of a template, in order.
 
     Raises:
-      TaskError: a brace is not closed.
+      TaskError: a brace is not closed, or holds more or less than a name.
     """
     try:
-        return tuple(dict.fromkeys(name for _, name, _, _ in _parse(template) if name))
+        parts = list(_parse(template))
     except ValueError as error:
         raise TaskError(f"template '{template}': {error}; double a literal brace.") from None
+    for _, name, form, conversion in parts:
+        if name == "" or form or conversion:
+            written = (name or "") + (f"!{conversion}" if conversion else "")
+            written += f":{form}" if form else ""
+            raise TaskError(
+                f"template '{template}': '{{{written}}}' is not the name of a column alone, as "
+                "{text}: values go in as they are. Double a literal brace."
+            )
+    return tuple(dict.fromkeys(name for _, name, _, _ in parts if name is not None))
 
 
 def _parse(template: str) -> Any:

@@ -69,9 +69,11 @@ class Denoiser:
         return length + 1
 
     def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> int | None:
+        """`text_length`, where documents are concatenated."""
+        return self.text_length(task_feature_lengths) if self.concatenate else None
+
+    def text_length(self, task_feature_lengths: Mapping[str, int]) -> int:
         """The length of the longest text that fits `targets`, and corrupted `inputs`, with EOS."""
-        if not self.concatenate:
-            return None
         inputs = feature_length(task_feature_lengths, "inputs")
         length = feature_length(task_feature_lengths, "targets") - 1
         while length > 1 and self.inputs_length(length) > inputs:

@@ -78,13 +78,15 @@ class SpanMasker:
         return min(max(round(length * self.span_share), 1), length)
 
     def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> int | None:
+        """`text_length`, where documents are concatenated."""
+        return self.text_length(task_feature_lengths) if self.concatenate else None
+
+    def text_length(self, task_feature_lengths: Mapping[str, int]) -> int:
         """The length of a text that fills `inputs`, checked with `targets`.
 
         Raises:
           TaskError: `targets` are too short.
         """
-        if not self.concatenate:
-            return None
         length = feature_length(task_feature_lengths, "inputs") - 1
         given, needed = feature_length(task_feature_lengths, "targets"), self.span_length(length)
         if given < needed + 1:

@@ -17,7 +17,9 @@ class BoundObjective(Protocol):
     An objective whose targets are not at positions 0, 1, 2, … also has `positioned`, the names
     of those features, and writes `NAME_positions` for each, int32 of the same length. One whose
     result depends on how long a row may be has `of_length(task_feature_lengths)`, which gives the
-    objective for rows of these lengths; one that writes numbers of rank 0 has `scalars`, their
+    objective for rows of these lengths. One that may leave documents whole, of whose parts rows are
+    made, has `text_length(task_feature_lengths)`, the longest text whose rows fit: documents that
+    are longer are cut to it first. One that writes numbers of rank 0 has `scalars`, their
     dtypes by name, and one that writes arrays of rank 2 `tables`, their names. One for encoders
     whose examples have no labels has `row_of_text(ids)`, the row of a text at hand.
     """

@@ -32,9 +32,11 @@ class PrefixLM:
         return self
 
     def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> int | None:
+        """`text_length`, where documents are concatenated."""
+        return self.text_length(task_feature_lengths) if self.concatenate else None
+
+    def text_length(self, task_feature_lengths: Mapping[str, int]) -> int:
         """The length of the shorter feature, as either part may be nearly all of the text."""
-        if not self.concatenate:
-            return None
         names = ("inputs", "targets")
         # One token less for EOS, one more because the other part has at least one.
         return min(feature_length(task_feature_lengths, name) for name in names)

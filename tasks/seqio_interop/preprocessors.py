@@ -131,6 +131,9 @@ class ApplyObjective:
                 dataset = seqio.preprocessors.append_eos(dataset, ended)
         if length is not None:
             dataset = concatenate_and_split(dataset, bound.reads[0], length)
+        elif sequence_length and hasattr(bound, "text_length"):
+            (text,), longest = bound.reads, bound.text_length(sequence_length)
+            dataset = dataset.map(lambda example: {**example, text: example[text][:longest]})
         if hasattr(bound, "row_counts"):
             dataset = _each_row(dataset, bound)
         return _map_objective(dataset, bound)

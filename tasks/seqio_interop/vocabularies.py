@@ -133,7 +133,15 @@ class OtherVocabulary:
     @property
     def tag(self) -> str:
         """Short name for folders."""
-        return hashlib.sha256(str(self.wrapped).encode()).hexdigest()[:8]
+        return hashlib.sha256(self._described.encode()).hexdigest()[:8]
+
+    @property
+    def _described(self) -> str:
+        """What it says of itself, and of SentencePiece's what it leaves out."""
+        text = str(self.wrapped)
+        if type(self.wrapped) is seqio.SentencePieceVocabulary:
+            text += f" {self.wrapped._reverse_extra_ids} {self.wrapped._normalizer_spec_overrides}"
+        return text
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, by the wrapped vocabulary."""
@@ -153,7 +161,7 @@ class OtherVocabulary:
             "eos_id": self.eos_id,
             "unk_id": self.unk_id,
             "start_id": self.start_id,
-            "described": str(self.wrapped),
+            "described": self._described,
         }
 
     def seqio(self) -> seqio.Vocabulary:
@@ -168,7 +176,7 @@ def from_seqio(vocabulary: seqio.Vocabulary) -> Vocabulary:
     """
     if type(vocabulary) is seqio.ByteVocabulary:
         return ByteVocabulary(vocabulary.extra_ids)
-    if type(vocabulary) is seqio.SentencePieceVocabulary:
+    if type(vocabulary) is seqio.SentencePieceVocabulary and _is_plain(vocabulary):
         size = vocabulary.vocab_size
         pieces = [vocabulary.tokenizer.IdToPiece(i) for i in range(size)]
         return SentencePieceVocabulary(
@@ -177,3 +185,12 @@ def from_seqio(vocabulary: seqio.Vocabulary) -> Vocabulary:
     if isinstance(vocabulary, PythonVocabulary):
         return vocabulary.wrapped
     return OtherVocabulary(vocabulary)
+
+
+def _is_plain(vocabulary: seqio.SentencePieceVocabulary) -> bool:
+    """Whether its file and its sentinels say all of it.
+
+    It has no public names for what else it may have been made with: text that is normalized
+    otherwise than the file says, and sentinels from the first id on.
+    """
+    return vocabulary._normalizer_spec_overrides is None and vocabulary._reverse_extra_ids

@@ -1,5 +1,6 @@
 """Files that globs name, local or remote."""
 
+import collections
 import dataclasses
 import fnmatch
 import glob
@@ -19,9 +20,11 @@ MAX_ROW_BYTES = 1 << 28
 MAX_EXPANSION = 200
 # Settings that decide what is refused, and no row.
 _LIMITS = ("max_row_bytes", "max_expansion")
-# Of a larger file, only the beginning and the end go into its fingerprint.
+# Of a larger file, the beginning, the end and places between them go into its fingerprint: that
+# is made at every start, of corpora of any size. Of a remote one the two ends.
 _HASHED_WHOLE = 64 * 1024 * 1024
 _HASHED_END = 1024 * 1024
+_PLACES, _HASHED_PLACE = 64, 64 * 1024
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,6 +162,7 @@ def expand(patterns: Patterns, where: str) -> list[str]:
 
     Raises:
       SourceUnavailable: a pattern matches no file, or a name is no file's.
+      TaskError: two patterns name one file.
     """
     found: list[str] = []
     for pattern in listed(patterns):
@@ -166,6 +170,11 @@ def expand(patterns: Patterns, where: str) -> list[str]:
         if not matches:
             raise _absent(pattern, where)
         found.extend(matches)
+    for path, times in collections.Counter(map(os.path.abspath, found)).items():
+        if times > 1:
+            raise TaskError(
+                f"{where} names '{path}' twice, and it would be read twice: name it once."
+            )
     return found
 
 
@@ -246,7 +255,7 @@ def _remote_matches(pattern: str) -> list[str]:
 
 
 def update_with_file(digest: Any, path: str) -> None:
-    """Adds a file's name, size and contents to a hash; of a large file, its beginning and end.
+    """Adds a file's name, size and contents to a hash; of a large file, parts of these.
 
     Raises:
       SourceUnavailable: the file is missing or cannot be read.
@@ -264,6 +273,10 @@ def update_with_file(digest: Any, path: str) -> None:
                     digest.update(block)
             else:
                 digest.update(f.read(_HASHED_END))
+                if "://" not in path:
+                    for i in range(1, _PLACES):
+                        f.seek(i * size // _PLACES)
+                        digest.update(f.read(_HASHED_PLACE))
                 f.seek(size - _HASHED_END)
                 digest.update(f.read(_HASHED_END))
     except OSError as error:

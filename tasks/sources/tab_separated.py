@@ -23,14 +23,16 @@ class TabSeparated(files.FileSource):
 
     def read(self, path: str) -> Iterator[Row]:
         """The rows of one file; empty lines are skipped."""
+        first = True
         for number, line in reading.lines(path, self.undecodable, self.limits):
             if not line:
                 continue
             values, place = line.split("\t"), f"file '{path}', line {number}"
-            if number == 1:
+            if first:
                 _check_names(self.columns, values, self.header, place)
-            if number > 1 or not self.header:
+            if not first or not self.header:
                 yield _row(self.columns, values, place)
+            first = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

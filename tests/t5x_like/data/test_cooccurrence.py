@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -114,23 +115,26 @@ def test_every_count_is_exact_wherever_the_text_is_divided(monkeypatch, at_once,
 
 
 def test_a_split_is_counted_once(tmp_path):
-    (tmp_path / "COMPLETED").write_text("")
+    stats, completed = tmp_path / "stats.train.json", tmp_path / "COMPLETED"
+    stats.write_text("{}")
+    completed.write_text("")
     stream = Stream([A, B, C, B])
     first = pair_counts(tmp_path, "train", stream, Counting())
     assert stream.reads == 1
+    os.utime(completed, (0, 0))  # as every start does
     again = pair_counts(tmp_path, "train", stream, Counting())
     assert stream.reads == 1
     assert (first.matrix() != again.matrix()).nnz == 0
     pair_counts(tmp_path, "train", stream, Counting(window=1))
     assert stream.reads == 2
     # Another cache in its place is counted anew.
-    (tmp_path / "COMPLETED").write_text("another")
+    stats.write_text('{"examples": 1}')
     pair_counts(tmp_path, "train", stream, Counting())
     assert stream.reads == 3
 
 
 def test_text_without_pairs_is_told_in_a_line(tmp_path):
-    (tmp_path / "COMPLETED").write_text("")
+    (tmp_path / "stats.train.json").write_text("{}")
     with pytest.raises(UserError, match="no two words of split 'train'"):
         pair_counts(tmp_path, "train", Stream([A], [B]), Counting())
 

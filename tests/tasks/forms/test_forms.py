@@ -1,5 +1,7 @@
 """Text-to-text forms, word for word as T5 wrote them (Raffel et al. 2020, appendix D)."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -119,6 +121,9 @@ def test_template_mistakes_are_one_line():
         forms.Template("{x}", "{y}", words={"y": {"0": "no"}})({"x": "a", "y": 2})
     with pytest.raises(TaskError, match="names 'z', which neither template uses: they use x, y"):
         forms.Template("{x}", "{y}", words={"z": {"0": "no"}})
+    for part in ("{}", "{y:.1f}", "{y!r}", "{y!r:>5}"):
+        with pytest.raises(TaskError, match=re.escape(f"'{part}' is not the name of a column")):
+            forms.Template("{x}", f"a {part}").columns  # noqa: B018
     with pytest.raises(TaskError, match="double a literal brace"):
         _ = forms.Template("{x", "{y}").columns
     with pytest.raises(TaskError, match="column 'label' is 'high': a number is needed"):

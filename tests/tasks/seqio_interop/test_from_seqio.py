@@ -11,6 +11,7 @@ import tasks
 from tasks import manifest, metrics, objectives, vocabularies
 from tasks.errors import TaskError
 from tasks.seqio_interop.preprocessors import ApplyObjective
+from tasks.seqio_interop.vocabularies import from_seqio
 from tasks.tokenizer_json import TokenizerVocabulary
 
 BYTES = seqio.ByteVocabulary(extra_ids=10)
@@ -156,3 +157,37 @@ def test_a_users_name_is_not_taken_away(texts_task):
     add_user_task("user_taken", seqio.preprocessors.tokenize)
     with pytest.raises(TaskError, match="'user_taken' is registered with seqio by a module"):
         texts_task("user_taken", ["one"]).seqio()
+
+
+def test_what_a_preprocessor_is_given_is_in_the_fingerprint():
+    def fingerprint(name, key_map):
+        rekeyed = functools.partial(seqio.preprocessors.rekey, key_map=key_map)
+        seqio.TaskRegistry.remove(name)
+        return add_user_task(name, rekeyed, seqio.preprocessors.tokenize).fingerprint()
+
+    one_way = {"inputs": "inputs", "targets": "targets"}
+    other_way = {"inputs": "targets", "targets": "inputs"}
+    assert fingerprint("user_rekeyed", one_way) == fingerprint("user_rekeyed", dict(one_way))
+    assert fingerprint("user_rekeyed", one_way) != fingerprint("user_rekeyed", other_way)
+
+
+def test_options_of_sentencepiece_are_kept(tmp_path):
+    """A file and a number of sentinels are not all that ids depend on."""
+    import sentencepiece
+
+    text, prefix = tmp_path / "text.txt", tmp_path / "small"
+    text.write_text("alpha beta gamma\n" * 50, encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text), model_prefix=str(prefix), vocab_size=30, hard_vocab_limit=False,
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+    )  # fmt: skip
+    path = f"{prefix}.model"
+    plain = seqio.SentencePieceVocabulary(path, extra_ids=10)
+    upwards = seqio.SentencePieceVocabulary(path, extra_ids=10, reverse_extra_ids=False)
+    ours = [from_seqio(one) for one in (plain, upwards)]
+    assert type(ours[0]) is vocabularies.SentencePieceVocabulary
+    for vocabulary, own in zip((plain, upwards), ours, strict=True):
+        for written in ("<extra_id_0>", "alpha beta"):
+            assert own.encode(written) == vocabulary.encode(written)
+    assert ours[0].encode("<extra_id_0>") != ours[1].encode("<extra_id_0>")
+    assert ours[0].spec() != ours[1].spec()

@@ -228,3 +228,30 @@ def test_a_pattern_without_files_and_an_unknown_split_are_named(tmp_path):
         source.fingerprint()
     with pytest.raises(TaskError, match="split 'dev' not found in TextFiles: it has train"):
         texts(source, "dev")
+
+
+def test_a_file_is_named_once(tmp_path):
+    path = write(tmp_path / "a.txt", "a")
+    source = sources.TextFiles(files={"train": [path, str(tmp_path / "*.txt")]})
+    with pytest.raises(TaskError, match=r"\['train'\] names '.*a\.txt' twice, .*: name it once"):
+        source.shards("train")
+
+
+def test_an_empty_line_before_the_names_of_columns_is_none(tmp_path):
+    path = write(tmp_path / "a.tsv", "\na\tb\n1\t2\n")
+    source = sources.TabSeparated(files={"train": path}, columns=("a", "b"), header=True)
+    assert [dict(row) for row in source.rows("train")] == [{"a": "1", "b": "2"}]
+
+
+def test_a_change_within_a_large_file_is_another_content(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_HASHED_WHOLE", 1000)
+    monkeypatch.setattr(files, "_HASHED_END", 100)
+    monkeypatch.setattr(files, "_HASHED_PLACE", 10)
+    found = set()
+    for place in (None, 0, 150_000, 299_990):
+        text = bytearray(b"0" * 300_000)
+        if place is not None:
+            text[place : place + 5_000] = b"1" * len(text[place : place + 5_000])
+        path = write(tmp_path / "a.txt", text.decode())
+        found.add(sources.TextFiles(files={"train": path}).fingerprint())
+    assert len(found) == 4
