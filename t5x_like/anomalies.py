@@ -225,6 +225,7 @@ def keep_batch(
     with disk_space.explained(directory):
         _write_batch(run_directory, directory, batch)
     checkpointer = Checkpointer(str(directory))
+    checkpointer.drop_after(-1)  # of an earlier start that ended at this step
     checkpointer.save(state, step - 1, merge_states(gather_json(position)), metadata)
     checkpointer.close()
     return directory

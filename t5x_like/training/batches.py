@@ -33,8 +33,8 @@ class FedBatches:
         self._kept.append(fed)
 
     def of(self, step: int) -> FedBatch:
-        """What a step was given."""
-        return next(fed for fed in self._kept if fed.step == step)
+        """What a step was given: the last of its number, which a run that went back has twice."""
+        return next(fed for fed in reversed(self._kept) if fed.step == step)
 
 
 def check_batch(

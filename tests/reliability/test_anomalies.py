@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -222,6 +223,27 @@ class BadWhere(Poisoned):
 def bad_where(sums):
     sizes = {"vocab_size": 384, "embed_dim": 16, "num_heads": 2, "num_layers": 1}
     return BadWhere(max_length=32, bad=tuple(sums), **sizes)
+
+
+@pytest.mark.slow
+def test_of_two_bad_batches_side_by_side_each_is_met_once(run, signatures, tmp_path, tally):
+    """The second is met as the same step as the first, after the return."""
+    run(AnomalyPolicy(Restore()), bad_where(signatures[BAD_STEP - 1 : BAD_STEP + 1]), period=1)
+    state = json.loads((tmp_path / f"run/checkpoints/{STEPS}/data/metadata").read_text())
+    assert state["step"] == STEPS + 2
+    tally("faults")
+
+
+@pytest.mark.slow
+def test_what_is_kept_of_a_step_is_of_the_last_start(run, stopped, signatures, tmp_path, tally):
+    kept = f"anomalies/{BAD_STEP}"
+    shutil.copytree(stopped / kept, tmp_path / "run" / kept)
+    bad = model(signatures[BAD_STEP - 1])
+    with pytest.raises(Diverged):
+        run(AnomalyPolicy(), bad, optimizer=optimizers.adamw(schedules.Constant(1e-2)))
+    of_run = params_at(tmp_path / "run", BAD_STEP - 1, bad)
+    assert_equal(params_at(tmp_path / "run" / kept, BAD_STEP - 1, bad), of_run)
+    tally("faults")
 
 
 @pytest.mark.slow
