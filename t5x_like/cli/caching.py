@@ -46,7 +46,7 @@ def add_arguments(cache: ArgumentParser, vocab: ArgumentParser) -> None:
     """Adds the arguments of both commands to their parsers."""
     cache.add_argument("task", nargs="*", help="names; MIXTURE_OR_TASK_NAME when there is none")
     cache.add_argument("--splits", help="comma-separated; all that the source has by default")
-    cache.add_argument("--num_shards", type=int, default=8, help="files for each split")
+    cache.add_argument("--num_shards", type=int, help="files for each split; 8")
     cache.add_argument(
         "--num_workers", type=int, help="processes; by default one for each core, of small files 1"
     )
@@ -104,7 +104,7 @@ def cache(options: Namespace, config: Any) -> None:
       UserError: no task has such a name, or a file is missing; and what `cache_task` raises.
     """
     from t5x_like.data import cache_task
-    from t5x_like.data.cache.writer import workers_for
+    from t5x_like.data.cache.pool import workers_for
 
     directory = config.macro("CACHE_DIR")
     if options.list or options.prune:

@@ -53,6 +53,8 @@ class CommaSeparated(files.FileSource):
         """The rows of one file; empty lines are skipped."""
         # What stands in quotes may have line ends.
         lines = (f"{line}\n" for _, line in reading.lines(path, self.undecodable, self.limits))
+        # The library's own limit is 128 KiB, for all of a process.
+        csv.field_size_limit(max(csv.field_size_limit(), self.max_row_bytes))
         rows = csv.reader(lines, strict=True)
         first = True
         while True:

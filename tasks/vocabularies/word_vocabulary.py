@@ -79,6 +79,8 @@ class WordVocabulary:
                     f"vocabulary file '{self.path}', line {i + 1} is {what}: a word, a space and "
                     "how often it occurs are needed, each word once."
                 )
+            if word == "</s>" and int(count) == 0:
+                continue  # what word2vec counts of line ends in text of one line
             counts[word] = int(count)
             if not 0 < counts[word] <= 2**62:
                 raise TaskError(

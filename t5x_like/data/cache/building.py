@@ -58,7 +58,7 @@ def cache_task(
     cache_dir: str | os.PathLike[str],
     splits: Sequence[str] | None = None,
     *,
-    num_shards: int = 8,
+    num_shards: int | None = None,
     num_workers: int | None = None,
     progress: bool = True,
 ) -> CacheCounts:
@@ -67,13 +67,13 @@ def cache_task(
     What is finished is kept: after an interruption the shards that are there are not made again.
     What is damaged is made again. Where the source, the vocabulary or the preprocessing has
     changed, a folder of its own is made, and the earlier cache stays as it is. The bytes written
-    depend on the task and `num_shards` only.
+    depend on the task and the number of shards only.
 
     Args:
       task: the task; a mixture's tasks are cached one by one.
       cache_dir: the cache directory.
       splits: names of splits; None takes all that the source has.
-      num_shards: files for each split.
+      num_shards: files for each split; None takes 8, or as many as a split has.
       num_workers: processes; None takes one for each core, up to `num_shards`. A task that
         cannot be sent to another process is cached in this one.
       progress: whether to show a bar on standard error, where that is a terminal.
@@ -82,11 +82,12 @@ def cache_task(
       The counts of the splits that were asked for.
 
     Raises:
-      UserError: a split is unknown or without examples, or the folder cannot be written.
+      UserError: a split is unknown, without examples, or there in another number of shards, or
+        the folder cannot be written.
       DiskFull: there is no room; what is finished stays.
       DataFault: a worker process was killed.
     """
-    if num_shards < 1 or (num_workers is not None and num_workers < 1):
+    if (num_shards is not None and num_shards < 1) or (num_workers is not None and num_workers < 1):
         raise UserError(f"num_shards is {num_shards}, num_workers {num_workers}: 1 or more.")
     started = time.monotonic()
     folder = build_folder(task, cache_dir)

@@ -22,9 +22,7 @@ from t5x_like.host.progress import ProgressBar
 from t5x_like.protocols import Task
 
 LOCK = ".lock"
-# Files of a source, in bytes, that are tokenized sooner by one process than by several, each of
-# which imports TensorFlow first: of six rows, 8.3 s of processor time and not 18.1 s.
-_SMALL = 1 << 20
+_SHARDS = 8  # of a split, where nobody says how many
 
 
 @contextlib.contextmanager
@@ -75,7 +73,7 @@ def build(
     task: Task,
     folder: Path,
     splits: Sequence[str] | None,
-    num_shards: int,
+    num_shards: int | None,
     num_workers: int | None,
     progress: bool,
 ) -> int:
@@ -84,6 +82,7 @@ def build(
     _clear_unfinished(folder, fingerprint)
     damaged = _remove_damaged(folder)
     wanted = list(dict.fromkeys([*splits, *damaged])) if splits is not None else None
+    num_shards = _shards(folder, wanted, num_shards)
     if _is_done(folder, wanted):
         return 0
     workers = min(num_workers or os.cpu_count() or 1, num_shards)
@@ -115,15 +114,6 @@ def build(
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     _remove(folder, ".*.part-*.json")
     return written
-
-
-def workers_for(task: Task) -> int:
-    """How many processes write a cache soonest: one for each core, of a small source one.
-
-    One is the process that asks, into which TensorFlow comes: of a process that does nothing else.
-    """
-    size = getattr(getattr(task, "source", None), "local_bytes", None)
-    return 1 if size is not None and size < _SMALL else os.cpu_count() or 1
 
 
 def _spelled(task: Task, split: str, stats: Mapping[str, int]) -> str:
@@ -258,6 +248,18 @@ def _remove_damaged(folder: Path) -> list[str]:
     for split in damaged:
         _remove_split(folder, split)
     return damaged
+
+
+def _shards(folder: Path, wanted: list[str] | None, asked: int | None) -> int:
+    """How many shards to write, where finished splits have as many as are asked for."""
+    for split in layout.splits(folder) if asked else ():
+        there = layout.read_info(folder, split).num_shards
+        if there != asked and (wanted is None or split in wanted):
+            raise UserError(
+                f"{folder} has split {split!r} in {there} shards, and num_shards is {asked}: "
+                f"remove it first (cache --prune {folder.name}), or leave num_shards out."
+            )
+    return asked or _SHARDS
 
 
 def _is_done(folder: Path, wanted: list[str] | None) -> bool:

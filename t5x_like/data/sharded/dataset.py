@@ -186,7 +186,7 @@ def _streams(config: DatasetConfig, splits: Sequence[ShardedSplit], shard_count:
         raise UserError(
             f"split {config.split!r} of task {fewest.task.name!r} has {fewest.shards} shards, too "
             f"few for {streams} streams, of which each reads some alone: give fewer "
-            "virtual_streams or processes, or build the cache with more --num_shards"
+            "virtual_streams or processes, or remove the cache and build it with more --num_shards"
         )
     return streams
 

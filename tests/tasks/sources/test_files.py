@@ -255,3 +255,9 @@ def test_a_change_within_a_large_file_is_another_content(tmp_path, monkeypatch):
         path = write(tmp_path / "a.txt", text.decode())
         found.add(sources.TextFiles(files={"train": path}).fingerprint())
     assert len(found) == 4
+
+
+def test_a_value_of_a_csv_file_may_be_as_long_as_a_row(tmp_path):
+    path = write(tmp_path / "a.csv", f"a,{'b' * 200_000}\n")
+    source = sources.CommaSeparated(files={"train": path}, columns=("x", "y"))
+    assert [len(row["y"]) for row in source.rows("train")] == [200_000]

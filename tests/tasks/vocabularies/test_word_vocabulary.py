@@ -34,6 +34,12 @@ def test_the_file_is_that_of_word2vec_and_glove(counted, tmp_path):
     assert (tmp_path / "w.txt").read_text().splitlines()[:3] == [". 3", "the 3", "cat 2"]
 
 
+def test_the_line_ends_that_word2vec_counts_may_be_none(tmp_path):
+    path = tmp_path / "w.txt"
+    path.write_text("</s> 0\nthe 3\nof 2\n")
+    assert WordVocabulary(str(path)).words == ("the", "of")
+
+
 def test_a_mark_of_byte_order_is_no_part_of_the_first_word(tmp_path):
     path = tmp_path / "w.txt"
     path.write_bytes("\ufeffthe 3\nof 2\n".encode())

@@ -12,7 +12,7 @@ import seqio
 
 import tasks
 from t5x_like import data
-from t5x_like.data.cache import layout, worker, writer
+from t5x_like.data.cache import layout, pool, worker
 from t5x_like.data.cache.reader import CachedExamples
 from t5x_like.errors import UserError
 from t5x_like.host.disk_space import CannotWrite
@@ -90,15 +90,23 @@ def test_seqio_reads_what_is_written(task, tmp_path, monkeypatch):
     assert reader.get_cached_stats("train")["examples"] == 150
 
 
+def test_a_finished_cache_in_other_shards_is_refused(task, tmp_path):
+    made = data.cache_task(task, tmp_path, num_shards=2, num_workers=1, progress=False)
+    again = data.cache_task(task, tmp_path, num_workers=1, progress=False)
+    assert again.path == made.path and again.written == 0
+    with pytest.raises(UserError, match="in 2 shards, and num_shards is 3: remove it first"):
+        data.cache_task(task, tmp_path, num_shards=3, num_workers=1, progress=False)
+
+
 @pytest.mark.parametrize(("size", "workers"), [(1 << 20, 4), ((1 << 20) - 1, 1)])
 def test_a_small_source_is_not_worth_several_processes(tmp_path, monkeypatch, size, workers):
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     (tmp_path / "x.txt").write_text("a" * size)
     source = sources.TextFiles(files={"train": f"{tmp_path}/x.txt"})
     task = tasks.unsupervised("x", sources.HoldOut(source))
-    assert writer.workers_for(task) == workers
+    assert pool.workers_for(task) == workers
     elsewhere = sources.TextFiles(files={"train": "gs://bucket/*.txt"})
-    assert writer.workers_for(tasks.unsupervised("x", elsewhere)) == 4
+    assert pool.workers_for(tasks.unsupervised("x", elsewhere)) == 4
 
 
 @pytest.mark.slow
