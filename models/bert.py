@@ -326,6 +326,15 @@ class BERT(EncoderOnly):
     # What a user calls.
 
     @property
+    def feature_values(self) -> Mapping[str, int]:
+        """How many values it tells apart in features that are no tokens, by the batch's names."""
+        # A single type is every token's, whatever the batch tells apart.
+        types = self.num_token_types if self.num_token_types > 1 else 0
+        pairs = self.pair_classes if self.use_next_sentence_head else 0
+        found = {"encoder_token_types": types, "pair_label": pairs}
+        return {name: count for name, count in found.items() if count}
+
+    @property
     def loss_terms(self) -> Mapping[str, float]:
         """A term for each head, each counted once."""
         if self.head is not None:

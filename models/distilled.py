@@ -18,6 +18,8 @@ from models.with_teacher import TEACHER, WithTeacher
 
 TARGETS, SOFT_TARGETS, HIDDEN_STATES = "targets", "soft_targets", "hidden_states"
 _RESTORES = "restores hidden tokens"
+# Batches whose rows are read alike.
+_HIDDEN = {"masked_language_model", "masked_span_language_model"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Distilled(WithTeacher):
     Attributes:
       student: what is trained; a language model, a masked one, or a model with a head for labels,
         numbers, choices or tags.
-      teacher: of the same kind, with the same batches and as many classes.
+      teacher: of the same kind, with the same batches and the same classes in their order.
       temperature: T.
       targets: a, of the student's own loss.
       soft_targets: b.
@@ -86,9 +88,9 @@ class Distilled(WithTeacher):
         student, teacher = self.student, self.teacher
         if (kind := _kind(student)) != _kind(teacher):
             raise ModelError(f"the student {kind}, but the teacher {_kind(teacher)}.")
-        # A teacher of hidden tokens may have learned from pairs too, which is no matter here.
-        same = ("vocab_size",) if kind == _RESTORES else ("vocab_size", "batch_format")
-        for name in same:
+        # A teacher of hidden tokens may have learned from spans too, which is no matter here.
+        alike = {student.batch_format, teacher.batch_format} <= _HIDDEN
+        for name in ("vocab_size",) if alike else ("vocab_size", "batch_format"):
             ours, theirs = getattr(student, name), getattr(teacher, name)
             if ours != theirs:
                 raise ModelError(
@@ -106,6 +108,7 @@ class Distilled(WithTeacher):
                 f"the student's head has {self._classes(student)} outputs and the teacher's "
                 f"{self._classes(teacher)}."
             )
+        self._check_labels()
         if len(student.loss_terms) != 1:
             raise ModelError(
                 f"the student's loss has the terms {', '.join(student.loss_terms)}: only one is "
@@ -116,6 +119,24 @@ class Distilled(WithTeacher):
             raise ModelError(
                 f"Distilled.hidden_states compares vectors of {widths[0]} and {widths[1]} numbers: "
                 "give both models one embed_dim, or set it to 0."
+            )
+
+    def _check_labels(self) -> None:
+        """Compares what classes are called, whose numbers are what soft targets are compared by.
+
+        Of a teacher without names of its own, as a published one may be, the order is its user's.
+        """
+        ours, theirs = (
+            next(iter(getattr(model, "label_names", {}).values()), ())
+            for model in (self.student, self.teacher)
+        )
+        if all(name == f"LABEL_{i}" for i, name in enumerate(theirs)):
+            return
+        if [name.casefold() for name in ours] != [name.casefold() for name in theirs]:
+            raise ModelError(
+                f"the student's head has the labels {', '.join(ours)} and the teacher's "
+                f"{', '.join(theirs)}: they are compared number by number, and must be the same in "
+                "the same order."
             )
 
     @staticmethod
@@ -218,9 +239,9 @@ class Distilled(WithTeacher):
             dict(batch) | {"enable_dropout": rng is not None},
             rngs={} if rng is None else {"dropout": rng},
             mutable=[auxiliary_losses.AUXILIARY],
-            method=_method_of(model),
+            method=_method_of(model, train),
         )
-        hidden, logits, factors = output
+        hidden, logits, made = output
         if not train:
             return _Outputs(logits, hidden)
         if _head(model) is not None:
@@ -228,12 +249,10 @@ class Distilled(WithTeacher):
             added = auxiliary_losses.collect(reported)
             loss, metrics = losses.with_auxiliary(loss, metrics, *added)
         elif isinstance(model, LanguageModel):
-            terms, metrics = model.loss_of(factors, batch, reported)
+            terms, metrics = model.loss_of(made, batch, reported)
             loss = terms["loss"]
         else:
-            loss, metrics = losses.summed_cross_entropy(
-                logits, batch["encoder_target_tokens"], batch["encoder_loss_weights"]
-            )
+            loss, metrics = made
         return _Outputs(logits, hidden, loss, _renamed(metrics))
 
 
@@ -260,12 +279,15 @@ def _head(model: Any) -> Any:
     return getattr(model, "head", None)
 
 
-def _method_of(model: Model) -> Any:
+def _method_of(model: Model, train: bool) -> Any:
     if _head(model) is not None:
         return _of_head
-    return _of_language_model if isinstance(model, LanguageModel) else _of_encoder
+    if isinstance(model, LanguageModel):
+        return _of_language_model
+    return _of_trained_encoder if train else _of_encoder
 
 
+# Each gives the last states, the logits, and what the own loss is made of.
 def _of_head(model: Any, features: dict[str, Any]) -> tuple[Any, ...]:
     logits, *_, vectors = model._with_head(**features)
     return vectors["hidden_states"], logits, None
@@ -277,8 +299,15 @@ def _of_language_model(model: Any, features: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _of_encoder(model: Any, features: dict[str, Any]) -> tuple[Any, ...]:
-    hidden_bse = model.hidden_states(**features)
-    return hidden_bse, model._token_logits(hidden_bse), None
+    # What its output reads: of DeBERTa its decoder's states.
+    x_bse, *_ = model._outputs(**features)
+    return x_bse, model._token_logits(x_bse), None
+
+
+def _of_trained_encoder(model: Any, features: dict[str, Any]) -> tuple[Any, ...]:
+    x_bse, logits_bsv, _ = _of_encoder(model, features)
+    weights_bs = features["encoder_loss_weights"]
+    return x_bse, logits_bsv, model.token_loss(*model.masked_head(x_bse), features, weights_bs)
 
 
 def _kind(model: Model) -> str:

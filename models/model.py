@@ -76,7 +76,8 @@ class Model(nn.Module, kw_only=True):
             if not field_checks.is_of(value, field.type):
                 raise self.refused(field.name, f"its type is {field_checks.named(field.type)}")
             lowest = 0 if field.name in self.offsets else 1
-            if type(value) is int and not lowest <= value <= _LARGEST:
+            is_size = type(value) is int and not field_checks.is_of(0.5, field.type)
+            if is_size and not lowest <= value <= _LARGEST:
                 raise self.refused(field.name, f"it must be {lowest} or more, below 2**31")
             if isinstance(value, float) and not math.isfinite(value):
                 raise self.refused(field.name, "it must be a finite number")

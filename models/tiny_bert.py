@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from models import losses
 from models.bert import BERT, INITIAL_VALUES
+from models.bigbird import BigBird
 from models.encoder_only import EncoderOnly
 from models.errors import ModelError
 from models.layers import intermediates
@@ -85,6 +86,11 @@ class LayerDistilled(WithTeacher):
             raise ModelError(
                 f"layers of {type(student).__name__} cannot learn from {type(teacher).__name__}: "
                 "the student must be a TinyBERT, and the teacher an encoder."
+            )
+        if isinstance(teacher, BigBird):
+            raise ModelError(
+                "layers cannot learn from a BigBird, whose sparse attention has no scores of all "
+                "pairs of tokens: choose another teacher."
             )
         if student.teacher_dim != teacher.embed_dim:
             raise ModelError(

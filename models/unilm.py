@@ -92,6 +92,11 @@ class UniLM(BERT, kw_only=True):
             return super().batch_format
         return "multidirectional_language_model"
 
+    @property
+    def feature_values(self) -> Mapping[str, int]:
+        """As BERT's; types of segments are of each kind of row two at most, see `TYPES`."""
+        return {**super().feature_values, "encoder_token_types": 2}
+
     # What runs inside `apply`.
 
     def entering(self, **features: Any) -> tuple[Array, Context]:

@@ -52,6 +52,15 @@ class WithTeacher:
         return getattr(self.student, "label_names", {})
 
     @property
+    def feature_values(self) -> Mapping[str, int]:
+        """What both tell apart."""
+        found: dict[str, int] = {}
+        for model in (self.student, self.teacher):
+            for name, count in getattr(model, "feature_values", {}).items():
+                found[name] = min(count, found.get(name, count))
+        return found
+
+    @property
     def tuning(self) -> Parts | None:
         """The student's."""
         return self.student.tuning

@@ -22,7 +22,7 @@ class Spans:
 
     Devlin et al. 2019, sections 4.2 and 4.3: two numbers for each token. The softmax over a row of
     the first says where the answer begins, that of the second where it ends; a row without an
-    answer has both at its first token, [CLS]. The loss is the mean of both cross-entropies, as in
+    answer has both at [CLS]. The loss is the mean of both cross-entropies, as in
     the released code. Padding has no part in them; there it does, which makes the loss depend on
     how far rows are padded.
 
@@ -61,7 +61,7 @@ class Spans:
 
         Args:
           logits_bs2: float32 `[b, s, 2]`, of beginnings and of ends.
-          batch: with `span_start`, `span_end` (int, places in the row, 0 for no answer) and
+          batch: with `span_start`, `span_end` (int, places in the row, of no answer [CLS]) and
             `span_weight`, `[b]`, and `encoder_segment_ids` `[b, s]` where there is padding.
         """
         if "encoder_segment_ids" in batch:

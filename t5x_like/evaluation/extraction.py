@@ -76,7 +76,8 @@ class _Found:
     ) -> None:
         """Takes a row of a batch in."""
         start_s, end_s = outputs[names.start][row], outputs[names.end][row]
-        self.null_scores.append(float(start_s[0]) + float(end_s[0]))
+        none = int(example[names.none])
+        self.null_scores.append(float(start_s[none]) + float(end_s[none]))
         begins, ends, may_begin = (
             np.asarray(example[name]) for name in (names.begins, names.ends, names.may_begin)
         )

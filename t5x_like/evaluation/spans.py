@@ -150,7 +150,7 @@ def answer(
     Args:
       text: in which candidates stand.
       found: of all rows.
-      null_scores: the sum of the two numbers of each row's first token.
+      null_scores: the sum of the two numbers at the token of each row that stands for none.
       rules: how spans are chosen.
     """
     spans: dict[tuple[int, int], float] = {}

@@ -43,6 +43,7 @@ from t5x_like.protocols.models import (
 from t5x_like.protocols.optional_traits import (
     beside_policy,
     carries,
+    feature_values,
     frozen_models,
     label_names,
     longest_row,
@@ -97,6 +98,7 @@ __all__ = [
     "Vocabulary",
     "beside_policy",
     "carries",
+    "feature_values",
     "frozen_models",
     "label_names",
     "longest_row",

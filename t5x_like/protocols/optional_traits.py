@@ -43,6 +43,11 @@ def vocab_size(model: Model, feature: str) -> int:
     return of_source
 
 
+def feature_values(model: Model) -> Mapping[str, int]:
+    """How many values a model tells apart in a batch's features that are no tokens; mostly none."""
+    return getattr(model, "feature_values", {})
+
+
 def label_names(model: Model) -> Mapping[str, tuple[str, ...]]:
     """The names of classes that a model predicts, by output; mostly none."""
     return getattr(model, "label_names", {})

@@ -8,7 +8,7 @@ import numpy as np
 
 from t5x_like.errors import UserError
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Model, vocab_size
+from t5x_like.protocols import Model, feature_values, vocab_size
 
 
 class FedBatch(NamedTuple):
@@ -40,7 +40,11 @@ class FedBatches:
 def check_batch(
     batch: Mapping[str, np.ndarray], model: Model, partitioner: Partitioner
 ) -> dict[str, tuple[int, ...]]:
-    """The global shapes of a batch, whose token ids the model must know."""
+    """The global shapes of a batch, whose token ids and other numbers the model must know.
+
+    Raises:
+      UserError: it does not.
+    """
     _, count = partitioner.data_shard()
     for name, value in batch.items():
         size = vocab_size(model, name)
@@ -48,5 +52,12 @@ def check_batch(
             raise UserError(
                 f"{name} has token id {value.max()}, but the model's vocab_size is "
                 f"{size}: raise it, or use the vocabulary that the model is for."
+            )
+    for name, count in feature_values(model).items():
+        if name in batch and batch[name].max(initial=0) >= count:
+            raise UserError(
+                f"{name} has the number {batch[name].max()}, but {type(model).__name__} tells "
+                f"{count} apart, from 0: the task's objective, or its vocabulary's form of rows "
+                "(CLS_AT_END), is for another model."
             )
     return {name: (value.shape[0] * count, *value.shape[1:]) for name, value in batch.items()}

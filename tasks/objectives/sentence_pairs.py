@@ -275,9 +275,10 @@ class SentenceOrderMaker(PairMaker):
         sentences = self._some_sentences(piece, wanted, rng, at_least_two=True)
         if len(sentences) == 1:
             sentences = list(sentences[0][:, None])
+        nothing = np.zeros(0, np.int32)  # as of a piece that is the end of a document alone
         of_first = int(rng.integers(1, max(len(sentences), 2)))
-        first = np.concatenate(sentences[:of_first])
-        second = np.concatenate([*sentences[of_first:], np.zeros(0, np.int32)])
+        first = np.concatenate([*sentences[:of_first], nothing])
+        second = np.concatenate([*sentences[of_first:], nothing])
         if rng.random() < self.swapped_share:
             return second, first, 1
         return first, second, 0

@@ -113,7 +113,8 @@ class UnifiedMaker(NextSentenceMaker):
         else:
             # A token more, where there is one end token less.
             piece = np.asarray(example["targets"], np.int32)
-            text = np.concatenate(self._some_sentences(piece, self._wanted(longest + 1, rng), rng))
+            sentences = self._some_sentences(piece, self._wanted(longest + 1, rng), rng)
+            text = np.concatenate([*sentences, np.zeros(0, np.int32)])
             segments, prefix = (text[: longest + 1],), 0
         row, types = self.boundaries.row(*segments)
         made = {**self.mask(row, rng), "token_types": types}

@@ -235,12 +235,18 @@ def test_without_a_head_there_is_neither_its_loss_nor_its_prediction():
         ("attention_dropout_rate", 1.0, "at least 0 and below 1"),
         ("use_pooler", False, "next-sentence head reads the pooler"),
         ("num_layers", 0, "1 or more"),
+        ("dropout_rate", 1, "at least 0 and below 1"),
     ],
 )
 def test_what_it_cannot_be_built_with_is_said_in_one_line(field, value, message):
     with pytest.raises(ModelError, match=f"BERT.{field} is .*{message}") as raised:
         bert(**{field: value})
     assert "\n" not in str(raised.value)
+
+
+def test_a_rate_may_be_a_whole_number():
+    """As in the config.json of ALBERT, and where a rate is given on the command line."""
+    assert bert(dropout_rate=0, attention_dropout_rate=0).dropout_rate == 0
 
 
 def test_mistakes_in_a_batch_are_told_in_one_line(model, params):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import bart, bert, distilbert, gpt
+from models import bart, bert, deberta, distilbert, gpt, unilm
 from models.distilled import Distilled, cosine_distance, soft_divergence
 from models.errors import ModelError
 from models.heads import Classification, MultipleChoice, Regression, Reward, Tagging
@@ -125,6 +125,27 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it():
     np.testing.assert_allclose(terms["targets"], own, rtol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [deberta.DeBERTa, unilm.UniLM])
+def test_the_own_loss_and_the_logits_are_those_of_the_model(kind):
+    """DeBERTa's decoder, which alone reads positions, and UniLM's smoothing are in both."""
+    more = {"label_smoothing": 0.3, "mask_id": 11} if kind is unilm.UniLM else {"max_distance": 4}
+    student = encoder(kind, use_next_sentence_head=False, **more)
+    model = Distilled(student=student, teacher=student, soft_targets=1.0, temperature=1.0)
+    ours, theirs = drawn(student, 0), drawn(student, 1)
+    batch = MASKED | {"encoder_segment_ids": (MASKED["encoder_input_tokens"] != 0).astype(int)}
+    if kind is unilm.UniLM:
+        batch |= {"row_mask_kind": jnp.array([0, 3]), "row_prefix_length": jnp.array([0, 2])}
+    terms, _ = distilled(model, ours, batch, theirs)
+    own = loss_of(student, ours, batch)[0]["masked_language_model"]
+    np.testing.assert_allclose(terms["targets"], own, rtol=1e-5)
+    each = soft_divergence(*(outputs_of(student, p, batch) for p in (theirs, ours)), 1.0)
+    tokens = each * (batch["encoder_segment_ids"] != 0)
+    np.testing.assert_allclose(terms["soft_targets"], tokens.sum(), rtol=1e-4)
+    table = jax.grad(lambda p: distilled(model, p, batch, theirs)[0]["targets"])(ours)
+    assert np.any(table["position_embedder"]["embedding"])
+
+
 def test_distilbert_compares_every_token_or_the_hidden_ones():
     student = encoder(distilbert.DistilBERT)
     teacher = encoder(bert.BERT, layers=2, use_next_sentence_head=False)
@@ -238,6 +259,12 @@ def test_what_cannot_be_compared_is_refused_in_one_line():
         for labels in [tuple(labels)]
     )  # fmt: skip
     refused(r"head has 2 outputs and the teacher's 3", two, three)
+    turned = encoder(bert.BERT, head=Classification(labels=("b", "a")))
+    refused(r"labels a, b and the teacher's b, a: .* in the same order", two, turned)
+    for names in (("A", "B"), ("LABEL_0", "LABEL_1")):
+        Distilled(student=two, teacher=encoder(bert.BERT, head=Classification(labels=names)))
+    one_way = encoder(unilm.UniLM, use_next_sentence_head=False, mask_id=11)
+    refused(r"'multidirectional_language_model' and the teacher's 'masked_", one_way, masked)
     reward = decoder(4, head=Reward())
     refused(r"^GPT2 with Reward cannot be distilled", reward, reward)
     headed = decoder(4, head=Regression())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models.bert import BERT
+from models.bigbird import BigBird
 from models.errors import ModelError
 from models.heads import Classification
 from models.layers import intermediates
@@ -105,6 +106,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line():
     student = encoder(TinyBERT, 4, 2, teacher_dim=8)
     for teacher, said in (
         (encoder(BERT, 8, 3), "3 layers are no multiple of the student's 2"),
+        (encoder(BigBird, 8, 4), "layers cannot learn from a BigBird"),
         (encoder(BERT, 16, 4), "teacher_dim is 8, and the teacher's embed_dim 16"),
         (encoder(BERT, 8, 4).clone(num_heads=4), "num_heads is 2 and the teacher's 4"),
     ):

@@ -193,10 +193,15 @@ class BoundLabelledSegments:
             place = texts[0].size + 2
             row, types = np.insert(row, place, self.boundaries.sep_id), np.insert(types, place, 0)
         if self.cls_at_end:
-            row, types = np.roll(row, -1), np.append(types[1:], np.int32(2))
+            row, types = class_last(row, types)
         if self.extract_id is not None:
             row[-1] = self.extract_id
         return row, types
+
+
+def class_last(row: np.ndarray, types: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A row and its types, int32 `[n]` each, with [CLS] after all and of type 2, as XLNet's."""
+    return np.roll(row, -1), np.append(types[1:], np.int32(2))
 
 
 def _written(both_orders: bool) -> tuple[str, ...]:

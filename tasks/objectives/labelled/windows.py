@@ -7,14 +7,14 @@ from typing import ClassVar
 import numpy as np
 
 from tasks.errors import TaskError
-from tasks.objectives.labelled.segments import FIRST, SECOND
+from tasks.objectives.labelled.segments import FIRST, SECOND, class_last
 from tasks.objectives.masked_lm import Boundaries
 from tasks.objectives.objective import Example, VocabularySpecs, feature_length
 from tasks.objectives.special_tokens import find_boundary_ids
 
 BEGINS, ENDS = f"{SECOND}_begins", f"{SECOND}_ends"
 ANSWER_BEGINS, ANSWER_ENDS = "answer_begins", "answer_ends"
-START, END = "span_start", "span_end"
+START, END, NO_ANSWER = "span_start", "span_end", "no_answer_place"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,16 +32,18 @@ class SpanWindows:
       question_length: most tokens of a question, which otherwise loses its end.
       separators: how many [SEP] stand before the window: 1, or RoBERTa's 2; None takes what the
         vocabulary's tokenizer puts between two texts, or else 1.
+      cls_at_end: as of `LabelledSegments`; None takes what the vocabulary's tokenizer does.
     """
 
     stride: int = 128
     question_length: int = 64
     separators: int | None = None
+    cls_at_end: bool | None = None
 
     output_features: ClassVar[tuple[str, ...]] = (FIRST,)
     adds_eos: ClassVar[bool] = False
     writes: ClassVar[tuple[str, ...]] = (
-        FIRST, "token_types", "char_begins", "char_ends", "may_begin", START, END
+        FIRST, "token_types", "char_begins", "char_ends", "may_begin", START, END, NO_ANSWER
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -61,7 +63,8 @@ class SpanWindows:
         spec = specs[FIRST]
         ids = find_boundary_ids(spec, type(self).__name__)
         separators = self.separators or spec.get("pair_separators") or 1
-        return BoundSpanWindows(self, Boundaries(*ids, spec["eos_id"]), separators)
+        at_end = bool(spec.get("cls_at_end")) if self.cls_at_end is None else self.cls_at_end
+        return BoundSpanWindows(self, Boundaries(*ids, spec["eos_id"]), separators, at_end)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,12 +75,14 @@ class BoundSpanWindows:
       settings: what it was made of.
       boundaries: stand around question and window.
       separators: how many of them stand before the window.
+      cls_at_end: see `SpanWindows`.
       length: most tokens of a row; None for any number, and then there is one row.
     """
 
     settings: SpanWindows
     boundaries: Boundaries
     separators: int
+    cls_at_end: bool = False
     length: int | None = None
 
     writes: ClassVar[tuple[str, ...]] = SpanWindows.writes
@@ -85,7 +90,9 @@ class BoundSpanWindows:
     texts: ClassVar[tuple[str, ...]] = (FIRST, SECOND)
     trimmed: ClassVar[tuple[str, ...]] = (FIRST,)
     reads: ClassVar[tuple[str, ...]] = (FIRST, SECOND, BEGINS, ENDS, ANSWER_BEGINS, ANSWER_ENDS)
-    scalars: ClassVar[Mapping[str, type[np.generic]]] = {START: np.int32, END: np.int32}
+    scalars: ClassVar[Mapping[str, type[np.generic]]] = dict.fromkeys(
+        (START, END, NO_ANSWER), np.int32
+    )
 
     @property
     def room(self) -> int:
@@ -141,7 +148,7 @@ class BoundSpanWindows:
 
         Returns:
           What `SpanExtraction` reads: int32 `[n]`, and of rank 0 `span_start` and `span_end`, the
-          first answer's place in the row.
+          first answer's place in the row, and `no_answer_place`, that of [CLS].
         """
         question = np.asarray(example[FIRST], np.int32)[: self.settings.question_length]
         text = np.asarray(example[SECOND], np.int32)
@@ -155,6 +162,10 @@ class BoundSpanWindows:
             # Before the window, of the question's type.
             row, types = np.insert(row, first, self.boundaries.sep_id), np.insert(types, first, 0)
             first += 1
+        no_answer = 0
+        if self.cls_at_end:
+            row, types = class_last(row, types)
+            first, no_answer = first - 1, row.size - 1
 
         def placed(values: np.ndarray, elsewhere: int) -> np.ndarray:
             whole = np.full(row.size, elsewhere, np.int32)
@@ -164,7 +175,7 @@ class BoundSpanWindows:
         tokens = slice(start, start + window.size)
         begins, ends = (np.asarray(example[name], np.int32) for name in (BEGINS, ENDS))
         answer = _tokens_of_answer(example, begins, ends)
-        span = (-1, -1) if answer is None else (0, 0)
+        span = (-1, -1) if answer is None else (no_answer, no_answer)
         if answer and start <= answer[0] and answer[1] < start + window.size:
             span = answer[0] - start + first, answer[1] - start + first
         return {
@@ -175,6 +186,7 @@ class BoundSpanWindows:
             "may_begin": placed(best_window(starts, width, text.size, number), 0),
             START: np.asarray(span[0], np.int32),
             END: np.asarray(span[1], np.int32),
+            NO_ANSWER: np.asarray(no_answer, np.int32),
         }
 
     def _windows(self, question: int, text: int) -> tuple[np.ndarray, int]:

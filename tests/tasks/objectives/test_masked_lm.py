@@ -53,6 +53,21 @@ def test_the_hidden_word_is_seen_as_the_mask_as_any_word_or_as_itself(shares, se
     assert made["loss_weights"].tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [objectives.MaskedLM, objectives.SentencePairs, objectives.SentenceOrder, objectives.UnifiedLM],
+)
+@pytest.mark.parametrize("ends", [1, 2])
+def test_a_piece_of_ends_of_documents_alone_is_a_row_without_words(kind, ends):
+    """The last piece of a split may be one."""
+    objective = bound(kind)
+    for seed in range(20):
+        example = {"targets": ids(*[SEP] * ends), "other_targets": ids(MY, DOG)}
+        made = objective(example, np.random.default_rng(seed))
+        assert made["inputs"].size == made["loss_weights"].size > 0
+        assert set(made["targets"].tolist()) <= {PAD, CLS, SEP, MY, DOG}
+
+
 # -- How many, which, and what of them ---------------------------------------------------------
 
 

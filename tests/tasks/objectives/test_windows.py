@@ -43,6 +43,20 @@ def test_a_row_is_question_and_text_with_the_characters_of_each_token():
     assert made["span_start"].dtype == np.int32 and made["span_start"].ndim == 0
 
 
+def test_xlnets_row_ends_with_the_class():
+    """Yang et al. 2019, section 2.5: types 0, 1, and 2 of the class, which is the place of none."""
+    objective = SpanWindows().bind({"inputs": SPEC | {"cls_at_end": True}})
+    made = objective(example([10, 11], [20, 21, 22], [(2, 6)]), RNG)
+    assert made["inputs"].tolist() == [10, 11, 3, 20, 21, 22, 3, 2]
+    assert made["token_types"].tolist() == [0, 0, 0, 1, 1, 1, 1, 2]
+    assert made["char_begins"].tolist() == [-1, -1, -1, 0, 2, 4, -1, -1]
+    assert (made["span_start"], made["span_end"], made["no_answer_place"]) == (4, 5, 7)
+    none = objective(example([10, 11], [20, 21, 22], []), RNG)
+    assert (none["span_start"], none["span_end"]) == (7, 7)
+    first = SpanWindows(cls_at_end=False).bind({"inputs": SPEC | {"cls_at_end": True}})
+    assert first(example([10, 11], [20], []), RNG)["no_answer_place"] == 0
+
+
 def test_robertas_row_has_two_separators():
     made = bound(separators=2)(example([10], [20, 21], [(0, 2)]), RNG)
     assert made["inputs"].tolist() == [2, 10, 3, 3, 20, 21, 3]

@@ -14,7 +14,7 @@ class Extracted(NamedTuple):
     """Names by which spans of a text are found.
 
     A batch format whose models mark spans has one, as its attribute `extracted`; a task's metrics
-    are then computed of the spans' text. A row's first token stands for no span.
+    are then computed of the spans' text.
 
     Attributes:
       start: of the model's `predict`, `[rows, length]`: how well a span begins at a token.
@@ -23,6 +23,7 @@ class Extracted(NamedTuple):
         tokens that are not of the text.
       ends: of an example, the same: the character after its last one.
       may_begin: of an example, the same: 0 of a token at which no span begins in this row.
+      none: of an example, int `[]`: the place of the token that stands for no span.
     """
 
     start: str
@@ -30,6 +31,7 @@ class Extracted(NamedTuple):
     begins: str
     ends: str
     may_begin: str
+    none: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +59,7 @@ class SpanExtraction:
     contiguous: ClassVar[bool] = False
     prompts: ClassVar[None] = None
     extracted: ClassVar[Extracted] = Extracted(
-        "start_logits", "end_logits", "char_begins", "char_ends", "may_begin"
+        "start_logits", "end_logits", "char_begins", "char_ends", "may_begin", "no_answer_place"
     )
 
     def bind(self, facts: TaskFacts) -> "BoundSpanExtraction":
