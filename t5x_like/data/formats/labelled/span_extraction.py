@@ -54,7 +54,9 @@ class SpanExtraction:
 
     task_features: ClassVar[tuple[str, ...]] = ("inputs",)
     reads: ClassVar[tuple[str, ...]] = ("inputs", "token_types", "span_start", "span_end")
-    may_read: ClassVar[tuple[str, ...]] = ("char_begins", "char_ends", "may_begin")
+    may_read: ClassVar[tuple[str, ...]] = (
+        "char_begins", "char_ends", "may_begin", "no_answer_place"
+    )  # fmt: skip
     packs: ClassVar[bool] = False
     contiguous: ClassVar[bool] = False
     prompts: ClassVar[None] = None
