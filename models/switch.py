@@ -8,6 +8,7 @@ baseline, MoE (Lepikhin et al. 2020).
 
 import functools
 import math
+from typing import ClassVar
 
 import jax
 from flax import linen as nn
@@ -48,6 +49,9 @@ class Switch(T5_1_1):
       load_balance: see `layers.experts.moe.MixtureOfExperts`.
       router_z_loss: see `layers.experts.moe.MixtureOfExperts`.
     """
+
+    # Experts have room for so many tokens of the rows that are computed together.
+    mixes_rows: ClassVar[bool] = True
 
     num_experts: int = 8
     experts: type[Experts] = GatedExperts

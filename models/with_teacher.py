@@ -61,6 +61,11 @@ class WithTeacher:
         return found
 
     @property
+    def mixes_rows(self) -> bool:
+        """Whether the student's loss of a row depends on those that it is computed with."""
+        return getattr(self.student, "mixes_rows", False)
+
+    @property
     def tuning(self) -> Parts | None:
         """The student's."""
         return self.student.tuning

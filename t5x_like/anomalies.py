@@ -69,6 +69,12 @@ class Restore:
     most: int = 5
     most_in_a_row: ClassVar[int] = 0
 
+    def __post_init__(self) -> None:
+        if self.pass_over < 0 or self.most < 0:
+            raise UserError(
+                f"Restore.pass_over is {self.pass_over} and most {self.most}: both are 0 or more."
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class LossSpike:

@@ -16,7 +16,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from t5x_like.distributed.axis_rules import BATCH_AXES, RULE_SETS, SHARED_HEADS, Rules
+from t5x_like.distributed.axis_rules import (
+    BATCH_AXES,
+    RULE_SETS,
+    SHARED_HEADS,
+    Rules,
+    check_logical_axes,
+    check_mesh_axes,
+    mesh_axes_of,
+)
 from t5x_like.distributed.mesh import MESH_AXES, make_mesh
 from t5x_like.errors import UserError
 from t5x_like.protocols import Model
@@ -79,7 +87,7 @@ class Partitioner:
         within["tensor"] = self._tensor_size()
         across = {name: getattr(self, f"dcn_{name}") for name in MESH_AXES}
         mesh = make_mesh(within, across, devices, self.model_parallel_submesh)
-        used = {axis for _, target in self.axis_rules for axis in _axes(target)}
+        used = {axis for _, target in self.axis_rules for axis in mesh_axes_of(target)}
         for axis, size in mesh.shape.items():
             if size > 1 and axis not in used:
                 raise UserError(
@@ -109,6 +117,7 @@ class Partitioner:
           UserError: an unknown name.
         """
         if not isinstance(self.rules, str):
+            check_mesh_axes(self.rules)
             return self.rules
         if self.rules not in RULE_SETS:
             raise UserError(
@@ -141,7 +150,7 @@ class Partitioner:
         taken: set[str] = set()
         assigned: dict[int, tuple[str, ...]] = {}
         for logical, target in self.axis_rules:
-            wanted = _axes(target)
+            wanted = mesh_axes_of(target)
             if not wanted or logical not in axes or taken & set(wanted):
                 continue
             dimension = list(axes).index(logical)
@@ -160,6 +169,7 @@ class Partitioner:
           UserError: a parameter does not divide over its mesh axes.
         """
         shapes, axes = split_boxes(model.abstract_params())
+        check_logical_axes(self.axis_rules, jax.tree.leaves(axes))
         blocks = model.axis_blocks()
         divided: list[_Divided] = []
         may_be_whole = {"vocab", SHARED_HEADS} if self.replicate_kv_heads else {"vocab"}
@@ -167,16 +177,20 @@ class Partitioner:
         def sharding(path: Any, leaf: Any, names: tuple[str | None, ...]) -> NamedSharding:
             # Layers are scanned, so the size of one layer's parameter counts.
             stacked = zip(names, leaf.shape, strict=True)
-            if math.prod(n for axis, n in stacked if axis != "layers") < self.replicate_below:
-                return self.replicated
+            small = math.prod(n for axis, n in stacked if axis != "layers") < self.replicate_below
             assigned = {}
             for dimension, wanted in self._assigned(names).items():
                 axis, size = str(names[dimension]), leaf.shape[dimension]
+                # Tokens travel to their experts, however small these are.
+                if small and axis != "expert":
+                    continue
                 one = _Divided(path_name(path), axis, size, blocks.get(axis, 1), wanted)
                 if axis in may_be_whole and one.units % one.parts(self.mesh.shape):
                     continue
                 assigned[dimension] = wanted
                 divided.append(one)
+            if small:
+                return self.replicated
             return NamedSharding(self.mesh, _spec_of(assigned, len(names)))
 
         # A tuple of names is a leaf here: `shapes` has the structure.
@@ -279,10 +293,6 @@ def split_boxes(boxed: Any) -> tuple[Any, Any]:
 def _spec_of(assigned: Mapping[int, tuple[str, ...]], num_dimensions: int) -> PartitionSpec:
     parts = (assigned.get(dimension, ()) for dimension in range(num_dimensions))
     return PartitionSpec(*(e if len(e) > 1 else e[0] if e else None for e in parts))
-
-
-def _axes(target: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    return (target,) if isinstance(target, str) else tuple(target or ())
 
 
 @dataclasses.dataclass(frozen=True)

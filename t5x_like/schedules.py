@@ -83,7 +83,7 @@ class Cosine:
     final_fraction: float = 0.1
 
     def __post_init__(self) -> None:
-        _check(self.peak, self.warmup_steps, self.total_steps)
+        _check(self.peak, self.warmup_steps, self.total_steps, self.final_fraction)
 
     @property
     def last_step(self) -> int:
@@ -116,7 +116,11 @@ class Linear:
     multiplied: bool = False
 
     def __post_init__(self) -> None:
-        _check(self.peak, self.warmup_steps, self.total_steps)
+        _check(self.peak, self.warmup_steps, self.total_steps, self.final_fraction)
+        if self.multiplied and not self.from_start:
+            raise UserError(
+                "Linear.multiplied is True without from_start, whose beginning it is of: set both."
+            )
 
     @property
     def last_step(self) -> int:
@@ -147,7 +151,8 @@ class WarmupStableDecay:
     final_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self.peak, self.warmup_steps + self.decay_steps, self.total_steps)
+        warmup = self.warmup_steps + self.decay_steps
+        _check(self.peak, warmup, self.total_steps, self.final_fraction)
 
     @property
     def last_step(self) -> int:
@@ -262,11 +267,15 @@ def _progress(step: jax.Array | int, start: int, end: int) -> jax.Array:
     return jnp.clip(done, 0.0, 1.0)
 
 
-def _check(peak: float, warmup_steps: int, total_steps: int | None) -> None:
+def _check(
+    peak: float, warmup_steps: int, total_steps: int | None, final_fraction: float = 0.0
+) -> None:
     if not 0 < peak < math.inf:
         raise UserError(f"learning rate {peak}: it must be above 0 and finite.")
     if warmup_steps < 0:
         raise UserError(f"WARMUP_STEPS is {warmup_steps}: it must be 0 or more.")
+    if not 0 <= final_fraction <= 1:
+        raise UserError(f"final_fraction is {final_fraction}: it must be from 0 to 1.")
     if total_steps is not None and warmup_steps > total_steps:
         raise UserError(
             f"a schedule of {total_steps} steps cannot hold {warmup_steps} steps of warm-up and "

@@ -37,6 +37,10 @@ class CheckpointPolicy:
             raise UserError(
                 f"checkpoints every {self.period} steps keeping {self.keep}: both are 1 or more."
             )
+        for name in ("keep_period", "keep_best"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"CheckpointPolicy.{name} is {value}: 1 or more is needed.")
 
     def due(self, step: int) -> bool:
         """Whether a checkpoint is written after this update."""

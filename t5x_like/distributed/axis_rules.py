@@ -1,6 +1,9 @@
 """Sets of rules: which mesh axes divide each logical axis of parameters and activations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+from t5x_like.distributed.mesh import MESH_AXES
+from t5x_like.errors import UserError
 
 BATCH_AXES = ("data", "fsdp", "expert")  # the mesh axes that the rows of a batch are split over
 
@@ -46,3 +49,42 @@ RULE_SETS: Mapping[str, Rules] = {
     # All of them: an axis of size 1 changes nothing.
     "standard": (*_BATCH, *_EXPERT, ("length", "sequence"), *_TENSOR, *_FSDP),
 }
+
+
+def mesh_axes_of(target: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The mesh axes of a rule's target."""
+    return (target,) if isinstance(target, str) else tuple(target or ())
+
+
+def check_mesh_axes(rules: Rules) -> None:
+    """Refuses rules of a user's own for mesh axes that there are not.
+
+    Raises:
+      UserError: names the axis, and those that there are.
+    """
+    for axis in (axis for _, target in rules for axis in mesh_axes_of(target)):
+        if axis not in MESH_AXES:
+            raise UserError(
+                f"Partitioner.rules names the mesh axis '{axis}': the axes are "
+                f"{', '.join(MESH_AXES)} (what T5X calls 'model' is 'tensor')."
+            )
+
+
+def check_logical_axes(rules: Rules, of_model: Iterable[str | None]) -> None:
+    """Refuses rules of a user's own that divide what no array has.
+
+    Args:
+      rules: to check.
+      of_model: the logical axes of its parameters; those of activations are in packaged rules.
+
+    Raises:
+      UserError: names the axis, and those that there are.
+    """
+    packaged = {logical for packaged in RULE_SETS.values() for logical, _ in packaged}
+    known = packaged | {axis for axis in of_model if axis is not None}
+    for logical, target in rules:
+        if target and logical not in known:
+            raise UserError(
+                f"Partitioner.rules divides '{logical}' over {'*'.join(mesh_axes_of(target))}, and "
+                f"the model has no such axis: its axes are {', '.join(sorted(known))}."
+            )

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from t5x_like.optimizers.optimizer import Optimizer, clipping
+from t5x_like.optimizers.optimizer import Optimizer, check_numbers, clipping
 from t5x_like.schedules import Schedule
 
 
@@ -25,7 +25,11 @@ def adagrad(
         scale of the loss. GloVe's released code has 1, for the gradients of single pairs.
       eps: added to the sum, below the square of any gradient that counts.
       global_norm: gradient norm above which all gradients are scaled down.
+
+    Raises:
+      UserError: a number with which it cannot learn.
     """
+    check_numbers("adagrad", global_norm=global_norm, eps=eps)
 
     def build(axes: Any) -> optax.GradientTransformation:
         return optax.chain(

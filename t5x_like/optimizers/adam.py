@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from t5x_like.optimizers.axes import decays, map_axes
-from t5x_like.optimizers.optimizer import Optimizer, clipping
+from t5x_like.optimizers.optimizer import Optimizer, check_numbers, clipping
 from t5x_like.schedules import Schedule
 
 
@@ -32,7 +32,13 @@ def adamw(
       bias_correction: whether moments are divided by what their zero starts took from them
         (Kingma and Ba 2015, section 3). The released code of BERT does not: its first update is
         `(1 - b1) / sqrt(1 - b2)` times the sign of the gradient, 3.162 and not 1.
+
+    Raises:
+      UserError: a number with which it cannot learn.
     """
+    check_numbers(
+        "adamw", global_norm=global_norm, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay
+    )
 
     def build(axes: Any) -> optax.GradientTransformation:
         mask = map_axes(decays, axes)
@@ -68,7 +74,13 @@ def adamax(
       eps: added to each gradient's size, as in PyTorch.
       weight_decay: strength, on matrices only, multiplied by the schedule.
       global_norm: gradient norm above which all gradients are scaled down.
+
+    Raises:
+      UserError: a number with which it cannot learn.
     """
+    check_numbers(
+        "adamax", global_norm=global_norm, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay
+    )
 
     def build(axes: Any) -> optax.GradientTransformation:
         return optax.chain(

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from t5x_like.optimizers.axes import Axes, decays, map_axes, own_dimensions, rms
-from t5x_like.optimizers.optimizer import Optimizer, clipping
+from t5x_like.optimizers.optimizer import Optimizer, check_numbers, clipping
 from t5x_like.schedules import Schedule
 
 # Adafactor's two small constants, of second moments and of the parameter scale (Shazeer and
@@ -43,7 +43,17 @@ def adafactor(
       weight_decay: fraction of the weight that each step subtracts, independent of the
         learning rate: a number, or a schedule.
       global_norm: gradient norm above which all gradients are scaled down.
+
+    Raises:
+      UserError: a number with which it cannot learn.
     """
+    check_numbers(
+        "adafactor",
+        global_norm=global_norm,
+        clipping_threshold=clipping_threshold,
+        momentum=momentum,
+        weight_decay=weight_decay,
+    )
 
     def build(axes: Any) -> optax.GradientTransformation:
         # In optax.adafactor's order, so that checkpoints name the state alike.

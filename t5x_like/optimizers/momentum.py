@@ -4,8 +4,7 @@ from typing import Any
 
 import optax
 
-from t5x_like.errors import UserError
-from t5x_like.optimizers.optimizer import Optimizer, clipping
+from t5x_like.optimizers.optimizer import Optimizer, check_numbers, clipping
 from t5x_like.schedules import Schedule
 
 
@@ -27,10 +26,9 @@ def sgd(
         PyTorch has it; of biases too.
 
     Raises:
-      UserError: a weight decay below 0.
+      UserError: a number with which it cannot learn.
     """
-    if weight_decay < 0:
-        raise UserError(f"sgd.weight_decay is {weight_decay}: it must be 0 or more.")
+    check_numbers("sgd", global_norm=global_norm, momentum=momentum, weight_decay=weight_decay)
 
     def build(axes: Any) -> optax.GradientTransformation:
         decay = [optax.add_decayed_weights(weight_decay)] if weight_decay else []

@@ -1,7 +1,8 @@
 """What an optimizer is: an update rule that is made for the parameters' axes, and its rate."""
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -27,6 +28,38 @@ class Optimizer:
     schedule: Schedule
     build: Callable[[Any], optax.GradientTransformation]
     averages: bool = False
+
+
+# What a number of an optimizer may be, by its name, in words too. A threshold of 0, by which others
+# switch clipping off, would stop all learning.
+_CLIPS = (lambda value: value > 0, "a number above 0 is needed; None clips nothing")
+_SHARE = (lambda value: 0 <= value < 1, "it must be at least 0 and below 1")
+_STRENGTH = (lambda value: 0 <= value < math.inf, "it must be 0 or more")
+_NUMBERS: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "global_norm": _CLIPS,
+    "clipping_threshold": _CLIPS,
+    "b1": _SHARE,
+    "b2": _SHARE,
+    "momentum": _SHARE,
+    "eps": _STRENGTH,
+    "weight_decay": _STRENGTH,
+}
+
+
+def check_numbers(rule: str, **numbers: Any) -> None:
+    """Refuses numbers of an update rule with which it cannot learn.
+
+    Args:
+      rule: name of the function.
+      numbers: by the names of its arguments; None, and what is a schedule, are left alone.
+
+    Raises:
+      UserError: says what is accepted.
+    """
+    for name, value in numbers.items():
+        is_right, accepted = _NUMBERS[name]
+        if isinstance(value, int | float) and not is_right(value):
+            raise UserError(f"{rule}.{name} is {value}: {accepted}.")
 
 
 def check_no_average(optimizer: Optimizer, name: str) -> None:

@@ -8,7 +8,7 @@ import optax
 from optax import contrib
 
 from t5x_like.optimizers.axes import Axes, decays, map_axes, own_dimensions
-from t5x_like.optimizers.optimizer import Optimizer, clipping
+from t5x_like.optimizers.optimizer import Optimizer, check_numbers, clipping
 from t5x_like.schedules import Schedule
 
 # The other dimensions of hidden matrices, besides `embed`.
@@ -52,7 +52,11 @@ def muon(
       b1: decay of Adam's first moment.
       b2: decay of Adam's second moment.
       global_norm: gradient norm above which all gradients are scaled down.
+
+    Raises:
+      UserError: a number with which it cannot learn.
     """
+    check_numbers("muon", global_norm=global_norm, b1=b1, b2=b2, weight_decay=weight_decay)
 
     def build(axes: Any) -> optax.GradientTransformation:
         # `optax.partition` hides from each rule the other's parameters, as `MaskedNode`s.

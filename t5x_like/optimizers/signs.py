@@ -5,7 +5,7 @@ from typing import Any
 import optax
 
 from t5x_like.optimizers.axes import decays, map_axes
-from t5x_like.optimizers.optimizer import Optimizer, clipping
+from t5x_like.optimizers.optimizer import Optimizer, check_numbers, clipping
 from t5x_like.schedules import Schedule
 
 
@@ -24,7 +24,11 @@ def lion(
       b2: decay of the momentum.
       weight_decay: strength, on matrices only; 3 to 10 times AdamW's.
       global_norm: gradient norm above which all gradients are scaled down.
+
+    Raises:
+      UserError: a number with which it cannot learn.
     """
+    check_numbers("lion", global_norm=global_norm, b1=b1, b2=b2, weight_decay=weight_decay)
 
     def build(axes: Any) -> optax.GradientTransformation:
         mask = map_axes(decays, axes)

@@ -8,7 +8,7 @@ import optax
 
 from t5x_like.optimizers.adam import uncorrected_adam
 from t5x_like.optimizers.axes import Axes, decays, map_axes, own_dimensions
-from t5x_like.optimizers.optimizer import Optimizer, clipping
+from t5x_like.optimizers.optimizer import Optimizer, check_numbers, clipping
 from t5x_like.schedules import Schedule
 
 
@@ -36,7 +36,11 @@ def lamb(
       global_norm: gradient norm above which all gradients are scaled down.
       bias_correction: whether moments are divided by what their zero starts took from them. The
         paper does, the released code does not.
+
+    Raises:
+      UserError: a number with which it cannot learn.
     """
+    check_numbers("lamb", global_norm=global_norm, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
 
     def build(axes: Any) -> optax.GradientTransformation:
         adam = optax.scale_by_adam if bias_correction else uncorrected_adam

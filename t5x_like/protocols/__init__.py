@@ -48,6 +48,7 @@ from t5x_like.protocols.optional_traits import (
     label_names,
     longest_row,
     measures_rows,
+    mixes_rows,
     tuning,
     vocab_size,
 )
@@ -103,6 +104,7 @@ __all__ = [
     "label_names",
     "longest_row",
     "measures_rows",
+    "mixes_rows",
     "tuning",
     "vocab_size",
 ]

@@ -43,6 +43,11 @@ def vocab_size(model: Model, feature: str) -> int:
     return of_source
 
 
+def mixes_rows(model: Model) -> bool:
+    """Whether the loss of a row depends on those that it is computed together with."""
+    return getattr(model, "mixes_rows", False)
+
+
 def feature_values(model: Model) -> Mapping[str, int]:
     """How many values a model tells apart in a batch's features that are no tokens; mostly none."""
     return getattr(model, "feature_values", {})

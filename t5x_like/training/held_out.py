@@ -10,6 +10,7 @@ import jax
 from t5x_like.data.cache.status import remembered
 from t5x_like.data.opening import folder_of
 from t5x_like.distributed.startup import gather_json
+from t5x_like.errors import UserError
 from t5x_like.evaluation import Evaluation
 from t5x_like.evaluation.loss import held_out, measure, open_held_out, summary_of
 from t5x_like.evaluation.measurement import Subject
@@ -91,6 +92,12 @@ class HeldOut:
         self._deciding: Part = next(
             (one for one in self._evaluations if one.has(best)), self._losses
         )
+        tags = self._losses.tags + [tag for one in self._evaluations for tag in one.tags]
+        if best and tags and not best.startswith(tuple(tags)):
+            raise UserError(
+                f"CheckpointPolicy.best_metric is '{best}', and this run measures "
+                f"{', '.join(f'{tag}...' for tag in tags)}: name one of these."
+            )
 
     def before_save(self, step: int) -> list[Part]:
         """What is measured before a checkpoint of this step: a metric may decide which is kept."""
@@ -149,6 +156,11 @@ class _Losses:
         """The tag of the first split's loss; of no split one that nothing has."""
         return f"{next(iter(self._splits), '')}/loss"
 
+    @property
+    def tags(self) -> list[str]:
+        """What the names of its values begin with."""
+        return [f"{name}/" for name in self._splits]
+
     def due(self, step: int) -> bool:
         plan = self._plan
         return step % plan.validation_period == 0 or step == plan.train_steps
@@ -182,8 +194,12 @@ class _Evaluated:
 
     def has(self, metric: str | None) -> bool:
         """Whether a metric is one of its values."""
-        tags = [f"{split}/{task}/" for split, task in self.keys]
-        return metric is not None and metric.startswith(tuple(tags))
+        return metric is not None and metric.startswith(tuple(self.tags))
+
+    @property
+    def tags(self) -> list[str]:
+        """What the names of its values begin with."""
+        return [f"{split}/{task}/" for split, task in self.keys]
 
     def due(self, step: int) -> bool:
         return step % self._period == 0 or step == self._plan.train_steps

@@ -21,7 +21,7 @@ from t5x_like.errors import UserError
 from t5x_like.evaluation import Evaluation
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import FrozenSource, Model, frozen_models, tuning
+from t5x_like.protocols import FrozenSource, Model, frozen_models, mixes_rows, tuning
 from t5x_like.trackers import Tracker
 from t5x_like.training.identity import RunIdentity
 from t5x_like.training.watching.profile import check_window
@@ -212,6 +212,8 @@ class TrainingPlan:
             "optimizer": self.optimizer,
             "seed": self.seed,
         }
+        if mixes_rows(self.model) and self.num_microbatches != 1:
+            identity["num_microbatches"] = self.num_microbatches
         if self.frozen:
             identity["frozen"] = {name: one.fingerprint() for name, one in self.frozen.items()}
         settings: dict[str, Any] = {

@@ -279,7 +279,11 @@ class TrainingRun:
         """
         measured = self._measure(step, state, self._held_out.before_save(step))
         if self._held_out.decides(step):
-            self.plan.checkpoint_policy.competing(measured)  # a wrong name is noticed at once
+            try:
+                self.plan.checkpoint_policy.competing(measured)  # a wrong name is noticed at once
+            except UserError:
+                self._save_unless_there(step, state)
+                raise
             self._measured = {step: measured}
         return self._held_out.seen(step, state, measured)
 
@@ -307,10 +311,13 @@ class TrainingRun:
                         each.write(self._log, step, self._sums.tokens)
                     found |= each.tagged
         except UserError:
-            if self._saved != step:
-                self.save(step, state)
+            self._save_unless_there(step, state)
             raise
         return found
+
+    def _save_unless_there(self, step: int, state: TrainState) -> None:
+        if self._saved != step:
+            self.save(step, state)
 
     # -- When a step goes wrong ------------------------------------------------------------------
 

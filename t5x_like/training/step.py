@@ -36,8 +36,9 @@ def make_train_step(
     """A compiled function from a state and a global batch to the next state and metrics.
 
     The state is donated. Each term of the loss is divided by its weight in the whole global
-    batch, so that microbatches and shards change nothing beyond rounding. Dropout in step
-    n draws from `fold_in(key(seed), n)`.
+    batch, so that microbatches and shards change nothing beyond rounding; but for what is drawn
+    in them, and of models that mix rows, whose experts have room for a microbatch's tokens. Dropout
+    in step n draws from `fold_in(key(seed), n)`.
 
     The metrics are `(sum, weight)` pairs: the model's, and `gradient_norm` (before
     clipping), `parameter_norm` (after the update, of what is trained) and `learning_rate` (that of

@@ -374,4 +374,6 @@ def test_an_unknown_metric_is_named_with_those_there_are(train_flags, tmp_path, 
     error = capsys.readouterr().err.strip()
     assert len(error.splitlines()) == 1
     assert "best_metric is 'validation/los'" in error and "validation/loss" in error
+    # What cannot be measured costs no step that was made.
+    assert checkpoints.checkpoint_steps(f"{tmp_path}/run")
     tally("bad inputs")

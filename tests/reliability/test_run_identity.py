@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from etils import epath
@@ -119,6 +120,24 @@ def test_harmless_changes_pass_and_are_logged(copied, capsys):
     said = capsys.readouterr().out
     assert "train_steps: 4 -> 6" in said and "log_period: 2 -> 1" in said
     assert "num_microbatches: 1 -> 2" in said
+
+
+def test_of_models_that_mix_rows_microbatches_are_part_of_the_run():
+    """Switch's experts have room for the tokens of a microbatch."""
+    from models import switch, t5
+    from t5x_like.training.plan import TrainingPlan
+
+    sizes = {"vocab_size": 16, "embed_dim": 8, "num_heads": 1, "mlp_dim": 8}
+
+    def identity(model, pieces):
+        read = "dataset optimizer seed train_steps validation_period checkpoint_policy log_period"
+        rest = dict.fromkeys([*read.split(), "anomaly_policy", "validation", "evaluations"])
+        plan = SimpleNamespace(model=model, num_microbatches=pieces, frozen={}, **rest)
+        return TrainingPlan.described(plan, mesh=False).identity
+
+    for kind, counts in ((switch.Switch, True), (t5.T5_1_1, False)):
+        one, two = (identity(kind(**sizes), pieces) for pieces in (1, 2))
+        assert (one != two) is counts
 
 
 @pytest.mark.slow

@@ -1,3 +1,4 @@
+import inspect
 import itertools
 
 import jax
@@ -438,3 +439,21 @@ def test_a_decay_of_1_leaves_the_optimizer_as_it_is_and_others_are_refused():
 
 def sgd(rate):
     return optimizers.Optimizer("SGD", Constant(rate), lambda axes: optax.sgd(rate))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        optimizers.adafactor, optimizers.adagrad, optimizers.adamax, optimizers.adamw,
+        optimizers.lamb, optimizers.lion, optimizers.muon, optimizers.sgd,
+    ],
+)  # fmt: skip
+def test_numbers_with_which_nothing_is_learned_are_refused(make):
+    """A norm of 0 switches clipping off elsewhere; here it would switch learning off."""
+    wrong = {"global_norm": (0.0, -1.0), "weight_decay": (-0.1,), "b1": (1.0, -0.1), "b2": (1.5,)}
+    wrong |= {"momentum": (1.0,), "clipping_threshold": (0.0,), "eps": (-1e-8,)}
+    for name in wrong.keys() & inspect.signature(make).parameters.keys():
+        for value in wrong[name]:
+            with pytest.raises(UserError, match=f"^{make.__name__}.{name} is {value}: "):
+                make(Constant(0.1), **{name: value})
+    make(Constant(0.1), global_norm=None)

@@ -161,9 +161,37 @@ def test_small_parameters_stay_whole():
     assert partitioner.param_shardings(OneMatrix())["mlp"]["wi"].spec == PartitionSpec()
 
 
+class FourExperts(OneMatrix):
+    """A matrix of each of four experts."""
+
+    def abstract_params(self):
+        kernel = jax.ShapeDtypeStruct((4, 8, 6), np.float32)
+        return {"wi": nn.LogicallyPartitioned(kernel, ("expert", "embed", "mlp"))}
+
+
+def test_experts_divide_however_small_they_are():
+    """Tokens are sent to them: XLA ends the process where four are divided among eight."""
+    whole = Partitioner(replicate_below=1000)
+    assert fake_mesh(whole, expert=2).param_shardings(FourExperts())["wi"].spec == PartitionSpec()
+    with pytest.raises(UserError, match=r"wi has 4 along 'expert'.*expert=8: choose 4"):
+        fake_mesh(whole, expert=8).param_shardings(FourExperts())
+
+
+def test_rules_of_ones_own_name_axes_that_there_are():
+    mine = [("batch", ("data", "fsdp", "expert")), ("mlp", "tensor"), ("joined_kv", "tensor")]
+    made = fake_mesh(Partitioner(rules=mine, replicate_below=0), tensor=3)
+    assert made.param_shardings(OneMatrix())["mlp"]["wi"].spec == PartitionSpec(
+        None, None, "tensor"
+    )
+    misspelt = fake_mesh(Partitioner(rules=[*mine, ("embd", "fsdp"), ("stack", None)]), fsdp=2)
+    with pytest.raises(UserError, match="divides 'embd' over fsdp, and the model has no such axis"):
+        misspelt.param_shardings(OneMatrix())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"rules": [("embed", "model")]}, "names the mesh axis 'model': the axes are data, fsdp"),
         ({"rules": "zero"}, "rules 'zero' is unknown: one of data_parallel, fsdp"),
         ({"tensor": 2, "num_partitions": 4}, "tensor 2, num_partitions 4 say different sizes"),
         ({"rules": "fsdp", "data": 1, "tensor": 8}, "axis tensor=8 is used by no rule of 'fsdp'"),

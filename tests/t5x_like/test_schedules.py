@@ -66,6 +66,18 @@ def test_a_learning_rate_of_zero_or_less_is_refused(peak):
         schedules.Cosine(peak=peak, total_steps=10)
 
 
+@pytest.mark.parametrize("kind", [schedules.Cosine, schedules.Linear])
+@pytest.mark.parametrize("fraction", [-1.0, 1.5, float("nan")])
+def test_a_last_rate_below_zero_or_above_the_peak_is_refused(kind, fraction):
+    with pytest.raises(UserError, match=r"final_fraction is .* from 0 to 1"):
+        kind(0.1, 10, final_fraction=fraction)
+
+
+def test_a_multiplied_warmup_is_of_a_line_from_the_start():
+    with pytest.raises(UserError, match="multiplied is True without from_start"):
+        schedules.Linear(0.1, 10, 2, multiplied=True)
+
+
 def test_a_warmup_longer_than_the_schedule_is_refused():
     with pytest.raises(UserError, match="10 steps cannot hold 11"):
         schedules.WarmupStableDecay(1.0, total_steps=10, decay_steps=6, warmup_steps=5)

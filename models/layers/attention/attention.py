@@ -187,7 +187,7 @@ class Attention(nn.Module):
             bias = scaled(bias, self.scale)
             q_bhtd = self.relative.queries(q_bhtd)
         q_bhtd *= jnp.asarray(self.scale, q_bhtd.dtype)
-        keys_values = _for_each_device(keys_values)
+        keys_values = _for_each_device(keys_values, q_bhtd.shape[1])
         y_bhtd = self.attend(q_bhtd, keys_values, mask, bias, enable_dropout=enable_dropout)
         y_bhtd = nn.with_logical_constraint(y_bhtd, QUERY_AXES)
         b, h, t, d = y_bhtd.shape
@@ -223,13 +223,14 @@ class Attention(nn.Module):
         return nn.with_logical_constraint(x_bhtd, axes)
 
 
-def _for_each_device(keys_values: KeysValues) -> KeysValues:
+def _for_each_device(keys_values: KeysValues, num_heads: int) -> KeysValues:
     """Keys and values of as many heads as devices divide queries' heads over, if those are more.
 
-    Each device then has the heads that its queries share; one head that all share stays one.
+    Each device then has the heads that its queries share; one head that all share stays one. Where
+    `num_heads` of queries do not divide either, each device has them all, see `_heads`.
     """
     g, devices = keys_values.keys_bgsd.shape[1], mesh_context.shard_counts(KEY_AXES)[1]
-    if g == 1 or g % devices == 0:
+    if g == 1 or g % devices == 0 or num_heads % devices:
         return keys_values
     times = math.lcm(g, devices) // g
     return jax.tree.map(

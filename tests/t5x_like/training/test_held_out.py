@@ -201,6 +201,13 @@ def test_a_metric_of_a_task_can_decide_which_checkpoint_is_best(base):
     assert held_out.after_save(3) == []
 
 
+def test_a_metric_of_a_split_that_nobody_measures_is_refused_at_the_start(base):
+    policy = checkpoints.CheckpointPolicy(period=6, best_metric="test/loss")
+    message = r"best_metric is 'test/loss', and this run measures validation/\.\.\., validation/"
+    with pytest.raises(UserError, match=message):
+        HeldOut(dataclasses.replace(base, checkpoint_policy=policy))
+
+
 def test_a_run_that_is_measured_otherwise_is_the_same_run(base):
     """And says so in one line."""
     before, now = (dataclasses.replace(base, evaluations=()), base)
