@@ -22,6 +22,7 @@ from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.host import files
 from t5x_like.partitioning import path_name
+from t5x_like.protocols import LABELS
 
 _SUMS = "checksums"
 # Items of metadata, those of earlier versions too; each may be missing.
@@ -35,6 +36,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "guard": (dict, type(None)),
     "unrecorded": (dict, type(None)),
     "base": (dict, type(None)),
+    LABELS: (dict,),
     _SUMS: (dict,),
 }
 

@@ -17,7 +17,7 @@ from t5x_like.checkpoints.shapes import dimensions, stored_arrays
 from t5x_like.errors import UserError
 from t5x_like.optimizers import Optimizer
 from t5x_like.partitioning import Partitioner, path_name, split_boxes, subtree
-from t5x_like.protocols import Model, Params, tuning
+from t5x_like.protocols import LABELS, Model, Params, label_names, tuning
 from t5x_like.training import state
 from t5x_like.training.state import TrainState
 
@@ -84,6 +84,8 @@ def checked_start(source: InitialCheckpoint, model: Model, target: Params) -> St
     directory = find_checkpoint(source.path)
     metadata = read_metadata(directory)
     taken, fresh = _taken(source, model, directory)
+    if source.include is None:
+        _check_labels(directory, metadata, model)
     wanted = subtree(target, taken.__contains__)
     stored = {
         name: array
@@ -195,6 +197,21 @@ def _taken(
         there = base.held(directory, read_metadata(directory))
         taken -= {name for name in taken if tuned.adds(name) and name not in there}
     return taken, set(names) - taken
+
+
+def _check_labels(directory: epath.Path, metadata: Mapping[str, Any], model: Model) -> None:
+    """Refuses a head whose classes are called otherwise than those that it learned."""
+    ours = label_names(model)
+    for output, theirs in (metadata.get(LABELS) or {}).items():
+        # Of what was imported without names, what a class stands for is its user's to know.
+        if output not in ours or all(name == f"LABEL_{i}" for i, name in enumerate(theirs)):
+            continue
+        if [name.casefold() for name in theirs] != [name.casefold() for name in ours[output]]:
+            raise UserError(
+                f"checkpoint '{directory}' has a head for the labels {', '.join(theirs)}, and this "
+                f"model's are {', '.join(ours[output])}: give it the same in the same order, or a "
+                "head of its own (runs/finetune_head.gin)."
+            )
 
 
 def _check_layers(

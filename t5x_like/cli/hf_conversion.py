@@ -22,7 +22,7 @@ from t5x_like.errors import UserError, on_one_line
 from t5x_like.host import files as storage
 from t5x_like.host import memory
 from t5x_like.partitioning import Partitioner
-from t5x_like.protocols import Model, Params, Vocabulary
+from t5x_like.protocols import LABELS, Model, Params, Vocabulary, label_names
 
 Report = dict[str, Any]
 Load = Callable[[Path], tuple[Model, Params]]
@@ -121,7 +121,13 @@ def import_model(
         count = model.parameter_count()
         title = f"{type(model).__name__}, {count:,} parameters, from {on_one_line(source)}"
         (directory / "model-info.txt").write_text(f"{title}\n\n{table}\n", "utf-8")
-        metadata = {"parameters": count, "tokens": 0, "seconds": 0.0, "jax": jax.__version__}
+        metadata = {
+            "parameters": count,
+            "tokens": 0,
+            "seconds": 0.0,
+            "jax": jax.__version__,
+            LABELS: dict(label_names(model)),
+        }
         host_params.write_params(str(directory), params, 0, metadata)
     return {
         "model": type(model).__name__,

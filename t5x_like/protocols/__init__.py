@@ -14,6 +14,7 @@ Shapes: `b` batch, `t` decoder positions, `s` encoder positions, `v` vocabulary.
 from t5x_like.protocols.back_translation import TranslatesBack
 from t5x_like.protocols.models import (
     BESIDE_POLICY,
+    LABELS,
     Array,
     Batch,
     Cache,
@@ -64,6 +65,7 @@ from t5x_like.protocols.tasks import (
 
 __all__ = [
     "BESIDE_POLICY",
+    "LABELS",
     "Array",
     "Batch",
     "Cache",

@@ -12,7 +12,7 @@ Carry = Any  # a pytree of arrays whose first axis is the batch's, see Carries
 Batch = Mapping[str, Array]
 Example = dict[str, np.ndarray]
 Sums = Mapping[str, Array]  # of a loss: term -> sum over the batch
-BESIDE_POLICY = "beside_policy"  # in the metadata of a checkpoint
+BESIDE_POLICY, LABELS = "beside_policy", "labels"  # in the metadata of a checkpoint
 Metrics = dict[str, tuple[Array, Array]]  # name -> (sum, weight); the mean is their ratio
 
 

@@ -15,7 +15,7 @@ from t5x_like.data import merge_states
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
 from t5x_like.host.progress import duration
-from t5x_like.protocols import BESIDE_POLICY, Metrics, beside_policy
+from t5x_like.protocols import BESIDE_POLICY, LABELS, Metrics, beside_policy, label_names
 from t5x_like.training import summary as run_summary
 from t5x_like.training.batches import FedBatch, FedBatches, check_batch
 from t5x_like.training.beginning import beginning, with_surroundings
@@ -261,6 +261,7 @@ class TrainingRun:
             "guard": state.guard.known() if state.guard is not None else None,
             "base": self._restored.get("base"),
             BESIDE_POLICY: beside_policy(self.plan.model),
+            LABELS: dict(label_names(self.plan.model)),
         }
 
     def pause(self) -> contextlib.AbstractContextManager[None]:
