@@ -80,7 +80,7 @@ def check_logical_axes(rules: Rules, of_model: Iterable[str | None]) -> None:
     Raises:
       UserError: names the axis, and those that there are.
     """
-    packaged = {logical for packaged in RULE_SETS.values() for logical, _ in packaged}
+    packaged = {logical for one_set in RULE_SETS.values() for logical, _ in one_set}
     known = packaged | {axis for axis in of_model if axis is not None}
     for logical, target in rules:
         if target and logical not in known:
