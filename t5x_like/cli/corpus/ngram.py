@@ -50,10 +50,10 @@ def run(options: Namespace) -> None:
     from t5x_like.protocols import Model
 
     _name_task(options)
-    of_task = list(options.bindings)
     _add_bindings(options)
     config = configure(options, _GIN_FILE)
     warn(options, check(options, counting.count, _GIN_FILE))
+    config.macro("COUNTER")  # refuses an order that cannot be, before a cache is built
     program = config.configured(counting.count, _GIN_FILE)
     if options.dry_run:
         preflight.check_read(counting.count)
@@ -61,7 +61,7 @@ def run(options: Namespace) -> None:
         return
     if options.arpa:
         _check_arpa(options.arpa, config)
-    options.bindings = of_task  # `cache` knows nothing of orders and smoothing
+    options.gin_file = [_GIN_FILE, *options.gin_file]  # which knows orders and smoothing
     caching.build_missing(options, config)
 
     def config_text(model: Model) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -198,16 +199,32 @@ def test_it_is_counted_and_not_trained(counted, train_flags, tmp_path, capsys):
     assert "an n-gram model is counted and not trained: `t5x-like ngram` makes one" in line
 
 
-def test_a_missing_cache_is_built_of_the_tasks_flags_alone(flags, tmp_path, monkeypatch):
-    """`cache` reads no file that knows orders and smoothing."""
-    from t5x_like.cli import caching
+def test_a_missing_cache_is_built_with_the_file_that_the_flags_are_for(
+    flags, tmp_path, monkeypatch, capsys
+):
+    """`cache` by itself reads no file that knows orders and smoothing."""
+    from t5x_like.cli import caching, child_process
 
     given = []
     monkeypatch.setattr(caching, "build_missing", lambda options, _: given.append(options))
-    own = ["--order=2", "--smoothing=katz", f"--gin.MODEL_DIR={tmp_path}/run"]
-    assert cli.main(["ngram", *flags, *own]) == 0
-    assert given[0].bindings == [("MODEL_DIR", f"{tmp_path}/run")]
+    own = ["--order=2", "--smoothing=kneser_ney", f"--gin.MODEL_DIR={tmp_path}/run"]
+    assert cli.main(["ngram", *flags, *own, "--gin.smoothing.KneserNey.discount=0.7"]) == 0
     assert load_run(f"{tmp_path}/run").model.order == 2
+    started = ["cache", "--dry_run", f"--parent={os.getppid()}"]
+    assert cli.main([*started, *child_process._configuration(given[0])]) == 0
+    assert "would be cached" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("order", [0, 10])
+def test_an_order_that_cannot_be_is_told_before_a_cache_is_built(
+    order, flags, tmp_path, monkeypatch, capsys
+):
+    from t5x_like.cli import caching
+
+    monkeypatch.setattr(caching, "build_missing", lambda *_: pytest.fail("it is built"))
+    own = [f"--order={order}", f"--gin.MODEL_DIR={tmp_path}/run"]
+    assert cli.main(["ngram", *flags, *own]) == 2
+    assert f"order is {order}" in capsys.readouterr().err
 
 
 def test_a_model_comes_back_from_its_one_arpa_file(counted, flags, tmp_path, capsys):
