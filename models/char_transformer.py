@@ -59,6 +59,16 @@ class CharTransformer(DecoderOnly, kw_only=True):
     second_target_weight: float = 0.5
     norm_epsilon: float = 1e-6
 
+    def __post_init__(self) -> None:
+        """Checks what no model can be built with.
+
+        Raises:
+          ModelError: a negative weight; and as every model.
+        """
+        super().__post_init__()
+        if self.second_target_weight < 0:
+            raise self.refused("second_target_weight", "it must be 0 or more")
+
     def setup(self) -> None:
         """Makes embeddings, layers, and the matrices to logits."""
         glorot = nn.initializers.glorot_uniform()

@@ -94,8 +94,8 @@ class RecurrentLM(CarryingLanguageModel):
 
         Raises:
           ModelError: a cell that is none or has a projection, a tied output of another width, a
-            pooling that is none, a rate outside of [0, 1), a penalty below 0, or drawn lengths of
-            rows that do not carry a state.
+            pooling that is none, a rate outside of [0, 1), a penalty below 0, a scale of 0 or
+            less, or drawn lengths of rows that do not carry a state.
         """
         if not isinstance(self.cell, Cell):
             raise self.refused("cell", "it must be a cell, such as cells.LSTM()")
@@ -118,6 +118,10 @@ class RecurrentLM(CarryingLanguageModel):
         for name in ("activation_penalty", "temporal_penalty"):
             if getattr(self, name) < 0:
                 raise self.refused(name, "it must be 0 or more")
+        for name in ("init_scale", "layer_init_scale"):
+            scale = getattr(self, name)
+            if scale is not None and not scale > 0:
+                raise self.refused(name, "it must be above 0")
         if self.draws_lengths and not self.carries:
             raise self.refused("draws_lengths", "rows that continue one another have carries=True")
 

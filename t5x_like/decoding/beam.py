@@ -11,6 +11,7 @@ Shapes: `b` rows, `k` beams, `c` candidates, `n` new tokens at most, `v` vocabul
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -62,12 +63,13 @@ class BeamSearch:
     def __post_init__(self):
         if self.beams < 1:
             raise UserError(f"BeamSearch.beams is {self.beams}; it must be at least 1")
-        if self.alpha < 0:
-            raise UserError(f"BeamSearch.alpha is {self.alpha}; it must be 0 or above")
+        for name in ("alpha", "coverage"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(
+                    f"BeamSearch.{name} is {getattr(self, name)}; it must be 0 or above"
+                )
         if self.rule not in ("t5x", "transformers"):
             raise UserError(f"BeamSearch.rule is {self.rule!r}; it must be 't5x' or 'transformers'")
-        if self.coverage < 0:
-            raise UserError(f"BeamSearch.coverage is {self.coverage}; it must be 0 or above")
         if self.coverage and (self.beams == 1 or self.rule != "t5x"):
             raise UserError(
                 f"BeamSearch.coverage is {self.coverage}, which compares hypotheses by the rule "

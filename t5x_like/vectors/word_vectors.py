@@ -111,7 +111,7 @@ class WordVectors:
     def _nearest(self, vector: np.ndarray, left_out: Sequence[int], count: int) -> "pd.DataFrame":
         import pandas as pd
 
-        if count < 1:
+        if not isinstance(count, int) or count < 1:
             raise UserError(f"count is {count}: 1 or more neighbours can be shown.")
         similarity = self.unit @ vector
         similarity[list(left_out)] = -np.inf

@@ -48,8 +48,10 @@ class ContextWindows:
     adds_eos: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.window < 1:
-            raise TaskError(f"ContextWindows.window is {self.window}: 1 or more is needed.")
+        if type(self.window) is not int or self.window < 1:
+            raise TaskError(
+                f"ContextWindows.window is {self.window}: a whole number of 1 or more is needed."
+            )
         if not 0 <= self.subsample < 1:
             raise TaskError(
                 f"ContextWindows.subsample is {self.subsample}: a share below 1 is needed, or 0."

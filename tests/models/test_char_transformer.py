@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from models.char_transformer import CharTransformer
+from models.errors import ModelError
 from t5x_like import protocols
 from t5x_like.training.state import TrainState
 from t5x_like.training.step import mean_gradient
@@ -127,3 +128,8 @@ def test_the_engine_tells_a_training_step_its_number():
     state = TrainState(jnp.int32(300), drawn(MODEL), None)
     _, metrics, _ = jax.jit(mean_gradient(MODEL))(state, BATCH, jax.random.key(0))
     assert float(metrics["layer_loss"][0]) == pytest.approx(losses_of_layers()[2, 0], rel=1e-4)
+
+
+def test_a_negative_weight_is_refused():
+    with pytest.raises(ModelError, match=r"second_target_weight is -1.0: it must be 0 or more"):
+        MODEL.clone(second_target_weight=-1.0)

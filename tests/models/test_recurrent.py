@@ -361,6 +361,8 @@ def test_mistakes_are_told_in_one_line():
     assert small(tied_output=True, last_dim=E).parameter_count()
     with pytest.raises(ModelError, match=r"recurrent_dropout_rate is 1.0: it must be at least 0"):
         small(recurrent_dropout_rate=1.0)
+    with pytest.raises(ModelError, match=r"init_scale is -1.0: it must be above 0"):
+        small(init_scale=-1.0)
 
 
 # -- Against PyTorch -------------------------------------------------------------------------------

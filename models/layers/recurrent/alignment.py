@@ -49,9 +49,15 @@ class Additive(Score):
 
     units: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.units is not None and (type(self.units) is not int or self.units < 1):
+            raise ModelError(
+                f"Additive.units is {self.units!r}: a whole number of 1 or more is needed, or None."
+            )
+
     def shapes(self, query_dim: int, memory_dim: int) -> dict[str, tuple[int, ...]]:
         """See `Score`."""
-        units = self.units or query_dim
+        units = query_dim if self.units is None else self.units
         return {"query": (query_dim, units), "key": (memory_dim, units), "vector": (units,)}
 
     def keys(self, weights: Weights, memory_bse: jax.Array) -> jax.Array:

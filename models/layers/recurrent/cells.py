@@ -11,6 +11,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from models.errors import ModelError
+
 State = dict[str, jax.Array]
 """Name to float32 `[b, f]`; `hidden` is what the layer outputs."""
 
@@ -127,6 +129,20 @@ class ProjectedLSTM(LSTM):
     projection_dim: int = 512
     cell_clip: float | None = 3.0
     projection_clip: float | None = 3.0
+
+    def __post_init__(self) -> None:
+        if type(self.projection_dim) is not int or self.projection_dim < 1:
+            raise ModelError(
+                f"ProjectedLSTM.projection_dim is {self.projection_dim!r}: a whole number of 1 or "
+                "more is needed."
+            )
+        for name in ("cell_clip", "projection_clip"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ModelError(
+                    f"ProjectedLSTM.{name} is {value!r}: a number above 0 is needed; None cuts "
+                    "nothing."
+                )
 
     @property
     def projection(self) -> int:

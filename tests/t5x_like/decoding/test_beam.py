@@ -242,3 +242,10 @@ def test_transformers_finds_the_same_beams(alpha, ends):
 def test_a_search_that_means_nothing_is_refused(arguments):
     with pytest.raises(UserError, match=next(iter(arguments))):
         BeamSearch(**arguments)
+
+
+@pytest.mark.parametrize("name", ["alpha", "coverage"])
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+def test_a_strength_that_compares_nothing_is_refused(name, value):
+    with pytest.raises(UserError, match=f"BeamSearch.{name} is {value}"):
+        BeamSearch(beams=2, **{name: value})

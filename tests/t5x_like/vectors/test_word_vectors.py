@@ -22,6 +22,9 @@ def test_neighbours_are_by_cosine_whatever_the_lengths():
     np.testing.assert_allclose(found["similarity"], [0.740698, 0.426401], atol=1e-6)
     assert KINGS.neighbours(np.array([-1, 2, 0]), 1)["word"].tolist() == ["queen"]
     assert len(KINGS.neighbours("man", 100)) == 4
+    for count in (0, 2.5):
+        with pytest.raises(UserError, match=f"count is {count}: 1 or more"):
+            KINGS.neighbours("man", count)
 
 
 def test_man_is_to_king_as_woman_is_to_queen():

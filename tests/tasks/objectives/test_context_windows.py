@@ -122,7 +122,8 @@ def test_the_same_state_draws_the_same():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"window": 0}, "window is 0: 1 or more"),
+        ({"window": 0}, "window is 0: a whole number of 1 or more"),
+        ({"window": 1.5}, "window is 1.5: a whole number of 1 or more"),
         ({"subsample": 1.5}, "subsample is 1.5: a share below 1"),
         ({"subsampling": "code"}, "subsampling is 'code': released or paper"),
         ({"contrast": "tree"}, "contrast is 'tree': noise or paths"),

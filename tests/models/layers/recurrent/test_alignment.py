@@ -45,6 +45,12 @@ def test_what_a_row_may_not_see_has_no_weight():
     np.testing.assert_allclose(alignment, [0.613516, 0, 0.386484], atol=1e-6)
 
 
+@pytest.mark.parametrize("units", [0, -1, 1.5])
+def test_a_hidden_layer_has_units(units):
+    with pytest.raises(ModelError, match=f"Additive.units is {units}: a whole number of 1"):
+        Additive(units)
+
+
 def test_dot_scores_need_states_of_one_width():
     with pytest.raises(ModelError, match=r"have 6 units .* decoder's 4: .*General"):
         Dot().shapes(4, 6)

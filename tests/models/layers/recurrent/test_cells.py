@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from models.errors import ModelError
 from models.layers.linear import uniform
 from models.layers.recurrent.cells import GRU, LSTM, RNN, ProjectedLSTM, SigmoidRNN
 from models.layers.recurrent.stack import RecurrentLayer
@@ -192,3 +193,11 @@ def test_equals_pytorchs_layer_and_its_gradients(cell):
     close(flat(gradients["bias"]), theirs.bias_ih_l0.grad)
     if "recurrent_bias" in params:
         close(flat(gradients["recurrent_bias"]), theirs.bias_hh_l0.grad[-F:])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("projection_dim", 0), ("cell_clip", 0.0), ("projection_clip", -3.0)]
+)
+def test_a_projection_that_cannot_be_is_refused(name, value):
+    with pytest.raises(ModelError, match=f"ProjectedLSTM.{name} is {value}"):
+        ProjectedLSTM(**{name: value})
