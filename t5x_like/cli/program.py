@@ -308,6 +308,11 @@ def _inspect(options: argparse.Namespace) -> None:
         options.bindings.append(("TOPOLOGY", options.topology))
         check_contradictions(options.bindings)
     config = configure(options, "runs/inspect.gin")
+    if config.has_macro("COUNTER") and not config.has_macro("MODEL"):
+        raise UserError(
+            "an n-gram model is what it has counted: count it first (t5x-like ngram), and inspect "
+            "the config.gin of its MODEL_DIR."
+        )
     if topology := config.macro("TOPOLOGY"):
         # Before anything that gin builds starts JAX.
         topologies.simulated(topology, topologies.num_devices(topology))

@@ -239,6 +239,11 @@ def test_a_model_comes_back_from_its_one_arpa_file(counted, flags, tmp_path, cap
     assert "--order is for counting" in capsys.readouterr().err
 
 
+def test_before_it_is_counted_there_is_nothing_to_inspect(capsys):
+    assert cli.main(["inspect", "--gin_file=examples/ngram.gin"]) == 2
+    assert "count it first (t5x-like ngram)" in capsys.readouterr().err
+
+
 def test_nothing_is_said_of_what_only_training_reads(counted, flags, tmp_path, capsys):
     assert cli.main(["ngram", *flags, "--order=2", "--dry_run", "--gin.MODEL_DIR=x"]) == 0
     assert "warning" not in capsys.readouterr().err
