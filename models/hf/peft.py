@@ -8,6 +8,7 @@ one would reach another.
 
 import dataclasses
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -28,9 +29,18 @@ from models.tuning.low_rank import DOWN, UP
 CONFIG, FILE = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _SUFFIX = ".weight"
-# Options that must be off, or another sum than W + (alpha / r) A B would be meant.
-_OFF = ("use_dora", "use_rslora", "lora_bias", "modules_to_save", "layer_replication", "use_qalora",
-        "target_parameters", "trainable_token_indices", "alora_invocation_tokens")  # fmt: skip
+# Keys of the configuration that are read, and those that leave the sum W + (alpha / r) A B as it
+# is. Every other must be off: it may mean another sum.
+_READ = ("peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "lora_dropout", "bias",
+         "init_lora_weights")  # fmt: skip
+_NEUTRAL = (
+    "auto_mapping", "base_model_name_or_path", "eva_config", "exclude_modules", "fan_in_fan_out",
+    "inference_mode", "layers_pattern", "layers_to_transform", "megatron_core", "merge_weights",
+    "peft_version", "qalora_group_size", "revision", "target_modules", "task_type",
+)  # fmt: skip
+# First factors that `peft` makes beside the base model; the others change its matrices too, and
+# `peft` changes them again when it loads the adapter.
+_INITS = ("true", "false", "none", "gaussian", "orthogonal", "eva", "mica")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +109,8 @@ def load_peft(path: str | Path, model: Model) -> tuple[Model, dict[str, Any]]:
       NumPy arrays. Matrices of ours that are one of theirs share A.
 
     Raises:
-      ModelError: other adapters than low-rank factors, a tensor without a place in the
-        model, or of another shape.
+      ModelError: other adapters than low-rank factors, an option of `peft` that means another sum,
+        a tensor without a place in the model, or of another shape.
     """
     if model.tuning is not None:
         raise ModelError(
@@ -111,20 +121,21 @@ def load_peft(path: str | Path, model: Model) -> tuple[Model, dict[str, Any]]:
     tensors = TensorFiles(directory / FILE)
     found: dict[str, Any] = {}
     left, targets, shapes = set(tensors), set(), parameter_shapes(model)
-    rank = max(config["rank_pattern"].values(), default=0)
-    rank, scale = max(rank, config["r"]), config["lora_alpha"] / config["r"]
+    rank = max([config["r"], *config["rank_pattern"].values()])
+    scale = config["lora_alpha"] / config["r"]
     for matrix in _matrices(_family(model), model):
         names = [f"{_PREFIX}{matrix.theirs}.lora_{letter}.weight" for letter in "AB"]
         if not set(names) <= set(tensors):
             continue
         left -= set(names)
         down, up = (np.asarray(tensors[name], np.float32) for name in names)
-        own_rank = config["rank_pattern"].get(matrix.theirs, config["r"])
+        own_rank = _of_pattern(config["rank_pattern"], matrix.theirs, config["r"])
         if len(down) != own_rank:
             raise ModelError(
                 f"{directory}: {names[0]!r} is of rank {len(down)}, where {CONFIG} has {own_rank}."
             )
-        own_scale = config["alpha_pattern"].get(matrix.theirs, config["lora_alpha"]) / own_rank
+        own_alpha = _of_pattern(config["alpha_pattern"], matrix.theirs, config["lora_alpha"])
+        own_scale = own_alpha / own_rank
         # A lower rank is a higher one with zeros, and another scale another B.
         up = up * (own_scale / scale)
         for weight, index in matrix.parts:
@@ -223,23 +234,59 @@ def _write(directory: Path, tensors: Mapping[str, np.ndarray], config: Mapping[s
         raise
 
 
+def _of_pattern(pattern: Mapping[str, Any], theirs: str, default: Any) -> Any:
+    """What a pattern has for a matrix, by the rule of `peft.utils.other.get_pattern_key`.
+
+    A key is a regular expression of the whole name or of its last parts; the first that fits
+    counts, in the order of the file.
+    """
+    fitting = (key for key in pattern if re.match(rf"(.*\.)?({key})$", theirs))
+    return pattern.get(next(fitting, theirs), default)
+
+
 def _read_configuration(directory: Path) -> dict[str, Any]:
+    path = directory / CONFIG
     try:
-        config = json.loads((directory / CONFIG).read_text("utf-8"))
+        config = json.loads(path.read_text("utf-8"))
         kind, rank, alpha = config["peft_type"], config["r"], config["lora_alpha"]
     except OSError as error:
-        raise ModelError(f"{directory / CONFIG}: {error.strerror}.") from error
+        raise ModelError(f"{path}: {error.strerror}.") from error
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ModelError(f"{directory / CONFIG} is no configuration of peft's LoRA.") from error
-    if kind != "LORA" or type(rank) is not int or rank < 1 or not isinstance(alpha, int | float):
-        raise ModelError(f"{directory / CONFIG}: peft_type {kind!r}: only 'LORA' is read.")
-    for name in _OFF:
-        if config.get(name):
-            raise ModelError(f"{directory / CONFIG}: {name} {config[name]!r} is not supported.")
+        raise ModelError(f"{path} is no configuration of peft's LoRA.") from error
+    if kind != "LORA":
+        raise ModelError(f"{path}: peft_type {kind!r}: only 'LORA' is read.")
+    ranks, alphas = (_pattern(path, config, name) for name in ("rank_pattern", "alpha_pattern"))
+    for key, value in {"r": rank, **ranks}.items():
+        if type(value) is not int or value < 1:
+            raise ModelError(f"{path}: the rank of {key!r} is {value!r}, not a whole number > 0.")
+    dropout = config.get("lora_dropout") or 0.0
+    for key, value in {"lora_dropout": dropout, "lora_alpha": alpha, **alphas}.items():
+        if type(value) not in (int, float) or (key == "lora_alpha" and not value):
+            raise ModelError(f"{path}: {key!r} is {value!r}, not a number that can be used.")
+    for name, value in config.items():
+        if value and name not in (*_READ, *_NEUTRAL):
+            raise ModelError(f"{path}: {name} {value!r} is not supported.")
     if config.get("bias", "none") != "none":
-        raise ModelError(f"{directory / CONFIG}: bias {config['bias']!r}: only 'none' is read.")
-    patterns = {name: config.get(name) or {} for name in ("rank_pattern", "alpha_pattern")}
-    return {**config, **patterns, "lora_dropout": config.get("lora_dropout", 0.0)}
+        raise ModelError(f"{path}: bias {config['bias']!r}: only 'none' is read.")
+    init = config.get("init_lora_weights")
+    if str(init).lower() not in _INITS:
+        raise ModelError(
+            f"{path}: init_lora_weights {init!r} changes the base model's matrices too: let peft "
+            "convert the adapter, save_pretrained(path_initial_model_for_weight_conversion=...)."
+        )
+    return {**config, "rank_pattern": ranks, "alpha_pattern": alphas, "lora_dropout": dropout}
+
+
+def _pattern(path: Path, config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = config.get(name) or {}
+    if not isinstance(found, dict):
+        raise ModelError(f"{path}: {name} {found!r} has no names of matrices.")
+    for key in found:
+        try:
+            re.compile(key)
+        except re.error as error:
+            raise ModelError(f"{path}: {name} has {key!r}, no pattern of names: {error}.") from None
+    return found
 
 
 def _nested(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:

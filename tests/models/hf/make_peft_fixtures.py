@@ -1,4 +1,4 @@
-"""Writes low-rank factors of `peft` for two fixtures, with the logits that it computes.
+"""Writes low-rank factors of `peft` for fixtures, with the logits that it computes.
 
     python -m tests.models.hf.make_peft_fixtures
 
@@ -16,16 +16,29 @@ import transformers
 from tests.models.hf.make_fixtures import FIXTURES
 
 PEFT_FIXTURES = Path(__file__).parent / "peft_fixtures"
-TARGETS = {"llama": ["q_proj", "v_proj", "down_proj"], "gpt2": ["c_attn", "c_fc"]}
+# By directory: the fixture of the base model, and options of the factors.
+ADAPTERS = {
+    "llama": ("llama", {"target_modules": ["q_proj", "v_proj", "down_proj"]}),
+    # Keys are ends of names and regular expressions, and the first that fits counts; in the order
+    # of the alphabet, in which `peft` writes them.
+    "llama_patterns": (
+        "llama",
+        {
+            "target_modules": ["q_proj", "v_proj", "down_proj"],
+            "rank_pattern": {"v_proj": 1},
+            "alpha_pattern": {r".*layers\.0\..*": 12, r"layers\.2.*proj": 5, "q_proj": 7},
+        },
+    ),
+    "gpt2": ("gpt2", {"target_modules": ["c_attn", "c_fc"], "fan_in_fan_out": True}),
+}
 
 
 def write(name: str) -> None:
-    """Random factors on the fixture of this name."""
+    """Random factors on the fixture of their base model."""
     torch.manual_seed(0)
-    base = transformers.AutoModelForCausalLM.from_pretrained(FIXTURES / name)
-    config = peft.LoraConfig(
-        r=2, lora_alpha=3, target_modules=TARGETS[name], fan_in_fan_out=name == "gpt2"
-    )
+    fixture, options = ADAPTERS[name]
+    base = transformers.AutoModelForCausalLM.from_pretrained(FIXTURES / fixture)
+    config = peft.LoraConfig(r=2, lora_alpha=3, **options)
     model = peft.get_peft_model(base, config).eval()
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
@@ -39,5 +52,5 @@ def write(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for each in TARGETS:
+    for each in ADAPTERS:
         write(each)

@@ -17,7 +17,8 @@ from models.hf.peft import load_peft, save_peft
 from models.hf.tensor_files import TensorFiles
 
 HERE = Path(__file__).parent
-NAMES = ("llama", "gpt2")
+# Directories of factors, and the fixtures of their base models.
+BASES = {"llama": "llama", "llama_patterns": "llama", "gpt2": "gpt2"}
 
 
 def joined(params, factors):
@@ -29,10 +30,10 @@ def joined(params, factors):
     }
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=BASES)
 def read(request):
     """The tuned model, all its parameters, and what `peft` computes."""
-    base, params = load_hf(HERE / "fixtures" / request.param)
+    base, params = load_hf(HERE / "fixtures" / BASES[request.param])
     model, factors = load_peft(HERE / "peft_fixtures" / request.param, base)
     expected = np.load(HERE / "peft_fixtures" / request.param / "expected.npz")
     return model, joined(params, factors), expected
@@ -102,6 +103,21 @@ def test_gpt2_queries_and_values_become_one_matrix_of_twice_the_rank(tmp_path):
         ({"use_dora": True}, r"use_dora True is not supported"),
         ({"bias": "all"}, r"bias 'all': only 'none' is read"),
         ({"r": 3}, r"is of rank 2, where adapter_config.json has 3"),
+        ({"rank_pattern": {"q_proj": 3}}, r"is of rank 2, where adapter_config.json has 3"),
+        ({"r": 0}, r"the rank of 'r' is 0, not a whole number > 0"),
+        ({"rank_pattern": {"q_proj": None}}, r"the rank of 'q_proj' is None"),
+        ({"lora_alpha": 0}, r"'lora_alpha' is 0, not a number that can be used"),
+        ({"alpha_pattern": {"q_proj": "8"}}, r"'q_proj' is '8', not a number"),
+        ({"alpha_pattern": {"*.q_proj": 8}}, r"alpha_pattern has '\*.q_proj', no pattern of names"),
+        ({"alpha_pattern": ["q_proj"]}, r"alpha_pattern \['q_proj'\] has no names of matrices"),
+        ({"init_lora_weights": "pissa"}, r"'pissa' changes the base model's matrices too"),
+        ({"init_lora_weights": "pissa_niter_16"}, r"'pissa_niter_16' changes the base"),
+        ({"init_lora_weights": "olora"}, r"'olora' changes the base model's matrices too"),
+        ({"init_lora_weights": "corda"}, r"'corda' changes the base model's matrices too"),
+        ({"init_lora_weights": "loftq"}, r"'loftq' changes the base model's matrices too"),
+        ({"use_bdlora": {"nblocks": 2}}, r"use_bdlora {'nblocks': 2} is not supported"),
+        ({"kasa_config": {"alpha": 1}}, r"kasa_config {'alpha': 1} is not supported"),
+        ({"an_option_of_tomorrow": True}, r"an_option_of_tomorrow True is not supported"),
     ],
 )  # fmt: skip
 def test_other_adapters_are_refused_in_one_line(change, message, tmp_path):
@@ -111,6 +127,34 @@ def test_other_adapters_are_refused_in_one_line(change, message, tmp_path):
     base, _ = load_hf(HERE / "fixtures" / "llama")
     with pytest.raises(ModelError, match=message):
         load_peft(tmp_path, base)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "queries", "values"),
+    [
+        ({"q_proj": 6}, [2, 2, 2], [1, 1, 1]),
+        ({r".*layers\.0\..*": 6, "q_proj": 9}, [2, 3, 3], [2, 1, 1]),
+        ({"q_proj": 9, r".*layers\.0\..*": 6}, [3, 3, 3], [2, 1, 1]),
+        ({"model.layers.1.self_attn.v_proj": 6}, [1, 1, 1], [1, 2, 1]),
+        # Whole parts of names alone; a key that no matrix has changes nothing, as in `peft`.
+        ({"_proj": 6, "k_proj": 6}, [1, 1, 1], [1, 1, 1]),
+    ],
+)
+def test_a_key_of_alpha_pattern_is_the_end_of_a_name_or_a_regular_expression(
+    pattern, queries, values, tmp_path
+):
+    """B is multiplied by the matrix's alpha over that of all others, 3, in each layer."""
+    base, _ = load_hf(HERE / "fixtures" / "llama")
+    _, plain = load_peft(HERE / "peft_fixtures" / "llama", base)
+    shutil.copytree(HERE / "peft_fixtures" / "llama", tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"alpha_pattern": pattern}))
+    _, scaled = load_peft(tmp_path, base)
+    found, before = (tree["decoder"]["layers"]["self_attention"] for tree in (scaled, plain))
+    for name, times in (("query", queries), ("value", values)):
+        times_lro = np.asarray(times)[:, None, None]
+        expected = before[name]["lora_b"] * times_lro
+        np.testing.assert_allclose(found[name]["lora_b"], expected, rtol=1e-6)
 
 
 def test_factors_of_another_model_are_refused():
