@@ -74,6 +74,13 @@ def import_hf(options: Namespace) -> None:
         left_out = generation_options.shown(report["generation_left_out"])
         line = f"warning: text is generated here without what {options.directory} asks for: "
         print(f"{line}{left_out}.", file=sys.stderr)
+    ends = tokenizer_files.ends_left_out(Path(options.directory))
+    if ends:
+        print(
+            f"warning: {options.directory} ends a text with {', '.join(map(str, ends))} too "
+            "(eos_token_id), which its tokenizer does not have: it is left out.",
+            file=sys.stderr,
+        )
     if report["texts"] and options.texts is None and not options.json:
         print("it labels single texts; with --texts=2 it labels pairs, which no file says")
 

@@ -11,7 +11,14 @@ from typing import Any
 
 from tasks.errors import SourceUnavailable, TaskError
 from tasks.vocabularies.special_pieces import is_special
-from tasks.vocabularies.tokenizer_config import CONFIG, named_tokens, options, special_token
+from tasks.vocabularies.tokenizer_config import (
+    CONFIG,
+    added_tokens,
+    named_tokens,
+    options,
+    refuse_added,
+    special_token,
+)
 from tasks.vocabularies.tokenizer_pipelines import (
     LONGEST_WORD,
     byte_alphabet,
@@ -21,7 +28,6 @@ from tasks.vocabularies.tokenizer_pipelines import (
 from tasks.vocabularies.vocabulary import check_is_file
 
 WORDPIECE, BPE, MERGES = "vocab.txt", "vocab.json", "merges.txt"
-_ADDED = "added_tokens.json"
 # Classes of transformers that split text as the pipeline does; others have files of these names
 # too, with words and pieces of another kind.
 _CLASSES = {
@@ -112,7 +118,7 @@ def _wordpiece(
         lines.pop()
     # Of a piece that stands twice the last place counts, as in transformers.
     vocab = {piece.removesuffix("\r"): i for i, piece in enumerate(lines)}
-    _refuse_added(path, vocab)
+    refuse_added(path, added_tokens(path.parent, {}).keys() - vocab.keys())
     named = named_tokens(path.parent)
     unk_token = special_token("unk_token", named, vocab.__contains__)
     if unk_token is None:
@@ -150,7 +156,7 @@ def _byte_level_bpe(path: Any, config: Mapping[str, Any]) -> dict[str, Any]:
         raise TaskError(f"vocabulary file '{path}' is not JSON: {error}.") from None
     if not isinstance(vocab, dict) or any(type(i) is not int or i < 0 for i in vocab.values()):
         raise TaskError(f"vocabulary file '{path}' is not an object of tokens and their ids.")
-    _refuse_added(path, vocab)
+    refuse_added(path, added_tokens(path.parent, {}).keys() - vocab.keys())
     merges_path = path.parent / MERGES
     lines = _text(merges_path).split("\n")
     first = 1 if lines[0].startswith("#version") else 0
@@ -193,21 +199,6 @@ def _text(path: Any) -> str:
         raise SourceUnavailable(f"vocabulary file '{path}': {error}.") from None
     except UnicodeDecodeError as error:
         raise TaskError(f"vocabulary file '{path}' is not UTF-8: {error}.") from None
-
-
-def _refuse_added(path: Any, vocab: Mapping[str, int]) -> None:
-    added = path.parent / _ADDED
-    if not added.exists():
-        return
-    try:
-        names = json.loads(added.read_text("utf-8")).keys() - vocab.keys()
-    except (ValueError, AttributeError) as error:
-        raise TaskError(f"file '{added}' is not an object of tokens: {error}.") from None
-    if names:
-        raise TaskError(
-            f"file '{added}' adds {len(names)} tokens to '{path.name}', such as "
-            f"{min(names)!r}: save the tokenizer as a tokenizer.json, which holds both."
-        )
 
 
 def _special(vocab: Mapping[str, int], named: Mapping[str, str]) -> Sequence[str]:

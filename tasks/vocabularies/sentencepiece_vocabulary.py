@@ -9,7 +9,7 @@ import functools
 import hashlib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.errors import SourceUnavailable, TaskError
@@ -173,6 +173,21 @@ class SentencePieceVocabulary:
             if is_special(piece) and not (processor.IsControl(i) or processor.IsUnknown(i))
         ]
         return spelled(read)
+
+    def unread(self, tokens: Mapping[str, int]) -> list[str]:
+        """Which tokens are not read as one where a text spells them.
+
+        What pads, begins or ends a text and stands for the unknown is never spelled, and not among
+        them.
+
+        Args:
+          tokens: with their ids, as a tokenizer around this model has them.
+        """
+        processor = self._processor
+        marks = (PAD_ID, processor.unk_id(), processor.bos_id(), processor.eos_id())
+        return [
+            token for token, i in tokens.items() if i not in marks and i not in self.encode(token)
+        ]
 
     def encode_as_text(self, text: str) -> list[int]:
         """The ids of a text, special tokens that it spells out taken apart like other words."""

@@ -61,6 +61,17 @@ def test_an_imported_model_is_a_run_of_step_0(imported, source):
     assert not [path for path in imported.parent.iterdir() if path != imported]
 
 
+def test_an_end_that_the_tokenizer_has_not_is_named(source, tmp_path, capsys):
+    """40 is one of the model's 80 ids, and none of the tokenizer's 36."""
+    shutil.copytree(source, tmp_path / "t5")
+    config = json.loads((source / "config.json").read_text()) | {"eos_token_id": [1, 40]}
+    (tmp_path / "t5" / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    assert cli.main(["import-hf", str(tmp_path / "t5"), f"--out={tmp_path}/run"]) == 0
+    warning = "t5 ends a text with 40 too (eos_token_id), which its tokenizer does not have"
+    assert warning in capsys.readouterr().err
+
+
 def test_a_run_refuses_at_once_what_it_cannot_be_asked(imported, tmp_path):
     with pytest.raises(UserError, match="has no checkpoint of step 99; it has 0"):
         load_run(str(imported), step=99)

@@ -185,7 +185,17 @@ BYTES = {byte: i for i, byte in enumerate(byte_alphabet())}
             "no byte-level BPE, .* words end in </w>",
         ),
         ({"vocab.txt": "the\nof\n"}, r"no WordPiece vocabulary: it has no token '\[UNK\]'"),
-        ({"vocab.txt": "[UNK]", "added_tokens.json": '{"<new>": 1}'}, "adds 1 tokens .* '<new>'"),
+        (
+            {"vocab.txt": "[UNK]", "added_tokens.json": '{"<new>": 1}'},
+            "without 1 tokens .* '<new>'",
+        ),
+        (
+            {
+                "vocab.txt": "[UNK]",
+                "tokenizer_config.json": '{"added_tokens_decoder": {"1": {"content": "<new>"}}}',
+            },
+            "without 1 tokens .* '<new>'",
+        ),
         ({"vocab.txt": b"[UNK]\n\xff"}, "is not UTF-8"),
         ({"vocab.txt": "[UNK]", "tokenizer_config.json": "[]"}, "it is not an object"),
     ],
