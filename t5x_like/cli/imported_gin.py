@@ -147,7 +147,9 @@ def config_elsewhere(model_dir: str, out: str, *, with_model: bool = True) -> st
     if not path.is_file():
         raise UserError(f"no run in '{model_dir}': it has no config.gin.")
     left_out = "MODEL_DIR" if with_model else "MODEL(?:_DIR)?"
-    rest = re.sub(rf"(?m)^{left_out} = .*\n", "", path.read_text("utf-8"))
+    # A value that is long stands on lines of its own, which are indented.
+    statement = rf"(?m)^{left_out} = .*\n(?:[ \t]+.*\n)*"
+    rest = re.sub(statement, "", path.read_text("utf-8"))
     return f"{rest}\nMODEL_DIR = {str(out)!r}\n"
 
 
