@@ -27,23 +27,7 @@ from t5x_like.decoding.prompt_files import (
 )
 from t5x_like.distributed.startup import gather_json
 from t5x_like.errors import UserError
-from t5x_like.evaluation.answering import (
-    N_BEST,
-    NULL_SCORE_DIFFERENCE,
-    PREDICTIONS,
-    PROBABILITIES,
-    SAMPLE_RATINGS,
-    SAMPLE_SCORES,
-    SAMPLES,
-    SCORES,
-    SPAN,
-    VOTES,
-    WORDS,
-    Answerer,
-    GeneratedText,
-    Labels,
-    Spans,
-)
+from t5x_like.evaluation.answering import WORDS, Answerer, GeneratedText, Labels, Spans
 from t5x_like.evaluation.extraction import extracted_by
 from t5x_like.evaluation.generation import DECODING, measured_of
 from t5x_like.evaluation.one_task import for_task
@@ -52,16 +36,11 @@ from t5x_like.host.disk_space import DiskFull
 from t5x_like.host.progress import ProgressBar
 from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import Decodes, InputsForm, Mixture, Model, Task
-from t5x_like.tools.research import DRAFT, QUERIES, Research
+from t5x_like.tools.research import Research
 from t5x_like.tools.researched_text import ResearchedText
 
 BATCH_FORMAT = "batch_format"
 STEP, CHECKPOINT = "checkpoint_step", "checkpoint"
-_ADDED = (
-    WORDS, PREDICTIONS, SCORES, SAMPLES, SAMPLE_SCORES, SAMPLE_RATINGS, VOTES, PROBABILITIES, SPAN,
-    NULL_SCORE_DIFFERENCE, N_BEST, DRAFT, QUERIES, DECODING, BATCH_FORMAT, STEP,
-    CHECKPOINT,
-)  # fmt: skip
 # Batches decoded together: enough that prompts of like length meet, few enough that what is
 # lost with a killed process is little.
 BATCHES_AT_A_TIME = 8
@@ -137,7 +116,8 @@ def infer(
 
     Raises:
       UserError: a file that cannot be read or resumed, a line that is not UTF-8 or not JSON,
-        a prompt that is missing, not text or too long, no such checkpoint.
+        a prompt that is missing, not text or too long, a column of the name of one that is added,
+        no such checkpoint.
     """
     for name, value in (("MAX_NEW_TOKENS", max_new_tokens), ("infer.batch_size", batch_size)):
         if value is not None and value < 1:
@@ -189,8 +169,8 @@ def infer(
     made = {STEP: step, CHECKPOINT: of_parameters}
 
     primary = _is_first()
-    left = iter(prompts)  # the first process's alone is read
-    _of_first(lambda: _skip_answered(left, answers, done, prompts, made, answerer.settings))
+    left = _apart(prompts, answerer)  # the first process's alone is read
+    _of_first(lambda: _skip_answered(left, answers, done, prompts, made, answerer))
     _of_first(answers.open)
     # Whoever types wants an answer to each line.
     interactive = input_path == STANDARD and sys.stdin.isatty()
@@ -288,7 +268,7 @@ def _begun(prompts: PromptFile, answers: AnswerFile, answerer: Answerer) -> tupl
     total = None
     if prompts.path != STANDARD:
         total = 0
-        for prompt in prompts:
+        for prompt in _apart(prompts, answerer):
             answerer.check(prompt)
             total += 1
     done = answers.written()
@@ -304,7 +284,7 @@ def _skip_answered(
     done: int,
     prompts: PromptFile,
     made: Mapping[str, Any],
-    settings: str | None,
+    answerer: Answerer,
 ) -> None:
     """Moves `left` past the prompts that have an answer, each compared with its line.
 
@@ -318,9 +298,9 @@ def _skip_answered(
         if prompt is None:
             _check_count(number - 1, prompts, answers, done)
             return
-        if wrong is None and not _answers(line, prompt.record):
+        if wrong is None and not _answers(line, prompt.record, answerer):
             wrong = number
-        if other is None and (how := _other_way(line or {}, made, settings)):
+        if other is None and (how := _other_way(line or {}, made, answerer.settings)):
             other = f"line {number} of '{answers.path}' {how} another output_path."
     if wrong is not None:
         raise UserError(
@@ -367,9 +347,28 @@ def _other_way(
     return None
 
 
-def _answers(line: Mapping[str, Any] | None, record: Record) -> bool:
+def _apart(prompts: PromptFile, answerer: Answerer) -> Iterator[Prompt]:
+    """The prompts, none of which has a column that its answer would replace.
+
+    Raises:
+      UserError: one has; names the line.
+    """
+    added = {*answerer.adds, BATCH_FORMAT, STEP, CHECKPOINT}
+    if prompts.field != WORDS:
+        added.discard(WORDS)  # a tagged text's, which its prompt was made of
+    for prompt in prompts:
+        if replaced := sorted(added & prompt.record.keys()):
+            raise UserError(
+                f"{prompts.name}, line {prompt.line}: the answer would replace "
+                f"{', '.join(map(repr, replaced))} of the input, which it writes itself: give "
+                "other names."
+            )
+        yield prompt
+
+
+def _answers(line: Mapping[str, Any] | None, record: Record, answerer: Answerer) -> bool:
     """Whether a line of the output is the answer to a prompt."""
-    asked = {name: value for name, value in record.items() if name not in _ADDED}
+    asked = {name: value for name, value in record.items() if name not in answerer.adds}
     found = {name: line[name] for name in asked if line is not None and name in line}
     return json.dumps(found, sort_keys=True) == json.dumps(asked, sort_keys=True)
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from t5x_like.data.formats import MeasuredWords
 from t5x_like.data.formats.prompts import Tokens
 from t5x_like.decoding import (
     GenerationConfig,
@@ -18,7 +19,7 @@ from t5x_like.decoding.generate import room_after, too_long
 from t5x_like.decoding.prompt_files import Prompt, PromptFile
 from t5x_like.errors import UserError
 from t5x_like.evaluation.extraction import SpanReader
-from t5x_like.evaluation.generation import DECODING
+from t5x_like.evaluation.generation import DECODING, measured_of
 from t5x_like.evaluation.prediction import TextReader
 from t5x_like.evaluation.spans import rule_text
 from t5x_like.protocols import Decodes, Mixture, Model, Params, Task
@@ -40,9 +41,11 @@ class Answerer(Protocol):
     Attributes:
       settings: how text is generated or spans are chosen, which answers of one file agree in; None
         where nothing is to choose.
+      adds: names of what `__call__` adds to lines.
     """
 
     settings: str | None
+    adds: frozenset[str]
 
     def check(self, prompt: Prompt) -> None:
         """Looks at a prompt before any is answered.
@@ -73,6 +76,7 @@ class _OfHead:
     """What a head gives, of texts that a reader lays out."""
 
     settings: str | None = None
+    adds: frozenset[str]
 
     def __init__(
         self, model: Model, reader: TextReader | SpanReader, prompts: PromptFile, batch_size: int
@@ -127,6 +131,8 @@ class Labels(_OfHead):
                 "does: choose a task with labels, such as tasks/classification_tsv.gin."
             )
         super().__init__(model, reader, prompts, batch_size)
+        words = isinstance(measured_of(model), MeasuredWords)
+        self.adds = frozenset((PREDICTIONS, SCORES, WORDS if words else PROBABILITIES))
 
     def __call__(
         self, texts: Sequence[str], first_row: int, progress: Callable[[int], None]
@@ -147,6 +153,7 @@ class Spans(_OfHead):
     """Answers in texts, which a head marks."""
 
     _reader: SpanReader
+    adds = frozenset((PREDICTIONS, SCORES, SPAN, NULL_SCORE_DIFFERENCE, N_BEST, DECODING))
 
     def __init__(
         self,
@@ -202,6 +209,9 @@ class GeneratedText:
         self._codec = TextCodec.for_task(task, model, task_feature_lengths)
         self._config, self._batch_size = config, batch_size
         self.settings: str | None = str(config)
+        self.adds = frozenset((PREDICTIONS, SCORES, DECODING))
+        if config.samples > 1:
+            self.adds |= {SAMPLES, SAMPLE_SCORES, SAMPLE_RATINGS, VOTES}
         votes = config.samples > 1 and config.choice == "vote"
         self._postprocess = _postprocessing(task) if votes else None
         self._params: Params = None

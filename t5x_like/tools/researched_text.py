@@ -10,7 +10,7 @@ from t5x_like.decoding.prompt_files import PromptFile
 from t5x_like.decoding.text import ranked
 from t5x_like.evaluation.answering import GeneratedText, warn
 from t5x_like.protocols import Decodes, Mixture, Task
-from t5x_like.tools.research import Once, Research, told
+from t5x_like.tools.research import DRAFT, QUERIES, Once, Research, told
 
 
 class ResearchedText(GeneratedText):
@@ -45,6 +45,7 @@ class ResearchedText(GeneratedText):
         )
         self._research, self._once = research, once
         self.settings = f"{config}, {research}"
+        self.adds |= {DRAFT, QUERIES}
         self._shortened = False
 
     def __call__(

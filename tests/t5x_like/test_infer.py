@@ -118,6 +118,48 @@ def test_json_lines_keep_their_other_fields(infer, tmp_path):
     assert all(isinstance(line["predictions"], str) for line in written)
 
 
+@pytest.mark.parametrize(
+    ("columns", "arguments", "replaced"),
+    [
+        ({"inputs": "ab", "predictions": "gold", "scores": 1}, {}, "'predictions', 'scores'"),
+        ({"inputs": "ab", "checkpoint": "c"}, {}, "'checkpoint'"),
+        ({"predictions": "ab"}, {"field": "predictions"}, "'predictions'"),
+        ({"decoding": "ab"}, {"field": "decoding"}, "'decoding'"),
+        ({"inputs": "ab", "votes": 3}, {"samples": 2, "strategy": Sampling()}, "'votes'"),
+    ],
+)
+def test_a_column_that_the_answer_would_replace_is_refused(
+    infer, tmp_path, monkeypatch, columns, arguments, replaced
+):
+    source, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    field = arguments.get("field", "inputs")
+    source.write_text(json.dumps({field: "a"}) + "\n" + json.dumps(columns) + "\n")
+    if field != "inputs":
+        source.write_text(json.dumps(columns) + "\n")
+    message = rf"line {len(source.read_text().splitlines())}: the answer would replace {replaced} "
+    with pytest.raises(UserError, match=message):
+        infer(input_path=str(source), output_path=str(out), **arguments)
+    assert not out.exists()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(source.read_bytes())))
+    with pytest.raises(UserError, match="standard input, " + message):
+        infer(output_path=str(out), input_format="jsonl", **arguments)
+
+
+@pytest.mark.usefixtures("answered")
+def test_a_column_that_this_answer_has_not_is_kept_and_compared(infer, tmp_path):
+    """`words` is a tagged text's, `votes` that of several samples."""
+    source, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    asked = {"question": "ab", "words": 12, "votes": 3, "samples": "a", "queries": 0}
+    source.write_text(json.dumps(asked) + "\n")
+    infer(input_path=str(source), output_path=str(out), field="question")
+    (line,) = lines_of(out)
+    assert line.items() >= asked.items()
+    assert infer(input_path=str(source), output_path=str(out), field="question") == 0
+    source.write_text(json.dumps({**asked, "votes": 4}) + "\n")
+    with pytest.raises(UserError, match=r"line 1 of .* is not the answer to prompt 1"):
+        infer(input_path=str(source), output_path=str(out), field="question")
+
+
 @pytest.mark.parametrize("cut", ["after a line", "inside a line"])
 def test_an_interrupted_run_goes_on_to_the_same_output(infer, tmp_path, monkeypatch, cut):
     monkeypatch.setattr(inference, "BATCHES_AT_A_TIME", 2)
