@@ -5,7 +5,6 @@ no shape tells, the activation and how a decoder sees its inputs, is in T5X's `c
 is looked for beside the checkpoint; without it, it is that of T5X's own gin files.
 """
 
-import ast
 import dataclasses
 import re
 from pathlib import Path
@@ -18,11 +17,12 @@ from models.layers.mlps import MLP, GatedMLP
 from models.model import Model
 from models.t5 import T5, T5_1_1
 from models.t5x.checkpoint_files import StoredArrays
+from models.t5x.run_config import CONFIG, RunConfig
 
-CONFIG = "config.gin"
 # `mlp_activations` of T5X's gin files: T5 1.0's, and those of 1.1, mT5, ByT5 and the decoder.
 _ACTIVATIONS: dict[tuple[str, ...], type[MLP]] = {("relu",): MLP, ("gelu", "linear"): GatedMLP}
-_DROPOUT = 0.1  # network.T5Config.dropout_rate
+# What a `config.gin` need not bind, by the parameters of theirs.
+_USUAL = {"dropout_rate": 0.1, "max_distance": 128, "inputs_bidirectional_attention": False}
 
 # Branches of a layer: theirs to ours.
 _ENCODER = {"attention": "self_attention"}
@@ -57,7 +57,8 @@ def network_of(arrays: StoredArrays, directory: Path) -> Network:
       directory: the checkpoint's, in or above which a `config.gin` may be.
 
     Raises:
-      ModelError: it is none of the networks.
+      ModelError: it is none of the networks; its `config.gin` cannot be read, or has another
+        activation.
     """
     sides = [
         side for side in ("encoder", "decoder") if any(n.startswith(f"{side}/") for n in arrays)
@@ -70,12 +71,14 @@ def network_of(arrays: StoredArrays, directory: Path) -> Network:
     for side in sides:
         _unstack(arrays, side, embed_dim, directory)
     _join_heads(arrays)
-    text = _config_text(directory)
+    config = RunConfig.beside(directory)
     gated = any(name.endswith("/mlp/wi_0/kernel") for name in arrays)
-    _check_activations(text, GatedMLP if gated else MLP, directory)
+    _check_activations(config, GatedMLP if gated else MLP)
     own_bias = "decoder/relpos_bias/rel_embedding" not in arrays
     tied = "decoder/logits_dense/kernel" not in arrays
     sizes = _sizes(arrays, root, own_bias, gated, directory)
+    sizes["dropout_rate"] = float(_bound(config, "dropout_rate", (int, float), "Config"))
+    sizes["max_distance"] = _bound(config, "max_distance", (int,))
     kind: type[Model]
     if alone:
         if own_bias or not gated or not tied:
@@ -83,10 +86,10 @@ def network_of(arrays: StoredArrays, directory: Path) -> Network:
                 f"{directory}: a decoder alone is read with gated layers, an output tied to the "
                 "embeddings and one relative bias for all layers, as in T5X's own gin files."
             )
-        found = re.findall(r"\binputs_bidirectional_attention\s*=\s*(True|False)", text)
         kind = LaMDA
         sizes["num_layers"] = _num_layers(arrays, "decoder")
-        sizes["input_attention"] = "prefix" if found[-1:] == ["True"] else "causal"
+        prefix = _bound(config, "inputs_bidirectional_attention", (bool,))
+        sizes["input_attention"] = "prefix" if prefix else "causal"
     else:
         kind = T5_1_1 if gated else T5
         sizes |= {"tied_output": tied, "bias_per_layer": own_bias}
@@ -94,7 +97,7 @@ def network_of(arrays: StoredArrays, directory: Path) -> Network:
     return Network(
         kind(**sizes),
         _weights(sides, root=root, tied=tied, gated=gated, own_bias=own_bias),
-        "" if text else f"{'gelu' if gated else 'relu'} in its layers, as no {CONFIG} is beside it",
+        _supposed(config, gated, alone),
     )
 
 
@@ -140,7 +143,6 @@ def _sizes(
         "num_heads": num_heads,
         "head_dim": joined // num_heads,
         "num_buckets": num_buckets,
-        "dropout_rate": _DROPOUT,
     }
 
 
@@ -191,24 +193,37 @@ def _shown(arrays: StoredArrays) -> str:
     return f"it has {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if names[3:] else "")
 
 
-def _config_text(directory: Path) -> str:
-    """T5X's `config.gin`, of the checkpoint or of the run that it is one of; "" without one."""
-    for place in (directory / CONFIG, directory.resolve().parent / CONFIG):
-        if place.is_file():
-            # gin ends a line that goes on with a backslash.
-            return place.read_text("utf-8", errors="replace").replace("\\\n", " ")
+def _check_activations(config: RunConfig, mlp: type[MLP]) -> None:
+    found = config.value("mlp_activations")
+    if found is None:
+        return
+    names = tuple(found) if isinstance(found, list | tuple) else (found,)
+    if mlp not in [kind for known, kind in _ACTIVATIONS.items() if known == names]:
+        known = " or ".join(map(repr, _ACTIVATIONS))
+        raise ModelError(
+            f"{config.path} has mlp_activations {found!r}, and the arrays are those of "
+            f"{'two matrices' if mlp is GatedMLP else 'one matrix'}: {known} is read."
+        )
+
+
+def _bound(config: RunConfig, parameter: str, kinds: tuple[type, ...], owner: str = "") -> Any:
+    """What a `config.gin` binds a parameter of `_USUAL` to, of one of the types."""
+    found = config.value(parameter, owner)
+    if found is None:
+        return _USUAL[parameter]
+    if type(found) not in kinds:
+        raise ModelError(f"{config.path} has {parameter} {found!r}, of another type than T5X's.")
+    return found
+
+
+def _supposed(config: RunConfig, gated: bool, alone: bool) -> str:
+    """See `Network`."""
+    activation = f"{'gelu' if gated else 'relu'} in its layers"
+    if config.path is None:
+        order = ", inputs read from left to right" if alone else ""
+        rate = _USUAL["dropout_rate"]
+        return f"{activation}, dropout of {rate}{order}, as no {CONFIG} is beside it"
+    # Of one matrix it is that of the network itself.
+    if gated and config.value("mlp_activations") is None:
+        return f"{activation}, which {CONFIG} does not say"
     return ""
-
-
-def _check_activations(text: str, mlp: type[MLP], directory: Path) -> None:
-    for found in re.findall(r"\bmlp_activations\s*=\s*([(\[][^)\]]*[)\]])", text)[-1:]:
-        try:
-            names = tuple(ast.literal_eval(found))
-        except (ValueError, SyntaxError, TypeError):
-            names = (found,)
-        if _ACTIVATIONS.get(names) is not mlp:
-            known = " or ".join(map(repr, _ACTIVATIONS))
-            raise ModelError(
-                f"{directory}: {CONFIG} has mlp_activations {found}, and the arrays are those of "
-                f"{'two matrices' if mlp is GatedMLP else 'one matrix'}: {known} is read."
-            )

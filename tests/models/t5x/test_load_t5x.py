@@ -97,6 +97,60 @@ def test_a_config_gin_beside_it_says_what_no_array_says(tmp_path):
         load_t5x(tmp_path)
 
 
+SILU = r"mlp_activations \('silu', 'linear'\)"
+READ = "network.T5Config.mlp_activations = ('gelu', 'linear')\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        (READ, 0.1),
+        ("DROPOUT_RATE = 0.0\nnetwork.T5Config.dropout_rate = %DROPOUT_RATE\n" + READ, 0.0),
+        (
+            "network.T5Config:\n  dropout_rate = %RATE  # a comment\nRATE = %R\nR = 0.2\n" + READ,
+            0.2,
+        ),
+        (READ + "# once mlp_activations = ('silu', 'linear')\n", 0.1),
+        (READ + "layers.Other.dropout_rate = 0.5\nA = '# no comment, mlp_activations = 1'\n", 0.1),
+        ("A = ['gelu',  # the first\n     'linear']\nnetwork.T5Config.mlp_activations = %A\n", 0.1),
+        ("network.T5Config.mlp_activations = ('silu', 'linear')\n" + READ, 0.1),  # the later counts
+    ],
+)
+def test_a_config_gin_is_read_through_its_macros_and_without_comments(text, rate, tmp_path):
+    checkpoints.write(tmp_path, t5_1_1())
+    (tmp_path / "config.gin").write_text(text)
+    found = load_t5x(tmp_path)
+    assert (found.model.dropout_rate, found.supposed) == (rate, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"),
+    [
+        ("", False),
+        ("models.DecoderOnlyModel.inputs_bidirectional_attention = True\n", True),
+        ("B = True\nmodels.DecoderOnlyModel:\n  inputs_bidirectional_attention = %B\n", True),
+        (
+            "models.DecoderOnlyModel.inputs_bidirectional_attention = False\n"
+            "# models.DecoderOnlyModel.inputs_bidirectional_attention = True\n",
+            False,
+        ),
+    ],
+)
+def test_how_a_decoder_reads_its_inputs_is_read_so_too(text, prefix, tmp_path):
+    checkpoints.write(tmp_path, checkpoints.fixture("decoder_only")[0])
+    assert "inputs read from left to right, as no config.gin" in load_t5x(tmp_path).supposed
+    (tmp_path / "config.gin").write_text(text)
+    found = load_t5x(tmp_path)
+    assert found.model.input_attention == ("prefix" if prefix else "causal")
+    assert found.supposed == "gelu in its layers, which config.gin does not say"
+
+
+def test_the_farthest_distance_is_read(tmp_path):
+    checkpoints.write(tmp_path, t5_1_1())
+    (tmp_path / "config.gin").write_text(READ + "network.T5Config.max_distance = 256\n")
+    assert load_t5x(tmp_path).model.max_distance == 256
+
+
 # -- What is wrong -------------------------------------------------------------------------------
 
 
@@ -104,6 +158,32 @@ def refused(place):
     with pytest.raises(ModelError) as error:
         load_t5x(place)
     return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("A = ('silu', 'linear')\nnetwork.T5Config.mlp_activations = %A\n", SILU),
+        ("network.T5Config.mlp_activations = ('silu', 'linear')  # ('gelu', 'linear')\n", SILU),
+        ("network.T5Config.mlp_activations = [['gelu']]\n", r"mlp_activations \[\['gelu'\]\]"),
+        ("network.T5Config.mlp_activations = @mine()\n", r"is @mine\(\), and a value is needed"),
+        ("network.T5Config.dropout_rate = %A\nA = %gin.REQUIRED\n", "is %gin.REQUIRED, and a val"),
+        ("network.T5Config.dropout_rate = %A\nA = %A\n", "is %A, and a value is needed"),
+        ("network.T5Config.dropout_rate = True\n", "dropout_rate True, of another type"),
+        (
+            "a/network.T5Config.dropout_rate = 0.1\nnetwork.T5Config.dropout_rate = 0.2\n",
+            r"binds a/network.T5Config.dropout_rate and network.T5Config.dropout_rate to several",
+        ),
+        ("include 'base.gin'\n", r"includes 'base.gin', which is not read"),
+        ("network.T5Config.dropout_rate = (0.1\n", "cannot be read as gin"),
+    ],
+)  # fmt: skip
+def test_a_config_gin_that_is_not_understood_is_refused_in_one_line(text, message, tmp_path):
+    checkpoints.write(tmp_path, t5_1_1())
+    (tmp_path / "config.gin").write_text(text)
+    with pytest.raises(ModelError, match=message) as error:
+        load_t5x(tmp_path)
+    assert "\n" not in str(error.value)
 
 
 def test_an_array_that_was_not_copied_whole_is_refused_and_not_read_as_zeros(tmp_path):

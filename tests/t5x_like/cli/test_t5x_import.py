@@ -35,7 +35,7 @@ def test_a_checkpoint_becomes_a_run_of_step_0(tmp_path, capsys):
         f"{run_dir}: T5_1_1, 10,244 parameters, sentencepiece.model",
         "step 524,288 of T5X is step 0 here; the optimizer's state is left out: training begins "
         "with a fresh one",
-        "supposed: gelu in its layers, as no config.gin is beside it",
+        "supposed: gelu in its layers, dropout of 0.1, as no config.gin is beside it",
     ]
     run, read = load_run(str(run_dir)), load_t5x(tmp_path / "t5x")
     assert run.steps == [0]
