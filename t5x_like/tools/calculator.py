@@ -28,7 +28,9 @@ _UNITS = {
 }
 _UNITS |= {"lbs": _UNITS["lb"]}
 _INTO = ("in", "to")
-_TOKEN = re.compile(r"\s*(?:(\d[\d,]*(?:\.\d+)?|\.\d+)|([A-Za-z]+)|(\*\*|[-+*/^()%]))")
+# Commas are between groups of three digits: `1,5` is no number here, and no 15.
+_NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d++(?!,))(?:\.\d+)?|\.\d+"
+_TOKEN = re.compile(rf"\s*(?:({_NUMBER})|([A-Za-z]+)|(\*\*|[-+*/^()%]))")
 _SAME = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/"})
 
 # Longer queries are no calculations; numbers of more bits would take long, and nobody reads them.
@@ -39,7 +41,8 @@ _MOST_CHARACTERS, _MOST_BITS, _MOST_DEPTH = 500, 4096, 50
 class Calculator:
     """Answers arithmetic: `184624 - 18371`, `2 lb + 3 kg`, `10 km in mi`.
 
-    Numbers are fractions, so that sums of whole numbers are exact whatever their size. There are
+    Numbers are fractions, so that sums of whole numbers are exact whatever their size. Commas stand
+    between groups of three digits; a decimal comma is no arithmetic. There are
     `+ - * /`, powers (`^`, `**`), brackets and `%`. A sum has the unit of its first term. What is
     not arithmetic, divides by zero or adds a length to a mass has no answer.
     """
