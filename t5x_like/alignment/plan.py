@@ -12,7 +12,7 @@ from t5x_like.alignment.mixed_text import PromptsAndText
 from t5x_like.alignment.ranking import Ranking
 from t5x_like.data import DataIterator, DatasetConfig, check_pairing, open_dataset, packs
 from t5x_like.errors import UserError
-from t5x_like.protocols import LearnsFromRewards, Vocabulary
+from t5x_like.protocols import LearnsFromRewards, Vocabulary, vocabulary_differences
 from t5x_like.training.identity import RunIdentity
 from t5x_like.training.plan import TrainingPlan
 
@@ -106,12 +106,9 @@ class AlignmentPlan(TrainingPlan):
         for task, _ in self.dataset.task.tasks:
             own = task.output_features.get("inputs")
             given = self.reward_vocabulary
-            if own and given is not None and given.spec() != own.vocabulary.spec():
-                differing = [
-                    f"{name} {value!r}, not {given.spec().get(name)!r}"
-                    for name, value in own.vocabulary.spec().items()
-                    if given.spec().get(name) != value
-                ]
+            if own is None or given is None:
+                continue
+            if differing := vocabulary_differences(given, own.vocabulary):
                 raise UserError(
                     f"REWARD_MODEL was trained with another vocabulary than that of task "
                     f"'{task.name}' ({'; '.join(differing[:2])}), and both read the same tokens: "

@@ -61,6 +61,7 @@ from t5x_like.protocols.tasks import (
     Objective,
     Task,
     Vocabulary,
+    vocabulary_differences,
 )
 
 __all__ = [
@@ -109,4 +110,5 @@ __all__ = [
     "mixes_rows",
     "tuning",
     "vocab_size",
+    "vocabulary_differences",
 ]

@@ -78,6 +78,22 @@ class Vocabulary(Protocol):
         """
 
 
+def vocabulary_differences(vocabulary: Vocabulary, other: Vocabulary) -> list[str]:
+    """What another vocabulary has otherwise, in words; nothing where both read the same tokens.
+
+    Files of the same bytes are one, wherever they are.
+
+    Args:
+      vocabulary: that is wanted.
+      other: that is there.
+    """
+    wanted, found = vocabulary.spec(), other.spec()
+    names = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+    if wanted.get("sha256") is not None and "sha256" not in names:
+        names = [name for name in names if name != "file"]
+    return [f"{name} {found.get(name)!r}, not {wanted.get(name)!r}" for name in names]
+
+
 class Feature(Protocol):
     """One output feature of a task.
 

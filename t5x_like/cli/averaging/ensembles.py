@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from t5x_like.errors import UserError
-from t5x_like.protocols import Vocabulary
+from t5x_like.protocols import Vocabulary, vocabulary_differences
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,15 +81,10 @@ def check_vocabularies(
     """Refuses runs that read other tokens than the first, which sizes alone do not say."""
     first = vocabularies[0]
     for directory, own in zip(directories, vocabularies, strict=True):
-        if first is None or own is None or own.spec() == first.spec():
+        if first is None or own is None or not (differing := vocabulary_differences(first, own)):
             continue
-        differing = [
-            f"{name} {own.spec().get(name)!r}, not {value!r}"
-            for name, value in first.spec().items()
-            if own.spec().get(name) != value
-        ]
         raise UserError(
             f"'{directory}' has another vocabulary than '{directories[0]}' "
-            f"({'; '.join(differing[:2]) or 'of another kind'}), and an ensemble reads the same "
+            f"({'; '.join(differing[:2])}), and an ensemble reads the same "
             "tokens: give runs of one vocabulary."
         )

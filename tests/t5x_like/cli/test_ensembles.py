@@ -1,6 +1,8 @@
 """`t5x-like ensemble`: a run of several, that is opened, scored and asked like any other."""
 
+import dataclasses
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -10,6 +12,10 @@ from models import gpt, tuning
 from t5x_like import load_run
 from t5x_like.checkpoints.host_params import write_params
 from t5x_like.cli import main
+from t5x_like.cli.averaging.ensembles import check_vocabularies
+from t5x_like.errors import UserError
+from t5x_like.protocols import vocabulary_differences
+from tasks.vocabularies import SentencePieceVocabulary, train_sentencepiece
 from tests.conftest import TASK_GIN
 
 GIN = """
@@ -92,6 +98,28 @@ def test_it_scores_as_the_mean_of_its_members_and_generates(both, runs):
     np.testing.assert_allclose(found[0], (each[0] + each[1]) / 2, rtol=1e-4)
     assert np.abs(each[0] / each[1] - 1).max() > 0.01
     assert isinstance(both.generate([""], temperature=0.0, max_new_tokens=3)[0], str)
+
+
+def test_one_vocabulary_may_be_in_two_files(tmp_path):
+    """As two imported directories have it, or a reward model and its policy."""
+    texts = ["many hands make light work", "still waters run deep"] * 20
+    for name in ("a", "b", "other"):
+        (tmp_path / name).mkdir()
+    train_sentencepiece(texts, str(tmp_path / "a" / "spiece.model"), vocab_size=26)
+    shutil.copy(tmp_path / "a" / "spiece.model", tmp_path / "b")
+    train_sentencepiece(texts, str(tmp_path / "other" / "spiece.model"), vocab_size=25)
+    first, same, other = (
+        SentencePieceVocabulary(str(tmp_path / name / "spiece.model"))
+        for name in ("a", "b", "other")
+    )
+    check_vocabularies(["a", "b"], [first, same])
+    with pytest.raises(UserError, match=r"'other' has another vocabulary than 'a' \(vocab_size"):
+        check_vocabularies(["a", "b", "other"], [first, same, other])
+    assert vocabulary_differences(first, same) == []
+    changed = dataclasses.replace(same, extra_ids=7)
+    found = vocabulary_differences(first, changed)
+    assert "extra_ids 7, not 100" in found and not any("spiece.model" in one for one in found)
+    assert any(f"'{other.path}', not" in one for one in vocabulary_differences(first, other))
 
 
 def test_runs_that_read_other_tokens_are_refused_in_one_line(runs, proverbs, tmp_path, capsys):
