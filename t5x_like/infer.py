@@ -80,7 +80,8 @@ def infer(
     `sample_ratings`, what the model says of each; where answers are marked in a text `span`, its
     characters, `null_score_difference`, `n_best`, and in `decoding` how they are chosen. The texts
     of a pair, or a question and its text, have a tab between them, or are the columns of a JSON
-    line.
+    line. The score of a text is that of `decoding.Generation`: its log-probability, which a beam
+    search divides by its length penalty.
     If the output exists, the prompts that its whole lines answer are not done again, and a last
     line that was cut is redone; what is drawn at random does not depend on where a run was
     interrupted. Of several processes the first alone reads and writes files, and tells the others

@@ -33,7 +33,14 @@ DECODING, PROMPTS = "decoding", "prompts"
 
 @dataclasses.dataclass(frozen=True)
 class TextPrediction:
-    """What was expected of the model for one example, and what came, as text."""
+    """What was expected of the model for one example, and what came, as text.
+
+    Attributes:
+      inputs: what it read.
+      targets: what was expected.
+      predictions: what came.
+      scores: its log-probability, which a beam search divides by its length penalty.
+    """
 
     inputs: str
     targets: str
