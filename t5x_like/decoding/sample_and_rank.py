@@ -1,5 +1,6 @@
-"""One of several texts by what the model itself says of them: sample and rank."""
+"""One of several texts: by votes, by likelihood, by what the model itself says of them."""
 
+import collections
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ import numpy as np
 
 from t5x_like.data.formats.prompts import Tokens
 from t5x_like.decoding.continuations import score_continuations
+from t5x_like.decoding.generate import Generation
 from t5x_like.errors import UserError
 from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.protocols import Decodes
@@ -147,3 +149,27 @@ class SampleAndRank:
             }
             for of_text in shares
         ]
+
+
+def likeliest(found: Sequence[Generation]) -> int:
+    """The number of the text whose tokens have the highest mean log-probability; of equals the
+    first.
+    """
+    means = [one.score / max(1, one.length) for one in found]
+    return means.index(max(means))
+
+
+def majority(answers: Sequence[Any]) -> tuple[int, int]:
+    """The number of the first text that has the most frequent answer, and how many have it.
+
+    Of equally frequent ones the answer that came first counts. None and "" are no answers; where
+    there are no others, the first text is chosen, with 0 votes.
+    """
+    # Answers may be lists or arrays, which cannot be counted themselves.
+    keys = [None if answer is None else repr(answer) for answer in answers]
+    keys = [None if key == repr("") else key for key in keys]
+    counts = collections.Counter(key for key in keys if key is not None)
+    if not counts:
+        return 0, 0
+    key, votes = counts.most_common(1)[0]  # of equals, the one that was counted first
+    return keys.index(key), votes

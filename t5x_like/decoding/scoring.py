@@ -72,8 +72,7 @@ def score(
         if layout.needs_inputs:
             raise UserError(f"score() got no inputs; {type(model).__name__} needs them")
         inputs = [[]] * len(targets)
-    if len(inputs) != len(targets):
-        raise UserError(f"score() got {len(inputs)} inputs for {len(targets)} targets")
+    _check_count(inputs, targets)
     rows = list(zip(inputs, targets, strict=True))
     order = sorted(range(len(rows)), key=lambda i: (_lengths(rows[i]), i))
     scores: list[Any] = [None] * len(rows)
@@ -111,19 +110,51 @@ def score_text(
 ) -> list[Score]:
     """Log-likelihood of every target text given its input text, as `score`.
 
-    `end_token` says whether each target ends with the end token, whose probability then counts:
-    always, never, or (None) where the task's targets do.
+    Args:
+      model: a `Decodes`.
+      params: its parameters.
+      codec: of the task.
+      targets: texts to be scored.
+      inputs: as many texts; None for none. See `TextCodec.encode_pair`.
+      end_token: whether each target ends with the end token, whose probability then counts:
+        always, never, or (None) where the task's targets do.
+      batch_size: rows scored together.
+
+    Raises:
+      UserError: as `score`.
     """
+    before, after = encoded_pairs(codec, targets, inputs, end_token)
     return score(
         model,
         params,
-        targets=[
-            codec.encode_target(text, end_token) for text in checked_texts(targets, "targets")
-        ],
-        inputs=None
-        if inputs is None
-        else [codec.encode(text) for text in checked_texts(inputs, "inputs")],
+        targets=after,
+        inputs=before,
         bos_id=codec.start_id,
         bidirectional_prompt=codec.bidirectional_prompt and inputs is not None,
         batch_size=batch_size,
     )
+
+
+def encoded_pairs(
+    codec: TextCodec,
+    targets: Sequence[str],
+    inputs: Sequence[str] | None,
+    end_token: bool | None,
+) -> tuple[list[list[int]] | None, list[list[int]]]:
+    """The ids of inputs, None without them, and of targets; see `score_text`.
+
+    Raises:
+      UserError: there are not as many inputs as targets, or one of them is no text.
+    """
+    texts = checked_texts(targets, "targets")
+    if inputs is None:
+        return None, [codec.encode_target(text, end_token) for text in texts]
+    asked = checked_texts(inputs, "inputs")
+    _check_count(asked, texts)
+    pairs = [codec.encode_pair(*pair, end_token) for pair in zip(asked, texts, strict=True)]
+    return [before for before, _ in pairs], [after for _, after in pairs]
+
+
+def _check_count(inputs: Sequence[Any], targets: Sequence[Any]) -> None:
+    if len(inputs) != len(targets):
+        raise UserError(f"score() got {len(inputs)} inputs for {len(targets)} targets")

@@ -1,8 +1,9 @@
 """Text in, text out: a task's vocabularies around `generate`."""
 
-import collections
 import dataclasses
 import functools
+import itertools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Number
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from t5x_like.data.formats.prompts import Tokens
 from t5x_like.decoding.constraints import StopStrings, token_texts
 from t5x_like.decoding.generate import Generation, generate
 from t5x_like.decoding.generation_config import GenerationConfig
-from t5x_like.decoding.sample_and_rank import Ratings, SampleAndRank
+from t5x_like.decoding.sample_and_rank import Ratings, SampleAndRank, likeliest, majority
 from t5x_like.errors import UserError
 from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.protocols import Decodes, Feature, Mixture, Model, Task
@@ -135,8 +136,7 @@ class TextCodec:
     @property
     def end_of_inputs(self) -> list[int]:
         """What ends a prompt, where the task's inputs have an end token."""
-        ends = self.inputs is not None and self.inputs.add_eos
-        return [self.read.vocabulary.eos_id] if ends else []
+        return [self.read.vocabulary.eos_id] if self.inputs and self.inputs.add_eos else []
 
     def continued(self, prompt: Tokens, text: str) -> list[int]:
         """A prompt's ids and those of a text after it, as one text: no end token between them."""
@@ -150,9 +150,39 @@ class TextCodec:
         """A target's ids, with the end token, without it, or (None) as the task has it."""
         return _encoded(text, self.targets, None, end_token)
 
+    def encode_pair(
+        self, text: str, target: str, end_token: bool | None = None
+    ) -> tuple[list[int], list[int]]:
+        """The ids of a prompt and of a target after it; `end_token` as in `encode_target`.
+
+        Without inputs they are one text, joined as it stands. Where a target by itself would add
+        something, as SentencePiece adds a space to the beginning of a text, both are encoded
+        together, and the target has the tokens from the first on that the prompt has not.
+        """
+        vocabulary = self.targets.vocabulary
+        before, after = self.encode(text), self.encode_target(target, end_token)
+        alone = list(vocabulary.encode(target))
+        if self.inputs is not None or self.decode([*before, *alone]) == text + target:
+            return before, after
+        whole = list(vocabulary.encode(text + target))
+        shared = sum(itertools.takewhile(bool, map(operator.eq, before, whole)))
+        return whole[:shared], [*whole[shared:], *after[len(alone) :]]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Generated ids (without the end token) to text."""
         return self.targets.vocabulary.decode(ids)
+
+    def decode_after(self, prompt: Tokens, ids: Sequence[int]) -> str:
+        """What generated ids (without the end token) add to a prompt's text.
+
+        Without inputs they are one text, at whose beginning alone SentencePiece drops a space.
+        """
+        if self.inputs is not None:
+            return self.decode(ids)
+        # `decode` stops at an end token, which a prompt may have too.
+        last = max((i for i, token in enumerate(prompt, 1) if token == self.end_ids[0]), default=0)
+        before, both = (self.decode([*prompt[last:], *more]) for more in ((), ids))
+        return both[len(before) :] if both.startswith(before) else self.decode(ids)
 
 
 def checked_texts(texts: Sequence[_Text], name: str) -> list[_Text]:
@@ -288,32 +318,31 @@ def answer_prompts(
         journal=journal,
     )
 
-    def as_text(one: Generation) -> TextGeneration:
-        text = codec.decode(one.tokens)
+    def as_text(prompt: Tokens, one: Generation) -> TextGeneration:
+        text = codec.decode_after(prompt, one.tokens)
         before = None if stop is None else stop.cut(text)
         return TextGeneration(
             text if before is None else before, one.score, one.finished, one.tokens
         )
 
-    every = [as_text(one) for one in found]
+    every = [as_text(prompts[i // config.samples], one) for i, one in enumerate(found)]
     if isinstance(config.choice, SampleAndRank):
         each = [every[i : i + config.samples] for i in range(0, len(every), config.samples)]
         rank = config.choice
         return ranked(
             model, params, codec, prompts, each, rank, batch_size=batch_size, journal=journal
         )
+    if config.samples == 1:
+        return every
     answers = []
     for number in range(len(prompts)):
-        own = found[number * config.samples : (number + 1) * config.samples]
-        texts = every[number * config.samples : (number + 1) * config.samples]
-        if config.samples == 1:
-            answers += texts
-            continue
+        drawn = slice(number * config.samples, (number + 1) * config.samples)
+        texts = every[drawn]
         votes = None
         if config.choice == "vote":
             chosen, votes = majority([answer_of(number, one.text) for one in texts])
         else:
-            chosen = likeliest(own)
+            chosen = likeliest(found[drawn])
         answers.append(dataclasses.replace(texts[chosen], samples=texts, votes=votes))
     return answers
 
@@ -369,27 +398,3 @@ def ranked(
         taken = TextGeneration(rank.fallback, 0.0, True, []) if best is None else rated[best]
         answers.append(dataclasses.replace(taken, samples=rated))
     return answers
-
-
-def likeliest(found: Sequence[Generation]) -> int:
-    """The number of the text whose tokens have the highest mean log-probability; of equals the
-    first.
-    """
-    means = [one.score / max(1, one.length) for one in found]
-    return means.index(max(means))
-
-
-def majority(answers: Sequence[Any]) -> tuple[int, int]:
-    """The number of the first text that has the most frequent answer, and how many have it.
-
-    Of equally frequent ones the answer that came first counts. None and "" are no answers; where
-    there are no others, the first text is chosen, with 0 votes.
-    """
-    # Answers may be lists or arrays, which cannot be counted themselves.
-    keys = [None if answer is None else repr(answer) for answer in answers]
-    keys = [None if key == repr("") else key for key in keys]
-    counts = collections.Counter(key for key in keys if key is not None)
-    if not counts:
-        return 0, 0
-    key, votes = counts.most_common(1)[0]  # of equals, the one that was counted first
-    return keys.index(key), votes

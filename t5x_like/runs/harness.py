@@ -9,6 +9,7 @@ results = lm_eval.simple_evaluate(model=HarnessModel("runs/demo"), tasks=["hella
 """
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
@@ -228,10 +229,11 @@ class HarnessModel(LM):  # type: ignore[misc, valid-type]
     ) -> list[str]:
         """What follows each of the contexts."""
         codec = self._run.codec
+        prompts = [self._prompt(context, way) for context in contexts]
         found = generate(
             self._model,
             self._run.params,
-            [self._prompt(context, way) for context in contexts],
+            prompts,
             max_new_tokens=way.length,
             strategy=way.strategy,
             eos_id=codec.end_ids,
@@ -243,7 +245,10 @@ class HarnessModel(LM):  # type: ignore[misc, valid-type]
             progress=progress,
             journal=self._journal,
         )
-        return [_cut(codec.decode(one.tokens), way.until) for one in found]
+        if self.reading.contexts == "text":
+            codec = dataclasses.replace(codec, inputs=None)  # one text, whatever the task has
+        texts = map(codec.decode_after, prompts, [one.tokens for one in found])
+        return [_cut(text, way.until) for text in texts]
 
     def _prompt(self, context: str, way: "_Way") -> list[int]:
         """A context's tokens, the last ones that leave room for the new tokens."""

@@ -12,7 +12,7 @@ from t5x_like import interpretability
 from t5x_like.decoding import Strategy, generate_text, prompts_of
 from t5x_like.decoding.generation_config import Choice, longest_answer
 from t5x_like.decoding.options import ANSWER, Question, Reading, score_options
-from t5x_like.decoding.scoring import Score, score_text
+from t5x_like.decoding.scoring import Score, encoded_pairs, score_text
 from t5x_like.decoding.text import TextGeneration, checked_texts
 from t5x_like.errors import UserError
 from t5x_like.evaluation.extraction import extracted_by
@@ -160,7 +160,7 @@ class Run(OfWords):
 
         Args:
           targets: texts to be scored.
-          inputs: inputs of the task; None for a task without.
+          inputs: inputs of the task; of a task without, what is before each target in one text.
           end_token: whether the end of a target counts as one of its tokens; None: where the task's
             targets end with a token, as they do unless it says `add_eos = False`.
           batch_size: texts scored together.
@@ -184,7 +184,7 @@ class Run(OfWords):
         import pandas as pd
 
         found = self._scores(targets, inputs, end_token, batch_size)
-        ids = [self.codec.encode_target(text, end_token) for text in targets]
+        _, ids = encoded_pairs(self.codec, targets, inputs, end_token)
         return [
             pd.DataFrame(
                 {"token": as_text(self.codec, "decoder", tokens), "log_likelihood": one.tokens}

@@ -17,7 +17,7 @@ from t5x_like.decoding import (
     generate_text,
 )
 from t5x_like.decoding.generate import Generation
-from t5x_like.decoding.text import likeliest, majority
+from t5x_like.decoding.sample_and_rank import likeliest, majority
 from t5x_like.errors import UserError
 from tasks.postprocessors import FinalAnswer
 
