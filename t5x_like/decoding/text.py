@@ -155,14 +155,15 @@ class TextCodec:
     ) -> tuple[list[int], list[int]]:
         """The ids of a prompt and of a target after it; `end_token` as in `encode_target`.
 
-        Without inputs they are one text, joined as it stands. Where a target by itself would add
-        something, as SentencePiece adds a space to the beginning of a text, both are encoded
-        together, and the target has the tokens from the first on that the prompt has not.
+        Without inputs they are one text, joined as it stands, by whole words alone of words. Where
+        a target by itself would add something, as SentencePiece a space, both are encoded together,
+        and the target has the tokens from the first on that the prompt has not.
         """
         vocabulary = self.targets.vocabulary
         before, after = self.encode(text), self.encode_target(target, end_token)
         alone = list(vocabulary.encode(target))
-        if self.inputs is not None or self.decode([*before, *alone]) == text + target:
+        apart = self.inputs is not None or getattr(vocabulary, "whole_words", False)
+        if apart or self.decode([*before, *alone]) == text + target:
             return before, after
         whole = list(vocabulary.encode(text + target))
         shared = sum(itertools.takewhile(bool, map(operator.eq, before, whole)))

@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from tasks.errors import SourceUnavailable, TaskError
 from tasks.vocabularies.vocabulary import PAD_ID, Offsets, check_is_file, until_eos
@@ -34,6 +34,9 @@ class WordVocabulary:
       path: the file, local or remote.
       extra_ids: number of sentinels.
     """
+
+    # Texts are joined by words: a space is meant between two.
+    whole_words: ClassVar[bool] = True
 
     path: str
     extra_ids: int = 0

@@ -79,7 +79,9 @@ def test_inputs_and_targets_are_joined_as_they_stand(text, target, pieces):
 def test_a_prompt_keeps_its_tokens_where_a_target_joins_them(words):
     """Of bytes and words, which write nothing at the beginning of a text."""
     joined = codec(words)
-    assert joined.encode_pair("def ", "main", False) == (words.encode("def"), words.encode("main"))
+    for text in ("def ", "def"):
+        found = joined.encode_pair(text, "main", False)
+        assert found == (words.encode("def"), words.encode("main"))
     prompt, ids = words.encode("def"), words.encode("main os")
     assert "def" + joined.decode_after(prompt, ids) == "def main os"
 
