@@ -155,9 +155,8 @@ class TextCodec:
     ) -> tuple[list[int], list[int]]:
         """The ids of a prompt and of a target after it; `end_token` as in `encode_target`.
 
-        Without inputs they are one text, joined as it stands, by whole words alone of words. Where
-        a target by itself would add something, as SentencePiece a space, both are encoded together,
-        and the target has the tokens from the first on that the prompt has not.
+        Without inputs they are one text, joined as it stands, and whole words word by word. Where
+        a target by itself would add a space, as SentencePiece does, both are encoded together.
         """
         vocabulary = self.targets.vocabulary
         before, after = self.encode(text), self.encode_target(target, end_token)
@@ -165,7 +164,7 @@ class TextCodec:
         apart = self.inputs is not None or getattr(vocabulary, "whole_words", False)
         if apart or self.decode([*before, *alone]) == text + target:
             return before, after
-        whole = list(vocabulary.encode(text + target))
+        whole = vocabulary.encode(text + target)
         shared = sum(itertools.takewhile(bool, map(operator.eq, before, whole)))
         return whole[:shared], [*whole[shared:], *after[len(alone) :]]
 
