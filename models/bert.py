@@ -327,12 +327,9 @@ class BERT(EncoderOnly):
 
     @property
     def feature_values(self) -> Mapping[str, int]:
-        """How many values it tells apart in features that are no tokens, by the batch's names."""
-        # A single type is every token's, whatever the batch tells apart.
-        types = self.num_token_types if self.num_token_types > 1 else 0
-        pairs = self.pair_classes if self.use_next_sentence_head else 0
-        found = {"encoder_token_types": types, "pair_label": pairs}
-        return {name: count for name, count in found.items() if count}
+        """Of types, of which a single one is every token's whatever a batch has, and of pairs."""
+        types = {"encoder_token_types": self.num_token_types} if self.num_token_types > 1 else {}
+        return types | ({"pair_label": self.pair_classes} if self.use_next_sentence_head else {})
 
     @property
     def loss_terms(self) -> Mapping[str, float]:
@@ -375,14 +372,9 @@ class BERT(EncoderOnly):
                 f"{type(self).__name__} without {' and '.join(self.trained_with)} has no loss: set "
                 "one of them to train."
             )
-        terms: Any = self.apply(
-            {"params": params},
-            batch,
-            rng is not None,
-            rngs=self.loss_keys(rng),
-            method="_loss_terms",
-        )
-        return terms
+        keys, drops = self.loss_keys(rng), rng is not None
+        made: Any = self.apply({"params": params}, batch, drops, rngs=keys, method="_loss_terms")
+        return made
 
     @nn.nowrap
     def loss_keys(self, rng: Array | None) -> dict[str, Array]:
