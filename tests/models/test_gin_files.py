@@ -99,11 +99,17 @@ PUBLISHED = {
     "models/gpt_neox/20b.gin": 20554567680,
     "models/char_transformer/t64.gin": 235e6,
     "models/char_transformer/t12.gin": 44e6,
+    # By the layers' formula, 4 h (i + h) + 4 h, with embeddings and output.
+    "models/lstm/zaremba_small.gin": 4651600,
+    "models/lstm/zaremba_medium.gin": 19775200,
     "models/lstm/zaremba_large.gin": 66022000,
+    "models/lstm/gpt1_ablation.gin": 116.5e6,
     "models/lstm/awd_ptb.gin": 24.2e6,
     "models/lstm/awd_wikitext2.gin": 33.6e6,
     "models/lstm/ulmfit.gin": 32.2e6,
     "models/nnlm/4.5m.gin": 4521064,
+    # By the paper's formula, |V| (1 + n m + h) + h (1 + (n - 1) m).
+    "models/nnlm/ap_news.gin": 17964 * (1 + 6 * 100 + 60) + 60 * (1 + 5 * 100),
     "models/switch/base.gin": 7.4e9,
     "models/switch/large.gin": 26e9,
     "models/switch/xxl.gin": 395e9,
