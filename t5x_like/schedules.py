@@ -202,6 +202,45 @@ class SlantedTriangular:
 
 
 @dataclasses.dataclass(frozen=True)
+class StepDecay:
+    """A constant `peak` for some epochs, and from then on divided once for each epoch.
+
+    Source: Zaremba et al. 2014, section 4.1. Where a recipe divides once the validation loss does
+    not fall, the epoch at which that is so has to be known.
+
+    Attributes:
+      peak: of the first `constant_periods`.
+      period: updates of an epoch.
+      constant_periods: epochs before the rate is divided for the first time.
+      divisor: what each epoch after these divides by.
+    """
+
+    peak: float
+    period: int
+    constant_periods: int = 6
+    divisor: float = 1.2
+    last_step: int | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.peak, 0, self.last_step)
+        for name, least in (("period", 1), ("constant_periods", 0)):
+            if getattr(self, name) < least:
+                raise UserError(
+                    f"StepDecay.{name} is {getattr(self, name)}: {least} or more is needed."
+                )
+        if not 1 <= self.divisor < math.inf:
+            raise UserError(
+                f"StepDecay.divisor is {self.divisor}: a number of 1 or more is needed."
+            )
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        """The learning rate."""
+        epochs = jnp.asarray(step) // self.period + 1
+        divided = jnp.maximum(epochs - self.constant_periods, 0).astype(jnp.float32)
+        return self.peak * jnp.asarray(1 / self.divisor, jnp.float32) ** divided
+
+
+@dataclasses.dataclass(frozen=True)
 class Squared:
     """The square of another schedule: PaLM's weight decay (Chowdhery et al. 2022, section 5)."""
 

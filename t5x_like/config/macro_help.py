@@ -46,6 +46,7 @@ PURPOSES = {
     "SUITE_NAME": "of a suite, and of the folder of its results",
     "ROWS": "the rows of a suite: a list of {'task': …, 'value': …}",
     "FILES_DIR": "folder with a folder of files for each benchmark, in place of TFDS",
+    "STEPS_PER_EPOCH": "steps after which the learning rate is divided again",
     "DECAY_STEPS": "steps over which the learning rate falls at the end",
     "TFDS_DATA_DIR": "directory of TensorFlow Datasets",
     "SCHEDULE": "the learning rate schedule",

@@ -5,7 +5,7 @@ orthogonalized, and which dimensions are stacked layers. Layers and experts that
 array are updated as if each were an array of its own.
 """
 
-from t5x_like.optimizers.adagrad import adagrad
+from t5x_like.optimizers.adagrad import adadelta, adagrad
 from t5x_like.optimizers.adam import adamax, adamw
 from t5x_like.optimizers.averaged import moving_average
 from t5x_like.optimizers.axes import STACKED_AXES, decays
@@ -28,6 +28,7 @@ from t5x_like.optimizers.unfreezing import gradual_unfreezing
 __all__ = [
     "STACKED_AXES",
     "Optimizer",
+    "adadelta",
     "adafactor",
     "adagrad",
     "adamax",

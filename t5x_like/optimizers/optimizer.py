@@ -40,6 +40,7 @@ _NUMBERS: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "clipping_threshold": _CLIPS,
     "b1": _SHARE,
     "b2": _SHARE,
+    "rho": _SHARE,
     "momentum": _SHARE,
     "eps": _STRENGTH,
     "weight_decay": _STRENGTH,

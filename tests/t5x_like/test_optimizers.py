@@ -223,6 +223,7 @@ STACKED = {
     "adamw": lambda: optimizers.adamw(Constant(0.01), global_norm=None),
     "lion": lambda: optimizers.lion(Constant(0.01), global_norm=None),
     "adagrad": lambda: optimizers.adagrad(Constant(0.01)),
+    "adadelta": lambda: optimizers.adadelta(Constant(1.0)),
     "sgd": lambda: optimizers.sgd(Constant(0.01), 0.9),
     "muon": lambda: optimizers.muon(Constant(0.01), global_norm=None),
     "adamax": lambda: optimizers.adamax(Constant(0.01), weight_decay=0.1, global_norm=None),
@@ -387,6 +388,37 @@ def test_adamax_is_torchs():
     np.testing.assert_allclose(found, theirs.detach().numpy(), atol=1e-6)
 
 
+@pytest.mark.interop
+def test_adadelta_is_torchs():
+    torch = pytest.importorskip("torch")
+    start = np.asarray(parameters(0)["scale"])
+    theirs = torch.nn.Parameter(torch.tensor(start))
+    rule = torch.optim.Adadelta([theirs], lr=0.5, rho=0.9, eps=1e-3)
+    for step in range(5):
+        theirs.grad = torch.cos(7 * theirs.detach() + step)
+        rule.step()
+    ours = optimizers.adadelta(Constant(0.5), rho=0.9, eps=1e-3)
+    found = steps(ours, {"x": ("layers", "embed")}, {"x": jnp.asarray(start)}, 5)["x"]
+    np.testing.assert_allclose(found, theirs.detach().numpy(), atol=1e-6)
+
+
+def test_adadeltas_steps_are_as_large_as_those_before():
+    """Zeiler 2012, algorithm 1, with rho 0.75 and eps 0.01, of gradients 2 and 0.
+
+    E[g²] = 1; step √.01 / √1.01 · 2. Then no step, and E[g²] = .75; E[Δ²] is .25 · .04 / 1.01.
+    """
+    rule = optimizers.adadelta(Constant(1.0), rho=0.75, eps=0.01).build({"x": ("embed",)})
+    params = {"x": jnp.ones(1)}
+    first = 0.2 / 1.01**0.5
+    kept, state = 0.25 * first**2, rule.init(params)
+    third = (0.75 * kept + 0.01) ** 0.5 / (0.75 * 0.75 + 0.25 * 9 + 0.01) ** 0.5 * 3
+    for gradient, step in ((2.0, -first), (0.0, 0.0), (3.0, -third)):
+        updates, state = rule.update({"x": jnp.array([gradient])}, state, params)
+        np.testing.assert_allclose(updates["x"], [step], rtol=1e-6)
+    with pytest.raises(UserError, match=r"^adadelta.eps is 0: it must be above 0"):
+        optimizers.adadelta(Constant(1.0), eps=0.0)
+
+
 def test_adamaxs_first_step_is_the_sign_and_a_later_small_gradient_meets_the_largest():
     """Kingma and Ba 2015, algorithm 2: then u = .999, m = .09, of which .19 are corrected."""
     rule = optimizers.adamax(Constant(1.0), eps=0.0, global_norm=None).build({"x": ("embed",)})
@@ -444,14 +476,15 @@ def sgd(rate):
 @pytest.mark.parametrize(
     "make",
     [
-        optimizers.adafactor, optimizers.adagrad, optimizers.adamax, optimizers.adamw,
-        optimizers.lamb, optimizers.lion, optimizers.muon, optimizers.sgd,
+        optimizers.adadelta, optimizers.adafactor, optimizers.adagrad, optimizers.adamax,
+        optimizers.adamw, optimizers.lamb, optimizers.lion, optimizers.muon, optimizers.sgd,
     ],
 )  # fmt: skip
 def test_numbers_with_which_nothing_is_learned_are_refused(make):
     """A norm of 0 switches clipping off elsewhere; here it would switch learning off."""
     wrong = {"global_norm": (0.0, -1.0), "weight_decay": (-0.1,), "b1": (1.0, -0.1), "b2": (1.5,)}
     wrong |= {"momentum": (1.0,), "clipping_threshold": (0.0,), "eps": (-1e-8,)}
+    wrong |= {"rho": (1.0, -0.1)}
     for name in wrong.keys() & inspect.signature(make).parameters.keys():
         for value in wrong[name]:
             with pytest.raises(UserError, match=f"^{make.__name__}.{name} is {value}: "):

@@ -83,6 +83,18 @@ def test_a_warmup_longer_than_the_schedule_is_refused():
         schedules.WarmupStableDecay(1.0, total_steps=10, decay_steps=6, warmup_steps=5)
 
 
+def test_a_step_decay_is_zarembas():
+    """Section 4.1, large: 1 for 14 epochs, the 15th at 1 / 1.15, here of 10 updates; 55 of them."""
+    schedule = schedules.StepDecay(1.0, period=10, constant_periods=14, divisor=1.15)
+    expected = [1.0, 1.0, 1 / 1.15, 1 / 1.15, 1 / 1.15**2, 1 / 1.15**41]
+    np.testing.assert_allclose(rates(schedule, 0, 139, 140, 149, 150, 549), expected, rtol=1e-5)
+    assert rates(schedules.StepDecay(1.0, 10, constant_periods=0, divisor=2.0), 0) == [0.5]
+    wrong = {"period": 0, "constant_periods": -1, "divisor": 0.5}
+    for name, value in wrong.items():
+        with pytest.raises(UserError, match=f"StepDecay.{name} is {value}: .* or more is needed"):
+            schedules.StepDecay(**({"peak": 1.0, "period": 10} | {name: value}))
+
+
 def test_a_squared_schedule_follows_the_other():
     # PaLM's decay: 0.01² until step 10,000, then 1/k.
     schedule = schedules.Squared(schedules.RSqrt(peak=0.01, warmup_steps=10_000))
