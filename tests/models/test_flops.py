@@ -10,8 +10,10 @@ from flax import linen as nn
 
 from models import flops
 from models.attention_seq2seq import AttentionSeq2Seq
+from models.cvt import CVT
 from models.gopher import Gopher
 from models.gpt import GPT2, GPT3
+from models.heads import Tagging
 from models.layers import parts
 from models.layers.attention import softmax_attention
 from models.layers.attention.masks import Mask
@@ -92,16 +94,48 @@ def test_a_recurrent_layer_counts_every_turn_of_its_loop():
     assert model.step_flops(decoder_row(5 * t, rows)) == 5 * step
 
 
-@pytest.mark.parametrize("size", ["tiny", "tiny_luong"])
-def test_attention_in_a_loop_over_time_is_counted_as_xla_counts_the_turns_one_by_one(size):
-    # Of a loop XLA counts one turn.
-    model = published(f"models/attention_seq2seq/{size}.gin").clone(scan_unroll=8)
+# What came before the Transformer, and the character Transformer.
+RECURRENT = ["rnn/tiny", "lstm/tiny", "gru/tiny", "attention_seq2seq/tiny", "elmo/tiny", "cvt/tiny"]
+EARLY = [*RECURRENT, "attention_seq2seq/tiny_luong", "nnlm/tiny", "char_transformer/t12"]
+
+
+@pytest.mark.parametrize("size", EARLY)
+def test_a_loop_over_time_is_counted_as_xla_counts_the_turns_one_by_one(size):
+    model = early(size)
+    if "scan_unroll" in model.__dataclass_fields__:  # of a loop XLA counts one turn
+        model = model.clone(scan_unroll=max(8, model.scan_unroll))
     batch = shaped(model, 8)
     params = jax.eval_shape(model.init, jax.random.key(0))["params"]
     counted = model.forward_flops({feature: x.shape for feature, x in batch.items()})
-    lowered = jax.jit(model.logits).lower(params, batch)
+    # The auxiliary heads of cross-view training are a part of its forward pass.
+    method = "all_logits" if isinstance(model, CVT) else None
+    forward = jax.jit(lambda params, batch: model.apply({"params": params}, **batch, method=method))
     total = sum(part.full for part in counted.values())
-    assert total == pytest.approx(lowered.cost_analysis()["flops"], rel=0.02)
+    assert total == pytest.approx(forward.lower(params, batch).cost_analysis()["flops"], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [x if x == "lstm/tiny" else pytest.param(x, marks=pytest.mark.slow) for x in RECURRENT],
+)
+def test_the_program_of_a_step_does_not_grow_with_the_length_of_rows(size):
+    """Time is scanned, so that compiling does not take longer with it."""
+    model = early(size)
+    params = jax.eval_shape(model.init, jax.random.key(0))["params"]
+
+    def loss(params, batch):
+        return sum(jax.tree.leaves(model.loss(params, batch)[0]))
+
+    step = jax.make_jaxpr(jax.grad(loss))
+    # An equation of a printed program, loops and functions included, has one " = ".
+    sizes = [str(step(params, shaped(model, t))).count(" = ") for t in (16, 64, 256)]
+    # Where segments end is found by an associative scan, which has a level for each doubling.
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0] < 0.1 * sizes[0]
+
+
+def early(size):
+    model = published(f"models/{size}.gin")
+    return model.clone(head=Tagging(("O", "B-x", "I-x"))) if isinstance(model, CVT) else model
 
 
 def test_attention_of_a_recurrent_decoder_by_hand():
@@ -245,9 +279,11 @@ def published(name):
         model = gin.query_parameter("MODEL/macro.value").__deepcopy__({})
     finally:
         gin.clear_config()
-    layers = max(getattr(model, "num_layers", 0), getattr(model, "num_encoder_layers", 0))
+    layers = max(getattr(model, "num_layers", 1), getattr(model, "num_encoder_layers", 1))
     # Of a loop XLA counts one turn.
-    return model.clone(scan_unroll=layers, remat_policy="none", logit_chunks=1)
+    settings = {"scan_unroll": layers, "remat_policy": "none", "logit_chunks": 1}
+    fields = model.__dataclass_fields__
+    return model.clone(**{name: x for name, x in settings.items() if name in fields})
 
 
 def shaped(model, length):
@@ -255,7 +291,13 @@ def shaped(model, length):
     names = ["decoder_input_tokens", "decoder_target_tokens"]
     if model.batch_format == "encoder_decoder":
         names.append("encoder_input_tokens")
-    return {name: jax.ShapeDtypeStruct((rows, length), jnp.int32) for name in names}
+    shapes = {name: (rows, length) for name in names}
+    if "spelled" in model.batch_format:
+        names = ["encoder_input_tokens", "encoder_segment_ids", "encoder_loss_weights"]
+        names += ["word_begins", "word_labels", "word_weights"]
+        shapes = {name: (rows, length) for name in names}
+        shapes["encoder_characters"] = (rows, length, 50)
+    return {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in shapes.items()}
 
 
 @pytest.fixture
