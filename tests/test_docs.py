@@ -171,6 +171,11 @@ def test_the_table_of_gin_files_names_those_that_there_are():
         for name in re.findall(r"`([\w{},.]+)`", cell):
             names = name.replace("...", "*")
             assert exists(f"{folder}/{names}.gin", GIN), f"{folder}/{name}.gin"
+    # Those of these folders are all there.
+    for folder in ("optimizers", "examples"):
+        listed = map(expanded, re.findall(r"`([\w{},.]+)`", dict(rows)[folder]))
+        files = {path.stem for path in (GIN / folder).glob("*.gin")}
+        assert files - {"defaults", *itertools.chain(*listed)} == set()
 
 
 def test_the_table_of_batch_formats_names_those_that_there_are():
