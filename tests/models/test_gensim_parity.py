@@ -1,8 +1,10 @@
 """word2vec against gensim: one step from copied tables, and what a trained corpus knows.
 
 gensim takes sigmoids from a table of a thousand entries, and updates pair after pair: the second
-pair sees what the first has moved, which is of second order in the rate.
+pair sees what the first has moved.
 """
+
+import functools
 
 import jax
 import numpy as np
@@ -59,9 +61,44 @@ def batch_of(model, output):
     return batch | {"path_nodes": nodes, "path_signs": signs}
 
 
+def exact(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def tabled(x):
+    """gensim's sigmoid: the entry of 1,000 from -6 to 6, of which it takes 83 for a step of 1."""
+    return exact(6 * (2 * int((x + 6) * 83) / 1000 - 1))
+
+
+def steps_of(model, before, sigmoid, as_gensim):
+    """What the sentence moves in both tables, by Mikolov et al. 2013b, equations 3 and 4.
+
+    As gensim has it, each pair sees what those before it have moved, and each word of CBOW's
+    context is given the whole gradient of their mean; otherwise its share.
+    """
+    now = [table.astype(np.float64) for table in before]
+    seen = now if as_gensim else before
+    for place, word in enumerate(SENTENCE):
+        places = range(max(place - WINDOW, 0), min(place + WINDOW + 1, len(SENTENCE)))
+        context = [SENTENCE[other] for other in places if other != place]
+        outputs = [(word, 1), *[(len(WORDS) - 1, 0)] * 3]
+        if model.hs:
+            node = functools.partial(model.wv.get_vecattr, WORDS[word])
+            outputs = [*zip(node("point"), 1 - node("code").astype(int), strict=True)]
+        for inputs in [[other] for other in context] if model.sg else [context]:
+            hidden, work = seen[0][inputs].mean(axis=0), np.zeros(WIDTH)
+            for row, label in outputs:
+                error = RATE * (label - sigmoid(hidden @ seen[1][row]))
+                work += error * seen[1][row]
+                now[1][row] += error * hidden
+            now[0][inputs] += work if as_gensim else work / len(inputs)
+    return [after - old for after, old in zip(now, before, strict=True)]
+
+
 @pytest.mark.parametrize("output", ["negative_sampling", "hierarchical_softmax"])
 @pytest.mark.parametrize("cls", [SkipGram, CBOW])
 def test_one_step_from_copied_tables(cls, output):
+    """Both are the equations' step: gensim's with its own sigmoid, ours with the exact one."""
     hs = output == "hierarchical_softmax"
     options = dict(sg=int(cls is SkipGram), hs=int(hs), negative=0 if hs else 3, cbow_mean=1)
     model, before, moved = peer(**options)
@@ -77,29 +114,17 @@ def test_one_step_from_copied_tables(cls, output):
     batch = batch_of(model, output)
     gradient = jax.grad(lambda p: ours.loss(p, batch)[0]["loss"])(params)
     steps = [
-        -RATE * np.asarray(gradient[f"{n}_embedder"]["embedding"]) for n in ("token", "output")
+        -RATE * np.asarray(gradient[f"{n}_embedder"]["embedding"])[1 : len(table) + 1]
+        for n, table in zip(("token", "output"), before, strict=True)
     ]
-    if cls is CBOW:
-        # gensim gives each word of a context the whole gradient of the mean, and not its share:
-        # four times as much where four words are seen, and here the ends see two and three.
-        steps[0] = -RATE * whole_gradients(ours, params, batch)
-    for step, of_peer in zip(steps, moved, strict=True):
-        largest = np.abs(of_peer).max()
-        difference = np.abs(step[1 : len(of_peer) + 1] - of_peer).max()
-        # A sigmoid of the table is off by up to 0.003, always to the same side.
-        assert largest > 3e-4 and difference < 0.05 * largest
-
-
-def whole_gradients(model, params, batch):
-    """Of the inputs' table, each word's loss by itself, times the size of its context."""
-    total = np.zeros_like(params["token_embedder"]["embedding"])
-    length = len(SENTENCE)
-    for place in range(length):
-        alone = batch | {"word_windows": np.where(np.arange(length) == place, WINDOW, 0)[None]}
-        gradient = jax.grad(lambda p, b=alone: model.loss(p, b)[0]["loss"])(params)
-        seen = min(place, WINDOW) + min(length - 1 - place, WINDOW)
-        total += seen * np.asarray(gradient["token_embedder"]["embedding"])
-    return total
+    for found, sigmoid, as_gensim, bound in (
+        (moved, tabled, True, 1e-3),
+        (steps, exact, False, 1e-5),
+    ):
+        expected = steps_of(model, before, sigmoid, as_gensim)
+        for one, other in zip(found, expected, strict=True):
+            largest = np.abs(other).max()
+            assert largest > 3e-4 and np.abs(one - other).max() < bound * largest
 
 
 @pytest.fixture(scope="module")
