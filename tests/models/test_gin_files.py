@@ -7,6 +7,7 @@ from pathlib import Path
 import gin
 import jax
 import pytest
+from flax import linen as nn
 
 from t5x_like import config
 
@@ -369,10 +370,16 @@ def test_awd_lstms_count_is_pytorchs_without_the_second_biases(size, count):
     """Three layers of 1150, 1150 and 400 units, a tied output with a bias."""
     model = model_of(f"models/lstm/awd_{size}.gin")
     assert model.parameter_count() == count - 4 * (1150 + 1150 + 400)
+    layers = jax.tree.leaves(nn.unbox(model.abstract_params())["decoder"])
+    assert sum(x.size for x in layers) + 4 * (1150 + 1150 + 400) == 20_211_600
     assert all(
         len(model.initial_carry(1)[f"layers_{i}"]["hidden"][0]) == u
         for i, u in enumerate((1150, 1150, 400))
     )
+
+
+def test_gpt2s_vocabulary_is_all_bytes_the_merges_and_the_end_of_texts():
+    assert model_of("models/gpt2/124m.gin").vocab_size == 256 + 50_000 + 1
 
 
 def test_berts_layers_are_7_and_12_and_a_half_million():

@@ -53,12 +53,17 @@ def test_a_projected_lstm_cuts_its_cell_and_its_hidden_state():
 def test_a_gru_by_hand(reset_after):
     new = one_unit(GRU(reset_after), hidden=0.5)
     assert new["hidden"] == pytest.approx(0.570642, abs=1e-6)
+    assert candidate(new) == pytest.approx(0.887236, abs=2e-6)
+
+
+def candidate(new):
+    """n of h' = (1 - z) n + z h, where h is 0.5 and z reads 1.5."""
+    z = 1 / (1 + np.exp(-1.5))
+    return (new["hidden"] - z * 0.5) / (1 - z)
 
 
 def test_the_candidates_bias_tells_the_two_grus_apart():
     """With a bias of 1, inside the reset gate's reach or outside of it."""
-    z = 1 / (1 + np.exp(-1.5))
-    candidate = lambda new: (new["hidden"] - z * 0.5) / (1 - z)  # noqa: E731
     after = one_unit(GRU(), hidden=0.5, recurrent_bias=1.0)
     assert candidate(after) == pytest.approx(0.976975, abs=2e-6)
     before = one_unit(GRU(reset_after=False), x=[1.0, 1.0, 2.0], hidden=0.5)
