@@ -200,11 +200,15 @@ def _taken(
 
 
 def _check_labels(directory: epath.Path, metadata: Mapping[str, Any], model: Model) -> None:
-    """Refuses a head whose classes are called otherwise than those that it learned."""
+    """Refuses a head whose classes are called otherwise than those that it learned.
+
+    Of another number the shapes say so.
+    """
     ours = label_names(model)
     for output, theirs in (metadata.get(LABELS) or {}).items():
         # Of what was imported without names, what a class stands for is its user's to know.
-        if output not in ours or all(name == f"LABEL_{i}" for i, name in enumerate(theirs)):
+        unnamed = all(name == f"LABEL_{i}" for i, name in enumerate(theirs))
+        if unnamed or len(ours.get(output, ())) != len(theirs):
             continue
         if [name.casefold() for name in theirs] != [name.casefold() for name in ours[output]]:
             raise UserError(

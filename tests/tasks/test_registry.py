@@ -153,7 +153,7 @@ def test_every_declared_task_can_be_pickled_and_learned_from():
             # Types, labels, places of answers and further candidates, which are no features, come
             # with them.
             beside = {"token_types", "label", "span_start", "span_end", "may_begin"}
-            beside |= {"char_begins", "char_ends"}
+            beside |= {"char_begins", "char_ends", "no_answer_place"}
             beside |= {name for name in written if name.startswith("further_")}
             assert set(written) - beside == set(task.output_features)
 
