@@ -7,7 +7,7 @@ from typing import Any
 from t5x_like import config, train
 from t5x_like.errors import UserError
 from t5x_like.host import files
-from t5x_like.scaling.sweeps.cells import GIN_FILE, Cell, naming_run
+from t5x_like.scaling.sweeps.cells import GIN_FILE, Cell, cell_directory, naming_run
 from t5x_like.training import identity
 from t5x_like.training.plan import TrainingPlan
 
@@ -22,6 +22,8 @@ def check(
 ) -> None:
     """Compares what was run with what is planned, before anything is written.
 
+    What was planned and has not begun may be planned otherwise.
+
     Args:
       root: the sweep's directory.
       sweep_name: of the sweep.
@@ -33,6 +35,8 @@ def check(
     """
     planned = {cell.name: cell.record() for cell in cells}
     for record in records:
+        if not _has_begun(root, record["name"]):
+            continue
         new = planned.get(record["name"], record)
         for field in _FIXED:
             if new.get(field) != record.get(field):
@@ -41,6 +45,36 @@ def check(
     for cell in _to_be_read(root, sweep_name, cells):
         for change in _changes(root, sweep_name, cell):
             raise _another_sweep(root, cell.name, change)
+
+
+def check_search(root: Path, plan: Mapping[str, Any], search: Sequence[Cell]) -> None:
+    """Refuses another search of learning rates than begun runs have their rates of.
+
+    Its runs take long, and only after them would rates be known that are others.
+
+    Args:
+      root: the sweep's directory.
+      plan: of `sweep.json`, with its `search`, `earlier` and `cells`.
+      search: the runs of the search now; none of a sweep without one.
+
+    Raises:
+      UserError: a run has begun with the rate of another search.
+    """
+    before, now = {one["name"] for one in plan["search"]}, {cell.name for cell in search}
+    if not before or not now or before == now:
+        return
+    for record in (*plan["earlier"], *plan["cells"]):
+        if _has_begun(root, record["name"]):
+            one = min(before ^ now)
+            raise UserError(
+                f"SWEEP_DIR '{root}' holds another sweep: the rate of its run {record['name']} is "
+                f"of another search, {'with' if one in before else 'without'} {one}. Choose "
+                "another SWEEP_DIR."
+            )
+
+
+def _has_begun(root: Path, name: str) -> bool:
+    return (cell_directory(root, name) / identity.FILE).exists()
 
 
 def _another_sweep(root: Path, name: str, change: str) -> UserError:

@@ -226,6 +226,7 @@ def _write_plan(
     """
     path = root / SWEEP_FILE
     old = {"cells": [], "search": [], "earlier": [], **(read_sweep(root) if path.exists() else {})}
+    earlier_runs.check_search(root, old, search)
     known = (*old["earlier"], *old["cells"], *old["search"])
     earlier_runs.check(root, sweep.name, known, (*earlier, *cells, *search))
     kept = old["cells"] if not cells else [cell.record() for cell in cells]

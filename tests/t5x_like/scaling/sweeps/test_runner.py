@@ -1,9 +1,11 @@
 """A sweep runs to its end: in parallel, past failures, through kills; each run an ordinary one."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,6 +187,18 @@ def test_rates_are_searched_first_as_one_program(sweep, base, tmp_path):
     assert len(searched) == 3
     rate = min(searched[1]["learning_rate"] * factor, made.recipe.max_learning_rate)
     assert sweep_results(tmp_path).learning_rate[0] == pytest.approx(rate, rel=0.02)
+
+    # Another search is refused before it runs; of runs that have not begun it may find the rates.
+    cells = {path.name for path in (tmp_path / "cells").iterdir()}
+    wider = LearningRateSearch([3e8], [30e3], [0.1, 1.0, 10.0, 20.0])
+    other = dataclasses.replace(made, learning_rate_search=wider)
+    with pytest.raises(UserError, match=r"the rate of its run .* is of another search, without"):
+        run_sweep(sweep=other, sweep_dir=str(tmp_path), executor=Here())
+    assert {path.name for path in (tmp_path / "cells").iterdir()} == cells
+    (one,) = (path for path in (tmp_path / "cells").iterdir() if "rate" not in path.name)
+    shutil.rmtree(one)
+    again = run_sweep(sweep=other, sweep_dir=str(tmp_path))
+    assert again["failed"] == [] and again["done"] == 1
 
 
 SWEEP_GIN = """
