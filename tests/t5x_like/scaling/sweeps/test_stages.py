@@ -128,6 +128,11 @@ def test_a_plan_has_the_earlier_runs_apart_and_is_held_to_them(sweep, tmp_path, 
     assert plan["cells"][0]["start"] == {"cell": "pretrain-base", "step": 8}
     assert list(sweep_results(tmp_path)["name"]) == ["base"]
     longer = (Stage("pretrain", bindings={"TRAIN_STEPS": 9}), STAGES[1])
+    # What has not begun may be planned otherwise.
+    for stages, steps in ((longer, 9), (STAGES, 8)):
+        run_sweep(sweep=sweep(stages=stages), sweep_dir=str(tmp_path), executor=executors.Print())
+        assert read_sweep(tmp_path)["earlier"][0]["steps"] == steps
+    (tmp_path / "cells" / "pretrain-base" / "run.json").write_text("{}")
     with pytest.raises(UserError, match="holds another sweep: its run pretrain-base has tokens"):
         run_sweep(sweep=sweep(stages=longer), sweep_dir=str(tmp_path))
 
