@@ -11,6 +11,7 @@ from models import losses
 from models.bert import BERT
 from models.errors import ModelError
 from models.heads import Classification, MultipleChoice, Regression, Tagging
+from models.heads.head import unnamed
 from models.language_model import LanguageModel, target_weights
 from models.layers import auxiliary_losses, embeddings
 from models.model import Array, Batch, Model, Params
@@ -130,7 +131,7 @@ class Distilled(WithTeacher):
             next(iter(getattr(model, "label_names", {}).values()), ())
             for model in (self.student, self.teacher)
         )
-        if all(name == f"LABEL_{i}" for i, name in enumerate(theirs)):
+        if theirs == unnamed(len(theirs)):
             return
         if [name.casefold() for name in ours] != [name.casefold() for name in theirs]:
             raise ModelError(

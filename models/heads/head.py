@@ -17,6 +17,11 @@ from models.model import Array, Batch
 LOSS = "loss"
 
 
+def unnamed(count: int) -> tuple[str, ...]:
+    """The names of classes that were given none, LABEL_0 and so on, as in `transformers`."""
+    return tuple(f"LABEL_{i}" for i in range(count))
+
+
 class Head(Protocol):
     """What an encoder asks of its head.
 

@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 
 from models.errors import ModelError
 from models.heads import Classification, Head, MultipleChoice, Regression, Spans, Tagging
+from models.heads.head import unnamed
 from models.hf.family import CONFIG, Config, unsupported
 
 _ROW_PROBLEMS = ("regression", "single_label_classification")
-# The classes' names where there are none, as in `transformers`.
-_UNNAMED = "LABEL_{}"
 
 
 def head_of(config: Config, source: str) -> Head | None:
@@ -128,8 +127,7 @@ def options_of(head: Head) -> dict[str, Any]:
     """The options of `config.json` that say what a head is."""
     if isinstance(head, MultipleChoice):
         return {}
-    unnamed = tuple(_UNNAMED.format(i) for i in range(head.outputs))
-    names = next(iter(head.label_names.values()), unnamed)
+    names = next(iter(head.label_names.values()), unnamed(head.outputs))
     labels = {
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
@@ -146,7 +144,7 @@ def _labels(config: Config, source: str) -> tuple[str, ...]:
     if type(count) is not int:
         raise unsupported(source, "num_labels", count, "a whole number")
     if given is None:
-        return tuple(_UNNAMED.format(i) for i in range(count))
+        return unnamed(count)
     try:
         names = {int(i): str(name) for i, name in given.items()}
     except (AttributeError, TypeError, ValueError):

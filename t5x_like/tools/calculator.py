@@ -28,7 +28,7 @@ _UNITS = {
 }
 _UNITS |= {"lbs": _UNITS["lb"]}
 _INTO = ("in", "to")
-# Commas are between groups of three digits: `1,5` is no number here, and no 15.
+# A comma separates groups of three digits. `1,5` is refused, because some write 1.5 so: it was 15.
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d++(?!,))(?:\.\d+)?|\.\d+"
 _TOKEN = re.compile(rf"\s*(?:({_NUMBER})|([A-Za-z]+)|(\*\*|[-+*/^()%]))")
 _SAME = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/"})

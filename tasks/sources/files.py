@@ -170,10 +170,11 @@ def expand(patterns: Patterns, where: str) -> list[str]:
         if not matches:
             raise _absent(pattern, where)
         found.extend(matches)
-    for path, times in collections.Counter(map(os.path.abspath, found)).items():
+    places = [path if "://" in path else os.path.abspath(path) for path in found]
+    for place, times in collections.Counter(places).items():
         if times > 1:
             raise TaskError(
-                f"{where} names '{path}' twice, and it would be read twice: name it once."
+                f"{where} names '{place}' twice, and it would be read twice: name it once."
             )
     return found
 

@@ -81,7 +81,8 @@ def test_ulmfits_three_stages_train_and_resume(folder):
         losses[name] = [record["loss"] for record in records]
         before = [f"--gin.INITIAL_CHECKPOINT_PATH={folder}/{name}"]
     assert losses["pretrain"][-1] < losses["pretrain"][0]
-    # The second goes on from the first. Of the third the words thaw last, after half of the steps.
+    # The second continues the first. In the third the table of words is unfrozen last, after half
+    # of the steps.
     assert max(losses["language_model"]) < losses["pretrain"][0]
     last = load_run(str(folder / "classifier"))
     tuned, half = load_run(str(folder / "language_model")), load_run(str(folder / "classifier"), 12)
