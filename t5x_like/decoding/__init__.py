@@ -7,6 +7,7 @@ are chosen is an object: `Greedy()`, `Sampling((Temperature(0.7), TopP(0.9)))`,
 
 from t5x_like.data.formats.prompts import bucket_length
 from t5x_like.decoding.beam import BeamSearch, length_penalty
+from t5x_like.decoding.choice import SampleAndRank
 from t5x_like.decoding.filters import LogitsFilter, Temperature, TopK, TopP
 from t5x_like.decoding.generate import (
     Generation,
@@ -17,7 +18,6 @@ from t5x_like.decoding.generate import (
 from t5x_like.decoding.generation_config import GenerationConfig
 from t5x_like.decoding.options import Reading
 from t5x_like.decoding.prompts import prompts_of
-from t5x_like.decoding.sample_and_rank import SampleAndRank
 from t5x_like.decoding.strategies import (
     Decoded,
     Greedy,

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from t5x_like.decoding.beam import BeamSearch
+from t5x_like.decoding.choice import SampleAndRank
 from t5x_like.decoding.constraints import checked_stop_strings
-from t5x_like.decoding.sample_and_rank import SampleAndRank
 from t5x_like.decoding.strategies import Greedy, Strategy
 from t5x_like.errors import UserError
 

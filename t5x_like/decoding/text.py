@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from t5x_like.data import formats
 from t5x_like.data.examples import keeps_end
 from t5x_like.data.formats.prompts import Tokens
+from t5x_like.decoding.choice import Ratings, SampleAndRank, likeliest, majority
 from t5x_like.decoding.constraints import StopStrings, token_texts
 from t5x_like.decoding.generate import Generation, generate
 from t5x_like.decoding.generation_config import GenerationConfig
-from t5x_like.decoding.sample_and_rank import Ratings, SampleAndRank, likeliest, majority
 from t5x_like.errors import UserError
 from t5x_like.host.journal import NO_JOURNAL, Journal
 from t5x_like.protocols import Decodes, Feature, Mixture, Model, Task

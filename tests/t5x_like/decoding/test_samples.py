@@ -16,8 +16,8 @@ from t5x_like.decoding import (
     generate,
     generate_text,
 )
+from t5x_like.decoding.choice import likeliest, majority
 from t5x_like.decoding.generate import Generation
-from t5x_like.decoding.sample_and_rank import likeliest, majority
 from t5x_like.errors import UserError
 from tasks.postprocessors import FinalAnswer
 

@@ -1,4 +1,4 @@
-"""One of several texts: by votes, by likelihood, by what the model itself says of them."""
+"""Which of several texts is taken: by votes, by likelihood, or by what the model says of them."""
 
 import collections
 import dataclasses
