@@ -182,7 +182,7 @@ def test_generated_text_ends_at_each_of_a_directorys_end_tokens(tmp_path):
     assert cli.main(["import-hf", str(source), f"--out={out}"]) == 0
     run = load_run(str(out))
     assert run.codec.end_ids == (3, 79, second)
-    assert run.generate(["w5"], temperature=0.0, max_new_tokens=6) == [f"w{first}"]
+    assert run.generate(["w5"], temperature=0.0, max_new_tokens=6) == [f" w{first}"]
     assert cli.main(["export-hf", str(out), f"--out={tmp_path}/again"]) == 0
     for name in ("config.json", "generation_config.json"):
         written = json.loads((tmp_path / "again" / name).read_text())
