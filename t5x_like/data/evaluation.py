@@ -12,7 +12,7 @@ import numpy as np
 
 from t5x_like.data import formats
 from t5x_like.data.config import DatasetConfig, check_pairing, facts_of
-from t5x_like.data.examples import TaskExamples
+from t5x_like.data.examples import TaskExamples, sample_of
 from t5x_like.data.formats import BoundFormat, Item, ModelBatch, Row
 from t5x_like.data.opening import (
     check_shards,
@@ -72,19 +72,15 @@ def limit_in_rows(rows: int | None, batches: int | None) -> int | None:
     return batches * ROWS_OF_A_BATCH
 
 
-def evenly_drawn(nth: int, count: int, total: int) -> int:
-    """The nth of `count` places in `total`: the middles of as many equal parts."""
-    return (2 * nth + 1) * total // (2 * count)
-
-
 @dataclass(frozen=True)
 class EvaluationDataset:
     """Finite, ordered, can be iterated again. `len` is the number of batches.
 
     With a limit, the examples are drawn evenly from the whole split: which ones depends on the
-    split and the limit alone; of one that has several rows, all of them are given. Where rows
-    continue those before, the examples are 32 tracks that begin evenly all over the text, and a
-    limit is met or fallen below by fewer than 32 rows.
+    size of the split and the limit alone; of one that has several rows, all of them are given.
+    Rows that are cut of a text are at equal distances. Where rows continue those before, the
+    examples are 32 tracks that begin evenly all over the text, and a limit is met or fallen below
+    by fewer than 32 rows.
 
     Attributes:
       num_examples: in the split, all processes together.
@@ -145,19 +141,26 @@ class EvaluationDataset:
         return index if self.ends is None else int(self.ends.searchsorted(index, "right"))
 
     @property
+    def _is_text(self) -> bool:
+        return not self.of_examples and self.ends is None
+
+    @property
+    def _examples(self) -> int:
+        return self.num_examples if self.ends is None else len(self.ends)
+
+    @property
     def _limited(self) -> bool:
-        examples = self.num_examples if self.ends is None else len(self.ends)
-        return self.limit is not None and self.limit < examples
+        return self.limit is not None and self.limit < self._examples
 
     @functools.cached_property
     def _rows_of_examples(self) -> np.ndarray | None:
-        """The rows of chosen examples, or of a limited number that may have several each."""
+        """The rows of chosen examples, or of a limited number; None for all, or rows of a text."""
         if self.chosen is not None:
             chosen = np.asarray(self.chosen, np.int64)
-        elif self.ends is None or self.limit is None or not self._limited:
+        elif self.limit is None or not self._limited or self._is_text:
             return None
         else:
-            chosen = (2 * np.arange(self.limit) + 1) * len(self.ends) // (2 * self.limit)
+            chosen = sample_of(self.limit, self._examples)
         if self.ends is None:
             return chosen
         begins = np.concatenate([[0], self.ends[:-1]])
@@ -202,7 +205,8 @@ class EvaluationDataset:
         """The number in the split of the nth row that is measured."""
         if self._rows_of_examples is not None:
             return int(self._rows_of_examples[nth])
-        return evenly_drawn(nth, self._most, self.num_examples)
+        # The middles of equal parts of the text.
+        return (2 * nth + 1) * self.num_examples // (2 * self._most)
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
         rows_here = self.batch_size // self.shard_count

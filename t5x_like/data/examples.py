@@ -34,6 +34,24 @@ def derived_seed(seed: int, *names: str) -> int:
     return int.from_bytes(digest[:4], "little")
 
 
+def sample_of(count: int, total: int) -> np.ndarray:
+    """Numbers of `count` of `total` examples: one at a drawn place of each of as many equal parts.
+
+    Not each part's middle: of examples that alternate, between two labels or languages, those at
+    one distance from each other may all be of one kind. The same numbers whenever it is asked.
+
+    Args:
+      count: how many, at most `total`.
+      total: examples of the split.
+
+    Returns:
+      int64 `[count]`, ascending.
+    """
+    edges = np.arange(count + 1, dtype=np.int64) * total // max(1, count)
+    rng = np.random.Generator(np.random.Philox(key=count, counter=[0, 0, 0, total]))
+    return edges[:-1] + (rng.random(count) * np.diff(edges)).astype(np.int64)
+
+
 class Pieces(grain.MapDataset):
     """A text corpus cut into pieces of equal length, anew in each epoch.
 
@@ -223,16 +241,15 @@ class TaskExamples:
     def mean_tokens(self, seed: int) -> float:
         """Mean number of tokens of an example, in all features that the model is given.
 
-        Of examples that are evenly spaced over the split, `mixing.SAMPLED` at most.
+        Of `sample_of` its examples, `mixing.SAMPLED` at most.
         """
         data = self.evaluation(seed)
-        count = min(len(data), SAMPLED)
-        places = ((2 * i + 1) * len(data) // (2 * count) for i in range(count))
+        places = sample_of(min(len(data), SAMPLED), len(data))
         sizes = [
             sum(example[name].size for name in self.finish.lengths)
-            for example in (data[place] for place in places)
+            for example in (data[int(place)] for place in places)
         ]
-        return max(1.0, sum(sizes) / count)
+        return max(1.0, sum(sizes) / len(places))
 
 
 _TRIM = TrimLong()

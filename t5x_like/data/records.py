@@ -10,8 +10,7 @@ from t5x_like.data.cache import layout
 from t5x_like.data.cache.reader import CachedExamples
 from t5x_like.data.cache.vocabularies import vocabulary_specs
 from t5x_like.data.config import DatasetConfig
-from t5x_like.data.evaluation import evenly_drawn
-from t5x_like.data.examples import open_task
+from t5x_like.data.examples import open_task, sample_of
 from t5x_like.data.opening import folder_of
 from t5x_like.errors import UserError
 from t5x_like.protocols import Task
@@ -40,7 +39,7 @@ class Records:
     @property
     def numbers(self) -> list[int]:
         """Of those that are given, in the whole split."""
-        return [evenly_drawn(nth, len(self), self.num_examples) for nth in range(len(self))]
+        return sample_of(len(self), self.num_examples).tolist()
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         return (self.examples.raw(number) for number in self.numbers)

@@ -5,6 +5,7 @@ import pytest
 
 from t5x_like import data
 from t5x_like.data.cache import layout
+from t5x_like.data.records import open_records
 from t5x_like.errors import UserError
 
 ENCODER_DECODER, CONTIGUOUS = "encoder_decoder", "contiguous_language_model"
@@ -32,9 +33,34 @@ def task(kit, tmp_path, pairs):
 
 def test_rows_are_drawn_evenly_from_the_whole_split(task, tmp_path):
     split = opened(task, tmp_path, 6)
-    # The middles of six parts of 40 examples.
-    assert indices(split) == [20, 60, 100, 140, 180, 220]
+    assert [index // 40 for index in indices(split)] == [0, 1, 2, 3, 4, 5]
     assert (split.measured, split.num_examples) == (6, 240)
+
+
+@pytest.mark.parametrize("period", [2, 3, 4, 8])
+def test_of_examples_that_alternate_each_kind_has_its_share(task, tmp_path, period):
+    """Middles of parts of two, four or eight examples would all be of one kind."""
+    drawn = np.array(indices(opened(task, tmp_path, 120)) + indices(opened(task, tmp_path, 60)))
+    shares = np.bincount(drawn % period, minlength=period) / drawn.size
+    assert shares == pytest.approx(np.full(period, 1 / period), abs=0.1)
+
+
+def test_rows_that_are_cut_of_a_text_are_at_equal_distances(kit, tmp_path, documents):
+    task = kit.task("text", ("targets",), kit.causal())
+    kit.write(task, tmp_path, documents)
+    split = opened(task, tmp_path, 6, "causal_language_model")
+    pieces = split.num_examples
+    assert pieces > 6
+    assert indices(split) == [(2 * i + 1) * pieces // 12 for i in range(6)]
+
+
+def test_records_are_the_examples_that_rows_are_made_of(task, tmp_path):
+    split = opened(task, tmp_path, 50)
+    records = open_records(
+        data.DatasetConfig(task, {name: 16 for name in task.features}, tmp_path, "train"),
+        ["targets"], 50,
+    )  # fmt: skip
+    assert records.numbers == split.examples == indices(split)
 
 
 def test_a_limit_beyond_the_split_is_the_whole_of_it(task, tmp_path):
@@ -51,7 +77,7 @@ def test_neither_batch_size_nor_processes_change_the_rows(task, tmp_path, batch_
         for index in range(shards)
     ]
     found = sorted(index for part in parts for index in indices(part))
-    assert found == [(2 * i + 1) * 240 // 200 for i in range(100)]
+    assert found == indices(opened(task, tmp_path, 100))
     assert {part.measured for part in parts} == {100}
 
 

@@ -8,6 +8,7 @@ import pytest
 import tasks
 from t5x_like import cli
 from t5x_like.data import DatasetConfig
+from t5x_like.data.examples import sample_of
 from t5x_like.errors import UserError
 from t5x_like.evaluation import Finding, Generation, Loss, Overlap, Ranking
 from t5x_like.evaluation.clean_parts import example_text
@@ -58,9 +59,9 @@ def test_the_values_of_both_parts_are_those_of_their_examples(gpt, tmp_path):
 
 
 def test_a_part_of_the_split_has_the_flags_of_its_examples(gpt, tmp_path):
-    """Two of four, drawn evenly, are the second and the last: both dirty."""
+    """Two of four are drawn, which are the dirty ones."""
     dataset = written(tmp_path, ROWS)
-    flagged(tmp_path, "options", WHOLE, DOCUMENTS)
+    flagged(tmp_path, "options", WHOLE, [f"here is {WHOLE[i]}" for i in sample_of(2, 4)])
     (result,) = evaluate_params(
         *gpt, dataset, measurements=[Ranking()], max_rows=2, overlap=Overlap(str(tmp_path))
     )
@@ -82,10 +83,11 @@ def test_generated_text_has_both_parts(gpt, tmp_path):
 
 
 def test_the_loss_has_both_parts_each_of_its_own_rows(gpt, tmp_path):
-    """A limit of one takes the middle row of seven, which is the dirty one."""
+    """A limit of one takes a row of seven, which is the dirty one."""
     cached(Copying("copying"), tmp_path, TEXTS)
     texts = [text[::-1] for text in TEXTS]
-    flagged(tmp_path, "copying", texts, [texts[3]])
+    (drawn_row,) = sample_of(1, 7)
+    flagged(tmp_path, "copying", texts, [texts[drawn_row]])
     dataset = DatasetConfig(Copying("copying"), LENGTHS, str(tmp_path), "validation", 4)
     whole, dirty = (
         evaluate_params(
@@ -96,8 +98,9 @@ def test_the_loss_has_both_parts_each_of_its_own_rows(gpt, tmp_path):
     assert (whole["clean/rows"], whole["dirty/rows"], whole["rows"]) == (6, 1, 7)
     assert whole["dirty/loss"] == pytest.approx(dirty["loss"], rel=1e-5)
     tokens = [len(text) + 1 for text in TEXTS]  # and the end of each
-    parts = whole["clean/loss"] * (sum(tokens) - tokens[3]) + whole["dirty/loss"] * tokens[3]
-    assert parts / sum(tokens) == pytest.approx(whole["loss"], rel=1e-5)
+    dirty_tokens, total = tokens[drawn_row], sum(tokens)
+    parts = whole["clean/loss"] * (total - dirty_tokens) + whole["dirty/loss"] * dirty_tokens
+    assert parts / total == pytest.approx(whole["loss"], rel=1e-5)
     assert "clean/loss" not in dirty and "clean/bits_per_byte" not in whole
 
 

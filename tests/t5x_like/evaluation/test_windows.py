@@ -7,6 +7,7 @@ import pytest
 
 from t5x_like.data import DatasetConfig
 from t5x_like.data.cache import layout
+from t5x_like.data.examples import sample_of
 from t5x_like.data.records import open_records
 from t5x_like.decoding.scoring import score
 from t5x_like.errors import UserError
@@ -70,7 +71,7 @@ def gpt():
     return model, drawn(model)
 
 
-TEXTS = [list(range(3, 3 + size)) for size in (19, 5, 8, 1)]
+TEXTS = [list(range(3, 3 + size)) for size in (5, 19, 8, 1)]
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def dataset(proverbs, write_cache, tmp_path):
 def test_the_loss_of_documents_is_that_of_their_tokens_with_full_context(gpt, dataset):
     (result,) = evaluate_params(*gpt, dataset, measurements=[Loss(window=8, stride=2)])
     rows = result.predictions["loss"]
-    assert [row.tokens for row in rows] == [20, 6, 9, 2]
+    assert [row.tokens for row in rows] == [6, 20, 9, 2]
     for row, text in zip(rows, TEXTS, strict=True):
         document = [*text, 1]
         expected = 0.0
@@ -116,13 +117,15 @@ def test_the_loss_of_documents_is_that_of_their_tokens_with_full_context(gpt, da
 
 def test_a_window_of_all_that_is_read_equals_the_plain_loss_of_short_documents(gpt, dataset):
     (result,) = evaluate_params(*gpt, dataset, measurements=[Loss(window=8)], max_rows=2)
-    assert [row.tokens for row in result.predictions["loss"]] == [6, 2]
-    scores = score(*gpt, targets=[[*TEXTS[i], 1] for i in (1, 3)])
+    texts = [[*TEXTS[i], 1] for i in sample_of(2, 4)]
+    tokens = np.array([len(text) for text in texts])
+    assert [row.tokens for row in result.predictions["loss"]] == tokens.tolist()
+    scores = score(*gpt, targets=texts)
     total = -sum(one.total for one in scores)
-    assert result.values["loss"] == pytest.approx(total / 8, rel=1e-5)
-    losses, tokens = -np.array([one.total for one in scores]), np.array([6, 2])
-    rest = losses - total / 8 * tokens  # Cochran 1977, equation 6.13
-    error = math.sqrt((rest**2).sum() * 2) / 8
+    assert result.values["loss"] == pytest.approx(total / tokens.sum(), rel=1e-5)
+    losses = -np.array([one.total for one in scores])
+    rest = losses - total / tokens.sum() * tokens  # Cochran 1977, equation 6.13
+    error = math.sqrt((rest**2).sum() * 2) / tokens.sum()
     assert result.values["loss_standard_error"] == pytest.approx(error, rel=1e-4)
 
 
@@ -139,9 +142,9 @@ def test_clean_documents_have_a_loss_of_their_own(gpt, dataset, tmp_path):
     )
     rows, values = result.predictions["loss"], result.values
     assert (values["clean/rows"], values["dirty/rows"]) == (3, 1)
-    assert values["dirty/loss"] == pytest.approx(-rows[0].log_likelihood / 20)
+    assert values["dirty/loss"] == pytest.approx(-rows[0].log_likelihood / 6)
     clean = sum(row.log_likelihood for row in rows[1:])
-    assert values["clean/loss"] == pytest.approx(-clean / (6 + 9 + 2))
+    assert values["clean/loss"] == pytest.approx(-clean / (20 + 9 + 2))
     assert "dirty/loss_standard_error" not in values
 
 
