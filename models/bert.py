@@ -99,8 +99,6 @@ class BERT(EncoderOnly):
         super().__post_init__()
         if self.activation not in ACTIVATIONS:
             raise self.refused("activation", f"it must be one of {', '.join(ACTIVATIONS)}")
-        if not 0 <= (self.attention_dropout_rate or 0) < 1:
-            raise self.refused("attention_dropout_rate", "it must be at least 0 and below 1")
         if self.use_next_sentence_head and not self.use_pooler:
             raise self.refused("use_pooler", "the next-sentence head reads the pooler's output")
 

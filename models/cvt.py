@@ -86,8 +86,6 @@ class CVT(WordReader, kw_only=True):
             raise self.refused(
                 "longest_word", f"filters read {len(self.filters)} characters at once"
             )
-        if not 0 <= self.unlabelled_dropout_rate < 1:
-            raise self.refused("unlabelled_dropout_rate", "it must be at least 0 and below 1")
         if self.cross_view_coefficient < 0:
             raise self.refused("cross_view_coefficient", "it must be 0 or more")
 

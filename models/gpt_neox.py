@@ -44,6 +44,16 @@ class GPTNeoX(DecoderOnly):
     approximate_gelu: bool = False
     norm_epsilon: float = 1e-5
 
+    def __post_init__(self) -> None:
+        """Checks what no model can be built with.
+
+        Raises:
+          ModelError: as of every decoder, or a share that is none.
+        """
+        super().__post_init__()
+        if not 0 <= self.rotary_pct <= 1:
+            raise self.refused("rotary_pct", "it must be from 0 to 1")
+
     def setup(self) -> None:
         """Makes embeddings, layers, the last norm and the output."""
         init = normal((2 / (5 * self.embed_dim)) ** 0.5)

@@ -27,6 +27,8 @@ _DTYPES = ("float32", "bfloat16", "float16", "float64")
 # Logical names of the rows of tables that things are looked up in.
 _TABLES = {"vocab", "token_types", "characters", "positions"}
 _LARGEST = 2**31 - 1  # what an index of 32 bits reaches
+_NOT_NEGATIVE = ("norm_epsilon", "z_loss", "load_balance", "router_z_loss")
+_SHARES = ("label_smoothing", "router_jitter")  # and every rate of dropout
 
 
 class Model(nn.Module, kw_only=True):
@@ -81,12 +83,15 @@ class Model(nn.Module, kw_only=True):
                 raise self.refused(field.name, f"it must be {lowest} or more, below 2**31")
             if isinstance(value, float) and not math.isfinite(value):
                 raise self.refused(field.name, "it must be a finite number")
-        for name in ("norm_epsilon", "rope_base"):
-            if getattr(self, name, 1) < 0:
+        for name in _NOT_NEGATIVE:
+            if getattr(self, name, 0) < 0:
                 raise self.refused(name, "it must not be negative")
-        for name in ("dropout_rate", "label_smoothing"):
-            if not 0 <= getattr(self, name, 0) < 1:
-                raise self.refused(name, "it must be at least 0 and below 1")
+        if getattr(self, "rope_base", 1) <= 0:
+            raise self.refused("rope_base", "it must be above 0")
+        for field in dataclasses.fields(self):
+            is_share = field.name.endswith("dropout_rate") or field.name in _SHARES
+            if is_share and not 0 <= (getattr(self, field.name) or 0) < 1:
+                raise self.refused(field.name, "it must be at least 0 and below 1")
         if self.dtype not in _DTYPES:
             raise self.refused("dtype", f"it must be one of {', '.join(_DTYPES)}")
         if self.tuning is not None:

@@ -20,12 +20,6 @@ from models.layers.recurrent.time_scan import steps_of_segments
 from models.model import Array, Batch
 
 _POOLINGS = ("last", "concat")
-_RATES = (
-    "input_dropout_rate",
-    "between_dropout_rate",
-    "embedding_dropout_rate",
-    "recurrent_dropout_rate",
-)
 
 
 class RecurrentLM(CarryingLanguageModel):
@@ -94,8 +88,8 @@ class RecurrentLM(CarryingLanguageModel):
 
         Raises:
           ModelError: a cell that is none or has a projection, a tied output of another width, a
-            pooling that is none, a rate outside of [0, 1), a penalty below 0, a scale of 0 or
-            less, or drawn lengths of rows that do not carry a state.
+            pooling that is none, a penalty below 0, a scale of 0 or less, or drawn lengths of rows
+            that do not carry a state.
         """
         if not isinstance(self.cell, Cell):
             raise self.refused("cell", "it must be a cell, such as cells.LSTM()")
@@ -112,9 +106,6 @@ class RecurrentLM(CarryingLanguageModel):
                 f"embed_dim is {self.embed_dim}: set last_dim to {self.embed_dim}, or tied_output "
                 "to False."
             )
-        for name in _RATES:
-            if not 0 <= (getattr(self, name) or 0) < 1:
-                raise self.refused(name, "it must be at least 0 and below 1")
         for name in ("activation_penalty", "temporal_penalty"):
             if getattr(self, name) < 0:
                 raise self.refused(name, "it must be 0 or more")

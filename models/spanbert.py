@@ -69,7 +69,7 @@ class SpanBoundaryOutput(nn.Module):
             self.max_targets, self.position_dim, init, self.dtype, axis="positions", name="position"
         )
         p_bsp = table(jnp.clip(offset_bs, 1, self.max_targets) - 1)
-        first = Linear(self.width, (None, "mlp"), init, True, self.dtype, name="boundary")
+        first = Linear(self.width, ("embed", "mlp"), init, True, self.dtype, name="boundary")
         h_bse = self.activation(first(jnp.concatenate([*beside, p_bsp], axis=-1)))
         h_bse = LayerNorm(self.norm_epsilon, dtype=self.dtype, name="boundary_norm")(h_bse)
         second = MaskedOutput(

@@ -61,6 +61,7 @@ class TransformerXL(CarryingLanguageModel):
       tied_projections: whether embeddings and output project tails by the same matrices.
       attention_dropout_rate: on attention weights; None is `dropout_rate`.
       norm_epsilon: of every norm.
+      init_scale: standard deviation of the first matrices and tables; None is 0.02.
     """
 
     embed_dim: int = 410
@@ -79,13 +80,14 @@ class TransformerXL(CarryingLanguageModel):
     tied_projections: bool = True
     attention_dropout_rate: float | None = None
     norm_epsilon: float = 1e-5
+    init_scale: float | None = None
 
     def __post_init__(self) -> None:
         """Checks what no model can be built with.
 
         Raises:
-          ModelError: cutoffs that do not ascend, tails of no width, a rate outside of [0, 1), an
-            odd width, zeros as memory without `carries`; and as every model.
+          ModelError: cutoffs that do not ascend, tails of no width, an odd width, zeros as memory
+            without `carries`, a scale of 0 or less; and as every model.
         """
         # gin and JSON give lists; a model's fields are hashed.
         if isinstance(self.cutoffs, list | tuple):
@@ -96,10 +98,10 @@ class TransformerXL(CarryingLanguageModel):
             raise self.refused("cutoffs", "it must be a list of rising whole numbers above 0")
         if not self._table_dim // self.divisor ** len(self.cutoffs):
             raise self.refused("divisor", f"tails of table_dim {self._table_dim} have no width")
-        if not 0 <= (self.attention_dropout_rate or 0) < 1:
-            raise self.refused("attention_dropout_rate", "it must be at least 0 and below 1")
         if self.embed_dim % 2:
             raise self.refused("embed_dim", "distances have as many sines as cosines: make it even")
+        if self.init_scale is not None and not self.init_scale > 0:
+            raise self.refused("init_scale", "it must be above 0")
         if self.zero_memory and not self.carries:
             raise self.refused("zero_memory", "it needs carries = True, for rows of one text")
 
@@ -109,7 +111,7 @@ class TransformerXL(CarryingLanguageModel):
 
     def setup(self) -> None:
         """Makes embeddings, layers and the output."""
-        init = normal(0.02)
+        init = normal(0.02 if self.init_scale is None else self.init_scale)
         dropout = Dropout(self.dropout_rate)
         layers = TransformerLayers.of(self, LayerNorm, head_dim=self.head_dim)
         positions = functools.partial(

@@ -151,8 +151,10 @@ class WarmupStableDecay:
     final_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        warmup = self.warmup_steps + self.decay_steps
-        _check(self.peak, warmup, self.total_steps, self.final_fraction)
+        _check(self.peak, self.warmup_steps, self.total_steps, self.final_fraction)
+        if self.decay_steps < 0:
+            raise UserError(f"DECAY_STEPS is {self.decay_steps}: it must be 0 or more.")
+        _check(self.peak, self.warmup_steps + self.decay_steps, self.total_steps)
 
     @property
     def last_step(self) -> int:

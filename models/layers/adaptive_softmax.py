@@ -117,7 +117,7 @@ class AdaptiveEmbed(nn.Module):
         for i in range(len(self.bounds) - 1):
             width = self.table_dim // self.divisor**i
             # What is narrower is not divided along its width.
-            axes = ("vocab", None if i else "embed")
+            axes = ("vocab", "rank" if i else "embed")
             shape = (self.bounds[i + 1] - self.bounds[i], width)
             tables.append(
                 self.param(f"embedding_{i}", axis_names(axes, self.embedding_init), shape)

@@ -63,11 +63,14 @@ class LoRA(Parts):
         inputs, outputs = linear.axes
         bound = x.shape[-1] ** -0.5
         down = linear.param(
-            DOWN, axis_names((inputs, None), uniform(bound)), (x.shape[-1], self.rank), jnp.float32
+            DOWN,
+            axis_names((inputs, "rank"), uniform(bound)),
+            (x.shape[-1], self.rank),
+            jnp.float32,
         )
         up = linear.param(
             UP,
-            axis_names((None, outputs), nn.initializers.zeros),
+            axis_names(("rank", outputs), nn.initializers.zeros),
             (self.rank, linear.features),
             jnp.float32,
         )

@@ -10,6 +10,8 @@ Axes = tuple[str | None, ...]
 
 # Axes along which parameters are stacked; not dimensions of the matrix.
 STACKED_AXES = ("layers", "expert")
+# One of these is an axis of every matrix; the gates' biases of an LSTM have two axes, and neither.
+_WIDTHS = frozenset({"embed", "rank"})
 
 
 def own_dimensions(axes: Axes) -> tuple[int, ...]:
@@ -18,8 +20,11 @@ def own_dimensions(axes: Axes) -> tuple[int, ...]:
 
 
 def decays(axes: Axes) -> bool:
-    """Whether weight decay applies: to matrices on `embed`, not biases, norms, position tables."""
-    return len(own_dimensions(axes)) >= 2 and "embed" in axes
+    """Whether weight decay applies: to matrices and tables of vectors.
+
+    Not to biases, norms, and what attention heads add for distances and segments.
+    """
+    return len(own_dimensions(axes)) >= 2 and not _WIDTHS.isdisjoint(axes)
 
 
 def rms(value: jax.Array, axes: Axes) -> jax.Array:

@@ -51,6 +51,7 @@ def adafactor(
         "adafactor",
         global_norm=global_norm,
         clipping_threshold=clipping_threshold,
+        decay_rate=decay_rate,
         momentum=momentum,
         weight_decay=weight_decay,
     )

@@ -41,6 +41,7 @@ _NUMBERS: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "b1": _SHARE,
     "b2": _SHARE,
     "rho": _SHARE,
+    "decay_rate": (lambda value: 0 < value < math.inf, "a number above 0 is needed"),
     "momentum": _SHARE,
     "eps": _STRENGTH,
     "weight_decay": _STRENGTH,

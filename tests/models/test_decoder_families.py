@@ -226,11 +226,15 @@ def test_attention_weights_are_in_the_order_of_layers_that_differ_in_turn():
         (LaMDA, {"num_buckets": 32, "max_distance": 16}, "max_distance is 16: it must be above 16"),
         (LLaMA, {"rope_base": float("nan")}, "LLaMA.rope_base is nan: it must be a finite number"),
         (LLaMA, {"norm_epsilon": -1e-6}, "LLaMA.norm_epsilon is -1e-06: it must not be negative"),
+        (LLaMA, {"z_loss": -1e-4}, "LLaMA.z_loss is -0.0001: it must not be negative"),
+        (LLaMA, {"rope_base": 0.0}, "LLaMA.rope_base is 0.0: it must be above 0"),
+        (GPTNeoX, {"rotary_pct": 1.5}, "GPTNeoX.rotary_pct is 1.5: it must be from 0 to 1"),
+        (Gopher, {"embed_dim": 25, "num_heads": 5}, "embed_dim is 25: .* make it even"),
     ],
 )
 def test_fields_that_make_no_model_are_refused_before_anything_is_computed(model, fields, said):
     with pytest.raises(ModelError, match=said):
-        model(**SIZES, **fields).abstract_params()
+        model(**SIZES | fields).abstract_params()
 
 
 def test_the_sparse_transformers_initial_values_are_the_papers():

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from models.errors import ModelError
-from models.layers.experts.dispatch import Capacity, Dropless
+from models.layers.experts.dispatch import Capacity, Dropless, RowCapacity
+from models.layers.experts.moe import TopK
 from models.switch import MoE, Switch, SwitchC
 
 VOCABULARY = 61
@@ -166,6 +167,23 @@ def test_mistakes_are_told_in_one_line():
         model(expert_every=3).parameter_count()
     with pytest.raises(ModelError, match="2 of num_experts 1"):
         model(MoE, num_experts=1).parameter_count()
+    for fields, said in [
+        ({"expert_dropout_rate": 40.0}, "Switch.expert_dropout_rate is 40.0: it must be at least"),
+        ({"router_jitter": 1.5}, "Switch.router_jitter is 1.5: it must be at least 0 and below 1"),
+        ({"load_balance": -1.0}, "Switch.load_balance is -1.0: it must not be negative"),
+        ({"router_z_loss": -1.0}, "Switch.router_z_loss is -1.0: it must not be negative"),
+    ]:
+        with pytest.raises(ModelError, match=said):
+            model(**fields)
+    for make, said in [
+        (lambda: TopK(k=0), "TopK.k is 0"),
+        (lambda: Capacity(train_factor=0.0), "Capacity.train_factor is 0.0"),
+        (lambda: Capacity(eval_factor=-1.0), "Capacity.eval_factor is -1.0"),
+        (lambda: Capacity(group_size=0), "Capacity.group_size is 0"),
+        (lambda: RowCapacity(slots=0), "RowCapacity.slots is 0"),
+    ]:
+        with pytest.raises(ModelError, match=said):
+            make()
 
 
 @pytest.mark.slow

@@ -358,3 +358,5 @@ def test_mistakes_are_told_in_one_line():
         small(zero_memory=True)
     with pytest.raises(ModelError, match=r"embed_dim is 23.*even"):
         small(embed_dim=23)
+    with pytest.raises(ModelError, match=r"init_scale is 0.0.*above 0"):
+        small(init_scale=0.0)

@@ -7,9 +7,12 @@ import numpy as np
 import optax
 import pytest
 
+from models.tuning import LoRA
 from t5x_like import optimizers
 from t5x_like.errors import UserError
+from t5x_like.partitioning import split_boxes
 from t5x_like.schedules import Constant, Linear, Squared
+from tests.models.families import FAMILIES, gpt2
 
 AXES = {
     "kernel": ("layers", "embed", "mlp"),
@@ -57,6 +60,16 @@ def steps(optimizer, axes, params, count):
 def test_weight_decay_takes_matrices_and_leaves_biases_norms_and_relative_positions():
     decayed = {name for name, axes in AXES.items() if optimizers.decays(axes)}
     assert decayed == {"kernel", "table"}
+
+
+def test_weight_decay_takes_both_factors_of_a_matrix_and_all_tables_of_an_adaptive_softmax():
+    adapted = gpt2(tuning=LoRA(targets=["self_attention/"]))
+    tailed = FAMILIES["transformer_xl"](cutoffs=(8, 16), divisor=2)
+    for model, names in [(adapted, ("lora_a", "lora_b")), (tailed, ("embedding_0", "embedding_2"))]:
+        axes = split_boxes(model.abstract_params())[1]
+        found = jax.tree_util.tree_leaves_with_path(axes, is_leaf=lambda x: isinstance(x, tuple))
+        decayed = {path[-1].key for path, one in found if optimizers.decays(one)}
+        assert decayed >= set(names)
 
 
 def test_without_a_gradient_adamw_only_decays():
@@ -484,7 +497,7 @@ def test_numbers_with_which_nothing_is_learned_are_refused(make):
     """A norm of 0 switches clipping off elsewhere; here it would switch learning off."""
     wrong = {"global_norm": (0.0, -1.0), "weight_decay": (-0.1,), "b1": (1.0, -0.1), "b2": (1.5,)}
     wrong |= {"momentum": (1.0,), "clipping_threshold": (0.0,), "eps": (-1e-8,)}
-    wrong |= {"rho": (1.0, -0.1)}
+    wrong |= {"rho": (1.0, -0.1), "decay_rate": (0.0, -0.8)}
     for name in wrong.keys() & inspect.signature(make).parameters.keys():
         for value in wrong[name]:
             with pytest.raises(UserError, match=f"^{make.__name__}.{name} is {value}: "):

@@ -81,6 +81,9 @@ def test_a_multiplied_warmup_is_of_a_line_from_the_start():
 def test_a_warmup_longer_than_the_schedule_is_refused():
     with pytest.raises(UserError, match="10 steps cannot hold 11"):
         schedules.WarmupStableDecay(1.0, total_steps=10, decay_steps=6, warmup_steps=5)
+    for warmup in (0, 6):
+        with pytest.raises(UserError, match="DECAY_STEPS is -5"):
+            schedules.WarmupStableDecay(1.0, total_steps=10, decay_steps=-5, warmup_steps=warmup)
 
 
 def test_a_step_decay_is_zarembas():

@@ -212,7 +212,14 @@ def sinusoids(
 
     Returns:
       float32 `[..., features]`: `sin(p / base^(2i / features))` at 2i, its cosine at 2i + 1.
+
+    Raises:
+      ModelError: an odd number of features.
     """
+    if features % 2:
+        raise ModelError(
+            f"embed_dim is {features}: positions have as many sines as cosines, make it even."
+        )
     angles = positions[..., None] * _frequencies(features, base)
     if in_halves:
         return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)

@@ -26,6 +26,7 @@ from flax import linen as nn
 from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
+from models.errors import ModelError
 from models.layers import parts, quantization
 from models.layers.experts.grouped_matmul import batched_dot, grouped_dot
 from models.layers.linear import STORED_PRODUCT
@@ -172,6 +173,19 @@ class Capacity(DispatchSlots):
     eval_factor: float | None = None
     group_size: int = 4096
 
+    def __post_init__(self) -> None:
+        """Checks the numbers.
+
+        Raises:
+          ModelError: a factor that is not above 0, or no tokens in a group.
+        """
+        for name in ("train_factor", "eval_factor"):
+            factor = getattr(self, name)
+            if factor is not None and not 0 < factor < math.inf:
+                raise ModelError(f"Capacity.{name} is {factor}: a number above 0 is needed.")
+        if self.group_size < 1:
+            raise ModelError(f"Capacity.group_size is {self.group_size}: 1 or more is needed.")
+
     @property
     def drops_in_evaluation(self) -> bool:
         """Whether that was asked for."""
@@ -202,6 +216,15 @@ class RowCapacity(DispatchSlots):
     """
 
     slots: int
+
+    def __post_init__(self) -> None:
+        """Checks the number.
+
+        Raises:
+          ModelError: it is below 1.
+        """
+        if self.slots < 1:
+            raise ModelError(f"RowCapacity.slots is {self.slots}: 1 or more is needed.")
 
     def rows_of_a_group(self, b: int, t: int) -> int:
         """One."""

@@ -13,6 +13,7 @@ from flax import linen as nn
 from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
+from models.errors import ModelError
 from models.layers import auxiliary_losses, intermediates, parts
 from models.layers.block import ModuleFactory
 from models.layers.dropout import NO_DROPOUT, Dropout
@@ -33,6 +34,15 @@ class TopK:
 
     k: int = 1
     normalize: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks the number.
+
+        Raises:
+          ModelError: it is below 1.
+        """
+        if self.k < 1:
+            raise ModelError(f"TopK.k is {self.k}: a token goes to 1 expert or more.")
 
     def __call__(self, probabilities_btx: jax.Array) -> Choices:
         """Float32 `[b, t, x]` to the choices."""
