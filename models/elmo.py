@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -13,6 +14,7 @@ from models.layers.embeddings import OutputBias, OutputKernel, logits
 from models.layers.linear import normal, uniform
 from models.layers.recurrent.cells import LSTM, ProjectedLSTM
 from models.layers.recurrent.encoder import BidirectionalLayer, recurrent_layer
+from models.layers.recurrent.stack import States, continued, initial_states
 from models.layers.recurrent.time_scan import steps_of_segments
 from models.layers.stacks.scalar_mix import ScalarMix, scalar_mix
 from models.model import Array, Batch, Params
@@ -32,6 +34,13 @@ class ELMo(WordReader, kw_only=True):
     Without a head batches hold, beside what all `WordReader`s read, `encoder_input_tokens`, the
     words, and `encoder_loss_weights`, 0 where a word is not to be told, `[b, t]`.
 
+    With `carries` it fulfils `Carries` of the engine's protocols. Rows then continue those of the
+    batch before, and the forward LSTMs begin with the states that they ended the same row with
+    (truncated back-propagation through time). The backward ones begin with zeros at each row's end,
+    because what follows it is not read yet; the released program carries theirs too, over a stream
+    of its own in which each sentence is reversed. Across two rows nothing is told: not the first
+    word of a row from those before it, nor the last one from those after it.
+
     A head reads a mean of the layers whose weights are learned with it (section 3.2), or an LSTM in
     both directions above that, the task's own. What is below the mean is as the language models
     have it: no dropout is in it, and `tuning` says whether it is trained. What tells words is left
@@ -50,6 +59,8 @@ class ELMo(WordReader, kw_only=True):
         the next one, and begins so.
       mix_scale: what their mean is multiplied by, γ of equation 1.
       task_dim: units each way of an LSTM between the mean and the head; None is none.
+      carries: whether training and evaluation hand the forward states from batch to batch; else
+        every row begins anew.
     """
 
     num_layers: int = 2
@@ -60,15 +71,18 @@ class ELMo(WordReader, kw_only=True):
     mix_scores: tuple[float, ...] | None = None
     mix_scale: float = 1.0
     task_dim: int | None = None
+    carries: bool = False
 
     def __post_init__(self) -> None:
         """Checks what no model can be built with.
 
         Raises:
           ModelError: as of every `WordReader`, a range that is none, scores for another number of
-            layers, or a layer of a task without one.
+            layers, a layer of a task without one, or a head on rows that go on.
         """
         super().__post_init__()
+        if self.head is not None and self.carries:
+            raise self.refused("carries", "rows of a task with labels do not go on")
         if self.task_dim is not None and self.head is None:
             raise self.refused("task_dim", "there is no head that it could be of: set it to None")
         for name in ("cell_clip", "projection_clip"):
@@ -114,56 +128,72 @@ class ELMo(WordReader, kw_only=True):
         none = (0.0,) * (1 + self.num_layers)
         return none if self.mix_scores is None else tuple(self.mix_scores)
 
+    @property
+    def batch_format(self) -> str:
+        """As of every `WordReader`; with `carries`, rows that continue those before."""
+        return "contiguous_spelled_words" if self.carries else super().batch_format
+
     # Inside `apply`.
 
-    def states(
+    def states_and_carry(
         self,
         *,
         encoder_characters: Array,
         encoder_segment_ids: Array,
+        row_continues: Array | None = None,
+        carry: States | None = None,
         enable_dropout: bool = False,
         **_: Array,
-    ) -> tuple[list[Array], list[Array]]:
+    ) -> tuple[list[Array], list[Array], States]:
         """What either direction has of each word, from the word's own vector upwards.
 
         Args:
           encoder_characters: int `[b, t, n]`.
-          encoder_segment_ids: int `[b, t]`, the number of each word's text, 0 on padding.
+          encoder_segment_ids: int `[b, t]`, the number of each word's text, 0 on padding. The first
+            text of a row continues `carry`.
+          row_continues: int `[b]`, 0 on the rows that begin with states of zeros and not with
+            `carry`; None is 1 on all.
+          carry: the forward states before the first word; None is `initial_carry`.
           enable_dropout: of what goes into each layer and into the output; needs an rng `dropout`.
 
         Returns:
-          Forward and backward, `[b, t, p]` for the words and each layer.
+          Forward and backward, `[b, t, p]` for the words and each layer; and the forward states
+          after each row's last word, a tree like `carry`.
         """
         x_btp = self.words(self.characters_of(encoder_characters))
         dropout = Dropout(self.dropout_rate)
-        found = []
-        for layers, turn in (
-            (self.forward, slice(None)),
-            (self.backward, slice(None, None, -1)),
+        zeros = self.initial_carry(x_btp.shape[0])
+        begun = zeros if carry is None else continued(carry, row_continues)
+        found, ended = [], []
+        for layers, states, turn in (
+            (self.forward, begun, slice(None)),
+            (self.backward, zeros, slice(None, None, -1)),
         ):
             steps = steps_of_segments(encoder_segment_ids[:, turn])
-            zeros = self._cell.initial_state(x_btp.shape[0], self.hidden_dim)
-            y_btp, read = x_btp[:, turn], [x_btp]
+            y_btp, read, last = x_btp[:, turn], [x_btp], {}
             for i, layer in enumerate(layers):
                 draw = enable_dropout and self.dropout_rate
                 y_btp = dropout(y_btp, self.make_rng("dropout") if draw else None)
-                told_btp = layer(y_btp, zeros, steps)[0]
+                name = f"layers_{i}"
+                told_btp, last[name] = layer(y_btp, states[name], steps)
                 y_btp = told_btp + y_btp if i else told_btp
                 read.append(y_btp[:, turn])
             found.append(read)
-        return found[0], found[1]
+            ended.append(last)
+        return found[0], found[1], ended[0]
 
     def _directions(
         self, enable_dropout: bool = False, **features: Any
-    ) -> tuple[tuple[Array, Array], Array, Array]:
-        """What the output reads of either direction, and its matrix and bias."""
+    ) -> tuple[tuple[Array, Array], Array, Array, States]:
+        """What the output reads of either direction, its matrix and bias, and the carry."""
         self.check_features(features)
-        last = [read[-1] for read in self.states(**features, enable_dropout=enable_dropout)]
+        *both, carry = self.states_and_carry(**features, enable_dropout=enable_dropout)
         draw = enable_dropout and self.dropout_rate
         dropped = [
-            Dropout(self.dropout_rate)(x, self.make_rng("dropout") if draw else None) for x in last
+            Dropout(self.dropout_rate)(read[-1], self.make_rng("dropout") if draw else None)
+            for read in both
         ]
-        return (dropped[0], dropped[1]), self.output(), self.logit_bias()
+        return (dropped[0], dropped[1]), self.output(), self.logit_bias(), carry
 
     def __call__(self, **features: Any) -> Array:
         """Logits of the next word and of the word before, float32 `[2, b, t, v]`; or the head's.
@@ -173,13 +203,13 @@ class ELMo(WordReader, kw_only=True):
         """
         if self.head is not None:
             return self.with_head(**features)[0]
-        read, kernel_pv, bias_v = self._directions(**features)
+        read, kernel_pv, bias_v, _ = self._directions(**features)
         return jnp.stack([logits(x_btp, kernel_pv, bias_v) for x_btp in read])
 
     def layers(self, **features: Any) -> Array:
         """The vectors of each word, the word's own twice and each layer's, `[b, t, l, 2 p]`."""
         self.check_features(features)
-        forward, backward = self.states(**features)
+        forward, backward, _ = self.states_and_carry(**features)
         both = [jnp.concatenate(pair, axis=-1) for pair in zip(forward, backward, strict=True)]
         return jnp.stack(both, axis=-2)
 
@@ -218,14 +248,43 @@ class ELMo(WordReader, kw_only=True):
         """
         if self.head is not None:
             return super().loss(params, batch, rng)
+        return self._of_batch(params, batch, None, rng)[:2]
+
+    @nn.nowrap
+    def initial_carry(self, rows: int) -> States:
+        """The forward states before the first word, zeros, by layer.
+
+        Float32 `hidden` `[rows, projection_dim]` and `cell` `[rows, hidden_dim]`.
+        """
+        return initial_states(self._cell, rows, (self.hidden_dim,) * self.num_layers)
+
+    @nn.nowrap
+    def loss_and_carry(
+        self, params: Params, batch: Batch, carry: States, rng: Array | None = None
+    ) -> tuple[dict[str, Array], losses.Metrics, States]:
+        """`loss` of rows that go on from forward states, and these after them.
+
+        Args:
+          params: as `init` makes them.
+          batch: as for `loss`; with `row_continues` `[b]`, rows where it is 0 begin anew.
+          carry: of the batch before, or `initial_carry`. No gradient flows into it.
+          rng: for dropout, of which there is none without it.
+        """
+        return self._of_batch(params, batch, jax.lax.stop_gradient(carry), rng)
+
+    @nn.nowrap
+    def _of_batch(
+        self, params: Params, batch: Batch, carry: States | None, rng: Array | None
+    ) -> tuple[dict[str, Array], losses.Metrics, States]:
         made: Any = self.apply(
             {"params": params},
             **batch,
+            carry=carry,
             enable_dropout=rng is not None,
             rngs={} if rng is None else {"dropout": rng},
             method="_directions",
         )
-        read, kernel_pv, bias_v = made
+        read, kernel_pv, bias_v, ended = made
         sums, metrics = {}, {}
         for x_btp, (name, (targets_bt, weights_bt)) in zip(read, _told(batch).items(), strict=True):
             sums[name], found = losses.output_cross_entropy(
@@ -233,7 +292,7 @@ class ELMo(WordReader, kw_only=True):
             )
             metrics[name] = found["loss"]
             metrics[f"{name}_accuracy"] = found["token_accuracy"]
-        return sums, metrics
+        return sums, metrics, ended
 
     @nn.nowrap
     def predict(self, params: Params, batch: Batch) -> dict[str, Array]:

@@ -15,7 +15,13 @@ from models.layers.dropout import Dropout
 from models.layers.embeddings import Embed, OutputBias, OutputKernel
 from models.layers.linear import Linear, normal, uniform
 from models.layers.recurrent.cells import LSTM, Cell
-from models.layers.recurrent.stack import RecurrentStack, StackDropout, States, initial_states
+from models.layers.recurrent.stack import (
+    RecurrentStack,
+    StackDropout,
+    States,
+    continued,
+    initial_states,
+)
 from models.layers.recurrent.time_scan import steps_of_segments
 from models.model import Array, Batch
 
@@ -200,9 +206,8 @@ class RecurrentLM(CarryingLanguageModel):
         """
         if carry is None:
             carry = self.initial_carry(decoder_input_tokens.shape[0])
-        elif row_continues is not None:
-            begins_b1 = row_continues[:, None] == 0
-            carry = jax.tree.map(lambda a_bf: jnp.where(begins_b1, 0, a_bf), carry)
+        else:
+            carry = continued(carry, row_continues)
         steps = None if decoder_segment_ids is None else steps_of_segments(decoder_segment_ids)
         x_bte = self.token_embedder(decoder_input_tokens)
         if enable_dropout and self.embedding_dropout_rate:

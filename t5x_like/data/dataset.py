@@ -145,12 +145,15 @@ def _contiguous_rows(
     shard_count: int,
 ) -> ContiguousRows:
     first = contiguous_task(batch_format, opened)
-    assert first.stream is not None
+    objective = first.finish.objective
+    assert first.stream is not None and objective is not None
+    length = objective.chunk_length(config.task_feature_lengths)
+    assert length is not None
     return ContiguousRows(
         first.stream,
         first.finish,
         bound.item,
-        bound.capacities(config.task_feature_lengths)[0],
+        length,
         batch_size=config.batch_size,
         seed=task_examples.derived_seed(config.seed, first.name),
         shuffle=config.shuffle,

@@ -321,7 +321,8 @@ def open_evaluation(
 
     def with_token_before(index: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         features, raw = example_at(index)
-        return {**features, "before": data[0][index - 1]["targets"][-1]}, raw
+        # Of the text, which an objective may have made other words of.
+        return {**features, "before": opened[0].source[index - 1]["targets"][-1]}, raw
 
     return EvaluationDataset(
         begins[-1],

@@ -142,11 +142,13 @@ class BoundSpelledWords:
         Returns:
           int32 `[n]`, at most a row: `targets`, words, and EOS for either end of a text;
           `segments`, the number of each one's document from 1; `loss_weights`, 0 where an end is
-          only that of the piece; and `characters` `[n, 50]`.
+          only that of the piece; and `characters` `[n, 50]`. Words have a weight of 1, and so does
+          the beginning of a document before which the piece has the end of another one.
         """
         ids = np.asarray(example["targets"], np.int32)
         words, characters = self._words(ids)
         is_end = words == self.eos_id
+        after_another = words.size > 0 and bool(is_end[0])
         # A document without words, or the end of one that the piece before had, is none.
         kept = ~(is_end & np.concatenate([[True], is_end])[:-1])
         words, characters, is_end = words[kept], characters[kept], is_end[kept]
@@ -162,7 +164,8 @@ class BoundSpelledWords:
         words = np.insert(words, begins, self.eos_id)
         characters = np.insert(characters, begins, _boundary(TEXT_BEGINS), axis=0)
         weights = np.insert(weights, begins, 1)
-        weights[0] = not self.settings.concatenate
+        has_words = not is_end.all()
+        weights[0] = not self.settings.concatenate or (after_another and has_words)
         starts = np.zeros(words.size, np.int32)
         starts[begins + np.arange(begins.size)] = 1
         made = {

@@ -27,6 +27,11 @@ def vectors_of(model, params, batch):
     return model.predict(params, batch)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def loss_and_carry(model, params, batch, carry):
+    return model.loss_and_carry(params, batch, carry)
+
+
 @pytest.fixture(scope="module")
 def case():
     """A model, parameters of which every one matters, and a batch of two rows of ten words."""
@@ -124,6 +129,86 @@ def test_the_loss_is_the_sum_of_both_directions(case):
     assert sums["backward"] == pytest.approx(float(backward), rel=1e-5)
     assert model.loss_terms == {"forward": 1.0, "backward": 1.0}
     assert metrics["forward"] == (sums["forward"], 2)
+
+
+# -- The carry -------------------------------------------------------------------------------------
+
+
+def part(batch, start, stop):
+    """Words of every row, whose rows all continue what was before them."""
+    rows = batch["encoder_input_tokens"].shape[0]
+    words = {name: x[:, start:stop] for name, x in batch.items()}
+    return words | {"row_continues": jnp.ones(rows, jnp.int32)}
+
+
+def close(found, expected, atol=1e-6):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), found, expected)
+
+
+def test_a_row_in_halves_has_the_forward_states_of_the_whole(case):
+    _, params, batch = case
+    model = make(carries=True)
+    empty = model.initial_carry(2)
+    assert jax.tree.map(jnp.shape, empty) == {
+        f"layers_{i}": {"hidden": (2, 6), "cell": (2, 9)} for i in range(2)
+    }
+    # Word 5 is told by no half from the words before it.
+    weights = batch["encoder_loss_weights"].at[:, 5].set(0)
+    whole, _, final = loss_and_carry(
+        model, params, part(batch | {"encoder_loss_weights": weights}, 0, 10), empty
+    )
+    halves = part(batch, 0, 5), part(batch, 5, 10)
+    first, _, carry = loss_and_carry(model, params, halves[0], empty)
+    second, _, ended = loss_and_carry(model, params, halves[1], carry)
+    close(ended, final)
+    assert first["forward"] + second["forward"] == pytest.approx(float(whole["forward"]), rel=1e-5)
+    # Without the state the second half is another text; backward it has none.
+    alone, *_ = loss_and_carry(model, params, halves[1], empty)
+    assert abs(alone["forward"] - second["forward"]) > 1e-3
+    assert alone["backward"] == second["backward"]
+
+
+@pytest.mark.slow
+def test_rows_that_begin_anew_have_a_state_of_zeros_and_padding_keeps_it(case):
+    _, params, batch = case
+    model = make(carries=True)
+    empty = model.initial_carry(2)
+    full = jax.tree.map(lambda a: a + 0.5, empty)
+    half = part(batch, 0, 5)
+    fresh, continued = (loss_and_carry(model, params, half, carry)[2] for carry in (empty, full))
+    mixed = loss_and_carry(model, params, half | {"row_continues": jnp.array([0, 1])}, full)[2]
+    for row, expected in enumerate((fresh, continued)):
+        close(*(jax.tree.map(lambda a, r=row: a[r], tree) for tree in (mixed, expected)))
+    assert np.abs(fresh["layers_0"]["hidden"] - continued["layers_0"]["hidden"]).max() > 1e-3
+    # Two texts, of which the second has no state; and padding alone.
+    segments = jnp.array([[1, 1, 2, 2, 0], [0] * 5])
+    padded = loss_and_carry(model, params, half | {"encoder_segment_ids": segments}, full)[2]
+    close(jax.tree.map(lambda a: a[1], padded), jax.tree.map(lambda a: a[1], full))
+    characters = half["encoder_characters"]
+    second = half | {
+        "encoder_characters": jnp.roll(characters, -2, axis=1),
+        "encoder_segment_ids": jnp.array([[1, 1, 0, 0, 0], [0] * 5]),
+    }
+    alone = loss_and_carry(model, params, second, empty)[2]
+    close(*(jax.tree.map(lambda a: a[0], tree) for tree in (padded, alone)))
+
+
+@pytest.mark.slow
+def test_the_loss_is_that_of_a_state_of_zeros_and_no_gradient_flows_into_the_carry(case):
+    _, params, batch = case
+    model = make(carries=True)
+    half = part(batch, 0, 5)
+    made = loss_and_carry(model, params, half, model.initial_carry(2))[:2]
+    close(made, jax.jit(model.loss)(params, half), atol=1e-5)
+    carry = jax.tree.map(lambda a: a + 0.1, model.initial_carry(2))
+    loss = lambda carry: model.loss_and_carry(params, half, carry)[0]["forward"]  # noqa: E731
+    assert not any(a.any() for a in jax.tree.leaves(jax.jit(jax.grad(loss))(carry)))
+
+
+def test_with_a_carry_it_reads_contiguous_rows():
+    assert make(carries=True).batch_format == "contiguous_spelled_words"
+    assert make().batch_format == "spelled_words"
+    assert protocols.carries(make(carries=True)) and not protocols.carries(make())
 
 
 # -- Heads -----------------------------------------------------------------------------------------
@@ -248,6 +333,7 @@ def test_projected_lstms_and_their_gradients_are_pytorchs():
         ({"mix_scores": (1.0, 2.0)}, "3 numbers are needed"),
         ({"task_dim": 4}, "no head"),
         ({"head": MultipleChoice()}, "Tagging, Classification or Regression"),
+        ({"head": Tagging(("O", "B-x")), "carries": True}, "carries is True"),
     ],
 )
 def test_what_cannot_be_built_is_refused(options, said):

@@ -105,6 +105,45 @@ def test_it_learns_in_both_directions_resumes_and_embeds(flags, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_resumes_with_the_state_that_its_rows_had(flags, tmp_path):
+    """The second half alone gives the losses, and every array, of the whole run."""
+    run = [
+        *flags,
+        "--gin.elmo.ELMo.carries=True",
+        "--gin.TRAIN_STEPS=18",
+        "--gin.checkpoints.CheckpointPolicy.period=9",
+        f"--gin.MODEL_DIR={tmp_path}",
+    ]
+
+    def trained():
+        assert cli.main(["train", *run]) == 0
+        lines = list(map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines()))
+        losses = {line["step"]: line["loss"] for line in lines if line["split"] == "train"}
+        assert any(line["split"] == "validation" for line in lines)
+        return losses, checkpoints.load_metadata(str(tmp_path)) | NO_TIMES
+
+    whole, state = trained()
+    assert "carry" in json.dumps(state)
+    shutil.rmtree(tmp_path / "checkpoints/18")
+    (tmp_path / "metrics.jsonl").unlink()
+    again, same = trained()
+    assert min(again) == 10
+    assert again == {step: loss for step, loss in whole.items() if step > 9}
+    assert same == state
+    # A text at hand is whole, between both of its ends.
+    assert load_run(str(tmp_path)).predict(["the ban"])["lengths"].tolist() == [4]
+
+
+def test_documents_that_stay_whole_do_not_go_on(flags, tmp_path, capsys):
+    run = ["--gin.TRAIN_STEPS=20", f"--gin.MODEL_DIR={tmp_path / 'run'}"]
+    whole = ["--gin.elmo.ELMo.carries=True", "--gin.CONCATENATE=False"]
+    assert cli.main(["train", *flags, *whole, *run]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "'contiguous_spelled_words' are the consecutive pieces of one text" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
 def test_a_vocabulary_that_does_not_spell_is_told_in_a_line(flags, tmp_path, capfd):
     plain = "--gin.VOCABULARY=@vocabularies.ByteVocabulary()"
     run = ["--gin.TRAIN_STEPS=20", f"--gin.MODEL_DIR={tmp_path / 'run'}"]

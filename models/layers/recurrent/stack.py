@@ -216,6 +216,19 @@ def _mean_square(x_bte: jax.Array, valid_bt: jax.Array) -> jax.Array:
     return jnp.where(valid_bt, square_bt, 0).sum() / jnp.maximum(valid_bt.sum(), 1)
 
 
+def continued(states: States, row_continues: jax.Array | None) -> States:
+    """The states that rows go on with: zeros on those that begin anew.
+
+    Args:
+      states: `[b, f]` each, of the batch before.
+      row_continues: int `[b]`, 0 on the rows that begin anew; None is 1 on all.
+    """
+    if row_continues is None:
+        return states
+    begins_b1 = row_continues[:, None] == 0
+    return jax.tree.map(lambda a_bf: jnp.where(begins_b1, 0, a_bf), states)
+
+
 def initial_states(cell: Cell, rows: int, units: Sequence[int]) -> States:
     """Every layer's state before the first token, by name."""
     return {f"layers_{i}": cell.initial_state(rows, width) for i, width in enumerate(units)}

@@ -72,6 +72,9 @@ class BatchFormat(Protocol):
         can be carried on.
       prompts: how prompts are laid out for generation and scoring; None where a model of this
         format writes no text.
+
+    One whose rows are pieces of a text may have `of_texts`, the name of the format that a text at
+    hand has in its place, which is whole.
     """
 
     @property

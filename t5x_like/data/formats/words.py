@@ -151,35 +151,67 @@ class SpelledWords:
 
     * `encoder_characters` `[rows, length, LONGEST_WORD]`, 0 where there is no word;
     * `encoder_input_tokens`, the words, `encoder_loss_weights` and `encoder_segment_ids` `[rows,
-      length]`; documents of a row have different numbers, which need not follow one another.
+      length]`; documents of a row have different numbers, which need not follow one another;
+    * of contiguous rows also `row_continues` `[rows]`, 0 where a text begins.
+
+    Rows that continue one another are read as one text: what would stand around a text where it was
+    cut, of weight 0, is left out, but before the first piece of a track. A row that begins where a
+    document does begins anew, and goes on from nothing. A word of several tokens that is cut
+    through is in neither row, or without letters where the cut is after its first token.
+
+    Attributes:
+      contiguous: whether rows continue those of the batch before.
     """
+
+    contiguous: bool = False
 
     task_features: ClassVar[tuple[str, ...]] = ("targets",)
     reads: ClassVar[tuple[str, ...]] = ("targets", "characters", "segments", "loss_weights")
     may_read: ClassVar[tuple[str, ...]] = ()
-    packs: ClassVar[bool] = True
-    contiguous: ClassVar[bool] = False
     prompts: ClassVar[None] = None
+    # The format of a text at hand, which is whole.
+    of_texts: ClassVar[str] = "spelled_words"
+
+    @property
+    def packs(self) -> bool:
+        """See `BatchFormat`."""
+        return not self.contiguous
 
     def bind(self, facts: TaskFacts) -> "BoundSpelledWords":
         """See `BatchFormat`."""
-        return BoundSpelledWords()
+        return BoundSpelledWords(self.contiguous)
 
 
 @dataclasses.dataclass(frozen=True)
 class BoundSpelledWords:
     """`SpelledWords` for a task."""
 
+    contiguous: bool = False
+
     def capacities(self, lengths: Mapping[str, int]) -> tuple[int, ...]:
         """The words of a row."""
         return (lengths["targets"],)
 
     def item(self, example: Mapping[str, np.ndarray]) -> Item:
-        """One part, the words; what goes with each of them."""
+        """One part, the words; what goes with each of them; whether it continues the row before."""
         targets = example["targets"]
         # The targets may be trimmed; what goes with each of them is not.
         names = ("characters", "segments", "loss_weights")
-        return Item((targets,), companions={name: example[name][: targets.size] for name in names})
+        given = {name: example[name][: targets.size] for name in names}
+        if not self.contiguous:
+            return Item((targets,), companions=given)
+        weights, before = given["loss_weights"].copy(), example.get("before")
+        # A text begins with the token that ends the one before it.
+        if before is not None and before == targets[0]:
+            weights[0] = 1
+        given["loss_weights"] = weights
+        continues = before is not None and weights[0] == 0
+        kept = slice(int(continues), targets.size - int(weights[-1] == 0))
+        return Item(
+            (targets[kept],),
+            companions={name: array[kept] for name, array in given.items()},
+            labels={"continues": np.asarray(continues, np.int32)},
+        )
 
     def batch(self, rows: Sequence[Row], lengths: Mapping[str, int], pack: bool) -> ModelBatch:
         """See `SpelledWords`."""
@@ -188,12 +220,18 @@ class BoundSpelledWords:
         # An item has no more documents than words.
         numbers = (laid_out.segment_ids - 1) * lengths["targets"]
         segments = companion(rows, "segments", laid_out.filled)
-        return {
+        batch = {
             "encoder_characters": characters,
             "encoder_input_tokens": laid_out.tokens,
             "encoder_loss_weights": companion(rows, "loss_weights", laid_out.filled),
             "encoder_segment_ids": np.where(laid_out.filled, numbers + segments, 0),
         }
+        if self.contiguous:
+            batch["row_continues"] = np.zeros(len(rows), np.int32)
+            for i, row in enumerate(rows):
+                for item in row:
+                    batch["row_continues"][i] = item.labels["continues"]
+        return batch
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Batches of words and of pairs of words, laid out by hand."""
 
 import numpy as np
+import pytest
 
 from t5x_like.data import formats
 from t5x_like.data.formats import LONGEST_PATH, LONGEST_WORD, TaskFacts
@@ -82,6 +83,40 @@ def test_words_by_their_characters_packed_and_alone():
         "encoder_segment_ids": [[1, 1, 2, 7, 7, 0], [0] * 6],
     }
     assert all(array.dtype == np.int32 for array in made.values())
+
+
+@pytest.mark.parametrize(
+    ("begins", "before", "expected"),
+    [  # the weight of what a piece begins with, and the token before it
+        (0, None, ([5, 6, 5, 5, 7], [0, 1, 1, 1, 1], 0)),
+        (0, 9, ([6, 5, 5, 7], [1, 1, 1, 1], 1)),
+        # Where a document begins, after one that ended in the piece before or in this one.
+        (0, 5, ([5, 6, 5, 5, 7], [1, 1, 1, 1, 1], 0)),
+        (1, 9, ([5, 6, 5, 5, 7], [1, 1, 1, 1, 1], 0)),
+    ],
+)
+def test_rows_that_go_on_have_no_ends_where_they_were_cut(begins, before, expected):
+    features = ("targets", "characters", "segments", "loss_weights")
+    bound = formats.bound(
+        "contiguous_spelled_words", TaskFacts(("targets",), example_features=features)
+    )
+    example = {
+        "targets": np.array([5, 6, 5, 5, 7, 5]),  # 5 stands at either end of a text
+        "characters": np.full((6, LONGEST_WORD), 3),
+        "segments": np.array([1, 1, 1, 2, 2, 2]),
+        "loss_weights": np.array([begins, 1, 1, 1, 1, 0]),
+    }
+    given = example if before is None else example | {"before": np.int32(before)}
+    made = bound.batch([(bound.item(given),), ()], {"targets": 6}, pack=False)
+    tokens, weights, continues = expected
+    kept = len(tokens)
+    assert made["encoder_input_tokens"].tolist() == [[*tokens, *[0] * (6 - kept)], [0] * 6]
+    assert made["encoder_loss_weights"][0].tolist() == [*weights, *[0] * (6 - kept)]
+    segments = [1, 1, 1, 2, 2] if kept == 5 else [1, 1, 2, 2]
+    assert made["encoder_segment_ids"][0].tolist() == [*segments, *[0] * (6 - kept)]
+    assert made["row_continues"].tolist() == [continues, 0]
+    assert (made["encoder_characters"][0, :kept] == 3).all()
+    assert example["loss_weights"][0] == begins  # as it was
 
 
 SPELLED = np.arange(3 * LONGEST_WORD).reshape(3, LONGEST_WORD) + 1

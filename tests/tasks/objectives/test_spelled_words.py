@@ -102,6 +102,10 @@ def test_what_a_piece_of_a_stream_is_cut_by_is_read_and_not_told(vocabulary):
     example = made(objective, [the, cat, cat, the])
     assert example["targets"].tolist() == [1, the, cat, cat, the, 1]
     assert example["loss_weights"].tolist() == [0, 1, 1, 1, 1, 0]
+    # After the end of another document, the beginning is a document's own.
+    assert made(objective, [eos, the, cat])["loss_weights"].tolist() == [1, 1, 1, 0]
+    assert made(objective, [eos, eos, cat, eos])["loss_weights"].tolist() == [1, 1, 1]
+    assert made(objective, [eos, eos])["loss_weights"].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 1000])
