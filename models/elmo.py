@@ -78,11 +78,13 @@ class ELMo(WordReader, kw_only=True):
 
         Raises:
           ModelError: as of every `WordReader`, a range that is none, scores for another number of
-            layers, a layer of a task without one, or a head on rows that go on.
+            layers, a layer of a task without one, or a head beside `carries`.
         """
         super().__post_init__()
         if self.head is not None and self.carries:
-            raise self.refused("carries", "rows of a task with labels do not go on")
+            raise self.refused(
+                "carries", "rows of a task with labels continue nothing: set it to False"
+            )
         if self.task_dim is not None and self.head is None:
             raise self.refused("task_dim", "there is no head that it could be of: set it to None")
         for name in ("cell_clip", "projection_clip"):
@@ -262,7 +264,7 @@ class ELMo(WordReader, kw_only=True):
     def loss_and_carry(
         self, params: Params, batch: Batch, carry: States, rng: Array | None = None
     ) -> tuple[dict[str, Array], losses.Metrics, States]:
-        """`loss` of rows that go on from forward states, and these after them.
+        """`loss` of rows that continue forward states, and these after them.
 
         Args:
           params: as `init` makes them.

@@ -121,10 +121,20 @@ def numbered(data: grain.MapDataset, task: str, batch_format: str) -> grain.MapD
 
 
 def contiguous_task(batch_format: str, opened: Sequence[TaskExamples]) -> TaskExamples:
-    """The one task of rows that continue one another."""
+    """The one task of rows that continue one another.
+
+    Raises:
+      UserError: there are several, or its rows cannot.
+    """
     first = opened[0]
     if len(opened) > 1 or first.stream is None:
         raise not_one_text(batch_format, [task.name for task in opened])
+    why = getattr(first.finish.objective, "rows_stand_alone", None)
+    if why is not None:
+        raise UserError(
+            f"batches of the format {batch_format!r} are the consecutive pieces of one text, but "
+            f"rows of task {first.name!r} stand alone: {why}."
+        )
     return first
 
 

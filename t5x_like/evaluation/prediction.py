@@ -208,7 +208,7 @@ class TextReader:
         if objective is None or not features:
             return None
         facts = TaskFacts(tuple(first.output_features), first.example_features)
-        # Rows that go on are pieces of a text, and a text at hand is whole.
+        # Rows that continue one another are pieces of a text, and a text at hand is whole.
         name = getattr(formats.find(model.batch_format), "of_texts", model.batch_format)
         bound = formats.bound(name, facts)
         return cls(first, features, objective, bound, lengths)

@@ -31,7 +31,7 @@ class PermutationLM:
     Attributes:
       share_of: K; 512 tokens have 85 that are predicted.
       max_span: longest span.
-      two_segments: whether rows are as above; else they are plain text, as rows that go on from
+      two_segments: whether rows are as above; else they are plain text, as rows that continue
         those of the batch before must be.
       random_share: share of the rows whose B is of another place.
     """
@@ -93,6 +93,13 @@ class BoundPermutationLM:
     def draws_other(self) -> bool:
         """Whether B may be of another place."""
         return self.settings.two_segments and self.settings.random_share > 0
+
+    @property
+    def rows_stand_alone(self) -> str | None:
+        """Why rows cannot continue those of the batch before, and what would do; None: they can."""
+        if not self.settings.two_segments:
+            return None
+        return "PermutationLM.two_segments is True, so that separators end them: set it to False"
 
     def chunk_length(self, task_feature_lengths: Mapping[str, int]) -> int:
         """What fits beside the special tokens."""

@@ -217,7 +217,7 @@ def _mean_square(x_bte: jax.Array, valid_bt: jax.Array) -> jax.Array:
 
 
 def continued(states: States, row_continues: jax.Array | None) -> States:
-    """The states that rows go on with: zeros on those that begin anew.
+    """The states that rows begin with: zeros on those that begin anew.
 
     Args:
       states: `[b, f]` each, of the batch before.

@@ -156,7 +156,7 @@ class SpelledWords:
 
     Rows that continue one another are read as one text: what would stand around a text where it was
     cut, of weight 0, is left out, but before the first piece of a track. A row that begins where a
-    document does begins anew, and goes on from nothing. A word of several tokens that is cut
+    document does begins anew. A word of several tokens that is cut
     through is in neither row, or without letters where the cut is after its first token.
 
     Attributes:

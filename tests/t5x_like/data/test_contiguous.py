@@ -10,6 +10,7 @@ from t5x_like.data import formats
 from t5x_like.data.cache.token_stream import TokenStream
 from t5x_like.data.rows.contiguous import drawn_lengths
 from t5x_like.errors import UserError
+from tasks.objectives.permutation_lm import BoundPermutationLM, PermutationLM
 
 LENGTH, ROWS = 16, 4
 CONTIGUOUS = "contiguous_language_model"
@@ -123,6 +124,22 @@ def test_what_is_no_text_is_refused(kit, tmp_path, documents, pairs):
         data.open_dataset(config(short, tmp_path), batch_format=CONTIGUOUS)
     with pytest.raises(UserError, match="pack is True, but rows of the batch format"):
         data.open_dataset(config(short, tmp_path, pack=True), batch_format=CONTIGUOUS)
+
+
+def test_rows_between_separators_continue_nothing(kit, tmp_path, documents):
+    """XLNet's two segments; its rows of plain text may be pieces of one."""
+    for two, settings in ((True, {}), (False, {"two_segments": False})):
+        objective = BoundPermutationLM(PermutationLM(random_share=0.0, **settings), 1, 2)
+        task = kit.task(f"permuted_{two}", ("targets",), objective)
+        kit.write(task, tmp_path, documents)
+        opened = config(task, tmp_path), "contiguous_permutation_language_model"
+        if two:
+            for open_split in (data.open_dataset, data.open_evaluation):
+                with pytest.raises(UserError, match=r"stand alone: PermutationLM.two_segments is"):
+                    open_split(opened[0], batch_format=opened[1])
+        else:
+            with data.open_dataset(opened[0], batch_format=opened[1]) as batches:
+                assert "row_continues" in next(batches)
 
 
 def test_each_task_of_a_mixture_must_have_what_the_format_reads(kit, tmp_path):
