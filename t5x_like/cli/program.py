@@ -134,13 +134,13 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         trains.add_argument(
             "--allow_config_change", action="store_true", help="continue a run as another one"
         )
-        trains.set_defaults(kept="no step was to be saved; the same command goes on where it was.")
+        trains.set_defaults(kept="no step was to be saved; the same command resumes where it was.")
     command("eval", _eval, "Measure loss and task metrics of a trained model.").set_defaults(
-        kept="what was measured is kept; the same command goes on with the rest."
+        kept="what was measured is kept; the same command measures the rest."
     )
     infer = command("infer", _infer, "Generate text for a file of inputs.")
     infer.set_defaults(
-        kept="answers that are in a file are kept; the same command goes on after them."
+        kept="answers that are in a file are kept; the same command resumes after them."
     )
     infer.add_argument("--tools", action="store_true", help="let the model use runs/tools.gin")
     caching.add_arguments(

@@ -108,7 +108,7 @@ PURPOSES = {
     "CONTEXT": "template of the text that choices belong to, columns in braces",
     "OPTIONS": "the columns of a row's options, or of one that holds a list of them, as a list",
     "EXTRACT": "whether a row ends with a token from which a decoder says its label",
-    "STEPS_PER_LAYER": "steps from the thaw of one layer to the next, such as those of an epoch",
+    "STEPS_PER_LAYER": "steps until the next layer is unfrozen, such as those of an epoch",
     "HEAD": "the head of an encoder or decoder, such as @heads.Classification()",
     "METRICS": "metrics of the task, such as [@metrics.accuracy]",
     "ANSWERS": "the column of the answers, parts of the text in CONTEXT",

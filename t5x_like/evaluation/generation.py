@@ -79,8 +79,8 @@ class Generation:
       eos_ids: see there.
       samples: see there.
       choice: see there; an answer is what the task's postprocessor finds in a text.
-      contexts: "inputs": prompts are a task's inputs, as in training. "text": a decoder goes on
-        from them as from any text, in one direction, as the papers on language models do; the
+      contexts: "inputs": prompts are a task's inputs, as in training. "text": a decoder continues
+        them as it does any text, in one direction, as the papers on language models do; the
         task's stop strings end what is written where `stop_strings` has none, and white space
         around it does not count. See `Reading`.
       shots: examples before each prompt.

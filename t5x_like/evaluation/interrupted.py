@@ -1,4 +1,4 @@
-"""What an evaluation keeps while it runs, so that one which is killed goes on where it was."""
+"""What an evaluation keeps while it runs, so that one which is killed resumes where it was."""
 
 import contextlib
 import hashlib
@@ -59,7 +59,7 @@ class Journals:
         path = folder_of(self._directory, task, split) / f"{step}.{identity}{_ENDING}"
         entries = gather_json(journal.read(path) if leads else {})[0]
         if entries and leads:
-            line = f"step {step}  {task} {split}  goes on after {len(entries):,} batches"
+            line = f"step {step}  {task} {split}  resumes after {len(entries):,} batches"
             print(f"{line} of an evaluation that was interrupted", file=sys.stderr, flush=True)
         opened = journal.FileJournal(path, entries, writes=leads)
         self._opened.append(opened)

@@ -1,7 +1,7 @@
 """Finds the near duplicates among the documents of a source.
 
 Each shard is read once, in as many processes as one likes, and leaves a file with the keys of its
-documents; a run that was interrupted goes on with the shards that are left. Then all keys are
+documents; a run that was interrupted resumes with the shards that are left. Then all keys are
 sorted, and of each cluster all documents but the first are written to the list of what is dropped.
 """
 

@@ -1,4 +1,4 @@
-"""Parameters that are trained from a later step on: layers thaw one after the other."""
+"""Parameters that are trained from a later step on: layers are unfrozen one after the other."""
 
 import re
 from typing import Any, NamedTuple
@@ -40,7 +40,7 @@ def gradual_unfreezing(
     After every `steps_per_layer` steps the next layer below joins them, and below the first layer
     the embeddings. Until then a parameter neither moves nor decays: its gradient is taken as 0,
     also in the norm that gradients are clipped by. Adam corrects the bias of its moments by the
-    updates that a parameter has had since it thawed. Each stack of layers counts its own.
+    updates that a parameter has had since it was unfrozen. Each stack of layers counts its own.
 
     Sources: ULMFiT (Howard and Ruder 2018, section 3.3), an epoch a layer, which begins with the
     head alone; T5's (Raffel et al. 2020, section 3.5.1), which begins with the last layer, and

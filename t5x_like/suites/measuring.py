@@ -1,7 +1,7 @@
 """The rows of a suite, measured one after another.
 
 What is found of a checkpoint is in `MODEL_DIR/eval/suites/NAME/STEP.json`, written after each row,
-so that a suite which was interrupted goes on with the first that is missing.
+so that a suite which was interrupted resumes with the first that is missing.
 """
 
 import contextlib

@@ -20,7 +20,7 @@ from tests.untimed import untimed
 ROOT = Path(__file__).parents[2]
 EXIT_CODE = 143
 EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}  # as shells report them
-GOES_ON = "no step was to be saved; the same command goes on where it was."
+RESUMES = "no step was to be saved; the same command resumes where it was."
 
 
 class Signalling:
@@ -93,7 +93,7 @@ def test_before_the_first_step_there_is_nothing_to_save(
     monkeypatch.setattr(sys, "stdout", output)
     assert cli.main([*train_flags, f"--gin.MODEL_DIR={tmp_path}"]) == EXIT_CODE
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"t5x-like: error: SIGTERM received: {GOES_ON}"
+    assert line == f"t5x-like: error: SIGTERM received: {RESUMES}"
     assert checkpoints.checkpoint_steps(str(tmp_path)) == []
     tally("faults")
 
@@ -372,7 +372,7 @@ def test_building_a_cache_ends_in_one_line_and_leaves_no_process(
         process.send_signal(number)
     assert process.wait(timeout=30) == EXIT_CODES[number], log.read_text()
     _, said = log.read_text().split("building it.\n")
-    assert said == f"t5x-like: error: {number.name} received: {GOES_ON}\n"
+    assert said == f"t5x-like: error: {number.name} received: {RESUMES}\n"
     assert left_behind(process.pid) == []
     assert checkpoints.checkpoint_steps(f"{tmp_path}/run") == []
     tally("faults")

@@ -87,7 +87,7 @@ SUBJECTS = (
     Subject(
         "Disks, memory and files",
         "Make room, or give another directory; what was complete before is kept, and the same "
-        "command goes on: [reliability](../reliability.md).",
+        "command resumes: [reliability](../reliability.md).",
         ("t5x_like/host",),
     ),
     Subject(
@@ -177,7 +177,7 @@ SUBJECTS = (
     ),
     Subject(
         "Sweeps, fits, plans and reports",
-        "A sweep goes on where it was when its command is given again: [sweeps](../sweeps.md), "
+        "A sweep resumes where it was when its command is given again: [sweeps](../sweeps.md), "
         "[fit](../fit.md), [plan](../plan.md), [report](../report.md).",
         ("t5x_like/scaling",),
     ),

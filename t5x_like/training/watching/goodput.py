@@ -64,7 +64,7 @@ class Goodput:
 
         Args:
           last: `values` when they were last recorded.
-          saved: `seconds` of the checkpoint from which the run goes on; empty at the beginning.
+          saved: `seconds` of the checkpoint from which the run resumes; empty at the beginning.
         """
         for phase in PHASES:
             recorded = float(last.get(_PREFIX + phase, 0.0))

@@ -62,7 +62,7 @@ def test_a_killed_evaluation_goes_on_to_the_same_bits(tmp_path):
         assert len(partial.read_bytes().splitlines()) == left
         assert set(contents(killed)) == {str(partial.relative_to(killed))}  # nothing half-written
     done = run(killed, kill_after=0)
-    assert f"goes on after {left} batches" in done.stderr
+    assert f"resumes after {left} batches" in done.stderr
     assert f"computed {batches - left} batches" in done.stdout
     assert contents(killed) == contents(whole)
     assert len(contents(whole)) == 3  # metrics, generated text, ranked options
