@@ -1,6 +1,7 @@
 """Specifications of accelerators: the one table behind MFU, predictions, memory and energy."""
 
 import dataclasses
+import re
 
 GIB, GB = 2**30, 1e9
 
@@ -11,7 +12,7 @@ class Chip:
 
     Attributes:
       name: as in a topology's name, `v5p`.
-      kinds: parts of `device_kind`, in lower case.
+      kinds: whole words of `device_kind`, in lower case, one after the other.
       bf16_flops: dense bfloat16 FLOP/s.
       cores: JAX devices of the chip.
       hbm: memory that the compiler leaves to a program, bytes of a *device*: the datasheet's,
@@ -81,22 +82,32 @@ CHIPS: tuple[Chip, ...] = (
          25.6e12 / 8 / 256, (16, 16), source=_CLOUD, int8_ops=1836e12),
     Chip("tpu7x", ("tpu7x", "tpu v7"), 2307e12, 2, 94.75 * GIB, 7380 * GB, 600 * GB, 3, 100e9 / 8,
          (16, 16, 36), source=_CLOUD, fp8_flops=4614e12),
+    Chip("GB200", ("gb200",), 2500e12, int8_ops=5000e12, fp8_flops=5000e12),
     Chip("B200", ("b200",), 2250e12, watts=1000, int8_ops=4500e12, fp8_flops=4500e12),
+    Chip("GH200", ("gh200",), 989e12, int8_ops=1979e12, fp8_flops=1979e12),
+    Chip("H200 NVL", ("h200 nvl",), 835e12, watts=600, int8_ops=1671e12, fp8_flops=1671e12),
     Chip("H200", ("h200",), 989e12, watts=700, int8_ops=1979e12, fp8_flops=1979e12),
+    Chip("H100 NVL", ("h100 nvl",), 835e12, watts=400, int8_ops=1671e12, fp8_flops=1671e12),
     Chip("H100 PCIe", ("h100 pcie",), 756e12, watts=350, int8_ops=1513e12, fp8_flops=1513e12),
     Chip("H100", ("h100",), 989e12, watts=700, int8_ops=1979e12, fp8_flops=1979e12),
     Chip("A100", ("a100",), 312e12, watts=400, int8_ops=624e12),
     Chip("L40S", ("l40s",), 362e12, watts=350, int8_ops=733e12, fp8_flops=733e12),
     Chip("L4", ("l4",), 121e12, watts=72, int8_ops=242e12, fp8_flops=242e12),
     Chip("T4", ("t4",), 65e12, watts=70, int8_ops=130e12),
+    Chip("V100 PCIe", ("v100 pcie",), 112e12, watts=250),
     Chip("V100", ("v100",), 125e12, watts=300),
 )  # fmt: skip
 
 
 def chip_of(device_kind: str) -> Chip | None:
-    """Finds the chip of a JAX device by its `device_kind`; None if it is not in the table."""
-    kind = device_kind.lower()
-    return next((chip for chip in CHIPS if any(part in kind for part in chip.kinds)), None)
+    """Finds the chip of a JAX device by its `device_kind`; None if it is not in the table.
+
+    A part of a GPU (MIG) is not: no table has its peak.
+    """
+    said = f" {' '.join(re.findall('[a-z0-9]+', device_kind.lower()))} "
+    if " mig " in said:
+        return None
+    return next((chip for chip in CHIPS if any(f" {kind} " in said for kind in chip.kinds)), None)
 
 
 def chip_named(name: str) -> Chip | None:

@@ -100,7 +100,7 @@ def chip_of_topology(topology: str) -> Chip | None:
 
 
 def _most_cubic(accelerator: str) -> str:
-    """The slice of an accelerator type whose longest side is shortest."""
+    """The slice of an accelerator type that is nearest to a cube: the sum of its sides is least."""
     chip, count = chips_of(accelerator, f"topology '{accelerator}'")
     if not chip.pod:
         raise UserError(
@@ -109,7 +109,7 @@ def _most_cubic(accelerator: str) -> str:
     shapes = [shape for shape in _shapes(chip) if math.prod(shape) == count]
     if not shapes:
         _check_shape(accelerator, str(count), chip)
-    return f"{chip.name}:{'x'.join(map(str, min(shapes, key=max)))}"
+    return f"{chip.name}:{'x'.join(map(str, min(shapes, key=sum)))}"
 
 
 def topology_names(chip: Chip) -> list[str]:
@@ -140,8 +140,8 @@ def _check_shape(topology: str, shape: str, chip: Chip) -> None:
     listed = sorted(near, key=lambda s: (math.prod(s), s))
     names = ", ".join(f"{chip.name}:{'x'.join(map(str, s))}" for s in listed)
     raise UserError(
-        f"topology '{topology}' does not exist: {chip.name} has {chip.torus} dimensions, up to "
-        f"{_most_chips(chip)}; the nearest are {names}."
+        f"topology '{topology}' is no slice that can be compiled for: {chip.name} has {chip.torus} "
+        f"dimensions, up to {_most_chips(chip)}; the nearest are {names}."
     )
 
 

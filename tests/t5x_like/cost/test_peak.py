@@ -14,6 +14,13 @@ from t5x_like.cost import peak
         ("TPU v4", 275e12),
         ("NVIDIA H100 80GB HBM3", 989e12),
         ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA H100 NVL", 835e12),
+        ("NVIDIA GB200", 2500e12),
+        ("NVIDIA GH200 480GB", 989e12),
+        ("NVIDIA L4", 121e12),
+        ("Tesla T4", 65e12),
+        ("Tesla V100-SXM2-16GB", 125e12),
     ],
 )
 def test_accelerators_have_their_datasheets_peak(kind, flops):
@@ -21,8 +28,15 @@ def test_accelerators_have_their_datasheets_peak(kind, flops):
     assert peak.peak(devices).flops == 4 * flops
 
 
-def test_an_unknown_accelerator_has_no_peak():
-    device = SimpleNamespace(platform="gpu", device_kind="Abacus 9000")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("Abacus 9000", "NVIDIA L40", "NVIDIA RTX A1000 Laptop GPU", "NVIDIA T400 4GB"),
+        "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
+    ],
+)
+def test_an_unknown_accelerator_or_a_part_of_one_has_no_peak(kind):
+    device = SimpleNamespace(platform="gpu", device_kind=kind)
     assert peak.peak([device]).flops is None
 
 
