@@ -242,16 +242,16 @@ class ActorCritic:
     def forward_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, flops.Flops]:
         """Those of policy and value function on rows of prompts and answers, by part."""
         shapes = {"decoder_input_tokens": batch_shapes["decoder_input_tokens"]}
-        found = dict(self.policy.forward_flops(shapes))
-        if self.value is not None:
-            for name, part in self.value.forward_flops(shapes).items():
-                own = found.get(name, flops.Flops())
-                found[name] = flops.Flops(own.full + part.full, own.needed + part.needed)
-        return found
+        models = [model for model in (self.policy, self.value) if model is not None]
+        return flops.together(model.forward_flops(shapes) for model in models)
+
+    def backward_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, flops.Flops]:
+        """The same twice: all of both is trained."""
+        return flops.together([self.forward_flops(batch_shapes)] * 2)
 
     def step_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
         """Forward and backward once through rows of prompts and answers."""
-        return 3.0 * sum(part.full for part in self.forward_flops(batch_shapes).values())
+        return flops.in_full(self.forward_flops(batch_shapes), self.backward_flops(batch_shapes))
 
 
 def _before_the_last(rows: Batch) -> dict[str, Array]:

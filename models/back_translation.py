@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from models import losses
+from models import flops, losses
 from models.encoder_decoder import EncoderDecoder
 from models.errors import ModelError
 from models.language_model import target_weights
@@ -137,10 +137,15 @@ class BackTranslated:
         """See `Model`: of one forward pass of the translator."""
         return self.translator.forward_flops(batch_shapes)
 
+    def backward_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
+        """See `Model`: of one backward pass of the translator."""
+        return self.translator.backward_flops(batch_shapes)
+
     def step_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
         """Those of a forward pass that translates, and of a step on each of the terms."""
         once = self.translator.step_flops(batch_shapes)
-        return once * (len(self.loss_terms) + 1 / 3)
+        translating = flops.in_full(self.translator.forward_flops(batch_shapes))
+        return once * len(self.loss_terms) + translating
 
     # Translations.
 

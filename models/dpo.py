@@ -1,5 +1,6 @@
 """DPO (Rafailov et al. 2023): a decoder learns preferences without a reward model."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -149,13 +150,20 @@ class DPO(Model, kw_only=True):
     @nn.nowrap
     def forward_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, flops.Flops]:
         """Those of the policy, on a row for each answer."""
-        *rows, length = batch_shapes["decoder_input_tokens"]
-        count = 1
-        for size in rows:
-            count *= size
-        return self.policy.forward_flops({"decoder_input_tokens": (count, length - 1)})
+        return self.policy.forward_flops(_rows_of_answers(batch_shapes))
+
+    @nn.nowrap
+    def backward_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, flops.Flops]:
+        """Those of the policy, on a row for each answer."""
+        return self.policy.backward_flops(_rows_of_answers(batch_shapes))
 
     @nn.nowrap
     def step_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
         """Forward and backward of the policy, and forward of the reference."""
-        return super().step_flops(batch_shapes) * 4 / 3
+        reference = flops.in_full(self.forward_flops(batch_shapes))
+        return super().step_flops(batch_shapes) + reference
+
+
+def _rows_of_answers(batch_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    *rows, length = batch_shapes["decoder_input_tokens"]
+    return {"decoder_input_tokens": (math.prod(rows), length - 1)}

@@ -138,12 +138,11 @@ class Ensemble:
 
     def forward_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, flops.Flops]:
         """Of all members together, by part."""
-        found: dict[str, flops.Flops] = {}
-        for member in self.members:
-            for name, part in member.forward_flops(batch_shapes).items():
-                own = found.get(name, flops.Flops())
-                found[name] = flops.Flops(own.full + part.full, own.needed + part.needed)
-        return found
+        return flops.together(member.forward_flops(batch_shapes) for member in self.members)
+
+    def backward_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, flops.Flops]:
+        """Of all members together, by part."""
+        return flops.together(member.backward_flops(batch_shapes) for member in self.members)
 
     def step_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
         """See `Model`."""

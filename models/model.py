@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -267,6 +267,30 @@ class Model(nn.Module, kw_only=True):
         Args:
           batch_shapes: shape of each feature.
         """
+        return self._pass_flops(flops.matmul_flops, batch_shapes)
+
+    @nn.nowrap
+    def backward_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, flops.Flops]:
+        """The same of the backward pass, recomputation not counted.
+
+        It does each product of the forward pass twice. Of a model that is tuned it does those
+        alone that the gradient of what is trained needs, see `flops.gradient_flops`.
+
+        Args:
+          batch_shapes: shape of each feature.
+        """
+        if self.tuning is None:
+            return flops.together([self.forward_flops(batch_shapes)] * 2)
+        count = functools.partial(flops.gradient_flops, self.tuning.trains)
+        return self._pass_flops(count, batch_shapes)
+
+    @nn.nowrap
+    def _pass_flops(
+        self,
+        count: Callable[..., dict[str, flops.Flops]],
+        batch_shapes: Mapping[str, tuple[int, ...]],
+    ) -> dict[str, flops.Flops]:
+        """What `count` finds in a forward pass, given as a function and its arguments."""
         batch = {
             name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in batch_shapes.items()
         }
@@ -283,19 +307,16 @@ class Model(nn.Module, kw_only=True):
 
         with mesh_context.shapes_alone():
             rng = jax.eval_shape(lambda: jax.random.key(0))
-            return flops.matmul_flops(forward, nn.unbox(self.abstract_params()), batch, rng)
+            return count(forward, nn.unbox(self.abstract_params()), batch, rng)
 
     @nn.nowrap
     def step_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
-        """Model FLOPs of one training step, forward and backward.
-
-        Those of `forward_flops` in full, recomputation not counted; the backward pass does each
-        product of the forward pass twice.
+        """Model FLOPs of one training step: `forward_flops` and `backward_flops`, in full.
 
         Args:
           batch_shapes: shape of each feature.
         """
-        return 3.0 * sum(part.full for part in self.forward_flops(batch_shapes).values())
+        return flops.in_full(self.forward_flops(batch_shapes), self.backward_flops(batch_shapes))
 
 
 @functools.lru_cache(maxsize=128)

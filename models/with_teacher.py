@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from models import flops
 from models.model import Array, Batch, Model, Params
 from models.tuning import Parts
 
@@ -99,6 +100,11 @@ class WithTeacher:
         """See `Model`: the student's, of which there is a backward pass too."""
         return self.student.forward_flops(batch_shapes)
 
+    def backward_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
+        """See `Model`: the student's."""
+        return self.student.backward_flops(batch_shapes)
+
     def step_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
         """Those of the student's step, and of the teacher's forward pass."""
-        return self.student.step_flops(batch_shapes) + self.teacher.step_flops(batch_shapes) / 3
+        read = flops.in_full(self.teacher.forward_flops(batch_shapes))
+        return self.student.step_flops(batch_shapes) + read

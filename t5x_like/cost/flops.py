@@ -23,6 +23,9 @@ class FlopReport:
         every slot of an expert is filled.
       forward_needed: the same, less the pairs that causal and windowed masks hide, and less
         empty slots.
+      backward: of the backward pass in full, all parts together: each product of the forward pass
+        twice, but for models that are trained in part.
+      backward_needed: the same by `forward_needed`.
       parameters: how many, named `total` and, of those that one token meets, `active`; either
         also without the embeddings of tokens and positions. In all but mixtures of experts
         active parameters are all.
@@ -30,17 +33,19 @@ class FlopReport:
 
     forward: Mapping[str, float]
     forward_needed: Mapping[str, float]
+    backward: float
+    backward_needed: float
     parameters: Mapping[str, int]
 
     @property
     def step(self) -> float:
-        """FLOPs of forward and backward pass: the backward pass has each product twice."""
-        return 3 * sum(self.forward.values())
+        """FLOPs of forward and backward pass."""
+        return sum(self.forward.values()) + self.backward
 
     @property
     def step_needed(self) -> float:
-        """FLOPs of forward and backward pass by `forward_needed`."""
-        return 3 * sum(self.forward_needed.values())
+        """FLOPs of forward and backward pass that are needed."""
+        return sum(self.forward_needed.values()) + self.backward_needed
 
     @property
     def six_n(self) -> dict[str, float]:
@@ -68,8 +73,8 @@ class FlopReport:
         return {
             "forward": dict(self.forward),
             "forward_needed": dict(self.forward_needed),
-            "backward": self.step * 2 / 3,
-            "backward_needed": self.step_needed * 2 / 3,
+            "backward": self.backward,
+            "backward_needed": self.backward_needed,
             "step": self.step,
             "step_needed": self.step_needed,
             "parameters": dict(self.parameters),
@@ -86,13 +91,15 @@ def flop_report(model: Model, batch_shapes: Mapping[str, tuple[int, ...]]) -> Fl
       batch_shapes: shape of each feature.
     """
     tokens = positions(batch_shapes)
-    parts = model.forward_flops(batch_shapes)
+    parts, back = model.forward_flops(batch_shapes), model.backward_flops(batch_shapes).values()
     total = model.parameter_count()
     active = getattr(model, "active_parameter_count", lambda: total)()
     embeddings = total - model.parameter_count(embeddings=False)
     return FlopReport(
         forward={name: full / tokens for name, (full, _) in parts.items()},
         forward_needed={name: needed / tokens for name, (_, needed) in parts.items()},
+        backward=sum(full for full, _ in back) / tokens,
+        backward_needed=sum(needed for _, needed in back) / tokens,
         parameters={
             "total": total,
             "total_without_embeddings": total - embeddings,

@@ -76,6 +76,11 @@ class Model(Protocol):
         without the empty slots of experts.
         """
 
+    def backward_flops(
+        self, batch_shapes: Mapping[str, tuple[int, ...]]
+    ) -> Mapping[str, tuple[float, float]]:
+        """The same of the backward pass: each product twice, where all parameters are trained."""
+
     def step_flops(self, batch_shapes: Mapping[str, tuple[int, ...]]) -> float:
         """Model FLOPs of one training step (forward and backward) on these shapes.
 

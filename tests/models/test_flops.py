@@ -21,6 +21,7 @@ from models.layers.experts.dispatch import Capacity
 from models.recurrent import RecurrentLM
 from models.switch import MoE, Switch
 from models.t5 import T5_1_1
+from models.tuning import Adapters, LoRA, Parts
 from t5x_like.config.gin_files import packaged_gin_configs
 
 V = 61
@@ -361,3 +362,65 @@ def test_flops_over_6nd_are_those_of_chinchillas_table_a4(layers, e, heads, head
     layers_only = ("attention_projections", "attention_scores", "mlp")
     total = sum(counted[name].full for name in layers_only) + layers * 3 * heads * t * t
     assert 3 * total / (6 * model.parameter_count() * t) == pytest.approx(ratio, abs=0.005)
+
+
+# -- Models that are trained in part ---------------------------------------------------------
+
+
+def tuned(tuning):
+    """Of a small decoder the FLOPs of forward and backward pass, by part, and of a step."""
+    model = GPT2(
+        vocab_size=V, embed_dim=24, num_heads=3, num_layers=2, max_length=16, tuning=tuning
+    )
+    shapes = decoder_row(16, 3)
+    return model.forward_flops(shapes), model.backward_flops(shapes), model.step_flops(shapes)
+
+
+def test_what_is_frozen_below_what_is_trained_has_no_backward_pass():
+    forward, backward, _ = tuned(Parts(trained=["final_norm"]))
+    # The norm before the output: one product with the output's frozen matrix, and none below it.
+    assert backward["head"] == forward["head"]
+    assert {name for name, part in backward.items() if part.full} == {"head"}
+
+
+def test_frozen_matrices_have_one_product_in_the_backward_pass():
+    forward, backward, step = tuned(Parts(trained=["position_embedder"]))
+    for name in ("mlp", "attention_projections", "head"):
+        assert backward[name] == forward[name]
+    scores = forward["attention_scores"]  # of which nothing is a parameter
+    assert backward["attention_scores"] == (2 * scores.full, 2 * scores.needed)
+    assert step == sum(part.full for part in [*forward.values(), *backward.values()])
+
+
+def test_where_all_is_trained_the_backward_pass_has_each_product_twice():
+    assert tuned(Parts(trained=["."])) == tuned(None)
+
+
+@pytest.mark.parametrize(
+    "tuning",
+    [
+        LoRA(rank=4, alpha=8.0, targets=["/query$", "/value$"]),
+        Adapters(width=8, targets=["mlp/wo$"], trained=["norm"]),
+        Parts(trained=["final_norm"]),
+    ],
+)
+def test_a_tuned_models_flops_are_those_of_the_compiled_program(tuning):
+    """XLA counts a loop's body once; `hlo` counts its turns, of this small program's layers."""
+    from t5x_like.cost import hlo
+    from t5x_like.data import formats
+    from t5x_like.optimizers import adamw
+    from t5x_like.partitioning import Partitioner
+    from t5x_like.schedules import Constant
+    from t5x_like.training.step import lower_train_step
+
+    model = GPT2(
+        vocab_size=V, embed_dim=48, num_heads=3, num_layers=3, max_length=32, tuning=tuning,
+        remat_policy="none",
+    )  # fmt: skip
+    batch = formats.example_batch(model.batch_format, {"targets": 32}, 4)
+    mesh = Partitioner(data=1, devices=tuple(jax.devices()[:1]))
+    lowered = lower_train_step(model, adamw(schedule=Constant(1e-3, 1)), mesh, batch)
+    found = sum(hlo.matmul_flops(hlo.parse(lowered.compile().as_text())).values())
+    shapes = {name: x.shape for name, x in batch.items()}
+    assert model.step_flops(shapes) == pytest.approx(found, rel=0.06)
+    assert model.step_flops(shapes) < 0.85 * model.clone(tuning=None).step_flops(shapes)
