@@ -13,9 +13,10 @@ from t5x_like.cost import flops, topologies
 from t5x_like.cost.units import gibibytes
 from t5x_like.data import formats
 from t5x_like.distributed.axis_rules import BATCH_AXES
+from t5x_like.errors import UserError
 from t5x_like.host import command
 from t5x_like.optimizers import Optimizer
-from t5x_like.partitioning import Partitioner, path_name, split_boxes
+from t5x_like.partitioning import Partitioner, path_name, split_boxes, with_subtree
 from t5x_like.protocols import Model, frozen_models, longest_row
 from t5x_like.training import state as train_state
 from t5x_like.training.loss import summed_loss
@@ -45,6 +46,7 @@ def inspect(
     partitioner: Partitioner | None = None,
     task_feature_lengths: Mapping[str, int] | None = None,
     batch_size: int | None = None,
+    num_microbatches: int = 1,
     topology: str | None = None,
 ) -> dict[str, Any]:
     """Counts, FLOPs, memory and the parameter tree, as JSON.
@@ -57,6 +59,7 @@ def inspect(
         simulated. The partitioner's own, or this machine's, when None.
       task_feature_lengths: tokens of each feature; `DEFAULT_LENGTH` each when None.
       batch_size: rows whose activations are counted; 1 when None.
+      num_microbatches: pieces that they are computed in, of which a device has one at a time.
 
     Returns:
       `parameters`, `parameters_without_embeddings`, `active_parameters` (those that one
@@ -69,18 +72,21 @@ def inspect(
       for the backward pass, before XLA's own savings), `batch` (feature to shape), `title` (class,
       layers, width, heads), `device_memory` (of one device of the mesh: `devices`, `mesh`,
       `parameter_bytes`, `frozen_model_bytes`, `optimizer_bytes`, `gradient_bytes`,
-      `activation_bytes`, `total_bytes`,
-      and `hbm_bytes` where the topology tells it) and `tree` (name to `shape`, `dtype`,
+      `activation_bytes` and `total_bytes`, at least, as if every axis divided all activations, and
+      `hbm_bytes` where the topology tells it) and `tree` (name to `shape`, `dtype`,
       `logical_axes`, `mesh_axes`).
 
     Raises:
-      UserError: no such topology, or the mesh does not fit it.
+      UserError: no such topology, the mesh does not fit it, or the pieces do not divide the rows.
     """
+    rows = 1 if batch_size is None else batch_size
+    batch = example_batch(model, task_feature_lengths, rows)
+    if num_microbatches < 1 or rows % num_microbatches:
+        raise UserError(f"NUM_MICROBATCHES {num_microbatches} does not divide BATCH_SIZE {rows}.")
     if topology is not None:
         devices = topologies.simulated(topology, topologies.num_devices(topology))
         partitioner = replace(partitioner or Partitioner(), devices=tuple(devices))
     partitioner = partitioner or Partitioner(data=1, devices=tuple(jax.devices()[:1]))
-    batch = example_batch(model, task_feature_lengths, batch_size or 1)
     shapes = shapes_of(batch)
     params, _ = split_boxes(model.abstract_params())
     computed = flops.flop_report(model, shapes)
@@ -107,7 +113,9 @@ def inspect(
         state = jax.eval_shape(train_state.transformation(model, optimizer).init, trained)
         report["optimizer"] = optimizer.name
         report["optimizer_bytes"] = _bytes(state)
-    report["device_memory"] = _device_memory(report, model, optimizer, partitioner, topology)
+    report["device_memory"] = _device_memory(
+        report, model, optimizer, partitioner, topology, num_microbatches
+    )
     return report
 
 
@@ -127,8 +135,13 @@ def _device_memory(
     optimizer: Optimizer | None,
     partitioner: Partitioner,
     topology: str | None,
+    num_microbatches: int,
 ) -> dict[str, Any]:
-    """What one device of the mesh holds; gradients are divided as their parameters are."""
+    """What one device of the mesh holds at least; gradients are divided as their parameters are.
+
+    Activations are of one of the batch's pieces, whose rows are whole; axes that divide other
+    dimensions divide a part of what is stored, and here all of it.
+    """
     mesh = {axis: int(size) for axis, size in partitioner.mesh.shape.items()}
     placed = train_state.placed_params(model, partitioner)
     parameters = _shard_bytes(placed)
@@ -138,8 +151,10 @@ def _device_memory(
     if optimizer is not None:
         state = _shard_bytes(train_state.abstract_state(model, optimizer, partitioner).opt_state)
     rows = next(iter(report["batch"].values()))[0]
-    own_rows = math.ceil(rows / math.prod(mesh[axis] for axis in BATCH_AXES))
-    activations = report["activation_bytes"] * own_rows // rows
+    over_rows = math.prod(mesh[axis] for axis in BATCH_AXES)
+    own_rows = math.ceil(rows / num_microbatches / over_rows)
+    others = math.prod(mesh.values()) // over_rows
+    activations = report["activation_bytes"] * own_rows // rows // others
     chip = topologies.chip_of_topology(topology) if topology else None
     return {
         "devices": math.prod(mesh.values()),
@@ -249,7 +264,7 @@ def _device_lines(memory: Mapping[str, Any]) -> list[str]:
         "parameters of frozen models": "frozen_model_bytes",
         "optimizer state": "optimizer_bytes",
         "gradients": "gradient_bytes",
-        "stored activations": "activation_bytes",
+        "stored activations, at least": "activation_bytes",
     }
     return [
         f"memory of a device{of}",
@@ -279,8 +294,17 @@ def example_batch(
       packed: whether rows hold several examples.
 
     Raises:
-      UserError: a length that the model needs is missing, or its rows are not packed.
+      UserError: a length that the model needs is missing, or its rows are not packed; there are no
+        rows, or a length is not above 0.
     """
+    if type(rows) is not int or rows < 1:
+        raise UserError(f"BATCH_SIZE is {rows!r}: it must be a whole number of 1 or more.")
+    for name, length in (task_feature_lengths or {}).items():
+        if type(length) is not int or length < 1:
+            raise UserError(
+                f"TASK_FEATURE_LENGTHS has {name} {length!r}: it must be a whole number of 1 or "
+                "more."
+            )
     if task_feature_lengths is None:
         longest = min(DEFAULT_LENGTH, longest_row(model) or DEFAULT_LENGTH)
         needed = formats.find(model.batch_format).task_features
@@ -297,10 +321,11 @@ def _activation_bytes(model: Model, params: Any, batch: Mapping[str, np.ndarray]
     """Bytes that the backward pass reads beside the parameters and the batch."""
 
     def residuals(params: Any, batch: Mapping[str, jax.Array], carry: Any, frozen: Any) -> Any:
-        def sums(params: Any) -> Any:
-            return summed_loss(model, params, batch, carry=carry, frozen=frozen)[0]
+        def sums(trained: Any) -> Any:
+            used = with_subtree(params, trained)
+            return summed_loss(model, used, batch, carry=carry, frozen=frozen)[0]
 
-        return jax.vjp(sums, params)[1]
+        return jax.vjp(sums, train_state.trained_part(model, params))[1]
 
     rows = next(iter(batch.values())).shape[0]
     here = Partitioner(data=1, devices=tuple(jax.devices()[:1]))

@@ -283,10 +283,20 @@ def planned_rate(
 
     Returns:
       The rate, rounded to three digits.
+
+    Raises:
+      UserError: a length or number is not above 0.
     """
     parameters = getattr(model, "active_parameter_count", model.parameter_count)()
     if feature_lengths is None:
         return maximum
+    for name, value in {
+        **{f"TASK_FEATURE_LENGTHS['{name}']": length for name, length in feature_lengths.items()},
+        "BATCH_SIZE": batch_size,
+        "TRAIN_STEPS": train_steps,
+    }.items():
+        if value < 1:
+            raise UserError(f"{name} is {value}: it must be 1 or more.")
     row = feature_lengths.get("targets") or sum(feature_lengths.values())
     flops = 6.0 * parameters * row * batch_size * train_steps
     return min(float(f"{factor * RATE_COEFFICIENT * flops**RATE_EXPONENT:.3g}"), maximum)

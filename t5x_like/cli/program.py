@@ -332,6 +332,8 @@ def _compile(options: argparse.Namespace) -> None:
         if (value := getattr(options, name)) is not None:
             options.bindings.append((name.upper(), str(value)))
     check_contradictions(options.bindings)
+    if options.save is not None:
+        compile_report.check_place(options.save)
     saved = compile_report.read(options.compare) if options.compare else None
     config = configure(options, "runs/compile.gin")
     program = config.configured(aot.compile_step)

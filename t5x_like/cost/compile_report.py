@@ -1,6 +1,7 @@
 """Prints the report of a compiled train step, saves it, and compares it with a saved one."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,12 +31,26 @@ def show(
       saved: an earlier report; the differences are printed after the new one, or, with
         `as_json`, on standard error.
     """
+    print(json.dumps(report) if as_json else report_text(report))
     if save:
         Path(save).write_text(json.dumps(report, indent=2) + "\n")
-    print(json.dumps(report) if as_json else report_text(report))
     if saved is not None:
         out = sys.stderr if as_json else sys.stdout
         print("", compare_text(saved, report), sep="\n", file=out)
+
+
+def check_place(path: str) -> None:
+    """Refuses a file to save a report in that cannot be written, before there is one.
+
+    Raises:
+      UserError: says why.
+    """
+    place = Path(path)
+    if place.is_dir() or not place.parent.is_dir():
+        wrong = "is a directory" if place.is_dir() else "is in no directory"
+        raise UserError(f"--save={path} {wrong}: name a file in a directory that exists.")
+    if not os.access(place if place.exists() else place.parent, os.W_OK):
+        raise UserError(f"--save={path} cannot be written: name a file elsewhere.")
 
 
 def read(path: str) -> dict[str, Any]:

@@ -122,7 +122,10 @@ def test_the_text_names_every_exchange(saved):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--topology=v5p:5x5x5"], "topology 'v5p:5x5x5' does not exist"),
+        (["--topology=v5p:5x5x5"], "topology 'v5p:5x5x5' is no slice that can be compiled for"),
+        (["--topology=cpu:1", "--save=nowhere/x.json"], "--save=nowhere/x.json is in no directory"),
+        (["--topology=cpu:1", "--save=."], "--save=. is a directory"),
+        (["--topology=cpu:1", "--gin.BATCH_SIZE=0"], "BATCH_SIZE is 0: it must be a whole number"),
         (["--topology=cpu:1", "--compare=nowhere.json"], "nowhere.json is no kept result"),
         ([], "TOPOLOGY (slice to compile for"),
         (["--topology=cpu:1", "--gin.partitioning.Partitioner.tensor=3"], "mesh data=-1, tensor=3"),

@@ -125,6 +125,19 @@ def test_the_planned_rate_is_deepseeks_law_of_the_compute():
     assert rate == float(f"{0.3118 / 8:.3g}")
 
 
+@pytest.mark.parametrize(
+    ("lengths", "rows", "says"),
+    [
+        ({"targets": 0}, 8, r"TASK_FEATURE_LENGTHS\['targets'\] is 0: it must be 1 or more"),
+        ({"inputs": -5, "targets": 2}, 8, r"TASK_FEATURE_LENGTHS\['inputs'\] is -5"),
+        ({"targets": 2}, -4, "BATCH_SIZE is -4"),
+    ],
+)
+def test_there_is_no_planned_rate_of_an_empty_batch(lengths, rows, says):
+    with pytest.raises(UserError, match=says):
+        schedules.planned_rate(Counted(2**20), lengths, rows, 100)
+
+
 def test_the_planned_rate_counts_the_parameters_that_a_token_uses():
     class Sparse(Counted):
         def active_parameter_count(self):
