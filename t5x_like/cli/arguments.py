@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from t5x_like.errors import UserError
 
@@ -17,8 +17,29 @@ T5X_FLAGS = {
 }
 
 
+class _Once(argparse.Action):
+    """Stores an option's value; another value after it is an error, where argparse takes the last.
+
+    A flag may be repeated as it is, like those of gin.
+    """
+
+    def __call__(
+        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
+    ) -> None:
+        given = vars(namespace).setdefault("given_options", {})
+        first = given.setdefault(self.dest, values)
+        if option_string is not None and first != values:
+            parser.error(f"{option_string} is given twice, as {first} and as {values}: give one.")
+        setattr(namespace, self.dest, values)
+
+
 class OneLineParser(argparse.ArgumentParser):
-    """Reports a wrong argument in one line."""
+    """Reports a wrong argument in one line, an option that is given twice among them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register("action", None, _Once)
+        self.register("action", "store", _Once)
 
     def error(self, message: str) -> NoReturn:
         """Raises `UserError`, where argparse would print its usage and exit."""

@@ -6,6 +6,7 @@ Each imports what it needs when it runs.
 import json
 import math
 import os
+import re
 import shlex
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
@@ -72,18 +73,17 @@ def _add_plan_arguments(parser: ArgumentParser) -> None:
         "--mfu", type=float, help="share of the chips' peak that training reaches; 0.4"
     )
     options.add_argument(
-        "--tokens_per_second", **amount, help="of one chip, as measured, instead of --mfu"
+        "--tokens_per_second",
+        **amount,
+        help="of one chip, as `train` logs those of all, instead of --mfu",
     )
     energy = parser.add_argument_group("energy and CO2 of the chips")
     energy.add_argument("--watts", **amount, help="of one chip; the mean or design power published")
-    energy.add_argument(
-        "--pue", type=float, default=1.1, help="energy of the data centre; %(default)s"
-    )
+    energy.add_argument("--pue", type=float, help="energy of the data centre; 1.1")
     energy.add_argument(
         "--kg_co2_per_kwh",
         type=float,
-        default=0.385,
-        help="of the grid; %(default)s, the average of the United States",
+        help="of the grid; 0.385, the average of the United States",
     )
     _add_json(options)
 
@@ -100,6 +100,13 @@ def plan(options: Namespace) -> None:
 
     if options.row_tokens is not None and options.row_tokens < 1:
         raise UserError(f"--row_tokens={options.row_tokens}: at least 1.")
+    if options.gin_search_paths:
+        raise UserError("--gin_search_paths: `plan` has none; name gin files by their paths.")
+    for name in ("mfu", "tokens_per_second", "watts", "pue", "kg_co2_per_kwh"):
+        if options.chips is None and getattr(options, name) is not None:
+            raise UserError(f"--{name} is of chips: name them, --chips=h100-8, or leave it out.")
+    energy = {name: getattr(options, name) for name in ("watts", "pue", "kg_co2_per_kwh")}
+    given = {name: value for name, value in energy.items() if value is not None}
     recipe = Recipe()
     found = planning.plan(
         planning.Question(
@@ -119,10 +126,10 @@ def plan(options: Namespace) -> None:
         ),
         recipe=recipe,
         row_tokens=options.row_tokens,
-        accelerators=accelerators(options.chips) if options.chips else None,
+        accelerators=None if options.chips is None else accelerators(options.chips),
         mfu=options.mfu,
         tokens_per_second=options.tokens_per_second,
-        electricity=Electricity(options.watts, options.pue, options.kg_co2_per_kwh),
+        electricity=Electricity(**given),
     )
     print(json.dumps(found.to_json()) if options.json else plan_text(found, recipe))
 
@@ -133,7 +140,9 @@ def quantity(text: str) -> float:
     Raises:
       ArgumentTypeError: the text is no such number.
     """
-    plain = text.strip().replace(",", "").replace("_", "").lower()
+    plain = text.strip().replace("_", "").lower()
+    if re.match(r"\d{1,3}(,\d{3})+(?![\d,])", plain):  # a decimal comma stays, and is refused
+        plain = plain.replace(",", "")
     factor = _SUFFIXES.get(plain[-1:], 1.0)
     try:
         value = float(plain[:-1] if factor != 1.0 else plain) * factor

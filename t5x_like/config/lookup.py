@@ -4,8 +4,9 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from t5x_like.config import checks
+from t5x_like.config import checks, provenance
 from t5x_like.config.gin_internals import CONFIG, MACRO, inverse_lookup, iterate_references
+from t5x_like.config.provenance import Place
 from t5x_like.config.references import bindings_of, settled
 
 
@@ -23,6 +24,11 @@ def macro(name: str) -> Any:
 def has_macro(name: str) -> bool:
     """Whether a macro of this name is bound."""
     return (name, MACRO) in CONFIG
+
+
+def bound_in(name: str) -> Place | None:
+    """Where the value of a macro was bound; None where it is not."""
+    return next(reversed(provenance.places((name, MACRO), "value")), None)
 
 
 def argument(program: Callable[..., Any], name: str) -> Any:

@@ -38,6 +38,11 @@ class Place:
     base_key: Key | None = None
     general: bool = False
 
+    @property
+    def is_default(self) -> bool:
+        """Whether it is of a file of defaults, which yields to every other."""
+        return self.rank[0] == 0
+
     def __str__(self) -> str:
         place = self.source if self.line is None else f"{self.source}:{self.line}"
         return on_one_line(f"{place} ({self.base})" if self.base else place)

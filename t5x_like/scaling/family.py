@@ -14,6 +14,11 @@ from t5x_like import config
 from t5x_like.config.gin_files import nearest, packaged_gin_configs
 from t5x_like.errors import UserError
 
+
+class NoModel(UserError):
+    """The family has no such model, or there is no such training of it."""
+
+
 SHAPE_FILE = "models/{}/shape.gin"
 
 Bindings = Mapping[str, Any]

@@ -9,8 +9,14 @@ from typing import Any
 import numpy as np
 
 from t5x_like import schedules
-from t5x_like.errors import UserError
-from t5x_like.scaling.family import Family, Shape, active_count, count_of_depth, shape_rules
+from t5x_like.scaling.family import (
+    Family,
+    NoModel,
+    Shape,
+    active_count,
+    count_of_depth,
+    shape_rules,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +152,7 @@ class Recipe:
           parameters: the number wanted.
 
         Raises:
-          UserError: no width of the recipe is near; the model would be off by more than half.
+          NoModel: no width of the recipe is near; the model would be off by more than half.
         """
         if isinstance(family, str):
             family = Family(family)
@@ -168,7 +174,7 @@ class Recipe:
         best = min(candidates, key=lambda s: self._distance(family, s, parameters))
         found = active_count(family, best)
         if not 0.5 < found / parameters < 1.5:
-            raise UserError(
+            raise NoModel(
                 f"no {family.name} of {parameters:.3g} parameters can be built: the "
                 f"nearest has {found:,} ({best.num_layers} layers of {best.embed_dim})."
             )
@@ -220,7 +226,7 @@ class Recipe:
           unit_steps: the number of steps is a multiple of this.
 
         Raises:
-          UserError: there is less than one row for each of `min_steps` updates.
+          NoModel: there is less than one row for each of `min_steps` updates.
         """
         flops = 6.0 * parameters * tokens
         rows = self.batch_coefficient * flops**self.batch_exponent / row_tokens
@@ -228,7 +234,7 @@ class Recipe:
         rows_whole = max(1, round(rows / self.rows_multiple)) * self.rows_multiple
         steps = max(1, round(tokens / (rows_whole * row_tokens) / unit_steps)) * unit_steps
         if steps * unit_steps < self.min_steps / 2:
-            raise UserError(
+            raise NoModel(
                 f"{tokens:.3g} tokens are {steps} updates of {rows_whole} rows of {row_tokens}, "
                 f"fewer than min_steps {self.min_steps}: raise the budget, or shorten the rows."
             )

@@ -10,9 +10,9 @@ from t5x_like import inspection
 from t5x_like.config.gin_files import find_gin_file
 from t5x_like.cost import flops
 from t5x_like.data import formats
-from t5x_like.errors import UserError
-from t5x_like.scaling.family import Family, Shape, Size, model_of, size_of
+from t5x_like.scaling.family import SHAPE_FILE, Family, NoModel, Shape, Size, model_of, size_of
 from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS, Law
+from t5x_like.scaling.planning import given_names
 from t5x_like.scaling.recipe import Recipe, Training
 
 # A row, and the task of the printed command. T5 reads 512 tokens of input for 114 of targets
@@ -36,6 +36,8 @@ class Buildable:
       flops_per_token: exact, forward and backward, for each target token; every query meets
         every key, as MFU counts it.
       needed_flops_per_token: less what masks hide.
+      positions_per_token: positions of both sides for each target token: 1 of a decoder. Speeds are
+        in positions, as `train` logs them.
     """
 
     family: Family
@@ -46,6 +48,7 @@ class Buildable:
     task_file: str
     flops_per_token: float
     needed_flops_per_token: float
+    positions_per_token: float
 
     @property
     def training_flops(self) -> float:
@@ -60,10 +63,8 @@ class Buildable:
     @property
     def bindings(self) -> dict[str, Any]:
         """The macros to bind after `gin_files`."""
-        # Where heads divide the width nothing reads HEAD_DIM, and a flag for it would be refused.
-        text = "".join(find_gin_file(name).read_text("utf-8") for name in self.family.files)
         return {
-            **{name: x for name, x in self.shape.bindings.items() if f"%{name}" in text},
+            **_macros_of_shape(self.family, self.shape),
             **dict(self.family.bindings),
             "TASK_FEATURE_LENGTHS": self.feature_lengths,
             "BATCH_SIZE": self.rows,
@@ -75,15 +76,16 @@ class Buildable:
     @property
     def gin_files(self) -> tuple[str, ...]:
         """The gin files of the training, in order."""
-        files = self.family.files
-        return "optimizers/adamw.gin", *files, self.task_file, "runs/pretrain.gin"
+        return *_files_before(self.family, self.task_file), *self.family.gin_files
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """The arguments of `t5x-like` that train it."""
         files = [f"--gin_file={name}" for name in self.gin_files]
-        bindings = [f"--gin.{name}={value}" for name, value in self.bindings.items()]
-        return "train", *files, *bindings, f"--gin.MODEL_DIR=runs/{self.family.name}_plan"
+        modules = [f"--module_import={name}" for name in self.family.modules]
+        bindings = {"MODEL_DIR": f"runs/{self.family.name}_plan", **self.bindings}
+        flags = [f"--gin.{name}={value}" for name, value in bindings.items()]
+        return "train", *files, *modules, *flags
 
     @property
     def command(self) -> str:
@@ -157,19 +159,25 @@ def buildable(
       devices: that divide a batch, where it has as many rows.
 
     Raises:
-      UserError: there is no such model, or no such training.
+      NoModel: there is no such model, or no such training.
+      UserError: the family's files and bindings set what is decided here, or what nothing reads.
     """
+    shape = recipe.shape_of_width(family, recipe.widths()[0])  # any will do to see what is read
+    model = model_of(family, shape)
+    reads_inputs = "inputs" in formats.find(model.batch_format).task_features
+    task_file = _TASK_WITH_INPUTS if reads_inputs else _TASK
+    decided = (*_macros_of_shape(family, shape), *given_names.OF_TRAINING)
+    given_names.check(family, _files_before(family, task_file), decided)
+    if not hasattr(model, "num_heads"):
+        raise NoModel(
+            f"the laws are those of Transformers, and '{family.name}' is none: name another "
+            "--family."
+        )
     shape = recipe.shape(family, parameters)
     if kind == WITHOUT_EMBEDDINGS:
         shape = _without_embeddings(family, parameters, recipe, shape)
     model = model_of(family, shape)
-    if not hasattr(model, "num_heads"):
-        raise UserError(
-            f"the laws are those of Transformers, and '{family.name}' has no attention: "
-            "name another --family."
-        )
     size = size_of(family, shape)
-    reads_inputs = "inputs" in formats.find(model.batch_format).task_features
     usual = _ROW_TOKENS_AFTER_INPUTS if reads_inputs else _ROW_TOKENS
     row = row_tokens or min(usual, model.max_length or usual)
     lengths = {"targets": row}
@@ -183,10 +191,30 @@ def buildable(
         size=size,
         training=_training(recipe, size.active, tokens, row, devices),
         feature_lengths=lengths,
-        task_file=_TASK_WITH_INPUTS if reads_inputs else _TASK,
+        task_file=task_file,
         flops_per_token=report.step * positions / row,
         needed_flops_per_token=report.step_needed * positions / row,
+        positions_per_token=positions / row,
     )
+
+
+def _files_before(family: Family, task_file: str) -> tuple[str, ...]:
+    """The command's files before those that the user gave, which replace what they bind."""
+    return (
+        "optimizers/adamw.gin",
+        SHAPE_FILE.format(family.name),
+        task_file,
+        "runs/pretrain.gin",
+    )
+
+
+def _macros_of_shape(family: Family, shape: Shape) -> dict[str, int]:
+    """The macros of a shape that the family's files read.
+
+    Where heads divide the width nothing reads HEAD_DIM, and a flag for it would be refused.
+    """
+    text = "".join(find_gin_file(name).read_text("utf-8") for name in family.files)
+    return {name: value for name, value in shape.bindings.items() if f"%{name}" in text}
 
 
 def _training(recipe: Recipe, parameters: int, tokens: float, row: int, devices: int) -> Training:

@@ -1,5 +1,6 @@
 """The electricity that training takes, and the CO2 that making it emits."""
 
+import math
 from dataclasses import dataclass
 
 from t5x_like.cost.chips import Chip
@@ -26,9 +27,9 @@ class Electricity:
     kg_co2_per_kwh: float = 0.385
 
     def __post_init__(self) -> None:
-        if not self.pue >= 1:
+        if not 1 <= self.pue < math.inf:
             raise UserError(f"--pue={self.pue:g}: at least 1, the computers' own share.")
-        if not self.kg_co2_per_kwh >= 0:
+        if not 0 <= self.kg_co2_per_kwh < math.inf:
             raise UserError(f"--kg_co2_per_kwh={self.kg_co2_per_kwh:g}: kg a kWh, at least 0.")
 
     def watts_of(self, chip: Chip) -> float | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from t5x_like.errors import UserError
 from t5x_like.host import command
-from t5x_like.scaling.family import Family
+from t5x_like.scaling.family import Family, NoModel
 from t5x_like.scaling.laws import TOTAL, WITHOUT_EMBEDDINGS, AllocationLaw, Law
 from t5x_like.scaling.named_laws import DEFAULT, KnownLaw
 from t5x_like.scaling.planning.accelerators import Accelerators
@@ -74,10 +74,12 @@ class Plan:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Tokens of training for each second of one chip; None without chips."""
+        """Positions, as `train` counts them, for each second of one chip; None without chips."""
         if self.device_hours is None:
             return None
-        tokens = self.model.training.tokens if self.model else self.point.tokens
+        tokens = self.point.tokens
+        if self.model:
+            tokens = self.model.training.tokens * self.model.positions_per_token
         return tokens / self.device_hours / 3600
 
     @property
@@ -161,12 +163,14 @@ def plan(
       row_tokens: target tokens of a row; see `buildable`.
       accelerators: that are to train it.
       mfu: share of their peak that training is taken to reach; 0.4 when None.
-      tokens_per_second: of one chip, as it was measured, from which `mfu` then follows.
+      tokens_per_second: of one chip, as it was measured, from which `mfu` then follows. They are
+        positions, as `train` counts them: of an encoder-decoder those of inputs and targets.
       electricity: what turns hours into energy and CO2; its defaults when None.
 
     Raises:
       UserError: the law has no answer, or predicts no loss and is asked for one; no such law or
-        family; the speed is given twice, without chips or above their peak.
+        family, or one with bindings that the plan makes itself or that nothing reads; the speed is
+        given twice, without chips or above their peak.
     """
     if mfu is not None and not 0 < mfu <= 1:
         raise UserError(f"--mfu={mfu:g}: a share of the chips' peak, above 0 and at most 1.")
@@ -193,11 +197,13 @@ def plan(
             devices=devices,
         )
         notes += model.notes(devices)
-    except UserError as error:
+    except NoModel as error:
         model = None
         notes.append(f"no model: {error}")
     if accelerators is not None and tokens_per_second is not None:
-        flops_per_token = model.flops_per_token if model else 6 * point.parameters
+        flops_per_token = 6 * point.parameters
+        if model:
+            flops_per_token = model.flops_per_token / model.positions_per_token
         mfu = _checked_mfu(accelerators, flops_per_token, tokens_per_second)
     return Plan(
         question=question,

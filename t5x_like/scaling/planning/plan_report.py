@@ -95,9 +95,11 @@ def _cost(plan: Plan) -> list[str]:
         return []
     chip = accelerators.chip
     peak = f"{chip.bf16_flops / 1e12:,.0f} TFLOP/s each, MFU {plan.mfu:.2g}"
+    both = plan.model is not None and plan.model.positions_per_token > 1
+    sides = ", inputs and targets, padding included" if both else ""
     rows = [
         ("chips", f"{accelerators.count:,}", f"{chip.name}, {peak}"),
-        ("speed", _plain(plan.tokens_per_second), "tokens a second of each chip"),
+        ("speed", _plain(plan.tokens_per_second), f"tokens a second of each chip{sides}"),
         ("device hours", f"{plan.device_hours:,.1f}", "of all chips together"),
         ("days", f"{plan.wall_days:,.4g}", ""),
         *_energy(plan, chip),

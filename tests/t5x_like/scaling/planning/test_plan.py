@@ -10,6 +10,7 @@ from t5x_like.errors import UserError
 from t5x_like.scaling import family, recipe
 from t5x_like.scaling.laws import AllocationLaw
 from t5x_like.scaling.named_laws import known, named
+from t5x_like.scaling.planning.accelerators import accelerators
 from t5x_like.scaling.planning.plan import Question, plan
 from t5x_like.scaling.planning.plan_report import plan_text
 
@@ -22,8 +23,6 @@ def planned(capsys, *flags):
 @pytest.fixture(scope="module")
 def chinchilla():
     """The plan for Chinchilla's budget by approach 1, on 1,024 v5p."""
-    from t5x_like.scaling.planning.accelerators import accelerators
-
     return plan(
         Question(flops=5.76e23),
         law="hoffmann2022_approach1",
@@ -149,6 +148,30 @@ def test_an_encoder_decoder_reads_inputs_too():
     assert any("encoder-decoder" in note for note in found.notes)
 
 
+def test_the_speed_of_an_encoder_decoder_is_in_the_positions_that_train_logs():
+    question = Question(parameters=20e6, tokens=100e6)
+    options = {"family": "t5_1_1", "recipe": OneWidth(), "accelerators": accelerators("v4-32")}
+    found = plan(question, **options, mfu=0.25)
+    # One of 16 chips, 275 TFLOP/s: a row has 512 + 114 positions.
+    row = found.model.flops_per_token * 114
+    assert found.tokens_per_second == pytest.approx(0.25 * 275e12 / row * 626)
+    measured = plan(question, **options, tokens_per_second=found.tokens_per_second)
+    assert measured.mfu == pytest.approx(0.25)
+    assert measured.wall_days == pytest.approx(found.wall_days)
+    assert "of each chip, inputs and targets, padding" in plan_text(measured, recipe.Recipe())
+
+
+def test_files_modules_and_flags_stand_in_the_command_after_the_plans_own(capsys):
+    given = ["--gin_file=hardware/v5p_2048.gin", "--gin.MODEL_DIR=runs/mine"]
+    written = planned(
+        *(capsys, "--flops=1e17", "--family=gpt2", "--module_import=models.gpt", *given)
+    )
+    command = shlex.split(written["command"])
+    assert command.index("--gin_file=runs/pretrain.gin") < command.index(given[0])
+    assert [flag for flag in command if "MODEL_DIR" in flag] == [given[1]]
+    assert "--module_import=models.gpt" in command
+
+
 def test_what_is_too_large_to_build_is_planned_and_says_so(capsys):
     written = planned(capsys, "--flops=1.30e28", "--law=hoffmann2022_approach1", "--family=gpt2")
     assert written["parameters"] == pytest.approx(10e12, rel=0.05)
@@ -263,14 +286,61 @@ def test_a_fit_that_only_divides_a_budget_has_intervals_of_n_and_d_and_no_loss(f
         (["--flops=1e20", "--law=other.json"], 'not a fit, it has no "law"'),
         (["--flops=1e20", "--family=gofer"], "no family 'gofer'"),
         (["--flops=1e20", "--chips=v5q-8"], "no chip 'v5q'"),
-        (["--flops=1e20", "--mfu=1.5"], "--mfu=1.5: a share of the chips' peak"),
-        (["--flops=1e20", "--tokens_per_second=9"], "give it with --chips and without --mfu"),
+        (["--flops=1e20", "--chips=a100", "--mfu=1.5"], "--mfu=1.5: a share of the chips' peak"),
+        (
+            ["--flops=1e20", "--chips=a100", "--mfu=0.4", "--tokens_per_second=9"],
+            "give it with --chips and without --mfu",
+        ),
+        (["--flops=1e20", "--mfu=0.4"], "--mfu is of chips: name them"),
+        (["--flops=1e20", "--tokens_per_second=9"], "--tokens_per_second is of chips: name them"),
+        (["--flops=1e20", "--watts=300"], "--watts is of chips: name them"),
+        (["--flops=1e20", "--chips="], "--chips=: wanted a chip and how many"),
+        (
+            ["--flops=1e20", "--chips=v4:16x16x16", "--chips=v3-8"],
+            "--chips is given twice, as v4:16x16x16 and as v3-8: give one",
+        ),
+        (["--flops=1e20", "--gin_search_paths=x"], "--gin_search_paths: `plan` has none"),
+        (["--tokens=1,4T"], "'1,4T' is not a number above 0"),
+        (["--parameters=1,00,000"], "'1,00,000' is not a number above 0"),
         (
             ["--flops=1e20", "--family=lstm", "--chips=a100", "--tokens_per_second=1b"],
             "times the peak of one A100; it is the speed of one chip, not of all",
         ),
-        (["--flops=1e20", "--pue=0.9"], "--pue=0.9: at least 1"),
-        (["--flops=1e20", "--kg_co2_per_kwh=-1"], "--kg_co2_per_kwh=-1: kg a kWh, at least 0"),
+        (["--flops=1e20", "--chips=a100", "--pue=0.9"], "--pue=0.9: at least 1"),
+        (["--flops=1e20", "--chips=a100", "--pue=inf"], "--pue=inf: at least 1"),
+        (
+            ["--flops=1e20", "--chips=a100", "--kg_co2_per_kwh=-1"],
+            "--kg_co2_per_kwh=-1: kg a kWh, at least 0",
+        ),
+        (
+            ["--flops=1e20", "--family=gpt2", "--gin.BATCH_SIZE=7"],
+            "--gin.BATCH_SIZE: BATCH_SIZE is for the plan to decide: leave it out",
+        ),
+        (
+            ["--flops=1e20", "--family=gpt2", "--gin.NUM_LAYERS=4"],
+            "--gin.NUM_LAYERS: NUM_LAYERS is for the plan to decide: --parameters says",
+        ),
+        (
+            ["--flops=1e20", "--family=gpt2", "--gin_file=tasks/stdlib_lm.gin"],
+            "tasks/stdlib_lm.gin:8: TASK_FEATURE_LENGTHS is for the plan to decide: --row_tokens",
+        ),
+        (
+            ["--flops=1e20", "--family=gpt2", "--gin_file=optimizers/lion.gin"],
+            "optimizers/lion.gin:16: OPTIMIZER is for the plan to decide: its learning rate is of",
+        ),
+        (
+            ["--flops=1e20", "--family=gpt2", "--gin_file=directory.gin"],
+            "directory.gin:1: MODEL_DIR is for the plan to decide: give it as --gin.MODEL_DIR",
+        ),
+        (
+            ["--flops=1e20", "--family=gpt2", "--gin.gpt.GPT2.num_layers=4"],
+            "so that nothing reads NUM_LAYERS, which is for the plan to decide",
+        ),
+        (["--flops=1e20", "--family=gpt2", "--gin.NOSUCH=3"], "--gin.NOSUCH: nothing reads it"),
+        (
+            ["--flops=1e20", "--family=gpt2", "--gin.VOCAB_SIZE=foo"],
+            "VOCAB_SIZE is 'foo', but models.gpt.GPT2.vocab_size takes an integer",
+        ),
         (["--flops=1e20", "--row_tokens=0"], "--row_tokens=0: at least 1"),
         (["--tokens=1T", "--inference_tokens=1T"], "leaves nothing to choose"),
         (["--parameters=1b", "--tokens=1T", "--unique_tokens=1b"], "1000.0 epochs"),
@@ -279,6 +349,7 @@ def test_a_fit_that_only_divides_a_budget_has_intervals_of_n_and_d_and_no_loss(f
 )
 def test_a_mistake_is_one_line(flags, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "directory.gin").write_text("MODEL_DIR = 'runs/mine'")
     (tmp_path / "LICENSE.json").write_text("Apache")
     (tmp_path / "other.json").write_text('{"loss": 2}')
     assert cli.main(["plan", *flags]) == 2
@@ -289,7 +360,14 @@ def test_a_mistake_is_one_line(flags, message, capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("70b", 70e9), ("1.4T", 1.4e12), ("300,000", 3e5), ("5.76e23", 5.76e23)]
+    ("text", "number"),
+    [
+        ("70b", 70e9),
+        ("1.4T", 1.4e12),
+        ("300,000", 3e5),
+        ("1,300,000.5", 1300000.5),
+        ("5.76e23", 5.76e23),
+    ],
 )
 def test_numbers_may_have_suffixes(text, number):
     from t5x_like.cli.scaling import quantity
@@ -305,7 +383,8 @@ def test_a_recipe_of_ones_own_is_followed():
     assert found.rows % 24 == 0
 
 
-def test_a_family_without_attention_has_no_law(capsys):
-    assert cli.main(["plan", "--flops=1e18", "--family=lstm"]) == 0
+@pytest.mark.parametrize("name", ["lstm", "attention_seq2seq"])
+def test_a_family_that_is_no_transformer_has_no_law(name, capsys):
+    assert cli.main(["plan", "--flops=1e18", f"--family={name}"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "no model: the laws are those of Transformers, and 'lstm' has no attention" in said
+    assert f"no model: the laws are those of Transformers, and '{name}' is none" in said
