@@ -109,8 +109,27 @@ def test_the_model_that_is_counted_here_has_the_same_perplexity(tmp_path):
 
 
 def test_what_is_no_model_is_one_line(tmp_path):
-    for content, said in (("\\1-grams:\nword\n", "has the line 'word'"), ("", "has no n-grams")):
-        path = tmp_path / f"{len(content)}.arpa"
+    for content, said in (
+        ("\\1-grams:\nword\n", "has the line 'word'"),
+        ("", "has no n-grams"),
+        (ARPA.partition("-0.75")[0], "does not end with"),
+        (ARPA.replace("-0.75\ta a\n", ""), "has 1 n-grams of order 2, where its head says 2"),
+        (ARPA.replace("-0.75\ta", "nan\ta"), "has the line 'nan"),
+        (ARPA.replace("-0.75\ta", "0.75\ta"), "has the line '0.75"),
+        (ARPA.replace("\t-0.25", "\tinf"), "has the line '-1"),
+        (ARPA.replace("<s> a", "a a"), "has 'a a' twice"),
+        (ARPA.replace("<s> a", "<s> a a"), "has the line '-0.5"),
+    ):
+        path = tmp_path / f"{said}.arpa"
         path.write_text(content)
         with pytest.raises(TaskError, match=said):
             filters.Perplexity(str(path), 10.0)("text", Counter())
+
+
+@pytest.mark.parametrize("place", [0, 30, -1])
+def test_a_damaged_gzip_file_is_one_line(tmp_path, place):
+    content = bytearray(gzip.compress(ARPA.encode()))
+    content[place] ^= 255
+    (tmp_path / "model.arpa.gz").write_bytes(content)
+    with pytest.raises(TaskError, match=r"model\.arpa\.gz' is no n-gram model in ARPA's format"):
+        filters.Perplexity(str(tmp_path / "model.arpa.gz"), 10.0)("text", Counter())
