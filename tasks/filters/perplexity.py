@@ -34,9 +34,19 @@ class NGrams:
     values: Mapping[str, tuple[float, float]]
     checksum: str = ""
 
+    @functools.cached_property
+    def begin(self) -> str:
+        """What stands before a text.
+
+        Where texts were joined and then cut into rows, as `tasks/causal_lm.gin` does, that is the
+        end of another text: `<s>` begins each row, wherever in a text.
+        """
+        is_joined = any(gram.startswith(f"{_END} ") for gram in self.values)
+        return _END if is_joined else _BEGIN
+
     def perplexity(self, words: Sequence[str]) -> float:
         """Of a text, its end counted as a word."""
-        context = [_BEGIN]
+        context = [self.begin]
         total = 0.0
         for word in (*words, _END):
             if word not in self.values:
@@ -188,4 +198,6 @@ class Perplexity:
         """By what stands in the file, so that another model is another filter."""
         spec: Any = None if self.vocabulary is None else self.vocabulary.spec()
         settings = self.max_perplexity, self.min_perplexity, self.lines, spec
-        return f"Perplexity(sha256={read_arpa(self.model).checksum}, {settings})"
+        model = read_arpa(self.model)
+        joined = ", of joined texts" if model.begin == _END else ""
+        return f"Perplexity(sha256={model.checksum}, {settings}{joined})"

@@ -48,6 +48,15 @@ def test_shorter_contexts_are_weighed(model, text, log10, words):
     assert keep.perplexity(text) == pytest.approx(10 ** (-log10 / words))
 
 
+def test_of_joined_texts_the_end_of_one_begins_the_next(tmp_path):
+    """Nothing but texts that begin with "a" is joined; rows begin in their middle."""
+    joined = ARPA.replace("2=2", "2=3").replace("-1.5\t</s>", "-1.5\t</s>\t-0.5")
+    (tmp_path / "joined.arpa").write_text(joined.replace("-0.75\t", "-0.125\t</s> a\n-0.75\t"))
+    keep = filters.Perplexity(str(tmp_path / "joined.arpa"), 100.0)
+    assert keep.perplexity("a a") == pytest.approx(10 ** ((0.125 + 0.75 + 0.25 + 1.5) / 3))
+    assert keep.perplexity("b a") == pytest.approx(10 ** ((0.5 + 2 + 1 + 0.25 + 1.5) / 3))
+
+
 def test_unlikely_and_too_likely_documents_are_dropped(model):
     reasons = Counter()
     between = filters.Perplexity(model, max_perplexity=50.0, min_perplexity=9.0)
