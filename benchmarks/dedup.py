@@ -40,9 +40,9 @@ class Documents:
         """Of each line."""
         return (row["text"] for row in self.source.rows(split, [shard]))
 
-    def fingerprint(self) -> str:
+    def settings(self) -> dict[str, str]:
         """Of the files."""
-        return self.source.fingerprint()
+        return {"source": self.source.fingerprint()}
 
 
 def write(folder: Path, count: int) -> dict[tuple[int, int], float]:

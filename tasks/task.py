@@ -15,7 +15,7 @@ from tasks.errors import TaskError
 from tasks.forms import Choices, FewShot, Form, Labelled, Spans, Tags, WritesInputs, written
 from tasks.objectives import BoundObjective, Example, Objective, VocabularySpecs
 from tasks.postprocessors import TEXT, Postprocessor
-from tasks.sources import Source, check_files
+from tasks.sources import Source, check_files, said
 from tasks.vocabularies import Vocabulary, encode_counted, encode_each
 
 Metric = Callable[..., Mapping[str, float]]
@@ -280,7 +280,7 @@ class Task(BaseTask):
         """
         decisive = {
             "source": self.source.fingerprint(),
-            "form": repr(self.form),
+            "form": said(self.form),
             "vocabularies": {
                 name: {
                     key: value

@@ -136,8 +136,14 @@ class TokenizerVocabulary:
             ) from None
         octets = self._octets
         with self._one_line("is not a tokenizer.json"):
-            json.loads(octets)  # the library also accepts some files that are not JSON
+            file = json.loads(octets)  # the library also accepts some files that are not JSON
             tokenizer = tokenizers.Tokenizer.from_str(octets.decode("utf-8"))
+        if file["model"].get("dropout"):
+            raise TaskError(
+                f"vocabulary file '{self.file}' has a BPE dropout of {file['model']['dropout']}: "
+                "a text would have other ids each time, in a cache and in a prompt; set 'dropout' "
+                "to null in a copy of it."
+            )
         last = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
         if last >= _MOST_IDS:
             raise TaskError(

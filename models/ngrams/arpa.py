@@ -8,6 +8,7 @@ a text as `</s>`: the characters of a vocabulary's own tokens may be spaces. Log
 import gzip
 import math
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
@@ -111,7 +112,7 @@ def read_arpa(path: str | Path, predictable: np.ndarray, *, start_id: int, end_i
             levels, unknown = _parsed(file, str(path), predictable.size, start_id, end_id)
     except FileNotFoundError:
         raise ModelError(f"file '{path}' not found.") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ModelError(f"'{path}' cannot be read: {error}.") from None
     if not levels or not levels[0]:
         raise ModelError(f"'{path}' is no ARPA file: it has no line \\1-grams: with n-grams below.")

@@ -64,7 +64,7 @@ def add_arguments(cache: ArgumentParser, vocab: ArgumentParser) -> None:
     cache.add_argument("--declare", action="store_true", help=SUPPRESS)
     cache.add_argument("--parent", type=int, help=SUPPRESS)
     cache.set_defaults(
-        kept="shards that were finished are kept; the same command goes on with the others."
+        kept="shards that were finished are kept; the same command resumes with the others."
     )
     vocab.add_argument("task", nargs="?", help="name; MIXTURE_OR_TASK_NAME by default")
     vocab.add_argument(
@@ -94,7 +94,7 @@ def add_arguments(cache: ArgumentParser, vocab: ArgumentParser) -> None:
     vocab.add_argument("--lower_case", action="store_true", help="words: make capitals small")
     vocab.add_argument("--pattern", help="words: what they match, '\\w+'; parted by white space")
     vocab.add_argument("--split", default="train", help="of the task")
-    vocab.add_argument("--max_examples", type=int, help="of the split; all by default")
+    vocab.add_argument("--max_examples", type=int, help="of each task's split; all by default")
 
 
 def cache(options: Namespace, config: Any) -> None:
@@ -175,7 +175,7 @@ def _list_or_prune(options: Namespace, directory: str) -> None:
 
 
 def vocab(options: Namespace, config: Any) -> None:
-    """Trains a vocabulary on a task's text: SentencePiece, WordPiece, BPE, characters or words.
+    """Trains a vocabulary on text of a task or mixture: SentencePiece, WordPiece, BPE and others.
 
     Raises:
       UserError: the file's name and the settings do not go together, or there is no such task.
@@ -185,37 +185,42 @@ def vocab(options: Namespace, config: Any) -> None:
     kind = options.model_type
     ending = _ending(options)
     vocab_size = _VOCAB_SIZE if options.vocab_size is None else options.vocab_size
-    options.task = [options.task] if options.task else []
-    for task in tasks_of(options, config)[:1]:
-        texts = vocabularies.TaskText(task, options.split, options.max_examples)
-        told = {name: getattr(options, name) for name in _SETTINGS[ending] if _given(options, name)}
-        source = f"{task.name} {options.split}"
-        if hasattr(task, "source"):  # else seqio alone knows it
-            sources.check_files(task.source, [options.split])
-        if options.dry_run:
-            print(f"{options.out} would be trained on {source}")
-            continue
-        if ending == _WORDS:
-            words = vocabularies.train_words(
-                texts, options.out, vocab_size=options.vocab_size, **told
-            )
-            print(f"{options.out}: {words.vocab_size} tokens from {source}")
-            continue
-        if ending == _SENTENCEPIECE:
-            vocabulary = vocabularies.train_sentencepiece(
-                texts, options.out, vocab_size=vocab_size, model_type=kind, **told
-            )
-            print(f"{options.out}: {vocabulary.vocab_size} tokens from {source}")
-            continue
+    if options.max_examples is not None and options.max_examples < 1:
+        raise UserError(f"--max_examples={options.max_examples}: give a whole number of 1 or more.")
+    task = named(options.task, config) if options.task else config.macro("TASK")
+    members = [member for member, _ in task.tasks]
+    for member in members:
+        if hasattr(member, "source"):  # else seqio alone knows it
+            sources.check_files(member.source, [options.split])
+    texts = vocabularies.TaskText(task, options.split, options.max_examples)
+    told = {name: getattr(options, name) for name in _SETTINGS[ending] if _given(options, name)}
+    source = f"{task.name} {options.split}"
+    if len(members) > 1:
+        source += f" ({', '.join(member.name for member in members)})"
+    if options.dry_run:
+        print(f"{options.out} would be trained on {source}")
+        return
+    few = ""
+    if ending == _WORDS:
+        size = vocabularies.train_words(
+            texts, options.out, vocab_size=options.vocab_size, **told
+        ).vocab_size
+    elif ending == _SENTENCEPIECE:
+        size = vocabularies.train_sentencepiece(
+            texts, options.out, vocab_size=vocab_size, model_type=kind, **told
+        ).vocab_size
+    else:
         told["lower_case"] = not told.pop("cased", False)  # read of WordPiece alone
         size = vocabularies.train_tokenizer(
             texts, options.out, vocab_size=vocab_size, model_type=kind, **told
         )
-        rest = (
-            "there are no more" if kind == "character" else "no other pair of tokens occurs twice"
-        )
-        few = f", not {vocab_size}: {rest}"
-        print(f"{options.out}: {size} tokens from {source}" + (few if size < vocab_size else ""))
+        if size < vocab_size:
+            few = f", not {vocab_size}: " + (
+                "there are no more"
+                if kind == "character"
+                else "no other pair of tokens occurs twice"
+            )
+    print(f"{options.out}: {size} tokens from {source}{few}")
 
 
 def _ending(options: Namespace) -> str:

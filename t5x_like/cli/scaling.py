@@ -160,7 +160,7 @@ def _add_sweep_arguments(parser: ArgumentParser) -> None:
     _add_json(parser)
     parser.add_argument("--cell", metavar="RUN", help="with --dry_run: one run's whole gin text")
     parser.set_defaults(
-        kept="runs that were finished are kept; the same command goes on with the others."
+        kept="runs that were finished are kept; the same command resumes with the others."
     )
 
 

@@ -4,7 +4,9 @@ gin offers no public way to list what is bound, to know the line of a binding, o
 statement with a file's imports. Written for gin-config 0.5.0; `setup.py` asks for 0.5.
 """
 
+import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from gin import config as _gin
@@ -61,7 +63,6 @@ ParsedBindingKey = _gin.ParsedBindingKey
 iterate_references = _gin.iterate_references
 inverse_lookup = _gin._inverse_lookup
 is_literal = _gin._is_literally_representable
-make_wrapper = _gin._make_gin_wrapper
 parse_scope = _gin._parse_scope
 
 
@@ -84,9 +85,37 @@ class ParserDelegate(_gin.ParserDelegate):  # type: ignore[misc]  # gin has no t
     """gin's, after a look at what references name."""
 
     def configurable_reference(self, scoped_selector: str, evaluate: bool) -> Any:
-        """A reference to a function or class."""
+        """A reference to a function or class; a function has `without_gin`."""
         check_no_module(scoped_selector.rpartition("/")[2])
-        return super().configurable_reference(scoped_selector, evaluate)
+        reference = super().configurable_reference(scoped_selector, evaluate)
+        function = reference.scoped_configurable_fn
+        if inspect.isfunction(function):
+            function.without_gin = functools.partial(  # type: ignore[attr-defined]
+                _without_gin, reference.configurable, list(reference.scopes)
+            )
+        return reference
+
+
+def call_with_bindings(configurable: Any, make: Callable[..., Any]) -> Any:
+    """What `make` returns for the arguments that are bound for a configurable, which is not called.
+
+    The arguments are noted in the operative configuration as the configurable's.
+    """
+
+    def made(**arguments: Any) -> Any:
+        return make(**arguments)
+
+    program = configurable.wrapped
+    made.__signature__ = inspect.signature(program)  # type: ignore[attr-defined]
+    lists = configurable.allowlist, configurable.denylist
+    return _gin._make_gin_wrapper(made, program, configurable.name, configurable.selector, *lists)()
+
+
+def _without_gin(configurable: Any, scopes: list[str]) -> Any:
+    """The function itself, with what is bound for it in these scopes as a partial's arguments."""
+    with _gin.config_scope(scopes):
+        bound = call_with_bindings(configurable, dict)
+    return functools.partial(configurable.wrapped, **bound) if bound else configurable.wrapped
 
 
 DYNAMIC_REGISTRATION = from_import("__gin__.dynamic_registration")

@@ -1,6 +1,5 @@
 """Calling a program with what gin binds for it, or making something else of that."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -32,18 +31,4 @@ def built(program: Callable[..., Any], make: Callable[..., Any]) -> Any:
       program: as gin files name it; its bindings have been checked.
       make: takes the same arguments.
     """
-
-    def made(**arguments: Any) -> Any:
-        return make(**arguments)
-
-    made.__signature__ = inspect.signature(program)  # type: ignore[attr-defined]
-    configurable = gin_internals.inverse_lookup(program)
-    wrapper = gin_internals.make_wrapper(
-        made,
-        program,
-        configurable.name,
-        configurable.selector,
-        configurable.allowlist,
-        configurable.denylist,
-    )
-    return wrapper()
+    return gin_internals.call_with_bindings(gin_internals.inverse_lookup(program), make)

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -67,7 +68,7 @@ def rewrite(
 ) -> dict[str, Any]:
     """Writes `SPLIT-00000-of-00012.jsonl.zst` and so on, a file for each shard that has rows.
 
-    A folder that holds the same already is left as it is.
+    A folder that holds the same already is left as it is, if its files are those of `corpus.json`.
 
     Args:
       corpus: of a source.
@@ -85,7 +86,8 @@ def rewrite(
       and what else `corpus.json` says.
 
     Raises:
-      UserError: the folder is in use, or holds another corpus; a shard is named twice.
+      UserError: the folder is in use, holds another corpus, or lacks files of this one; a shard is
+        named twice.
       DataFault: a process was killed.
       DiskFull: there is no room.
     """
@@ -104,6 +106,7 @@ def rewrite(
     try:
         finished = _finished(folder)
         if finished is not None and finished["settings"] == settings:
+            _check_files(folder, finished["splits"], shards, file_format)
             return finished
         digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
         parts = folder / f"{_PARTS}{digest}"
@@ -159,6 +162,23 @@ def _finished(folder: Path) -> dict[str, Any] | None:
     except (ValueError, LookupError, TypeError, RecursionError):
         raise UserError(f"'{path}' is damaged: remove the folder, or give another --out.") from None
     return dict(found)
+
+
+def _check_files(
+    folder: Path, splits: Mapping[str, Any], shards: Sequence[_Shard], file_format: FileFormat
+) -> None:
+    """Refuses a folder whose files are not as many, or not as long, as its counts say."""
+    ending = re.escape(file_format.ending)
+    for split, count in {shard.split: shard.count for shard in shards}.items():
+        counts = splits[split]
+        name = re.compile(rf"{re.escape(split)}-\d+-of-{count:05d}(-part-\d+)?\.{ending}")
+        sizes = [path.stat().st_size for path in folder.iterdir() if name.fullmatch(path.name)]
+        if (len(sizes), sum(sizes)) != (counts["files"], counts["bytes"]):
+            raise UserError(
+                f"'{folder}' has {len(sizes):,} files of split '{split}' with {sum(sizes):,} bytes,"
+                f" where {SUMMARY} counts {counts['files']:,} with {counts['bytes']:,}: remove "
+                f"{SUMMARY}, and the same command writes all of them again."
+            )
 
 
 def _shards(corpus: Corpus, split: str) -> list[_Shard]:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
 from t5x_like.distributed.preemption import interrupts_left_to_parent
@@ -34,7 +35,8 @@ def results(
       function: of a module, for it goes to other processes, as `work` and `parts` do; is called
         with `work`, a part, and what it calls with the number of documents, or of whatever is
         counted, that it has done.
-      work: the same for all parts, and sent once to each process.
+      work: the same for all parts, and sent once to each process; what cannot be sent is worked
+        with in this one.
       parts: are begun in this order, and taken a few for each process before they are begun.
       num_workers: processes beside this one; 0 works in this one.
       progress: called with what was done since the last time.
@@ -43,7 +45,7 @@ def results(
       DataFault: a process was killed.
     """
     told = progress or (lambda count: None)
-    if not num_workers:
+    if not num_workers or not can_send(work):
         for part in parts:
             yield function(work, part, told)
         return
@@ -79,6 +81,15 @@ def results(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def can_send(thing: Any) -> bool:
+    """Whether a thing can go to another process; lambdas and TensorFlow objects cannot."""
+    try:
+        ForkingPickler.dumps(thing)
+    except Exception:  # whatever the objects in it raise
+        return False
+    return True
 
 
 def beside(num_workers: int, parts: Sequence[Any]) -> int:

@@ -16,6 +16,7 @@ from t5x_like.protocols import Task
 
 # What an example with options keeps, of which one context and the right option are its text.
 _CONTEXTS, _CONTINUATIONS, _LABEL = "contexts", "continuations", "label"
+_OPTIONS = {_CONTEXTS, _CONTINUATIONS, _LABEL}
 _KEPT = "_pretokenized"
 # In records: which examples are dirty.
 SETTING = "overlap"
@@ -84,7 +85,7 @@ def example_text(record: Mapping[str, Any], features: Mapping[str, Any]) -> str:
       features: the task's output features, by whose vocabularies ids are read where the cache has
         not kept the text.
     """
-    if {_CONTEXTS, _CONTINUATIONS, _LABEL} <= record.keys():
+    if record.keys() >= _OPTIONS:
         contexts, continuations = (_texts(record[name]) for name in (_CONTEXTS, _CONTINUATIONS))
         label = int(np.ravel(record[_LABEL])[0])
         if label < 0:
@@ -101,6 +102,11 @@ def example_text(record: Mapping[str, Any], features: Mapping[str, Any]) -> str:
     if not texts:
         raise UserError("the cache keeps no text of the examples: they cannot be compared.")
     return "\n".join(texts)
+
+
+def keeps_text(record: Mapping[str, Any]) -> bool:
+    """Whether the cache has kept the text of an example, or its ids alone."""
+    return record.keys() >= _OPTIONS or any(name.endswith(_KEPT) for name in record)
 
 
 def _texts(value: Any) -> list[str]:

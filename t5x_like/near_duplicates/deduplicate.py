@@ -34,10 +34,10 @@ def deduplicate(
 ) -> dict[str, Any]:
     """Writes the list of the documents that are dropped.
 
-    Its first line, JSON as the others, says of which source it is and how it was made; each
-    further line has the rows of a shard: `{"split": "train", "shard": 0, "rows": [3, 17]}`. Of a
+    Its first line, JSON as the others, says of which text it is and how it was made; each further
+    line has the rows of a shard: `{"split": "train", "shard": 0, "rows": [3, 17]}`. Of a
     `LineRule` it has `lines` in place of `rows`, counted through all documents of the shard.
-    A list of the same source by the same rule is left as it is, unless it was cut.
+    A list of the same text by the same rule is left as it is, unless it was cut.
 
     Args:
       documents: of a source.
@@ -124,7 +124,7 @@ def replaced(
 
 def _settings(documents: Documents, splits: Sequence[str], rule: Rule) -> dict[str, Any]:
     """How a list is made, the beginning of its first line."""
-    return {"source": documents.fingerprint(), "splits": list(splits), **rule.settings()}
+    return {**documents.settings(), "splits": list(splits), **rule.settings()}
 
 
 def _check_splits(

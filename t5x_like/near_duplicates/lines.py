@@ -26,9 +26,13 @@ def _c4(line: str) -> str:
 
 
 def _ccnet(line: str) -> str:
-    """Lower case, digits as 0, without accents and punctuation."""
+    """Lower case, digits as 0, without accents and punctuation.
+
+    Accents are marks that take no space, as in CCNet's code: others are vowels of Indic scripts.
+    """
     plain = unicodedata.normalize("NFD", line.strip().lower())
-    kept = (c for c in plain if unicodedata.category(c)[0] not in "PM")
+    categories = map(unicodedata.category, plain)
+    kept = (c for c, of in zip(plain, categories, strict=True) if of != "Mn" and of[0] != "P")
     return re.sub(r"\d", "0", "".join(kept))
 
 

@@ -27,8 +27,11 @@ class Documents(Protocol):
     def texts(self, split: str, shard: str) -> Iterable[str]:
         """The text of each row of a shard, in order."""
 
-    def fingerprint(self) -> str:
-        """Hex digest that changes when the rows do."""
+    def settings(self) -> Mapping[str, Any]:
+        """What decides the texts, as the first line of a list has it.
+
+        At least `source`, a hex digest that changes when the rows do.
+        """
 
 
 class Rule(Protocol):

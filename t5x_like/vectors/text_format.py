@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import os
 import warnings
+import zlib
 from collections.abc import Iterator
 from typing import IO, Any, Literal
 
@@ -127,7 +128,7 @@ def _lines(path: str | os.PathLike[str]) -> list[str]:
             f"'{path}' is no text: word2vec's binary files are not read; save it as text "
             "(gensim's save_word2vec_format with binary=False)."
         ) from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"'{path}' cannot be read: {error}.") from None
     # Not splitlines, which parts words that have other ends of lines in them.
     return [line.rstrip(" \r") for line in text.split("\n") if line.strip(" \r")]

@@ -1,5 +1,6 @@
 """Pages with words of a list."""
 
+import codecs
 import dataclasses
 import functools
 import hashlib
@@ -17,7 +18,7 @@ def _read(path: str) -> tuple[re.Pattern[str], str]:
     from etils import epath
 
     try:
-        data = epath.Path(path).expanduser().read_bytes()
+        data = epath.Path(path).expanduser().read_bytes().removeprefix(codecs.BOM_UTF8)
         words = [word.strip().lower() for word in data.decode().splitlines()]
     except OSError as error:
         raise unavailable(path, error) from None

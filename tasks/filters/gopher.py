@@ -104,6 +104,7 @@ class GopherRepetition:
         return None
 
     def _reason(self, text: str) -> str | None:
+        text = text.replace("\r\n", "\n")  # as JSON and Parquet keep it
         size = len(text)
         if not text.strip():
             return None

@@ -5,6 +5,8 @@ import functools
 import gzip
 import hashlib
 import math
+import re
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,9 +34,19 @@ class NGrams:
     values: Mapping[str, tuple[float, float]]
     checksum: str = ""
 
+    @functools.cached_property
+    def begin(self) -> str:
+        """What stands before a text.
+
+        Where texts were joined and then cut into rows, as `tasks/causal_lm.gin` does, that is the
+        end of another text: `<s>` begins each row, wherever in a text.
+        """
+        is_joined = any(gram.startswith(f"{_END} ") for gram in self.values)
+        return _END if is_joined else _BEGIN
+
     def perplexity(self, words: Sequence[str]) -> float:
         """Of a text, its end counted as a word."""
-        context = [_BEGIN]
+        context = [self.begin]
         total = 0.0
         for word in (*words, _END):
             if word not in self.values:
@@ -59,31 +71,69 @@ def read_arpa(path: str) -> NGrams:
     """Reads a model in ARPA's format, gzipped where its name ends in `.gz`.
 
     Raises:
-      TaskError: the file is missing, or is none.
+      TaskError: the file is missing, is none, or is not whole.
     """
     try:
         data = Path(path).expanduser().read_bytes()
         text = (gzip.decompress(data) if path.endswith(".gz") else data).decode()
+    except (UnicodeDecodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise TaskError(f"file '{path}' is no n-gram model in ARPA's format: {error}.") from None
     except OSError as error:
         raise unavailable(path, error) from None
-    except (UnicodeDecodeError, EOFError) as error:
-        raise TaskError(f"file '{path}' is no n-gram model in ARPA's format: {error}.") from None
-    values: dict[str, tuple[float, float]] = {}
-    order = 0
     try:
-        for line in text.splitlines():
-            if line.startswith("\\"):
-                order = int(line[1:].split("-")[0]) if line.endswith("-grams:") else order
-            elif order and line.strip():
-                log10, gram, *weight = line.rstrip("\n").split("\t")
-                values[gram] = float(log10), float(weight[0]) if weight else 0.0
-    except ValueError:
+        order, values = _parsed(text)
+    except ValueError as error:
         raise TaskError(
-            f"file '{path}' is no n-gram model in ARPA's format: it has the line {line[:40]!r}."
+            f"file '{path}' is no n-gram model in ARPA's format, or not whole: it {error}."
         ) from None
-    if not values:
-        raise TaskError(f"file '{path}' is no n-gram model in ARPA's format: it has no n-grams.")
     return NGrams(order, values, hashlib.sha256(data).hexdigest())
+
+
+def _parsed(text: str) -> tuple[int, dict[str, tuple[float, float]]]:
+    """The order and the values; what `models/ngrams/arpa.py` refuses is refused here."""
+    values: dict[str, tuple[float, float]] = {}
+    stated: dict[int, int] = {}
+    found: dict[int, int] = {}
+    order = 0
+    lines = (line.rstrip("\r") for line in text.split("\n"))  # words may hold other ends of lines
+    for line in lines:
+        if not order and (head := re.fullmatch(r"ngram\s+(\d+)\s*=\s*(\d+)\s*", line)):
+            stated[int(head[1])] = int(head[2])
+        elif line.rstrip() == f"\\{order + 1}-grams:":
+            order += 1
+            found[order] = 0
+        elif line.rstrip() == "\\end\\":
+            break
+        elif order and line.strip():
+            gram, value = _entry(line, order)
+            if gram in values:
+                raise ValueError(f"has {gram!r} twice")
+            values[gram] = value
+            found[order] += 1
+    else:
+        raise ValueError("does not end with \\end\\" if order else "has no n-grams")
+    for size in sorted({*stated, *found}):
+        if stated.get(size) != found.get(size):
+            raise ValueError(
+                f"has {found.get(size, 0)} n-grams of order {size}, where its head says "
+                f"{stated.get(size, 'nothing')}"
+            )
+    if not values:
+        raise ValueError("has no n-grams")
+    return order, values
+
+
+def _entry(line: str, order: int) -> tuple[str, tuple[float, float]]:
+    """An n-gram and its values, of a line."""
+    try:
+        log10, gram, *weights = line.split("\t")
+        log_probability, weight = map(float, (log10, *(weights or ("0",))))
+        # NaN is not below 0 either.
+        if gram.count(" ") + 1 == order and log_probability <= 0 and math.isfinite(weight):
+            return gram, (log_probability, weight)
+    except ValueError:
+        pass
+    raise ValueError(f"has the line {line[:40]!r}")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -148,4 +198,6 @@ class Perplexity:
         """By what stands in the file, so that another model is another filter."""
         spec: Any = None if self.vocabulary is None else self.vocabulary.spec()
         settings = self.max_perplexity, self.min_perplexity, self.lines, spec
-        return f"Perplexity(sha256={read_arpa(self.model).checksum}, {settings})"
+        model = read_arpa(self.model)
+        joined = ", of joined texts" if model.begin == _END else ""
+        return f"Perplexity(sha256={model.checksum}, {settings}{joined})"

@@ -7,9 +7,11 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from tasks.dropped import drop
 from tasks.errors import TaskError
+from tasks.filters.described import described, without_gin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +105,10 @@ class Function:
     function: Callable[[str], str | bool | None]
     name: str = ""
 
+    def __post_init__(self) -> None:
+        # It goes to other processes, which know nothing of gin.
+        object.__setattr__(self, "function", without_gin(self.function))
+
     def __call__(self, text: str, reasons: Counter[str]) -> str | None:
         """What the function makes of the text.
 
@@ -124,12 +130,19 @@ class Function:
 
     @property
     def _name(self) -> str:
-        return self.name or getattr(self.function, "__name__", type(self.function).__name__)
+        function: Any = self.function
+        while isinstance(function, functools.partial):
+            function = function.func
+        return self.name or getattr(function, "__name__", type(function).__name__)
 
     def __repr__(self) -> str:
-        """By the function's source, so that a changed one is another filter."""
-        try:
-            source = inspect.getsource(self.function)
-        except (OSError, TypeError):
-            source = repr(self.function)
-        return f"Function({self._name}, {hashlib.sha256(source.encode()).hexdigest()})"
+        """By the function's source and what it is given, so that a changed one is another filter.
+
+        Raises:
+          TaskError: see `described`.
+        """
+        shown = described(self.function)
+        # Of a plain function, which is given nothing, the source says all.
+        is_plain = inspect.isfunction(self.function) and len(shown) == 2
+        text = shown[1] if is_plain else repr(shown)
+        return f"Function({self._name}, {hashlib.sha256(text.encode()).hexdigest()})"

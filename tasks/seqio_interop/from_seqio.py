@@ -8,13 +8,13 @@ known here, because training runs without TensorFlow: an objective wrapped in
 import dataclasses
 import functools
 import hashlib
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import seqio
 
 from tasks.errors import TaskError
+from tasks.filters.described import described
 from tasks.objectives import Objective
 from tasks.seqio_interop import to_seqio, vocabularies
 from tasks.task import BaseTask, Feature, Metric, Mixture
@@ -83,7 +83,7 @@ class SeqioTask(BaseTask):
 
     def fingerprint(self) -> str:
         """Hex digest of the declaration, without what seqio does not show of a source."""
-        steps = [_described(step) for step in self.provider.preprocessors]
+        steps = [described(step) for step in self.provider.preprocessors]
         specs = {
             name: {key: value for key, value in spec.items() if key not in _AFTER_THE_CACHE}
             for name, spec in self._specs().items()
@@ -197,37 +197,3 @@ def _function(step: Any) -> Any:
 def _name(step: Any) -> str:
     step = _function(step)
     return getattr(step, "__name__", type(step).__name__)
-
-
-def _described(value: Any) -> Any:
-    """What a preprocessor is and is given, the same in every process.
-
-    Functions of a user's own are told apart by their source, as those of `filters.Function` are.
-    """
-    if isinstance(value, functools.partial):
-        given = [_described(argument) for argument in value.args]
-        named = {name: _described(argument) for name, argument in sorted(value.keywords.items())}
-        return _described(value.func), given, named
-    if isinstance(value, Mapping):
-        return [(_described(key), _described(item)) for key, item in value.items()]
-    if isinstance(value, list | tuple):
-        return [_described(item) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted(repr(_described(item)) for item in value)
-    name = getattr(value, "__qualname__", None)
-    if name is not None:
-        module = getattr(value, "__module__", "")
-        return f"{module}.{name}", "" if module.startswith("seqio.") else _source(value)
-    if " at 0x" not in repr(value):
-        return repr(value)
-    # Of an object that only says where it is, its kind and what it has that says more.
-    fields = {name: repr(field) for name, field in sorted(getattr(value, "__dict__", {}).items())}
-    known = {name: shown for name, shown in fields.items() if " at 0x" not in shown}
-    return type(value).__qualname__, known
-
-
-def _source(function: Any) -> str:
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        return ""

@@ -8,7 +8,7 @@ from tasks.sources.conll_columns import ConllColumns
 from tasks.sources.json_lines import JsonLines
 from tasks.sources.parallel_files import ParallelFiles
 from tasks.sources.parquet import ParquetFiles
-from tasks.sources.source import Source, check_files
+from tasks.sources.source import Source, check_files, said
 from tasks.sources.squad_json import SquadJson
 from tasks.sources.standard_library import (
     StandardLibraryFunctions,
@@ -57,4 +57,5 @@ __all__ = [
     "Tfds",
     "Where",
     "check_files",
+    "said",
 ]

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -87,6 +88,21 @@ def check_split(source: HasSplits, split: str) -> None:
             f"split '{split}' not found in {type(source).__name__}: "
             f"it has {', '.join(sorted(source.splits))}."
         )
+
+
+def said(settings: Any) -> str:
+    """What settings are, by their `repr`, of which fingerprints are made.
+
+    Raises:
+      TaskError: it says where an object is in memory, which is elsewhere in every process.
+    """
+    found = repr(settings)
+    if address := re.search(r"<([^'\"]*?) at 0x[0-9a-f]+", found):
+        raise TaskError(
+            f"of '{address[1]}' nothing is known but where it is in memory, so that no cache made "
+            "with it would be found again: make its class a frozen dataclass."
+        )
+    return found
 
 
 def check_files(source: HasSplits, splits: Sequence[str] | None = None) -> None:

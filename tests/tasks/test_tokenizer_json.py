@@ -318,3 +318,18 @@ def test_ids_and_texts_are_those_of_transformers(kind, request):
         assert ids == theirs(text, add_special_tokens=False)["input_ids"]
         before_eos = ids[: ids.index(ours.eos_id)] if ours.eos_id in ids else ids
         assert ours.decode(ids) == theirs.decode(before_eos, skip_special_tokens=True)
+
+
+def test_bpe_dropout_is_refused_by_name(gpt2_directory, tmp_path):
+    """Ids of a text are the same each time, or caches, prompts and scores are of no use."""
+    file = json.loads((gpt2_directory / "tokenizer.json").read_text())
+    for dropout in (0.0, 0.5):
+        file["model"]["dropout"] = dropout
+        (tmp_path / "tokenizer.json").write_text(json.dumps(file))
+        made = TokenizerVocabulary(str(tmp_path))
+        if not dropout:
+            assert made.encode(TEXTS[1]) == TokenizerVocabulary(str(gpt2_directory)).encode(
+                TEXTS[1]
+            )
+    with pytest.raises(TaskError, match=r"has a BPE dropout of 0\.5: .* set 'dropout' to null"):
+        made.encode(TEXTS[1])

@@ -45,6 +45,9 @@ def run(options: argparse.Namespace, config: Any) -> None:
     if options.max_documents < 1:
         raise UserError(f"--max_documents={options.max_documents}: give 1 or more.")
     kinds = {"positive": options.positive, "negative": options.negative}
+    named = [*options.positive, *options.negative]
+    if options.separator and not any(_base(name).endswith(".txt") for name in named):
+        raise UserError("--separator is between the documents of .txt, and no such file is named.")
     sources = {kind: [_texts(name, options, config) for name in kinds[kind]] for kind in kinds}
     if options.dry_run:
         print(f"{options.out} would be fitted to {' and '.join(map(' '.join, kinds.values()))}")
@@ -65,11 +68,25 @@ def run(options: argparse.Namespace, config: Any) -> None:
     counts = {kind: len(learned[kind]) for kind in kinds}
     held = sum(map(len, held_out.values()))
     if options.json:
-        print(json.dumps({"file": options.out, **counts, "held_out": held, "accuracy": right}))
+        print(
+            json.dumps(
+                {
+                    "file": options.out,
+                    **counts,
+                    "held_out": held,
+                    "accuracy": right if held else None,
+                }
+            )
+        )
         return
+    measured = (
+        f"of {held:,} others {right:.1%} are told right"
+        if held
+        else f"none is left to measure it by, of fewer than {_HELD_OUT} of each kind"
+    )
     print(
         f"{options.out}: {counts['positive']:,} positive and {counts['negative']:,} negative "
-        f"documents; of {held:,} others {right:.1%} are told right"
+        f"documents; {measured}"
     )
 
 
@@ -90,7 +107,7 @@ def _texts(name: str, options: argparse.Namespace, config: Any) -> Iterator[str]
     from t5x_like.cli.corpus.task_documents import TaskDocuments
     from tasks import sources
 
-    base = name.removesuffix(".gz").removesuffix(".zst")
+    base = _base(name)
     given: Any = {"files": {"train": name}}
     if base.endswith(".txt"):
         separator = options.separator and options.separator.replace("\\n", "\n")
@@ -107,3 +124,8 @@ def _texts(name: str, options: argparse.Namespace, config: Any) -> Iterator[str]
         raise UserError(f"'{name}' is a mixture: name its tasks.")
     documents = TaskDocuments(task, ["train"])
     return (text for shard in documents.shards("train") for text in documents.texts("train", shard))
+
+
+def _base(name: str) -> str:
+    """The name without the ending of compression."""
+    return name.removesuffix(".gz").removesuffix(".zst")

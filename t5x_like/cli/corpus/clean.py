@@ -13,7 +13,7 @@ from t5x_like.cli.corpus import task_documents
 from t5x_like.errors import UserError
 
 # What is said when a signal has ended the command.
-KEPT = "files that were finished are kept; the same command goes on with the others."
+KEPT = "files that were finished are kept; the same command resumes with the others."
 _ESCAPES = {"\\n": "\n", "\\t": "\t"}
 
 

@@ -5,11 +5,15 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from t5x_like.cli import caching
 from t5x_like.errors import UserError
+
+_ANY = (
+    "Don't  well-known\t3.14 ﬁ \u6f22\u5b57 \U0001f98a\n"  # some vocabulary or other changes each
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,10 +61,10 @@ def run(options: argparse.Namespace, config: Any) -> None:
         for task in _tasks(options.test, config)
     }
     if options.dry_run:
-        for name, examples in texts.items():
-            print(f"{name} {options.test_split}: {len(examples):,} examples would be compared")
+        for name, (known, _) in texts.items():
+            print(f"{name} {options.test_split}: {len(known):,} examples would be compared")
         return
-    tested = {name: ExampleGrams(examples, options.n) for name, examples in texts.items()}
+    tested = {name: ExampleGrams(whole, options.n) for name, (_, whole) in texts.items()}
     index = Index.of(grams for one in tested.values() for grams in one.grams)
     workers = options.num_workers
     if workers is None:
@@ -79,10 +83,11 @@ def run(options: argparse.Namespace, config: Any) -> None:
     report: dict[str, Any] = {}
     for name, one in tested.items():
         found = one.found(index, counts, options.max_documents)
-        path = flags.write(options.out, name, options.test_split, texts[name], found, settings)
+        known, _ = texts[name]
+        path = flags.write(options.out, name, options.test_split, known, found, settings)
         report[name] = {
             "split": options.test_split,
-            "examples": len(texts[name]),
+            "examples": len(known),
             "n": found.n,
             "gpt3": int(found.gpt3.sum()),
             "gpt2": found.gpt2_of_all,
@@ -126,27 +131,65 @@ def _train_texts(task: Any, split: str) -> Iterator[str]:
         raise UserError(
             f"the text of task '{task.name}' is read by seqio alone: declare it with `tasks`."
         )
-    names = sorted(task.cached_features)
     for example in task.examples(split):
-        texts = [example.get(name, "") for name in names]
-        yield "\n".join(text if isinstance(text, str) else " ".join(text) for text in texts)
+        yield _whole(task, example)
 
 
-def _test_texts(task: Any, split: str, config: Any) -> list[str]:
-    """The text of each example in a task's cache.
+def _whole(task: Any, example: Mapping[str, Any]) -> str:
+    texts = [example.get(name, "") for name in sorted(task.cached_features)]
+    return "\n".join(text if isinstance(text, str) else " ".join(text) for text in texts)
+
+
+def _test_texts(task: Any, split: str, config: Any) -> tuple[list[str], list[str]]:
+    """The text of each example in a task's cache, and the same as it was before it was tokenized.
+
+    Flags are by the former, which is all that an evaluation has; the latter is compared.
 
     Raises:
-      UserError: there is no such cache, or it has no example.
+      UserError: there is no such cache, or it has no example; or its ids do not say what the text
+        was, and the source is not here or has changed.
     """
     from t5x_like.data import DatasetConfig
     from t5x_like.data.records import open_records
-    from t5x_like.evaluation.clean_parts import example_text
+    from t5x_like.evaluation.clean_parts import example_text, keeps_text
 
     verify, cache_dir = caching.verifies_source(config), config.macro("CACHE_DIR")
     dataset = DatasetConfig(task, {}, cache_dir, split, verify_source=verify)
     records = open_records(dataset, ())
     assert records is not None  # no feature was asked for
-    found = [example_text(record, task.output_features) for record in records]
+    found, kept = [], True
+    for record in records:
+        found.append(example_text(record, task.output_features))
+        kept = kept and keeps_text(record)
     if not found:
         raise UserError(f"task '{task.name}', split '{split}', has no example to compare.")
-    return found
+    if kept:
+        return found, found
+    of_source = dict(_known_and_whole(task, split))
+    if not of_source.keys() >= set(found) and not _give_back(task):
+        raise UserError(
+            f"the cache of task '{task.name}' has no text, and its vocabulary does not give it "
+            f"back: split '{split}' of its source is needed, as it was when it was cached."
+        )
+    return found, [of_source.get(text, text) for text in found]
+
+
+def _known_and_whole(task: Any, split: str) -> Iterator[tuple[str, str]]:
+    """What ids say of each example of a source, and its text; none where the source is not here."""
+    from t5x_like.evaluation.clean_parts import example_text
+
+    try:
+        for example in getattr(task, "examples", lambda split: ())(split):
+            record: dict[str, Any] = {}
+            for name in task.cached_features:
+                if name in example:
+                    record |= task.tokenized(name, example[name])
+            yield example_text(record, task.output_features), _whole(task, example)
+    except OSError:  # of which SourceUnavailable is one
+        return
+
+
+def _give_back(task: Any) -> bool:
+    """Whether the vocabularies decode any text to what it was, bytes among them."""
+    vocabularies = [feature.vocabulary for feature in task.output_features.values()]
+    return all(one.decode(list(one.encode(_ANY))) == _ANY for one in vocabularies)

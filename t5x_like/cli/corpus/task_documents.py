@@ -112,12 +112,15 @@ class TaskDocuments:
         return str(why(split)) if why else "leave it out of --splits."
 
     @functools.cached_property
-    def _fingerprint(self) -> str:
+    def _fingerprint(self) -> str:  # read once: it may be of many files
         return str(self.source.fingerprint())
 
-    def fingerprint(self) -> str:
-        """The source's, read once: it may be of many files."""
-        return self._fingerprint
+    def settings(self) -> Mapping[str, Any]:
+        """The source's fingerprint, and how the text is made of its columns."""
+        from tasks.sources import said
+
+        form = self._task.form
+        return {"source": self._fingerprint, "columns": list(form.columns), "form": said(form)}
 
 
 class SourceRows:

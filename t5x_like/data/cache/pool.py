@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
-from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 from t5x_like.data.cache import worker
@@ -33,15 +32,6 @@ def workers_for(task: Task) -> int:
     """
     size = getattr(getattr(task, "source", None), "local_bytes", None)
     return 1 if size is not None and size < _SMALL else os.cpu_count() or 1
-
-
-def can_send(task: Task) -> bool:
-    """Whether a task can go to another process; lambdas and TensorFlow objects cannot."""
-    try:
-        ForkingPickler.dumps(task)
-    except Exception:  # whatever the task's own objects raise
-        return False
-    return True
 
 
 class Pool:

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from t5x_like.data.cache import layout, reader, tfrecord
 from t5x_like.data.cache import pool as cache_pool
 from t5x_like.data.cache import worker as cache_worker
+from t5x_like.distributed.workers import can_send
 from t5x_like.errors import UserError
 from t5x_like.host.progress import ProgressBar
 from t5x_like.protocols import Task
@@ -87,7 +88,7 @@ def build(
         return 0
     workers = min(num_workers or os.cpu_count() or 1, num_shards)
     try:
-        if workers == 1 or not cache_pool.can_send(task):
+        if workers == 1 or not can_send(task):
             names, written, warnings = _write_here(
                 task, folder, wanted, num_shards, fingerprint, progress
             )

@@ -127,6 +127,7 @@ class Deduplicated(Wrapper):
         try:
             head = json.loads(first)
             source, of_lines = head["source"], "lines" in head
+            columns = list(map(str, head.get("columns") or [self.column]))
             dropped = head.get("dropped")
             listed = {
                 (line["split"], line["shard"]): frozenset(line["lines" if of_lines else "rows"])
@@ -140,6 +141,11 @@ class Deduplicated(Wrapper):
             raise TaskError(
                 f"'{self.duplicates}' lists duplicates of other files, or of files that were read "
                 "or filtered otherwise: run `t5x-like dedup` again."
+            )
+        if of_lines and columns != [self.column]:
+            raise TaskError(
+                f"'{self.duplicates}' lists lines of the column {', '.join(columns)}, not of "
+                f"'{self.column}': run `t5x-like dedup` again."
             )
         named = sum(map(len, listed.values()))
         if isinstance(dropped, int) and named != dropped:

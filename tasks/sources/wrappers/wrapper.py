@@ -55,10 +55,12 @@ class Wrapper(abc.ABC):
         """The rows of this split."""
 
     def fingerprint(self) -> str:
-        """Hex digest of the source's fingerprint and the settings."""
+        """Hex digest of the source's fingerprint and the settings; see `source.said`."""
         fields = dataclasses.fields(cast(Any, self))
         settings = [getattr(self, x.name) for x in fields if x.compare and x.name != "source"]
-        return hashlib.sha256(f"{self.source.fingerprint()} {settings}".encode()).hexdigest()
+        return hashlib.sha256(
+            f"{self.source.fingerprint()} {source_lib.said(settings)}".encode()
+        ).hexdigest()
 
     def seqio(self) -> Any:
         """The same rows as a `seqio.DataSource`."""

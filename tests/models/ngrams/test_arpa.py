@@ -135,6 +135,8 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path):
     with pytest.raises(ModelError, match=r"none\.arpa' not found"):
         read(tmp_path / "none.arpa")
     path = tmp_path / "cut.arpa.gz"
-    path.write_bytes(gzip.compress(LMPLZ.encode())[:60])
-    with pytest.raises(ModelError, match="cannot be read"):
-        read(path)
+    packed = gzip.compress(LMPLZ.encode())
+    for content in (packed[:60], packed[:30] + b"\xff\xff\xff\xff" + packed[34:]):
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match="cannot be read"):
+            read(path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import sys
 
 import pytest
@@ -68,6 +69,27 @@ def test_the_name_of_the_file_says_whose_vocabulary_it_is(
     asked += ["--min_count=1"] if kind == "words" else []
     assert cli.main(["vocab", TEXT, *files, *asked]) == 0
     assert f"{tmp_path}/{name}: {said}" in capsys.readouterr().out
+
+
+def test_a_vocabulary_of_a_mixture_is_of_all_its_tasks(tmp_path, capsys):
+    words = ("forums", "clean_crawl", "code_documents", "wikipedia", "english_web", "other_web")
+    flags = ["vocab", "--gin_file=tasks/mixtures/lamda.gin", "--gin.HELD_OUT=0"]
+    for word in words:
+        rows = (json.dumps({"text": f"{word} {kind}"}) + "\n" for kind in ("one", "two", "three"))
+        (tmp_path / f"{word}.jsonl").write_text("".join(rows))
+        flags.append(f"--gin.{word.upper()}_FILES={tmp_path}/{word}.jsonl")
+    flags += [f"--out={tmp_path}/w.txt", "--model_type=words", "--min_count=1"]
+    assert cli.main(flags) == 0
+    said = capsys.readouterr().out
+    found = dict(map(str.split, (tmp_path / "w.txt").read_text().splitlines()))
+    kinds = {"one": "6", "two": "6", "three": "6"}
+    assert found.items() >= ({word: "3" for word in words} | kinds).items()
+    assert "w.txt: 12 tokens from lamda train (forums, " in said
+    assert cli.main([*flags, "--max_examples=1"]) == 0  # of each
+    found = dict(map(str.split, (tmp_path / "w.txt").read_text().splitlines()))
+    assert found.items() >= ({word: "1" for word in words} | {"one": "6"}).items()
+    assert "two" not in found
+    assert "--max_examples=-1: give" in refused([*flags, "--max_examples=-1"], capsys)
 
 
 @pytest.mark.parametrize(

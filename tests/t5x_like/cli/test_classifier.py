@@ -33,7 +33,22 @@ def test_a_classifier_of_files_is_fitted_and_filters(files, capsys):
     assert kept.read_text() == "the study of 7 shows that it is known"
 
 
+def test_what_is_not_measured_has_no_accuracy(files, capsys):
+    (files / "few.jsonl").write_text("".join(json.dumps({"text": f"few {i}"}) + "\n" for i in "ab"))
+    flags = [f"--positive={files}/few.jsonl", f"--negative={files}/few.jsonl"]
+    assert cli.main(["classifier", *flags, f"--out={files}/c.npz"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "none is left to measure it by, of fewer than 10 of each kind" in said and "%" not in said
+    )
+    assert cli.main(["classifier", *flags, f"--out={files}/c.npz", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] is None
+
+
 def test_wrong_arguments_are_one_line(files, capsys):
+    flags = [f"--positive={files}/good.jsonl", f"--negative={files}/good.jsonl"]
+    assert cli.main(["classifier", *flags, f"--out={files}/c.npz", "--separator=x"]) == 2
+    assert "--separator is between the documents of .txt" in capsys.readouterr().err
     flags = [f"--positive={files}/good.jsonl", f"--negative={files}/none.txt"]
     assert cli.main(["classifier", *flags, f"--out={files}/c.npz"]) == 2
     assert f"file '{files}/none.txt' not found." in capsys.readouterr().err.splitlines()[-1]

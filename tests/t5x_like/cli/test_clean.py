@@ -101,7 +101,7 @@ def test_a_folder_whose_files_the_source_reads_is_refused(pages, capsys, command
     assert not (pages / "lists").exists()
 
 
-KEPT = "files that were finished are kept; the same command goes on with the others."
+KEPT = "files that were finished are kept; the same command resumes with the others."
 
 
 @pytest.mark.slow

@@ -88,6 +88,23 @@ def test_a_list_of_other_settings_is_replaced_with_a_word(tmp_path, capsys):
     assert line == (f"text_files: {path} replaces an earlier list with other settings (n, rows)")
 
 
+def test_a_list_is_of_the_text_that_was_compared(tmp_path, capsys):
+    rows = [{"title": "all the same", "text": f"text {i}"} for i in range(9)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = [
+        "dedup", "--gin_file=tasks/jsonl.gin", f"--gin.TRAIN_FILES={tmp_path}/a.jsonl",
+        f"--gin.VALIDATION_FILES={tmp_path}/a.jsonl", f"--out={tmp_path}/lists",
+        "--gin.sources.JsonLines.columns=['title', 'text']", "--num_workers=1", "--json",
+    ]  # fmt: skip
+    dropped = []
+    for column in ("text", "title", "text"):
+        assert cli.main([*flags, f"--gin.TEXT_COLUMN={column}"]) == 0
+        said = capsys.readouterr()
+        (found,) = json.loads(said.out).values()
+        dropped.append(found["dropped"])
+    assert dropped == [0, 8, 0] and "other settings (columns, form)" in said.err
+
+
 @pytest.mark.parametrize("splits", ["validation", "train,validation"])
 def test_a_split_without_documents_is_refused(tmp_path, capsys, splits):
     (tmp_path / "a.txt").write_text("text")
@@ -111,8 +128,8 @@ class Texts:
             raise ValueError("cannot be read")
         return iter(self._shards[int(shard)])
 
-    def fingerprint(self):
-        return "the same"
+    def settings(self):
+        return {"source": "the same"}
 
 
 def test_a_shard_that_is_finished_is_not_read_again(tmp_path):

@@ -108,6 +108,24 @@ def test_a_shard_that_is_finished_is_not_read_again(tmp_path):
     assert written(tmp_path, Rows(None, None)) == found  # it is finished
 
 
+@pytest.mark.parametrize("settings", [{}, {"rows_per_file": 1}])
+def test_a_folder_that_lost_a_file_is_refused(tmp_path, settings):
+    found = written(tmp_path, Rows(TEXTS[:2], TEXTS[2:]), **settings)
+    (tmp_path / "train-00001-of-00009.jsonl").write_text("of others")
+    assert written(tmp_path, Rows(None, None), **settings) == found
+    lost = next(tmp_path.glob("train-00001-of-00002*"))
+    size = lost.stat().st_size
+    lost.write_bytes(lost.read_bytes()[:-1])
+    with pytest.raises(UserError, match=rf"with {found['splits']['train']['bytes'] - 1} bytes"):
+        written(tmp_path, Rows(None, None), **settings)
+    lost.unlink()
+    with pytest.raises(UserError, match=r"where corpus\.json counts .*: remove corpus\.json"):
+        written(tmp_path, Rows(None, None), **settings)
+    (tmp_path / "corpus.json").unlink()
+    assert written(tmp_path, Rows(TEXTS[:2], TEXTS[2:]), **settings) == found
+    assert lost.stat().st_size == size
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_folder_of_another_corpus_is_left_alone(tmp_path, finished):
     if finished:

@@ -189,6 +189,52 @@ def test_a_question_and_its_answer_are_one_document_of_training_text(corpus_gin,
     assert (found["gpt3"], found["palm"], found["gpt2"]) == (3, 3, 1.0)
 
 
+@pytest.fixture
+def lossy_gin(tmp_path):
+    """A corpus in words of a vocabulary that changes and forgets them."""
+    text = ["don't", "can't", "U.S.", "3.14", "well-known", "river", "of", "the", "stone", "it"]
+    rows = [" ".join([*text[i:], *text[:i]]) for i in range(4)]
+    (tmp_path / "text.txt").write_text("\n".join(rows))
+    (tmp_path / "words.txt").write_text("the 9\nof 8\nriver 5\n")
+    (tmp_path / "own.gin").write_text(
+        "from __gin__ import dynamic_registration\nimport tasks\nfrom tasks import sources\n"
+        "from tasks import vocabularies\n"
+        "TASK = @tasks.unsupervised()\nMIXTURE_OR_TASK_NAME = 'corpus'\n"
+        "tasks.unsupervised:\n  name = 'corpus'\n  source = @sources.TextFiles()\n"
+        "  vocabulary = @vocabularies.WordVocabulary()\n"
+        f"vocabularies.WordVocabulary.path = '{tmp_path}/words.txt'\n"
+        f"sources.TextFiles:\n  files = {{'validation': '{tmp_path}/text.txt'}}\n"
+        f"  separator = '\\n'\nCACHE_DIR = '{tmp_path}/cache'\n"
+    )
+    source = sources.TextFiles(files={"validation": f"{tmp_path}/text.txt"}, separator="\n")
+    vocabulary = tasks.vocabularies.WordVocabulary(f"{tmp_path}/words.txt")
+    write_cache(tasks.unsupervised("corpus", source, vocabulary=vocabulary), tmp_path / "cache")
+    return f"--gin_file={tmp_path}/own.gin"
+
+
+def test_text_that_ids_do_not_give_back_is_compared_as_it_was(lossy_gin, tmp_path, capsys):
+    """Each of four rows is in the training text, which is the same."""
+    flags_of = ["overlap", lossy_gin, "--train", "corpus", "--train_split=validation"]
+    flags_of += ["--test", "corpus", f"--out={tmp_path}/o", "--num_workers=0", "--json"]
+    assert cli.main(flags_of) == 0
+    (found,) = json.loads(capsys.readouterr().out).values()
+    assert (found["examples"], found["gpt3"], found["palm"], found["gpt2"]) == (4, 4, 4, 1.0)
+    known = flags.read(f"{tmp_path}/o", "corpus", "validation", "gpt3")
+    vocabulary = tasks.vocabularies.WordVocabulary(f"{tmp_path}/words.txt")
+    for row in (tmp_path / "text.txt").read_text().splitlines():
+        assert known.is_dirty(vocabulary.decode(vocabulary.encode(row)))  # as `eval` asks
+
+
+def test_text_that_nothing_gives_back_is_refused(lossy_gin, tmp_path, capsys):
+    (tmp_path / "text.txt").write_text("another text")
+    flags_of = ["overlap", lossy_gin, "--train", "corpus", "--train_split=validation"]
+    flags_of += ["--test", "corpus", f"--out={tmp_path}/o", "--num_workers=0"]
+    flags_of += ["--gin.data.DatasetConfig.verify_source=False"]
+    assert cli.main(flags_of) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "the cache of task 'corpus' has no text, and its vocabulary does not give it" in line
+
+
 def test_bad_flags_of_the_command_are_one_line(corpus_gin, tmp_path, capsys):
     flags_of = ["overlap", corpus_gin, "--train", "corpus", "--test"]
     for more, said in (

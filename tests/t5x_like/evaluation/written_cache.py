@@ -22,9 +22,12 @@ def write_cache(task, cache_dir):
                 text = example[name]
                 ids = task.tokenized(name, text)
                 kinds |= {one: ([None], "int32") for one in ids}
+                written |= ids
+                if "inputs" not in task.form.features:  # the text of documents is not kept
+                    continue
                 kinds[f"{name}_pretokenized"] = ([] if isinstance(text, str) else [None], "string")
                 texts = text if isinstance(text, str) else [one.encode() for one in text]
-                written |= {**ids, f"{name}_pretokenized": texts}
+                written[f"{name}_pretokenized"] = texts
             for name, kind in task.form.kept.items():
                 kinds[name] = KEPT[kind]
                 value = example[name]

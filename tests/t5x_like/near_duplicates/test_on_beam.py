@@ -45,8 +45,8 @@ class Texts:
             raise UserError("page 3 is not UTF-8")
         return iter(self._shards[int(shard)])
 
-    def fingerprint(self):
-        return "the same"
+    def settings(self):
+        return {"source": "the same"}
 
 
 @pytest.mark.parametrize("rule", RULES)

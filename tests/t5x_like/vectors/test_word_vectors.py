@@ -131,6 +131,13 @@ def test_a_file_that_holds_no_vectors_is_told_in_a_line(content, said, tmp_path)
         read_vectors(tmp_path / "v")
 
 
+def test_a_damaged_gzip_file_is_told_in_a_line(tmp_path):
+    packed = gzip.compress(b"".join(b"word%d %d\n" % (i, i * i) for i in range(50)))
+    (tmp_path / "v.gz").write_bytes(packed[:30] + b"\xff\xff\xff\xff" + packed[34:])
+    with pytest.raises(UserError, match=r"v\.gz' cannot be read"):
+        read_vectors(tmp_path / "v.gz")
+
+
 def test_of_a_word_that_is_there_twice_the_first_counts_and_this_is_said(tmp_path):
     (tmp_path / "v").write_text("the 1 2\na 1 2\nthe 3 4\n")
     with pytest.warns(UserWarning, match="1 words of .* are there twice: the first counts"):

@@ -53,6 +53,8 @@ LINES = [" ".join(distinct(6, 10 * i)) for i in range(10)]
         ("\n".join(LINES[:6] + ["a"] * 5), "lines repeat"),  # 4 copies of 11: .36
         ("\n".join(LINES[:7] + ["b"] * 4), ""),  # 3 of 11: .27
         ("\n\n".join(LINES[:6] + ["a"] * 5), "paragraphs repeat"),
+        ("\r\n\r\n".join(LINES), ""),
+        ("\r\n\r\n".join(LINES[:6] + ["a"] * 5), "paragraphs repeat"),
         # One copy of ten, but a third of the characters.
         ("\n".join([" ".join(distinct(30))] * 2 + LINES[4:8]), "lines repeat"),
         ("buy now " * 3 + "buy now", "2 words repeat"),  # 28 of 31 characters

@@ -48,6 +48,15 @@ def test_shorter_contexts_are_weighed(model, text, log10, words):
     assert keep.perplexity(text) == pytest.approx(10 ** (-log10 / words))
 
 
+def test_of_joined_texts_the_end_of_one_begins_the_next(tmp_path):
+    """Nothing but texts that begin with "a" is joined; rows begin in their middle."""
+    joined = ARPA.replace("2=2", "2=3").replace("-1.5\t</s>", "-1.5\t</s>\t-0.5")
+    (tmp_path / "joined.arpa").write_text(joined.replace("-0.75\t", "-0.125\t</s> a\n-0.75\t"))
+    keep = filters.Perplexity(str(tmp_path / "joined.arpa"), 100.0)
+    assert keep.perplexity("a a") == pytest.approx(10 ** ((0.125 + 0.75 + 0.25 + 1.5) / 3))
+    assert keep.perplexity("b a") == pytest.approx(10 ** ((0.5 + 2 + 1 + 0.25 + 1.5) / 3))
+
+
 def test_unlikely_and_too_likely_documents_are_dropped(model):
     reasons = Counter()
     between = filters.Perplexity(model, max_perplexity=50.0, min_perplexity=9.0)
@@ -109,8 +118,27 @@ def test_the_model_that_is_counted_here_has_the_same_perplexity(tmp_path):
 
 
 def test_what_is_no_model_is_one_line(tmp_path):
-    for content, said in (("\\1-grams:\nword\n", "has the line 'word'"), ("", "has no n-grams")):
-        path = tmp_path / f"{len(content)}.arpa"
+    for content, said in (
+        ("\\1-grams:\nword\n", "has the line 'word'"),
+        ("", "has no n-grams"),
+        (ARPA.partition("-0.75")[0], "does not end with"),
+        (ARPA.replace("-0.75\ta a\n", ""), "has 1 n-grams of order 2, where its head says 2"),
+        (ARPA.replace("-0.75\ta", "nan\ta"), "has the line 'nan"),
+        (ARPA.replace("-0.75\ta", "0.75\ta"), "has the line '0.75"),
+        (ARPA.replace("\t-0.25", "\tinf"), "has the line '-1"),
+        (ARPA.replace("<s> a", "a a"), "has 'a a' twice"),
+        (ARPA.replace("<s> a", "<s> a a"), "has the line '-0.5"),
+    ):
+        path = tmp_path / f"{said}.arpa"
         path.write_text(content)
         with pytest.raises(TaskError, match=said):
             filters.Perplexity(str(path), 10.0)("text", Counter())
+
+
+@pytest.mark.parametrize("place", [0, 30, -1])
+def test_a_damaged_gzip_file_is_one_line(tmp_path, place):
+    content = bytearray(gzip.compress(ARPA.encode()))
+    content[place] ^= 255
+    (tmp_path / "model.arpa.gz").write_bytes(content)
+    with pytest.raises(TaskError, match=r"model\.arpa\.gz' is no n-gram model in ARPA's format"):
+        filters.Perplexity(str(tmp_path / "model.arpa.gz"), 10.0)("text", Counter())

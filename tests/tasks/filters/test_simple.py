@@ -1,5 +1,9 @@
 """Filters by length, pattern, list, language and function; sources that apply them."""
 
+import dataclasses
+import functools
+import hashlib
+import inspect
 from collections import Counter
 
 import pytest
@@ -53,12 +57,74 @@ def test_a_function_changes_keeps_or_drops():
         filtered(Function(len, name="length"), "a")
 
 
+class Longer:
+    """A callable without a __repr__."""
+
+    __slots__ = ("n",)
+
+    def __init__(self, n):
+        self.n = n
+
+    def __call__(self, text):
+        return len(text) >= self.n
+
+
+@dataclasses.dataclass(frozen=True)
+class LongerToo:
+    """A callable with one."""
+
+    n: int
+
+    def __call__(self, text):
+        return len(text) >= self.n
+
+
+def shorter(n):
+    return lambda text: len(text) < n
+
+
+def test_a_function_is_what_it_is_and_is_given():
+    """The same in every process, and another for other arguments."""
+    source = inspect.getsource(shout)
+    assert (
+        repr(Function(shout)) == f"Function(shout, {hashlib.sha256(source.encode()).hexdigest()})"
+    )
+    at_least = functools.partial(Longer.__call__, Longer(3))
+    assert filtered(Function(at_least), "no")[1] == {"document: __call__": 1}
+    made = [
+        (lambda n, make=make: Function(make(n)))
+        for make in (
+            Longer, LongerToo, shorter, lambda n: Longer(n).__call__,
+            lambda n: {"no" * n}.__contains__,
+            lambda n: functools.partial(Longer.__call__, Longer(n)),
+            lambda n: functools.partial(filtered, [Longer(n)]),
+        )
+    ]  # fmt: skip
+    for make in made:
+        assert repr(make(3)) == repr(make(3)) != repr(make(4))
+    assert len({repr(make(3)) for make in made}) == len(made)
+    with pytest.raises(TaskError, match=r"an object of builtins\.object nothing is known"):
+        repr(Function(functools.partial(shout, object())))
+    with pytest.raises(TaskError, match=r"the source of '__main__\.f' cannot be read: define it"):
+        repr(Function(of_no_file()))
+
+
+def of_no_file():
+    names = {"__name__": "__main__"}
+    exec("def f(text): return True", names)
+    return names["f"]
+
+
 def test_bad_words_stand_apart_in_any_case(tmp_path):
     (tmp_path / "bad").write_text("darn\nheck of a\n\n")
     one = BadWords(str(tmp_path / "bad"))
     assert filtered(one, "Darn, it rains") == (None, {"document: a bad word": 1})
     assert filtered(one, "a HECK of a day")[0] is None
     assert filtered(one, "darned") == ("darned", {})
+    (tmp_path / "marked").write_text("\ufeffdarn\nheck of a\n\n")  # a byte-order mark is no word's
+    marked = BadWords(str(tmp_path / "marked"))
+    assert filtered(marked, "Well, darn") == (None, {"document: a bad word": 1})
+    assert repr(marked) == repr(one)
     with pytest.raises(TaskError, match="not found"):
         filtered(BadWords(str(tmp_path / "none")), "")
     (tmp_path / "empty").write_text("\n")
@@ -111,6 +177,15 @@ def test_settings_of_filters_change_the_fingerprint_and_what_was_dropped_does_no
     assert len({before, *(other.fingerprint() for other in others)}) == 7
     (tmp_path / "other").write_text("drat")
     assert made(BadWords(str(tmp_path / "other"))).fingerprint() != others[-1].fingerprint()
+
+
+def test_a_filter_that_says_where_it_is_is_refused(source):
+    class Mine:
+        def __call__(self, text, reasons):
+            return text
+
+    with pytest.raises(TaskError, match=r"Mine object' nothing is known but where .* dataclass"):
+        Filtered(source, (Length(), Mine())).fingerprint()
 
 
 def test_what_leaves_nothing_says_so(source):

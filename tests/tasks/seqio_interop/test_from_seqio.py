@@ -171,6 +171,21 @@ def test_what_a_preprocessor_is_given_is_in_the_fingerprint():
     assert fingerprint("user_rekeyed", one_way) != fingerprint("user_rekeyed", other_way)
 
 
+def test_an_object_as_preprocessor_is_its_class_and_fields():
+    class Most:
+        def __init__(self, most):
+            self.most, self.then = most, functools.partial(min, most)
+
+        def __call__(self, dataset):
+            return dataset.take(self.most)
+
+    def fingerprint(most):
+        seqio.TaskRegistry.remove("user_most")
+        return add_user_task("user_most", Most(most), seqio.preprocessors.tokenize).fingerprint()
+
+    assert fingerprint(1) == fingerprint(1) != fingerprint(2)
+
+
 def test_options_of_sentencepiece_are_kept(tmp_path):
     """A file and a number of sentinels are not all that ids depend on."""
     import sentencepiece
