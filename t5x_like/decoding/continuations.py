@@ -28,6 +28,12 @@ _MOST_LOGITS = 2**26
 _SCORES = ("tokens", "greedy")
 
 
+def check_batch_size(batch_size: int) -> None:
+    """Refuses one below 1."""
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; it must be at least 1")
+
+
 @dataclasses.dataclass(frozen=True)
 class Score:
     """Natural-log likelihood of one target.
@@ -121,8 +127,7 @@ def score_continuations(
       UserError: a continuation without tokens or with more than the model can read, or nothing to
         begin with: an empty context without `bos_id`.
     """
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}; it must be at least 1")
+    check_batch_size(batch_size)
     layout = prompts_of(model)
     rows = _rows(model, layout, pairs, bos_id, None if bidirectional else batch_size)
     scores: list[Any] = [None] * len(pairs)

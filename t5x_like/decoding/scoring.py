@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5x_like.data.formats.prompts import Tokens, bucket_length
-from t5x_like.decoding.continuations import Score
+from t5x_like.decoding.continuations import Score, check_batch_size
 from t5x_like.decoding.generate import fetched
 from t5x_like.decoding.prompts import prompts_of
 from t5x_like.decoding.text import TextCodec, checked_texts
@@ -65,8 +65,10 @@ def score(
       One `Score` a target, in order.
 
     Raises:
-      UserError: inputs missing for an encoder-decoder, or not as many as targets.
+      UserError: inputs missing for an encoder-decoder, or not as many as targets; `batch_size`
+        below 1.
     """
+    check_batch_size(batch_size)
     layout = prompts_of(model)
     if inputs is None:
         if layout.needs_inputs:

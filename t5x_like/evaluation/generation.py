@@ -1,6 +1,7 @@
 """What a model generates for the examples of a task, and the task's metrics of it."""
 
 import dataclasses
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
@@ -148,6 +149,8 @@ class Generation:
                     asked.shots.tell()
             if asked.cut.cut and jax.process_index() == 0:
                 print(f"{subject.label}: {asked.cut}", file=sys.stderr, flush=True)
+        for example in examples[:1]:  # before anything is generated
+            check_metrics(task, text_of(example, "targets", codec.targets.vocabulary), example)
         bar = subject.bar(len(examples) * config.samples)
         with bar, subject.partitioner.activate():
             try:
@@ -235,6 +238,24 @@ def text_of(example: Mapping[str, Any], feature: str, vocabulary: Any) -> str:
     return text.decode("utf-8") if isinstance(text, bytes) else str(text)
 
 
+def check_metrics(task: Task, text: str, example: Mapping[str, Any]) -> None:
+    """Checks that a task's metrics take what its postprocessor makes of a text.
+
+    Args:
+      task: with `metric_fns` and `postprocess`.
+      text: a target of it, which is measured as though it were generated too.
+      example: the target's.
+
+    Raises:
+      UserError: a metric refuses it.
+    """
+    try:
+        task_metrics(task, [example], [TextPrediction("", text, text, 0.0)])
+    except Exception as error:  # such as of a metric that is not defined of one example
+        if getattr(error, "exit_code", None) == 2:
+            raise UserError(f"task {task.name!r}: {error}") from error
+
+
 def task_metrics(
     task: Task, examples: Sequence[Mapping[str, Any]], predictions: Sequence[TextPrediction]
 ) -> dict[str, float]:
@@ -253,8 +274,21 @@ def task_metrics(
         task.postprocess(prediction.targets, example, True)
         for prediction, example in zip(predictions, examples, strict=True)
     ]
+    return metrics_of(task, expected, found)
+
+
+def metrics_of(task: Task, expected: Sequence[Any], found: Sequence[Any]) -> dict[str, float]:
+    """The values of a task's metrics.
+
+    Raises:
+      UserError: a metric reads more than what was expected and what was found.
+    """
     values: dict[str, float] = {}
     for metric in task.metric_fns:
-        for name, value in metric(expected, found).items():
-            values[name] = float(value)
+        if "aux_values" in inspect.signature(metric).parameters:
+            raise UserError(
+                f"metrics.{metric.__name__} is of what a head for spans says (heads.Spans), and "
+                "of no text: METRICS must not have it."
+            )
+        values |= {name: float(value) for name, value in metric(expected, found).items()}
     return values

@@ -14,7 +14,12 @@ from t5x_like.data.formats import BoundFormat, TaskFacts
 from t5x_like.data.formats.prompts import bucket_length
 from t5x_like.decoding.generate import fetched
 from t5x_like.errors import UserError
-from t5x_like.evaluation.generation import measured_by_metrics, measured_of, text_of
+from t5x_like.evaluation.generation import (
+    measured_by_metrics,
+    measured_of,
+    metrics_of,
+    text_of,
+)
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
 from t5x_like.protocols import (
     Mixture,
@@ -136,11 +141,7 @@ class Prediction:
 
 def _metrics(task: Task, pairs: Sequence[tuple[Any, Any]]) -> dict[str, float]:
     """The task's metrics of what was expected and what came; nothing of nothing."""
-    values: dict[str, float] = {}
-    for metric in task.metric_fns if pairs else ():
-        targets, found = map(list, zip(*pairs, strict=True))
-        values |= {name: float(value) for name, value in metric(targets, found).items()}
-    return values
+    return metrics_of(task, *map(list, zip(*pairs, strict=True))) if pairs else {}
 
 
 def _written(task: Task, example: Mapping[str, Any]) -> str | list[str]:

@@ -18,6 +18,7 @@ from t5x_like.decoding.options import (
     score_options,
 )
 from t5x_like.errors import UserError
+from t5x_like.evaluation.generation import check_metrics, metrics_of
 from t5x_like.evaluation.measurement import Finding, Subject
 from t5x_like.evaluation.prompts.asked import Asked
 from t5x_like.evaluation.prompts.shots import (
@@ -109,6 +110,8 @@ class Ranking:
             return None
         labels, task = _labels(asked), cast(Task, subject.dataset.task)
         rows, questions = asked.rows, asked.questions
+        if rows and ANSWERS in rows[0]:  # before anything is scored
+            check_metrics(task, _texts(rows[0][ANSWERS])[0], rows[0])
         unconditional = self.normalization == "unconditional"
         found = asked.scored(
             score_options,
@@ -168,10 +171,8 @@ class Ranking:
                 texts.append((expected, best))
         if not texts:
             return {}
-        values: dict[str, float] = {}
-        for metric in task.metric_fns:
-            values |= metric(*map(list, zip(*texts, strict=True)))
-        return {f"{self.name}_{name}": float(value) for name, value in values.items()}
+        values = metrics_of(task, *map(list, zip(*texts, strict=True)))
+        return {f"{self.name}_{name}": value for name, value in values.items()}
 
     @property
     def _ranked_by(self) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from etils import epath
 
 from t5x_like.decoding import BeamSearch, Strategy, prompts_of, sampling_strategy
+from t5x_like.decoding.continuations import check_batch_size
 from t5x_like.decoding.generate import generate, prepare
 from t5x_like.decoding.options import Contexts, Cut, Reading, score_pairs
 from t5x_like.errors import UserError
@@ -80,8 +81,7 @@ class HarnessModel(LM):  # type: ignore[misc, valid-type]
           UserError: no run, no vocabulary, or a model that writes no text.
         """
         super().__init__()
-        if batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}; it must be at least 1")
+        check_batch_size(batch_size)
         self._run = load_run(run, step) if isinstance(run, str) else run
         self._layout = prompts_of(self._run.model)
         self._model = cast(Decodes, self._run.model)

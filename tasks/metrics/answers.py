@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tasks.metrics.arguments import check_lengths
+from tasks.metrics.arguments import Several, answers_and_texts
 
 Words = Callable[[str], list[str]]
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -30,7 +30,7 @@ def squad_words(text: str) -> list[str]:
     return without_articles(text.lower().translate(_DELETED)).split()
 
 
-def trivia_qa(targets: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:
+def trivia_qa(targets: Sequence[Several], predictions: Sequence[str]) -> dict[str, float]:
     """TriviaQA's exact match `em` and token `f1`, each the best over an answer's aliases.
 
     Punctuation becomes spaces, where SQuAD deletes it: `U.S.` is two words (Joshi et al. 2017; the
@@ -40,12 +40,10 @@ def trivia_qa(targets: Sequence[Sequence[str]], predictions: Sequence[str]) -> d
     def words(text: str) -> list[str]:
         return without_articles(text.lower().translate(_SPACED)).split()
 
-    return em_and_f1(targets, predictions, words)
+    return em_and_f1("trivia_qa", targets, predictions, words)
 
 
-def natural_questions(
-    targets: Sequence[Sequence[str]], predictions: Sequence[str]
-) -> dict[str, float]:
+def natural_questions(targets: Sequence[Several], predictions: Sequence[str]) -> dict[str, float]:
     """Exact match `em` and token `f1` of questions without a text, the best over the answers.
 
     As Lee et al. 2019 (`orqa/utils/eval_utils.py`) compare answers of Natural Questions and of
@@ -55,7 +53,7 @@ def natural_questions(
     def words(text: str) -> list[str]:
         return squad_words(unicodedata.normalize("NFD", text))
 
-    return em_and_f1(targets, predictions, words)
+    return em_and_f1("natural_questions", targets, predictions, words)
 
 
 def without_articles(text: str) -> str:
@@ -69,14 +67,10 @@ def without_punctuation(text: str) -> str:
 
 
 def em_and_f1(
-    targets: Sequence[Sequence[str]],
-    predictions: Sequence[str],
-    words: Words,
-    both_empty: float = 0.0,
+    metric: str, targets: Sequence[Several], predictions: Sequence[str], words: Words
 ) -> dict[str, float]:
-    """Means of the two scores of `best_scores`, in percent."""
-    check_lengths(targets, predictions)
-    exact, overlap = best_scores(targets, predictions, words, both_empty).T
+    """Means of the two scores of `best_scores`, in percent, for the metric of this name."""
+    exact, overlap = best_scores(*answers_and_texts(metric, targets, predictions), words).T
     return {"em": 100 * float(exact.mean()), "f1": 100 * float(overlap.mean())}
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.metrics.answers import best_scores, squad_words, word_f1
-from tasks.metrics.arguments import check_lengths
+from tasks.metrics.arguments import Several, answers_and_texts
 
 CANNOT_ANSWER = "CANNOTANSWER"
 
 
-def coqa(targets: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:
+def coqa(targets: Sequence[Several], predictions: Sequence[str]) -> dict[str, float]:
     """CoQA's exact match `em` and token `f1` (Reddy et al. 2019, section 6.1).
 
     Words are SQuAD's, as in the released `evaluate-v1.0.py`.
@@ -25,17 +25,14 @@ def coqa(targets: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[s
       targets: the answer of the conversation and those of others, each as often as it was given.
       predictions: as many.
     """
-    check_lengths(targets, predictions)
-    scores = [
-        _others(answers, prediction, both_empty=1.0)
-        for answers, prediction in zip(targets, predictions, strict=True)
-    ]
+    rows = zip(*answers_and_texts("coqa", targets, predictions), strict=True)
+    scores = [_others(answers, prediction, both_empty=1.0) for answers, prediction in rows]
     exact, overlap = np.mean(scores, axis=0)
     return {"em": 100 * float(exact), "f1": 100 * float(overlap)}
 
 
 def quac(
-    targets: Sequence[Sequence[str]], predictions: Sequence[str], least_human_f1: float = 0.4
+    targets: Sequence[Several], predictions: Sequence[str], least_human_f1: float = 0.4
 ) -> dict[str, float]:
     """QuAC's token `f1`, and `heq_q`, how often it is at least a person's.
 
@@ -51,10 +48,10 @@ def quac(
     Returns:
       The three; without `f1` and `heq_q` where every question is left out.
     """
-    check_lengths(targets, predictions)
+    rows = zip(*answers_and_texts("quac", targets, predictions), strict=True)
     model = np.zeros(len(targets))
     human = np.zeros(len(targets))
-    for i, (answers, prediction) in enumerate(zip(targets, predictions, strict=True)):
+    for i, (answers, prediction) in enumerate(rows):
         spans = [answer for answer in answers if answer != CANNOT_ANSWER]
         if 2 * len(spans) <= len(answers):
             model[i], human[i] = prediction == CANNOT_ANSWER, 1.0

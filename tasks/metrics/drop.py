@@ -5,13 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from tasks.metrics.answers import without_articles, without_punctuation
-from tasks.metrics.arguments import check_lengths
-
-Answer = str | Sequence[str]
-"""A span or a number as text, or several."""
+from tasks.metrics.arguments import Several, check_lengths, is_list, texts
 
 
-def drop(targets: Sequence[Sequence[Answer]], predictions: Sequence[Answer]) -> dict[str, float]:
+def drop(
+    targets: Sequence[str | Sequence[Several]], predictions: Sequence[Several]
+) -> dict[str, float]:
     """DROP's exact match `em` and numeracy-focused `f1`, each the best over the accepted answers.
 
     Spans are paired one to one, as is best, and the F1 of their sets of words is averaged over the
@@ -21,23 +20,20 @@ def drop(targets: Sequence[Sequence[Answer]], predictions: Sequence[Answer]) -> 
 
     Args:
       targets: accepted answers of each question, each a text, or several where it has several
-        spans. An answer whose first span is empty does not count.
+        spans; a text is the only one. An answer whose first span is empty does not count.
       predictions: as many, each a text or several.
     """
     check_lengths(targets, predictions)
     scores = np.zeros((len(predictions), 2))
     for i, (answers, prediction) in enumerate(zip(targets, predictions, strict=True)):
-        guess = _spans(prediction)
-        accepted = [spans for spans in map(_spans, answers) if spans and spans[0].strip()]
+        guess = texts("drop", prediction)
+        several = [texts("drop", one) for one in (answers if is_list(answers) else [answers])]
+        accepted = [spans for spans in several if spans and spans[0].strip()]
         found = [(_equal(one, guess), _overlap(one, guess)) for one in accepted]
         if found:
             scores[i] = np.max(found, axis=0)
     exact, overlap = scores.mean(axis=0)
     return {"em": 100 * float(exact), "f1": 100 * float(overlap)}
-
-
-def _spans(answer: Answer) -> list[str]:
-    return [answer] if isinstance(answer, str) else list(answer)
 
 
 def _equal(accepted: Sequence[str], guess: Sequence[str]) -> bool:

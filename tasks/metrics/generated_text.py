@@ -10,25 +10,27 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import TaskError
-from tasks.metrics.arguments import check_lengths
-
-References = str | Sequence[str]
-"""What was expected: a text, or several of which each is as good."""
+from tasks.metrics.arguments import Several, answers_and_texts, refused
 
 
-def bleu(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
-    """Corpus BLEU by sacrebleu, with international tokenization and exponential smoothing."""
+def bleu(targets: Sequence[Several], predictions: Sequence[str]) -> dict[str, float]:
+    """Corpus BLEU by sacrebleu, with international tokenization and exponential smoothing.
+
+    Args:
+      targets: a text each, or several.
+      predictions: as many.
+    """
     import sacrebleu
 
-    check_lengths(targets, predictions)
+    references, guesses = _references_and_texts("bleu", targets, predictions)
     score = sacrebleu.corpus_bleu(
-        list(predictions), [list(targets)], smooth_method="exp", tokenize="intl"
+        guesses, _streams(references), smooth_method="exp", tokenize="intl"
     )
     return {"bleu": float(score.score)}
 
 
 def chrf(
-    targets: Sequence[References], predictions: Sequence[str], word_order: int = 0
+    targets: Sequence[Several], predictions: Sequence[str], word_order: int = 0
 ) -> dict[str, float]:
     """Corpus chrF by sacrebleu: F2 of n-grams of characters, up to six (Popović 2015).
 
@@ -39,14 +41,12 @@ def chrf(
     """
     import sacrebleu
 
-    check_lengths(targets, predictions)
-    # One list for the first text of all, one for the second, …
-    streams = list(itertools.zip_longest(*map(_references, targets)))
-    score = sacrebleu.corpus_chrf(list(predictions), streams, word_order=word_order)
+    references, guesses = _references_and_texts("chrf", targets, predictions)
+    score = sacrebleu.corpus_chrf(guesses, _streams(references), word_order=word_order)
     return {"chrf": float(score.score)}
 
 
-def nist(targets: Sequence[References], predictions: Sequence[str], n: int = 5) -> dict[str, float]:
+def nist(targets: Sequence[Several], predictions: Sequence[str], n: int = 5) -> dict[str, float]:
     """NIST by NLTK: matching n-grams weighted by their information, not in percent.
 
     Doddington 2002, equation 3, of words in lower case as `mteval-v13a` parts them.
@@ -58,17 +58,17 @@ def nist(targets: Sequence[References], predictions: Sequence[str], n: int = 5) 
     """
     from nltk.translate.nist_score import corpus_nist
 
-    check_lengths(targets, predictions)
-    guesses = [_tokens(text.lower()) for text in predictions]
-    references = [[_tokens(text.lower()) for text in _references(target)] for target in targets]
+    references, guesses = _references_and_texts("nist", targets, predictions)
+    found = [_tokens(text.lower()) for text in guesses]
+    expected = [[_tokens(text.lower()) for text in each] for each in references]
     # NLTK divides by the number of n-grams, of which short texts may have none.
-    longest = min(n, max(map(len, guesses)))
-    words = any(len(text) for texts in references for text in texts)
-    return {"nist": float(corpus_nist(references, guesses, longest)) if longest and words else 0.0}
+    longest = min(n, max(map(len, found)))
+    words = any(len(text) for texts in expected for text in texts)
+    return {"nist": float(corpus_nist(expected, found, longest)) if longest and words else 0.0}
 
 
 def meteor(
-    targets: Sequence[References], predictions: Sequence[str], synonyms: bool = True
+    targets: Sequence[Several], predictions: Sequence[str], synonyms: bool = True
 ) -> dict[str, float]:
     """METEOR by NLTK: the mean over all texts, each against the best of its references.
 
@@ -86,13 +86,11 @@ def meteor(
     """
     from nltk.translate.meteor_score import meteor_score
 
-    check_lengths(targets, predictions)
+    rows = zip(*_references_and_texts("meteor", targets, predictions), strict=True)
     wordnet = _wordnet() if synonyms else _NoSynonyms()
     scores = [
-        meteor_score(
-            [_tokens(text) for text in _references(target)], _tokens(guess), wordnet=wordnet
-        )
-        for target, guess in zip(targets, predictions, strict=True)
+        meteor_score([_tokens(text) for text in texts], _tokens(guess), wordnet=wordnet)
+        for texts, guess in rows
     ]
     return {"meteor": 100 * float(np.mean(scores))}
 
@@ -120,8 +118,23 @@ def _wordnet() -> Any:
     return wordnet
 
 
-def _references(target: References) -> list[str]:
-    return [target] if isinstance(target, str) else list(target)
+def _references_and_texts(
+    metric: str, targets: Sequence[Several], predictions: Sequence[str]
+) -> tuple[list[list[str]], list[str]]:
+    """The references of each row, of which a text is the only one, and what was generated.
+
+    Raises:
+      TaskError: as many of both are needed, and texts; or a row has no reference.
+    """
+    references, guesses = answers_and_texts(metric, targets, predictions)
+    if not all(references):
+        raise refused(metric, [], "each row needs a reference, one text or more")
+    return references, guesses
+
+
+def _streams(references: Sequence[Sequence[str]]) -> list[Sequence[Any]]:
+    """As sacrebleu reads them: a list of the first of all rows, one of the second, and so on."""
+    return list(itertools.zip_longest(*references))
 
 
 def _tokens(text: str) -> list[str]:
@@ -130,19 +143,26 @@ def _tokens(text: str) -> list[str]:
     return Tokenizer13a()(text).split()
 
 
-def rouge(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
+def rouge(targets: Sequence[Several], predictions: Sequence[str]) -> dict[str, float]:
     """Mean F-measures of ROUGE-1, ROUGE-2 and summary-level ROUGE-L, by rouge-score.
 
     A sentence ends at ` . `, as in T5's metric. T5 reports the middle of a bootstrap
     interval, which differs from this mean by sampling noise.
+
+    Args:
+      targets: a text each, or several, of which each F-measure takes the best.
+      predictions: as many.
     """
     from rouge_score import rouge_scorer
 
-    check_lengths(targets, predictions)
+    rows = zip(*_references_and_texts("rouge", targets, predictions), strict=True)
     names = ("rouge1", "rouge2", "rougeLsum")
     scorer = rouge_scorer.RougeScorer(names)
     scores = [
-        scorer.score(target.replace(" . ", " .\n"), prediction.replace(" . ", " .\n"))
-        for target, prediction in zip(targets, predictions, strict=True)
+        scorer.score_multi([_lines(text) for text in texts], _lines(guess)) for texts, guess in rows
     ]
     return {n: 100 * float(np.mean([score[n].fmeasure for score in scores])) for n in names}
+
+
+def _lines(text: str) -> str:
+    return text.replace(" . ", " .\n")

@@ -2,8 +2,10 @@
 
 from collections.abc import Hashable, Sequence
 
-from tasks.metrics.arguments import check_lengths
+from tasks.metrics.arguments import check_lengths, is_list, numbers, refused
 from tasks.metrics.classification import f1
+
+_BY = "needed, as postprocessors.GroupedLabel makes it of a text"
 
 
 def multirc(
@@ -21,6 +23,10 @@ def multirc(
       predictions: 0 or 1; anything else is wrong.
     """
     check_lengths(targets, predictions)
+    for target in targets:
+        if not is_list(target) or len(target) != 2:
+            raise refused("multirc", target, f"a pair of question and label is {_BY}")
+    numbers("multirc", [*predictions, *(label for _, label in targets)], f"a label is {_BY}")
     questions: dict[Hashable, bool] = {}
     for (question, label), prediction in zip(targets, predictions, strict=True):
         questions[question] = questions.get(question, True) and label == prediction

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from tasks.errors import TaskError
-from tasks.metrics.arguments import check_lengths
+from tasks.metrics.arguments import Numbers, check_lists, numbers, refused
+
+_LISTS = "a list of numbers is needed, one for each of what is ranked, as {} has it"
 
 
 def ndcg(
@@ -30,25 +31,21 @@ def ndcg(
     Raises:
       TaskError: a query has not as many scores as candidates, or a negative relevance.
     """
-    check_lengths(targets, predictions)
+    check_lists("ndcg", targets, predictions, _LISTS.format("a ranker that is called in Python"))
     if k is not None and k < 1:
         raise TaskError(f"ndcg got k {k}: 1 or more places count, or all (None).")
-    values = []
-    for i, (relevance, scores) in enumerate(zip(targets, predictions, strict=True)):
-        gains = np.asarray(relevance, np.float64)
-        if len(gains) != len(scores) or (gains < 0).any():
-            raise TaskError(
-                f"ndcg got {len(gains)} candidates and {len(scores)} scores for query {i}: as many "
-                "of both, and relevances of 0 or more, are needed."
-            )
+    found = []
+    for relevance, scores in zip(targets, predictions, strict=True):
+        gains, values = numbers("ndcg", relevance), numbers("ndcg", scores)
+        if (gains < 0).any():
+            raise refused("ndcg", float(gains.min()), "relevances of 0 or more are needed")
         if exponential:
             gains = 2**gains - 1
         discounts = 1 / np.log2(np.arange(len(gains)) + 2)
         discounts[len(gains) if k is None else k :] = 0
         best = _cumulative(gains, gains, discounts)
-        found = _cumulative(gains, np.asarray(scores, np.float64), discounts)
-        values.append(found / best if best else 0.0)
-    return {"ndcg" if k is None else f"ndcg@{k}": 100 * float(np.mean(values))}
+        found.append(_cumulative(gains, values, discounts) / best if best else 0.0)
+    return {"ndcg" if k is None else f"ndcg@{k}": 100 * float(np.mean(found))}
 
 
 def pairwise_accuracy(
@@ -66,14 +63,12 @@ def pairwise_accuracy(
     Raises:
       TaskError: a prompt has not as many rewards as answers.
     """
-    check_lengths(targets, predictions)
+    check_lists(
+        "pairwise_accuracy", targets, predictions, _LISTS.format("tasks/comparisons_jsonl.gin")
+    )
     right, pairs = np.zeros(len(targets)), np.zeros(len(targets))
     for i, (ranks, rewards) in enumerate(zip(targets, predictions, strict=True)):
-        rank, reward = np.asarray(ranks), np.asarray(rewards, np.float64)
-        if rank.shape != reward.shape:
-            raise TaskError(
-                f"pairwise_accuracy got {rank.size} ranks and {reward.size} rewards for prompt {i}."
-            )
+        rank, reward = (numbers("pairwise_accuracy", each) for each in (ranks, rewards))
         better = rank[:, None] < rank
         pairs[i] = better.sum()
         right[i] = (better * (0.5 + 0.5 * np.sign(reward[:, None] - reward))).sum()
@@ -86,12 +81,10 @@ def pairwise_accuracy(
     }
 
 
-def _cumulative(
-    gains: npt.NDArray[np.float64],
-    scores: npt.NDArray[np.float64],
-    discounts: npt.NDArray[np.float64],
-) -> float:
-    """The discounted gains in the order of scores, those of equal scores averaged."""
+def _cumulative(gains: Numbers, scores: Numbers, discounts: Numbers) -> float:
+    """The discounted gains in the order of scores, those of equal scores averaged; NaN of NaN."""
+    if np.isnan(scores).any():
+        return float("nan")
     _, group, sizes = np.unique(-scores, return_inverse=True, return_counts=True)
     means = np.bincount(group, gains, len(sizes)) / sizes
     until = np.concatenate([[0.0], np.cumsum(discounts)])

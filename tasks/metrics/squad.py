@@ -6,19 +6,19 @@ from typing import Any
 import numpy as np
 
 from tasks.metrics.answers import best_scores, em_and_f1, squad_words
-from tasks.metrics.arguments import check_lengths
+from tasks.metrics.arguments import Several, answers_and_texts
 
 
-def squad(targets: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:
+def squad(targets: Sequence[Several], predictions: Sequence[str]) -> dict[str, float]:
     """SQuAD's exact match `em` and token `f1`, each the best over the accepted answers.
 
     Texts are compared in lower case, without punctuation and articles (Rajpurkar et al.
     2016, section 6.1).
     """
-    return em_and_f1(targets, predictions, squad_words)
+    return em_and_f1("squad", targets, predictions, squad_words)
 
 
-def squad2(targets: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:
+def squad2(targets: Sequence[Several], predictions: Sequence[str]) -> dict[str, float]:
     """SQuAD 2.0's exact match `em` and token `f1`, of all questions and of two kinds of them.
 
     A question without an accepted answer is answered by the empty text alone (Rajpurkar et al.
@@ -26,8 +26,8 @@ def squad2(targets: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict
     one, `em_no_answer` and `f1_no_answer` of those without; a kind of which there are none is left
     out.
     """
-    check_lengths(targets, predictions)
-    accepted = [_accepted(answers) for answers in targets]
+    answers, predictions = answers_and_texts("squad2", targets, predictions)
+    accepted = [_accepted(each) for each in answers]
     scores = best_scores(accepted, predictions, both_empty=1.0)
     has_answer = np.array([answers != [""] for answers in accepted])
     values: dict[str, float] = {}
@@ -40,7 +40,7 @@ def squad2(targets: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict
 
 
 def squad2_best_threshold(
-    targets: Sequence[Sequence[str]],
+    targets: Sequence[Several],
     predictions: Sequence[str],
     aux_values: Mapping[str, Sequence[Any]],
 ) -> dict[str, float]:
@@ -56,11 +56,14 @@ def squad2_best_threshold(
       aux_values: `spans`, the best part of each text, whether or not it was the answer, and
         `null_score_differences`, how far the score of no answer exceeds its score.
     """
-    spans = aux_values["spans"]
-    check_lengths(targets, spans)
+    answers, spans = answers_and_texts("squad2_best_threshold", targets, aux_values["spans"])
     # Infinite where a text has no span at all.
     differences = np.clip(aux_values["null_score_differences"], -1e9, 1e9)
-    accepted = [_accepted(answers) for answers in targets]
+    names = ("em", "f1")
+    if np.isnan(differences).any():
+        nothing = [f"best_{name}{end}" for name in names for end in ("", "_null_threshold")]
+        return dict.fromkeys(nothing, float("nan"))
+    accepted = [_accepted(each) for each in answers]
     answered = best_scores(accepted, spans, both_empty=1.0)
     silent = best_scores(accepted, [""] * len(spans), both_empty=1.0)
     order = np.argsort(differences, kind="stable")
@@ -71,7 +74,7 @@ def squad2_best_threshold(
     possible = np.concatenate([[True], least[1:] != least[:-1], [True]])
     ends = np.concatenate([[least[0] - 2], least, [least[-1] + 2]])
     values: dict[str, float] = {}
-    for name, total in zip(("em", "f1"), totals.T, strict=True):
+    for name, total in zip(names, totals.T, strict=True):
         best = int(np.where(possible, total, -np.inf).argmax())
         values[f"best_{name}"] = 100 * float(total[best] / len(spans))
         values[f"best_{name}_null_threshold"] = -float(ends[best] + ends[best + 1]) / 2

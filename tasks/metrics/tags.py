@@ -1,12 +1,15 @@
 """Metrics of tags of words."""
 
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 
 import numpy as np
 
-from tasks.errors import TaskError
 from tasks.forms.entity_tags import entities_of
-from tasks.metrics.arguments import check_lengths
+from tasks.metrics.arguments import check_lists
+
+_TAGS = (
+    "a list of tags is needed, as tasks of tags have it (tasks/tagging_tsv.gin), and no text has"
+)
 
 
 def entity_f1(
@@ -21,10 +24,9 @@ def entity_f1(
       targets: the tags of each sentence.
       predictions: the same; None of a word for which there is none.
     """
-    check_lengths(targets, predictions)
+    check_lists("entity_f1", targets, predictions, _TAGS)
     hits = expected = found = 0
     for true, guess in zip(targets, predictions, strict=True):
-        _check_words(true, guess)
         wanted, got = set(entities_of(true)), set(entities_of(guess))
         hits, expected, found = hits + len(wanted & got), expected + len(wanted), found + len(got)
     return {
@@ -38,17 +40,8 @@ def word_accuracy(
     targets: Sequence[Sequence[str]], predictions: Sequence[Sequence[str | None]]
 ) -> dict[str, float]:
     """Share of the words of all sentences whose predicted tag is the right one."""
-    check_lengths(targets, predictions)
+    check_lists("word_accuracy", targets, predictions, _TAGS)
     equal = []
     for true, guess in zip(targets, predictions, strict=True):
-        _check_words(true, guess)
         equal += [t == p for t, p in zip(true, guess, strict=True)]
     return {"word_accuracy": 100 * float(np.mean(equal)) if equal else 0.0}
-
-
-def _check_words(targets: Sized, predictions: Sized) -> None:
-    if len(targets) != len(predictions):
-        raise TaskError(
-            f"a metric got {len(targets)} tags and {len(predictions)} predictions for a sentence: "
-            "as many are needed."
-        )

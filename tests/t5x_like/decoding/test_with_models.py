@@ -150,6 +150,11 @@ def test_a_generations_score_is_what_scoring_gives_it(family, request):
         assert one.total == pytest.approx(one.tokens.sum(), abs=1e-4)
 
 
+def test_a_batch_of_nothing_is_refused():
+    with pytest.raises(UserError, match="batch_size is 0; it must be at least 1"):
+        score(None, None, targets=[[3]], batch_size=0)
+
+
 def test_beam_search_scores_are_likelihoods_over_the_penalty(t5):
     model, params = t5
     prompts = some_prompts(5, 2)

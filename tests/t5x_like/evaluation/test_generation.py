@@ -11,6 +11,7 @@ from t5x_like.evaluation import Generation, answering, generation
 from t5x_like.evaluation.answering import GeneratedText
 from t5x_like.evaluation.measurement import Subject
 from t5x_like.partitioning import Partitioner
+from tasks import metrics
 from tests.models.families import WRITERS
 from tests.t5x_like.test_evaluate import Copying, Mixed, config  # noqa: F401 (a fixture)
 
@@ -51,6 +52,35 @@ def test_what_cannot_be_generated_names_the_task(config):  # noqa: F811
         Generation(eos_ids=[500]).measure(subject(config))
     with pytest.raises(UserError, match="draws nothing"):
         Generation(samples=3)  # before anything is read
+
+
+def one_alone_is_undefined(targets, predictions):
+    if len(targets) < 2:
+        raise ValueError("two or more are needed")
+    return {"known": 1.0}
+
+
+def test_metrics_that_do_not_take_what_is_expected_are_told_before_anything_is_generated(
+    config,  # noqa: F811
+    monkeypatch,
+):
+    def of(*functions):
+        task = dataclasses.replace(config.task, metric_fns=functions)
+        return subject(dataclasses.replace(config, task=task))
+
+    monkeypatch.setattr(generation, "answer_prompts", lambda *given, **named: pytest.fail("late"))
+    with pytest.raises(UserError, match=r"task 'copying': metrics.f1 got the text 'c': .*LabelCla"):
+        Generation().measure(of(metrics.f1))
+    with pytest.raises(UserError, match=r"squad2_best_threshold is of what a head for spans says"):
+        Generation().measure(of(metrics.squad2_best_threshold))
+
+    def answered(model, params, codec, prompts, **arguments):
+        return [CHOSEN] * len(prompts)
+
+    monkeypatch.setattr(generation, "answer_prompts", answered)
+    # A text is one accepted answer; and what one example does not decide is no refusal.
+    found = Generation().measure(of(metrics.squad, one_alone_is_undefined))
+    assert found.values["em"] == 0 and found.values["known"] == 1
 
 
 class Continued(Copying):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import types
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ from t5x_like.data.cache import layout
 from t5x_like.data.cache.example_proto import encode_example
 from t5x_like.data.cache.tfrecord import write_records
 from t5x_like.data.records import open_records
-from t5x_like.decoding.options import OptionScores
+from t5x_like.decoding.options import OptionScores, Question
 from t5x_like.decoding.scoring import score
 from t5x_like.errors import UserError
 from t5x_like.evaluate import evaluate
 from t5x_like.evaluation import Ranking, Shots
+from t5x_like.evaluation.prompts.asked import Asked as AskedRows
 from t5x_like.evaluation.ranking import accuracies
 from t5x_like.evaluation.task import evaluate_params
 from t5x_like.optimizers import adamw
@@ -27,7 +29,7 @@ from t5x_like.partitioning import Partitioner
 from t5x_like.schedules import Constant
 from t5x_like.training.metrics_log import read_records
 from t5x_like.training.state import create_state
-from tasks import forms, sources
+from tasks import forms, metrics, sources
 from tests.models.families import drawn, gpt2
 from tests.t5x_like.test_evaluate import Copying, Letters, cached
 
@@ -157,6 +159,17 @@ def test_what_the_likeliest_options_say_is_measured_by_the_task():
     values = Ranking()._by_metrics(task, rows, gold, found)
     assert values == {"ranking_f1a": pytest.approx(600 / 7), "ranking_em": 50.0}
     assert Ranking()._by_metrics(task, rows[-1:], [-1], found[-1:]) == {}
+
+
+def test_metrics_that_do_not_take_what_options_say_are_told_before_any_is_scored(monkeypatch):
+    task = dataclasses.replace(Copying("options"), metric_fns=(metrics.pearson_corrcoef,))
+    row = {"label": np.array(1), "idx": 0, "answers_of_options": [b"no", b"yes"]}
+    question = Question(["a"], ["b", "c"])
+    asked = types.SimpleNamespace(rows=[row], numbers=[0], questions=[question])
+    monkeypatch.setattr(AskedRows, "of", lambda *given: asked)
+    subject = types.SimpleNamespace(dataset=types.SimpleNamespace(task=task))
+    with pytest.raises(UserError, match=r"task 'options': metrics.pearson_corrcoef got the text"):
+        Ranking().measure(subject)
 
 
 @pytest.mark.slow

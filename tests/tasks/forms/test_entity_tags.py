@@ -102,5 +102,5 @@ def test_an_entity_does_not_go_on_in_the_next_sentence():
 
 def test_a_sentence_with_other_words_is_refused():
     for metric in (metrics.entity_f1, metrics.word_accuracy):
-        with pytest.raises(TaskError, match="2 tags and 1 predictions for a sentence"):
+        with pytest.raises(TaskError, match="2 targets and 1 predictions in row 0"):
             metric([["O", "O"]], [["O"]])

@@ -49,6 +49,8 @@ def test_what_is_no_class_is_a_miss_of_the_right_one_alone():
     assert metrics.macro_f1([-1], [-1]) == {"macro_f1": 0}
     with pytest.raises(TaskError, match="of 3 classes got the target 3: 0 to 2"):
         metrics.macro_f1([0, 3], [0, 0], classes=3)
+    with pytest.raises(TaskError, match=r"macro_f1.classes is 0: 1 or more"):
+        metrics.macro_f1([0], [0], classes=0)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -27,6 +27,31 @@ def test_rouge_by_hand():
     assert values["rougeLsum"] == pytest.approx(200 / 3)
 
 
+def test_bleu_and_rouge_take_several_references():
+    import sacrebleu
+
+    # The second row has one alone.
+    targets = [["the dog sat on the mat", "the cat sat on a mat"], "it is a small house"]
+    predictions = ["the cat sat on the mat", "it is a house"]
+    streams = [[targets[0][0], targets[1]], [targets[0][1], None]]
+    expected = sacrebleu.corpus_bleu(predictions, streams, tokenize="intl").score
+    assert metrics.bleu(targets, predictions)["bleu"] == pytest.approx(expected)
+    several = metrics.bleu([["no word of it", "a b c d"]], ["a b c d"])
+    assert several["bleu"] == pytest.approx(100)
+    # Two of three words of the one, all of the other's two and one too many: 2/3 and 4/5.
+    found = metrics.rouge([["the cat ran", "the cat"]], ["the cat sat"])
+    assert found["rouge1"] == pytest.approx(80)
+    assert metrics.rouge([["the cat ran"]], ["the cat sat"]) == metrics.rouge(
+        ["the cat ran"], ["the cat sat"]
+    )
+
+
+def test_a_row_without_a_reference_is_refused():
+    for name in ("bleu", "chrf", "nist", "rouge"):
+        with pytest.raises(TaskError, match=rf"metrics.{name} got \[\]: each row needs a ref"):
+            getattr(metrics, name)([[], ["d"]], ["a b", "d"])
+
+
 def test_chrf_is_sacrebleus_with_one_or_several_references():
     import sacrebleu
 

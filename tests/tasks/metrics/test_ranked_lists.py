@@ -31,9 +31,9 @@ def test_ndcg_is_scikit_learns_with_equal_scores_too(seed):
 
 
 def test_what_cannot_be_ranked_is_one_line():
-    with pytest.raises(TaskError, match="2 candidates and 1 scores for query 0"):
+    with pytest.raises(TaskError, match=r"ndcg got 2 targets and 1 predictions in row 0: as many"):
         metrics.ndcg([[1, 0]], [[1]])
-    with pytest.raises(TaskError, match="relevances of 0 or more"):
+    with pytest.raises(TaskError, match=r"ndcg got -1.0: relevances of 0 or more"):
         metrics.ndcg([[1, -1]], [[1, 2]])
     with pytest.raises(TaskError, match="got k 0: 1 or more"):
         metrics.ndcg([[1]], [[1]], k=0)
@@ -48,3 +48,12 @@ def test_pairs_in_the_right_order_over_all_pairs_and_over_prompts():
         {"pairwise_accuracy": 100 * 2.5 / 4, "prompt_accuracy": 100 * (2 / 3 + 0.5) / 2}
     )
     assert metrics.pairwise_accuracy([[1, 1]], [[1.0, 2.0]]) == {}
+
+
+def test_scores_that_are_no_numbers_have_no_order():
+    nan = float("nan")
+    assert np.isnan(metrics.ndcg([[1, 0], [1, 0]], [[nan, nan], [2, 1]])["ndcg@10"])
+    found = metrics.pairwise_accuracy([[0, 1], [0, 1]], [[nan, 1.0], [2.0, 1.0]])
+    assert np.isnan([found["pairwise_accuracy"], found["prompt_accuracy"]]).all()
+    # The least there is, and so the last.
+    assert metrics.ndcg([[1, 0]], [[1.0, -float("inf")]]) == {"ndcg@10": 100}

@@ -1,5 +1,7 @@
 """SQuAD's measures by hand, 2.0's as `evaluate-v2.0.py` defines them."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -83,3 +85,9 @@ def test_at_the_best_threshold_the_rule_gives_what_is_said():
 def test_a_text_without_a_span_is_never_answered():
     found = best([[]], [""], [np.inf])
     assert found["best_em"] == 100 and np.isfinite(found["best_em_null_threshold"])
+
+
+def test_scores_that_are_no_numbers_have_no_best_threshold():
+    aux_values = {"spans": ["a", "b"], "null_score_differences": [math.nan, 0.5]}
+    found = metrics.squad2_best_threshold([["x"], ["b"]], ["", "b"], aux_values)
+    assert len(found) == 4 and all(map(math.isnan, found.values()))
