@@ -15,6 +15,7 @@ from t5x_like.data import DatasetConfig, cache_task, open_dataset, open_evaluati
 from t5x_like.data.cache import layout
 from t5x_like.data.cache.example_proto import encode_example
 from t5x_like.data.cache.tfrecord import write_records
+from t5x_like.data.examples import sample_of
 from t5x_like.data.records import open_records
 from t5x_like.errors import UserError
 from t5x_like.evaluation import Extraction, Loss, Overlap
@@ -228,8 +229,9 @@ def test_a_limit_takes_whole_questions(tmp_path, monkeypatch, capsys):
     indices = [index for each in split for index in each.indices]
     whole = open_evaluation(dataset, batch_format="span_extraction")
     numbers = [whole.example_of(index) for index in range(whole.num_examples)]
-    # In the middle of each sixth of 24, with all of their rows.
-    assert indices == [i for i, number in enumerate(numbers) if number in (2, 6, 10, 14, 18, 22)]
+    # One of each sixth of 24, with all of their rows.
+    drawn = sample_of(6, 24)
+    assert indices == [i for i, number in enumerate(numbers) if number in drawn]
     assert split.measured == len(indices) < whole.measured == whole.num_examples
     shards = [
         open_evaluation(dataset, batch_format="span_extraction", limit=6, shard_index=i,
@@ -244,19 +246,12 @@ def test_a_limit_takes_whole_questions(tmp_path, monkeypatch, capsys):
     said = f"{task.name} validation: {len(indices) // len(split)} of {len(indices)} rows"
     assert capsys.readouterr().err.count(said) == 2  # of the loss, and of the answers
     rows = result.predictions["extraction"]
-    assert [one.id for one in rows] == [
-        "q2",
-        "q6",
-        "q10",
-        "q14",
-        "q18",
-        "q22",
-    ]
+    assert [one.id for one in rows] == [f"q{number}" for number in drawn]
     assert result.values["rows"] == len(indices)
 
     records = open_records(dataset, ())
     texts = [example_text(record, task.output_features) for record in records]
-    flagged(tmp_path, task.name, texts, [texts[6]])
+    flagged(tmp_path, task.name, texts, [texts[drawn[1]]])
     overlap = Overlap(str(tmp_path))
     (parts,) = evaluate_params(
         model, params, dataset, measurements=[Extraction(), Loss()], max_rows=6, overlap=overlap
