@@ -371,7 +371,7 @@ class Run(OfWords):
         """
         model, reader = self._reading(task)
         read = self.codec, texts, self._answers(texts, targets, reader), reader
-        return interpretability.attention_maps(model, self.params, *read[:3])
+        return interpretability.attention_maps(model, self.params, *read)
 
     def routing(
         self, texts: Sequence[Text], targets: Sequence[str] | None = None, task: str | None = None
@@ -388,7 +388,7 @@ class Run(OfWords):
         """
         model, reader = self._reading(task)
         read = self.codec, texts, self._answers(texts, targets, reader), reader
-        return interpretability.routing(model, self.params, *read[:3])
+        return interpretability.routing(model, self.params, *read)
 
     def _answers(
         self, texts: Sequence[Text], targets: Sequence[str] | None, reader: Reader | None
