@@ -5,8 +5,8 @@ measurement that predicts something, one line an example. `MODEL_DIR/eval/TASK/S
 text that was generated, labels that were predicted or answers that were found in a text (`inputs`,
 `targets`, `predictions`, `scores`), `STEP.NAME.jsonl` beside it what the measurement NAME says,
 `STEP.5_shots.NAME.jsonl` after five examples. A second evaluation of a split after as many examples
-replaces the first. While it runs, the results of batches are kept beside them, and one that was
-killed goes on where it was when it is started again.
+replaces the first, and one after another number stands beside it. While it runs, the results of
+batches are kept beside them, and one that was killed goes on where it was when it is started again.
 """
 
 import contextlib
@@ -34,8 +34,14 @@ from t5x_like.partitioning import Partitioner
 from t5x_like.protocols import FrozenSource, Model
 from t5x_like.trackers.tensorboard import EventFile
 from t5x_like.training.frozen import load_frozen
+from t5x_like.training.metrics_log import (
+    ASKED_AFTER,
+    about_examples,
+    append_record,
+    evaluation_of,
+    read_records,
+)
 from t5x_like.training.metrics_log import FILE as METRICS
-from t5x_like.training.metrics_log import append_record, read_records
 
 Steps = Literal["last", "all"] | int | Sequence[int]
 # In records: the files of predictions, which stay where another number of examples is measured.
@@ -139,6 +145,7 @@ def evaluate(
                         "task": result.task,
                         "batch_format": model.batch_format,
                         **result.settings,
+                        **about_examples(result.asked_after),
                     }
                     _report(directory, events, {**record, **result.values}, result)
         journals.remove()
@@ -183,7 +190,7 @@ def _report(
     append_record(directory, record)
     if events is not None:
         events.log(step, {f"{split}/{result.task}/{name}": v for name, v in result.values.items()})
-    for line in filter(None, [result.summary, replaced]):
+    for line in [result.summary, *replaced]:
         print(f"step {step}  {result.task} {split}  {line}", file=sys.stderr, flush=True)
 
 
@@ -194,27 +201,28 @@ def _file_name(step: int, name: str, result: TaskResult) -> str:
     return ".".join(filter(None, [str(step), result.file_parts.get(name), own, "jsonl"]))
 
 
-def _what_is_replaced(directory: epath.Path, record: Mapping[str, Any]) -> str:
-    """A line where the evaluation before was of other rows, or generated otherwise; else ""."""
-    key = [record[name] for name in ("step", "split", "task")]
+def _what_is_replaced(directory: epath.Path, record: Mapping[str, Any]) -> list[str]:
+    """A line for each earlier evaluation, of other rows or settings, whose place this one takes."""
+    lines = []
     for earlier in read_records(str(directory)):
-        if [earlier["step"], earlier["split"], earlier.get("task")] != key:
+        if any(earlier.get(name) != record[name] for name in ("step", "split", "task")):
             continue
         was, now = _settings(earlier), _settings(record)
         theirs, ours = (set(one.get(FILES, "").split(", ")) - {""} for one in (earlier, record))
         rows = [_rows(one) for one in (earlier, record)]
-        if (rows[0] == rows[1] and was == now) or (theirs and ours and not theirs & ours):
-            continue
         before = ", ".join([rows[0], *(one for one in was if one not in now)])
         this = ", ".join([rows[1], *(one for one in now if one not in was)])
         folder = folder_of(directory, record["task"], record["split"])
-        written = [str(folder / name) for name in sorted(theirs & ours)]
-        return (
-            f"an earlier evaluation of this checkpoint was of {before}; this one, as asked for "
-            f"now, is of {this}: it counts from now on in {directory / METRICS}"
-            + (f", and {', '.join(written)} has its predictions instead" if written else "")
-        )
-    return ""
+        written = ", ".join(str(folder / name) for name in sorted(theirs & ours))
+        taken = [f"it counts from now on in {directory / METRICS}"]
+        taken *= evaluation_of(earlier) == evaluation_of(record)
+        taken += [f"{written} has its predictions instead"] * bool(written)
+        if taken and (rows[0] != rows[1] or was != now):
+            lines.append(
+                f"an earlier evaluation of this checkpoint was of {before}; this one, as asked for "
+                f"now, is of {this}: {', and '.join(taken)}"
+            )
+    return lines
 
 
 def _rows(record: Mapping[str, Any]) -> str:
@@ -223,8 +231,8 @@ def _rows(record: Mapping[str, Any]) -> str:
 
 
 def _settings(record: Mapping[str, Any]) -> list[str]:
-    own = ("split", "task", "batch_format", FILES)
-    return [value for name, value in record.items() if name not in own and isinstance(value, str)]
+    own = ("split", "task", "batch_format", ASKED_AFTER, FILES)
+    return [f"{n} {text}" for n, text in record.items() if n not in own and isinstance(text, str)]
 
 
 def write_predictions(path: epath.Path, predictions: Sequence[Any]) -> None:

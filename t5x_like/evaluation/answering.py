@@ -101,14 +101,11 @@ class _OfHead:
         """Warns of texts that are cut, or are JSON."""
         self._json.say()
         if self._cut:
-            warn(f"{self._cut:,} of {self._seen:,} {self._what_is_lost()}")
+            warn(f"{self._cut:,} of {self._seen:,} {self._reader.what_is_lost}")
 
     def prepare(self, params: Params) -> None:
         """See `Answerer`."""
         self._params = params
-
-    def _what_is_lost(self) -> str:
-        raise NotImplementedError
 
 
 class Labels(_OfHead):
@@ -142,12 +139,6 @@ class Labels(_OfHead):
         progress(len(texts))
         return found
 
-    def _what_is_lost(self) -> str:
-        return (
-            "texts lose their end: with what stands around them they are longer than "
-            f"{self._reader.length:,} tokens, which TASK_FEATURE_LENGTHS says."
-        )
-
 
 class Spans(_OfHead):
     """Answers in texts, which a head marks."""
@@ -166,11 +157,6 @@ class Spans(_OfHead):
         reader = SpanReader.for_task(task, model, task_feature_lengths)
         super().__init__(model, reader, prompts, batch_size)
         self.settings = rule_text(model)
-
-    def _what_is_lost(self) -> str:
-        return (
-            "questions lose their end: they have more tokens than SpanWindows.question_length says."
-        )
 
     def __call__(
         self, texts: Sequence[str], first_row: int, progress: Callable[[int], None]

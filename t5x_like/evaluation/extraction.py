@@ -221,6 +221,10 @@ class SpanReader:
     bound: BoundFormat
     length: int
 
+    what_is_lost: ClassVar[str] = (
+        "questions lose their end: they have more tokens than SpanWindows.question_length says."
+    )
+
     @classmethod
     def for_task(
         cls, task: Task | Mixture, model: Model, lengths: Mapping[str, int]
@@ -284,6 +288,17 @@ class SpanReader:
             for row in range(int(self.objective.row_counts(sizes)[0]))
         ]
 
+    def batch(self, texts: Sequence[Text]) -> dict[str, np.ndarray]:
+        """A batch of all rows that the texts become, in order."""
+        return self._batch_of([row for text in texts for row in self.rows(text)])
+
+    def _batch_of(self, examples: Sequence[Example], rows: int = 0) -> dict[str, np.ndarray]:
+        items = [self.bound.item(example) for example in examples]
+        longest = max(item.parts[0].size for item in items)
+        laid_out = [*((item,) for item in items), *[()] * (rows - len(items))]
+        lengths = {self.features[0]: bucket_length(longest, self.length)}
+        return self.bound.batch(laid_out, lengths, False)
+
     def answers(
         self, model: Model, params: Params, texts: Sequence[Text], batch_size: int = 32
     ) -> list[SpanAnswer]:
@@ -295,11 +310,7 @@ class SpanReader:
         rows = [(i, row) for i, text in enumerate(texts) for row in self.rows(text)]
         for begin in range(0, len(rows), batch_size):
             some = rows[begin : begin + batch_size]
-            items = [self.bound.item(example) for _, example in some]
-            longest = max(item.parts[0].size for item in items)
-            laid_out = [*((item,) for item in items), *[()] * (batch_size - len(some))]
-            lengths = {self.features[0]: bucket_length(longest, self.length)}
-            batch = self.bound.batch(laid_out, lengths, False)
+            batch = self._batch_of([example for _, example in some], batch_size)
             outputs = predict_batch(model, params, batch, (names.start, names.end))
             for row, (i, example) in enumerate(some):
                 found[i].add(outputs, row, example, names, rules)

@@ -16,7 +16,6 @@ from t5x_like.decoding import (
     GenerationConfig,
     Greedy,
     Strategy,
-    TextCodec,
     TextGeneration,
     answer_prompts,
 )
@@ -25,6 +24,7 @@ from t5x_like.decoding.options import Contexts, Reading
 from t5x_like.errors import UserError
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
 from t5x_like.evaluation.prompts.shots import INPUTS, TARGETS, Shots, few_shot
+from t5x_like.evaluation.prompts.split_text import codec_of_split
 from t5x_like.evaluation.prompts.text_prompts import text_prompts
 from t5x_like.protocols import Decodes, Feature, Model, Task
 
@@ -113,7 +113,7 @@ class Generation:
         if not measured_by_metrics(task) or _has_head(model):
             return None
         model = cast(Decodes, model)
-        codec = TextCodec.for_task(task, model, dataset.task_feature_lengths)
+        codec = codec_of_split(dataset, model)
         reading = Reading(self.contexts).of_model(model)
         form = few_shot(task)
         as_text = reading.contexts == "text"

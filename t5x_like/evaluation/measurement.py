@@ -88,7 +88,8 @@ class Finding:
       examples: the numbers in the cache of those that were measured, in the order of predictions.
       part: the values of some of them alone, by their places in `examples`; None where values
         cannot be told apart.
-      file_part: what stands before the measurement's name in the name of its file.
+      file_part: what stands before the measurement's name in the name of its file, such as
+        `5_shots`; records of evaluations with another one stand beside this one's.
     """
 
     values: Mapping[str, float]

@@ -219,6 +219,14 @@ class TextReader:
         """Of the longest row."""
         return self.bound.capacities(self.lengths)[0]
 
+    @property
+    def what_is_lost(self) -> str:
+        """Of texts with an excess, for a person."""
+        return (
+            "texts lose their end: with what stands around them they are longer than "
+            f"{self.length:,} tokens, which TASK_FEATURE_LENGTHS says."
+        )
+
     def parts(self, text: Text) -> dict[str, str | list[str]]:
         """The text of each feature, or the list of its texts.
 

@@ -49,6 +49,11 @@ class TaskResult:
     file_parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
+    def asked_after(self) -> str:
+        """How many examples stand before what is asked, as its files' names have it; "" of none."""
+        return ", ".join(sorted(set(filter(None, self.file_parts.values()))))
+
+    @property
     def summary(self) -> str:
         """Of how many rows, and every value, for a person."""
         shown = [f"{n} {v:.4f}" for n, v in self.values.items() if n not in (ROWS, SPLIT_ROWS)]
@@ -102,7 +107,8 @@ def evaluate_params(
             for name in results[0].values
             if name in shared
         }
-        results.append(TaskResult(dataset.task.name, means))
+        file_parts = {n: part for result in results for n, part in result.file_parts.items()}
+        results.append(TaskResult(dataset.task.name, means, file_parts=file_parts))
     return results
 
 

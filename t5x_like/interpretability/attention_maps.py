@@ -13,6 +13,8 @@ import numpy as np
 
 from t5x_like.decoding import TextCodec
 from t5x_like.errors import UserError
+from t5x_like.evaluation.extraction import SpanReader
+from t5x_like.evaluation.prediction import Text, TextReader
 from t5x_like.interpretability.reading import as_text, read
 from t5x_like.protocols import Batch, Model, Params, ShowsAttention
 
@@ -58,8 +60,9 @@ def attention_maps(
     model: Model,
     params: Params,
     codec: TextCodec,
-    texts: Sequence[str],
+    texts: Sequence[Text],
     targets: Sequence[str] | None = None,
+    reader: TextReader | SpanReader | None = None,
 ) -> list[AttentionMaps]:
     """Computes the attention weights of every layer and head over each text.
 
@@ -69,6 +72,7 @@ def attention_maps(
       codec: from text to tokens.
       texts: what the encoder reads, or the decoder first.
       targets: what the decoder reads after them; None: nothing.
+      reader: makes the rows of a model with a head, one or several of a text.
 
     Raises:
       UserError: the model has no attention; not as many targets as texts, or more tokens than
@@ -76,7 +80,7 @@ def attention_maps(
     """
     if not isinstance(model, ShowsAttention):
         raise UserError(f"{type(model).__name__} has no attention to show.")
-    rows, batch = read(model, codec, texts, targets)
+    rows, batch = read(model, codec, texts, targets, reader)
     weights = jax.device_get(_attention_weights(model, params, batch))
     if not weights:
         raise UserError(f"{type(model).__name__} has no attention to show.")

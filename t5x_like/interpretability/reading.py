@@ -1,7 +1,7 @@
 """Texts as a model reads them, padded on the right."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -10,16 +10,30 @@ from t5x_like.data.formats.prompts import bucket_length, encoder_batch, right_pa
 from t5x_like.decoding import TextCodec
 from t5x_like.decoding.text import checked_texts
 from t5x_like.errors import UserError
+from t5x_like.evaluation.extraction import SpanReader
+from t5x_like.evaluation.prediction import Text, TextReader
 from t5x_like.protocols import Model, longest_row
 
 
 def read(
     model: Model,
     codec: TextCodec,
-    texts: Sequence[str],
+    texts: Sequence[Text],
     targets: Sequence[str] | None,
+    reader: TextReader | SpanReader | None = None,
 ) -> tuple[dict[str, list[list[int]]], dict[str, np.ndarray]]:
-    """Tokenizes the texts, and makes a batch that is padded on the right."""
+    """Tokenizes the texts, and makes a batch that is padded on the right.
+
+    Args:
+      model: that reads them.
+      codec: from text to tokens.
+      texts: at least one.
+      targets: what is written after each; None: nothing.
+      reader: makes the rows instead, of a model with a head.
+
+    Raises:
+      UserError: what cannot be read.
+    """
     texts = checked_texts(texts, "texts")
     targets = None if targets is None else checked_texts(targets, "targets")
     if not texts:
@@ -27,9 +41,17 @@ def read(
     if targets is not None and len(targets) != len(texts):
         raise UserError(f"{len(targets)} targets were given for {len(texts)} texts.")
     layout = formats.find(model.batch_format).prompts
+    if layout is None and targets is not None:
+        raise UserError(f"targets are given, but {type(model).__name__} writes none: leave it out.")
+    if reader is not None:
+        return _of_head(reader.batch(texts))
+    several = [number for number, text in enumerate(texts) if not isinstance(text, str)]
+    if several:
+        raise UserError(f"texts[{several[0]}] has several texts where the task reads one.")
+    alone = cast(Sequence[str], texts)
     if layout is None:  # an encoder alone
-        return _of_encoder(model, [codec.row(text) for text in texts])
-    sources = [codec.encode(text) for text in texts]
+        return _of_encoder(model, [codec.row(text) for text in alone])
+    sources = [codec.encode(text) for text in alone]
     # The end token is written, and not read.
     written = [list(codec.targets.vocabulary.encode(text)) for text in targets or [""] * len(texts)]
     pairs = list(zip(sources, written, strict=True))
@@ -59,6 +81,26 @@ def _of_encoder(
     length = batch["encoder_input_tokens"].shape[1]
     further = {f"encoder_{name}": right_padded(of, length) for name, of in rows.items()}
     return {"encoder": sources}, batch | further
+
+
+def _of_head(
+    batch: Mapping[str, np.ndarray],
+) -> tuple[dict[str, list[list[int]]], dict[str, np.ndarray]]:
+    """The rows of a head's batch, one after another where a text has several, and their batch."""
+    sides = [side for side in ("encoder", "decoder") if f"{side}_segment_ids" in batch]
+    tokens = {
+        name: x.reshape(-1, x.shape[-1])
+        for name, x in batch.items()
+        if name.startswith(("encoder_", "decoder_"))
+    }
+    # A choice that a text has not is a row without tokens.
+    there = tokens[f"{sides[0]}_segment_ids"].any(axis=-1)
+    tokens = {name: x[there] for name, x in tokens.items()}
+    rows = {}
+    for side in sides:
+        pairs = zip(tokens[f"{side}_input_tokens"], tokens[f"{side}_segment_ids"], strict=True)
+        rows[side] = [ids[segments != 0].tolist() for ids, segments in pairs]
+    return rows, tokens
 
 
 def _check_length(model: Model, rows: Sequence[Sequence[int]]) -> int:

@@ -10,6 +10,8 @@ import numpy as np
 
 from t5x_like.decoding import TextCodec
 from t5x_like.errors import UserError
+from t5x_like.evaluation.extraction import SpanReader
+from t5x_like.evaluation.prediction import Text, TextReader
 from t5x_like.interpretability.reading import as_text, read
 from t5x_like.protocols import Batch, Model, Params, ShowsRouting
 
@@ -92,8 +94,9 @@ def routing(
     model: Model,
     params: Params,
     codec: TextCodec,
-    texts: Sequence[str],
+    texts: Sequence[Text],
     targets: Sequence[str] | None = None,
+    reader: TextReader | SpanReader | None = None,
 ) -> Routing:
     """Computes which experts each token of some texts is routed to, in one batch.
 
@@ -105,13 +108,14 @@ def routing(
       codec: from text to tokens.
       texts: what the encoder reads, or the decoder first.
       targets: what the decoder reads after them; None: nothing.
+      reader: makes the rows of a model with a head, one or several of a text.
 
     Raises:
       UserError: the model has no experts; or as for `attention_maps`.
     """
     import pandas as pd
 
-    rows, batch = read(model, codec, texts, targets)
+    rows, batch = read(model, codec, texts, targets, reader)
     found = (
         jax.device_get(_routing(model, params, batch)) if isinstance(model, ShowsRouting) else {}
     )

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from t5x_like.decoding import TextCodec
 from t5x_like.decoding.generate import fetched
 from t5x_like.decoding.text import checked_texts
 from t5x_like.errors import UserError
-from t5x_like.evaluation.extraction import SpanReader
+from t5x_like.evaluation.extraction import SpanReader, extracted_by
 from t5x_like.evaluation.generation import measured_of
 from t5x_like.evaluation.prediction import Text, TextReader, predict_batch
 from t5x_like.interpretability.reading import read
@@ -22,14 +22,40 @@ from t5x_like.protocols import Batch, EmbedsContexts, Mixture, Model, Params, Ta
 _SEGMENTS = ("encoder_segment_ids", "decoder_segment_ids")
 _STATES = "hidden_states"
 Pooling = Literal["mean", "first", "pooled"]
+Reader = TextReader | SpanReader
+
+
+def reader_of(model: Model, task: Task | Mixture, lengths: Mapping[str, int]) -> Reader | None:
+    """What makes the rows that a model's head reads; None of a model or task without labels."""
+    if formats.find(model.batch_format).prompts is not None:
+        return None
+    kind: Any = TextReader if extracted_by(model) is None else SpanReader
+    return cast(Reader | None, kind.for_task(task, model, lengths))
+
+
+def what_is_cut(codec: TextCodec, reader: Reader | None, texts: Sequence[Text]) -> str:
+    """A sentence where texts are longer than what is read of them; else ""."""
+    texts = checked_texts(texts, "texts")
+    if reader is not None:
+        cut = [excess for text in texts if (excess := reader.excess(text)) > 0]
+        return f"{len(cut)} of {len(texts)} {reader.what_is_lost}" if cut else ""
+    if (longest := codec.input_length) is None:
+        return ""
+    lengths = [codec.prompt_length(text) for text in cast(Sequence[str], texts)]
+    cut = [length for length in lengths if length > longest]
+    if not cut:
+        return ""
+    return (
+        f"{len(cut)} of {len(texts)} texts lose their {codec.lost_part}: the longest has "
+        f"{max(cut):,} tokens, and TASK_FEATURE_LENGTHS['inputs'] is {longest:,}."
+    )
 
 
 def outputs(
     model: Model,
     params: Params,
-    task: Task | Mixture,
     codec: TextCodec,
-    task_feature_lengths: Mapping[str, int],
+    reader: Reader | None,
     texts: Sequence[Text],
     names: tuple[str, ...] | None,
 ) -> dict[str, np.ndarray]:
@@ -38,22 +64,28 @@ def outputs(
     Args:
       model: with a head, as it is for one task; or of vectors alone any that writes text.
       params: of the model.
-      task: whose rows the texts are read as, where it has labels.
-      codec: of the task, for any other.
-      task_feature_lengths: tokens of each feature.
+      codec: of the task.
+      reader: makes rows for the model's head, where it has one.
       texts: at least one.
       names: which outputs; None for all.
 
     Returns:
-      The outputs, and `lengths`, int32 `[texts]`, how many tokens each text has.
+      The outputs, and `lengths`, int32 `[texts]`, how many tokens each text has; of a model that
+      marks answers in texts these, as `Run.predict` says.
 
     Raises:
-      UserError: no texts, or what is none.
+      UserError: no texts, what is none, or vectors of a model that marks answers.
     """
     if names == (_STATES,) and (found := _in_context(model, params, codec, texts)) is not None:
         return found
-    reader = TextReader.for_task(task, model, task_feature_lengths)
     texts = checked_texts(texts, "texts")
+    if isinstance(reader, SpanReader):
+        if names is not None:
+            raise UserError(
+                f"{type(model).__name__} of this run marks answers in windows of texts, and gives "
+                "no vector of a text: ask predict or attention."
+            )
+        return _answers(model, params, reader, texts)
     if reader is None:
         rows, batch = read(model, codec, cast(Sequence[str], texts), None)
         (sources,) = rows.values()
@@ -106,20 +138,11 @@ def _contextual_vectors(model: EmbedsContexts, params: Params, batch: Batch) -> 
     return vectors
 
 
-def answers(
-    model: Model,
-    params: Params,
-    task: Task | Mixture,
-    task_feature_lengths: Mapping[str, int],
-    texts: Sequence[Text],
+def _answers(
+    model: Model, params: Params, reader: SpanReader, texts: Sequence[Text]
 ) -> dict[str, np.ndarray]:
-    """The answers that a model marks in texts, by name; `Run.predict` says what each is.
-
-    Raises:
-      UserError: what is no text after its question.
-    """
-    reader = SpanReader.for_task(task, model, task_feature_lengths)
-    found = reader.answers(model, params, checked_texts(texts, "texts"))
+    """The answers that a model marks in texts, by name; `Run.predict` says what each is."""
+    found = reader.answers(model, params, texts)
     differences = [one.null_score_difference for one in found]
     return {
         "answer": np.array([one.text for one in found], str),

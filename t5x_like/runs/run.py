@@ -15,13 +15,12 @@ from t5x_like.decoding.options import ANSWER, Question, Reading, score_options
 from t5x_like.decoding.scoring import Score, encoded_pairs, score_text
 from t5x_like.decoding.text import TextGeneration, checked_texts
 from t5x_like.errors import UserError
-from t5x_like.evaluation.extraction import extracted_by
 from t5x_like.evaluation.one_task import for_task
 from t5x_like.evaluation.prediction import Text
 from t5x_like.interpretability.reading import as_text
-from t5x_like.protocols import Decodes, Mixture, Task, label_names
+from t5x_like.protocols import Decodes, Model, label_names
 from t5x_like.runs import at_hand
-from t5x_like.runs.at_hand import Pooling
+from t5x_like.runs.at_hand import Pooling, Reader
 from t5x_like.runs.best_of import best_of, judge_of
 from t5x_like.runs.own_generation import generation_config, own_settings
 from t5x_like.runs.rewards import RewardReader
@@ -92,6 +91,7 @@ class Run(OfWords):
         self, texts: Sequence[str], batch_size: int, **settings: Any
     ) -> list[TextGeneration]:
         """The text for each prompt with the samples that it was chosen of; see `generate`."""
+        prompts_of(self.model)  # refuses one that writes no text
         self._say_what_is_cut(texts)
         longest = longest_answer(self.task_feature_lengths, settings["max_new_tokens"])
         return generate_text(
@@ -257,19 +257,10 @@ class Run(OfWords):
             warnings.warn(str(cut), stacklevel=2)
         return pd.DataFrame({"option": texts} | found.normalized)
 
-    def _say_what_is_cut(self, texts: Sequence[str]) -> None:
-        """Warns of inputs that are longer than the task's: they lose their end, or beginning."""
-        prompts_of(self.model)  # refuses one that writes no text
-        longest = self.codec.input_length
-        lengths = [] if longest is None else [self.codec.prompt_length(text) for text in texts]
-        cut = [length for length in lengths if length > (longest or 0)]
-        if cut:
-            warnings.warn(
-                f"{len(cut)} of {len(lengths)} texts lose their {self.codec.lost_part}: the "
-                f"longest has {max(cut):,} tokens, and TASK_FEATURE_LENGTHS['inputs'] is "
-                f"{longest:,}.",
-                stacklevel=3,
-            )
+    def _say_what_is_cut(self, texts: Sequence[Text], reader: Reader | None = None) -> None:
+        """Warns of texts that are longer than the task's: they lose their end, or beginning."""
+        if cut := at_hand.what_is_cut(self.codec, reader, texts):
+            warnings.warn(cut, stacklevel=4)  # where the caller of a method of this class is
 
     def predict(self, texts: Sequence[Text], task: str | None = None) -> dict[str, np.ndarray]:
         """What the model's heads give for each text, by name, the texts first.
@@ -294,12 +285,8 @@ class Run(OfWords):
         Raises:
           UserError: the model has no head that predicts.
         """
-        if extracted_by(self.model) is not None:
-            return at_hand.answers(
-                self.model, self.params, self.task, self.task_feature_lengths, texts
-            )
         found = self._outputs(texts, None, task)
-        for name, labels in label_names(for_task(self.model, self._chosen(task))).items():
+        for name, labels in label_names(self._reading(task)[0]).items():
             # -1, of a word without a tag, is the last.
             found[name] = np.array([*labels, ""])[found[name]]
         return found
@@ -347,54 +334,66 @@ class Run(OfWords):
             raise UserError(f"{type(self.model).__name__} gives no {name.replace('_', ' ')}.")
         return at_hand.pooled(found[name], found["lengths"], pooling)
 
-    def _chosen(self, name: str | None) -> Task | Mixture:
-        """The run's task of this name; None is what it learns."""
-        if name is None:
-            return self.task
-        members = {member.name: member for member, _ in self.task.tasks}
-        if name not in members:
-            raise UserError(f"task is {name!r}: the run learns {', '.join(members)}.")
-        return members[name]
-
     def _outputs(
         self, texts: Sequence[Text], names: tuple[str, ...] | None, task: str | None
     ) -> dict[str, np.ndarray]:
         """Outputs of the model by name, and `lengths`."""
-        chosen = self._chosen(task)
-        return at_hand.outputs(
-            for_task(self.model, chosen), self.params, chosen, self.codec,
-            self.task_feature_lengths, texts, names,
-        )  # fmt: skip
+        model, reader = self._reading(task)
+        self._say_what_is_cut(texts, reader)
+        return at_hand.outputs(model, self.params, self.codec, reader, texts, names)
+
+    def _reading(self, task: str | None) -> tuple[Model, Reader | None]:
+        """The model as it is for a task of the run, and what makes rows for its head, if any."""
+        chosen = self.task
+        if task is not None:
+            members = {member.name: member for member, _ in chosen.tasks}
+            if task not in members:
+                raise UserError(f"task is {task!r}: the run learns {', '.join(members)}.")
+            chosen = members[task]
+        model = for_task(self.model, chosen)
+        return model, at_hand.reader_of(model, chosen, self.task_feature_lengths)
 
     def attention(
-        self, texts: Sequence[str], targets: Sequence[str] | None = None
+        self,
+        texts: Sequence[Text],
+        targets: Sequence[str] | None = None,
+        task: str | None = None,
     ) -> list[interpretability.AttentionMaps]:
         """The attention of every layer and head over each text.
 
         Args:
-          texts: inputs of the task, or for a task without inputs what the decoder reads.
+          texts: inputs of the task, or for a task without inputs what the decoder reads; of a run
+            with a head as for `predict`, and a text of several rows has as many maps: one for each
+            choice, or for each window in which an answer is looked for.
           targets: answers to inputs, that the decoder reads; None: the model's own, the likeliest
             token each time.
+          task: as for `predict`.
         """
-        answers = self._answers(texts, targets)
-        return interpretability.attention_maps(self.model, self.params, self.codec, texts, answers)
+        model, reader = self._reading(task)
+        read = self.codec, texts, self._answers(texts, targets, reader), reader
+        return interpretability.attention_maps(model, self.params, *read)
 
     def routing(
-        self, texts: Sequence[str], targets: Sequence[str] | None = None
+        self, texts: Sequence[Text], targets: Sequence[str] | None = None, task: str | None = None
     ) -> interpretability.Routing:
         """Where the routers of experts send each token of the texts, read as one batch.
 
         Args:
-          texts: inputs of the task, or for a task without inputs what the decoder reads.
+          texts: as for `attention`.
           targets: as for `attention`.
+          task: as for `predict`.
 
         Raises:
           UserError: the model has no experts.
         """
-        answers = self._answers(texts, targets)
-        return interpretability.routing(self.model, self.params, self.codec, texts, answers)
+        model, reader = self._reading(task)
+        read = self.codec, texts, self._answers(texts, targets, reader), reader
+        return interpretability.routing(model, self.params, *read)
 
-    def _answers(self, texts: Sequence[str], targets: Sequence[str] | None) -> Sequence[str] | None:
-        if targets is None and self.codec.inputs is not None:
-            return self.generate(texts, temperature=0.0)
+    def _answers(
+        self, texts: Sequence[Text], targets: Sequence[str] | None, reader: Reader | None
+    ) -> Sequence[str] | None:
+        if targets is None and reader is None and self.codec.inputs is not None:
+            return self.generate(cast(Sequence[str], texts), temperature=0.0)
+        self._say_what_is_cut(texts, reader)
         return targets

@@ -17,7 +17,7 @@ from t5x_like.evaluation.measurement import Subject
 from t5x_like.evaluation.task import evaluate_params
 from t5x_like.host import progress
 from t5x_like.optimizers import after_validation, measured_params
-from t5x_like.training.metrics_log import MetricsLog, read_records
+from t5x_like.training.metrics_log import MetricsLog, about_examples, read_records
 from t5x_like.training.plan import TrainingPlan, validation_names
 from t5x_like.training.state import TrainState
 
@@ -230,5 +230,9 @@ class _Evaluated:
                 result.values,
                 f"{split} {result.task}  {result.summary}",
                 task=result.task,
-                about={"batch_format": plan.model.batch_format, **result.settings},
+                about={
+                    "batch_format": plan.model.batch_format,
+                    **result.settings,
+                    **about_examples(result.asked_after),
+                },
             )

@@ -12,6 +12,8 @@ from t5x_like.host import disk_space, files
 from t5x_like.trackers import TrackedRun, Tracker, open_trackers
 
 FILE = "metrics.jsonl"
+# Of an evaluation with examples before what is asked: how many, as its files' names have it.
+ASKED_AFTER = "asked_after"
 _SHOWN = 3
 
 
@@ -108,9 +110,9 @@ def append_record(model_dir: str | os.PathLike[str], record: Mapping[str, Any]) 
 def read_records(model_dir: str) -> list[dict[str, Any]]:
     """The records of `metrics.jsonl`; `null` is NaN again.
 
-    Of several evaluations of one step, split and task the last counts. A last line that is still
-    being written is left out, and so are damaged lines, as a power failure leaves them, with a
-    warning.
+    Of several evaluations of one step, split and task after as many examples the last counts. A
+    last line that is still being written is left out, and so are damaged lines, as a power failure
+    leaves them, with a warning.
 
     Raises:
       UserError: the path is not a file.
@@ -129,13 +131,28 @@ def read_records(model_dir: str) -> list[dict[str, Any]]:
             damaged.append(number)
         else:
             # A run's own records, its validation's too, have no task.
-            evaluation = record["step"], record["split"], str(record.get("task"))
-            key = evaluation if "task" in record else number
+            key = evaluation_of(record) if "task" in record else number
             records.pop(key, None)  # the last one's place counts too
             records[key] = record
     if damaged:
         _warn_of_damage(str(path), tuple(damaged))
     return list(records.values())
+
+
+def about_examples(asked_after: str) -> dict[str, str]:
+    """What a record has of the examples before what is asked; nothing where there are none."""
+    return {ASKED_AFTER: asked_after} if asked_after else {}
+
+
+def evaluation_of(record: Mapping[str, Any]) -> Hashable:
+    """Which evaluation a record is of: a later one of the same takes its place."""
+    return record["step"], record["split"], task_told(record)
+
+
+def task_told(record: Mapping[str, Any]) -> str:
+    """The task of an evaluation, after how many examples if any: `x, 5 shots`."""
+    after = str(record.get(ASKED_AFTER, "")).replace("_", " ")
+    return f"{record.get('task')}{', ' * bool(after)}{after}"
 
 
 def last_of_training(model_dir: str) -> dict[str, Any]:

@@ -75,14 +75,11 @@ def test_a_row_has_what_stands_around_a_text(objective, model, row):
 def test_a_text_is_embedded_as_its_row_is():
     """The first vector is that of [CLS], and the mean is that of the row."""
     params = jax.jit(BERT_.init)(jax.random.key(0))["params"]
-    task, lengths = task_of(objectives.MaskedLM()), {"targets": 32}
-    codec = TextCodec.for_task(task, BERT_)
+    codec = TextCodec.for_task(task_of(objectives.MaskedLM()), BERT_)
     row = jnp.array([[CLS, *encoded("ab"), SEP, *[0] * 12]])
     batch = {"encoder_input_tokens": row, "encoder_segment_ids": (row > 0).astype(int)}
     states = np.asarray(jax.jit(BERT_.predict)(params, batch)["hidden_states"][0])
-    found = at_hand.outputs(
-        BERT_, params, task, codec, lengths, ["ab", "cde"], ("hidden_states", "pooled")
-    )
+    found = at_hand.outputs(BERT_, params, codec, None, ["ab", "cde"], ("hidden_states", "pooled"))
     assert found["lengths"].tolist() == [4, 5]
     first = at_hand.pooled(found["hidden_states"], found["lengths"], "first")[0]
     mean = at_hand.pooled(found["hidden_states"], found["lengths"], "mean")[0]

@@ -380,18 +380,60 @@ class Lengths:
     """A user's own measurement, of the data alone."""
 
     name: str = "lengths"
+    shots: int = 0
+    counted: str = "letters"
 
     def measure(self, subject):
         if subject.dataset.task.name != "copying":
             return None
         lengths = [len(text) for text in TEXTS]
         values = {"longest": max(lengths), "rows": 7, "split_rows": 7}
-        return Finding(values, [Length(n) for n in lengths], {"counted": "letters"})
+        part = f"{self.shots}_shots" if self.shots else ""
+        told = {self.name: self.counted}
+        return Finding(values, [Length(n) for n in lengths], told, file_part=part)
 
 
 @dataclasses.dataclass
 class Length:
     letters: int
+
+
+def test_after_other_numbers_of_examples_nothing_is_replaced_and_else_it_is_told(
+    model, run_dir, config, tmp_path, capsys
+):
+    other = cached(Copying("further"), Path(config.cache_dir), ["zz", "yxw"])
+    mixture = dataclasses.replace(config, task=Mixed("both", ((config.task, 1.0), (other, 3.0))))
+
+    def evaluated(*measurements):
+        evaluation.evaluate(
+            model=model, model_dir=str(run_dir), dataset=mixture, output_dir=str(tmp_path),
+            tensorboard=False, measurements=[Loss(), *measurements],
+        )  # fmt: skip
+        return [line for line in capsys.readouterr().err.splitlines() if "earlier" in line]
+
+    for shots in (0, 1, 5, 1):
+        assert evaluated(Lengths(shots=shots)) == []
+    records = read_records(str(tmp_path))
+    assert [(one["task"], one.get("asked_after")) for one in records] == [
+        ("copying", None), ("both", None), ("copying", "5_shots"), ("both", "5_shots"),
+        ("copying", "1_shots"), ("further", None), ("both", "1_shots"),
+    ]  # fmt: skip
+    folder = tmp_path / "eval/copying/validation"
+    took = f"it counts from now on in {tmp_path}/metrics.jsonl"
+    (said,) = evaluated(Lengths(shots=5, counted="bytes"))
+    assert said.endswith(
+        "was of 7 rows, lengths letters; this one, as asked for now, is of 7 rows, lengths bytes: "
+        f"{took}, and {folder}/5.5_shots.lengths.jsonl has its predictions instead"
+    )
+    # Of another measurement alone, whose file takes no other's place, the record does all the same.
+    (said,) = evaluated(Lengths("words"))
+    assert said.endswith(
+        "was of 7 rows, lengths letters; this one, as asked for now, is of 7 rows, words letters: "
+        + took
+    )
+    # A file that an evaluation after other numbers of examples has too is told of.
+    (said,) = evaluated(Lengths("words"), Lengths("more", shots=9))
+    assert said.endswith(f"more letters: {folder}/5.words.jsonl has its predictions instead")
 
 
 def test_each_measurement_has_its_values_its_file_and_its_settings(
@@ -410,7 +452,7 @@ def test_each_measurement_has_its_values_its_file_and_its_settings(
         '{"letters": 3}', '{"letters": 2}'
     ]  # fmt: skip
     (record,) = read_records(str(tmp_path))
-    assert (record["decoding"], record["counted"]) == ("Greedy(), max_new_tokens=2", "letters")
+    assert (record["decoding"], record["lengths"]) == ("Greedy(), max_new_tokens=2", "letters")
 
 
 def test_measurements_that_would_share_a_file_or_find_nothing_are_refused(model, config):

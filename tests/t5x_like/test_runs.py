@@ -52,6 +52,16 @@ def test_texts_that_lose_their_end_are_said(run):
         run.score(inputs=["abcdefg", "abcde"], targets=["a", "b"])
 
 
+def test_texts_that_are_cut_are_said_by_what_shows_them_too(run):
+    for ask in (run.embed, lambda texts: run.attention(texts, targets=["a", "b"])):
+        with pytest.warns(UserWarning, match=r"1 of 2 texts lose their end: .* 8 tokens") as found:
+            ask(["abcdefg", "abcde"])
+        assert len(found) == 1 and found[0].filename == __file__
+    said = pytest.warns(UserWarning, match="1 of 1 texts lose their end")
+    with said, pytest.raises(UserError, match="GPT2 has no experts"):
+        run.routing(["abcdefg"], targets=["a"])
+
+
 def test_prompts_lose_what_their_feature_does_not_keep(run):
     run.codec.inputs.keeps = "end"
     with pytest.warns(UserWarning, match=r"1 of 2 texts lose their beginning: .* 8 tokens"):

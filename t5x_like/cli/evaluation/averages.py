@@ -40,11 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model_dirs", nargs="+", metavar="MODEL_DIR", help="runs that were evaluated"
     )
     parser.add_argument("--split", default="validation", help="of the evaluations")
+    parser.add_argument(
+        "--shots", help="of the evaluations: 0, 5 or fit, where there are several (see SHOTS)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
 def evaluated(
-    model_dirs: Sequence[str], split: str, benchmark: Benchmark
+    model_dirs: Sequence[str], split: str, benchmark: Benchmark, shots: str | None = None
 ) -> dict[str, dict[str, Any]]:
     """The newest evaluation of each of the benchmark's tasks in these runs, by its own name.
 
@@ -52,16 +55,18 @@ def evaluated(
       model_dirs: of the runs.
       split: of the evaluations.
       benchmark: whose tasks.
+      shots: how many examples stand before what is asked; None where all have as many.
 
     Raises:
-      UserError: two runs have the same task, an evaluation is of a part of the split, or there is
-        none.
+      UserError: two runs have the same task, an evaluation is of a part of the split, there are
+        some after different numbers of examples, or none.
     """
-    from t5x_like.training.metrics_log import read_records
+    from t5x_like.training.metrics_log import ASKED_AFTER, read_records
 
     found: dict[str, dict[str, Any]] = {}
     origins: dict[str, str] = {}
     without_answers: set[str] = set()
+    counts: set[str] = set()
     for model_dir in model_dirs:
         for record in read_records(model_dir):
             name = str(record.get("task"))
@@ -71,6 +76,9 @@ def evaluated(
             if not _has_answers(name, record):
                 without_answers.add(name)
                 continue
+            counts.add(count := record.get(ASKED_AFTER, "0_shots").removesuffix("_shots"))
+            if shots not in (None, count):
+                continue
             if origins.setdefault(task, model_dir) != model_dir:
                 raise UserError(
                     f"both '{origins[task]}' and '{model_dir}' have an evaluation of "
@@ -78,6 +86,16 @@ def evaluated(
                 )
             if record["step"] >= found.get(task, record)["step"]:
                 found[task] = record
+    there = ", ".join(sorted(counts))
+    if shots is None and len(counts) > 1:
+        raise UserError(
+            f"the evaluations on split '{split}' are after different numbers of examples, {there}: "
+            "choose one of them with --shots."
+        )
+    if not found and counts:
+        raise UserError(
+            f"no evaluation on split '{split}' is after {shots} examples: --shots may be {there}."
+        )
     if not found and without_answers:
         raise UserError(
             f"the evaluations of {', '.join(sorted(without_answers))} have no answers in text: "
@@ -155,7 +173,9 @@ def super_glue(options: argparse.Namespace) -> None:
 
 
 def _print(options: argparse.Namespace, benchmark: Benchmark) -> None:
-    found = report(evaluated(options.model_dirs, options.split, benchmark), benchmark)
+    found = report(
+        evaluated(options.model_dirs, options.split, benchmark, options.shots), benchmark
+    )
     if options.json:
         print(json.dumps(found))
         return

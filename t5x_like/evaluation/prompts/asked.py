@@ -13,6 +13,7 @@ from t5x_like.decoding.options import Cut, OptionEncoder, PairRefused, Question,
 from t5x_like.errors import UserError
 from t5x_like.evaluation.measurement import ROWS, SPLIT_ROWS, Finding, Subject
 from t5x_like.evaluation.prompts.shots import Prompts, Shots, few_shot, place_of
+from t5x_like.evaluation.prompts.split_text import codec_of_split
 from t5x_like.protocols import Decodes, Task
 
 Row = Mapping[str, Any]
@@ -63,8 +64,8 @@ class Asked:
         records = open_records(dataset, features, subject.limit)
         if records is None:
             return None
-        task, model = cast(Task, dataset.task), cast(Decodes, subject.model)
-        codec = TextCodec.for_task(task, model, dataset.task_feature_lengths)
+        model = cast(Decodes, subject.model)
+        codec = codec_of_split(dataset, model)
         reading = reading.of_model(model)
         prompts = shots.of(dataset, features)
         encoder = OptionEncoder(model, codec, reading)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from t5x_like.errors import UserError
 from t5x_like.host import files
-from t5x_like.training.metrics_log import FILE, read_records
+from t5x_like.training.metrics_log import FILE, read_records, task_told
 
 # Rows of the newest predictions of each task and split.
 _SAMPLES = 5
@@ -71,7 +71,13 @@ def read(directories: Sequence[str]) -> list[WatchedRun]:
 def _run(directory: str, name: str) -> WatchedRun:
     records = read_records(directory)
     train = _frame([record for record in records if record["split"] == "train"])
-    measured = _frame([record for record in records if record["split"] != "train"])
+    measured = _frame(
+        [
+            record | ({"task": task_told(record)} if "task" in record else {})
+            for record in records
+            if record["split"] != "train"
+        ]
+    )
     config = files.location(directory) / "config.gin"
     text = config.read_text() if config.is_file() else ""
     return WatchedRun(name, train, measured, _samples(directory), text)

@@ -127,7 +127,7 @@ def sweep_measurements(sweep_dir: str | Path) -> "pd.DataFrame":
         for record in metrics_log.read_records(directory):
             if record.get("task") is None or record["step"] != cell["steps"]:
                 continue
-            about = {"task": record["task"], "split": record["split"]}
+            about = {"task": metrics_log.task_told(record), "split": record["split"]}
             found += [{**about, **value} for value in _values(record)]
         found += _suite_rows(directory, cell["steps"])
         rows += [{**run, **row} for row in _once(found)]

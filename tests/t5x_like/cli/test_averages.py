@@ -122,6 +122,18 @@ def test_of_several_evaluations_of_a_run_the_newest_checkpoint_counts(tmp_path, 
     assert found(capsys, *runs)["tasks"]["mrpc"]["f1"] == 3.0
 
 
+def test_of_evaluations_after_other_numbers_of_examples_one_is_chosen(tmp_path, capsys):
+    (run,) = evaluated(tmp_path, ["mrpc"], f1=2.0)
+    evaluated(tmp_path, ["mrpc"], f1=3.0, asked_after="5_shots")
+    assert cli.main(["glue-average", run]) == 2
+    said = "are after different numbers of examples, 0, 5: choose one of them with --shots."
+    assert said in capsys.readouterr().err
+    for shots, f1 in (("0", 2.0), ("5", 3.0)):
+        assert found(capsys, run, f"--shots={shots}")["tasks"]["mrpc"]["f1"] == f1
+    assert cli.main(["glue-average", run, "--shots=1"]) == 2
+    assert "is after 1 examples: --shots may be 0, 5." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("case", ["twice", "part", "none", "split"])
 def test_what_could_mislead_is_refused(tmp_path, capsys, case):
     runs = evaluated(tmp_path, ["mrpc"], rows=39 if case == "part" else 40)

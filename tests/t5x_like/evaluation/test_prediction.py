@@ -128,7 +128,7 @@ def test_a_run_predicts_and_embeds_texts(run_dir):
     np.testing.assert_array_equal(run.embed(texts, "first"), states[:, 0])
     np.testing.assert_array_equal(run.embed(texts, "pooled"), found["pooled"])
     assert run.embed(texts).dtype == np.float32
-    assert run.attention(["abc"])[0].encoder.shape[-1] == 3
+    assert run.attention(texts)[1].encoder.shape[-1] == 9
     with pytest.raises(UserError, match="'mean', 'first' or 'pooled'"):
         run.embed(texts, "last")
     with pytest.raises(UserError, match="found 3 texts where the task reads a pair"):

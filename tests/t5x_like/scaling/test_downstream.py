@@ -131,9 +131,11 @@ def test_measurements_are_read_of_the_last_step_and_leave_the_runs_loss_alone(sw
         "ranking_accuracy_standard_error": 7.0, "clean/ranking_accuracy": 30.0, "clean/rows": 20,
     }  # fmt: skip
     with open(root / "cells" / name / "metrics.jsonl", "a") as file:
-        for one in (record, {**record, "step": steps - 1}):
+        for one in (record, {**record, "step": steps - 1}, {**record, "asked_after": "5_shots"}):
             file.write(json.dumps(one) + "\n")
     found = sweep_measurements(root)
+    assert found["task"].tolist() == ["first"] * 3 + ["first, 5 shots"] * 3
+    found = found[found["task"] == "first"]
     assert set(found["name"]) == {name}
     values = found.set_index("metric")[["value", "standard_error", "rows"]]
     assert values.index.tolist() == ["loss", "ranking_accuracy", "clean/ranking_accuracy"]

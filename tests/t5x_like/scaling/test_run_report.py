@@ -8,7 +8,7 @@ import pytest
 from t5x_like import cli
 from t5x_like.errors import UserError
 from t5x_like.scaling import run_report
-from t5x_like.training.metrics_log import json_line
+from t5x_like.training.metrics_log import append_record, json_line
 from tests.t5x_like.scaling.report.test_report_page import (  # noqa: F401 (a fixture)
     DESKTOP,
     PHONE,
@@ -62,6 +62,21 @@ def test_a_page_has_a_run_s_curves_evaluations_and_newest_samples(tmp_path, caps
     assert "wmt test: bleu" in page
     assert "Das ist &lt;b&gt;gut&lt;/b&gt;" in page and ">Gut<" not in page
     assert "TRAIN_STEPS = 40" in page and "# </script>" not in page
+
+
+def test_evaluations_after_other_numbers_of_examples_have_plots_of_their_own(tmp_path):
+    directory = run(tmp_path / "demo", [3.0])
+    for after, bleu in (("1_shots", 27.0), ("5_shots", 30.0)):
+        record = {"step": 20, "split": "test", "task": "wmt", "bleu": bleu, "asked_after": after}
+        append_record(directory, record)
+    figure = run_report.curves(directory)
+    titles = [note.text for note in figure.layout.annotations]
+    found = {title: list(line.y) for title, line in zip(titles, figure.data, strict=True)}
+    assert {title: y for title, y in found.items() if title.startswith("wmt")} == {
+        "wmt test: bleu": [25.4],
+        "wmt, 1 shots test: bleu": [27.0],
+        "wmt, 5 shots test: bleu": [30.0],
+    }
 
 
 def test_several_runs_have_a_line_each_in_every_plot(tmp_path, capsys):

@@ -106,6 +106,22 @@ def test_the_last_evaluation_of_a_step_split_and_task_counts(tmp_path):
     assert [record["rows"] for record in metrics_log.read_records(str(tmp_path))] == [2, 3, 4, 5, 6]
 
 
+def test_evaluations_after_other_numbers_of_examples_stand_side_by_side(tmp_path):
+    """When a run goes on, too; a record of an earlier version tells of no examples."""
+    for rows, after in enumerate(
+        [{}, {"asked_after": "3_shots"}, {"asked_after": "fit_shots"}] * 2
+    ):
+        record = {"step": 5, "split": "validation", "task": "sum_shots", "rows": rows, **after}
+        metrics_log.append_record(tmp_path, record)
+    found = metrics_log.read_records(str(tmp_path))
+    assert [(metrics_log.task_told(one), one["rows"]) for one in found] == [
+        ("sum_shots", 3), ("sum_shots, 3 shots", 4), ("sum_shots, fit shots", 5)
+    ]  # fmt: skip
+    metrics_log.MetricsLog(str(tmp_path), resumed_step=5).close()
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 3
+    assert metrics_log.read_records(str(tmp_path)) == found
+
+
 def test_an_evaluation_writes_nothing_of_a_run_again(tmp_path, caplog):
     """Neither what the run writes at that moment nor a damaged line can get lost."""
     path = tmp_path / "metrics.jsonl"
