@@ -56,6 +56,7 @@ def test_every_parameter_names_its_axes(family):
     known = {
         "embed",
         "mlp",
+        "rank",
         "joined_kv",
         "joined_shared_kv",
         "heads",

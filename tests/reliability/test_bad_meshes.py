@@ -6,9 +6,9 @@ import jax
 import pytest
 
 TOPOLOGIES = [
-    ("v5p:3x3", ["'v5p:3x3' does not exist", "the nearest are v5p:2x2x1"]),
+    ("v5p:3x3", ["'v5p:3x3' is no slice that can be compiled for", "the nearest are v5p:2x2x1"]),
     ("v9:4x4", ["'v9:4x4' is unknown", "v6e:16x16", "cpu:8"]),
-    ("v5p", ["'v5p' does not exist", "up to 16x16x24"]),
+    ("v5p", ["'v5p' is no slice that can be compiled for", "up to 16x16x24"]),
     ("cpu:0", ["'cpu:0' is not a number of simulated devices"]),
     ("cpu:-1", ["'cpu:-1' is not a number of simulated devices"]),
     ("cpu:10000", ["JAX has started with", "xla_force_host_platform_device_count=10000"]),

@@ -29,9 +29,9 @@ def source_of(path, **settings):
     return HoldOut(files, validation=0)
 
 
-def command(path, *more, name="dedup", held_out=0):
+def command(path, *more, name="dedup", held_out=0, num_workers=1):
     flags = ["--gin_file=tasks/text_files.gin", f"--gin.TRAIN_FILES={path}/*.txt"]
-    flags += [f"--gin.HELD_OUT={held_out}", "--num_workers=1", *more]
+    flags += [f"--gin.HELD_OUT={held_out}", f"--num_workers={num_workers}", *more]
     return cli.main([name, *flags, *([f"--out={path}/lists"] if name == "dedup" else [])])
 
 
@@ -72,7 +72,7 @@ def test_a_cache_is_without_duplicates(tmp_path, capsys):
 
 def test_exact_copies_alone(tmp_path, capsys):
     written(tmp_path)
-    assert command(tmp_path, "--exact", "--json", "--num_workers=2") == 0
+    assert command(tmp_path, "--exact", "--json", num_workers=2) == 0
     found = json.loads(capsys.readouterr().out)["text_files"]
     assert (found["documents"], found["dropped"], found["exact"]) == (8, 1, True)
 
