@@ -348,7 +348,7 @@ PACKAGED = {
     "quantization_cpu": (12, 1.41e13),
     "tournament_quick": (150, 1.193e14),
     "isoflop_decades_h100": (38, 2.67e18),
-    "isoflop_decades_cpu": (84, 2.304e14),
+    "isoflop_decades_cpu": (106, 6.512e14),
     "t5_mixing": (18, 1.788e14),
     "t5_architectures": (30, 9.02e13),
     "t5_scaling": (30, 4.64e14),
