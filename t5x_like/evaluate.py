@@ -6,7 +6,7 @@ text that was generated, labels that were predicted or answers that were found i
 `targets`, `predictions`, `scores`), `STEP.NAME.jsonl` beside it what the measurement NAME says,
 `STEP.5_shots.NAME.jsonl` after five examples. A second evaluation of a split after as many examples
 replaces the first, and one after another number stands beside it. While it runs, the results of
-batches are kept beside them, and one that was killed goes on where it was when it is started again.
+batches are kept beside them, and one that was killed resumes when it is started again.
 """
 
 import contextlib

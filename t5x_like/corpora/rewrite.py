@@ -1,6 +1,6 @@
 """Writes the rows of a source as files: shard by shard, in processes, and restartable.
 
-Each shard is written once, whole, beside a small file of its counts; a run that was killed goes on
+Each shard is written once, whole, beside a small file of its counts; a run that was killed resumes
 with the shards that are left. When all are there the counts are summed in `corpus.json` and shown
 in `report.html`, and the small files go.
 """

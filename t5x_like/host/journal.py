@@ -1,4 +1,4 @@
-"""Results of batches that are kept on disk, so that what is interrupted goes on where it was.
+"""Results of batches that are kept on disk, so that what is interrupted resumes where it was.
 
 What a compiled program gives for a batch depends on its inputs alone. Each result is therefore kept
 under a digest of all inputs, and whoever asks again for the same is given what was kept: the same
