@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.dropped import drop
 from tasks.errors import TaskError
-from tasks.filters.described import described, without_gin
+from tasks.filters.fingerprints import described, without_gin
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import seqio
 
 from tasks.errors import TaskError
-from tasks.filters.described import described
+from tasks.filters.fingerprints import described
 from tasks.objectives import Objective
 from tasks.seqio_interop import to_seqio, vocabularies
 from tasks.task import BaseTask, Feature, Metric, Mixture

@@ -8,7 +8,15 @@ import numpy as np
 
 from t5x_like.data.formats.batch_format import TaskFacts
 from t5x_like.data.formats.prompts import DecoderPrompts, PromptFormat, left_padded
-from t5x_like.data.formats.rows import Item, ModelBatch, Row, companion, decoder_features, layout
+from t5x_like.data.formats.rows import (
+    Item,
+    ModelBatch,
+    Row,
+    companion,
+    decoder_features,
+    layout,
+    row_continues,
+)
 
 # What an objective may give of each target, and the feature that it takes the place of.
 _LEARNED = {
@@ -157,10 +165,9 @@ class BoundContiguous:
         batch = decoder_features(laid_out, False, self.facts.zero_is_token, self.facts.start_id)
         if self.draws_lengths:
             batch["decoder_segment_ids"] = laid_out.segment_ids
-        batch["row_continues"] = np.zeros(len(rows), np.int32)
+        batch["row_continues"] = row_continues(rows)
         for i, row in enumerate(rows):
             for item in row:
-                batch["row_continues"][i] = item.labels["continues"]
                 batch["decoder_input_tokens"][i, 0] = item.labels["before"]
         return batch
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from t5x_like.data.formats.batch_format import TaskFacts
-from t5x_like.data.formats.rows import Item, ModelBatch, Row, companion, layout
+from t5x_like.data.formats.rows import Item, ModelBatch, Row, companion, layout, row_continues
 
 _COMPANIONS: Mapping[str, str] = {
     "loss_weights": "encoder_loss_weights",
@@ -73,8 +73,5 @@ class BoundPermutationLanguageModel:
         for theirs, ours in _COMPANIONS.items():
             batch[ours] = companion(rows, theirs, laid_out.filled)
         if self.contiguous:
-            batch["row_continues"] = np.zeros(len(rows), np.int32)
-            for i, row in enumerate(rows):
-                for item in row:
-                    batch["row_continues"][i] = item.labels["continues"]
+            batch["row_continues"] = row_continues(rows)
         return batch

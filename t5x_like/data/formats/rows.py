@@ -96,6 +96,15 @@ def companion(
     return out
 
 
+def row_continues(rows: Sequence[Row]) -> np.ndarray:
+    """Which rows continue those of the batch before, by the label `continues` of their one item.
+
+    Returns:
+      int32 `[rows]`, 0 where a text begins, and where there is no item.
+    """
+    return np.array([row[0].labels["continues"] if row else 0 for row in rows], np.int32)
+
+
 def given_positions(rows: Sequence[Row], laid_out: Layout) -> np.ndarray:
     """The layout's positions, with those that items bring along in their place."""
     positions = laid_out.positions.copy()

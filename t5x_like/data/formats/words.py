@@ -7,7 +7,15 @@ from typing import ClassVar
 import numpy as np
 
 from t5x_like.data.formats.batch_format import BoundFormat, DerivedFormat, TaskFacts
-from t5x_like.data.formats.rows import Item, Layout, ModelBatch, Row, companion, layout
+from t5x_like.data.formats.rows import (
+    Item,
+    Layout,
+    ModelBatch,
+    Row,
+    companion,
+    layout,
+    row_continues,
+)
 
 # Characters of a word with the marks of its ends, as in ELMo's released code.
 LONGEST_WORD = 50
@@ -227,10 +235,7 @@ class BoundSpelledWords:
             "encoder_segment_ids": np.where(laid_out.filled, numbers + segments, 0),
         }
         if self.contiguous:
-            batch["row_continues"] = np.zeros(len(rows), np.int32)
-            for i, row in enumerate(rows):
-                for item in row:
-                    batch["row_continues"][i] = item.labels["continues"]
+            batch["row_continues"] = row_continues(rows)
         return batch
 
 

@@ -107,7 +107,7 @@ def test_the_last_evaluation_of_a_step_split_and_task_counts(tmp_path):
 
 
 def test_evaluations_after_other_numbers_of_examples_stand_side_by_side(tmp_path):
-    """When a run goes on, too; a record of an earlier version tells of no examples."""
+    """When a run resumes, too; a record of an earlier version tells of no examples."""
     for rows, after in enumerate(
         [{}, {"asked_after": "3_shots"}, {"asked_after": "fit_shots"}] * 2
     ):
